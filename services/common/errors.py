@@ -1,0 +1,50 @@
+"""The kinds of error, one decision each (docs/operations.md, "When something fails").
+
+ConfigError     exit 78 with every problem listed
+TransientError  back off, same item again, offsets stand still, the heartbeat goes on
+InvalidEvent    dead letter, next record; the worker stops after many in a row
+anything else   crash, restart
+"""
+
+from collections.abc import Sequence
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 69
+EXIT_UNSURE = 70
+"""State unsure: in-memory and durable state may differ, so restart and replay."""
+EXIT_CONFIG = 78
+
+
+class ReplyrateError(Exception):
+    """Base of every error that replyrate raises on purpose; its text is meant for a person."""
+
+
+class ConfigError(ReplyrateError):
+    """The configuration cannot be used. Holds one sentence per problem, each with the name and what to write."""
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class TransientError(ReplyrateError):
+    """A dependency is away or busy; the same work may succeed later."""
+
+
+class UnsureError(ReplyrateError):
+    """This process can no longer tell whether its state is the durable one; it must exit 70 and replay."""
+
+
+class InvalidEvent(ReplyrateError):
+    """A record breaks its contract.
+
+    `reason` is a code of the closed list of docs (contracts: dead letters); `detail` names the field and the rule,
+    never a value, an address or a secret.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")

@@ -1,0 +1,54 @@
+"""What every test gets: a clean environment, Hypothesis profiles, the fixtures of tests/servers.py."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.servers import (
+    ca,
+    dovecot,
+    dsn,
+    kafka,
+    kafka_server,
+    make_dovecot,
+    make_pymap,
+    own_kafka,
+    postgres,
+    postgres_server,
+    pymap,
+    server_folder,
+    topics_gone,
+)
+
+__all__ = [
+    "ca",
+    "dovecot",
+    "dsn",
+    "kafka",
+    "kafka_server",
+    "make_dovecot",
+    "make_pymap",
+    "own_kafka",
+    "postgres",
+    "postgres_server",
+    "pymap",
+    "server_folder",
+    "topics_gone",
+]
+
+# A developer's own settings must not reach a test; the cache of downloads is the one that may.
+for _name in [name for name in os.environ if name.startswith("REPLYRATE_") and name != "REPLYRATE_CACHE"]:
+    del os.environ[_name]
+
+_slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("default", max_examples=60, deadline=None, suppress_health_check=_slow)
+settings.register_profile("long", max_examples=3000, deadline=None, suppress_health_check=_slow)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that a test sets in the environment end with it."""
+    for name in [name for name in os.environ if name.startswith("REPLYRATE_") and name != "REPLYRATE_CACHE"]:
+        monkeypatch.delenv(name)

@@ -1,0 +1,120 @@
+"""Starting, staying alive and stopping: what the three services do alike.
+
+A service runs until SIGTERM or SIGINT sets its Stop; the second signal ends the process at once. Its loop beats a
+Heartbeat each turn, and `/live` asks how old the last beat is.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging import getLogger
+from types import FrameType
+
+from services.common.errors import (
+    EXIT_CONFIG,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_UNAVAILABLE,
+    EXIT_UNSURE,
+    ConfigError,
+    TransientError,
+    UnsureError,
+)
+
+log = getLogger(__name__)
+
+
+class Stop:
+    """Says that the process shall end; waiting for it is how a loop sleeps."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._actions: list[Callable[[], None]] = []
+
+    def set(self) -> None:
+        """Ask for the end; safe in a signal handler."""
+        self._event.set()
+        for action in list(self._actions):
+            action()
+
+    def is_set(self) -> bool:
+        """Whether the end was asked for."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep for `seconds` at most; True when the end was asked for."""
+        return self._event.wait(seconds)
+
+    def also(self, action: Callable[[], None]) -> None:
+        """Call `action` too when the end is asked for (to wake a loop that cannot wait here)."""
+        self._actions.append(action)
+        if self._event.is_set():
+            action()
+
+
+@contextmanager
+def on_signals(stop: Stop) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stop`; a second one ends the process at once."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        # A thread, since a handler runs in the middle of the main thread's work and may hold the lock that set() needs.
+        threading.Thread(target=stop.set, name="stop", daemon=True).start()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Heartbeat:
+    """When the loop last moved. `beat` is called by the loop, `alive` by whoever watches."""
+
+    def __init__(self, limit_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit_seconds
+        self._monotonic = monotonic
+        self._last = monotonic()
+
+    def beat(self) -> None:
+        """The loop moved."""
+        self._last = self._monotonic()
+
+    @property
+    def age_seconds(self) -> float:
+        """Seconds since the loop last moved."""
+        return self._monotonic() - self._last
+
+    def alive(self) -> bool:
+        """Whether the loop moved within the limit."""
+        return self.age_seconds <= self._limit
+
+
+def run(main: Callable[[], None]) -> int:
+    """Call `main` and turn how it ended into an exit code; an error that nobody expected is logged and ends with 1."""
+    try:
+        main()
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"configuration: {problem}", file=sys.stderr)
+        return EXIT_CONFIG
+    except TransientError as error:
+        log.error("%s", error, extra={"action": "dependency-away"})
+        return EXIT_UNAVAILABLE
+    except UnsureError as error:
+        log.error("%s", error, extra={"action": "state-unsure"})
+        return EXIT_UNSURE
+    except Exception:
+        if getLogger().handlers:
+            log.exception("an error nobody expected", extra={"action": "crashed"})
+        else:
+            traceback.print_exc()
+        return EXIT_FAILED
+    return EXIT_DONE

@@ -1,0 +1,99 @@
+"""The generic door to Postgres: connections with limits, errors in our kinds, statements from .sql files.
+
+A .sql file holds named statements: a line `-- name: …`, lines `-- …` that describe it, the statement. Parameters are
+psycopg's (`%(name)s`). Nothing is ever formatted into a statement.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from typing import LiteralString, cast
+
+import psycopg
+from psycopg import conninfo, errors
+
+from services.common.errors import ConfigError, TransientError
+
+CONNECT_SECONDS = 10
+STATEMENT_SECONDS = 120
+
+AWAY: tuple[type[psycopg.Error], ...] = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+)
+"""What goes away by itself: the server stops, restarts, fails over, is full, or two transactions met."""
+
+
+def connect(dsn: str, application_name: str, *, statement_seconds: float = STATEMENT_SECONDS) -> psycopg.Connection:
+    """A connection in autocommit mode (use `with connection.transaction()`), in UTC, with limits on every wait.
+
+    TransientError when the server cannot be reached, ConfigError when the dsn cannot be understood or is refused.
+    """
+    try:
+        conninfo.conninfo_to_dict(dsn)
+    except psycopg.Error:
+        # The library's text quotes the dsn, which holds a password.
+        raise ConfigError("REPLYRATE_POSTGRES__DSN cannot be understood; write postgresql://user:password@host:port/database") from None
+    milliseconds = int(statement_seconds * 1000)
+    try:
+        return psycopg.connect(
+            dsn,
+            autocommit=True,
+            application_name=application_name,
+            connect_timeout=CONNECT_SECONDS,
+            target_session_attrs="read-write",
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            tcp_user_timeout=30_000,
+            options=(
+                f"-c timezone=UTC -c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
+                f" -c idle_in_transaction_session_timeout={milliseconds} -c client_min_messages=warning"
+            ),
+        )
+    except (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName) as error:
+        raise ConfigError(f"Postgres refuses REPLYRATE_POSTGRES__DSN ({error.sqlstate}); check user, password and database") from None
+    except psycopg.OperationalError as error:
+        raise _connect_failure(error) from None
+
+
+def _connect_failure(error: psycopg.OperationalError) -> Exception:
+    text = str(error)
+    if "password authentication failed" in text or re.search(r'(database|role) ".*" does not exist', text):
+        return ConfigError("Postgres refuses REPLYRATE_POSTGRES__DSN; check user, password and database")
+    return TransientError("Postgres does not answer; check that it runs and that REPLYRATE_POSTGRES__DSN names it")
+
+
+@contextmanager
+def translate() -> Iterator[None]:
+    """Turn what goes away by itself into TransientError; the server's own text stays out, since it may quote values."""
+    try:
+        yield
+    except AWAY as error:
+        raise TransientError(f"Postgres is away or busy ({error.sqlstate or type(error).__name__})") from error
+
+
+_NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)\s*$", re.MULTILINE)
+
+
+@cache
+def load_statements(package: str, file: str) -> Mapping[str, LiteralString]:
+    """The named statements of `file` inside `package`, each with its comment lines.
+
+    ConfigError when a statement has no description or a name stands twice: the file is part of the program.
+    """
+    text = resources.files(package).joinpath(file).read_text("utf-8")
+    parts = _NAME.split(text)
+    found: dict[str, LiteralString] = {}
+    for name, body in zip(parts[1::2], parts[2::2], strict=True):
+        if name in found:
+            raise ConfigError(f"{package}/{file}: the name {name} stands twice")
+        if not body.lstrip("\n").startswith("-- "):
+            raise ConfigError(f"{package}/{file}: statement {name} has no description")
+        # Text of our own package, never of a user: as literal as if it stood here.
+        found[name] = cast(LiteralString, body.strip())
+    return found

@@ -1,0 +1,323 @@
+"""Every setting of replyrate: its name, type, default and meaning, declared once.
+
+The environment is the only source (prefix `REPLYRATE_`, nested by `__`); a secret may also stand in a file named by
+the same setting with `_FILE` behind it. All problems are reported at once, each with the name and what to write.
+`docs/settings.md` is rendered from the models here.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from services.common.errors import ConfigError
+
+PREFIX = "REPLYRATE_"
+KEY_BYTES = 32
+MAX_SECRET_FILE_BYTES = 64 * 1024
+
+NOT_SETTINGS = frozenset({"REPLYRATE_CACHE"})
+"""Names with our prefix that are not settings of a service: where the embedded servers keep their downloads."""
+
+
+def _listed(value: object) -> object:
+    """Lists are written with commas in the environment."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _secret_present(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value():
+        raise ValueError("must not be empty")
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_secret_present)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_listed)]
+Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], BeforeValidator(_listed)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A group of settings; values never change after start."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class KafkaSettings(Section):
+    """How the brokers are reached and how our topics are made."""
+
+    bootstrap_servers: str = Field(pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$", description="Brokers, `host:port,host:port`.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to the brokers; anything but a private network needs `SASL_SSL` or `SSL`."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="Needed with `SASL_PLAINTEXT` and `SASL_SSL`."
+    )
+    sasl_username: str | None = Field(None, description="User for SASL.")
+    sasl_password: Secret | None = Field(None, description="Password for SASL.")
+    ssl_ca_file: Path | None = Field(None, description="Authorities trusted for the brokers; the system's when not set.")
+    partitions: int = Field(12, ge=1, le=1000, description="Partitions of our topics; never changed silently.")
+    replication_factor: int = Field(1, ge=1, le=10, description="Replicas of each partition; 3 in production.")
+    min_insync_replicas: int = Field(1, ge=1, le=10, description="Replicas that must have a record before it counts as written.")
+
+
+class PostgresSettings(Section):
+    """The database of registry, ledger and report."""
+
+    dsn: Secret = Field(description="`postgresql://user:password@host:port/database`.")
+
+
+class ImapSettings(Section):
+    """How mailboxes are read."""
+
+    ca_file: Path | None = Field(None, description="Further authorities trusted for IMAP servers, PEM.")
+    allowed_private_networks: Networks = Field(
+        (), description="Private networks in which IMAP servers may stand, `10.1.0.0/16,…`; else only public addresses."
+    )
+    allowed_ports: Ports = Field((993,), description="Ports that a mailbox may name (implicit TLS on each).")
+    poll_interval_seconds: float = Field(600, gt=0, le=86400, description="Time between two polls of a mailbox, with jitter.")
+    look_back: int = Field(200, ge=0, le=2000, description="Newest messages that every poll looks at again.")
+
+
+class FetcherSettings(Section):
+    """The process that reads Sent folders."""
+
+    workers: int = Field(8, ge=1, le=256, description="Mailboxes read at once by one process.")
+    lease_seconds: float = Field(300, ge=30, le=3600, description="How long a process owns a mailbox it reads.")
+
+
+class MatcherSettings(Section):
+    """The process that joins sent messages with inquiries."""
+
+    store: Literal["memory", "rocksdb"] = Field("rocksdb", description="Where the joined state lives between two batches.")
+    data_dir: Path = Field(Path("data/matcher"), description="Folder of the local state; it can be thrown away.")
+    app_id: str = Field(
+        "replyrate-matcher", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="Consumer group; a new one rebuilds the state."
+    )
+    session_timeout_seconds: float = Field(45, ge=1, le=1800, description="A worker silent for longer loses its partitions.")
+
+
+class AggregatorSettings(Section):
+    """The process that keeps the ledger and judges."""
+
+    rule_sets: Names = Field(("default", "first-reply-24h"), description="Rule sets that are active from the start.")
+    refresh_interval_seconds: float = Field(1, gt=0, le=3600, description="Pause between two looks for companies to refresh.")
+    group: str = Field("replyrate-aggregator", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="Consumer group.")
+    session_timeout_seconds: float = Field(45, ge=1, le=1800, description="A worker silent for longer loses its partitions.")
+
+
+class LogSettings(Section):
+    """What is written to standard error."""
+
+    format: Literal["json", "console"] = Field("json", description="`json`: one object per line; `console`: for people.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is written.")
+
+
+class HttpSettings(Section):
+    """`/live`, `/ready` and `/metrics` of a service."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
+    port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 switches the pages off.")
+
+
+class Settings(Section):
+    """All settings of one process."""
+
+    kafka: KafkaSettings
+    postgres: PostgresSettings
+    hash_key_file: Path = Field(description="File with the 32 raw bytes of the hash key: one per installation, for ever.")
+    vault_key_file: Path | None = Field(
+        None, description="File with the 32 raw bytes that seal passwords; fetcher and command line only."
+    )
+    horizon_days: int = Field(60, ge=1, le=3650, description="How far back facts are read, joined and kept in Kafka.")
+    imap: ImapSettings = ImapSettings.model_validate({})
+    fetcher: FetcherSettings = FetcherSettings.model_validate({})
+    matcher: MatcherSettings = MatcherSettings.model_validate({})
+    aggregator: AggregatorSettings = AggregatorSettings.model_validate({})
+    log: LogSettings = LogSettings.model_validate({})
+    http: HttpSettings = HttpSettings.model_validate({})
+    warnings: tuple[str, ...] = Field((), exclude=True)
+    """Sentences about names that no setting has."""
+
+    def hash_key(self) -> bytes:
+        """The 32 bytes of `hash_key_file`. ConfigError when it cannot be read or has another length."""
+        return _key(self.hash_key_file, "HASH_KEY_FILE")
+
+    def vault_key(self) -> bytes:
+        """The 32 bytes of `vault_key_file`. ConfigError when it is not set, cannot be read or has another length."""
+        if self.vault_key_file is None:
+            raise ConfigError(f"{PREFIX}VAULT_KEY_FILE is not set; write the path of a file with {KEY_BYTES} random bytes")
+        return _key(self.vault_key_file, "VAULT_KEY_FILE")
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read and check every setting in `environ`. Raises ConfigError with one sentence per problem."""
+    known = {declared.name: declared for declared in declarations()}
+    values = {name: text for name, text in environ.items() if name.startswith(PREFIX) and name not in NOT_SETTINGS}
+    problems: list[str] = []
+    warnings: list[str] = []
+    tree: dict[str, Any] = {}
+    for name, text in sorted(values.items()):
+        plain = name.removesuffix("_FILE")
+        if name in known:
+            _put(tree, known[name].path, text)
+        elif plain in known and known[plain].secret:
+            if plain in values:
+                problems.append(f"{plain} and {name} are both set; write only one of them")
+                continue
+            try:
+                _put(tree, known[plain].path, _secret_in(Path(text)))
+            except (OSError, ValueError) as error:
+                problems.append(f"{name}: {_why(error)}; write the path of a file that holds the value")
+                _put(tree, known[plain].path, "unread")
+        else:
+            near = difflib.get_close_matches(name, known, n=1)
+            warnings.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "; remove it"))
+    try:
+        settings = Settings.model_validate({**tree, "warnings": tuple(warnings)})
+    except ValidationError as error:
+        problems += _sentences(error, known.values())
+    else:
+        problems += _contradictions(settings)
+        if not problems:
+            return settings
+    raise ConfigError(sorted(problems))
+
+
+class Declaration(Section):
+    """One setting as documentation and error texts show it."""
+
+    name: str
+    path: tuple[str, ...]
+    kind: str
+    default: str | None
+    secret: bool
+    description: str
+
+
+def declarations() -> list[Declaration]:
+    """Every setting with its full name, in the order of the models."""
+    return list(_declared(Settings, ()))
+
+
+def _declared(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Declaration]:
+    for name, field in model.model_fields.items():
+        if name == "warnings":
+            continue
+        here = (*path, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _declared(field.annotation, here)
+            continue
+        default = None if field.is_required() else _default_text(field.default)
+        yield Declaration(
+            name=PREFIX + "__".join(part.upper() for part in here),
+            path=here,
+            kind=_kind(field.annotation),
+            default=default,
+            secret=_holds_secret(field.annotation),
+            description=field.description or "",
+        )
+
+
+def _holds_secret(annotation: object) -> bool:
+    return annotation is SecretStr or any(_holds_secret(part) for part in get_args(annotation))
+
+
+def _kind(annotation: object) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kind(get_args(annotation)[0])
+    if origin is Literal:
+        return "one of " + ", ".join(f"`{value}`" for value in get_args(annotation))
+    if origin is tuple:
+        return "list with commas"
+    if origin in (UnionType, Union):
+        return _kind(next(part for part in get_args(annotation) if part is not type(None)))
+    return {int: "whole number", float: "number", Path: "path", SecretStr: "secret"}.get(cast(type, annotation), "text")
+
+
+def _default_text(value: object) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value) or "none"
+    return str(value)
+
+
+def _put(tree: dict[str, Any], path: Sequence[str], value: str) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = value
+
+
+def _secret_in(path: Path) -> str:
+    with path.open("rb") as stream:
+        raw = stream.read(MAX_SECRET_FILE_BYTES + 1)
+    if len(raw) > MAX_SECRET_FILE_BYTES:
+        raise ValueError("the file is larger than 64 KiB")
+    # One line break at the end comes from editors and `echo`, not from the secret.
+    return raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
+
+
+def _key(path: Path, name: str) -> bytes:
+    cure = f"write the path of a file with {KEY_BYTES} random bytes (head -c {KEY_BYTES} /dev/urandom > FILE)"
+    try:
+        with path.open("rb") as stream:
+            key = stream.read(KEY_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{PREFIX}{name}: {_why(error)}; {cure}") from None
+    if len(key) != KEY_BYTES:
+        length = f"{len(key)} bytes" if len(key) <= KEY_BYTES else f"more than {KEY_BYTES} bytes"
+        raise ConfigError(f"{PREFIX}{name} names a file with {length}; {cure}")
+    return key
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return (error.strerror or "it cannot be read").lower()
+    return "the file is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+def _sentences(error: ValidationError, known: Iterable[Declaration]) -> Iterator[str]:
+    """Pydantic's findings with our names: what to set, never the value that stood there."""
+    known = list(known)
+    for finding in error.errors(include_url=False, include_input=False, include_context=False):
+        parts = [part for part in finding["loc"] if isinstance(part, str)]
+        name = PREFIX + "__".join(part.upper() for part in parts)
+        below = [one for one in known if one.name == name or one.name.startswith(name + "__")]
+        matching = [one for one in known if name.startswith(one.name)] if not below else below
+        if finding["type"] == "missing":
+            yield from (
+                f"{one.name} is not set; write: {one.description}" for one in matching if one.default is None
+            )
+        elif matching:
+            yield f"{matching[0].name}: {_lower(finding['msg'])}; expected: {matching[0].kind}. {matching[0].description}"
+        else:
+            yield f"{name}: {_lower(finding['msg'])}"
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    kafka = settings.kafka
+    if kafka.security_protocol.startswith("SASL"):
+        for name in ("sasl_mechanism", "sasl_username", "sasl_password"):
+            if getattr(kafka, name) is None:
+                yield f"{PREFIX}KAFKA__{name.upper()} is not set; {PREFIX}KAFKA__SECURITY_PROTOCOL={kafka.security_protocol} needs it"
+    if kafka.min_insync_replicas > kafka.replication_factor:
+        yield (
+            f"{PREFIX}KAFKA__MIN_INSYNC_REPLICAS is larger than {PREFIX}KAFKA__REPLICATION_FACTOR;"
+            " nothing could ever be written: lower it"
+        )
+
+
+__all__ = [
+    "AggregatorSettings", "Declaration", "FetcherSettings", "HttpSettings", "ImapSettings", "KafkaSettings",
+    "LogSettings", "MatcherSettings", "PostgresSettings", "Settings", "declarations", "load_settings",
+]  # fmt: skip

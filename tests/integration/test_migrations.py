@@ -1,0 +1,88 @@
+"""The migration runner on a real Postgres: once each, together, and never over an edited file."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from services.common import migrations
+from services.common.errors import ConfigError
+from services.common.postgres import connect
+from services.standalone.postgres import EmbeddedPostgres
+
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture
+def empty(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """A database that was never migrated."""
+    name = f"migrations_{next(NUMBERS)}"
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+def no_progress(_: str) -> None:
+    pass
+
+
+def test_every_file_runs_once_and_is_told(empty: str) -> None:
+    told: list[str] = []
+    with connect(empty, "tests") as connection:
+        with pytest.raises(ConfigError, match="run `replyrate migrate`"):
+            migrations.verify(connection)
+        count = migrations.migrate(connection, told.append)
+        assert count == len(told) == len(migrations.available())
+        assert told[0] == "0001_registry"
+        migrations.verify(connection)
+        assert migrations.migrate(connection, told.append) == 0
+        assert len(told) == count
+
+
+def test_runners_that_start_together_wait_for_each_other(empty: str) -> None:
+    def run() -> int:
+        with connect(empty, "tests") as connection:
+            return migrations.migrate(connection, no_progress)
+
+    with ThreadPoolExecutor(4) as pool:
+        counts = [future.result() for future in [pool.submit(run) for _ in range(4)]]
+    assert sorted(counts) == [0, 0, 0, len(migrations.available())]
+
+
+def test_an_edited_file_is_refused(empty: str) -> None:
+    with connect(empty, "tests") as connection:
+        migrations.migrate(connection, no_progress)
+        connection.execute("UPDATE replyrate.migrations SET sha256 = 'other' WHERE number = 1")
+        for check in (migrations.verify, lambda c: migrations.migrate(c, no_progress)):
+            with pytest.raises(ConfigError, match="0001 .registry. was changed after it was applied"):
+                check(connection)
+
+
+def test_a_file_of_a_newer_release_is_refused(empty: str) -> None:
+    with connect(empty, "tests") as connection:
+        migrations.migrate(connection, no_progress)
+        connection.execute("INSERT INTO replyrate.migrations (number, name, sha256) VALUES (999, 'future', 'x')")
+        with pytest.raises(ConfigError, match="0999 .future. is in the database, but not in this release"):
+            migrations.verify(connection)
+
+
+def test_a_failing_file_leaves_nothing_and_the_lock_is_free(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = migrations.Migration(2, "broken", "x", "CREATE TABLE public.half (a int); SELECT 1/0;")
+    real = migrations.available()
+    monkeypatch.setattr(migrations, "available", lambda: [real[0], broken])
+    with connect(empty, "tests") as connection:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            migrations.migrate(connection, no_progress)
+        assert connection.execute("SELECT to_regclass('public.half')").fetchone() == (None,)
+        assert list(migrations.applied(connection)) == [1]
+    monkeypatch.undo()
+    with connect(empty, "tests") as connection:
+        assert migrations.migrate(connection, no_progress) == len(real) - 1
+
+
+def test_a_database_is_a_function_of_the_files(postgres: Callable[[], str]) -> None:
+    with connect(postgres(), "tests") as connection:
+        migrations.verify(connection)
+        schemas = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_'").fetchall()
+        assert ("registry",) in schemas

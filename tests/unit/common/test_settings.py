@@ -1,0 +1,101 @@
+"""Settings: everything wrong is said at once, by name, without repeating a value."""
+
+from pathlib import Path
+
+import pytest
+
+from services.common.errors import ConfigError
+from services.common.settings import declarations, load_settings
+
+LEAST = {
+    "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "broker:9092",
+    "REPLYRATE_POSTGRES__DSN": "postgresql://user:secret-canary@db/replyrate",
+    "REPLYRATE_HASH_KEY_FILE": "/nowhere/hash.key",
+}
+
+
+def problems(environ: dict[str, str]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(environ)
+    return "\n".join(caught.value.problems)
+
+
+def test_the_least_that_must_be_set_is_enough() -> None:
+    settings = load_settings(LEAST)
+    assert settings.kafka.partitions == 12
+    assert settings.horizon_days == 60
+    assert settings.imap.allowed_ports == (993,)
+    assert settings.warnings == ()
+
+
+def test_all_problems_are_told_at_once_by_name() -> None:
+    told = problems({"REPLYRATE_KAFKA__PARTITIONS": "many", "REPLYRATE_LOG__LEVEL": "loud", "REPLYRATE_IMAP__ALLOWED_PORTS": "993,70000"})
+    for name in (*LEAST, "REPLYRATE_KAFKA__PARTITIONS", "REPLYRATE_LOG__LEVEL", "REPLYRATE_IMAP__ALLOWED_PORTS"):
+        assert name in told
+
+
+def test_no_problem_repeats_a_value() -> None:
+    told = problems({**LEAST, "REPLYRATE_KAFKA__PARTITIONS": "canary-value", "REPLYRATE_HORIZON_DAYS": "canary-value"})
+    assert "canary" not in told
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "dsn"
+    file.write_text("postgresql://from-file\n")
+    environ = {name: text for name, text in LEAST.items() if "DSN" not in name}
+    settings = load_settings({**environ, "REPLYRATE_POSTGRES__DSN_FILE": str(file)})
+    assert settings.postgres.dsn.get_secret_value() == "postgresql://from-file"
+
+
+def test_a_secret_twice_is_refused(tmp_path: Path) -> None:
+    assert "both set" in problems({**LEAST, "REPLYRATE_POSTGRES__DSN_FILE": str(tmp_path / "dsn")})
+
+
+def test_a_secret_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    environ = {name: text for name, text in LEAST.items() if "DSN" not in name}
+    told = problems({**environ, "REPLYRATE_POSTGRES__DSN_FILE": str(tmp_path / "none")})
+    assert told.startswith("REPLYRATE_POSTGRES__DSN_FILE: no such file")
+    assert "\n" not in told
+
+
+def test_an_unknown_name_is_a_warning_with_the_nearest_name() -> None:
+    settings = load_settings({**LEAST, "REPLYRATE_HORIZON_DAY": "30"})
+    assert settings.warnings == ("REPLYRATE_HORIZON_DAY is not a setting; did you mean REPLYRATE_HORIZON_DAYS?",)
+    assert settings.horizon_days == 60
+
+
+def test_sasl_needs_its_user_and_password() -> None:
+    told = problems({**LEAST, "REPLYRATE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL"})
+    assert told.count("SASL_SSL needs it") == 3
+
+
+def test_more_replicas_in_sync_than_there_are_is_refused() -> None:
+    assert "lower it" in problems({**LEAST, "REPLYRATE_KAFKA__MIN_INSYNC_REPLICAS": "2"})
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_a_key_of_another_length_is_refused(tmp_path: Path, length: int) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"k" * length)
+    settings = load_settings({**LEAST, "REPLYRATE_HASH_KEY_FILE": str(file)})
+    with pytest.raises(ConfigError, match="HASH_KEY_FILE names a file with"):
+        settings.hash_key()
+
+
+def test_a_key_is_read_raw(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"\n" * 32)
+    assert load_settings({**LEAST, "REPLYRATE_HASH_KEY_FILE": str(file)}).hash_key() == b"\n" * 32
+
+
+def test_the_vault_key_is_asked_for_only_where_it_is_needed() -> None:
+    with pytest.raises(ConfigError, match="REPLYRATE_VAULT_KEY_FILE is not set"):
+        load_settings(LEAST).vault_key()
+
+
+def test_no_secret_shows_in_the_settings_text() -> None:
+    assert "canary" not in repr(load_settings(LEAST))
+
+
+def test_every_setting_is_described() -> None:
+    assert [one.name for one in declarations() if len(one.description) < 10] == []

@@ -56,7 +56,9 @@ def kafka(kafka_server: EmbeddedKafka) -> str:
 @pytest.fixture
 def own_kafka(server_folder: Path, request: pytest.FixtureRequest) -> Iterator[EmbeddedKafka]:
     """A broker for this test alone, to kill and restart (2.5 s)."""
-    with EmbeddedKafka(server_folder / f"kafka-{request.node.name[:40].replace('/', '-')}-{time.monotonic_ns()}") as server:
+    with EmbeddedKafka(
+        server_folder / f"kafka-{request.node.name[:40].replace('/', '-')}-{time.monotonic_ns()}"
+    ) as server:
         yield server
 
 

@@ -6,9 +6,10 @@ Schemas by tests/contract.
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 INQUIRY_RECEIVED = "replyrate.inquiry-received.v1"
 STATUS_CHANGED = "replyrate.inquiry-status-changed.v1"
@@ -17,6 +18,14 @@ COMPANY_ERASED = "replyrate.company-erased.v1"
 MESSAGE_SENT = "replyrate.message-sent.v1"
 INQUIRY_REPLIES = "replyrate.inquiry-replies.v1"
 DEAD_LETTER = "replyrate.dead-letter.v1"
+
+NO_CONTROL = "^[^\\u0000-\\u001f\\u007f-\\u009f]*(?![\\s\\S])"
+"""No control character; the look-ahead is an end of text that a line break does not satisfy, in every dialect."""
+Id = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_CONTROL)]
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{32}(?![\\s\\S])")]
+Region = Annotated[str, Meta(pattern="^[A-Z]{2}(?![\\s\\S])")]
+Code = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_CONTROL)]
+UInt = Annotated[int, Meta(ge=0)]
 
 Status = Literal[
     "spam",
@@ -38,148 +47,149 @@ MATCH_ORDER: tuple[MatchedBy, ...] = ("in-reply-to", "references", "relay-addres
 
 
 class Buyer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Who asked. `addresses` are plain in inquiries.v1 and hashes everywhere behind it."""
+    """Who asked, as the platform tells it: addresses are plain, and stay in inquiries.v1."""
 
-    id: str
-    addresses: tuple[str, ...] = ()
-    region: str | None = None
-    sent_from_region: str | None = None
+    id: Id
+    addresses: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
+    region: Region | None = None
+    sent_from_region: Region | None = None
 
 
 class InquiryReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A buyer wrote to a seller's account at `received_at`; the clock starts there."""
 
-    company_id: str
-    account_id: str
-    inquiry_id: str
+    company_id: Id
+    account_id: Id
+    inquiry_id: Id
     received_at: datetime
     buyer: Buyer
-    message_ids: tuple[str, ...] = ()
-    reply_addresses: tuple[str, ...] = ()
-    thread_id: str | None = None
-    channel: str = "inquiry"
+    message_ids: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
+    reply_addresses: Annotated[tuple[str, ...], Meta(max_length=4)] = ()
+    thread_id: Id | None = None
+    channel: Id = "inquiry"
 
 
 class StatusChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The platform changed an inquiry's status; `account_id` is required when the status is `reassigned`."""
 
-    company_id: str
-    inquiry_id: str
+    company_id: Id
+    inquiry_id: Id
     status: Status
     at: datetime
-    account_id: str | None = None
+    account_id: Id | None = None
 
 
 class ReplyRecorded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A reply on a channel of the platform's own (its mail, chat, app)."""
 
-    company_id: str
-    account_id: str
-    inquiry_id: str
-    reply_id: str
+    company_id: Id
+    account_id: Id
+    inquiry_id: Id
+    reply_id: Id
     replied_at: datetime
-    channel: str
+    channel: Id
     automatic: bool = False
 
 
 class CompanyErased(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of the company up to `at` is forgotten downstream."""
 
-    company_id: str
+    company_id: Id
     at: datetime
 
 
-class MessageSent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MessageSent(msgspec.Struct, frozen=True, kw_only=True):
     """One message seen in a Sent folder: hashes and times only, no address, name, subject or body."""
 
-    company_id: str
-    account_id: str
-    mailbox_id: str
-    message_id: str
+    company_id: Id
+    account_id: Id
+    mailbox_id: Id
+    message_id: Hash
     sent_at: datetime
     sent_at_basis: Basis
     evidence: Evidence
     kind: Kind
-    kind_reason: str | None = None
+    kind_reason: Code | None = None
     date_header: datetime | None = None
     internal_date: datetime | None = None
     save_date: datetime | None = None
     filed_after: datetime | None = None
     filed_before: datetime | None = None
-    recipients: tuple[str, ...] = ()
-    in_reply_to: tuple[str, ...] = ()
-    references: tuple[str, ...] = ()
+    recipients: Annotated[tuple[Hash, ...], Meta(max_length=64)] = ()
+    in_reply_to: Annotated[tuple[Hash, ...], Meta(max_length=4)] = ()
+    references: Annotated[tuple[Hash, ...], Meta(max_length=20)] = ()
 
 
-class StatusFact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, order=True):
+class HashedBuyer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asked, behind the matcher: hashes instead of addresses."""
+
+    id: Id
+    addresses: Annotated[tuple[Hash, ...], Meta(max_length=64)] = ()
+    region: Region | None = None
+    sent_from_region: Region | None = None
+
+
+class StatusFact(msgspec.Struct, frozen=True, kw_only=True):
     """One status of an inquiry inside the joined state."""
 
     status: Status
     at: datetime
-    account_id: str | None = None
+    account_id: Id | None = None
 
 
-class ReplyFact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ReplyFact(msgspec.Struct, frozen=True, kw_only=True):
     """One reply inside the joined state. `source` says whether a mailbox or the platform told it."""
 
-    reply_id: str
+    reply_id: Id
     source: Literal["mail", "platform"]
-    account_id: str
+    account_id: Id
+    mailbox_id: Id | None = None
     replied_at: datetime
-    kind: Kind
-    matched_by: MatchedBy
-    mailbox_id: str | None = None
     evidence: Evidence | None = None
-    kind_reason: str | None = None
+    kind: Kind
+    kind_reason: Code | None = None
+    matched_by: MatchedBy
 
 
-class InquiryReplies(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class InquiryReplies(msgspec.Struct, frozen=True, kw_only=True):
     """The joined state of one inquiry. With `received_at` null the inquiry itself is not (or no longer) held.
 
     `buyer.addresses`, `message_ids` and `reply_addresses` hold hashes.
     """
 
-    company_id: str
-    inquiry_id: str
-    account_id: str | None = None
+    company_id: Id
+    inquiry_id: Id
+    account_id: Id | None = None
     received_at: datetime | None = None
-    buyer: Buyer | None = None
-    message_ids: tuple[str, ...] = ()
-    reply_addresses: tuple[str, ...] = ()
-    thread_id: str | None = None
-    channel: str | None = None
-    facts_id: str | None = None
+    buyer: HashedBuyer | None = None
+    message_ids: Annotated[tuple[Hash, ...], Meta(max_length=64)] = ()
+    reply_addresses: Annotated[tuple[Hash, ...], Meta(max_length=64)] = ()
+    thread_id: Id | None = None
+    channel: Id | None = None
+    facts_id: Hash | None = None
     statuses: tuple[StatusFact, ...] = ()
     replies: tuple[ReplyFact, ...] = ()
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """What was rejected, where it stands and why. `value` is base64, null for inquiries.v1 and for mail."""
 
-    reason: str
-    detail: str
-    service: str
-    service_version: str
+    reason: Code
+    detail: Annotated[str, Meta(max_length=1024)]
+    service: Id
+    service_version: Id
     at: datetime
-    topic: str | None = None
-    partition: int | None = None
-    offset: int | None = None
+    topic: Id | None = None
+    partition: UInt | None = None
+    offset: UInt | None = None
     key: str | None = None
     value: str | None = None
-    mailbox_id: str | None = None
-    uidvalidity: int | None = None
-    uid: int | None = None
+    mailbox_id: Id | None = None
+    uidvalidity: UInt | None = None
+    uid: UInt | None = None
 
 
-Event = (
-    InquiryReceived
-    | StatusChanged
-    | ReplyRecorded
-    | CompanyErased
-    | MessageSent
-    | InquiryReplies
-    | DeadLetter
-)
+Event = InquiryReceived | StatusChanged | ReplyRecorded | CompanyErased | MessageSent | InquiryReplies | DeadLetter
 TYPES: dict[str, type[msgspec.Struct]] = {
     INQUIRY_RECEIVED: InquiryReceived,
     STATUS_CHANGED: StatusChanged,

@@ -12,9 +12,7 @@ from services.common.metrics import REGISTRY
 
 
 @contextmanager
-def serve(
-    port: int, live: Callable[[], bool], ready: Callable[[], bool], *, host: str = "127.0.0.1"
-) -> Iterator[int]:
+def serve(port: int, live: Callable[[], bool], ready: Callable[[], bool], *, host: str = "127.0.0.1") -> Iterator[int]:
     """Answer on `host`:`port` until the block ends; yields the port, 0 when `port` is 0 and nothing is served.
 
     `live` and `ready` must return at once: they report what the loop last knew, they ask nobody.
@@ -26,7 +24,9 @@ def serve(
         server = ThreadingHTTPServer((host, port), _handler(live, ready))
     except OSError as error:
         reason = (error.strerror or "cannot listen").lower()
-        raise ConfigError(f"REPLYRATE_HTTP__PORT: {reason}; write a port that is free on {host}, or 0 for none") from None
+        raise ConfigError(
+            f"REPLYRATE_HTTP__PORT: {reason}; write a port that is free on {host}, or 0 for none"
+        ) from None
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, name="http", daemon=True)
     thread.start()

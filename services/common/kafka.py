@@ -94,7 +94,6 @@ def client_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "security_protocol": settings.security_protocol,
         "bootstrap_timeout_ms": REQUEST_MS,
         "reconnect_backoff_max_ms": 2000,
-        "metrics_enabled": False,
     }
     if settings.security_protocol.endswith("SSL"):
         config["ssl_context"] = ssl.create_default_context(cafile=settings.ssl_ca_file)
@@ -116,6 +115,7 @@ class Publisher:
                 **client_config(settings, client_id),
                 acks="all",
                 enable_idempotence=True,
+                metrics_enabled=False,
                 linger_ms=5,
                 batch_size=BATCH_BYTES,
                 max_request_size=MAX_REQUEST_BYTES,
@@ -170,7 +170,9 @@ class Publisher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -215,6 +217,7 @@ class Reader:
                 **client_config(settings, client_id),
                 group_id=group,
                 enable_auto_commit=False,
+                metrics_enabled=False,
                 auto_offset_reset="earliest",
                 isolation_level="read_committed",
                 allow_auto_create_topics=False,
@@ -294,7 +297,8 @@ class Reader:
     def commit(self, offsets: Mapping[int, int]) -> bool:
         """Tell the group's coordinator how far we are: a hint for tools that show lag. False when it did not take it."""
         wanted = {
-            TopicPartition(self._topic, partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()
+            TopicPartition(self._topic, partition): OffsetAndMetadata(offset, "", -1)
+            for partition, offset in offsets.items()
         }
         try:
             self._consumer.commit(wanted, timeout_ms=5000)
@@ -309,7 +313,9 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -350,10 +356,16 @@ class Admin:
     def check_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
         """One sentence for each topic that is missing or differs, with what mends it; empty when all are right."""
         with translate():
-            described = {topic["name"]: topic for topic in self._client.describe_topics() if not topic.get("error_code")}
+            described = {
+                topic["name"]: topic for topic in self._client.describe_topics() if not topic.get("error_code")
+            }
             present = [spec for spec in specs if spec.name in described]
             configs = self._configs([spec.name for spec in present])
-        problems = [f"topic {spec.name} is missing; run `replyrate topics create`" for spec in specs if spec.name not in described]
+        problems = [
+            f"topic {spec.name} is missing; run `replyrate topics create`"
+            for spec in specs
+            if spec.name not in described
+        ]
         for spec in present:
             partitions = len(described[spec.name]["partitions"])
             if partitions != spec.partitions:
@@ -385,7 +397,9 @@ class Admin:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -394,7 +408,8 @@ class Admin:
         resources = [ConfigResource("TOPIC", name) for name in names]
         found = self._client.describe_configs(resources, config_filter="all")
         return {
-            name: {key: _config_value(value) for key, value in entries.items()} for name, entries in found["topic"].items()
+            name: {key: _config_value(value) for key, value in entries.items()}
+            for name, entries in found["topic"].items()
         }
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from logging import getLogger
 from types import FrameType
 
+from services.common.backoff import Backoff
 from services.common.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
@@ -118,3 +119,20 @@ def run(main: Callable[[], None]) -> int:
             traceback.print_exc()
         return EXIT_FAILED
     return EXIT_DONE
+
+
+def until_answers(stop: Stop, dependency: str, ask: Callable[[], None]) -> bool:
+    """Call `ask` until it does not raise TransientError, with growing pauses; False when the end was asked for first."""
+    backoff, attempt = Backoff(0.5, 2, 10), 0
+    while not stop.is_set():
+        try:
+            ask()
+        except TransientError as error:
+            attempt += 1
+            log.warning("%s", error, extra={"action": "dependency-away", "dependency": dependency, "attempt": attempt})
+            stop.wait(backoff.delay(attempt, 0.5))
+        else:
+            if attempt:
+                log.info("it answers again", extra={"action": "dependency-back", "dependency": dependency})
+            return True
+    return False

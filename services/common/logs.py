@@ -92,7 +92,9 @@ class ConsoleFormatter(logging.Formatter):
         """The line for `record`; a traceback follows on lines of its own."""
         fields = self._fields.of(record)
         trace = fields.pop("trace", None)
-        at, level, service, action, text = (str(fields.pop(name)) for name in ("at", "level", "service", "action", "text"))
+        at, level, service, action, text = (
+            str(fields.pop(name)) for name in ("at", "level", "service", "action", "text")
+        )
         rest = " ".join(f"{name}={value}" for name, value in fields.items())
         line = f"{at[11:23]} {level.upper():7} {service} [{action}] {text} {rest}".rstrip()
         return f"{line}\n{trace}" if trace else line

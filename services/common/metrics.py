@@ -9,36 +9,79 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 REGISTRY = CollectorRegistry()
 """The registry that `/metrics` shows."""
 
-RECORDS_REJECTED = Counter("replyrate_records_rejected_total", "Records that became dead letters.", ["service", "reason"], registry=REGISTRY)
-DEPENDENCY_FAILURES = Counter("replyrate_dependency_failures_total", "Times that Kafka or Postgres did not answer.", ["service", "dependency"], registry=REGISTRY)
-LOOP_AGE_SECONDS = Gauge("replyrate_loop_age_seconds", "Seconds since the service's loop last moved.", ["service"], registry=REGISTRY)
+RECORDS_REJECTED = Counter(
+    "replyrate_records_rejected_total", "Records that became dead letters.", ["service", "reason"], registry=REGISTRY
+)
+DEPENDENCY_FAILURES = Counter(
+    "replyrate_dependency_failures_total",
+    "Times that Kafka or Postgres did not answer.",
+    ["service", "dependency"],
+    registry=REGISTRY,
+)
+LOOP_AGE_SECONDS = Gauge(
+    "replyrate_loop_age_seconds", "Seconds since the service's loop last moved.", ["service"], registry=REGISTRY
+)
 
 POLLS = Counter("replyrate_fetcher_polls_total", "Polls of mailboxes by how they ended.", ["result"], registry=REGISTRY)
-POLL_SECONDS = Histogram("replyrate_fetcher_poll_seconds", "How long a poll took.", buckets=(0.1, 0.3, 1, 3, 10, 30, 120), registry=REGISTRY)
-MESSAGES_PUBLISHED = Counter("replyrate_fetcher_messages_published_total", "Sent messages published, first time or again.", ["again"], registry=REGISTRY)
-MESSAGES_SEEN = Counter("replyrate_fetcher_messages_seen_total", "Sent messages seen for the first time.", ["kind"], registry=REGISTRY)
-HEADERS_DROPPED = Counter("replyrate_fetcher_headers_dropped_total", "Addresses and ids that could not be normalised.", registry=REGISTRY)
+POLL_SECONDS = Histogram(
+    "replyrate_fetcher_poll_seconds", "How long a poll took.", buckets=(0.1, 0.3, 1, 3, 10, 30, 120), registry=REGISTRY
+)
+MESSAGES_PUBLISHED = Counter(
+    "replyrate_fetcher_messages_published_total",
+    "Sent messages published, first time or again.",
+    ["again"],
+    registry=REGISTRY,
+)
+MESSAGES_SEEN = Counter(
+    "replyrate_fetcher_messages_seen_total", "Sent messages seen for the first time.", ["kind"], registry=REGISTRY
+)
+HEADERS_DROPPED = Counter(
+    "replyrate_fetcher_headers_dropped_total", "Addresses and ids that could not be normalised.", registry=REGISTRY
+)
 MAILBOXES = Gauge("replyrate_fetcher_mailboxes", "Mailboxes by state, from the registry.", ["state"], registry=REGISTRY)
-POLL_DELAY_SECONDS = Gauge("replyrate_fetcher_poll_delay_seconds", "How long the most overdue mailbox waits for its poll.", registry=REGISTRY)
+POLL_DELAY_SECONDS = Gauge(
+    "replyrate_fetcher_poll_delay_seconds", "How long the most overdue mailbox waits for its poll.", registry=REGISTRY
+)
 
 FACTS_APPLIED = Counter("replyrate_matcher_facts_total", "Facts joined.", ["type"], registry=REGISTRY)
-STATES_EMITTED = Counter("replyrate_matcher_states_emitted_total", "Joined states of inquiries published.", registry=REGISTRY)
+STATES_EMITTED = Counter(
+    "replyrate_matcher_states_emitted_total", "Joined states of inquiries published.", registry=REGISTRY
+)
 CHANGELOG_ROWS = Counter("replyrate_matcher_changelog_rows_total", "Rows written to the changelog.", registry=REGISTRY)
 REROUTED = Counter("replyrate_matcher_rerouted_total", "Inquiries that lay in the wrong partition.", registry=REGISTRY)
-IDS_DROPPED = Counter("replyrate_matcher_ids_dropped_total", "Addresses and ids of inquiries that could not be normalised.", registry=REGISTRY)
+IDS_DROPPED = Counter(
+    "replyrate_matcher_ids_dropped_total",
+    "Addresses and ids of inquiries that could not be normalised.",
+    registry=REGISTRY,
+)
 CONFLICTS = Counter("replyrate_matcher_conflicts_total", "Inquiries received with differing facts.", registry=REGISTRY)
 FACTS_CUT = Counter("replyrate_matcher_cut_total", "Facts cut by the bounds of a joined state.", registry=REGISTRY)
-STATE_ENTRIES = Gauge("replyrate_matcher_state_entries", "Entries of the joined state held here.", ["kind"], registry=REGISTRY)
+STATE_ENTRIES = Gauge(
+    "replyrate_matcher_state_entries", "Entries of the joined state held here.", ["kind"], registry=REGISTRY
+)
 STATE_BYTES = Gauge("replyrate_matcher_state_bytes", "Bytes of the joined state held here.", registry=REGISTRY)
-STATE_DROPPED = Counter("replyrate_matcher_state_dropped_total", "Entries dropped behind the horizon.", registry=REGISTRY)
+STATE_DROPPED = Counter(
+    "replyrate_matcher_state_dropped_total", "Entries dropped behind the horizon.", registry=REGISTRY
+)
 RECOVERY_SECONDS = Gauge("replyrate_matcher_recovery_seconds", "How long the last recovery took.", registry=REGISTRY)
 
-STATES_MERGED = Counter("replyrate_aggregator_states_merged_total", "Joined states merged into the ledger.", registry=REGISTRY)
+STATES_MERGED = Counter(
+    "replyrate_aggregator_states_merged_total", "Joined states merged into the ledger.", registry=REGISTRY
+)
 REFRESHES = Counter("replyrate_aggregator_refreshes_total", "Companies judged again.", ["rule_set"], registry=REGISTRY)
-REFRESH_SECONDS = Histogram("replyrate_aggregator_refresh_seconds", "How long judging one company took.", buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10), registry=REGISTRY)
+REFRESH_SECONDS = Histogram(
+    "replyrate_aggregator_refresh_seconds",
+    "How long judging one company took.",
+    buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10),
+    registry=REGISTRY,
+)
 COMPANIES_DIRTY = Gauge("replyrate_aggregator_companies_dirty", "Companies that wait to be judged.", registry=REGISTRY)
-DIRTY_AGE_SECONDS = Gauge("replyrate_aggregator_dirty_age_seconds", "How long the longest of them waits.", registry=REGISTRY)
-LAG_RECORDS = Gauge("replyrate_aggregator_lag_records", "Records in the topic that the ledger has not merged.", registry=REGISTRY)
+DIRTY_AGE_SECONDS = Gauge(
+    "replyrate_aggregator_dirty_age_seconds", "How long the longest of them waits.", registry=REGISTRY
+)
+LAG_RECORDS = Gauge(
+    "replyrate_aggregator_lag_records", "Records in the topic that the ledger has not merged.", registry=REGISTRY
+)
 
 
 def declared() -> list[tuple[str, str, str]]:

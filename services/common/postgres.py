@@ -37,7 +37,9 @@ def connect(dsn: str, application_name: str, *, statement_seconds: float = STATE
         conninfo.conninfo_to_dict(dsn)
     except psycopg.Error:
         # The library's text quotes the dsn, which holds a password.
-        raise ConfigError("REPLYRATE_POSTGRES__DSN cannot be understood; write postgresql://user:password@host:port/database") from None
+        raise ConfigError(
+            "REPLYRATE_POSTGRES__DSN cannot be understood; write postgresql://user:password@host:port/database"
+        ) from None
     milliseconds = int(statement_seconds * 1000)
     try:
         return psycopg.connect(
@@ -56,7 +58,9 @@ def connect(dsn: str, application_name: str, *, statement_seconds: float = STATE
             ),
         )
     except (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName) as error:
-        raise ConfigError(f"Postgres refuses REPLYRATE_POSTGRES__DSN ({error.sqlstate}); check user, password and database") from None
+        raise ConfigError(
+            f"Postgres refuses REPLYRATE_POSTGRES__DSN ({error.sqlstate}); check user, password and database"
+        ) from None
     except psycopg.OperationalError as error:
         raise _connect_failure(error) from None
 

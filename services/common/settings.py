@@ -50,7 +50,9 @@ class Section(BaseModel):
 class KafkaSettings(Section):
     """How the brokers are reached and how our topics are made."""
 
-    bootstrap_servers: str = Field(pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$", description="Brokers, `host:port,host:port`.")
+    bootstrap_servers: str = Field(
+        pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$", description="Brokers, `host:port,host:port`."
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to the brokers; anything but a private network needs `SASL_SSL` or `SSL`."
     )
@@ -59,10 +61,14 @@ class KafkaSettings(Section):
     )
     sasl_username: str | None = Field(None, description="User for SASL.")
     sasl_password: Secret | None = Field(None, description="Password for SASL.")
-    ssl_ca_file: Path | None = Field(None, description="Authorities trusted for the brokers; the system's when not set.")
+    ssl_ca_file: Path | None = Field(
+        None, description="Authorities trusted for the brokers; the system's when not set."
+    )
     partitions: int = Field(12, ge=1, le=1000, description="Partitions of our topics; never changed silently.")
     replication_factor: int = Field(1, ge=1, le=10, description="Replicas of each partition; 3 in production.")
-    min_insync_replicas: int = Field(1, ge=1, le=10, description="Replicas that must have a record before it counts as written.")
+    min_insync_replicas: int = Field(
+        1, ge=1, le=10, description="Replicas that must have a record before it counts as written."
+    )
 
 
 class PostgresSettings(Section):
@@ -79,7 +85,9 @@ class ImapSettings(Section):
         (), description="Private networks in which IMAP servers may stand, `10.1.0.0/16,…`; else only public addresses."
     )
     allowed_ports: Ports = Field((993,), description="Ports that a mailbox may name (implicit TLS on each).")
-    poll_interval_seconds: float = Field(600, gt=0, le=86400, description="Time between two polls of a mailbox, with jitter.")
+    poll_interval_seconds: float = Field(
+        600, gt=0, le=86400, description="Time between two polls of a mailbox, with jitter."
+    )
     look_back: int = Field(200, ge=0, le=2000, description="Newest messages that every poll looks at again.")
 
 
@@ -93,28 +101,42 @@ class FetcherSettings(Section):
 class MatcherSettings(Section):
     """The process that joins sent messages with inquiries."""
 
-    store: Literal["memory", "rocksdb"] = Field("rocksdb", description="Where the joined state lives between two batches.")
+    store: Literal["memory", "rocksdb"] = Field(
+        "rocksdb", description="Where the joined state lives between two batches."
+    )
     data_dir: Path = Field(Path("data/matcher"), description="Folder of the local state; it can be thrown away.")
     app_id: str = Field(
-        "replyrate-matcher", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="Consumer group; a new one rebuilds the state."
+        "replyrate-matcher",
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="Consumer group; a new one rebuilds the state.",
     )
-    session_timeout_seconds: float = Field(45, ge=1, le=1800, description="A worker silent for longer loses its partitions.")
+    session_timeout_seconds: float = Field(
+        45, ge=1, le=1800, description="A worker silent for longer loses its partitions."
+    )
 
 
 class AggregatorSettings(Section):
     """The process that keeps the ledger and judges."""
 
     rule_sets: Names = Field(("default", "first-reply-24h"), description="Rule sets that are active from the start.")
-    refresh_interval_seconds: float = Field(1, gt=0, le=3600, description="Pause between two looks for companies to refresh.")
+    refresh_interval_seconds: float = Field(
+        1, gt=0, le=3600, description="Pause between two looks for companies to refresh."
+    )
     group: str = Field("replyrate-aggregator", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="Consumer group.")
-    session_timeout_seconds: float = Field(45, ge=1, le=1800, description="A worker silent for longer loses its partitions.")
+    session_timeout_seconds: float = Field(
+        45, ge=1, le=1800, description="A worker silent for longer loses its partitions."
+    )
 
 
 class LogSettings(Section):
     """What is written to standard error."""
 
-    format: Literal["json", "console"] = Field("json", description="`json`: one object per line; `console`: for people.")
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is written.")
+    format: Literal["json", "console"] = Field(
+        "json", description="`json`: one object per line; `console`: for people."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is written."
+    )
 
 
 class HttpSettings(Section):
@@ -129,7 +151,9 @@ class Settings(Section):
 
     kafka: KafkaSettings
     postgres: PostgresSettings
-    hash_key_file: Path = Field(description="File with the 32 raw bytes of the hash key: one per installation, for ever.")
+    hash_key_file: Path = Field(
+        description="File with the 32 raw bytes of the hash key: one per installation, for ever."
+    )
     vault_key_file: Path | None = Field(
         None, description="File with the 32 raw bytes that seal passwords; fetcher and command line only."
     )
@@ -150,7 +174,9 @@ class Settings(Section):
     def vault_key(self) -> bytes:
         """The 32 bytes of `vault_key_file`. ConfigError when it is not set, cannot be read or has another length."""
         if self.vault_key_file is None:
-            raise ConfigError(f"{PREFIX}VAULT_KEY_FILE is not set; write the path of a file with {KEY_BYTES} random bytes")
+            raise ConfigError(
+                f"{PREFIX}VAULT_KEY_FILE is not set; write the path of a file with {KEY_BYTES} random bytes"
+            )
         return _key(self.vault_key_file, "VAULT_KEY_FILE")
 
 
@@ -291,9 +317,7 @@ def _sentences(error: ValidationError, known: Iterable[Declaration]) -> Iterator
         below = [one for one in known if one.name == name or one.name.startswith(name + "__")]
         matching = [one for one in known if name.startswith(one.name)] if not below else below
         if finding["type"] == "missing":
-            yield from (
-                f"{one.name} is not set; write: {one.description}" for one in matching if one.default is None
-            )
+            yield from (f"{one.name} is not set; write: {one.description}" for one in matching if one.default is None)
         elif matching:
             yield f"{matching[0].name}: {_lower(finding['msg'])}; expected: {matching[0].kind}. {matching[0].description}"
         else:

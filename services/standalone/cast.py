@@ -8,6 +8,7 @@ plan has one right answer: no deadline lies near `now`, and no answer lies near 
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from services.standalone import letters
 from services.standalone.letters import Letter
@@ -17,7 +18,16 @@ HISTORY_DAYS = 40
 ADDRESS_CHANGED_DAYS = 37
 """The seller whose address changed has answered from the new one for so long: longer than the window looks back."""
 
-PRODUCTS = ("LED panel light", "铝型材", "ball valve DN50", "涤纶面料", "ceramic mug", "toy robot", "PVC film", "marine winch")
+PRODUCTS = (
+    "LED panel light",
+    "铝型材",
+    "ball valve DN50",
+    "涤纶面料",
+    "ceramic mug",
+    "toy robot",
+    "PVC film",
+    "marine winch",
+)
 GIVEN = ("anna", "james", "maria", "omar", "lucas", "ines", "peter", "sofia", "yuki", "carlos", "emma", "ivan", "nadia")
 FAMILY = ("mueller", "smith", "rossi", "haddad", "silva", "dubois", "novak", "garcia", "tanaka", "larsen", "kaya")
 FIRMS = ("import", "trading", "wholesale", "home", "industrial", "retail", "supply")
@@ -111,7 +121,9 @@ def _backup_connected(script: "_Script") -> None:
 
 def _synced(script: "_Script") -> None:
     """No mailbox at all: the account answers through the platform's own mail."""
-    account = replace(script.account("jh-marine", "jh-main"), synced_from=script.now - timedelta(days=HISTORY_DAYS + 10))
+    account = replace(
+        script.account("jh-marine", "jh-main"), synced_from=script.now - timedelta(days=HISTORY_DAYS + 10)
+    )
     script.company("jh-marine", "金海船配 Jinhai Marine", "synced-by-platform", [account], [])
     for number, inquiry in enumerate(script.inquiries(account, 45)):
         luck = script.random.random()
@@ -131,10 +143,14 @@ def _zero(script: "_Script", company_id: str, title: str, story: str) -> None:
     backup = f"{company_id}.sales@mail-backup.example" if story == "backup-not-connected" else None
     account = script.account(company_id, f"{company_id[:2]}-main", address=f"info@{domain}", backup=backup)
     connected = script.mailbox(account, "Sent")
-    other_role = "backup" if backup else "registered"
+    other_role: Literal["registered", "backup"] = "backup" if backup else "registered"
     address = backup or f"sales@{domain}"
     unseen = replace(
-        script.mailbox(account, "Sent"), key=f"{connected.key}/unseen", role=other_role, address=address, connected=False
+        script.mailbox(account, "Sent"),
+        key=f"{connected.key}/unseen",
+        role=other_role,
+        address=address,
+        connected=False,
     )
     script.company(company_id, title, story, [account], [connected, unseen])
     script.answer(script.inquiries(account, 40), unseen, timely=0.85, late=0.1, wave_from=20)
@@ -178,7 +194,9 @@ class _Script:
             tuple(self.platform_replies), tuple(sorted(self.mails, key=lambda mail: (mail.filed_at, mail.mailbox))),
         )  # fmt: skip
 
-    def company(self, company_id: str, title: str, story: str, accounts: list[Account], mailboxes: list[Mailbox]) -> None:
+    def company(
+        self, company_id: str, title: str, story: str, accounts: list[Account], mailboxes: list[Mailbox]
+    ) -> None:
         self.companies.append(Company(company_id, title, story, tuple(accounts), tuple(mailboxes)))  # type: ignore[arg-type]
         for mailbox in mailboxes:
             self._mailboxes[mailbox.key] = mailbox
@@ -188,7 +206,13 @@ class _Script:
                 self.other(mailbox, self.now - timedelta(days=75))
 
     def account(
-        self, company_id: str, account_id: str, *, kind: str = "main", address: str | None = None, backup: str | None = None
+        self,
+        company_id: str,
+        account_id: str,
+        *,
+        kind: str = "main",
+        address: str | None = None,
+        backup: str | None = None,
     ) -> Account:
         return Account(company_id, account_id, kind, None, address, backup)  # type: ignore[arg-type]
 
@@ -225,7 +249,13 @@ class _Script:
         return [self.inquiry(account.company_id, account.account_id, received_at) for received_at, _ in sorted(found)]
 
     def inquiry(
-        self, company_id: str, account_id: str, received_at: datetime, *, wave: Wave = "first", of: Inquiry | None = None
+        self,
+        company_id: str,
+        account_id: str,
+        received_at: datetime,
+        *,
+        wave: Wave = "first",
+        of: Inquiry | None = None,
     ) -> Inquiry:
         """One inquiry of a new buyer, or of the buyer of another inquiry."""
         self.numbers += 1
@@ -233,7 +263,7 @@ class _Script:
         name = f"{self.random.choice(GIVEN)}.{self.random.choice(FAMILY)}"
         addresses = [f"{name}.{number}@{self.random.choice(FIRMS)}.example"]
         if self.random.random() < 0.3:
-            addresses.append(f"{name.split('.')[0]}{self.prefix}{number}@mobile.example")
+            addresses.append(f"{name.split('.', maxsplit=1)[0]}{self.prefix}{number}@mobile.example")
         serial = f"{company_id}-{self.prefix}{number:04d}"
         mailed = self.random.random() < 0.7
         inquiry = Inquiry(
@@ -275,8 +305,12 @@ class _Script:
         """A reply that the rules can attach: by thread, by relay address, or by one of the buyer's addresses."""
         self.numbers += 1
         at = inquiry.received_at + delay
-        to, thread, references = self.random.choice(inquiry.addresses), None, ()
-        ways = ["buyer"] + ["relay"] * bool(inquiry.reply_addresses) + ["thread", "references"] * bool(inquiry.message_ids)
+        to: str = self.random.choice(inquiry.addresses)
+        thread: str | None = None
+        references: tuple[str, ...] = ()
+        ways = (
+            ["buyer"] + ["relay"] * bool(inquiry.reply_addresses) + ["thread", "references"] * bool(inquiry.message_ids)
+        )
         way = "thread" if kind == "automatic" and inquiry.message_ids else self.random.choice(ways)
         if way == "relay":
             to = inquiry.reply_addresses[0]
@@ -314,7 +348,12 @@ class _Script:
         if at < self.now - timedelta(minutes=5):
             self.platform_replies.append(
                 PlatformReply(
-                    inquiry.company_id, inquiry.account_id, inquiry.inquiry_id, f"reply-{self.numbers:05d}", at, automatic
+                    inquiry.company_id,
+                    inquiry.account_id,
+                    inquiry.inquiry_id,
+                    f"reply-{self.numbers:05d}",
+                    at,
+                    automatic,
                 )
             )
 
@@ -341,7 +380,11 @@ class _Script:
         self.inquiry(company, owner, once.received_at + timedelta(minutes=20), of=once)
         self.reply(once, mailbox, timedelta(hours=4))
         evening = fresh(20)
-        self.reply(self.inquiry(company, owner, evening.received_at + timedelta(hours=20), of=evening), mailbox, timedelta(hours=2))
+        self.reply(
+            self.inquiry(company, owner, evening.received_at + timedelta(hours=20), of=evening),
+            mailbox,
+            timedelta(hours=2),
+        )
         # A client that dates its mail back by 20 hours: the server's date counts, and the answer is late.
         backdated = fresh(10)
         letter = Letter(

@@ -42,7 +42,9 @@ class FolderLock:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.close()
-            raise ConfigError(f"{self._file.parent} is in use by another process: stop it or use another folder") from None
+            raise ConfigError(
+                f"{self._file.parent} is in use by another process: stop it or use another folder"
+            ) from None
         self._stream = stream
 
     def release(self) -> None:
@@ -71,7 +73,16 @@ class Child:
         self.log = log
         self._grace_seconds = grace_seconds
         uid, gid = user or (-1, -1)
-        guarded = [sys.executable, "-I", "-S", str(GUARD), str(int(stop_signal)), str(grace_seconds), str(uid), str(gid)]
+        guarded = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(GUARD),
+            str(int(stop_signal)),
+            str(grace_seconds),
+            str(uid),
+            str(gid),
+        ]
         with log.open("ab") as output:
             # The pipe to the guard's standard input stays open as long as this process lives.
             self._guard = subprocess.Popen(

@@ -63,10 +63,11 @@ def _start(command: list[str], uid: int, gid: int) -> subprocess.Popen[bytes]:
                 os._exit(127)
 
     change = {} if uid < 0 else {"user": uid, "group": gid, "extra_groups": []}
-    return subprocess.Popen(
+    started: subprocess.Popen[bytes] = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=2, stderr=2, start_new_session=True,
-        preexec_fn=die_with_parent, **change,  # type: ignore[call-overload,no-any-return]
+        preexec_fn=die_with_parent, **change,  # type: ignore[call-overload]
     )  # fmt: skip
+    return started
 
 
 def _sweep(group: int) -> None:

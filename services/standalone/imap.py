@@ -78,7 +78,9 @@ class EmbeddedImap:
 
     host = LOOPBACK
 
-    def __init__(self, data_dir: Path, users: Mapping[str, str], ca: CertificateAuthority, port: int | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, users: Mapping[str, str], ca: CertificateAuthority, port: int | None = None
+    ) -> None:
         self.data_dir = data_dir.absolute()
         self.users = dict(users)
         self.ca_file = ca.ca_file
@@ -135,7 +137,9 @@ class EmbeddedImap:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
 

@@ -104,7 +104,9 @@ def _resolve(jars: tuple[Jar, ...], scratch: Path, progress: Progress) -> dict[s
 def _place(jar: Jar, found: dict[str, Path], target: Path) -> None:
     source = found.get(Path(jar.path).name)
     if source is None or not _verified(jar, source):
-        raise ConfigError(f"{jar.coordinates} does not have the SHA-256 of {LOCK_FILE.name}: check the Maven repository")
+        raise ConfigError(
+            f"{jar.coordinates} does not have the SHA-256 of {LOCK_FILE.name}: check the Maven repository"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}.part")
     shutil.copyfile(source, partial)

@@ -92,7 +92,9 @@ class EmbeddedKafka:
             ]  # fmt: skip
             if not (logs / "meta.properties").exists():
                 self._format(java, config)
-            self._child = Child("Kafka", [*java, "kafka.Kafka", str(config)], self.data_dir / "kafka.log", cwd=self.data_dir)
+            self._child = Child(
+                "Kafka", [*java, "kafka.Kafka", str(config)], self.data_dir / "kafka.log", cwd=self.data_dir
+            )
             await_answer(self._child, lambda: answers_metadata(LOOPBACK, self.port), START_SECONDS)
         except BaseException:
             self.stop()
@@ -123,7 +125,9 @@ class EmbeddedKafka:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
 

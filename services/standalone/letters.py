@@ -32,10 +32,24 @@ OTHER_SUBJECTS = (
     "Packing list {number}",
     "采购合同 {product}",
 )
-NEWSLETTER_SUBJECTS = ("New arrivals: {product}", "新品上市 {product}", "Canton Fair invitation - {product}", "Price list Q4")
-AUTOMATIC_SUBJECTS = ("Automatic reply: Inquiry about {product}", "自动回复: 询盘 {product}", "Out of Office: {product}")
+NEWSLETTER_SUBJECTS = (
+    "New arrivals: {product}",
+    "新品上市 {product}",
+    "Canton Fair invitation - {product}",
+    "Price list Q4",
+)
+AUTOMATIC_SUBJECTS = (
+    "Automatic reply: Inquiry about {product}",
+    "自动回复: 询盘 {product}",
+    "Out of Office: {product}",
+)
 FORWARD_SUBJECTS = ("Fwd: Inquiry about {product}", "转发: 询盘 {product}", "FW: {product}")
-AGENTS = ("Foxmail 7.2.25.331[cn]", "Microsoft Outlook 16.0", "Coremail Webmail Server Version 2024", "Apple Mail (2.3774)")
+AGENTS = (
+    "Foxmail 7.2.25.331[cn]",
+    "Microsoft Outlook 16.0",
+    "Coremail Webmail Server Version 2024",
+    "Apple Mail (2.3774)",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,8 +103,19 @@ class EmbeddedPostgres:
 
     def sql(self, statement: str, dbname: str = "postgres") -> str:
         """Run one statement with psql (set-up only; outside a transaction), its rows as unaligned text."""
-        command = [str(self._binaries / "psql"), "--no-psqlrc", "-qtAX", "-v", "ON_ERROR_STOP=1", "-c", statement, self.dsn(dbname)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False, cwd=self.data_dir)
+        command = [
+            str(self._binaries / "psql"),
+            "--no-psqlrc",
+            "-qtAX",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            statement,
+            self.dsn(dbname),
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=START_SECONDS, check=False, cwd=self.data_dir
+        )
         if done.returncode != 0:
             raise TransientError(done.stderr.strip())
         return done.stdout.strip()
@@ -150,7 +161,9 @@ class EmbeddedPostgres:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
 

@@ -163,7 +163,9 @@ def test_a_killed_guard_takes_its_command_along(tmp_path: Path) -> None:
 
 
 def test_a_deaf_command_is_killed_after_its_grace(tmp_path: Path) -> None:
-    code = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(600)"
+    code = (
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(600)"
+    )
     child = Child("deaf", [sys.executable, "-c", code], tmp_path / "log", grace_seconds=0.3)
     while "deaf" not in child.tail():
         time.sleep(0.02)

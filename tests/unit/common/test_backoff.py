@@ -5,9 +5,7 @@ from hypothesis import strategies as st
 
 from services.common.backoff import Backoff
 
-backoffs = st.builds(
-    Backoff, first=st.floats(0.001, 100), factor=st.floats(1, 10), cap=st.floats(100, 90_000)
-)
+backoffs = st.builds(Backoff, first=st.floats(0.001, 100), factor=st.floats(1, 10), cap=st.floats(100, 90_000))
 
 
 @given(backoffs, st.integers(1, 10**6), st.floats(0, 1))

@@ -46,5 +46,7 @@ def test_metric_names_have_our_prefix_and_no_label_per_tenant() -> None:
     assert declared()
     for name, _, text in declared():
         assert name.startswith("replyrate_") and text.endswith(".")
-    labels = {label for family in REGISTRY._names_to_collectors.values() for label in getattr(family, "_labelnames", ())}
+    labels = {
+        label for family in REGISTRY._names_to_collectors.values() for label in getattr(family, "_labelnames", ())
+    }
     assert not labels & {"mailbox_id", "company_id", "account_id", "address", "host"}

@@ -57,9 +57,17 @@ def test_a_heart_that_stopped_is_not_alive() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(None, 0), (ConfigError(["one", "two"]), 78), (TransientError("away"), 69), (UnsureError("?"), 70), (KeyError("x"), 1)],
+    [
+        (None, 0),
+        (ConfigError(["one", "two"]), 78),
+        (TransientError("away"), 69),
+        (UnsureError("?"), 70),
+        (KeyError("x"), 1),
+    ],
 )
-def test_how_a_process_ends_is_its_exit_code(error: Exception | None, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_a_process_ends_is_its_exit_code(
+    error: Exception | None, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     def main() -> None:
         if error is not None:
             raise error

@@ -24,7 +24,9 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 def test_a_line_is_one_object_with_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("json", "info", "fetcher")
-    logging.getLogger("services.x").info("done\nhere", extra={"action": "mailbox-polled", "mailbox_id": "m1", "messages": 3})
+    logging.getLogger("services.x").info(
+        "done\nhere", extra={"action": "mailbox-polled", "mailbox_id": "m1", "messages": 3}
+    )
     (line,) = lines(capsys)
     assert line["service"] == "fetcher"
     assert line["action"] == "mailbox-polled"
@@ -37,7 +39,9 @@ def test_addresses_are_blotted_out_of_texts_fields_and_traces(capsys: pytest.Cap
     try:
         raise ValueError("who is <canary@mail.test>?")
     except ValueError:
-        logging.getLogger("services.x").exception("from canary@mail.test", extra={"action": "crashed", "who": "canary@mail.test"})
+        logging.getLogger("services.x").exception(
+            "from canary@mail.test", extra={"action": "crashed", "who": "canary@mail.test"}
+        )
     text = json.dumps(lines(capsys))
     assert "canary" not in text
     assert "ValueError" in text

@@ -29,7 +29,13 @@ def test_the_least_that_must_be_set_is_enough() -> None:
 
 
 def test_all_problems_are_told_at_once_by_name() -> None:
-    told = problems({"REPLYRATE_KAFKA__PARTITIONS": "many", "REPLYRATE_LOG__LEVEL": "loud", "REPLYRATE_IMAP__ALLOWED_PORTS": "993,70000"})
+    told = problems(
+        {
+            "REPLYRATE_KAFKA__PARTITIONS": "many",
+            "REPLYRATE_LOG__LEVEL": "loud",
+            "REPLYRATE_IMAP__ALLOWED_PORTS": "993,70000",
+        }
+    )
     for name in (*LEAST, "REPLYRATE_KAFKA__PARTITIONS", "REPLYRATE_LOG__LEVEL", "REPLYRATE_IMAP__ALLOWED_PORTS"):
         assert name in told
 

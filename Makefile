@@ -1,0 +1,49 @@
+# What a person or a machine does with this tree. Everything is installed into .venv and .cache; nothing else changes.
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long check format docs clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: .venv/ready .cache/ready ## make .venv and fetch what the embedded servers need; instant when nothing changed
+
+.venv/ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make setup PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing what requirements/dev.txt names, each file checked by its hash …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.cache/ready: .venv/ready services/standalone/kafka-4.4.0.lock
+	@$(BIN)/python -m services.standalone.jars
+	@mkdir -p .cache && touch $@
+
+demo: setup ## the whole pipeline on embedded servers with a seeded world: rates and why
+	@$(BIN)/replyrate demo
+
+test: setup ## every test that needs no Docker
+	@$(BIN)/pytest -q
+
+test-long: setup ## the same with the full counts of the properties
+	@HYPOTHESIS_PROFILE=long $(BIN)/pytest -q --timeout 3600
+
+check: setup ## format, lint, types, import rules
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: setup ## put imports in order and mend what can be mended
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format .
+
+docs: setup ## render the pages that are made from the code
+	@$(BIN)/replyrate config docs --write docs
+
+clean: ## remove what setup and tests made
+	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

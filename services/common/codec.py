@@ -1,0 +1,228 @@
+"""Records as bytes: CloudEvents 1.0, structured JSON, validated in both directions against the types of events.py.
+
+What JSON Schema says in schemas/events/ is said here by msgspec types: every struct has a twin in which instants are
+text of the one allowed form and everything with a default may be null. A record is decoded into the twin (one pass,
+all rules), then turned into the event. Rules that no schema can say stand in `_late`.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
+
+from services.common.errors import InvalidEvent
+from services.common.events import TYPES, Event, Id, StatusChanged
+
+INSTANT: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z(?![\s\S])"
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+LEAD: Final = timedelta(days=1)
+"""How far an instant of the data may lie after the envelope's own time."""
+
+_Instant = Annotated[str, Meta(pattern=INSTANT)]
+_Source = Annotated[str, Meta(min_length=1, max_length=512)]
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A decoded record: CloudEvents attributes and the event."""
+
+    id: str
+    source: str
+    type: str
+    time: datetime
+    data: Event
+
+
+class _Head(msgspec.Struct):
+    specversion: Literal["1.0"]
+    id: Id
+    source: _Source
+    type: str
+    time: _Instant
+    data: msgspec.Raw
+    datacontenttype: Literal["application/json"] | None = None
+
+
+def encode(event: Event, *, id: str, source: str, time: datetime) -> bytes:
+    """The record for `event`; the same arguments give the same bytes. Instants are written in UTC with `Z`."""
+    return _ENCODER.encode(
+        {
+            "specversion": "1.0",
+            "id": id,
+            "source": source,
+            "type": _NAMES[type(event)],
+            "time": instant_text(time),
+            "datacontenttype": "application/json",
+            "data": event,
+        }
+    )
+
+
+def decode(raw: bytes, *, accept: frozenset[str]) -> Envelope:
+    """The event in `raw`, of one of the types in `accept`.
+
+    InvalidEvent with reason `not-json`, `schema` or `limit`; its detail names the field and the rule, never a value.
+    """
+    try:
+        head = _HEAD.decode(raw)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, "") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidEvent("not-json", "the record is not a JSON document in UTF-8") from None
+    if head.type not in accept:
+        raise InvalidEvent("schema", f"type: expected one of {', '.join(sorted(accept))}")
+    form = _FORMS[head.type]
+    time = _instant(head.time, "time")
+    try:
+        wire = form.decode(head.data)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, "data") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidEvent("not-json", "data: not a JSON document in UTF-8") from None
+    event = form.build(wire, time + LEAD, "data")
+    _late(event)
+    return Envelope(head.id, head.source, head.type, time, event)
+
+
+def canonical(event: msgspec.Struct | Mapping[str, Any]) -> bytes:
+    """RFC 8785 form of an event (or of the data as sent): non-null fields, lists sorted and without repeats."""
+    return _canonical(msgspec.to_builtins(event) if isinstance(event, msgspec.Struct) else event)
+
+
+def facts_text(raw: bytes) -> str:
+    """Canonical text of the known fields of a valid record's data, as sent: what `facts_id` is the hash of."""
+    record = _ANY.decode(raw)
+    return _canonical(_known(record["data"], TYPES[record["type"]])).decode()
+
+
+def instant_text(at: datetime) -> str:
+    """`2026-01-31T08:00:00Z`, with microseconds when there are any."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+_ENCODER = msgspec.json.Encoder()
+_SORTED = msgspec.json.Encoder(order="sorted")
+_HEAD = msgspec.json.Decoder(_Head)
+_ANY = msgspec.json.Decoder()
+_NAMES: dict[type, str] = {cls: name for name, cls in TYPES.items()}
+
+
+def _canonical(value: object) -> bytes:
+    # For objects, lists, text, booleans and integers up to 2^53 sorted msgspec output is RFC 8785; a test compares.
+    return _SORTED.encode(_reduced(value))
+
+
+def _reduced(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _reduced(part) for name, part in value.items() if part is not None}
+    if isinstance(value, list | tuple):
+        unique = {_SORTED.encode(part): part for part in map(_reduced, value) if part is not None}
+        if all(isinstance(part, str) for part in unique.values()):
+            return sorted(unique.values(), key=lambda part: cast(str, part))
+        return [unique[key] for key in sorted(unique)]
+    return value
+
+
+def _known(data: Mapping[str, Any], cls: type[msgspec.Struct]) -> dict[str, Any]:
+    nested = {field.name: _struct_in(field.type) for field in msgspec.structs.fields(cls)}
+    return {
+        name: _known(value, inner) if (inner := nested[name]) is not None and isinstance(value, Mapping) else value
+        for name, value in data.items()
+        if name in nested
+    }
+
+
+def _late(event: Event) -> None:
+    if isinstance(event, StatusChanged) and event.status == "reassigned" and event.account_id is None:
+        raise InvalidEvent("schema", "data.account_id: required when status is reassigned")
+
+
+def _invalid(error: msgspec.ValidationError, where: str) -> InvalidEvent:
+    """msgspec's sentence with our path; it names types, lengths and patterns, and the value of an unknown enum."""
+    text, _, path = str(error).partition(" - at `")
+    field = (where + path.removesuffix("`").removeprefix("$")).lstrip(".") or where or "record"
+    if text.startswith("Invalid enum value"):
+        text = "not one of the allowed values"
+    elif "matching regex" in text:
+        text = "does not have the allowed form"
+    limit = "of length <=" in text or " <= " in text
+    return InvalidEvent("limit" if limit else "schema", f"{field}: {text[:1].lower()}{text[1:]}")
+
+
+def _instant(text: str, field: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidEvent("schema", f"{field}: no such day or time") from None
+    if at < EARLIEST:
+        raise InvalidEvent("limit", f"{field}: an instant before 2000-01-01")
+    return at
+
+
+class _Form:
+    """How one struct is read: its twin for the wire and how each field gets from there to the event."""
+
+    def __init__(self, cls: type[msgspec.Struct]) -> None:
+        self._cls = cls
+        self._parts: list[tuple[str, Callable[[Any, datetime, str], Any] | None]] = []
+        twins: list[Any] = []
+        for field in msgspec.structs.fields(cls):
+            kind, reader = _wire(field.type)
+            self._parts.append((field.name, reader))
+            # Absent and null are the same for whatever may be absent.
+            twins.append((field.name, kind) if field.required else (field.name, kind | None, None))
+        self.twin = msgspec.defstruct(f"{cls.__name__}Wire", twins, kw_only=True)
+        self.decode = msgspec.json.Decoder(self.twin).decode
+
+    def build(self, wire: Any, latest: datetime, path: str) -> Any:
+        values = {}
+        for name, reader in self._parts:
+            value = getattr(wire, name)
+            if value is not None:
+                values[name] = value if reader is None else reader(value, latest, f"{path}.{name}")
+        return self._cls(**values)
+
+
+def _wire(kind: Any) -> tuple[Any, Callable[[Any, datetime, str], Any] | None]:
+    """The type that stands for `kind` on the wire, and how its values become those of `kind` (None: as they are)."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is datetime:
+        return _Instant, _read_instant
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        form = _Form(kind)
+        return form.twin, form.build
+    if origin in (UnionType, Union):
+        inner, reader = _wire(next(part for part in parts if part is not NoneType))
+        return cast(Any, inner) | None, reader
+    if origin is Annotated:
+        inner, reader = _wire(parts[0])
+        return Annotated[(inner, *parts[1:])], reader
+    if origin is tuple:
+        inner, reader = _wire(parts[0])
+        return tuple[inner, ...], None if reader is None else _each(reader)
+    return kind, None
+
+
+def _each(reader: Callable[[Any, datetime, str], Any]) -> Callable[[Any, datetime, str], Any]:
+    def read(values: Any, latest: datetime, path: str) -> Any:
+        return tuple(reader(value, latest, path) for value in values)
+
+    return read
+
+
+def _read_instant(text: str, latest: datetime, path: str) -> datetime:
+    at = _instant(text, path)
+    if at > latest:
+        raise InvalidEvent("limit", f"{path}: more than a day after the record's own time")
+    return at
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    return next((found for part in get_args(kind) if (found := _struct_in(part)) is not None), None)
+
+
+_FORMS: dict[str, _Form] = {name: _Form(cls) for name, cls in TYPES.items()}

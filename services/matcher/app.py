@@ -1,0 +1,409 @@
+"""The matcher's loop on Faust: `batch | decode | join | outputs acked | changelog acked | offsets move`.
+
+One agent reads both topics: two would interleave their read-modify-write at every await. Nothing may leave its body:
+Faust acknowledges an event whose body raised, and the batch would be lost; so any error ends the process with 70 and
+the batch comes again. Outputs are acknowledged before their changelog rows are sent: a state that is found in the
+changelog has been published, whatever happened in between.
+"""
+
+import asyncio
+import base64
+import os
+import ssl
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from logging import getLogger
+from typing import Any, Final
+
+import faust
+from aiokafka.errors import KafkaError
+
+from services.common import codec, metrics
+from services.common.backoff import Backoff
+from services.common.errors import EXIT_UNSURE, InvalidEvent
+from services.common.events import (
+    COMPANY_ERASED,
+    INQUIRY_RECEIVED,
+    MESSAGE_SENT,
+    REPLY_RECORDED,
+    STATUS_CHANGED,
+    CompanyErased,
+    DeadLetter,
+    InquiryReceived,
+    InquiryReplies,
+)
+from services.common.hashing import Hasher
+from services.common.lifecycle import Heartbeat, Stop
+from services.common.settings import KafkaSettings, MatcherSettings
+from services.common.topics import DEAD, INQUIRIES, REPLIES, REROUTED, SENT, changelog_name, partition_of, reply_key
+from services.matcher import join, state
+from services.matcher.bulk import BulkApp, PartitionTable, Rows, send_all
+from services.matcher.stores import Stores
+
+log = getLogger(__name__)
+
+SOURCE: Final = "replyrate/matcher"
+ACCEPT: Final = {
+    INQUIRIES: frozenset({INQUIRY_RECEIVED, STATUS_CHANGED, REPLY_RECORDED, COMPANY_ERASED}),
+    SENT: frozenset({MESSAGE_SENT}),
+}
+STOP_SECONDS: Final = 24.0
+STUCK_SECONDS: Final = 300.0
+GIVE_UP_SECONDS: Final = 120.0
+REJECTED_IN_A_ROW: Final = 10_000
+SWEEP_SECONDS: Final = 5.0
+SWEEP_ENTRIES: Final = 2_000
+MAX_BATCH_BYTES: Final = 900_000
+
+
+@dataclass(slots=True)
+class _Outbox:
+    """What a batch publishes, by topic and partition."""
+
+    replies: Rows
+    dead: Rows
+    rerouted: Rows
+
+
+class Matcher:
+    """Faust's application with our state: `run` it until `stop` is set."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        settings: MatcherSettings,
+        hasher: Hasher,
+        *,
+        horizon_days: int,
+        version: str,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        heartbeat: Heartbeat,
+    ) -> None:
+        self._kafka = kafka
+        self._settings = settings
+        self._hasher = hasher
+        self._horizon = timedelta(days=horizon_days)
+        self._version = version
+        self._clock = clock
+        self._monotonic = monotonic
+        self._heartbeat = heartbeat
+        self._stores = Stores(settings.store, settings.data_dir / "state")
+        self._last_step = monotonic()
+        self._rejected_in_a_row = 0
+        self._cursors: dict[int, bytes] = {}
+        self._busy = asyncio.Lock()
+        self._app = self._build()
+
+    def ready(self) -> bool:
+        """Whether partitions are assigned and their state is rebuilt."""
+        app = self._app
+        return bool(app.started and not app.rebalancing and not app.tables.recovery.in_recovery and not app.unassigned)
+
+    async def run(self, stop: Stop) -> None:
+        """Work until `stop` is set, then finish the batch in hand, commit and leave the group."""
+        loop = asyncio.get_running_loop()
+        stopping = asyncio.Event()
+        stop.also(lambda: _wake(loop, stopping))
+        # Faust may wait for ever for a stream that does not come to rest; the batch is replayed then.
+        stop.also(lambda: _exit_later(STOP_SECONDS))
+        self._settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self._app.finalize()
+        tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._housekeeping())]
+        start = asyncio.create_task(self._app.start())
+        done, _ = await asyncio.wait({start, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        if start in done:
+            start.result()
+            log.info("joined the group", extra={"action": "service-started"})
+            while not stopping.is_set():
+                if self._app.crashed:
+                    _unsure(f"Faust crashed ({type(self._app.crash_reason).__name__})")
+                await _within(stopping.wait(), 0.5)
+        log.info("finishing the batch in hand", extra={"action": "service-stopping"})
+        for task in tasks:
+            task.cancel()
+        if start in done:
+            await self._app.stop()
+        self._stores.close()
+
+    def _build(self) -> BulkApp:
+        kafka, settings = self._kafka, self._settings
+        brokers = [f"kafka://{address}" for address in kafka.bootstrap_servers.split(",")]
+        app = BulkApp(
+            settings.app_id,
+            broker=brokers,
+            broker_credentials=_credentials(kafka),
+            datadir=settings.data_dir / "faust",
+            processing_guarantee="at_least_once",
+            store="memory://",
+            Table=PartitionTable,
+            web_enabled=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            topic_partitions=kafka.partitions,
+            topic_replication_factor=kafka.replication_factor,
+            table_standby_replicas=0,
+            stream_wait_empty=True,
+            stream_buffer_maxsize=8,
+            stream_recovery_delay=0.0,
+            broker_session_timeout=settings.session_timeout_seconds,
+            broker_heartbeat_interval=max(0.1, min(3.0, settings.session_timeout_seconds / 4)),
+            broker_commit_interval=1.0,
+            broker_max_poll_interval=300.0,
+            broker_request_timeout=90.0,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=4 * 1024 * 1024,
+            producer_linger=0,
+            producer_max_batch_size=MAX_BATCH_BYTES,
+            producer_max_request_size=1024 * 1024,
+            producer_request_timeout=30.0,
+            producer_threaded=False,
+        )
+        changelog = changelog_name(settings.app_id)
+        topic = app.bulk_topic(INQUIRIES, SENT)
+        app.bulk_topics = app.bulk_topics | {changelog}
+        table = app.Table("joined", partitions=kafka.partitions, recovery_buffer_size=64)
+        table.on_row = self._stores.recover
+        table.on_gone = self._gone
+
+        @app.agent(topic, concurrency=1, name="joined")  # type: ignore[untyped-decorator]
+        async def joined(stream: Any) -> None:
+            async for records in stream:
+                try:
+                    async with self._busy:
+                        await self._take(records)
+                except BaseException as error:
+                    if not isinstance(error, asyncio.CancelledError):
+                        log.exception("a batch failed", extra={"action": "crashed"})
+                    _unsure("a batch was not finished")
+
+        return app
+
+    def _gone(self, partition: int) -> None:
+        self._stores.drop(partition)
+        self._cursors.pop(partition, None)
+
+    async def _take(self, records: Sequence[Any]) -> None:
+        """One fetched batch of one partition."""
+        partition = records[0].partition
+        out = _Outbox({}, {}, {})
+        facts: list[join.Fact] = []
+        origins: list[Any] = []
+        for record in records:
+            self._decode(record, facts, origins, out)
+        store = self._stores[partition]
+        applied = join.apply(store.get, store.scan, facts, earliest=self._clock() - self._horizon)
+        for index, error in applied.refused:
+            self._reject(origins[index], error, out)
+        store.write(applied.changes)
+        self._publish(partition, applied, out)
+        await self._send({REPLIES: out.replies, DEAD: out.dead, INQUIRIES: out.rerouted})
+        await self._send_rows(partition, applied.changes)
+        _count(facts, applied)
+        self._heartbeat.beat()
+
+    def _decode(self, record: Any, facts: list[join.Fact], origins: list[Any], out: _Outbox) -> None:
+        try:
+            if record.value is None:
+                raise InvalidEvent("not-json", "the record has no value")
+            event = codec.decode(record.value, accept=ACCEPT[record.topic]).data
+            assert not isinstance(event, InquiryReplies | DeadLetter)
+            if not self._at_home(event.company_id, record, out):
+                return
+        except InvalidEvent as error:
+            self._reject(record, error, out)
+            self._rejected_in_a_row += 1
+            if self._rejected_in_a_row >= REJECTED_IN_A_ROW:
+                raise RuntimeError(f"{REJECTED_IN_A_ROW} invalid records in a row; is this the right topic?") from None
+            return
+        self._rejected_in_a_row = 0
+        if isinstance(event, InquiryReceived):
+            event, dropped = join.hashed(event, codec.facts_text(record.value), self._hasher)
+            metrics.IDS_DROPPED.inc(dropped)
+        facts.append(event)
+        origins.append(record)
+
+    def _at_home(self, company_id: str, record: Any, out: _Outbox) -> bool:
+        """Whether the record lies in its company's partition; one that does not is sent there, once."""
+        home = partition_of(company_id.encode(), self._kafka.partitions)
+        if home == record.partition:
+            return True
+        if record.topic != INQUIRIES or REROUTED in record.headers:
+            raise InvalidEvent("misrouted", "the partition is not murmur2(company_id); set the producer's partitioner")
+        moved = (company_id.encode(), record.value, [*record.headers, REROUTED])
+        out.rerouted.setdefault(home, []).append(moved)
+        metrics.REROUTED.inc()
+        log.info(
+            "sent to its partition", extra={"action": "record-rerouted", "partition": record.partition, "home": home}
+        )
+        return False
+
+    def _reject(self, record: Any, error: InvalidEvent, out: _Outbox) -> None:
+        letter = DeadLetter(
+            reason=error.reason,
+            detail=error.detail[:1024],
+            service="matcher",
+            service_version=self._version,
+            at=self._clock(),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=None if record.key is None else record.key.decode("utf-8", "replace")[:256],
+            # Inquiries hold plain addresses; they are read again from their position.
+            value=None if record.topic == INQUIRIES or record.value is None else _base64(record.value),
+        )
+        where = f"{record.topic}/{record.partition}/{record.offset}"
+        value = codec.encode(letter, id=where, source=SOURCE, time=letter.at)
+        key = record.key or b""
+        out.dead.setdefault(partition_of(key, self._kafka.partitions), []).append((key, value, _NO_HEADERS))
+        metrics.RECORDS_REJECTED.labels("matcher", error.reason).inc()
+        log.warning(
+            "rejected: %s", error.detail,
+            extra={"action": "record-rejected", "reason": error.reason, "position": where},
+        )  # fmt: skip
+
+    def _publish(self, partition: int, applied: join.Applied, out: _Outbox) -> None:
+        entries = out.replies.setdefault(partition, []) if applied.changed or applied.erased else []
+        for erased, dropped in applied.erased:
+            company_id = erased.company_id
+            entries += [(reply_key(company_id, inquiry_id), None, _NO_HEADERS) for inquiry_id in dropped]
+            entries.append((reply_key(company_id, ""), self._erasure(erased), _NO_HEADERS))
+        for inquiry in applied.changed:
+            entries.append((reply_key(inquiry.company_id, inquiry.inquiry_id), self._state(inquiry), _NO_HEADERS))
+
+    def _state(self, inquiry: InquiryReplies) -> bytes:
+        """The record of a joined state: its id and time depend on nothing but what it says."""
+        time = state.latest_instant(inquiry)
+        assert time is not None
+        identity = self._hasher.content(inquiry.company_id, codec.canonical(inquiry).decode())
+        return codec.encode(inquiry, id=identity, source=SOURCE, time=time)
+
+    def _erasure(self, erased: CompanyErased) -> bytes:
+        identity = self._hasher.content(erased.company_id, codec.canonical(erased).decode())
+        return codec.encode(erased, id=identity, source=SOURCE, time=erased.at)
+
+    async def _send_rows(self, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
+        """One changelog row for each changed entry."""
+        rows: Rows = {partition: [(key, value, _NO_HEADERS) for key, value in changes.items()]}
+        await self._send({changelog_name(self._settings.app_id): rows} if changes else {})
+
+    async def _send(self, topics: dict[str, Rows]) -> None:
+        """Send and wait until the brokers have it; the same again while they are away."""
+        topics = {topic: rows for topic, rows in topics.items() if rows}
+        if not topics:
+            return
+        backoff, since, attempt = Backoff(0.2, 2, 5), self._monotonic(), 0
+        while True:
+            self._check_not_frozen()
+            try:
+                producer = self._app.producer._producer
+                futures = [future for topic, rows in topics.items() for future in await send_all(producer, topic, rows)]
+                await asyncio.gather(*futures)
+                return
+            except KafkaError as error:
+                attempt += 1
+                metrics.DEPENDENCY_FAILURES.labels("matcher", "kafka").inc()
+                log.warning("%s", type(error).__name__, extra={"action": "dependency-away", "attempt": attempt})
+                if self._monotonic() - since > GIVE_UP_SECONDS:
+                    raise
+                await asyncio.sleep(backoff.delay(attempt, 0.5))
+
+    def _check_not_frozen(self) -> None:
+        """A process that stood still for long may have been replaced: what it holds may be old, so it sends nothing."""
+        now = self._monotonic()
+        if now - self._last_step > self._settings.session_timeout_seconds / 2:
+            _unsure(f"the process stood still for {now - self._last_step:.0f} s")
+        self._last_step = now
+
+    async def _tick(self) -> None:
+        while True:
+            self._check_not_frozen()
+            app = self._app
+            if not app.rebalancing and not app.tables.recovery.in_recovery and not self._busy.locked():
+                self._heartbeat.beat()
+            await asyncio.sleep(min(1.0, self._settings.session_timeout_seconds / 10))
+
+    async def _housekeeping(self) -> None:
+        """Drop what lies behind the horizon, a slice of each partition at a time, between two batches."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            entries, size = self._stores.size()
+            metrics.STATE_ENTRIES.labels("all").set(entries)
+            metrics.STATE_BYTES.set(size)
+            for partition in self._stores.partitions():
+                try:
+                    async with self._busy:
+                        if self.ready() and partition in self._stores.partitions():
+                            await self._sweep(partition)
+                except Exception:
+                    log.exception("the horizon could not be swept", extra={"action": "crashed"})
+                    _unsure("dropping old entries was not finished")
+
+    async def _sweep(self, partition: int) -> None:
+        store = self._stores[partition]
+        cutoff = self._clock() - self._horizon
+        found = store.slice(self._cursors.get(partition, b""), SWEEP_ENTRIES)
+        self._cursors[partition] = found[-1][0] if found else b""
+        changes = {key: left for key, value in found if (left := join.sweep(key, value, cutoff)) != value}
+        if not changes:
+            return
+        store.write(changes)
+        await self._send_rows(partition, changes)
+        metrics.STATE_DROPPED.inc(len(changes))
+        log.info(
+            "behind the horizon", extra={"action": "state-dropped", "partition": partition, "entries": len(changes)}
+        )
+
+
+_NO_HEADERS: list[tuple[str, bytes]] = []
+
+
+def _count(facts: Sequence[join.Fact], applied: join.Applied) -> None:
+    for fact in facts:
+        metrics.FACTS_APPLIED.labels(type(fact).__name__).inc()
+    metrics.STATES_EMITTED.inc(len(applied.changed))
+    metrics.CHANGELOG_ROWS.inc(len(applied.changes))
+    metrics.CONFLICTS.inc(applied.conflicts)
+    metrics.FACTS_CUT.inc(applied.cut)
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+def _credentials(kafka: KafkaSettings) -> Any:
+    context = ssl.create_default_context(cafile=kafka.ssl_ca_file) if kafka.security_protocol.endswith("SSL") else None
+    if kafka.security_protocol.startswith("SASL"):
+        assert kafka.sasl_password is not None
+        return faust.SASLCredentials(
+            username=kafka.sasl_username,
+            password=kafka.sasl_password.get_secret_value(),
+            mechanism=kafka.sasl_mechanism,
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(event.set)
+
+
+async def _within(waiting: Any, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(waiting, seconds)
+    except TimeoutError:
+        pass
+
+
+def _unsure(why: str) -> None:
+    """End at once, before Faust can acknowledge anything; what was not finished is replayed."""
+    log.error("%s", why, extra={"action": "state-unsure"})
+    os._exit(EXIT_UNSURE)
+
+
+def _exit_later(seconds: float) -> None:
+    timer = threading.Timer(seconds, lambda: _unsure("the stop took too long"))
+    timer.daemon = True
+    timer.start()

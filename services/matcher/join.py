@@ -1,0 +1,385 @@
+"""The join: a batch of facts and a store in, changed entries and changed inquiries out. No clock, no I/O.
+
+A sent message is attached to an inquiry of its company when it is not older than `received_at` − 300 s and one of four
+tests holds; each test that holds makes an entry with its `matched_by`. Both sides are stored, so either may come
+first: a message looks up who waits on its hashes, an inquiry reads the days from `received_at` on.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import msgspec
+
+from services.common.errors import InvalidEvent
+from services.common.events import (
+    CompanyErased,
+    HashedBuyer,
+    InquiryReceived,
+    InquiryReplies,
+    MatchedBy,
+    MessageSent,
+    ReplyFact,
+    ReplyRecorded,
+    StatusChanged,
+    StatusFact,
+)
+from services.common.hashing import Hasher
+from services.matcher import state
+from services.matcher.state import Entry, Erasure, JoinDay, JoinKey, Message
+
+Fact = InquiryReplies | StatusChanged | ReplyRecorded | MessageSent | CompanyErased
+Read = Callable[[bytes], bytes | None]
+Scan = Callable[[bytes], Iterable[bytes]]
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a batch did."""
+
+    changes: dict[bytes, bytes | None] = field(default_factory=dict)
+    """Entries to write; None drops one. Each also is one row of the changelog."""
+    changed: list[InquiryReplies] = field(default_factory=list)
+    """Inquiries whose state is another one now, each once."""
+    erased: list[tuple[CompanyErased, tuple[str, ...]]] = field(default_factory=list)
+    """Erased companies with the inquiries that were dropped."""
+    refused: list[tuple[int, InvalidEvent]] = field(default_factory=list)
+    """Facts (by index) that went over a bound or came too late."""
+    conflicts: int = 0
+    cut: int = 0
+
+
+def hashed(inquiry: InquiryReceived, facts_text: str, hasher: Hasher) -> tuple[InquiryReplies, int]:
+    """The inquiry as it is stored, addresses and ids as hashes; and how many of them could not be normalised."""
+    company_id = inquiry.company_id
+    addresses = [hasher.address(company_id, address) for address in inquiry.buyer.addresses]
+    relays = [hasher.address(company_id, address) for address in inquiry.reply_addresses]
+    ids = [hasher.message(company_id, message_id) for message_id in inquiry.message_ids]
+    fact = InquiryReplies(
+        company_id=company_id,
+        inquiry_id=inquiry.inquiry_id,
+        account_id=inquiry.account_id,
+        received_at=inquiry.received_at,
+        buyer=HashedBuyer(
+            id=inquiry.buyer.id,
+            addresses=_present(addresses),
+            region=inquiry.buyer.region,
+            sent_from_region=inquiry.buyer.sent_from_region,
+        ),
+        message_ids=_present(ids),
+        reply_addresses=_present(relays),
+        thread_id=inquiry.thread_id,
+        channel=inquiry.channel,
+        facts_id=hasher.content(company_id, facts_text),
+    )
+    return fact, (addresses + relays + ids).count(None)
+
+
+def instant_of(fact: Fact) -> datetime:
+    """When the fact happened."""
+    match fact:
+        case InquiryReplies():
+            assert fact.received_at is not None
+            return fact.received_at
+        case ReplyRecorded():
+            return fact.replied_at
+        case MessageSent():
+            return fact.sent_at
+        case _:
+            return fact.at
+
+
+def apply(read: Read, scan: Scan, facts: Sequence[Fact], *, earliest: datetime | None = None) -> Applied:
+    """Join `facts` with what is stored.
+
+    `read` gives the stored value of a key, `scan` the stored keys with a prefix. Facts before `earliest` (the horizon)
+    are refused as `late`; None refuses nothing.
+    """
+    work = _Work(read, scan)
+    for index, fact in enumerate(facts):
+        try:
+            if earliest is not None and instant_of(fact) < earliest and not isinstance(fact, CompanyErased):
+                raise InvalidEvent("late", "the fact happened before the horizon (REPLYRATE_HORIZON_DAYS)")
+            work.take(fact)
+        except InvalidEvent as error:
+            work.applied.refused.append((index, error))
+    return work.done()
+
+
+def sweep(key: bytes, value: bytes, cutoff: datetime) -> bytes | None:
+    """What is left of a stored entry when everything before `cutoff` is dropped; None when nothing is."""
+    entry = state.unpack(key, value)
+    first = state.day_of(cutoff)
+    match entry:
+        case InquiryReplies():
+            latest = entry.received_at or state.latest_instant(entry)
+            return None if latest is None or latest < cutoff else value
+        case JoinDay():
+            return None if int(key.rpartition(state.SEPARATOR)[2]) < first else value
+        case JoinKey():
+            left = JoinKey(
+                {inquiry_id: day for inquiry_id, day in entry.inquiries.items() if day >= first},
+                [day for day in entry.days if day >= first],
+            )
+            return value if left == entry else state.pack(left) if left.inquiries or left.days else None
+        case Erasure():
+            # Kept for a second horizon: facts that old are refused anyway.
+            return None if entry.at < cutoff - timedelta(days=1) else value
+
+
+class _Work:
+    """Entries touched by one batch: each is read once, changed in memory and written once."""
+
+    def __init__(self, read: Read, scan: Scan) -> None:
+        self.applied = Applied()
+        self._read = read
+        self._scan = scan
+        self._entries: dict[bytes, Entry | None] = {}
+        self._dirty: set[bytes] = set()
+
+    def take(self, fact: Fact) -> None:
+        erased = self._get(state.erasure_key(fact.company_id))
+        if isinstance(fact, CompanyErased):
+            self._erase(fact, erased)
+        elif isinstance(erased, Erasure) and instant_of(fact) <= erased.at:
+            return
+        elif isinstance(fact, MessageSent):
+            self._message(fact)
+        elif isinstance(fact, InquiryReplies):
+            self._inquiry(fact)
+        elif isinstance(fact, StatusChanged):
+            status = StatusFact(status=fact.status, at=fact.at, account_id=fact.account_id)
+            self._merge(_empty(fact.company_id, fact.inquiry_id, statuses=(status,)))
+        else:
+            self._merge(_empty(fact.company_id, fact.inquiry_id, replies=(_platform_reply(fact),)))
+
+    def done(self) -> Applied:
+        applied = self.applied
+        for key in sorted(self._dirty):
+            entry = self._entries[key]
+            value = None if entry is None else state.pack(entry)
+            before = self._read(key)
+            if value == before:
+                continue
+            applied.changes[key] = value
+            if isinstance(entry, InquiryReplies):
+                applied.changed.append(entry)
+        return applied
+
+    def _get(self, key: bytes) -> Entry | None:
+        if key not in self._entries:
+            value = self._read(key)
+            self._entries[key] = None if value is None else state.unpack(key, value)
+        return self._entries[key]
+
+    def _put(self, key: bytes, entry: Entry | None) -> None:
+        self._entries[key] = entry
+        self._dirty.add(key)
+
+    def _merge(self, fact: InquiryReplies) -> InquiryReplies:
+        """Merge one more piece of knowledge into an inquiry's entry; returns the entry."""
+        key = state.inquiry_key(fact.company_id, fact.inquiry_id)
+        held = self._get(key)
+        if not isinstance(held, InquiryReplies):
+            merged = state.normal(fact)
+        else:
+            merged = state.merge_inquiries(held, fact)
+            before = len({*held.replies, *fact.replies}) + len({*held.statuses, *fact.statuses})
+            self.applied.cut += max(0, before - len(merged.replies) - len(merged.statuses))
+        if merged != held:
+            self._put(key, merged)
+        return merged
+
+    def _message(self, fact: MessageSent) -> None:
+        day = state.day_of(fact.sent_at)
+        hashes = _roles(fact)
+        for hashed_value in hashes:
+            entry = self._get(state.join_day(fact.company_id, hashed_value, day))
+            if isinstance(entry, JoinDay) and len(entry.messages) >= state.JOIN_DAY_MESSAGES:
+                message = _message(fact, hashes[hashed_value])
+                if message not in entry.messages:
+                    raise InvalidEvent(
+                        "over-bound", f"more than {state.JOIN_DAY_MESSAGES} messages of a day carry one address or id"
+                    )
+        for hashed_value, roles in hashes.items():
+            message = _message(fact, roles)
+            self._store_message(fact.company_id, hashed_value, day, message)
+            waiting = self._get(state.join_key(fact.company_id, hashed_value))
+            if isinstance(waiting, JoinKey):
+                for inquiry_id in tuple(waiting.inquiries):
+                    self._attach(fact.company_id, inquiry_id, hashed_value, (message,))
+
+    def _store_message(self, company_id: str, hashed_value: str, day: int, message: Message) -> None:
+        day_key = state.join_day(company_id, hashed_value, day)
+        held = self._get(day_key)
+        messages = held.messages if isinstance(held, JoinDay) else []
+        if message not in messages:
+            self._put(day_key, JoinDay(sorted([*messages, message])))
+        # Looked at even when the day is known: after a crash one of the two rows may be durable without the other.
+        key = state.join_key(company_id, hashed_value)
+        waiting = self._get(key)
+        if not isinstance(waiting, JoinKey):
+            self._put(key, JoinKey({}, [day]))
+        elif day not in waiting.days:
+            self._put(key, JoinKey(waiting.inquiries, sorted([*waiting.days, day])))
+
+    def _inquiry(self, fact: InquiryReplies) -> None:
+        key = state.inquiry_key(fact.company_id, fact.inquiry_id)
+        before = self._get(key)
+        held = before if isinstance(before, InquiryReplies) else None
+        if held is not None and held.facts_id is not None and held.facts_id != fact.facts_id:
+            self.applied.conflicts += 1
+        for hashed_value in sorted(_hashes(state.normal(fact))):
+            waiting = self._get(state.join_key(fact.company_id, hashed_value))
+            if (
+                isinstance(waiting, JoinKey)
+                and fact.inquiry_id not in waiting.inquiries
+                and len(waiting.inquiries) >= state.JOIN_KEY_INQUIRIES
+            ):
+                raise InvalidEvent(
+                    "over-bound", f"more than {state.JOIN_KEY_INQUIRIES} inquiries share one address or id"
+                )
+        merged = self._merge(fact)
+        assert merged.received_at is not None
+        fell = held is None or held.received_at is None or merged.received_at < held.received_at
+        known = frozenset() if held is None or fell else _hashes(held)
+        day = state.day_of(merged.received_at)
+        first = state.day_of(merged.received_at - state.GRACE)
+        for hashed_value in sorted(_hashes(merged)):
+            join = state.join_key(fact.company_id, hashed_value)
+            entry = self._get(join)
+            waiting_key = entry if isinstance(entry, JoinKey) else JoinKey()
+            if waiting_key.inquiries.get(fact.inquiry_id) != day:
+                self._put(join, JoinKey({**waiting_key.inquiries, fact.inquiry_id: day}, waiting_key.days))
+            for found in waiting_key.days:
+                if found >= first and hashed_value not in known:
+                    there = self._get(state.join_day(fact.company_id, hashed_value, found))
+                    if isinstance(there, JoinDay):
+                        self._attach(fact.company_id, fact.inquiry_id, hashed_value, there.messages)
+
+    def _attach(self, company_id: str, inquiry_id: str, hashed_value: str, messages: Iterable[Message]) -> None:
+        held = self._get(state.inquiry_key(company_id, inquiry_id))
+        if not isinstance(held, InquiryReplies) or held.received_at is None:
+            return
+        replies = tuple(reply for message in messages for reply in matches(held, hashed_value, message))
+        if replies:
+            self._merge(_empty(company_id, inquiry_id, replies=replies))
+
+    def _erase(self, fact: CompanyErased, before: Entry | None) -> None:
+        at = max(fact.at, before.at) if isinstance(before, Erasure) else fact.at
+        self._put(state.erasure_key(fact.company_id), Erasure(at))
+        prefixes = state.company_prefixes(fact.company_id)
+        keys = {key for prefix in prefixes for key in self._scan(prefix)}
+        keys |= {key for key in self._entries if key.startswith(prefixes)}
+        dropped: list[str] = []
+        for key in sorted(keys):
+            entry = self._get(key)
+            if entry is None:
+                continue
+            left = _without(entry, at)
+            if left != entry:
+                self._put(key, left)
+                if isinstance(entry, InquiryReplies) and left is None:
+                    dropped.append(entry.inquiry_id)
+        self.applied.erased.append((fact, tuple(dropped)))
+
+
+def matches(inquiry: InquiryReplies, hashed_value: str, message: Message) -> list[ReplyFact]:
+    """The replies that `message` is to `inquiry` through one of its hashes: one per test that holds."""
+    if inquiry.received_at is None or message.sent_at < inquiry.received_at - state.GRACE:
+        return []
+    tests: list[MatchedBy] = []
+    if message.kind != "forward" and hashed_value in inquiry.message_ids:
+        tests += ["in-reply-to"] if message.roles & state.IN_REPLY_TO else []
+        tests += ["references"] if message.roles & state.REFERENCES else []
+    if message.roles & state.RECIPIENT:
+        tests += ["relay-address"] if hashed_value in inquiry.reply_addresses else []
+        tests += ["buyer-address"] if inquiry.buyer is not None and hashed_value in inquiry.buyer.addresses else []
+    return [
+        msgspec.convert(
+            {
+                "reply_id": message.message_id,
+                "source": "mail",
+                "account_id": message.account_id,
+                "mailbox_id": message.mailbox_id,
+                "replied_at": message.sent_at,
+                "evidence": message.evidence,
+                "kind": message.kind,
+                "kind_reason": message.kind_reason or None,
+                "matched_by": test,
+            },
+            ReplyFact,
+        )
+        for test in tests
+    ]
+
+
+def _roles(fact: MessageSent) -> dict[str, int]:
+    roles: dict[str, int] = {}
+    for hashes, role in (
+        (fact.in_reply_to, state.IN_REPLY_TO),
+        (fact.references, state.REFERENCES),
+        (fact.recipients, state.RECIPIENT),
+    ):
+        if fact.kind == "forward" and role != state.RECIPIENT:
+            continue
+        for hashed_value in hashes:
+            roles[hashed_value] = roles.get(hashed_value, 0) | role
+    return roles
+
+
+def _message(fact: MessageSent, roles: int) -> Message:
+    return Message(
+        fact.sent_at, fact.message_id, fact.account_id, fact.mailbox_id, fact.kind, fact.kind_reason or "",
+        fact.evidence, roles,
+    )  # fmt: skip
+
+
+def _platform_reply(fact: ReplyRecorded) -> ReplyFact:
+    return ReplyFact(
+        reply_id=fact.reply_id,
+        source="platform",
+        account_id=fact.account_id,
+        replied_at=fact.replied_at,
+        kind="automatic" if fact.automatic else "human",
+        matched_by="platform",
+    )
+
+
+def _hashes(inquiry: InquiryReplies) -> frozenset[str]:
+    addresses = inquiry.buyer.addresses if inquiry.buyer is not None else ()
+    return frozenset((*inquiry.message_ids, *inquiry.reply_addresses, *addresses))
+
+
+def _empty(
+    company_id: str, inquiry_id: str, *, statuses: tuple[StatusFact, ...] = (), replies: tuple[ReplyFact, ...] = ()
+) -> InquiryReplies:
+    return InquiryReplies(company_id=company_id, inquiry_id=inquiry_id, statuses=statuses, replies=replies)
+
+
+def _present(hashes: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(sorted({value for value in hashes if value is not None}))
+
+
+def _without(entry: Entry, at: datetime) -> Entry | None:
+    """What an erase up to `at` leaves of an entry."""
+    match entry:
+        case InquiryReplies():
+            statuses = tuple(fact for fact in entry.statuses if fact.at > at)
+            replies = tuple(fact for fact in entry.replies if fact.replied_at > at)
+            if entry.received_at is not None and entry.received_at > at:
+                return msgspec.structs.replace(entry, statuses=statuses, replies=replies)
+            # The inquiry is gone, and with it the only thing a mail could be a reply to.
+            replies = tuple(fact for fact in replies if fact.source == "platform")
+            left = _empty(entry.company_id, entry.inquiry_id, statuses=statuses, replies=replies)
+            return left if statuses or replies else None
+        case JoinDay():
+            messages = [message for message in entry.messages if message.sent_at > at]
+            return JoinDay(messages) if messages else None
+        case JoinKey():
+            day = state.day_of(at)
+            inquiries = {inquiry_id: found for inquiry_id, found in entry.inquiries.items() if found >= day}
+            days = [found for found in entry.days if found >= day]
+            return JoinKey(inquiries, days) if inquiries or days else None
+        case Erasure():
+            return entry

@@ -1,0 +1,191 @@
+"""Where the entries of a partition live between two batches: in a dict, or in RocksDB when they outgrow memory.
+
+Both are caches of the changelog: a store begins empty whenever its partition comes to this process and is filled by
+recovery. So a local file that is old, damaged or deleted can never be wrong, and nothing here needs a sync.
+"""
+
+import shutil
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from services.matcher import state
+
+
+class Store(Protocol):
+    """Entries of one partition."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under `key`, if any."""
+
+    def scan(self, prefix: bytes) -> Iterator[bytes]:
+        """Keys that begin with `prefix`, in order."""
+
+    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Set and (None) drop entries, together."""
+
+    def slice(self, after: bytes, count: int) -> list[tuple[bytes, bytes]]:
+        """The next `count` entries behind `after`, in the order of the store; empty at its end."""
+
+    def close(self) -> None:
+        """Forget everything."""
+
+    def size(self) -> tuple[int, int]:
+        """(entries, bytes of keys and values); an estimate where counting would cost too much."""
+
+
+class MemoryStore:
+    """A dict."""
+
+    def __init__(self) -> None:
+        self._entries: dict[bytes, bytes] = {}
+        self._bytes = 0
+        self._order: list[bytes] = []
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._entries.get(key)
+
+    def scan(self, prefix: bytes) -> Iterator[bytes]:
+        return iter(sorted(key for key in self._entries if key.startswith(prefix)))
+
+    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        for key, value in changes.items():
+            before = self._entries.pop(key, None)
+            self._bytes -= 0 if before is None else len(key) + len(before)
+            if value is not None:
+                self._entries[key] = value
+                self._bytes += len(key) + len(value)
+
+    def slice(self, after: bytes, count: int) -> list[tuple[bytes, bytes]]:
+        # Sorted once per round, not per slice; keys that came since are met in the next round.
+        if not after:
+            self._order = sorted(self._entries)
+        start = bisect_left(self._order, after + b"\0" if after else b"")
+        found: list[tuple[bytes, bytes]] = []
+        for key in self._order[start:]:
+            value = self._entries.get(key)
+            if value is not None:
+                found.append((key, value))
+            if len(found) == count:
+                break
+        if not found:
+            self._order = []
+        return found
+
+    def close(self) -> None:
+        self._entries.clear()
+        self._order = []
+        self._bytes = 0
+
+    def size(self) -> tuple[int, int]:
+        return len(self._entries), self._bytes
+
+
+class RocksStore:
+    """RocksDB in a folder of its own, wiped when it is opened."""
+
+    def __init__(self, folder: Path) -> None:
+        from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
+
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        # The library's defaults take 2 GiB of cache for each store; a partition needs a small part of that.
+        options.set_write_buffer_size(16 * 1024 * 1024)
+        blocks = BlockBasedOptions()
+        blocks.set_block_cache(Cache(16 * 1024 * 1024))
+        blocks.set_bloom_filter(10, False)
+        options.set_block_based_table_factory(blocks)
+        self._folder = folder
+        self._batch = WriteBatch
+        writing: Any = WriteOptions()
+        writing.disable_wal = True
+        self._writing = writing
+        self._db: Any = Rdict(str(folder), options, access_type=AccessType.read_write())
+
+    def get(self, key: bytes) -> bytes | None:
+        found: bytes | None = self._db.get(key)
+        return found
+
+    def scan(self, prefix: bytes) -> Iterator[bytes]:
+        for key in self._db.keys(from_key=prefix):
+            if not key.startswith(prefix):
+                return
+            yield key
+
+    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        batch = self._batch(raw_mode=True)
+        for key, value in changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        self._db.write(batch, self._writing)
+
+    def slice(self, after: bytes, count: int) -> list[tuple[bytes, bytes]]:
+        found: list[tuple[bytes, bytes]] = []
+        for key, value in self._db.items(from_key=after + b"\0" if after else b"\0"):
+            found.append((key, value))
+            if len(found) == count:
+                break
+        return found
+
+    def close(self) -> None:
+        self._db.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def size(self) -> tuple[int, int]:
+        entries = self._db.property_int_value("rocksdb.estimate-num-keys") or 0
+        return entries, self._db.property_int_value("rocksdb.estimate-live-data-size") or 0
+
+
+class Stores:
+    """The stores of the partitions that this process has."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        """`kind` is `memory` or `rocksdb`; `folder` is where RocksDB may write."""
+        self._kind = kind
+        self._folder = folder
+        self._stores: dict[int, Store] = {}
+
+    def __getitem__(self, partition: int) -> Store:
+        """The store of a partition; an empty one when it is new here."""
+        store = self._stores.get(partition)
+        if store is None:
+            store = MemoryStore() if self._kind == "memory" else RocksStore(self._folder / f"partition-{partition}")
+            self._stores[partition] = store
+        return store
+
+    def partitions(self) -> list[int]:
+        """Partitions that have a store."""
+        return sorted(self._stores)
+
+    def recover(self, partition: int, key: bytes, value: bytes | None) -> None:
+        """One row of the changelog: merged into what is held, so that an old row takes nothing away."""
+        store = self[partition]
+        held = store.get(key)
+        if value is None:
+            if held is not None:
+                store.write({key: None})
+        elif held is None:
+            store.write({key: value})
+        elif (merged := state.merge(key, held, value)) != held:
+            store.write({key: merged})
+
+    def drop(self, partition: int) -> None:
+        """The partition is not ours any more, or begins anew."""
+        store = self._stores.pop(partition, None)
+        if store is not None:
+            store.close()
+
+    def close(self) -> None:
+        """Drop them all."""
+        for partition in self.partitions():
+            self.drop(partition)
+
+    def size(self) -> tuple[int, int]:
+        """(entries, bytes) of all stores."""
+        sizes = [store.size() for store in self._stores.values()]
+        return sum(entries for entries, _ in sizes), sum(size for _, size in sizes)

@@ -1,0 +1,89 @@
+"""The three services as processes, the way production starts them: environment in, JSON lines out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from services.standalone.paths import ROOT
+
+STOP_SECONDS = 25
+
+
+class Process:
+    """One service; its log goes to a file. A context manager that never leaves a process behind."""
+
+    def __init__(self, module: str, environ: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        self._stream = log.open("ab")
+        keep = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR", "LANG")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            cwd=ROOT,
+            env={**keep, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environ},
+            stdout=self._stream,
+            stderr=self._stream,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float) -> int:
+        """The exit code, once it ended by itself."""
+        return self._process.wait(seconds)
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code. Fails when it takes longer than the promise."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(STOP_SECONDS)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log so far; lines that are no JSON appear as {"text": …}."""
+        found = []
+        for line in self.log.read_text("utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                found.append({"text": line})
+        return found
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.running():
+            self.kill()
+        self._stream.close()
+
+
+def until(true: Callable[[], bool], seconds: float, what: str, processes: tuple[Process, ...] = ()) -> None:
+    """Wait until `true()`; fails with `what` after `seconds`, or when one of `processes` ended."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        for process in processes:
+            assert process.running(), f"a service ended: {process.log.read_text('utf-8')[-3000:]}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n" + "\n".join(
+            process.log.read_text("utf-8")[-3000:] for process in processes
+        )
+        time.sleep(0.05)

@@ -1,0 +1,311 @@
+"""The matcher as a process on a real Kafka: what it publishes is what the pure join says, whatever happens to it."""
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from services.common import codec
+from services.common.events import (
+    Buyer,
+    CompanyErased,
+    Event,
+    InquiryReceived,
+    InquiryReplies,
+    MessageSent,
+    ReplyRecorded,
+    StatusChanged,
+)
+from services.common.hashing import Hasher
+from services.common.settings import KafkaSettings
+from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT, changelog_name, partition_of, reply_key
+from services.matcher import join
+from tests.integration.processes import Process, until
+from tests.integration.topics import PARTITIONS, committed, create_topics, kafka_settings, latest, publish, read_all
+
+KEY = bytes(range(32))
+HASHER = Hasher(KEY)
+NOW = datetime.now(UTC).replace(microsecond=0)
+ACCEPT = frozenset({"replyrate.inquiry-replies.v1", "replyrate.company-erased.v1"})
+GROUP = "replyrate-matcher"
+
+
+@pytest.fixture
+def settings(topics_gone: str) -> Iterator[KafkaSettings]:
+    found = kafka_settings(topics_gone)
+    create_topics(found)
+    yield found
+
+
+@pytest.fixture
+def environ(settings: KafkaSettings, tmp_path: Path) -> dict[str, str]:
+    key = tmp_path / "hash.key"
+    key.write_bytes(KEY)
+    return {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
+        "REPLYRATE_POSTGRES__DSN": "postgresql://unused",
+        "REPLYRATE_HASH_KEY_FILE": str(key),
+        "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "matcher"),
+        "REPLYRATE_MATCHER__STORE": "memory",
+        "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "6",
+    }
+
+
+def record(event: Event) -> tuple[bytes, bytes]:
+    """A record as its writer would send it."""
+    at = join.instant_of(event) if not isinstance(event, InquiryReceived) else event.received_at  # type: ignore[arg-type]
+    value = codec.encode(event, id=f"e{random.getrandbits(64)}", source="tests", time=at)
+    return event.company_id.encode(), value  # type: ignore[union-attr]
+
+
+def a_world(seed: int, inquiries: int = 60) -> list[tuple[str, Event]]:
+    """Inquiries, mails that answer some of them, statuses and platform replies of three companies."""
+    chance = random.Random(seed)
+    facts: list[tuple[str, Event]] = []
+    for number in range(inquiries):
+        company = f"c{number % 3}"
+        received = NOW - timedelta(days=chance.uniform(0.1, 30))
+        address, mail_id = f"buyer{number % 7}@shop.example", f"<ask-{number}@platform.example>"
+        facts.append(
+            (
+                INQUIRIES,
+                InquiryReceived(
+                    company_id=company, account_id="main", inquiry_id=f"i{number}", received_at=received,
+                    buyer=Buyer(id=f"b{number % 7}", addresses=(address,)), message_ids=(mail_id,),
+                ),
+            )
+        )  # fmt: skip
+        if chance.random() < 0.7:
+            sent = received + timedelta(hours=chance.uniform(-0.05, 60))
+            hashed_id = HASHER.message(company, f"re-{number}@shop.example")
+            hashed_ask, hashed_to = HASHER.message(company, mail_id), HASHER.address(company, address)
+            assert hashed_id and hashed_ask and hashed_to
+            message = MessageSent(
+                company_id=company, account_id="main", mailbox_id="m1", message_id=hashed_id, sent_at=sent,
+                sent_at_basis="date", evidence="verified", kind="human", recipients=(hashed_to,),
+                in_reply_to=(hashed_ask,) if chance.random() < 0.5 else (),
+            )  # fmt: skip
+            facts.append((SENT, message))
+        if chance.random() < 0.2:
+            at = received + timedelta(hours=1)
+            facts.append((INQUIRIES, StatusChanged(company_id=company, inquiry_id=f"i{number}", status="spam", at=at)))
+        if chance.random() < 0.2:
+            reply = ReplyRecorded(
+                company_id=company, account_id="main", inquiry_id=f"i{number}", reply_id=f"r{number}",
+                replied_at=received + timedelta(hours=2), channel="chat",
+            )  # fmt: skip
+            facts.append((INQUIRIES, reply))
+    chance.shuffle(facts)
+    return facts
+
+
+def expected(facts: list[tuple[str, Event]]) -> dict[bytes, InquiryReplies]:
+    """What the pure join makes of all facts at once."""
+    joined: list[join.Fact] = []
+    for _, event in facts:
+        if isinstance(event, InquiryReceived):
+            joined.append(join.hashed(event, codec.facts_text(record(event)[1]), HASHER)[0])
+        else:
+            joined.append(event)  # type: ignore[arg-type]
+    store: dict[bytes, bytes] = {}
+    applied = join.apply(store.get, lambda _: (), joined)
+    return {reply_key(state.company_id, state.inquiry_id): state for state in applied.changed}
+
+
+def send(settings: KafkaSettings, facts: list[tuple[str, Event]]) -> None:
+    for topic in (INQUIRIES, SENT):
+        publish(settings, topic, [record(event) for name, event in facts if name == topic])
+
+
+def published(settings: KafkaSettings) -> dict[bytes, object]:
+    return {
+        key: None if value is None else codec.decode(value, accept=ACCEPT).data
+        for key, value in latest(read_all(settings, REPLIES)).items()
+    }
+
+
+def drained(settings: KafkaSettings) -> bool:
+    """Whether the group committed everything that stands in the input topics."""
+    offsets = committed(settings, GROUP)
+    ends = {
+        (found.topic, found.partition): found.offset + 1
+        for topic in (INQUIRIES, SENT)
+        for found in read_all(settings, topic)
+    }
+    return all(offsets.get(where, 0) >= end for where, end in ends.items())
+
+
+@pytest.mark.parametrize("store", ["memory", "rocksdb"])
+def test_it_publishes_what_the_join_says_in_the_partition_of_the_company(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path, store: str
+) -> None:
+    facts = a_world(1)
+    send(settings, facts)
+    with Process("services.matcher", {**environ, "REPLYRATE_MATCHER__STORE": store}, tmp_path / "log") as matcher:
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    assert published(settings) == expected(facts)
+    for found in read_all(settings, REPLIES):
+        assert found.key is not None
+        assert found.partition == partition_of(found.key.partition(b"\x1f")[0], PARTITIONS)
+
+
+def test_a_kill_in_mid_work_loses_and_doubles_nothing(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    facts = a_world(2, 400)
+    half = len(facts) // 2
+    send(settings, facts[:half])
+    with Process("services.matcher", environ, tmp_path / "first") as matcher:
+        until(lambda: len(read_all(settings, REPLIES)) > 20, 60, "work has begun", (matcher,))
+        send(settings, facts[half:])
+        matcher.kill()
+    with Process("services.matcher", environ, tmp_path / "second") as matcher:
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    assert published(settings) == expected(facts)
+
+
+def test_duplicates_and_another_order_change_nothing(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    facts = a_world(3)
+    again = facts + random.Random(3).sample(facts, len(facts))
+    send(settings, again)
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        send(settings, random.Random(4).sample(facts, len(facts)))
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    assert published(settings) == expected(facts)
+
+
+def test_a_second_worker_joins_and_leaves(settings: KafkaSettings, environ: dict[str, str], tmp_path: Path) -> None:
+    facts = a_world(4, 300)
+    third = len(facts) // 3
+    other = {**environ, "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "other")}
+    with Process("services.matcher", environ, tmp_path / "first") as first:
+        send(settings, facts[:third])
+        until(lambda: drained(settings), 60, "the first third", (first,))
+        with Process("services.matcher", other, tmp_path / "second") as second:
+            until(
+                lambda: any(line.get("action") == "service-started" for line in second.lines()), 60, "joined", (second,)
+            )
+            send(settings, facts[third : 2 * third])
+            until(lambda: drained(settings), 90, "the second third", (first, second))
+            assert second.terminate() == 0
+        send(settings, facts[2 * third :])
+        until(lambda: drained(settings), 90, "the last third", (first,))
+        assert first.terminate() == 0
+    assert published(settings) == expected(facts)
+
+
+def test_state_comes_back_from_the_changelog_and_a_new_app_id_rebuilds_it(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    facts = a_world(5)
+    mails = [fact for fact in facts if fact[0] == SENT]
+    inquiries = [fact for fact in facts if fact[0] == INQUIRIES]
+    send(settings, inquiries)
+    with Process("services.matcher", environ, tmp_path / "first") as matcher:
+        until(lambda: drained(settings), 60, "inquiries", (matcher,))
+        assert matcher.terminate() == 0
+    send(settings, mails)
+    with Process("services.matcher", environ, tmp_path / "second") as matcher:
+        until(lambda: drained(settings), 60, "mails", (matcher,))
+        assert matcher.terminate() == 0
+    assert published(settings) == expected(facts)
+    rows = latest(read_all(settings, changelog_name()))
+    create_topics(settings, "another-matcher")
+    with Process(
+        "services.matcher", {**environ, "REPLYRATE_MATCHER__APP_ID": "another-matcher"}, tmp_path / "third"
+    ) as matcher:
+        until(
+            lambda: latest(read_all(settings, changelog_name("another-matcher"))) == rows,
+            60,
+            "the same rows",
+            (matcher,),
+        )
+        assert matcher.terminate() == 0
+    assert published(settings) == expected(facts)
+
+
+def test_what_is_wrong_becomes_a_dead_letter_and_stops_nothing(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    facts = a_world(6, 10)
+    early = InquiryReceived(
+        company_id="c0", account_id="main", inquiry_id="old", received_at=NOW - timedelta(days=90), buyer=Buyer(id="b")
+    )
+    wrong = (partition_of(b"c0", PARTITIONS) + 1) % PARTITIONS
+    publish(settings, INQUIRIES, [(b"c0", b"{"), (b"c0", b'{"specversion":"1.0"}'), (b"c0", None), record(early)])
+    send(settings, facts)
+    stray = InquiryReceived(
+        company_id="c0", account_id="main", inquiry_id="stray", received_at=NOW, buyer=Buyer(id="b")
+    )
+    publish(settings, INQUIRIES, [record(stray)], partition=wrong)
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        until(lambda: reply_key("c0", "stray") in published(settings), 30, "the stray inquiry went home", (matcher,))
+        assert matcher.terminate() == 0
+    letters = [
+        codec.decode(found.value or b"", accept=frozenset({"replyrate.dead-letter.v1"})).data
+        for found in read_all(settings, DEAD)
+    ]
+    assert sorted(letter.reason for letter in letters) == ["late", "not-json", "not-json", "schema"]  # type: ignore[union-attr]
+    assert all(letter.value is None for letter in letters)  # type: ignore[union-attr]
+    assert expected(facts).items() <= published(settings).items()
+
+
+def test_an_erase_empties_state_and_topic_and_is_passed_on(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    facts = a_world(7, 30)
+    send(settings, facts)
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        publish(settings, INQUIRIES, [record(CompanyErased(company_id="c1", at=NOW + timedelta(hours=1)))])
+        send(settings, facts)
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    after = published(settings)
+    assert after.pop(reply_key("c1", "")) == CompanyErased(company_id="c1", at=NOW + timedelta(hours=1))
+    left = {key: value for key, value in after.items() if value is not None}
+    assert left == {key: value for key, value in expected(facts).items() if not key.startswith(b"c1")}
+    rows = [key for key, value in latest(read_all(settings, changelog_name())).items() if value is not None]
+    assert [key for key in rows if key[1:].startswith(b"c1")] == [b"ec1"]
+
+
+def test_a_frozen_worker_that_wakes_up_says_nothing_more(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(
+            lambda: any(line.get("action") == "service-started" for line in matcher.lines()), 60, "joined", (matcher,)
+        )
+        os.kill(matcher.pid, signal.SIGSTOP)
+        with pytest.raises(Exception, match="timed out"):
+            matcher.wait(4)
+        os.kill(matcher.pid, signal.SIGCONT)
+        assert matcher.wait(20) == 70
+
+
+def test_missing_topics_are_named_with_the_command(topics_gone: str, environ: dict[str, str], tmp_path: Path) -> None:
+    from tests.servers import delete_topics
+
+    delete_topics(topics_gone)
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        assert matcher.wait(30) == 78
+        assert "topic inquiries.v1 is missing; run `replyrate topics create`" in matcher.log.read_text("utf-8")
+
+
+def test_it_stops_while_kafka_is_away(environ: dict[str, str], tmp_path: Path) -> None:
+    away = {**environ, "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
+    with Process("services.matcher", away, tmp_path / "log") as matcher:
+        until(lambda: any(line.get("action") == "dependency-away" for line in matcher.lines()), 60, "told", (matcher,))
+        assert matcher.terminate() == 0

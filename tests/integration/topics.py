@@ -1,0 +1,60 @@
+"""Reading and writing whole topics in tests, through the product's own door to Kafka."""
+
+from services.common.kafka import Admin, Publisher, Reader, Record
+from services.common.settings import KafkaSettings
+from services.common.topics import specs
+
+PARTITIONS = 4
+
+
+def kafka_settings(bootstrap_servers: str, partitions: int = PARTITIONS) -> KafkaSettings:
+    """Settings for the test broker."""
+    return KafkaSettings.model_validate({"bootstrap_servers": bootstrap_servers, "partitions": partitions})
+
+
+def create_topics(settings: KafkaSettings, app_id: str = "replyrate-matcher") -> None:
+    """All topics of an installation."""
+    with Admin(settings, "tests") as admin:
+        admin.create_topics(specs(partitions=settings.partitions, horizon_days=60, app_id=app_id))
+
+
+def publish(settings: KafkaSettings, topic: str, records: list[tuple[bytes, bytes | None]], **options: int) -> None:
+    """Send records and wait for every ack."""
+    with Publisher(settings, "tests") as publisher:
+        pendings = [publisher.send(topic, key, value, **options) for key, value in records]  # type: ignore[arg-type]
+        assert publisher.wait(pendings) == []
+
+
+def read_all(settings: KafkaSettings, topic: str) -> list[Record]:
+    """Every record that stands in a topic now, by partition and offset."""
+    with Reader(settings, "tests", topic) as reader:
+        partitions = reader.partitions()
+        ends = {partition: end for partition, end in reader.end_offsets(partitions).items() if end}
+        reader.assign(partitions)
+        found: list[Record] = []
+        position = dict(reader.beginning_offsets(ends))
+        while any(position[partition] < end for partition, end in ends.items()):
+            for partition, records in reader.poll(1).items():
+                found += records
+                position[partition] = records[-1].offset + 1
+        return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+def latest(records: list[Record]) -> dict[bytes, bytes | None]:
+    """What compaction would leave: the last value of each key."""
+    return {record.key or b"": record.value for record in records}
+
+
+def committed(settings: KafkaSettings, group: str) -> dict[tuple[str, int], int]:
+    """Offsets that a group committed."""
+    from kafka import KafkaAdminClient, errors
+
+    admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    try:
+        try:
+            offsets = admin.list_group_offsets([group])[group]
+        except errors.RetriableError:
+            return {}  # a broker that has just begun makes its topic of offsets first
+        return {(where.topic, where.partition): found.offset for where, found in offsets.items()}
+    finally:
+        admin.close()

@@ -21,6 +21,7 @@ EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LEAD: Final = timedelta(days=1)
 """How far an instant of the data may lie after the envelope's own time."""
 
+_TUPLE: Any = tuple  # subscripted with types that are only known at run time
 _Instant = Annotated[str, Meta(pattern=INSTANT)]
 _Source = Annotated[str, Meta(min_length=1, max_length=512)]
 
@@ -195,13 +196,13 @@ def _wire(kind: Any) -> tuple[Any, Callable[[Any, datetime, str], Any] | None]:
         return form.twin, form.build
     if origin in (UnionType, Union):
         inner, reader = _wire(next(part for part in parts if part is not NoneType))
-        return cast(Any, inner) | None, reader
+        return inner | None, reader
     if origin is Annotated:
         inner, reader = _wire(parts[0])
         return Annotated[(inner, *parts[1:])], reader
     if origin is tuple:
         inner, reader = _wire(parts[0])
-        return tuple[inner, ...], None if reader is None else _each(reader)
+        return _TUPLE[inner, ...], None if reader is None else _each(reader)
     return kind, None
 
 

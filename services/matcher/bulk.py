@@ -152,6 +152,12 @@ class PartitionTable(faust.Table):  # type: ignore[misc]
     on_row: Any = None
     on_gone: Any = None
 
+    def _new_changelog_topic(self, **options: Any) -> Any:
+        topic = super()._new_changelog_topic(**options)
+        # Batches of the changelog pass as lists too; without this Faust would try to decode them and drop them.
+        topic.schema = BulkSchema()
+        return topic
+
     def apply_changelog_batch(self, batch: Any) -> None:
         """Rows read in recovery, oldest first."""
         for event in batch:

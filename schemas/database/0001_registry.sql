@@ -98,13 +98,10 @@ CREATE TABLE registry.folders (
     current boolean NOT NULL DEFAULT true,
     high_uid bigint NOT NULL DEFAULT 0,
     scan_down_to_uid bigint,
-    scan_floor_uid bigint,
-    scan_total bigint NOT NULL DEFAULT 0,
     scan_done bigint NOT NULL DEFAULT 0,
-    rescan boolean NOT NULL DEFAULT false,
     uidnext bigint,
+    recent_uids bigint[] NOT NULL DEFAULT '{}',
     messages bigint NOT NULL DEFAULT 0,
-    earliest_at timestamptz,
     lower_bound_at timestamptz,
     opened_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (company_id, mailbox_id, folder, uidvalidity),
@@ -114,6 +111,8 @@ COMMENT ON COLUMN registry.folders.folder IS 'Raw bytes of the folder name as th
 COMMENT ON COLUMN registry.folders.high_uid IS 'All UIDs up to here that lie above the scan start are published; ascends.';
 COMMENT ON COLUMN registry.folders.scan_down_to_uid IS
     'First scan: all UIDs from here up to the start are published; descends to the horizon; NULL when the scan is done.';
+COMMENT ON COLUMN registry.folders.recent_uids IS 'Known UIDs of the look-back window, ascending.';
+COMMENT ON COLUMN registry.folders.scan_done IS 'Messages that the scan under way has read.';
 COMMENT ON COLUMN registry.folders.lower_bound_at IS
     'complete_through before this UIDVALIDITY was met: the lower bound for messages first found in its rescan.';
 

@@ -1,0 +1,290 @@
+"""What the fetcher says to a mail server, and nothing else: CAPABILITY, LOGIN, ID, LIST, XLIST, EXAMINE, UID SEARCH,
+UID FETCH of headers, LOGOUT. Folders are opened read-only, bodies are never asked for; a test records the wire.
+
+Providers differ; what is known shaped this file (RFC sections in brackets):
+- ID goes out after LOGIN and before the first EXAMINE whenever it is advertised (RFC 2971): NetEase answers EXAMINE
+  with "Unsafe Login" otherwise.
+- RETURN (SPECIAL-USE) is asked only where LIST-EXTENDED is advertised (RFC 6154 §3, RFC 5258).
+- A search answer is one line. Large folders are walked in windows of sequence numbers, so that the line stays short.
+- imapclient 4.1 takes lists of UIDs for FETCH, not ranges; folder names stay raw bytes (RFC 3501 §5.1.3).
+"""
+
+import imaplib
+import re
+import ssl
+import tomllib
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from imapclient import exceptions, imap_utf7
+
+from services.fetcher.plan import FolderView
+from services.fetcher.session import (
+    BoundedClient,
+    Budgets,
+    BudgetSpent,
+    Endpoint,
+    LoginRefused,
+    MailboxError,
+    NoSentFolder,
+    ServerBroken,
+    Throttled,
+    Unreachable,
+)
+
+HEADER_FIELDS: Final = (
+    "MESSAGE-ID IN-REPLY-TO REFERENCES DATE FROM TO CC BCC SUBJECT AUTO-SUBMITTED PRECEDENCE LIST-ID LIST-UNSUBSCRIBE"
+    " X-AUTOREPLY X-AUTORESPOND X-AUTO-RESPONSE-SUPPRESS CONTENT-TYPE"
+)
+ITEMS: Final = ("UID", "INTERNALDATE", "RFC822.SIZE", "FLAGS", f"BODY.PEEK[HEADER.FIELDS ({HEADER_FIELDS})]<0.32768>")
+WINDOW: Final = 5_000
+"""Messages per search: 5,000 UIDs of 10 digits and a blank are 55 KB, under the 64 KiB of a line."""
+CHUNK: Final = 100
+"""Messages per FETCH."""
+_THROTTLE: Final = re.compile(
+    r"too many|limit|throttl|rate|frequen|later|busy|overquota|\[UNAVAILABLE\]|\[INUSE\]|频繁", re.I
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SentFolder:
+    """A folder that holds sent mail: its raw name, and how it was found."""
+
+    name: bytes
+    found_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One message: flags and times as the server tells them, and its header block."""
+
+    uid: int
+    internal_date: datetime | None
+    save_date: datetime | None
+    size: int
+    draft: bool
+    header: bytes
+
+
+class Connection:
+    """One session with one mailbox. Not to be shared by threads."""
+
+    def __init__(self, client: BoundedClient, budgets: Budgets) -> None:
+        self._client = client
+        self._budgets = budgets
+        self._capabilities: frozenset[str] = frozenset()
+
+    def login(self, user: str, password: str, version: str) -> None:
+        """LOGIN, then ID where it is advertised. LoginRefused, Throttled, …"""
+        _check_argument("login", user)
+        _check_argument("login", password)
+        with _translated("login"):
+            # imaplib sends the user name as it is and encodes ASCII; both would be wrong for names with blanks or accents.
+            self._client._imap._encoding = "utf-8"
+            quoted = '"' + user.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            try:
+                self._client.login(quoted, password)
+            except exceptions.LoginError as error:
+                if _THROTTLE.search(str(error)) and not re.search(
+                    r"AUTHENTICATIONFAILED|password|auth", str(error), re.I
+                ):
+                    raise Throttled("login") from None
+                # The server's own words may repeat the user name: they are not passed on.
+                raise LoginRefused("login") from None
+        with _translated("capability"):
+            self._client._cached_capabilities = None
+            self._capabilities = frozenset(
+                name.decode("ascii", "replace").upper() for name in self._client.capabilities()
+            )
+        if "ID" in self._capabilities:
+            with _translated("id"):
+                self._client.id_({"name": "replyrate", "version": version, "vendor": "replyrate"})
+
+    @property
+    def save_dates(self) -> bool:
+        """Whether the server tells when a message was filed (RFC 8514)."""
+        return "SAVEDATE" in self._capabilities
+
+    def sent_folders(self, override: Sequence[bytes] | None = None) -> list[SentFolder]:
+        """The Sent folders: the operator's choice, else \\Sent, else XLIST, else known names. NoSentFolder."""
+        if override:
+            return [SentFolder(name, "override") for name in override]
+        folders = self._list()
+        chosen = [SentFolder(name, "special-use") for flags, name in folders if b"\\sent" in flags]
+        if not chosen and "XLIST" in self._capabilities:
+            with _translated("list"):
+                listed = self._client.xlist_folders("", "*")
+            chosen = [
+                SentFolder(_raw(name), "xlist")
+                for flags, _, name in listed
+                if b"\\sent" in {flag.lower() for flag in flags}
+            ]
+        if not chosen:
+            known = [name for flags, name in folders if b"\\noselect" not in flags and is_sent_name(name)]
+            chosen = [SentFolder(name, "name") for name in known]
+        if not chosen:
+            raise NoSentFolder("list", f"{len(folders)} folders, none of them holds sent mail by attribute or name")
+        return sorted(chosen, key=lambda folder: folder.name)
+
+    def examine(self, folder: bytes) -> FolderView:
+        """Open a folder read-only."""
+        _check_argument("examine", folder.decode("latin-1"))
+        with _translated("examine"):
+            answer = self._client.select_folder(folder.decode("latin-1"), readonly=True)
+        return FolderView(
+            uidvalidity=int(answer.get(b"UIDVALIDITY") or 0),
+            uidnext=int(answer[b"UIDNEXT"]) if answer.get(b"UIDNEXT") else None,
+            messages=int(answer.get(b"EXISTS") or 0),
+        )
+
+    def search_from(self, low: int) -> list[int]:
+        """UIDs from `low` on, ascending. One round trip; BudgetSpent when the answer is too long for one line."""
+        with _translated("search"):
+            # `UID 9:*` names the last message even when its UID is lower (RFC 3501 §6.4.8).
+            return sorted(uid for uid in map(int, self._client.search(["UID", f"{low}:*"])) if uid >= low)
+
+    def search_window(self, first: int, last: int, since: date | None) -> list[int]:
+        """UIDs of the messages with sequence numbers `first` to `last`, of those filed on `since` or later."""
+        window = [f"{first}:{last}"]
+        with _translated("search"):
+            if since is not None:
+                try:
+                    return sorted(map(int, self._client.search([*window, "SINCE", since])))
+                except exceptions.IMAPClientError:
+                    pass  # some servers know no SINCE; the times of each message are looked at later anyway
+            return sorted(map(int, self._client.search(window)))
+
+    def fetch_headers(self, uids: Sequence[int]) -> list[Found]:
+        """Headers of `uids`, in their order; those that are gone are missing. ServerBroken when the answer is none."""
+        items = [*ITEMS, *(["SAVEDATE"] if self.save_dates else [])]
+        with _translated("fetch"):
+            answer = self._client.fetch(list(uids), items)
+            return [_found(uid, answer[uid]) for uid in uids if uid in answer]
+
+    def logout(self) -> None:
+        """Say goodbye if the server still listens."""
+        try:
+            self._client.logout()
+        except (MailboxError, exceptions.IMAPClientError, imaplib.IMAP4.error, OSError, ssl.SSLError, ValueError):
+            self.drop()
+
+    def drop(self) -> None:
+        """Close the socket without a word."""
+        try:
+            self._client.drop()
+        except OSError:
+            pass
+
+    def _list(self) -> list[tuple[frozenset[bytes], bytes]]:
+        with _translated("list"):
+            imap = self._client._imap
+            if {"LIST-EXTENDED", "SPECIAL-USE"} <= self._capabilities:
+                kind, data = imap._simple_command("LIST", '""', '"*"', "RETURN (SPECIAL-USE)")
+                if kind != "OK":
+                    raise ServerBroken("list")
+                kind, data = imap._untagged_response(kind, data, "LIST")
+                listed = self._client._proc_folder_list(data)
+            else:
+                listed = self._client.list_folders("", "*")
+        if len(listed) > self._budgets.folders:
+            raise BudgetSpent("list", f"more than {self._budgets.folders} folders")
+        return [(frozenset(flag.lower() for flag in flags), _raw(name)) for flags, _, name in listed]
+
+
+def connect(
+    endpoint: Endpoint,
+    context: ssl.SSLContext,
+    budgets: Budgets,
+    *,
+    record: Callable[[bytes], None] | None = None,
+) -> Connection:
+    """A connection with verified TLS whose greeting was read. Unreachable, TlsFailed, Throttled, ServerBroken."""
+    with _translated("greeting"):
+        return Connection(BoundedClient(endpoint, context, budgets, record=record), budgets)
+
+
+@contextmanager
+def _translated(stage: str) -> Iterator[None]:
+    """Errors of the libraries as ours. What a server wrote stays out of ours: it may hold names."""
+    try:
+        yield
+    except MailboxError as error:
+        error.stage = stage if error.stage in ("read", "send") else error.stage
+        raise
+    except exceptions.ProtocolError:
+        raise ServerBroken(stage, "an answer that cannot be parsed") from None
+    except imaplib.IMAP4.abort as error:
+        if _THROTTLE.search(str(error)):
+            raise Throttled(stage) from None
+        raise Unreachable(stage, "the server closed the connection") from None
+    except (exceptions.IMAPClientError, imaplib.IMAP4.error) as error:
+        if _THROTTLE.search(str(error)):
+            raise Throttled(stage) from None
+        raise ServerBroken(stage, "the server refused the command") from None
+    except TimeoutError:
+        raise BudgetSpent(stage, "the server answers too slowly") from None
+    except OSError as error:
+        raise Unreachable(stage, type(error).__name__) from None
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, RecursionError, OverflowError):
+        # imapclient's parser raises these on answers that are no IMAP.
+        raise ServerBroken(stage, "an answer that cannot be parsed") from None
+
+
+def is_sent_name(name: bytes) -> bool:
+    """Whether the last part of a raw folder name is a known name for sent mail, in any of many languages."""
+    try:
+        text = imap_utf7.decode(name)
+    except Exception:  # not modified UTF-7: compare what stands there
+        text = name.decode("utf-8", "replace")
+    last = re.split(r"[/.\\]", unicodedata.normalize("NFKC", str(text)).casefold().strip())[-1].strip()
+    return last in _sent_names()
+
+
+@cache
+def _sent_names() -> frozenset[str]:
+    data = tomllib.loads(resources.files("services.fetcher").joinpath("sent_names.toml").read_text("utf-8"))
+    return frozenset(unicodedata.normalize("NFKC", name).casefold() for name in data["names"])
+
+
+def _raw(name: Any) -> bytes:
+    return name if isinstance(name, bytes) else str(name).encode("utf-8", "surrogateescape")
+
+
+def _check_argument(stage: str, text: str) -> None:
+    if any(char in text for char in "\r\n\0"):
+        raise LoginRefused(stage) if stage == "login" else ServerBroken(stage, "a name with a line break")
+
+
+def _found(uid: int, answer: Any) -> Found:
+    header = next((value for key, value in answer.items() if key.upper().startswith(b"BODY[")), None)
+    if header is None:
+        raise ServerBroken("fetch", "an answer without the header")
+    flags = {flag.lower() for flag in answer.get(b"FLAGS", ()) if isinstance(flag, bytes)}
+    return Found(
+        uid=uid,
+        internal_date=_aware(answer.get(b"INTERNALDATE")),
+        save_date=_aware(answer.get(b"SAVEDATE")),
+        size=int(answer.get(b"RFC822.SIZE") or 0),
+        draft=b"\\draft" in flags,
+        header=header if isinstance(header, bytes) else b"",
+    )
+
+
+def _aware(value: Any) -> datetime | None:
+    if isinstance(value, bytes):
+        try:
+            value = datetime.strptime(value.decode("ascii").strip(), "%d-%b-%Y %H:%M:%S %z")
+        except (ValueError, UnicodeDecodeError):
+            return None
+    if not isinstance(value, datetime):
+        return None
+    try:
+        return value.astimezone(UTC) if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    except OverflowError:
+        return None

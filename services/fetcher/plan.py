@@ -1,0 +1,110 @@
+"""The marks machine: which messages of a Sent folder are read next, and what is remembered when they are published.
+
+Two marks per (folder, UIDVALIDITY):
+
+        1 ........ scan_down_to ████████████ start ████████ high ......→ UID
+                   ←─ scan, newest first ──        ── new mail ─→
+
+`high` ascends with new mail; everything between the scan's start and `high` is published. `scan_down_to` descends
+from the start to the horizon and becomes None there: the scan may die anywhere and goes on where it was. Marks are
+saved only after everything they pass is acknowledged, so a crash repeats and never skips (tests: a state machine that
+crashes between every two steps). Below `high` stands a window of UIDs that are looked at again in every poll: servers
+may show a message with a lower UID later.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Begin = Literal["first", "uidvalidity", "uidnext", "reconcile"]
+
+
+@dataclass(frozen=True, slots=True)
+class FolderView:
+    """What EXAMINE says. `uidvalidity` is 0 and `uidnext` None where the server does not tell."""
+
+    uidvalidity: int
+    uidnext: int | None
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """How far a folder is published. `recent` holds the UIDs of the look-back window that are known, ascending."""
+
+    uidvalidity: int
+    high: int = 0
+    scan_down_to: int | None = None
+    uidnext: int | None = None
+    recent: tuple[int, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the scan reached the horizon."""
+        return self.scan_down_to is None
+
+
+def why_scan(marks: Marks | None, view: FolderView, *, reconcile: bool) -> Begin | None:
+    """Why a scan must begin now, if it must: a folder never seen, another UIDVALIDITY, UIDs that went back, the day's
+    reconcile. A server without UIDVALIDITY is scanned again whenever the last scan is complete."""
+    if marks is None:
+        return "first"
+    if marks.uidvalidity != view.uidvalidity or (view.uidvalidity == 0 and marks.complete):
+        return "uidvalidity"
+    if marks.uidnext is not None and view.uidnext is not None and view.uidnext < marks.uidnext:
+        return "uidnext"
+    return "reconcile" if reconcile and marks.complete else None
+
+
+def begin(view: FolderView, newest: Sequence[int], look_back: int) -> Marks:
+    """Marks of a scan that begins now; `newest` are UIDs of the newest messages (any number, at least the last one's)."""
+    high = max(newest, default=(view.uidnext or 1) - 1)
+    return Marks(
+        view.uidvalidity, high, high + 1, view.uidnext, tuple(sorted(newest)[-look_back:] if look_back else ())
+    )
+
+
+def search_low(marks: Marks, look_back: int) -> int:
+    """Where the poll's search starts: the lowest UID of the look-back window."""
+    window = marks.recent[-look_back:] if look_back else ()
+    return min(window, default=marks.high + 1)
+
+
+def unseen(marks: Marks, found: Sequence[int], limit: int) -> list[int]:
+    """UIDs to read out of those found from `search_low` on: new ones and such as appeared below `high`; ascending."""
+    known = set(marks.recent)
+    return sorted(uid for uid in found if uid > marks.high or uid not in known)[:limit]
+
+
+def published(marks: Marks, uids: Sequence[int], look_back: int) -> Marks:
+    """Marks when `uids`, the first of `unseen`, are acknowledged."""
+    recent = tuple(sorted({*marks.recent, *uids})[-look_back:]) if look_back else ()
+    return replace(marks, high=max(marks.high, *uids) if uids else marks.high, recent=recent)
+
+
+def looked(marks: Marks, view: FolderView) -> Marks:
+    """Marks after a poll that found nothing more: what the server will number next is remembered."""
+    return replace(marks, uidnext=view.uidnext)
+
+
+def older(marks: Marks, found: Sequence[int], limit: int) -> list[int]:
+    """UIDs that the scan reads next out of a window: the highest below `scan_down_to`, descending."""
+    below = marks.scan_down_to
+    return [] if below is None else sorted((uid for uid in found if uid < below), reverse=True)[:limit]
+
+
+def scanned(marks: Marks, uids: Sequence[int]) -> Marks:
+    """Marks when `uids`, the first of `older`, are acknowledged."""
+    if marks.scan_down_to is None or not uids:
+        return marks
+    return replace(marks, scan_down_to=min(marks.scan_down_to, *uids))
+
+
+def at_horizon(marks: Marks) -> Marks:
+    """Marks when there is nothing older to read."""
+    return replace(marks, scan_down_to=None)
+
+
+def windows(messages: int, size: int) -> list[tuple[int, int]]:
+    """Sequence numbers of a folder with so many messages in windows, newest first."""
+    return [(max(1, last - size + 1), last) for last in range(messages, 0, -size)]

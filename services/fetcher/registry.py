@@ -1,0 +1,428 @@
+"""The registry in Postgres: companies, accounts, mailboxes, their marks, leases and coverage. SQL is in registry.sql.
+
+Every write of a poll is fenced: it locks the mailbox's row and looks whether the lease of its epoch still stands, so
+a process that was frozen or cut off writes nothing once another one took over. Nothing here logs, and no error text
+holds an address, a user name or a secret.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from services.common.errors import ReplyrateError
+from services.common.hashing import Hasher
+from services.common.postgres import load_statements, translate
+from services.fetcher.plan import Marks
+from services.fetcher.vault import Vault, masked
+
+SQL = load_statements("services.fetcher", "registry.sql")
+CONSENT_TEXT_VERSION = "1"
+
+
+class RegistryError(ReplyrateError):
+    """A request that cannot be fulfilled; the text says why and what to do."""
+
+
+class LeaseLost(ReplyrateError):
+    """Another process owns the mailbox now; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMailbox:
+    """What is stored of a mailbox whose test has passed."""
+
+    company_id: str
+    account_id: str
+    mailbox_id: str
+    role: str
+    address: str
+    host: str
+    port: int
+    user: str
+    password: str
+    consent_by: str
+    sent_override: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A mailbox that this process may read until its lease ends. `now` is Postgres time at the lease."""
+
+    company_id: str
+    mailbox_id: str
+    account_id: str
+    host: str
+    port: int
+    user: str
+    password: str
+    sent_override: tuple[bytes, ...]
+    epoch: int
+    now: datetime
+    connected_at: datetime
+    complete_from: datetime | None
+    complete_through: datetime | None
+    reconcile_after: datetime | None
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMarks:
+    """Marks of a folder and the lower bound for messages that its scan finds first."""
+
+    marks: Marks
+    lower_bound_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One message that was published for the first time."""
+
+    message_id: str
+    sent_at: datetime
+    record: bytes
+    kind: str
+    suspect: bool
+
+
+class Registry:
+    """Reads and writes of the registry over one connection (autocommit); not to be shared by threads."""
+
+    def __init__(self, connection: psycopg.Connection, hasher: Hasher, vault: Vault) -> None:
+        self._connection = connection
+        self._hasher = hasher
+        self._vault = vault
+
+    def add_company(self, company_id: str) -> bool:
+        """Register a company; False when it was there."""
+        _check_id("company", company_id)
+        return self._one("add_company", company_id=company_id) is not None
+
+    def add_account(
+        self, company_id: str, account_id: str, *, kind: str = "main", synced_from: datetime | None = None
+    ) -> bool:
+        """Register an account; False when it was there. `synced_from`: it answers through the platform's own mail."""
+        _check_id("account", account_id)
+        if self._one("company", company_id=company_id) is None:
+            raise RegistryError(f"there is no company {company_id}; add it: replyrate company add {company_id}")
+        with self._transaction():
+            values = {"company_id": company_id, "account_id": account_id}
+            added = self._one("add_account", **values, kind=kind, synced_from=synced_from) is not None
+            if added and synced_from is not None:
+                self._run("platform_coverage", **values, from_at=synced_from)
+        return added
+
+    def set_address(self, company_id: str, account_id: str, role: str, address: str) -> list[str]:
+        """The platform's address of an account in a role; returns the mailboxes that must be connected again for it."""
+        self._account(company_id, account_id)
+        hashed = self._address_hash(company_id, address)
+        values = {"company_id": company_id, "account_id": account_id, "role": role}
+        with self._transaction():
+            sealed = self._vault.seal(address, company_id, account_id, role)
+            self._run("set_address", **values, sealed=sealed, masked=masked(address), hash=hashed)
+            return [row["mailbox_id"] for row in self._all("address_changed", **values, hash=hashed)]
+
+    def check_new_mailbox(self, company_id: str, account_id: str, host: str, user: str) -> None:
+        """RegistryError when such a mailbox cannot be connected, before anything is tried."""
+        account = self._account(company_id, account_id)
+        if account["synced_by_platform_from"] is not None:
+            raise RegistryError(
+                f"account {account_id} answers through the platform's own mail: its replies are counted already,"
+                " and it needs no mailbox"
+            )
+        self._check_free(company_id, host, user)
+
+    def add_mailbox(self, new: NewMailbox) -> datetime:
+        """Store a mailbox whose test has passed; returns when it was connected."""
+        values: dict[str, Any] = {"company_id": new.company_id, "mailbox_id": new.mailbox_id}
+        place = (new.company_id, new.mailbox_id, new.host, str(new.port))
+        try:
+            with self._transaction():
+                row = self._one(
+                    "add_mailbox",
+                    **values,
+                    account_id=new.account_id,
+                    role=new.role,
+                    address_sealed=self._vault.seal(new.address, *place, "address"),
+                    address_masked=masked(new.address),
+                    address_hash=self._address_hash(new.company_id, new.address),
+                    host=new.host,
+                    port=new.port,
+                    user_sealed=self._vault.seal(new.user, *place, "user"),
+                    login_hash=self._hasher.mailbox(new.host, new.user),
+                    sent_override=list(new.sent_override) or None,
+                    consent_by=new.consent_by,
+                    consent_text_version=CONSENT_TEXT_VERSION,
+                )
+                assert row is not None
+                sealed = self._vault.seal(new.password, *place, new.user)
+                self._run("add_secret", **values, sealed=sealed, key_id=self._vault.key_id)
+                self._run("connected_coverage", **values, account_id=new.account_id, connected_at=row["connected_at"])
+        except psycopg.errors.UniqueViolation:
+            self._check_free(new.company_id, new.host, new.user)
+            raise RegistryError(f"there is a mailbox {new.mailbox_id} already; choose another id") from None
+        connected_at: datetime = row["connected_at"]
+        return connected_at
+
+    def mailboxes(self, company_id: str | None = None, mailbox_id: str | None = None) -> list[dict[str, Any]]:
+        """Mailboxes as a person may see them: addresses masked."""
+        return self._all("mailboxes", company_id=company_id, mailbox_id=mailbox_id)
+
+    def mailbox(self, company_id: str, mailbox_id: str) -> dict[str, Any]:
+        """One mailbox with its folders and its messages by kind."""
+        found = self.mailboxes(company_id, mailbox_id)
+        if not found:
+            raise RegistryError(
+                f"company {company_id} has no mailbox {mailbox_id}; see: replyrate mailbox list {company_id}"
+            )
+        values = {"company_id": company_id, "mailbox_id": mailbox_id}
+        return {**found[0], "folders": self._all("folders", **values), "kinds": self._all("kinds", **values)}
+
+    def pause(self, company_id: str, mailbox_id: str) -> None:
+        """Read it no more until it is resumed."""
+        self._set_state(company_id, mailbox_id, "paused", ["active"], "only an active mailbox can be paused")
+
+    def resume(self, company_id: str, mailbox_id: str) -> None:
+        """Read a paused mailbox again, at once."""
+        self._set_state(company_id, mailbox_id, "active", ["paused"], "only a paused mailbox can be resumed")
+
+    def rescan(self, company_id: str, mailbox_id: str) -> None:
+        """Read everything within the horizon again."""
+        if self._one("rescan", company_id=company_id, mailbox_id=mailbox_id) is None:
+            self.mailbox(company_id, mailbox_id)
+            raise RegistryError(f"mailbox {mailbox_id} was removed; connect it again: replyrate mailbox add")
+
+    def remove(self, company_id: str, mailbox_id: str) -> None:
+        """Read it never again; its secrets go."""
+        values = {"company_id": company_id, "mailbox_id": mailbox_id}
+        with self._transaction():
+            row = self._one("remove", **values)
+            if row is not None:
+                self._run("remove_secret", **values)
+                self._run(
+                    "removed_coverage",
+                    **values,
+                    account_id=row["account_id"],
+                    connected_at=row["connected_at"],
+                    removed_at=row["removed_at"],
+                    through=row["complete_through"],
+                )
+        if row is None:
+            self.mailbox(company_id, mailbox_id)
+            raise RegistryError(f"mailbox {mailbox_id} was removed before; nothing changed")
+
+    def lease(self, owner: str, seconds: float) -> Leased | None:
+        """The mailbox that is longest due, for so many seconds; None when none is due and free."""
+        row = self._one("lease", owner=owner, seconds=seconds)
+        if row is None:
+            return None
+        place = (row["company_id"], row["mailbox_id"], row["host"], str(row["port"]))
+        user = self._vault.open(row["user_sealed"], *place, "user")
+        return Leased(
+            company_id=row["company_id"],
+            mailbox_id=row["mailbox_id"],
+            account_id=row["account_id"],
+            host=row["host"],
+            port=row["port"],
+            user=user,
+            password=self._vault.open(row["secret"], *place, user),
+            sent_override=tuple(bytes(name) for name in row["sent_override"] or ()),
+            epoch=row["lease_epoch"],
+            now=row["now"],
+            connected_at=row["connected_at"],
+            complete_from=row["complete_from"],
+            complete_through=row["complete_through"],
+            reconcile_after=row["reconcile_after"],
+            failures=row["failures"],
+        )
+
+    def marks(self, leased: Leased, folder: bytes) -> HeldMarks | None:
+        """The marks of a folder; None when it was never read."""
+        row = self._one("marks", **_place(leased), folder=folder)
+        if row is None:
+            return None
+        marks = Marks(
+            row["uidvalidity"], row["high_uid"], row["scan_down_to_uid"], row["uidnext"], tuple(row["recent_uids"])
+        )
+        return HeldMarks(marks, row["lower_bound_at"])
+
+    def known(self, leased: Leased, message_ids: Sequence[str]) -> dict[str, bytes]:
+        """Records that were published for these messages, byte for byte."""
+        rows = self._all("known", **_place(leased), message_ids=list(message_ids))
+        return {row["message_id"]: bytes(row["record"]) for row in rows}
+
+    def save(
+        self,
+        leased: Leased,
+        folder: bytes,
+        held: HeldMarks,
+        *,
+        messages: int,
+        remembered: Sequence[Remembered] = (),
+        read: int = 0,
+        restarted: bool = False,
+    ) -> None:
+        """Marks of a folder and what was published up to them, together. LeaseLost when the lease is gone."""
+        place = _place(leased)
+        with self._fenced(leased):
+            self._run("retire_marks", **place, folder=folder, uidvalidity=held.marks.uidvalidity)
+            self._run(
+                "save_marks",
+                **place,
+                folder=folder,
+                uidvalidity=held.marks.uidvalidity,
+                high=held.marks.high,
+                scan_down_to=held.marks.scan_down_to,
+                uidnext=held.marks.uidnext,
+                recent=list(held.marks.recent),
+                messages=messages,
+                lower_bound_at=held.lower_bound_at,
+                read=read,
+                restarted=restarted,
+            )
+            if remembered:
+                self._run(
+                    "remember",
+                    **place,
+                    message_ids=[one.message_id for one in remembered],
+                    sent_ats=[one.sent_at for one in remembered],
+                    records=[one.record for one in remembered],
+                )
+                self._run(
+                    "count",
+                    **place,
+                    folder=folder,
+                    days=[one.sent_at.date() for one in remembered],
+                    kinds=[one.kind for one in remembered],
+                    suspects=[one.suspect for one in remembered],
+                )
+
+    def watch(self, leased: Leased, folders: Sequence[bytes]) -> None:
+        """These are the Sent folders now; others are not waited for any more."""
+        with self._fenced(leased):
+            self._run("unwatched", **_place(leased), folders=list(folders))
+
+    def polled(
+        self,
+        leased: Leased,
+        *,
+        complete: bool,
+        reconciled: bool,
+        complete_from: datetime,
+        next_seconds: float,
+        earliest: datetime,
+    ) -> None:
+        """A poll ended well: release the lease, and when it was complete say through when."""
+        place = _place(leased)
+        with self._fenced(leased):
+            row = self._one(
+                "polled",
+                **place,
+                epoch=leased.epoch,
+                complete=complete,
+                reconciled=reconciled,
+                complete_from=complete_from,
+                through=leased.now,
+                next_seconds=next_seconds,
+            )
+            assert row is not None
+            if complete:
+                self._run(
+                    "covered",
+                    **place,
+                    account_id=leased.account_id,
+                    connected_at=leased.connected_at,
+                    from_at=row["complete_from"],
+                    through_at=row["complete_through"],
+                )
+                self._run("forget", **place, earliest=earliest)
+
+    def failed(
+        self, leased: Leased, *, reason: str | None, next_seconds: float, counts: bool, state: str | None = None
+    ) -> bool:
+        """A poll failed: release the lease with the reason. False when the lease was gone anyway."""
+        row = self._one(
+            "failed",
+            **_place(leased),
+            epoch=leased.epoch,
+            reason=reason,
+            next_seconds=next_seconds,
+            counts=int(counts),
+            state=state,
+        )
+        return row is not None
+
+    def waiting(self) -> tuple[dict[str, int], float]:
+        """Mailboxes by state, and for how many seconds the most overdue one waits."""
+        rows = self._all("waiting")
+        return {row["state"]: row["count"] for row in rows}, max((row["greatest"] or 0.0 for row in rows), default=0.0)
+
+    def _account(self, company_id: str, account_id: str) -> Mapping[str, Any]:
+        row = self._one("account", company_id=company_id, account_id=account_id)
+        if row is None:
+            raise RegistryError(
+                f"company {company_id} has no account {account_id}; add it: replyrate account add {company_id} {account_id}"
+            )
+        return row
+
+    def _address_hash(self, company_id: str, address: str) -> str:
+        hashed = self._hasher.address(company_id, address)
+        if hashed is None:
+            raise RegistryError("this is no e-mail address; write it as name@domain")
+        return hashed
+
+    def _check_free(self, company_id: str, host: str, user: str) -> None:
+        row = self._one("login_taken", login_hash=self._hasher.mailbox(host, user))
+        if row is None:
+            return
+        if row["company_id"] == company_id:
+            mailbox_id = row["mailbox_id"]
+            raise RegistryError(
+                f"this login is connected already as mailbox {mailbox_id};"
+                f" remove it first: replyrate mailbox remove {company_id} {mailbox_id}"
+            )
+        # Another company's ids are none of this one's business.
+        raise RegistryError("this login is connected by another company; it must be removed there first")
+
+    def _set_state(self, company_id: str, mailbox_id: str, state: str, states: list[str], why: str) -> None:
+        values = {"company_id": company_id, "mailbox_id": mailbox_id}
+        if self._one("set_state", **values, state=state, reason=None, states=states) is None:
+            found = self.mailbox(company_id, mailbox_id)
+            raise RegistryError(f"mailbox {mailbox_id} is {found['state']}; {why}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with translate(), self._connection.transaction():
+            yield
+
+    @contextmanager
+    def _fenced(self, leased: Leased) -> Iterator[None]:
+        with self._transaction():
+            if self._one("held", **_place(leased), epoch=leased.epoch) is None:
+                raise LeaseLost(f"the lease of mailbox {leased.mailbox_id} is gone")
+            yield
+
+    def _run(self, name: str, **values: Any) -> None:
+        with translate():
+            self._connection.execute(SQL[name], values)
+
+    def _one(self, name: str, **values: Any) -> dict[str, Any] | None:
+        with translate(), self._connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(SQL[name], values).fetchone()
+
+    def _all(self, name: str, **values: Any) -> list[dict[str, Any]]:
+        with translate(), self._connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(SQL[name], values).fetchall()
+
+
+def _place(leased: Leased) -> dict[str, str]:
+    return {"company_id": leased.company_id, "mailbox_id": leased.mailbox_id}
+
+
+def _check_id(what: str, text: str) -> None:
+    if not 1 <= len(text) <= 128 or any(char < " " or "\x7f" <= char <= "\x9f" for char in text):
+        raise RegistryError(f"the {what} id must have 1 to 128 characters and no control character")

@@ -1,0 +1,402 @@
+"""The fetcher's loop: `lease | connect | login | each Sent folder: examine | plan | fetch | parse | publish, acks | save
+marks | release`.
+
+Each worker thread owns its Postgres connection and one IMAP session at a time; a mailbox belongs to whoever holds its
+lease. Marks move only after everything they pass is acknowledged by Kafka, and only while the lease stands. What goes
+wrong with one mailbox is written down there, with a time to try again; the others do not notice.
+"""
+
+import random
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from logging import getLogger
+from typing import Final
+
+from services.common import codec, metrics
+from services.common.backoff import Backoff
+from services.common.errors import TransientError
+from services.common.events import DeadLetter
+from services.common.hashing import Hasher
+from services.common.kafka import Pending, Publisher
+from services.common.lifecycle import Heartbeat, Stop
+from services.common.settings import Settings
+from services.common.topics import DEAD, SENT
+from services.fetcher import imap, messages, plan
+from services.fetcher.headers import Skipped
+from services.fetcher.imap import CHUNK, WINDOW, Connection, Found
+from services.fetcher.plan import FolderView, Marks
+from services.fetcher.registry import HeldMarks, Leased, LeaseLost, Registry, Remembered
+from services.fetcher.session import (
+    Budgets,
+    BudgetSpent,
+    LoginRefused,
+    MailboxError,
+    Resolver,
+    ServerBroken,
+    Throttled,
+    check_host,
+)
+
+log = getLogger(__name__)
+
+LOGIN_TRIES: Final = 3
+IDLE_SECONDS: Final = 0.5
+AGAIN_SECONDS: Final = 0.0
+FAILURE: Final = Backoff(60, 2, 6 * 3600)
+THROTTLE: Final = Backoff(300, 2, 24 * 3600)
+
+
+@dataclass(slots=True)
+class Poll:
+    """What one poll has done so far."""
+
+    mailbox: Leased
+    started: float
+    left: int
+    published: int = 0
+    first: int = 0
+    stopped_by_budget: bool = False
+    reconciling: bool = False
+    dead: list[tuple[bytes, int, int, str]] = field(default_factory=list)
+
+
+class Poller:
+    """One worker. `run` until `stop` is set."""
+
+    def __init__(
+        self,
+        owner: str,
+        registry: Registry,
+        publisher: Publisher,
+        hasher: Hasher,
+        settings: Settings,
+        context: ssl.SSLContext,
+        *,
+        version: str,
+        resolve: Resolver,
+        clock: Callable[[], datetime],
+        stop: Stop,
+        heartbeat: Heartbeat,
+        budgets: Budgets,
+    ) -> None:
+        self._owner = owner
+        self._registry = registry
+        self._publisher = publisher
+        self._hasher = hasher
+        self._settings = settings
+        self._context = context
+        self._version = version
+        self._resolve = resolve
+        self._clock = clock
+        self._stop = stop
+        self._heartbeat = heartbeat
+        self._budgets = budgets
+        self._horizon = timedelta(days=settings.horizon_days)
+
+    def run(self) -> None:
+        """Poll whatever is due until `stop` is set. TransientError when Postgres goes away."""
+        while not self._stop.is_set():
+            self._heartbeat.beat()
+            leased = self._registry.lease(self._owner, self._settings.fetcher.lease_seconds)
+            if leased is None:
+                self._stop.wait(IDLE_SECONDS)
+            else:
+                self.poll(leased)
+
+    def poll(self, leased: Leased) -> None:
+        """Read one leased mailbox and release it, whatever happens."""
+        work = Poll(leased, time.monotonic(), self._budgets.messages)
+        due = leased.reconcile_after
+        work.reconciling = leased.complete_through is not None and due is not None and due <= leased.now
+        try:
+            self._read(work)
+            self._finish(work)
+        except LeaseLost:
+            metrics.POLLS.labels("lease-lost").inc()
+            log.warning("nothing was written", extra={"action": "mailbox-lease-lost", **_ids(leased)})
+        except MailboxError as error:
+            self._mailbox_failed(work, error)
+        except TransientError as error:
+            # Kafka or Postgres, not the mailbox: it is due again soon, and nothing is held against it.
+            metrics.POLLS.labels("dependency-away").inc()
+            log.warning("%s", error, extra={"action": "dependency-away", **_ids(leased)})
+            self._registry.failed(leased, reason=None, next_seconds=5, counts=False)
+            self._stop.wait(1)
+        except Exception as error:
+            metrics.POLLS.labels("crashed").inc()
+            log.exception("a poll failed unexpectedly", extra={"action": "mailbox-failed", **_ids(leased)})
+            delay = FAILURE.delay(leased.failures + 1, random.random())
+            self._registry.failed(leased, reason=f"internal-{type(error).__name__}", next_seconds=delay, counts=True)
+
+    def _read(self, work: Poll) -> None:
+        leased, settings = work.mailbox, self._settings.imap
+        endpoint = check_host(
+            leased.host,
+            leased.port,
+            allowed_networks=settings.allowed_private_networks,
+            allowed_ports=settings.allowed_ports,
+            resolve=self._resolve,
+        )
+        connection = imap.connect(endpoint, self._context, self._budgets)
+        try:
+            connection.login(leased.user, leased.password, self._version)
+            folders = connection.sent_folders(leased.sent_override)
+            self._registry.watch(leased, [folder.name for folder in folders])
+            for folder in folders:
+                if self._pause(work):
+                    break
+                self._folder(work, connection, folder.name)
+        except BudgetSpent:
+            if not work.published:
+                raise
+            work.stopped_by_budget = True
+        finally:
+            connection.logout()
+
+    def _folder(self, work: Poll, connection: Connection, folder: bytes) -> None:
+        look_back = self._settings.imap.look_back
+        view = connection.examine(folder)
+        held = self._registry.marks(work.mailbox, folder)
+        why = plan.why_scan(None if held is None else held.marks, view, reconcile=work.reconciling)
+        if why is not None:
+            newest = self._newest(connection, view)
+            held = HeldMarks(plan.begin(view, newest, look_back), work.mailbox.complete_through)
+            self._registry.save(work.mailbox, folder, held, messages=view.messages, restarted=True)
+            log.info(
+                "reading everything within the horizon",
+                extra={"action": "mailbox-scan", "why": why, "messages": view.messages, **_ids(work.mailbox)},
+            )
+        else:
+            assert held is not None
+            held = self._new_mail(work, connection, folder, view, held)
+        if not held.marks.complete:
+            held = self._scan(work, connection, folder, view, held)
+
+    def _newest(self, connection: Connection, view: FolderView) -> list[int]:
+        """UIDs of the newest messages: enough for the look-back window."""
+        first = max(1, view.messages - max(self._settings.imap.look_back, 1) + 1)
+        return connection.search_window(first, view.messages, None) if view.messages else []
+
+    def _new_mail(
+        self, work: Poll, connection: Connection, folder: bytes, view: FolderView, held: HeldMarks
+    ) -> HeldMarks:
+        """What came since the last poll, oldest first, and what appeared late in the look-back window."""
+        look_back = self._settings.imap.look_back
+        low = plan.search_low(held.marks, look_back)
+        found = self._search(connection, view, held.marks, low)
+        uids = plan.unseen(held.marks, found, work.left + 1)
+        if len(uids) > work.left:
+            work.stopped_by_budget = True
+        uids = uids[: work.left]
+        if not uids and held.marks.uidnext == view.uidnext:
+            return held
+        for chunk in _chunks(uids):
+            if self._pause(work):
+                return held
+            remembered = self._publish(
+                work, connection, folder, view.uidvalidity, chunk, after=work.mailbox.complete_through
+            )
+            held = replace(held, marks=plan.published(held.marks, chunk, look_back))
+            self._registry.save(work.mailbox, folder, held, messages=view.messages, remembered=remembered)
+        if not work.stopped_by_budget:
+            held = replace(held, marks=plan.looked(held.marks, view))
+            self._registry.save(work.mailbox, folder, held, messages=view.messages)
+        return held
+
+    def _search(self, connection: Connection, view: FolderView, marks: Marks, low: int) -> list[int]:
+        """UIDs from `low` on: one round trip, unless so many came that the answer would not fit into a line."""
+        if view.messages <= WINDOW or (view.uidnext is not None and view.uidnext - low <= WINDOW):
+            return connection.search_from(low)
+        found: list[int] = []
+        for first, last in plan.windows(view.messages, WINDOW):
+            uids = connection.search_window(first, last, None)
+            found += [uid for uid in uids if uid >= low]
+            if not uids or uids[0] < low:
+                break
+        return sorted(found)
+
+    def _scan(self, work: Poll, connection: Connection, folder: bytes, view: FolderView, held: HeldMarks) -> HeldMarks:
+        """Older mail, newest first, down to the horizon; as much as this poll may."""
+        since: date = (work.mailbox.now - self._horizon - timedelta(days=2)).date()
+        for first, last in plan.windows(view.messages, WINDOW):
+            found = connection.search_window(first, last, since)
+            while uids := plan.older(held.marks, found, min(CHUNK, max(work.left, 0))):
+                if self._pause(work):
+                    return held
+                remembered = self._publish(work, connection, folder, view.uidvalidity, uids, after=held.lower_bound_at)
+                held = replace(held, marks=plan.scanned(held.marks, uids))
+                self._registry.save(
+                    work.mailbox, folder, held, messages=view.messages, remembered=remembered, read=len(uids)
+                )
+            if self._pause(work) or (work.left <= 0 and plan.older(held.marks, found, 1)):
+                work.stopped_by_budget = True
+                return held
+        held = replace(held, marks=plan.at_horizon(held.marks))
+        self._registry.save(work.mailbox, folder, held, messages=view.messages)
+        log.info("the horizon is reached", extra={"action": "mailbox-scan", **_ids(work.mailbox)})
+        return held
+
+    def _publish(
+        self,
+        work: Poll,
+        connection: Connection,
+        folder: bytes,
+        uidvalidity: int,
+        uids: Sequence[int],
+        *,
+        after: datetime | None,
+    ) -> list[Remembered]:
+        """Fetch, parse and publish some messages; returns those that are published for the first time, all acked."""
+        leased = work.mailbox
+        unreadable: list[tuple[int, str]] = []
+        reads: list[messages.Read] = []
+        for found in self._fetch(connection, uids, unreadable):
+            try:
+                read = messages.read(leased.company_id, found, self._hasher)
+            except Exception as error:  # parsing is total; should it not be, one message pays and not the mailbox
+                unreadable.append((found.uid, f"parsing failed ({type(error).__name__})"))
+                continue
+            if not isinstance(read, Skipped):
+                reads.append(read)
+        known = self._registry.known(leased, [read.message_id for read in reads]) if reads else {}
+        now = leased.now + timedelta(seconds=time.monotonic() - work.started)
+        records: list[tuple[int, bytes]] = []
+        remembered: dict[str, Remembered] = {}
+        for read in reads:
+            if read.message_id in known:
+                records.append((read.found.uid, known[read.message_id]))
+            elif read.message_id not in remembered:
+                try:
+                    first = self._first(leased, read, after=after, now=now)
+                except Exception as error:
+                    unreadable.append((read.found.uid, f"no event can be made of it ({type(error).__name__})"))
+                    continue
+                if first.sent_at >= now - self._horizon:
+                    remembered[read.message_id] = first
+                    records.append((read.found.uid, first.record))
+        refused = self._send(leased, records)
+        for uid, record in refused:
+            unreadable.append((uid, "the broker refuses the record"))
+            remembered = {key: one for key, one in remembered.items() if one.record != record}
+        self._bury(leased, uidvalidity, unreadable, now)
+        work.left -= len(uids)
+        work.published += len(records)
+        work.first += len(remembered)
+        metrics.MESSAGES_PUBLISHED.labels("yes").inc(len(records) - len(remembered))
+        metrics.MESSAGES_PUBLISHED.labels("no").inc(len(remembered))
+        for one in remembered.values():
+            metrics.MESSAGES_SEEN.labels(one.kind).inc()
+        self._heartbeat.beat()
+        return list(remembered.values())
+
+    def _fetch(self, connection: Connection, uids: Sequence[int], unreadable: list[tuple[int, str]]) -> list[Found]:
+        """Headers of `uids`. An answer that cannot be parsed is halved until the one message is alone."""
+        try:
+            return connection.fetch_headers(uids)
+        except ServerBroken:
+            if len(uids) == 1:
+                unreadable.append((uids[0], "the server's answer cannot be parsed"))
+                return []
+            half = len(uids) // 2
+            return self._fetch(connection, uids[:half], unreadable) + self._fetch(connection, uids[half:], unreadable)
+
+    def _first(self, leased: Leased, read: messages.Read, *, after: datetime | None, now: datetime) -> Remembered:
+        event, dropped = messages.event(
+            leased.company_id,
+            leased.account_id,
+            leased.mailbox_id,
+            read,
+            self._hasher,
+            after=after,
+            first_seen=now,
+        )
+        metrics.HEADERS_DROPPED.inc(dropped)
+        record = codec.encode(event, id=event.message_id, source=f"replyrate/fetcher/{leased.mailbox_id}", time=now)
+        return Remembered(event.message_id, event.sent_at, record, event.kind, event.evidence == "suspect")
+
+    def _send(self, leased: Leased, records: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """Publish and wait for every ack; returns what the broker refuses for its own fault."""
+        key = leased.company_id.encode()
+        pendings: list[Pending] = [self._publisher.send(SENT, key, record) for _, record in records]
+        return [records[index] for index in self._publisher.wait(pendings)] if pendings else []
+
+    def _bury(self, leased: Leased, uidvalidity: int, unreadable: Sequence[tuple[int, str]], now: datetime) -> None:
+        """One dead letter for each message that cannot be read, acknowledged before the marks move on."""
+        if not unreadable:
+            return
+        pendings = []
+        for uid, detail in unreadable:
+            letter = DeadLetter(
+                reason="unreadable-message",
+                detail=detail,
+                service="fetcher",
+                service_version=self._version,
+                at=now,
+                mailbox_id=leased.mailbox_id,
+                uidvalidity=uidvalidity,
+                uid=uid,
+            )
+            identity = f"{leased.mailbox_id}/{uidvalidity}/{uid}"[:128]
+            value = codec.encode(letter, id=identity, source="replyrate/fetcher", time=now)
+            pendings.append(self._publisher.send(DEAD, leased.company_id.encode(), value))
+            metrics.RECORDS_REJECTED.labels("fetcher", "unreadable-message").inc()
+            log.warning("%s", detail, extra={"action": "message-rejected", "uid": uid, **_ids(leased)})
+        self._publisher.wait(pendings)
+
+    def _pause(self, work: Poll) -> bool:
+        """Whether this poll must end here: messages or time are used up, or the service stops."""
+        late = time.monotonic() - work.started > self._budgets.session_seconds * 0.75
+        if work.left <= 0 or late or self._stop.is_set():
+            work.stopped_by_budget = True
+        return work.stopped_by_budget
+
+    def _finish(self, work: Poll) -> None:
+        leased = work.mailbox
+        complete = not work.stopped_by_budget
+        interval = self._settings.imap.poll_interval_seconds
+        following = interval * (0.9 + 0.2 * random.random()) if complete else AGAIN_SECONDS
+        self._registry.polled(
+            leased,
+            complete=complete,
+            reconciled=work.reconciling and complete,
+            complete_from=leased.now - self._horizon,
+            next_seconds=following,
+            earliest=leased.now - self._horizon - timedelta(days=2),
+        )
+        seconds = time.monotonic() - work.started
+        metrics.POLLS.labels("complete" if complete else "stopped").inc()
+        metrics.POLL_SECONDS.observe(seconds)
+        log.info(
+            "complete" if complete else "to be continued",
+            extra={
+                "action": "mailbox-polled", "published": work.published, "new": work.first,
+                "seconds": round(seconds, 3), **_ids(leased),
+            },
+        )  # fmt: skip
+
+    def _mailbox_failed(self, work: Poll, error: MailboxError) -> None:
+        leased = work.mailbox
+        failures = leased.failures + 1
+        state = "needs_reconnect" if isinstance(error, LoginRefused) and failures >= LOGIN_TRIES else None
+        backoff = THROTTLE if isinstance(error, Throttled) else FAILURE
+        delay = backoff.delay(failures, random.random())
+        self._registry.failed(leased, reason=error.code, next_seconds=delay, counts=True, state=state)
+        metrics.POLLS.labels(error.code).inc()
+        log.warning(
+            "%s", error,
+            extra={
+                "action": "mailbox-failed", "code": error.code, "stage": error.stage, "again_seconds": round(delay),
+                **_ids(leased),
+            },
+        )  # fmt: skip
+
+
+def _chunks(uids: Sequence[int]) -> list[Sequence[int]]:
+    return [uids[at : at + CHUNK] for at in range(0, len(uids), CHUNK)]
+
+
+def _ids(leased: Leased) -> dict[str, str]:
+    return {"company_id": leased.company_id, "mailbox_id": leased.mailbox_id}

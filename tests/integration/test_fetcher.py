@@ -1,0 +1,317 @@
+"""The fetcher as a process: real mailboxes on Dovecot and pymap, a real registry, a real Kafka."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common import codec
+from services.common.events import MessageSent
+from services.common.hashing import Hasher
+from services.common.postgres import connect
+from services.common.settings import ImapSettings, KafkaSettings
+from services.common.topics import DEAD, SENT
+from services.fetcher.onboarding import Connected, Rejected, Request, add_mailbox
+from services.fetcher.registry import Registry, RegistryError
+from services.fetcher.session import resolve
+from services.fetcher.vault import Vault
+from services.standalone.imap import EmbeddedImap
+from tests.dovecot import Dovecot
+from tests.integration.processes import Process, until
+from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, read_all
+from tests.servers import USERS
+
+KEY, VAULT_KEY = bytes(range(32)), bytes(range(32, 64))
+HASHER = Hasher(KEY)
+USER = "seller-1@mail.test"
+SENT_ONLY = frozenset({"replyrate.message-sent.v1"})
+Server = EmbeddedImap | Dovecot
+
+
+def letter(number: int, at: datetime, *extra: str, to: str = "Buyer <buyer@shop.example>") -> bytes:
+    lines = [
+        f"Message-ID: <sent-{number}@mail.test>", f"Date: {at:%a, %d %b %Y %H:%M:%S} +0000",
+        f"From: {USER}", f"To: {to}", "Subject: Re: canary-subject", *extra,
+    ]  # fmt: skip
+    return "\r\n".join([*lines, "", "canary-body"]).encode()
+
+
+@dataclass
+class Lab:
+    """A registry, topics and one IMAP server, with what a fetcher needs to read them."""
+
+    dsn: str
+    kafka: KafkaSettings
+    environ: dict[str, str]
+    folder: Path
+    server: Server
+
+    @contextmanager
+    def registry(self) -> Iterator[Registry]:
+        with connect(self.dsn, "tests") as connection:
+            yield Registry(connection, HASHER, Vault(VAULT_KEY))
+
+    def connect(self, user: str = USER, company_id: str = "c1", **changes: Any) -> Connected:
+        values = {"company_id": company_id, "account_id": "main", "address": user, "password": USERS[user]} | changes
+        request = Request(consent_by="tests", host="localhost", port=self.server.port, **values)
+        with self.registry() as registry:
+            registry.add_company(company_id)
+            registry.add_account(company_id, "main")
+            return add_mailbox(registry, imap_settings(self.server), request, resolve=resolve, version="0")
+
+    def fetcher(self, name: str = "fetcher", **environ: str) -> Process:
+        return Process("services.fetcher", {**self.environ, **environ}, self.folder / f"{name}.log")
+
+    def mailbox(self, mailbox_id: str, company_id: str = "c1") -> dict[str, Any]:
+        with self.registry() as registry:
+            return registry.mailbox(company_id, mailbox_id)
+
+    def complete(self, mailbox_id: str, since: datetime | None = None) -> bool:
+        through = self.mailbox(mailbox_id)["complete_through"]
+        return through is not None and (since is None or through > since)
+
+    def sent(self) -> list[MessageSent]:
+        events = [codec.decode(record.value or b"", accept=SENT_ONLY).data for record in read_all(self.kafka, SENT)]
+        return [event for event in events if isinstance(event, MessageSent)]
+
+
+def imap_settings(server: Server) -> ImapSettings:
+    return ImapSettings.model_validate(
+        {
+            "ca_file": server.ca_file,
+            "allowed_private_networks": ("127.0.0.0/8", "::1/128"),
+            "allowed_ports": (server.port,),
+        }
+    )
+
+
+@pytest.fixture
+def make_lab(dsn: str, topics_gone: str, tmp_path: Path) -> Callable[[Server], Lab]:
+    def make(server: Server) -> Lab:
+        kafka = kafka_settings(topics_gone)
+        create_topics(kafka)
+        (tmp_path / "hash.key").write_bytes(KEY)
+        (tmp_path / "vault.key").write_bytes(VAULT_KEY)
+        environ = {
+            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
+            "REPLYRATE_POSTGRES__DSN": dsn,
+            "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
+            "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
+            "REPLYRATE_IMAP__CA_FILE": str(server.ca_file),
+            "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
+            "REPLYRATE_IMAP__ALLOWED_PORTS": str(server.port),
+            "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "0.5",
+        }
+        return Lab(dsn, kafka, environ, tmp_path, server)
+
+    return make
+
+
+@pytest.fixture(params=["pymap", "dovecot"])
+def lab(request: pytest.FixtureRequest, make_lab: Callable[[Server], Lab]) -> Lab:
+    return make_lab(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def dovecot_lab(dovecot: Dovecot, make_lab: Callable[[Server], Lab]) -> Lab:
+    return make_lab(dovecot)
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def test_history_and_new_mail_are_published_with_hashes_only(lab: Lab) -> None:
+    history = [now() - timedelta(days=day) for day in (1, 2, 3, 55, 90)]
+    for number, at in enumerate(history):
+        lab.server.append(USER, "Sent", letter(number, at, "In-Reply-To: <ask@platform.example>"), at)
+    connected = lab.connect()
+    with lab.fetcher() as fetcher:
+        until(lambda: lab.complete(connected.mailbox_id), 40, "first scan", (fetcher,))
+        since = now()
+        lab.server.append(USER, "Sent", letter(10, since), since)
+        until(lambda: len({event.message_id for event in lab.sent()}) == 5, 30, "the new mail", (fetcher,))
+        assert fetcher.terminate() == 0
+    events = {event.message_id: event for event in lab.sent()}
+    expected = {HASHER.message("c1", f"sent-{number}@mail.test") for number in (0, 1, 2, 3, 10)}
+    assert set(events) == expected
+    fresh = events[str(HASHER.message("c1", "sent-10@mail.test"))]
+    assert (fresh.sent_at, fresh.evidence, fresh.kind) == (since, "verified", "human")
+    assert fresh.recipients == (HASHER.address("c1", "buyer@shop.example"),)
+    old = events[str(HASHER.message("c1", "sent-0@mail.test"))]
+    assert old.in_reply_to == (HASHER.message("c1", "ask@platform.example"),)
+    shown = lab.mailbox(connected.mailbox_id)
+    assert (shown["state"], shown["messages_seen"]) == ("active", 5)
+
+
+def test_a_kill_in_a_first_scan_loses_nothing_and_a_rescan_publishes_the_same_bytes(dovecot_lab: Lab) -> None:
+    lab = dovecot_lab
+    base = now() - timedelta(days=20)
+    for number in range(450):
+        at = base + timedelta(minutes=number)
+        lab.server.append(USER, "Sent", letter(number, at), at)
+    connected = lab.connect()
+    with lab.fetcher("first") as fetcher:
+        until(lambda: len(read_all(lab.kafka, SENT)) >= 100, 40, "some are published", (fetcher,))
+        fetcher.kill()
+    with lab.registry() as registry:
+        registry._connection.execute("UPDATE registry.mailboxes SET lease_until = clock_timestamp()")
+    with lab.fetcher("second") as fetcher:
+        until(lambda: lab.complete(connected.mailbox_id), 60, "first scan", (fetcher,))
+        before = {record.value for record in read_all(lab.kafka, SENT)}
+        assert len({event.message_id for event in lab.sent()}) == 450
+        with lab.registry() as registry:
+            registry.rescan("c1", connected.mailbox_id)
+        count = len(read_all(lab.kafka, SENT))
+        until(lambda: len(read_all(lab.kafka, SENT)) >= count + 450, 60, "the rescan", (fetcher,))
+        assert fetcher.terminate() == 0
+    assert {record.value for record in read_all(lab.kafka, SENT)} == before
+    assert lab.mailbox(connected.mailbox_id)["messages_seen"] == 450
+
+
+def test_another_uidvalidity_is_read_again_unchanged(dovecot_lab: Lab) -> None:
+    lab = dovecot_lab
+    assert isinstance(lab.server, Dovecot)
+    for number in range(5):
+        at = now() - timedelta(hours=number + 1)
+        lab.server.append(USER, "Sent", letter(number, at), at)
+    connected = lab.connect()
+    with lab.fetcher() as fetcher:
+        until(lambda: lab.complete(connected.mailbox_id), 40, "first scan", (fetcher,))
+        lab.server.stop()
+        lab.server.reset_uidvalidity(USER)
+        lab.server.start()
+        with lab.registry() as registry:
+            registry._connection.execute("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()")
+        until(lambda: len(read_all(lab.kafka, SENT)) >= 10, 40, "read again", (fetcher,))
+        assert fetcher.terminate() == 0
+    assert len({record.value for record in read_all(lab.kafka, SENT)}) == 5
+
+
+def test_one_broken_mailbox_costs_only_itself(dovecot_lab: Lab) -> None:
+    lab = dovecot_lab
+    good = lab.connect()
+    bad = lab.connect("seller-2@mail.test", "c2")
+    with connect(lab.dsn, "tests") as connection:
+        sealed = Vault(VAULT_KEY).seal(
+            "wrong-canary", "c2", bad.mailbox_id, "localhost", str(lab.server.port), "seller-2@mail.test"
+        )
+        connection.execute("UPDATE registry.secrets SET sealed = %s WHERE company_id = 'c2'", (sealed,))
+    with lab.fetcher() as fetcher:
+        until(lambda: lab.complete(good.mailbox_id), 40, "the good one", (fetcher,))
+        for _ in range(3):
+            until(
+                lambda: lab.mailbox(bad.mailbox_id, "c2")["state_reason"] == "login-refused", 40, "refused", (fetcher,)
+            )
+            with connect(lab.dsn, "tests") as connection:
+                connection.execute(
+                    "UPDATE registry.mailboxes SET next_poll_at = clock_timestamp() WHERE company_id = 'c2'"
+                )
+        until(lambda: lab.mailbox(bad.mailbox_id, "c2")["state"] == "needs_reconnect", 60, "given up", (fetcher,))
+        assert fetcher.terminate() == 0
+
+
+def test_two_fetchers_never_read_one_mailbox_at_once(dovecot_lab: Lab) -> None:
+    lab = dovecot_lab
+    connected = [lab.connect(user, f"c{number}") for number, user in enumerate(list(USERS)[:4])]
+    with lab.fetcher("first") as first, lab.fetcher("second") as second:
+        until(
+            lambda: all(lab.complete(one.mailbox_id) for one in connected[:1] if one.company_id == "c1") or True, 5, ""
+        )
+        since = now() + timedelta(seconds=3)
+        until(
+            lambda: all(
+                (lab.mailbox(one.mailbox_id, one.company_id)["complete_through"] or since) > since for one in connected
+            ),
+            60, "several rounds", (first, second),
+        )  # fmt: skip
+        assert first.terminate() == 0
+        assert second.terminate() == 0
+    log = (lab.server.data_dir / "dovecot.log").read_text("utf-8", "replace")
+    depth: dict[str, int] = {}
+    for line in log.splitlines():
+        for user in USERS:
+            if f"<{user}>" in line:
+                if "Login: user=" in line:
+                    depth[user] = depth.get(user, 0) + 1
+                elif "Disconnected: Logged out" in line or "Disconnected" in line:
+                    depth[user] = depth.get(user, 0) - 1
+                assert depth.get(user, 0) <= 2
+
+
+def test_no_address_secret_or_text_of_a_mail_leaves_the_vault(dovecot_lab: Lab) -> None:
+    lab = dovecot_lab
+    lab.server.append(USER, "Sent", letter(1, now()), now())
+    connected = lab.connect()
+    with lab.fetcher() as fetcher:
+        until(lambda: lab.complete(connected.mailbox_id) and bool(lab.sent()), 40, "first scan", (fetcher,))
+        assert fetcher.terminate() == 0
+        log = fetcher.log.read_text("utf-8")
+    topics = b"".join(
+        (record.key or b"") + (record.value or b"") for name in (SENT, DEAD) for record in read_all(lab.kafka, name)
+    )
+    with connect(lab.dsn, "tests") as connection:
+        tables = connection.execute(
+            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema IN ('registry', 'ledger', 'replyrate')"
+            " AND table_type = 'BASE TABLE'"
+        ).fetchall()
+        rows = "".join(
+            json.dumps(connection.execute(f'SELECT json_agg(t)::text FROM "{schema}"."{name}" t').fetchone())
+            for schema, name in tables
+        )
+    for canary in (USER, "seller-1", USERS[USER], "buyer@shop.example", "canary-subject", "canary-body"):
+        hexed = canary.encode().hex()
+        assert canary not in log
+        assert canary.encode() not in topics
+        assert canary not in rows and hexed not in rows
+
+
+def test_onboarding_says_what_is_wrong(dovecot_lab: Lab) -> None:
+    lab = dovecot_lab
+    with pytest.raises(Rejected, match="refused user name or password") as caught:
+        lab.connect(password="wrong-canary")
+    assert caught.value.stage == "login" and "canary" not in str(caught.value)
+    with pytest.raises(RegistryError, match="--consent-by"):
+        with lab.registry() as registry:
+            request = Request("c1", "main", USER, "x", consent_by=" ", host="localhost", port=lab.server.port)
+            add_mailbox(registry, imap_settings(lab.server), request, resolve=resolve, version="0")
+    lab.connect()
+    with pytest.raises(RegistryError, match="connected already as mailbox"):
+        lab.connect()
+    with pytest.raises(RegistryError, match="connected by another company"):
+        lab.connect(company_id="c9")
+    with lab.registry() as registry:
+        registry.add_account("c1", "platform", synced_from=now())
+    with pytest.raises(RegistryError, match="needs no mailbox"):
+        lab.connect("seller-3@mail.test", account_id="platform")
+    with pytest.raises(Rejected, match="cannot be used"), lab.registry() as registry:
+        closed = imap_settings(lab.server).model_copy(update={"allowed_private_networks": (ip_network("10.0.0.0/8"),)})
+        request = Request("c1", "main", "seller-4@mail.test", "x", "tests", host="localhost", port=lab.server.port)
+        add_mailbox(registry, closed, request, resolve=resolve, version="0")
+
+
+def test_a_changed_address_and_the_states_a_person_sets(dovecot_lab: Lab) -> None:
+    lab = dovecot_lab
+    connected = lab.connect()
+    with lab.registry() as registry:
+        registry.pause("c1", connected.mailbox_id)
+        with pytest.raises(RegistryError, match="only an active mailbox can be paused"):
+            registry.pause("c1", connected.mailbox_id)
+        assert registry.lease("tests", 30) is None
+        registry.resume("c1", connected.mailbox_id)
+        assert registry.set_address("c1", "main", "registered", USER) == []
+        assert registry.set_address("c1", "main", "registered", "new@mail.test") == [connected.mailbox_id]
+        assert registry.mailbox("c1", connected.mailbox_id)["state"] == "needs_reconnect"
+        registry.remove("c1", connected.mailbox_id)
+        with pytest.raises(RegistryError, match="removed before"):
+            registry.remove("c1", connected.mailbox_id)
+        with pytest.raises(RegistryError, match="no mailbox m-none"):
+            registry.rescan("c1", "m-none")
+    assert lab.connect().mailbox_id != connected.mailbox_id

@@ -20,6 +20,7 @@ INSTANT: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LEAD: Final = timedelta(days=1)
 """How far an instant of the data may lie after the envelope's own time."""
+_LATEST: Final = datetime.max.replace(tzinfo=UTC) - LEAD
 
 _TUPLE: Any = tuple  # subscripted with types that are only known at run time
 _Instant = Annotated[str, Meta(pattern=INSTANT)]
@@ -47,7 +48,7 @@ class _Head(msgspec.Struct):
 
 
 def encode(event: Event, *, id: str, source: str, time: datetime) -> bytes:
-    """The record for `event`; the same arguments give the same bytes. Instants are written in UTC with `Z`."""
+    """The record for `event`, whose instants are aware and in UTC; the same arguments give the same bytes."""
     return _ENCODER.encode(
         {
             "specversion": "1.0",
@@ -67,6 +68,7 @@ def decode(raw: bytes, *, accept: frozenset[str]) -> Envelope:
     InvalidEvent with reason `not-json`, `schema` or `limit`; its detail names the field and the rule, never a value.
     """
     try:
+        raw.decode()  # msgspec passes over unknown fields without looking at their bytes
         head = _HEAD.decode(raw)
     except msgspec.ValidationError as error:
         raise _invalid(error, "") from None
@@ -82,7 +84,7 @@ def decode(raw: bytes, *, accept: frozenset[str]) -> Envelope:
         raise _invalid(error, "data") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidEvent("not-json", "data: not a JSON document in UTF-8") from None
-    event = form.build(wire, time + LEAD, "data")
+    event = form.build(wire, min(time, _LATEST) + LEAD, "data")
     _late(event)
     return Envelope(head.id, head.source, head.type, time, event)
 
@@ -93,9 +95,12 @@ def canonical(event: msgspec.Struct | Mapping[str, Any]) -> bytes:
 
 
 def facts_text(raw: bytes) -> str:
-    """Canonical text of the known fields of a valid record's data, as sent: what `facts_id` is the hash of."""
-    record = _ANY.decode(raw)
-    return _canonical(_known(record["data"], TYPES[record["type"]])).decode()
+    """Canonical text of the known fields of a valid record's data, as sent: what `facts_id` is the hash of.
+
+    "As sent": an instant keeps its text, a field that was left out stays out even when it has a default.
+    """
+    head = _HEAD.decode(raw)
+    return canonical(_FORMS[head.type].decode(head.data)).decode()
 
 
 def instant_text(at: datetime) -> str:
@@ -106,7 +111,6 @@ def instant_text(at: datetime) -> str:
 _ENCODER = msgspec.json.Encoder()
 _SORTED = msgspec.json.Encoder(order="sorted")
 _HEAD = msgspec.json.Decoder(_Head)
-_ANY = msgspec.json.Decoder()
 _NAMES: dict[type, str] = {cls: name for name, cls in TYPES.items()}
 
 
@@ -124,15 +128,6 @@ def _reduced(value: object) -> object:
             return sorted(unique.values(), key=lambda part: cast(str, part))
         return [unique[key] for key in sorted(unique)]
     return value
-
-
-def _known(data: Mapping[str, Any], cls: type[msgspec.Struct]) -> dict[str, Any]:
-    nested = {field.name: _struct_in(field.type) for field in msgspec.structs.fields(cls)}
-    return {
-        name: _known(value, inner) if (inner := nested[name]) is not None and isinstance(value, Mapping) else value
-        for name, value in data.items()
-        if name in nested
-    }
 
 
 def _late(event: Event) -> None:
@@ -218,12 +213,6 @@ def _read_instant(text: str, latest: datetime, path: str) -> datetime:
     if at > latest:
         raise InvalidEvent("limit", f"{path}: more than a day after the record's own time")
     return at
-
-
-def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    return next((found for part in get_args(kind) if (found := _struct_in(part)) is not None), None)
 
 
 _FORMS: dict[str, _Form] = {name: _Form(cls) for name, cls in TYPES.items()}

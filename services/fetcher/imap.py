@@ -149,13 +149,17 @@ class Connection:
             # `UID 9:*` names the last message even when its UID is lower (RFC 3501 §6.4.8).
             return sorted(uid for uid in map(int, self._client.search(["UID", f"{low}:*"])) if uid >= low)
 
-    def search_window(self, first: int, last: int, since: date | None) -> list[int]:
-        """UIDs of the messages with sequence numbers `first` to `last`, of those filed on `since` or later."""
-        window = [f"{first}:{last}"]
+    def search_window(self, view: FolderView, first: int, last: int, since: date | None) -> list[int]:
+        """UIDs of the messages with sequence numbers `first` to `last`, of those filed on `since` or later.
+
+        When that is the whole folder no numbers are sent: some servers (pymap) take them for UIDs.
+        """
+        whole = first == 1 and last >= view.messages
+        window = ["ALL"] if whole else [f"{first}:{last}"]
         with _translated("search"):
             if since is not None:
                 try:
-                    return sorted(map(int, self._client.search([*window, "SINCE", since])))
+                    return sorted(map(int, self._client.search(["SINCE", since] if whole else [*window, "SINCE", since])))
                 except exceptions.IMAPClientError:
                     pass  # some servers know no SINCE; the times of each message are looked at later anyway
             return sorted(map(int, self._client.search(window)))

@@ -177,8 +177,11 @@ class Poller:
 
     def _newest(self, connection: Connection, view: FolderView) -> list[int]:
         """UIDs of the newest messages: enough for the look-back window."""
-        first = max(1, view.messages - max(self._settings.imap.look_back, 1) + 1)
-        return connection.search_window(first, view.messages, None) if view.messages else []
+        windows = plan.windows(view.messages, WINDOW)
+        if not windows:
+            return []
+        found = connection.search_window(view, *windows[0], None)
+        return found[-max(self._settings.imap.look_back, 1) :]
 
     def _new_mail(
         self, work: Poll, connection: Connection, folder: bytes, view: FolderView, held: HeldMarks
@@ -212,7 +215,7 @@ class Poller:
             return connection.search_from(low)
         found: list[int] = []
         for first, last in plan.windows(view.messages, WINDOW):
-            uids = connection.search_window(first, last, None)
+            uids = connection.search_window(view, first, last, None)
             found += [uid for uid in uids if uid >= low]
             if not uids or uids[0] < low:
                 break
@@ -222,7 +225,7 @@ class Poller:
         """Older mail, newest first, down to the horizon; as much as this poll may."""
         since: date = (work.mailbox.now - self._horizon - timedelta(days=2)).date()
         for first, last in plan.windows(view.messages, WINDOW):
-            found = connection.search_window(first, last, since)
+            found = connection.search_window(view, first, last, since)
             while uids := plan.older(held.marks, found, min(CHUNK, max(work.left, 0))):
                 if self._pause(work):
                     return held

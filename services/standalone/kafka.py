@@ -116,7 +116,7 @@ class EmbeddedKafka:
 
     def _format(self, java: list[str], config: Path) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
-        command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
+        command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
         if done.returncode != 0:
             raise TransientError(f"Kafka's storage cannot be formatted:\n{done.stdout}{done.stderr}")

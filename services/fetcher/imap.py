@@ -159,7 +159,9 @@ class Connection:
         with _translated("search"):
             if since is not None:
                 try:
-                    return sorted(map(int, self._client.search(["SINCE", since] if whole else [*window, "SINCE", since])))
+                    return sorted(
+                        map(int, self._client.search(["SINCE", since] if whole else [*window, "SINCE", since]))
+                    )
                 except exceptions.IMAPClientError:
                     pass  # some servers know no SINCE; the times of each message are looked at later anyway
             return sorted(map(int, self._client.search(window)))

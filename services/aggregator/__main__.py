@@ -1,0 +1,158 @@
+"""`python -m services.aggregator`: keeps the ledger and the rates in Postgres, until SIGTERM."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from logging import getLogger
+
+from services.aggregator import rules
+from services.aggregator.ledger import Ledger
+from services.aggregator.rules import RuleSet
+from services.aggregator.settle import Settler
+from services.aggregator.sink import Sink
+from services.common import http, lifecycle, logs, metrics, migrations
+from services.common.backoff import Backoff
+from services.common.errors import ConfigError, TransientError
+from services.common.kafka import Admin, Publisher, Reader
+from services.common.lifecycle import Heartbeat, Stop
+from services.common.postgres import connect
+from services.common.settings import Settings, load_settings
+from services.common.topics import DEAD, REPLIES, specs
+from services.common.version import version
+
+log = getLogger("services.aggregator")
+STUCK_SECONDS = 300.0
+
+
+def main() -> None:
+    """Settings → logs → rule sets → schema and topics checked → ingest and refresh, until a signal."""
+    settings = load_settings(os.environ)
+    logs.configure(settings.log.format, settings.log.level, "aggregator")
+    for warning in settings.warnings:
+        log.warning("%s", warning, extra={"action": "setting-unknown"})
+    rule_sets = [rules.load_builtin(name) for name in settings.aggregator.rule_sets]
+    for rule_set in rule_sets:
+        rules.check_horizon(rule_set, settings.horizon_days)
+    stop = Stop()
+    with lifecycle.on_signals(stop):
+        if lifecycle.until_answers(stop, "postgres", lambda: check_schema(settings)) and lifecycle.until_answers(
+            stop, "kafka", lambda: check_topics(settings)
+        ):
+            work(settings, rule_sets, stop)
+    log.info("stopped", extra={"action": "service-stopped"})
+
+
+def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop) -> None:
+    """Ingest here, refresh in a thread; each begins anew when Kafka or Postgres were away."""
+    ingest, refresh = Heartbeat(STUCK_SECONDS), Heartbeat(STUCK_SECONDS)
+    state = {"assigned": False}
+    failures: list[BaseException] = []
+
+    def refreshing() -> None:
+        try:
+            again(stop, refresh, lambda: settle(settings, rule_sets, stop, refresh))
+        except BaseException as error:
+            failures.append(error)
+            stop.set()
+
+    thread = threading.Thread(target=refreshing, name="refresh", daemon=True)
+    with http.serve(
+        settings.http.port,
+        lambda: ingest.alive() and refresh.alive(),
+        lambda: state["assigned"],
+        host=settings.http.host,
+    ):
+        thread.start()
+        log.info("merging and judging", extra={"action": "service-started", "rule_sets": len(rule_sets)})
+        try:
+            again(stop, ingest, lambda: sink(settings, stop, ingest, state))
+        finally:
+            stop.set()
+            log.info("finishing what is in hand", extra={"action": "service-stopping"})
+            thread.join(20)
+    if failures:
+        raise failures[0]
+
+
+def again(stop: Stop, heartbeat: Heartbeat, run: Callable[[], None]) -> None:
+    """Call `run` until stop; after a TransientError with a growing pause, the heartbeat going on."""
+    backoff, attempt = Backoff(0.5, 2, 10), 0
+    while not stop.is_set():
+        began = time.monotonic()
+        try:
+            run()
+        except TransientError as error:
+            attempt = 1 if time.monotonic() - began > 30 else attempt + 1
+            metrics.DEPENDENCY_FAILURES.labels("aggregator", "any").inc()
+            log.warning("%s", error, extra={"action": "dependency-away", "attempt": attempt})
+            heartbeat.beat()
+            stop.wait(backoff.delay(attempt, 0.5))
+
+
+def sink(settings: Settings, stop: Stop, heartbeat: Heartbeat, state: dict[str, bool]) -> None:
+    """Ingest with fresh clients."""
+    kafka, aggregator = settings.kafka, settings.aggregator
+    with ExitStack() as stack:
+        connection = stack.enter_context(connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator"))
+        publisher = stack.enter_context(Publisher(kafka, "replyrate-aggregator"))
+        admin = stack.enter_context(Admin(kafka, "replyrate-aggregator-admin"))
+        reader = stack.enter_context(
+            Reader(
+                kafka,
+                "replyrate-aggregator",
+                REPLIES,
+                group=aggregator.group,
+                session_timeout_seconds=aggregator.session_timeout_seconds,
+            )
+        )
+        stack.callback(lambda: state.update(assigned=False))
+        worker = Sink(
+            reader,
+            Ledger(connection, REPLIES),
+            publisher,
+            version=version(),
+            topic_id=lambda: admin.topic_id(REPLIES),
+            clock=lambda: datetime.now(UTC),
+            monotonic=time.monotonic,
+        )
+        reader.subscribe()
+        while not stop.is_set():
+            heartbeat.beat()
+            worker.step(0.5)
+            state["assigned"] = worker.assigned
+
+
+def settle(settings: Settings, rule_sets: list[RuleSet], stop: Stop, heartbeat: Heartbeat) -> None:
+    """Refresh with a fresh connection."""
+    with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-refresh") as connection:
+        settler = Settler(connection, rule_sets)
+        settler.activate()
+        settler.run(stop, heartbeat, settings.aggregator.refresh_interval_seconds)
+
+
+def check_schema(settings: Settings) -> None:
+    """ConfigError with the command when the database is not of this release."""
+    with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-check") as connection:
+        migrations.verify(connection)
+
+
+def check_topics(settings: Settings) -> None:
+    """ConfigError with what mends them when topics are missing or differ."""
+    kafka = settings.kafka
+    wanted = specs(
+        partitions=kafka.partitions,
+        horizon_days=settings.horizon_days,
+        replication_factor=kafka.replication_factor,
+        min_insync_replicas=kafka.min_insync_replicas,
+    )
+    with Admin(kafka, "replyrate-aggregator-check") as admin:
+        if problems := admin.check_topics([spec for spec in wanted if spec.name in (REPLIES, DEAD)]):
+            raise ConfigError(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(lifecycle.run(main))

@@ -1,0 +1,155 @@
+"""Judges one company by one rule set: outcomes as they are now, and a row of reply_rate for every day that is touched.
+
+Everything is SQL over the facts (judge.sql); here only the days are laid out. A row for as_of = D is judged at the
+first instant of D + 1 in the rule's zone, or now if that is earlier: facts count when strictly earlier than that.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from services.aggregator.rules import RuleSet
+from services.common.postgres import load_statements
+
+SQL: Final = load_statements("services.aggregator", "judge.sql")
+LATE_DAYS: Final = 75
+"""How many days back rows may still change: the widest horizon of facts and a fortnight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one judgement wrote, and when time alone will change something next."""
+
+    outcomes_changed: int
+    rates_written: int
+    next_due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """One judgement: the row's day (None: outcomes as they are now), its instant, its window, its state."""
+
+    day: date | None
+    now: datetime
+    first_day: date
+    last_day: date
+    state: str
+    over_at: datetime
+
+
+def start_of(day: date, rule_set: RuleSet) -> datetime:
+    """First instant of a local day."""
+    return datetime.combine(day, time.min, rule_set.zone)
+
+
+def local_day(at: datetime, rule_set: RuleSet) -> date:
+    """The local day of an instant."""
+    return at.astimezone(rule_set.zone).date()
+
+
+def settled_through(rule_set: RuleSet, now: datetime, mailboxes: int, complete_through: datetime | None) -> date:
+    """The last local day that is settled: by rule and, as far as there are mailboxes, by their completeness.
+
+    An outage delays it until `max_settle_days` more have passed.
+    """
+    # A day's own row exists once the day is over, so what is settled is counted from yesterday.
+    by_rule = local_day(now, rule_set) - timedelta(days=1 + rule_set.settle_days)
+    if not mailboxes:
+        return by_rule
+    waited = by_rule - timedelta(days=rule_set.max_settle_days)
+    if complete_through is None:
+        return waited
+    # A day is complete when the first instant of the next one + target has been read.
+    complete = local_day(complete_through - timedelta(seconds=rule_set.target_seconds), rule_set) - timedelta(days=1)
+    return max(waited, min(by_rule, complete))
+
+
+def days(rule_set: RuleSet, first: date, now: datetime, settled: date) -> list[AsOf]:
+    """The judgements that a refresh makes: outcomes now, and every as_of from `first` to today."""
+    today = local_day(now, rule_set)
+    found = [AsOf(None, now, date(1970, 1, 1), date(9999, 12, 31), "provisional", now)]
+    for number in range((today - first).days + 1):
+        day = first + timedelta(days=number)
+        over_at = start_of(day + timedelta(days=1), rule_set)
+        last = day - timedelta(days=rule_set.settle_days)
+        state = "final" if now >= over_at and last <= settled else "provisional"
+        found.append(
+            AsOf(day, min(now, over_at), last - timedelta(days=rule_set.window_days - 1), last, state, over_at)
+        )
+    return found
+
+
+def judge_company(connection: psycopg.Connection, rule_set: RuleSet, company_id: str, *, now: datetime) -> Judged:
+    """Write outcomes and rates of a company as of `now`, inside the caller's transaction."""
+    cursor = connection.cursor(row_factory=dict_row)
+    place = {"company_id": company_id, "rule_set": rule_set.name, "identity": rule_set.identity, "now": now}
+    cursor.execute(SQL["workspace"])
+    cursor.execute("TRUNCATE judged")
+    span = _row(cursor, "span", place)
+    if span["first_at"] is None:
+        changed = cursor.execute(SQL["gone"], place).rowcount
+        cursor.execute(SQL["forget_rates"], place)
+        return Judged(changed, 0, None)
+    through = _row(cursor, "complete_through", place)
+    settled = settled_through(rule_set, now, through["mailboxes"], through["through"])
+    today = local_day(now, rule_set)
+    last = span["last_as_of"] or today
+    first = max(local_day(span["first_at"], rule_set), min(last, today - timedelta(days=LATE_DAYS)))
+    judgements = days(rule_set, min(first, today), now, settled)
+    values = {**place, **_parameters(rule_set), **_arrays(judgements), "settled": settled}
+    cursor.execute(SQL["judge"], values)
+    outcomes = cursor.execute(SQL["outcomes"], values).rowcount
+    outcomes += cursor.execute(SQL["gone"], values).rowcount
+    rows = cursor.execute(SQL["rates"], values).fetchall()
+    cursor.executemany(SQL["add_rates"], [{**place, **row} for row in rows])
+    deadline = _row(cursor, "next_deadline", values)["due_at"]
+    turn = start_of(today + timedelta(days=1), rule_set)
+    return Judged(outcomes, len(rows), min(deadline, turn) if deadline is not None else turn)
+
+
+def activate(connection: psycopg.Connection, rule_set: RuleSet) -> bool:
+    """Store a rule set as active; True when it is new or changed, and every company is judged again then."""
+    values = {
+        "name": rule_set.name,
+        "identity": rule_set.identity,
+        "parameters": json.dumps(rule_set.parameters(), ensure_ascii=False),
+    }
+    with connection.transaction():
+        new = connection.execute(SQL["activate"], values).fetchone() is not None
+        if new:
+            connection.execute(SQL["judge_all_again"])
+    return new
+
+
+def _parameters(rule_set: RuleSet) -> dict[str, Any]:
+    return {
+        "parameters": json.dumps(rule_set.parameters()),
+        "zone": rule_set.time_zone,
+        "unit": rule_set.unit,
+        "attribution": rule_set.attribution,
+        "answered_by": list(rule_set.answered_by),
+        "target": rule_set.target_seconds,
+        "unmeasured": rule_set.unmeasured,
+        "min_coverage": rule_set.min_coverage,
+    }
+
+
+def _arrays(judgements: list[AsOf]) -> dict[str, list[Any]]:
+    return {
+        "as_ofs": [one.day for one in judgements],
+        "nows": [one.now for one in judgements],
+        "firsts": [one.first_day for one in judgements],
+        "lasts": [one.last_day for one in judgements],
+        "states": [one.state for one in judgements],
+        "overs": [one.over_at for one in judgements],
+    }
+
+
+def _row(cursor: psycopg.Cursor[dict[str, Any]], name: str, values: dict[str, Any]) -> dict[str, Any]:
+    row = cursor.execute(SQL[name], values).fetchone()
+    assert row is not None
+    return row

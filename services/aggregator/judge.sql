@@ -1,0 +1,333 @@
+-- name: workspace
+-- Where one company is judged: a row for each judgement and inquiry, gone with the transaction.
+CREATE TEMPORARY TABLE IF NOT EXISTS judged (
+    as_of date, inquiry_id text COLLATE "C", account_id text COLLATE "C", buyer_id text COLLATE "C", own_day date,
+    unit_day date, unit_inquiry_id text COLLATE "C", received_at timestamptz, first_reply_at timestamptz,
+    reply_seconds numeric, outcome text COLLATE "C", reason text COLLATE "C", reply_source text COLLATE "C",
+    matched_by text COLLATE "C", mailbox_id text COLLATE "C", evidence text COLLATE "C", covered boolean, due_at timestamptz
+) ON COMMIT DELETE ROWS
+
+-- name: span
+-- First receipt of a company, what was judged last, and the newest coverage.
+SELECT (SELECT min(received_at) FROM ledger.inquiries WHERE company_id = %(company_id)s) AS first_at,
+    (SELECT max(as_of) FROM ledger.rates
+        WHERE company_id = %(company_id)s AND rule_set = %(rule_set)s) AS last_as_of
+
+-- name: judge
+-- Every known inquiry at each of the given judgements: (as_of, now, first day, last day); days bound the window.
+INSERT INTO judged
+WITH at AS MATERIALIZED (
+    SELECT * FROM unnest(%(as_ofs)s::date[], %(nows)s::timestamptz[], %(firsts)s::date[], %(lasts)s::date[])
+        at (as_of, now, first_day, last_day)
+),
+exclusion AS MATERIALIZED (
+    SELECT ord, entry ->> 'when' AS cause, (entry ->> 'within_seconds')::bigint AS within
+    FROM jsonb_array_elements(%(parameters)s::jsonb -> 'exclude') WITH ORDINALITY e (entry, ord)
+),
+known AS MATERIALIZED (
+    SELECT at.as_of, at.now, at.first_day, at.last_day, i.inquiry_id, i.account_id AS receiver, i.buyer_id, i.thread_id,
+        i.received_at, (i.received_at AT TIME ZONE %(zone)s)::date AS day,
+        i.buyer_region = 'CN' OR i.buyer_sent_from_region = 'CN' AS from_china
+    FROM at JOIN ledger.inquiries i ON i.company_id = %(company_id)s AND i.received_at < at.now
+    WHERE %(unit)s = 'first-per-thread'
+        OR (i.received_at AT TIME ZONE %(zone)s)::date BETWEEN at.first_day AND at.last_day
+),
+-- Statuses known at the judgement; of spam and spam-undone only the latest exists.
+status AS MATERIALIZED (
+    SELECT k.as_of, k.inquiry_id, s.status, s.at, s.account_id,
+        CASE WHEN s.status IN ('spam', 'spam-undone') THEN row_number() OVER (
+            PARTITION BY k.as_of, k.inquiry_id, s.status IN ('spam', 'spam-undone')
+            ORDER BY s.at DESC, s.status DESC, s.account_id DESC
+        ) ELSE 1 END AS age
+    FROM known k JOIN ledger.statuses s ON s.company_id = %(company_id)s AND s.inquiry_id = k.inquiry_id AND s.at < k.now
+),
+fate AS MATERIALIZED (
+    SELECT k.*,
+        CASE WHEN %(attribution)s = 'current-owner' THEN coalesce((
+            SELECT s.account_id FROM status s
+            WHERE s.as_of IS NOT DISTINCT FROM k.as_of AND s.inquiry_id = k.inquiry_id AND s.status = 'reassigned'
+            ORDER BY s.at DESC, s.account_id DESC LIMIT 1
+        ), k.receiver) ELSE k.receiver END AS owner,
+        (
+            SELECT e.cause FROM exclusion e
+            WHERE e.cause = 'mainland-china-buyer' AND k.from_china OR EXISTS (
+                SELECT FROM status s
+                WHERE s.as_of IS NOT DISTINCT FROM k.as_of AND s.inquiry_id = k.inquiry_id AND s.status = e.cause
+                    AND s.age = 1 AND (e.within IS NULL OR s.at <= k.received_at + make_interval(secs => e.within))
+            )
+            ORDER BY e.ord LIMIT 1
+        ) AS excluded_by
+    FROM known k
+),
+member AS MATERIALIZED (
+    SELECT f.as_of, f.now, f.first_day, f.last_day, f.inquiry_id, f.buyer_id, f.received_at, f.day, f.owner,
+        first_value(f.inquiry_id) OVER unit AS unit_inquiry_id,
+        first_value(f.received_at) OVER unit AS start_at,
+        first_value(f.day) OVER unit AS unit_day,
+        first_value(f.owner) OVER unit AS account_id
+    FROM fate f WHERE f.excluded_by IS NULL
+    WINDOW unit AS (
+        PARTITION BY f.as_of, CASE %(unit)s
+            WHEN 'each-inquiry' THEN jsonb_build_array(f.inquiry_id)
+            WHEN 'first-per-buyer-day' THEN jsonb_build_array(f.buyer_id, f.day)
+            ELSE jsonb_build_array(f.buyer_id, f.thread_id, CASE WHEN f.thread_id IS NULL THEN f.inquiry_id END)
+        END
+        ORDER BY f.received_at, f.inquiry_id
+    )
+),
+reply AS MATERIALIZED (
+    SELECT m.as_of, m.unit_inquiry_id, r.replied_at AS at, r.source, r.reply_id, r.account_id, r.mailbox_id,
+        r.kind_reason, r.evidence, r.kind, r.matched_by
+    FROM member m JOIN ledger.replies r ON r.company_id = %(company_id)s AND r.inquiry_id = m.inquiry_id
+        AND r.replied_at < m.now AND r.replied_at >= m.start_at - interval '300 s'
+),
+answer AS MATERIALIZED (
+    SELECT DISTINCT ON (c.as_of, c.unit_inquiry_id) c.* FROM (
+        SELECT as_of, unit_inquiry_id, at, source, reply_id, account_id, mailbox_id, kind_reason, evidence FROM reply
+        WHERE (source = 'mail' AND kind IN ('human', 'forward') AND 'human-reply' = ANY (%(answered_by)s))
+            OR (source = 'platform' AND kind = 'human' AND 'platform-reply' = ANY (%(answered_by)s))
+            OR (kind = 'automatic' AND 'automatic-reply' = ANY (%(answered_by)s))
+        UNION ALL
+        SELECT m.as_of, m.unit_inquiry_id, s.at, 'status', s.status, s.account_id, '', '', ''
+        FROM member m JOIN status s ON s.as_of IS NOT DISTINCT FROM m.as_of AND s.inquiry_id = m.inquiry_id
+        WHERE s.at >= m.start_at - interval '300 s' AND (
+            s.status IN ('rejected', 'declined') AND s.status = ANY (%(answered_by)s)
+            OR s.status = 'spam' AND s.age = 1 AND 'spam-report' = ANY (%(answered_by)s)
+        )
+    ) c
+    ORDER BY c.as_of, c.unit_inquiry_id, c.at, array_position(ARRAY['mail', 'platform', 'status'], c.source), c.reply_id,
+        c.account_id, c.mailbox_id, c.kind_reason, c.evidence
+),
+-- Mailboxes of the company as they were known at the judgement, and what they were complete for.
+mailbox AS MATERIALIZED (
+    SELECT at.as_of, c.account_id, c.mailbox_id,
+        (array_agg(c.connected_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS connected_at,
+        (array_agg(c.removed_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS removed_at,
+        (array_agg(c.from_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS from_at,
+        range_agg(tstzrange(c.from_at, c.through_at, '[]'))
+            FILTER (WHERE c.from_at IS NOT NULL AND c.through_at IS NOT NULL) AS complete
+    FROM at JOIN registry.coverage c ON c.company_id = %(company_id)s AND c.recorded_at < at.now
+    GROUP BY at.as_of, c.account_id, c.mailbox_id
+),
+unit AS MATERIALIZED (
+    SELECT m.as_of, m.now, m.unit_inquiry_id, m.start_at, a.at AS answered_at, a.source, a.reply_id, a.mailbox_id, a.evidence,
+        greatest(0, extract(epoch FROM a.at - m.start_at)) AS seconds,
+        m.start_at + make_interval(secs => %(target)s) AS due_at,
+        a.at IS NOT NULL OR EXISTS (
+            SELECT FROM mailbox b
+            WHERE b.as_of IS NOT DISTINCT FROM m.as_of AND b.account_id = m.account_id AND b.mailbox_id IS NULL
+                AND b.from_at <= m.start_at
+                AND (b.removed_at IS NULL OR b.removed_at >= m.start_at + make_interval(secs => %(target)s))
+        ) OR (
+            SELECT CASE WHEN count(*) FILTER (WHERE b.due) > 0 THEN bool_and(b.covers) FILTER (WHERE b.due)
+                ELSE bool_or(b.covers) END
+            FROM (
+                SELECT coalesce(b.complete @> tstzrange(
+                        m.start_at, m.start_at + make_interval(secs => %(target)s), '[]'
+                    ), false) AS covers,
+                    b.connected_at <= m.start_at + make_interval(secs => %(target)s)
+                        AND (b.removed_at IS NULL OR b.removed_at >= m.start_at + make_interval(secs => %(target)s)) AS due
+                FROM mailbox b
+                WHERE b.as_of IS NOT DISTINCT FROM m.as_of AND b.account_id = m.account_id AND b.mailbox_id IS NOT NULL
+            ) b
+        ) IS TRUE AS covered
+    FROM member m
+    LEFT JOIN answer a ON a.as_of IS NOT DISTINCT FROM m.as_of AND a.unit_inquiry_id = m.unit_inquiry_id
+    WHERE m.inquiry_id = m.unit_inquiry_id
+)
+SELECT m.as_of, m.inquiry_id, m.account_id, m.buyer_id, m.day, m.unit_day, m.unit_inquiry_id, m.received_at,
+    CASE WHEN first.here THEN u.answered_at END, CASE WHEN first.here THEN u.seconds END,
+    CASE WHEN NOT first.here THEN 'merged'
+        WHEN u.answered_at IS NOT NULL THEN CASE WHEN u.seconds <= %(target)s THEN 'timely' ELSE 'late' END
+        WHEN m.now < u.due_at THEN 'pending'
+        WHEN NOT u.covered AND %(unmeasured)s = 'separate' THEN 'unmeasured'
+        ELSE 'unanswered' END,
+    CASE WHEN first.here AND u.answered_at IS NULL AND m.now >= u.due_at
+            AND (u.covered OR %(unmeasured)s <> 'separate') AND (
+        SELECT bool_and(r.kind = 'automatic') FROM reply r
+        WHERE r.as_of IS NOT DISTINCT FROM m.as_of AND r.unit_inquiry_id = m.unit_inquiry_id
+    ) THEN 'only-automatic-replies' END,
+    CASE WHEN first.here THEN u.source END,
+    CASE WHEN first.here THEN CASE u.source WHEN 'platform' THEN 'platform' WHEN 'mail' THEN (
+        SELECT r.matched_by FROM reply r
+        WHERE r.as_of IS NOT DISTINCT FROM m.as_of AND r.unit_inquiry_id = m.unit_inquiry_id AND r.source = 'mail'
+            AND r.reply_id = u.reply_id
+        ORDER BY array_position(ARRAY['in-reply-to', 'references', 'relay-address', 'buyer-address'], r.matched_by) LIMIT 1
+    ) END END,
+    CASE WHEN first.here AND u.source = 'mail' THEN u.mailbox_id END,
+    CASE WHEN first.here AND u.source = 'mail' THEN u.evidence END,
+    CASE WHEN first.here THEN u.covered END,
+    CASE WHEN first.here THEN u.due_at END
+FROM member m
+JOIN unit u ON u.as_of IS NOT DISTINCT FROM m.as_of AND u.unit_inquiry_id = m.unit_inquiry_id
+CROSS JOIN LATERAL (SELECT m.inquiry_id = m.unit_inquiry_id AS here) first
+UNION ALL
+SELECT f.as_of, f.inquiry_id, f.owner, f.buyer_id, f.day, f.day, NULL, f.received_at, NULL, NULL, 'excluded', f.excluded_by,
+    NULL, NULL, NULL, NULL, NULL, NULL
+FROM fate f WHERE f.excluded_by IS NOT NULL
+
+-- name: outcomes
+-- The company's outcomes as they are now; revision and changed_at move only where something changed.
+INSERT INTO ledger.outcomes AS held (
+    rule_set, company_id, inquiry_id, rule_version, account_id, buyer_id, unit_day, unit_inquiry_id, received_at,
+    first_reply_at, reply_seconds, outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state,
+    changed_at
+)
+SELECT %(rule_set)s, %(company_id)s, j.inquiry_id, %(identity)s, j.account_id, j.buyer_id, j.unit_day, j.unit_inquiry_id,
+    j.received_at, j.first_reply_at, j.reply_seconds, j.outcome, j.reason, j.reply_source, j.matched_by, j.mailbox_id,
+    j.evidence, j.covered, j.due_at, CASE WHEN j.unit_day <= %(settled)s THEN 'final' ELSE 'provisional' END, %(now)s
+FROM judged j WHERE j.as_of IS NULL
+ON CONFLICT (rule_set, company_id, inquiry_id) DO UPDATE SET
+    rule_version = excluded.rule_version, account_id = excluded.account_id, buyer_id = excluded.buyer_id,
+    unit_day = excluded.unit_day, unit_inquiry_id = excluded.unit_inquiry_id, received_at = excluded.received_at,
+    first_reply_at = excluded.first_reply_at, reply_seconds = excluded.reply_seconds, outcome = excluded.outcome,
+    reason = excluded.reason, reply_source = excluded.reply_source, matched_by = excluded.matched_by,
+    mailbox_id = excluded.mailbox_id, evidence = excluded.evidence, covered = excluded.covered, due_at = excluded.due_at,
+    state = excluded.state, changed_at = excluded.changed_at, revision = held.revision + 1
+WHERE (held.rule_version, held.account_id, held.buyer_id, held.unit_day, held.unit_inquiry_id, held.received_at,
+        held.first_reply_at, held.reply_seconds, held.outcome, held.reason, held.reply_source, held.matched_by,
+        held.mailbox_id, held.evidence, held.covered, held.due_at, held.state)
+    IS DISTINCT FROM (excluded.rule_version, excluded.account_id, excluded.buyer_id, excluded.unit_day,
+        excluded.unit_inquiry_id, excluded.received_at, excluded.first_reply_at, excluded.reply_seconds, excluded.outcome,
+        excluded.reason, excluded.reply_source, excluded.matched_by, excluded.mailbox_id, excluded.evidence,
+        excluded.covered, excluded.due_at, excluded.state)
+
+-- name: gone
+-- Outcomes of inquiries that are not known any more (an erase).
+DELETE FROM ledger.outcomes o
+WHERE o.rule_set = %(rule_set)s AND o.company_id = %(company_id)s
+    AND NOT EXISTS (SELECT FROM judged j WHERE j.as_of IS NULL AND j.inquiry_id = o.inquiry_id)
+
+-- name: rates
+-- Rows of reply_rate for the given as_of days: counts by company and by account, also of accounts without inquiries.
+WITH at AS MATERIALIZED (
+    SELECT * FROM unnest(%(as_ofs)s::date[], %(nows)s::timestamptz[], %(firsts)s::date[], %(lasts)s::date[],
+        %(states)s::text[], %(overs)s::timestamptz[]) at (as_of, now, first_day, last_day, state, over_at)
+    WHERE as_of IS NOT NULL
+),
+account AS MATERIALIZED (
+    SELECT account_id FROM registry.accounts WHERE company_id = %(company_id)s
+    UNION SELECT account_id FROM ledger.inquiries WHERE company_id = %(company_id)s
+    UNION SELECT account_id FROM judged
+    UNION SELECT r.account_id FROM ledger.replies r JOIN ledger.inquiries i USING (company_id, inquiry_id)
+        WHERE r.company_id = %(company_id)s
+    UNION SELECT nullif(s.account_id, '') FROM ledger.statuses s JOIN ledger.inquiries i USING (company_id, inquiry_id)
+        WHERE s.company_id = %(company_id)s AND s.account_id <> ''
+),
+-- Who received an inquiry is its own owner's business; units count for the account of the unit.
+received AS MATERIALIZED (
+    SELECT j.as_of, f.owner AS account_id, GROUPING(f.owner) = 1 AS whole, count(*) AS inquiries,
+        count(*) FILTER (WHERE j.outcome = 'excluded') AS excluded
+    FROM judged j JOIN at ON at.as_of = j.as_of
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN j.outcome = 'excluded' OR %(attribution)s <> 'current-owner' AND j.outcome <> 'merged' THEN j.account_id
+            ELSE coalesce((
+                SELECT s.account_id FROM ledger.statuses s
+                WHERE %(attribution)s = 'current-owner' AND s.company_id = %(company_id)s AND s.inquiry_id = j.inquiry_id
+                    AND s.status = 'reassigned' AND s.at < at.now
+                ORDER BY s.at DESC, s.account_id DESC LIMIT 1
+            ), (SELECT i.account_id FROM ledger.inquiries i
+                WHERE i.company_id = %(company_id)s AND i.inquiry_id = j.inquiry_id)) END AS owner
+    ) f
+    WHERE j.own_day BETWEEN at.first_day AND at.last_day
+    GROUP BY GROUPING SETS ((j.as_of), (j.as_of, f.owner))
+),
+measured AS MATERIALIZED (
+    SELECT j.as_of, j.account_id, GROUPING(j.account_id) = 1 AS whole,
+        count(*) FILTER (WHERE j.outcome = 'timely') AS timely,
+        count(*) FILTER (WHERE j.outcome = 'late') AS late,
+        count(*) FILTER (WHERE j.outcome = 'unanswered') AS unanswered,
+        count(*) FILTER (WHERE j.outcome = 'unmeasured') AS unmeasured,
+        count(*) FILTER (WHERE j.outcome = 'pending') AS pending,
+        count(*) FILTER (WHERE j.covered AND j.outcome IN ('timely', 'late', 'unanswered', 'unmeasured')) AS covered,
+        avg(j.reply_seconds)::double precision AS mean_seconds,
+        percentile_cont(ARRAY[0.5, 0.9, 0.95]) WITHIN GROUP (ORDER BY j.reply_seconds::double precision) AS percentiles
+    FROM judged j JOIN at ON at.as_of = j.as_of
+    WHERE j.inquiry_id = j.unit_inquiry_id AND j.unit_day BETWEEN at.first_day AND at.last_day
+    GROUP BY GROUPING SETS ((j.as_of), (j.as_of, j.account_id))
+),
+row AS MATERIALIZED (
+    SELECT who.level, coalesce(who.account_id, '') AS account_id, at.as_of, at.first_day AS window_start,
+        at.last_day AS window_end, coalesce(r.inquiries, 0) AS inquiries, coalesce(r.excluded, 0) AS excluded,
+        coalesce(m.timely + m.late + m.unanswered, 0) AS counted, coalesce(m.timely, 0) AS timely,
+        coalesce(m.late, 0) AS late, coalesce(m.unanswered, 0) AS unanswered, coalesce(m.unmeasured, 0) AS unmeasured,
+        coalesce(m.pending, 0) AS pending, m.mean_seconds, m.percentiles[1] AS median_seconds,
+        m.percentiles[2] AS p90_seconds, m.percentiles[3] AS p95_seconds,
+        m.covered::numeric / nullif(m.timely + m.late + m.unanswered + m.unmeasured, 0) AS coverage, at.state, at.over_at
+    FROM at
+    CROSS JOIN (SELECT 'company' AS level, NULL AS account_id
+        UNION ALL SELECT 'account', account_id FROM account WHERE account_id IS NOT NULL) who
+    LEFT JOIN received r ON r.as_of = at.as_of AND r.whole = (who.level = 'company')
+        AND (who.level = 'company' OR r.account_id = who.account_id)
+    LEFT JOIN measured m ON m.as_of = at.as_of AND m.whole = (who.level = 'company')
+        AND (who.level = 'company' OR m.account_id = who.account_id)
+),
+rated AS MATERIALIZED (
+    SELECT row.*, CASE WHEN coverage >= %(min_coverage)s THEN timely::numeric / nullif(counted, 0) END AS rate FROM row
+),
+changed AS MATERIALIZED (
+    SELECT n.* FROM rated n
+    LEFT JOIN ledger.rates held ON held.rule_set = %(rule_set)s AND held.company_id = %(company_id)s
+        AND held.level = n.level AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL
+    WHERE (held.rule_version, held.window_start, held.window_end, held.inquiries, held.excluded, held.counted, held.timely,
+            held.late, held.unanswered, held.unmeasured, held.pending, held.rate, held.mean_seconds, held.median_seconds,
+            held.p90_seconds, held.p95_seconds, held.coverage, held.state)
+        IS DISTINCT FROM (%(identity)s, n.window_start, n.window_end, n.inquiries, n.excluded, n.counted, n.timely, n.late,
+            n.unanswered, n.unmeasured, n.pending, n.rate, n.mean_seconds, n.median_seconds, n.p90_seconds, n.p95_seconds,
+            n.coverage, n.state)
+),
+-- A version that held after its day was over stays as history; one of the running day was never a day's number.
+ended AS (
+    UPDATE ledger.rates held SET valid_to = %(now)s FROM changed n
+    WHERE held.rule_set = %(rule_set)s AND held.company_id = %(company_id)s AND held.level = n.level
+        AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL AND held.computed_at >= n.over_at
+    RETURNING 1
+),
+replaced AS (
+    DELETE FROM ledger.rates held USING changed n
+    WHERE held.rule_set = %(rule_set)s AND held.company_id = %(company_id)s AND held.level = n.level
+        AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL AND held.computed_at < n.over_at
+    RETURNING 1
+)
+SELECT level, account_id, as_of, window_start, window_end, inquiries, excluded, counted, timely, late, unanswered,
+    unmeasured, pending, rate, mean_seconds, median_seconds, p90_seconds, p95_seconds, coverage, state,
+    (SELECT count(*) FROM ended) + (SELECT count(*) FROM replaced) AS before
+FROM changed
+
+-- name: add_rates
+-- New versions of rows of reply_rate.
+INSERT INTO ledger.rates (
+    rule_set, rule_version, level, company_id, account_id, as_of, window_start, window_end, inquiries, excluded, counted,
+    timely, late, unanswered, unmeasured, pending, rate, mean_seconds, median_seconds, p90_seconds, p95_seconds,
+    rate_shown, coverage, state, computed_at, valid_from
+) VALUES (
+    %(rule_set)s, %(identity)s, %(level)s, %(company_id)s, %(account_id)s, %(as_of)s, %(window_start)s, %(window_end)s,
+    %(inquiries)s, %(excluded)s, %(counted)s, %(timely)s, %(late)s, %(unanswered)s, %(unmeasured)s, %(pending)s, %(rate)s,
+    %(mean_seconds)s, %(median_seconds)s, %(p90_seconds)s, %(p95_seconds)s, 100 * %(rate)s::numeric, %(coverage)s, %(state)s, %(now)s,
+    %(now)s
+)
+
+-- name: forget_rates
+-- A company without a known inquiry has no rate (an erase).
+DELETE FROM ledger.rates WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s
+
+-- name: next_deadline
+-- When the next pending unit is due.
+SELECT min(due_at) AS due_at FROM judged WHERE as_of IS NULL AND outcome = 'pending' AND due_at > %(now)s
+
+-- name: complete_through
+-- Through when every mailbox of the company that should be read is complete; null when there is none.
+SELECT count(*) AS mailboxes, CASE WHEN bool_and(complete_through IS NOT NULL) THEN min(complete_through) END AS through FROM registry.mailboxes
+WHERE company_id = %(company_id)s AND state IN ('active', 'needs_reconnect')
+
+-- name: activate
+-- A rule set that counts from now on.
+INSERT INTO ledger.rule_sets AS held (name, identity, parameters) VALUES (%(name)s, %(identity)s, %(parameters)s)
+ON CONFLICT (name) DO UPDATE SET identity = excluded.identity, parameters = excluded.parameters, active = true,
+    activated_at = CASE WHEN held.identity = excluded.identity AND held.active THEN held.activated_at ELSE clock_timestamp() END
+WHERE (held.identity, held.active) IS DISTINCT FROM (excluded.identity, true)
+RETURNING name
+
+-- name: judge_all_again
+-- Every company must be judged again: a rule set is new.
+INSERT INTO ledger.dirty (company_id) SELECT company_id FROM ledger.companies

@@ -1,0 +1,145 @@
+"""The aggregator's loop: `poll | decode | dead letters acked | merge and move the offset, together`.
+
+The position in the topic is the ledger's, never Kafka's: after every assignment each partition is owned anew in
+Postgres and read from where the ledger stands. Commits to Kafka are a hint for tools that show lag.
+"""
+
+import base64
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from logging import getLogger
+from typing import Final
+
+from services.aggregator.ledger import Ledger, Owned
+from services.common import codec, metrics
+from services.common.errors import InvalidEvent
+from services.common.events import COMPANY_ERASED, INQUIRY_REPLIES, CompanyErased, DeadLetter, InquiryReplies
+from services.common.kafka import Assigned, Pending, Publisher, Reader, Record
+from services.common.topics import DEAD, REPLIES
+
+log = getLogger(__name__)
+
+ACCEPT: Final = frozenset({INQUIRY_REPLIES, COMPANY_ERASED})
+REJECTED_IN_A_ROW: Final = 10_000
+CHECK_TOPIC_SECONDS: Final = 5.0
+
+
+class Sink:
+    """Merges the topic of joined states into the ledger, poll by poll."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        ledger: Ledger,
+        publisher: Publisher,
+        *,
+        version: str,
+        topic_id: Callable[[], str | None],
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._reader = reader
+        self._ledger = ledger
+        self._publisher = publisher
+        self._version = version
+        self._topic_id = topic_id
+        self._clock = clock
+        self._monotonic = monotonic
+        self._owned: dict[int, Owned] = {}
+        self._rejected_in_a_row = 0
+        self._checked = monotonic()
+
+    @property
+    def assigned(self) -> bool:
+        """Whether this process owns any partition."""
+        return bool(self._owned)
+
+    def step(self, seconds: float) -> None:
+        """One poll and what it brought."""
+        batches = self._reader.poll(seconds)
+        for change in self._reader.changes():
+            if isinstance(change, Assigned):
+                log.info("assigned", extra={"action": "partitions-assigned", "count": len(change.partitions)})
+                self._take(change.partitions)
+                # What this poll brought of them came from wherever Kafka thought; it is read again from our position.
+                batches = {
+                    partition: found for partition, found in batches.items() if partition not in change.partitions
+                }
+            else:
+                log.info("revoked", extra={"action": "partitions-revoked", "count": len(change.partitions)})
+                for partition in change.partitions:
+                    self._owned.pop(partition, None)
+        if self._monotonic() - self._checked > CHECK_TOPIC_SECONDS:
+            self._checked = self._monotonic()
+            if self._recreated():
+                self._take(self._owned)
+                return
+        for partition, records in batches.items():
+            if partition in self._owned:
+                self._merge(self._owned[partition], records)
+
+    def _recreated(self) -> bool:
+        """Whether the topic is another one than the ledger knows; it is remembered then."""
+        topic_id = self._topic_id()
+        if topic_id is None or self._ledger.check_topic(topic_id):
+            return False
+        log.warning("read from its start", extra={"action": "topic-recreated", "topic": REPLIES})
+        return True
+
+    def _take(self, partitions: Iterable[int]) -> None:
+        partitions = sorted(partitions)
+        if not partitions:
+            return
+        self._recreated()
+        begins, ends = self._reader.beginning_offsets(partitions), self._reader.end_offsets(partitions)
+        for owned in self._ledger.take(partitions):
+            self._owned[owned.partition] = owned
+            # A position outside of what the broker has: records were deleted, or the topic is younger than it looks.
+            at = owned.next_offset
+            if not begins[owned.partition] <= at <= ends[owned.partition]:
+                at = begins[owned.partition]
+            self._reader.seek(owned.partition, at)
+
+    def _merge(self, owned: Owned, records: list[Record]) -> None:
+        events: list[InquiryReplies | CompanyErased] = []
+        letters: list[Pending] = []
+        for record in records:
+            if record.value is None:
+                continue  # a tombstone: what it meant to remove was removed by the erase before it
+            try:
+                event = codec.decode(record.value, accept=ACCEPT).data
+                assert isinstance(event, InquiryReplies | CompanyErased)
+                events.append(event)
+                self._rejected_in_a_row = 0
+            except InvalidEvent as error:
+                letters.append(self._bury(record, error))
+        if letters:
+            self._publisher.wait(letters)
+        self._ledger.merge(owned, records[-1].offset + 1, events)
+        metrics.STATES_MERGED.inc(len(events))
+        self._reader.commit({owned.partition: owned.next_offset})
+
+    def _bury(self, record: Record, error: InvalidEvent) -> Pending:
+        self._rejected_in_a_row += 1
+        if self._rejected_in_a_row >= REJECTED_IN_A_ROW:
+            raise RuntimeError(f"{REJECTED_IN_A_ROW} invalid records in a row; is this the right topic?")
+        where = f"{record.topic}/{record.partition}/{record.offset}"
+        letter = DeadLetter(
+            reason=error.reason,
+            detail=error.detail[:1024],
+            service="aggregator",
+            service_version=self._version,
+            at=self._clock(),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=None if record.key is None else record.key.decode("utf-8", "replace")[:300],
+            value=base64.b64encode(record.value or b"").decode("ascii"),
+        )
+        metrics.RECORDS_REJECTED.labels("aggregator", error.reason).inc()
+        log.warning(
+            "rejected: %s", error.detail,
+            extra={"action": "record-rejected", "reason": error.reason, "position": where},
+        )  # fmt: skip
+        value = codec.encode(letter, id=where, source="replyrate/aggregator", time=letter.at)
+        return self._publisher.send(DEAD, record.key or b"", value)

@@ -111,7 +111,7 @@ mailbox AS MATERIALIZED (
 ),
 unit AS MATERIALIZED (
     SELECT m.as_of, m.now, m.unit_inquiry_id, m.start_at, a.at AS answered_at, a.source, a.reply_id, a.mailbox_id, a.evidence,
-        greatest(0, extract(epoch FROM a.at - m.start_at)) AS seconds,
+        CASE WHEN a.at IS NOT NULL THEN greatest(0, extract(epoch FROM a.at - m.start_at)) END AS seconds,
         m.start_at + make_interval(secs => %(target)s) AS due_at,
         a.at IS NOT NULL OR EXISTS (
             SELECT FROM mailbox b

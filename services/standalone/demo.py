@@ -1,0 +1,432 @@
+"""The demo: a seeded world in real servers, the three real services, and rates that are checked before they are shown.
+
+`run` returns a Report; services.cli.demo shows it. Nothing is counted here: every figure comes from the views and the
+registry, and the recount of services.standalone.oracle must agree with them first.
+"""
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from services.aggregator import rules
+from services.common import codec, migrations
+from services.common.errors import TransientError
+from services.common.events import Buyer, Event, InquiryReceived, ReplyRecorded, StatusChanged
+from services.common.hashing import Hasher
+from services.common.kafka import Admin, Publisher
+from services.common.postgres import connect
+from services.common.settings import load_settings
+from services.common.topics import INQUIRIES, specs
+from services.common.version import version
+from services.fetcher.onboarding import Request, add_mailbox
+from services.fetcher.registry import Registry
+from services.fetcher.session import resolve
+from services.fetcher.vault import Vault
+from services.standalone import cast, oracle
+from services.standalone.ca import CertificateAuthority
+from services.standalone.imap import EmbeddedImap
+from services.standalone.kafka import EmbeddedKafka
+from services.standalone.oracle import Covered
+from services.standalone.postgres import EmbeddedPostgres, scratch_folder
+from services.standalone.supervisor import Supervisor
+from services.standalone.world import Mail, Wave, World
+
+PARTITIONS = 4
+RULE_SETS = ("default", "first-reply-24h")
+AGREE_SECONDS = 90
+COUNTS = ("inquiries", "excluded", "counted", "timely", "late", "unanswered", "unmeasured", "pending")
+TIMES = ("rate", "mean_seconds", "median_seconds", "p90_seconds", "p95_seconds", "coverage")
+Progress = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Report:
+    """What the demo found, all of it read from the views and the registry."""
+
+    companies: list[dict[str, Any]] = field(default_factory=list)
+    histogram: list[dict[str, Any]] = field(default_factory=list)
+    stories: list[dict[str, Any]] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    checked_rows: int = 0
+    checked_outcomes: int = 0
+    seconds: float = 0
+    postgres: str = ""
+    kafka: str = ""
+    folder: str = ""
+
+
+def run(
+    *, seed: int, progress: Progress, keep: Callable[[Report], None] | None = None, folder: Path | None = None
+) -> Report:
+    """Run the world once. With `keep` everything stays up until that returns. TransientError when something fails."""
+    began = time.monotonic()
+    place = folder or scratch_folder("replyrate-demo-")
+    report = Report(folder=str(place))
+    try:
+        with ExitStack() as stack:
+            now = datetime.now(UTC).replace(microsecond=0)
+            stage = _Stage(place, cast.build(seed, now), progress, stack)
+            stage.open()
+            stage.play()
+            stage.read(report)
+            report.seconds = time.monotonic() - began
+            if keep is not None:
+                keep(report)
+            progress("stopping the services")
+    finally:
+        if folder is None:
+            shutil.rmtree(place, ignore_errors=True)
+    return report
+
+
+class _Stage:
+    """The servers, the services, and the world that is put into them."""
+
+    def __init__(self, folder: Path, world: World, progress: Progress, stack: ExitStack) -> None:
+        self._folder = folder
+        self._world = world
+        self._progress = progress
+        self._stack = stack
+        self._ids: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Start the servers side by side, make schema and topics, register everybody, deliver the history."""
+        self._progress("starting Postgres, Kafka and the mail server")
+        ca = CertificateAuthority(self._folder / "ca")
+        users = {mailbox.address: mailbox.password for mailbox in self._world.mailboxes}
+        self._postgres = EmbeddedPostgres(self._folder / "postgres")
+        self._kafka = EmbeddedKafka(self._folder / "kafka")
+        self._imap = EmbeddedImap(self._folder / "imap", users, ca)
+        with ThreadPoolExecutor(3) as pool:
+            started = [pool.submit(server.start) for server in (self._postgres, self._kafka, self._imap)]
+            for server in (self._postgres, self._kafka, self._imap):
+                self._stack.callback(server.stop)
+        for start in started:
+            start.result()
+        self._dsn = self._postgres.create_database("replyrate")
+        self._settings = load_settings(self._environ())
+        self._hasher, self._vault = Hasher(self._settings.hash_key()), Vault(self._settings.vault_key())
+        with ThreadPoolExecutor(2) as pool:
+            mail = pool.submit(self._deliver, self._world.mails)
+            topics = pool.submit(self._create_topics)
+            self._progress("making the schema and the topics, filling the mailboxes")
+            with connect(self._dsn, "replyrate-demo") as connection:
+                migrations.migrate(connection, lambda _: None)
+            topics.result()
+            mail.result()
+        self._publisher = self._stack.enter_context(Publisher(self._settings.kafka, "replyrate-demo"))
+        self._register()
+
+    def play(self) -> None:
+        """Inquiries, the services, what comes later, and new mail while everything runs."""
+        self._progress("publishing inquiries")
+        self._publish("first")
+        self._supervisor = self._stack.enter_context(Supervisor(self._folder / "services", self._environ()))
+        self._progress("starting fetcher, matcher and aggregator")
+        self._supervisor.start()
+        self._await_scans()
+        self._progress("publishing inquiries that were answered before we heard of them")
+        self._publish("second")
+        self._change_addresses()
+        self._progress("new inquiries, and new mail in the Sent folders")
+        live = cast.build_live(self._world, datetime.now(UTC))
+        self._world = self._world.joined(live)
+        self._publish("live")
+        self._deliver(live.mails)
+
+    def read(self, report: Report) -> None:
+        """Wait until views and recount agree; then read what is shown."""
+        self._progress("comparing every number with the recount")
+        deadline = time.monotonic() + AGREE_SECONDS
+        with connect(self._dsn, "replyrate-demo") as connection:
+            while True:
+                self._supervisor.check()
+                report.differences = self._compare(connection, report)
+                if not report.differences or time.monotonic() > deadline:
+                    break
+                time.sleep(0.4)
+            report.companies = self._companies(connection)
+            report.histogram = _rows(connection, HISTOGRAM)
+            report.stories = self._stories(connection)
+        report.postgres, report.kafka = self._dsn, self._kafka.bootstrap_servers
+
+    def _environ(self) -> dict[str, str]:
+        for name in ("hash.key", "vault.key"):
+            file = self._folder / name
+            if not file.exists():
+                file.touch(mode=0o600)
+                file.write_bytes(secrets.token_bytes(32))
+        return {
+            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": self._kafka.bootstrap_servers,
+            "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
+            "REPLYRATE_POSTGRES__DSN": self._dsn,
+            "REPLYRATE_HASH_KEY_FILE": str(self._folder / "hash.key"),
+            "REPLYRATE_VAULT_KEY_FILE": str(self._folder / "vault.key"),
+            "REPLYRATE_IMAP__CA_FILE": str(self._imap.ca_file),
+            "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
+            "REPLYRATE_IMAP__ALLOWED_PORTS": str(self._imap.port),
+            "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "2",
+            "REPLYRATE_FETCHER__WORKERS": "4",
+            "REPLYRATE_MATCHER__STORE": "memory",
+            "REPLYRATE_MATCHER__DATA_DIR": str(self._folder / "matcher"),
+            "REPLYRATE_AGGREGATOR__REFRESH_INTERVAL_SECONDS": "0.3",
+        }
+
+    def _create_topics(self) -> None:
+        with Admin(self._settings.kafka, "replyrate-demo") as admin:
+            admin.create_topics(specs(partitions=PARTITIONS, horizon_days=self._settings.horizon_days))
+
+    def _deliver(self, mails: tuple[Mail, ...]) -> None:
+        by_key = {mailbox.key: mailbox for mailbox in self._world.mailboxes}
+        for mailbox in self._world.mailboxes:
+            self._imap.client.create(mailbox.address, mailbox.folder)
+        for mail in mails:
+            mailbox = by_key[mail.mailbox]
+            self._imap.append(mailbox.address, mailbox.folder, mail.letter.render(), mail.filed_at)
+
+    @contextmanager
+    def _registry(self) -> Iterator[Registry]:
+        with connect(self._dsn, "replyrate-demo") as connection:
+            yield Registry(connection, self._hasher, self._vault)
+
+    def _register(self) -> None:
+        self._progress("registering companies, connecting their mailboxes")
+        with self._registry() as registry:
+            for company in self._world.companies:
+                registry.add_company(company.company_id)
+                for account in company.accounts:
+                    registry.add_account(
+                        account.company_id, account.account_id, kind=account.kind, synced_from=account.synced_from
+                    )
+                    for role, address in (
+                        ("registered", account.registered_address), ("backup", account.backup_address),
+                    ):  # fmt: skip
+                        if address is not None:
+                            registry.set_address(account.company_id, account.account_id, role, address)
+                for mailbox in company.mailboxes:
+                    if mailbox.connected:
+                        request = Request(
+                            company_id=mailbox.company_id,
+                            account_id=mailbox.account_id,
+                            address=mailbox.address,
+                            password=mailbox.password,
+                            consent_by="demo",
+                            role=mailbox.role,
+                            host="localhost",
+                            port=self._imap.port,
+                        )
+                        connected = add_mailbox(
+                            registry, self._settings.imap, request, resolve=resolve, version=version()
+                        )
+                        self._ids[mailbox.key] = connected.mailbox_id
+
+    def _publish(self, wave: Wave) -> None:
+        """The platform's facts of a wave, some of them more than once."""
+        sent = []
+        for event, at, copies in _events(self._world, wave):
+            for _ in range(copies):
+                identity = f"demo-{secrets.token_hex(8)}"
+                value = codec.encode(event, id=identity, source="demo/platform", time=at)
+                sent.append(self._publisher.send(INQUIRIES, event.company_id.encode(), value))  # type: ignore[union-attr]
+        self._publisher.wait(sent)
+
+    def _await_scans(self) -> None:
+        deadline = time.monotonic() + AGREE_SECONDS
+        with self._registry() as registry:
+            while True:
+                self._supervisor.check()
+                shown = registry.mailboxes()
+                done = sum(mailbox["complete_through"] is not None for mailbox in shown)
+                seen = sum(mailbox["messages_seen"] for mailbox in shown)
+                self._progress(f"first scan: {done} of {len(shown)} mailboxes, {seen} messages")
+                if done == len(shown):
+                    return
+                if time.monotonic() > deadline:
+                    raise TransientError(
+                        f"only {done} of {len(shown)} mailboxes were read; see {self._folder}/services"
+                    )
+                time.sleep(0.2)
+
+    def _change_addresses(self) -> None:
+        with self._registry() as registry:
+            for company in self._world.companies:
+                for old in company.mailboxes:
+                    if old.address_changes:
+                        new = next(
+                            one for one in company.mailboxes if one is not old and one.account_id == old.account_id
+                        )
+                        registry.set_address(old.company_id, old.account_id, old.role, new.address)
+
+    def _compare(self, connection: psycopg.Connection, report: Report) -> list[str]:
+        """Every row of reply_rate_latest and every outcome against the recount; sentences about what differs."""
+        found: list[str] = []
+        latest = _rows(connection, "SELECT * FROM report_v1.reply_rate_latest")
+        outcomes = _rows(connection, "SELECT * FROM report_v1.inquiry_outcomes")
+        report.checked_rows, report.checked_outcomes = len(latest), len(outcomes)
+        for company in self._world.companies:
+            company_id = company.company_id
+            facts = oracle.world_facts(self._world, company_id, self._coverage(connection, company_id))
+            for name in RULE_SETS:
+                parameters = rules.load_builtin(name).parameters()
+                now = datetime.now(UTC)
+                counted = oracle.outcomes(facts, parameters, now)
+                mine = [row for row in outcomes if (row["company_id"], row["rule_set"]) == (company_id, name)]
+                found += _differing_outcomes(company_id, name, counted, mine)
+                rows = {
+                    row["account_id"]: row
+                    for row in latest
+                    if (row["company_id"], row["rule_set"]) == (company_id, name)
+                }
+                for account in (None, *sorted(facts.accounts)):
+                    if account not in rows:
+                        found.append(f"{company_id} {name}: no row for {account or 'the company'}")
+                        continue
+                    wanted = oracle.rate(counted, parameters, rows[account]["as_of"], account)
+                    found += [
+                        f"{company_id} {name} {account or 'company'}: {key} is {rows[account][key]}, must be {value}"
+                        for key, value in wanted.items()
+                        if not _same(rows[account][key], value)
+                    ]
+        return found
+
+    def _coverage(self, connection: psycopg.Connection, company_id: str) -> list[Covered]:
+        rows = connection.execute(COVERAGE, {"company_id": company_id}).fetchall()
+        return [Covered(*row) for row in rows]
+
+    def _companies(self, connection: psycopg.Connection) -> list[dict[str, Any]]:
+        titles = {company.company_id: company for company in self._world.companies}
+        rows = _rows(
+            connection, "SELECT * FROM report_v1.reply_rate_latest WHERE level = 'company' ORDER BY company_id"
+        )
+        return [
+            {**row, "title": titles[row["company_id"]].title, "story": titles[row["company_id"]].story} for row in rows
+        ]
+
+    def _stories(self, connection: psycopg.Connection) -> list[dict[str, Any]]:
+        figures = {row["company_id"]: row for row in _rows(connection, STORIES)}
+        return [
+            {"title": company.title, "story": company.story, **figures[company.company_id]}
+            for company in self._world.companies
+        ]
+
+
+COVERAGE = """
+SELECT account_id, mailbox_id, connected_at, recorded_at, removed_at, from_at, through_at
+FROM registry.coverage WHERE company_id = %(company_id)s ORDER BY recorded_at, coverage_id
+"""
+HISTOGRAM = """
+SELECT bucket, label, sum(answered)::bigint AS answered FROM report_v1.reply_time_histogram
+WHERE rule_set = 'default' AND level = 'company' GROUP BY bucket, label ORDER BY bucket
+"""
+STORIES = """
+SELECT c.company_id,
+    (SELECT count(*) FROM report_v1.mailbox_health h WHERE h.company_id = c.company_id) AS mailboxes,
+    (SELECT string_agg(DISTINCT h.state || coalesce(' (' || h.state_reason || ')', ''), ', ')
+        FROM report_v1.mailbox_health h WHERE h.company_id = c.company_id) AS mailbox_states,
+    (SELECT string_agg(a.role || CASE WHEN EXISTS (
+            SELECT FROM registry.mailboxes m WHERE m.company_id = a.company_id AND m.account_id = a.account_id
+                AND m.role = a.role AND m.address_hash = a.address_hash AND m.state = 'active'
+        ) THEN ' connected' ELSE ' not connected' END, ', ' ORDER BY a.role DESC)
+        FROM registry.addresses a WHERE a.company_id = c.company_id) AS addresses,
+    (SELECT jsonb_object_agg(k.kind, k.messages) FROM (
+        SELECT kind, sum(messages) AS messages FROM registry.message_counts m
+        WHERE m.company_id = c.company_id GROUP BY kind) k) AS seen,
+    (SELECT count(DISTINCT r.reply_id) FROM ledger.replies r
+        WHERE r.company_id = c.company_id AND r.source = 'mail') AS matched,
+    (SELECT count(DISTINCT r.reply_id) FROM ledger.replies r
+        WHERE r.company_id = c.company_id AND r.source = 'platform') AS platform_replies,
+    (SELECT max(h.complete_through) FROM report_v1.mailbox_health h WHERE h.company_id = c.company_id) AS complete_through,
+    (SELECT min(synced_by_platform_from) FROM registry.accounts a WHERE a.company_id = c.company_id) AS synced_from,
+    (SELECT rate FROM report_v1.reply_rate_latest l
+        WHERE l.company_id = c.company_id AND l.level = 'company' AND l.rule_set = 'default') AS rate
+FROM registry.companies c ORDER BY c.company_id
+"""
+
+
+def _rows(connection: psycopg.Connection, statement: str) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement.encode()).fetchall()
+
+
+def _events(world: World, wave: Wave) -> Iterator[tuple[Event, datetime, int]]:
+    """(event, its time, how often it is published)."""
+    for asked in world.inquiries:
+        if asked.wave == wave:
+            buyer = Buyer(id=asked.buyer_id, addresses=asked.addresses, region=asked.region)
+            event = InquiryReceived(
+                company_id=asked.company_id, account_id=asked.account_id, inquiry_id=asked.inquiry_id,
+                received_at=asked.received_at, buyer=buyer, message_ids=asked.message_ids,
+                reply_addresses=asked.reply_addresses,
+            )  # fmt: skip
+            yield event, asked.received_at, asked.copies
+    for mark in world.statuses:
+        if mark.wave == wave:
+            status = StatusChanged(
+                company_id=mark.company_id, inquiry_id=mark.inquiry_id, status=mark.status, at=mark.at,
+                account_id=mark.account_id,
+            )  # fmt: skip
+            yield status, mark.at, 1
+    for reply in world.platform_replies:
+        if reply.wave == wave:
+            recorded = ReplyRecorded(
+                company_id=reply.company_id, account_id=reply.account_id, inquiry_id=reply.inquiry_id,
+                reply_id=reply.reply_id, replied_at=reply.replied_at, channel="mail", automatic=reply.automatic,
+            )  # fmt: skip
+            yield recorded, reply.replied_at, 1
+
+
+def _differing_outcomes(
+    company_id: str, name: str, counted: list[oracle.Outcome], rows: list[dict[str, Any]]
+) -> list[str]:
+    mine = {row["inquiry_id"]: row for row in rows}
+    found = [
+        f"{company_id} {name}: an outcome for {extra}, which is not known"
+        for extra in mine.keys() - {one.inquiry_id for one in counted}
+    ]
+    for one in counted:
+        row = mine.get(one.inquiry_id)
+        if row is None:
+            found.append(f"{company_id} {name}: no outcome for {one.inquiry_id}")
+            continue
+        wanted = (
+            one.outcome,
+            one.reason,
+            one.account_id,
+            one.unit_day,
+            one.unit_inquiry_id,
+            one.first_reply_at,
+            one.reply_source,
+            one.matched_by,
+        )
+        is_ = tuple(
+            row[key]
+            for key in (
+                "outcome",
+                "reason",
+                "account_id",
+                "unit_day",
+                "unit_inquiry_id",
+                "first_reply_at",
+                "reply_source",
+                "matched_by",
+            )
+        )
+        if wanted != is_:
+            found.append(f"{company_id} {name} {one.inquiry_id}: is {is_}, must be {wanted}")
+    return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one is None or other is None or isinstance(other, date):
+        return bool(one == other)
+    return abs(float(one) - float(other)) < 1e-6

@@ -1,0 +1,58 @@
+"""The three services as processes, exactly as in production: `python -m services.…`, environment in, logs to files."""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from services.common.errors import TransientError
+from services.standalone.child import Child
+from services.standalone.paths import ROOT
+
+SERVICES = ("matcher", "fetcher", "aggregator")
+
+
+class Supervisor:
+    """Starts the services, tells when one ended, stops them all. A context manager."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environ = dict(environ)
+        self._children: dict[str, Child] = {}
+
+    def start(self, names: tuple[str, ...] = SERVICES) -> None:
+        """Start services; their logs are `<name>.log` in the folder."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        keep = {name: value for name, value in os.environ.items() if not name.startswith("REPLYRATE_")}
+        environ = {**keep, "PYTHONPATH": str(ROOT), **self._environ}
+        for name in names:
+            command = [sys.executable, "-m", f"services.{name}"]
+            # An empty folder as working directory: what a service writes without being told where would show.
+            self._children[name] = Child(
+                name, command, self._folder / f"{name}.log", env=environ, cwd=self._folder, grace_seconds=25
+            )
+
+    def check(self) -> None:
+        """TransientError with the end of its log when a service ended by itself."""
+        for name, child in self._children.items():
+            if (code := child.poll()) is not None:
+                raise TransientError(f"the {name} ended with {code}; the end of its log:\n{child.tail(12)}")
+
+    def stop(self) -> dict[str, int]:
+        """SIGTERM to all, then wait for each; returns the exit codes."""
+        for child in self._children.values():
+            child.signal(signal.SIGTERM)
+        codes = {name: child.stop() for name, child in self._children.items()}
+        self._children.clear()
+        return codes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -29,7 +29,7 @@ PLATFORM_TYPES = (
 )
 MAX_RECORD_BYTES = 64 * 1024
 LEAD = timedelta(days=1)
-LIMITS = {"maxLength", "maxItems", "maximum"}
+LIMITS = {"maxLength", "maxItems"}
 Problem = tuple[str, str]
 """Reason (`not-json`, `schema`, `limit`), and the field with the rule; never a value."""
 
@@ -39,7 +39,7 @@ def _integer(_: object, value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-Validator = extend(
+Validator: type[Draft202012Validator] = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _integer)
 )
 
@@ -100,6 +100,8 @@ def _said(error: ValidationError) -> Problem:
             text = f"longer than {rule} characters"
         case "minLength":
             text = "must not be empty"
+        case "minimum":
+            text = f"must be at least {rule}"
         case "maxItems":
             text = f"more than {rule} entries, as sent"
         case "pattern":

@@ -22,6 +22,8 @@ LEAD: Final = timedelta(days=1)
 """How far an instant of the data may lie after the envelope's own time."""
 _LATEST: Final = datetime.max.replace(tzinfo=UTC) - LEAD
 
+_Reader = Callable[[Any, datetime], Any]
+"""A value of the wire and the latest instant allowed give the value of the event."""
 _TUPLE: Any = tuple  # subscripted with types that are only known at run time
 _Instant = Annotated[str, Meta(pattern=INSTANT)]
 _Source = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -84,7 +86,7 @@ def decode(raw: bytes, *, accept: frozenset[str]) -> Envelope:
         raise _invalid(error, "data") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidEvent("not-json", "data: not a JSON document in UTF-8") from None
-    event = form.build(wire, min(time, _LATEST) + LEAD, "data")
+    event = form.build(wire, min(time, _LATEST) + LEAD)
     _late(event)
     return Envelope(head.id, head.source, head.type, time, event)
 
@@ -160,59 +162,62 @@ def _instant(text: str, field: str) -> datetime:
 class _Form:
     """How one struct is read: its twin for the wire and how each field gets from there to the event."""
 
-    def __init__(self, cls: type[msgspec.Struct]) -> None:
+    def __init__(self, cls: type[msgspec.Struct], path: str) -> None:
         self._cls = cls
-        self._parts: list[tuple[str, Callable[[Any, datetime, str], Any] | None]] = []
+        self._parts: list[tuple[str, _Reader | None]] = []
         twins: list[Any] = []
         for field in msgspec.structs.fields(cls):
-            kind, reader = _wire(field.type)
+            kind, reader = _wire(field.type, f"{path}.{field.name}")
             self._parts.append((field.name, reader))
             # Absent and null are the same for whatever may be absent.
             twins.append((field.name, kind) if field.required else (field.name, kind | None, None))
         self.twin = msgspec.defstruct(f"{cls.__name__}Wire", twins, kw_only=True)
         self.decode = msgspec.json.Decoder(self.twin).decode
 
-    def build(self, wire: Any, latest: datetime, path: str) -> Any:
+    def build(self, wire: Any, latest: datetime) -> Any:
         values = {}
         for name, reader in self._parts:
             value = getattr(wire, name)
             if value is not None:
-                values[name] = value if reader is None else reader(value, latest, f"{path}.{name}")
+                values[name] = value if reader is None else reader(value, latest)
         return self._cls(**values)
 
 
-def _wire(kind: Any) -> tuple[Any, Callable[[Any, datetime, str], Any] | None]:
+def _wire(kind: Any, path: str) -> tuple[Any, _Reader | None]:
     """The type that stands for `kind` on the wire, and how its values become those of `kind` (None: as they are)."""
     origin, parts = get_origin(kind), get_args(kind)
     if kind is datetime:
-        return _Instant, _read_instant
+        return _Instant, _instant_reader(path)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        form = _Form(kind)
+        form = _Form(kind, path)
         return form.twin, form.build
     if origin in (UnionType, Union):
-        inner, reader = _wire(next(part for part in parts if part is not NoneType))
+        inner, reader = _wire(next(part for part in parts if part is not NoneType), path)
         return inner | None, reader
     if origin is Annotated:
-        inner, reader = _wire(parts[0])
+        inner, reader = _wire(parts[0], path)
         return Annotated[(inner, *parts[1:])], reader
     if origin is tuple:
-        inner, reader = _wire(parts[0])
+        inner, reader = _wire(parts[0], f"{path}[...]")
         return _TUPLE[inner, ...], None if reader is None else _each(reader)
     return kind, None
 
 
-def _each(reader: Callable[[Any, datetime, str], Any]) -> Callable[[Any, datetime, str], Any]:
-    def read(values: Any, latest: datetime, path: str) -> Any:
-        return tuple(reader(value, latest, path) for value in values)
+def _each(reader: _Reader) -> _Reader:
+    def read(values: Any, latest: datetime) -> Any:
+        return tuple([reader(value, latest) for value in values])
 
     return read
 
 
-def _read_instant(text: str, latest: datetime, path: str) -> datetime:
-    at = _instant(text, path)
-    if at > latest:
-        raise InvalidEvent("limit", f"{path}: more than a day after the record's own time")
-    return at
+def _instant_reader(path: str) -> _Reader:
+    def read(text: str, latest: datetime) -> datetime:
+        at = _instant(text, path)
+        if at > latest:
+            raise InvalidEvent("limit", f"{path}: more than a day after the record's own time")
+        return at
+
+    return read
 
 
-_FORMS: dict[str, _Form] = {name: _Form(cls) for name, cls in TYPES.items()}
+_FORMS: dict[str, _Form] = {name: _Form(cls, "data") for name, cls in TYPES.items()}

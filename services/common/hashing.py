@@ -64,14 +64,12 @@ def normalise_address(text: str) -> str | None:
     if len(text) > MAX_RAW:
         return None
     bare = _without_comments(text)
-    if "<" in bare:
-        bare = _angle(bare) or ""
-    bare = bare.strip()
+    bare = (_angle(bare) or bare).strip()
     local, at, domain = bare.rpartition("@")
     local, domain = local.strip(), domain.strip()
     if not at or not local or not domain or len(bare) > MAX_ADDRESS or _has_blank(domain) or _has_control(bare):
         return None
-    if not local.startswith('"') and _has_blank(local):
+    if not local.startswith('"') and (_has_blank(local) or "<" in local or ">" in local):
         return None
     return f"{local.lower()}@{_domain(domain)}"
 

@@ -1,0 +1,188 @@
+"""Mailboxes: `mailbox add|list|show|pause|resume|rescan|remove`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from services.cli.context import as_json, errors, guarded, print_json, print_table, registry, settings, text
+from services.common.version import version
+from services.fetcher.onboarding import Request, add_mailbox
+from services.fetcher.session import resolve
+
+COLUMNS = {
+    "company_id": "company", "mailbox_id": "mailbox", "account_id": "account", "role": "role", "state": "state",
+    "state_reason": "reason", "address_masked": "address", "messages_seen": "messages",
+    "complete_from": "complete from", "complete_through": "through",
+}  # fmt: skip
+
+
+@click.group()
+def mailbox() -> None:
+    """Mailboxes whose Sent folders are read."""
+
+
+@mailbox.command("add")
+@click.option("--company", "company_id", required=True, help="Company.")
+@click.option("--account", "account_id", required=True, help="Account of the company.")
+@click.option("--address", required=True, help="Address of the mailbox.")
+@click.option("--role", type=click.Choice(["registered", "backup"]), default="registered", show_default=True)
+@click.option("--host", help="IMAP server.")
+@click.option("--port", type=click.IntRange(1, 65535), default=993, show_default=True, help="Port, TLS from the start.")
+@click.option("--user", help="User name; the address when not given.")
+@click.option(
+    "--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the password."
+)
+@click.option("--consent-by", default="", help="Who consented that the Sent folder is read.")
+@click.option("--sent-folder", multiple=True, help="Name of the Sent folder as the server lists it; may be repeated.")
+@as_json
+@guarded
+def mailbox_add(
+    company_id: str,
+    account_id: str,
+    address: str,
+    role: str,
+    host: str | None,
+    port: int,
+    user: str | None,
+    password_file: Path | None,
+    consent_by: str,
+    sent_folder: tuple[str, ...],
+    json_: bool,
+) -> None:
+    """Connect a mailbox: consent, one real login that finds a Sent folder, then it is active.
+
+    Without --password-file the password is asked for; it is sealed at once and never shown again.
+    """
+    found = settings()
+    if password_file is not None:
+        password = password_file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
+    else:
+        password = click.prompt("Password or authorization code", hide_input=True, err=True)
+    request = Request(
+        company_id=company_id,
+        account_id=account_id,
+        address=address,
+        password=password,
+        consent_by=consent_by,
+        role=role,
+        host=host,
+        port=port,
+        user=user,
+        sent_override=tuple(name.encode() for name in sent_folder),
+    )
+    with registry(found) as held:
+        connected = add_mailbox(
+            held,
+            found.imap,
+            request,
+            resolve=resolve,
+            version=version(),
+            progress=lambda step: errors.print(f"  {step} …", style="dim"),
+        )
+    folders = [folder.name.decode("utf-8", "backslashreplace") for folder in connected.folders]
+    if json_:
+        print_json(
+            {
+                "company_id": company_id,
+                "mailbox_id": connected.mailbox_id,
+                "state": "active",
+                "sent_folders": folders,
+                "messages": connected.messages,
+            }
+        )
+    else:
+        errors.print(
+            f"mailbox {connected.mailbox_id} is active: {', '.join(folders)} with {connected.messages} messages",
+            markup=False,
+        )
+        errors.print("the first scan begins at once; `replyrate mailbox show` tells how far it is")
+
+
+@mailbox.command("list")
+@click.argument("company_id", required=False)
+@as_json
+@guarded
+def mailbox_list(company_id: str | None, json_: bool) -> None:
+    """Mailboxes of a company, or all."""
+    with registry(settings()) as found:
+        rows = found.mailboxes(company_id)
+    if json_:
+        print_json(rows)
+    elif rows:
+        print_table(rows, COLUMNS)
+    else:
+        errors.print("no mailbox is connected; connect one: replyrate mailbox add --help")
+
+
+@mailbox.command("show")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@as_json
+@guarded
+def mailbox_show(company_id: str, mailbox_id: str, json_: bool) -> None:
+    """One mailbox: state, folders, messages by kind."""
+    with registry(settings()) as found:
+        row = found.mailbox(company_id, mailbox_id)
+    if json_:
+        print_json(row)
+        return
+    for name, value in row.items():
+        if not isinstance(value, list):
+            click.echo(f"{name:18} {text(value)}")
+    for folder in row["folders"]:
+        click.echo(f"{'folder':18} {progress(folder)}")
+    for kind in row["kinds"]:
+        click.echo(f"{'messages':18} {kind['kind']}: {kind['sum']}")
+
+
+def progress(folder: dict[str, Any]) -> str:
+    """How far a folder is read, in words."""
+    name = folder["folder"].decode("utf-8", "backslashreplace")
+    if folder["scan_down_to_uid"] is None:
+        return f"{name}: {folder['messages']} messages, read to the horizon"
+    return f"{name}: scanning, {folder['scan_done']} of at most {folder['messages']} messages read"
+
+
+@mailbox.command("pause")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@guarded
+def mailbox_pause(company_id: str, mailbox_id: str) -> None:
+    """Read a mailbox no more until it is resumed."""
+    with registry(settings()) as found:
+        found.pause(company_id, mailbox_id)
+    errors.print(f"mailbox {mailbox_id} is paused")
+
+
+@mailbox.command("resume")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@guarded
+def mailbox_resume(company_id: str, mailbox_id: str) -> None:
+    """Read a paused mailbox again."""
+    with registry(settings()) as found:
+        found.resume(company_id, mailbox_id)
+    errors.print(f"mailbox {mailbox_id} is active")
+
+
+@mailbox.command("rescan")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@guarded
+def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
+    """Read everything within the horizon again; what is known is published unchanged."""
+    with registry(settings()) as found:
+        found.rescan(company_id, mailbox_id)
+    errors.print(f"mailbox {mailbox_id} is read again from the newest message to the horizon")
+
+
+@mailbox.command("remove")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@guarded
+def mailbox_remove(company_id: str, mailbox_id: str) -> None:
+    """Read a mailbox never again; its password, address and user name are deleted."""
+    with registry(settings()) as found:
+        found.remove(company_id, mailbox_id)
+    errors.print(f"mailbox {mailbox_id} is removed; its secrets are deleted")

@@ -1,0 +1,31 @@
+"""Pages that are made from the code are fresh, and links between pages lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from services.cli.setup import pages
+from services.standalone.paths import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "schemas").glob("*.md")])
+
+
+@pytest.mark.parametrize("name", sorted(pages()))
+def test_rendered_pages_are_fresh(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text("utf-8") == pages()[name], "run `make docs`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_commands_that_pages_name_exist() -> None:
+    from services.cli.__main__ import main
+
+    told = set(re.findall(r"`replyrate ([a-z]+)", "".join(page.read_text("utf-8") for page in PAGES)))
+    assert told
+    assert told <= set(main.commands)

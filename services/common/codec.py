@@ -71,7 +71,7 @@ def decode(raw: bytes, *, accept: frozenset[str]) -> Envelope:
     """
     try:
         raw.decode()  # msgspec passes over unknown fields without looking at their bytes
-        head = _HEAD.decode(raw)
+        head = _head(raw)
     except msgspec.ValidationError as error:
         raise _invalid(error, "") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -113,6 +113,7 @@ def instant_text(at: datetime) -> str:
 _ENCODER = msgspec.json.Encoder()
 _SORTED = msgspec.json.Encoder(order="sorted")
 _HEAD = msgspec.json.Decoder(_Head)
+_ANY = msgspec.json.Decoder()
 _NAMES: dict[type, str] = {cls: name for name, cls in TYPES.items()}
 
 
@@ -130,6 +131,14 @@ def _reduced(value: object) -> object:
             return sorted(unique.values(), key=lambda part: cast(str, part))
         return [unique[key] for key in sorted(unique)]
     return value
+
+
+def _head(raw: bytes) -> _Head:
+    try:
+        return _HEAD.decode(raw)
+    except msgspec.ValidationError:
+        _ANY.decode(raw)  # msgspec complains of the first thing it meets; what is not JSON at all is told as that
+        raise
 
 
 def _late(event: Event) -> None:

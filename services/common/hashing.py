@@ -69,7 +69,9 @@ def normalise_address(text: str) -> str | None:
     local, domain = local.strip(), domain.strip()
     if not at or not local or not domain or len(bare) > MAX_ADDRESS or _has_blank(domain) or _has_control(bare):
         return None
-    if not local.startswith('"') and (_has_blank(local) or "<" in local or ">" in local):
+    if "<" in domain or ">" in domain:
+        return None
+    if not local.startswith('"') and (_has_blank(local) or any(sign in local for sign in "<>@")):
         return None
     return f"{local.lower()}@{_domain(domain)}"
 

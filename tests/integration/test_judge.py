@@ -1,0 +1,356 @@
+"""Outcomes and rates by SQL equal an independent recount, for random facts and for the page's own examples."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from services.aggregator import judge, rules
+from services.aggregator.rules import RuleSet
+from services.common.postgres import connect
+from services.standalone import oracle
+from services.standalone.oracle import Asked, Covered, Facts, Marked, Replied
+
+RULES = [rules.load_builtin(name) for name in ("default", "first-reply-24h")]
+PACIFIC = ZoneInfo("America/Los_Angeles")
+STATUSES = ("spam", "spam-undone", "rejected", "declined", "withdrawn", "blacklisted", "buyer-closed", "trashed")
+
+
+def put(connection: psycopg.Connection, company: str, facts: Facts) -> None:
+    """Facts as the sink and the fetcher would have written them."""
+    cursor = connection.cursor()
+    cursor.execute("INSERT INTO registry.companies (company_id) VALUES (%s)", (company,))
+    for account in sorted(facts.accounts):
+        cursor.execute("INSERT INTO registry.accounts (company_id, account_id) VALUES (%s, %s)", (company, account))
+    for asked in facts.asked:
+        cursor.execute(
+            "INSERT INTO ledger.inquiries (company_id, inquiry_id, account_id, received_at, facts_id, buyer_id, thread_id, buyer_region)"
+            " VALUES (%s, %s, %s, %s, 'f', %s, %s, %s)",
+            (
+                company,
+                asked.inquiry_id,
+                asked.account_id,
+                asked.received_at,
+                asked.buyer_id,
+                asked.thread_id,
+                "CN" if asked.from_china else "US",
+            ),
+        )
+    for mark in set(facts.marked):
+        cursor.execute(
+            "INSERT INTO ledger.statuses (company_id, inquiry_id, status, at, account_id) VALUES (%s, %s, %s, %s, %s)",
+            (company, mark.inquiry_id, mark.status, mark.at, mark.account_id),
+        )
+    for reply in set(facts.replied):
+        cursor.execute(
+            "INSERT INTO ledger.replies (company_id, inquiry_id, reply_id, source, account_id, mailbox_id, replied_at, evidence,"
+            " kind, kind_reason, matched_by) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (company, reply.inquiry_id, reply.reply_id, reply.source, reply.account_id, reply.mailbox_id, reply.replied_at,
+             reply.evidence, reply.kind, reply.kind_reason, reply.matched_by),
+        )  # fmt: skip
+    for line in facts.covered:
+        cursor.execute(
+            "INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, removed_at, from_at, through_at, recorded_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            (
+                company,
+                line.account_id,
+                line.mailbox_id,
+                line.connected_at,
+                line.removed_at,
+                line.from_at,
+                line.through_at,
+                line.recorded_at,
+            ),
+        )
+
+
+def judged(
+    connection: psycopg.Connection, company: str, rule_set: RuleSet, now: datetime
+) -> tuple[list[Any], list[Any]]:
+    with connection.transaction():
+        judge.judge_company(connection, rule_set, company, now=now)
+    with connection.cursor(row_factory=dict_row) as cursor:
+        values = {"company": company, "rules": rule_set.name}
+        outcomes = cursor.execute(
+            "SELECT * FROM report_v1.inquiry_outcomes WHERE company_id = %(company)s AND rule_set = %(rules)s", values
+        ).fetchall()
+        rates = cursor.execute(
+            "SELECT * FROM report_v1.reply_rate WHERE company_id = %(company)s AND rule_set = %(rules)s", values
+        ).fetchall()
+    return outcomes, rates
+
+
+def assert_equal(connection: psycopg.Connection, company: str, facts: Facts, rule_set: RuleSet, now: datetime) -> None:
+    outcomes, rates = judged(connection, company, rule_set, now)
+    parameters = rule_set.parameters()
+    wanted = {one.inquiry_id: one for one in oracle.outcomes(facts, parameters, now)}
+    assert {row["inquiry_id"] for row in outcomes} == set(wanted)
+    for row in outcomes:
+        one = wanted[row["inquiry_id"]]
+        for key in (
+            "outcome",
+            "reason",
+            "account_id",
+            "unit_day",
+            "unit_inquiry_id",
+            "first_reply_at",
+            "reply_source",
+            "matched_by",
+            "mailbox_id",
+            "evidence",
+        ):
+            assert row[key] == getattr(one, key), (rule_set.name, row["inquiry_id"], key)
+        assert (row["reply_seconds"] is None) == (one.reply_seconds is None)
+        if one.reply_seconds is not None:
+            assert float(row["reply_seconds"]) == pytest.approx(one.reply_seconds)
+    by_day: dict[date, list[oracle.Outcome]] = {}
+    accounts = {row["account_id"] for row in rates}
+    assert accounts >= {None, *facts.accounts}
+    for row in rates:
+        as_of = row["as_of"]
+        if as_of not in by_day:
+            by_day[as_of] = oracle.outcomes(facts, parameters, oracle.judged_at(as_of, parameters, now))
+        for key, value in oracle.rate(by_day[as_of], parameters, as_of, row["account_id"]).items():
+            found = row[key]
+            if value is None or isinstance(value, date):
+                assert found == value, (rule_set.name, as_of, row["account_id"], key)
+            else:
+                assert float(found) == pytest.approx(float(value), abs=1e-9), (
+                    rule_set.name,
+                    as_of,
+                    row["account_id"],
+                    key,
+                )
+
+
+def random_facts(seed: int, now: datetime) -> Facts:
+    """A company in which every rule has something to bite on; instants crowd around the edges of the rules."""
+    chance = random.Random(seed)
+    accounts = ["a", "b", "c"][: chance.randint(1, 3)]
+    facts = Facts(accounts=set(accounts))
+    edges = [0, -1, 1, -300, -301, 86_400, 86_401, 86_399, 3600, 40_000, 200_000]
+
+    def near(at: datetime) -> datetime:
+        return at + timedelta(seconds=chance.choice(edges), microseconds=chance.choice([0, 0, 1, -1]))
+
+    for number in range(chance.randint(1, 25)):
+        day = date(2026, 11, 24) - timedelta(days=chance.choice([0, 1, 2, 3, 5, 6, 23, 24, 34, 35, 36, 40]))
+        start = datetime(
+            day.year, day.month, day.day, chance.choice([0, 7, 8, 23]), chance.choice([0, 0, 30, 59]), tzinfo=UTC
+        )
+        received = min(start, now - timedelta(seconds=chance.choice([0, 1, 86_400])))
+        asked = Asked(
+            f"i{number}", chance.choice(accounts), received, f"b{chance.randint(0, 4)}",
+            from_china=chance.random() < 0.05,
+        )  # fmt: skip
+        facts.asked.append(asked)
+        for _ in range(chance.choice([0, 0, 1, 1, 2])):
+            mail = chance.random() < 0.75
+            facts.replied.append(
+                Replied(
+                    asked.inquiry_id, f"r{chance.randint(0, 40)}", "mail" if mail else "platform", chance.choice(accounts), near(received),
+                    chance.choice(["human", "human", "automatic", "bulk", "bounce", "forward"] if mail else ["human", "automatic"]),
+                    chance.choice(["in-reply-to", "references", "relay-address", "buyer-address"]) if mail else "platform",
+                    "m1" if mail else "", chance.choice(["verified", "backfill", "suspect"]) if mail else "",
+                )
+            )  # fmt: skip
+        for _ in range(chance.choice([0, 0, 0, 1, 2])):
+            facts.marked.append(Marked(asked.inquiry_id, chance.choice(STATUSES), near(received)))
+        if chance.random() < 0.1:
+            facts.marked.append(Marked(asked.inquiry_id, "reassigned", near(received), chance.choice(accounts)))
+    for account in accounts:
+        for box in range(chance.choice([0, 1, 1, 2])):
+            connected = now - timedelta(days=chance.choice([0, 1, 10, 50]), seconds=chance.randint(0, 9))
+            facts.covered.append(Covered(account, f"{account}-m{box}", connected, connected))
+            reached = connected - timedelta(days=60)
+            for step in range(chance.randint(0, 4)):
+                low = chance.choice([connected - timedelta(days=60), reached, reached + timedelta(hours=1)])
+                low = min(low, now)
+                reached = min(now, max(reached, low) + timedelta(days=chance.choice([1, 20, 60])))
+                recorded = min(
+                    now + timedelta(seconds=1), connected + timedelta(seconds=step + 1 + chance.choice([0, 90_000]))
+                )
+                facts.covered.append(Covered(account, f"{account}-m{box}", connected, recorded, None, low, reached))
+            if chance.random() < 0.2:
+                removed = now - timedelta(hours=chance.choice([1, 30]))
+                facts.covered.append(
+                    Covered(
+                        account,
+                        f"{account}-m{box}",
+                        connected,
+                        now - timedelta(microseconds=1),
+                        removed,
+                        reached,
+                        reached,
+                    )
+                )
+        if chance.random() < 0.2:
+            since = now - timedelta(days=chance.choice([1, 20, 60]))
+            facts.covered.append(Covered(account, None, since, since, None, since))
+    # Ties of recorded_at are decided by the order of the lines; the recount asks for distinct ones.
+    facts.covered = [
+        replace(line, recorded_at=line.recorded_at + timedelta(microseconds=number))
+        for number, line in enumerate(sorted(facts.covered, key=lambda line: line.recorded_at))
+    ]
+    return facts
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_facts_are_judged_as_the_recount_says(dsn: str, seed: int) -> None:
+    now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+    facts = random_facts(seed, now)
+    with connect(dsn, "tests") as connection:
+        put(connection, "c1", facts)
+        for rule_set in RULES:
+            assert_equal(connection, "c1", facts, rule_set, now)
+
+
+def test_judging_again_at_another_instant_equals_judging_at_once(postgres: Callable[[], str]) -> None:
+    now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+    for seed in (100, 101, 102):
+        facts = random_facts(seed, now)
+        with connect(postgres(), "tests") as connection:
+            put(connection, "c1", facts)
+            for earlier in (now - timedelta(days=3), now - timedelta(hours=5)):
+                for rule_set in RULES:
+                    judged(connection, "c1", rule_set, earlier)
+            for rule_set in RULES:
+                assert_equal(connection, "c1", facts, rule_set, now)
+
+
+def single(connection: psycopg.Connection, facts: Facts, rule_set: RuleSet, now: datetime) -> dict[str, Any]:
+    put(connection, "c1", facts)
+    outcomes, _ = judged(connection, "c1", rule_set, now)
+    return {row["inquiry_id"]: row for row in outcomes}
+
+
+def mail(inquiry_id: str, at: datetime, kind: str = "human") -> Replied:
+    return Replied(inquiry_id, f"re-{inquiry_id}", "mail", "a", at, kind, "in-reply-to", "m", "verified")
+
+
+def test_a_reply_answers_the_units_of_both_pacific_days(dsn: str) -> None:
+    evening = datetime(2026, 11, 10, 22, 50, tzinfo=PACIFIC).astimezone(UTC)
+    midnight = datetime(2026, 11, 11, 0, 10, tzinfo=PACIFIC).astimezone(UTC)
+    reply = datetime(2026, 11, 11, 1, 0, tzinfo=PACIFIC).astimezone(UTC)
+    facts = Facts(
+        {"a"},
+        [Asked("one", "a", evening, "b"), Asked("two", "a", midnight, "b")],
+        [],
+        [mail("one", reply), mail("two", reply)],
+    )
+    with connect(dsn, "tests") as connection:
+        rows = single(connection, facts, RULES[0], datetime(2026, 11, 20, tzinfo=UTC))
+    assert [rows[name]["outcome"] for name in ("one", "two")] == ["timely", "timely"]
+    assert rows["one"]["unit_day"] != rows["two"]["unit_day"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "outcome", "bucket"),
+    [(86_400, "timely", 24), (86_400.000001, "late", 25), (0, "timely", 1), (3600.5, "timely", 2)],
+)
+def test_exactly_the_target_is_in_time(dsn: str, seconds: float, outcome: str, bucket: int) -> None:
+    start = datetime(2026, 11, 10, 12, tzinfo=UTC)
+    facts = Facts({"a"}, [Asked("one", "a", start, "b")], [], [mail("one", start + timedelta(seconds=seconds))])
+    with connect(dsn, "tests") as connection:
+        rows = single(connection, facts, RULES[1], datetime(2026, 11, 20, tzinfo=UTC))
+        found = connection.execute(
+            "SELECT bucket FROM report_v1.reply_time_histogram WHERE answered > 0 AND level = 'company' AND company_id = 'c1'"
+        ).fetchall()
+    assert rows["one"]["outcome"] == outcome
+    assert found == [(bucket,)]
+
+
+def test_nothing_counted_is_no_rate_and_automatic_replies_answer_nothing(dsn: str) -> None:
+    start = datetime(2026, 11, 10, 12, tzinfo=UTC)
+    covered = [Covered("a", "m", start, start, None, start - timedelta(days=9), start + timedelta(days=9))]
+    facts = Facts(
+        {"a"}, [Asked("one", "a", start, "b")], [], [mail("one", start + timedelta(hours=1), "automatic")], covered
+    )
+    with connect(dsn, "tests") as connection:
+        rows = single(connection, facts, RULES[1], datetime(2026, 11, 20, tzinfo=UTC))
+        assert (rows["one"]["outcome"], rows["one"]["reason"]) == ("unanswered", "only-automatic-replies")
+        rates = connection.execute(
+            "SELECT as_of, rate, counted, pending FROM report_v1.reply_rate WHERE level = 'company' ORDER BY as_of"
+        ).fetchall()
+    assert rates[0][1:] == (None, 0, 1)
+    assert rates[-1][1:] == (0, 1, 0)
+
+
+def test_what_nobody_looked_at_is_unmeasured_and_no_rate(dsn: str) -> None:
+    start = datetime(2026, 11, 10, 12, tzinfo=UTC)
+    facts = Facts({"a"}, [Asked("one", "a", start, "b")])
+    with connect(dsn, "tests") as connection:
+        rows = single(connection, facts, RULES[1], datetime(2026, 11, 20, tzinfo=UTC))
+        row = connection.execute(
+            "SELECT rate, unmeasured, coverage FROM report_v1.reply_rate_latest WHERE level = 'company'"
+        ).fetchone()
+    assert rows["one"]["outcome"] == "unmeasured"
+    assert row == (None, 1, 0)
+
+
+def test_versions_of_ended_days_stay_and_those_of_the_running_day_do_not(dsn: str) -> None:
+    start = datetime(2026, 11, 10, 12, tzinfo=UTC)
+    facts = Facts({"a"}, [Asked("one", "a", start, "b")])
+    with connect(dsn, "tests") as connection:
+        put(connection, "c1", facts)
+        judged(connection, "c1", RULES[1], datetime(2026, 11, 12, 6, tzinfo=UTC))
+        connection.execute(
+            "INSERT INTO ledger.replies (company_id, inquiry_id, reply_id, source, account_id, mailbox_id, replied_at, evidence, kind, matched_by)"
+            " VALUES ('c1', 'one', 'r', 'mail', 'a', 'm', %s, 'verified', 'human', 'in-reply-to')", (start + timedelta(hours=1),)
+        )  # fmt: skip
+        judged(connection, "c1", RULES[1], datetime(2026, 11, 12, 7, tzinfo=UTC))
+        versions = connection.execute(
+            "SELECT as_of, count(*), count(*) FILTER (WHERE valid_to IS NULL) FROM report_v1.reply_rate_history"
+            " WHERE level = 'company' GROUP BY as_of ORDER BY as_of"
+        ).fetchall()
+    assert versions == [(date(2026, 11, 10), 2, 1), (date(2026, 11, 11), 2, 1), (date(2026, 11, 12), 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("settle", "as_of", "first", "last"),
+    [
+        (5, date(2016, 12, 28), date(2016, 11, 24), date(2016, 12, 23)),
+        (7, date(2019, 5, 7), date(2019, 4, 1), date(2019, 4, 30)),
+        (1, date(2021, 1, 31), date(2021, 1, 1), date(2021, 1, 30)),
+    ],
+)
+def test_windows(settle: int, as_of: date, first: date, last: date) -> None:
+    import msgspec
+
+    rule_set = msgspec.structs.replace(RULES[0], settle_days=settle)
+    now = judge.start_of(as_of + timedelta(days=1), rule_set)
+    (row,) = [one for one in judge.days(rule_set, as_of, now, as_of) if one.day == as_of]
+    assert (row.first_day, row.last_day) == (first, last)
+
+
+@pytest.mark.parametrize(
+    ("day", "starts", "hours"),
+    [
+        (date(2021, 1, 15), "2021-01-15T08:00", 24),
+        (date(2021, 3, 14), "2021-03-14T08:00", 23),
+        (date(2021, 11, 7), "2021-11-07T07:00", 25),
+    ],
+)
+def test_pacific_days(day: date, starts: str, hours: int) -> None:
+    start = judge.start_of(day, RULES[0])
+    assert start.astimezone(UTC) == datetime.fromisoformat(starts).replace(tzinfo=UTC)
+    assert judge.start_of(day + timedelta(days=1), RULES[0]).astimezone(UTC) - start.astimezone(UTC) == timedelta(
+        hours=hours
+    )
+
+
+def test_every_view_and_column_is_explained(dsn: str) -> None:
+    with connect(dsn, "tests") as connection:
+        bare = connection.execute(
+            "SELECT c.relname, a.attname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
+            " WHERE n.nspname = 'report_v1' AND (col_description(c.oid, a.attnum) IS NULL OR obj_description(c.oid) IS NULL)"
+        ).fetchall()
+    assert bare == []

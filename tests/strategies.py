@@ -271,5 +271,8 @@ def _repeated(parent: Any, name: Any) -> str:
     if isinstance(parent[name], str):
         parent[name] = parent[name] * 2
         return f"{name} twice"
-    parent[f"{name}_too"] = parent[name]
-    return f"{name} under another name"
+    if isinstance(parent, dict):
+        parent[f"{name}_too"] = parent[name]
+        return f"{name} under another name"
+    parent.append(parent[name])
+    return f"{name} once more"

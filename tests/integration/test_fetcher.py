@@ -1,6 +1,7 @@
 """The fetcher as a process: real mailboxes on Dovecot and pymap, a real registry, a real Kafka."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -206,10 +207,9 @@ def test_one_broken_mailbox_costs_only_itself(dovecot_lab: Lab) -> None:
         connection.execute("UPDATE registry.secrets SET sealed = %s WHERE company_id = 'c2'", (sealed,))
     with lab.fetcher() as fetcher:
         until(lambda: lab.complete(good.mailbox_id), 40, "the good one", (fetcher,))
-        for _ in range(3):
-            until(
-                lambda: lab.mailbox(bad.mailbox_id, "c2")["state_reason"] == "login-refused", 40, "refused", (fetcher,)
-            )
+        for failures in (1, 2):
+            until(lambda: lab.mailbox(bad.mailbox_id, "c2")["failures"] >= failures, 40, "refused", (fetcher,))  # noqa: B023
+            assert lab.mailbox(bad.mailbox_id, "c2")["state_reason"] == "login-refused"
             with connect(lab.dsn, "tests") as connection:
                 connection.execute(
                     "UPDATE registry.mailboxes SET next_poll_at = clock_timestamp() WHERE company_id = 'c2'"
@@ -222,28 +222,27 @@ def test_two_fetchers_never_read_one_mailbox_at_once(dovecot_lab: Lab) -> None:
     lab = dovecot_lab
     connected = [lab.connect(user, f"c{number}") for number, user in enumerate(list(USERS)[:4])]
     with lab.fetcher("first") as first, lab.fetcher("second") as second:
-        until(
-            lambda: all(lab.complete(one.mailbox_id) for one in connected[:1] if one.company_id == "c1") or True, 5, ""
-        )
         since = now() + timedelta(seconds=3)
         until(
             lambda: all(
-                (lab.mailbox(one.mailbox_id, one.company_id)["complete_through"] or since) > since for one in connected
+                (lab.mailbox(one.mailbox_id, one.company_id)["complete_through"] or now()) > since for one in connected
             ),
             60, "several rounds", (first, second),
         )  # fmt: skip
         assert first.terminate() == 0
         assert second.terminate() == 0
     log = (lab.server.data_dir / "dovecot.log").read_text("utf-8", "replace")
+    polls = 0
     depth: dict[str, int] = {}
     for line in log.splitlines():
-        for user in USERS:
-            if f"<{user}>" in line:
-                if "Login: user=" in line:
-                    depth[user] = depth.get(user, 0) + 1
-                elif "Disconnected: Logged out" in line or "Disconnected" in line:
-                    depth[user] = depth.get(user, 0) - 1
-                assert depth.get(user, 0) <= 2
+        if found := re.search(r"imap-login: .*Login: user=<([^>]+)>", line):
+            depth[found[1]] = depth.get(found[1], 0) + 1
+            polls += 1
+            # The line of a logout may come a moment after the server has answered it, so one may be on its way out.
+            assert depth[found[1]] <= 2, line
+        elif found := re.search(r"imap\(([^)]+)\)<.*(Disconnected|Logged out|Connection closed)", line):
+            depth[found[1]] = depth.get(found[1], 0) - 1
+    assert polls > 12
 
 
 def test_no_address_secret_or_text_of_a_mail_leaves_the_vault(dovecot_lab: Lab) -> None:

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,10 +34,10 @@ GROUP = "replyrate-matcher"
 
 
 @pytest.fixture
-def settings(topics_gone: str) -> Iterator[KafkaSettings]:
+def settings(topics_gone: str) -> KafkaSettings:
     found = kafka_settings(topics_gone)
     create_topics(found)
-    yield found
+    return found
 
 
 @pytest.fixture

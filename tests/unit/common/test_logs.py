@@ -14,7 +14,8 @@ def _own_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
-    root.handlers[:], _ = handlers, root.setLevel(level)
+    root.handlers[:] = handlers
+    root.setLevel(level)
     logging.captureWarnings(False)
 
 

@@ -1,0 +1,313 @@
+"""The aggregator as a process on real Kafka and Postgres: every state once in effect, whatever happens."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from services.aggregator.ledger import Ledger
+from services.common import codec
+from services.common.errors import UnsureError
+from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, MatchedBy, ReplyFact, StatusFact
+from services.common.kafka import Admin
+from services.common.postgres import connect
+from services.common.settings import KafkaSettings
+from services.common.topics import DEAD, REPLIES, partition_of, reply_key
+from services.matcher import state
+from tests.integration.processes import Process, until
+from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish, read_all
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass
+class Lab:
+    dsn: str
+    kafka: KafkaSettings
+    environ: dict[str, str]
+    folder: Path
+
+    def aggregator(self, name: str = "aggregator", **environ: str) -> Process:
+        return Process("services.aggregator", {**self.environ, **environ}, self.folder / f"{name}.log")
+
+    def count(self, statement: str) -> int:
+        with connect(self.dsn, "tests") as connection:
+            row = connection.execute(statement.encode()).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def merged(self) -> bool:
+        """Whether the ledger stands at the end of the topic."""
+        ends: dict[int, int] = {}
+        for record in read_all(self.kafka, REPLIES):
+            ends[record.partition] = record.offset + 1
+        with connect(self.dsn, "tests") as connection:
+            at = Ledger(connection, REPLIES).lag()
+        return all(at.get(partition, 0) >= end for partition, end in ends.items())
+
+    def judged(self) -> bool:
+        """Whether nothing waits for a refresh."""
+        return self.merged() and self.count("SELECT count(*) FROM ledger.dirty") == 0
+
+    def held(self) -> dict[tuple[str, str], InquiryReplies]:
+        return held(self.dsn)
+
+
+def held(dsn: str) -> dict[tuple[str, str], InquiryReplies]:
+    """The ledger as states again."""
+    found: dict[tuple[str, str], InquiryReplies] = {}
+    with connect(dsn, "tests") as connection:
+        for row in connection.execute(
+            "SELECT company_id, inquiry_id, account_id, received_at, facts_id, buyer_id, thread_id, channel, buyer_addresses,"
+            " message_ids, reply_addresses FROM ledger.inquiries"
+        ):
+            company, inquiry, account, received, facts_id, buyer, thread, channel, addresses, ids, relays = row
+            found[company, inquiry] = InquiryReplies(
+                company_id=company, inquiry_id=inquiry, account_id=account, received_at=received, facts_id=facts_id,
+                buyer=HashedBuyer(id=buyer, addresses=tuple(addresses)), thread_id=thread, channel=channel,
+                message_ids=tuple(ids), reply_addresses=tuple(relays),
+            )  # fmt: skip
+        statuses: dict[tuple[str, str], list[StatusFact]] = {}
+        for company, inquiry, status, at, account in connection.execute("SELECT * FROM ledger.statuses"):
+            statuses.setdefault((company, inquiry), []).append(
+                StatusFact(status=status, at=at, account_id=account or None)
+            )
+        replies: dict[tuple[str, str], list[ReplyFact]] = {}
+        for company, inquiry, reply, source, account, mailbox, at, evidence, kind, reason, by in connection.execute(
+            "SELECT * FROM ledger.replies"
+        ):
+            replies.setdefault((company, inquiry), []).append(
+                ReplyFact(reply_id=reply, source=source, account_id=account, mailbox_id=mailbox or None, replied_at=at,
+                          evidence=evidence or None, kind=kind, kind_reason=reason or None, matched_by=by)
+            )  # fmt: skip
+    for key in {*found, *statuses, *replies}:
+        base = found.get(key, InquiryReplies(company_id=key[0], inquiry_id=key[1]))
+        found[key] = state.normal(
+            InquiryReplies(
+                company_id=base.company_id, inquiry_id=base.inquiry_id, account_id=base.account_id, received_at=base.received_at,
+                buyer=base.buyer, message_ids=base.message_ids, reply_addresses=base.reply_addresses, thread_id=base.thread_id,
+                channel=base.channel, facts_id=base.facts_id, statuses=tuple(statuses.get(key, ())), replies=tuple(replies.get(key, ())),
+            )
+        )  # fmt: skip
+    return found
+
+
+@pytest.fixture
+def lab(dsn: str, topics_gone: str, tmp_path: Path) -> Lab:
+    kafka = kafka_settings(topics_gone)
+    create_topics(kafka)
+    (tmp_path / "hash.key").write_bytes(bytes(32))
+    environ = {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
+        "REPLYRATE_POSTGRES__DSN": dsn,
+        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
+        "REPLYRATE_AGGREGATOR__REFRESH_INTERVAL_SECONDS": "0.2",
+        "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "6",
+    }
+    return Lab(dsn, kafka, environ, tmp_path)
+
+
+def a_state(chance: random.Random, company: str, number: int) -> InquiryReplies:
+    """One of many partial states of an inquiry: differing facts, replies and statuses out of a small pool."""
+    received = NOW - timedelta(days=number % 20 + 1, seconds=chance.choice([0, 0, 60]))
+    ways: tuple[MatchedBy, ...] = ("in-reply-to", "buyer-address")
+    replies = tuple(
+        ReplyFact(
+            reply_id=f"{chance.randint(0, 12):032x}", source="mail", account_id="a", mailbox_id="m", evidence="verified",
+            replied_at=received + timedelta(minutes=chance.randint(-10, 20)), kind=chance.choice(["human", "automatic"]),
+            matched_by=chance.choice(ways),
+        )
+        for _ in range(chance.randint(0, 6))
+    )  # fmt: skip
+    statuses = tuple(
+        StatusFact(status="spam", at=received + timedelta(seconds=chance.randint(0, 60)))
+        for _ in range(chance.choice([0, 0, 1, 20]))
+    )
+    known = chance.random() < 0.8
+    facts = InquiryReplies(
+        company_id=company, inquiry_id=f"i{number}", account_id="a", received_at=received, facts_id=f"{chance.randint(0, 3):032x}",
+        buyer=HashedBuyer(id=f"b{number}", addresses=(f"{chance.randint(0, 99):032x}",)), channel="inquiry",
+    )  # fmt: skip
+    bare = InquiryReplies(company_id=company, inquiry_id=f"i{number}")
+    base = facts if known else bare
+    return state.normal(
+        InquiryReplies(
+            company_id=base.company_id, inquiry_id=base.inquiry_id, account_id=base.account_id, received_at=base.received_at,
+            facts_id=base.facts_id, buyer=base.buyer, channel=base.channel, replies=replies if known else (), statuses=statuses,
+        )
+    )  # fmt: skip
+
+
+def some_states(seed: int, count: int = 300) -> list[InquiryReplies]:
+    chance = random.Random(seed)
+    return [a_state(chance, f"c{chance.randint(0, 2)}", chance.randint(0, 30)) for _ in range(count)]
+
+
+def union(states: list[InquiryReplies]) -> dict[tuple[str, str], InquiryReplies]:
+    found: dict[tuple[str, str], InquiryReplies] = {}
+    for one in states:
+        key = (one.company_id, one.inquiry_id)
+        found[key] = state.merge_inquiries(found[key], one) if key in found else one
+    return {key: value for key, value in found.items() if value.received_at or value.statuses or value.replies}
+
+
+def record(event: InquiryReplies | CompanyErased) -> tuple[bytes, bytes]:
+    if isinstance(event, CompanyErased):
+        return reply_key(event.company_id, ""), codec.encode(event, id="e", source="tests", time=event.at)
+    time = state.latest_instant(event) or NOW
+    return reply_key(event.company_id, event.inquiry_id), codec.encode(event, id="s", source="tests", time=time)
+
+
+def send(lab: Lab, events: list[InquiryReplies]) -> None:
+    """As the matcher does: a company's records in its own partition."""
+    by_partition: dict[int, list[tuple[bytes, bytes | None]]] = {}
+    for event in events:
+        by_partition.setdefault(partition_of(event.company_id.encode(), PARTITIONS), []).append(record(event))
+    for partition, records in by_partition.items():
+        publish(lab.kafka, REPLIES, records, partition=partition)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_ledger_is_the_union_of_all_states_in_any_order_and_split(postgres: Callable[[], str], seed: int) -> None:
+    states = some_states(seed)
+    chance = random.Random(seed)
+    dsn = postgres()
+    with connect(dsn, "tests") as connection:
+        ledger = Ledger(connection, REPLIES)
+        (owned,) = ledger.take([0])
+        order = chance.sample(states, len(states)) + chance.sample(states, 50)
+        at = 0
+        while at < len(order):
+            size = chance.choice([1, 5, 80])
+            ledger.merge(owned, at + size, order[at : at + size])
+            at += size
+    assert held(dsn) == union(states)
+
+
+def test_a_fenced_process_writes_nothing(postgres: Callable[[], str]) -> None:
+    states = some_states(1, 4)
+    dsn = postgres()
+    with connect(dsn, "tests") as one, connect(dsn, "tests") as other:
+        old, new = Ledger(one, REPLIES), Ledger(other, REPLIES)
+        (first,) = old.take([0])
+        old.merge(first, 2, states[:2])
+        (second,) = new.take([0])
+        assert second.next_offset == 2
+        with pytest.raises(UnsureError):
+            old.merge(first, 4, states[2:])
+        assert held(dsn) == union(states[:2])
+        new.merge(second, 4, states[2:])
+    assert held(dsn) == union(states)
+
+
+def test_states_become_rates(lab: Lab) -> None:
+    states = some_states(10)
+    send(lab, states)
+    with lab.aggregator() as aggregator:
+        until(lab.judged, 40, "merged and judged", (aggregator,))
+        assert aggregator.terminate() == 0
+    assert lab.held() == union(states)
+    known = sum(one.received_at is not None for one in union(states).values())
+    assert lab.count("SELECT count(*) FROM report_v1.inquiry_outcomes WHERE rule_set = 'default'") == known
+    assert lab.count("SELECT count(*) FROM report_v1.reply_rate_latest WHERE level = 'company'") == 6
+
+
+def test_a_kill_in_mid_work_changes_nothing(lab: Lab) -> None:
+    states = some_states(11, 1500)
+    send(lab, states[:500])
+    with lab.aggregator("first") as aggregator:
+        until(lambda: lab.count("SELECT count(*) FROM ledger.inquiries") > 0, 40, "work has begun", (aggregator,))
+        send(lab, states[500:])
+        aggregator.kill()
+    with lab.aggregator("second") as aggregator:
+        until(lab.judged, 60, "merged and judged", (aggregator,))
+        assert aggregator.terminate() == 0
+    assert lab.held() == union(states)
+
+
+def test_poison_is_buried_in_order_and_the_next_record_counts(lab: Lab) -> None:
+    states = some_states(12, 40)
+    partition = partition_of(b"c0", PARTITIONS)
+    for position in (0, 20, 40):
+        send(lab, states[max(0, position - 20) : position])
+        publish(
+            lab.kafka,
+            REPLIES,
+            [(b"poison", b"{"), (b"poison", b'{"specversion":"1.0"}'), (b"gone", None)],
+            partition=partition,
+        )
+    with lab.aggregator() as aggregator:
+        until(lab.judged, 40, "merged and judged", (aggregator,))
+        assert aggregator.terminate() == 0
+    assert lab.held() == union(states)
+    letters = [
+        codec.decode(found.value or b"", accept=frozenset({"replyrate.dead-letter.v1"})).data
+        for found in read_all(lab.kafka, DEAD)
+    ]
+    assert sorted(letter.reason for letter in letters) == ["not-json"] * 3 + ["schema"] * 3  # type: ignore[union-attr]
+
+
+def test_a_recreated_topic_is_read_from_its_start(lab: Lab) -> None:
+    from tests.servers import delete_topics
+
+    states = some_states(13, 60)
+    send(lab, states[:30])
+    with lab.aggregator("first") as aggregator:
+        until(lab.judged, 40, "the first topic", (aggregator,))
+        assert aggregator.terminate() == 0
+    delete_topics(lab.kafka.bootstrap_servers)
+    create_topics(lab.kafka)
+    send(lab, states[30:])
+    with lab.aggregator("second") as aggregator:
+        until(lambda: lab.held() == union(states), 40, "the second topic", (aggregator,))
+        assert aggregator.terminate() == 0
+
+
+def test_an_erase_leaves_nothing_and_older_facts_stay_away(lab: Lab) -> None:
+    states = list(some_states(14, 120))
+    send(lab, states)
+    at = NOW + timedelta(hours=1)
+    publish(
+        lab.kafka, REPLIES, [record(CompanyErased(company_id="c1", at=at))], partition=partition_of(b"c1", PARTITIONS)
+    )
+    send(lab, states)
+    with lab.aggregator() as aggregator:
+        until(lab.judged, 40, "merged and judged", (aggregator,))
+        assert aggregator.terminate() == 0
+    assert lab.held() == {key: value for key, value in union(states).items() if key[0] != "c1"}
+    for view in ("reply_rate", "inquiry_outcomes"):
+        assert lab.count(f"SELECT count(*) FROM report_v1.{view} WHERE company_id = 'c1'") == 0
+
+
+def test_two_aggregators_share_the_work(lab: Lab) -> None:
+    states = some_states(15, 400)
+    with lab.aggregator("first") as first, lab.aggregator("second") as second:
+        for part in range(4):
+            send(lab, states[part * 100 : part * 100 + 100])
+            time.sleep(0.5)
+        until(lab.judged, 60, "merged and judged", (first, second))
+        assert second.terminate() == 0
+        assert first.terminate() == 0
+    assert lab.held() == union(states)
+
+
+def test_it_stops_while_postgres_is_away(lab: Lab) -> None:
+    with lab.aggregator(REPLYRATE_POSTGRES__DSN="postgresql://127.0.0.1:9/none") as aggregator:
+        until(
+            lambda: any(line.get("action") == "dependency-away" for line in aggregator.lines()),
+            30,
+            "told",
+            (aggregator,),
+        )
+        assert aggregator.terminate() == 0
+
+
+def test_the_topics_are_what_admin_says(lab: Lab) -> None:
+    with Admin(lab.kafka, "tests") as admin:
+        assert admin.topic_id(REPLIES) is not None
+        assert admin.topic_id("nothing.v1") is None

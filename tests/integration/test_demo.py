@@ -1,0 +1,98 @@
+"""The demo as a person runs it: rates that agree with the recount, exit 0, nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from services.standalone.paths import ROOT
+
+
+def environ(folder: Path) -> dict[str, str]:
+    keep = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("REPLYRATE_") or name == "REPLYRATE_CACHE"
+    }
+    return {**keep, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+
+
+@pytest.fixture
+def folder() -> Path:
+    # Not pytest's own: an unprivileged Postgres may not enter that one.
+    found = Path(tempfile.mkdtemp(prefix="replyrate-demo-test-"))
+    found.chmod(0o755)
+    return found
+
+
+def ours(folder: Path) -> list[str]:
+    """Processes that were started from or for this folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("seed", [1, 7])
+def test_the_demo_agrees_with_its_recount(folder: Path, seed: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "services.cli", "demo", "--json", "--seed", str(seed)],
+        env=environ(folder), cwd=folder, capture_output=True, text=True, timeout=150, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout)
+    assert report["agrees"] is True
+    assert report["rates_checked"] >= 30 and report["outcomes_checked"] >= 800
+    default = {row["company_id"]: row for row in report["companies"] if row["rule_set"] == "default"}
+    assert len(default) == 8
+    assert default["hx-tools"]["rate"] > 0.7 and default["jh-marine"]["rate"] > 0.4
+    assert [default[name]["rate"] for name in ("bf-valves", "ds-toys", "km-plastics", "yg-ceramics")] == [0, 0, 0, 0]
+    assert default["lt-textile"]["unmeasured"] > 0
+    stories = {row["company_id"]: row for row in report["stories"]}
+    assert stories["bf-valves"]["matched"] == 0 and stories["bf-valves"]["seen"]["human"] > 50
+    assert stories["km-plastics"]["seen"] is None
+    assert "needs_reconnect" in stories["yg-ceramics"]["mailbox_states"]
+    assert "backup not connected" in stories["ds-toys"]["addresses"]
+    assert sum(row["answered"] for row in report["histogram"]) > 100
+    assert ours(folder) == []
+    assert list(folder.glob("replyrate-demo-*")) == []
+
+
+def test_a_demo_that_is_interrupted_leaves_nothing(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.cli", "demo"], env=environ(folder), cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not any("services.fetcher" in line for line in ours_of(process.pid)):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(40) == 130
+    finally:
+        process.kill()
+        process.communicate()
+    assert ours(folder) == []
+    assert list(folder.glob("replyrate-demo-*")) == []
+
+
+def ours_of(_: int) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue
+    return found

@@ -39,7 +39,7 @@ from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import KafkaSettings, MatcherSettings
 from services.common.topics import DEAD, INQUIRIES, REPLIES, REROUTED, SENT, changelog_name, partition_of, reply_key
 from services.matcher import join, state
-from services.matcher.bulk import BulkApp, PartitionTable, Rows, send_all
+from services.matcher.bulk import BulkApp, PartitionTable, Rows, read_changelog, send_all
 from services.matcher.stores import Stores
 
 log = getLogger(__name__)
@@ -95,12 +95,14 @@ class Matcher:
         self._rejected_in_a_row = 0
         self._cursors: dict[int, bytes] = {}
         self._busy = asyncio.Lock()
+        self._loaded: set[int] = set()
+        self._recovering = False
         self._app = self._build()
 
     def ready(self) -> bool:
         """Whether partitions are assigned and their state is rebuilt."""
         app = self._app
-        return bool(app.started and not app.rebalancing and not app.tables.recovery.in_recovery and not app.unassigned)
+        return bool(app.started and not app.rebalancing and not self._recovering and self._loaded)
 
     async def run(self, stop: Stop) -> None:
         """Work until `stop` is set, then finish the batch in hand, commit and leave the group."""
@@ -161,12 +163,10 @@ class Matcher:
             producer_request_timeout=30.0,
             producer_threaded=False,
         )
-        changelog = changelog_name(settings.app_id)
         topic = app.bulk_topic(INQUIRIES, SENT)
-        app.bulk_topics = app.bulk_topics | {changelog}
-        table = app.Table("joined", partitions=kafka.partitions, recovery_buffer_size=64)
-        table.on_row = self._stores.recover
-        table.on_gone = self._gone
+        table = app.Table("joined", partitions=kafka.partitions)
+        table.load = self._load
+        table.gone = self._gone
 
         @app.agent(topic, concurrency=1, name="joined")  # type: ignore[untyped-decorator]
         async def joined(stream: Any) -> None:
@@ -181,7 +181,27 @@ class Matcher:
 
         return app
 
+    async def _load(self, partitions: set[int]) -> None:
+        """Fill the stores of the partitions that are new here from the changelog."""
+        new = partitions - self._loaded
+        if not new:
+            return
+        self._recovering, began = True, self._monotonic()
+        for partition in new:
+            self._stores.drop(partition)
+        topic = changelog_name(self._settings.app_id)
+        rows = await read_changelog(_client(self._kafka), topic, new, self._stores.recover)
+        self._loaded |= new
+        self._recovering = False
+        seconds = self._monotonic() - began
+        metrics.RECOVERY_SECONDS.set(seconds)
+        log.info(
+            "state is here",
+            extra={"action": "recovery-done", "partitions": len(new), "rows": rows, "seconds": round(seconds, 3)},
+        )
+
     def _gone(self, partition: int) -> None:
+        self._loaded.discard(partition)
         self._stores.drop(partition)
         self._cursors.pop(partition, None)
 
@@ -321,7 +341,7 @@ class Matcher:
         while True:
             self._check_not_frozen()
             app = self._app
-            if not app.rebalancing and not app.tables.recovery.in_recovery and not self._busy.locked():
+            if not app.rebalancing and not self._recovering and not self._busy.locked():
                 self._heartbeat.beat()
             await asyncio.sleep(min(1.0, self._settings.session_timeout_seconds / 10))
 
@@ -371,6 +391,24 @@ def _count(facts: Sequence[join.Fact], applied: join.Applied) -> None:
 
 def _base64(value: bytes) -> str:
     return base64.b64encode(value).decode("ascii")
+
+
+def _client(kafka: KafkaSettings) -> dict[str, Any]:
+    """Options of a bare aiokafka client."""
+    secure = kafka.security_protocol.endswith("SSL")
+    options: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap_servers.split(","),
+        "security_protocol": kafka.security_protocol,
+        "ssl_context": ssl.create_default_context(cafile=kafka.ssl_ca_file) if secure else None,
+        "max_partition_fetch_bytes": 4 * 1024 * 1024,
+    }
+    if kafka.sasl_password is not None:
+        options |= {
+            "sasl_mechanism": kafka.sasl_mechanism,
+            "sasl_plain_username": kafka.sasl_username,
+            "sasl_plain_password": kafka.sasl_password.get_secret_value(),
+        }
+    return options
 
 
 def _credentials(kafka: KafkaSettings) -> Any:

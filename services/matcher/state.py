@@ -108,7 +108,7 @@ def day_of(at: datetime) -> int:
 
 
 _KINDS: Final[dict[bytes, type[Any]]] = {b"i": InquiryReplies, b"k": JoinKey, b"d": JoinDay, b"e": Erasure}
-_ENCODER = msgspec.msgpack.Encoder()
+_ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODERS = {kind: msgspec.msgpack.Decoder(cls) for kind, cls in _KINDS.items()}
 
 

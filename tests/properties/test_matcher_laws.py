@@ -1,0 +1,248 @@
+"""The laws of the join: any order, duplicates, splits into batches and crashes end in the same state.
+
+The reference below is as slow and plain as it can be: it keeps every fact and looks at all pairs.
+"""
+
+import random
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.common.events import (
+    MATCH_ORDER,
+    CompanyErased,
+    HashedBuyer,
+    InquiryReplies,
+    MessageSent,
+    ReplyFact,
+    ReplyRecorded,
+    StatusChanged,
+    StatusFact,
+)
+from services.matcher import join, state
+
+T0 = datetime(2026, 11, 1, tzinfo=UTC)
+HASHES = [f"{number:032x}" for number in range(6)]
+instants = st.sampled_from([T0 + timedelta(seconds=s) for s in (-90_000, -301, -300, -299, 0, 1, 60, 86_400, 200_000)])
+hashes = st.lists(st.sampled_from(HASHES), max_size=2, unique=True).map(tuple)
+companies = st.sampled_from(["c1", "c2"])
+ids = st.sampled_from(["i1", "i2", "i3"])
+
+inquiries = st.builds(
+    InquiryReplies, company_id=companies, inquiry_id=ids, account_id=st.sampled_from(["a", "b"]), received_at=instants,
+    buyer=st.builds(HashedBuyer, id=st.just("b1"), addresses=hashes), message_ids=hashes, reply_addresses=hashes,
+    channel=st.just("inquiry"), facts_id=st.sampled_from(HASHES),
+)  # fmt: skip
+messages = st.builds(
+    MessageSent, company_id=companies, account_id=st.just("a"), mailbox_id=st.sampled_from(["m1", "m2"]),
+    message_id=st.sampled_from(HASHES), sent_at=instants, sent_at_basis=st.just("date"),
+    evidence=st.sampled_from(["verified", "suspect"]), kind=st.sampled_from(["human", "forward", "automatic"]),
+    recipients=hashes, in_reply_to=hashes, references=hashes,
+)  # fmt: skip
+statuses = st.builds(
+    StatusChanged, company_id=companies, inquiry_id=ids, status=st.sampled_from(["spam", "declined"]), at=instants
+)
+platform = st.builds(
+    ReplyRecorded, company_id=companies, account_id=st.just("a"), inquiry_id=ids, reply_id=st.sampled_from(["r1", "r2"]),
+    replied_at=instants, channel=st.just("chat"), automatic=st.booleans(),
+)  # fmt: skip
+facts = st.lists(inquiries | messages | statuses | platform, max_size=14)
+
+
+def normal_facts(found: Iterable[Any]) -> list[Any]:
+    """Facts of one inquiry with one `facts_id` are equal in the real world; make them so here."""
+    seen: dict[tuple[str, str, Any, Any], Any] = {}
+    return [
+        seen.setdefault((fact.company_id, fact.inquiry_id, fact.received_at, fact.facts_id), fact)
+        if isinstance(fact, InquiryReplies)
+        else fact
+        for fact in found
+    ]
+
+
+def joined(batches: list[list[Any]], store: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
+    store = {} if store is None else store
+    for batch in batches:
+        applied = join.apply(store.get, lambda prefix: [key for key in store if key.startswith(prefix)], batch)
+        assert applied.refused == []
+        for key, value in applied.changes.items():
+            if value is None:
+                store.pop(key, None)
+            else:
+                store[key] = value
+    return store
+
+
+def states(store: dict[bytes, bytes]) -> dict[tuple[str, str], InquiryReplies]:
+    found = {}
+    for key, value in store.items():
+        entry = state.unpack(key, value)
+        if isinstance(entry, InquiryReplies):
+            found[entry.company_id, entry.inquiry_id] = entry
+    return found
+
+
+def reference(found: list[Any]) -> dict[tuple[str, str], InquiryReplies]:
+    """All facts of an inquiry united, and every message of its company tested against it."""
+    result: dict[tuple[str, str], InquiryReplies] = {}
+
+    def add(company: str, inquiry: str, **values: Any) -> None:
+        one = InquiryReplies(company_id=company, inquiry_id=inquiry, **values)
+        key = (company, inquiry)
+        result[key] = state.merge_inquiries(result[key], one) if key in result else state.normal(one)
+
+    for fact in found:
+        if isinstance(fact, InquiryReplies):
+            key = (fact.company_id, fact.inquiry_id)
+            result[key] = state.merge_inquiries(result[key], fact) if key in result else state.normal(fact)
+        elif isinstance(fact, StatusChanged):
+            add(fact.company_id, fact.inquiry_id, statuses=(StatusFact(status=fact.status, at=fact.at),))
+        elif isinstance(fact, ReplyRecorded):
+            reply = ReplyFact(
+                reply_id=fact.reply_id, source="platform", account_id=fact.account_id, replied_at=fact.replied_at,
+                kind="automatic" if fact.automatic else "human", matched_by="platform",
+            )  # fmt: skip
+            add(fact.company_id, fact.inquiry_id, replies=(reply,))
+    for (company, inquiry), held in list(result.items()):
+        if held.received_at is None:
+            continue
+        for fact in found:
+            if not isinstance(fact, MessageSent) or fact.company_id != company:
+                continue
+            if fact.sent_at < held.received_at - timedelta(seconds=300):
+                continue
+            tests = {
+                "in-reply-to": fact.kind != "forward" and set(fact.in_reply_to) & set(held.message_ids),
+                "references": fact.kind != "forward" and set(fact.references) & set(held.message_ids),
+                "relay-address": set(fact.recipients) & set(held.reply_addresses),
+                "buyer-address": held.buyer is not None and set(fact.recipients) & set(held.buyer.addresses),
+            }
+            for name in MATCH_ORDER:
+                if tests.get(name):
+                    reply = ReplyFact(
+                        reply_id=fact.message_id, source="mail", account_id=fact.account_id, mailbox_id=fact.mailbox_id,
+                        replied_at=fact.sent_at, evidence=fact.evidence, kind=fact.kind, matched_by=name,
+                    )  # fmt: skip
+                    add(company, inquiry, replies=(reply,))
+    return result
+
+
+@given(facts)
+def test_the_join_is_what_the_plain_reference_says(found: list[Any]) -> None:
+    found = normal_facts(found)
+    assert states(joined([found])) == reference(found)
+
+
+@given(facts, st.randoms(use_true_random=False))
+def test_order_duplicates_and_batches_do_not_matter(found: list[Any], chance: random.Random) -> None:
+    found = normal_facts(found)
+    again = found + [chance.choice(found) for _ in range(3) if found]
+    chance.shuffle(again)
+    batches, rest = [], again
+    while rest:
+        size = chance.randint(1, 4)
+        batches.append(rest[:size])
+        rest = rest[size:]
+    assert joined(batches) == joined([found])
+
+
+@given(facts, facts, st.randoms(use_true_random=False))
+def test_a_crash_between_any_two_rows_of_the_changelog_is_healed_by_the_replay(
+    first: list[Any], second: list[Any], chance: random.Random
+) -> None:
+    everything = normal_facts(first + second)
+    first, second = everything[: len(first)], everything[len(first) :]
+    store = joined([first])
+    applied = join.apply(store.get, lambda _: (), second)
+    rows = list(applied.changes.items())
+    chance.shuffle(rows)
+    for key, value in rows[: chance.randint(0, len(rows))]:
+        assert value is not None
+        store[key] = value
+    assert joined([second], store) == joined([everything])
+
+
+@given(facts, facts)
+def test_recovery_merges_old_rows_without_losing_anything(first: list[Any], second: list[Any]) -> None:
+    everything = normal_facts(first + second)
+    first, second = everything[: len(first)], everything[len(first) :]
+    old = joined([first])
+    new = joined([second], dict(old))
+    for key, value in old.items():
+        assert state.merge(key, new[key], value) == new[key]
+        assert state.merge(key, value, new[key]) == new[key]
+
+
+@given(inquiries, inquiries, inquiries)
+def test_merging_inquiries_is_commutative_associative_and_idempotent(
+    one: InquiryReplies, two: InquiryReplies, three: InquiryReplies
+) -> None:
+    a, b, c = (
+        state.normal(msgspec.structs.replace(found, company_id="c", inquiry_id="i"))
+        for found in normal_facts([one, two, three])
+    )
+    if len({(found.received_at, found.facts_id) for found in (a, b, c)}) < 3:
+        return
+    assert state.merge_inquiries(a, b) == state.merge_inquiries(b, a)
+    assert state.merge_inquiries(a, a) == a
+    left = state.merge_inquiries(state.merge_inquiries(a, b), c)
+    assert left == state.merge_inquiries(a, state.merge_inquiries(b, c))
+
+
+@given(facts, instants)
+@settings(max_examples=100)
+def test_after_an_erase_the_company_is_as_if_only_later_facts_had_been(found: list[Any], at: datetime) -> None:
+    found = [fact for fact in normal_facts(found) if not isinstance(fact, MessageSent)]
+    erase = CompanyErased(company_id="c1", at=at)
+    after = states(joined([found, [erase], found]))
+    before = states(joined([[erase], found]))
+    # Facts of one inquiry that were merged before the erase go together with the earliest of them.
+    single = {
+        key
+        for key in before
+        if sum(isinstance(fact, InquiryReplies) and (fact.company_id, fact.inquiry_id) == key for fact in found) < 2
+    }
+    assert {key: after.get(key) for key in single} == {key: before[key] for key in single}
+
+
+@pytest.mark.parametrize("seconds", [300, 301])
+def test_a_reply_may_be_300_seconds_early_and_no_more(seconds: int) -> None:
+    inquiry = InquiryReplies(
+        company_id="c", inquiry_id="i", account_id="a", received_at=T0, message_ids=(HASHES[0],), facts_id=HASHES[1]
+    )
+    message = MessageSent(
+        company_id="c", account_id="a", mailbox_id="m", message_id=HASHES[2], sent_at=T0 - timedelta(seconds=seconds),
+        sent_at_basis="date", evidence="verified", kind="human", in_reply_to=(HASHES[0],),
+    )  # fmt: skip
+    for batches in ([[inquiry], [message]], [[message], [inquiry]]):
+        assert len(states(joined(batches))["c", "i"].replies) == (1 if seconds == 300 else 0)
+
+
+def test_over_a_bound_a_fact_is_refused_and_the_others_are_not() -> None:
+    made = [
+        MessageSent(
+            company_id="c", account_id="a", mailbox_id="m", message_id=f"{number:032x}", sent_at=T0, sent_at_basis="date",
+            evidence="verified", kind="human", recipients=(HASHES[0],),
+        )
+        for number in range(state.JOIN_DAY_MESSAGES + 3)
+    ]  # fmt: skip
+    store: dict[bytes, bytes] = {}
+    applied = join.apply(store.get, lambda _: (), made)
+    assert [index for index, _ in applied.refused] == [state.JOIN_DAY_MESSAGES + number for number in range(3)]
+    assert {error.reason for _, error in applied.refused} == {"over-bound"}
+
+
+def test_behind_the_horizon_facts_are_late_and_entries_are_swept() -> None:
+    inquiry = InquiryReplies(
+        company_id="c", inquiry_id="i", account_id="a", received_at=T0, message_ids=(HASHES[0],), facts_id=HASHES[1]
+    )
+    applied = join.apply({}.get, lambda _: (), [inquiry], earliest=T0 + timedelta(seconds=1))
+    assert [error.reason for _, error in applied.refused] == ["late"]
+    store = joined([[inquiry]])
+    assert all(join.sweep(key, value, T0 - timedelta(days=1)) == value for key, value in store.items())
+    assert all(join.sweep(key, value, T0 + timedelta(days=2)) is None for key, value in store.items())

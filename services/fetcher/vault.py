@@ -61,5 +61,5 @@ class Vault:
 
 def masked(address: str) -> str:
     """`z***@163.com`: enough for its owner to know it again."""
-    local, _, domain = address.rpartition("@")
-    return f"{local[:1]}***@{domain}" if domain else "***"
+    local, at, domain = address.rpartition("@")
+    return f"{local[:1]}***@{domain}" if at else "***"

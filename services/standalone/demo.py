@@ -75,7 +75,7 @@ def run(
     try:
         with ExitStack() as stack:
             now = datetime.now(UTC).replace(microsecond=0)
-            stage = _Stage(place, cast.build(seed, now), progress, stack)
+            stage = Stage(place, cast.build(seed, now), progress, stack)
             stage.open()
             stage.play()
             stage.read(report)
@@ -89,12 +89,12 @@ def run(
     return report
 
 
-class _Stage:
+class Stage:
     """The servers, the services, and the world that is put into them."""
 
     def __init__(self, folder: Path, world: World, progress: Progress, stack: ExitStack) -> None:
-        self._folder = folder
-        self._world = world
+        self.folder = folder
+        self.world = world
         self._progress = progress
         self._stack = stack
         self._ids: dict[str, str] = {}
@@ -102,25 +102,25 @@ class _Stage:
     def open(self) -> None:
         """Start the servers side by side, make schema and topics, register everybody, deliver the history."""
         self._progress("starting Postgres, Kafka and the mail server")
-        ca = CertificateAuthority(self._folder / "ca")
-        users = {mailbox.address: mailbox.password for mailbox in self._world.mailboxes}
-        self._postgres = EmbeddedPostgres(self._folder / "postgres")
-        self._kafka = EmbeddedKafka(self._folder / "kafka")
-        self._imap = EmbeddedImap(self._folder / "imap", users, ca)
+        ca = CertificateAuthority(self.folder / "ca")
+        users = {mailbox.address: mailbox.password for mailbox in self.world.mailboxes}
+        self.postgres = EmbeddedPostgres(self.folder / "postgres")
+        self.kafka = EmbeddedKafka(self.folder / "kafka")
+        self.imap = EmbeddedImap(self.folder / "imap", users, ca)
         with ThreadPoolExecutor(3) as pool:
-            started = [pool.submit(server.start) for server in (self._postgres, self._kafka, self._imap)]
-            for server in (self._postgres, self._kafka, self._imap):
+            started = [pool.submit(server.start) for server in (self.postgres, self.kafka, self.imap)]
+            for server in (self.postgres, self.kafka, self.imap):
                 self._stack.callback(server.stop)
         for start in started:
             start.result()
-        self._dsn = self._postgres.create_database("replyrate")
+        self.dsn = self.postgres.create_database("replyrate")
         self._settings = load_settings(self._environ())
         self._hasher, self._vault = Hasher(self._settings.hash_key()), Vault(self._settings.vault_key())
         with ThreadPoolExecutor(2) as pool:
-            mail = pool.submit(self._deliver, self._world.mails)
+            mail = pool.submit(self._deliver, self.world.mails)
             topics = pool.submit(self._create_topics)
             self._progress("making the schema and the topics, filling the mailboxes")
-            with connect(self._dsn, "replyrate-demo") as connection:
+            with connect(self.dsn, "replyrate-demo") as connection:
                 migrations.migrate(connection, lambda _: None)
             topics.result()
             mail.result()
@@ -131,16 +131,16 @@ class _Stage:
         """Inquiries, the services, what comes later, and new mail while everything runs."""
         self._progress("publishing inquiries")
         self._publish("first")
-        self._supervisor = self._stack.enter_context(Supervisor(self._folder / "services", self._environ()))
+        self.supervisor = self._stack.enter_context(Supervisor(self.folder / "services", self._environ()))
         self._progress("starting fetcher, matcher and aggregator")
-        self._supervisor.start()
+        self.supervisor.start()
         self._await_scans()
         self._progress("publishing inquiries that were answered before we heard of them")
         self._publish("second")
         self._change_addresses()
         self._progress("new inquiries, and new mail in the Sent folders")
-        live = cast.build_live(self._world, datetime.now(UTC))
-        self._world = self._world.joined(live)
+        live = cast.build_live(self.world, datetime.now(UTC))
+        self.world = self.world.joined(live)
         self._publish("live")
         self._deliver(live.mails)
 
@@ -148,9 +148,9 @@ class _Stage:
         """Wait until views and recount agree; then read what is shown."""
         self._progress("comparing every number with the recount")
         deadline = time.monotonic() + AGREE_SECONDS
-        with connect(self._dsn, "replyrate-demo") as connection:
+        with connect(self.dsn, "replyrate-demo") as connection:
             while True:
-                self._supervisor.check()
+                self.supervisor.check()
                 report.differences = self._compare(connection, report)
                 if not report.differences or time.monotonic() > deadline:
                     break
@@ -158,27 +158,27 @@ class _Stage:
             report.companies = self._companies(connection)
             report.histogram = _rows(connection, HISTOGRAM)
             report.stories = self._stories(connection)
-        report.postgres, report.kafka = self._dsn, self._kafka.bootstrap_servers
+        report.postgres, report.kafka = self.dsn, self.kafka.bootstrap_servers
 
     def _environ(self) -> dict[str, str]:
         for name in ("hash.key", "vault.key"):
-            file = self._folder / name
+            file = self.folder / name
             if not file.exists():
                 file.touch(mode=0o600)
                 file.write_bytes(secrets.token_bytes(32))
         return {
-            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": self._kafka.bootstrap_servers,
+            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-            "REPLYRATE_POSTGRES__DSN": self._dsn,
-            "REPLYRATE_HASH_KEY_FILE": str(self._folder / "hash.key"),
-            "REPLYRATE_VAULT_KEY_FILE": str(self._folder / "vault.key"),
-            "REPLYRATE_IMAP__CA_FILE": str(self._imap.ca_file),
+            "REPLYRATE_POSTGRES__DSN": self.dsn,
+            "REPLYRATE_HASH_KEY_FILE": str(self.folder / "hash.key"),
+            "REPLYRATE_VAULT_KEY_FILE": str(self.folder / "vault.key"),
+            "REPLYRATE_IMAP__CA_FILE": str(self.imap.ca_file),
             "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
-            "REPLYRATE_IMAP__ALLOWED_PORTS": str(self._imap.port),
+            "REPLYRATE_IMAP__ALLOWED_PORTS": str(self.imap.port),
             "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "2",
             "REPLYRATE_FETCHER__WORKERS": "4",
             "REPLYRATE_MATCHER__STORE": "memory",
-            "REPLYRATE_MATCHER__DATA_DIR": str(self._folder / "matcher"),
+            "REPLYRATE_MATCHER__DATA_DIR": str(self.folder / "matcher"),
             "REPLYRATE_AGGREGATOR__REFRESH_INTERVAL_SECONDS": "0.3",
         }
 
@@ -187,22 +187,22 @@ class _Stage:
             admin.create_topics(specs(partitions=PARTITIONS, horizon_days=self._settings.horizon_days))
 
     def _deliver(self, mails: tuple[Mail, ...]) -> None:
-        by_key = {mailbox.key: mailbox for mailbox in self._world.mailboxes}
-        for mailbox in self._world.mailboxes:
-            self._imap.client.create(mailbox.address, mailbox.folder)
+        by_key = {mailbox.key: mailbox for mailbox in self.world.mailboxes}
+        for mailbox in self.world.mailboxes:
+            self.imap.client.create(mailbox.address, mailbox.folder)
         for mail in mails:
             mailbox = by_key[mail.mailbox]
-            self._imap.append(mailbox.address, mailbox.folder, mail.letter.render(), mail.filed_at)
+            self.imap.append(mailbox.address, mailbox.folder, mail.letter.render(), mail.filed_at)
 
     @contextmanager
     def _registry(self) -> Iterator[Registry]:
-        with connect(self._dsn, "replyrate-demo") as connection:
+        with connect(self.dsn, "replyrate-demo") as connection:
             yield Registry(connection, self._hasher, self._vault)
 
     def _register(self) -> None:
         self._progress("registering companies, connecting their mailboxes")
         with self._registry() as registry:
-            for company in self._world.companies:
+            for company in self.world.companies:
                 registry.add_company(company.company_id)
                 for account in company.accounts:
                     registry.add_account(
@@ -223,7 +223,7 @@ class _Stage:
                             consent_by="demo",
                             role=mailbox.role,
                             host="localhost",
-                            port=self._imap.port,
+                            port=self.imap.port,
                         )
                         connected = add_mailbox(
                             registry, self._settings.imap, request, resolve=resolve, version=version()
@@ -233,7 +233,7 @@ class _Stage:
     def _publish(self, wave: Wave) -> None:
         """The platform's facts of a wave, some of them more than once."""
         sent = []
-        for event, at, copies in _events(self._world, wave):
+        for event, at, copies in _events(self.world, wave):
             for _ in range(copies):
                 identity = f"demo-{secrets.token_hex(8)}"
                 value = codec.encode(event, id=identity, source="demo/platform", time=at)
@@ -244,7 +244,7 @@ class _Stage:
         deadline = time.monotonic() + AGREE_SECONDS
         with self._registry() as registry:
             while True:
-                self._supervisor.check()
+                self.supervisor.check()
                 shown = registry.mailboxes()
                 done = sum(mailbox["complete_through"] is not None for mailbox in shown)
                 seen = sum(mailbox["messages_seen"] for mailbox in shown)
@@ -252,14 +252,12 @@ class _Stage:
                 if done == len(shown):
                     return
                 if time.monotonic() > deadline:
-                    raise TransientError(
-                        f"only {done} of {len(shown)} mailboxes were read; see {self._folder}/services"
-                    )
+                    raise TransientError(f"only {done} of {len(shown)} mailboxes were read; see {self.folder}/services")
                 time.sleep(0.2)
 
     def _change_addresses(self) -> None:
         with self._registry() as registry:
-            for company in self._world.companies:
+            for company in self.world.companies:
                 for old in company.mailboxes:
                     if old.address_changes:
                         new = next(
@@ -273,9 +271,9 @@ class _Stage:
         latest = _rows(connection, "SELECT * FROM report_v1.reply_rate_latest")
         outcomes = _rows(connection, "SELECT * FROM report_v1.inquiry_outcomes")
         report.checked_rows, report.checked_outcomes = len(latest), len(outcomes)
-        for company in self._world.companies:
+        for company in self.world.companies:
             company_id = company.company_id
-            facts = oracle.world_facts(self._world, company_id, self._coverage(connection, company_id))
+            facts = oracle.world_facts(self.world, company_id, self._coverage(connection, company_id))
             for name in RULE_SETS:
                 parameters = rules.load_builtin(name).parameters()
                 now = datetime.now(UTC)
@@ -304,7 +302,7 @@ class _Stage:
         return [Covered(*row) for row in rows]
 
     def _companies(self, connection: psycopg.Connection) -> list[dict[str, Any]]:
-        titles = {company.company_id: company for company in self._world.companies}
+        titles = {company.company_id: company for company in self.world.companies}
         rows = _rows(
             connection, "SELECT * FROM report_v1.reply_rate_latest WHERE level = 'company' ORDER BY company_id"
         )
@@ -316,7 +314,7 @@ class _Stage:
         figures = {row["company_id"]: row for row in _rows(connection, STORIES)}
         return [
             {"title": company.title, "story": company.story, **figures[company.company_id]}
-            for company in self._world.companies
+            for company in self.world.companies
         ]
 
 

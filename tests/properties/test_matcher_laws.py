@@ -199,8 +199,9 @@ def test_merging_inquiries_is_commutative_associative_and_idempotent(
 def test_after_an_erase_the_company_is_as_if_only_later_facts_had_been(found: list[Any], at: datetime) -> None:
     found = [fact for fact in normal_facts(found) if not isinstance(fact, MessageSent)]
     erase = CompanyErased(company_id="c1", at=at)
-    after = states(joined([found, [erase], found]))
-    before = states(joined([[erase], found]))
+    erasing: list[Any] = [erase]
+    after = states(joined([list(found), erasing, list(found)]))
+    before = states(joined([erasing, list(found)]))
     # Facts of one inquiry that were merged before the erase go together with the earliest of them.
     single = {
         key
@@ -219,7 +220,8 @@ def test_a_reply_may_be_300_seconds_early_and_no_more(seconds: int) -> None:
         company_id="c", account_id="a", mailbox_id="m", message_id=HASHES[2], sent_at=T0 - timedelta(seconds=seconds),
         sent_at_basis="date", evidence="verified", kind="human", in_reply_to=(HASHES[0],),
     )  # fmt: skip
-    for batches in ([[inquiry], [message]], [[message], [inquiry]]):
+    orders: list[list[list[Any]]] = [[[inquiry], [message]], [[message], [inquiry]]]
+    for batches in orders:
         assert len(states(joined(batches))["c", "i"].replies) == (1 if seconds == 300 else 0)
 
 
@@ -241,7 +243,7 @@ def test_behind_the_horizon_facts_are_late_and_entries_are_swept() -> None:
     inquiry = InquiryReplies(
         company_id="c", inquiry_id="i", account_id="a", received_at=T0, message_ids=(HASHES[0],), facts_id=HASHES[1]
     )
-    applied = join.apply({}.get, lambda _: (), [inquiry], earliest=T0 + timedelta(seconds=1))
+    applied = join.apply(lambda _: None, lambda _: (), [inquiry], earliest=T0 + timedelta(seconds=1))
     assert [error.reason for _, error in applied.refused] == ["late"]
     store = joined([[inquiry]])
     assert all(join.sweep(key, value, T0 - timedelta(days=1)) == value for key, value in store.items())

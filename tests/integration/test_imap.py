@@ -1,0 +1,297 @@
+"""What the fetcher says on the wire, what it takes from a server, and whom it talks to."""
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from services.fetcher import imap
+from services.fetcher.imap import Connection, is_sent_name
+from services.fetcher.session import (
+    Budgets,
+    BudgetSpent,
+    Endpoint,
+    HostRefused,
+    LoginRefused,
+    MailboxError,
+    NoSentFolder,
+    ServerBroken,
+    TlsFailed,
+    Unreachable,
+    check_host,
+    tls_context,
+)
+from services.standalone.ca import CertificateAuthority
+from tests.dovecot import Dovecot
+from tests.imap_lab.scripted import Peer, Script, ScriptedServer
+from tests.servers import USERS
+
+USER = "seller-1@mail.test"
+ALLOWED = (
+    rb"CAPABILITY", rb'LOGIN "[^"]*" "[^"]*"', rb"ID \(.*\)", rb'LIST "" "\*"( RETURN \(SPECIAL-USE\))?', rb'XLIST "" "\*"',
+    rb'EXAMINE "[^"]*"', rb"UID SEARCH .*",
+    rb"UID FETCH [0-9,]+ \(UID INTERNALDATE RFC822\.SIZE FLAGS BODY\.PEEK\[HEADER\.FIELDS \([A-Z -]+\)\]<0\.32768>( SAVEDATE)?\)",
+    rb"LOGOUT",
+)  # fmt: skip
+SMALL = Budgets(command_seconds=1.0, session_seconds=3.0, connect_seconds=2.0)
+
+
+def connect(
+    port: int, ca_file: Path, budgets: Budgets = SMALL, record: Callable[[bytes], None] | None = None
+) -> Connection:
+    return imap.connect(Endpoint("localhost", port, ("127.0.0.1",)), tls_context(ca_file), budgets, record=record)
+
+
+def test_only_these_commands_can_be_sent_and_nothing_changes(dovecot: Dovecot) -> None:
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+    raw = b"Message-ID: <1@x>\r\nDate: Mon, 23 Nov 2026 10:00:00 +0000\r\nFrom: a@b\r\nTo: c@d\r\nX-Secret: canary\r\n\r\ncanary body"
+    dovecot.client.append(USER, "Sent", raw, at, flags="")
+    dovecot.close_client()
+    wire: list[bytes] = []
+    connection = connect(dovecot.port, dovecot.ca_file, Budgets(), wire.append)
+    connection.login(USER, USERS[USER], "0")
+    (folder,) = connection.sent_folders()
+    assert (folder.name, folder.found_by) == (b"Sent", "special-use")
+    view = connection.examine(folder.name)
+    assert (view.messages, view.uidnext) == (1, 2)
+    assert connection.search_from(1) == [1] and connection.search_from(2) == []
+    assert connection.search_window(view, 1, 1, at.date()) == [1]
+    (found,) = connection.fetch_headers([1])
+    assert found.internal_date == at and found.save_date is not None
+    assert b"<1@x>" in found.header and b"canary" not in found.header
+    connection.logout()
+    sent = re.split(rb"\r\n", b"".join(wire))
+    commands = [line.partition(b" ")[2] for line in sent if line]
+    assert len(commands) >= 9
+    for command in commands:
+        assert any(re.fullmatch(form, command) for form in ALLOWED), command
+    # The ID goes out after LOGIN and before the first EXAMINE.
+    names = [command.split()[0] for command in commands]
+    assert names.index(b"LOGIN") < names.index(b"ID") < names.index(b"EXAMINE")
+    flags = dovecot.client.session(USER)
+    flags.select("Sent", readonly=True)
+    assert b"\\Seen" not in flags.fetch("1", "(FLAGS)")[1][0]  # type: ignore[operator]
+
+
+def test_an_idle_folder_costs_two_round_trips(dovecot: Dovecot) -> None:
+    wire: list[bytes] = []
+    connection = connect(dovecot.port, dovecot.ca_file, Budgets(), wire.append)
+    connection.login(USER, USERS[USER], "0")
+    connection.sent_folders()
+    wire.clear()
+    connection.examine(b"Sent")
+    connection.search_from(1)
+    connection.logout()
+    assert b"".join(wire).count(b"\r\n") == 3  # EXAMINE, UID SEARCH, LOGOUT
+
+
+@pytest.mark.parametrize("text", ["a\r\nX LOGOUT", "a\0b", "a\nb"])
+def test_no_line_break_reaches_the_wire(dovecot: Dovecot, text: str) -> None:
+    wire: list[bytes] = []
+    connection = connect(dovecot.port, dovecot.ca_file, Budgets(), wire.append)
+    for user, password in ((text, "x"), ("x", text)):
+        with pytest.raises(LoginRefused):
+            connection.login(user, password, "0")
+    with pytest.raises(MailboxError):
+        connection.examine(text.encode())
+    assert b"LOGOUT" not in b"".join(wire)
+    connection.drop()
+
+
+GREETING = b"* OK ready\r\n"
+
+
+def logged_in(peer: Peer, capabilities: bytes = b"IMAP4rev1") -> None:
+    peer.say(GREETING)
+    while True:
+        tag, rest = peer.command()
+        if rest.startswith(b"LOGIN"):
+            peer.answer(tag)
+        elif rest.startswith(b"CAPABILITY"):
+            peer.answer(tag, b"CAPABILITY " + capabilities)
+        elif rest.startswith(b"ID"):
+            peer.answer(tag, b"ID NIL")
+        else:
+            peer.commands.append(b"!" + tag + b" " + rest)
+            return
+
+
+def pending(peer: Peer) -> tuple[bytes, bytes]:
+    tag, _, rest = peer.commands[-1][1:].partition(b" ")
+    return tag, rest
+
+
+def endless_line(peer: Peer) -> None:
+    peer.say(b"* OK ")
+    while True:
+        peer.say(b"x" * 65536)
+
+
+def literal_before_login(peer: Peer) -> None:
+    peer.say(GREETING)
+    peer.command()
+    peer.say(b"* 1 FETCH (BODY[] {400000000}\r\n")
+    while True:
+        peer.say(b"x" * 65536)
+
+
+def endless_answers(peer: Peer) -> None:
+    logged_in(peer)
+    while True:
+        peer.say(b'* LIST () "/" "folder"\r\n' * 100)
+
+
+def drip(peer: Peer) -> None:
+    peer.say(GREETING)
+    while True:
+        peer.say(b"*")
+        time.sleep(0.05)
+
+
+def silent(peer: Peer) -> None:
+    threading.Event().wait(10)
+
+
+def hangs_up(peer: Peer) -> None:
+    peer.say(GREETING)
+    peer.command()
+
+
+def no_imap(peer: Peer) -> None:
+    peer.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "script", [endless_line, literal_before_login, endless_answers, drip, silent, hangs_up, no_imap]
+)
+def test_a_hostile_server_costs_little_and_ends_in_an_error_of_ours(
+    tmp_path: Path, ca: CertificateAuthority, script: Script
+) -> None:
+    began = time.monotonic()
+    with ScriptedServer(tmp_path / "s", ca, script) as server, pytest.raises((BudgetSpent, Unreachable, ServerBroken)):
+        connection = connect(server.port, server.ca_file)
+        connection.login("u", "p", "0")
+        connection.sent_folders()
+    assert time.monotonic() - began < 15
+
+
+def test_an_answer_that_is_no_imap_is_the_servers_fault(tmp_path: Path, ca: CertificateAuthority) -> None:
+    def script(peer: Peer) -> None:
+        logged_in(peer)
+        tag, _ = pending(peer)
+        peer.answer(tag, b"1 FETCH (UID 1 BODY[HEADER (((")
+
+    with ScriptedServer(tmp_path / "s", ca, script) as server:
+        connection = connect(server.port, server.ca_file)
+        connection.login("u", "p", "0")
+        with pytest.raises(ServerBroken):
+            connection.fetch_headers([1])
+
+
+def test_names_of_sent_folders_without_attributes(tmp_path: Path, ca: CertificateAuthority) -> None:
+    def script(peer: Peer) -> None:
+        logged_in(peer, b"IMAP4rev1 ID")
+        tag, _ = pending(peer)
+        peer.answer(
+            tag,
+            *[
+                b'LIST () "/" "' + name + b'"'
+                for name in (b"INBOX", b"&XfJT0ZAB-", b"Sent to clients", b"&g0l6P3ux-", b"&U9FO9nux-")
+            ],
+        )
+
+    with ScriptedServer(tmp_path / "s", ca, script) as server:
+        connection = connect(server.port, server.ca_file)
+        connection.login("u", "p", "0")
+        assert [folder.name for folder in connection.sent_folders()] == [b"&XfJT0ZAB-"]
+
+
+def test_no_sent_folder_is_said_so(tmp_path: Path, ca: CertificateAuthority) -> None:
+    def script(peer: Peer) -> None:
+        logged_in(peer)
+        peer.answer(pending(peer)[0], b'LIST () "/" "INBOX"')
+
+    with ScriptedServer(tmp_path / "s", ca, script) as server:
+        connection = connect(server.port, server.ca_file)
+        connection.login("u", "p", "0")
+        with pytest.raises(NoSentFolder):
+            connection.sent_folders()
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        (b"Sent", True), (b"Sent Messages", True), (b"[Gmail]/&XfJT0ZCuTvY-", True), (b"&W8RO9lCZTv0-", True), (b"INBOX.Sent", True),
+        (b"&kAFP4W4IMH8w4TD8MOs-", True), (b"&AMk-l&AOk-ments envoy&AOk-s", True), (b"&BB4EQgQ,BEAEMAQyBDsENQQ9BD0ESwQ1-", True),
+        (b"Sent to clients", False), (b"&U9FO9nux-", False), (b"Drafts", False), (b"\xff\xfe", False), (b"&broken", False),
+    ],
+)  # fmt: skip
+def test_known_names(name: bytes, sent: bool) -> None:
+    assert is_sent_name(name) is sent
+
+
+def test_a_certificate_for_another_name_or_of_nobody_is_refused(dovecot: Dovecot) -> None:
+    with pytest.raises(TlsFailed):
+        imap.connect(Endpoint("mail.example.com", dovecot.port, ("127.0.0.1",)), tls_context(dovecot.ca_file), SMALL)
+    with pytest.raises(TlsFailed):
+        imap.connect(Endpoint("localhost", dovecot.port, ("127.0.0.1",)), tls_context(None), SMALL)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255",
+     "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "2001:db8::1", "ff02::1"],
+)  # fmt: skip
+def test_addresses_that_are_not_public_are_refused(address: str) -> None:
+    with pytest.raises(HostRefused):
+        check_host("mail.example.com", 993, allowed_networks=(), allowed_ports=(993,), resolve=lambda *_: [address])
+    with pytest.raises(HostRefused):
+        check_host(
+            "mail.example.com",
+            993,
+            allowed_networks=(),
+            allowed_ports=(993,),
+            resolve=lambda *_: ["93.184.216.34", address],
+        )
+
+
+def test_public_addresses_and_allowed_networks_are_taken_as_resolved() -> None:
+    found = check_host(
+        "Mail.Example.com.",
+        993,
+        allowed_networks=(),
+        allowed_ports=(993,),
+        resolve=lambda *_: ["93.184.216.34", "2606:2800:220:1::1"],
+    )
+    assert found == Endpoint("mail.example.com", 993, ("93.184.216.34", "2606:2800:220:1::1"))
+    inside = check_host(
+        "mail",
+        993,
+        allowed_networks=(ip_network("10.0.0.0/8"),),
+        allowed_ports=(993,),
+        resolve=lambda *_: ["::ffff:10.0.0.1"],
+    )
+    assert inside.addresses == ("::ffff:10.0.0.1",)
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a/b", "user@host", "a:b", "[::1]", "x" * 254, "a\nb", "a?b", "a%25b"])
+def test_what_is_no_host_name_is_refused(host: str) -> None:
+    with pytest.raises((HostRefused, Unreachable)):
+        check_host(host, 993, allowed_networks=(), allowed_ports=(993,), resolve=lambda *_: ["93.184.216.34"])
+
+
+def test_other_ports_are_refused() -> None:
+    for port in (22, 25, 143, 6379):
+        with pytest.raises(HostRefused, match="ALLOWED_PORTS"):
+            check_host(
+                "mail.example.com",
+                port,
+                allowed_networks=(),
+                allowed_ports=(993,),
+                resolve=lambda *_: ["93.184.216.34"],
+            )

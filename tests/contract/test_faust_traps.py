@@ -1,0 +1,151 @@
+"""What the matcher leans on in faust-streaming and aiokafka, so that an upgrade tells what changed.
+
+The kill, freeze and two-worker runs of tests/integration/test_matcher.py belong to this contract too.
+"""
+
+import asyncio
+import inspect
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict, deque
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import faust
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.producer.message_accumulator import BatchBuilder
+from faust import streams
+from faust.tables import recovery
+from faust.transport import consumer as base
+from faust.transport.drivers import aiokafka as driver
+
+from services.common.settings import KafkaSettings
+from services.matcher.bulk import BulkConsumer
+from services.standalone.paths import ROOT
+from tests.integration.topics import committed, create_topics, kafka_settings, publish
+
+HERE = TopicPartition("inquiries.v1", 0)
+
+
+@pytest.mark.parametrize("name", ["faust-streaming", "aiokafka"])
+def test_what_we_lean_on_is_pinned_exactly(name: str) -> None:
+    pinned = re.search(rf"^{name}==(\S+)", (ROOT / "requirements" / "runtime.in").read_text("utf-8"), re.MULTILINE)
+    assert pinned and metadata.version(name) == pinned[1]
+
+
+@pytest.mark.parametrize(
+    ("owner", "names"),
+    [
+        (driver.Consumer, ["getmany", "_add_gap", "_new_offset", "perform_seek", "on_partitions_revoked", "_wait_next_records", "highwater"]),
+        (faust.App, ["_new_transport"]),
+        (faust.Table, ["on_rebalance", "on_recovery_completed", "on_start"]),
+        (faust.Schema, ["loads_key", "loads_value"]),
+        (recovery.Recovery, ["need_recovery"]),
+        (BatchBuilder, ["append", "record_count"]),
+    ],
+)  # fmt: skip
+def test_the_names_that_we_override_and_use_are_there(owner: type, names: list[str]) -> None:
+    assert [name for name in names if not hasattr(owner, name)] == []
+
+
+def test_the_private_state_that_we_use_is_made_by_the_consumer() -> None:
+    source = inspect.getsource(base.Consumer.__init__)
+    for name in ("_acked", "_acked_index", "_read_offset", "_committed_offset", "_unacked_messages"):
+        assert f"self.{name} = " in source
+    assert "_buffered_partitions" in inspect.getsource(base)
+
+
+def test_an_event_is_acknowledged_in_finally_whatever_happened_in_the_body() -> None:
+    """Why nothing may leave the agent's body but the process: an exception acknowledges the event."""
+    source = inspect.getsource(streams.Stream._py_aiter)
+    body = source[source.index("yield value") :]
+    assert "finally:" in body and "event.ack()" in body[body.index("finally:") :]
+
+
+def consumer(ends: list[int], acked: list[int]) -> BulkConsumer:
+    made: Any = object.__new__(BulkConsumer)
+    made.app = SimpleNamespace(bulk_topics=frozenset({HERE.topic}))
+    made._batch_ends = defaultdict(deque, {HERE: deque(ends)})
+    made._acked = defaultdict(list, {HERE: list(acked)})
+    made._acked_index = defaultdict(set, {HERE: set(acked)})
+    return made  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("ends", "acked", "offset", "left"),
+    [
+        ([9, 19, 29], [], None, [9, 19, 29]),
+        ([9, 19, 29], [9], 10, [19, 29]),
+        ([9, 19, 29], [19], None, [9, 19, 29]),
+        ([9, 19, 29], [9, 19], 20, [29]),
+        ([9, 19, 29], [19, 9, 29], 30, []),
+        ([], [5], None, []),
+    ],
+)
+def test_offsets_move_to_the_end_of_the_acknowledged_prefix(
+    ends: list[int], acked: list[int], offset: int | None, left: list[int]
+) -> None:
+    made = consumer(ends, acked)
+    assert made._new_offset(HERE) == offset
+    assert list(made._batch_ends[HERE]) == left
+    assert made._new_offset(HERE) is None
+
+
+def test_a_revoked_partition_forgets_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = consumer([9], [])
+
+    async def nothing(self: Any, revoked: Any) -> None:
+        pass
+
+    monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", nothing)
+    asyncio.run(made.on_partitions_revoked({HERE}))
+    assert HERE not in made._batch_ends
+
+
+FAILING = """
+import os
+import faust
+
+app = faust.App("trap", broker="kafka://" + os.environ["BROKER"], datadir="data", web_enabled=False, topic_allow_declare=False,
+                topic_disable_leader=True, consumer_auto_offset_reset="earliest", broker_commit_interval=0.2)
+topic = app.topic("inquiries.v1", value_serializer="raw")
+
+@app.agent(topic)
+async def failing(stream):
+    async for value in stream:
+        raise ValueError("the body fails")
+
+app.main()
+"""
+
+
+def test_an_exception_in_the_body_loses_the_event(topics_gone: str, tmp_path: Path) -> None:
+    """Shown on a real broker: the offset moves past an event whose body raised. services.matcher.app must never raise."""
+    settings: KafkaSettings = kafka_settings(topics_gone)
+    create_topics(settings)
+    publish(settings, "inquiries.v1", [(b"c", b"x")])
+    script = tmp_path / "trap.py"
+    script.write_text(FAILING, "utf-8")
+    process = subprocess.Popen(
+        [sys.executable, str(script), "worker", "--without-web"],
+        env={"PATH": os.environ["PATH"], "BROKER": settings.bootstrap_servers},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd=tmp_path,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not any(offset for offset in committed(settings, "trap").values()):
+            assert process.poll() is None, "faust ended"
+            assert time.monotonic() < deadline, (
+                "the event was not acknowledged: Faust changed, and app.py may be simpler"
+            )
+            time.sleep(0.3)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)

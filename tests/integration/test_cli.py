@@ -1,0 +1,119 @@
+"""The command on real servers: from an empty database to a mailbox and a rate."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from services.aggregator import judge, rules
+from services.cli.__main__ import main
+from services.common.postgres import connect
+from services.standalone.imap import EmbeddedImap
+from services.standalone.postgres import EmbeddedPostgres
+from tests.integration.topics import kafka_settings, read_all
+from tests.servers import USERS
+
+USER = "seller-1@mail.test"
+
+
+@pytest.fixture
+def run(postgres_server: EmbeddedPostgres, topics_gone: str, pymap: EmbeddedImap, tmp_path: Path) -> Any:
+    name = f"cli_{tmp_path.name[-8:].replace('-', '_')}"
+    dsn = postgres_server.create_database(name)
+    for key in ("hash.key", "vault.key"):
+        (tmp_path / key).write_bytes(bytes(32))
+    env = {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": topics_gone, "REPLYRATE_KAFKA__PARTITIONS": "2", "REPLYRATE_POSTGRES__DSN": dsn,
+        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"), "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
+        "REPLYRATE_IMAP__CA_FILE": str(pymap.ca_file), "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
+        "REPLYRATE_IMAP__ALLOWED_PORTS": str(pymap.port), "COLUMNS": "200",
+    }  # fmt: skip
+
+    def call(*args: str, code: int = 0, **options: Any) -> Result:
+        done = CliRunner().invoke(main, [str(arg) for arg in args], env=env, **options)
+        assert done.exit_code == code, (args, done.stdout, done.stderr, done.exception)
+        return done
+
+    call.dsn = dsn  # type: ignore[attr-defined]
+    yield call
+    postgres_server.drop_database(name)
+
+
+def test_from_nothing_to_a_mailbox(run: Any, pymap: EmbeddedImap, topics_gone: str, tmp_path: Path) -> None:
+    pymap.client.create(USER, "Sent")
+    assert "run `replyrate migrate`" in run("rate", code=78).stderr
+    assert "applied" in run("migrate").stderr
+    assert "up to date" in run("migrate").stderr
+    assert "is missing; run `replyrate topics create`" in run("topics", "check", code=1).stderr
+    assert "inquiries.v1" in json.loads(run("topics", "create", "--json").stdout)["created"]
+    run("topics", "check")
+    assert "can be used" in run("config", "check").stderr
+    printed = json.loads(run("config", "print", "--json").stdout)
+    assert printed["REPLYRATE_POSTGRES__DSN"] == "********"
+    assert "replyrate company add c1" in run("account", "add", "c1", "main", code=1).stderr
+    run("company", "add", "c1")
+    run("account", "add", "c1", "main", "--address", USER)
+    run("account", "add", "c1", "desk", "--sub", "--synced-by-platform", "--since", "2026-11-01")
+    password = tmp_path / "password"
+    password.write_text(USERS[USER] + "\n", "utf-8")
+    base = [
+        "mailbox",
+        "add",
+        "--company",
+        "c1",
+        "--account",
+        "main",
+        "--address",
+        USER,
+        "--host",
+        "localhost",
+        "--port",
+        pymap.port,
+    ]
+    assert "--consent-by" in run(*base, "--password-file", password, code=1).stderr
+    wrong = run(*base, "--consent-by", "x", input="wrong-canary\n", code=1)
+    assert "authorization" in wrong.stderr and "canary" not in wrong.stdout
+    refused = run(*base[:5], "desk", *base[6:], "--consent-by", "x", "--password-file", password, code=1)
+    assert "needs no mailbox" in refused.stderr
+    added = json.loads(run(*base, "--consent-by", "Li", "--password-file", password, "--json").stdout)
+    assert (added["state"], added["sent_folders"]) == ("active", ["Sent"])
+    mailbox_id = added["mailbox_id"]
+    (listed,) = json.loads(run("mailbox", "list", "--json").stdout)
+    assert (listed["mailbox_id"], listed["address_masked"]) == (mailbox_id, "s***@mail.test")
+    assert USER not in run("mailbox", "show", "c1", mailbox_id).stdout
+    run("mailbox", "pause", "c1", mailbox_id)
+    assert "only an active mailbox" in run("mailbox", "pause", "c1", mailbox_id, code=1).stderr
+    run("mailbox", "resume", "c1", mailbox_id)
+    run("mailbox", "rescan", "c1", mailbox_id)
+    assert mailbox_id in run("account", "change-address", "c1", "main", "new@mail.test").stderr
+    run("mailbox", "remove", "c1", mailbox_id)
+    assert "replyrate mailbox list c1" in run("mailbox", "show", "c1", "m-none", code=1).stderr
+    file = tmp_path / "facts.csv"
+    file.write_text(
+        "company_id,account_id,inquiry_id,received_at,buyer_id\nc1,main,i1,2026-11-20T08:00:00Z,b1\n", "utf-8"
+    )
+    assert json.loads(run("publish", file, "--json").stdout) == {"published": 1, "invalid": []}
+    (found,) = read_all(kafka_settings(topics_gone, 2), "inquiries.v1")
+    assert found.key == b"c1"
+    assert "no rate" in run("rate", "c1", code=1).stderr
+
+
+def test_rates_are_printed_for_people_and_exactly(run: Any) -> None:
+    run("migrate")
+    with connect(run.dsn, "tests") as connection:
+        connection.execute(
+            "INSERT INTO ledger.inquiries (company_id, inquiry_id, account_id, received_at, buyer_id) VALUES ('c1', 'i1', 'a', '2026-11-01T08:00Z', 'b')"
+        )
+        rule_set = rules.load_builtin("first-reply-24h")
+        with connection.transaction():
+            judge.judge_company(connection, rule_set, "c1", now=datetime(2026, 11, 5, tzinfo=UTC))
+    shown = run("rate", "c1").stdout
+    assert "first-reply-24h" in shown and "0/0/0/1" in shown
+    rows = json.loads(run("rate", "c1", "--json").stdout)
+    assert {row["level"] for row in rows} == {"company", "account"}
+    assert rows[0]["rate"] is None and rows[0]["unmeasured"] == 1
+    csv = run("rate", "c1", "--csv", "--as-of", "2026-11-02").stdout.splitlines()
+    assert csv[0].startswith("rule_set,rule_version,level,company_id") and len(csv) == 3

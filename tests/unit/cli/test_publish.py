@@ -1,0 +1,79 @@
+"""`publish`: every wrong line is told with its number, and nothing goes out while one is."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from services.cli.__main__ import main
+from services.cli.publish import lines, record
+from services.common import codec
+from services.common.events import TYPES, InquiryReceived, StatusChanged
+
+GOOD = {"company_id": "c", "account_id": "a", "inquiry_id": "i", "received_at": "2026-11-01T00:00:00Z", "buyer_id": "b"}
+
+
+def test_a_flat_line_becomes_an_event() -> None:
+    key, value = record({**GOOD, "buyer_addresses": "x@y.z w@y.z", "message_ids": "<1@p> <2@p>"})
+    event = codec.decode(value, accept=frozenset(TYPES)).data
+    assert key == b"c" and isinstance(event, InquiryReceived)
+    assert event.buyer.addresses == ("x@y.z", "w@y.z") and event.message_ids == ("<1@p>", "<2@p>")
+
+
+def test_the_same_line_has_the_same_id() -> None:
+    ids = {codec.decode(record(dict(GOOD))[1], accept=frozenset(TYPES)).id for _ in range(2)}
+    assert len(ids) == 1
+
+
+def test_csv_and_types() -> None:
+    text = "type,company_id,inquiry_id,status,at\nstatus,c,i,spam,2026-11-01T00:00:00Z\n"
+    ((number, entry),) = lines(text, csv_form=True)
+    assert number == 2
+    assert isinstance(codec.decode(record(entry)[1], accept=frozenset(TYPES)).data, StatusChanged)
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    file = tmp_path / "facts.ndjson"
+    bad = {**GOOD, "received_at": "yesterday"}
+    file.write_text(
+        "\n".join([json.dumps(GOOD), "{", "", json.dumps(bad), json.dumps({**GOOD, "type": "gossip"})]), "utf-8"
+    )
+    return file
+
+
+def test_all_wrong_lines_are_told_and_nothing_is_published(wrong: Path) -> None:
+    done = CliRunner().invoke(main, ["publish", str(wrong), "--json"], env={})
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert told["published"] == 0
+    assert [problem["line"] for problem in told["invalid"]] == [2, 4, 5]
+    assert "line 4: data.received_at" in done.stderr and "yesterday" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["rate"], ["mailbox", "list"], ["migrate"], ["topics", "check"], ["config", "check"]]
+)
+def test_without_settings_every_command_names_them_and_ends_with_78(command: list[str]) -> None:
+    done = CliRunner().invoke(main, command, env={})
+    assert done.exit_code == 78
+    assert "REPLYRATE_POSTGRES__DSN is not set" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["rate", "--csv", "--json"], ["account", "add", "c", "a", "--since", "2026-01-01"], ["mailbox", "add"], ["nothing"], ["publish", "/nowhere"]],
+)  # fmt: skip
+def test_wrong_usage_ends_with_2(command: list[str]) -> None:
+    assert CliRunner().invoke(main, command, env={}).exit_code == 2
+
+
+def test_an_unreachable_database_is_69() -> None:
+    env = {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9", "REPLYRATE_HASH_KEY_FILE": "/x",
+        "REPLYRATE_POSTGRES__DSN": "postgresql://u:secret-canary@127.0.0.1:9/x",
+    }  # fmt: skip
+    done = CliRunner().invoke(main, ["rate"], env=env)
+    assert done.exit_code == 69
+    assert "canary" not in done.stderr

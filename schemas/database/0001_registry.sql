@@ -103,7 +103,7 @@ CREATE TABLE registry.folders (
     recent_uids bigint[] NOT NULL DEFAULT '{}',
     messages bigint NOT NULL DEFAULT 0,
     lower_bound_at timestamptz,
-    opened_at timestamptz NOT NULL DEFAULT now(),
+    scan_began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (company_id, mailbox_id, folder, uidvalidity),
     FOREIGN KEY (company_id, mailbox_id) REFERENCES registry.mailboxes ON DELETE CASCADE
 );
@@ -112,6 +112,7 @@ COMMENT ON COLUMN registry.folders.high_uid IS 'All UIDs up to here that lie abo
 COMMENT ON COLUMN registry.folders.scan_down_to_uid IS
     'First scan: all UIDs from here up to the start are published; descends to the horizon; NULL when the scan is done.';
 COMMENT ON COLUMN registry.folders.recent_uids IS 'Known UIDs of the look-back window, ascending.';
+COMMENT ON COLUMN registry.folders.scan_began_at IS 'When the last scan began: a reconcile scans each folder once.';
 COMMENT ON COLUMN registry.folders.scan_done IS 'Messages that the scan under way has read.';
 COMMENT ON COLUMN registry.folders.lower_bound_at IS
     'complete_through before this UIDVALIDITY was met: the lower bound for messages first found in its rescan.';

@@ -133,6 +133,7 @@ INSERT INTO ledger.advice VALUES
     ('synced_by_platform', 'Nothing to do: replies through the platform''s own mail are counted.', '无需操作：平台邮箱的回复已自动计入。'),
     ('removed', 'The mailbox was removed; connect one if replies leave from a mailbox.', '邮箱已移除；如仍用邮箱回复，请重新连接。'),
     ('address-changed', 'The account''s address changed: connect the mailbox of the new address.', '账号邮箱地址已变更，请连接新地址的邮箱。'),
+    ('secret-unreadable', 'The stored password cannot be read; connect the mailbox again.', '已保存的密码无法读取，请重新连接邮箱。'),
     ('login-refused', 'User name or password is refused: check case and blanks, use an authorization code, switch IMAP on.', '用户名或密码被拒绝：请检查大小写和空格，使用授权码，并在网页邮箱中开启 IMAP。'),
     ('no-sent-folder', 'No Sent folder was found: let your mail program store sent mail on the server.', '未找到“已发送”文件夹：请设置邮件客户端将已发邮件保存到服务器。'),
     ('unreachable', 'The mail server does not answer; it is tried again.', '邮件服务器无响应，系统会自动重试。'),

@@ -160,7 +160,10 @@ class Poller:
         look_back = self._settings.imap.look_back
         view = connection.examine(folder)
         held = self._registry.marks(work.mailbox, folder)
-        why = plan.why_scan(None if held is None else held.marks, view, reconcile=work.reconciling)
+        due, began = work.mailbox.reconcile_after, None if held is None else held.scan_began_at
+        # Once for each reconcile: a scan that took several polls must not begin again in the last of them.
+        reconcile = work.reconciling and due is not None and began is not None and began < due
+        why = plan.why_scan(None if held is None else held.marks, view, reconcile=reconcile)
         if why is not None:
             newest = self._newest(connection, view)
             held = HeldMarks(plan.begin(view, newest, look_back), work.mailbox.complete_through)
@@ -268,16 +271,20 @@ class Poller:
         now = leased.now + timedelta(seconds=time.monotonic() - work.started)
         records: list[tuple[int, bytes]] = []
         remembered: dict[str, Remembered] = {}
+        # Behind the matcher's horizon a fact would only become a dead letter; an hour is room for what takes time.
+        earliest = now - self._horizon + timedelta(hours=1)
         for read in reads:
             if read.message_id in known:
-                records.append((read.found.uid, known[read.message_id]))
+                sent_at, record = known[read.message_id]
+                if sent_at >= earliest:
+                    records.append((read.found.uid, record))
             elif read.message_id not in remembered:
                 try:
                     first = self._first(leased, read, after=after, now=now)
                 except Exception as error:
                     unreadable.append((read.found.uid, f"no event can be made of it ({type(error).__name__})"))
                     continue
-                if first.sent_at >= now - self._horizon:
+                if first.sent_at >= earliest:
                     remembered[read.message_id] = first
                     records.append((read.found.uid, first.record))
         refused = self._send(leased, records)

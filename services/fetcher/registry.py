@@ -18,7 +18,7 @@ from services.common.errors import ReplyrateError
 from services.common.hashing import Hasher
 from services.common.postgres import load_statements, translate
 from services.fetcher.plan import Marks
-from services.fetcher.vault import Vault, masked
+from services.fetcher.vault import Misplaced, Vault, masked
 
 SQL = load_statements("services.fetcher", "registry.sql")
 CONSENT_TEXT_VERSION = "1"
@@ -76,6 +76,7 @@ class HeldMarks:
 
     marks: Marks
     lower_bound_at: datetime | None
+    scan_began_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,15 @@ class Registry:
         if row is None:
             return None
         place = (row["company_id"], row["mailbox_id"], row["host"], str(row["port"]))
-        user = self._vault.open(row["user_sealed"], *place, "user")
+        try:
+            user = self._vault.open(row["user_sealed"], *place, "user")
+            password = self._vault.open(row["secret"], *place, user)
+        except Misplaced:
+            # This row alone was tampered with or mixed up: its owner must connect it again, the others go on.
+            self._run(
+                "unreadable", company_id=row["company_id"], mailbox_id=row["mailbox_id"], epoch=row["lease_epoch"]
+            )
+            return None
         return Leased(
             company_id=row["company_id"],
             mailbox_id=row["mailbox_id"],
@@ -229,7 +238,7 @@ class Registry:
             host=row["host"],
             port=row["port"],
             user=user,
-            password=self._vault.open(row["secret"], *place, user),
+            password=password,
             sent_override=tuple(bytes(name) for name in row["sent_override"] or ()),
             epoch=row["lease_epoch"],
             now=row["now"],
@@ -248,12 +257,12 @@ class Registry:
         marks = Marks(
             row["uidvalidity"], row["high_uid"], row["scan_down_to_uid"], row["uidnext"], tuple(row["recent_uids"])
         )
-        return HeldMarks(marks, row["lower_bound_at"])
+        return HeldMarks(marks, row["lower_bound_at"], row["scan_began_at"])
 
-    def known(self, leased: Leased, message_ids: Sequence[str]) -> dict[str, bytes]:
-        """Records that were published for these messages, byte for byte."""
+    def known(self, leased: Leased, message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
+        """(sent_at, record) of those messages that were published before; the record byte for byte."""
         rows = self._all("known", **_place(leased), message_ids=list(message_ids))
-        return {row["message_id"]: bytes(row["record"]) for row in rows}
+        return {row["message_id"]: (row["sent_at"], bytes(row["record"])) for row in rows}
 
     def save(
         self,

@@ -148,7 +148,7 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoc
 
 -- name: marks
 -- How far a folder is published.
-SELECT uidvalidity, high_uid, scan_down_to_uid, uidnext, recent_uids, lower_bound_at FROM registry.folders
+SELECT uidvalidity, high_uid, scan_down_to_uid, uidnext, recent_uids, lower_bound_at, scan_began_at FROM registry.folders
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND folder = %(folder)s AND current
 
 -- name: retire_marks
@@ -170,7 +170,8 @@ ON CONFLICT (company_id, mailbox_id, folder, uidvalidity) DO UPDATE
 SET current = true, high_uid = excluded.high_uid, scan_down_to_uid = excluded.scan_down_to_uid,
     uidnext = excluded.uidnext, recent_uids = excluded.recent_uids, messages = excluded.messages,
     lower_bound_at = excluded.lower_bound_at,
-    scan_done = CASE WHEN %(restarted)s THEN 0 ELSE held.scan_done END + excluded.scan_done
+    scan_done = CASE WHEN %(restarted)s THEN 0 ELSE held.scan_done END + excluded.scan_done,
+    scan_began_at = CASE WHEN %(restarted)s THEN clock_timestamp() ELSE held.scan_began_at END
 
 -- name: unwatched
 -- Folders that are no Sent folders any more.
@@ -179,7 +180,7 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND current AN
 
 -- name: known
 -- Records that were published for these messages.
-SELECT message_id, record FROM registry.published
+SELECT message_id, sent_at, record FROM registry.published
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND message_id = ANY (%(message_ids)s)
 
 -- name: remember
@@ -235,3 +236,10 @@ RETURNING state
 SELECT state, count(*), greatest(0, extract(epoch FROM max(clock_timestamp() - next_poll_at)
     FILTER (WHERE state = 'active' AND lease_owner IS NULL)))::float8
 FROM registry.mailboxes GROUP BY state
+
+-- name: unreadable
+-- The sealed values of a mailbox do not belong to it: it must be connected again.
+UPDATE registry.mailboxes
+SET state = 'needs_reconnect', state_reason = 'secret-unreadable', state_changed_at = clock_timestamp(),
+    lease_owner = NULL, lease_until = NULL
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s

@@ -11,12 +11,16 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.common.errors import ConfigError
+from services.common.errors import ConfigError, ReplyrateError
 
 VERSION: Final = b"\x01"
 _KEY_ID: Final = 8
 _NONCE: Final = 12
 _WRAPPED: Final = 32 + 16
+
+
+class Misplaced(ReplyrateError):
+    """A sealed value does not belong where it stands, or was changed."""
 
 
 class Vault:
@@ -41,7 +45,7 @@ class Vault:
         return VERSION + self._key_id + first + wrapped + second + sealed
 
     def open(self, sealed: bytes, *belongs_to: str) -> str:
-        """The value again. ConfigError when it was sealed with another key, for another place, or was changed."""
+        """The value again. ConfigError when it was sealed with another key; Misplaced for another place, or changed."""
         head = len(VERSION) + _KEY_ID
         if sealed[: len(VERSION)] != VERSION or sealed[len(VERSION) : head] != self._key_id:
             raise ConfigError("a stored secret was sealed with another key; set REPLYRATE_VAULT_KEY_FILE to that one")
@@ -53,7 +57,7 @@ class Vault:
             data_key = self._wrapping.decrypt(first, wrapped, where)
             return AESGCM(data_key).decrypt(rest[:_NONCE], rest[_NONCE:], where).decode()
         except (InvalidTag, ValueError):
-            raise ConfigError("a stored secret does not belong to this mailbox; connect the mailbox again") from None
+            raise Misplaced("a stored secret does not belong to this mailbox; connect the mailbox again") from None
 
     def _where(self, belongs_to: tuple[str, ...]) -> bytes:
         return "\x1f".join((*belongs_to, self.key_id)).encode()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ from services.fetcher.onboarding import Connected, Rejected, Request, add_mailbo
 from services.fetcher.registry import Registry, RegistryError
 from services.fetcher.session import resolve
 from services.fetcher.vault import Vault
+from services.standalone.ca import CertificateAuthority
 from services.standalone.imap import EmbeddedImap
 from tests.dovecot import Dovecot
+from tests.imap_lab.scripted import Peer, ScriptedServer
 from tests.integration.processes import Process, until
 from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, read_all
 from tests.servers import USERS
@@ -314,3 +317,80 @@ def test_a_changed_address_and_the_states_a_person_sets(dovecot_lab: Lab) -> Non
         with pytest.raises(RegistryError, match="no mailbox m-none"):
             registry.rescan("c1", "m-none")
     assert lab.connect().mailbox_id != connected.mailbox_id
+
+
+def test_one_message_that_cannot_be_read_costs_one_dead_letter(
+    make_lab: Callable[[Server], Lab], dovecot: Dovecot, ca: CertificateAuthority, tmp_path: Path
+) -> None:
+    """A server whose answer for UID 3 is no IMAP, alone or among others: the others are published."""
+
+    def script(peer: Peer) -> None:
+        peer.say(b"* OK ready\r\n")
+        while True:
+            tag, rest = peer.command()
+            name = rest.upper()
+            if name.startswith(b"CAPABILITY"):
+                peer.answer(tag, b"CAPABILITY IMAP4rev1")
+            elif name.startswith(b"LIST"):
+                peer.answer(tag, b'LIST (\\Sent) "/" "Sent"')
+            elif name.startswith(b"EXAMINE"):
+                peer.answer(
+                    tag, b"5 EXISTS", b"OK [UIDVALIDITY 7] ok", b"OK [UIDNEXT 6] ok", end=b"OK [READ-ONLY] done"
+                )
+            elif name.startswith(b"UID SEARCH"):
+                peer.answer(tag, b"SEARCH 1 2 3 4 5")
+            elif name.startswith(b"UID FETCH"):
+                uids = [int(uid) for uid in re.findall(rb"\d+", rest.split()[2])]
+                peer.answer(tag, *[answer(uid) for uid in uids])
+            else:
+                peer.answer(tag)
+
+    def answer(uid: int) -> bytes:
+        if uid == 3:
+            return b"3 FETCH (UID 3 BODY[HEADER.FIELDS (((("
+        header = letter(uid, now() - timedelta(hours=uid)).split(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        stamp = f"{now() - timedelta(hours=uid):%d-%b-%Y %H:%M:%S} +0000".encode()
+        return b'%d FETCH (UID %d INTERNALDATE "%s" RFC822.SIZE 99 FLAGS () BODY[HEADER.FIELDS (DATE)] {%d}\r\n%s)' % (
+            uid, uid, stamp, len(header), header,
+        )  # fmt: skip
+
+    with ScriptedServer(tmp_path / "scripted", ca, script) as server:
+        dovecot.port = server.port
+        lab = make_lab(dovecot)
+        connected = lab.connect()
+        with lab.fetcher() as fetcher:
+            until(lambda: lab.complete(connected.mailbox_id), 40, "the scan", (fetcher,))
+            assert fetcher.terminate() == 0
+    assert {event.message_id for event in lab.sent()} == {
+        HASHER.message("c1", f"sent-{uid}@mail.test") for uid in (1, 2, 4, 5)
+    }
+    letters = [
+        codec.decode(found.value or b"", accept=frozenset({"replyrate.dead-letter.v1"})).data
+        for found in read_all(lab.kafka, DEAD)
+    ]
+    assert {(one.reason, one.mailbox_id, one.uid, one.value) for one in letters} == {  # type: ignore[union-attr]
+        ("unreadable-message", connected.mailbox_id, 3, None)
+    }
+
+
+def test_it_stops_in_time_while_a_server_hangs_and_while_dependencies_are_away(dovecot_lab: Lab) -> None:
+    lab = dovecot_lab
+    assert isinstance(lab.server, Dovecot)
+    connected = lab.connect()
+    with lab.fetcher("hanging") as fetcher:
+        until(lambda: lab.complete(connected.mailbox_id), 40, "first scan", (fetcher,))
+        lab.server.pause()
+        try:
+            time.sleep(1.5)
+            assert fetcher.terminate() == 0
+        finally:
+            lab.server.resume()
+    for setting, value in (
+        ("KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:9"),
+        ("POSTGRES__DSN", "postgresql://127.0.0.1:9/x"),
+    ):
+        with lab.fetcher(setting, **{f"REPLYRATE_{setting}": value}) as fetcher:
+            until(
+                lambda: any(line.get("action") == "dependency-away" for line in fetcher.lines()), 40, "told", (fetcher,)
+            )
+            assert fetcher.terminate() == 0

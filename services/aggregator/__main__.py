@@ -14,14 +14,14 @@ from services.aggregator.ledger import Ledger
 from services.aggregator.rules import RuleSet
 from services.aggregator.settle import Settler
 from services.aggregator.sink import Sink
-from services.common import http, lifecycle, logs, metrics, migrations
+from services.common import http, lifecycle, logs, metrics, verify
 from services.common.backoff import Backoff
-from services.common.errors import ConfigError, TransientError
+from services.common.errors import TransientError
 from services.common.kafka import Admin, Publisher, Reader
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
-from services.common.topics import DEAD, REPLIES, specs
+from services.common.topics import DEAD, REPLIES
 from services.common.version import version
 
 log = getLogger("services.aggregator")
@@ -39,8 +39,10 @@ def main() -> None:
         rules.check_horizon(rule_set, settings.horizon_days)
     stop = Stop()
     with lifecycle.on_signals(stop):
-        if lifecycle.until_answers(stop, "postgres", lambda: check_schema(settings)) and lifecycle.until_answers(
-            stop, "kafka", lambda: check_topics(settings)
+        if lifecycle.until_answers(
+            stop, "postgres", lambda: verify.schema(settings, "replyrate-aggregator-check")
+        ) and lifecycle.until_answers(
+            stop, "kafka", lambda: verify.topics(settings, "replyrate-aggregator-check", (REPLIES, DEAD))
         ):
             work(settings, rule_sets, stop)
     log.info("stopped", extra={"action": "service-stopped"})
@@ -132,26 +134,6 @@ def settle(settings: Settings, rule_sets: list[RuleSet], stop: Stop, heartbeat: 
         settler = Settler(connection, rule_sets)
         settler.activate()
         settler.run(stop, heartbeat, settings.aggregator.refresh_interval_seconds)
-
-
-def check_schema(settings: Settings) -> None:
-    """ConfigError with the command when the database is not of this release."""
-    with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-check") as connection:
-        migrations.verify(connection)
-
-
-def check_topics(settings: Settings) -> None:
-    """ConfigError with what mends them when topics are missing or differ."""
-    kafka = settings.kafka
-    wanted = specs(
-        partitions=kafka.partitions,
-        horizon_days=settings.horizon_days,
-        replication_factor=kafka.replication_factor,
-        min_insync_replicas=kafka.min_insync_replicas,
-    )
-    with Admin(kafka, "replyrate-aggregator-check") as admin:
-        if problems := admin.check_topics([spec for spec in wanted if spec.name in (REPLIES, DEAD)]):
-            raise ConfigError(problems)
 
 
 if __name__ == "__main__":

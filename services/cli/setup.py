@@ -10,7 +10,7 @@ from services.common import logs, metrics, migrations
 from services.common.errors import EXIT_FAILED
 from services.common.kafka import Admin
 from services.common.settings import Settings, declarations
-from services.common.topics import TopicSpec, specs
+from services.common.verify import wanted_topics
 
 
 @click.command()
@@ -34,8 +34,8 @@ def topics_create(json_: bool) -> None:
     """Make the topics that are missing; those that exist stay as they are."""
     found = settings()
     with Admin(found.kafka, "replyrate-cli") as admin:
-        made = admin.create_topics(wanted(found))
-        problems = admin.check_topics(wanted(found))
+        made = admin.create_topics(wanted_topics(found))
+        problems = admin.check_topics(wanted_topics(found))
     if json_:
         print_json({"created": made, "problems": problems})
     else:
@@ -53,7 +53,7 @@ def topics_check(json_: bool) -> None:
     """Compare the topics with what they must be; exit 1 with what mends them."""
     found = settings()
     with Admin(found.kafka, "replyrate-cli") as admin:
-        problems = admin.check_topics(wanted(found))
+        problems = admin.check_topics(wanted_topics(found))
     if json_:
         print_json({"problems": problems})
     elif not problems:
@@ -143,18 +143,6 @@ def metrics_page() -> str:
         *(f"| `{name}` | {text} |" for name, text in sorted(logs.ACTIONS.items())),
     ]
     return "\n".join(lines) + "\n"
-
-
-def wanted(found: Settings) -> tuple[TopicSpec, ...]:
-    """Every topic of this installation."""
-    kafka = found.kafka
-    return specs(
-        partitions=kafka.partitions,
-        horizon_days=found.horizon_days,
-        replication_factor=kafka.replication_factor,
-        min_insync_replicas=kafka.min_insync_replicas,
-        app_id=found.matcher.app_id,
-    )
 
 
 def tell(problems: list[str]) -> None:

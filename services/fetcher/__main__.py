@@ -9,15 +9,15 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from logging import getLogger
 
-from services.common import http, lifecycle, logs, metrics, migrations
+from services.common import http, lifecycle, logs, metrics, verify
 from services.common.backoff import Backoff
-from services.common.errors import ConfigError, ReplyrateError, TransientError
+from services.common.errors import ReplyrateError, TransientError
 from services.common.hashing import Hasher
-from services.common.kafka import Admin, Publisher
+from services.common.kafka import Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
-from services.common.topics import DEAD, SENT, specs
+from services.common.topics import DEAD, SENT
 from services.common.version import version
 from services.fetcher.poller import Poller
 from services.fetcher.registry import Registry
@@ -38,9 +38,11 @@ def main() -> None:
     hasher, vault = Hasher(settings.hash_key()), Vault(settings.vault_key())
     stop = Stop()
     with lifecycle.on_signals(stop), ExitStack() as stack:
-        if not lifecycle.until_answers(stop, "postgres", lambda: check_schema(settings)):
+        if not lifecycle.until_answers(stop, "postgres", lambda: verify.schema(settings, "replyrate-fetcher-check")):
             return
-        if not lifecycle.until_answers(stop, "kafka", lambda: check_topics(settings)):
+        if not lifecycle.until_answers(
+            stop, "kafka", lambda: verify.topics(settings, "replyrate-fetcher-check", (SENT, DEAD))
+        ):
             return
         publisher = stack.enter_context(Publisher(settings.kafka, "replyrate-fetcher"))
         heartbeat = Heartbeat(STUCK_SECONDS)
@@ -124,26 +126,6 @@ class Workers:
         for state, count in states.items():
             metrics.MAILBOXES.labels(state).set(count)
         metrics.POLL_DELAY_SECONDS.set(delay)
-
-
-def check_schema(settings: Settings) -> None:
-    """ConfigError with the command when the database is not of this release."""
-    with connect(settings.postgres.dsn.get_secret_value(), "replyrate-fetcher-check") as connection:
-        migrations.verify(connection)
-
-
-def check_topics(settings: Settings) -> None:
-    """ConfigError with what mends them when topics are missing or differ."""
-    kafka = settings.kafka
-    wanted = specs(
-        partitions=kafka.partitions,
-        horizon_days=settings.horizon_days,
-        replication_factor=kafka.replication_factor,
-        min_insync_replicas=kafka.min_insync_replicas,
-    )
-    with Admin(kafka, "replyrate-fetcher-check") as admin:
-        if problems := admin.check_topics([spec for spec in wanted if spec.name in (SENT, DEAD)]):
-            raise ConfigError(problems)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,10 @@ import time
 from datetime import UTC, datetime
 from logging import getLogger
 
-from services.common import http, lifecycle, logs
-from services.common.errors import ConfigError
+from services.common import http, lifecycle, logs, verify
 from services.common.hashing import Hasher
-from services.common.kafka import Admin
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings, load_settings
-from services.common.topics import specs
 from services.common.version import version
 from services.matcher.app import STUCK_SECONDS, Matcher
 
@@ -29,7 +26,7 @@ def main() -> None:
     hasher = Hasher(settings.hash_key())
     stop = Stop()
     with lifecycle.on_signals(stop):
-        if lifecycle.until_answers(stop, "kafka", lambda: check_topics(settings)):
+        if lifecycle.until_answers(stop, "kafka", lambda: verify.topics(settings, "replyrate-matcher-check")):
             asyncio.run(work(settings, hasher, stop))
     log.info("stopped", extra={"action": "service-stopped"})
 
@@ -49,21 +46,6 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop) -> None:
     )
     with http.serve(settings.http.port, heartbeat.alive, matcher.ready, host=settings.http.host):
         await matcher.run(stop)
-
-
-def check_topics(settings: Settings) -> None:
-    """ConfigError with what mends them when topics are missing or differ."""
-    kafka = settings.kafka
-    wanted = specs(
-        partitions=kafka.partitions,
-        horizon_days=settings.horizon_days,
-        replication_factor=kafka.replication_factor,
-        min_insync_replicas=kafka.min_insync_replicas,
-        app_id=settings.matcher.app_id,
-    )
-    with Admin(kafka, "replyrate-matcher-check") as admin:
-        if problems := admin.check_topics(wanted):
-            raise ConfigError(problems)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,18 @@ answer AS MATERIALIZED (
     ORDER BY c.as_of, c.unit_inquiry_id, c.at, array_position(ARRAY['mail', 'platform', 'status'], c.source), c.reply_id,
         c.account_id, c.mailbox_id, c.kind_reason, c.evidence
 ),
+-- Coverage has a row for every good poll. Rows that begin alike and became known between the same two judgements are
+-- one line here, so the work below depends on days and not on polls.
+moments AS MATERIALIZED (SELECT array_agg(DISTINCT now ORDER BY now) AS list FROM at),
+line AS MATERIALIZED (
+    SELECT c.account_id, c.mailbox_id, c.from_at, width_bucket(c.recorded_at, m.list) AS known_after,
+        max(c.through_at) AS through_at, max(c.recorded_at) AS recorded_at,
+        (array_agg(c.coverage_id ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS coverage_id,
+        (array_agg(c.connected_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS connected_at,
+        (array_agg(c.removed_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS removed_at
+    FROM registry.coverage c, moments m WHERE c.company_id = %(company_id)s
+    GROUP BY c.account_id, c.mailbox_id, c.from_at, known_after
+),
 -- Mailboxes of the company as they were known at the judgement, and what they were complete for.
 mailbox AS MATERIALIZED (
     SELECT at.as_of, c.account_id, c.mailbox_id,
@@ -106,7 +118,7 @@ mailbox AS MATERIALIZED (
         (array_agg(c.from_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS from_at,
         range_agg(tstzrange(c.from_at, c.through_at, '[]'))
             FILTER (WHERE c.from_at IS NOT NULL AND c.through_at IS NOT NULL) AS complete
-    FROM at JOIN registry.coverage c ON c.company_id = %(company_id)s AND c.recorded_at < at.now
+    FROM at CROSS JOIN moments m JOIN line c ON c.known_after < array_position(m.list, at.now)
     GROUP BY at.as_of, c.account_id, c.mailbox_id
 ),
 unit AS MATERIALIZED (

@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator.rules import RuleSet
+from services.common.events import MATCH_ORDER
 from services.common.postgres import load_statements
 
 SQL: Final = load_statements("services.aggregator", "judge.sql")
@@ -135,6 +136,7 @@ def _parameters(rule_set: RuleSet) -> dict[str, Any]:
         "target": rule_set.target_seconds,
         "unmeasured": rule_set.unmeasured,
         "min_coverage": rule_set.min_coverage,
+        "ways": list(MATCH_ORDER),
     }
 
 

@@ -1,8 +1,8 @@
 -- name: workspace
 -- Where one company is judged: a row for each judgement and inquiry, gone with the transaction.
 CREATE TEMPORARY TABLE IF NOT EXISTS judged (
-    as_of date, inquiry_id text COLLATE "C", account_id text COLLATE "C", buyer_id text COLLATE "C", own_day date,
-    unit_day date, unit_inquiry_id text COLLATE "C", received_at timestamptz, first_reply_at timestamptz,
+    as_of date, inquiry_id text COLLATE "C", account_id text COLLATE "C", owner text COLLATE "C",
+    buyer_id text COLLATE "C", own_day date, unit_day date, unit_inquiry_id text COLLATE "C", received_at timestamptz, first_reply_at timestamptz,
     reply_seconds numeric, outcome text COLLATE "C", reason text COLLATE "C", reply_source text COLLATE "C",
     matched_by text COLLATE "C", mailbox_id text COLLATE "C", evidence text COLLATE "C", covered boolean, due_at timestamptz
 ) ON COMMIT DELETE ROWS
@@ -18,15 +18,15 @@ SELECT (SELECT min(received_at) FROM ledger.inquiries WHERE company_id = %(compa
 INSERT INTO judged
 WITH at AS MATERIALIZED (
     SELECT * FROM unnest(%(as_ofs)s::date[], %(nows)s::timestamptz[], %(firsts)s::date[], %(lasts)s::date[])
-        at (as_of, now, first_day, last_day)
+        WITH ORDINALITY at (as_of, now, first_day, last_day, k)
 ),
 exclusion AS MATERIALIZED (
     SELECT ord, entry ->> 'when' AS cause, (entry ->> 'within_seconds')::bigint AS within
     FROM jsonb_array_elements(%(parameters)s::jsonb -> 'exclude') WITH ORDINALITY e (entry, ord)
 ),
 known AS MATERIALIZED (
-    SELECT at.as_of, at.now, at.first_day, at.last_day, i.inquiry_id, i.account_id AS receiver, i.buyer_id, i.thread_id,
-        i.received_at, (i.received_at AT TIME ZONE %(zone)s)::date AS day,
+    SELECT at.k, at.now, i.inquiry_id, i.account_id AS receiver, i.buyer_id, i.thread_id, i.received_at,
+        (i.received_at AT TIME ZONE %(zone)s)::date AS day,
         i.buyer_region = 'CN' OR i.buyer_sent_from_region = 'CN' AS from_china
     FROM at JOIN ledger.inquiries i ON i.company_id = %(company_id)s AND i.received_at < at.now
     WHERE %(unit)s = 'first-per-thread'
@@ -34,40 +34,44 @@ known AS MATERIALIZED (
 ),
 -- Statuses known at the judgement; of spam and spam-undone only the latest exists.
 status AS MATERIALIZED (
-    SELECT k.as_of, k.inquiry_id, s.status, s.at, s.account_id,
-        CASE WHEN s.status IN ('spam', 'spam-undone') THEN row_number() OVER (
-            PARTITION BY k.as_of, k.inquiry_id, s.status IN ('spam', 'spam-undone')
-            ORDER BY s.at DESC, s.status DESC, s.account_id DESC
-        ) ELSE 1 END AS age
-    FROM known k JOIN ledger.statuses s ON s.company_id = %(company_id)s AND s.inquiry_id = k.inquiry_id AND s.at < k.now
+    SELECT * FROM (
+        SELECT k.k, k.inquiry_id, k.received_at, s.status, s.at, s.account_id,
+            s.status NOT IN ('spam', 'spam-undone') OR 1 = row_number() OVER (
+                PARTITION BY k.k, k.inquiry_id, s.status IN ('spam', 'spam-undone')
+                ORDER BY s.at DESC, s.status DESC, s.account_id DESC
+            ) AS exists
+        FROM known k
+        JOIN ledger.statuses s ON s.company_id = %(company_id)s AND s.inquiry_id = k.inquiry_id AND s.at < k.now
+    ) s WHERE s.exists
+),
+moved AS MATERIALIZED (
+    SELECT DISTINCT ON (k, inquiry_id) k, inquiry_id, account_id FROM status
+    WHERE status = 'reassigned' AND %(attribution)s = 'current-owner'
+    ORDER BY k, inquiry_id, at DESC, account_id DESC
+),
+hit AS MATERIALIZED (
+    SELECT DISTINCT ON (k, inquiry_id) k, inquiry_id, cause FROM (
+        SELECT s.k, s.inquiry_id, e.ord, e.cause FROM status s JOIN exclusion e ON e.cause = s.status
+        WHERE e.within IS NULL OR s.at <= s.received_at + make_interval(secs => e.within)
+        UNION ALL
+        SELECT k.k, k.inquiry_id, e.ord, e.cause FROM known k JOIN exclusion e ON e.cause = 'mainland-china-buyer'
+        WHERE k.from_china
+    ) h ORDER BY k, inquiry_id, ord
 ),
 fate AS MATERIALIZED (
-    SELECT k.*,
-        CASE WHEN %(attribution)s = 'current-owner' THEN coalesce((
-            SELECT s.account_id FROM status s
-            WHERE s.as_of IS NOT DISTINCT FROM k.as_of AND s.inquiry_id = k.inquiry_id AND s.status = 'reassigned'
-            ORDER BY s.at DESC, s.account_id DESC LIMIT 1
-        ), k.receiver) ELSE k.receiver END AS owner,
-        (
-            SELECT e.cause FROM exclusion e
-            WHERE e.cause = 'mainland-china-buyer' AND k.from_china OR EXISTS (
-                SELECT FROM status s
-                WHERE s.as_of IS NOT DISTINCT FROM k.as_of AND s.inquiry_id = k.inquiry_id AND s.status = e.cause
-                    AND s.age = 1 AND (e.within IS NULL OR s.at <= k.received_at + make_interval(secs => e.within))
-            )
-            ORDER BY e.ord LIMIT 1
-        ) AS excluded_by
-    FROM known k
+    SELECT k.k, k.now, k.inquiry_id, k.buyer_id, k.thread_id, k.received_at, k.day,
+        coalesce(m.account_id, k.receiver) AS owner, h.cause AS excluded_by
+    FROM known k LEFT JOIN moved m USING (k, inquiry_id) LEFT JOIN hit h USING (k, inquiry_id)
 ),
 member AS MATERIALIZED (
-    SELECT f.as_of, f.now, f.first_day, f.last_day, f.inquiry_id, f.buyer_id, f.received_at, f.day, f.owner,
+    SELECT f.k, f.now, f.inquiry_id, f.buyer_id, f.received_at, f.day, f.owner,
         first_value(f.inquiry_id) OVER unit AS unit_inquiry_id,
         first_value(f.received_at) OVER unit AS start_at,
         first_value(f.day) OVER unit AS unit_day,
         first_value(f.owner) OVER unit AS account_id
     FROM fate f WHERE f.excluded_by IS NULL
     WINDOW unit AS (
-        PARTITION BY f.as_of, CASE %(unit)s
+        PARTITION BY f.k, CASE %(unit)s
             WHEN 'each-inquiry' THEN jsonb_build_array(f.inquiry_id)
             WHEN 'first-per-buyer-day' THEN jsonb_build_array(f.buyer_id, f.day)
             ELSE jsonb_build_array(f.buyer_id, f.thread_id, CASE WHEN f.thread_id IS NULL THEN f.inquiry_id END)
@@ -76,26 +80,33 @@ member AS MATERIALIZED (
     )
 ),
 reply AS MATERIALIZED (
-    SELECT m.as_of, m.unit_inquiry_id, r.replied_at AS at, r.source, r.reply_id, r.account_id, r.mailbox_id,
-        r.kind_reason, r.evidence, r.kind, r.matched_by
+    SELECT m.k, m.unit_inquiry_id, r.replied_at AS at, r.source, r.reply_id, r.account_id, r.mailbox_id, r.kind_reason,
+        r.evidence, r.kind, r.matched_by
     FROM member m JOIN ledger.replies r ON r.company_id = %(company_id)s AND r.inquiry_id = m.inquiry_id
         AND r.replied_at < m.now AND r.replied_at >= m.start_at - interval '300 s'
 ),
+silent AS MATERIALIZED (
+    SELECT k, unit_inquiry_id FROM reply GROUP BY k, unit_inquiry_id HAVING bool_and(kind = 'automatic')
+),
+way AS MATERIALIZED (
+    SELECT k, unit_inquiry_id, reply_id, min(array_position(%(ways)s::text[], matched_by)) AS strength
+    FROM reply WHERE source = 'mail' GROUP BY k, unit_inquiry_id, reply_id
+),
 answer AS MATERIALIZED (
-    SELECT DISTINCT ON (c.as_of, c.unit_inquiry_id) c.* FROM (
-        SELECT as_of, unit_inquiry_id, at, source, reply_id, account_id, mailbox_id, kind_reason, evidence FROM reply
+    SELECT DISTINCT ON (c.k, c.unit_inquiry_id) c.* FROM (
+        SELECT k, unit_inquiry_id, at, source, reply_id, account_id, mailbox_id, kind_reason, evidence FROM reply
         WHERE (source = 'mail' AND kind IN ('human', 'forward') AND 'human-reply' = ANY (%(answered_by)s))
             OR (source = 'platform' AND kind = 'human' AND 'platform-reply' = ANY (%(answered_by)s))
             OR (kind = 'automatic' AND 'automatic-reply' = ANY (%(answered_by)s))
         UNION ALL
-        SELECT m.as_of, m.unit_inquiry_id, s.at, 'status', s.status, s.account_id, '', '', ''
-        FROM member m JOIN status s ON s.as_of IS NOT DISTINCT FROM m.as_of AND s.inquiry_id = m.inquiry_id
+        SELECT m.k, m.unit_inquiry_id, s.at, 'status', s.status, s.account_id, '', '', ''
+        FROM member m JOIN status s USING (k, inquiry_id)
         WHERE s.at >= m.start_at - interval '300 s' AND (
             s.status IN ('rejected', 'declined') AND s.status = ANY (%(answered_by)s)
-            OR s.status = 'spam' AND s.age = 1 AND 'spam-report' = ANY (%(answered_by)s)
+            OR s.status = 'spam' AND 'spam-report' = ANY (%(answered_by)s)
         )
     ) c
-    ORDER BY c.as_of, c.unit_inquiry_id, c.at, array_position(ARRAY['mail', 'platform', 'status'], c.source), c.reply_id,
+    ORDER BY c.k, c.unit_inquiry_id, c.at, array_position(ARRAY['mail', 'platform', 'status'], c.source), c.reply_id,
         c.account_id, c.mailbox_id, c.kind_reason, c.evidence
 ),
 -- Coverage has a row for every good poll. Rows that begin alike and became known between the same two judgements are
@@ -112,71 +123,65 @@ line AS MATERIALIZED (
 ),
 -- Mailboxes of the company as they were known at the judgement, and what they were complete for.
 mailbox AS MATERIALIZED (
-    SELECT at.as_of, c.account_id, c.mailbox_id,
+    SELECT at.k, c.account_id, c.mailbox_id,
         (array_agg(c.connected_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS connected_at,
         (array_agg(c.removed_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS removed_at,
         (array_agg(c.from_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS from_at,
         range_agg(tstzrange(c.from_at, c.through_at, '[]'))
             FILTER (WHERE c.from_at IS NOT NULL AND c.through_at IS NOT NULL) AS complete
     FROM at CROSS JOIN moments m JOIN line c ON c.known_after < array_position(m.list, at.now)
-    GROUP BY at.as_of, c.account_id, c.mailbox_id
+    GROUP BY at.k, c.account_id, c.mailbox_id
 ),
 unit AS MATERIALIZED (
-    SELECT m.as_of, m.now, m.unit_inquiry_id, m.start_at, a.at AS answered_at, a.source, a.reply_id, a.mailbox_id, a.evidence,
-        CASE WHEN a.at IS NOT NULL THEN greatest(0, extract(epoch FROM a.at - m.start_at)) END AS seconds,
-        m.start_at + make_interval(secs => %(target)s) AS due_at,
-        a.at IS NOT NULL OR EXISTS (
-            SELECT FROM mailbox b
-            WHERE b.as_of IS NOT DISTINCT FROM m.as_of AND b.account_id = m.account_id AND b.mailbox_id IS NULL
-                AND b.from_at <= m.start_at
-                AND (b.removed_at IS NULL OR b.removed_at >= m.start_at + make_interval(secs => %(target)s))
-        ) OR (
-            SELECT CASE WHEN count(*) FILTER (WHERE b.due) > 0 THEN bool_and(b.covers) FILTER (WHERE b.due)
-                ELSE bool_or(b.covers) END
-            FROM (
-                SELECT coalesce(b.complete @> tstzrange(
-                        m.start_at, m.start_at + make_interval(secs => %(target)s), '[]'
-                    ), false) AS covers,
-                    b.connected_at <= m.start_at + make_interval(secs => %(target)s)
-                        AND (b.removed_at IS NULL OR b.removed_at >= m.start_at + make_interval(secs => %(target)s)) AS due
-                FROM mailbox b
-                WHERE b.as_of IS NOT DISTINCT FROM m.as_of AND b.account_id = m.account_id AND b.mailbox_id IS NOT NULL
-            ) b
-        ) IS TRUE AS covered
-    FROM member m
-    LEFT JOIN answer a ON a.as_of IS NOT DISTINCT FROM m.as_of AND a.unit_inquiry_id = m.unit_inquiry_id
+    SELECT m.k, m.unit_inquiry_id, m.account_id, m.start_at, a.at AS answered_at, a.source, a.reply_id, a.mailbox_id,
+        a.evidence, CASE WHEN a.at IS NOT NULL THEN greatest(0, extract(epoch FROM a.at - m.start_at)) END AS seconds,
+        m.start_at + make_interval(secs => %(target)s) AS due_at
+    FROM member m LEFT JOIN answer a USING (k, unit_inquiry_id)
     WHERE m.inquiry_id = m.unit_inquiry_id
+),
+-- Units without an answer that are covered: synced by the platform, or by every mailbox that was connected in time, or,
+-- where none was, by any.
+covered AS MATERIALIZED (
+    SELECT b.k, b.unit_inquiry_id FROM (
+        SELECT u.k, u.unit_inquiry_id, m.mailbox_id,
+            m.connected_at <= u.due_at AND (m.removed_at IS NULL OR m.removed_at >= u.due_at) AS due,
+            CASE WHEN m.mailbox_id IS NULL
+                THEN m.from_at <= u.start_at AND (m.removed_at IS NULL OR m.removed_at >= u.due_at)
+                ELSE m.complete @> tstzrange(u.start_at, u.due_at, '[]') END IS TRUE AS covers
+        FROM unit u JOIN mailbox m ON m.k = u.k AND m.account_id = u.account_id WHERE u.answered_at IS NULL
+    ) b
+    GROUP BY b.k, b.unit_inquiry_id
+    HAVING bool_or(b.covers) FILTER (WHERE b.mailbox_id IS NULL) IS TRUE
+        OR coalesce(
+            bool_and(b.covers) FILTER (WHERE b.due AND b.mailbox_id IS NOT NULL),
+            bool_or(b.covers) FILTER (WHERE b.mailbox_id IS NOT NULL)
+        ) IS TRUE
 )
-SELECT m.as_of, m.inquiry_id, m.account_id, m.buyer_id, m.day, m.unit_day, m.unit_inquiry_id, m.received_at,
-    CASE WHEN first.here THEN u.answered_at END, CASE WHEN first.here THEN u.seconds END,
-    CASE WHEN NOT first.here THEN 'merged'
+SELECT at.as_of, m.inquiry_id, m.account_id, m.owner, m.buyer_id, m.day, m.unit_day, m.unit_inquiry_id, m.received_at,
+    u.answered_at, u.seconds,
+    CASE WHEN u.k IS NULL THEN 'merged'
         WHEN u.answered_at IS NOT NULL THEN CASE WHEN u.seconds <= %(target)s THEN 'timely' ELSE 'late' END
         WHEN m.now < u.due_at THEN 'pending'
-        WHEN NOT u.covered AND %(unmeasured)s = 'separate' THEN 'unmeasured'
+        WHEN c.k IS NULL AND %(unmeasured)s = 'separate' THEN 'unmeasured'
         ELSE 'unanswered' END,
-    CASE WHEN first.here AND u.answered_at IS NULL AND m.now >= u.due_at
-            AND (u.covered OR %(unmeasured)s <> 'separate') AND (
-        SELECT bool_and(r.kind = 'automatic') FROM reply r
-        WHERE r.as_of IS NOT DISTINCT FROM m.as_of AND r.unit_inquiry_id = m.unit_inquiry_id
-    ) THEN 'only-automatic-replies' END,
-    CASE WHEN first.here THEN u.source END,
-    CASE WHEN first.here THEN CASE u.source WHEN 'platform' THEN 'platform' WHEN 'mail' THEN (
-        SELECT r.matched_by FROM reply r
-        WHERE r.as_of IS NOT DISTINCT FROM m.as_of AND r.unit_inquiry_id = m.unit_inquiry_id AND r.source = 'mail'
-            AND r.reply_id = u.reply_id
-        ORDER BY array_position(ARRAY['in-reply-to', 'references', 'relay-address', 'buyer-address'], r.matched_by) LIMIT 1
-    ) END END,
-    CASE WHEN first.here AND u.source = 'mail' THEN u.mailbox_id END,
-    CASE WHEN first.here AND u.source = 'mail' THEN u.evidence END,
-    CASE WHEN first.here THEN u.covered END,
-    CASE WHEN first.here THEN u.due_at END
+    CASE WHEN q.k IS NOT NULL AND u.answered_at IS NULL AND m.now >= u.due_at
+        AND (c.k IS NOT NULL OR %(unmeasured)s <> 'separate') THEN 'only-automatic-replies' END,
+    u.source,
+    CASE u.source WHEN 'platform' THEN 'platform' WHEN 'mail' THEN (%(ways)s::text[])[w.strength] END,
+    CASE WHEN u.source = 'mail' THEN u.mailbox_id END,
+    CASE WHEN u.source = 'mail' THEN u.evidence END,
+    CASE WHEN u.k IS NOT NULL THEN u.answered_at IS NOT NULL OR c.k IS NOT NULL END,
+    u.due_at
 FROM member m
-JOIN unit u ON u.as_of IS NOT DISTINCT FROM m.as_of AND u.unit_inquiry_id = m.unit_inquiry_id
-CROSS JOIN LATERAL (SELECT m.inquiry_id = m.unit_inquiry_id AS here) first
+JOIN at USING (k)
+LEFT JOIN unit u ON u.k = m.k AND u.unit_inquiry_id = m.inquiry_id
+LEFT JOIN covered c ON c.k = u.k AND c.unit_inquiry_id = u.unit_inquiry_id
+LEFT JOIN silent q ON q.k = u.k AND q.unit_inquiry_id = u.unit_inquiry_id
+LEFT JOIN way w ON w.k = u.k AND w.unit_inquiry_id = u.unit_inquiry_id AND w.reply_id = u.reply_id
 UNION ALL
-SELECT f.as_of, f.inquiry_id, f.owner, f.buyer_id, f.day, f.day, NULL, f.received_at, NULL, NULL, 'excluded', f.excluded_by,
-    NULL, NULL, NULL, NULL, NULL, NULL
-FROM fate f WHERE f.excluded_by IS NOT NULL
+SELECT at.as_of, f.inquiry_id, f.owner, f.owner, f.buyer_id, f.day, f.day, NULL, f.received_at, NULL, NULL, 'excluded',
+    f.excluded_by, NULL, NULL, NULL, NULL, NULL, NULL
+FROM fate f JOIN at USING (k) WHERE f.excluded_by IS NOT NULL
 
 -- name: outcomes
 -- The company's outcomes as they are now; revision and changed_at move only where something changed.
@@ -226,23 +231,13 @@ account AS MATERIALIZED (
     UNION SELECT nullif(s.account_id, '') FROM ledger.statuses s JOIN ledger.inquiries i USING (company_id, inquiry_id)
         WHERE s.company_id = %(company_id)s AND s.account_id <> ''
 ),
--- Who received an inquiry is its own owner's business; units count for the account of the unit.
+-- An inquiry is received by its own owner; units count for the account of the unit.
 received AS MATERIALIZED (
-    SELECT j.as_of, f.owner AS account_id, GROUPING(f.owner) = 1 AS whole, count(*) AS inquiries,
+    SELECT j.as_of, j.owner AS account_id, GROUPING(j.owner) = 1 AS whole, count(*) AS inquiries,
         count(*) FILTER (WHERE j.outcome = 'excluded') AS excluded
     FROM judged j JOIN at ON at.as_of = j.as_of
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN j.outcome = 'excluded' OR %(attribution)s <> 'current-owner' AND j.outcome <> 'merged' THEN j.account_id
-            ELSE coalesce((
-                SELECT s.account_id FROM ledger.statuses s
-                WHERE %(attribution)s = 'current-owner' AND s.company_id = %(company_id)s AND s.inquiry_id = j.inquiry_id
-                    AND s.status = 'reassigned' AND s.at < at.now
-                ORDER BY s.at DESC, s.account_id DESC LIMIT 1
-            ), (SELECT i.account_id FROM ledger.inquiries i
-                WHERE i.company_id = %(company_id)s AND i.inquiry_id = j.inquiry_id)) END AS owner
-    ) f
     WHERE j.own_day BETWEEN at.first_day AND at.last_day
-    GROUP BY GROUPING SETS ((j.as_of), (j.as_of, f.owner))
+    GROUP BY GROUPING SETS ((j.as_of), (j.as_of, j.owner))
 ),
 measured AS MATERIALIZED (
     SELECT j.as_of, j.account_id, GROUPING(j.account_id) = 1 AS whole,

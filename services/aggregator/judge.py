@@ -88,6 +88,7 @@ def judge_company(connection: psycopg.Connection, rule_set: RuleSet, company_id:
     """Write outcomes and rates of a company as of `now`, inside the caller's transaction."""
     cursor = connection.cursor(row_factory=dict_row)
     place = {"company_id": company_id, "rule_set": rule_set.name, "identity": rule_set.identity, "now": now}
+    cursor.execute(SQL["planner"])
     cursor.execute(SQL["workspace"])
     cursor.execute("TRUNCATE judged")
     span = _row(cursor, "span", place)

@@ -334,6 +334,7 @@ class Registry:
                 epoch=leased.epoch,
                 complete=complete,
                 reconciled=reconciled,
+                due=leased.reconcile_after,
                 complete_from=complete_from,
                 through=leased.now,
                 next_seconds=next_seconds,

@@ -205,11 +205,13 @@ DELETE FROM registry.published
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND sent_at < %(earliest)s
 
 -- name: polled
--- A poll ended well and the lease with it. With `complete` every watched folder is complete through its start.
+-- A poll ended well and the lease with it. With `complete` every watched folder is complete through its start. A rescan
+-- that was asked for while the poll ran (`due` is not what the lease saw) stands, and is due at once.
 UPDATE registry.mailboxes
 SET lease_owner = NULL, lease_until = NULL, failures = 0, state_reason = NULL, last_success_at = clock_timestamp(),
-    next_poll_at = clock_timestamp() + make_interval(secs => %(next_seconds)s),
-    reconcile_after = CASE WHEN %(reconciled)s OR reconcile_after IS NULL
+    next_poll_at = CASE WHEN reconcile_after IS DISTINCT FROM %(due)s THEN clock_timestamp()
+        ELSE clock_timestamp() + make_interval(secs => %(next_seconds)s) END,
+    reconcile_after = CASE WHEN reconcile_after IS NULL OR (%(reconciled)s AND reconcile_after = %(due)s)
         THEN clock_timestamp() + interval '1 day' ELSE reconcile_after END,
     complete_from = CASE WHEN %(complete)s THEN least(complete_from, %(complete_from)s) ELSE complete_from END,
     complete_through = CASE WHEN %(complete)s THEN greatest(complete_through, %(through)s) ELSE complete_through END

@@ -172,12 +172,37 @@ def test_a_kill_in_a_first_scan_loses_nothing_and_a_rescan_publishes_the_same_by
         before = {record.value for record in read_all(lab.kafka, SENT)}
         assert len({event.message_id for event in lab.sent()}) == 450
         with lab.registry() as registry:
+            count = len(read_all(lab.kafka, SENT))
             registry.rescan("c1", connected.mailbox_id)
-        count = len(read_all(lab.kafka, SENT))
         until(lambda: len(read_all(lab.kafka, SENT)) >= count + 450, 60, "the rescan", (fetcher,))
         assert fetcher.terminate() == 0
     assert {record.value for record in read_all(lab.kafka, SENT)} == before
     assert lab.mailbox(connected.mailbox_id)["messages_seen"] == 450
+
+
+def test_a_rescan_asked_for_during_a_poll_is_not_lost(dovecot_lab: Lab) -> None:
+    dovecot_lab.connect()
+    with dovecot_lab.registry() as registry:
+
+        def poll(*, rescan: bool) -> bool:
+            """One reconciling poll; whether another one is due right after it."""
+            leased = registry.lease("tests", 30)
+            assert leased is not None
+            if rescan:
+                registry.rescan("c1", leased.mailbox_id)
+            registry.polled(
+                leased, complete=True, reconciled=True, complete_from=now(), next_seconds=60, earliest=now()
+            )
+            again = registry.lease("tests", 30)
+            if again is None:
+                return False
+            registry.failed(again, reason=None, next_seconds=0, counts=False)
+            return again.reconcile_after is not None and again.reconcile_after <= again.now
+
+        assert not poll(rescan=False)
+        registry._connection.execute("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()")
+        assert poll(rescan=True)
+        assert not poll(rescan=False)
 
 
 def test_another_uidvalidity_is_read_again_unchanged(dovecot_lab: Lab) -> None:

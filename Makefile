@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check format docs clean
+.PHONY: help setup demo test test-long faults check format docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -31,6 +31,9 @@ test: setup ## every test that needs no Docker
 
 test-long: setup ## the same with the full counts of the properties
 	@HYPOTHESIS_PROFILE=long $(BIN)/pytest -q --timeout 3600
+
+faults: setup ## fault runs: SEED=1 ROUNDS=1 FAULTS=60; differs in nothing or says where
+	@$(BIN)/python -m tests.faults.run --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --faults $(or $(FAULTS),60)
 
 check: setup ## format, lint, types, import rules
 	@$(BIN)/ruff format --check --quiet .

@@ -1,5 +1,7 @@
 """`replyrate`: set-up, mailboxes, numbers. `replyrate COMMAND --help` explains each."""
 
+from pathlib import Path
+
 import click
 
 from services.cli.account import account, company
@@ -8,19 +10,28 @@ from services.cli.mailbox import mailbox
 from services.cli.publish import publish
 from services.cli.rate import rate
 from services.cli.setup import config, migrate, topics
+from services.cli.standalone import standalone, use_world
 from services.common.version import version
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version(), prog_name="replyrate")
-def main() -> None:
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="REPLYRATE_DATA",
+    help="Folder of a `replyrate standalone`: use its servers and settings.",
+)
+def main(data: Path | None) -> None:
     """Reply rates of sellers, counted from their Sent folders and the platform's inquiries.
 
     Exit codes: 0 done, 1 failed, 2 usage, 69 a dependency is away, 70 state unsure (restart), 78 configuration.
     """
+    if data is not None and click.get_current_context().invoked_subcommand not in ("standalone", "demo"):
+        use_world(data)
 
 
-for command in (demo, migrate, topics, config, company, account, mailbox, publish, rate):
+for command in (demo, migrate, topics, config, company, account, mailbox, publish, rate, standalone):
     main.add_command(command)
 
 

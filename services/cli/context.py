@@ -40,9 +40,13 @@ errors = Console(stderr=True, highlight=False)
 as_json = click.option("--json", "json_", is_flag=True, help="Print exactly one JSON document.")
 
 
+WORLD: dict[str, str] = {}
+"""Settings of the own world that `--data` names; they stand for those of the environment."""
+
+
 def settings() -> Settings:
     """The settings of this environment; unknown names are told."""
-    found = load_settings(os.environ)
+    found = load_settings(WORLD or os.environ)
     for warning in found.warnings:
         errors.print(f"warning: {warning}", style="yellow")
     return found
@@ -71,13 +75,13 @@ def guarded(command: Callable[P, T]) -> Callable[P, T]:
             return command(*args, **kwargs)
         except ConfigError as error:
             for problem in error.problems:
-                errors.print(f"configuration: {problem}", style="red", markup=False)
+                errors.print(f"configuration: {problem}", style="red", markup=False, soft_wrap=True)
             sys.exit(EXIT_CONFIG)
         except TransientError as error:
-            errors.print(str(error), style="red", markup=False)
+            errors.print(str(error), style="red", markup=False, soft_wrap=True)
             sys.exit(EXIT_UNAVAILABLE)
         except ReplyrateError as error:
-            errors.print(str(error), style="red", markup=False)
+            errors.print(str(error), style="red", markup=False, soft_wrap=True)
             sys.exit(EXIT_FAILED)
         except psycopg.errors.UndefinedTable:
             errors.print("configuration: the database has no schema yet; run `replyrate migrate`", style="red")

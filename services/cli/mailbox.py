@@ -1,5 +1,6 @@
 """Mailboxes: `mailbox add|list|show|pause|resume|rescan|remove`."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,13 @@ def mailbox_add(
     Without --password-file the password is asked for; it is sealed at once and never shown again.
     """
     found = settings()
+    if not consent_by and sys.stdin.isatty():
+        errors.print(
+            "The Sent folder will be read: headers only, nothing is changed or marked. docs/privacy.md says more."
+        )
+        consent_by = click.prompt(
+            "Who consents, as owner of this mailbox (name)", default="", show_default=False, err=True
+        )
     if password_file is not None:
         password = password_file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
     else:

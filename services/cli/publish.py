@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +14,13 @@ import click
 
 from services.cli.context import as_json, errors, guarded, print_json, settings
 from services.common import codec
-from services.common.errors import EXIT_FAILED, InvalidEvent
+from services.common.errors import EXIT_FAILED, InvalidEvent, ReplyrateError
 from services.common.events import COMPANY_ERASED, INQUIRY_RECEIVED, REPLY_RECORDED, STATUS_CHANGED
 from services.common.kafka import Publisher
 from services.common.topics import INQUIRIES
 
 ACCEPT = frozenset({INQUIRY_RECEIVED, STATUS_CHANGED, REPLY_RECORDED, COMPANY_ERASED})
+INSTANTS = ("received_at", "at", "replied_at")
 LISTS = ("message_ids", "reply_addresses")
 BUYER = {
     "buyer_id": "id",
@@ -27,6 +29,30 @@ BUYER = {
     "buyer_sent_from_region": "sent_from_region",
 }
 TYPES = {"inquiry": INQUIRY_RECEIVED, "status": STATUS_CHANGED, "reply": REPLY_RECORDED, "erase": COMPANY_ERASED}
+INSTANT = "an instant with its offset, like 2026-11-20T10:00:00Z or 2026-11-20T18:00:00+08:00"
+COLUMNS = {
+    "type": "inquiry (when empty), status, reply or erase",
+    "company_id": "the seller's id, as in `replyrate company add`",
+    "account_id": "the account that was asked or answered, as in `replyrate account add`",
+    "inquiry_id": "the platform's id of the inquiry",
+    "received_at": "inquiry: when it was received; " + INSTANT,
+    "buyer_id": "inquiry: the platform's id of the buyer",
+    "buyer_addresses": "inquiry: the buyer's addresses, separated by blanks; hashed before they are stored",
+    "buyer_region": "inquiry: where the buyer is at home, like US",
+    "buyer_sent_from_region": "inquiry: where it was sent from, like CN",
+    "message_ids": "inquiry: Message-IDs of the notification mails, separated by blanks",
+    "reply_addresses": "inquiry: relay addresses that answers may go to, separated by blanks",
+    "thread_id": "inquiry: the platform's id of the conversation",
+    "channel": "inquiry and reply: how it came, like inquiry, mail or chat",
+    "status": "status: the new status, like spam, rejected, withdrawn, reassigned",
+    "at": "status: when it changed; erase: up to when facts are forgotten; " + INSTANT,
+    "reply_id": "reply: the platform's id of the reply",
+    "replied_at": "reply: when it was sent; " + INSTANT,
+    "automatic": "reply: yes when no human wrote it",
+}
+"""Column of a CSV file (and flat field of NDJSON) → what to write there."""
+_FIELD = re.compile(r"^data(?:\.([a-z_.]+))?[^:]*: (.*)$", re.DOTALL)
+_MISSING = re.compile(r"missing required field `([a-z_]+)`")
 
 
 @click.command()
@@ -44,13 +70,24 @@ def publish(file: str, skip_invalid: bool, json_: bool) -> None:
     text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8-sig")
     valid: list[tuple[bytes, bytes]] = []
     problems: list[dict[str, Any]] = []
-    for number, entry in lines(text, csv_form=file.lower().endswith(".csv")):
+    csv_form = file.lower().endswith(".csv")
+    check_header(text, csv_form=csv_form)
+    for number, entry in lines(text, csv_form=csv_form):
         try:
             valid.append(record(entry))
         except InvalidEvent as error:
-            problems.append({"line": number, "reason": error.reason, "detail": error.detail})
+            column, detail = place(error.detail) if is_flat(entry) else (None, error.detail)
+            cure = re.sub(r"^[a-z ]+: ", "", COLUMNS[column]) if column in COLUMNS else None
+            problems.append(
+                {"line": number, "column": column, "reason": error.reason, "detail": detail, "cure": cure}
+            )  # fmt: skip
     for problem in problems:
-        errors.print(f"line {problem['line']}: {problem['detail']} ({problem['reason']})", style="red", markup=False)
+        where = f", column {problem['column']}" if problem["column"] else ""
+        cure = f"; write {problem['cure']}" if problem["cure"] else ""
+        errors.print(
+            f"line {problem['line']}{where}: {problem['detail']} ({problem['reason']}){cure}", style="red", markup=False,
+            soft_wrap=True,
+        )  # fmt: skip
     published = 0
     if valid and (skip_invalid or not problems):
         with Publisher(settings().kafka, "replyrate-cli") as publisher:
@@ -64,6 +101,39 @@ def publish(file: str, skip_invalid: bool, json_: bool) -> None:
             errors.print("nothing was published; mend the lines, or publish the others with --skip-invalid")
     if problems or published < len(valid):
         sys.exit(EXIT_FAILED)
+
+
+def check_header(text: str, *, csv_form: bool) -> None:
+    """ReplyrateError when a CSV file has a column that nobody would read."""
+    if not csv_form:
+        return
+    header = next(csv.reader(io.StringIO(text)), [])
+    unknown = [name for name in header if name not in COLUMNS]
+    if unknown:
+        raise ReplyrateError(
+            f"line 1: unknown column {', '.join(unknown)}; the columns are {', '.join(COLUMNS)}. Nothing was published"
+        )
+
+
+def is_flat(entry: dict[str, Any] | str) -> bool:
+    """Whether an entry is written in columns, not as an event."""
+    return isinstance(entry, dict) and not {"specversion", "buyer", "data"} & entry.keys()
+
+
+def place(detail: str) -> tuple[str | None, str]:
+    """The column that a finding of the contract is about, and what is wrong there."""
+    found = _FIELD.match(detail)
+    if found is None:
+        kind = detail.partition(":")[0]
+        return (kind, detail.partition(": ")[2]) if kind in COLUMNS else (None, detail)
+    path, what = (found[1] or "").split("."), found[2]
+    if missing := _MISSING.search(what):
+        path, what = [*path, missing[1]], "is missing"
+    names = [part for part in path if part]
+    if names[:1] == ["buyer"]:
+        inner = names[1] if len(names) > 1 else "id"
+        return next((column for column, field in BUYER.items() if field == inner), "buyer_id"), what
+    return (names[0] if names and names[0] in COLUMNS else None), what
 
 
 def lines(text: str, *, csv_form: bool) -> list[tuple[int, dict[str, Any] | str]]:
@@ -120,6 +190,17 @@ def nested(entry: dict[str, Any]) -> dict[str, Any]:
             data.setdefault("buyer", {})[BUYER[name]] = inner
         elif name == "automatic" and isinstance(value, str):
             data[name] = value.lower() in ("1", "true", "yes")
+        elif name in INSTANTS and isinstance(value, str):
+            data[name] = in_utc(value)
         else:
             data[name] = value
     return data
+
+
+def in_utc(text: str) -> str:
+    """An instant with any offset as the contract wants it; other text as it is, so that the contract names it."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return text if at.tzinfo is None or text.endswith("Z") else codec.instant_text(at.astimezone(UTC))

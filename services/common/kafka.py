@@ -390,6 +390,15 @@ class Admin:
                     return str(topic["topic_id"])
         return None
 
+    def committed(self, group: str) -> dict[tuple[str, int], int]:
+        """Offsets that a consumer group committed, by (topic, partition); empty when it never did."""
+        with translate():
+            try:
+                found = self._client.list_group_offsets([group])[group]
+            except errors.GroupIdNotFoundError:
+                return {}
+            return {(where.topic, where.partition): one.offset for where, one in found.items()}
+
     def close(self) -> None:
         """Let go of the brokers."""
         self._client.close()

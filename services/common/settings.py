@@ -20,8 +20,8 @@ PREFIX = "REPLYRATE_"
 KEY_BYTES = 32
 MAX_SECRET_FILE_BYTES = 64 * 1024
 
-NOT_SETTINGS = frozenset({"REPLYRATE_CACHE"})
-"""Names with our prefix that are not settings of a service: where the embedded servers keep their downloads."""
+NOT_SETTINGS = frozenset({"REPLYRATE_CACHE", "REPLYRATE_DATA"})
+"""Names with our prefix that are not settings of a service: where the embedded servers keep downloads and data."""
 
 
 def _listed(value: object) -> object:
@@ -334,6 +334,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         for name in ("sasl_mechanism", "sasl_username", "sasl_password"):
             if getattr(kafka, name) is None:
                 yield f"{PREFIX}KAFKA__{name.upper()} is not set; {PREFIX}KAFKA__SECURITY_PROTOCOL={kafka.security_protocol} needs it"
+    if settings.matcher.app_id == settings.aggregator.group:
+        # Two kinds of members in one consumer group: the broker refuses whoever comes second, for ever.
+        yield (
+            f"{PREFIX}MATCHER__APP_ID and {PREFIX}AGGREGATOR__GROUP are the same consumer group;"
+            " give each a name of its own"
+        )
     if kafka.min_insync_replicas > kafka.replication_factor:
         yield (
             f"{PREFIX}KAFKA__MIN_INSYNC_REPLICAS is larger than {PREFIX}KAFKA__REPLICATION_FACTOR;"

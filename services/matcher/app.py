@@ -8,6 +8,7 @@ changelog has been published, whatever happened in between.
 
 import asyncio
 import base64
+import logging
 import os
 import ssl
 import threading
@@ -22,7 +23,7 @@ from aiokafka.errors import KafkaError
 
 from services.common import codec, metrics
 from services.common.backoff import Backoff
-from services.common.errors import EXIT_UNSURE, InvalidEvent
+from services.common.errors import EXIT_DONE, EXIT_UNSURE, InvalidEvent
 from services.common.events import (
     COMPANY_ERASED,
     INQUIRY_RECEIVED,
@@ -128,7 +129,19 @@ class Matcher:
             task.cancel()
         if start in done:
             await self._app.stop()
-        self._stores.close()
+            self._stores.close()
+        else:
+            await self._leave_at_once()
+
+    async def _leave_at_once(self) -> None:
+        """End in the middle of Faust's start, which neither goes on nor can be stopped without hanging now and then.
+
+        A batch that came already is finished; its offset did not move, so it comes again and changes nothing.
+        """
+        await _within(self._busy.acquire(), STOP_SECONDS / 2)
+        log.info("stopped before it had started", extra={"action": "service-stopped"})
+        logging.shutdown()
+        os._exit(EXIT_DONE)
 
     def _build(self) -> BulkApp:
         kafka, settings = self._kafka, self._settings

@@ -28,6 +28,18 @@ def free_port() -> int:
         return port
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of loopback now."""
+    with socket.socket() as probe:
+        # As servers do: connections of a server that has just ended do not make its port taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
 class FolderLock:
     """An exclusive lock on a data folder: a second server on the same files would break the first one."""
 

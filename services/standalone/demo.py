@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
-from services.aggregator import rules
 from services.common import codec, migrations
 from services.common.errors import TransientError
 from services.common.events import Buyer, Event, InquiryReceived, ReplyRecorded, StatusChanged
@@ -32,11 +30,10 @@ from services.fetcher.onboarding import Request, add_mailbox
 from services.fetcher.registry import Registry
 from services.fetcher.session import resolve
 from services.fetcher.vault import Vault
-from services.standalone import cast, oracle
+from services.standalone import cast, recount
 from services.standalone.ca import CertificateAuthority
 from services.standalone.imap import EmbeddedImap
 from services.standalone.kafka import EmbeddedKafka
-from services.standalone.oracle import Covered
 from services.standalone.postgres import EmbeddedPostgres, scratch_folder
 from services.standalone.supervisor import Supervisor
 from services.standalone.world import Mail, Wave, World
@@ -44,8 +41,6 @@ from services.standalone.world import Mail, Wave, World
 PARTITIONS = 4
 RULE_SETS = ("default", "first-reply-24h")
 AGREE_SECONDS = 90
-COUNTS = ("inquiries", "excluded", "counted", "timely", "late", "unanswered", "unmeasured", "pending")
-TIMES = ("rate", "mean_seconds", "median_seconds", "p90_seconds", "p95_seconds", "coverage")
 Progress = Callable[[str], None]
 
 
@@ -151,12 +146,15 @@ class Stage:
         with connect(self.dsn, "replyrate-demo") as connection:
             while True:
                 self.supervisor.check()
-                report.differences = self._compare(connection, report)
+                found = recount.compare(connection, self.world, RULE_SETS)
+                report.differences, report.checked_rows, report.checked_outcomes = (
+                    found.differences, found.rates, found.outcomes,
+                )  # fmt: skip
                 if not report.differences or time.monotonic() > deadline:
                     break
                 time.sleep(0.4)
             report.companies = self._companies(connection)
-            report.histogram = _rows(connection, HISTOGRAM)
+            report.histogram = recount.rows(connection, HISTOGRAM)
             report.stories = self._stories(connection)
         report.postgres, report.kafka = self.dsn, self.kafka.bootstrap_servers
 
@@ -233,7 +231,7 @@ class Stage:
     def _publish(self, wave: Wave) -> None:
         """The platform's facts of a wave, some of them more than once."""
         sent = []
-        for event, at, copies in _events(self.world, wave):
+        for event, at, copies in events(self.world, wave):
             for _ in range(copies):
                 identity = f"demo-{secrets.token_hex(8)}"
                 value = codec.encode(event, id=identity, source="demo/platform", time=at)
@@ -265,45 +263,9 @@ class Stage:
                         )
                         registry.set_address(old.company_id, old.account_id, old.role, new.address)
 
-    def _compare(self, connection: psycopg.Connection, report: Report) -> list[str]:
-        """Every row of reply_rate_latest and every outcome against the recount; sentences about what differs."""
-        found: list[str] = []
-        latest = _rows(connection, "SELECT * FROM report_v1.reply_rate_latest")
-        outcomes = _rows(connection, "SELECT * FROM report_v1.inquiry_outcomes")
-        report.checked_rows, report.checked_outcomes = len(latest), len(outcomes)
-        for company in self.world.companies:
-            company_id = company.company_id
-            facts = oracle.world_facts(self.world, company_id, self._coverage(connection, company_id))
-            for name in RULE_SETS:
-                parameters = rules.load_builtin(name).parameters()
-                now = datetime.now(UTC)
-                counted = oracle.outcomes(facts, parameters, now)
-                mine = [row for row in outcomes if (row["company_id"], row["rule_set"]) == (company_id, name)]
-                found += _differing_outcomes(company_id, name, counted, mine)
-                rows = {
-                    row["account_id"]: row
-                    for row in latest
-                    if (row["company_id"], row["rule_set"]) == (company_id, name)
-                }
-                for account in (None, *sorted(facts.accounts)):
-                    if account not in rows:
-                        found.append(f"{company_id} {name}: no row for {account or 'the company'}")
-                        continue
-                    wanted = oracle.rate(counted, parameters, rows[account]["as_of"], account)
-                    found += [
-                        f"{company_id} {name} {account or 'company'}: {key} is {rows[account][key]}, must be {value}"
-                        for key, value in wanted.items()
-                        if not _same(rows[account][key], value)
-                    ]
-        return found
-
-    def _coverage(self, connection: psycopg.Connection, company_id: str) -> list[Covered]:
-        rows = connection.execute(COVERAGE, {"company_id": company_id}).fetchall()
-        return [Covered(*row) for row in rows]
-
     def _companies(self, connection: psycopg.Connection) -> list[dict[str, Any]]:
         titles = {company.company_id: company for company in self.world.companies}
-        rows = _rows(
+        rows = recount.rows(
             connection, "SELECT * FROM report_v1.reply_rate_latest WHERE level = 'company' ORDER BY company_id"
         )
         return [
@@ -311,17 +273,13 @@ class Stage:
         ]
 
     def _stories(self, connection: psycopg.Connection) -> list[dict[str, Any]]:
-        figures = {row["company_id"]: row for row in _rows(connection, STORIES)}
+        figures = {row["company_id"]: row for row in recount.rows(connection, STORIES)}
         return [
             {"title": company.title, "story": company.story, **figures[company.company_id]}
             for company in self.world.companies
         ]
 
 
-COVERAGE = """
-SELECT account_id, mailbox_id, connected_at, recorded_at, removed_at, from_at, through_at
-FROM registry.coverage WHERE company_id = %(company_id)s ORDER BY recorded_at, coverage_id
-"""
 HISTOGRAM = """
 SELECT bucket, label, sum(answered)::bigint AS answered FROM report_v1.reply_time_histogram
 WHERE rule_set = 'default' AND level = 'company' GROUP BY bucket, label ORDER BY bucket
@@ -351,12 +309,7 @@ FROM registry.companies c ORDER BY c.company_id
 """
 
 
-def _rows(connection: psycopg.Connection, statement: str) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement.encode()).fetchall()
-
-
-def _events(world: World, wave: Wave) -> Iterator[tuple[Event, datetime, int]]:
+def events(world: World, wave: Wave) -> Iterator[tuple[Event, datetime, int]]:
     """(event, its time, how often it is published)."""
     for asked in world.inquiries:
         if asked.wave == wave:
@@ -381,50 +334,3 @@ def _events(world: World, wave: Wave) -> Iterator[tuple[Event, datetime, int]]:
                 reply_id=reply.reply_id, replied_at=reply.replied_at, channel="mail", automatic=reply.automatic,
             )  # fmt: skip
             yield recorded, reply.replied_at, 1
-
-
-def _differing_outcomes(
-    company_id: str, name: str, counted: list[oracle.Outcome], rows: list[dict[str, Any]]
-) -> list[str]:
-    mine = {row["inquiry_id"]: row for row in rows}
-    found = [
-        f"{company_id} {name}: an outcome for {extra}, which is not known"
-        for extra in mine.keys() - {one.inquiry_id for one in counted}
-    ]
-    for one in counted:
-        row = mine.get(one.inquiry_id)
-        if row is None:
-            found.append(f"{company_id} {name}: no outcome for {one.inquiry_id}")
-            continue
-        wanted = (
-            one.outcome,
-            one.reason,
-            one.account_id,
-            one.unit_day,
-            one.unit_inquiry_id,
-            one.first_reply_at,
-            one.reply_source,
-            one.matched_by,
-        )
-        is_ = tuple(
-            row[key]
-            for key in (
-                "outcome",
-                "reason",
-                "account_id",
-                "unit_day",
-                "unit_inquiry_id",
-                "first_reply_at",
-                "reply_source",
-                "matched_by",
-            )
-        )
-        if wanted != is_:
-            found.append(f"{company_id} {name} {one.inquiry_id}: is {is_}, must be {wanted}")
-    return found
-
-
-def _same(one: Any, other: Any) -> bool:
-    if one is None or other is None or isinstance(other, date):
-        return bool(one == other)
-    return abs(float(one) - float(other)) < 1e-6

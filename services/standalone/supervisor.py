@@ -2,17 +2,19 @@
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from services.common.errors import TransientError
+from services.common.errors import EXIT_CONFIG, ConfigError, TransientError
 from services.standalone.child import Child
 from services.standalone.paths import ROOT
 
 SERVICES = ("matcher", "fetcher", "aggregator")
+RESTART_SECONDS = 2.0
 
 
 class Supervisor:
@@ -22,6 +24,7 @@ class Supervisor:
         self._folder = folder
         self._environ = dict(environ)
         self._children: dict[str, Child] = {}
+        self._started: dict[str, float] = {}
 
     def start(self, names: tuple[str, ...] = SERVICES) -> None:
         """Start services; their logs are `<name>.log` in the folder."""
@@ -29,6 +32,7 @@ class Supervisor:
         keep = {name: value for name, value in os.environ.items() if not name.startswith("REPLYRATE_")}
         environ = {**keep, "PYTHONPATH": str(ROOT), **self._environ}
         for name in names:
+            self._started[name] = time.monotonic()
             command = [sys.executable, "-m", f"services.{name}"]
             # An empty folder as working directory: what a service writes without being told where would show.
             self._children[name] = Child(
@@ -44,6 +48,20 @@ class Supervisor:
         for name, child in self._children.items():
             if (code := child.poll()) is not None:
                 raise TransientError(f"the {name} ended with {code}; the end of its log:\n{child.tail(12)}")
+
+    def revive(self) -> list[tuple[str, int]]:
+        """Start again what ended by itself, as an orchestrator would; (name, exit code) of each.
+
+        ConfigError when a service refuses its configuration. One that ends at once, again and again, is waited for.
+        """
+        ended = [(name, code) for name, child in self._children.items() if (code := child.poll()) is not None]
+        for name, code in ended:
+            if code == EXIT_CONFIG:
+                raise ConfigError(f"the {name} cannot use its configuration:\n{self._children[name].tail(12)}")
+            if time.monotonic() - self._started[name] < RESTART_SECONDS:
+                continue
+            self.start((name,))
+        return [(name, code) for name, code in ended if self._children[name].poll() is None]
 
     def stop(self) -> dict[str, int]:
         """Stop all at the same time; returns the exit codes."""

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -152,6 +153,17 @@ def test_it_publishes_what_the_join_says_in_the_partition_of_the_company(
     for found in read_all(settings, REPLIES):
         assert found.key is not None
         assert found.partition == partition_of(found.key.partition(b"\x1f")[0], PARTITIONS)
+
+
+@pytest.mark.parametrize("moment", [0, 0.03, 0.1, 0.2, 0.35, 0.5, 0.8, 1.2])
+def test_it_stops_at_any_moment_of_its_start(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path, moment: float
+) -> None:
+    send(settings, a_world(5, 50))
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(lambda: "Starting" in matcher.log.read_text("utf-8"), 30, "it starts", (matcher,))
+        time.sleep(moment)
+        assert matcher.terminate() == 0
 
 
 def test_a_kill_in_mid_work_loses_and_doubles_nothing(

@@ -49,7 +49,25 @@ def test_all_wrong_lines_are_told_and_nothing_is_published(wrong: Path) -> None:
     told = json.loads(done.stdout)
     assert told["published"] == 0
     assert [problem["line"] for problem in told["invalid"]] == [2, 4, 5]
-    assert "line 4: data.received_at" in done.stderr and "yesterday" not in done.stderr
+    assert "line 4, column received_at" in done.stderr and "yesterday" not in done.stderr
+
+
+def test_a_wrong_table_is_told_by_line_column_and_cure(tmp_path: Path) -> None:
+    file = tmp_path / "facts.csv"
+    file.write_text(
+        "company_id,account_id,inquiry_id,received_at,buyer_id,type\n"
+        "c,a,i,2026-11-20 10:00,b,\nc,a,i,2026-11-20T10:00:00Z,,\nc,a,,2026-11-20T10:00:00Z,b,\nc,a,i,,,gossip\n",
+        "utf-8",
+    )
+    done = CliRunner().invoke(main, ["publish", str(file), "--json"], env={})
+    found = json.loads(done.stdout)["invalid"]
+    assert [(one["line"], one["column"]) for one in found] == [
+        (2, "received_at"), (3, "buyer_id"), (4, "inquiry_id"), (5, "type"),
+    ]  # fmt: skip
+    assert "2026-11-20T10:00:00Z" in found[0]["cure"] and found[2]["detail"] == "is missing"
+    file.write_text("company_id,colour\nc,red\n", "utf-8")
+    done = CliRunner().invoke(main, ["publish", str(file)], env={})
+    assert done.exit_code == 1 and "unknown column colour" in done.stderr
 
 
 @pytest.mark.parametrize(

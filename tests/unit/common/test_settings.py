@@ -77,6 +77,8 @@ def test_sasl_needs_its_user_and_password() -> None:
 
 def test_more_replicas_in_sync_than_there_are_is_refused() -> None:
     assert "lower it" in problems({**LEAST, "REPLYRATE_KAFKA__MIN_INSYNC_REPLICAS": "2"})
+    same = {"REPLYRATE_MATCHER__APP_ID": "x", "REPLYRATE_AGGREGATOR__GROUP": "x"}
+    assert "same consumer group" in problems({**LEAST, **same})
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])

@@ -1,0 +1,195 @@
+"""One fault run: a world, a schedule of faults, quiet, and the comparison with what is right.
+
+`python -m tests.faults.run --seed 1 --rounds 5 --faults 60` prints one table for all rounds and ends with 1 when
+anything differs. The same seed gives the same world and the same schedule.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from services.common.errors import TransientError
+from services.common.postgres import connect
+from services.standalone import recount
+from services.standalone.postgres import scratch_folder
+from services.standalone.world import World
+from tests.faults import schedule
+from tests.faults.arena import Arena, differences_of, now
+from tests.faults.replay import replayed_differences
+from tests.faults.world import Story
+
+RULE_SETS = ("default", "first-reply-24h")
+QUIET_SECONDS = 150.0
+
+
+@dataclass(slots=True)
+class Result:
+    """What a round did and what differs from the exact answer."""
+
+    seed: int
+    faults: dict[str, int] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+    exits: dict[str, int] = field(default_factory=dict)
+    inquiries: int = 0
+    mails: int = 0
+    replies: int = 0
+    rates: int = 0
+    outcomes: int = 0
+    poison: int = 0
+    seconds: float = 0
+    settled_seconds: float = 0
+
+
+def run(
+    seed: int,
+    *,
+    faults: int,
+    inquiries: int,
+    folder: Path,
+    modules: Mapping[str, str] | None = None,
+    kinds: tuple[str, ...] | None = None,
+    quiet_seconds: float = QUIET_SECONDS,
+    replay: bool = False,
+    progress: bool = False,
+) -> Result:
+    """One round. `modules` replaces services (the control), `kinds` narrows the faults; AssertionError when stuck."""
+    began = time.monotonic()
+    story = Story(seed, now())
+    history = story.history(inquiries * 3 // 4)
+    chance = random.Random(seed + 1)
+    planned = schedule.plan(seed, faults)
+    if kinds is not None:
+        planned = [fault for fault in schedule.plan(seed, faults * 20) if fault.kind in kinds][:faults]
+    result = Result(seed)
+    with Arena(folder, history, modules=modules, store=("memory", "rocksdb")[seed % 2]) as arena:
+        parts = _parts(history, len(planned) + 1, chance)
+        arena.start()
+        arena.tell(parts[0], chance)
+        arena.rest(3)
+        fresh = (inquiries - len(history.inquiries)) / max(1, len(planned))
+        owed = 0.0
+        for number, fault in enumerate(planned):
+            if progress:
+                print(
+                    f"\r  seed {seed}: fault {number + 1} of {len(planned)}: {fault.kind:<24}", end="", file=sys.stderr
+                )
+            arena.rest(fault.wait_seconds)
+            arena.hit(fault)
+            arena.step()
+            owed += fresh
+            more = story.fresh(int(owed), now())
+            owed -= int(owed)
+            arena.world = arena.world.joined(more)
+            # The answer may be filed before the platform tells what was asked.
+            arena.file(more.mails)
+            arena.tell(parts[number + 1].joined(more), chance)
+        arena.calm()
+        quiet = time.monotonic()
+        result.differences = _settle(arena, quiet_seconds, result)
+        result.settled_seconds = round(time.monotonic() - quiet, 1)
+        result.differences += arena.poison_differences()
+        with connect(arena.direct_dsn, "faults") as connection:
+            result.differences += differences_of(connection)
+            row = connection.execute("SELECT count(*) FROM ledger.replies").fetchone()
+        result.replies = row[0] if row else 0
+        result.inquiries, result.mails = len(arena.world.inquiries), len(arena.world.mails)
+        result.poison = arena.planted
+        result.exits = {name: code for name, code in arena.stop().items() if code != 0}
+        result.differences += [f"{name} ended with {code} after SIGTERM" for name, code in result.exits.items()]
+        if replay:
+            result.differences += replayed_differences(arena)
+        result.faults = dict(sorted(arena.faults.items()))
+        if result.differences:
+            print(arena.logs()[-20_000:], file=sys.stderr)
+    result.seconds = round(time.monotonic() - began, 1)
+    return result
+
+
+def _settle(arena: Arena, seconds: float, result: Result) -> list[str]:
+    """Wait until ledger, outcomes and rates equal the plan; what still differs at the end of the time."""
+    deadline = time.monotonic() + seconds
+    found = ["nothing was compared"]
+    while found and time.monotonic() < deadline:
+        arena.rest(1)
+        try:
+            with connect(arena.direct_dsn, "faults") as connection:
+                found = recount.compare_ledger(connection, arena.world, arena.hasher).differences
+                if not found:
+                    compared = recount.compare(connection, arena.world, RULE_SETS)
+                    found, result.rates, result.outcomes = compared.differences, compared.rates, compared.outcomes
+        except TransientError as error:
+            found = [str(error)]
+    return found
+
+
+def _parts(world: World, count: int, chance: random.Random) -> list[World]:
+    """The platform's facts of `world` in so many parts, in any order: a reply may be told long before its inquiry."""
+    facts = [[] for _ in range(count)], [[] for _ in range(count)], [[] for _ in range(count)]  # type: ignore[var-annotated]
+    for kind, told in zip(facts, (world.inquiries, world.statuses, world.platform_replies), strict=True):
+        for fact in told:
+            kind[chance.randrange(count)].append(fact)
+    return [
+        World(world.seed, world.now, world.companies, tuple(asked), tuple(marked), tuple(replied))
+        for asked, marked, replied in zip(*facts, strict=True)
+    ]
+
+
+def table(results: list[Result]) -> str:
+    """Faults by kind over all rounds, and what each round came to."""
+    kinds: Counter[str] = Counter()
+    for result in results:
+        kinds.update(result.faults)
+    lines = [f"{'fault':<24}{'times':>6}"]
+    lines += [f"{kind:<24}{kinds[kind]:>6}" for kind in schedule.KINDS if kinds[kind]]
+    lines += [f"{'all':<24}{sum(kinds.values()):>6}", ""]
+    head = ("seed", "faults", "inquiries", "mails", "replies", "outcomes", "rates", "poison", "settled", "s", "differ")
+    lines.append("".join(f"{name:>10}" for name in head))
+    for one in results:
+        cells = (
+            one.seed, sum(one.faults.values()), one.inquiries, one.mails, one.replies, one.outcomes, one.rates,
+            one.poison, one.settled_seconds, one.seconds, len(one.differences),
+        )  # fmt: skip
+        lines.append("".join(f"{cell:>10}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Rounds from the command line (`make faults`)."""
+    parser = argparse.ArgumentParser(prog="make faults", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first round; the next ones count on")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--faults", type=int, default=60, help="faults in a round")
+    parser.add_argument("--inquiries", type=int, default=1500)
+    parser.add_argument("--json", action="store_true", help="one JSON object per round on standard output")
+    asked = parser.parse_args()
+    results = []
+    for seed in range(asked.seed, asked.seed + asked.rounds):
+        folder = scratch_folder("replyrate-faults-")
+        try:
+            result = run(
+                seed, faults=asked.faults, inquiries=asked.inquiries, folder=folder, replay=True, progress=True
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        print(
+            f"\r  seed {seed}: {len(result.differences)} differences in {result.seconds} s{' ' * 30}", file=sys.stderr
+        )
+        for difference in result.differences[:20]:
+            print(f"    {difference}", file=sys.stderr)
+        if asked.json:
+            print(json.dumps(asdict(result)), flush=True)
+        results.append(result)
+    if not asked.json:
+        print(table(results))
+    return 1 if any(result.differences for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

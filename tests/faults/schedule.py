@@ -1,0 +1,41 @@
+"""Which faults hit a run, and when: a function of the seed alone, so that a failing seed replays."""
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+SERVICES: Final = ("fetcher", "matcher", "aggregator")
+KINDS: Final = (
+    *(f"kill-{name}" for name in SERVICES),
+    *(f"freeze-{name}" for name in SERVICES),
+    *(f"second-{name}" for name in SERVICES),
+    "kill-kafka",
+    "reset-connections",
+    "slow-connections",
+    "restart-postgres",
+    "lossy-failover",
+    "reset-uidvalidity",
+    "recreate-folder",
+    "delete-matcher-state",
+    "republish-topics",
+    "poison-batch",
+)
+"""Every kind once makes a deck; a run goes through as many decks as it has faults for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: how long to wait before it, what it is, and the dice for its details."""
+
+    wait_seconds: float
+    kind: str
+    dice: int
+
+
+def plan(seed: int, faults: int) -> list[Fault]:
+    """The faults of a run, one every 1 to 4 s, each kind about equally often."""
+    chance = random.Random(seed)
+    kinds: list[str] = []
+    while len(kinds) < faults:
+        kinds += chance.sample(KINDS, len(KINDS))
+    return [Fault(chance.uniform(1, 4), kind, chance.getrandbits(32)) for kind in kinds[:faults]]

@@ -1,0 +1,49 @@
+"""A short fault run with every kind of fault once, and the control that must fail. Long runs: `make faults`."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.standalone.postgres import scratch_folder
+from tests.faults import schedule
+from tests.faults.run import run
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    found = scratch_folder("replyrate-faults-")
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+def test_a_seed_is_a_schedule() -> None:
+    planned = schedule.plan(7, 60)
+    assert planned == schedule.plan(7, 60) and planned != schedule.plan(8, 60)
+    assert {fault.kind for fault in planned[: len(schedule.KINDS)]} == set(schedule.KINDS)
+    assert all(1 <= fault.wait_seconds <= 4 for fault in planned)
+
+
+@pytest.mark.timeout(600)
+def test_every_kind_of_fault_changes_no_number(folder: Path) -> None:
+    result = run(1, faults=len(schedule.KINDS), inquiries=400, folder=folder, replay=True)
+    assert result.differences == []
+    assert set(result.faults) == set(schedule.KINDS)
+    assert result.outcomes == 2 * result.inquiries == 800 and result.rates > 20
+    assert result.replies > 300 and result.poison >= 9
+
+
+@pytest.mark.timeout(300)
+def test_the_harness_sees_loss(folder: Path) -> None:
+    """An aggregator whose offset moves before its effects loses facts under kills, and the comparison says so."""
+    result = run(
+        4,
+        faults=6,
+        inquiries=300,
+        folder=folder,
+        modules={"aggregator": "tests.faults.careless"},
+        kinds=("kill-aggregator",),
+        quiet_seconds=25,
+    )
+    assert any("is lost" in difference for difference in result.differences)

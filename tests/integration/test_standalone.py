@@ -1,0 +1,179 @@
+"""The walk of docs/own-mailbox.md against Dovecot: wrong password, wrong host, a rate that moves, a kill, a restart."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.cli.publish import COLUMNS
+from services.standalone.paths import ROOT
+from services.standalone.postgres import scratch_folder
+from tests.dovecot import Dovecot
+from tests.integration.processes import until
+from tests.servers import USERS
+
+USER = "seller-1@mail.test"
+
+
+class Walker:
+    """A person with a terminal: one `replyrate standalone`, and commands beside it."""
+
+    def __init__(self, folder: Path, server: Dovecot) -> None:
+        self.folder = folder
+        self.data = folder / "world"
+        self._environ = {
+            name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "REPLYRATE_CACHE") if name in os.environ
+        }
+        self._environ["PYTHONPATH"] = str(ROOT)
+        self._imap = {
+            "REPLYRATE_IMAP__CA_FILE": str(server.ca_file),
+            "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
+            "REPLYRATE_IMAP__ALLOWED_PORTS": str(server.port),
+            "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "1",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.folder / "standalone.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.cli", "standalone", "--data", str(self.data)],
+                env={**self._environ, **self._imap}, stdout=log, stderr=log, cwd=ROOT, start_new_session=True,
+            )  # fmt: skip
+        until(lambda: self.status() is not None, 60, f"it comes up:\n{self.log()}")
+
+    def log(self) -> str:
+        return (self.folder / "standalone.log").read_text("utf-8")
+
+    def stop(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        code = self._process.wait(40)
+        self._process = None
+        return code
+
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "services.cli", "--data", str(self.data), *arguments],
+            env=self._environ, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def status(self) -> dict[str, Any] | None:
+        """What `--status` says; None while the servers are away."""
+        assert self._process is None or self._process.poll() is None, self.log()
+        try:
+            found: dict[str, Any] = json.loads(
+                self.run("standalone", "--data", str(self.data), "--status", "--json").stdout
+            )
+        except (AssertionError, ValueError):
+            return None
+        return found
+
+    def rate(self) -> dict[str, Any] | None:
+        """The company's row of the default rule set."""
+        rows = json.loads(self.run("rate", "my-shop", "--rules", "default", "--json").stdout)
+        return next((row for row in rows if row["level"] == "company"), None)
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+
+
+@pytest.fixture
+def walker(dovecot: Dovecot) -> Iterator[Walker]:
+    folder = scratch_folder("replyrate-own-")
+    found = Walker(folder, dovecot)
+    yield found
+    found.end()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def letter(number: int, at: datetime) -> bytes:
+    return (
+        f"Message-ID: <walk-{number}@mail.test>\r\nDate: {at:%a, %d %b %Y %H:%M:%S} +0000\r\nFrom: {USER}\r\n"
+        f"To: buyer-{number}@shop.example\r\nSubject: Re: Inquiry\r\n\r\nhello\r\n"
+    ).encode()
+
+
+@pytest.mark.timeout(400)
+def test_the_walk(walker: Walker, dovecot: Dovecot, tmp_path: Path) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    asked = now - timedelta(days=10)
+    server = dovecot
+    walker.run("company", "add", "my-shop", code=78)
+    walker.start()
+    walker.run("company", "add", "my-shop")
+    walker.run("account", "add", "my-shop", "main")
+    add = ("mailbox", "add", "--company", "my-shop", "--account", "main", "--address", USER, "--port", str(server.port))
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text(USERS[USER] + "\n", "utf-8")
+    bad.write_text("not the password\n", "utf-8")
+    yes = ("--consent-by", "the walker")
+    nobody = walker.run(*add, "--host", "localhost", "--password-file", str(good), code=1)
+    assert "--consent-by" in nobody.stderr
+    wrong = walker.run(*add, *yes, "--host", "localhost", "--password-file", str(bad), code=1)
+    assert "password" in wrong.stderr and "not the password" not in wrong.stderr
+    nowhere = walker.run(*add, *yes, "--host", "no-such-host.invalid", "--password-file", str(good), code=1)
+    assert "Check the server name" in nowhere.stderr
+    assert (walker.status() or {})["mailboxes"] == []
+    walker.run(*add, *yes, "--host", "localhost", "--password-file", str(good))
+
+    file = tmp_path / "inquiries.csv"
+    rows = [
+        {
+            "company_id": "my-shop", "account_id": "main", "inquiry_id": f"i{number}", "received_at": asked.isoformat(),
+            "buyer_id": f"b{number}", "buyer_addresses": f"buyer-{number}@shop.example",
+        }
+        for number in (1, 2)
+    ]  # fmt: skip
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    walker.run("publish", str(file))
+    # The mailbox is connected after the inquiries: what was not seen is unmeasured or unanswered, never answered.
+    until(lambda: (found := walker.rate()) is not None and found["inquiries"] == 2, 60, "both are counted")
+    assert (walker.rate() or {})["late"] == 0
+    server.append(USER, "Sent", letter(1, now), now)
+    until(lambda: (found := walker.rate()) is not None and found["late"] == 1, 60, "the answer is found")
+    until(lambda: (walker.status() or {}).get("settled") is True, 60, "all is settled")
+    (shown,) = (walker.status() or {})["mailboxes"]
+    assert shown["state"] == "active" and shown["messages_seen"] == 1 and shown["last_success_at"] is not None
+    before = walker.rate()
+
+    walker.stop(signal.SIGKILL)
+    walker.start()
+    server.append(USER, "Sent", letter(2, now), now)
+    until(lambda: (found := walker.rate()) is not None and found["late"] == 2, 90, "it goes on after a kill")
+    after = walker.rate()
+    assert before is not None and after is not None and before["inquiries"] == after["inquiries"] == 2
+    assert walker.stop(signal.SIGTERM) == 0
+    walker.start()
+    again = walker.rate()
+    assert again is not None and {**again, "computed_at": ""} == {**after, "computed_at": ""}
+    assert walker.stop(signal.SIGINT) == 0
+    assert USERS[USER] not in "".join(log.read_text("utf-8") for log in (walker.data / "logs").glob("*.log"))
+
+
+def test_the_page_names_every_column_and_the_sample_is_valid() -> None:
+    page = (ROOT / "docs" / "own-mailbox.md").read_text("utf-8")
+    for name, text in COLUMNS.items():
+        assert f"| `{name}` | {text} |" in page
+    sample = str(ROOT / "examples" / "inquiries.csv")
+    done = subprocess.run(
+        [sys.executable, "-m", "services.cli", "publish", sample], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={"PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    # Without a broker every line is read and found right; only then the settings are asked for.
+    assert done.returncode == 78 and "line" not in done.stderr

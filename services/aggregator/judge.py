@@ -6,7 +6,7 @@ first instant of D + 1 in the rule's zone, or now if that is earlier: facts coun
 
 import json
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 import psycopg
@@ -17,6 +17,8 @@ from services.common.events import MATCH_ORDER
 from services.common.postgres import load_statements
 
 SQL: Final = load_statements("services.aggregator", "judge.sql")
+EVERYTHING: Final = datetime.min.replace(tzinfo=UTC)
+"""As the instant from which facts changed: every day is judged again."""
 LATE_DAYS: Final = 75
 """How many days back rows may still change: the widest horizon of facts and a fortnight."""
 
@@ -84,8 +86,19 @@ def days(rule_set: RuleSet, first: date, now: datetime, settled: date) -> list[A
     return found
 
 
-def judge_company(connection: psycopg.Connection, rule_set: RuleSet, company_id: str, *, now: datetime) -> Judged:
-    """Write outcomes and rates of a company as of `now`, inside the caller's transaction."""
+def judge_company(
+    connection: psycopg.Connection,
+    rule_set: RuleSet,
+    company_id: str,
+    *,
+    now: datetime,
+    changed_from: datetime | None = EVERYTHING,
+) -> Judged:
+    """Write outcomes and rates of a company as of `now`, inside the caller's transaction.
+
+    `changed_from` is the instant of the earliest fact that changed since the last judgement, None when none did: days
+    that ended before it, and are final, are not judged again.
+    """
     cursor = connection.cursor(row_factory=dict_row)
     place = {"company_id": company_id, "rule_set": rule_set.name, "identity": rule_set.identity, "now": now}
     cursor.execute(SQL["planner"])
@@ -99,8 +112,7 @@ def judge_company(connection: psycopg.Connection, rule_set: RuleSet, company_id:
     through = _row(cursor, "complete_through", place)
     settled = settled_through(rule_set, now, through["mailboxes"], through["through"])
     today = local_day(now, rule_set)
-    last = span["last_as_of"] or today
-    first = max(local_day(span["first_at"], rule_set), min(last, today - timedelta(days=LATE_DAYS)))
+    first = first_touched(rule_set, span, changed_from, today)
     judgements = days(rule_set, min(first, today), now, settled)
     values = {**place, **_parameters(rule_set), **_arrays(judgements), "settled": settled}
     cursor.execute(SQL["judge"], values)
@@ -111,6 +123,24 @@ def judge_company(connection: psycopg.Connection, rule_set: RuleSet, company_id:
     deadline = _row(cursor, "next_deadline", values)["due_at"]
     turn = start_of(today + timedelta(days=1), rule_set)
     return Judged(outcomes, len(rows), min(deadline, turn) if deadline is not None else turn)
+
+
+def first_touched(rule_set: RuleSet, span: dict[str, Any], changed_from: datetime | None, today: date) -> date:
+    """The first as_of day whose row may be another one now.
+
+    A row knows what happened and what was recorded before its day's end. So a changed fact touches its own day and
+    later ones; coverage and time alone touch the last judged day, later ones, and those that are not final.
+    """
+    begin = local_day(span["first_at"], rule_set)
+    last: date | None = span["last_as_of"]
+    oldest = today - timedelta(days=LATE_DAYS)
+    if last is None or changed_from == EVERYTHING:
+        return max(begin, oldest if last is None else min(last, oldest))
+    touched: list[date] = [last, *([span["provisional_from"]] if span["provisional_from"] else [])]
+    if changed_from is not None:
+        touched.append(local_day(changed_from, rule_set))
+    # Days that were missed because nothing ran are made up for, however many they are.
+    return max(begin, min(last, max(oldest, min(touched))))
 
 
 def activate(connection: psycopg.Connection, rule_set: RuleSet) -> bool:

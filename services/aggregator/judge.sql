@@ -12,10 +12,13 @@ CREATE TEMPORARY TABLE IF NOT EXISTS judged (
 SELECT set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true)
 
 -- name: span
--- First receipt of a company, what was judged last, and the newest coverage.
+-- First receipt of a company, what was judged last, and from which day on rows are not final.
 SELECT (SELECT min(received_at) FROM ledger.inquiries WHERE company_id = %(company_id)s) AS first_at,
     (SELECT max(as_of) FROM ledger.rates
-        WHERE company_id = %(company_id)s AND rule_set = %(rule_set)s) AS last_as_of
+        WHERE company_id = %(company_id)s AND rule_set = %(rule_set)s) AS last_as_of,
+    (SELECT min(as_of) FROM ledger.rates
+        WHERE company_id = %(company_id)s AND rule_set = %(rule_set)s AND level = 'company'
+            AND valid_to IS NULL AND state = 'provisional') AS provisional_from
 
 -- name: judge
 -- Every known inquiry at each of the given judgements: (as_of, now, first day, last day); days bound the window.

@@ -8,6 +8,7 @@ was replaced changes nothing.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import psycopg
@@ -72,17 +73,19 @@ class Ledger:
             )
             if row is None:
                 raise UnsureError(f"partition {owned.partition} belongs to another process now")
+            changed: list[tuple[str, datetime | None]] = []
             states: list[InquiryReplies] = []
             for event in events:
                 if isinstance(event, InquiryReplies):
                     states.append(event)
                 else:
-                    self._merge_states(states)
+                    changed += self._merge_states(states)
                     states = []
                     self._erase(event)
-            self._merge_states(states)
-            if events:
-                self._run("mark_dirty", companies=[event.company_id for event in events])
+                    changed.append((event.company_id, None))
+            changed += self._merge_states(states)
+            if changed:
+                self._run("mark_dirty", companies=[one for one, _ in changed], ats=[at for _, at in changed])
         owned.next_offset = next_offset
 
     def lag(self) -> dict[int, int]:
@@ -91,22 +94,25 @@ class Ledger:
             rows = cursor.execute(SQL["lag"], {"topic": self._topic}).fetchall()
         return {row["partition"]: row["next_offset"] for row in rows}
 
-    def _merge_states(self, states: Sequence[InquiryReplies]) -> None:
+    def _merge_states(self, states: Sequence[InquiryReplies]) -> list[tuple[str, datetime | None]]:
+        """Merge; returns (company, instant) of every fact that is another one now."""
+        changed: list[tuple[str, datetime | None]] = []
         if not states:
-            return
+            return changed
         for round_ in _rounds([state for state in states if state.received_at is not None]):
-            self._run("merge_inquiries", inquiries=json.dumps([_inquiry(state) for state in round_]))
+            changed += self._all("merge_inquiries", inquiries=json.dumps([_inquiry(state) for state in round_]))
         statuses = [_status(state, fact) for state in states for fact in state.statuses]
         replies = [_reply(state, fact) for state in states for fact in state.replies]
         touched = sorted({(state.company_id, state.inquiry_id) for state in states})
         place = {"companies": [company for company, _ in touched], "inquiries": [inquiry for _, inquiry in touched]}
         if statuses:
-            self._run("merge_statuses", statuses=json.dumps(statuses))
-            self._run("bound_statuses", **place)
+            changed += self._all("merge_statuses", statuses=json.dumps(statuses))
+            changed += self._all("bound_statuses", **place)
         if replies:
-            self._run("merge_replies", replies=json.dumps(replies))
+            changed += self._all("merge_replies", replies=json.dumps(replies))
         # A fallen received_at moves the bound even when no reply came.
-        self._run("bound_replies", **place)
+        changed += self._all("bound_replies", **place)
+        return changed
 
     def _erase(self, event: CompanyErased) -> None:
         for name in ("erase_remember", "erase_replies", "erase_statuses", "erase_inquiries"):
@@ -114,6 +120,9 @@ class Ledger:
 
     def _run(self, name: str, **values: Any) -> None:
         self._connection.execute(SQL[name], {"topic": self._topic, **values})
+
+    def _all(self, name: str, **values: Any) -> list[tuple[str, datetime | None]]:
+        return self._connection.execute(SQL[name], {"topic": self._topic, **values}).fetchall()
 
     def _one(self, name: str, **values: Any) -> dict[str, Any] | None:
         with self._connection.cursor(row_factory=dict_row) as cursor:

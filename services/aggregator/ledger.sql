@@ -25,17 +25,23 @@ UPDATE ledger.offsets SET next_offset = 0, owner_epoch = owner_epoch + 1 WHERE t
 
 -- name: merge_inquiries
 -- Facts of inquiries, each inquiry once. The smallest (received_at, facts_id) speaks; lists are united, 64 smallest.
+-- Tells which companies changed, and from when on.
+WITH new AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(inquiries)s::jsonb) new (
+        company_id text COLLATE "C", inquiry_id text COLLATE "C", account_id text, received_at timestamptz, facts_id text,
+        buyer_id text, buyer_region text, buyer_sent_from_region text, thread_id text, channel text,
+        buyer_addresses text[], message_ids text[], reply_addresses text[]
+    )
+),
+before AS MATERIALIZED (SELECT i.* FROM ledger.inquiries i JOIN new USING (company_id, inquiry_id)),
+merged AS (
 INSERT INTO ledger.inquiries AS held (
     company_id, inquiry_id, account_id, received_at, facts_id, buyer_id, buyer_region, buyer_sent_from_region,
     thread_id, channel, buyer_addresses, message_ids, reply_addresses
 )
 SELECT new.company_id, new.inquiry_id, new.account_id, new.received_at, new.facts_id, new.buyer_id, new.buyer_region,
     new.buyer_sent_from_region, new.thread_id, new.channel, new.buyer_addresses, new.message_ids, new.reply_addresses
-FROM jsonb_to_recordset(%(inquiries)s::jsonb) new (
-    company_id text, inquiry_id text, account_id text, received_at timestamptz, facts_id text, buyer_id text,
-    buyer_region text, buyer_sent_from_region text, thread_id text, channel text, buyer_addresses text[],
-    message_ids text[], reply_addresses text[]
-)
+FROM new
 LEFT JOIN ledger.erased e ON e.company_id = new.company_id
 WHERE e.at IS NULL OR new.received_at > e.at
 ON CONFLICT (company_id, inquiry_id) DO UPDATE SET
@@ -53,9 +59,14 @@ ON CONFLICT (company_id, inquiry_id) DO UPDATE SET
     buyer_addresses = ledger.smallest(held.buyer_addresses, excluded.buyer_addresses),
     message_ids = ledger.smallest(held.message_ids, excluded.message_ids),
     reply_addresses = ledger.smallest(held.reply_addresses, excluded.reply_addresses)
+RETURNING held.*
+)
+SELECT m.company_id, least(m.received_at, b.received_at) AS at
+FROM merged m LEFT JOIN before b USING (company_id, inquiry_id)
+WHERE to_jsonb(m) IS DISTINCT FROM to_jsonb(b)
 
 -- name: merge_statuses
--- Statuses, as a set.
+-- Statuses, as a set; tells what is new.
 INSERT INTO ledger.statuses (company_id, inquiry_id, status, at, account_id)
 SELECT DISTINCT new.company_id, new.inquiry_id, new.status, new.at, new.account_id
 FROM jsonb_to_recordset(%(statuses)s::jsonb) new (
@@ -63,10 +74,10 @@ FROM jsonb_to_recordset(%(statuses)s::jsonb) new (
 )
 LEFT JOIN ledger.erased e ON e.company_id = new.company_id
 WHERE e.at IS NULL OR new.at > e.at
-ON CONFLICT DO NOTHING
+ON CONFLICT DO NOTHING RETURNING company_id, at
 
 -- name: merge_replies
--- Replies, as a set.
+-- Replies, as a set; tells what is new.
 INSERT INTO ledger.replies (
     company_id, inquiry_id, reply_id, source, account_id, mailbox_id, replied_at, evidence, kind, kind_reason, matched_by
 )
@@ -78,7 +89,7 @@ FROM jsonb_to_recordset(%(replies)s::jsonb) new (
 )
 LEFT JOIN ledger.erased e ON e.company_id = new.company_id
 WHERE e.at IS NULL OR new.replied_at > e.at
-ON CONFLICT DO NOTHING
+ON CONFLICT DO NOTHING RETURNING company_id, replied_at AS at
 
 -- name: bound_statuses
 -- Of each status of the touched inquiries the 16 smallest and the 16 largest by (at, account_id) stay.
@@ -94,6 +105,7 @@ DELETE FROM ledger.statuses s USING (
 WHERE ranked.up > 16 AND ranked.down > 16
     AND (s.company_id, s.inquiry_id, s.status, s.at, s.account_id)
         = (ranked.company_id, ranked.inquiry_id, ranked.status, ranked.at, ranked.account_id)
+RETURNING s.company_id, s.at
 
 -- name: bound_replies
 -- Mail: of each (kind, matched_by, evidence) the 4 smallest from received_at - 300 s on; platform: 64 of each kind.
@@ -115,12 +127,16 @@ DELETE FROM ledger.replies r USING (
     )
 ) ranked
 WHERE r.ctid = ranked.place AND NOT ranked.uncut AND (ranked.early OR ranked.rank > ranked.bound)
+RETURNING r.company_id, r.replied_at AS at
 
 -- name: mark_dirty
--- These companies must be judged again.
-WITH named AS (SELECT DISTINCT unnest(%(companies)s::text[]) AS company_id),
-    known AS (INSERT INTO ledger.companies (company_id) SELECT company_id FROM named ON CONFLICT DO NOTHING)
-INSERT INTO ledger.dirty (company_id) SELECT company_id FROM named
+-- These companies must be judged again, from the earliest fact on that changed; without an instant from the first.
+WITH named AS (
+    SELECT company_id, min(coalesce(at, '-infinity')) AS earliest
+    FROM unnest(%(companies)s::text[], %(ats)s::timestamptz[]) n (company_id, at) GROUP BY company_id
+),
+known AS (INSERT INTO ledger.companies (company_id) SELECT company_id FROM named ON CONFLICT DO NOTHING)
+INSERT INTO ledger.dirty (company_id, earliest) SELECT company_id, earliest FROM named
 
 -- name: erase_remember
 -- Up to when a company was erased.

@@ -62,8 +62,11 @@ class Settler:
             assert seen is not None
             due: list[datetime] = []
             outcomes = rates = 0
+            changed = judge.EVERYTHING if seen["everything"] else seen["earliest"]
             for rule_set in self._rule_sets:
-                judged = judge.judge_company(self._connection, rule_set, company_id, now=seen["now"])
+                judged = judge.judge_company(
+                    self._connection, rule_set, company_id, now=seen["now"], changed_from=changed
+                )
                 outcomes += judged.outcomes_changed
                 rates += judged.rates_written
                 if judged.next_due_at is not None:

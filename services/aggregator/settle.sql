@@ -12,8 +12,13 @@ LIMIT 1 FOR UPDATE OF c SKIP LOCKED
 -- name: seen
 -- What this refresh takes into account, and its instant: everything committed before stands in it.
 SELECT clock_timestamp() AS now,
-    coalesce((SELECT array_agg(dirty_id) FROM ledger.dirty WHERE company_id = %(company_id)s), '{}') AS dirty,
+    coalesce(d.ids, '{}') AS dirty, d.earliest, coalesce(d.everything, false) AS everything,
     coalesce((SELECT max(coverage_id) FROM registry.coverage WHERE company_id = %(company_id)s), 0) AS coverage
+FROM (
+    SELECT array_agg(dirty_id) AS ids, min(earliest) FILTER (WHERE earliest > '-infinity') AS earliest,
+        bool_or(earliest = '-infinity') AS everything
+    FROM ledger.dirty WHERE company_id = %(company_id)s
+) d
 
 -- name: clean
 -- The rows that were seen are done.

@@ -69,9 +69,17 @@ class Story:
             copies=2 if chance.random() < 0.1 else 1,
         )
 
+        taken: set[int] = set()
+
         def later(longest_hours: float) -> datetime:
-            seconds = chance.randrange(1, 50) if now is not None else chance.randrange(30, int(longest_hours * 3600))
-            return at + timedelta(seconds=seconds)
+            """An instant of its own: between two answers at the same one the recount and the ledger may choose freely."""
+            while True:
+                seconds = (
+                    chance.randrange(1, 50) if now is not None else chance.randrange(30, int(longest_hours * 3600))
+                )
+                if seconds not in taken:
+                    taken.add(seconds)
+                    return at + timedelta(seconds=seconds)
 
         mails: list[Mail] = []
         for kind, likely in (("automatic", 0.2), ("human", 0.65), ("human", 0.1), ("forward", 0.05)):

@@ -25,9 +25,12 @@ STATUSES = ("spam", "spam-undone", "rejected", "declined", "withdrawn", "blackli
 def put(connection: psycopg.Connection, company: str, facts: Facts) -> None:
     """Facts as the sink and the fetcher would have written them."""
     cursor = connection.cursor()
-    cursor.execute("INSERT INTO registry.companies (company_id) VALUES (%s)", (company,))
+    cursor.execute("INSERT INTO registry.companies (company_id) VALUES (%s) ON CONFLICT DO NOTHING", (company,))
     for account in sorted(facts.accounts):
-        cursor.execute("INSERT INTO registry.accounts (company_id, account_id) VALUES (%s, %s)", (company, account))
+        cursor.execute(
+            "INSERT INTO registry.accounts (company_id, account_id) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+            (company, account),
+        )
     for asked in facts.asked:
         cursor.execute(
             "INSERT INTO ledger.inquiries (company_id, inquiry_id, account_id, received_at, facts_id, buyer_id, thread_id, buyer_region)"
@@ -223,6 +226,40 @@ def test_judging_again_at_another_instant_equals_judging_at_once(postgres: Calla
                     judged(connection, "c1", rule_set, earlier)
             for rule_set in RULES:
                 assert_equal(connection, "c1", facts, rule_set, now)
+
+
+@pytest.mark.parametrize("seed", range(200, 212))
+def test_judging_only_what_facts_touched_equals_judging_everything(dsn: str, seed: int) -> None:
+    """Facts come in any order over six days; each refresh is told from when on they changed. A full one finds no more."""
+    now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+    facts, chance = random_facts(seed, now), random.Random(seed)
+    steps = [now - timedelta(days=6), now - timedelta(days=5, hours=20), now - timedelta(hours=30), now]
+
+    def step_of(at: datetime) -> int:
+        return chance.choice([number for number, step in enumerate(steps) if at < step] or [len(steps) - 1])
+
+    parts = [Facts(facts.accounts) for _ in steps]
+    for asked in facts.asked:
+        parts[step_of(asked.received_at)].asked.append(asked)
+    for mark in set(facts.marked):
+        parts[step_of(mark.at)].marked.append(mark)
+    for reply in set(facts.replied):
+        parts[step_of(reply.replied_at)].replied.append(reply)
+    for line in facts.covered:
+        parts[next((n for n, step in enumerate(steps) if line.recorded_at < step), len(steps) - 1)].covered.append(line)
+    with connect(dsn, "tests") as connection:
+        for step, part in zip(steps, parts, strict=True):
+            put(connection, "c1", part)
+            instants = [one.received_at for one in part.asked]
+            instants += [one.at for one in part.marked] + [one.replied_at for one in part.replied]
+            for rule_set in RULES:
+                with connection.transaction():
+                    judge.judge_company(connection, rule_set, "c1", now=step, changed_from=min(instants, default=None))
+        for rule_set in RULES:
+            with connection.transaction():
+                full = judge.judge_company(connection, rule_set, "c1", now=now)
+            assert (full.outcomes_changed, full.rates_written) == (0, 0)
+            assert_equal(connection, "c1", facts, rule_set, now)
 
 
 def single(connection: psycopg.Connection, facts: Facts, rule_set: RuleSet, now: datetime) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from services.common.topics import TopicSpec
 REQUEST_MS = 10_000
 MAX_REQUEST_BYTES = 1024 * 1024
 BATCH_BYTES = 32 * 1024
+FETCH_BYTES = 4 * 1024 * 1024
+POLL_RECORDS = 2000
 """Well under the 64 KiB that the input topics allow for one batch."""
 
 REFUSED: tuple[type[BaseException], ...] = (
@@ -206,7 +208,7 @@ class Reader:
         *,
         group: str | None = None,
         session_timeout_seconds: float = 45,
-        max_records: int = 2000,
+        max_records: int = POLL_RECORDS,
     ) -> None:
         """TransientError when no broker answers."""
         self._topic = topic
@@ -226,7 +228,7 @@ class Reader:
                 session_timeout_ms=session_ms,
                 heartbeat_interval_ms=max(100, min(3000, session_ms // 3)),
                 fetch_max_wait_ms=200,
-                max_partition_fetch_bytes=4 * 1024 * 1024,
+                max_partition_fetch_bytes=FETCH_BYTES,
             )
 
     def assign(self, partitions: Iterable[int]) -> None:

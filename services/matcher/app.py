@@ -57,6 +57,7 @@ REJECTED_IN_A_ROW: Final = 10_000
 SWEEP_SECONDS: Final = 5.0
 SWEEP_ENTRIES: Final = 2_000
 MAX_BATCH_BYTES: Final = 900_000
+WAITING_BATCHES: Final = 8
 
 
 @dataclass(slots=True)
@@ -161,7 +162,7 @@ class Matcher:
             topic_replication_factor=kafka.replication_factor,
             table_standby_replicas=0,
             stream_wait_empty=True,
-            stream_buffer_maxsize=8,
+            stream_buffer_maxsize=WAITING_BATCHES,
             stream_recovery_delay=0.0,
             broker_session_timeout=settings.session_timeout_seconds,
             broker_heartbeat_interval=max(0.1, min(3.0, settings.session_timeout_seconds / 4)),

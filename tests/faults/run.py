@@ -8,6 +8,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -162,6 +163,8 @@ def table(results: list[Result]) -> str:
 
 def main() -> int:
     """Rounds from the command line (`make faults`)."""
+    # So that the services, which live in sessions of their own, end with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(prog="make faults", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=1, help="seed of the first round; the next ones count on")
     parser.add_argument("--rounds", type=int, default=1)

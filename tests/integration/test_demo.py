@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,11 +26,12 @@ def environ(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def folder() -> Path:
+def folder() -> Iterator[Path]:
     # Not pytest's own: an unprivileged Postgres may not enter that one.
     found = Path(tempfile.mkdtemp(prefix="replyrate-demo-test-"))
     found.chmod(0o755)
-    return found
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
 
 
 def ours(folder: Path) -> list[str]:

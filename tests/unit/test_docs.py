@@ -1,10 +1,13 @@
 """Pages that are made from the code are fresh, and links between pages lead somewhere."""
 
 import re
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import services
 from services.cli.setup import pages
 from services.standalone.paths import ROOT
 
@@ -21,6 +24,16 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text("utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_bounds_are_those_of_the_code() -> None:
+    rows = re.findall(r"\| `(services[\w.]+)` \| (\d+) \|", (ROOT / "docs" / "operations.md").read_text("utf-8"))
+    assert len(rows) > 10
+    for name, told in rows:
+        value: Any = services
+        for part in name.split(".")[1:]:
+            value = getattr(value, part, None) or import_module(f"{value.__name__}.{part}")
+        assert value == int(told), name
 
 
 def test_commands_that_pages_name_exist() -> None:

@@ -1,0 +1,32 @@
+"""`python -m bench`: every figure, repeated, as a table and as JSON in bench/results."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import aggregator, fetcher
+from bench.measure import Figure, save, show
+
+PARTS: dict[str, Callable[[int], list[Figure]]] = {"aggregator": aggregator.measure, "fetcher": fetcher.measure}
+
+
+def main() -> int:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all when none is named")
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    if unknown := set(asked.parts) - PARTS.keys():
+        parser.error(f"{', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}")
+    figures: list[Figure] = []
+    for name in asked.parts or PARTS:
+        print(f"measuring the {name} …", file=sys.stderr)
+        figures += PARTS[name](asked.repeats)
+    print(show(figures))
+    print(f"written to {save(figures, Path(__file__).with_name('results'))}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What a measurement is, and how it is shown."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+
+@dataclass(slots=True)
+class Figure:
+    """One ratio: its value in each repeat, what it must reach (None: it is only told), and what it means."""
+
+    name: str
+    meaning: str
+    reach: float | None
+    smaller_is_better: bool = False
+    values: list[float] = field(default_factory=list)
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """The median."""
+        return median(self.values)
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the median reaches what it must."""
+        if self.reach is None:
+            return None
+        return self.value <= self.reach if self.smaller_is_better else self.value >= self.reach
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long `work` takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def show(figures: list[Figure]) -> str:
+    """A table for people."""
+    lines = [f"{'figure':<28}{'median':>9}  {'repeats':<26}{'reach':>8}  meaning"]
+    for one in figures:
+        repeats = " ".join(f"{value:.3g}" for value in one.values)
+        sign = "" if one.reach is None else f"{'≤' if one.smaller_is_better else '≥'} {one.reach:g}"
+        mark = {True: " ", False: "!", None: " "}[one.reached]
+        lines.append(f"{one.name:<28}{one.value:>9.3g}{mark} {repeats:<26}{sign:>8}  {one.meaning}")
+    return "\n".join(lines)
+
+
+def save(figures: list[Figure], folder: Path) -> Path:
+    """Write the figures as JSON; returns the file."""
+    file = folder / f"{time.strftime('%Y-%m-%d-%H%M%S')}.json"
+    told = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "figures": {
+            one.name: {
+                "median": round(one.value, 4), "repeats": [round(value, 4) for value in one.values], "reach": one.reach,
+                "reached": one.reached, "meaning": one.meaning, **one.detail,
+            }
+            for one in figures
+        },
+    }  # fmt: skip
+    file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    return file

@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long faults check format docs clean
+.PHONY: help setup demo test test-long faults bench check format docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -34,6 +34,9 @@ test-long: setup ## the same with the full counts of the properties
 
 faults: setup ## fault runs: SEED=1 ROUNDS=1 FAULTS=60; differs in nothing or says where
 	@$(BIN)/python -m tests.faults.run --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --faults $(or $(FAULTS),60)
+
+bench: setup ## figures beside what one would take instead, as ratios in one run (Dovecot is needed)
+	@$(BIN)/python -m bench $(PARTS)
 
 check: setup ## format, lint, types, import rules
 	@$(BIN)/ruff format --check --quiet .

@@ -12,7 +12,7 @@ from services.aggregator.ledger import Ledger, Owned
 from services.common import lifecycle
 from services.common.events import CompanyErased, InquiryReplies
 
-BETWEEN_SECONDS = 0.3
+BETWEEN_SECONDS = 2.5
 
 merge = Ledger.merge
 

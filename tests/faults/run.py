@@ -16,8 +16,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from services.aggregator.ledger import Ledger
 from services.common.errors import TransientError
 from services.common.postgres import connect
+from services.common.topics import REPLIES
 from services.standalone import recount
 from services.standalone.postgres import scratch_folder
 from services.standalone.world import World
@@ -25,6 +27,7 @@ from tests.faults import schedule
 from tests.faults.arena import Arena, differences_of, now
 from tests.faults.replay import replayed_differences
 from tests.faults.world import Story
+from tests.integration.topics import read_all
 
 RULE_SETS = ("default", "first-reply-24h")
 QUIET_SECONDS = 150.0
@@ -44,6 +47,8 @@ class Result:
     rates: int = 0
     outcomes: int = 0
     poison: int = 0
+    behind: int = 0
+    """Joined states that the aggregator had not merged when the comparison was made."""
     seconds: float = 0
     settled_seconds: float = 0
 
@@ -99,6 +104,9 @@ def run(
         with connect(arena.direct_dsn, "faults") as connection:
             result.differences += differences_of(connection)
             row = connection.execute("SELECT count(*) FROM ledger.replies").fetchone()
+            merged = Ledger(connection, REPLIES).lag()
+        ends = {record.partition: record.offset + 1 for record in read_all(arena.kafka_settings, REPLIES)}
+        result.behind = sum(end - merged.get(partition, 0) for partition, end in ends.items())
         result.replies = row[0] if row else 0
         result.inquiries, result.mails = len(arena.world.inquiries), len(arena.world.mails)
         result.poison = arena.planted
@@ -179,6 +187,8 @@ def main() -> int:
             result = run(
                 seed, faults=asked.faults, inquiries=asked.inquiries, folder=folder, replay=True, progress=True
             )
+        except AssertionError as error:
+            result = Result(seed, differences=[str(error)])
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         print(

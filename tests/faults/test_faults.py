@@ -28,7 +28,7 @@ def test_a_seed_is_a_schedule() -> None:
 @pytest.mark.timeout(600)
 def test_every_kind_of_fault_changes_no_number(folder: Path) -> None:
     result = run(1, faults=len(schedule.KINDS), inquiries=400, folder=folder, replay=True)
-    assert result.differences == []
+    assert result.differences == [] and result.behind == 0
     assert set(result.faults) == set(schedule.KINDS)
     assert result.outcomes == 2 * result.inquiries == 800 and result.rates > 20
     assert result.replies > 300 and result.poison >= 9
@@ -39,11 +39,13 @@ def test_the_harness_sees_loss(folder: Path) -> None:
     """An aggregator whose offset moves before its effects loses facts under kills, and the comparison says so."""
     result = run(
         4,
-        faults=6,
+        faults=8,
         inquiries=300,
         folder=folder,
         modules={"aggregator": "tests.faults.careless"},
         kinds=("kill-aggregator",),
-        quiet_seconds=25,
+        quiet_seconds=45,
     )
+    # It had merged all that it ever will: what is missing is lost, not late.
+    assert result.behind == 0
     assert any("is lost" in difference for difference in result.differences)

@@ -19,18 +19,22 @@ COLUMNS = {
 
 @click.command()
 @click.option(
-    "--data", type=click.Path(file_okay=False, path_type=Path), envvar="REPLYRATE_DATA", required=True,
+    "--data", type=click.Path(file_okay=False, path_type=Path), envvar="REPLYRATE_DATA",
     help="Folder that keeps everything; made when it is not there.",
 )  # fmt: skip
 @click.option("--status", "status_", is_flag=True, help="Say how it stands with the world of --data, and end.")
 @as_json
+@click.pass_context
 @guarded
-def standalone(data: Path, status_: bool, json_: bool) -> None:
+def standalone(context: click.Context, data: Path | None, status_: bool, json_: bool) -> None:
     """Run Postgres, Kafka and the three services on this machine, for your own mailboxes, until Ctrl-C.
 
     Data, keys and logs stay in the folder; start it again and it goes on. Other commands find it by
     `replyrate --data DIR COMMAND`, or with REPLYRATE_DATA set. docs/own-mailbox.md walks through it.
     """
+    data = data or (context.parent.params.get("data") if context.parent is not None else None)
+    if data is None:
+        raise click.UsageError("name the folder that keeps everything: replyrate standalone --data DIR")
     if status_:
         use_world(data)
         tell(status(settings()), json_)

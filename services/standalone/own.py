@@ -76,6 +76,8 @@ class OwnWorld:
             self._stack.callback(server.stop)
         for start in started:
             start.result()
+        # Only now: another process that has this folder in use keeps its ports.
+        (self.folder / "ports.json").write_text(json.dumps(ports), "utf-8")
         if postgres.sql("SELECT 1 FROM pg_database WHERE datname = 'replyrate'") != "1":
             postgres.create_database("replyrate")
         self.dsn, self.bootstrap_servers = postgres.dsn("replyrate"), kafka.bootstrap_servers
@@ -97,7 +99,6 @@ class OwnWorld:
             name: before[name] if name in before and is_free(before[name]) else free_port()
             for name in ("postgres", "kafka")
         }
-        file.write_text(json.dumps(ports), "utf-8")
         return ports
 
     def _write_settings(self) -> Settings:

@@ -72,9 +72,7 @@ class Walker:
         """What `--status` says; None while the servers are away."""
         assert self._process is None or self._process.poll() is None, self.log()
         try:
-            found: dict[str, Any] = json.loads(
-                self.run("standalone", "--data", str(self.data), "--status", "--json").stdout
-            )
+            found: dict[str, Any] = json.loads(self.run("standalone", "--status", "--json").stdout)
         except (AssertionError, ValueError):
             return None
         return found

@@ -95,11 +95,10 @@ class OwnWorld:
         """The ports of last time, as far as nobody else took them."""
         file = self.folder / "ports.json"
         before = json.loads(file.read_text("utf-8")) if file.exists() else {}
-        ports = {
+        return {
             name: before[name] if name in before and is_free(before[name]) else free_port()
             for name in ("postgres", "kafka")
         }
-        return ports
 
     def _write_settings(self) -> Settings:
         for name in ("hash.key", "vault.key"):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from bench.measure import Figure, seconds
+from bench.measure import Figure, scratch, seconds
 from services.aggregator import judge, rules
 from services.aggregator.ledger import Ledger
 from services.common import migrations
@@ -39,9 +39,7 @@ def measure(repeats: int) -> list[Figure]:
         "refresh_share", "time to refresh 1 % changed companies ÷ judging all of them", 0.03, smaller_is_better=True,
         detail={"companies": COMPANIES, "inquiries_each": INQUIRIES},
     )  # fmt: skip
-    from services.standalone.postgres import scratch_folder
-
-    with EmbeddedPostgres(scratch_folder("replyrate-bench-"), durable=True) as server:
+    with scratch() as folder, EmbeddedPostgres(folder / "postgres", durable=True) as server:
         for number in range(repeats):
             dsn = server.create_database(f"bench_{number}")
             with connect(dsn, "bench") as connection:

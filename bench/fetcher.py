@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imapclient import IMAPClient
 
-from bench.measure import Figure, seconds
+from bench.measure import Figure, scratch, seconds
 from services.common import migrations
 from services.common.hashing import Hasher
 from services.common.postgres import connect
@@ -23,7 +23,7 @@ from services.fetcher.vault import Vault
 from services.standalone.ca import CertificateAuthority
 from services.standalone.kafka import EmbeddedKafka
 from services.standalone.letters import Letter
-from services.standalone.postgres import EmbeddedPostgres, scratch_folder
+from services.standalone.postgres import EmbeddedPostgres
 from tests.dovecot import Dovecot
 from tests.integration.processes import Process, until
 from tests.integration.topics import create_topics, kafka_settings
@@ -44,8 +44,8 @@ def measure(repeats: int) -> list[Figure]:
         "fetcher_vs_envelope", "÷ imapclient fetching ENVELOPE in chunks of 500, parsed, not published", 1.5,
         detail={"chunk": CHUNK},
     )  # fmt: skip
-    folder = scratch_folder("replyrate-bench-")
     with (
+        scratch() as folder,
         EmbeddedPostgres(folder / "postgres", durable=True) as postgres,
         EmbeddedKafka(folder / "kafka") as kafka,
         Dovecot(folder / "dovecot", {USER: PASSWORD}, CertificateAuthority(folder / "ca")) as server,

@@ -3,12 +3,16 @@
 import json
 import os
 import platform
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from services.standalone.postgres import scratch_folder
 
 
 @dataclass(slots=True)
@@ -33,6 +37,16 @@ class Figure:
         if self.reach is None:
             return None
         return self.value <= self.reach if self.smaller_is_better else self.value >= self.reach
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that servers can use, gone afterwards."""
+    folder = scratch_folder("replyrate-bench-")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def seconds(work: Callable[[], object]) -> float:

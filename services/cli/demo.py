@@ -26,6 +26,14 @@ def demo(keep: bool, seed: int, json_: bool) -> None:
     with the differences when they disagree.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    interrupted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        # Remembered: a library that is in the middle of a callback may swallow the exception.
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
 
     def staying(report: stage.Report) -> None:
         tell(report, json_)
@@ -38,6 +46,8 @@ def demo(keep: bool, seed: int, json_: bool) -> None:
     with errors.status("starting") as status:
 
         def progress(line: str) -> None:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
             status.update(line)
             if not errors.is_terminal:
                 errors.print(line, markup=False)
@@ -48,6 +58,8 @@ def demo(keep: bool, seed: int, json_: bool) -> None:
 
         try:
             report = stage.run(seed=seed, progress=progress, keep=kept if keep else None)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
         except KeyboardInterrupt:
             errors.print("\nstopped; nothing is left behind")
             sys.exit(0 if keep else 130)

@@ -79,7 +79,7 @@ def test_a_demo_that_is_interrupted_leaves_nothing(folder: Path) -> None:
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
-        while not any("services.fetcher" in line for line in ours_of(process.pid)):
+        while not any("services.fetcher" in line for line in commands_in(folder)):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
@@ -91,11 +91,13 @@ def test_a_demo_that_is_interrupted_leaves_nothing(folder: Path) -> None:
     assert list(folder.glob("replyrate-demo-*")) == []
 
 
-def ours_of(_: int) -> list[str]:
+def commands_in(folder: Path) -> list[str]:
+    """Command lines of the processes that work inside of this folder; other demos may run on the machine."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            if (process / "cwd").resolve().is_relative_to(folder):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         except OSError:
             continue
     return found

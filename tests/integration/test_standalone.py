@@ -56,7 +56,8 @@ class Walker:
     def stop(self, number: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(number)
-        code = self._process.wait(40)
+        # Three services side by side (25 s), then Kafka (20 s) and Postgres (10 s) at the longest.
+        code = self._process.wait(70)
         self._process = None
         return code
 

@@ -35,7 +35,13 @@ test-long: setup ## the same with the full counts of the properties
 faults: setup ## fault runs: SEED=1 ROUNDS=1 FAULTS=60; differs in nothing or says where
 	@$(BIN)/python -m tests.faults.run --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --faults $(or $(FAULTS),60)
 
-bench: setup ## figures beside what one would take instead, as ratios in one run (Dovecot is needed)
+.cache/bench/ready: requirements/bench.txt
+	@test -x .cache/bench/bin/python || $(PYTHON) -m venv .cache/bench
+	@echo "installing what the bench compares with, each file checked by its hash …"
+	@.cache/bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+bench: setup .cache/bench/ready ## figures beside what one would take instead, as ratios in one run (Dovecot is needed)
 	@$(BIN)/python -m bench $(PARTS)
 
 check: setup ## format, lint, types, import rules

@@ -49,6 +49,29 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class Usage:
+    """CPU time and peak memory of a process, from /proc; the last reading stays when it has ended."""
+
+    def __init__(self, pid: int) -> None:
+        self._folder = Path("/proc") / str(pid)
+        self._cpu = 0.0
+        self.peak_mb = 0.0
+        """The largest resident set so far."""
+
+    def cpu_seconds(self) -> float:
+        """User and system time since the process began; reads the peak too."""
+        try:
+            fields = (self._folder / "stat").read_text("utf-8").rpartition(")")[2].split()
+            status = (self._folder / "status").read_text("utf-8")
+        except OSError:
+            return self._cpu
+        self._cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                self.peak_mb = int(line.split()[1]) / 1024
+        return self._cpu
+
+
 def seconds(work: Callable[[], object]) -> float:
     """How long `work` takes."""
     began = time.perf_counter()

@@ -1,0 +1,229 @@
+"""The join on our matcher, beside the same join on Faust as documented, on Quix Streams and on bare aiokafka."""
+
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
+
+from bench import traffic
+from bench.measure import Figure, Usage, scratch
+from services.common.errors import TransientError
+from services.common.kafka import Admin
+from services.common.settings import KafkaSettings
+from services.common.topics import INQUIRIES, REPLIES, SENT, TopicSpec, changelog_name, partition_of
+from services.matcher.bulk import Rows, send_all
+from services.standalone.kafka import EmbeddedKafka
+from services.standalone.paths import ROOT
+from tests.integration.processes import Process, until
+from tests.integration.topics import create_topics, kafka_settings
+
+INQUIRY_COUNT = 100_000
+EVENTS = 3 * INQUIRY_COUNT
+NAIVE_EVENTS = 30_000
+"""Where the naive one is stopped: it would need minutes for all, and grows slower with time."""
+PEERS_PYTHON = ROOT / ".cache" / "bench" / "bin" / "python"
+
+
+def measure(repeats: int) -> list[Figure]:
+    """Every variant reads the same topics from their beginning, one after the other, in each repeat."""
+    detail = {"events": EVENTS, "naive_events": NAIVE_EVENTS, "companies": traffic.COMPANIES}
+    naive = Figure("matcher_vs_naive_faust", "events/s ÷ the same join as idiomatic Faust", 10, detail=dict(detail))
+    quix = Figure("matcher_vs_quix", "÷ the same join on Quix Streams 3.28", 3)
+    bare = Figure("matcher_vs_bare_aiokafka", "÷ an aiokafka batch loop that persists nothing", 0.5)
+    two = Figure("matcher_two_workers", "two processes ÷ one, two cores shared with the broker", 1.2)
+    told: dict[str, list[Rate]] = {name: [] for name in ("ours", "two", "naive", "quix", "bare")}
+    with scratch() as folder, EmbeddedKafka(folder / "kafka") as kafka:
+        settings = kafka_settings(kafka.bootstrap_servers)
+        create_topics(settings)
+        fill(settings, traffic.records(1, INQUIRY_COUNT))
+        for number in range(repeats):
+            run = Run(settings, folder / f"run-{number}", f"r{number}")
+            told["ours"].append(run.ours("ours", 1, EVENTS))
+            told["bare"].append(run.peer("bare_aiokafka", EVENTS))
+            told["two"].append(run.ours("two", 2, EVENTS))
+            told["quix"].append(run.peer("quix", EVENTS))
+            told["naive"].append(run.peer("naive_faust", NAIVE_EVENTS))
+    ours = [rate.per_second for rate in told["ours"]]
+    for figure, other in ((naive, "naive"), (quix, "quix"), (bare, "bare")):
+        figure.values = [mine / one.per_second for mine, one in zip(ours, told[other], strict=True)]
+    two.values = [both.per_second / mine for both, mine in zip(told["two"], ours, strict=True)]
+    naive.detail |= {
+        name: {
+            "events_per_second": [round(rate.per_second) for rate in rates],
+            "cpu_us_per_event": [round(rate.cpu_us, 1) for rate in rates],
+            "peak_rss_mb": [round(rate.peak_mb) for rate in rates],
+        }
+        for name, rates in told.items()
+    }
+    return [naive, quix, bare, two]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one variant did: events/s, CPU µs per event of all its processes, and the largest one's peak RSS in MB."""
+
+    per_second: float
+    cpu_us: float
+    peak_mb: float
+
+
+def fill(settings: KafkaSettings, events: Iterator[tuple[str, bytes, bytes]]) -> int:
+    """Put the events into their topics, packed like the matcher packs; returns how many."""
+
+    async def run() -> int:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=settings.bootstrap_servers, linger_ms=0, max_batch_size=64 * 1024, max_request_size=2**20
+        )
+        await producer.start()
+        count = 0
+        while chunk := list(itertools.islice(events, 20_000)):
+            topics: dict[str, Rows] = {INQUIRIES: {}, SENT: {}}
+            for topic, key, value in chunk:
+                rows = topics[topic].setdefault(partition_of(key, settings.partitions), [])
+                rows.append((key, value, []))
+            sent = [future for topic, rows in topics.items() for future in await send_all(producer, topic, rows)]
+            await asyncio.gather(*sent)
+            count += len(chunk)
+        await producer.stop()
+        return count
+
+    return asyncio.run(run())
+
+
+@dataclass(slots=True)
+class Progress:
+    """How many records a group has committed, sampled: (epoch seconds, records, CPU seconds of the processes)."""
+
+    samples: list[tuple[float, int, float]] = field(default_factory=list)
+
+    def reaches(self, count: int) -> bool:
+        """Whether that many are committed."""
+        return bool(self.samples) and self.samples[-1][1] >= count
+
+    def at(self, instant: float) -> tuple[float, int, float]:
+        """The last sample up to an instant."""
+        before = [sample for sample in self.samples if sample[0] <= instant]
+        return before[-1] if before else (instant, 0, 0.0)
+
+
+@contextmanager
+def watched(settings: KafkaSettings, group: str, usage: Sequence[Usage]) -> Iterator[Progress]:
+    """Sample a group ten times a second."""
+    progress, done = Progress(), threading.Event()
+
+    def sample() -> None:
+        with Admin(settings, "bench") as admin:
+            while not done.wait(0.1):
+                try:
+                    offsets = admin.committed(group)
+                except TransientError:
+                    continue  # a broker that has just begun makes its topic of offsets first
+                count = sum(offset for (topic, _), offset in offsets.items() if topic in (INQUIRIES, SENT))
+                progress.samples.append((time.time(), count, sum(one.cpu_seconds() for one in usage)))
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield progress
+    finally:
+        done.set()
+        thread.join(10)
+
+
+class Run:
+    """One repeat: every variant with a group and state of its own."""
+
+    def __init__(self, settings: KafkaSettings, folder: Path, label: str) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._label = label
+        folder.mkdir()
+
+    def ours(self, name: str, workers: int, target: int, store: str = "memory") -> Rate:
+        """Our matcher in `workers` processes, from where all of them have their partitions to the last commit."""
+        app_id = f"bench-{name}-{self._label}"
+        create_topics(self._settings, app_id)
+        processes = [start_matcher(self._settings, self._folder / f"{name}-{n}", app_id, store) for n in range(workers)]
+        try:
+            usage = [Usage(process.pid) for process in processes]
+            with watched(self._settings, app_id, usage) as progress:
+                until(lambda: progress.reaches(target), 600, f"{app_id} is done", tuple(processes))
+            return _rate(progress, max(recovered_at(process) for process in processes), target, usage)
+        finally:
+            for process in processes:
+                process.kill()
+                process.__exit__()
+
+    def peer(self, module: str, target: int) -> Rate:
+        """One of bench/peers, from its first record to the commit of its `target`th."""
+        group, output = f"bench-{module}-{self._label}", f"{module}-{self._label}"
+        with Admin(self._settings, "bench") as admin:
+            shape = {"min.insync.replicas": "1"}
+            names = (output, changelog_name(group))
+            admin.create_topics([TopicSpec(each, self._settings.partitions, 1, shape) for each in names])
+        command = [
+            str(PEERS_PYTHON), "-m", f"bench.peers.{module}", self._settings.bootstrap_servers, group, output,
+            str(self._settings.partitions), str(self._folder / module),
+        ]  # fmt: skip
+        log = self._folder / f"{module}.log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+            )
+        try:
+            usage = [Usage(process.pid)]
+            with watched(self._settings, group, usage) as progress:
+                deadline = time.monotonic() + 600
+                while not progress.reaches(target):
+                    said = log.read_text("utf-8")[-3000:]
+                    assert process.poll() is None, f"{module} ended: {said}"
+                    assert time.monotonic() < deadline, f"{module} is not done: {said}"
+                    time.sleep(0.05)
+            first = [line for line in log.read_text("utf-8").splitlines() if line.startswith("first ")]
+            return _rate(progress, float(first[0].split()[1]), target, usage)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def start_matcher(settings: KafkaSettings, folder: Path, app_id: str, store: str) -> Process:
+    """The service as production starts it."""
+    folder.mkdir()
+    (folder / "hash.key").write_bytes(traffic.HASH_KEY)
+    environ = {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "REPLYRATE_KAFKA__PARTITIONS": str(settings.partitions),
+        "REPLYRATE_POSTGRES__DSN": "postgresql://nobody@127.0.0.1:1/none",  # required of every service, unused here
+        "REPLYRATE_HASH_KEY_FILE": str(folder / "hash.key"),
+        "REPLYRATE_MATCHER__APP_ID": app_id,
+        "REPLYRATE_MATCHER__DATA_DIR": str(folder / "data"),
+        "REPLYRATE_MATCHER__STORE": store,
+    }
+    return Process("services.matcher", environ, folder / "log")
+
+
+def recovered_at(process: Process) -> float:
+    """When the worker last had the state of its partitions (epoch seconds)."""
+    done = [line for line in process.lines() if line.get("action") == "recovery-done"]
+    return datetime.fromisoformat(done[-1]["at"].replace("Z", "+00:00")).timestamp()
+
+
+def _rate(progress: Progress, begin: float, target: int, usage: Sequence[Usage]) -> Rate:
+    _, count, cpu = progress.at(begin)
+    end, total, spent = next(sample for sample in progress.samples if sample[1] >= target)
+    events = total - count
+    return Rate(events / (end - begin), (spent - cpu) / events * 1e6, max(one.peak_mb for one in usage))
+
+
+if __name__ == "__main__":
+    print(*measure(int((sys.argv + ["1"])[1])), sep="\n")

@@ -1,0 +1,42 @@
+"""A loop on aiokafka that takes whole batches and persists nothing: what is lost with the process is lost."""
+
+import asyncio
+import sys
+import time
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from bench.peers.core import Begin, joined
+from services.common.topics import INQUIRIES, SENT, partition_of
+from services.matcher.app import MAX_BATCH_BYTES
+from services.matcher.bulk import Rows, send_all
+
+
+async def run(address: str, group: str, output: str, partitions: int) -> None:
+    """Poll, join, send, wait for the acks, commit once a second."""
+    consumer = AIOKafkaConsumer(
+        INQUIRIES, SENT, bootstrap_servers=address, group_id=group, enable_auto_commit=False,
+        auto_offset_reset="earliest", max_partition_fetch_bytes=4 * 1024 * 1024,
+    )  # fmt: skip
+    producer = AIOKafkaProducer(bootstrap_servers=address, linger_ms=0, max_batch_size=MAX_BATCH_BYTES)
+    await consumer.start()
+    await producer.start()
+    entries: dict[bytes, bytes | None] = {}
+    begin, committed = Begin(), time.monotonic()
+    while True:
+        found = await consumer.getmany(timeout_ms=500)
+        for records in found.values():
+            begin.now()
+            out = joined([(record.topic, record.value) for record in records], entries.get)
+            entries.update(out.changes)
+            rows: Rows = {}
+            for key, value in out.states:
+                rows.setdefault(partition_of(key, partitions), []).append((key, value, []))
+            await asyncio.gather(*await send_all(producer, output, rows))
+        if found and time.monotonic() - committed > 1 or not found:
+            await consumer.commit()
+            committed = time.monotonic()
+
+
+if __name__ == "__main__":
+    asyncio.run(run(*sys.argv[1:4], int(sys.argv[4])))

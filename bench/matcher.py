@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from bench.measure import Figure, Usage, scratch
 from services.common.errors import TransientError
 from services.common.kafka import Admin
 from services.common.settings import KafkaSettings
-from services.common.topics import INQUIRIES, REPLIES, SENT, TopicSpec, changelog_name, partition_of
+from services.common.topics import INQUIRIES, SENT, TopicSpec, changelog_name, partition_of
 from services.matcher.bulk import Rows, send_all
 from services.standalone.kafka import EmbeddedKafka
 from services.standalone.paths import ROOT
@@ -223,7 +222,3 @@ def _rate(progress: Progress, begin: float, target: int, usage: Sequence[Usage])
     end, total, spent = next(sample for sample in progress.samples if sample[1] >= target)
     events = total - count
     return Rate(events / (end - begin), (spent - cpu) / events * 1e6, max(one.peak_mb for one in usage))
-
-
-if __name__ == "__main__":
-    print(*measure(int((sys.argv + ["1"])[1])), sep="\n")

@@ -33,10 +33,10 @@ async def run(address: str, group: str, output: str, partitions: int) -> None:
             for key, value in out.states:
                 rows.setdefault(partition_of(key, partitions), []).append((key, value, []))
             await asyncio.gather(*await send_all(producer, output, rows))
-        if found and time.monotonic() - committed > 1 or not found:
+        if not found or time.monotonic() - committed > 1:
             await consumer.commit()
             committed = time.monotonic()
 
 
 if __name__ == "__main__":
-    asyncio.run(run(*sys.argv[1:4], int(sys.argv[4])))
+    asyncio.run(run(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))

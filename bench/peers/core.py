@@ -30,10 +30,11 @@ def joined(records: Sequence[tuple[str, bytes]], read: join.Read) -> Out:
     """Join records (topic, value) with what `read` finds."""
     facts: list[join.Fact] = []
     for topic, value in records:
-        event = codec.decode(value, accept=ACCEPT[topic]).data
+        envelope = codec.decode(value, accept=ACCEPT[topic])
+        event = envelope.data
         assert not isinstance(event, InquiryReplies | DeadLetter)
         if isinstance(event, InquiryReceived):
-            event, _ = join.hashed(event, codec.facts_text(value), HASHER)
+            event, _ = join.hashed(event, codec.facts_text(envelope), HASHER)
         facts.append(event)
     applied = join.apply(read, lambda _: (), facts, earliest=datetime.now(UTC) - HORIZON)
     return Out(applied.changes, [(reply_key(one.company_id, one.inquiry_id), _state(one)) for one in applied.changed])

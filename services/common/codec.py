@@ -8,7 +8,7 @@ all rules), then turned into the event. Rules that no schema can say stand in `_
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -37,6 +37,8 @@ class Envelope(msgspec.Struct, frozen=True):
     type: str
     time: datetime
     data: Event
+    as_sent: msgspec.Struct
+    """The data before instants became instants and defaults were filled in: what `facts_text` is made of."""
 
 
 class _Head(msgspec.Struct):
@@ -88,7 +90,7 @@ def decode(raw: bytes, *, accept: frozenset[str]) -> Envelope:
         raise InvalidEvent("not-json", "data: not a JSON document in UTF-8") from None
     event = form.build(wire, min(time, _LATEST) + LEAD)
     _late(event)
-    return Envelope(head.id, head.source, head.type, time, event)
+    return Envelope(head.id, head.source, head.type, time, event, wire)
 
 
 def canonical(event: msgspec.Struct | Mapping[str, Any]) -> bytes:
@@ -96,13 +98,12 @@ def canonical(event: msgspec.Struct | Mapping[str, Any]) -> bytes:
     return _canonical(msgspec.to_builtins(event) if isinstance(event, msgspec.Struct) else event)
 
 
-def facts_text(raw: bytes) -> str:
-    """Canonical text of the known fields of a valid record's data, as sent: what `facts_id` is the hash of.
+def facts_text(envelope: Envelope) -> str:
+    """Canonical text of the known fields of a record's data, as sent: what `facts_id` is the hash of.
 
     "As sent": an instant keeps its text, a field that was left out stays out even when it has a default.
     """
-    head = _HEAD.decode(raw)
-    return canonical(_FORMS[head.type].decode(head.data)).decode()
+    return canonical(envelope.as_sent).decode()
 
 
 def instant_text(at: datetime) -> str:
@@ -122,15 +123,20 @@ def _canonical(value: object) -> bytes:
     return _SORTED.encode(_reduced(value))
 
 
-def _reduced(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {name: _reduced(part) for name, part in value.items() if part is not None}
-    if isinstance(value, list | tuple):
-        unique = {_SORTED.encode(part): part for part in map(_reduced, value) if part is not None}
-        if all(isinstance(part, str) for part in unique.values()):
-            return sorted(unique.values(), key=lambda part: cast(str, part))
-        return [unique[key] for key in sorted(unique)]
-    return value
+def _reduced(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        # Most parts are text: asking for its type here saves a call for each.
+        return {name: part if type(part) is str else _reduced(part) for name, part in value.items() if part is not None}
+    if kind is not list and kind is not tuple:
+        return value
+    parts = [part if type(part) is str else _reduced(part) for part in value if part is not None]
+    if len(parts) < 2:
+        return parts
+    if all(type(part) is str for part in parts):
+        return sorted(set(parts))
+    unique = {_SORTED.encode(part): part for part in parts}
+    return [unique[key] for key in sorted(unique)]
 
 
 def _head(raw: bytes) -> _Head:
@@ -173,22 +179,29 @@ class _Form:
 
     def __init__(self, cls: type[msgspec.Struct], path: str) -> None:
         self._cls = cls
-        self._parts: list[tuple[str, _Reader | None]] = []
+        self._readers: list[tuple[str, _Reader]] = []
+        self._filled_in: list[str] = []
         twins: list[Any] = []
         for field in msgspec.structs.fields(cls):
             kind, reader = _wire(field.type, f"{path}.{field.name}")
-            self._parts.append((field.name, reader))
+            if reader is not None:
+                self._readers.append((field.name, reader))
+            if not field.required and field.default is not None:
+                self._filled_in.append(field.name)
             # Absent and null are the same for whatever may be absent.
             twins.append((field.name, kind) if field.required else (field.name, kind | None, None))
-        self.twin = msgspec.defstruct(f"{cls.__name__}Wire", twins, kw_only=True)
+        self.twin = msgspec.defstruct(f"{cls.__name__}Wire", twins, kw_only=True, gc=False)
         self.decode = msgspec.json.Decoder(self.twin).decode
 
     def build(self, wire: Any, latest: datetime) -> Any:
-        values = {}
-        for name, reader in self._parts:
-            value = getattr(wire, name)
+        values = msgspec.structs.asdict(wire)
+        for name, reader in self._readers:
+            value = values[name]
             if value is not None:
-                values[name] = value if reader is None else reader(value, latest)
+                values[name] = reader(value, latest)
+        for name in self._filled_in:
+            if values[name] is None:
+                del values[name]
         return self._cls(**values)
 
 

@@ -3,6 +3,8 @@
 Instants are aware UTC datetimes. Hashes are lower-case hex of 16 bytes. Optional fields that are absent and fields
 that are null mean the same. Lists are read as sets. Limits are enforced by services.common.codec, tied to the JSON
 Schemas by tests/contract.
+
+`gc=False`: an event holds text, numbers and tuples of such, never itself, so the collector need not walk over it.
 """
 
 from datetime import datetime
@@ -46,7 +48,7 @@ MATCH_ORDER: tuple[MatchedBy, ...] = ("in-reply-to", "references", "relay-addres
 """Strongest first."""
 
 
-class Buyer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Buyer(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """Who asked, as the platform tells it: addresses are plain, and stay in inquiries.v1."""
 
     id: Id
@@ -55,7 +57,7 @@ class Buyer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sent_from_region: Region | None = None
 
 
-class InquiryReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class InquiryReceived(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """A buyer wrote to a seller's account at `received_at`; the clock starts there."""
 
     company_id: Id
@@ -69,7 +71,7 @@ class InquiryReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     channel: Id = "inquiry"
 
 
-class StatusChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StatusChanged(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """The platform changed an inquiry's status; `account_id` is required when the status is `reassigned`."""
 
     company_id: Id
@@ -79,7 +81,7 @@ class StatusChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     account_id: Id | None = None
 
 
-class ReplyRecorded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ReplyRecorded(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """A reply on a channel of the platform's own (its mail, chat, app)."""
 
     company_id: Id
@@ -91,14 +93,14 @@ class ReplyRecorded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     automatic: bool = False
 
 
-class CompanyErased(msgspec.Struct, frozen=True, kw_only=True):
+class CompanyErased(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """Everything of the company up to `at` is forgotten downstream."""
 
     company_id: Id
     at: datetime
 
 
-class MessageSent(msgspec.Struct, frozen=True, kw_only=True):
+class MessageSent(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """One message seen in a Sent folder: hashes and times only, no address, name, subject or body."""
 
     company_id: Id
@@ -120,7 +122,7 @@ class MessageSent(msgspec.Struct, frozen=True, kw_only=True):
     references: Annotated[tuple[Hash, ...], Meta(max_length=20)] = ()
 
 
-class HashedBuyer(msgspec.Struct, frozen=True, kw_only=True):
+class HashedBuyer(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """Who asked, behind the matcher: hashes instead of addresses."""
 
     id: Id
@@ -129,7 +131,7 @@ class HashedBuyer(msgspec.Struct, frozen=True, kw_only=True):
     sent_from_region: Region | None = None
 
 
-class StatusFact(msgspec.Struct, frozen=True, kw_only=True):
+class StatusFact(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """One status of an inquiry inside the joined state."""
 
     status: Status
@@ -137,7 +139,7 @@ class StatusFact(msgspec.Struct, frozen=True, kw_only=True):
     account_id: Id | None = None
 
 
-class ReplyFact(msgspec.Struct, frozen=True, kw_only=True):
+class ReplyFact(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """One reply inside the joined state. `source` says whether a mailbox or the platform told it."""
 
     reply_id: Id
@@ -151,7 +153,7 @@ class ReplyFact(msgspec.Struct, frozen=True, kw_only=True):
     matched_by: MatchedBy
 
 
-class InquiryReplies(msgspec.Struct, frozen=True, kw_only=True):
+class InquiryReplies(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """The joined state of one inquiry. With `received_at` null the inquiry itself is not (or no longer) held.
 
     `buyer.addresses`, `message_ids` and `reply_addresses` hold hashes.
@@ -171,7 +173,7 @@ class InquiryReplies(msgspec.Struct, frozen=True, kw_only=True):
     replies: tuple[ReplyFact, ...] = ()
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetter(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """What was rejected, where it stands and why. `value` is base64, null for inquiries.v1 and for mail."""
 
     reason: Code

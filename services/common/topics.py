@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 INQUIRIES: Final = "inquiries.v1"
@@ -69,6 +70,7 @@ def reply_key(company_id: str, inquiry_id: str) -> bytes:
     return company_id.encode() + KEY_SEPARATOR + inquiry_id.encode()
 
 
+@lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Java's default partitioner (murmur2, sign bit off, modulo) gives to `key`."""
     return (_murmur2(key) & 0x7FFFFFFF) % partitions

@@ -8,10 +8,12 @@ changelog has been published, whatever happened in between.
 
 import asyncio
 import base64
+import gc
 import logging
 import os
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -58,6 +60,9 @@ SWEEP_SECONDS: Final = 5.0
 SWEEP_ENTRIES: Final = 2_000
 MAX_BATCH_BYTES: Final = 900_000
 WAITING_BATCHES: Final = 8
+SLICE_RECORDS: Final = 500
+LOOP_PASSES: Final = 4
+"""How often the loop may turn between two slices, so that what is in flight gets on."""
 
 
 @dataclass(slots=True)
@@ -115,6 +120,9 @@ class Matcher:
         stop.also(lambda: _exit_later(STOP_SECONDS))
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         self._app.finalize()
+        # A slice makes tens of thousands of objects that no cycle holds; the collector's default would walk them often.
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 50)
         tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._housekeeping())]
         start = asyncio.create_task(self._app.start())
         done, _ = await asyncio.wait({start, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -220,7 +228,24 @@ class Matcher:
         self._cursors.pop(partition, None)
 
     async def _take(self, records: Sequence[Any]) -> None:
-        """One fetched batch of one partition."""
+        """One fetched batch of one partition, a slice at a time: while one is joined, the ones before are sent."""
+        # Each of the two goes out slice by slice, in order: a newer state is never overtaken by an older one.
+        outputs = rows = asyncio.create_task(asyncio.sleep(0))
+        for begin in range(0, len(records), SLICE_RECORDS):
+            partition, out, applied = self._join(records[begin : begin + SLICE_RECORDS])
+            outputs = asyncio.create_task(self._send_outputs(out, outputs))
+            rows = asyncio.create_task(self._send_rows(partition, applied.changes, outputs, rows))
+            for _ in range(LOOP_PASSES):
+                await asyncio.sleep(0)
+        await rows
+        self._heartbeat.beat()
+
+    async def _send_outputs(self, out: _Outbox, *behind: asyncio.Task[None]) -> None:
+        for task in behind:
+            await task
+        await self._send({REPLIES: out.replies, DEAD: out.dead, INQUIRIES: out.rerouted})
+
+    def _join(self, records: Sequence[Any]) -> tuple[int, _Outbox, join.Applied]:
         partition = records[0].partition
         out = _Outbox({}, {}, {})
         facts: list[join.Fact] = []
@@ -233,16 +258,15 @@ class Matcher:
             self._reject(origins[index], error, out)
         store.write(applied.changes)
         self._publish(partition, applied, out)
-        await self._send({REPLIES: out.replies, DEAD: out.dead, INQUIRIES: out.rerouted})
-        await self._send_rows(partition, applied.changes)
         _count(facts, applied)
-        self._heartbeat.beat()
+        return partition, out, applied
 
     def _decode(self, record: Any, facts: list[join.Fact], origins: list[Any], out: _Outbox) -> None:
         try:
             if record.value is None:
                 raise InvalidEvent("not-json", "the record has no value")
-            event = codec.decode(record.value, accept=ACCEPT[record.topic]).data
+            envelope = codec.decode(record.value, accept=ACCEPT[record.topic])
+            event = envelope.data
             assert not isinstance(event, InquiryReplies | DeadLetter)
             if not self._at_home(event.company_id, record, out):
                 return
@@ -254,7 +278,7 @@ class Matcher:
             return
         self._rejected_in_a_row = 0
         if isinstance(event, InquiryReceived):
-            event, dropped = join.hashed(event, codec.facts_text(record.value), self._hasher)
+            event, dropped = join.hashed(event, codec.facts_text(envelope), self._hasher)
             metrics.IDS_DROPPED.inc(dropped)
         facts.append(event)
         origins.append(record)
@@ -318,8 +342,12 @@ class Matcher:
         identity = self._hasher.content(erased.company_id, codec.canonical(erased).decode())
         return codec.encode(erased, id=identity, source=SOURCE, time=erased.at)
 
-    async def _send_rows(self, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
-        """One changelog row for each changed entry."""
+    async def _send_rows(
+        self, partition: int, changes: Mapping[bytes, bytes | None], *behind: asyncio.Task[None]
+    ) -> None:
+        """One changelog row for each changed entry, when the outputs (and the rows before) are acknowledged."""
+        for task in behind:
+            await task
         rows: Rows = {partition: [(key, value, _NO_HEADERS) for key, value in changes.items()]}
         await self._send({changelog_name(self._settings.app_id): rows} if changes else {})
 
@@ -395,8 +423,8 @@ _NO_HEADERS: list[tuple[str, bytes]] = []
 
 
 def _count(facts: Sequence[join.Fact], applied: join.Applied) -> None:
-    for fact in facts:
-        metrics.FACTS_APPLIED.labels(type(fact).__name__).inc()
+    for kind, count in Counter(map(type, facts)).items():
+        metrics.FACTS_APPLIED.labels(kind.__name__).inc(count)
     metrics.STATES_EMITTED.inc(len(applied.changed))
     metrics.CHANGELOG_ROWS.inc(len(applied.changes))
     metrics.CONFLICTS.inc(applied.conflicts)

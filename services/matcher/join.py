@@ -8,15 +8,18 @@ first: a message looks up who waits on its hashes, an inquiry reads the days fro
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import cast
 
 import msgspec
 
 from services.common.errors import InvalidEvent
 from services.common.events import (
     CompanyErased,
+    Evidence,
     HashedBuyer,
     InquiryReceived,
     InquiryReplies,
+    Kind,
     MatchedBy,
     MessageSent,
     ReplyFact,
@@ -135,6 +138,7 @@ class _Work:
         self._read = read
         self._scan = scan
         self._entries: dict[bytes, Entry | None] = {}
+        self._before: dict[bytes, bytes | None] = {}
         self._dirty: set[bytes] = set()
 
     def take(self, fact: Fact) -> None:
@@ -158,8 +162,7 @@ class _Work:
         for key in sorted(self._dirty):
             entry = self._entries[key]
             value = None if entry is None else state.pack(entry)
-            before = self._read(key)
-            if value == before:
+            if value == self._before.get(key):
                 continue
             applied.changes[key] = value
             if isinstance(entry, InquiryReplies):
@@ -167,10 +170,12 @@ class _Work:
         return applied
 
     def _get(self, key: bytes) -> Entry | None:
-        if key not in self._entries:
-            value = self._read(key)
-            self._entries[key] = None if value is None else state.unpack(key, value)
-        return self._entries[key]
+        try:
+            return self._entries[key]
+        except KeyError:
+            value = self._before[key] = self._read(key)
+            entry = self._entries[key] = None if value is None else state.unpack(key, value)
+            return entry
 
     def _put(self, key: bytes, entry: Entry | None) -> None:
         self._entries[key] = entry
@@ -184,44 +189,39 @@ class _Work:
             merged = state.normal(fact)
         else:
             merged = state.merge_inquiries(held, fact)
-            before = len({*held.replies, *fact.replies}) + len({*held.statuses, *fact.statuses})
-            self.applied.cut += max(0, before - len(merged.replies) - len(merged.statuses))
+            if merged is not held and len(merged.replies) + len(merged.statuses) < (
+                len(held.replies) + len(fact.replies) + len(held.statuses) + len(fact.statuses)
+            ):
+                before = len({*held.replies, *fact.replies}) + len({*held.statuses, *fact.statuses})
+                self.applied.cut += max(0, before - len(merged.replies) - len(merged.statuses))
         if merged != held:
             self._put(key, merged)
         return merged
 
     def _message(self, fact: MessageSent) -> None:
-        day = state.day_of(fact.sent_at)
-        hashes = _roles(fact)
-        for hashed_value in hashes:
-            entry = self._get(state.join_day(fact.company_id, hashed_value, day))
-            if isinstance(entry, JoinDay) and len(entry.messages) >= state.JOIN_DAY_MESSAGES:
-                message = _message(fact, hashes[hashed_value])
-                if message not in entry.messages:
-                    raise InvalidEvent(
-                        "over-bound", f"more than {state.JOIN_DAY_MESSAGES} messages of a day carry one address or id"
-                    )
-        for hashed_value, roles in hashes.items():
+        company_id, day = fact.company_id, state.day_of(fact.sent_at)
+        found: list[tuple[str, bytes, list[Message], Message]] = []
+        for hashed_value, roles in _roles(fact).items():
+            key = state.join_day(company_id, hashed_value, day)
+            held = self._get(key)
+            messages = held.messages if isinstance(held, JoinDay) else []
             message = _message(fact, roles)
-            self._store_message(fact.company_id, hashed_value, day, message)
-            waiting = self._get(state.join_key(fact.company_id, hashed_value))
-            if isinstance(waiting, JoinKey):
-                for inquiry_id in tuple(waiting.inquiries):
-                    self._attach(fact.company_id, inquiry_id, hashed_value, (message,))
-
-    def _store_message(self, company_id: str, hashed_value: str, day: int, message: Message) -> None:
-        day_key = state.join_day(company_id, hashed_value, day)
-        held = self._get(day_key)
-        messages = held.messages if isinstance(held, JoinDay) else []
-        if message not in messages:
-            self._put(day_key, JoinDay(sorted([*messages, message])))
-        # Looked at even when the day is known: after a crash one of the two rows may be durable without the other.
-        key = state.join_key(company_id, hashed_value)
-        waiting = self._get(key)
-        if not isinstance(waiting, JoinKey):
-            self._put(key, JoinKey({}, [day]))
-        elif day not in waiting.days:
-            self._put(key, JoinKey(waiting.inquiries, sorted([*waiting.days, day])))
+            if len(messages) >= state.JOIN_DAY_MESSAGES and message not in messages:
+                raise InvalidEvent(
+                    "over-bound", f"more than {state.JOIN_DAY_MESSAGES} messages of a day carry one address or id"
+                )
+            found.append((hashed_value, key, messages, message))
+        for hashed_value, key, messages, message in found:
+            if message not in messages:
+                self._put(key, JoinDay(sorted([*messages, message])))
+            join = state.join_key(company_id, hashed_value)
+            entry = self._get(join)
+            waiting = entry if isinstance(entry, JoinKey) else JoinKey()
+            # Looked at even when the day is known: after a crash one of the two rows may be durable without the other.
+            if day not in waiting.days:
+                self._put(join, JoinKey(waiting.inquiries, sorted([*waiting.days, day])))
+            for inquiry_id in tuple(waiting.inquiries):
+                self._attach(company_id, inquiry_id, hashed_value, (message,))
 
     def _inquiry(self, fact: InquiryReplies) -> None:
         key = state.inquiry_key(fact.company_id, fact.inquiry_id)
@@ -229,7 +229,8 @@ class _Work:
         held = before if isinstance(before, InquiryReplies) else None
         if held is not None and held.facts_id is not None and held.facts_id != fact.facts_id:
             self.applied.conflicts += 1
-        for hashed_value in sorted(_hashes(state.normal(fact))):
+        fact = state.normal(fact)
+        for hashed_value in sorted(_hashes(fact)):
             waiting = self._get(state.join_key(fact.company_id, hashed_value))
             if (
                 isinstance(waiting, JoinKey)
@@ -242,7 +243,9 @@ class _Work:
         merged = self._merge(fact)
         assert merged.received_at is not None
         fell = held is None or held.received_at is None or merged.received_at < held.received_at
-        known = frozenset() if held is None or fell else _hashes(held)
+        # By what it is known too: an address that is named as a message's id as well answers another test.
+        known = frozenset() if held is None or fell else _named(held)
+        fresh = {hashed_value for _, hashed_value in _named(merged) - known}
         day = state.day_of(merged.received_at)
         first = state.day_of(merged.received_at - state.GRACE)
         for hashed_value in sorted(_hashes(merged)):
@@ -252,7 +255,7 @@ class _Work:
             if waiting_key.inquiries.get(fact.inquiry_id) != day:
                 self._put(join, JoinKey({**waiting_key.inquiries, fact.inquiry_id: day}, waiting_key.days))
             for found in waiting_key.days:
-                if found >= first and hashed_value not in known:
+                if found >= first and hashed_value in fresh:
                     there = self._get(state.join_day(fact.company_id, hashed_value, found))
                     if isinstance(there, JoinDay):
                         self._attach(fact.company_id, fact.inquiry_id, hashed_value, there.messages)
@@ -296,19 +299,16 @@ def matches(inquiry: InquiryReplies, hashed_value: str, message: Message) -> lis
         tests += ["relay-address"] if hashed_value in inquiry.reply_addresses else []
         tests += ["buyer-address"] if inquiry.buyer is not None and hashed_value in inquiry.buyer.addresses else []
     return [
-        msgspec.convert(
-            {
-                "reply_id": message.message_id,
-                "source": "mail",
-                "account_id": message.account_id,
-                "mailbox_id": message.mailbox_id,
-                "replied_at": message.sent_at,
-                "evidence": message.evidence,
-                "kind": message.kind,
-                "kind_reason": message.kind_reason or None,
-                "matched_by": test,
-            },
-            ReplyFact,
+        ReplyFact(
+            reply_id=message.message_id,
+            source="mail",
+            account_id=message.account_id,
+            mailbox_id=message.mailbox_id,
+            replied_at=message.sent_at,
+            evidence=cast(Evidence, message.evidence),
+            kind=cast(Kind, message.kind),
+            kind_reason=message.kind_reason or None,
+            matched_by=test,
         )
         for test in tests
     ]
@@ -349,6 +349,13 @@ def _platform_reply(fact: ReplyRecorded) -> ReplyFact:
 def _hashes(inquiry: InquiryReplies) -> frozenset[str]:
     addresses = inquiry.buyer.addresses if inquiry.buyer is not None else ()
     return frozenset((*inquiry.message_ids, *inquiry.reply_addresses, *addresses))
+
+
+def _named(inquiry: InquiryReplies) -> frozenset[tuple[str, str]]:
+    """Its hashes with what each is: a Message-ID, a relay address or the buyer's."""
+    addresses = inquiry.buyer.addresses if inquiry.buyer is not None else ()
+    groups = (("message", inquiry.message_ids), ("relay", inquiry.reply_addresses), ("buyer", addresses))
+    return frozenset((name, hashed_value) for name, hashes in groups for hashed_value in hashes)
 
 
 def _empty(

@@ -11,7 +11,7 @@ Every merge is a set union with bounds: commutative, associative, idempotent (te
 An entry never grows without bound; what a bound cuts is counted by the caller.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -35,7 +35,7 @@ REFERENCES: Final = 2
 RECIPIENT: Final = 4
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Message(msgspec.Struct, gc=False, frozen=True, array_like=True, order=True):
     """A sent message under one of its hashes: what an inquiry needs to make a reply of it."""
 
     sent_at: datetime
@@ -49,20 +49,20 @@ class Message(msgspec.Struct, frozen=True, array_like=True, order=True):
     """How the hash stands in the message: IN_REPLY_TO, REFERENCES, RECIPIENT."""
 
 
-class JoinKey(msgspec.Struct, array_like=True):
+class JoinKey(msgspec.Struct, gc=False, array_like=True):
     """Who waits on a hash (inquiry_id → day of received_at), and on which days messages carried it."""
 
     inquiries: dict[str, int] = {}
     days: list[int] = []
 
 
-class JoinDay(msgspec.Struct, array_like=True):
+class JoinDay(msgspec.Struct, gc=False, array_like=True):
     """The messages of one day, ascending."""
 
     messages: list[Message] = []
 
 
-class Erasure(msgspec.Struct, array_like=True):
+class Erasure(msgspec.Struct, gc=False, array_like=True):
     """Facts of the company up to `at` are forgotten."""
 
     at: datetime
@@ -73,22 +73,22 @@ Entry = InquiryReplies | JoinKey | JoinDay | Erasure
 
 def inquiry_key(company_id: str, inquiry_id: str) -> bytes:
     """Key of an inquiry's entry."""
-    return b"i" + company_id.encode() + SEPARATOR + inquiry_id.encode()
+    return f"i{company_id}\x1f{inquiry_id}".encode()
 
 
 def join_key(company_id: str, hashed: str) -> bytes:
     """Key of the entry of an address or Message-ID."""
-    return b"k" + company_id.encode() + SEPARATOR + hashed.encode()
+    return f"k{company_id}\x1f{hashed}".encode()
 
 
 def join_day(company_id: str, hashed: str, day: int) -> bytes:
     """Key of the entry of an address or Message-ID on one day."""
-    return b"d" + company_id.encode() + SEPARATOR + hashed.encode() + SEPARATOR + str(day).encode()
+    return f"d{company_id}\x1f{hashed}\x1f{day}".encode()
 
 
 def erasure_key(company_id: str) -> bytes:
     """Key of the entry that says up to when a company was erased."""
-    return b"e" + company_id.encode()
+    return f"e{company_id}".encode()
 
 
 def company_prefixes(company_id: str) -> tuple[bytes, bytes, bytes]:
@@ -152,6 +152,13 @@ def merge_inquiries(one: InquiryReplies, other: InquiryReplies) -> InquiryReplie
     """The union of what two states of one inquiry know, within the bounds of the contract."""
     if one == other:
         return one
+    if other.received_at is None:
+        # A reply or a status for an inquiry that is held: nothing but the facts can change.
+        return msgspec.structs.replace(
+            one,
+            statuses=bounded_statuses({*one.statuses, *other.statuses}) if other.statuses else one.statuses,
+            replies=bounded_replies({*one.replies, *other.replies}, one.received_at) if other.replies else one.replies,
+        )
     known = [state for state in (one, other) if state.received_at is not None]
     chosen = min(known, key=_seniority, default=one)
     received_at = chosen.received_at
@@ -177,6 +184,13 @@ def merge_inquiries(one: InquiryReplies, other: InquiryReplies) -> InquiryReplie
 
 def normal(state: InquiryReplies) -> InquiryReplies:
     """`state` with its lists sorted, without repeats and within their bounds."""
+    addresses = state.buyer.addresses if state.buyer is not None else ()
+    if (
+        not state.replies
+        and not state.statuses
+        and max(map(len, (addresses, state.message_ids, state.reply_addresses))) < 2
+    ):
+        return state
     buyer: HashedBuyer | None = state.buyer
     if buyer is not None:
         buyer = msgspec.structs.replace(buyer, addresses=_smallest(buyer.addresses))
@@ -190,8 +204,10 @@ def normal(state: InquiryReplies) -> InquiryReplies:
     )
 
 
-def bounded_statuses(facts: Iterable[StatusFact]) -> tuple[StatusFact, ...]:
+def bounded_statuses(facts: Collection[StatusFact]) -> tuple[StatusFact, ...]:
     """Of each status the 16 smallest and the 16 largest by (at, account_id), sorted."""
+    if not facts:
+        return ()
     kept: set[StatusFact] = set()
     for group in _groups(facts, lambda fact: fact.status):
         group.sort(key=status_order)
@@ -199,24 +215,30 @@ def bounded_statuses(facts: Iterable[StatusFact]) -> tuple[StatusFact, ...]:
     return tuple(sorted(kept, key=status_order))
 
 
-def bounded_replies(facts: Iterable[ReplyFact], received_at: datetime | None) -> tuple[ReplyFact, ...]:
+def bounded_replies(facts: Collection[ReplyFact], received_at: datetime | None) -> tuple[ReplyFact, ...]:
     """Mail: 4 smallest of each (kind, matched_by, evidence) from `received_at` − 300 s on; platform: 64 of each kind.
 
     Mail is not cut while `received_at` is unknown.
     """
     facts = set(facts)
+    if not facts:
+        return ()
     kept: list[ReplyFact] = []
     mail = [fact for fact in facts if fact.source == "mail"]
     if received_at is None:
         kept += mail
     else:
         earliest = received_at - GRACE
-        timely = (fact for fact in mail if fact.replied_at >= earliest)
-        for group in _groups(timely, lambda fact: (fact.kind, fact.matched_by, fact.evidence)):
-            kept += sorted(group, key=reply_order)[:MAIL_REPLIES]
-    platform = (fact for fact in facts if fact.source == "platform")
-    for group in _groups(platform, lambda fact: fact.kind):
-        kept += sorted(group, key=reply_order)[:PLATFORM_REPLIES]
+        timely = [fact for fact in mail if fact.replied_at >= earliest]
+        if len(timely) <= MAIL_REPLIES:
+            kept += timely
+        else:
+            for group in _groups(timely, lambda fact: (fact.kind, fact.matched_by, fact.evidence)):
+                kept += sorted(group, key=reply_order)[:MAIL_REPLIES]
+    if len(facts) > len(mail):
+        platform = (fact for fact in facts if fact.source == "platform")
+        for group in _groups(platform, lambda fact: fact.kind):
+            kept += sorted(group, key=reply_order)[:PLATFORM_REPLIES]
     return tuple(sorted(kept, key=reply_order))
 
 
@@ -246,7 +268,9 @@ def _seniority(state: InquiryReplies) -> tuple[datetime, str]:
     return state.received_at, state.facts_id or ""
 
 
-def _smallest(hashes: Iterable[str]) -> tuple[str, ...]:
+def _smallest(hashes: Collection[str]) -> tuple[str, ...]:
+    if len(hashes) < 2:
+        return tuple(hashes)
     return tuple(sorted(set(hashes))[:HASHES])
 
 

@@ -50,12 +50,16 @@ class MemoryStore:
         return iter(sorted(key for key in self._entries if key.startswith(prefix)))
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        entries = self._entries
         for key, value in changes.items():
-            before = self._entries.pop(key, None)
-            self._bytes -= 0 if before is None else len(key) + len(before)
+            before = entries.get(key)
+            if before is not None:
+                self._bytes -= len(key) + len(before)
             if value is not None:
-                self._entries[key] = value
+                entries[key] = value
                 self._bytes += len(key) + len(value)
+            elif before is not None:
+                del entries[key]
 
     def slice(self, after: bytes, count: int) -> list[tuple[bytes, bytes]]:
         # Sorted once per round, not per slice; keys that came since are met in the next round.

@@ -11,6 +11,7 @@ import pytest
 
 from services.common import codec
 from services.common.events import (
+    INQUIRY_RECEIVED,
     Buyer,
     CompanyErased,
     Event,
@@ -109,7 +110,13 @@ def expected(facts: list[tuple[str, Event]]) -> dict[bytes, InquiryReplies]:
     joined: list[join.Fact] = []
     for _, event in facts:
         if isinstance(event, InquiryReceived):
-            joined.append(join.hashed(event, codec.facts_text(record(event)[1]), HASHER)[0])
+            joined.append(
+                join.hashed(
+                    event,
+                    codec.facts_text(codec.decode(record(event)[1], accept=frozenset({INQUIRY_RECEIVED}))),
+                    HASHER,
+                )[0]
+            )
         else:
             joined.append(event)  # type: ignore[arg-type]
     store: dict[bytes, bytes] = {}

@@ -27,7 +27,7 @@ def test_there_and_back(name: str, data: st.DataObject) -> None:
     raw = codec.encode(event, id=id, source="s", time=NOON)
     assert raw == codec.encode(event, id=id, source="s", time=NOON)
     found = codec.decode(raw, accept=frozenset({name}))
-    assert found == codec.Envelope(id, "s", name, NOON, event)
+    assert (found.id, found.source, found.type, found.time, found.data) == (id, "s", name, NOON, event)
     assert codec.encode(found.data, id=id, source="s", time=NOON) == raw
 
 
@@ -61,8 +61,8 @@ def test_facts_text_ignores_order_repeats_nulls_and_what_is_unknown(event: Inqui
     data.update({"zz": [1], "thread_id": data.get("thread_id")})
     shuffled = dict(random.sample(list(data.items()), len(data)))
     again = json.dumps({**document, "id": "other", "data": shuffled}).encode()
-    assert codec.facts_text(again) == codec.facts_text(raw)
-    assert codec.decode(again, accept=frozenset({INQUIRY_RECEIVED})).type == INQUIRY_RECEIVED
+    first, second = (codec.decode(one, accept=frozenset({INQUIRY_RECEIVED})) for one in (raw, again))
+    assert codec.facts_text(first) == codec.facts_text(second)
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")))
@@ -76,7 +76,7 @@ def test_a_broken_record_is_decoded_or_refused_and_facts_text_stands_it(broken: 
     refused: InvalidEvent | None = None
     try:
         envelope = codec.decode(broken.record, accept=EVERY)
-        assert isinstance(codec.facts_text(broken.record), str)
+        assert isinstance(codec.facts_text(envelope), str)
         assert codec.canonical(envelope.data)
     except InvalidEvent as error:
         refused = error

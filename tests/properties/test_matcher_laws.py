@@ -138,6 +138,22 @@ def test_the_join_is_what_the_plain_reference_says(found: list[Any]) -> None:
     assert states(joined([found])) == reference(found)
 
 
+def test_a_hash_that_is_named_in_a_second_role_is_joined_again() -> None:
+    """One text as the buyer's address first and as a Message-ID later: the later test is asked too."""
+    at, shared = datetime(2026, 10, 30, 23, tzinfo=UTC), "0" * 32
+    asked = InquiryReplies(
+        company_id="c1", inquiry_id="i1", account_id="a", received_at=at, facts_id=shared,
+        buyer=HashedBuyer(id="b1", addresses=(shared,)), channel="inquiry",
+    )  # fmt: skip
+    named = msgspec.structs.replace(asked, buyer=HashedBuyer(id="b1"), message_ids=(shared,), facts_id="1" * 32)
+    sent = MessageSent(
+        company_id="c1", account_id="a", mailbox_id="m1", message_id=shared, sent_at=at, sent_at_basis="date",
+        evidence="verified", kind="human", references=(shared,),
+    )  # fmt: skip
+    (state,) = states(joined([[asked], [sent], [named]])).values()
+    assert [reply.matched_by for reply in state.replies] == ["references"]
+
+
 @given(facts, st.randoms(use_true_random=False))
 def test_order_duplicates_and_batches_do_not_matter(found: list[Any], chance: random.Random) -> None:
     found = normal_facts(found)

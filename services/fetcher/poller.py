@@ -9,7 +9,8 @@ wrong with one mailbox is written down there, with a time to try again; the othe
 import random
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from logging import getLogger
@@ -47,6 +48,7 @@ IDLE_SECONDS: Final = 0.5
 AGAIN_SECONDS: Final = 0.0
 FAILURE: Final = Backoff(60, 2, 6 * 3600)
 THROTTLE: Final = Backoff(300, 2, 24 * 3600)
+EMPTY: Final[Mapping[str, Remembered]] = {}
 
 
 @dataclass(slots=True)
@@ -61,6 +63,18 @@ class Poll:
     stopped_by_budget: bool = False
     reconciling: bool = False
     dead: list[tuple[bytes, int, int, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages on their way to Kafka: nothing of them may be saved before every ack is here."""
+
+    uids: Sequence[int]
+    records: Sequence[tuple[int, bytes]]
+    pendings: Sequence[Pending]
+    remembered: Mapping[str, Remembered]
+    unreadable: list[tuple[int, str]]
+    now: datetime
 
 
 class Poller:
@@ -202,9 +216,8 @@ class Poller:
         for chunk in _chunks(uids):
             if self._pause(work):
                 return held
-            remembered = self._publish(
-                work, connection, folder, view.uidvalidity, chunk, after=work.mailbox.complete_through
-            )
+            batch = self._publish(work, connection, chunk, after=work.mailbox.complete_through)
+            remembered = self._acknowledged(work, view.uidvalidity, batch)
             held = replace(held, marks=plan.published(held.marks, chunk, look_back))
             self._registry.save(work.mailbox, folder, held, messages=view.messages, remembered=remembered)
         if not work.stopped_by_budget:
@@ -227,35 +240,47 @@ class Poller:
     def _scan(self, work: Poll, connection: Connection, folder: bytes, view: FolderView, held: HeldMarks) -> HeldMarks:
         """Older mail, newest first, down to the horizon; as much as this poll may."""
         since: date = (work.mailbox.now - self._horizon - timedelta(days=2)).date()
+        sent: Batch | None = None  # on its way while the next one is fetched and read
         for first, last in plan.windows(view.messages, WINDOW):
             found = connection.search_window(view, first, last, since)
-            while uids := plan.older(held.marks, found, min(CHUNK, max(work.left, 0))):
+            marks = held.marks if sent is None else plan.scanned(held.marks, sent.uids)
+            while uids := plan.older(marks, found, min(CHUNK, max(work.left, 0))):
                 if self._pause(work):
-                    return held
-                remembered = self._publish(work, connection, folder, view.uidvalidity, uids, after=held.lower_bound_at)
-                held = replace(held, marks=plan.scanned(held.marks, uids))
-                self._registry.save(
-                    work.mailbox, folder, held, messages=view.messages, remembered=remembered, read=len(uids)
-                )
-            if self._pause(work) or (work.left <= 0 and plan.older(held.marks, found, 1)):
+                    return self._scanned(work, folder, view, held, sent)
+                lower = held.lower_bound_at
+                following = self._publish(work, connection, uids, after=lower, ahead=sent.remembered if sent else {})
+                held = self._scanned(work, folder, view, held, sent)
+                marks, sent = plan.scanned(marks, uids), following
+            if self._pause(work) or (work.left <= 0 and plan.older(marks, found, 1)):
                 work.stopped_by_budget = True
-                return held
+                return self._scanned(work, folder, view, held, sent)
+        held = self._scanned(work, folder, view, held, sent)
         held = replace(held, marks=plan.at_horizon(held.marks))
         self._registry.save(work.mailbox, folder, held, messages=view.messages)
         log.info("the horizon is reached", extra={"action": "mailbox-scan", **_ids(work.mailbox)})
+        return held
+
+    def _scanned(self, work: Poll, folder: bytes, view: FolderView, held: HeldMarks, batch: Batch | None) -> HeldMarks:
+        """The marks behind a batch of older mail, saved once all of it is acknowledged."""
+        if batch is None:
+            return held
+        remembered = self._acknowledged(work, view.uidvalidity, batch)
+        held = replace(held, marks=plan.scanned(held.marks, batch.uids))
+        self._registry.save(
+            work.mailbox, folder, held, messages=view.messages, remembered=remembered, read=len(batch.uids)
+        )
         return held
 
     def _publish(
         self,
         work: Poll,
         connection: Connection,
-        folder: bytes,
-        uidvalidity: int,
         uids: Sequence[int],
         *,
         after: datetime | None,
-    ) -> list[Remembered]:
-        """Fetch, parse and publish some messages; returns those that are published for the first time, all acked."""
+        ahead: Mapping[str, Remembered] = EMPTY,
+    ) -> Batch:
+        """Fetch, parse and send some messages. `ahead` was sent before and is not saved yet."""
         leased = work.mailbox
         unreadable: list[tuple[int, str]] = []
         reads: list[messages.Read] = []
@@ -267,7 +292,9 @@ class Poller:
                 continue
             if not isinstance(read, Skipped):
                 reads.append(read)
-        known = self._registry.known(leased, [read.message_id for read in reads]) if reads else {}
+        known = {key: (one.sent_at, one.record) for key, one in ahead.items()}
+        if asked := [read.message_id for read in reads if read.message_id not in known]:
+            known |= self._registry.known(leased, asked)
         now = leased.now + timedelta(seconds=time.monotonic() - work.started)
         records: list[tuple[int, bytes]] = []
         remembered: dict[str, Remembered] = {}
@@ -287,18 +314,26 @@ class Poller:
                 if first.sent_at >= earliest:
                     remembered[read.message_id] = first
                     records.append((read.found.uid, first.record))
-        refused = self._send(leased, records)
-        for uid, record in refused:
+        key = leased.company_id.encode()
+        pendings = [self._publisher.send(SENT, key, record) for _, record in records]
+        work.left -= len(uids)
+        self._heartbeat.beat()
+        return Batch(uids, records, pendings, remembered, unreadable, now)
+
+    def _acknowledged(self, work: Poll, uidvalidity: int, batch: Batch) -> list[Remembered]:
+        """Wait for every ack; returns what is published for the first time."""
+        unreadable, remembered = [*batch.unreadable], dict(batch.remembered)
+        for index in self._publisher.wait(batch.pendings) if batch.pendings else ():
+            uid, record = batch.records[index]
             unreadable.append((uid, "the broker refuses the record"))
             remembered = {key: one for key, one in remembered.items() if one.record != record}
-        self._bury(leased, uidvalidity, unreadable, now)
-        work.left -= len(uids)
-        work.published += len(records)
+        self._bury(work.mailbox, uidvalidity, unreadable, batch.now)
+        work.published += len(batch.records)
         work.first += len(remembered)
-        metrics.MESSAGES_PUBLISHED.labels("yes").inc(len(records) - len(remembered))
+        metrics.MESSAGES_PUBLISHED.labels("yes").inc(len(batch.records) - len(remembered))
         metrics.MESSAGES_PUBLISHED.labels("no").inc(len(remembered))
-        for one in remembered.values():
-            metrics.MESSAGES_SEEN.labels(one.kind).inc()
+        for kind, count in Counter(one.kind for one in remembered.values()).items():
+            metrics.MESSAGES_SEEN.labels(kind).inc(count)
         self._heartbeat.beat()
         return list(remembered.values())
 
@@ -326,12 +361,6 @@ class Poller:
         metrics.HEADERS_DROPPED.inc(dropped)
         record = codec.encode(event, id=event.message_id, source=f"replyrate/fetcher/{leased.mailbox_id}", time=now)
         return Remembered(event.message_id, event.sent_at, record, event.kind, event.evidence == "suspect")
-
-    def _send(self, leased: Leased, records: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-        """Publish and wait for every ack; returns what the broker refuses for its own fault."""
-        key = leased.company_id.encode()
-        pendings: list[Pending] = [self._publisher.send(SENT, key, record) for _, record in records]
-        return [records[index] for index in self._publisher.wait(pendings)] if pendings else []
 
     def _bury(self, leased: Leased, uidvalidity: int, unreadable: Sequence[tuple[int, str]], now: datetime) -> None:
         """One dead letter for each message that cannot be read, acknowledged before the marks move on."""

@@ -187,7 +187,7 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND message_id
 -- What was published, with the times given to it; the first stays.
 INSERT INTO registry.published (company_id, mailbox_id, message_id, sent_at, record)
 SELECT %(company_id)s, %(mailbox_id)s, new.message_id, new.sent_at, new.record
-FROM unnest(%(message_ids)s::text[], %(sent_ats)s::timestamptz[], %(records)s::bytea[]) new (message_id, sent_at, record)
+FROM unnest(%(message_ids)b::text[], %(sent_ats)b::timestamptz[], %(records)b::bytea[]) new (message_id, sent_at, record)
 ON CONFLICT DO NOTHING
 
 -- name: count

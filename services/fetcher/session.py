@@ -202,6 +202,14 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
     def _create_IMAP4(self) -> imaplib.IMAP4:
         return _Bounded(self._endpoint, self._context, self._budgets, self._monotonic, self._record)
 
+    def fetch_raw(self, uids: Sequence[int], items: Sequence[str]) -> list[Any]:
+        """UID FETCH as imaplib has it: (line, literal) pairs and what follows them, not yet parsed."""
+        tag = self._imap._command("UID", "FETCH", ",".join(map(str, uids)), f"({' '.join(items)})")
+        kind, data = self._imap._command_complete("FETCH", tag)
+        self._checkok("fetch", kind, data)
+        found: list[Any] = self._imap._untagged_response(kind, data, "FETCH")[1]
+        return found
+
     def drop(self) -> None:
         """Close the socket without a word."""
         self._imap.shutdown()
@@ -297,7 +305,7 @@ class _Wire:
     def _more(self) -> bool:
         self._sock.settimeout(self._left())
         try:
-            data = self._sock.recv(16 * 1024)
+            data = self._sock.recv(64 * 1024)
         except TimeoutError:
             raise BudgetSpent("read", "the server answers too slowly") from None
         except OSError as error:

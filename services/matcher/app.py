@@ -8,7 +8,6 @@ changelog has been published, whatever happened in between.
 
 import asyncio
 import base64
-import gc
 import logging
 import os
 import ssl
@@ -120,9 +119,6 @@ class Matcher:
         stop.also(lambda: _exit_later(STOP_SECONDS))
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         self._app.finalize()
-        # A slice makes tens of thousands of objects that no cycle holds; the collector's default would walk them often.
-        gc.freeze()
-        gc.set_threshold(100_000, 20, 50)
         tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._housekeeping())]
         start = asyncio.create_task(self._app.start())
         done, _ = await asyncio.wait({start, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)

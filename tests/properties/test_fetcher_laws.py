@@ -3,15 +3,19 @@
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.parser import BytesHeaderParser
+from email.policy import compat32
 from email.utils import format_datetime
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from imapclient.response_parser import parse_fetch_response
 
 from services.common.hashing import normalise_address
-from services.fetcher import plan, trust
+from services.fetcher import headers, imap, plan, trust
 from services.fetcher.classify import classify
 from services.fetcher.headers import Headers, Skipped, decoded, parse
 from services.fetcher.plan import FolderView, Marks
@@ -37,6 +41,75 @@ def test_no_bytes_make_the_parser_raise(raw: bytes) -> None:
         for address in headers.recipients:
             normal = normalise_address(address)
             assert normal is None or normal.count("@") >= 1
+
+
+lines = st.sampled_from(
+    ["From seller Mon", "From: a@x", "To : b@x", ": nameless", "Subject: one", " folded", "\tfolded", "", "no field", "X-\x7f: 1",
+     "subject:two", "To:\x0bc@x", "Cc:", "\xa0odd: 1", "Date:  \t x ", "To: \u5f20"]
+)  # fmt: skip
+blocks = st.lists(st.tuples(lines, st.sampled_from(["\r\n", "\n", "\r", "\r\r\n", "\x0c", "\x85"])), max_size=12)
+
+
+@given(blocks.map(lambda parts: "".join(line + end for line, end in parts).encode()) | soup)
+@settings(max_examples=500)
+def test_fields_are_cut_as_the_standard_library_cuts_them(raw: bytes) -> None:
+    expected: dict[str, list[str]] = {}
+    for name, value in BytesHeaderParser(policy=compat32).parsebytes(raw).raw_items():
+        expected.setdefault(name.strip().lower(), []).append(headers._as_text(str(value)))
+    assert headers._split(raw) == expected
+
+
+@given(st.lists(pieces.map(lambda piece: piece.decode("latin-1")), max_size=30).map("".join))
+def test_the_short_way_through_an_address_list_gives_what_the_scanner_gives(value: str) -> None:
+    assert headers._mailboxes(value) == headers._spread(value)
+
+
+FORMS = st.fixed_dictionaries(
+    {
+        b"UID": st.integers(1, 4_294_967_295).map(lambda uid: str(uid).encode()),
+        b"INTERNALDATE": st.sampled_from([b'" 1-Nov-2026 09:08:07 +0800"', b'"17-Feb-2025 23:59:59 -0530"', b"NIL"]),
+        b"RFC822.SIZE": st.integers(0, 10**9).map(lambda size: str(size).encode()),
+        b"FLAGS": st.sampled_from([b"()", b"(\\Seen)", b"(\\Seen \\Draft $Label)", b"(\\DRAFT)"]),
+        b"SAVEDATE": st.sampled_from([b"NIL", b'" 1-Nov-2026 09:08:07 +0000"', b'"31-Feb-2026 09:08:07 +0000"']),
+    }
+)
+
+
+@given(st.lists(FORMS, min_size=1, max_size=4, unique_by=lambda form: form[b"UID"]), st.randoms(use_true_random=False))
+def test_the_fixed_form_of_an_answer_says_what_the_lexer_says(forms: list[dict[bytes, bytes]], chance: Random) -> None:
+    """Attributes in any order before and behind the literal: read without a lexer, or left to it, never differently."""
+    data: list[object] = []
+    for sequence, form in enumerate(forms, 1):
+        literal = f"Subject: {sequence} (UID 7)\r\n\r\n".encode()
+        attributes = [name + b" " + value for name, value in form.items()]
+        chance.shuffle(attributes)
+        cut = chance.randint(0, len(attributes))
+        head = b" ".join([*attributes[:cut], b"BODY[HEADER.FIELDS (SUBJECT)]<0> {%d}" % len(literal)])
+        data.append((b"%d (" % sequence + head, literal))
+        data.append(b"".join(b" " + one for one in attributes[cut:]) + b")")
+    answer = parse_fetch_response(list(data), normalise_times=False)
+    fixed = imap._fixed(data)
+    if any(form[b"INTERNALDATE"] == b"NIL" for form in forms):
+        assert fixed is None
+    else:
+        assert fixed == {uid: imap._found(uid, found) for uid, found in answer.items()}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [None],
+        [b"1 (UID 5 FLAGS ())"],
+        [(b"1 (UID 5 BODY[HEADER.FIELDS (X)]<0> {1}", b"x"), b")", b"2 (FLAGS (\\Seen))"],
+        [(b"1 (UID 5 FLAGS {5}", b"\\Seen"), (b" BODY[HEADER.FIELDS (X)] {1}", b"x"), b")"],
+        [(b"1 (BODY[HEADER.FIELDS (X)] {1}", b"x"), b")"],
+        [(b"1 (UID 5 BODY[HEADER.FIELDS (X)] {1}", b"x"), b")", (b"1 (UID 5 BODY[HEADER.FIELDS (X)] {1}", b"y"), b")"],
+        [(b'1 (UID 5 INTERNALDATE "31-Feb-2026 10:00:00 +0000" BODY[HEADER.FIELDS (X)] {1}', b"x"), b")"],
+        [(b"1 (UID 5 X-NEW 3 BODY[HEADER.FIELDS (X)] {1}", b"x"), b")"],
+    ],
+)
+def test_every_other_form_is_left_to_the_lexer(data: list[object]) -> None:
+    assert imap._fixed(data) is None
 
 
 def work(call: Callable[[], object]) -> int:

@@ -19,6 +19,7 @@ from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings, KafkaSettings
 from services.common.topics import DEAD, SENT
+from services.fetcher.imap import CHUNK
 from services.fetcher.onboarding import Connected, Rejected, Request, add_mailbox
 from services.fetcher.registry import Registry, RegistryError
 from services.fetcher.session import resolve
@@ -178,6 +179,24 @@ def test_a_kill_in_a_first_scan_loses_nothing_and_a_rescan_publishes_the_same_by
         assert fetcher.terminate() == 0
     assert {record.value for record in read_all(lab.kafka, SENT)} == before
     assert lab.mailbox(connected.mailbox_id)["messages_seen"] == 450
+
+
+def test_two_copies_of_a_message_in_batches_that_follow_each_other_are_one_message(dovecot_lab: Lab) -> None:
+    """The second batch is read before the first is saved, and still knows what was sent with it."""
+    lab = dovecot_lab
+    base = now() - timedelta(days=20)
+    for number in range(CHUNK + 30):
+        at = base + timedelta(minutes=number)
+        copy = number in (10, CHUNK + 20)  # newest first: one in the first batch, one in the second
+        lab.server.append(USER, "Sent", letter(0 if copy else number + 1, at), at)
+    connected = lab.connect()
+    with lab.fetcher() as fetcher:
+        until(lambda: lab.complete(connected.mailbox_id), 40, "first scan", (fetcher,))
+        assert fetcher.terminate() == 0
+    records = [record.value for record in read_all(lab.kafka, SENT)]
+    assert len(records) == CHUNK + 30
+    assert len(set(records)) == len({event.message_id for event in lab.sent()}) == CHUNK + 29
+    assert lab.mailbox(connected.mailbox_id)["messages_seen"] == CHUNK + 29
 
 
 def test_a_rescan_asked_for_during_a_poll_is_not_lost(dovecot_lab: Lab) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 
@@ -17,8 +17,8 @@ from services.standalone.postgres import EmbeddedPostgres
 
 STATES = 40_000
 BATCH = 2_000
-COMPANIES = 100
-INQUIRIES = 200
+COMPANIES = 2_000
+INQUIRIES = 1_000_000
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 BARE = """
@@ -28,26 +28,33 @@ ON CONFLICT ({key}) DO UPDATE SET account_id = excluded.account_id
 
 
 def measure(repeats: int) -> list[Figure]:
-    """Both figures, each repeat in a fresh database."""
+    """The ledger's figure in a fresh database each time, the judge's over one ledger of a million inquiries."""
     upsert = Figure(
         "aggregator_vs_bare_upsert",
         "states/s into ledger and offsets ÷ a bare INSERT … ON CONFLICT of the same rows",
         0.5,
         detail={"states": STATES, "batch": BATCH},
     )
-    refresh = Figure(
-        "refresh_share", "time to refresh 1 % changed companies ÷ judging all of them", 0.03, smaller_is_better=True,
-        detail={"companies": COMPANIES, "inquiries_each": INQUIRIES},
+    recompute = Figure(
+        "recompute_vs_floor", "(one aggregate scan + bare INSERT of as many outcome rows) ÷ judging every company", 0.5,
+        detail={"companies": COMPANIES, "inquiries": INQUIRIES, "seconds": [], "seconds_all_days_each_company": []},
     )  # fmt: skip
+    refresh = Figure(
+        "refresh_share", "time to refresh 1 % changed companies ÷ judging every company", 0.03, smaller_is_better=True
+    )
     with scratch() as folder, EmbeddedPostgres(folder / "postgres", durable=True) as server:
         for number in range(repeats):
             dsn = server.create_database(f"bench_{number}")
             with connect(dsn, "bench") as connection:
                 migrations.migrate(connection, lambda _: None)
                 upsert.values.append(_upsert(connection))
-                refresh.values.append(_refresh(connection))
             server.drop_database(f"bench_{number}")
-    return [upsert, refresh]
+        with connect(server.create_database("bench_judge"), "bench") as connection:
+            migrations.migrate(connection, lambda _: None)
+            _load(connection)
+            for _ in range(repeats):
+                _judge(connection, recompute, refresh)
+    return [upsert, recompute, refresh]
 
 
 def _states(seed: int, count: int, companies: int) -> list[InquiryReplies]:
@@ -102,21 +109,50 @@ def _upsert(connection: psycopg.Connection) -> float:
     return seconds(bare) / taken
 
 
-def _refresh(connection: psycopg.Connection) -> float:
-    connection.execute("TRUNCATE ledger.inquiries, ledger.replies, ledger.offsets, ledger.dirty")
-    ledger = Ledger(connection, REPLIES)
-    (owned,) = ledger.take([0])
-    states = _states(2, COMPANIES * INQUIRIES, COMPANIES)
-    for begin in range(0, len(states), BATCH):
-        ledger.merge(owned, begin + BATCH, states[begin : begin + BATCH])
-    connection.execute("ANALYZE")
+LOAD = """
+INSERT INTO ledger.inquiries (company_id, inquiry_id, account_id, received_at, facts_id, buyer_id, buyer_region, channel)
+SELECT 'company-' || n % {companies}, 'inquiry-' || n, 'main',
+    timestamptz '{now}' - interval '60 days' * (1 - n::float8 / {inquiries}), md5(n::text), 'buyer-' || n, 'US', 'inquiry'
+FROM generate_series(1, {inquiries}) n;
+INSERT INTO ledger.replies
+    (company_id, inquiry_id, reply_id, source, account_id, mailbox_id, replied_at, evidence, kind, matched_by)
+SELECT company_id, inquiry_id, md5(inquiry_id), 'mail', 'main', 'm1',
+    received_at + make_interval(secs => 600 + abs(hashtext(inquiry_id)::bigint) % 150000), 'verified', 'human', 'in-reply-to'
+FROM ledger.inquiries WHERE abs(hashtext(inquiry_id)::bigint) % 10 < 7;
+"""
+FLOOR = """
+INSERT INTO floor_outcomes SELECT 'floor', company_id, inquiry_id, 'v', account_id, buyer_id, received_at::date, inquiry_id,
+    received_at, received_at, 3600, 'timely', NULL, 'mail', 'in-reply-to', 'm1', 'verified', true, received_at, 'final', now(), 1
+FROM ledger.inquiries
+"""
+SCAN = "SELECT company_id, count(*), min(received_at), max(received_at) FROM ledger.inquiries GROUP BY company_id"
+
+
+def _load(connection: psycopg.Connection) -> None:
+    for statement in LOAD.format(companies=COMPANIES, inquiries=INQUIRIES, now=NOW.isoformat()).split(";")[:2]:
+        connection.execute(statement.encode())
+    connection.execute("VACUUM ANALYZE")
+    connection.execute("CREATE TABLE floor_outcomes (LIKE ledger.outcomes INCLUDING ALL)")
+
+
+def _judge(connection: psycopg.Connection, recompute: Figure, refresh: Figure) -> None:
+    """Every company from nothing: its outcomes and today's row; then some of them as after a changed fact."""
+    connection.execute("TRUNCATE ledger.outcomes, ledger.rates, floor_outcomes")
+    connection.execute("CHECKPOINT")
     rule_set = rules.load_builtin("default")
 
-    def judged(companies: range, changed_from: datetime) -> None:
+    def judged(companies: range, changed_from: datetime, days_from: date) -> None:
         for number in companies:
             with connection.transaction():
-                judge.judge_company(connection, rule_set, f"c{number}", now=NOW, changed_from=changed_from)
+                judge.judge_company(
+                    connection, rule_set, f"company-{number}", now=NOW, changed_from=changed_from, days_from=days_from
+                )
 
-    full = seconds(lambda: judged(range(COMPANIES), judge.EVERYTHING))
-    few = max(1, COMPANIES // 100)
-    return seconds(lambda: judged(range(few), NOW - timedelta(hours=1))) / full
+    floor = seconds(lambda: connection.execute(SCAN).fetchall()) + seconds(lambda: connection.execute(FLOOR.encode()))
+    full = seconds(lambda: judged(range(COMPANIES), judge.EVERYTHING, NOW.date()))
+    few = seconds(lambda: judged(range(COMPANIES // 100), NOW - timedelta(hours=1), date.min))
+    all_days = seconds(lambda: judged(range(COMPANIES // 100), judge.EVERYTHING, date.min))
+    recompute.values.append(floor / full)
+    refresh.values.append(few / full)
+    recompute.detail["seconds"].append({"floor": round(floor, 1), "ours": round(full, 1)})
+    recompute.detail["seconds_all_days_each_company"].append(round(all_days / (COMPANIES // 100), 3))

@@ -93,17 +93,18 @@ def judge_company(
     *,
     now: datetime,
     changed_from: datetime | None = EVERYTHING,
+    days_from: date = date.min,
 ) -> Judged:
     """Write outcomes and rates of a company as of `now`, inside the caller's transaction.
 
     `changed_from` is the instant of the earliest fact that changed since the last judgement, None when none did: days
-    that ended before it, and are final, are not judged again.
+    that ended before it, and are final, are not judged again. No row of reply_rate before `days_from` is judged.
     """
     cursor = connection.cursor(row_factory=dict_row)
     place = {"company_id": company_id, "rule_set": rule_set.name, "identity": rule_set.identity, "now": now}
     cursor.execute(SQL["planner"])
     cursor.execute(SQL["workspace"])
-    cursor.execute("TRUNCATE judged")
+    cursor.execute(SQL["forget_last"])
     span = _row(cursor, "span", place)
     if span["first_at"] is None:
         changed = cursor.execute(SQL["gone"], place).rowcount
@@ -113,7 +114,7 @@ def judge_company(
     settled = settled_through(rule_set, now, through["mailboxes"], through["through"])
     today = local_day(now, rule_set)
     first = first_touched(rule_set, span, changed_from, today)
-    judgements = days(rule_set, min(first, today), now, settled)
+    judgements = days(rule_set, min(max(first, days_from), today), now, settled)
     values = {**place, **_parameters(rule_set), **_arrays(judgements), "settled": settled}
     cursor.execute(SQL["judge"], values)
     outcomes = cursor.execute(SQL["outcomes"], values).rowcount

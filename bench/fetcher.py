@@ -1,67 +1,95 @@
 """A first scan beside a raw socket that only reads the same answers, and beside imapclient fetching envelopes."""
 
-import json
+import functools
 import os
 import pwd
 import socket
 import ssl
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from imapclient import IMAPClient
 
-from bench.measure import Figure, scratch, seconds
-from services.common import migrations
+from bench.measure import Figure, Usage, scratch, seconds
+from bench.world import HASH_KEY, PASSWORD, VAULT_KEY, World
 from services.common.hashing import Hasher
+from services.common.kafka import Publisher
+from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
-from services.common.settings import ImapSettings
+from services.common.settings import load_settings
+from services.fetcher import imap
 from services.fetcher.imap import ITEMS
-from services.fetcher.onboarding import Request, add_mailbox
+from services.fetcher.poller import Poller
 from services.fetcher.registry import Registry
-from services.fetcher.session import resolve
+from services.fetcher.session import Budgets, resolve, tls_context
 from services.fetcher.vault import Vault
 from services.standalone.ca import CertificateAuthority
 from services.standalone.kafka import EmbeddedKafka
 from services.standalone.letters import Letter
 from services.standalone.postgres import EmbeddedPostgres
 from tests.dovecot import Dovecot
-from tests.integration.processes import Process, until
+from tests.integration.processes import until
 from tests.integration.topics import create_topics, kafka_settings
 from tests.servers import delete_topics
 
 MESSAGES = 20_000
 CHUNK = 500
-USER, PASSWORD = "seller@mail.test", "bench"
+USER = "seller@mail.test"
+IDLE_MAILBOXES = 500
+IDLE_SECONDS = 15
 
 
 def measure(repeats: int) -> list[Figure]:
     """Both figures over one mailbox of 20,000 messages."""
     raw = Figure(
         "fetcher_vs_raw_imap", "headers/s of a first scan up to acked events ÷ a raw socket reading the same answers", 0.25,
-        detail={"messages": MESSAGES},
+        detail={"messages": MESSAGES, "cpu_us_per_message": [], "peak_rss_mb": []},
     )  # fmt: skip
     envelope = Figure(
         "fetcher_vs_envelope", "÷ imapclient fetching ENVELOPE in chunks of 500, parsed, not published", 1.5,
         detail={"chunk": CHUNK},
     )  # fmt: skip
+    round_trips = Figure(
+        "idle_poll_round_trips", "commands for each folder once the session is up", 2, smaller_is_better=True
+    )
+    idle = Figure(
+        "mailboxes_per_minute_per_core", "idle mailboxes polled in a minute of the fetcher's CPU", None,
+        detail={"mailboxes": IDLE_MAILBOXES, "per_minute": []},
+    )  # fmt: skip
+    users = [USER, *map(_idle_user, range(IDLE_MAILBOXES))]
     with (
         scratch() as folder,
         EmbeddedPostgres(folder / "postgres", durable=True) as postgres,
         EmbeddedKafka(folder / "kafka") as kafka,
-        Dovecot(folder / "dovecot", {USER: PASSWORD}, CertificateAuthority(folder / "ca")) as server,
+        Dovecot(folder / "dovecot", dict.fromkeys(users, PASSWORD), CertificateAuthority(folder / "ca")) as server,
     ):
         _fill(server)
         _raw(server)  # the first one makes Dovecot's index
         rates: dict[str, list[float]] = {"ours": [], "raw": [], "envelope": []}
         for number in range(repeats):
+            print(f"  the fetcher, {number + 1} of {repeats}", file=sys.stderr)
             rates["raw"].append(MESSAGES / seconds(lambda: _raw(server)))
             rates["envelope"].append(MESSAGES / seconds(lambda: _envelope(server)))
             dsn = postgres.create_database(f"bench_{number}")
-            rates["ours"].append(MESSAGES / _ours(server, kafka, dsn, folder / f"run-{number}"))
+            taken, cpu, peak = _ours(server, kafka, dsn, folder / f"run-{number}")
+            rates["ours"].append(MESSAGES / taken)
+            raw.detail["cpu_us_per_message"].append(round(cpu / MESSAGES * 1e6, 1))
+            raw.detail["peak_rss_mb"].append(round(peak))
+            dsn = postgres.create_database(f"bench_idle_{number}")
+            per_minute, per_core, trips = _idle(server, kafka, dsn, folder / f"idle-{number}")
+            idle.values.append(per_core)
+            idle.detail["per_minute"].append(round(per_minute))
+            round_trips.values.append(trips)
     raw.values = [ours / other for ours, other in zip(rates["ours"], rates["raw"], strict=True)]
     envelope.values = [ours / other for ours, other in zip(rates["ours"], rates["envelope"], strict=True)]
     raw.detail["messages_per_second"] = {name: [round(value) for value in found] for name, found in rates.items()}
-    return [raw, envelope]
+    return [raw, envelope, round_trips, idle]
+
+
+def _idle_user(number: int) -> str:
+    return f"idle{number}@mail.test"
 
 
 def _fill(server: Dovecot) -> None:
@@ -123,40 +151,64 @@ def _envelope(server: Dovecot) -> None:
     client.logout()
 
 
-def _ours(server: Dovecot, kafka: EmbeddedKafka, dsn: str, folder: Path) -> float:
-    """Seconds of the service's first scan, from its first to its last log line about it."""
-    folder.mkdir()
+def _ours(server: Dovecot, kafka: EmbeddedKafka, dsn: str, folder: Path) -> tuple[float, float, float]:
+    """Seconds of the service's first scan from its first to its last log line, its CPU seconds, its peak in MB."""
     settings = kafka_settings(kafka.bootstrap_servers)
     delete_topics(kafka.bootstrap_servers)
     create_topics(settings)
-    (folder / "hash.key").write_bytes(bytes(range(32)))
-    (folder / "vault.key").write_bytes(bytes(range(32, 64)))
-    imap = {
-        "ca_file": server.ca_file,
-        "allowed_private_networks": ("127.0.0.0/8", "::1/128"),
-        "allowed_ports": (server.port,),
-    }
-    with connect(dsn, "bench") as connection:
-        migrations.migrate(connection, lambda _: None)
-        registry = Registry(connection, Hasher(bytes(range(32))), Vault(bytes(range(32, 64))))
-        registry.add_company("c1")
-        registry.add_account("c1", "main")
-        request = Request("c1", "main", USER, PASSWORD, "bench", host="localhost", port=server.port)
-        add_mailbox(registry, ImapSettings.model_validate(imap), request, resolve=resolve, version="0")
-    environ = {
-        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "REPLYRATE_KAFKA__PARTITIONS": str(settings.partitions),
-        "REPLYRATE_POSTGRES__DSN": dsn,
-        "REPLYRATE_HASH_KEY_FILE": str(folder / "hash.key"),
-        "REPLYRATE_VAULT_KEY_FILE": str(folder / "vault.key"),
-        "REPLYRATE_IMAP__CA_FILE": str(server.ca_file),
-        "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
-        "REPLYRATE_IMAP__ALLOWED_PORTS": str(server.port),
-    }
-    with Process("services.fetcher", environ, folder / "log") as fetcher:
+    world = World(folder, settings, dsn, server)
+    world.add_mailboxes([("c1", USER)])
+    with world.start("fetcher") as fetcher:
+        usage = Usage(fetcher.pid)
         until(lambda: "horizon is reached" in fetcher.log.read_text("utf-8"), 300, "the first scan", (fetcher,))
+        cpu = usage.cpu_seconds()
         fetcher.terminate()
         scans = [line for line in fetcher.lines() if line.get("action") == "mailbox-scan"]
-    assert json.dumps(scans)
     first, last = (datetime.fromisoformat(scans[place]["at"].replace("Z", "+00:00")) for place in (0, -1))
-    return (last - first).total_seconds()
+    return (last - first).total_seconds(), cpu, usage.peak_mb
+
+
+def _idle(server: Dovecot, kafka: EmbeddedKafka, dsn: str, folder: Path) -> tuple[float, float, float]:
+    """Many mailboxes with nothing new: polls a minute, polls a minute of CPU, and commands for each folder."""
+    settings = kafka_settings(kafka.bootstrap_servers)
+    delete_topics(kafka.bootstrap_servers)
+    create_topics(settings)
+    world = World(folder, settings, dsn, server)
+    world.add_mailboxes((f"c{number}", _idle_user(number)) for number in range(IDLE_MAILBOXES))
+    with world.start("fetcher", REPLYRATE_IMAP__POLL_INTERVAL_SECONDS="1") as fetcher:
+
+        def polls() -> int:
+            return fetcher.log.read_text("utf-8").count('"mailbox-polled"')
+
+        until(lambda: polls() >= 2 * IDLE_MAILBOXES, 300, "every mailbox was read", (fetcher,))
+        usage = Usage(fetcher.pid)
+        before, cpu, began = polls(), usage.cpu_seconds(), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        count, spent, taken = polls() - before, usage.cpu_seconds() - cpu, time.monotonic() - began
+        fetcher.terminate()
+    return 60 * count / taken, 60 * count / spent, _round_trips(world)
+
+
+def _round_trips(world: World) -> float:
+    """Commands between the end of the login and LOGOUT in one idle poll, LIST aside, for each folder."""
+    said: list[bytes] = []
+    connecting = imap.connect
+    settings = load_settings(world.environ)
+    with connect(world.dsn, "bench") as connection, Publisher(settings.kafka, "bench") as publisher:
+        registry = Registry(connection, Hasher(HASH_KEY), Vault(VAULT_KEY))
+        connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
+        leased = registry.lease("bench", 60)
+        assert leased is not None
+        poller = Poller(
+            "bench", registry, publisher, Hasher(HASH_KEY), settings, tls_context(settings.imap.ca_file), version="0",
+            resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=Budgets(),
+        )  # fmt: skip
+        imap.connect = functools.partial(connecting, record=said.append)
+        try:
+            poller.poll(leased)
+        finally:
+            imap.connect = connecting
+    commands = [line.split()[1] for line in b"".join(said).splitlines()]
+    assert commands[-1] == b"LOGOUT", commands
+    opened = commands.count(b"EXAMINE")
+    return (len(commands) - 1 - commands.index(b"EXAMINE")) / opened

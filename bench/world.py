@@ -1,0 +1,67 @@
+"""What the measured services need around them: keys, a registry with mailboxes, and the environment they start with."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from services.common import migrations
+from services.common.hashing import Hasher
+from services.common.postgres import connect
+from services.common.settings import ImapSettings, KafkaSettings
+from services.fetcher.onboarding import Request, add_mailbox
+from services.fetcher.registry import Registry
+from services.fetcher.session import resolve
+from services.fetcher.vault import Vault
+from tests.dovecot import Dovecot
+from tests.integration.processes import Process
+
+HASH_KEY, VAULT_KEY = bytes(range(32)), bytes(range(32, 64))
+PASSWORD = "bench"
+
+
+class World:
+    """A migrated database, and processes that use it with one Kafka and one mail server."""
+
+    def __init__(self, folder: Path, kafka: KafkaSettings, dsn: str, server: Dovecot | None = None) -> None:
+        folder.mkdir()
+        self.folder, self.dsn = folder, dsn
+        self._server = server
+        (folder / "hash.key").write_bytes(HASH_KEY)
+        (folder / "vault.key").write_bytes(VAULT_KEY)
+        self.environ = {
+            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "REPLYRATE_KAFKA__PARTITIONS": str(kafka.partitions),
+            "REPLYRATE_POSTGRES__DSN": dsn,
+            "REPLYRATE_HASH_KEY_FILE": str(folder / "hash.key"),
+            "REPLYRATE_VAULT_KEY_FILE": str(folder / "vault.key"),
+            "REPLYRATE_MATCHER__DATA_DIR": str(folder / "data"),
+        }
+        if server is not None:
+            self.environ |= {
+                "REPLYRATE_IMAP__CA_FILE": str(server.ca_file),
+                "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
+                "REPLYRATE_IMAP__ALLOWED_PORTS": str(server.port),
+            }
+        with connect(dsn, "bench") as connection:
+            migrations.migrate(connection, lambda _: None)
+
+    def add_mailboxes(self, users: Iterable[tuple[str, str]]) -> None:
+        """(company, user) pairs, one account each."""
+        assert self._server is not None
+        settings = ImapSettings.model_validate(
+            {
+                "ca_file": self._server.ca_file,
+                "allowed_private_networks": ("127.0.0.0/8", "::1/128"),
+                "allowed_ports": (self._server.port,),
+            }
+        )
+        with connect(self.dsn, "bench") as connection:
+            registry = Registry(connection, Hasher(HASH_KEY), Vault(VAULT_KEY))
+            for company_id, user in users:
+                registry.add_company(company_id)
+                registry.add_account(company_id, "main")
+                request = Request(company_id, "main", user, PASSWORD, "bench", host="localhost", port=self._server.port)
+                add_mailbox(registry, settings, request, resolve=resolve, version="0")
+
+    def start(self, service: str, **environ: str) -> Process:
+        """A service as production starts it; its log is `<service>.log` in the folder."""
+        return Process(f"services.{service}", {**self.environ, **environ}, self.folder / f"{service}.log")

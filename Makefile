@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long faults bench check format docs clean
+.PHONY: help setup demo test test-long faults bench soak check format docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -32,8 +32,8 @@ test: setup ## every test that needs no Docker
 test-long: setup ## the same with the full counts of the properties
 	@HYPOTHESIS_PROFILE=long $(BIN)/pytest -q --timeout 3600
 
-faults: setup ## fault runs: SEED=1 ROUNDS=1 FAULTS=60; differs in nothing or says where
-	@$(BIN)/python -m tests.faults.run --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --faults $(or $(FAULTS),60)
+faults: setup ## fault runs: SEED=1 ROUNDS=1 FAULTS=60; differs in nothing or says where; CONTROL=1 must lose
+	@$(BIN)/python -m tests.faults.run --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --faults $(or $(FAULTS),60) $(if $(CONTROL),--control)
 
 .cache/bench/ready: requirements/bench.txt
 	@test -x .cache/bench/bin/python || $(PYTHON) -m venv .cache/bench
@@ -43,6 +43,9 @@ faults: setup ## fault runs: SEED=1 ROUNDS=1 FAULTS=60; differs in nothing or sa
 
 bench: setup .cache/bench/ready ## figures beside what one would take instead, as ratios in one run (Dovecot is needed)
 	@$(BIN)/python -m bench $(PARTS)
+
+soak: setup ## does anything grow? MINUTES=15 with all services, MESSAGES=5000000 stored in RocksDB (Dovecot is needed)
+	@$(BIN)/python -m bench.soak $(PARTS) --minutes $(or $(MINUTES),15) --messages $(or $(MESSAGES),5000000)
 
 check: setup ## format, lint, types, import rules
 	@$(BIN)/ruff format --check --quiet .

@@ -5,10 +5,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import aggregator, fetcher
+from bench import aggregator, fetcher, freshness, matcher
 from bench.measure import Figure, save, show
 
-PARTS: dict[str, Callable[[int], list[Figure]]] = {"aggregator": aggregator.measure, "fetcher": fetcher.measure}
+PARTS: dict[str, Callable[[int], list[Figure]]] = {
+    "matcher": matcher.measure,
+    "fetcher": fetcher.measure,
+    "aggregator": aggregator.measure,
+    "freshness": freshness.measure,
+    "aggregator-growth": aggregator.measure_growth,
+    "matcher-growth": matcher.measure_growth,
+}
 
 
 def main() -> int:

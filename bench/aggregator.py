@@ -19,6 +19,9 @@ STATES = 40_000
 BATCH = 2_000
 COMPANIES = 2_000
 INQUIRIES = 1_000_000
+GROWTH_AT = (10_000, 100_000, 1_000_000)
+"""Inquiries that the ledger holds."""
+GROWTH_STATES = 20_000
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 BARE = """
@@ -51,10 +54,36 @@ def measure(repeats: int) -> list[Figure]:
             server.drop_database(f"bench_{number}")
         with connect(server.create_database("bench_judge"), "bench") as connection:
             migrations.migrate(connection, lambda _: None)
-            _load(connection)
+            _load(connection, INQUIRIES)
             for _ in range(repeats):
                 _judge(connection, recompute, refresh)
     return [upsert, recompute, refresh]
+
+
+def measure_growth(repeats: int) -> list[Figure]:
+    """How fast the ledger takes states while it holds few or many."""
+    growth = Figure("aggregator_growth", "states/s: the slowest of three sizes of the ledger ÷ the fastest", 0.8)
+    states = _states(3, GROWTH_STATES, 50)
+    with scratch() as folder, EmbeddedPostgres(folder / "postgres", durable=True) as server:
+        for number in range(repeats):
+            rates: dict[int, float] = {}
+            for size in GROWTH_AT:
+                name = f"bench_{number}_{size}"
+                with connect(server.create_database(name), "bench") as connection:
+                    migrations.migrate(connection, lambda _: None)
+                    _load(connection, size)
+                    rates[size] = GROWTH_STATES / seconds(lambda held=connection: _merge(held, states))  # type: ignore[misc]
+                server.drop_database(name)
+            growth.values.append(min(rates.values()) / max(rates.values()))
+            growth.detail.setdefault("states_per_second", []).append({str(at): round(one) for at, one in rates.items()})
+    return [growth]
+
+
+def _merge(connection: psycopg.Connection, states: list[InquiryReplies]) -> None:
+    ledger = Ledger(connection, REPLIES)
+    (owned,) = ledger.take([0])
+    for begin in range(0, len(states), BATCH):
+        ledger.merge(owned, begin + BATCH, states[begin : begin + BATCH])
 
 
 def _states(seed: int, count: int, companies: int) -> list[InquiryReplies]:
@@ -80,14 +109,7 @@ def _states(seed: int, count: int, companies: int) -> list[InquiryReplies]:
 
 def _upsert(connection: psycopg.Connection) -> float:
     states = _states(1, STATES, 50)
-    ledger = Ledger(connection, REPLIES)
-    (owned,) = ledger.take([0])
-
-    def ours() -> None:
-        for begin in range(0, STATES, BATCH):
-            ledger.merge(owned, begin + BATCH, states[begin : begin + BATCH])
-
-    taken = seconds(ours)
+    taken = seconds(lambda: _merge(connection, states))
     connection.execute("CREATE TABLE bare_inquiries (LIKE ledger.inquiries INCLUDING ALL)")
     connection.execute("CREATE TABLE bare_replies (LIKE ledger.replies INCLUDING ALL)")
     inquiries, replies = connection.execute(
@@ -128,8 +150,8 @@ FROM ledger.inquiries
 SCAN = "SELECT company_id, count(*), min(received_at), max(received_at) FROM ledger.inquiries GROUP BY company_id"
 
 
-def _load(connection: psycopg.Connection) -> None:
-    for statement in LOAD.format(companies=COMPANIES, inquiries=INQUIRIES, now=NOW.isoformat()).split(";")[:2]:
+def _load(connection: psycopg.Connection, inquiries: int) -> None:
+    for statement in LOAD.format(companies=COMPANIES, inquiries=inquiries, now=NOW.isoformat()).split(";")[:2]:
         connection.execute(statement.encode())
     connection.execute("VACUUM ANALYZE")
     connection.execute("CREATE TABLE floor_outcomes (LIKE ledger.outcomes INCLUDING ALL)")

@@ -4,13 +4,15 @@ import asyncio
 import itertools
 import os
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
@@ -33,6 +35,41 @@ NAIVE_EVENTS = 30_000
 PEERS_PYTHON = ROOT / ".cache" / "bench" / "bin" / "python"
 
 
+GROWTH_INQUIRIES = 1_000_000
+GROWTH_AT = (10_000, 100_000, 900_000)
+"""Inquiries that are stored when a stretch begins whose speed is told."""
+STRETCH = 60_000
+"""Events of a stretch."""
+
+
+def measure_growth(repeats: int) -> list[Figure]:
+    """One long run (it takes minutes, so it is not repeated), then what it left is recovered."""
+    del repeats
+    growth = Figure("matcher_growth", "events/s: the slowest of three stretches ÷ the fastest", 0.8)
+    recovery = Figure("recovery_seconds_per_100k", "seconds to rebuild 100,000 entries from the changelog", None)
+    stored = Figure("state_bytes_per_message", "keys and values of the state ÷ stored sent messages", None)
+    with scratch() as folder, EmbeddedKafka(folder / "kafka") as kafka:
+        settings = kafka_settings(kafka.bootstrap_servers)
+        create_topics(settings)
+        print("  filling the topics for the long run", file=sys.stderr)
+        events = fill(settings, traffic.records(2, GROWTH_INQUIRIES))
+        run = Run(settings, folder / "run", "growth")
+        print(f"  {events:,} events", file=sys.stderr)
+        progress = run.long(events)
+        stretches = [_stretch(progress, 3 * at, STRETCH) for at in GROWTH_AT]
+        growth.values.append(min(one for one, _ in stretches) / max(one for one, _ in stretches))
+        growth.detail = {
+            "inquiries_stored": list(GROWTH_AT), "events_per_second": [round(one) for one, _ in stretches],
+            "cpu_us_per_event": [round(one, 1) for _, one in stretches],
+        }  # fmt: skip
+        entries, size, seconds = run.recovered("long")
+        recovery.values.append(seconds / entries * 100_000)
+        recovery.detail = {"entries": entries, "seconds": seconds}
+        stored.values.append(size / (2 * GROWTH_INQUIRIES))
+        stored.detail = {"bytes": size, "messages": 2 * GROWTH_INQUIRIES, "inquiries": GROWTH_INQUIRIES}
+    return [growth, recovery, stored]
+
+
 def measure(repeats: int) -> list[Figure]:
     """Every variant reads the same topics from their beginning, one after the other, in each repeat."""
     detail = {"events": EVENTS, "naive_events": NAIVE_EVENTS, "companies": traffic.COMPANIES}
@@ -46,6 +83,7 @@ def measure(repeats: int) -> list[Figure]:
         create_topics(settings)
         fill(settings, traffic.records(1, INQUIRY_COUNT))
         for number in range(repeats):
+            print(f"  the matcher and its peers, {number + 1} of {repeats}", file=sys.stderr)
             run = Run(settings, folder / f"run-{number}", f"r{number}")
             told["ours"].append(run.ours("ours", 1, EVENTS))
             told["bare"].append(run.peer("bare_aiokafka", EVENTS))
@@ -76,8 +114,10 @@ class Rate:
     peak_mb: float
 
 
-def fill(settings: KafkaSettings, events: Iterator[tuple[str, bytes, bytes]]) -> int:
-    """Put the events into their topics, packed like the matcher packs; returns how many."""
+def fill(
+    settings: KafkaSettings, events: Iterator[tuple[str, bytes, bytes]], told: Callable[[int], None] = lambda _: None
+) -> int:
+    """Put the events into their topics, packed like the matcher packs; returns how many. `told` hears of each chunk."""
 
     async def run() -> int:
         producer = AIOKafkaProducer(
@@ -93,6 +133,7 @@ def fill(settings: KafkaSettings, events: Iterator[tuple[str, bytes, bytes]]) ->
             sent = [future for topic, rows in topics.items() for future in await send_all(producer, topic, rows)]
             await asyncio.gather(*sent)
             count += len(chunk)
+            told(count)
         await producer.stop()
         return count
 
@@ -163,6 +204,24 @@ class Run:
                 process.kill()
                 process.__exit__()
 
+    def long(self, target: int) -> Progress:
+        """One worker through everything; how it went."""
+        app_id = f"bench-long-{self._label}"
+        create_topics(self._settings, app_id)
+        with start_matcher(self._settings, self._folder / "long", app_id, "memory") as process:
+            with watched(self._settings, app_id, [Usage(process.pid)]) as progress:
+                until(lambda: progress.reaches(target), 1_200, f"{app_id} is done", (process,))
+            process.terminate()
+        return progress
+
+    def recovered(self, name: str, store: str = "memory") -> tuple[int, int, float]:
+        """Entries, bytes and seconds of a worker that begins with nothing but the changelog of `name`."""
+        with start_matcher(self._settings, self._folder / "again", f"bench-{name}-{self._label}", store) as process:
+            until(lambda: bool(_recoveries(process)), 600, "the state is here", (process,))
+            found = _recoveries(process)[-1]
+            process.terminate()
+        return found["entries"], found["bytes"], found["seconds"]
+
     def peer(self, module: str, target: int) -> Rate:
         """One of bench/peers, from its first record to the commit of its `target`th."""
         group, output = f"bench-{module}-{self._label}", f"{module}-{self._label}"
@@ -195,6 +254,14 @@ class Run:
             process.wait()
 
 
+def _stretch(progress: Progress, begin: int, events: int) -> tuple[float, float]:
+    """events/s and CPU µs per event between two commits that are about `events` apart."""
+    first = next(sample for sample in progress.samples if sample[1] >= begin)
+    last = next((sample for sample in progress.samples if sample[1] >= first[1] + events), progress.samples[-1])
+    count = last[1] - first[1]
+    return count / (last[0] - first[0]), (last[2] - first[2]) / count * 1e6
+
+
 def start_matcher(settings: KafkaSettings, folder: Path, app_id: str, store: str) -> Process:
     """The service as production starts it."""
     folder.mkdir()
@@ -213,8 +280,11 @@ def start_matcher(settings: KafkaSettings, folder: Path, app_id: str, store: str
 
 def recovered_at(process: Process) -> float:
     """When the worker last had the state of its partitions (epoch seconds)."""
-    done = [line for line in process.lines() if line.get("action") == "recovery-done"]
-    return datetime.fromisoformat(done[-1]["at"].replace("Z", "+00:00")).timestamp()
+    return datetime.fromisoformat(_recoveries(process)[-1]["at"].replace("Z", "+00:00")).timestamp()
+
+
+def _recoveries(process: Process) -> list[dict[str, Any]]:
+    return [line for line in process.lines() if line.get("action") == "recovery-done"]
 
 
 def _rate(progress: Progress, begin: float, target: int, usage: Sequence[Usage]) -> Rate:

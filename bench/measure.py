@@ -71,6 +71,11 @@ class Usage:
                 self.peak_mb = int(line.split()[1]) / 1024
         return self._cpu
 
+    def rss_mb(self) -> float:
+        """What is resident now."""
+        pages = int((self._folder / "statm").read_text("utf-8").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
+
 
 def seconds(work: Callable[[], object]) -> float:
     """How long `work` takes."""
@@ -90,9 +95,9 @@ def show(figures: list[Figure]) -> str:
     return "\n".join(lines)
 
 
-def save(figures: list[Figure], folder: Path) -> Path:
+def save(figures: list[Figure], folder: Path, kind: str = "bench") -> Path:
     """Write the figures as JSON; returns the file."""
-    file = folder / f"{time.strftime('%Y-%m-%d-%H%M%S')}.json"
+    file = folder / f"{kind}-{time.strftime('%Y-%m-%d-%H%M%S')}.json"
     told = {
         "cores": os.cpu_count(),
         "python": platform.python_version(),

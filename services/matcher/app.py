@@ -213,10 +213,14 @@ class Matcher:
         self._recovering = False
         seconds = self._monotonic() - began
         metrics.RECOVERY_SECONDS.set(seconds)
+        entries, size = self._stores.size()
         log.info(
             "state is here",
-            extra={"action": "recovery-done", "partitions": len(new), "rows": rows, "seconds": round(seconds, 3)},
-        )
+            extra={
+                "action": "recovery-done", "partitions": len(new), "rows": rows, "seconds": round(seconds, 3),
+                "entries": entries, "bytes": size,
+            },
+        )  # fmt: skip
 
     def _gone(self, partition: int) -> None:
         self._loaded.discard(partition)

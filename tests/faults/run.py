@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 from services.aggregator.ledger import Ledger
 from services.common.errors import TransientError
@@ -169,6 +170,12 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+CONTROL: Final[dict[str, Any]] = {
+    "modules": {"aggregator": "tests.faults.careless"}, "kinds": ("kill-aggregator",), "quiet_seconds": 45,
+}  # fmt: skip
+"""What makes a round lose facts for certain."""
+
+
 def main() -> int:
     """Rounds from the command line (`make faults`)."""
     # So that the services, which live in sessions of their own, end with this process.
@@ -178,6 +185,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--faults", type=int, default=60, help="faults in a round")
     parser.add_argument("--inquiries", type=int, default=1500)
+    parser.add_argument(
+        "--control", action="store_true", help="with an aggregator that commits before it merges: must lose facts"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per round on standard output")
     asked = parser.parse_args()
     results = []
@@ -185,8 +195,9 @@ def main() -> int:
         folder = scratch_folder("replyrate-faults-")
         try:
             result = run(
-                seed, faults=asked.faults, inquiries=asked.inquiries, folder=folder, replay=True, progress=True
-            )
+                seed, faults=asked.faults, inquiries=asked.inquiries, folder=folder, replay=not asked.control,
+                progress=True, **(CONTROL if asked.control else {}),
+            )  # fmt: skip
         except AssertionError as error:
             result = Result(seed, differences=[str(error)])
         finally:
@@ -198,9 +209,14 @@ def main() -> int:
             print(f"    {difference}", file=sys.stderr)
         if asked.json:
             print(json.dumps(asdict(result)), flush=True)
+        if asked.control:
+            lost = sum("is lost" in difference for difference in result.differences)
+            print(f"  seed {seed}: the control lost {lost} facts, {result.behind} not merged yet", file=sys.stderr)
         results.append(result)
     if not asked.json:
         print(table(results))
+    if asked.control:
+        return 0 if all(any("is lost" in one for one in result.differences) for result in results) else 1
     return 1 if any(result.differences for result in results) else 0
 
 

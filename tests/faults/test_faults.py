@@ -8,7 +8,7 @@ import pytest
 
 from services.standalone.postgres import scratch_folder
 from tests.faults import schedule
-from tests.faults.run import run
+from tests.faults.run import CONTROL, run
 
 
 @pytest.fixture
@@ -37,15 +37,7 @@ def test_every_kind_of_fault_changes_no_number(folder: Path) -> None:
 @pytest.mark.timeout(300)
 def test_the_harness_sees_loss(folder: Path) -> None:
     """An aggregator whose offset moves before its effects loses facts under kills, and the comparison says so."""
-    result = run(
-        4,
-        faults=8,
-        inquiries=300,
-        folder=folder,
-        modules={"aggregator": "tests.faults.careless"},
-        kinds=("kill-aggregator",),
-        quiet_seconds=45,
-    )
+    result = run(4, faults=8, inquiries=300, folder=folder, **CONTROL)
     # It had merged all that it ever will: what is missing is lost, not late.
     assert result.behind == 0
     assert any("is lost" in difference for difference in result.differences)

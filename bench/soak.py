@@ -1,0 +1,194 @@
+"""`make soak`: does anything grow that should not? RSS of the services at full rate, and the matcher with millions stored.
+
+`services`: all three for minutes on end with the same facts again and again: mailboxes are read anew as soon as they are
+read, inquiries and joined states are published over and over. State cannot grow from that, so memory that does is a leak.
+
+`state`: one matcher with RocksDB and as many sent messages stored as asked for; what it needs, and how it recovers.
+"""
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psycopg
+
+from bench import fetcher as mailbox
+from bench import traffic
+from bench.matcher import Run, fill, recovered_at, start_matcher, watched
+from bench.measure import Figure, Usage, save, scratch, show
+from bench.world import PASSWORD, World
+from services.common.kafka import Admin, Publisher
+from services.common.settings import KafkaSettings
+from services.common.topics import INQUIRIES, REPLIES
+from services.standalone.ca import CertificateAuthority
+from services.standalone.kafka import EmbeddedKafka
+from services.standalone.postgres import EmbeddedPostgres
+from tests.dovecot import Dovecot
+from tests.integration.processes import until
+from tests.integration.topics import create_topics, kafka_settings, publish, read_all
+
+SAMPLE_SECONDS = 5.0
+WARM = 1 / 3
+"""The part of a soak in which caches fill; the slope is that of the rest."""
+MESSAGES = 5_000
+INQUIRIES_AGAIN = 5_000
+BEHIND = 20_000
+"""Records that a reader may lie behind before no more are published."""
+SERVICES = ("fetcher", "matcher", "aggregator")
+
+
+def services(minutes: float) -> list[Figure]:
+    """The slope of each service's RSS, in MB a minute."""
+    mailbox.MESSAGES = MESSAGES
+    with (
+        scratch() as folder,
+        EmbeddedPostgres(folder / "postgres", durable=True) as postgres,
+        EmbeddedKafka(folder / "kafka") as kafka,
+        Dovecot(folder / "dovecot", {mailbox.USER: PASSWORD}, CertificateAuthority(folder / "ca")) as server,
+    ):
+        mailbox._fill(server)
+        settings = kafka_settings(kafka.bootstrap_servers)
+        create_topics(settings)
+        world = World(folder / "world", settings, postgres.create_database("soak"), server)
+        world.add_mailboxes([("company-0000", mailbox.USER)])
+        asked = [(key, value) for topic, key, value in traffic.records(1, INQUIRIES_AGAIN) if topic == INQUIRIES]
+        publish(settings, INQUIRIES, [*asked])
+        with world.start("fetcher") as fetcher, world.start("matcher") as matcher, world.start("aggregator") as merger:
+            processes = (fetcher, matcher, merger)
+            until(lambda: "horizon is reached" in fetcher.log.read_text("utf-8"), 300, "the first scan", processes)
+            states = [(record.key or b"", record.value) for record in read_all(settings, REPLIES)]
+            done = threading.Event()
+            threads = [
+                threading.Thread(target=_read_anew, args=(world.dsn, done), daemon=True),
+                threading.Thread(
+                    target=_again, args=(settings, INQUIRIES, asked, "replyrate-matcher", done), daemon=True
+                ),
+                threading.Thread(
+                    target=_again, args=(settings, REPLIES, states, "replyrate-aggregator", done), daemon=True
+                ),
+            ]
+            for thread in threads:
+                thread.start()
+            samples = _sampled(
+                [Usage(process.pid) for process in processes], minutes, lambda: all(p.running() for p in processes)
+            )
+            done.set()
+            for thread in threads:
+                thread.join(30)
+        with Admin(settings, "soak") as admin:
+            read = {
+                group: sum(admin.committed(group).values()) for group in ("replyrate-matcher", "replyrate-aggregator")
+            }
+    figures = []
+    for place, name in enumerate(SERVICES):
+        series = [(at, sizes[place]) for at, sizes in samples]
+        warm = [one for one in series if one[0] >= minutes * 60 * WARM]
+        figure = Figure(f"rss_slope_{name}", "MB a minute, the first third left out", 1.0, smaller_is_better=True)
+        figure.values = [slope(warm) * 60]
+        figure.detail = {
+            "minutes": minutes, "mb_begin": round(warm[0][1], 1), "mb_end": round(warm[-1][1], 1),
+            "records_read": read,
+        }  # fmt: skip
+        figures.append(figure)
+    return figures
+
+
+def state(messages: int) -> list[Figure]:
+    """Peak RSS of the matcher with that many sent messages in RocksDB."""
+    with scratch() as folder, EmbeddedKafka(folder / "kafka") as kafka:
+        settings = kafka_settings(kafka.bootstrap_servers)
+        create_topics(settings)
+        run = Run(settings, folder / "run", "soak")
+        app_id = "bench-state-soak"
+        create_topics(settings, app_id)
+        with start_matcher(settings, folder / "matcher", app_id, "rocksdb") as matcher:
+            usage = Usage(matcher.pid)
+            with watched(settings, app_id, [usage]) as progress:
+                events = fill(
+                    settings, traffic.records(3, messages // 2), lambda sent: _tell(sent, progress.samples[-1:])
+                )
+                until(lambda: progress.reaches(events), 3_600, "everything is joined", (matcher,))
+            begun = recovered_at(matcher)
+            matcher.terminate()
+        rate = events / (progress.samples[-1][0] - begun)
+        entries, size, seconds = run.recovered("state", "rocksdb")
+    peak = Figure("matcher_rocksdb_peak_mb", f"peak RSS of the matcher with {messages:,} sent messages stored", None)
+    peak.values = [usage.peak_mb]
+    peak.detail = {
+        "messages": messages, "events": events, "entries": entries, "bytes": size, "events_per_second": round(rate),
+        "recovery_seconds": seconds,
+    }  # fmt: skip
+    return [peak]
+
+
+def slope(series: Sequence[tuple[float, float]]) -> float:
+    """Least squares: units a second."""
+    count = len(series)
+    mean_x, mean_y = sum(x for x, _ in series) / count, sum(y for _, y in series) / count
+    return sum((x - mean_x) * (y - mean_y) for x, y in series) / sum((x - mean_x) ** 2 for x, _ in series)
+
+
+def _sampled(usage: list[Usage], minutes: float, running: Callable[[], bool]) -> list[tuple[float, list[float]]]:
+    began = time.monotonic()
+    samples: list[tuple[float, list[float]]] = []
+    while (at := time.monotonic() - began) < minutes * 60:
+        assert running(), "a service ended"
+        samples.append((at, [one.rss_mb() for one in usage]))
+        told = ", ".join(f"{name} {size:.0f} MB" for name, size in zip(SERVICES, samples[-1][1], strict=True))
+        print(f"\r  {at / 60:5.1f} of {minutes:g} min: {told}   ", end="", file=sys.stderr, flush=True)
+        time.sleep(SAMPLE_SECONDS)
+    print(file=sys.stderr)
+    return samples
+
+
+def _read_anew(dsn: str, done: threading.Event) -> None:
+    """Ask for a rescan whenever the last one is through."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        while not done.wait(0.2):
+            connection.execute(
+                "UPDATE registry.mailboxes SET reconcile_after = now(), next_poll_at = now()"
+                " WHERE lease_owner IS NULL AND reconcile_after > now()"
+            )
+
+
+def _again(
+    settings: KafkaSettings, topic: str, records: list[tuple[bytes, bytes | None]], group: str, done: threading.Event
+) -> None:
+    """Publish the same records over and over, as fast as the group reads them."""
+    sent = 0
+    with Publisher(settings, "soak") as publisher, Admin(settings, "soak") as admin:
+        while not done.is_set():
+            read = sum(offset for (name, _), offset in admin.committed(group).items() if name == topic)
+            if sent - read > BEHIND:
+                time.sleep(0.1)
+                continue
+            assert not publisher.wait([publisher.send(topic, key, value) for key, value in records])
+            sent += len(records)
+
+
+def _tell(sent: int, last: list[tuple[float, int, float]]) -> None:
+    print(f"\r  {sent:,} events sent, {last[0][1] if last else 0:,} joined   ", end="", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Both, or the one that is named."""
+    parser = argparse.ArgumentParser(prog="make soak", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("part", nargs="?", choices=("services", "state"))
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--messages", type=int, default=5_000_000)
+    asked = parser.parse_args()
+    figures: list[Figure] = []
+    if asked.part in (None, "services"):
+        figures += services(asked.minutes)
+    if asked.part in (None, "state"):
+        figures += state(asked.messages)
+    print(show(figures))
+    print(f"written to {save(figures, Path(__file__).with_name('results'), 'soak')}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

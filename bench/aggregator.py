@@ -1,6 +1,5 @@
 """The ledger beside a bare upsert of the same rows, and a narrow refresh beside a full one."""
 
-import json
 import random
 from datetime import UTC, date, datetime, timedelta
 
@@ -25,9 +24,14 @@ GROWTH_STATES = 20_000
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 BARE = """
-INSERT INTO bare_{table} AS held SELECT * FROM jsonb_populate_recordset(NULL::bare_{table}, %s::jsonb)
+INSERT INTO bare_{table} AS held SELECT {values} FROM unnest({arrays}) new ({columns})
 ON CONFLICT ({key}) DO UPDATE SET account_id = excluded.account_id
 """
+KEYS = {
+    "inquiries": "company_id, inquiry_id",
+    "replies": "company_id, inquiry_id, reply_id, source, account_id, mailbox_id, replied_at, evidence, kind, kind_reason,"
+    " matched_by",
+}
 
 
 def measure(repeats: int) -> list[Figure]:
@@ -112,23 +116,31 @@ def _upsert(connection: psycopg.Connection) -> float:
     taken = seconds(lambda: _merge(connection, states))
     connection.execute("CREATE TABLE bare_inquiries (LIKE ledger.inquiries INCLUDING ALL)")
     connection.execute("CREATE TABLE bare_replies (LIKE ledger.replies INCLUDING ALL)")
-    inquiries, replies = connection.execute(
-        "SELECT (SELECT json_agg(i ORDER BY inquiry_id) FROM ledger.inquiries i),"
-        " (SELECT json_agg(r ORDER BY inquiry_id) FROM ledger.replies r)"
-    ).fetchone() or ((), ())
-    keys = {
-        "inquiries": "company_id, inquiry_id",
-        "replies": "company_id, inquiry_id, reply_id, source, account_id, mailbox_id, replied_at, evidence, kind,"
-        " kind_reason, matched_by",
-    }
+    rows = {table: _columns(connection, table) for table in KEYS}
 
     def bare() -> None:
-        for table, rows in (("inquiries", inquiries), ("replies", replies)):
-            statement = BARE.format(table=table, key=keys[table]).encode()
-            for begin in range(0, len(rows), BATCH):
-                connection.execute(statement, (json.dumps(rows[begin : begin + BATCH]),))
+        for table, (statement, columns) in rows.items():
+            for begin in range(0, len(columns[0]), BATCH):
+                connection.execute(statement, [column[begin : begin + BATCH] for column in columns])
+            assert connection.execute(f"SELECT count(*) FROM bare_{table}".encode()).fetchone() == (len(columns[0]),)
 
     return seconds(bare) / taken
+
+
+def _columns(connection: psycopg.Connection, table: str) -> tuple[bytes, list[list[str | None]]]:
+    """The bare statement for a table of the ledger, and its rows as one list of texts for each column."""
+    shape = connection.execute(
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        (f"ledger.{table}",),
+    ).fetchall()
+    statement = BARE.format(
+        table=table, key=KEYS[table], columns=", ".join(name for name, _ in shape),
+        values=", ".join(f"new.{name}::{kind}" for name, kind in shape), arrays=", ".join("%s::text[]" for _ in shape),
+    )  # fmt: skip
+    texts = ", ".join(f"{name}::text" for name, _ in shape)
+    found = connection.execute(f"SELECT {texts} FROM ledger.{table}".encode()).fetchall()
+    return statement.encode(), [list(column) for column in zip(*found, strict=True)]
 
 
 LOAD = """

@@ -5,12 +5,12 @@ and only while this process owns the partition. So a record counts once however 
 was replaced changes nothing.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 import psycopg
 from psycopg.rows import dict_row
 
@@ -85,7 +85,8 @@ class Ledger:
                     changed.append((event.company_id, None))
             changed += self._merge_states(states)
             if changed:
-                self._run("mark_dirty", companies=[one for one, _ in changed], ats=[at for _, at in changed])
+                since = _earliest(changed)
+                self._run("mark_dirty", companies=list(since), ats=list(since.values()))
         owned.next_offset = next_offset
 
     def lag(self) -> dict[int, int]:
@@ -100,16 +101,16 @@ class Ledger:
         if not states:
             return changed
         for round_ in _rounds([state for state in states if state.received_at is not None]):
-            changed += self._all("merge_inquiries", inquiries=json.dumps([_inquiry(state) for state in round_]))
+            changed += self._all("merge_inquiries", inquiries=_json([_inquiry(state) for state in round_]))
         statuses = [_status(state, fact) for state in states for fact in state.statuses]
         replies = [_reply(state, fact) for state in states for fact in state.replies]
         touched = sorted({(state.company_id, state.inquiry_id) for state in states})
         place = {"companies": [company for company, _ in touched], "inquiries": [inquiry for _, inquiry in touched]}
         if statuses:
-            changed += self._all("merge_statuses", statuses=json.dumps(statuses))
+            changed += self._all("merge_statuses", statuses=_json(statuses))
             changed += self._all("bound_statuses", **place)
         if replies:
-            changed += self._all("merge_replies", replies=json.dumps(replies))
+            changed += self._all("merge_replies", replies=_json(replies))
         # A fallen received_at moves the bound even when no reply came.
         changed += self._all("bound_replies", **place)
         return changed
@@ -127,6 +128,20 @@ class Ledger:
     def _one(self, name: str, **values: Any) -> dict[str, Any] | None:
         with self._connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(SQL[name], {"topic": self._topic, **values}).fetchone()
+
+
+def _json(rows: Sequence[dict[str, Any]]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
+def _earliest(changed: Iterable[tuple[str, datetime | None]]) -> dict[str, datetime | None]:
+    """The earliest instant of each company; None, which means from the first fact on, is earlier than any."""
+    found: dict[str, datetime | None] = {}
+    for company_id, at in changed:
+        held = found.setdefault(company_id, at)
+        if held is not None and (at is None or at < held):
+            found[company_id] = at
+    return found
 
 
 def _rounds(states: Sequence[InquiryReplies]) -> list[list[InquiryReplies]]:
@@ -150,7 +165,7 @@ def _inquiry(state: InquiryReplies) -> dict[str, Any]:
         "company_id": state.company_id,
         "inquiry_id": state.inquiry_id,
         "account_id": state.account_id,
-        "received_at": state.received_at.isoformat(),
+        "received_at": state.received_at,
         "facts_id": state.facts_id,
         "buyer_id": None if buyer is None else buyer.id,
         "buyer_region": None if buyer is None else buyer.region,
@@ -168,7 +183,7 @@ def _status(state: InquiryReplies, fact: Any) -> dict[str, Any]:
         "company_id": state.company_id,
         "inquiry_id": state.inquiry_id,
         "status": fact.status,
-        "at": fact.at.isoformat(),
+        "at": fact.at,
         "account_id": fact.account_id or "",
     }
 
@@ -181,7 +196,7 @@ def _reply(state: InquiryReplies, fact: Any) -> dict[str, Any]:
         "source": fact.source,
         "account_id": fact.account_id,
         "mailbox_id": fact.mailbox_id or "",
-        "replied_at": fact.replied_at.isoformat(),
+        "replied_at": fact.replied_at,
         "evidence": fact.evidence or "",
         "kind": fact.kind,
         "kind_reason": fact.kind_reason or "",

@@ -63,7 +63,7 @@ RETURNING held.*
 )
 SELECT m.company_id, least(m.received_at, b.received_at) AS at
 FROM merged m LEFT JOIN before b USING (company_id, inquiry_id)
-WHERE to_jsonb(m) IS DISTINCT FROM to_jsonb(b)
+WHERE ROW(m.*) IS DISTINCT FROM ROW(b.*)
 
 -- name: merge_statuses
 -- Statuses, as a set; tells what is new.

@@ -97,6 +97,7 @@ def show(figures: list[Figure]) -> str:
 
 def save(figures: list[Figure], folder: Path, kind: str = "bench") -> Path:
     """Write the figures as JSON; returns the file."""
+    folder.mkdir(exist_ok=True)
     file = folder / f"{kind}-{time.strftime('%Y-%m-%d-%H%M%S')}.json"
     told = {
         "cores": os.cpu_count(),
@@ -104,7 +105,7 @@ def save(figures: list[Figure], folder: Path, kind: str = "bench") -> Path:
         "figures": {
             one.name: {
                 "median": round(one.value, 4), "repeats": [round(value, 4) for value in one.values], "reach": one.reach,
-                "reached": one.reached, "meaning": one.meaning, **one.detail,
+                "smaller_is_better": one.smaller_is_better, "reached": one.reached, "meaning": one.meaning, **one.detail,
             }
             for one in figures
         },

@@ -31,7 +31,7 @@ from services.common.errors import (
 
 log = getLogger(__name__)
 
-COLLECT: Final = (100_000, 20, 50)
+COLLECT: Final = (100_000, 10, 10)
 
 
 class Stop:

@@ -1,0 +1,111 @@
+"""docs/speed.md, rendered from the newest results: `python -m bench.page`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+RESULTS: Final = Path(__file__).with_name("results")
+PAGE: Final = Path(__file__).parents[1] / "docs" / "speed.md"
+
+WHY: Final = {
+    "matcher_vs_quix": "The join itself (decode, hash, merge, encode) is most of what both do, and it is the same for both.",
+    "fetcher_vs_raw_imap": (
+        "The socket reads bytes; the fetcher also parses and hashes each message, sends it through a Kafka client"
+        " written in Python, and keeps the record it published in Postgres (so that a rescan publishes the same bytes)."
+        " Each of the three costs about as much as reading the answer ten times."
+    ),
+    "fetcher_vs_envelope": (
+        "The other side neither publishes nor remembers. Without Kafka and Postgres the fetcher reads a message in"
+        " about 90 µs, imapclient an envelope in about 150."
+    ),
+    "aggregator_vs_bare_upsert": "",
+    "recompute_vs_floor": (
+        "The floor writes one row per inquiry; judging joins statuses, replies, coverage and owners first, one company"
+        " at a time, and writes the rates too."
+    ),
+}
+"""Why a figure that misses its reach does."""
+
+HEAD: Final = """# Speed
+
+<!-- Rendered by `python -m bench.page` from the newest files in bench/results/; do not edit. -->
+
+`make bench` measures replyrate beside what one would take instead, in one run on one machine, so that only ratios count
+({cores} cores, Python {python}, shared by the services, Kafka, Postgres and Dovecot). Medians of {repeats}.
+"""
+
+
+def newest(kind: str) -> dict[str, Any]:
+    """The last written results of `bench` or `soak`."""
+    found: dict[str, Any] = json.loads(max(RESULTS.glob(f"{kind}-*.json")).read_text("utf-8"))
+    return found
+
+
+def render() -> str:
+    """The page."""
+    bench, soak = newest("bench"), newest("soak")
+    figures: dict[str, dict[str, Any]] = bench["figures"]
+    repeats = max(len(one["repeats"]) for one in figures.values())
+    lines = [HEAD.format(cores=bench["cores"], python=bench["python"], repeats=repeats)]
+    lines += _table(figures)
+    missed = [name for name, one in figures.items() if one["reached"] is False]
+    if missed:
+        lines += ["", "## What misses its reach", ""]
+        lines += [f"- `{name}`: {WHY[name]}" for name in missed]
+    matcher = figures["matcher_vs_naive_faust"]
+    lines += [
+        "",
+        "## The matcher and its peers",
+        "",
+        "| | events/s | CPU µs per event | peak RSS, MB |",
+        "|---|---|---|---|",
+    ]
+    for name, title in PEERS.items():
+        cells = [_middle(matcher[name][key]) for key in ("events_per_second", "cpu_us_per_event", "peak_rss_mb")]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    growth = figures["matcher_growth"]
+    lines += ["", "## Growth", "", "| inquiries stored | events/s | CPU µs per event |", "|---|---|---|"]
+    for stretch in zip(
+        growth["inquiries_stored"], growth["events_per_second"], growth["cpu_us_per_event"], strict=True
+    ):
+        lines.append(f"| {' | '.join(f'{cell:,}' for cell in stretch)} |")
+    lines += [
+        "",
+        "## Soak",
+        "",
+        "`make soak`: all services for minutes with the same facts again and again, where memory that grows is a leak; and"
+        " the matcher with millions of messages in RocksDB.",
+        "",
+        *_table(soak["figures"]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+PEERS: Final = {
+    "ours": "replyrate, state and outputs durable",
+    "two": "replyrate, two workers (CPU of both)",
+    "bare": "aiokafka in batches, nothing durable",
+    "quix": "Quix Streams, RocksDB and changelog",
+    "naive": "Faust as documented, memory tables",
+}
+
+
+def _table(figures: dict[str, dict[str, Any]]) -> list[str]:
+    lines = ["| Figure | Median | Repeats | Reach | Means |", "|---|---|---|---|---|"]
+    for name, one in figures.items():
+        sign = "≤" if one.get("smaller_is_better") else "≥"
+        reach = "" if one["reach"] is None else f"{sign} {one['reach']:g}{'' if one['reached'] else ' (missed)'}"
+        repeats = " ".join(f"{value:.3g}" for value in one["repeats"])
+        lines.append(f"| `{name}` | {one['median']:,.4g} | {repeats} | {reach} | {one['meaning']} |")
+    return lines
+
+
+def _middle(values: list[float]) -> str:
+    return f"{sorted(values)[len(values) // 2]:,.0f}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), "utf-8")
+    sys.exit(0)

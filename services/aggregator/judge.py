@@ -19,8 +19,8 @@ from services.common.postgres import load_statements
 SQL: Final = load_statements("services.aggregator", "judge.sql")
 EVERYTHING: Final = datetime.min.replace(tzinfo=UTC)
 """As the instant from which facts changed: every day is judged again."""
-LATE_DAYS: Final = 75
-"""How many days back rows may still change: the widest horizon of facts and a fortnight."""
+LATE_DAYS: Final = 45
+"""How many days longer than it looks back a row may still change: settling, an outage, a fortnight of late facts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +115,12 @@ def judge_company(
     today = local_day(now, rule_set)
     first = first_touched(rule_set, span, changed_from, today)
     judgements = days(rule_set, min(max(first, days_from), today), now, settled)
-    values = {**place, **_parameters(rule_set), **_arrays(judgements), "settled": settled}
+    values = {**place, **_parameters(rule_set), **_arrays(judgements, rule_set), "settled": settled}
     cursor.execute(SQL["judge"], values)
     outcomes = cursor.execute(SQL["outcomes"], values).rowcount
     outcomes += cursor.execute(SQL["gone"], values).rowcount
     rows = cursor.execute(SQL["rates"], values).fetchall()
-    cursor.executemany(SQL["add_rates"], [{**place, **row} for row in rows])
+    cursor.executemany(SQL["add_rates"], [{**place, "rounding": rule_set.rounding, **row} for row in rows])
     deadline = _row(cursor, "next_deadline", values)["due_at"]
     turn = start_of(today + timedelta(days=1), rule_set)
     return Judged(outcomes, len(rows), min(deadline, turn) if deadline is not None else turn)
@@ -134,7 +134,7 @@ def first_touched(rule_set: RuleSet, span: dict[str, Any], changed_from: datetim
     """
     begin = local_day(span["first_at"], rule_set)
     last: date | None = span["last_as_of"]
-    oldest = today - timedelta(days=LATE_DAYS)
+    oldest = today - timedelta(days=rule_set.reach_days + LATE_DAYS)
     if last is None or changed_from == EVERYTHING:
         return max(begin, oldest if last is None else min(last, oldest))
     touched: list[date] = [last, *([span["provisional_from"]] if span["provisional_from"] else [])]
@@ -159,7 +159,14 @@ def activate(connection: psycopg.Connection, rule_set: RuleSet) -> bool:
 
 
 def _parameters(rule_set: RuleSet) -> dict[str, Any]:
+    sample = rule_set.small_sample
     return {
+        "evidence": rule_set.evidence,
+        "period_by": rule_set.period_by,
+        "average_over": rule_set.average_over,
+        "small_sample": "show" if sample == "show" else sample.mode,
+        "min_counted": 0 if sample == "show" else sample.min_counted,
+        "max_days": rule_set.reach_days,
         "parameters": json.dumps(rule_set.parameters()),
         "zone": rule_set.time_zone,
         "unit": rule_set.unit,
@@ -172,8 +179,15 @@ def _parameters(rule_set: RuleSet) -> dict[str, Any]:
     }
 
 
-def _arrays(judgements: list[AsOf]) -> dict[str, list[Any]]:
+def _arrays(judgements: list[AsOf], rule_set: RuleSet) -> dict[str, list[Any]]:
+    """The judgements as columns; `reaches` and `untils` bound the days of receipt that a row can depend on at all."""
+    threads = rule_set.unit == "first-per-thread"
+    shift = timedelta(days=rule_set.target_seconds // 86_400 + 2) if rule_set.period_by == "deadline" else timedelta()
+    wider = timedelta(days=rule_set.reach_days - rule_set.window_days)
+    bounded = [None if threads or one.day is None else one.first_day - wider - shift for one in judgements]
     return {
+        "reaches": [one or date(1970, 1, 1) for one in bounded],
+        "untils": [date(9999, 12, 31) if threads or one.day is None else one.last_day for one in judgements],
         "as_ofs": [one.day for one in judgements],
         "nows": [one.now for one in judgements],
         "firsts": [one.first_day for one in judgements],

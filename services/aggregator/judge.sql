@@ -26,11 +26,11 @@ SELECT (SELECT min(received_at) FROM ledger.inquiries WHERE company_id = %(compa
             AND valid_to IS NULL AND state = 'provisional') AS provisional_from
 
 -- name: judge
--- Every known inquiry at each of the given judgements: (as_of, now, first day, last day); days bound the window.
+-- Every known inquiry at each of the given judgements: (as_of, now, and the days of receipt that matter to it).
 INSERT INTO judged
 WITH at AS MATERIALIZED (
-    SELECT * FROM unnest(%(as_ofs)s::date[], %(nows)s::timestamptz[], %(firsts)s::date[], %(lasts)s::date[])
-        WITH ORDINALITY at (as_of, now, first_day, last_day, k)
+    SELECT * FROM unnest(%(as_ofs)s::date[], %(nows)s::timestamptz[], %(reaches)s::date[], %(untils)s::date[])
+        WITH ORDINALITY at (as_of, now, reach, until, k)
 ),
 exclusion AS MATERIALIZED (
     SELECT ord, entry ->> 'when' AS cause, (entry ->> 'within_seconds')::bigint AS within
@@ -39,10 +39,11 @@ exclusion AS MATERIALIZED (
 known AS MATERIALIZED (
     SELECT at.k, at.now, i.inquiry_id, i.account_id AS receiver, i.buyer_id, i.thread_id, i.received_at,
         (i.received_at AT TIME ZONE %(zone)s)::date AS day,
+        ((CASE %(period_by)s WHEN 'deadline' THEN i.received_at + make_interval(secs => %(target)s) ELSE i.received_at END)
+            AT TIME ZONE %(zone)s)::date AS period,
         i.buyer_region = 'CN' OR i.buyer_sent_from_region = 'CN' AS from_china
     FROM at JOIN ledger.inquiries i ON i.company_id = %(company_id)s AND i.received_at < at.now
-    WHERE %(unit)s = 'first-per-thread'
-        OR (i.received_at AT TIME ZONE %(zone)s)::date BETWEEN at.first_day AND at.last_day
+    WHERE (i.received_at AT TIME ZONE %(zone)s)::date BETWEEN at.reach AND at.until
 ),
 -- Statuses known at the judgement; of spam and spam-undone only the latest exists.
 status AS MATERIALIZED (
@@ -71,15 +72,15 @@ hit AS MATERIALIZED (
     ) h ORDER BY k, inquiry_id, ord
 ),
 fate AS MATERIALIZED (
-    SELECT k.k, k.now, k.inquiry_id, k.buyer_id, k.thread_id, k.received_at, k.day,
+    SELECT k.k, k.now, k.inquiry_id, k.buyer_id, k.thread_id, k.received_at, k.day, k.period,
         coalesce(m.account_id, k.receiver) AS owner, h.cause AS excluded_by
     FROM known k LEFT JOIN moved m USING (k, inquiry_id) LEFT JOIN hit h USING (k, inquiry_id)
 ),
 member AS MATERIALIZED (
-    SELECT f.k, f.now, f.inquiry_id, f.buyer_id, f.received_at, f.day, f.owner,
+    SELECT f.k, f.now, f.inquiry_id, f.buyer_id, f.received_at, f.period, f.owner,
         first_value(f.inquiry_id) OVER unit AS unit_inquiry_id,
         first_value(f.received_at) OVER unit AS start_at,
-        first_value(f.day) OVER unit AS unit_day,
+        first_value(f.period) OVER unit AS unit_day,
         first_value(f.owner) OVER unit AS account_id
     FROM fate f WHERE f.excluded_by IS NULL
     WINDOW unit AS (
@@ -92,7 +93,7 @@ member AS MATERIALIZED (
     )
 ),
 reply AS MATERIALIZED (
-    SELECT m.k, m.unit_inquiry_id, r.replied_at AS at, r.source, r.reply_id, r.account_id, r.mailbox_id, r.kind_reason,
+    SELECT m.k, m.unit_inquiry_id, m.start_at, r.replied_at AS at, r.source, r.reply_id, r.account_id, r.mailbox_id, r.kind_reason,
         r.evidence, r.kind, r.matched_by
     FROM member m JOIN ledger.replies r ON r.company_id = %(company_id)s AND r.inquiry_id = m.inquiry_id
         AND r.replied_at < m.now AND r.replied_at >= m.start_at - interval '300 s'
@@ -104,21 +105,27 @@ way AS MATERIALIZED (
     SELECT k, unit_inquiry_id, reply_id, min(array_position(%(ways)s::text[], matched_by)) AS strength
     FROM reply WHERE source = 'mail' GROUP BY k, unit_inquiry_id, reply_id
 ),
+-- The earliest; where only verified mail makes a unit timely, the earliest of what does, if there is such a thing.
 answer AS MATERIALIZED (
-    SELECT DISTINCT ON (c.k, c.unit_inquiry_id) c.* FROM (
-        SELECT k, unit_inquiry_id, at, source, reply_id, account_id, mailbox_id, kind_reason, evidence FROM reply
+    SELECT DISTINCT ON (c.k, c.unit_inquiry_id) c.*,
+        %(evidence)s = 'any' OR c.source <> 'mail' OR c.evidence = 'verified' AS accepted
+    FROM (
+        SELECT k, unit_inquiry_id, start_at, at, source, reply_id, account_id, mailbox_id, kind_reason, evidence FROM reply
         WHERE (source = 'mail' AND kind IN ('human', 'forward') AND 'human-reply' = ANY (%(answered_by)s))
             OR (source = 'platform' AND kind = 'human' AND 'platform-reply' = ANY (%(answered_by)s))
             OR (kind = 'automatic' AND 'automatic-reply' = ANY (%(answered_by)s))
         UNION ALL
-        SELECT m.k, m.unit_inquiry_id, s.at, 'status', s.status, s.account_id, '', '', ''
+        SELECT m.k, m.unit_inquiry_id, m.start_at, s.at, 'status', s.status, s.account_id, '', '', ''
         FROM member m JOIN status s USING (k, inquiry_id)
         WHERE s.at >= m.start_at - interval '300 s' AND (
             s.status IN ('rejected', 'declined') AND s.status = ANY (%(answered_by)s)
             OR s.status = 'spam' AND 'spam-report' = ANY (%(answered_by)s)
         )
     ) c
-    ORDER BY c.k, c.unit_inquiry_id, c.at, array_position(ARRAY['mail', 'platform', 'status'], c.source), c.reply_id,
+    ORDER BY c.k, c.unit_inquiry_id,
+        (%(evidence)s = 'any' OR c.source <> 'mail' OR c.evidence = 'verified')
+            AND c.at <= c.start_at + make_interval(secs => %(target)s) DESC,
+        c.at, array_position(ARRAY['mail', 'platform', 'status'], c.source), c.reply_id,
         c.account_id, c.mailbox_id, c.kind_reason, c.evidence
 ),
 -- Coverage has a row for every good poll. Rows that begin alike and became known between the same two judgements are
@@ -146,7 +153,7 @@ mailbox AS MATERIALIZED (
 ),
 unit AS MATERIALIZED (
     SELECT m.k, m.unit_inquiry_id, m.account_id, m.start_at, a.at AS answered_at, a.source, a.reply_id, a.mailbox_id,
-        a.evidence, CASE WHEN a.at IS NOT NULL THEN greatest(0, extract(epoch FROM a.at - m.start_at)) END AS seconds,
+        a.evidence, a.accepted, CASE WHEN %(attribution)s = 'responder' THEN nullif(a.account_id, '') END AS responder, CASE WHEN a.at IS NOT NULL THEN greatest(0, extract(epoch FROM a.at - m.start_at)) END AS seconds,
         m.start_at + make_interval(secs => %(target)s) AS due_at
     FROM member m LEFT JOIN answer a USING (k, unit_inquiry_id)
     WHERE m.inquiry_id = m.unit_inquiry_id
@@ -169,10 +176,10 @@ covered AS MATERIALIZED (
             bool_or(b.covers) FILTER (WHERE b.mailbox_id IS NOT NULL)
         ) IS TRUE
 )
-SELECT at.as_of, m.inquiry_id, m.account_id, m.owner, m.buyer_id, m.day, m.unit_day, m.unit_inquiry_id, m.received_at,
+SELECT at.as_of, m.inquiry_id, coalesce(r.responder, m.account_id), coalesce(r.responder, m.owner), m.buyer_id, m.period, m.unit_day, m.unit_inquiry_id, m.received_at,
     u.answered_at, u.seconds,
     CASE WHEN u.k IS NULL THEN 'merged'
-        WHEN u.answered_at IS NOT NULL THEN CASE WHEN u.seconds <= %(target)s THEN 'timely' ELSE 'late' END
+        WHEN u.answered_at IS NOT NULL THEN CASE WHEN u.accepted AND u.seconds <= %(target)s THEN 'timely' ELSE 'late' END
         WHEN m.now < u.due_at THEN 'pending'
         WHEN c.k IS NULL AND %(unmeasured)s = 'separate' THEN 'unmeasured'
         ELSE 'unanswered' END,
@@ -187,11 +194,12 @@ SELECT at.as_of, m.inquiry_id, m.account_id, m.owner, m.buyer_id, m.day, m.unit_
 FROM member m
 JOIN at USING (k)
 LEFT JOIN unit u ON u.k = m.k AND u.unit_inquiry_id = m.inquiry_id
+LEFT JOIN unit r ON r.k = m.k AND r.unit_inquiry_id = m.unit_inquiry_id
 LEFT JOIN covered c ON c.k = u.k AND c.unit_inquiry_id = u.unit_inquiry_id
 LEFT JOIN silent q ON q.k = u.k AND q.unit_inquiry_id = u.unit_inquiry_id
 LEFT JOIN way w ON w.k = u.k AND w.unit_inquiry_id = u.unit_inquiry_id AND w.reply_id = u.reply_id
 UNION ALL
-SELECT at.as_of, f.inquiry_id, f.owner, f.owner, f.buyer_id, f.day, f.day, NULL, f.received_at, NULL, NULL, 'excluded',
+SELECT at.as_of, f.inquiry_id, f.owner, f.owner, f.buyer_id, f.period, f.period, NULL, f.received_at, NULL, NULL, 'excluded',
     f.excluded_by, NULL, NULL, NULL, NULL, NULL, NULL
 FROM fate f JOIN at USING (k) WHERE f.excluded_by IS NOT NULL
 
@@ -243,46 +251,82 @@ account AS MATERIALIZED (
     UNION SELECT nullif(s.account_id, '') FROM ledger.statuses s JOIN ledger.inquiries i USING (company_id, inquiry_id)
         WHERE s.company_id = %(company_id)s AND s.account_id <> ''
 ),
--- An inquiry is received by its own owner; units count for the account of the unit.
+-- Every inquiry for the company and for an account: an inquiry for its own owner's, a unit for the unit's.
+received_by AS MATERIALIZED (
+    SELECT 'company' AS level, '' AS account_id, j.as_of, j.own_day AS day, j.outcome FROM judged j WHERE j.as_of IS NOT NULL
+    UNION ALL SELECT 'account', j.owner, j.as_of, j.own_day, j.outcome FROM judged j WHERE j.as_of IS NOT NULL
+),
+unit_of AS MATERIALIZED (
+    SELECT 'company' AS level, '' AS account_id, j.as_of, j.unit_day AS day, j.outcome, j.covered, j.reply_seconds,
+        j.received_at, j.inquiry_id
+    FROM judged j WHERE j.as_of IS NOT NULL AND j.inquiry_id = j.unit_inquiry_id
+    UNION ALL SELECT 'account', j.account_id, j.as_of, j.unit_day, j.outcome, j.covered, j.reply_seconds, j.received_at,
+        j.inquiry_id
+    FROM judged j WHERE j.as_of IS NOT NULL AND j.inquiry_id = j.unit_inquiry_id
+),
+who AS MATERIALIZED (
+    SELECT 'company' AS level, '' AS account_id
+    UNION ALL SELECT 'account', account_id FROM account WHERE account_id IS NOT NULL
+),
+-- A window that counts too few is widened to the day of the last but so many counted unit of the days it may reach.
+widened AS MATERIALIZED (
+    SELECT c.level, c.account_id, c.as_of, min(c.day) AS first_day FROM (
+        SELECT u.level, u.account_id, u.as_of, u.day,
+            count(*) FILTER (WHERE u.day >= at.first_day) OVER (PARTITION BY u.level, u.account_id, u.as_of) AS counted,
+            row_number() OVER (
+                PARTITION BY u.level, u.account_id, u.as_of ORDER BY u.received_at DESC, u.inquiry_id DESC
+            ) AS place
+        FROM unit_of u JOIN at ON at.as_of = u.as_of
+        WHERE %(small_sample)s = 'widen' AND u.outcome IN ('timely', 'late', 'unanswered')
+            AND u.day BETWEEN at.last_day - (%(max_days)s - 1) AND at.last_day
+    ) c WHERE c.counted < %(min_counted)s AND c.place <= %(min_counted)s
+    GROUP BY c.level, c.account_id, c.as_of
+),
+span AS MATERIALIZED (
+    SELECT who.level, who.account_id, at.as_of, least(at.first_day, w.first_day) AS first_day, at.last_day, at.state, at.over_at
+    FROM at CROSS JOIN who LEFT JOIN widened w USING (level, account_id, as_of)
+),
 received AS MATERIALIZED (
-    SELECT j.as_of, j.owner AS account_id, GROUPING(j.owner) = 1 AS whole, count(*) AS inquiries,
-        count(*) FILTER (WHERE j.outcome = 'excluded') AS excluded
-    FROM judged j JOIN at ON at.as_of = j.as_of
-    WHERE j.own_day BETWEEN at.first_day AND at.last_day
-    GROUP BY GROUPING SETS ((j.as_of), (j.as_of, j.owner))
+    SELECT s.level, s.account_id, s.as_of, count(*) AS inquiries, count(*) FILTER (WHERE r.outcome = 'excluded') AS excluded
+    FROM span s JOIN received_by r USING (level, account_id, as_of)
+    WHERE r.day BETWEEN s.first_day AND s.last_day
+    GROUP BY s.level, s.account_id, s.as_of
 ),
 measured AS MATERIALIZED (
-    SELECT j.as_of, j.account_id, GROUPING(j.account_id) = 1 AS whole,
-        count(*) FILTER (WHERE j.outcome = 'timely') AS timely,
-        count(*) FILTER (WHERE j.outcome = 'late') AS late,
-        count(*) FILTER (WHERE j.outcome = 'unanswered') AS unanswered,
-        count(*) FILTER (WHERE j.outcome = 'unmeasured') AS unmeasured,
-        count(*) FILTER (WHERE j.outcome = 'pending') AS pending,
-        count(*) FILTER (WHERE j.covered AND j.outcome IN ('timely', 'late', 'unanswered', 'unmeasured')) AS covered,
-        avg(j.reply_seconds)::double precision AS mean_seconds,
-        percentile_cont(ARRAY[0.5, 0.9, 0.95]) WITHIN GROUP (ORDER BY j.reply_seconds::double precision) AS percentiles
-    FROM judged j JOIN at ON at.as_of = j.as_of
-    WHERE j.inquiry_id = j.unit_inquiry_id AND j.unit_day BETWEEN at.first_day AND at.last_day
-    GROUP BY GROUPING SETS ((j.as_of), (j.as_of, j.account_id))
+    SELECT s.level, s.account_id, s.as_of,
+        count(*) FILTER (WHERE u.outcome = 'timely') AS timely,
+        count(*) FILTER (WHERE u.outcome = 'late') AS late,
+        count(*) FILTER (WHERE u.outcome = 'unanswered') AS unanswered,
+        count(*) FILTER (WHERE u.outcome = 'unmeasured') AS unmeasured,
+        count(*) FILTER (WHERE u.outcome = 'pending') AS pending,
+        count(*) FILTER (WHERE u.covered AND u.outcome IN ('timely', 'late', 'unanswered', 'unmeasured')) AS covered,
+        CASE %(average_over)s WHEN 'answered' THEN avg(u.reply_seconds) ELSE (
+            SELECT avg(seconds) FROM unnest(
+                (array_agg(u.reply_seconds ORDER BY u.reply_seconds) FILTER (WHERE u.reply_seconds IS NOT NULL))
+                [1:ceil(0.8 * count(u.reply_seconds))::integer]
+            ) fastest (seconds)
+        ) END::double precision AS mean_seconds,
+        percentile_cont(ARRAY[0.5, 0.9, 0.95]) WITHIN GROUP (ORDER BY u.reply_seconds::double precision) AS percentiles
+    FROM span s JOIN unit_of u USING (level, account_id, as_of)
+    WHERE u.day BETWEEN s.first_day AND s.last_day
+    GROUP BY s.level, s.account_id, s.as_of
 ),
 row AS MATERIALIZED (
-    SELECT who.level, coalesce(who.account_id, '') AS account_id, at.as_of, at.first_day AS window_start,
-        at.last_day AS window_end, coalesce(r.inquiries, 0) AS inquiries, coalesce(r.excluded, 0) AS excluded,
+    SELECT s.level, s.account_id, s.as_of, s.first_day AS window_start,
+        s.last_day AS window_end, coalesce(r.inquiries, 0) AS inquiries, coalesce(r.excluded, 0) AS excluded,
         coalesce(m.timely + m.late + m.unanswered, 0) AS counted, coalesce(m.timely, 0) AS timely,
         coalesce(m.late, 0) AS late, coalesce(m.unanswered, 0) AS unanswered, coalesce(m.unmeasured, 0) AS unmeasured,
         coalesce(m.pending, 0) AS pending, m.mean_seconds, m.percentiles[1] AS median_seconds,
         m.percentiles[2] AS p90_seconds, m.percentiles[3] AS p95_seconds,
-        m.covered::numeric / nullif(m.timely + m.late + m.unanswered + m.unmeasured, 0) AS coverage, at.state, at.over_at
-    FROM at
-    CROSS JOIN (SELECT 'company' AS level, NULL AS account_id
-        UNION ALL SELECT 'account', account_id FROM account WHERE account_id IS NOT NULL) who
-    LEFT JOIN received r ON r.as_of = at.as_of AND r.whole = (who.level = 'company')
-        AND (who.level = 'company' OR r.account_id = who.account_id)
-    LEFT JOIN measured m ON m.as_of = at.as_of AND m.whole = (who.level = 'company')
-        AND (who.level = 'company' OR m.account_id = who.account_id)
+        m.covered::numeric / nullif(m.timely + m.late + m.unanswered + m.unmeasured, 0) AS coverage, s.state, s.over_at
+    FROM span s
+    LEFT JOIN received r USING (level, account_id, as_of)
+    LEFT JOIN measured m USING (level, account_id, as_of)
 ),
 rated AS MATERIALIZED (
-    SELECT row.*, CASE WHEN coverage >= %(min_coverage)s THEN timely::numeric / nullif(counted, 0) END AS rate FROM row
+    SELECT row.*, CASE WHEN coverage >= %(min_coverage)s AND (%(small_sample)s <> 'hide' OR counted >= %(min_counted)s)
+        THEN timely::numeric / nullif(counted, 0) END AS rate
+    FROM row
 ),
 changed AS MATERIALIZED (
     SELECT n.* FROM rated n
@@ -322,7 +366,8 @@ INSERT INTO ledger.rates (
 ) VALUES (
     %(rule_set)s, %(identity)s, %(level)s, %(company_id)s, %(account_id)s, %(as_of)s, %(window_start)s, %(window_end)s,
     %(inquiries)s, %(excluded)s, %(counted)s, %(timely)s, %(late)s, %(unanswered)s, %(unmeasured)s, %(pending)s, %(rate)s,
-    %(mean_seconds)s, %(median_seconds)s, %(p90_seconds)s, %(p95_seconds)s, 100 * %(rate)s::numeric, %(coverage)s, %(state)s, %(now)s,
+    %(mean_seconds)s, %(median_seconds)s, %(p90_seconds)s, %(p95_seconds)s, CASE %(rounding)s WHEN 'down-1' THEN trunc(100 * %(rate)s::numeric, 1)
+        WHEN 'half-up-0' THEN round(100 * %(rate)s::numeric) ELSE 100 * %(rate)s::numeric END, %(coverage)s, %(state)s, %(now)s,
     %(now)s
 )
 

@@ -26,6 +26,18 @@ class Exclusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     within_seconds: Annotated[int, Meta(ge=0)] | None = None
 
 
+class SmallSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What becomes of a row that counts fewer than `min_counted` units.
+
+    `hide`: its rate is empty. `widen`: its window begins so early that the last `min_counted` counted units of
+    `max_days` days are in it, as far as there are any.
+    """
+
+    mode: Literal["hide", "widen"]
+    min_counted: Annotated[int, Meta(ge=1)]
+    max_days: Annotated[int, Meta(ge=1, le=366)] | None = None
+
+
 class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All parameters of one rule set. Durations are seconds or local days."""
 
@@ -45,7 +57,7 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     evidence: Literal["any", "verified"] = "any"
     unmeasured: Literal["separate", "unanswered"] = "separate"
     min_coverage: Annotated[float, Meta(ge=0, le=1)] = 0
-    small_sample: str | dict[str, Any] = "show"
+    small_sample: Literal["show"] | SmallSample = "show"
     period_by: Literal["receipt", "deadline"] = "receipt"
     rounding: Literal["none", "down-1", "half-up-0"] = "none"
     average_over: Literal["answered", "fastest-80-percent"] = "answered"
@@ -67,21 +79,19 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         """The zone whose days are counted."""
         return ZoneInfo(self.time_zone)
 
+    @property
+    def reach_days(self) -> int:
+        """How many days before its own a row may look back: the window, or what it may be widened to."""
+        sample = self.small_sample
+        return max(self.window_days, (sample.max_days or 0) if isinstance(sample, SmallSample) else 0)
+
     def parameters(self) -> dict[str, Any]:
         """All parameters as plain JSON values."""
         built: dict[str, Any] = msgspec.to_builtins(self)
         return built
 
 
-BUILT: Final[dict[str, tuple[Any, ...]]] = {
-    "attribution": ("owner-at-receipt", "current-owner"),
-    "evidence": ("any",),
-    "small_sample": ("show",),
-    "period_by": ("receipt",),
-    "rounding": ("none",),
-    "average_over": ("answered",),
-    "calendar": ("always",),
-}
+BUILT: Final[dict[str, tuple[Any, ...]]] = {"calendar": ("always",)}
 """Values that are computed today, of the parameters that know more."""
 
 
@@ -104,6 +114,11 @@ def parse(text: str, origin: str) -> RuleSet:
         problems.append(
             f"{origin}: time_zone = {rule_set.time_zone!r} is no IANA zone; write e.g. 'America/Los_Angeles'"
         )
+    sample = rule_set.small_sample
+    if isinstance(sample, SmallSample) and sample.mode == "widen" and (sample.max_days or 0) < rule_set.window_days:
+        problems.append(f"{origin}: small_sample.max_days must be given and not less than window_days, to widen to")
+    if isinstance(sample, SmallSample) and sample.mode == "hide" and sample.max_days is not None:
+        problems.append(f"{origin}: small_sample.max_days belongs to mode = 'widen'; leave it out to hide")
     if problems:
         raise ConfigError(problems)
     return rule_set
@@ -127,7 +142,7 @@ def load_builtin(name: str) -> RuleSet:
 
 def check_horizon(rule_set: RuleSet, horizon_days: int) -> None:
     """ConfigError with the value to set when facts are kept for less time than the rule set looks back."""
-    needed = rule_set.window_days + rule_set.max_settle_days + 10
+    needed = rule_set.reach_days + rule_set.max_settle_days + 10
     if needed > horizon_days:
         raise ConfigError(
             f"rule set {rule_set.name} looks back further than facts are kept: set REPLYRATE_HORIZON_DAYS={needed} or more"

@@ -4,10 +4,12 @@ The demo compares its numbers with this before it shows them; the tests do the s
 on purpose: one inquiry at a time, one rule at a time, no cleverness shared with the product.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -99,6 +101,7 @@ class Outcome:
     mailbox_id: str | None = None
     evidence: str | None = None
     is_covered: bool = False
+    started_at: datetime | None = None
 
 
 def outcomes(facts: Facts, rules: dict[str, Any], now: datetime) -> list[Outcome]:
@@ -113,8 +116,8 @@ def outcomes(facts: Facts, rules: dict[str, Any], now: datetime) -> list[Outcome
         day = asked.received_at.astimezone(zone).date()
         reason = _excluded(asked, _statuses(facts, asked, now), rules)
         if reason is not None:
-            owner = _owner(facts, asked, rules, now)
-            found.append(Outcome(asked.inquiry_id, owner, owner, day, day, None, "excluded", reason))
+            owner, counted = _owner(facts, asked, rules, now), _period(asked.received_at, rules, zone)
+            found.append(Outcome(asked.inquiry_id, owner, owner, counted, counted, None, "excluded", reason))
         else:
             units[_unit(asked, day, rules)].append(asked)
     for members in units.values():
@@ -137,13 +140,8 @@ def _judge_unit(
     facts: Facts, members: list[Asked], rules: dict[str, Any], now: datetime, zone: ZoneInfo, target: timedelta
 ) -> Iterable[Outcome]:
     first = members[0]
-    start, unit_day = first.received_at, first.received_at.astimezone(zone).date()
+    start, unit_day = first.received_at, _period(first.received_at, rules, zone)
     account = _owner(facts, first, rules, now)
-    for member in members[1:]:
-        own = member.received_at.astimezone(zone).date()
-        yield Outcome(
-            member.inquiry_id, account, _owner(facts, member, rules, now), own, unit_day, first.inquiry_id, "merged"
-        )
     ids = {member.inquiry_id for member in members}
     replies = [reply for reply in facts.replied if reply.inquiry_id in ids and start - GRACE <= reply.replied_at < now]
     answers = [
@@ -157,11 +155,17 @@ def _judge_unit(
             spam = mark.status == "spam" and "spam-report" in rules["answered_by"]
             if mark.at >= start - GRACE and (listed or spam):
                 answers.append((mark.at, SOURCES.index("status"), mark.status, mark.account_id, "", "", ""))
+    chosen = _chosen(answers, rules, start + target)
+    responder = (chosen[3] or None) if chosen is not None and rules["attribution"] == "responder" else None
+    for member in members[1:]:
+        own = _period(member.received_at, rules, zone)
+        owner = responder or _owner(facts, member, rules, now)
+        yield Outcome(member.inquiry_id, responder or account, owner, own, unit_day, first.inquiry_id, "merged")
     base: dict[str, Any] = {
-        "inquiry_id": first.inquiry_id, "account_id": account, "owner": account, "own_day": unit_day,
-        "unit_day": unit_day, "unit_inquiry_id": first.inquiry_id,
+        "inquiry_id": first.inquiry_id, "account_id": responder or account, "owner": responder or account, "own_day": unit_day,
+        "unit_day": unit_day, "unit_inquiry_id": first.inquiry_id, "started_at": start,
     }  # fmt: skip
-    if not answers:
+    if chosen is None:
         is_covered = _is_covered(facts, account, start, start + target, now)
         if now < start + target:
             yield Outcome(**base, outcome="pending", is_covered=is_covered)
@@ -172,13 +176,13 @@ def _judge_unit(
             reason = "only-automatic-replies" if silent else None
             yield Outcome(**base, outcome="unanswered", reason=reason, is_covered=is_covered)
         return
-    at, number, reply_id, _, mailbox_id, _, evidence = min(answers)
+    at, number, reply_id, _, mailbox_id, _, evidence = chosen
     source = SOURCES[number]
     seconds = max(0.0, (at - start).total_seconds())
     ways = [reply.matched_by for reply in replies if reply.reply_id == reply_id and reply.source == source]
     yield Outcome(
         **base,
-        outcome="timely" if at - start <= target else "late",
+        outcome="timely" if at - start <= target and _makes_timely(chosen, rules) else "late",
         first_reply_at=at,
         reply_seconds=seconds,
         reply_source=source,
@@ -189,10 +193,32 @@ def _judge_unit(
     )
 
 
+Answer = tuple[datetime, int, str, str, str, str, str]
+
+
+def _makes_timely(answer: Answer, rules: dict[str, Any]) -> bool:
+    return rules["evidence"] == "any" or SOURCES[answer[1]] != "mail" or answer[6] == "verified"
+
+
+def _chosen(answers: Sequence[Answer], rules: dict[str, Any], due: datetime) -> Answer | None:
+    """The earliest answer that makes the unit timely; if none does, the earliest."""
+    timely = [answer for answer in answers if answer[0] <= due and _makes_timely(answer, rules)]
+    return min(timely or answers, default=None)
+
+
+def _period(received_at: datetime, rules: dict[str, Any], zone: ZoneInfo) -> date:
+    """The local day that an inquiry or unit counts on."""
+    late = timedelta(seconds=rules["target_seconds"]) if rules["period_by"] == "deadline" else timedelta()
+    return (received_at + late).astimezone(zone).date()
+
+
 def rate(found: Sequence[Outcome], rules: dict[str, Any], as_of: date, account: str | None) -> dict[str, Any]:
     """One row of reply_rate: counts and times of a window, of one account or (None) of the company."""
     last = as_of - timedelta(days=rules["settle_days"])
     first = last - timedelta(days=rules["window_days"] - 1)
+    sample = rules["small_sample"]
+    if sample != "show" and sample["mode"] == "widen":
+        first = _widened(found, sample, first, last, account)
     received = [one for one in found if first <= one.own_day <= last and account in (None, one.owner)]
     units = [
         one for one in found
@@ -205,8 +231,10 @@ def rate(found: Sequence[Outcome], rules: dict[str, Any], as_of: date, account: 
     counted = count["timely"] + count["late"] + count["unanswered"]
     measured = counted + count["unmeasured"]
     coverage = sum(one.is_covered for one in units if one.outcome != "pending") / measured if measured else None
-    known = counted and coverage is not None and coverage >= rules["min_coverage"]
+    hidden = sample != "show" and sample["mode"] == "hide" and counted < sample["min_counted"]
+    known = counted and coverage is not None and coverage >= rules["min_coverage"] and not hidden
     seconds = sorted(one.reply_seconds for one in units if one.reply_seconds is not None)
+    fastest = seconds[: math.ceil(len(seconds) * 4 / 5)] if rules["average_over"] == "fastest-80-percent" else seconds
     return {
         "window_start": first,
         "window_end": last,
@@ -215,12 +243,35 @@ def rate(found: Sequence[Outcome], rules: dict[str, Any], as_of: date, account: 
         "counted": counted,
         **count,
         "rate": count["timely"] / counted if known else None,
-        "mean_seconds": sum(seconds) / len(seconds) if seconds else None,
+        "rate_shown": _shown(Fraction(count["timely"], counted), rules["rounding"]) if known else None,
+        "mean_seconds": sum(fastest) / len(fastest) if fastest else None,
         "median_seconds": percentile(seconds, 0.5),
         "p90_seconds": percentile(seconds, 0.9),
         "p95_seconds": percentile(seconds, 0.95),
         "coverage": coverage,
     }
+
+
+def _widened(found: Sequence[Outcome], sample: dict[str, Any], first: date, last: date, account: str | None) -> date:
+    """The first day of a window that counts too few: that of the last `min_counted` counted units within reach."""
+    earliest = last - timedelta(days=sample["max_days"] - 1)
+    counted = sorted(
+        (one.started_at, one.inquiry_id, one.unit_day) for one in found
+        if one.outcome in ("timely", "late", "unanswered") and earliest <= one.unit_day <= last
+        and account in (None, one.account_id)
+    )  # fmt: skip
+    if sum(day >= first for *_, day in counted) >= sample["min_counted"]:
+        return first
+    return min([day for *_, day in counted[-sample["min_counted"] :]] + [first])
+
+
+def _shown(rate: Fraction, rounding: str) -> float:
+    """Percent as a person is shown it."""
+    if rounding == "down-1":
+        return math.floor(rate * 1000) / 10
+    if rounding == "half-up-0":
+        return float(math.floor(rate * 100 + Fraction(1, 2)))
+    return float(rate * 100)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
+from msgspec.structs import replace as replace_fields
 from psycopg.rows import dict_row
 
 from services.aggregator import judge, rules
@@ -17,7 +18,26 @@ from services.common.postgres import connect
 from services.standalone import oracle
 from services.standalone.oracle import Asked, Covered, Facts, Marked, Replied
 
-RULES = [rules.load_builtin(name) for name in ("default", "first-reply-24h")]
+RULES = [rules.load_builtin(name) for name in rules.builtin_names()]
+ODD = rules.SmallSample("widen", 3, 40)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "verified-only": {"evidence": "verified", "average_over": "fastest-80-percent", "rounding": "half-up-0"},
+    "responder": {
+        "attribution": "responder",
+        "answered_by": ("human-reply", "platform-reply", "declined", "spam-report"),
+    },
+    "hidden": {"small_sample": rules.SmallSample("hide", 4), "rounding": "down-1", "settle_days": 0},
+    "wide": {"small_sample": ODD, "settle_days": 1, "period_by": "deadline", "target_seconds": 100_000},
+    "wide-each": {"small_sample": ODD, "unit": "each-inquiry", "window_days": 3, "attribution": "responder"},
+    "automatic": {
+        "answered_by": ("automatic-reply",),
+        "exclude": (),
+        "evidence": "verified",
+        "unit": "first-per-thread",
+    },
+}
+RULES += [replace_fields(rules.load_builtin("default"), name=name, **changes) for name, changes in VARIANTS.items()]
+"""Every rule set that comes along, and every parameter value that none of them has."""
 PACIFIC = ZoneInfo("America/Los_Angeles")
 STATUSES = ("spam", "spam-undone", "rejected", "declined", "withdrawn", "blacklisted", "buyer-closed", "trashed")
 
@@ -151,7 +171,7 @@ def random_facts(seed: int, now: datetime) -> Facts:
         received = min(start, now - timedelta(seconds=chance.choice([0, 1, 86_400])))
         asked = Asked(
             f"i{number}", chance.choice(accounts), received, f"b{chance.randint(0, 4)}",
-            from_china=chance.random() < 0.05,
+            thread_id=chance.choice([None, "t1", "t2"]), from_china=chance.random() < 0.05,
         )  # fmt: skip
         facts.asked.append(asked)
         for _ in range(chance.choice([0, 0, 1, 1, 2])):

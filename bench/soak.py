@@ -90,7 +90,7 @@ def services(minutes: float) -> list[Figure]:
         figure.values = [slope(warm) * 60]
         figure.detail = {
             "minutes": minutes, "mb_begin": round(warm[0][1], 1), "mb_end": round(warm[-1][1], 1),
-            "records_read": read,
+            "mb_each_minute": [round(size) for _, size in series[:: round(60 / SAMPLE_SECONDS)]], "records_read": read,
         }  # fmt: skip
         figures.append(figure)
     return figures

@@ -34,7 +34,7 @@ def main() -> None:
     logs.configure(settings.log.format, settings.log.level, "aggregator")
     for warning in settings.warnings:
         log.warning("%s", warning, extra={"action": "setting-unknown"})
-    rule_sets = [rules.load_builtin(name) for name in settings.aggregator.rule_sets]
+    rule_sets = [rules.load(name, settings.aggregator.rules_dir) for name in settings.aggregator.rule_sets]
     for rule_set in rule_sets:
         rules.check_horizon(rule_set, settings.horizon_days)
     stop = Stop()

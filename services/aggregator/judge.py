@@ -12,6 +12,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
+from services.aggregator import rules
 from services.aggregator.rules import RuleSet
 from services.common.events import MATCH_ORDER
 from services.common.postgres import load_statements
@@ -144,18 +145,42 @@ def first_touched(rule_set: RuleSet, span: dict[str, Any], changed_from: datetim
     return max(begin, min(last, max(oldest, min(touched))))
 
 
-def activate(connection: psycopg.Connection, rule_set: RuleSet) -> bool:
-    """Store a rule set as active; True when it is new or changed, and every company is judged again then."""
+def activate(connection: psycopg.Connection, rule_set: RuleSet, *, at_start: bool = False) -> bool:
+    """Store a rule set as active; True when it is new or changed, and every company is judged again then.
+
+    `at_start` is for the rule sets that settings name: one that a person has switched off stays off.
+    """
     values = {
         "name": rule_set.name,
         "identity": rule_set.identity,
         "parameters": json.dumps(rule_set.parameters(), ensure_ascii=False),
     }
     with connection.transaction():
-        new = connection.execute(SQL["activate"], values).fetchone() is not None
+        name = "activate_at_start" if at_start else "activate"
+        new = connection.execute(SQL[name], values).fetchone() is not None
         if new:
             connection.execute(SQL["judge_all_again"])
     return new
+
+
+def deactivate(connection: psycopg.Connection, name: str) -> bool:
+    """Switch a rule set off: its rates go to the history, its outcomes go. False when it was not active."""
+    with connection.transaction():
+        if connection.execute(SQL["deactivate"], {"name": name}).fetchone() is None:
+            return False
+        for statement in ("retire_rates", "retire_outcomes"):
+            connection.execute(SQL[statement], {"name": name})
+    return True
+
+
+def active(connection: psycopg.Connection) -> list[RuleSet]:
+    """The rule sets that count now, by name; they stay so until the caller's transaction ends."""
+    return [rules.stored(text_of(row[0])) for row in connection.execute(SQL["active"]).fetchall()]
+
+
+def text_of(parameters: dict[str, Any]) -> str:
+    """Stored parameters as the text that `rules.stored` takes."""
+    return json.dumps(parameters, sort_keys=True, ensure_ascii=False)
 
 
 def _parameters(rule_set: RuleSet) -> dict[str, Any]:

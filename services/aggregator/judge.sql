@@ -268,18 +268,17 @@ who AS MATERIALIZED (
     SELECT 'company' AS level, '' AS account_id
     UNION ALL SELECT 'account', account_id FROM account WHERE account_id IS NOT NULL
 ),
--- A window that counts too few is widened to the day of the last but so many counted unit of the days it may reach.
+-- The day of the last but so many counted unit of the days that a window may reach. It lies in a window that counts
+-- enough, and before one that does not.
 widened AS MATERIALIZED (
     SELECT c.level, c.account_id, c.as_of, min(c.day) AS first_day FROM (
-        SELECT u.level, u.account_id, u.as_of, u.day,
-            count(*) FILTER (WHERE u.day >= at.first_day) OVER (PARTITION BY u.level, u.account_id, u.as_of) AS counted,
-            row_number() OVER (
+        SELECT u.level, u.account_id, u.as_of, u.day, row_number() OVER (
                 PARTITION BY u.level, u.account_id, u.as_of ORDER BY u.received_at DESC, u.inquiry_id DESC
             ) AS place
         FROM unit_of u JOIN at ON at.as_of = u.as_of
         WHERE %(small_sample)s = 'widen' AND u.outcome IN ('timely', 'late', 'unanswered')
             AND u.day BETWEEN at.last_day - (%(max_days)s - 1) AND at.last_day
-    ) c WHERE c.counted < %(min_counted)s AND c.place <= %(min_counted)s
+    ) c WHERE c.place <= %(min_counted)s
     GROUP BY c.level, c.account_id, c.as_of
 ),
 span AS MATERIALIZED (
@@ -391,6 +390,35 @@ ON CONFLICT (name) DO UPDATE SET identity = excluded.identity, parameters = excl
     activated_at = CASE WHEN held.identity = excluded.identity AND held.active THEN held.activated_at ELSE clock_timestamp() END
 WHERE (held.identity, held.active) IS DISTINCT FROM (excluded.identity, true)
 RETURNING name
+
+-- name: activate_at_start
+-- A rule set that settings name: counts when it was never seen, follows its file when it is active, stays off when a
+-- person has switched it off.
+INSERT INTO ledger.rule_sets AS held (name, identity, parameters) VALUES (%(name)s, %(identity)s, %(parameters)s)
+ON CONFLICT (name) DO UPDATE SET identity = excluded.identity, parameters = excluded.parameters,
+    activated_at = clock_timestamp()
+WHERE held.active AND held.identity <> excluded.identity
+RETURNING name
+
+-- name: active
+-- The rule sets that count. Shared, so that none is switched off between here and the end of a refresh.
+SELECT parameters FROM ledger.rule_sets WHERE active ORDER BY name FOR SHARE
+
+-- name: stored
+-- Every rule set that ever counted.
+SELECT name, identity, active, activated_at, parameters FROM ledger.rule_sets ORDER BY name
+
+-- name: deactivate
+-- Does not count any more.
+UPDATE ledger.rule_sets SET active = false WHERE name = %(name)s AND active RETURNING name
+
+-- name: retire_rates
+-- A number that nobody refreshes would soon be false: it stays in the history only.
+UPDATE ledger.rates SET valid_to = clock_timestamp() WHERE rule_set = %(name)s AND valid_to IS NULL
+
+-- name: retire_outcomes
+-- Outcomes have no history; they are judged anew when the rule set counts again.
+DELETE FROM ledger.outcomes WHERE rule_set = %(name)s
 
 -- name: judge_all_again
 -- Every company must be judged again: a rule set is new.

@@ -1,16 +1,19 @@
 """Rule sets: what a reply rate means, as data. Validated here, identified by name, number and content hash.
 
-Every parameter of docs/rules.md is known; a value that is not built yet is refused by name, never ignored.
+The schema (schemas/rule-set.schema.json) is the form; a value that is not built yet is refused by name, never ignored.
 """
 
 import hashlib
 import json
 import tomllib
+from functools import cache, lru_cache
 from importlib import resources
-from typing import Annotated, Any, Final, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
+from jsonschema import Draft202012Validator, ValidationError
 from msgspec import Meta
 
 from services.common.errors import ConfigError
@@ -91,37 +94,47 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return built
 
 
-BUILT: Final[dict[str, tuple[Any, ...]]] = {"calendar": ("always",)}
-"""Values that are computed today, of the parameters that know more."""
-
-
 def parse(text: str, origin: str) -> RuleSet:
-    """A rule set from TOML. ConfigError that names `origin`, the key and what is allowed."""
+    """A rule set from TOML. ConfigError that names `origin`, the key, its value and what is allowed."""
     try:
-        rule_set = msgspec.convert(tomllib.loads(text), RuleSet)
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{origin}: not TOML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{origin}: {error}; docs/rules.md lists every key and value") from None
-    problems = [
-        f"{origin}: {name} = {getattr(rule_set, name)!r} is not built yet; use one of {', '.join(map(repr, values))}"
-        for name, values in BUILT.items()
-        if getattr(rule_set, name) not in values
-    ]
+    problems = [f"{origin}: {_problem(error)}" for error in _schema().iter_errors(data)]
+    zone, sample = data.get("time_zone"), data.get("small_sample")
     try:
-        ZoneInfo(rule_set.time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
+        if isinstance(zone, str):
+            ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        problems.append(f"{origin}: time_zone: {zone!r} is no IANA zone; write e.g. 'America/Los_Angeles'")
+    if not problems and isinstance(sample, dict) and sample.get("max_days", 366) < data["window_days"]:
         problems.append(
-            f"{origin}: time_zone = {rule_set.time_zone!r} is no IANA zone; write e.g. 'America/Los_Angeles'"
+            f"{origin}: small_sample.max_days: {sample['max_days']} is less than window_days; widen to more"
         )
-    sample = rule_set.small_sample
-    if isinstance(sample, SmallSample) and sample.mode == "widen" and (sample.max_days or 0) < rule_set.window_days:
-        problems.append(f"{origin}: small_sample.max_days must be given and not less than window_days, to widen to")
-    if isinstance(sample, SmallSample) and sample.mode == "hide" and sample.max_days is not None:
-        problems.append(f"{origin}: small_sample.max_days belongs to mode = 'widen'; leave it out to hide")
     if problems:
         raise ConfigError(problems)
-    return rule_set
+    return msgspec.convert(data, RuleSet)
+
+
+@lru_cache(maxsize=64)
+def stored(parameters: str) -> RuleSet:
+    """A rule set from the parameters that a database holds, as JSON."""
+    return msgspec.json.decode(parameters, type=RuleSet)
+
+
+def _problem(error: ValidationError) -> str:
+    """The key, its value and what is allowed, as one sentence."""
+    if error.validator == "anyOf":
+        forms = "'show', {mode = 'hide', min_counted = N} or {mode = 'widen', min_counted = N, max_days = M}"
+        return f"{'.'.join(map(str, error.absolute_path))}: {error.instance!r} is none of {forms}"
+    path = ".".join(map(str, error.absolute_path))
+    return f"{path}: {error.message}" if path else f"{error.message}; docs/rules.md lists every key"
+
+
+@cache
+def _schema() -> Draft202012Validator:
+    text = resources.files("schemas").joinpath("rule-set.schema.json").read_text("utf-8")
+    return Draft202012Validator(json.loads(text))
 
 
 def builtin_names() -> list[str]:
@@ -132,12 +145,36 @@ def builtin_names() -> list[str]:
 
 def load_builtin(name: str) -> RuleSet:
     """A rule set that comes with replyrate. ConfigError with the names there are."""
-    if name not in builtin_names():
-        raise ConfigError(
-            f"there is no rule set {name}; REPLYRATE_AGGREGATOR__RULE_SETS may name: {', '.join(builtin_names())}"
-        )
-    file = resources.files("services.aggregator").joinpath("rule_sets", f"{name}.toml")
-    return parse(file.read_text("utf-8"), f"{name}.toml")
+    return load(name, None)
+
+
+def names(folder: Path | None) -> list[str]:
+    """Names of all rule sets: those that come with replyrate, and the files of an operator's folder."""
+    return sorted({*builtin_names(), *(file.stem for file in folder.glob("*.toml"))} if folder else builtin_names())
+
+
+def load(name: str, folder: Path | None) -> RuleSet:
+    """A rule set by name, from replyrate or from an operator's folder. ConfigError that says what is wrong where."""
+    own = folder / f"{name}.toml" if folder is not None else None
+    if name in builtin_names():
+        if own is not None and own.exists():
+            raise ConfigError(f"{own}: replyrate has a rule set {name}; give yours another name")
+        file = resources.files("services.aggregator").joinpath("rule_sets", f"{name}.toml")
+        return parse(file.read_text("utf-8"), f"{name}.toml")
+    if own is None or name not in names(folder):
+        raise ConfigError(f"there is no rule set {name}; choose of {', '.join(names(folder))}")
+    return read(own)
+
+
+def read(file: Path) -> RuleSet:
+    """A rule set from a file of an operator; it must be called as the rule set is."""
+    try:
+        rule_set = parse(file.read_text("utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({type(error).__name__})") from None
+    if rule_set.name != file.stem:
+        raise ConfigError(f"{file}: name: {rule_set.name!r} is not the file's; call the file {rule_set.name}.toml")
+    return rule_set
 
 
 def check_horizon(rule_set: RuleSet, horizon_days: int) -> None:

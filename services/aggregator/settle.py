@@ -33,10 +33,10 @@ class Settler:
         self._rule_sets = tuple(rule_sets)
 
     def activate(self) -> None:
-        """The rule sets count from now on."""
+        """The rule sets of the settings count from now on, but for those that a person has switched off."""
         with translate():
             for rule_set in self._rule_sets:
-                if judge.activate(self._connection, rule_set):
+                if judge.activate(self._connection, rule_set, at_start=True):
                     log.info(
                         "counts from now on",
                         extra={"action": "rule-set-activated", "rule_set": rule_set.name, "version": rule_set.identity},
@@ -63,7 +63,7 @@ class Settler:
             due: list[datetime] = []
             outcomes = rates = 0
             changed = judge.EVERYTHING if seen["everything"] else seen["earliest"]
-            for rule_set in self._rule_sets:
+            for rule_set in judge.active(self._connection):
                 judged = judge.judge_company(
                     self._connection, rule_set, company_id, now=seen["now"], changed_from=changed
                 )

@@ -119,6 +119,7 @@ class AggregatorSettings(Section):
     """The process that keeps the ledger and judges."""
 
     rule_sets: Names = Field(("default", "first-reply-24h"), description="Rule sets that are active from the start.")
+    rules_dir: Path | None = Field(None, description="Folder with rule sets of your own, NAME.toml each.")
     refresh_interval_seconds: float = Field(
         1, gt=0, le=3600, description="Pause between two looks for companies to refresh."
     )

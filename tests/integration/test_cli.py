@@ -117,3 +117,30 @@ def test_rates_are_printed_for_people_and_exactly(run: Any) -> None:
     assert rows[0]["rate"] is None and rows[0]["unmeasured"] == 1
     csv = run("rate", "c1", "--csv", "--as-of", "2026-11-02").stdout.splitlines()
     assert csv[0].startswith("rule_set,rule_version,level,company_id") and len(csv) == 3
+
+
+def test_rule_sets_are_listed_shown_checked_and_switched(run: Any, tmp_path: Path) -> None:
+    run("migrate")
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        Path("services/aggregator/rule_sets/default.toml")
+        .read_text("utf-8")
+        .replace('name = "default"', 'name = "mine"'),
+        "utf-8",
+    )
+    checked = json.loads(run("rules", "validate", file, "--json").stdout)
+    assert checked["name"] == "mine" and checked["identity"].startswith("1+")
+    file.write_text(file.read_text("utf-8").replace('unit = "first-per-buyer-day"', 'unit = "day"'), "utf-8")
+    said = " ".join(run("rules", "validate", file, code=78).stderr.split())
+    assert "unit: 'day' is not one of" in said and "'each-inquiry'" in said
+    assert "first-per-buyer-day" in run("rules", "show", "default").stdout
+    assert json.loads(run("rules", "show", "etsy", "--json").stdout)["period_by"] == "deadline"
+    assert "choose of" in " ".join(run("rules", "show", "none", code=78).stderr.split())
+    assert "REPLYRATE_HORIZON_DAYS=114" in "".join(run("rules", "activate", "airbnb", code=78).stderr.split())
+    assert "from now on" in run("rules", "activate", "alibaba-2016").stderr
+    assert "already" in run("rules", "activate", "alibaba-2016").stderr
+    counts = {row["name"]: row["counts"] for row in json.loads(run("rules", "list", "--json").stdout)}
+    assert counts["alibaba-2016"] is True and counts["default"] is False
+    run("rules", "deactivate", "alibaba-2016")
+    assert "does not count" in run("rules", "deactivate", "alibaba-2016", code=1).stderr
+    assert "alibaba-2016" in run("rules", "list").stdout

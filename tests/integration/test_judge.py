@@ -14,10 +14,12 @@ from psycopg.rows import dict_row
 
 from services.aggregator import judge, rules
 from services.aggregator.rules import RuleSet
+from services.aggregator.settle import Settler
 from services.common.postgres import connect
 from services.standalone import oracle
 from services.standalone.oracle import Asked, Covered, Facts, Marked, Replied
 
+DEFAULT, PLAIN = rules.load_builtin("default"), rules.load_builtin("first-reply-24h")
 RULES = [rules.load_builtin(name) for name in rules.builtin_names()]
 ODD = rules.SmallSample("widen", 3, 40)
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -36,7 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "unit": "first-per-thread",
     },
 }
-RULES += [replace_fields(rules.load_builtin("default"), name=name, **changes) for name, changes in VARIANTS.items()]
+RULES += [replace_fields(DEFAULT, name=name, **changes) for name, changes in VARIANTS.items()]
 """Every rule set that comes along, and every parameter value that none of them has."""
 PACIFIC = ZoneInfo("America/Los_Angeles")
 STATUSES = ("spam", "spam-undone", "rejected", "declined", "withdrawn", "blacklisted", "buyer-closed", "trashed")
@@ -303,7 +305,7 @@ def test_a_reply_answers_the_units_of_both_pacific_days(dsn: str) -> None:
         [mail("one", reply), mail("two", reply)],
     )
     with connect(dsn, "tests") as connection:
-        rows = single(connection, facts, RULES[0], datetime(2026, 11, 20, tzinfo=UTC))
+        rows = single(connection, facts, DEFAULT, datetime(2026, 11, 20, tzinfo=UTC))
     assert [rows[name]["outcome"] for name in ("one", "two")] == ["timely", "timely"]
     assert rows["one"]["unit_day"] != rows["two"]["unit_day"]
 
@@ -316,7 +318,7 @@ def test_exactly_the_target_is_in_time(dsn: str, seconds: float, outcome: str, b
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
     facts = Facts({"a"}, [Asked("one", "a", start, "b")], [], [mail("one", start + timedelta(seconds=seconds))])
     with connect(dsn, "tests") as connection:
-        rows = single(connection, facts, RULES[1], datetime(2026, 11, 20, tzinfo=UTC))
+        rows = single(connection, facts, PLAIN, datetime(2026, 11, 20, tzinfo=UTC))
         found = connection.execute(
             "SELECT bucket FROM report_v1.reply_time_histogram WHERE answered > 0 AND level = 'company' AND company_id = 'c1'"
         ).fetchall()
@@ -331,7 +333,7 @@ def test_nothing_counted_is_no_rate_and_automatic_replies_answer_nothing(dsn: st
         {"a"}, [Asked("one", "a", start, "b")], [], [mail("one", start + timedelta(hours=1), "automatic")], covered
     )
     with connect(dsn, "tests") as connection:
-        rows = single(connection, facts, RULES[1], datetime(2026, 11, 20, tzinfo=UTC))
+        rows = single(connection, facts, PLAIN, datetime(2026, 11, 20, tzinfo=UTC))
         assert (rows["one"]["outcome"], rows["one"]["reason"]) == ("unanswered", "only-automatic-replies")
         rates = connection.execute(
             "SELECT as_of, rate, counted, pending FROM report_v1.reply_rate WHERE level = 'company' ORDER BY as_of"
@@ -344,7 +346,7 @@ def test_what_nobody_looked_at_is_unmeasured_and_no_rate(dsn: str) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
     facts = Facts({"a"}, [Asked("one", "a", start, "b")])
     with connect(dsn, "tests") as connection:
-        rows = single(connection, facts, RULES[1], datetime(2026, 11, 20, tzinfo=UTC))
+        rows = single(connection, facts, PLAIN, datetime(2026, 11, 20, tzinfo=UTC))
         row = connection.execute(
             "SELECT rate, unmeasured, coverage FROM report_v1.reply_rate_latest WHERE level = 'company'"
         ).fetchone()
@@ -357,17 +359,57 @@ def test_versions_of_ended_days_stay_and_those_of_the_running_day_do_not(dsn: st
     facts = Facts({"a"}, [Asked("one", "a", start, "b")])
     with connect(dsn, "tests") as connection:
         put(connection, "c1", facts)
-        judged(connection, "c1", RULES[1], datetime(2026, 11, 12, 6, tzinfo=UTC))
+        judged(connection, "c1", PLAIN, datetime(2026, 11, 12, 6, tzinfo=UTC))
         connection.execute(
             "INSERT INTO ledger.replies (company_id, inquiry_id, reply_id, source, account_id, mailbox_id, replied_at, evidence, kind, matched_by)"
             " VALUES ('c1', 'one', 'r', 'mail', 'a', 'm', %s, 'verified', 'human', 'in-reply-to')", (start + timedelta(hours=1),)
         )  # fmt: skip
-        judged(connection, "c1", RULES[1], datetime(2026, 11, 12, 7, tzinfo=UTC))
+        judged(connection, "c1", PLAIN, datetime(2026, 11, 12, 7, tzinfo=UTC))
         versions = connection.execute(
             "SELECT as_of, count(*), count(*) FILTER (WHERE valid_to IS NULL) FROM report_v1.reply_rate_history"
             " WHERE level = 'company' GROUP BY as_of ORDER BY as_of"
         ).fetchall()
     assert versions == [(date(2026, 11, 10), 2, 1), (date(2026, 11, 11), 2, 1), (date(2026, 11, 12), 1, 1)]
+
+
+def test_a_rule_set_that_is_switched_off_leaves_no_number_and_stays_off(dsn: str) -> None:
+    """Its rates stand in the history, its outcomes are gone, a start does not bring it back; a person does."""
+    now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    facts = Facts(accounts={"a"}, asked=[Asked("i1", "a", now - timedelta(days=9), "b1")])
+    default, other = rules.load_builtin("default"), rules.load_builtin("first-reply-24h")
+    with connect(dsn, "tests") as connection:
+        put(connection, "c1", facts)
+        connection.execute("INSERT INTO ledger.companies (company_id) VALUES ('c1')")
+        settler = Settler(connection, [default, other])
+        settler.activate()
+        while settler.refresh():
+            pass
+
+        def counted() -> dict[str, int]:
+            rows = connection.execute(
+                "SELECT rule_set, count(*) FROM report_v1.reply_rate GROUP BY rule_set"
+            ).fetchall()
+            return dict(rows)
+
+        assert set(counted()) == {"default", "first-reply-24h"}
+        assert judge.deactivate(connection, "first-reply-24h") and not judge.deactivate(connection, "first-reply-24h")
+        assert set(counted()) == {"default"}
+        kept = connection.execute(
+            "SELECT count(*) FROM report_v1.reply_rate_history WHERE rule_set = 'first-reply-24h'"
+        ).fetchone()
+        assert kept is not None and kept[0] > 0
+        left = connection.execute("SELECT DISTINCT rule_set FROM report_v1.inquiry_outcomes").fetchall()
+        assert left == [("default",)]
+        settler.activate()
+        judge.activate(connection, default)
+        connection.execute("INSERT INTO ledger.dirty (company_id) VALUES ('c1')")
+        while settler.refresh():
+            pass
+        assert set(counted()) == {"default"}
+        assert judge.activate(connection, other)
+        while settler.refresh():
+            pass
+        assert set(counted()) == {"default", "first-reply-24h"}
 
 
 @pytest.mark.parametrize(
@@ -381,7 +423,7 @@ def test_versions_of_ended_days_stay_and_those_of_the_running_day_do_not(dsn: st
 def test_windows(settle: int, as_of: date, first: date, last: date) -> None:
     import msgspec
 
-    rule_set = msgspec.structs.replace(RULES[0], settle_days=settle)
+    rule_set = msgspec.structs.replace(DEFAULT, settle_days=settle)
     now = judge.start_of(as_of + timedelta(days=1), rule_set)
     (row,) = [one for one in judge.days(rule_set, as_of, now, as_of) if one.day == as_of]
     assert (row.first_day, row.last_day) == (first, last)
@@ -396,9 +438,9 @@ def test_windows(settle: int, as_of: date, first: date, last: date) -> None:
     ],
 )
 def test_pacific_days(day: date, starts: str, hours: int) -> None:
-    start = judge.start_of(day, RULES[0])
+    start = judge.start_of(day, DEFAULT)
     assert start.astimezone(UTC) == datetime.fromisoformat(starts).replace(tzinfo=UTC)
-    assert judge.start_of(day + timedelta(days=1), RULES[0]).astimezone(UTC) - start.astimezone(UTC) == timedelta(
+    assert judge.start_of(day + timedelta(days=1), DEFAULT).astimezone(UTC) - start.astimezone(UTC) == timedelta(
         hours=hours
     )
 

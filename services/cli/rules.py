@@ -1,0 +1,108 @@
+"""`rules`: what counts. List, show and check rule sets, switch them on and off."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from psycopg.rows import dict_row
+
+from services.aggregator import judge
+from services.aggregator import rules as sets
+from services.cli.context import as_json, database, errors, guarded, print_json, print_table, settings
+from services.common.errors import EXIT_FAILED
+
+COLUMNS = {"name": "rule set", "counts": "counts", "version": "version", "title": "title"}
+
+
+@click.group()
+def rules() -> None:
+    """Rule sets: what a reply rate means."""
+
+
+@rules.command("list")
+@as_json
+@guarded
+def rules_list(json_: bool) -> None:
+    """Every rule set there is, and which of them count."""
+    found = settings()
+    folder = found.aggregator.rules_dir
+    with database(found) as connection, connection.cursor(row_factory=dict_row) as cursor:
+        held = {row["name"]: row for row in cursor.execute(judge.SQL["stored"]).fetchall()}
+    rows: list[dict[str, Any]] = []
+    for name in sorted({*sets.names(folder), *held}):
+        there = held.get(name)
+        counts = "yes" if there is not None and there["active"] else "no"
+        if there is not None and (there["active"] or name not in sets.names(folder)):
+            rule_set = sets.stored(judge.text_of(there["parameters"]))
+        else:
+            rule_set = sets.load(name, folder)
+        rows.append({"name": name, "counts": counts, "version": rule_set.identity, "title": rule_set.title})
+    if json_:
+        print_json([{**row, "counts": row["counts"] == "yes"} for row in rows])
+    else:
+        print_table(rows, COLUMNS)
+
+
+@rules.command("show")
+@click.argument("name")
+@as_json
+@guarded
+def rules_show(name: str, json_: bool) -> None:
+    """Every parameter of a rule set."""
+    rule_set = sets.load(name, settings().aggregator.rules_dir)
+    if json_:
+        print_json({**rule_set.parameters(), "identity": rule_set.identity})
+        return
+    rows = [{"key": key, "value": _plainly(value)} for key, value in rule_set.parameters().items()]
+    print_table(rows, {"key": "parameter", "value": "value"}, f"{rule_set.name} {rule_set.identity}")
+
+
+@rules.command("validate")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@as_json
+@guarded
+def rules_validate(file: Path, json_: bool) -> None:
+    """Check a file of your own; every problem at once, exit 78 when there is one."""
+    found = settings()
+    rule_set = sets.read(file)
+    sets.check_horizon(rule_set, found.horizon_days)
+    if json_:
+        print_json({"name": rule_set.name, "identity": rule_set.identity})
+    else:
+        errors.print(f"{rule_set.name} {rule_set.identity} can be used", markup=False)
+
+
+@rules.command("activate")
+@click.argument("name")
+@guarded
+def rules_activate(name: str) -> None:
+    """Count by this rule set too; every company is judged by it as soon as the aggregator comes to it."""
+    found = settings()
+    rule_set = sets.load(name, found.aggregator.rules_dir)
+    sets.check_horizon(rule_set, found.horizon_days)
+    with database(found) as connection:
+        new = judge.activate(connection, rule_set)
+    errors.print(f"{name} {rule_set.identity} counts {'from now on' if new else 'already'}", markup=False)
+
+
+@rules.command("deactivate")
+@click.argument("name")
+@guarded
+def rules_deactivate(name: str) -> None:
+    """Count by this rule set no more: its rates stay in report_v1.reply_rate_history only."""
+    with database(settings()) as connection:
+        done = judge.deactivate(connection, name)
+    errors.print(f"{name} does not count any more" if done else f"{name} does not count; `replyrate rules list`")
+    if not done:
+        sys.exit(EXIT_FAILED)
+
+
+def _plainly(value: Any) -> str:
+    match value:
+        case list() | tuple():
+            return ", ".join(_plainly(part) for part in value) or "–"
+        case dict():
+            return " ".join(f"{key}={_plainly(part)}" for key, part in value.items())
+        case _:
+            return str(value)

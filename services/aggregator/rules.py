@@ -100,7 +100,7 @@ def parse(text: str, origin: str) -> RuleSet:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{origin}: not TOML: {error}") from None
-    problems = [f"{origin}: {_problem(error)}" for error in _schema().iter_errors(data)]
+    problems = [f"{origin}: {_problem(error)}" for error in Draft202012Validator(schema()).iter_errors(data)]
     zone, sample = data.get("time_zone"), data.get("small_sample")
     try:
         if isinstance(zone, str):
@@ -132,9 +132,10 @@ def _problem(error: ValidationError) -> str:
 
 
 @cache
-def _schema() -> Draft202012Validator:
-    text = resources.files("schemas").joinpath("rule-set.schema.json").read_text("utf-8")
-    return Draft202012Validator(json.loads(text))
+def schema() -> dict[str, Any]:
+    """schemas/rule-set.schema.json."""
+    found: dict[str, Any] = json.loads(resources.files("schemas").joinpath("rule-set.schema.json").read_text("utf-8"))
+    return found
 
 
 def builtin_names() -> list[str]:

@@ -98,11 +98,43 @@ def rules_deactivate(name: str) -> None:
         sys.exit(EXIT_FAILED)
 
 
+def page() -> str:
+    """docs/rule-sets.md: every parameter, and every rule set that comes along beside the others."""
+    properties = sets.schema()["properties"]
+    lines = [
+        "# Rule sets",
+        "",
+        "Rendered by `replyrate config docs --write docs`. [rules.md](rules.md) tells how the parameters work together.",
+        "",
+        "| Parameter | Default | Meaning |",
+        "|---|---|---|",
+    ]
+    for name, form in properties.items():
+        default = "**required**" if name in sets.schema()["required"] else f"`{_plainly(form.get('default'))}`"
+        values = f" One of {', '.join(f'`{value}`' for value in form['enum'])}." if "enum" in form else ""
+        lines.append(f"| `{name}` | {default} | {form['description']}{values} |")
+    found = [sets.load_builtin(name) for name in sets.builtin_names()]
+    lines += [
+        "",
+        "## What comes along",
+        "",
+        f"| | {' | '.join(f'`{one.name}`' for one in found)} |",
+        f"|---|{'---|' * len(found)}",
+    ]
+    for key in properties:
+        if key not in ("name", "title", "source", "calendar"):
+            cells = [_plainly(one.parameters()[key]) for one in found]
+            lines.append(f"| {key} | {' | '.join(cells)} |")
+    lines += ["", "Where each comes from:", ""]
+    lines += [f"- `{one.name}` {one.identity}: {one.title}. {one.source}." for one in found]
+    return "\n".join(lines) + "\n"
+
+
 def _plainly(value: Any) -> str:
     match value:
         case list() | tuple():
             return ", ".join(_plainly(part) for part in value) or "–"
         case dict():
-            return " ".join(f"{key}={_plainly(part)}" for key, part in value.items())
+            return " ".join(f"{key}={_plainly(part)}" for key, part in value.items() if part is not None)
         case _:
             return str(value)

@@ -6,7 +6,7 @@ recovery. So a local file that is old, damaged or deleted can never be wrong, an
 
 import shutil
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -166,17 +166,14 @@ class Stores:
         """Partitions that have a store."""
         return sorted(self._stores)
 
-    def recover(self, partition: int, key: bytes, value: bytes | None) -> None:
-        """One row of the changelog: merged into what is held, so that an old row takes nothing away."""
+    def recover(self, partition: int, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Rows of the changelog, oldest first: merged into what is held, so that an old row takes nothing away."""
         store = self[partition]
-        held = store.get(key)
-        if value is None:
-            if held is not None:
-                store.write({key: None})
-        elif held is None:
-            store.write({key: value})
-        elif (merged := state.merge(key, held, value)) != held:
-            store.write({key: merged})
+        changes: dict[bytes, bytes | None] = {}
+        for key, value in rows:
+            held = changes[key] if key in changes else store.get(key)
+            changes[key] = value if value is None or held is None else state.merge(key, held, value)
+        store.write(changes)
 
     def drop(self, partition: int) -> None:
         """The partition is not ours any more, or begins anew."""

@@ -35,8 +35,8 @@ NAIVE_EVENTS = 30_000
 PEERS_PYTHON = ROOT / ".cache" / "bench" / "bin" / "python"
 
 
-GROWTH_INQUIRIES = 1_000_000
-GROWTH_AT = (10_000, 100_000, 900_000)
+GROWTH_INQUIRIES = 1_030_000
+GROWTH_AT = (10_000, 100_000, 1_000_000)
 """Inquiries that are stored when a stretch begins whose speed is told."""
 STRETCH = 60_000
 """Events of a stretch."""

@@ -187,7 +187,7 @@ def main() -> int:
         figures += state(asked.messages)
     print(show(figures))
     print(f"written to {save(figures, Path(__file__).with_name('results'), 'soak')}", file=sys.stderr)
-    return 0
+    return 1 if any(figure.reached is False for figure in figures) else 0
 
 
 if __name__ == "__main__":

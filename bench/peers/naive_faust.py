@@ -11,9 +11,9 @@ from services.common.topics import INQUIRIES, SENT
 
 def main() -> None:
     """Run until it is killed."""
-    address, group, output, partitions = sys.argv[1:5]
+    address, group, output, partitions, folder = sys.argv[1:6]
     app = faust.App(
-        group, broker=f"kafka://{address}", store="memory://", web_enabled=False, topic_allow_declare=False,
+        group, broker=f"kafka://{address}", datadir=folder, store="memory://", web_enabled=False, topic_allow_declare=False,
         topic_disable_leader=True, topic_partitions=int(partitions), broker_commit_interval=1.0,
         consumer_auto_offset_reset="earliest", value_serializer="raw", key_serializer="raw",
     )  # fmt: skip

@@ -128,7 +128,7 @@ def _problem(error: ValidationError) -> str:
         forms = "'show', {mode = 'hide', min_counted = N} or {mode = 'widen', min_counted = N, max_days = M}"
         return f"{'.'.join(map(str, error.absolute_path))}: {error.instance!r} is none of {forms}"
     path = ".".join(map(str, error.absolute_path))
-    return f"{path}: {error.message}" if path else f"{error.message}; docs/rules.md lists every key"
+    return f"{path}: {error.message}" if path else f"{error.message}; docs/rule-sets.md lists every key"
 
 
 @cache

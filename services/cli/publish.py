@@ -6,7 +6,7 @@ import io
 import json
 import re
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,15 @@ import click
 from services.cli.context import as_json, errors, guarded, print_json, settings
 from services.common import codec
 from services.common.errors import EXIT_FAILED, InvalidEvent, ReplyrateError
-from services.common.events import COMPANY_ERASED, INQUIRY_RECEIVED, REPLY_RECORDED, STATUS_CHANGED
+from services.common.events import (
+    COMPANY_ERASED,
+    INQUIRY_RECEIVED,
+    REPLY_RECORDED,
+    STATUS_CHANGED,
+    InquiryReceived,
+    ReplyRecorded,
+    StatusChanged,
+)
 from services.common.kafka import Publisher
 from services.common.topics import INQUIRIES
 
@@ -55,6 +63,9 @@ _FIELD = re.compile(r"^data(?:\.([a-z_.]+))?[^:]*: (.*)$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `([a-z_]+)`")
 
 
+YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+
+
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--skip-invalid", is_flag=True, help="Publish the valid lines although others are wrong.")
@@ -67,14 +78,16 @@ def publish(file: str, skip_invalid: bool, json_: bool) -> None:
     CSV: columns are the fields of `data`, `buyer_id`, `buyer_addresses`, …; several values are separated by blanks;
     a column `type` as above, inquiry when there is none. Nothing is published while a line is wrong.
     """
-    text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8-sig")
+    found = settings()
+    text = read(file)
+    earliest = datetime.now(UTC) - timedelta(days=found.horizon_days)
     valid: list[tuple[bytes, bytes]] = []
     problems: list[dict[str, Any]] = []
     csv_form = file.lower().endswith(".csv")
     check_header(text, csv_form=csv_form)
     for number, entry in lines(text, csv_form=csv_form):
         try:
-            valid.append(record(entry))
+            valid.append(record(entry, earliest))
         except InvalidEvent as error:
             column, detail = place(error.detail) if is_flat(entry) else (None, error.detail)
             cure = re.sub(r"^[a-z ]+: ", "", COLUMNS[column]) if column in COLUMNS else None
@@ -90,7 +103,7 @@ def publish(file: str, skip_invalid: bool, json_: bool) -> None:
         )  # fmt: skip
     published = 0
     if valid and (skip_invalid or not problems):
-        with Publisher(settings().kafka, "replyrate-cli") as publisher:
+        with Publisher(found.kafka, "replyrate-cli") as publisher:
             sent = [publisher.send(INQUIRIES, key, value) for key, value in valid]
             published = len(sent) - len(publisher.wait(sent))
     if json_:
@@ -107,12 +120,29 @@ def check_header(text: str, *, csv_form: bool) -> None:
     """ReplyrateError when a CSV file has a column that nobody would read."""
     if not csv_form:
         return
-    header = next(csv.reader(io.StringIO(text)), [])
+    try:
+        header = next(csv.reader(io.StringIO(text)), [])
+    except csv.Error as error:
+        raise ReplyrateError(f"line 1: no CSV ({error}). Nothing was published") from None
     unknown = [name for name in header if name not in COLUMNS]
     if unknown:
         raise ReplyrateError(
             f"line 1: unknown column {', '.join(unknown)}; the columns are {', '.join(COLUMNS)}. Nothing was published"
         )
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise ReplyrateError(f"line 1: column {', '.join(twice)} stands there twice; drop one. Nothing was published")
+
+
+def read(file: str) -> str:
+    """The text of a file, or of standard input. ReplyrateError when it is not UTF-8."""
+    raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ReplyrateError(
+            f"line {line}: not UTF-8; save the file as UTF-8 (spreadsheets call it `CSV UTF-8`). Nothing was published"
+        ) from None
 
 
 def is_flat(entry: dict[str, Any] | str) -> bool:
@@ -140,7 +170,10 @@ def lines(text: str, *, csv_form: bool) -> list[tuple[int, dict[str, Any] | str]
     """(line number, entry): a dict, or the text of a line that is no JSON."""
     if csv_form:
         reader = csv.DictReader(io.StringIO(text))
-        return [(reader.line_num, {name: value for name, value in row.items() if value}) for row in reader]
+        try:
+            return [(reader.line_num, {name: value for name, value in row.items() if value}) for row in reader]
+        except csv.Error as error:
+            raise ReplyrateError(f"line {reader.line_num}: no CSV ({error}). Nothing was published") from None
     found: list[tuple[int, dict[str, Any] | str]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
@@ -152,10 +185,12 @@ def lines(text: str, *, csv_form: bool) -> list[tuple[int, dict[str, Any] | str]
     return found
 
 
-def record(entry: dict[str, Any] | str) -> tuple[bytes, bytes]:
-    """Key and value of one entry. InvalidEvent when it breaks the contract."""
+def record(entry: dict[str, Any] | str, earliest: datetime | None = None) -> tuple[bytes, bytes]:
+    """Key and value of one entry. InvalidEvent when it breaks the contract, or lies before `earliest` (the horizon)."""
     if isinstance(entry, str):
         raise InvalidEvent("not-json", "the line is no JSON object")
+    if None in entry:
+        raise InvalidEvent("schema", "more cells than columns; put a cell that holds a comma into quotes")
     if "specversion" in entry:
         value = json.dumps(entry, ensure_ascii=False).encode()
     else:
@@ -176,6 +211,12 @@ def record(entry: dict[str, Any] | str) -> tuple[bytes, bytes]:
         }
         value = json.dumps(envelope, ensure_ascii=False).encode()
     event = codec.decode(value, accept=ACCEPT).data
+    field = {InquiryReceived: "received_at", StatusChanged: "at", ReplyRecorded: "replied_at"}.get(type(event))
+    if earliest is not None and field is not None and getattr(event, field) < earliest:
+        raise InvalidEvent(
+            "late",
+            f"data.{field}: before {earliest:%Y-%m-%d}, further back than facts are kept (REPLYRATE_HORIZON_DAYS)",
+        )
     return event.company_id.encode(), value  # type: ignore[union-attr]
 
 
@@ -189,7 +230,7 @@ def nested(entry: dict[str, Any]) -> dict[str, Any]:
             inner = value.split() if name == "buyer_addresses" and isinstance(value, str) else value
             data.setdefault("buyer", {})[BUYER[name]] = inner
         elif name == "automatic" and isinstance(value, str):
-            data[name] = value.lower() in ("1", "true", "yes")
+            data[name] = YES_NO.get(value.strip().lower(), value)
         elif name in INSTANTS and isinstance(value, str):
             data[name] = in_utc(value)
         else:

@@ -241,19 +241,26 @@ class Poller:
         """Older mail, newest first, down to the horizon; as much as this poll may."""
         since: date = (work.mailbox.now - self._horizon - timedelta(days=2)).date()
         sent: Batch | None = None  # on its way while the next one is fetched and read
-        for first, last in plan.windows(view.messages, WINDOW):
-            found = connection.search_window(view, first, last, since)
-            marks = held.marks if sent is None else plan.scanned(held.marks, sent.uids)
-            while uids := plan.older(marks, found, min(CHUNK, max(work.left, 0))):
-                if self._pause(work):
+        try:
+            for first, last in plan.windows(view.messages, WINDOW):
+                found = connection.search_window(view, first, last, since)
+                marks = held.marks if sent is None else plan.scanned(held.marks, sent.uids)
+                while uids := plan.older(marks, found, min(CHUNK, max(work.left, 0))):
+                    if self._pause(work):
+                        return self._scanned(work, folder, view, held, sent)
+                    lower = held.lower_bound_at
+                    following = self._publish(
+                        work, connection, uids, after=lower, ahead=sent.remembered if sent else {}
+                    )
+                    held = self._scanned(work, folder, view, held, sent)
+                    marks, sent = plan.scanned(marks, uids), following
+                if self._pause(work) or (work.left <= 0 and plan.older(marks, found, 1)):
+                    work.stopped_by_budget = True
                     return self._scanned(work, folder, view, held, sent)
-                lower = held.lower_bound_at
-                following = self._publish(work, connection, uids, after=lower, ahead=sent.remembered if sent else {})
-                held = self._scanned(work, folder, view, held, sent)
-                marks, sent = plan.scanned(marks, uids), following
-            if self._pause(work) or (work.left <= 0 and plan.older(marks, found, 1)):
-                work.stopped_by_budget = True
-                return self._scanned(work, folder, view, held, sent)
+        except MailboxError:
+            # What went out before is not lost with this session: else a scan could break at one place for ever.
+            self._scanned(work, folder, view, held, sent)
+            raise
         held = self._scanned(work, folder, view, held, sent)
         held = replace(held, marks=plan.at_horizon(held.marks))
         self._registry.save(work.mailbox, folder, held, messages=view.messages)

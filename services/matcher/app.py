@@ -209,6 +209,8 @@ class Matcher:
             self._stores.drop(partition)
         topic = changelog_name(self._settings.app_id)
         rows = await read_changelog(_client(self._kafka), topic, new, self._stores.recover)
+        for partition in new:
+            self._erase_again(partition)
         self._loaded |= new
         self._recovering = False
         seconds = self._monotonic() - began
@@ -221,6 +223,15 @@ class Matcher:
                 "entries": entries, "bytes": size,
             },
         )  # fmt: skip
+
+    def _erase_again(self, partition: int) -> None:
+        """Recovery unites old rows with new ones, and so brings back what an erase took out of an entry: once more."""
+        store = self._stores[partition]
+        for key in [*store.scan(b"e")]:
+            erased = state.unpack(key, store.get(key) or b"")
+            assert isinstance(erased, state.Erasure)
+            fact = CompanyErased(company_id=state.company_of(key), at=erased.at)
+            store.write(join.apply(store.get, store.scan, [fact]).changes)
 
     def _gone(self, partition: int) -> None:
         self._loaded.discard(partition)

@@ -126,7 +126,7 @@ def sweep(key: bytes, value: bytes, cutoff: datetime) -> bytes | None:
             )
             return value if left == entry else state.pack(left) if left.inquiries or left.days else None
         case Erasure():
-            # Kept for a second horizon: facts that old are refused anyway.
+            # Kept a day longer than what it erased: facts that old are refused anyway.
             return None if entry.at < cutoff - timedelta(days=1) else value
 
 

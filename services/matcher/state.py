@@ -7,7 +7,7 @@ Four kinds of entries, each under a key that begins with its kind and its compan
     d company ‖ 0x1f ‖ hash ‖ 0x1f ‖ day     JoinDay: messages of that UTC day that carried it
     e company                                Erasure: facts up to this instant are forgotten
 
-Every merge is a set union with bounds: commutative, associative, idempotent (tests/properties/test_matcher_state.py).
+Every merge is a set union with bounds: commutative, associative, idempotent (tests/properties/test_matcher_laws.py).
 An entry never grows without bound; what a bound cuts is counted by the caller.
 """
 

@@ -16,13 +16,16 @@ import pytest
 from services.common import codec
 from services.common.events import MessageSent
 from services.common.hashing import Hasher
+from services.common.kafka import Publisher
+from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
-from services.common.settings import ImapSettings, KafkaSettings
+from services.common.settings import ImapSettings, KafkaSettings, load_settings
 from services.common.topics import DEAD, SENT
 from services.fetcher.imap import CHUNK
 from services.fetcher.onboarding import Connected, Rejected, Request, add_mailbox
+from services.fetcher.poller import Poller
 from services.fetcher.registry import Registry, RegistryError
-from services.fetcher.session import resolve
+from services.fetcher.session import Budgets, resolve, tls_context
 from services.fetcher.vault import Vault
 from services.standalone.ca import CertificateAuthority
 from services.standalone.imap import EmbeddedImap
@@ -197,6 +200,32 @@ def test_two_copies_of_a_message_in_batches_that_follow_each_other_are_one_messa
     assert len(records) == CHUNK + 30
     assert len(set(records)) == len({event.message_id for event in lab.sent()}) == CHUNK + 29
     assert lab.mailbox(connected.mailbox_id)["messages_seen"] == CHUNK + 29
+
+
+def test_a_scan_goes_on_although_every_session_ends_in_its_second_batch(dovecot_lab: Lab) -> None:
+    """The first batch is on its way when the second one spends the session's bytes: it counts, and the next poll is lower."""
+    lab = dovecot_lab
+    base = now() - timedelta(days=20)
+    for number in range(2 * CHUNK + 20):
+        at = base + timedelta(minutes=number)
+        lab.server.append(USER, "Sent", letter(number, at), at)
+    connected = lab.connect()
+    environ = load_settings(lab.environ)
+    with lab.registry() as registry, Publisher(lab.kafka, "tests") as publisher:
+        poller = Poller(
+            "tests", registry, publisher, HASHER, environ, tls_context(environ.imap.ca_file), version="0", resolve=resolve,
+            clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=Budgets(session_bytes=130_000),
+        )  # fmt: skip
+        marks = []
+        for _ in range(8):
+            registry._connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
+            leased = registry.lease("tests", 60)
+            assert leased is not None
+            poller.poll(leased)
+            marks.append(lab.mailbox(connected.mailbox_id)["messages_seen"])
+            if lab.complete(connected.mailbox_id):
+                break
+    assert marks[0] >= CHUNK and marks[-1] == 2 * CHUNK + 20 and len(marks) > 1
 
 
 def test_a_rescan_asked_for_during_a_poll_is_not_lost(dovecot_lab: Lab) -> None:

@@ -299,6 +299,32 @@ def test_an_erase_empties_state_and_topic_and_is_passed_on(
     assert [key for key in rows if key[1:].startswith(b"c1")] == [b"ec1"]
 
 
+def test_what_an_erase_took_out_of_an_entry_does_not_come_back_with_recovery(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """An erase in the middle leaves a smaller entry; the larger one still stands in the changelog, and is not united."""
+    at = NOW - timedelta(days=5)
+    asked = InquiryReceived(
+        company_id="c1",
+        account_id="main",
+        inquiry_id="i1",
+        received_at=at,
+        buyer=Buyer(id="b1", addresses=("b@x.example",)),
+    )
+    late = StatusChanged(company_id="c1", inquiry_id="i1", status="spam", at=at + timedelta(hours=9))
+    erased = CompanyErased(company_id="c1", at=at + timedelta(hours=1))
+    after = StatusChanged(company_id="c1", inquiry_id="i1", status="declined", at=at + timedelta(hours=10))
+    for number, facts in enumerate(([asked, late], [erased], [after])):
+        send(settings, [(INQUIRIES, fact) for fact in facts])  # type: ignore[attr-defined]
+        with Process("services.matcher", environ, tmp_path / f"log-{number}") as matcher:
+            until(lambda: drained(settings), 60, "everything is joined", (matcher,))
+            matcher.kill()
+    state = published(settings)[b"c1\x1fi1"]
+    assert isinstance(state, InquiryReplies)
+    assert state.received_at is None and state.buyer is None
+    assert [fact.status for fact in state.statuses] == ["spam", "declined"]
+
+
 def test_a_frozen_worker_that_wakes_up_says_nothing_more(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from services.cli.publish import COLUMNS
+from services.cli.publish import COLUMNS, check_header, lines, record
 from services.standalone.paths import ROOT
 from services.standalone.postgres import scratch_folder
 from tests.dovecot import Dovecot
@@ -173,10 +173,6 @@ def test_the_page_names_every_column_and_the_sample_is_valid() -> None:
     page = (ROOT / "docs" / "own-mailbox.md").read_text("utf-8")
     for name, text in COLUMNS.items():
         assert f"| `{name}` | {text} |" in page
-    sample = str(ROOT / "examples" / "inquiries.csv")
-    done = subprocess.run(
-        [sys.executable, "-m", "services.cli", "publish", sample], cwd=ROOT, capture_output=True, text=True, check=False,
-        env={"PATH": os.environ["PATH"]},
-    )  # fmt: skip
-    # Without a broker every line is read and found right; only then the settings are asked for.
-    assert done.returncode == 78 and "line" not in done.stderr
+    sample = (ROOT / "examples" / "inquiries.csv").read_text("utf-8")
+    check_header(sample, csv_form=True)
+    assert len([record(entry) for _, entry in lines(sample, csv_form=True)]) == 5

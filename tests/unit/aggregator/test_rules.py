@@ -58,7 +58,7 @@ def test_the_schema_and_the_struct_name_the_same_parameters_values_and_defaults(
             'small_sample = { mode = "widen", min_counted = 9, max_days = 20 }',
             ("small_sample.max_days: 20 is less than window_days",),
         ),
-        ("version = 1", "version = 1\nwindow = 3", ("'window' was unexpected", "docs/rules.md")),
+        ("version = 1", "version = 1\nwindow = 3", ("'window' was unexpected", "docs/rule-sets.md")),
         ('attribution = "current-owner"\n', "", ("'attribution' is a required property",)),
         ("version = 1", "version = ", ("not TOML",)),
     ],

@@ -14,6 +14,15 @@ from services.common.events import TYPES, InquiryReceived, StatusChanged
 GOOD = {"company_id": "c", "account_id": "a", "inquiry_id": "i", "received_at": "2026-11-01T00:00:00Z", "buyer_id": "b"}
 
 
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that can be read; nothing answers there."""
+    (tmp_path / "hash.key").write_bytes(bytes(32))
+    monkeypatch.setenv("REPLYRATE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setenv("REPLYRATE_POSTGRES__DSN", "postgresql://unused")
+    monkeypatch.setenv("REPLYRATE_HASH_KEY_FILE", str(tmp_path / "hash.key"))
+
+
 def test_a_flat_line_becomes_an_event() -> None:
     key, value = record({**GOOD, "buyer_addresses": "x@y.z w@y.z", "message_ids": "<1@p> <2@p>"})
     event = codec.decode(value, accept=frozenset(TYPES)).data
@@ -43,6 +52,7 @@ def wrong(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.usefixtures("environ")
 def test_all_wrong_lines_are_told_and_nothing_is_published(wrong: Path) -> None:
     done = CliRunner().invoke(main, ["publish", str(wrong), "--json"], env={})
     assert done.exit_code == 1
@@ -52,6 +62,7 @@ def test_all_wrong_lines_are_told_and_nothing_is_published(wrong: Path) -> None:
     assert "line 4, column received_at" in done.stderr and "yesterday" not in done.stderr
 
 
+@pytest.mark.usefixtures("environ")
 def test_a_wrong_table_is_told_by_line_column_and_cure(tmp_path: Path) -> None:
     file = tmp_path / "facts.csv"
     file.write_text(
@@ -95,3 +106,33 @@ def test_an_unreachable_database_is_69() -> None:
     done = CliRunner().invoke(main, ["rate"], env=env)
     assert done.exit_code == 69
     assert "canary" not in done.stderr
+
+
+@pytest.mark.usefixtures("environ")
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("comma.csv", b"company_id,account_id,inquiry_id\nc,a,i,too,many\n", "more cells than columns"),
+        ("gbk.csv", "company_id,inquiry_id\n张,i\n".encode("gbk"), "line 2: not UTF-8"),
+        ("twice.csv", b"company_id,inquiry_id,company_id\nc,i,d\n", "column company_id stands there twice"),
+        ("zero.csv", b"company_id,inquiry_id\nc,i\0\x01\n", "line 2"),
+        (
+            "late.csv",
+            b"company_id,account_id,inquiry_id,received_at,buyer_id\nc,a,i,2019-01-01T00:00:00Z,b\n",
+            "line 2, column received_at: before",
+        ),
+        (
+            "maybe.csv",
+            b"type,company_id,account_id,inquiry_id,reply_id,replied_at,channel,automatic\n"
+            b"reply,c,a,i,r,2026-11-20T00:00:00Z,chat,maybe\n",
+            "line 2, column automatic",
+        ),
+    ],
+)
+def test_what_spreadsheets_do_is_told_with_its_cure(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    done = CliRunner().invoke(main, ["publish", str(file)])
+    told = " ".join(done.stderr.split())
+    assert done.exit_code == 1 and said in told, told
+    assert "othing was published" in told

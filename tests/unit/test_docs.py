@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import services
+from bench import page as speed
 from services.cli.setup import pages
 from services.standalone.paths import ROOT
 
@@ -17,6 +18,10 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "sc
 @pytest.mark.parametrize("name", sorted(pages()))
 def test_rendered_pages_are_fresh(name: str) -> None:
     assert (ROOT / "docs" / name).read_text("utf-8") == pages()[name], "run `make docs`"
+
+
+def test_the_page_of_figures_shows_the_newest_results() -> None:
+    assert (ROOT / "docs" / "speed.md").read_text("utf-8") == speed.render(), "run `python -m bench.page`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -13,6 +13,7 @@ PARTS: dict[str, Callable[[int], list[Figure]]] = {
     "fetcher": fetcher.measure,
     "aggregator": aggregator.measure,
     "freshness": freshness.measure,
+    "aggregator-service": aggregator.measure_service,
     "aggregator-growth": aggregator.measure_growth,
     "matcher-growth": matcher.measure_growth,
 }

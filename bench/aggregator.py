@@ -1,18 +1,24 @@
 """The ledger beside a bare upsert of the same rows, and a narrow refresh beside a full one."""
 
 import random
+import time
 from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 
-from bench.measure import Figure, scratch, seconds
+from bench.measure import Figure, Usage, scratch, seconds
+from bench.world import World
 from services.aggregator import judge, rules
 from services.aggregator.ledger import Ledger
-from services.common import migrations
+from services.common import codec, migrations
 from services.common.events import HashedBuyer, InquiryReplies, ReplyFact
 from services.common.postgres import connect
-from services.common.topics import REPLIES
+from services.common.settings import KafkaSettings
+from services.common.topics import REPLIES, reply_key
+from services.standalone.kafka import EmbeddedKafka
 from services.standalone.postgres import EmbeddedPostgres
+from tests.integration.processes import until
+from tests.integration.topics import committed, create_topics, kafka_settings, publish
 
 STATES = 40_000
 BATCH = 2_000
@@ -21,6 +27,8 @@ INQUIRIES = 1_000_000
 GROWTH_AT = (10_000, 100_000, 1_000_000)
 """Inquiries that the ledger holds."""
 GROWTH_STATES = 20_000
+LATEST = datetime(2026, 11, 27, tzinfo=UTC)
+"""No reply of the states below is later."""
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 BARE = """
@@ -81,6 +89,44 @@ def measure_growth(repeats: int) -> list[Figure]:
             growth.values.append(min(rates.values()) / max(rates.values()))
             growth.detail.setdefault("states_per_second", []).append({str(at): round(one) for at, one in rates.items()})
     return [growth]
+
+
+def measure_service(repeats: int) -> list[Figure]:
+    """The service as production starts it, over a topic of states: what one costs it, and how large it gets."""
+    cpu = Figure("aggregator_cpu_us_per_state", "CPU µs of the service for a state, judging included", None)
+    peak = Figure("aggregator_peak_rss_mb", "peak RSS of the service meanwhile", None)
+    rate = Figure("aggregator_states_per_second", "from its first commit on", None)
+    states = _states(4, STATES, COMPANIES)
+    records = [
+        (reply_key(one.company_id, one.inquiry_id), codec.encode(one, id=one.inquiry_id, source="bench", time=LATEST))
+        for one in states
+    ]
+    for number in range(repeats):
+        with (
+            scratch() as folder,
+            EmbeddedPostgres(folder / "postgres", durable=True) as server,
+            EmbeddedKafka(folder / "kafka") as kafka,
+        ):
+            settings = kafka_settings(kafka.bootstrap_servers)
+            create_topics(settings)
+            publish(settings, REPLIES, [*records])
+            world = World(folder / "world", settings, server.create_database(f"bench_{number}"))
+            with world.start("aggregator") as process:
+                usage = Usage(process.pid)
+
+                def read(asked: KafkaSettings = settings) -> int:
+                    return sum(committed(asked, "replyrate-aggregator").values())
+
+                until(lambda: read() > 0, 60, "the first commit", (process,))
+                began, before = time.monotonic(), read()
+                until(lambda: read() >= STATES, 300, "every state is merged", (process,))
+                rate.values.append((STATES - before) / (time.monotonic() - began))
+                cpu.values.append(usage.cpu_seconds() / STATES * 1e6)
+                peak.values.append(usage.peak_mb)
+                process.terminate()
+            with connect(world.dsn, "bench") as connection:
+                assert connection.execute("SELECT count(*) FROM ledger.inquiries").fetchone() == (STATES,)
+    return [cpu, peak, rate]
 
 
 def _merge(connection: psycopg.Connection, states: list[InquiryReplies]) -> None:

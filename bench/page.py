@@ -66,7 +66,9 @@ def render() -> str:
         f"The fetcher takes {_middle(fetcher['cpu_us_per_message'])} µs of CPU for a message of a first scan and"
         f" {_middle(fetcher['peak_rss_mb'])} MB. A rule set that is new is judged for every day there is, not for today"
         f" alone: {1000 * float(_median(recompute['seconds_all_days_each_company'])):,.0f} ms for a company of 500 inquiries."
-        " The aggregator's own CPU and memory are not measured apart yet; its soak is below.",
+        " The aggregator takes"
+        f" {figures['aggregator_cpu_us_per_state']['median']:,.0f} µs for a state with two rule sets, and"
+        f" {figures['aggregator_peak_rss_mb']['median']:,.0f} MB.",
     ]
     matcher = figures["matcher_vs_naive_faust"]
     lines += [

@@ -65,9 +65,14 @@ def begin(view: FolderView, newest: Sequence[int], look_back: int) -> Marks:
 
 
 def search_low(marks: Marks, look_back: int) -> int:
-    """Where the poll's search starts: the lowest UID of the look-back window."""
-    window = marks.recent[-look_back:] if look_back else ()
-    return min(window, default=marks.high + 1)
+    """Where the poll's search starts: the lowest UID of the look-back window, or 1 while the window is not full.
+
+    In a folder that is smaller than the window even the lowest UID may be one that the server shows later.
+    """
+    if not look_back:
+        return marks.high + 1
+    window = marks.recent[-look_back:]
+    return window[0] if len(window) == look_back else 1
 
 
 def unseen(marks: Marks, found: Sequence[int], limit: int) -> list[int]:

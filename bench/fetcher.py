@@ -13,7 +13,8 @@ from pathlib import Path
 from imapclient import IMAPClient
 
 from bench.measure import Figure, Usage, scratch, seconds
-from bench.world import HASH_KEY, PASSWORD, VAULT_KEY, World
+from bench.traffic import HASH_KEY
+from bench.world import PASSWORD, VAULT_KEY, World
 from services.common.hashing import Hasher
 from services.common.kafka import Publisher
 from services.common.lifecycle import Heartbeat, Stop

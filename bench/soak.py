@@ -10,8 +10,9 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from statistics import linear_regression
 
 import psycopg
 
@@ -87,7 +88,7 @@ def services(minutes: float) -> list[Figure]:
         series = [(at, sizes[place]) for at, sizes in samples]
         warm = [one for one in series if one[0] >= minutes * 60 * WARM]
         figure = Figure(f"rss_slope_{name}", "MB a minute, the first third left out", 1.0, smaller_is_better=True)
-        figure.values = [slope(warm) * 60]
+        figure.values = [linear_regression(*zip(*warm, strict=True)).slope * 60]
         figure.detail = {
             "minutes": minutes, "mb_begin": round(warm[0][1], 1), "mb_end": round(warm[-1][1], 1),
             "mb_each_minute": [round(size) for _, size in series[:: round(60 / SAMPLE_SECONDS)]], "records_read": read,
@@ -122,13 +123,6 @@ def state(messages: int) -> list[Figure]:
         "recovery_seconds": seconds,
     }  # fmt: skip
     return [peak]
-
-
-def slope(series: Sequence[tuple[float, float]]) -> float:
-    """Least squares: units a second."""
-    count = len(series)
-    mean_x, mean_y = sum(x for x, _ in series) / count, sum(y for _, y in series) / count
-    return sum((x - mean_x) * (y - mean_y) for x, y in series) / sum((x - mean_x) ** 2 for x, _ in series)
 
 
 def _sampled(usage: list[Usage], minutes: float, running: Callable[[], bool]) -> list[tuple[float, list[float]]]:

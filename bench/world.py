@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.traffic import HASH_KEY
 from services.common import migrations
 from services.common.hashing import Hasher
 from services.common.postgres import connect
@@ -14,7 +15,7 @@ from services.fetcher.vault import Vault
 from tests.dovecot import Dovecot
 from tests.integration.processes import Process
 
-HASH_KEY, VAULT_KEY = bytes(range(32)), bytes(range(32, 64))
+VAULT_KEY = bytes(range(32, 64))
 PASSWORD = "bench"
 
 

@@ -175,12 +175,7 @@ def deactivate(connection: psycopg.Connection, name: str) -> bool:
 
 def active(connection: psycopg.Connection) -> list[RuleSet]:
     """The rule sets that count now, by name; they stay so until the caller's transaction ends."""
-    return [rules.stored(text_of(row[0])) for row in connection.execute(SQL["active"]).fetchall()]
-
-
-def text_of(parameters: dict[str, Any]) -> str:
-    """Stored parameters as the text that `rules.stored` takes."""
-    return json.dumps(parameters, sort_keys=True, ensure_ascii=False)
+    return [rules.stored(row[0]) for row in connection.execute(SQL["active"]).fetchall()]
 
 
 def _parameters(rule_set: RuleSet) -> dict[str, Any]:

@@ -402,11 +402,11 @@ RETURNING name
 
 -- name: active
 -- The rule sets that count. Shared, so that none is switched off between here and the end of a refresh.
-SELECT parameters FROM ledger.rule_sets WHERE active ORDER BY name FOR SHARE
+SELECT parameters::text FROM ledger.rule_sets WHERE active ORDER BY name FOR SHARE
 
 -- name: stored
 -- Every rule set that ever counted.
-SELECT name, identity, active, activated_at, parameters FROM ledger.rule_sets ORDER BY name
+SELECT name, identity, active, activated_at, parameters::text AS parameters FROM ledger.rule_sets ORDER BY name
 
 -- name: deactivate
 -- Does not count any more.

@@ -27,14 +27,15 @@ def rules_list(json_: bool) -> None:
     """Every rule set there is, and which of them count."""
     found = settings()
     folder = found.aggregator.rules_dir
+    files = sets.names(folder)
     with database(found) as connection, connection.cursor(row_factory=dict_row) as cursor:
         held = {row["name"]: row for row in cursor.execute(judge.SQL["stored"]).fetchall()}
     rows: list[dict[str, Any]] = []
-    for name in sorted({*sets.names(folder), *held}):
+    for name in sorted({*files, *held}):
         there = held.get(name)
         counts = "yes" if there is not None and there["active"] else "no"
-        if there is not None and (there["active"] or name not in sets.names(folder)):
-            rule_set = sets.stored(judge.text_of(there["parameters"]))
+        if there is not None and (there["active"] or name not in files):
+            rule_set = sets.stored(there["parameters"])
         else:
             rule_set = sets.load(name, folder)
         rows.append({"name": name, "counts": counts, "version": rule_set.identity, "title": rule_set.title})

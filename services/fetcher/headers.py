@@ -215,9 +215,8 @@ def _unfolded(text: str) -> str:
 
 def _mailboxes(value: str) -> list[str]:
     """Split an address list at its commas and semicolons, outside quotes, comments and angle brackets. One pass."""
-    if not _SPECIAL.search(value):
-        # Nothing that could hide a comma: most values.
-        return value.split(",") if "<" not in value else [value] if "," not in value else _spread(value)
+    if not _SPECIAL.search(value) and ("<" not in value or "," not in value):
+        return value.split(",")  # nothing that could hide a comma: most values
     return _spread(value)
 
 

@@ -307,7 +307,7 @@ def _fixed(data: Sequence[Any]) -> dict[int, Found] | None:
         if before is None or behind is None:
             return None
         values = {
-            match[1].upper(): match[2] if match[2] is not None else match[3] if match[3] is not None else match[4]
+            match[1].upper(): match[match.lastindex or 1]  # one of the three forms of a value
             for match in _VALUES.finditer(before[1] + behind[1])
         }
         internal, save = values.get(b"INTERNALDATE"), values.get(b"SAVEDATE", b"NIL")

@@ -250,7 +250,7 @@ class Poller:
                         return self._scanned(work, folder, view, held, sent)
                     lower = held.lower_bound_at
                     following = self._publish(
-                        work, connection, uids, after=lower, ahead=sent.remembered if sent else {}
+                        work, connection, uids, after=lower, ahead=sent.remembered if sent else EMPTY
                     )
                     held = self._scanned(work, folder, view, held, sent)
                     marks, sent = plan.scanned(marks, uids), following

@@ -347,8 +347,7 @@ def _platform_reply(fact: ReplyRecorded) -> ReplyFact:
 
 
 def _hashes(inquiry: InquiryReplies) -> frozenset[str]:
-    addresses = inquiry.buyer.addresses if inquiry.buyer is not None else ()
-    return frozenset((*inquiry.message_ids, *inquiry.reply_addresses, *addresses))
+    return frozenset(hashed_value for _, hashed_value in _named(inquiry))
 
 
 def _named(inquiry: InquiryReplies) -> frozenset[tuple[str, str]]:

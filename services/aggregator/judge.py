@@ -1,36 +1,54 @@
-"""Judges one company by one rule set: outcomes as they are now, and a row of reply_rate for every day that is touched.
+"""Judges companies by one rule set: outcomes as they are now, and a row of reply_rate for every day that is touched.
 
-Everything is SQL over the facts (judge.sql); here only the days are laid out. A row for as_of = D is judged at the
-first instant of D + 1 in the rule's zone, or now if that is earlier: facts count when strictly earlier than that.
+Everything is SQL over the facts (judge.sql, rates.sql); here only the days are laid out. A row for as_of = D is judged
+at the first instant of D + 1 in the rule's zone, or now if that is earlier: facts count when strictly earlier than that.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import psycopg
 from psycopg.rows import dict_row
 
-from services.aggregator import rules
 from services.aggregator.rules import RuleSet
 from services.common.events import MATCH_ORDER
 from services.common.postgres import load_statements
 
 SQL: Final = load_statements("services.aggregator", "judge.sql")
+RATES: Final = load_statements("services.aggregator", "rates.sql")
 EVERYTHING: Final = datetime.min.replace(tzinfo=UTC)
 """As the instant from which facts changed: every day is judged again."""
 LATE_DAYS: Final = 45
 """How many days longer than it looks back a row may still change: settling, an outage, a fortnight of late facts."""
+Schema = Literal["ledger", "shadow"]
+LATE_FACT: Final = "late-fact"
+ERASE: Final = "erase"
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Why a company is judged again: the instant of the earliest fact that changed since (None when none did), and
+    what a final number is corrected for."""
+
+    earliest: datetime | None = EVERYTHING
+    cause: str = LATE_FACT
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What one judgement wrote, and when time alone will change something next."""
+    """What one judgement wrote, and by company when time alone will change something next."""
 
     outcomes_changed: int
     rates_written: int
-    next_due_at: datetime | None
+    next_due: dict[str, datetime | None]
+
+    @property
+    def next_due_at(self) -> datetime | None:
+        """The earliest of them."""
+        return min((at for at in self.next_due.values() if at is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,16 @@ class AsOf:
     over_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The judgements of one company; its outcomes are final through the day `settled`, its rows begin at `begin`."""
+
+    company_id: str
+    judgements: tuple[AsOf, ...]
+    settled: date
+    begin: date
+
+
 def start_of(day: date, rule_set: RuleSet) -> datetime:
     """First instant of a local day."""
     return datetime.combine(day, time.min, rule_set.zone)
@@ -55,13 +83,28 @@ def local_day(at: datetime, rule_set: RuleSet) -> date:
     return at.astimezone(rule_set.zone).date()
 
 
+def first_day(first_at: datetime | None, rule_set: RuleSet) -> date:
+    """The day of a company's first row; after every day when nothing is known of it."""
+    return date.max if first_at is None else local_day(first_at, rule_set)
+
+
+def as_of_day(now: datetime, rule_set: RuleSet) -> date:
+    """The day whose row is judged at `now`: the local day of the last microsecond before it."""
+    return local_day(now - timedelta(microseconds=1), rule_set)
+
+
+def window(day: date, rule_set: RuleSet) -> tuple[date, date]:
+    """First and last local day of the row for `day`, both inclusive, before any widening."""
+    last = day - timedelta(days=rule_set.settle_days)
+    return last - timedelta(days=rule_set.window_days - 1), last
+
+
 def settled_through(rule_set: RuleSet, now: datetime, mailboxes: int, complete_through: datetime | None) -> date:
     """The last local day that is settled: by rule and, as far as there are mailboxes, by their completeness.
 
     An outage delays it until `max_settle_days` more have passed.
     """
-    # A day's own row exists once the day is over, so what is settled is counted from yesterday.
-    by_rule = local_day(now, rule_set) - timedelta(days=1 + rule_set.settle_days)
+    by_rule = window(as_of_day(now, rule_set), rule_set)[1]
     if not mailboxes:
         return by_rule
     waited = by_rule - timedelta(days=rule_set.max_settle_days)
@@ -72,19 +115,100 @@ def settled_through(rule_set: RuleSet, now: datetime, mailboxes: int, complete_t
     return max(waited, min(by_rule, complete))
 
 
-def days(rule_set: RuleSet, first: date, now: datetime, settled: date) -> list[AsOf]:
-    """The judgements that a refresh makes: outcomes now, and every as_of from `first` to today."""
-    today = local_day(now, rule_set)
-    found = [AsOf(None, now, date(1970, 1, 1), date(9999, 12, 31), "provisional", now)]
+def outcomes_at(now: datetime) -> AsOf:
+    """The judgement of outcomes as they are at `now`."""
+    return AsOf(None, now, date(1970, 1, 1), date(9999, 12, 31), "provisional", now)
+
+
+def days(rule_set: RuleSet, first: date, now: datetime, settled: date, last: date = date.max) -> list[AsOf]:
+    """The judgements that a refresh makes: outcomes now, and every as_of from `first` to today (or `last`).
+
+    A row is final when its day is over and its window is settled: until then it is still being counted.
+    """
+    today = min(local_day(now, rule_set), last)
+    found = [outcomes_at(now)]
     for number in range((today - first).days + 1):
         day = first + timedelta(days=number)
         over_at = start_of(day + timedelta(days=1), rule_set)
-        last = day - timedelta(days=rule_set.settle_days)
-        state = "final" if now >= over_at and last <= settled else "provisional"
-        found.append(
-            AsOf(day, min(now, over_at), last - timedelta(days=rule_set.window_days - 1), last, state, over_at)
-        )
+        first_day, last_day = window(day, rule_set)
+        state = "final" if now >= over_at and last_day <= settled else "provisional"
+        found.append(AsOf(day, min(now, over_at), first_day, last_day, state, over_at))
     return found
+
+
+def plan(
+    rule_set: RuleSet,
+    span: Mapping[str, Any],
+    changed_from: datetime | None,
+    now: datetime,
+    *,
+    days_from: date = date.min,
+    days_to: date = date.max,
+) -> Plan:
+    """What to judge of a company whose `span` (judge.sql) is known, after facts from `changed_from` on changed.
+
+    No row of reply_rate outside of `days_from` … `days_to` is judged.
+    """
+    company_id = span["company_id"]
+    if span["first_at"] is None:
+        return Plan(company_id, (), date.min, date.max)
+    settled = settled_through(rule_set, now, span["mailboxes"], span["complete_through"])
+    before: date | None = span["settled"]
+    if before is not None:
+        # What was settled stays so, whoever connects another mailbox now.
+        settled = max(settled, before)
+    today, begin = local_day(now, rule_set), first_day(span["first_at"], rule_set)
+    if days_from > date.min:
+        first = max(begin, days_from)
+    else:
+        first = min(max(first_touched(rule_set, span, changed_from, today), begin), today)
+    return Plan(company_id, tuple(days(rule_set, first, now, settled, days_to)), settled, begin)
+
+
+def first_touched(rule_set: RuleSet, span: Mapping[str, Any], changed_from: datetime | None, today: date) -> date:
+    """The first as_of day whose row may be another one now.
+
+    A row knows what happened and what was recorded before its day's end. So a changed fact touches its own day and
+    later ones, however long ago that is; coverage and time alone touch the last judged day, later ones, and those that
+    are not final. Without an instant (a new rule set) rows begin where one may still change.
+    """
+    oldest = today - timedelta(days=rule_set.reach_days + LATE_DAYS)
+    last: date | None = span["last_as_of"]
+    if last is None or changed_from == EVERYTHING:
+        return oldest if last is None else min(last, oldest)
+    # Days that were missed because nothing ran are made up for, however many they are.
+    touched: list[date] = [last, *([span["provisional_from"]] if span["provisional_from"] else [])]
+    if changed_from is not None:
+        touched.append(local_day(changed_from, rule_set))
+    return min(touched)
+
+
+def judge_companies(
+    connection: psycopg.Connection,
+    rule_set: RuleSet,
+    companies: Mapping[str, Changed],
+    *,
+    now: datetime,
+    days_from: date = date.min,
+    days_to: date = date.max,
+    schema: Schema = "ledger",
+) -> Judged:
+    """Write outcomes and rates of companies as of `now` into the tables of `schema`, inside the caller's transaction."""
+    into(connection, schema)
+    plans = [
+        plan(rule_set, span, companies[span["company_id"]].earliest, now, days_from=days_from, days_to=days_to)
+        for span in spans(connection, rule_set, list(companies), now)
+    ]
+    judged(connection, rule_set, plans, now)
+    outcomes, rates = write(
+        connection, rule_set, plans, {company_id: changed.cause for company_id, changed in companies.items()}, now
+    )
+    turn = start_of(local_day(now, rule_set) + timedelta(days=1), rule_set)
+    found = connection.execute(SQL["next_due"], {"companies": list(companies), "now": now}).fetchall()
+    known = {one.company_id for one in plans if one.judgements}
+    return Judged(
+        outcomes, rates, {company_id: _earlier(at, turn if company_id in known else None) for company_id, at in found}
+    )
 
 
 def judge_company(
@@ -96,89 +220,67 @@ def judge_company(
     changed_from: datetime | None = EVERYTHING,
     days_from: date = date.min,
 ) -> Judged:
-    """Write outcomes and rates of a company as of `now`, inside the caller's transaction.
-
-    `changed_from` is the instant of the earliest fact that changed since the last judgement, None when none did: days
-    that ended before it, and are final, are not judged again. No row of reply_rate before `days_from` is judged.
-    """
-    cursor = connection.cursor(row_factory=dict_row)
-    place = {"company_id": company_id, "rule_set": rule_set.name, "identity": rule_set.identity, "now": now}
-    cursor.execute(SQL["planner"])
-    cursor.execute(SQL["workspace"])
-    cursor.execute(SQL["forget_last"])
-    span = _row(cursor, "span", place)
-    if span["first_at"] is None:
-        changed = cursor.execute(SQL["gone"], place).rowcount
-        cursor.execute(SQL["forget_rates"], place)
-        return Judged(changed, 0, None)
-    through = _row(cursor, "complete_through", place)
-    settled = settled_through(rule_set, now, through["mailboxes"], through["through"])
-    today = local_day(now, rule_set)
-    first = first_touched(rule_set, span, changed_from, today)
-    judgements = days(rule_set, min(max(first, days_from), today), now, settled)
-    values = {**place, **_parameters(rule_set), **_arrays(judgements, rule_set), "settled": settled}
-    cursor.execute(SQL["judge"], values)
-    outcomes = cursor.execute(SQL["outcomes"], values).rowcount
-    outcomes += cursor.execute(SQL["gone"], values).rowcount
-    rows = cursor.execute(SQL["rates"], values).fetchall()
-    cursor.executemany(SQL["add_rates"], [{**place, "rounding": rule_set.rounding, **row} for row in rows])
-    deadline = _row(cursor, "next_deadline", values)["due_at"]
-    turn = start_of(today + timedelta(days=1), rule_set)
-    return Judged(outcomes, len(rows), min(deadline, turn) if deadline is not None else turn)
+    """`judge_companies` for one."""
+    return judge_companies(connection, rule_set, {company_id: Changed(changed_from)}, now=now, days_from=days_from)
 
 
-def first_touched(rule_set: RuleSet, span: dict[str, Any], changed_from: datetime | None, today: date) -> date:
-    """The first as_of day whose row may be another one now.
-
-    A row knows what happened and what was recorded before its day's end. So a changed fact touches its own day and
-    later ones; coverage and time alone touch the last judged day, later ones, and those that are not final.
-    """
-    begin = local_day(span["first_at"], rule_set)
-    last: date | None = span["last_as_of"]
-    oldest = today - timedelta(days=rule_set.reach_days + LATE_DAYS)
-    if last is None or changed_from == EVERYTHING:
-        return max(begin, oldest if last is None else min(last, oldest))
-    touched: list[date] = [last, *([span["provisional_from"]] if span["provisional_from"] else [])]
-    if changed_from is not None:
-        touched.append(local_day(changed_from, rule_set))
-    # Days that were missed because nothing ran are made up for, however many they are.
-    return max(begin, min(last, max(oldest, min(touched))))
+def into(connection: psycopg.Connection, schema: Schema) -> None:
+    """Until the transaction ends, numbers are read from and written to the tables of `schema`."""
+    connection.execute(SQL["into"], {"schema": schema})
 
 
-def activate(connection: psycopg.Connection, rule_set: RuleSet, *, at_start: bool = False) -> bool:
-    """Store a rule set as active; True when it is new or changed, and every company is judged again then.
+def spans(
+    connection: psycopg.Connection, rule_set: RuleSet, companies: Sequence[str], now: datetime
+) -> list[dict[str, Any]]:
+    """What `plan` must know of each company."""
+    values = {"companies": list(companies), "rule_set": rule_set.name, "identity": rule_set.identity, "now": now}
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(SQL["span"], values).fetchall()
 
-    `at_start` is for the rule sets that settings name: one that a person has switched off stays off.
+
+def judged(connection: psycopg.Connection, rule_set: RuleSet, plans: Sequence[Plan], now: datetime) -> None:
+    """Fill the temporary tables `judged` and `counted` with what the plans ask for; gone with the transaction."""
+    prepare(connection)
+    if any(one.judgements for one in plans):
+        values = {**parameters(rule_set), **arrays(plans, rule_set), "now": now}
+        connection.execute(SQL["keep"] + "\n" + SQL["judgement"] + "\n" + SQL["judge"], values)
+        connection.execute(RATES["count"], values)
+
+
+def prepare(connection: psycopg.Connection) -> None:
+    """The temporary tables, empty."""
+    for statement in (SQL["planner"], SQL["workspace"], SQL["forget_last"], RATES["workspace"], RATES["forget_last"]):
+        connection.execute(statement)
+
+
+def write(
+    connection: psycopg.Connection, rule_set: RuleSet, plans: Sequence[Plan], causes: Mapping[str, str], now: datetime
+) -> tuple[int, int]:
+    """Write what stands in `judged` and `counted` into the tables that `into` named, with corrections.
+
+    Returns how many outcomes and how many rates are other ones now.
     """
     values = {
-        "name": rule_set.name,
+        "rule_set": rule_set.name,
         "identity": rule_set.identity,
-        "parameters": json.dumps(rule_set.parameters(), ensure_ascii=False),
+        "now": now,
+        "companies": [one.company_id for one in plans],
+        "each_company": [one.company_id for one in plans],
+        "each_cause": [causes[one.company_id] for one in plans],
+        "each_begin": [one.begin for one in plans],
+        "each_settled": [one.settled for one in plans],
     }
-    with connection.transaction():
-        name = "activate_at_start" if at_start else "activate"
-        new = connection.execute(SQL[name], values).fetchone() is not None
-        if new:
-            connection.execute(SQL["judge_all_again"])
-    return new
+    outcomes = connection.execute(SQL["outcomes"], values).rowcount
+    outcomes += connection.execute(SQL["gone"], values).rowcount
+    for name in ("forget_before", "unchanged", "correct", "retire", "replace"):
+        connection.execute(RATES[name], values)
+    rates = connection.execute(RATES["add"], values).rowcount
+    connection.execute(SQL["settle"], values)
+    return outcomes, rates
 
 
-def deactivate(connection: psycopg.Connection, name: str) -> bool:
-    """Switch a rule set off: its rates go to the history, its outcomes go. False when it was not active."""
-    with connection.transaction():
-        if connection.execute(SQL["deactivate"], {"name": name}).fetchone() is None:
-            return False
-        for statement in ("retire_rates", "retire_outcomes"):
-            connection.execute(SQL[statement], {"name": name})
-    return True
-
-
-def active(connection: psycopg.Connection) -> list[RuleSet]:
-    """The rule sets that count now, by name; they stay so until the caller's transaction ends."""
-    return [rules.stored(row[0]) for row in connection.execute(SQL["active"]).fetchall()]
-
-
-def _parameters(rule_set: RuleSet) -> dict[str, Any]:
+def parameters(rule_set: RuleSet) -> dict[str, Any]:
+    """The rule set as the statements want it."""
     sample = rule_set.small_sample
     return {
         "evidence": rule_set.evidence,
@@ -195,29 +297,33 @@ def _parameters(rule_set: RuleSet) -> dict[str, Any]:
         "target": rule_set.target_seconds,
         "unmeasured": rule_set.unmeasured,
         "min_coverage": rule_set.min_coverage,
+        "rounding": rule_set.rounding,
         "ways": list(MATCH_ORDER),
     }
 
 
-def _arrays(judgements: list[AsOf], rule_set: RuleSet) -> dict[str, list[Any]]:
-    """The judgements as columns; `reaches` and `untils` bound the days of receipt that a row can depend on at all."""
+def arrays(plans: Sequence[Plan], rule_set: RuleSet) -> dict[str, list[Any]]:
+    """The judgements as columns, `each` naming the company; `reaches` and `untils` bound the days of receipt that a row
+    can depend on at all."""
     threads = rule_set.unit == "first-per-thread"
     shift = timedelta(days=rule_set.target_seconds // 86_400 + 2) if rule_set.period_by == "deadline" else timedelta()
     wider = timedelta(days=rule_set.reach_days - rule_set.window_days)
-    bounded = [None if threads or one.day is None else one.first_day - wider - shift for one in judgements]
+    each = [(company, one) for company in plans for one in company.judgements]
+    bounded = [None if threads or one.day is None else one.first_day - wider - shift for _, one in each]
     return {
+        "companies": [company.company_id for company in plans],
+        "each": [company.company_id for company, _ in each],
+        "settled": [company.settled for company, _ in each],
         "reaches": [one or date(1970, 1, 1) for one in bounded],
-        "untils": [date(9999, 12, 31) if threads or one.day is None else one.last_day for one in judgements],
-        "as_ofs": [one.day for one in judgements],
-        "nows": [one.now for one in judgements],
-        "firsts": [one.first_day for one in judgements],
-        "lasts": [one.last_day for one in judgements],
-        "states": [one.state for one in judgements],
-        "overs": [one.over_at for one in judgements],
+        "untils": [date(9999, 12, 31) if threads or one.day is None else one.last_day for _, one in each],
+        "as_ofs": [one.day for _, one in each],
+        "nows": [one.now for _, one in each],
+        "firsts": [one.first_day for _, one in each],
+        "lasts": [one.last_day for _, one in each],
+        "states": [one.state for _, one in each],
+        "overs": [one.over_at for _, one in each],
     }
 
 
-def _row(cursor: psycopg.Cursor[dict[str, Any]], name: str, values: dict[str, Any]) -> dict[str, Any]:
-    row = cursor.execute(SQL[name], values).fetchone()
-    assert row is not None
-    return row
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((at for at in (one, other) if at is not None), default=None)

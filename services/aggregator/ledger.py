@@ -86,7 +86,8 @@ class Ledger:
             changed += self._merge_states(states)
             if changed:
                 since = _earliest(changed)
-                self._run("mark_dirty", companies=list(since), ats=list(since.values()))
+                erased = [event.company_id for event in events if isinstance(event, CompanyErased)]
+                self._run("mark_dirty", companies=list(since), ats=list(since.values()), erased=erased)
         owned.next_offset = next_offset
 
     def lag(self) -> dict[int, int]:

@@ -136,7 +136,8 @@ WITH named AS (
     FROM unnest(%(companies)s::text[], %(ats)s::timestamptz[]) n (company_id, at) GROUP BY company_id
 ),
 known AS (INSERT INTO ledger.companies (company_id) SELECT company_id FROM named ON CONFLICT DO NOTHING)
-INSERT INTO ledger.dirty (company_id, earliest) SELECT company_id, earliest FROM named
+INSERT INTO ledger.dirty (company_id, earliest, cause)
+SELECT company_id, earliest, CASE WHEN company_id = ANY (%(erased)s) THEN 'erase' ELSE 'late-fact' END FROM named
 
 -- name: erase_remember
 -- Up to when a company was erased.

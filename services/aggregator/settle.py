@@ -1,12 +1,12 @@
-"""The refresh loop: `company due | lock | judge by each rule set | say when it is due next`.
+"""The refresh loop: `companies due | lock | judge by each rule set | say when they are due next`.
 
-A transaction of its own for each company, apart from ingest: any number of aggregators may refresh, and none waits
-for another one. A company is due when facts or coverage came, or when time alone changes a number: a deadline passed,
+Transactions of their own, apart from ingest, of a few companies each: any number of aggregators may refresh, and none
+waits for another one. A company is due when facts or coverage came, or when time alone changes a number: a deadline passed,
 a local day turned.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from logging import getLogger
 from typing import Any, Final
@@ -14,7 +14,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from services.aggregator import judge
+from services.aggregator import judge, recompute
+from services.aggregator.judge import Changed
 from services.aggregator.rules import RuleSet
 from services.common import metrics
 from services.common.lifecycle import Heartbeat, Stop
@@ -36,11 +37,8 @@ class Settler:
         """The rule sets of the settings count from now on, but for those that a person has switched off."""
         with translate():
             for rule_set in self._rule_sets:
-                if judge.activate(self._connection, rule_set, at_start=True):
-                    log.info(
-                        "counts from now on",
-                        extra={"action": "rule-set-activated", "rule_set": rule_set.name, "version": rule_set.identity},
-                    )
+                if recompute.activate(self._connection, rule_set, at_start=True):
+                    _tell("rule-set-activated", rule_set)
 
     def run(self, stop: Stop, heartbeat: Heartbeat, pause_seconds: float) -> None:
         """Refresh what is due until `stop` is set. TransientError when Postgres goes away."""
@@ -51,56 +49,77 @@ class Settler:
                 stop.wait(pause_seconds)
 
     def refresh(self) -> bool:
-        """Judge one company that is due; False when none is."""
+        """Judge some companies that are due, and some that a recompute lacks; False when there was nothing to do."""
+        with translate():
+            refreshed = self._refresh()
+            recomputed = recompute.step(self._connection)
+            shown = recompute.finish(self._connection)
+        for rule_set in shown:
+            _tell("recompute-shown", rule_set)
+        return bool(refreshed or recomputed or shown)
+
+    def _refresh(self) -> int:
         started = time.monotonic()
-        with translate(), self._connection.transaction():
-            company = self._one("due")
-            if company is None:
-                return False
-            company_id: str = company["company_id"]
-            seen = self._one("seen", company_id=company_id)
-            assert seen is not None
-            due: list[datetime] = []
-            outcomes = rates = 0
-            changed = judge.EVERYTHING if seen["everything"] else seen["earliest"]
-            for rule_set in judge.active(self._connection):
-                judged = judge.judge_company(
-                    self._connection, rule_set, company_id, now=seen["now"], changed_from=changed
+        with self._connection.transaction():
+            due = [row["company_id"] for row in self._all("due", most=recompute.COMPANIES)]
+            if not due:
+                return 0
+            # Before the rule sets: when a recompute is shown meanwhile, its rule set is read as it counts from then on.
+            shadows = recompute.under_way(self._connection)
+            active = recompute.active(self._connection)
+            (now,) = (row["now"] for row in self._all("clock"))
+            seen = {row["company_id"]: row for row in self._all("seen", companies=due)}
+            changed = {
+                company_id: Changed(
+                    judge.EVERYTHING if row["everything"] else row["earliest"],
+                    judge.ERASE if row["erased"] else judge.LATE_FACT,
                 )
-                outcomes += judged.outcomes_changed
-                rates += judged.rates_written
-                if judged.next_due_at is not None:
-                    due.append(judged.next_due_at)
-                metrics.REFRESHES.labels(rule_set.name).inc()
-            self._run("clean", dirty=seen["dirty"])
+                for company_id, row in seen.items()
+            }
+            for company_id, row in seen.items():
+                if row["erased"]:
+                    self._run("forget", company_id=company_id)
+            found = [judge.judge_companies(self._connection, rule_set, changed, now=now) for rule_set in active]
+            for one in shadows:
+                found.append(recompute.judge_in_shadow(self._connection, one, changed, now))
+            self._run("clean", dirty=[dirty_id for row in seen.values() for dirty_id in row["dirty"]])
             self._run(
                 "judged",
-                company_id=company_id,
-                now=seen["now"],
-                due_at=min(due, default=None),
-                coverage=seen["coverage"],
+                companies=due,
+                now=now,
+                due_ats=[_first(one.next_due[company_id] for one in found) for company_id in due],
+                coverages=[seen[company_id]["coverage"] for company_id in due],
             )
         seconds = time.monotonic() - started
-        metrics.REFRESH_SECONDS.observe(seconds)
+        metrics.REFRESH_SECONDS.observe(seconds / len(due))
+        for rule_set in active:
+            metrics.REFRESHES.labels(rule_set.name).inc(len(due))
         log.debug(
             "judged",
             extra={
-                "action": "company-refreshed", "company_id": company_id, "outcomes": outcomes, "rates": rates,
-                "seconds": round(seconds, 3),
+                "action": "company-refreshed", "companies": len(due), "seconds": round(seconds, 3),
+                "outcomes": sum(one.outcomes_changed for one in found), "rates": sum(one.rates_written for one in found),
             },
         )  # fmt: skip
-        return True
+        return len(due)
 
     def _gauges(self) -> None:
         with translate():
-            row = self._one("waiting")
-        if row is not None:
-            metrics.COMPANIES_DIRTY.set(row["companies"])
-            metrics.DIRTY_AGE_SECONDS.set(row["seconds"])
+            (row,) = self._all("waiting")
+        metrics.COMPANIES_DIRTY.set(row["companies"])
+        metrics.DIRTY_AGE_SECONDS.set(row["seconds"])
 
     def _run(self, name: str, **values: Any) -> None:
         self._connection.execute(SQL[name], values)
 
-    def _one(self, name: str, **values: Any) -> dict[str, Any] | None:
+    def _all(self, name: str, **values: Any) -> list[dict[str, Any]]:
         with self._connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(SQL[name], values).fetchone()
+            return cursor.execute(SQL[name], values).fetchall()
+
+
+def _first(instants: Iterable[datetime | None]) -> datetime | None:
+    return min((at for at in instants if at is not None), default=None)
+
+
+def _tell(action: str, rule_set: RuleSet) -> None:
+    log.info("rule set", extra={"action": action, "rule_set": rule_set.name, "version": rule_set.identity})

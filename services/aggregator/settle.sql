@@ -1,5 +1,5 @@
 -- name: due
--- A company that waits to be judged: facts changed, coverage grew, or time has passed. Locked; others skip it.
+-- Companies that wait to be judged: facts changed, coverage grew, or time has passed. Locked; others skip them.
 SELECT c.company_id FROM ledger.companies c
 WHERE EXISTS (SELECT FROM ledger.dirty d WHERE d.company_id = c.company_id)
     OR c.due_at <= clock_timestamp()
@@ -7,27 +7,45 @@ WHERE EXISTS (SELECT FROM ledger.dirty d WHERE d.company_id = c.company_id)
         SELECT FROM registry.coverage v WHERE v.company_id = c.company_id AND v.coverage_id > c.coverage_seen
     )
 ORDER BY c.judged_at NULLS FIRST, c.company_id
-LIMIT 1 FOR UPDATE OF c SKIP LOCKED
+LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
+
+-- name: clock
+-- The instant of this refresh: everything committed before stands in it.
+SELECT clock_timestamp() AS now
 
 -- name: seen
--- What this refresh takes into account, and its instant: everything committed before stands in it.
-SELECT clock_timestamp() AS now,
-    coalesce(d.ids, '{}') AS dirty, d.earliest, coalesce(d.everything, false) AS everything,
-    coalesce((SELECT max(coverage_id) FROM registry.coverage WHERE company_id = %(company_id)s), 0) AS coverage
-FROM (
-    SELECT array_agg(dirty_id) AS ids, min(earliest) FILTER (WHERE earliest > '-infinity') AS earliest,
-        bool_or(earliest = '-infinity') AS everything
-    FROM ledger.dirty WHERE company_id = %(company_id)s
-) d
+-- What this refresh takes into account of each company.
+SELECT c.company_id, coalesce(d.ids, '{}') AS dirty, d.earliest, coalesce(d.everything, false) AS everything,
+    coalesce(d.erased, false) AS erased,
+    coalesce((SELECT max(v.coverage_id) FROM registry.coverage v WHERE v.company_id = c.company_id), 0) AS coverage
+FROM unnest(%(companies)s::text[]) c (company_id)
+LEFT JOIN (
+    SELECT company_id, array_agg(dirty_id) AS ids, min(earliest) FILTER (WHERE earliest > '-infinity') AS earliest,
+        bool_or(earliest = '-infinity') AS everything, bool_or(cause = 'erase') AS erased
+    FROM ledger.dirty WHERE company_id = ANY (%(companies)s) GROUP BY company_id
+) d USING (company_id)
+
+-- name: forget
+-- An erase leaves nothing of how numbers came to be, not even of rule sets that do not count any more.
+WITH rates AS (
+        DELETE FROM ledger.rates r WHERE r.company_id = %(company_id)s AND (
+            r.valid_to IS NOT NULL
+            OR NOT EXISTS (SELECT FROM ledger.rule_sets s WHERE s.name = r.rule_set AND s.active)
+        )
+    ),
+    history AS (DELETE FROM ledger.outcome_history WHERE company_id = %(company_id)s),
+    shadow_history AS (DELETE FROM shadow.outcome_history WHERE company_id = %(company_id)s)
+DELETE FROM ledger.corrections WHERE company_id = %(company_id)s
 
 -- name: clean
 -- The rows that were seen are done.
 DELETE FROM ledger.dirty WHERE dirty_id = ANY (%(dirty)s)
 
 -- name: judged
--- When the company was judged, and when it is due next by time alone.
-UPDATE ledger.companies SET judged_at = %(now)s, due_at = %(due_at)s, coverage_seen = %(coverage)s
-WHERE company_id = %(company_id)s
+-- When the companies were judged, and when each is due next by time alone.
+UPDATE ledger.companies c SET judged_at = %(now)s, due_at = d.due_at, coverage_seen = d.coverage
+FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[], %(coverages)s::bigint[]) d (company_id, due_at, coverage)
+WHERE c.company_id = d.company_id
 
 -- name: waiting
 -- How many companies wait, and for how long the first of them.

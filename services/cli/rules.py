@@ -7,7 +7,7 @@ from typing import Any
 import click
 from psycopg.rows import dict_row
 
-from services.aggregator import judge
+from services.aggregator import recompute
 from services.aggregator import rules as sets
 from services.cli.context import as_json, database, errors, guarded, print_json, print_table, settings
 from services.common.errors import EXIT_FAILED
@@ -29,7 +29,7 @@ def rules_list(json_: bool) -> None:
     folder = found.aggregator.rules_dir
     files = sets.names(folder)
     with database(found) as connection, connection.cursor(row_factory=dict_row) as cursor:
-        held = {row["name"]: row for row in cursor.execute(judge.SQL["stored"]).fetchall()}
+        held = {row["name"]: row for row in cursor.execute(recompute.SQL["stored"]).fetchall()}
     rows: list[dict[str, Any]] = []
     for name in sorted({*files, *held}):
         there = held.get(name)
@@ -83,7 +83,7 @@ def rules_activate(name: str) -> None:
     rule_set = sets.load(name, found.aggregator.rules_dir)
     sets.check_horizon(rule_set, found.horizon_days)
     with database(found) as connection:
-        new = judge.activate(connection, rule_set)
+        new = recompute.activate(connection, rule_set)
     errors.print(f"{name} {rule_set.identity} counts {'from now on' if new else 'already'}", markup=False)
 
 
@@ -93,7 +93,7 @@ def rules_activate(name: str) -> None:
 def rules_deactivate(name: str) -> None:
     """Count by this rule set no more: its rates stay in report_v1.reply_rate_history only."""
     with database(settings()) as connection:
-        done = judge.deactivate(connection, name)
+        done = recompute.deactivate(connection, name)
     errors.print(f"{name} does not count any more" if done else f"{name} does not count; `replyrate rules list`")
     if not done:
         sys.exit(EXIT_FAILED)

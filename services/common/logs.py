@@ -32,8 +32,9 @@ ACTIONS: Final[dict[str, str]] = {
     "mailbox-scan": "progress of a first scan or a rescan",
     "mailbox-lease-lost": "another process owns the mailbox now; nothing was written",
     "message-rejected": "a mail could not be read and became a dead letter",
-    "company-refreshed": "outcomes and rates of a company were written",
-    "rule-set-activated": "a rule set counts from now on",
+    "company-refreshed": "outcomes and rates of companies were written",
+    "rule-set-activated": "a rule set is to count; every company is judged by it first",
+    "recompute-shown": "every company was judged by a rule set; its numbers are the ones that are shown",
     "library": "a line of a library that we use",
     "crashed": "an error nobody expected; the process ends and may be restarted",
 }

@@ -281,7 +281,8 @@ class Stage:
 
 
 HISTOGRAM = """
-SELECT bucket, label, sum(answered)::bigint AS answered FROM report_v1.reply_time_histogram
+SELECT bucket, label, sum(answered)::bigint AS answered
+FROM report_v1.reply_time_histogram JOIN report_v1.reply_rate_latest USING (rule_set, level, company_id, as_of)
 WHERE rule_set = 'default' AND level = 'company' GROUP BY bucket, label ORDER BY bucket
 """
 STORIES = """

@@ -146,9 +146,7 @@ def judge_in_shadow(
         schema="shadow",
     )
     due = found.next_due
-    connection.execute(
-        SQL["done"], {"name": one.rule_set.name, "companies": list(due), "due_ats": list(due.values())}
-    )
+    connection.execute(SQL["done"], {"name": one.rule_set.name, "companies": list(due), "due_ats": list(due.values())})
     return found
 
 

@@ -9,6 +9,7 @@ from services.cli.demo import demo
 from services.cli.mailbox import mailbox
 from services.cli.publish import publish
 from services.cli.rate import rate
+from services.cli.replay import replay
 from services.cli.rules import rules
 from services.cli.setup import config, migrate, topics
 from services.cli.standalone import standalone, use_world
@@ -32,7 +33,7 @@ def main(data: Path | None) -> None:
         use_world(data)
 
 
-for command in (demo, migrate, topics, config, company, account, mailbox, publish, rate, rules, standalone):
+for command in (demo, migrate, topics, config, company, account, mailbox, publish, rate, replay, rules, standalone):
     main.add_command(command)
 
 

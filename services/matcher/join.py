@@ -92,13 +92,15 @@ def instant_of(fact: Fact) -> datetime:
             return fact.at
 
 
-def apply(read: Read, scan: Scan, facts: Sequence[Fact], *, earliest: datetime | None = None) -> Applied:
+def apply(
+    read: Read, scan: Scan, facts: Sequence[Fact], *, earliest: datetime | None = None, bounded: bool = True
+) -> Applied:
     """Join `facts` with what is stored.
 
     `read` gives the stored value of a key, `scan` the stored keys with a prefix. Facts before `earliest` (the horizon)
-    are refused as `late`; None refuses nothing.
+    are refused as `late`; None refuses nothing. `bounded` refuses what makes a join key grow over its bound.
     """
-    work = _Work(read, scan)
+    work = _Work(read, scan, bounded)
     for index, fact in enumerate(facts):
         try:
             if earliest is not None and instant_of(fact) < earliest and not isinstance(fact, CompanyErased):
@@ -133,8 +135,9 @@ def sweep(key: bytes, value: bytes, cutoff: datetime) -> bytes | None:
 class _Work:
     """Entries touched by one batch: each is read once, changed in memory and written once."""
 
-    def __init__(self, read: Read, scan: Scan) -> None:
+    def __init__(self, read: Read, scan: Scan, bounded: bool) -> None:
         self.applied = Applied()
+        self._bounded = bounded
         self._read = read
         self._scan = scan
         self._entries: dict[bytes, Entry | None] = {}
@@ -206,7 +209,7 @@ class _Work:
             held = self._get(key)
             messages = held.messages if isinstance(held, JoinDay) else []
             message = _message(fact, roles)
-            if len(messages) >= state.JOIN_DAY_MESSAGES and message not in messages:
+            if self._bounded and len(messages) >= state.JOIN_DAY_MESSAGES and message not in messages:
                 raise InvalidEvent(
                     "over-bound", f"more than {state.JOIN_DAY_MESSAGES} messages of a day carry one address or id"
                 )
@@ -233,7 +236,8 @@ class _Work:
         for hashed_value in sorted(_hashes(fact)):
             waiting = self._get(state.join_key(fact.company_id, hashed_value))
             if (
-                isinstance(waiting, JoinKey)
+                self._bounded
+                and isinstance(waiting, JoinKey)
                 and fact.inquiry_id not in waiting.inquiries
                 and len(waiting.inquiries) >= state.JOIN_KEY_INQUIRIES
             ):

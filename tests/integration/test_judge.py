@@ -392,7 +392,9 @@ def test_a_rule_set_that_is_switched_off_leaves_no_number_and_stays_off(dsn: str
             return dict(rows)
 
         assert set(counted()) == {"default", "first-reply-24h"}
-        assert recompute.deactivate(connection, "first-reply-24h") and not recompute.deactivate(connection, "first-reply-24h")
+        assert recompute.deactivate(connection, "first-reply-24h") and not recompute.deactivate(
+            connection, "first-reply-24h"
+        )
         assert set(counted()) == {"default"}
         kept = connection.execute(
             "SELECT count(*) FROM report_v1.reply_rate_history WHERE rule_set = 'first-reply-24h'"

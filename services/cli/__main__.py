@@ -6,9 +6,11 @@ import click
 
 from services.cli.account import account, company
 from services.cli.demo import demo
+from services.cli.explain import explain
 from services.cli.mailbox import mailbox
 from services.cli.publish import publish
 from services.cli.rate import rate
+from services.cli.recompute import recompute
 from services.cli.replay import replay
 from services.cli.rules import rules
 from services.cli.setup import config, migrate, topics
@@ -33,7 +35,22 @@ def main(data: Path | None) -> None:
         use_world(data)
 
 
-for command in (demo, migrate, topics, config, company, account, mailbox, publish, rate, replay, rules, standalone):
+for command in (
+    demo,
+    migrate,
+    topics,
+    config,
+    company,
+    account,
+    mailbox,
+    publish,
+    rate,
+    explain,
+    recompute,
+    replay,
+    rules,
+    standalone,
+):
     main.add_command(command)
 
 

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 import psycopg
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from services.common.errors import (
@@ -35,6 +36,8 @@ from services.fetcher.vault import Vault
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Tell = Callable[[str, int, int], None]
+"""Told a stage of long work, how much of it is done, and how much there is."""
 
 errors = Console(stderr=True, highlight=False)
 as_json = click.option("--json", "json_", is_flag=True, help="Print exactly one JSON document.")
@@ -152,3 +155,24 @@ def bar(share: float, width: int = 24) -> str:
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
     whole, rest = divmod(eighths, 8)
     return "█" * whole + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")
+
+
+class bars:
+    """A progress bar for each stage on standard error, when somebody looks."""
+
+    def __enter__(self) -> Tell:
+        self._bars = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=errors, transient=True,
+            disable=not errors.is_terminal,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+        self._bars.start()
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done)

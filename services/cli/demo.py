@@ -8,8 +8,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from services.cli.context import as_json, bar, errors, guarded, print_json, text
-from services.cli.rate import show
+from services.cli.context import as_json, errors, guarded, print_json, text
+from services.cli.rate import draw, show
+from services.cli.texts import Texts
 from services.common.errors import EXIT_FAILED
 from services.standalone import demo as stage
 
@@ -94,9 +95,7 @@ def tell(report: stage.Report, json_: bool) -> None:
         names,
     )
     console.print("\n[bold]Time until the answer[/] (all companies)")
-    most = max((row["answered"] for row in report.histogram), default=0) or 1
-    for row in report.histogram:
-        console.print(f"  {row['label']:>8}  {row['answered']:>4} [cyan]{bar(row['answered'] / most, 40)}[/]")
+    draw([row["answered"] for row in report.histogram], Texts("rate", "en"))
     console.print("\n[bold]What the figures say[/]")
     for story in report.stories:
         console.print(f"  {story['title']}: {figures(story)}", markup=False, soft_wrap=True)

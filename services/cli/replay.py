@@ -6,11 +6,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from services.aggregator import rules as sets
 from services.aggregator.rules import RuleSet
-from services.cli.context import as_json, errors, guarded, print_json, settings
+from services.cli.context import as_json, bars, errors, guarded, print_json, settings
 from services.cli.rate import show
 from services.common.errors import ConfigError, ReplyrateError
 from services.common.hashing import Hasher
@@ -174,24 +173,3 @@ def counted(
         if place % 1_000 == 0 or place == total:
             tell(name, place, total)
         yield line
-
-
-class bars:
-    """A progress bar for each stage on standard error, when somebody looks."""
-
-    def __enter__(self) -> offline.Progress:
-        self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=errors, transient=True,
-            disable=not errors.is_terminal,
-        )  # fmt: skip
-        self._tasks: dict[str, TaskID] = {}
-        self._bars.start()
-        return self._tell
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def _tell(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._tasks[stage], completed=done)

@@ -7,12 +7,26 @@ from typing import Any
 import click
 from psycopg.rows import dict_row
 
-from services.aggregator import recompute
+from services.aggregator import comparison, recompute
 from services.aggregator import rules as sets
-from services.cli.context import as_json, database, errors, guarded, print_json, print_table, settings
-from services.common.errors import EXIT_FAILED
+from services.cli.context import as_json, bars, database, errors, guarded, percent, print_json, print_table, settings
+from services.common.errors import EXIT_FAILED, ReplyrateError
 
-COLUMNS = {"name": "rule set", "counts": "counts", "version": "version", "title": "title"}
+COLUMNS = {
+    "name": "rule set",
+    "counts": "counts",
+    "version": "version",
+    "computing": "being computed",
+    "title": "title",
+}
+DIFF = {
+    "company_id": "company", "rate_a": "rate {a}", "rate_b": "rate {b}", "counted_a": "counted {a}", "counted_b": "counted {b}",
+    "inquiries": "outcomes that differ",
+}  # fmt: skip
+EACH = {
+    "inquiry_id": "inquiry", "received_at": "received (UTC)", "outcome_a": "{a}", "reason_a": "why", "outcome_b": "{b}",
+    "reason_b": "why",
+}  # fmt: skip
 
 
 @click.group()
@@ -30,6 +44,7 @@ def rules_list(json_: bool) -> None:
     files = sets.names(folder)
     with database(found) as connection, connection.cursor(row_factory=dict_row) as cursor:
         held = {row["name"]: row for row in cursor.execute(recompute.SQL["stored"]).fetchall()}
+        under_way = {row["rule_set"]: row for row in recompute.progress(connection)}
     rows: list[dict[str, Any]] = []
     for name in sorted({*files, *held}):
         there = held.get(name)
@@ -38,7 +53,11 @@ def rules_list(json_: bool) -> None:
             rule_set = sets.stored(there["parameters"])
         else:
             rule_set = sets.load(name, folder)
-        rows.append({"name": name, "counts": counts, "version": rule_set.identity, "title": rule_set.title})
+        row = {"name": name, "counts": counts, "version": rule_set.identity, "title": rule_set.title, "computing": None}
+        if name in under_way:
+            one = under_way[name]
+            row["computing"] = f"{one['identity']}: {one['done']} of {one['companies']} companies"
+        rows.append(row)
     if json_:
         print_json([{**row, "counts": row["counts"] == "yes"} for row in rows])
     else:
@@ -78,13 +97,20 @@ def rules_validate(file: Path, json_: bool) -> None:
 @click.argument("name")
 @guarded
 def rules_activate(name: str) -> None:
-    """Count by this rule set too; every company is judged by it as soon as the aggregator comes to it."""
+    """Count by this rule set too. Aggregators judge every company by it first; then its numbers are shown at once."""
     found = settings()
     rule_set = sets.load(name, found.aggregator.rules_dir)
     sets.check_horizon(rule_set, found.horizon_days)
     with database(found) as connection:
         new = recompute.activate(connection, rule_set)
-    errors.print(f"{name} {rule_set.identity} counts {'from now on' if new else 'already'}", markup=False)
+    if new:
+        errors.print(
+            f"{name} {rule_set.identity} counts as soon as every company has been judged by it; `replyrate rules list`"
+            f" tells how far that is, `replyrate recompute --rules {name}` helps",
+            markup=False,
+        )
+    else:
+        errors.print(f"{name} {rule_set.identity} counts already, or is on its way", markup=False)
 
 
 @rules.command("deactivate")
@@ -97,6 +123,43 @@ def rules_deactivate(name: str) -> None:
     errors.print(f"{name} does not count any more" if done else f"{name} does not count; `replyrate rules list`")
     if not done:
         sys.exit(EXIT_FAILED)
+
+
+@rules.command("diff")
+@click.argument("a")
+@click.argument("b")
+@click.option("--company", help="One company, with every inquiry whose outcome differs.")
+@as_json
+@guarded
+def rules_diff(a: str, b: str, company: str | None, json_: bool) -> None:
+    """What would be different by the rule set B than by A: today's rate and the outcomes, per company.
+
+    A and B are names or files (.toml). Judges both over the real facts and writes nothing.
+    """
+    found = settings()
+    one, other = (
+        sets.read(Path(name)) if name.endswith(".toml") else sets.load(name, found.aggregator.rules_dir)
+        for name in (a, b)
+    )
+    with database(found) as connection, bars() as tell:
+        companies = comparison.companies(connection, company)
+        if company is not None and not companies:
+            raise ReplyrateError(f"nothing is known of the company {company}; check its id")
+        rows = list(comparison.compare(connection, one, other, companies, tell))
+    if json_:
+        print_json({"a": one.identity, "b": other.identity, "companies": rows})
+        return
+    titles = {"a": f"{one.name} {one.version}", "b": f"{other.name} {other.version}"}
+    shown = [
+        {**row, "inquiries": len(row["inquiries"]), "rate_a": percent(row["rate_a"]), "rate_b": percent(row["rate_b"])}
+        for row in rows
+    ]
+    print_table(shown, {key: title.format(**titles) for key, title in DIFF.items()})
+    if company is not None:
+        for row in rows:
+            print_table(row["inquiries"], {key: title.format(**titles) for key, title in EACH.items()})
+    changed = sum(bool(row["inquiries"]) for row in rows)
+    errors.print(f"{changed} of {len(rows)} companies differ in {sum(len(row['inquiries']) for row in rows)} outcomes")
 
 
 def page() -> str:

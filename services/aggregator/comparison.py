@@ -1,0 +1,51 @@
+"""What two rule sets say of the same facts: judged one after the other, compared, nothing kept."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from services.aggregator import judge
+from services.aggregator.judge import Plan
+from services.aggregator.rules import RuleSet
+from services.common.postgres import load_statements
+
+SQL: Final = load_statements("services.aggregator", "comparison.sql")
+COMPANIES: Final = 32
+"""How many companies are judged at a time."""
+
+
+def companies(connection: psycopg.Connection, company_id: str | None) -> list[str]:
+    """The companies with facts, or the one of that name if it has some."""
+    return [row[0] for row in connection.execute(SQL["companies"], {"company_id": company_id}).fetchall()]
+
+
+def compare(
+    connection: psycopg.Connection,
+    one: RuleSet,
+    other: RuleSet,
+    companies: Sequence[str],
+    tell: Callable[[str, int, int], None],
+) -> Iterator[dict[str, Any]]:
+    """For each company today's rate and counted units by both (`…_a`, `…_b`), and `inquiries` whose outcomes differ."""
+    for begin in range(0, len(companies), COMPANIES):
+        batch = companies[begin : begin + COMPANIES]
+        with connection.transaction(force_rollback=True), connection.cursor(row_factory=dict_row) as cursor:
+            (now,) = (row["now"] for row in cursor.execute(SQL["clock"]).fetchall())
+            judge.into(connection, "ledger")
+            for rule_set, table in ((one, "a"), (other, "b")):
+                plans = []
+                for span in judge.spans(connection, rule_set, batch, now):
+                    plan = judge.plan(rule_set, span, None, now)
+                    # Outcomes as they are, and today's row.
+                    last = (plan.judgements[0], plan.judgements[-1]) if plan.judgements else ()
+                    plans.append(Plan(plan.company_id, last, plan.settled, plan.begin))
+                judge.judged(connection, rule_set, plans, now)
+                cursor.execute(SQL[f"keep_{table}"])
+            rates = cursor.execute(SQL["rates"], {"companies": batch}).fetchall()
+            differ = cursor.execute(SQL["outcomes"]).fetchall()
+        for row in rates:
+            mine = [found for found in differ if found["company_id"] == row["company_id"]]
+            yield {**row, "inquiries": [{k: v for k, v in found.items() if k != "company_id"} for found in mine]}
+        tell("companies", begin + len(batch), len(companies))

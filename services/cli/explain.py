@@ -123,10 +123,12 @@ def tell(story: dict[str, Any], text: Texts) -> None:
         _table(out, text("label", "considered"), columns, replies, text)
         if story["unit"]["first_reply_at"] is None:
             _coverage(out, story, text)
+    if story["outcome"] == "unknown":
+        return
     rows = [(name, _plainly(value)) for name, value in story["parameters"].items()]
     _table(out, text("label", "rules"), (text("label", "parameter"), text("label", "value")), rows, text)
     past = [
-        (shown(one["changed_at"]), text("name", one["outcome"]), text("name", one["state"]), one["rule_version"])
+        (_roughly(one["changed_at"]), text("name", one["outcome"]), text("name", one["state"]), one["rule_version"])
         for one in story["history"]
     ]
     heads = (text("label", "changed"), text("label", "outcome"), text("label", "state"), "")
@@ -142,18 +144,20 @@ def _facts(story: dict[str, Any], text: Texts) -> list[tuple[str, str]]:
     for one in story["facts"]["statuses"]:
         code = "reassigned" if one["status"] == "reassigned" else "status"
         rows.append((one["at"], text("fact", code, status=one["status"], account=one["account_id"])))
+    replies: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for one in story["facts"]["replies"]:
-        parts = [
-            text(
-                "fact", one["source"], mailbox=one["mailbox_id"], account=one["account_id"], kind=_kind(one, text),
-                matched=text("matched_by", one["matched_by"]),
-            )
-        ]  # fmt: skip
+        key = (one["replied_at"], one["source"], one["reply_id"], one["account_id"], one["mailbox_id"], one["kind"])
+        replies.setdefault(key, []).append(one)
+    for (at, *_), entries in replies.items():
+        one = entries[0]
+        ways = ", ".join(text("matched_by", way) for way in dict.fromkeys(entry["matched_by"] for entry in entries))
+        values = {"mailbox": one["mailbox_id"], "account": one["account_id"], "kind": _kind(one, text), "matched": ways}
+        parts = [text("fact", one["source"], **values)]
         if one["evidence"]:
             parts.append(text("evidence", one["evidence"]))
         if one["clock"]:
             parts.append(text("basis", one["clock"]["basis"]))
-        rows.append((one["replied_at"], "; ".join(parts)))
+        rows.append((at, "; ".join(parts)))
     return [(shown(at), line) for at, line in sorted(rows, key=lambda row: row[0])]
 
 
@@ -198,7 +202,7 @@ def _coverage(out: Console, story: dict[str, Any], text: Texts) -> None:
         if not one["due"] and one["mailbox_id"] is not None:
             code = "later" if one["connected_at"] > story["unit"]["due_at"] else "removed"
             at = one["connected_at"] if code == "later" else one["removed_at"]
-            what = text("coverage", code, at=shown(at), rest=what)
+            what = text("coverage", code, at=_roughly(at), rest=what)
         rows.append((one["mailbox_id"] or text("coverage", "platform"), what))
     if not rows:
         rows.append(("–", text("coverage", "nobody")))
@@ -235,3 +239,7 @@ def shown(at: datetime | None) -> str:
     if at is None:
         return "–"
     return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond:06}" if at.microsecond else "")
+
+
+def _roughly(at: datetime | None) -> str:
+    return "–" if at is None else f"{at:%Y-%m-%d %H:%M}"

@@ -194,7 +194,9 @@ def show(
     """A table for people; `names` are titles of companies, `trends` are drawn below each name."""
     text, out = text or Texts("rate", "en"), Console(highlight=False)
     roomy = trends is None and out.width >= 100
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+    )  # fmt: skip
     table.add_column(text("head", "who"), overflow="fold", min_width=TREND_DAYS if trends else 20)
     table.add_column(text("head", "rate"), justify="right", no_wrap=True)
     if roomy:

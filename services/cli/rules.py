@@ -103,7 +103,10 @@ def rules_activate(name: str) -> None:
     sets.check_horizon(rule_set, found.horizon_days)
     with database(found) as connection:
         new = recompute.activate(connection, rule_set)
-    if new:
+        waits = any(row["rule_set"] == name for row in recompute.progress(connection))
+    if new and not waits:
+        errors.print(f"{name} {rule_set.identity} counts from now on", markup=False)
+    elif new:
         errors.print(
             f"{name} {rule_set.identity} counts as soon as every company has been judged by it; `replyrate rules list`"
             f" tells how far that is, `replyrate recompute --rules {name}` helps",

@@ -1,16 +1,13 @@
 """The command on real servers: from an empty database to a mailbox and a rate."""
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from services.aggregator import judge, rules
 from services.cli.__main__ import main
-from services.common.postgres import connect
 from services.standalone.imap import EmbeddedImap
 from services.standalone.postgres import EmbeddedPostgres
 from tests.integration.topics import kafka_settings, read_all
@@ -99,24 +96,6 @@ def test_from_nothing_to_a_mailbox(run: Any, pymap: EmbeddedImap, topics_gone: s
     (found,) = read_all(kafka_settings(topics_gone, 2), "inquiries.v1")
     assert found.key == b"c1"
     assert "no rate" in run("rate", "c1", code=1).stderr
-
-
-def test_rates_are_printed_for_people_and_exactly(run: Any) -> None:
-    run("migrate")
-    with connect(run.dsn, "tests") as connection:
-        connection.execute(
-            "INSERT INTO ledger.inquiries (company_id, inquiry_id, account_id, received_at, buyer_id) VALUES ('c1', 'i1', 'a', '2026-11-01T08:00Z', 'b')"
-        )
-        rule_set = rules.load_builtin("first-reply-24h")
-        with connection.transaction():
-            judge.judge_company(connection, rule_set, "c1", now=datetime(2026, 11, 5, tzinfo=UTC))
-    shown = run("rate", "c1").stdout
-    assert "first-reply-24h" in shown and "0/0/0/1" in shown
-    rows = json.loads(run("rate", "c1", "--json").stdout)
-    assert {row["level"] for row in rows} == {"company", "account"}
-    assert rows[0]["rate"] is None and rows[0]["unmeasured"] == 1
-    csv = run("rate", "c1", "--csv", "--as-of", "2026-11-02").stdout.splitlines()
-    assert csv[0].startswith("rule_set,rule_version,level,company_id") and len(csv) == 3
 
 
 def test_rule_sets_are_listed_shown_checked_and_switched(run: Any, tmp_path: Path) -> None:

@@ -132,10 +132,11 @@ SELECT company_id, level, account_id, as_of, window_start, window_end, inquiries
 FROM rated
 
 -- name: unchanged
--- What is shown already need not be written.
+-- What is shown already need not be written. The companies stand in each condition for the index: joined as sets, the
+-- whole table would be read.
 DELETE FROM counted n USING rates held
-WHERE held.rule_set = %(rule_set)s AND held.company_id = n.company_id AND held.level = n.level
-    AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL
+WHERE held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s) AND held.company_id = n.company_id
+    AND held.level = n.level AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL
     AND (held.rule_version, held.window_start, held.window_end, held.inquiries, held.excluded, held.counted, held.timely,
             held.late, held.unanswered, held.unmeasured, held.pending, held.rate, held.mean_seconds, held.median_seconds,
             held.p90_seconds, held.p95_seconds, held.coverage, held.buckets, held.state)
@@ -150,7 +151,7 @@ INSERT INTO corrections
 SELECT %(rule_set)s, %(identity)s, n.level, n.company_id, n.account_id, n.as_of, c.name,
     CASE WHEN w.cause <> 'erase' THEN c.old END, c.new, w.cause, %(now)s
 FROM counted n
-JOIN rates held ON held.rule_set = %(rule_set)s AND held.company_id = n.company_id AND held.level = n.level
+JOIN rates held ON held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s) AND held.company_id = n.company_id AND held.level = n.level
     AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL AND held.state = 'final'
 JOIN unnest(%(each_company)s::text[], %(each_cause)s::text[]) w (company_id, cause) ON w.company_id = n.company_id
 CROSS JOIN LATERAL (VALUES
@@ -175,14 +176,14 @@ ORDER BY n.company_id, n.as_of, n.level DESC, n.account_id, c.place
 -- name: retire
 -- A version that held after its day was over stays as history.
 UPDATE rates held SET valid_to = %(now)s FROM counted n
-WHERE held.rule_set = %(rule_set)s AND held.company_id = n.company_id AND held.level = n.level
-    AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL AND held.computed_at >= n.over_at
+WHERE held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s) AND held.company_id = n.company_id
+    AND held.level = n.level AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL AND held.computed_at >= n.over_at
 
 -- name: replace
 -- One of the running day was never a day's number.
 DELETE FROM rates held USING counted n
-WHERE held.rule_set = %(rule_set)s AND held.company_id = n.company_id AND held.level = n.level
-    AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL
+WHERE held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s) AND held.company_id = n.company_id
+    AND held.level = n.level AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL
 
 -- name: add
 -- New versions of rows of reply_rate.
@@ -200,7 +201,7 @@ FROM counted
 -- A company has no rate before its first known inquiry: an erase took what it was counted from.
 WITH gone AS (
     DELETE FROM rates r USING unnest(%(each_company)s::text[], %(each_begin)s::date[]) b (company_id, begin)
-    WHERE r.rule_set = %(rule_set)s AND r.company_id = b.company_id AND r.as_of < b.begin
+    WHERE r.rule_set = %(rule_set)s AND r.company_id = ANY (%(companies)s) AND r.company_id = b.company_id AND r.as_of < b.begin
     RETURNING r.company_id, r.level, r.account_id, r.as_of, r.state, r.valid_to
 )
 INSERT INTO corrections (rule_set, rule_version, level, company_id, account_id, as_of, column_name, cause, changed_at)

@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from services.aggregator import comparison, recompute
 from services.aggregator import rules as sets
 from services.cli.context import as_json, bars, database, errors, guarded, percent, print_json, print_table, settings
-from services.common.errors import EXIT_FAILED, ReplyrateError
+from services.common.errors import EXIT_FAILED, ConfigError, ReplyrateError
 
 COLUMNS = {
     "name": "rule set",
@@ -49,10 +49,17 @@ def rules_list(json_: bool) -> None:
     for name in sorted({*files, *held}):
         there = held.get(name)
         counts = "yes" if there is not None and there["active"] else "no"
-        if there is not None and (there["active"] or name not in files):
-            rule_set = sets.stored(there["parameters"])
-        else:
-            rule_set = sets.load(name, folder)
+        try:
+            if there is not None and (there["active"] or name not in files):
+                rule_set = sets.stored(there["parameters"])
+            else:
+                rule_set = sets.load(name, folder)
+        except ConfigError as error:
+            # One broken file of one's own must not hide the others.
+            rows.append(
+                {"name": name, "counts": counts, "version": "cannot be used", "title": str(error), "computing": None}
+            )
+            continue
         row = {"name": name, "counts": counts, "version": rule_set.identity, "title": rule_set.title, "computing": None}
         if name in under_way:
             one = under_way[name]

@@ -34,7 +34,7 @@ def run(postgres_server: EmbeddedPostgres, topics_gone: str, pymap: EmbeddedImap
         assert done.exit_code == code, (args, done.stdout, done.stderr, done.exception)
         return done
 
-    call.dsn = dsn  # type: ignore[attr-defined]
+    call.dsn, call.env = dsn, env  # type: ignore[attr-defined]
     yield call
     postgres_server.drop_database(name)
 
@@ -123,3 +123,13 @@ def test_rule_sets_are_listed_shown_checked_and_switched(run: Any, tmp_path: Pat
     run("rules", "deactivate", "alibaba-2016")
     assert "does not count" in run("rules", "deactivate", "alibaba-2016", code=1).stderr
     assert "alibaba-2016" in run("rules", "list").stdout
+
+
+def test_a_broken_file_of_ones_own_hides_no_other_rule_set(run: Any, tmp_path: Path) -> None:
+    run("migrate")
+    (tmp_path / "mine.toml").write_text('name = "mine"\nunit = "day"\n', "utf-8")
+    call = CliRunner().invoke
+    env = {**run.env, "REPLYRATE_AGGREGATOR__RULES_DIR": str(tmp_path)}
+    listed = {row["name"]: row for row in json.loads(call(main, ["rules", "list", "--json"], env=env).stdout)}
+    assert listed["default"]["version"].startswith("1+")
+    assert listed["mine"]["version"] == "cannot be used" and "'day' is not one of" in listed["mine"]["title"]

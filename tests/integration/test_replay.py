@@ -1,0 +1,138 @@
+"""docs/replay.md by its own lines: coverage out of Postgres, topics out of Kafka, what-if; against the live numbers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.rows import dict_row
+
+from services.aggregator import rules
+from services.cli.context import plain
+from services.common.postgres import connect
+from services.common.topics import INQUIRIES, SENT
+from services.standalone import replay as offline
+from services.standalone.paths import ROOT
+from tests.integration.topics import committed, create_topics, kafka_settings, publish
+from tests.worked import AS_OF, COMPANY, FOLDER, load, psql_environ
+
+PRESETS = [rules.load_builtin(name) for name in rules.builtin_names()]
+PAGE = (ROOT / "docs/replay.md").read_text("utf-8")
+DUMPS = ["--inquiries", str(FOLDER / "inquiries.ndjson"), "--sent", str(FOLDER / "sent.ndjson")]
+KEY = ["--hash-key-file", str(FOLDER / "hash.key")]
+COVERAGE = ["--coverage", str(FOLDER / "coverage.ndjson")]
+
+
+def lines(word: str) -> list[str]:
+    """The commands of the page that begin with `word`."""
+    joined = PAGE.replace("\\\n", "")
+    return [line.strip() for line in joined.splitlines() if line.startswith(f"    {word} ")]
+
+
+def replay(*arguments: str, environ: dict[str, str] | None = None, cwd: Path = ROOT) -> tuple[Any, str]:
+    """The JSON that the command prints, and what it tells."""
+    done = subprocess.run(
+        [sys.executable, "-m", "services.cli", "replay", *arguments, "--as-of", AS_OF.isoformat(), "--json"],
+        capture_output=True, text=True, timeout=120, check=False, env=environ, cwd=cwd,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_coverage_from_the_database_gives_the_live_numbers(dsn: str, tmp_path: Path) -> None:
+    """The same facts and mailboxes live and replayed: every column of every row and outcome, for each rule set."""
+    with connect(dsn, "tests") as connection:
+        load(connection, PRESETS)
+        # Lines that only tell a connection, a removed mailbox, an account that answers through the platform.
+        connection.execute(
+            "INSERT INTO registry.accounts (company_id, account_id) SELECT 'shop', unnest(ARRAY['chat', 'old'])"
+        )
+        connection.execute(
+            "INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, removed_at, from_at, through_at)"
+            " VALUES ('shop', 'chat', NULL, '2026-02-01', NULL, '2026-02-01', NULL), ('shop', 'old', 'old-mail', '2026-01-01',"
+            " '2026-01-02 03:04:05.678901', '2026-01-02', '2026-01-02'), ('shop', 'old', 'late-mail', '2026-03-01', NULL, NULL, NULL)"
+        )
+        with connection.cursor(row_factory=dict_row) as cursor:
+            live = {
+                view: cursor.execute(f"SELECT * FROM report_v1.{view} {which}".encode()).fetchall()
+                for view, which in (("reply_rate", f"WHERE as_of = '{AS_OF}'"), ("inquiry_outcomes", ""))
+            }
+    (command,) = lines("psql")
+    subprocess.run(["bash", "-c", command], env=psql_environ(dsn), cwd=tmp_path, check=True, timeout=60)
+    found, rejected = offline.read_coverage("coverage.ndjson", (tmp_path / "coverage.ndjson").read_bytes())
+    assert (len(found), rejected) == (6, [])
+    assert [line.mailbox_id for line in found[3:]] == [None, "old-mail", "late-mail"]
+    assert found[4].removed_at is not None and found[4].removed_at.isoformat() == "2026-01-02T03:04:05.678901+00:00"
+    names = [rule_set.name for rule_set in PRESETS]
+    counted, told = replay(*DUMPS, *KEY, "--coverage", str(tmp_path / "coverage.ndjson"), "--rules", *names)
+    assert told == ""
+    keys = {
+        "reply_rate": ("rule_set", "company_id", "account_id"),
+        "inquiry_outcomes": ("rule_set", "company_id", "inquiry_id"),
+    }
+    for view, key in keys.items():
+        wanted = {tuple(row[name] for name in key): plain(row) for row in live[view]}
+        replayed = {tuple(row[name] for name in key): row for row in counted[view]}
+        # What was loaded after the live judgement: their rows hold nothing, and nobody else's change.
+        for extra in replayed.keys() - wanted.keys():
+            assert extra[2] in ("chat", "old") and replayed.pop(extra)["inquiries"] == 0
+        assert len(replayed) == len(PRESETS) * (3 if view == "reply_rate" else 23)
+        assert replayed == wanted
+
+
+def test_the_topics_give_what_their_dumps_give(topics_gone: str) -> None:
+    settings = kafka_settings(topics_gone)
+    create_topics(settings)
+    for topic, name in ((INQUIRIES, "inquiries.ndjson"), (SENT, "sent.ndjson")):
+        publish(settings, topic, [(COMPANY.encode(), line) for line in (FOLDER / name).read_bytes().splitlines()])
+    environ = {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": topics_gone, "REPLYRATE_KAFKA__PARTITIONS": str(settings.partitions),
+        "REPLYRATE_HASH_KEY_FILE": str(FOLDER / "hash.key"), "REPLYRATE_POSTGRES__DSN": "postgresql://nobody@127.0.0.1:1/none",
+    }  # fmt: skip
+    found, _ = replay("--from-kafka", *COVERAGE, "--rules", "default", environ=environ)
+    assert found == replay(*DUMPS, *KEY, *COVERAGE, "--rules", "default")[0]
+    assert len(found["inquiry_outcomes"]) == 23
+    assert committed(settings, "replyrate-replay") == {}
+
+
+def test_what_if(tmp_path: Path) -> None:
+    """i04, answered after exactly 24 h, is late when 12 are allowed."""
+    (change,) = lines("sed")
+    (tmp_path / "services").symlink_to(ROOT / "services")
+    subprocess.run(["bash", "-c", change], cwd=tmp_path, check=True, timeout=60)
+    own = tmp_path / "twelve-hours.toml"
+    assert rules.read(own).target_seconds == 43_200
+    found, _ = replay(*DUMPS, *KEY, *COVERAGE, "--rules", "default", str(own))
+    company = {row["rule_set"]: row for row in found["reply_rate"] if row["level"] == "company"}
+    assert (company["default"]["timely"], company["default"]["late"]) == (7, 2)
+    assert (company["twelve-hours"]["timely"], company["twelve-hours"]["late"]) == (6, 3)
+
+
+def test_without_coverage_everything_counts_as_covered() -> None:
+    found, _ = replay(*DUMPS, *KEY, "--rules", "default")
+    rows = {row["account_id"]: row for row in found["reply_rate"]}
+    assert {row["state"] for row in rows.values()} == {"final"}
+    assert (rows["desk"]["unanswered"], rows["desk"]["unmeasured"], rows["desk"]["coverage"]) == (1, 0, 1)
+
+
+def test_a_line_that_is_none_is_told_and_the_rest_counts(tmp_path: Path) -> None:
+    dump = tmp_path / "inquiries.ndjson"
+    first, *rest = (FOLDER / "inquiries.ndjson").read_text("utf-8").splitlines()
+    dump.write_text("\n".join([first.replace('"received_at": "2026', '"received_at": "1926'), "", "{", *rest]), "utf-8")
+    found, told = replay("--inquiries", str(dump), *DUMPS[2:], *KEY, *COVERAGE, "--rules", "default")
+    assert len(found["inquiry_outcomes"]) == 22
+    assert told.splitlines() == [
+        "inquiries.ndjson line 1: left out: data.received_at: an instant before 2000-01-01 (limit)",
+        "inquiries.ndjson line 3: left out: the record is not a JSON document in UTF-8 (not-json)",
+    ]
+
+
+@pytest.mark.parametrize("field", ["company_id", "account_id", "connected_at", "recorded_at"])
+def test_the_page_names_what_a_line_of_coverage_needs(field: str) -> None:
+    raw = json.loads((FOLDER / "coverage.ndjson").read_text("utf-8").splitlines()[0])
+    assert all(f"`{name}`" in PAGE for name in raw)
+    del raw[field]
+    found, (rejected,) = offline.read_coverage("c", json.dumps(raw).encode())
+    assert not found and field in rejected.detail

@@ -1,0 +1,144 @@
+"""The views of report_v1 in a real Postgres are what schemas/report_v1.json promises, both ways."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from services.aggregator import rules
+from services.cli import dictionary
+from services.common.postgres import connect
+from tests.worked import load
+
+CATALOGUE = """
+SELECT c.relname, obj_description(c.oid), a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = 'report_v1'::regnamespace AND c.relkind <> 'i'
+ORDER BY c.relname, a.attnum
+"""
+UNSORTED = """
+SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+WHERE c.relnamespace = 'report_v1'::regnamespace AND a.atttypid = 'text'::regtype AND a.attcollation <> '"C"'::regcollation
+    AND (a.attname LIKE '%\\_id' OR a.attname IN ('rule_set', 'outcome', 'column_name'))
+"""
+RATE = (
+    "rule_set", "rule_version", "level", "company_id", "account_id", "as_of", "window_start", "window_end", "inquiries",
+    "excluded", "counted", "timely", "late", "unanswered", "unmeasured", "pending", "rate", "mean_seconds",
+    "median_seconds", "p90_seconds", "p95_seconds", "rate_shown", "coverage", "state", "computed_at",
+)  # fmt: skip
+# What dashboards of the first release read; a later one may add columns behind these and views beside them.
+FIRST: dict[str, tuple[str, ...]] = {
+    "reply_rate": RATE,
+    "reply_rate_latest": RATE,
+    "reply_rate_history": (*RATE, "valid_from", "valid_to"),
+    "corrections": (
+        "rule_set", "rule_version", "level", "company_id", "account_id", "as_of", "column_name", "old_value", "new_value",
+        "cause", "changed_at",
+    ),
+    "reply_time_histogram": ("rule_set", "level", "company_id", "account_id", "as_of", "bucket", "label", "answered"),
+    "reply_daily": (
+        "rule_set", "level", "company_id", "account_id", "day", "inquiries", "excluded", "counted", "timely", "late",
+        "unanswered", "unmeasured", "pending", "state",
+    ),
+    "inquiry_outcomes": (
+        "rule_set", "company_id", "account_id", "inquiry_id", "buyer_id", "unit_day", "unit_inquiry_id", "received_at",
+        "first_reply_at", "reply_seconds", "outcome", "reason", "reply_source", "matched_by", "mailbox_id", "evidence",
+        "state", "changed_at", "revision",
+    ),
+    "due_soon": ("rule_set", "company_id", "account_id", "inquiry_id", "due_at"),
+    "mailbox_health": (
+        "company_id", "account_id", "mailbox_id", "role", "state", "state_reason", "advice_en", "advice_zh",
+        "last_success_at", "complete_from", "complete_through", "sent_folders", "messages_seen", "next_poll_at",
+    ),
+}  # fmt: skip
+Views = dict[str, dict[str, Any]]
+
+
+@pytest.fixture
+def connection(dsn: str) -> Iterator[psycopg.Connection]:
+    with connect(dsn, "tests") as found:
+        yield found
+
+
+def catalogue(connection: psycopg.Connection) -> Views:
+    """What the database has, in the form of the contract."""
+    views: Views = {}
+    for view, told, name, kind, comment in connection.execute(CATALOGUE).fetchall():
+        found = views.setdefault(view, {"comment": told, "columns": []})
+        found["columns"].append({"name": name, "type": kind, "comment": comment})
+    return views
+
+
+def promised() -> Views:
+    """What the contract says of the same."""
+    return {
+        name: {"comment": view["comment"], "columns": view["columns"]}
+        for name, view in dictionary.contract()["views"].items()
+    }
+
+
+def test_the_database_is_what_the_contract_says(connection: psycopg.Connection) -> None:
+    found, wanted = catalogue(connection), promised()
+    assert sorted(found) == sorted(wanted)
+    for name, view in wanted.items():
+        assert found[name] == view, f"schemas/report_v1.json, views.{name}; then `make docs`"
+    schema = connection.execute("SELECT obj_description('report_v1'::regnamespace)").fetchone()
+    assert schema == (dictionary.contract()["comment"],)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "COMMENT ON COLUMN report_v1.due_soon.due_at IS 'other'",
+        "COMMENT ON VIEW report_v1.due_soon IS NULL",
+        "ALTER VIEW report_v1.due_soon RENAME COLUMN due_at TO due",
+        "CREATE OR REPLACE VIEW report_v1.due_soon AS SELECT rule_set, company_id, account_id, inquiry_id, due_at, 1 AS more"
+        " FROM ledger.outcomes WHERE outcome = 'pending'",
+        "CREATE VIEW report_v1.other AS SELECT 1 AS one",
+        "DROP VIEW report_v1.due_soon",
+    ],
+)
+def test_a_view_that_differs_is_found(connection: psycopg.Connection, change: str) -> None:
+    connection.execute(change.encode())
+    assert catalogue(connection) != promised()
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_what_was_promised_first_stays(name: str) -> None:
+    """The contract may grow at its end; the columns of the first release keep name and place."""
+    columns = [column["name"] for column in promised()[name]["columns"]]
+    assert tuple(columns[: len(FIRST[name])]) == FIRST[name]
+
+
+def test_every_word_of_the_contract_is_there() -> None:
+    for name, view in dictionary.contract()["views"].items():
+        assert view["comment"] and view["meaning"], name
+        assert set(view["key"]) <= {column["name"] for column in view["columns"]}, name
+        assert all(column["comment"] for column in view["columns"]), name
+
+
+def test_ids_sort_by_code_point(connection: psycopg.Connection) -> None:
+    assert connection.execute(UNSORTED.encode()).fetchall() == []
+
+
+def test_a_key_names_one_row(connection: psycopg.Connection) -> None:
+    load(connection, [rules.load_builtin(name) for name in rules.builtin_names()])
+    for name, view in dictionary.contract()["views"].items():
+        key = ", ".join(view["key"])
+        (counts,) = connection.execute(
+            f"SELECT count(*), count(DISTINCT ROW({key})) FROM report_v1.{name}".encode()
+        ).fetchall()
+        assert counts[0] == counts[1], name
+        assert counts[0] or name == "corrections", f"the worked example leaves {name} empty"
+
+
+def test_a_dashboard_reads_the_views_and_no_more(connection: psycopg.Connection) -> None:
+    with connection.transaction():
+        connection.execute("SET LOCAL ROLE replyrate_dashboard")
+        for name in dictionary.contract()["views"]:
+            connection.execute(f"SELECT * FROM report_v1.{name} LIMIT 1".encode())
+    for table in ("ledger.inquiries", "ledger.rates", "registry.mailboxes", "shadow.rates"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute("SET LOCAL ROLE replyrate_dashboard")
+            connection.execute(f"SELECT * FROM {table} LIMIT 1".encode())

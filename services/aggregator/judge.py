@@ -272,7 +272,7 @@ def write(
     }
     outcomes = connection.execute(SQL["outcomes"], values).rowcount
     outcomes += connection.execute(SQL["gone"], values).rowcount
-    for name in ("forget_before", "unchanged", "correct", "retire", "replace"):
+    for name in ("forget_before", "vanished", "unchanged", "correct", "retire", "replace"):
         connection.execute(RATES[name], values)
     rates = connection.execute(RATES["add"], values).rowcount
     connection.execute(SQL["settle"], values)

@@ -131,6 +131,35 @@ SELECT company_id, level, account_id, as_of, window_start, window_end, inquiries
     coverage, buckets, state, over_at
 FROM rated
 
+-- name: vanished
+-- An account that no fact names any more has no row: an erase took them, or an earlier record of the inquiry names another
+-- one. What was shown of it stays as history, but after an erase.
+WITH gone AS MATERIALIZED (
+    SELECT held.company_id, held.account_id, held.as_of, held.valid_from, held.state, w.cause,
+        w.cause <> 'erase' AND held.computed_at >= day.over_at AS stays
+    FROM counted day
+    JOIN rates held ON held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s)
+        AND held.company_id = day.company_id AND held.level = 'account' AND held.as_of = day.as_of AND held.valid_to IS NULL
+    JOIN unnest(%(each_company)s::text[], %(each_cause)s::text[]) w (company_id, cause) ON w.company_id = day.company_id
+    WHERE day.level = 'company' AND NOT EXISTS (
+        SELECT FROM counted n WHERE n.company_id = held.company_id AND n.level = 'account'
+            AND n.account_id = held.account_id AND n.as_of = held.as_of
+    )
+),
+told AS (
+    INSERT INTO corrections (rule_set, rule_version, level, company_id, account_id, as_of, column_name, cause, changed_at)
+    SELECT %(rule_set)s, %(identity)s, 'account', company_id, account_id, as_of, '*', cause, %(now)s
+    FROM gone WHERE state = 'final' ORDER BY company_id, as_of, account_id
+),
+retired AS (
+    UPDATE rates r SET valid_to = %(now)s FROM gone g
+    WHERE g.stays AND r.rule_set = %(rule_set)s AND r.company_id = ANY (%(companies)s) AND r.company_id = g.company_id
+        AND r.level = 'account' AND r.account_id = g.account_id AND r.as_of = g.as_of AND r.valid_from = g.valid_from
+)
+DELETE FROM rates r USING gone g
+WHERE NOT g.stays AND r.rule_set = %(rule_set)s AND r.company_id = ANY (%(companies)s) AND r.company_id = g.company_id
+    AND r.level = 'account' AND r.account_id = g.account_id AND r.as_of = g.as_of AND r.valid_from = g.valid_from
+
 -- name: unchanged
 -- What is shown already need not be written. The companies stand in each condition for the index: joined as sets, the
 -- whole table would be read.

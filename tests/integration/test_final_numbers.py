@@ -267,6 +267,52 @@ def test_an_erase_leaves_a_line_and_no_number(connection: psycopg.Connection) ->
     assert {row["column_name"] for row in rows(connection, "SELECT * FROM report_v1.corrections")} == {"*"}
 
 
+def accounts(connection: psycopg.Connection) -> dict[str, int]:
+    """Inquiries by account on 12 November."""
+    found = rows(
+        connection,
+        "SELECT account_id, inquiries FROM report_v1.reply_rate WHERE level = 'account' AND as_of = '2026-11-12'",
+    )
+    return {row["account_id"]: row["inquiries"] for row in found}
+
+
+def test_an_account_that_only_erased_facts_named_has_no_row(connection: psycopg.Connection) -> None:
+    tell(connection, state(account_id="b"), state("two", NOON + 2 * DAY))
+    judged(connection, NOON + 3 * DAY)
+    assert accounts(connection) == {"a": 1, "b": 1}
+    connection.execute("INSERT INTO ledger.rule_sets (name, identity, parameters) SELECT %s, %s, %s", (
+        PLAIN.name, PLAIN.identity, Jsonb(PLAIN.parameters()),
+    ))  # fmt: skip
+    tell(connection, CompanyErased(company_id="c1", at=NOON + DAY))
+    settler = Settler(connection, [])
+    while settler.refresh():
+        pass
+    assert accounts(connection) == {"a": 1}
+    assert rows(connection, "SELECT * FROM report_v1.reply_rate_history WHERE account_id = 'b'") == []
+    told = rows(connection, "SELECT DISTINCT cause, column_name FROM report_v1.corrections WHERE account_id = 'b'")
+    assert told == [{"cause": "erase", "column_name": "*"}]
+
+
+def test_an_account_that_an_earlier_record_replaces_has_no_row(connection: psycopg.Connection) -> None:
+    """Two records of one inquiry name two receivers: the earlier one's holds, and accounts add up all the while."""
+    tell(connection, state(account_id="b"))
+    judged(connection, NOON + 3 * DAY)
+    assert accounts(connection) == {"b": 1}
+    earlier = NOON - timedelta(hours=1)
+    tell(connection, state(received_at=earlier))
+    judged(connection, NOON + 4 * DAY, earlier)
+    assert accounts(connection) == {"a": 1}
+    told = rows(
+        connection,
+        "SELECT cause, column_name FROM report_v1.corrections WHERE account_id = 'b' AND as_of = '2026-11-12'",
+    )
+    assert told == [{"cause": "late-fact", "column_name": "*"}]
+    history = rows(
+        connection, "SELECT valid_to FROM report_v1.reply_rate_history WHERE account_id = 'b' AND as_of = '2026-11-12'"
+    )
+    assert history == [{"valid_to": NOON + 4 * DAY}]
+
+
 @pytest.mark.parametrize(
     ("changes", "rate"),
     [

@@ -1,6 +1,7 @@
 """`replay`: dumps of the two topics through the real join and the real SQL, for what-if, audit and bug reports."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -60,6 +61,9 @@ def replay(
     if from_kafka == (inquiries is not None and sent is not None) or (from_kafka and (inquiries or sent)):
         raise click.UsageError("give --inquiries FILE and --sent FILE, or --from-kafka")
     rule_sets = [rule_set(name) for name in dict.fromkeys((*names, *more))]
+    for name, times in Counter(one.name for one in rule_sets).items():
+        if times > 1:
+            raise click.UsageError(f"{times} rule sets are called {name}; give the changed one a name of its own")
     asked = instant(as_of)
     with bars() as tell:
         facts = Facts()

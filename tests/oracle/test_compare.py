@@ -1,0 +1,88 @@
+"""The comparison sees every change, and nothing else."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.oracle.compare import IGNORED, KEYS, differences, disorder
+from tests.oracle.drawn_rules import drawn, file_text
+from tests.oracle.histories import KEY, history
+from tests.oracle.recount import Json, recount, rule_set
+
+PRESETS = Path(__file__).parents[2] / "services" / "aggregator" / "rule_sets"
+
+
+@pytest.fixture(scope="module")
+def answer() -> Json:
+    """What the oracle says of one history."""
+    own = history(0)
+    rules = [rule_set(PRESETS / "default.toml"), rule_set(PRESETS / "airbnb.toml")]
+    return recount(own.inquiries, own.sent, own.coverage, rules, own.judgements[0].as_of, KEY)
+
+
+def copied(answer: Json) -> Json:
+    """The same through JSON."""
+    copy: Json = json.loads(json.dumps(answer))
+    return copy
+
+
+def test_the_same_is_the_same(answer: Json) -> None:
+    assert differences(copied(answer), answer) == []
+    other = copied(answer)
+    for row in other["inquiry_outcomes"]:
+        row |= {"changed_at": "2026-01-01T00:00:00Z", "more": 1}
+        if "." not in row["received_at"]:
+            row["received_at"] = row["received_at"].replace("Z", ".000Z")
+    for row in other["reply_rate"]:
+        row |= {"rule_version": "1"}
+        row["rate"] = None if row["rate"] is None else row["rate"] * (1 + 1e-12)
+    assert differences(other, answer) == []
+
+
+@pytest.mark.parametrize("array", KEYS)
+def test_every_column_is_compared(answer: Json, array: str) -> None:
+    for place, row in enumerate(answer[array]):
+        for column, value in row.items():
+            assert column not in IGNORED
+            for change in (None if value is not None else 0, "x", 1.0000001, not value):
+                if change == value and type(change) is type(value):
+                    continue
+                other = copied(answer)
+                other[array][place][column] = change
+                assert differences(other, answer), (row, column, change)
+            other = copied(answer)
+            del other[array][place][column]
+            assert differences(other, answer)
+
+
+@pytest.mark.parametrize("array", KEYS)
+def test_missing_added_and_repeated_rows(answer: Json, array: str) -> None:
+    missing, added, repeated = copied(answer), copied(answer), copied(answer)
+    missing[array].pop()
+    added[array].append(added[array][0] | {"company_id": "other"})
+    repeated[array].append(repeated[array][0])
+    assert [len(differences(other, answer)) for other in (missing, added, repeated)] == [1, 1, 1]
+    assert "is missing" in differences(missing, answer)[0]
+    assert "should not be there" in differences(added, answer)[0]
+    assert "2 times" in differences(repeated, answer)[0]
+    assert differences({name: rows for name, rows in answer.items() if name != array}, answer)
+
+
+def test_order(answer: Json) -> None:
+    ordered: Json = {
+        array: sorted(rows, key=lambda row, array=array: tuple(row[name] or "" for name in KEYS[array]))  # type: ignore[misc]
+        for array, rows in answer.items()
+    }
+    assert disorder(ordered) == []
+    assert len(disorder({array: rows[::-1] for array, rows in ordered.items()})) == 2
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_drawn_rule_sets_are_valid(tmp_path: Path, seed: int) -> None:
+    schema = json.loads((Path(__file__).parents[2] / "schemas" / "rule-set.schema.json").read_text())
+    (tmp_path / "drawn.toml").write_text(file_text(drawn(seed)))
+    found = rule_set(tmp_path / "drawn.toml")
+    jsonschema.Draft202012Validator(schema).validate(found)
+    assert found == drawn(seed)

@@ -1,0 +1,78 @@
+"""`replyrate replay` and the oracle say the same of the same dumps, to the last column.
+
+Many histories are the companies of one run. A difference is printed as a sentence with the company's id, which is the
+seed: `history(12)` is company h0012. HYPOTHESIS_PROFILE=long takes many more seeds.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.oracle.compare import differences, disorder
+from tests.oracle.drawn_rules import drawn, file_text
+from tests.oracle.histories import ANCHORS, KEY, History, Judgement, anchor_of, history, lines
+from tests.oracle.recount import Json, recount, rule_set
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "services" / "aggregator" / "rule_sets"
+PRESETS = sorted(path.stem for path in FOLDER.glob("*.toml"))
+SEEDS = 400 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 40
+"""Each is judged at every instant of its anchor, by every rule set."""
+
+RUNS = [(anchor, judgement) for anchor, judgements in enumerate(ANCHORS) for judgement in judgements]
+DRAWN = SEEDS // 5
+"""Rule sets drawn for each run, other ones each time."""
+
+
+def replayed(folder: Path, histories: Sequence[History], judgement: Judgement, rules: Sequence[str]) -> Json:
+    """What the command prints for all histories in one run; `rules` by name or file."""
+    files = {
+        "inquiries": [event for own in histories for event in own.inquiries],
+        "sent": [event for own in histories for event in own.sent],
+        "coverage": [line for own in histories for line in own.coverage],
+    }
+    command = [sys.executable, "-m", "services.cli", "replay", "--json", "--as-of", judgement.as_of]
+    for name, rows in files.items():
+        (folder / f"{name}.ndjson").write_text(lines(rows), encoding="utf-8")
+        if name != "coverage" or judgement.covered:
+            command += [f"--{name}", str(folder / f"{name}.ndjson")]
+    (folder / "key").write_bytes(KEY)
+    command += ["--hash-key-file", str(folder / "key")]
+    for name in rules:
+        command += ["--rules", name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    answer: Json = json.loads(done.stdout)
+    return answer
+
+
+def label(run: int) -> str:
+    """A run as pytest shows it."""
+    judgement = RUNS[run][1]
+    return judgement.as_of if judgement.covered else f"{judgement.as_of}-uncovered"
+
+
+@pytest.mark.parametrize("run", range(len(RUNS)), ids=label)
+def test_replay_equals_oracle(tmp_path: Path, run: int) -> None:
+    anchor, judgement = RUNS[run]
+    histories = [history(seed) for seed in range(SEEDS) if anchor_of(seed) == anchor]
+    own = sorted((Path(__file__).parent / "rule_sets").glob("*.toml"))
+    for seed in range(run * DRAWN, run * DRAWN + DRAWN):
+        path = tmp_path / f"drawn-{seed}.toml"
+        path.write_text(file_text(drawn(seed)))
+        own.append(path)
+    found = replayed(tmp_path, histories, judgement, [*PRESETS, *map(str, own)])
+    inquiries = [event for one in histories for event in one.inquiries]
+    sent = [event for one in histories for event in one.sent]
+    coverage = [line for one in histories for line in one.coverage] if judgement.covered else None
+    rules = [rule_set(path) for path in [*(FOLDER / f"{name}.toml" for name in PRESETS), *own]]
+    expected = recount(inquiries, sent, coverage, rules, judgement.as_of, KEY)
+    assert {row["rule_set"] for row in expected["reply_rate"]} == {rule["name"] for rule in rules}
+    said = differences(found, expected)
+    assert not said, f"{len(said)} differences\n" + "\n".join(said[:40])
+    assert disorder(found) == []

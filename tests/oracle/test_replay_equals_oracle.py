@@ -21,12 +21,13 @@ from tests.oracle.recount import Json, recount, rule_set
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "services" / "aggregator" / "rule_sets"
 PRESETS = sorted(path.stem for path in FOLDER.glob("*.toml"))
-SEEDS = 400 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 40
-"""Each is judged at every instant of its anchor, by every rule set."""
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+SEEDS = 400 if LONG else 40
+"""Histories; each is judged at every instant of its anchor, by every rule set."""
+DRAWN = 24 if LONG else 8
+"""Rule sets drawn for each run, other ones each time."""
 
 RUNS = [(anchor, judgement) for anchor, judgements in enumerate(ANCHORS) for judgement in judgements]
-DRAWN = SEEDS // 5
-"""Rule sets drawn for each run, other ones each time."""
 
 
 def replayed(folder: Path, histories: Sequence[History], judgement: Judgement, rules: Sequence[str]) -> Json:

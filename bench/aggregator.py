@@ -204,7 +204,7 @@ FROM ledger.inquiries WHERE abs(hashtext(inquiry_id)::bigint) % 10 < 7;
 """
 FLOOR = """
 INSERT INTO floor_outcomes SELECT 'floor', company_id, inquiry_id, 'v', account_id, buyer_id, received_at::date, inquiry_id,
-    received_at, received_at, 3600, 'timely', NULL, 'mail', 'in-reply-to', 'm1', 'verified', true, received_at, 'final', now(), 1
+    received_at, received_at, 3600, 'timely', NULL, 'mail', 'in-reply-to', 'm1', 'verified', true, received_at, 'final', now(), 1, account_id, received_at::date
 FROM ledger.inquiries
 """
 SCAN = "SELECT company_id, count(*), min(received_at), max(received_at) FROM ledger.inquiries GROUP BY company_id"

@@ -6,6 +6,11 @@
 ALTER TABLE ledger.rates ADD COLUMN buckets integer[];
 COMMENT ON COLUMN ledger.rates.buckets IS 'Answered units by hours until the answer: 24 of an hour and one for later; null in rows of older releases.';
 
+-- An inquiry counts by its own owner and day, its unit by the unit's.
+ALTER TABLE ledger.outcomes ADD COLUMN owner text COLLATE "C", ADD COLUMN own_day date;
+COMMENT ON COLUMN ledger.outcomes.owner IS 'Account that the inquiry itself counts for; null in rows of older releases.';
+COMMENT ON COLUMN ledger.outcomes.own_day IS 'Local day that the inquiry itself counts on.';
+
 ALTER TABLE ledger.dirty ADD COLUMN cause text COLLATE "C" NOT NULL DEFAULT 'late-fact' CHECK (cause IN ('late-fact', 'erase'));
 COMMENT ON COLUMN ledger.dirty.cause IS 'What a final number that changes now is corrected for.';
 
@@ -115,16 +120,81 @@ COMMENT ON COLUMN report_v1.due_soon.account_id IS 'The account that should answ
 COMMENT ON COLUMN report_v1.due_soon.inquiry_id IS 'First inquiry of the unit.';
 COMMENT ON COLUMN report_v1.due_soon.due_at IS 'Until when an answer is in time.';
 
+DROP VIEW report_v1.reply_daily;
+CREATE VIEW report_v1.reply_daily AS
+SELECT rule_set, (CASE WHEN GROUPING(account_id) = 1 THEN 'company' ELSE 'account' END) COLLATE "C" AS level, company_id, account_id, day,
+    sum(inquiries)::bigint AS inquiries,
+    sum(excluded)::bigint AS excluded,
+    count(*) FILTER (WHERE outcome IN ('timely', 'late', 'unanswered')) AS counted,
+    count(*) FILTER (WHERE outcome = 'timely') AS timely,
+    count(*) FILTER (WHERE outcome = 'late') AS late,
+    count(*) FILTER (WHERE outcome = 'unanswered') AS unanswered,
+    count(*) FILTER (WHERE outcome = 'unmeasured') AS unmeasured,
+    count(*) FILTER (WHERE outcome = 'pending') AS pending,
+    CASE WHEN bool_and(state = 'final') THEN 'final' ELSE 'provisional' END AS state
+FROM (
+    SELECT rule_set, company_id, coalesce(owner, account_id) AS account_id, coalesce(own_day, unit_day) AS day, 1 AS inquiries,
+        (outcome = 'excluded')::integer AS excluded, NULL AS outcome, state
+    FROM ledger.outcomes
+    UNION ALL
+    SELECT rule_set, company_id, account_id, unit_day, 0, 0, outcome, state FROM ledger.outcomes WHERE inquiry_id = unit_inquiry_id
+) each
+GROUP BY GROUPING SETS ((rule_set, company_id, day), (rule_set, company_id, account_id, day));
+COMMENT ON VIEW report_v1.reply_daily IS 'Counts by local day of the rule set, also of days that are not settled yet.';
+COMMENT ON COLUMN report_v1.reply_daily.rule_set IS 'Name of the rule set.';
+COMMENT ON COLUMN report_v1.reply_daily.level IS 'company or account.';
+COMMENT ON COLUMN report_v1.reply_daily.company_id IS 'The seller.';
+COMMENT ON COLUMN report_v1.reply_daily.account_id IS 'The (sub-)account it counts for; null at company level.';
+COMMENT ON COLUMN report_v1.reply_daily.day IS 'Local day of the rule set.';
+COMMENT ON COLUMN report_v1.reply_daily.inquiries IS 'Inquiries of the day, excluded and merged ones too.';
+COMMENT ON COLUMN report_v1.reply_daily.excluded IS 'Inquiries that the rule set excludes.';
+COMMENT ON COLUMN report_v1.reply_daily.counted IS 'timely + late + unanswered.';
+COMMENT ON COLUMN report_v1.reply_daily.timely IS 'Units answered within the target.';
+COMMENT ON COLUMN report_v1.reply_daily.late IS 'Units answered after the target.';
+COMMENT ON COLUMN report_v1.reply_daily.unanswered IS 'Units without an answer whose target has passed.';
+COMMENT ON COLUMN report_v1.reply_daily.unmeasured IS 'Units without a known answer in a time that no mailbox covers.';
+COMMENT ON COLUMN report_v1.reply_daily.pending IS 'Units without an answer whose target has not passed.';
+COMMENT ON COLUMN report_v1.reply_daily.state IS 'final when every outcome of the day is, else provisional.';
+
 GRANT SELECT ON ALL TABLES IN SCHEMA report_v1 TO replyrate_dashboard;
+GRANT USAGE ON SCHEMA report_v1 TO replyrate_aggregator;
+GRANT SELECT ON ALL TABLES IN SCHEMA report_v1 TO replyrate_aggregator;
 -- The fetcher polls sooner where a deadline is near.
 GRANT USAGE ON SCHEMA report_v1 TO replyrate_fetcher;
 GRANT SELECT ON report_v1.due_soon TO replyrate_fetcher;
+
+COMMENT ON COLUMN report_v1.reply_rate.rate IS 'timely / counted; null when nothing was counted, when coverage is too small, or when the rule set hides small samples.';
+COMMENT ON COLUMN report_v1.reply_rate.mean_seconds IS 'Mean time to the answer, over answered units or the fastest 80 % of them, as the rule set says.';
+COMMENT ON COLUMN report_v1.reply_rate.state IS 'final: it changes only with a correction; provisional: it may still change.';
+COMMENT ON COLUMN report_v1.reply_rate_history.rate IS 'timely / counted; null when nothing was counted, when coverage is too small, or when the rule set hides small samples.';
+COMMENT ON COLUMN report_v1.reply_rate_history.mean_seconds IS 'Mean time to the answer, over answered units or the fastest 80 % of them, as the rule set says.';
+COMMENT ON COLUMN report_v1.reply_rate_history.state IS 'final: it changes only with a correction; provisional: it may still change.';
+COMMENT ON COLUMN report_v1.reply_rate_latest.rate IS 'timely / counted; null when nothing was counted, when coverage is too small, or when the rule set hides small samples.';
+COMMENT ON COLUMN report_v1.reply_rate_latest.mean_seconds IS 'Mean time to the answer, over answered units or the fastest 80 % of them, as the rule set says.';
+COMMENT ON COLUMN report_v1.reply_rate_latest.state IS 'final: it changes only with a correction; provisional: it may still change.';
+COMMENT ON COLUMN report_v1.inquiry_outcomes.revision IS '1, and one more each time the outcome changed.';
 
 -- Rows of before have no histogram: every company is judged again.
 INSERT INTO ledger.dirty (company_id) SELECT company_id FROM ledger.companies;
 
 -- migrate:down
 DROP VIEW report_v1.corrections, report_v1.due_soon;
+DROP VIEW report_v1.reply_daily;
+CREATE VIEW report_v1.reply_daily AS
+SELECT rule_set, CASE WHEN GROUPING(account_id) = 1 THEN 'company' ELSE 'account' END AS level, company_id, account_id,
+    unit_day AS day,
+    count(*) AS inquiries,
+    count(*) FILTER (WHERE outcome = 'excluded') AS excluded,
+    count(*) FILTER (WHERE outcome IN ('timely', 'late', 'unanswered')) AS counted,
+    count(*) FILTER (WHERE outcome = 'timely') AS timely,
+    count(*) FILTER (WHERE outcome = 'late') AS late,
+    count(*) FILTER (WHERE outcome = 'unanswered') AS unanswered,
+    count(*) FILTER (WHERE outcome = 'unmeasured') AS unmeasured,
+    count(*) FILTER (WHERE outcome = 'pending') AS pending,
+    CASE WHEN bool_and(state = 'final') THEN 'final' ELSE 'provisional' END AS state
+FROM ledger.outcomes
+GROUP BY GROUPING SETS ((rule_set, company_id, unit_day), (rule_set, company_id, account_id, unit_day));
+GRANT SELECT ON report_v1.reply_daily TO replyrate_dashboard;
 CREATE OR REPLACE VIEW report_v1.reply_time_histogram AS
 SELECT l.rule_set, l.level, l.company_id, l.account_id, l.as_of, b.bucket,
     CASE WHEN b.bucket = 25 THEN 'later' ELSE (b.bucket - 1) || '-' || b.bucket || ' h' END AS label,
@@ -137,9 +207,11 @@ LEFT JOIN ledger.outcomes o ON o.rule_set = l.rule_set AND o.company_id = l.comp
     AND o.reply_seconds IS NOT NULL AND o.outcome IN ('timely', 'late')
     AND b.bucket = CASE WHEN o.reply_seconds > 86400 THEN 25 ELSE greatest(1, ceil(o.reply_seconds / 3600)) END
 GROUP BY l.rule_set, l.level, l.company_id, l.account_id, l.as_of, b.bucket;
-REVOKE USAGE ON SCHEMA report_v1 FROM replyrate_fetcher;
+REVOKE ALL ON ALL TABLES IN SCHEMA report_v1 FROM replyrate_fetcher, replyrate_aggregator;
+REVOKE USAGE ON SCHEMA report_v1 FROM replyrate_fetcher, replyrate_aggregator;
 DROP INDEX ledger.outcomes_open;
 DROP SCHEMA shadow CASCADE;
 DROP TABLE ledger.recomputed, ledger.recomputes, ledger.outcome_history, ledger.settled, ledger.corrections;
 ALTER TABLE ledger.dirty DROP COLUMN cause;
+ALTER TABLE ledger.outcomes DROP COLUMN owner, DROP COLUMN own_day;
 ALTER TABLE ledger.rates DROP COLUMN buckets;

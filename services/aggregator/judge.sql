@@ -259,11 +259,11 @@ before AS (
 INSERT INTO outcomes AS held (
     rule_set, company_id, inquiry_id, rule_version, account_id, buyer_id, unit_day, unit_inquiry_id, received_at,
     first_reply_at, reply_seconds, outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state,
-    changed_at
+    owner, own_day, changed_at
 )
 SELECT %(rule_set)s, j.company_id, j.inquiry_id, %(identity)s, j.account_id, j.buyer_id, j.unit_day, j.unit_inquiry_id,
     j.received_at, j.first_reply_at, j.reply_seconds, j.outcome, j.reason, j.reply_source, j.matched_by, j.mailbox_id,
-    j.evidence, j.covered, j.due_at, j.state, %(now)s
+    j.evidence, j.covered, j.due_at, j.state, j.owner, j.own_day, %(now)s
 FROM new j
 ON CONFLICT (rule_set, company_id, inquiry_id) DO UPDATE SET
     rule_version = excluded.rule_version, account_id = excluded.account_id, buyer_id = excluded.buyer_id,
@@ -271,14 +271,14 @@ ON CONFLICT (rule_set, company_id, inquiry_id) DO UPDATE SET
     first_reply_at = excluded.first_reply_at, reply_seconds = excluded.reply_seconds, outcome = excluded.outcome,
     reason = excluded.reason, reply_source = excluded.reply_source, matched_by = excluded.matched_by,
     mailbox_id = excluded.mailbox_id, evidence = excluded.evidence, covered = excluded.covered, due_at = excluded.due_at,
-    state = excluded.state, changed_at = excluded.changed_at, revision = held.revision + 1
+    state = excluded.state, owner = excluded.owner, own_day = excluded.own_day, changed_at = excluded.changed_at, revision = held.revision + 1
 WHERE (held.rule_version, held.account_id, held.buyer_id, held.unit_day, held.unit_inquiry_id, held.received_at,
         held.first_reply_at, held.reply_seconds, held.outcome, held.reason, held.reply_source, held.matched_by,
-        held.mailbox_id, held.evidence, held.covered, held.due_at, held.state)
+        held.mailbox_id, held.evidence, held.covered, held.due_at, held.state, held.owner, held.own_day)
     IS DISTINCT FROM (excluded.rule_version, excluded.account_id, excluded.buyer_id, excluded.unit_day,
         excluded.unit_inquiry_id, excluded.received_at, excluded.first_reply_at, excluded.reply_seconds, excluded.outcome,
         excluded.reason, excluded.reply_source, excluded.matched_by, excluded.mailbox_id, excluded.evidence,
-        excluded.covered, excluded.due_at, excluded.state)
+        excluded.covered, excluded.due_at, excluded.state, excluded.owner, excluded.own_day)
 
 -- name: gone
 -- Outcomes of inquiries that are not known any more (an erase).

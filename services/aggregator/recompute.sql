@@ -92,9 +92,9 @@ SELECT set_config('statement_timeout', '3600s', true), set_config('idle_in_trans
 
 -- name: judged
 -- What was judged in the shadow, as if it had been now.
-INSERT INTO judged (company_id, inquiry_id, account_id, buyer_id, unit_day, unit_inquiry_id, received_at, first_reply_at,
+INSERT INTO judged (company_id, inquiry_id, account_id, owner, own_day, buyer_id, unit_day, unit_inquiry_id, received_at, first_reply_at,
     reply_seconds, outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state)
-SELECT company_id, inquiry_id, account_id, buyer_id, unit_day, unit_inquiry_id, received_at, first_reply_at, reply_seconds,
+SELECT company_id, inquiry_id, account_id, owner, own_day, buyer_id, unit_day, unit_inquiry_id, received_at, first_reply_at, reply_seconds,
     outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state
 FROM shadow.outcomes WHERE rule_set = %(name)s
 

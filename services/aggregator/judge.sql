@@ -167,7 +167,8 @@ mailbox AS MATERIALIZED (
     SELECT at.k, c.account_id, c.mailbox_id,
         (array_agg(c.connected_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS connected_at,
         (array_agg(c.removed_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS removed_at,
-        (array_agg(c.from_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS from_at,
+        -- A later row without it only states the connection, or its end.
+        (array_agg(c.from_at ORDER BY c.recorded_at DESC, c.coverage_id DESC) FILTER (WHERE c.from_at IS NOT NULL))[1] AS from_at,
         range_agg(tstzrange(c.from_at, c.through_at, '[]'))
             FILTER (WHERE c.from_at IS NOT NULL AND c.through_at IS NOT NULL) AS complete
     FROM at CROSS JOIN moments m

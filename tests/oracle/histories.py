@@ -622,7 +622,9 @@ class _Maker:
         self.line(None, account_id, connected_at=since, low=since, recorded_at=since + 1)
         if chance.random() < 0.5:
             end = max(start + chance.choice([0, HOUR, DAY - 1, DAY, DAY, DAY + 1]), since + 1)
-            self.line(None, account_id, connected_at=since, removed_at=end, low=since, recorded_at=end)
+            self.line(
+                None, account_id, connected_at=since, removed_at=end, low=chance.choice([since, None]), recorded_at=end
+            )
 
     def cover_well(self, mailbox_id: str, account_id: str, long_ago: int, end: int) -> None:
         """One stretch in pieces that touch; perhaps the mailbox was removed long ago."""

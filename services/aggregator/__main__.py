@@ -14,6 +14,7 @@ from services.aggregator.ledger import Ledger
 from services.aggregator.rules import RuleSet
 from services.aggregator.settle import Settler
 from services.aggregator.sink import Sink
+from services.aggregator.watch import Watch
 from services.common import http, lifecycle, logs, metrics, verify
 from services.common.backoff import Backoff
 from services.common.errors import TransientError
@@ -25,7 +26,6 @@ from services.common.topics import DEAD, REPLIES
 from services.common.version import version
 
 log = getLogger("services.aggregator")
-STUCK_SECONDS = 300.0
 
 
 def main() -> None:
@@ -50,28 +50,22 @@ def main() -> None:
 
 def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop) -> None:
     """Ingest here, refresh in a thread; each begins anew when Kafka or Postgres were away."""
-    ingest, refresh = Heartbeat(STUCK_SECONDS), Heartbeat(STUCK_SECONDS)
-    state = {"assigned": False}
+    watch = Watch(settings)
     failures: list[BaseException] = []
 
     def refreshing() -> None:
         try:
-            again(stop, refresh, lambda: settle(settings, rule_sets, stop, refresh))
+            again(stop, watch.refresh, lambda: settle(settings, rule_sets, stop, watch.refresh))
         except BaseException as error:
             failures.append(error)
             stop.set()
 
     thread = threading.Thread(target=refreshing, name="refresh", daemon=True)
-    with http.serve(
-        settings.http.port,
-        lambda: ingest.alive() and refresh.alive(),
-        lambda: state["assigned"],
-        host=settings.http.host,
-    ):
+    with watch.asking(), http.serve(settings.http.port, watch.healthy, watch.ready, host=settings.http.host):
         thread.start()
         log.info("merging and judging", extra={"action": "service-started", "rule_sets": len(rule_sets)})
         try:
-            again(stop, ingest, lambda: sink(settings, stop, ingest, state))
+            again(stop, watch.ingest, lambda: sink(settings, stop, watch))
         finally:
             stop.set()
             log.info("finishing what is in hand", extra={"action": "service-stopping"})
@@ -95,7 +89,7 @@ def again(stop: Stop, heartbeat: Heartbeat, run: Callable[[], None]) -> None:
             stop.wait(backoff.delay(attempt, 0.5))
 
 
-def sink(settings: Settings, stop: Stop, heartbeat: Heartbeat, state: dict[str, bool]) -> None:
+def sink(settings: Settings, stop: Stop, watch: Watch) -> None:
     """Ingest with fresh clients."""
     kafka, aggregator = settings.kafka, settings.aggregator
     with ExitStack() as stack:
@@ -111,7 +105,7 @@ def sink(settings: Settings, stop: Stop, heartbeat: Heartbeat, state: dict[str, 
                 session_timeout_seconds=aggregator.session_timeout_seconds,
             )
         )
-        stack.callback(lambda: state.update(assigned=False))
+        stack.callback(lambda: setattr(watch, "positions", {}))
         worker = Sink(
             reader,
             Ledger(connection, REPLIES),
@@ -123,9 +117,9 @@ def sink(settings: Settings, stop: Stop, heartbeat: Heartbeat, state: dict[str, 
         )
         reader.subscribe()
         while not stop.is_set():
-            heartbeat.beat()
+            watch.ingest.beat()
             worker.step(0.5)
-            state["assigned"] = worker.assigned
+            watch.positions = worker.positions()
 
 
 def settle(settings: Settings, rule_sets: list[RuleSet], stop: Stop, heartbeat: Heartbeat) -> None:

@@ -49,10 +49,10 @@ class Sink:
         self._rejected_in_a_row = 0
         self._checked = monotonic()
 
-    @property
-    def assigned(self) -> bool:
-        """Whether this process owns any partition."""
-        return bool(self._owned)
+    def positions(self) -> dict[int, int]:
+        """Where each partition that this process owns is read next."""
+        positions = {partition: self._reader.position(partition) for partition in self._owned}
+        return {partition: position for partition, position in positions.items() if position is not None}
 
     def step(self, seconds: float) -> None:
         """One poll and what it brought."""
@@ -117,6 +117,7 @@ class Sink:
             self._publisher.wait(letters)
         self._ledger.merge(owned, records[-1].offset + 1, events)
         metrics.STATES_MERGED.inc(len(events))
+        metrics.AGGREGATOR_BATCH_RECORDS.observe(len(records))
         self._reader.commit({owned.partition: owned.next_offset})
 
     def _bury(self, record: Record, error: InvalidEvent) -> Pending:

@@ -1,4 +1,7 @@
-"""`/live`, `/ready` and `/metrics` of a service, for orchestrators and Prometheus. Nothing here changes anything."""
+"""`/healthz`, `/readyz` and `/metrics` of a service, for orchestrators and Prometheus. Nothing here changes anything.
+
+A state page answers 200 `yes`, or 503 `no` and a line for each reason.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,20 +11,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.common.errors import ConfigError
+from services.common.health import Problems
 from services.common.metrics import REGISTRY
+
+States = Callable[[], Problems]
 
 
 @contextmanager
-def serve(port: int, live: Callable[[], bool], ready: Callable[[], bool], *, host: str = "127.0.0.1") -> Iterator[int]:
+def serve(port: int, healthy: States, ready: States, *, host: str = "127.0.0.1") -> Iterator[int]:
     """Answer on `host`:`port` until the block ends; yields the port, 0 when `port` is 0 and nothing is served.
 
-    `live` and `ready` must return at once: they report what the loop last knew, they ask nobody.
+    `healthy` and `ready` give the reasons why it is not; they must return at once and ask nobody. Who is not healthy is
+    not ready either.
     """
     if port == 0:
         yield 0
         return
     try:
-        server = ThreadingHTTPServer((host, port), _handler(live, ready))
+        server = ThreadingHTTPServer((host, port), _handler(healthy, ready))
     except OSError as error:
         reason = (error.strerror or "cannot listen").lower()
         raise ConfigError(
@@ -38,7 +45,7 @@ def serve(port: int, live: Callable[[], bool], ready: Callable[[], bool], *, hos
         thread.join(timeout=5)
 
 
-def _handler(live: Callable[[], bool], ready: Callable[[], bool]) -> type[BaseHTTPRequestHandler]:
+def _handler(healthy: States, ready: States) -> type[BaseHTTPRequestHandler]:
     class Pages(BaseHTTPRequestHandler):
         timeout = 10
         server_version = "replyrate"
@@ -46,17 +53,18 @@ def _handler(live: Callable[[], bool], ready: Callable[[], bool]) -> type[BaseHT
 
         def do_GET(self) -> None:
             match self.path.partition("?")[0]:
-                case "/live":
-                    self._answer_state(live())
-                case "/ready":
-                    self._answer_state(ready())
+                case "/healthz" | "/live":
+                    self._answer_state(healthy())
+                case "/readyz" | "/ready":
+                    self._answer_state([*healthy(), *ready()])
                 case "/metrics":
                     self._answer(200, generate_latest(REGISTRY), CONTENT_TYPE_LATEST)
                 case _:
-                    self._answer(404, b"pages: /live /ready /metrics\n", "text/plain; charset=utf-8")
+                    self._answer(404, b"pages: /healthz /readyz /metrics\n", "text/plain; charset=utf-8")
 
-        def _answer_state(self, good: bool) -> None:
-            self._answer(200 if good else 503, b"yes\n" if good else b"no\n", "text/plain; charset=utf-8")
+        def _answer_state(self, problems: Problems) -> None:
+            text = "\n".join(["no", *problems] if problems else ["yes"]) + "\n"
+            self._answer(503 if problems else 200, text.encode(), "text/plain; charset=utf-8")
 
         def _answer(self, status: int, body: bytes, kind: str) -> None:
             self.send_response(status)

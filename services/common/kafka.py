@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
-from kafka.admin import ConfigResource
+from kafka.admin import ConfigResource, OffsetSpec
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.structs import OffsetAndMetadata
 
@@ -262,6 +262,15 @@ class Reader:
         except AssertionError:
             raise TransientError(f"partition {partition} of {self._topic} is not assigned here") from None
 
+    def position(self, partition: int) -> int | None:
+        """Where this partition is read next, gaps that compaction left included; None when it is not ours."""
+        with translate():
+            try:
+                found: int | None = self._consumer.position(TopicPartition(self._topic, partition), timeout_ms=1000)
+            except errors.IllegalStateError:
+                return None
+            return found
+
     def poll(self, seconds: float, max_records: int | None = None) -> dict[int, list[Record]]:
         """Records by partition, in order; empty after `seconds` without any."""
         with translate():
@@ -391,6 +400,23 @@ class Admin:
                 if topic["name"] == name and not topic.get("error_code"):
                     return str(topic["topic_id"])
         return None
+
+    def spans(self, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
+        """(first offset that still exists, offset behind the last record) by (topic, partition).
+
+        TransientError when a topic is missing or has no leader now.
+        """
+        with translate():
+            partitions = [
+                TopicPartition(topic["name"], partition["partition_index"])
+                for topic in self._client.describe_topics(sorted(topics))
+                for partition in topic["partitions"]
+            ]
+            first, end = (
+                self._client.list_partition_offsets(dict.fromkeys(partitions, which))
+                for which in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+            )
+            return {(where.topic, where.partition): (first[where].offset, end[where].offset) for where in partitions}
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """Offsets that a consumer group committed, by (topic, partition); empty when it never did."""

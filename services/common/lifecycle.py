@@ -1,7 +1,7 @@
 """Starting, staying alive and stopping: what the three services do alike.
 
 A service runs until SIGTERM or SIGINT sets its Stop; the second signal ends the process at once. Its loop beats a
-Heartbeat each turn, and `/live` asks how old the last beat is.
+Heartbeat each turn, and `/healthz` asks how old the last beat is.
 """
 
 import gc
@@ -55,6 +55,10 @@ class Stop:
         """Sleep for `seconds` at most; True when the end was asked for."""
         return self._event.wait(seconds)
 
+    def wait_for_ever(self) -> None:
+        """Sleep until the end is asked for."""
+        self._event.wait()
+
     def also(self, action: Callable[[], None]) -> None:
         """Call `action` too when the end is asked for (to wake a loop that cannot wait here)."""
         self._actions.append(action)
@@ -100,6 +104,11 @@ class Heartbeat:
     def alive(self) -> bool:
         """Whether the loop moved within the limit."""
         return self.age_seconds <= self._limit
+
+    def problems(self, loop: str) -> list[str]:
+        """One, with the loop's name, when it did not move within the limit."""
+        age = self.age_seconds
+        return [] if age <= self._limit else [f"the {loop} loop stands still for {age:.0f} s"]
 
 
 def run(main: Callable[[], None]) -> int:

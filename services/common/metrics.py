@@ -9,8 +9,21 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 REGISTRY = CollectorRegistry()
 """The registry that `/metrics` shows."""
 
+BUILD_INFO = Gauge(
+    "replyrate_build_info", "1, with the version that runs.", ["service", "version", "python"], registry=REGISTRY
+)
+READY = Gauge("replyrate_ready", "1 while `/readyz` says yes.", ["service"], registry=REGISTRY)
+HEALTHY = Gauge("replyrate_healthy", "1 while `/healthz` says yes.", ["service"], registry=REGISTRY)
 RECORDS_REJECTED = Counter(
-    "replyrate_records_rejected_total", "Records that became dead letters.", ["service", "reason"], registry=REGISTRY
+    "replyrate_records_rejected_total",
+    "Records that became dead letters; reason `late`: facts from behind the horizon.",
+    ["service", "reason"],
+    registry=REGISTRY,
+)
+DEAD_LETTERS_WAITING = Gauge(
+    "replyrate_dead_letters_waiting",
+    "Dead letters that `replyrate dlq` has neither replayed nor purged, told by the aggregator.",
+    registry=REGISTRY,
 )
 DEPENDENCY_FAILURES = Counter(
     "replyrate_dependency_failures_total",
@@ -38,11 +51,40 @@ MESSAGES_SEEN = Counter(
 HEADERS_DROPPED = Counter(
     "replyrate_fetcher_headers_dropped_total", "Addresses and ids that could not be normalised.", registry=REGISTRY
 )
+LOGINS = Counter(
+    "replyrate_fetcher_logins_total", "Logins to mail servers by how they ended.", ["result"], registry=REGISTRY
+)
+BATCH_MESSAGES = Histogram(
+    "replyrate_fetcher_batch_messages",
+    "Messages that were fetched and published together.",
+    buckets=(1, 3, 10, 30, 100, 200),
+    registry=REGISTRY,
+)
+POLL_AGE_SECONDS = Gauge(
+    "replyrate_fetcher_poll_age_seconds",
+    "How long ago the active mailbox that waits longest was last polled well, or connected.",
+    registry=REGISTRY,
+)
 MAILBOXES = Gauge("replyrate_fetcher_mailboxes", "Mailboxes by state, from the registry.", ["state"], registry=REGISTRY)
 POLL_DELAY_SECONDS = Gauge(
     "replyrate_fetcher_poll_delay_seconds", "How long the most overdue mailbox waits for its poll.", registry=REGISTRY
 )
 
+MATCHER_LAG_RECORDS = Gauge(
+    "replyrate_matcher_lag_records", "Records that the group has not committed.", ["topic"], registry=REGISTRY
+)
+MATCHER_BATCH_RECORDS = Histogram(
+    "replyrate_matcher_batch_records",
+    "Records of one fetched batch.",
+    buckets=(1, 10, 100, 1000, 10_000),
+    registry=REGISTRY,
+)
+MATCHES = Counter(
+    "replyrate_matcher_matches_total",
+    "Replies joined with an inquiry, by what joins them.",
+    ["evidence"],
+    registry=REGISTRY,
+)
 FACTS_APPLIED = Counter("replyrate_matcher_facts_total", "Facts joined.", ["type"], registry=REGISTRY)
 STATES_EMITTED = Counter(
     "replyrate_matcher_states_emitted_total", "Joined states of inquiries published.", registry=REGISTRY
@@ -65,6 +107,20 @@ STATE_DROPPED = Counter(
 )
 RECOVERY_SECONDS = Gauge("replyrate_matcher_recovery_seconds", "How long the last recovery took.", registry=REGISTRY)
 
+AGGREGATOR_BATCH_RECORDS = Histogram(
+    "replyrate_aggregator_batch_records",
+    "Records merged in one transaction.",
+    buckets=(1, 10, 100, 1000, 2000),
+    registry=REGISTRY,
+)
+REFRESH_AGE_SECONDS = Gauge(
+    "replyrate_aggregator_refresh_age_seconds", "How long ago any company was judged last.", registry=REGISTRY
+)
+SETTLE_LAG_SECONDS = Gauge(
+    "replyrate_aggregator_settle_lag_seconds",
+    "How long the company that waits longest is due by time alone: a deadline passed, a day turned.",
+    registry=REGISTRY,
+)
 STATES_MERGED = Counter(
     "replyrate_aggregator_states_merged_total", "Joined states merged into the ledger.", registry=REGISTRY
 )

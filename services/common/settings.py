@@ -141,7 +141,7 @@ class LogSettings(Section):
 
 
 class HttpSettings(Section):
-    """`/live`, `/ready` and `/metrics` of a service."""
+    """`/healthz`, `/readyz` and `/metrics` of a service."""
 
     host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 switches the pages off.")

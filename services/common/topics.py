@@ -10,6 +10,9 @@ SENT: Final = "sent-messages.v1"
 REPLIES: Final = "inquiry-replies.v1"
 DEAD: Final = "dead-letters.v1"
 
+DEAD_GROUP: Final = "replyrate-dlq"
+"""Consumer group of `replyrate dlq`: its committed offsets say which dead letters are done with."""
+
 INPUT_BYTES: Final = 64 * 1024
 STATE_BYTES: Final = 1024 * 1024
 DAY_MS: Final = 86_400_000

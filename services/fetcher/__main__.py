@@ -5,28 +5,30 @@ import secrets
 import socket
 import sys
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from logging import getLogger
 
-from services.common import http, lifecycle, logs, metrics, verify
+import psycopg
+
+from services.common import health, http, lifecycle, logs, metrics, verify
 from services.common.backoff import Backoff
-from services.common.errors import ReplyrateError, TransientError
+from services.common.errors import TransientError
 from services.common.hashing import Hasher
-from services.common.kafka import Publisher
+from services.common.health import STUCK_SECONDS, Probe, Problems, Progress
+from services.common.kafka import Admin, Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
 from services.common.topics import DEAD, SENT
 from services.common.version import version
 from services.fetcher.poller import Poller
-from services.fetcher.registry import Registry
+from services.fetcher.registry import MAILBOX_STATES, Registry
 from services.fetcher.session import Budgets, resolve, tls_context
 from services.fetcher.vault import Vault
 
 log = getLogger("services.fetcher")
-STUCK_SECONDS = 300.0
-GAUGES_SECONDS = 10.0
 
 
 def main() -> None:
@@ -45,9 +47,9 @@ def main() -> None:
         ):
             return
         publisher = stack.enter_context(Publisher(settings.kafka, "replyrate-fetcher"))
-        heartbeat = Heartbeat(STUCK_SECONDS)
-        stack.enter_context(http.serve(settings.http.port, heartbeat.alive, lambda: True, host=settings.http.host))
-        workers = Workers(settings, hasher, vault, publisher, stop, heartbeat)
+        workers = Workers(settings, hasher, vault, publisher, stop)
+        stack.enter_context(workers.asking())
+        stack.enter_context(http.serve(settings.http.port, workers.healthy, workers.ready, host=settings.http.host))
         workers.run()
     log.info("stopped", extra={"action": "service-stopped"})
 
@@ -55,34 +57,66 @@ def main() -> None:
 class Workers:
     """The worker threads, each with a Postgres connection of its own."""
 
-    def __init__(
-        self, settings: Settings, hasher: Hasher, vault: Vault, publisher: Publisher, stop: Stop, heartbeat: Heartbeat
-    ) -> None:
+    def __init__(self, settings: Settings, hasher: Hasher, vault: Vault, publisher: Publisher, stop: Stop) -> None:
         self._settings = settings
         self._hasher = hasher
         self._vault = vault
         self._publisher = publisher
         self._stop = stop
-        self._heartbeat = heartbeat
-        self._owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._heartbeats = {f"{owner}-{number}": Heartbeat(STUCK_SECONDS) for number in range(settings.fetcher.workers)}
         self._failure: BaseException | None = None
+        self._progress = Progress("poll ended", what_waits="mailboxes")
+        dsn = settings.postgres.dsn.get_secret_value()
+        self._postgres = Probe(
+            "fetcher",
+            "postgres",
+            lambda: connect(dsn, "replyrate-fetcher-probe"),
+            self._ask_postgres,
+            failed=self._progress.unknown,
+        )
+        self._kafka = Probe(
+            "fetcher",
+            "kafka",
+            lambda: Admin(settings.kafka, "replyrate-fetcher-probe"),
+            lambda admin: admin.spans((SENT,)),
+        )
 
     def run(self) -> None:
         """Work until stop; raises what made a worker end."""
-        names = [f"{self._owner}-{number}" for number in range(self._settings.fetcher.workers)]
-        threads = [threading.Thread(target=self._work, args=(name,), name=name, daemon=True) for name in names]
+        threads = [
+            threading.Thread(target=self._work, args=(name, heartbeat), name=name, daemon=True)
+            for name, heartbeat in self._heartbeats.items()
+        ]
         for thread in threads:
             thread.start()
         log.info("reading", extra={"action": "service-started", "workers": len(threads)})
-        while not self._stop.wait(GAUGES_SECONDS):
-            self._gauges()
+        self._stop.wait_for_ever()
         log.info("finishing the chunks in hand", extra={"action": "service-stopping"})
         for thread in threads:
             thread.join(20)
         if self._failure is not None:
             raise self._failure
 
-    def _work(self, name: str) -> None:
+    def healthy(self) -> Problems:
+        """Why it is not healthy: a worker that hangs is a part of the work that nobody does."""
+        slowest = max(self._heartbeats.values(), key=lambda heartbeat: heartbeat.age_seconds)
+        return [*slowest.problems("poll"), *self._progress.problems()]
+
+    def ready(self) -> Problems:
+        """Why it is not ready."""
+        return [*self._postgres.problems(), *self._kafka.problems()]
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Ask Postgres and Kafka until the block ends."""
+        health.tell(
+            "fetcher", self.healthy, self.ready, lambda: max(one.age_seconds for one in self._heartbeats.values())
+        )
+        with self._postgres, self._kafka:
+            yield
+
+    def _work(self, name: str, heartbeat: Heartbeat) -> None:
         """One worker; while Postgres is away it waits and begins anew."""
         backoff, attempt = Backoff(0.5, 2, 10), 0
         while not self._stop.is_set():
@@ -90,18 +124,18 @@ class Workers:
                 with connect(self._settings.postgres.dsn.get_secret_value(), "replyrate-fetcher") as connection:
                     registry = Registry(connection, self._hasher, self._vault)
                     attempt = 0
-                    self._poller(name, registry).run()
+                    self._poller(name, registry, heartbeat).run()
             except TransientError as error:
                 attempt += 1
                 metrics.DEPENDENCY_FAILURES.labels("fetcher", "postgres").inc()
                 log.warning("%s", error, extra={"action": "dependency-away", "attempt": attempt})
                 self._stop.wait(backoff.delay(attempt, 0.5))
-                self._heartbeat.beat()
+                heartbeat.beat()
             except BaseException as error:
                 self._failure = error
                 self._stop.set()
 
-    def _poller(self, name: str, registry: Registry) -> Poller:
+    def _poller(self, name: str, registry: Registry, heartbeat: Heartbeat) -> Poller:
         return Poller(
             name,
             registry,
@@ -113,19 +147,20 @@ class Workers:
             resolve=resolve,
             clock=lambda: datetime.now(UTC),
             stop=self._stop,
-            heartbeat=self._heartbeat,
+            heartbeat=heartbeat,
             budgets=Budgets(),
         )
 
-    def _gauges(self) -> None:
-        try:
-            with connect(self._settings.postgres.dsn.get_secret_value(), "replyrate-fetcher-gauges") as connection:
-                states, delay = Registry(connection, self._hasher, self._vault).waiting()
-        except ReplyrateError:
-            return
-        for state, count in states.items():
-            metrics.MAILBOXES.labels(state).set(count)
-        metrics.POLL_DELAY_SECONDS.set(delay)
+    def _ask_postgres(self, connection: psycopg.Connection) -> None:
+        """How the mailboxes are, by the registry: the same on every fetcher."""
+        waiting = Registry(connection, self._hasher, self._vault).waiting()
+        for state in MAILBOX_STATES:
+            metrics.MAILBOXES.labels(state).set(waiting.states.get(state, 0))
+        metrics.POLL_DELAY_SECONDS.set(waiting.delay_seconds)
+        metrics.POLL_AGE_SECONDS.set(waiting.age_seconds)
+        # A mailbox that is due goes to whoever is free: who ends no poll while one waits for long is stuck.
+        polls = sum(sample.value for family in metrics.POLLS.collect() for sample in family.samples)
+        self._progress.note(waiting.delay_seconds > STUCK_SECONDS, polls)
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ class Poller:
         )
         connection = imap.connect(endpoint, self._context, self._budgets)
         try:
-            connection.login(leased.user, leased.password, self._version)
+            self._login(connection, leased)
             folders = connection.sent_folders(leased.sent_override)
             self._registry.watch(leased, [folder.name for folder in folders])
             for folder in folders:
@@ -169,6 +169,14 @@ class Poller:
             work.stopped_by_budget = True
         finally:
             connection.logout()
+
+    def _login(self, connection: Connection, leased: Leased) -> None:
+        try:
+            connection.login(leased.user, leased.password, self._version)
+        except MailboxError as error:
+            metrics.LOGINS.labels(error.code).inc()
+            raise
+        metrics.LOGINS.labels("done").inc()
 
     def _folder(self, work: Poll, connection: Connection, folder: bytes) -> None:
         look_back = self._settings.imap.look_back
@@ -323,6 +331,7 @@ class Poller:
                     records.append((read.found.uid, first.record))
         key = leased.company_id.encode()
         pendings = [self._publisher.send(SENT, key, record) for _, record in records]
+        metrics.BATCH_MESSAGES.observe(len(uids))
         work.left -= len(uids)
         self._heartbeat.beat()
         return Batch(uids, records, pendings, remembered, unreadable, now)

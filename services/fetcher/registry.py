@@ -22,6 +22,8 @@ from services.fetcher.vault import Misplaced, Vault, masked
 
 SQL = load_statements("services.fetcher", "registry.sql")
 CONSENT_TEXT_VERSION = "1"
+MAILBOX_STATES = ("pending_test", "active", "paused", "needs_reconnect", "refused", "synced_by_platform", "removed")
+"""As the check of registry.mailboxes allows them."""
 
 
 class RegistryError(ReplyrateError):
@@ -88,6 +90,15 @@ class Remembered:
     record: bytes
     kind: str
     suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Mailboxes by state; of the active ones: how long the most overdue waits, and the oldest good poll's age."""
+
+    states: Mapping[str, int]
+    delay_seconds: float
+    age_seconds: float
 
 
 class Registry:
@@ -366,10 +377,14 @@ class Registry:
         )
         return row is not None
 
-    def waiting(self) -> tuple[dict[str, int], float]:
-        """Mailboxes by state, and for how many seconds the most overdue one waits."""
+    def waiting(self) -> Waiting:
+        """How all mailboxes are, without naming any."""
         rows = self._all("waiting")
-        return {row["state"]: row["count"] for row in rows}, max((row["greatest"] or 0.0 for row in rows), default=0.0)
+        return Waiting(
+            {row["state"]: row["mailboxes"] for row in rows},
+            max((row["delay"] for row in rows), default=0.0),
+            max((row["age"] for row in rows), default=0.0),
+        )
 
     def _account(self, company_id: str, account_id: str) -> Mapping[str, Any]:
         row = self._one("account", company_id=company_id, account_id=account_id)

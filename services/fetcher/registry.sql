@@ -234,9 +234,13 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoc
 RETURNING state
 
 -- name: waiting
--- Mailboxes by state, and how long the most overdue one waits.
-SELECT state, count(*), greatest(0, extract(epoch FROM max(clock_timestamp() - next_poll_at)
-    FILTER (WHERE state = 'active' AND lease_owner IS NULL)))::float8
+-- Mailboxes by state; of the active ones how long the most overdue waits, and how long ago the last good poll of the
+-- one that waits longest was, or its connection. Seconds.
+SELECT state, count(*) AS mailboxes,
+    greatest(0, extract(epoch FROM max(clock_timestamp() - next_poll_at)
+        FILTER (WHERE state = 'active' AND (lease_until IS NULL OR lease_until < clock_timestamp()))))::float8 AS delay,
+    greatest(0, extract(epoch FROM max(clock_timestamp() - coalesce(last_success_at, connected_at))
+        FILTER (WHERE state = 'active')))::float8 AS age
 FROM registry.mailboxes GROUP BY state
 
 -- name: unreadable

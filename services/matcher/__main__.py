@@ -7,12 +7,15 @@ import time
 from datetime import UTC, datetime
 from logging import getLogger
 
-from services.common import http, lifecycle, logs, verify
+from services.common import health, http, lifecycle, logs, metrics, verify
 from services.common.hashing import Hasher
+from services.common.health import STUCK_SECONDS, UNREAD, Probe, Problems, Progress
+from services.common.kafka import Admin
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings, load_settings
+from services.common.topics import INQUIRIES, SENT
 from services.common.version import version
-from services.matcher.app import STUCK_SECONDS, Matcher
+from services.matcher.app import Matcher
 
 log = getLogger("services.matcher")
 
@@ -44,8 +47,34 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop) -> None:
         monotonic=time.monotonic,
         heartbeat=heartbeat,
     )
-    with http.serve(settings.http.port, heartbeat.alive, matcher.ready, host=settings.http.host):
+    progress = Progress("offset was committed")
+    probe = Probe(
+        "matcher",
+        "kafka",
+        lambda: Admin(settings.kafka, "replyrate-matcher-probe"),
+        lambda admin: look(admin, settings.matcher.app_id, matcher.partitions(), progress),
+        failed=progress.unknown,
+    )
+
+    def healthy() -> Problems:
+        return [*heartbeat.problems("join"), *progress.problems()]
+
+    def ready() -> Problems:
+        return [*probe.problems(), *matcher.not_ready()]
+
+    health.tell("matcher", healthy, ready, lambda: heartbeat.age_seconds)
+    with probe, http.serve(settings.http.port, healthy, ready, host=settings.http.host):
         await matcher.run(stop)
+
+
+def look(admin: Admin, group: str, mine: frozenset[int], progress: Progress) -> None:
+    """How far the group is, as the broker knows it: for the gauges all of it, for our health our partitions."""
+    at = admin.committed(group)
+    lag = health.behind(admin.spans((INQUIRIES, SENT)), at)
+    for topic in (INQUIRIES, SENT):
+        metrics.MATCHER_LAG_RECORDS.labels(topic).set(sum(lag[where] for where in lag if where[0] == topic))
+    own = {where: at.get(where, 0) for where in lag if where[1] in mine}
+    progress.note(any(lag[where] > UNREAD for where in own), own)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import os
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from logging import getLogger
@@ -52,7 +52,6 @@ ACCEPT: Final = {
     SENT: frozenset({MESSAGE_SENT}),
 }
 STOP_SECONDS: Final = 24.0
-STUCK_SECONDS: Final = 300.0
 GIVE_UP_SECONDS: Final = 120.0
 REJECTED_IN_A_ROW: Final = 10_000
 SWEEP_SECONDS: Final = 5.0
@@ -107,8 +106,20 @@ class Matcher:
 
     def ready(self) -> bool:
         """Whether partitions are assigned and their state is rebuilt."""
+        return not self.not_ready()
+
+    def not_ready(self) -> list[str]:
+        """Why it is not ready, in short sentences."""
         app = self._app
-        return bool(app.started and not app.rebalancing and not self._recovering and self._loaded)
+        if not app.started or app.rebalancing:
+            return ["joining the consumer group"]
+        if self._recovering:
+            return ["state is being rebuilt from the changelog"]
+        return [] if self._loaded else ["no partition is assigned: there are more workers than partitions"]
+
+    def partitions(self) -> frozenset[int]:
+        """The partitions that are here with their state."""
+        return frozenset(self._loaded)
 
     async def run(self, stop: Stop) -> None:
         """Work until `stop` is set, then finish the batch in hand, commit and leave the group."""
@@ -208,7 +219,7 @@ class Matcher:
         for partition in new:
             self._stores.drop(partition)
         topic = changelog_name(self._settings.app_id)
-        rows = await read_changelog(_client(self._kafka), topic, new, self._stores.recover)
+        rows = await read_changelog(_client(self._kafka), topic, new, self._recover)
         for partition in new:
             self._erase_again(partition)
         self._loaded |= new
@@ -223,6 +234,11 @@ class Matcher:
                 "entries": entries, "bytes": size,
             },
         )  # fmt: skip
+
+    def _recover(self, partition: int, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
+        self._stores.recover(partition, rows)
+        # However long it takes, a recovery that goes on is no reason for a restart: that would only begin it anew.
+        self._heartbeat.beat()
 
     def _erase_again(self, partition: int) -> None:
         """Recovery unites old rows with new ones, and so brings back what an erase took out of an entry: once more."""
@@ -241,6 +257,7 @@ class Matcher:
     async def _take(self, records: Sequence[Any]) -> None:
         """One fetched batch of one partition, a slice at a time: while one is joined, the ones before are sent."""
         # Each of the two goes out slice by slice, in order: a newer state is never overtaken by an older one.
+        metrics.MATCHER_BATCH_RECORDS.observe(len(records))
         outputs = rows = asyncio.create_task(asyncio.sleep(0))
         for begin in range(0, len(records), SLICE_RECORDS):
             partition, out, applied = self._join(records[begin : begin + SLICE_RECORDS])
@@ -440,6 +457,8 @@ def _count(facts: Sequence[join.Fact], applied: join.Applied) -> None:
     metrics.CHANGELOG_ROWS.inc(len(applied.changes))
     metrics.CONFLICTS.inc(applied.conflicts)
     metrics.FACTS_CUT.inc(applied.cut)
+    for evidence, count in applied.matched.items():
+        metrics.MATCHES.labels(evidence).inc(count)
 
 
 def _base64(value: bytes) -> str:

@@ -50,6 +50,8 @@ class Applied:
     """Facts (by index) that went over a bound or came too late."""
     conflicts: int = 0
     cut: int = 0
+    matched: dict[str, int] = field(default_factory=dict)
+    """Replies that are new to an inquiry, by `matched_by`."""
 
 
 def hashed(inquiry: InquiryReceived, facts_text: str, hasher: Hasher) -> tuple[InquiryReplies, int]:
@@ -199,6 +201,11 @@ class _Work:
                 self.applied.cut += max(0, before - len(merged.replies) - len(merged.statuses))
         if merged != held:
             self._put(key, merged)
+            if fact.replies:
+                known = held.replies if isinstance(held, InquiryReplies) else ()
+                for reply in merged.replies:
+                    if reply not in known:
+                        self.applied.matched[reply.matched_by] = self.applied.matched.get(reply.matched_by, 0) + 1
         return merged
 
     def _message(self, fact: MessageSent) -> None:

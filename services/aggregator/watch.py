@@ -1,0 +1,83 @@
+"""What the aggregator's health pages know, and the gauges that are the same on every aggregator."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+
+from services.common import health, metrics
+from services.common.health import STUCK_SECONDS, UNREAD, Probe, Problems, Progress
+from services.common.kafka import Admin
+from services.common.lifecycle import Heartbeat
+from services.common.postgres import connect, load_statements, translate
+from services.common.settings import Settings
+from services.common.topics import DEAD, DEAD_GROUP, REPLIES
+
+SQL: Final = load_statements("services.aggregator", "watch.sql")
+
+
+class Watch:
+    """The two loops beat here; `positions` says where ingest reads which of its partitions next."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.ingest = Heartbeat(STUCK_SECONDS)
+        self.refresh = Heartbeat(STUCK_SECONDS)
+        self.positions: Mapping[int, int] = {}
+        self._offsets: dict[tuple[str, int], int] | None = None
+        self._progress = Progress("record was merged")
+        dsn = settings.postgres.dsn.get_secret_value()
+        self._kafka = Probe(
+            "aggregator",
+            "kafka",
+            lambda: Admin(settings.kafka, "replyrate-aggregator-probe"),
+            self._ask_kafka,
+            failed=self._progress.unknown,
+        )
+        self._postgres = Probe(
+            "aggregator", "postgres", lambda: connect(dsn, "replyrate-aggregator-probe"), self._ask_postgres
+        )
+
+    def healthy(self) -> Problems:
+        """Why it is not healthy."""
+        return [
+            *self.ingest.problems("ingest"),
+            *self.refresh.problems("refresh"),
+            *self._progress.problems(),
+        ]
+
+    def ready(self) -> Problems:
+        """Why it is not ready."""
+        assigned = [] if self.positions else ["no partition is assigned"]
+        return [*self._postgres.problems(), *self._kafka.problems(), *assigned]
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Ask Postgres and Kafka until the block ends."""
+        health.tell(
+            "aggregator", self.healthy, self.ready, lambda: max(self.ingest.age_seconds, self.refresh.age_seconds)
+        )
+        with self._postgres, self._kafka:
+            yield
+
+    def _ask_postgres(self, connection: psycopg.Connection) -> None:
+        with translate():
+            rows = connection.execute(SQL["offsets"], {"topic": REPLIES}).fetchall()
+            settled = connection.execute(SQL["settled"]).fetchone()
+        self._offsets = {(REPLIES, partition): offset for partition, offset in rows}
+        assert settled is not None
+        if settled[0] is not None:
+            metrics.REFRESH_AGE_SECONDS.set(settled[0])
+        metrics.SETTLE_LAG_SECONDS.set(settled[1])
+
+    def _ask_kafka(self, admin: Admin) -> None:
+        spans = admin.spans((REPLIES, DEAD))
+        letters = {where: span for where, span in spans.items() if where[0] == DEAD}
+        states = {where: span for where, span in spans.items() if where[0] == REPLIES}
+        metrics.DEAD_LETTERS_WAITING.set(sum(health.behind(letters, admin.committed(DEAD_GROUP)).values()))
+        if self._offsets is not None:
+            metrics.LAG_RECORDS.set(sum(health.behind(states, self._offsets).values()))
+        # By the reader's position and not the ledger's: what compaction removed at the end is never merged.
+        own = {(REPLIES, partition): position for partition, position in self.positions.items()}
+        lag = health.behind({where: span for where, span in states.items() if where in own}, own)
+        self._progress.note(any(records > UNREAD for records in lag.values()), own)

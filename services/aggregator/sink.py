@@ -15,7 +15,7 @@ from services.common import codec, metrics
 from services.common.errors import InvalidEvent
 from services.common.events import COMPANY_ERASED, INQUIRY_REPLIES, CompanyErased, DeadLetter, InquiryReplies
 from services.common.kafka import Assigned, Pending, Publisher, Reader, Record
-from services.common.topics import DEAD, REPLIES
+from services.common.topics import DEAD, REPLAYED, REPLIES
 
 log = getLogger(__name__)
 
@@ -143,4 +143,5 @@ class Sink:
             extra={"action": "record-rejected", "reason": error.reason, "position": where},
         )  # fmt: skip
         value = codec.encode(letter, id=where, source="replyrate/aggregator", time=letter.at)
-        return self._publisher.send(DEAD, record.key or b"", value)
+        kept = [header for header in record.headers if header[0] == REPLAYED]
+        return self._publisher.send(DEAD, record.key or b"", value, headers=kept)

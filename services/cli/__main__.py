@@ -6,7 +6,9 @@ import click
 
 from services.cli.account import account, company
 from services.cli.demo import demo
+from services.cli.dlq import dlq
 from services.cli.explain import explain
+from services.cli.keys import keys
 from services.cli.mailbox import mailbox
 from services.cli.publish import publish
 from services.cli.rate import rate
@@ -49,6 +51,8 @@ for command in (
     recompute,
     replay,
     rules,
+    dlq,
+    keys,
     standalone,
 ):
     main.add_command(command)

@@ -66,7 +66,7 @@ def database(found: Settings) -> Iterator[psycopg.Connection]:
 def registry(found: Settings) -> Iterator[Registry]:
     """The registry for one command."""
     with database(found) as connection:
-        yield Registry(connection, Hasher(found.hash_key()), Vault(found.vault_key()))
+        yield Registry(connection, Hasher(found.hash_key()), Vault(found.vault_key(), found.old_vault_key()))
 
 
 def guarded(command: Callable[P, T]) -> Callable[P, T]:

@@ -75,6 +75,7 @@ def config_check() -> None:
     found.hash_key()
     if found.vault_key_file is not None:
         found.vault_key()
+    found.old_vault_key()
     errors.print("the configuration can be used")
 
 

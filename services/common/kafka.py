@@ -418,6 +418,14 @@ class Admin:
             )
             return {(where.topic, where.partition): (first[where].offset, end[where].offset) for where in partitions}
 
+    def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """Delete the records of `topic` before an offset, by partition, for every reader."""
+        with translate():
+            self._client.delete_records(
+                {TopicPartition(topic, partition): offset for partition, offset in offsets.items()},
+                timeout_ms=REQUEST_MS,
+            )
+
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """Offsets that a consumer group committed, by (topic, partition); empty when it never did."""
         with translate():
@@ -426,6 +434,16 @@ class Admin:
             except errors.GroupIdNotFoundError:
                 return {}
             return {(where.topic, where.partition): one.offset for where, one in found.items()}
+
+    def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """Set the offsets of a group that has no members. TransientError when the broker does not take them."""
+        wanted = {
+            TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()
+        }
+        with translate():
+            for refused in self._client.alter_group_offsets(group, wanted).values():
+                if refused is not errors.NoError:
+                    raise refused()
 
     def close(self) -> None:
         """Let go of the brokers."""

@@ -22,7 +22,7 @@ RECORDS_REJECTED = Counter(
 )
 DEAD_LETTERS_WAITING = Gauge(
     "replyrate_dead_letters_waiting",
-    "Dead letters that `replyrate dlq` has neither replayed nor purged, told by the aggregator.",
+    "Dead letters that nobody has replayed or purged yet (`replyrate dlq`), told by the aggregator.",
     registry=REGISTRY,
 )
 DEPENDENCY_FAILURES = Counter(

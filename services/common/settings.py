@@ -158,6 +158,9 @@ class Settings(Section):
     vault_key_file: Path | None = Field(
         None, description="File with the 32 raw bytes that seal passwords; fetcher and command line only."
     )
+    vault_old_key_file: Path | None = Field(
+        None, description="File with the key before it, from before `replyrate keys rotate` until it is done."
+    )
     horizon_days: int = Field(60, ge=1, le=3650, description="How far back facts are read, joined and kept in Kafka.")
     imap: ImapSettings = ImapSettings.model_validate({})
     fetcher: FetcherSettings = FetcherSettings.model_validate({})
@@ -179,6 +182,10 @@ class Settings(Section):
                 f"{PREFIX}VAULT_KEY_FILE is not set; write the path of a file with {KEY_BYTES} random bytes"
             )
         return _key(self.vault_key_file, "VAULT_KEY_FILE")
+
+    def old_vault_key(self) -> bytes | None:
+        """The 32 bytes of `vault_old_key_file`, if it is set. ConfigError when it cannot be read or is too short or long."""
+        return None if self.vault_old_key_file is None else _key(self.vault_old_key_file, "VAULT_OLD_KEY_FILE")
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:

@@ -1,6 +1,6 @@
 """The topics: names, keys, partitions, policies. schemas/asyncapi.yaml says the same to everybody else."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -19,6 +19,17 @@ DAY_MS: Final = 86_400_000
 KEY_SEPARATOR: Final = b"\x1f"
 REROUTED: Final = ("rerouted", b"1")
 """Header of an inquiry that the matcher moved to the partition of its key."""
+
+REPLAYED: Final = "replayed"
+"""Header of a record that `replyrate dlq` sent back: how often so far. It is handed on to the dead letter."""
+
+
+def replays(headers: Iterable[tuple[str, bytes]]) -> int:
+    """How often a record was sent back, by its headers."""
+    for name, value in headers:
+        if name == REPLAYED and value.isdigit():
+            return int(value[:9])
+    return 0
 
 
 @dataclass(frozen=True, slots=True)

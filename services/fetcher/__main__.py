@@ -37,7 +37,7 @@ def main() -> None:
     logs.configure(settings.log.format, settings.log.level, "fetcher")
     for warning in settings.warnings:
         log.warning("%s", warning, extra={"action": "setting-unknown"})
-    hasher, vault = Hasher(settings.hash_key()), Vault(settings.vault_key())
+    hasher, vault = Hasher(settings.hash_key()), Vault(settings.vault_key(), settings.old_vault_key())
     stop = Stop()
     with lifecycle.on_signals(stop), ExitStack() as stack:
         if not lifecycle.until_answers(stop, "postgres", lambda: verify.schema(settings, "replyrate-fetcher-check")):

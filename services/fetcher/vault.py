@@ -24,43 +24,57 @@ class Misplaced(ReplyrateError):
 
 
 class Vault:
-    """One vault key (32 bytes, REPLYRATE_VAULT_KEY_FILE)."""
+    """The vault key (32 bytes, REPLYRATE_VAULT_KEY_FILE) seals and opens; the key before it, if given, only opens."""
 
-    def __init__(self, key: bytes) -> None:
-        self._wrapping = AESGCM(key)
-        self._key_id = hashlib.sha256(b"replyrate vault key id" + key).digest()[:_KEY_ID]
+    def __init__(self, key: bytes, old_key: bytes | None = None) -> None:
+        self._key_id = _identity(key)
+        self._wrapping = {_identity(one): AESGCM(one) for one in (key, old_key) if one is not None}
 
     @property
     def key_id(self) -> str:
         """Tells keys apart without telling anything about them."""
         return self._key_id.hex()
 
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether a value is sealed with the vault key and not with one before it."""
+        return sealed.startswith(VERSION + self._key_id)
+
     def seal(self, value: str, *belongs_to: str) -> bytes:
         """`value` sealed for the place that `belongs_to` names (company, mailbox, host, port, user …)."""
-        where = self._where(belongs_to)
+        where = _where(belongs_to, self._key_id)
         data_key = AESGCM.generate_key(256)
         first, second = os.urandom(_NONCE), os.urandom(_NONCE)
-        wrapped = self._wrapping.encrypt(first, data_key, where)
+        wrapped = self._wrapping[self._key_id].encrypt(first, data_key, where)
         sealed = AESGCM(data_key).encrypt(second, value.encode(), where)
         return VERSION + self._key_id + first + wrapped + second + sealed
 
     def open(self, sealed: bytes, *belongs_to: str) -> str:
         """The value again. ConfigError when it was sealed with another key; Misplaced for another place, or changed."""
         head = len(VERSION) + _KEY_ID
-        if sealed[: len(VERSION)] != VERSION or sealed[len(VERSION) : head] != self._key_id:
-            raise ConfigError("a stored secret was sealed with another key; set REPLYRATE_VAULT_KEY_FILE to that one")
-        where = self._where(belongs_to)
+        key_id = sealed[len(VERSION) : head]
+        wrapping = self._wrapping.get(key_id)
+        if sealed[: len(VERSION)] != VERSION or wrapping is None:
+            raise ConfigError(
+                "a stored secret was sealed with another key; set REPLYRATE_VAULT_KEY_FILE to that one,"
+                " or REPLYRATE_VAULT_OLD_KEY_FILE while `replyrate keys rotate` is under way"
+            )
+        where = _where(belongs_to, key_id)
         first = sealed[head : head + _NONCE]
         wrapped = sealed[head + _NONCE : head + _NONCE + _WRAPPED]
         rest = sealed[head + _NONCE + _WRAPPED :]
         try:
-            data_key = self._wrapping.decrypt(first, wrapped, where)
+            data_key = wrapping.decrypt(first, wrapped, where)
             return AESGCM(data_key).decrypt(rest[:_NONCE], rest[_NONCE:], where).decode()
         except (InvalidTag, ValueError):
             raise Misplaced("a stored secret does not belong to this mailbox; connect the mailbox again") from None
 
-    def _where(self, belongs_to: tuple[str, ...]) -> bytes:
-        return "\x1f".join((*belongs_to, self.key_id)).encode()
+
+def _identity(key: bytes) -> bytes:
+    return hashlib.sha256(b"replyrate vault key id" + key).digest()[:_KEY_ID]
+
+
+def _where(belongs_to: tuple[str, ...], key_id: bytes) -> bytes:
+    return "\x1f".join((*belongs_to, key_id.hex())).encode()
 
 
 def masked(address: str) -> str:

@@ -39,7 +39,17 @@ from services.common.events import (
 from services.common.hashing import Hasher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import KafkaSettings, MatcherSettings
-from services.common.topics import DEAD, INQUIRIES, REPLIES, REROUTED, SENT, changelog_name, partition_of, reply_key
+from services.common.topics import (
+    DEAD,
+    INQUIRIES,
+    REPLAYED,
+    REPLIES,
+    REROUTED,
+    SENT,
+    changelog_name,
+    partition_of,
+    reply_key,
+)
 from services.matcher import join, state
 from services.matcher.bulk import BulkApp, PartitionTable, Rows, read_changelog, send_all
 from services.matcher.stores import Stores
@@ -343,7 +353,8 @@ class Matcher:
         where = f"{record.topic}/{record.partition}/{record.offset}"
         value = codec.encode(letter, id=where, source=SOURCE, time=letter.at)
         key = record.key or b""
-        out.dead.setdefault(partition_of(key, self._kafka.partitions), []).append((key, value, _NO_HEADERS))
+        kept = [header for header in record.headers if header[0] == REPLAYED]
+        out.dead.setdefault(partition_of(key, self._kafka.partitions), []).append((key, value, kept))
         metrics.RECORDS_REJECTED.labels("matcher", error.reason).inc()
         log.warning(
             "rejected: %s", error.detail,

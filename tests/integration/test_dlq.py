@@ -1,0 +1,200 @@
+"""`replyrate dlq` on the real broker with the real matcher: look, replay, go round no more than so often, purge."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from services.cli.__main__ import main
+from services.common import codec
+from services.common.dead_letters import DeadLetters
+from services.common.events import Buyer, DeadLetter, InquiryReceived
+from services.common.hashing import Hasher
+from services.common.kafka import Publisher
+from services.common.postgres import connect
+from services.common.settings import KafkaSettings
+from services.common.topics import DEAD, INQUIRIES, REPLAYED, REPLIES, REROUTED, SENT, partition_of
+from services.fetcher.registry import NewMailbox, Registry
+from services.fetcher.vault import Vault
+from tests.integration.processes import Process, until
+from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish, read_all
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+COMPANY = b"c1"
+HOME = partition_of(COMPANY, PARTITIONS)
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def kafka_(topics_gone: str) -> KafkaSettings:
+    found = kafka_settings(topics_gone)
+    create_topics(found)
+    return found
+
+
+@pytest.fixture
+def environ(kafka_: KafkaSettings, dsn: str, tmp_path: Path) -> dict[str, str]:
+    for key in ("hash.key", "vault.key"):
+        (tmp_path / key).write_bytes(bytes(32))
+    return {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka_.bootstrap_servers,
+        "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
+        "REPLYRATE_POSTGRES__DSN": dsn,
+        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
+        "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
+        "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "matcher"),
+        "REPLYRATE_MATCHER__STORE": "memory",
+        "COLUMNS": "250",
+    }
+
+
+@pytest.fixture
+def run(environ: dict[str, str]) -> Run:
+    def call(*args: str, code: int = 0) -> Result:
+        done = CliRunner().invoke(main, ["dlq", *args], env=environ)
+        assert done.exit_code == code, (args, done.stdout, done.stderr, done.exception)
+        return done
+
+    return call
+
+
+def inquiry(number: int) -> bytes:
+    event = InquiryReceived(
+        company_id="c1", account_id="main", inquiry_id=f"i{number}", received_at=NOW,
+        buyer=Buyer(id="b", addresses=("buyer-canary@shop.example",)),
+    )  # fmt: skip
+    return codec.encode(event, id=f"e{number}", source="tests", time=NOW)
+
+
+def bury(kafka: KafkaSettings, letter: DeadLetter, key: bytes = COMPANY, replayed: int = 0) -> None:
+    """Publish a dead letter as a service would."""
+    with Publisher(kafka, "tests") as publisher:
+        value = codec.encode(letter, id="x", source="tests", time=letter.at)
+        headers = [(REPLAYED, str(replayed).encode())] if replayed else []
+        assert publisher.wait([publisher.send(DEAD, key, value, headers=headers)]) == []
+
+
+def letter(**place: Any) -> DeadLetter:
+    return DeadLetter(reason="schema", detail="data.x: wrong", service="matcher", service_version="0", at=NOW, **place)
+
+
+def rows(done: Result) -> Any:
+    return json.loads(done.stdout)
+
+
+def test_what_was_mended_counts_and_what_was_not_goes_round_three_times(
+    kafka_: KafkaSettings, environ: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    with Publisher(kafka_, "tests") as publisher:
+        # Moved once and in the wrong partition again: refused; sent back by its key it comes to the right one.
+        lost = publisher.send(INQUIRIES, COMPANY, inquiry(1), partition=(HOME + 1) % PARTITIONS, headers=[REROUTED])
+        broken = publisher.send(INQUIRIES, COMPANY, b"no json, canary@shop.example")
+        assert publisher.wait([lost, broken]) == []
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(lambda: len(read_all(kafka_, DEAD)) == 2, 60, "two dead letters", (matcher,))
+        listed = {row["reason"]: row for row in rows(run("list", "--json"))}
+        assert set(listed) == {"misrouted", "not-json"}
+        assert listed["not-json"]["origin"] == f"{INQUIRIES}/{HOME}/0" and listed["not-json"]["company_id"] == "c1"
+        assert rows(run("list", "--json", "--reason", "misrouted")) == [listed["misrouted"]]
+        position = listed["not-json"]["position"]
+        shown = run("show", position)
+        assert "not-json" in shown.stdout and "canary" not in shown.stdout + run("list").stdout
+        assert rows(run("show", position, "--json"))["needs"] == "read-again"
+
+        planned = rows(run("replay", "--json"))
+        assert planned["done"] is False and planned["counts"] == {"replayed": 2}
+        assert len(read_all(kafka_, INQUIRIES)) == 2, "a dry run sends nothing"
+        assert rows(run("replay", "--yes", "--json"))["counts"] == {"replayed": 2}
+        until(lambda: len(read_all(kafka_, REPLIES)) == 1, 30, "the inquiry counts", (matcher,))
+        for turn in (1, 2, 3):
+            until(lambda turn=turn: len(read_all(kafka_, DEAD)) == 2 + turn, 30, "rejected again", (matcher,))  # type: ignore[misc]
+            (waiting,) = rows(run("list", "--json"))
+            assert (waiting["reason"], waiting["replayed"]) == ("not-json", turn)
+            if turn < 3:
+                assert rows(run("replay", "--yes", "--json"))["counts"] == {"replayed": 1}
+        again = [
+            dict(record.headers)[REPLAYED]
+            for record in read_all(kafka_, INQUIRIES)
+            if record.offset and record.value != inquiry(1)
+        ]
+        assert sorted(again) == [b"1", b"2", b"3"]
+        ended = run("replay", "--yes", code=1)
+        assert "1 loops" in ended.stderr and "replayed 3 times" in ended.stdout
+        assert len(read_all(kafka_, INQUIRIES)) == 6, "not once more"
+        assert rows(run("list", "--json")) == []
+        assert len(rows(run("list", "--json", "--all"))) == 5
+        assert matcher.terminate() == 0
+    assert "canary" not in matcher.log.read_text("utf-8")
+
+
+def test_each_letter_gets_what_it_needs(kafka_: KafkaSettings, dsn: str, run: Run) -> None:
+    with connect(dsn, "tests") as connection:
+        registry = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
+        registry.add_company("c1")
+        registry.add_account("c1", "main")
+        registry.add_mailbox(
+            NewMailbox("c1", "main", "m1", "registered", "a@mail.test", "h", 993, "u", "p", consent_by="tests")
+        )
+    bury(kafka_, letter(topic=REPLIES, partition=2, offset=5, value="e30="), key=b"c1\x1fi1")
+    bury(kafka_, letter(topic=SENT, partition=1, offset=5, value="e30="))
+    bury(kafka_, letter(topic=INQUIRIES, partition=HOME, offset=77))
+    bury(kafka_, letter(topic="secrets.v1", partition=0, offset=0, value="e30="))
+    bury(kafka_, letter(mailbox_id="m1", uidvalidity=1, uid=5))
+    bury(kafka_, letter(mailbox_id="m1", uidvalidity=1, uid=6))
+    bury(kafka_, letter(mailbox_id="m-none", uidvalidity=1, uid=6))
+    bury(kafka_, letter(topic=SENT, partition=1, offset=6, value="e30="), replayed=3)
+    publish(kafka_, DEAD, [(COMPANY, b"not even a letter")])
+
+    planned = rows(run("replay", "--json"))
+    assert planned["counts"] == {"replayed": 2, "gone": 1, "refused": 2, "rescan": 3, "loops": 1}
+    done = rows(run("replay", "--yes", "--json", code=1))
+    assert done["counts"] == {"replayed": 2, "gone": 1, "refused": 3, "rescan": 2, "loops": 1}
+    why = {row["origin"]: row["why"] for row in done["letters"]}
+    assert "does not exist any more" in why[f"{INQUIRIES}/{HOME}/77"]
+    assert "replyrate mailbox list c1" in why["m-none/1/6"]
+    (state,) = read_all(kafka_, REPLIES)
+    assert (state.partition, state.key, state.value) == (2, b"c1\x1fi1", b"{}")
+    (sent,) = read_all(kafka_, SENT)
+    assert (sent.partition, sent.headers) == (HOME, ((REPLAYED, b"1"),))
+    with connect(dsn, "tests") as connection:
+        row = connection.execute("SELECT reconcile_after <= clock_timestamp() FROM registry.mailboxes").fetchone()
+    assert row == (True,)
+    assert "no dead letter waits" in run("replay", "--yes").stderr
+
+
+def test_progress_goes_on_where_it_was_and_purge_moves_or_deletes(kafka_: KafkaSettings, run: Run) -> None:
+    assert "no dead letter waits" in run("list").stderr
+    assert "no dead letter waits" in run("replay").stderr
+    for offset in range(4):
+        bury(kafka_, letter(topic=SENT, partition=0, offset=offset, value="e30="))
+    (first, second, third, fourth) = [row["position"] for row in rows(run("list", "--json"))]
+    assert "would be done with; --yes" in run("purge").stderr
+    assert len(rows(run("list", "--json"))) == 4
+    assert "2 letters done with" in run("purge", "--through", second, "--yes").stderr
+    assert [row["position"] for row in rows(run("list", "--json"))] == [third, fourth]
+    assert "0 letters" in run("purge", "--through", first, "--yes").stderr, "never back"
+    assert [row["position"] for row in rows(run("list", "--json"))] == [third, fourth]
+    # By hand any letter can be sent again; the list stays as it is.
+    assert rows(run("replay", first, "--yes", "--json"))["counts"] == {"replayed": 1}
+    assert [row["position"] for row in rows(run("list", "--json"))] == [third, fourth]
+    assert len(read_all(kafka_, SENT)) == 1
+    deleted = rows(run("purge", "--delete", "--through", third, "--yes", "--json"))
+    assert (deleted["letters"], deleted["deleted"]) == (3, True)
+    assert [row["position"] for row in rows(run("list", "--all", "--json"))] == [fourth]
+    with DeadLetters(kafka_) as letters:
+        assert letters.waiting() == letters.everything() == {HOME: (3, 4)}
+
+
+def test_errors_say_what_to_do(kafka_: KafkaSettings, run: Run, environ: dict[str, str]) -> None:
+    assert "replyrate dlq list" in run("show", "0/0", code=1).stderr
+    assert "write PARTITION/OFFSET" in run("show", "latest", code=1).stderr
+    assert "write PARTITION/OFFSET" in run("purge", "--through", "1/-1", code=1).stderr
+    assert "replyrate dlq list" in run("replay", "9/1", "--yes", code=1).stderr
+    away = CliRunner().invoke(
+        main, ["dlq", "list"], env={**environ, "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
+    )
+    assert away.exit_code == 69 and "Kafka is away" in away.stderr

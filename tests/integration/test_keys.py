@@ -1,0 +1,137 @@
+"""`replyrate keys rotate`, killed in the middle while fetchers go on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from services.cli.__main__ import main
+from services.common.errors import ConfigError
+from services.common.hashing import Hasher
+from services.common.postgres import connect
+from services.fetcher.registry import SEALED_TOGETHER, NewMailbox, Registry
+from services.fetcher.vault import Vault
+from services.standalone.paths import ROOT
+from tests.integration.processes import until
+
+OLD, NEW, OTHER = (bytes([number]) * 32 for number in (1, 2, 3))
+HASHER = Hasher(bytes(32))
+COUNT = 2 * SEALED_TOGETHER + 7
+
+
+@pytest.fixture
+def environ(dsn: str, tmp_path: Path) -> dict[str, str]:
+    for name, key in (("hash", bytes(32)), ("old", OLD), ("new", NEW)):
+        (tmp_path / f"{name}.key").write_bytes(key)
+    return {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9",
+        "REPLYRATE_POSTGRES__DSN": dsn,
+        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
+        "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "new.key"),
+        "REPLYRATE_VAULT_OLD_KEY_FILE": str(tmp_path / "old.key"),
+    }
+
+
+def fill(dsn: str, count: int) -> None:
+    with connect(dsn, "tests") as connection:
+        registry = Registry(connection, HASHER, Vault(OLD))
+        registry.add_company("c1")
+        registry.add_account("c1", "main")
+        registry.set_address("c1", "main", "registered", "main@mail.test")
+        for number in range(count):
+            user = f"user-{number}@mail.test"
+            registry.add_mailbox(
+                NewMailbox("c1", "main", f"m{number:04}", "registered", user, "h", 993, user, f"secret-{number}", "x")
+            )
+
+
+def passwords(dsn: str, vault: Vault) -> dict[str, str]:
+    """What a fetcher with this vault would log in with, by mailbox; every mailbox is due and leased once."""
+    with connect(dsn, "tests") as connection:
+        connection.execute("UPDATE registry.mailboxes SET lease_until = NULL, next_poll_at = clock_timestamp()")
+        registry, found = Registry(connection, HASHER, vault), {}
+        while (leased := registry.lease("tests", 300)) is not None:
+            found[leased.mailbox_id] = leased.password
+            assert leased.user == leased.password.replace("secret", "user") + "@mail.test"
+        return found
+
+
+def states(dsn: str, vault: Vault) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    with connect(dsn, "tests") as connection:
+        for sealed in Registry(connection, HASHER, vault).rotate(write=False):
+            counts[sealed.state] = counts.get(sealed.state, 0) + 1
+    return counts
+
+
+def test_a_kill_in_the_middle_loses_nothing_and_the_next_run_goes_on(dsn: str, environ: dict[str, str]) -> None:
+    fill(dsn, COUNT)
+    both, expected = Vault(NEW, OLD), {f"m{number:04}": f"secret-{number}" for number in range(COUNT)}
+    assert states(dsn, both) == {"old": COUNT + 1}
+    with connect(dsn, "tests") as connection:
+        # The rotation waits for a row of its second batch, and is killed while it waits.
+        with connection.transaction():
+            connection.execute(
+                "SELECT FROM registry.mailboxes WHERE mailbox_id = %s FOR UPDATE", [f"m{SEALED_TOGETHER + 3:04}"]
+            )
+            rotating = subprocess.Popen(
+                [sys.executable, "-m", "services.cli", "keys", "rotate"],
+                cwd=ROOT, env={"PATH": os.environ["PATH"], **environ}, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                with connect(dsn, "tests") as look:
+                    until(
+                        lambda: look.execute(
+                            "SELECT count(*) FROM registry.secrets WHERE key_id = %s", [both.key_id]
+                        ).fetchone() == (SEALED_TOGETHER,),
+                        30, "the first batch is sealed anew",
+                    )  # fmt: skip
+            finally:
+                rotating.kill()
+                rotating.wait(10)
+    assert states(dsn, both) == {"current": SEALED_TOGETHER, "old": COUNT + 1 - SEALED_TOGETHER}
+    assert passwords(dsn, both) == expected, "fetchers that know both keys go on"
+    assert passwords(dsn, Vault(OLD, NEW)) == expected
+    done = CliRunner().invoke(main, ["keys", "rotate", "--json"], env=environ)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["counts"] == {"current": SEALED_TOGETHER, "rotated": COUNT + 1 - SEALED_TOGETHER}
+    assert passwords(dsn, Vault(NEW)) == expected
+    with pytest.raises(ConfigError, match="REPLYRATE_VAULT_OLD_KEY_FILE"):
+        passwords(dsn, Vault(OLD))
+    with connect(dsn, "tests") as connection:
+        assert connection.execute("SELECT DISTINCT key_id FROM registry.secrets").fetchall() == [(both.key_id,)]
+
+
+def test_what_does_not_open_is_told_and_stops_nothing(dsn: str, environ: dict[str, str]) -> None:
+    fill(dsn, 4)
+    with connect(dsn, "tests") as connection:
+        connection.execute(
+            "UPDATE registry.secrets SET sealed = set_byte(sealed, 60, get_byte(sealed, 60) # 1) WHERE mailbox_id = 'm0001'"
+        )
+        strange = Vault(OTHER).seal("u", "c1", "m0002", "h", "993", "user")
+        connection.execute("UPDATE registry.mailboxes SET user_sealed = %s WHERE mailbox_id = 'm0002'", [strange])
+    done = CliRunner().invoke(main, ["keys", "rotate", "--json"], env=environ)
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert told["counts"] == {"rotated": 3, "unreadable": 1, "another-key": 1}
+    assert [(one["what"], one["state"]) for one in told["bad"]] == [("m0001", "unreadable"), ("m0002", "another-key")]
+    checked = CliRunner().invoke(main, ["keys", "check"], env=environ)
+    assert checked.exit_code == 1 and "m0001: cannot be opened; connect the mailbox again" in checked.stderr
+    assert "secret" not in done.stdout + done.stderr + checked.stdout + checked.stderr
+
+
+def test_wrong_keys_are_named(environ: dict[str, str], tmp_path: Path) -> None:
+    without = {name: value for name, value in environ.items() if "OLD" not in name}
+    done = CliRunner().invoke(main, ["keys", "rotate"], env=without)
+    assert done.exit_code == 78 and "--old-key-file" in done.stderr
+    done = CliRunner().invoke(main, ["keys", "rotate", "--old-key-file", str(tmp_path / "new.key")], env=environ)
+    assert done.exit_code == 78 and "the same key" in done.stderr
+    done = CliRunner().invoke(main, ["keys", "rotate", "--old-key-file", str(tmp_path / "none")], env=environ)
+    assert done.exit_code == 78 and "VAULT_OLD_KEY_FILE" in done.stderr
+    (tmp_path / "old.key").write_bytes(b"short")
+    done = CliRunner().invoke(main, ["config", "check"], env=environ)
+    assert done.exit_code == 78 and "VAULT_OLD_KEY_FILE names a file with 5 bytes" in done.stderr

@@ -1,0 +1,79 @@
+"""The alert rules name what there is: metrics and labels of the registry, an entry of the runbook each."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from services.common.metrics import REGISTRY
+from services.standalone.paths import ROOT
+
+RULES = [
+    rule
+    for group in yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text("utf-8"))["groups"]
+    for rule in group["rules"]
+]
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
+LABELS = {
+    name: frozenset(getattr(collector, "_labelnames", ())) for name, collector in REGISTRY._names_to_collectors.items()
+}
+"""Every series name of the registry (`…_total`, `…_bucket`, …) with its labels."""
+
+
+def selectors(expression: str) -> Iterator[Any]:
+    """The vector selectors of a PromQL expression. ValueError when it cannot be parsed."""
+    found: list[Any] = []
+
+    def visit(node: Any) -> bool:
+        if isinstance(node, promql_parser.VectorSelector):
+            found.append(node)
+        return True
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    yield from found
+
+
+def unknown(expression: str) -> list[str]:
+    """What an expression names that no service shows."""
+    problems = []
+    for selector in selectors(expression):
+        if selector.name not in LABELS:
+            problems.append(f"no metric {selector.name}")
+            continue
+        labels = LABELS[selector.name] | {"job", "instance"} | ({"le"} if selector.name.endswith("_bucket") else set())
+        problems += [
+            f"{selector.name} has no label {one.name}" for one in selector.matchers.matchers if one.name not in labels
+        ]
+    return problems
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
+def test_an_alert_can_be_evaluated_and_says_what_to_do(rule: dict[str, Any]) -> None:
+    assert unknown(rule["expr"]) == []
+    assert list(selectors(rule["expr"])), "it looks at nothing"
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert re.fullmatch(r"\d+[mh]", rule["for"])
+    assert rule["annotations"]["summary"].endswith(".")
+    assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{rule['alert'].lower()}"
+
+
+def test_alerts_and_runbook_are_one_to_one() -> None:
+    entries = re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE)
+    assert [rule["alert"] for rule in RULES] == entries, "in the same order"
+    for body in re.split(r"^## \w+$", RUNBOOK, flags=re.MULTILINE)[1:]:
+        assert len(body.split()) > 20
+
+
+def test_metrics_that_the_runbook_names_exist() -> None:
+    named = set(re.findall(r"replyrate_[a-z_]+", RUNBOOK))
+    assert named and named <= set(LABELS)
+
+
+def test_what_does_not_exist_is_found_out() -> None:
+    assert unknown("rate(replyrate_nothing_total[5m]) > 0") == ["no metric replyrate_nothing_total"]
+    assert unknown('replyrate_ready{company_id="c"}') == ["replyrate_ready has no label company_id"]
+    with pytest.raises(ValueError):
+        list(selectors("sum(replyrate_ready"))

@@ -1,0 +1,71 @@
+"""Every panel of the business board on a seeded database, as the dashboard's login: its SQL runs and returns rows."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import conninfo, sql
+
+from services.common.postgres import connect
+from tests.integration.seeded import COMPANIES, NOW, seed
+from tests.unit.test_boards import BOARDS
+
+BOARD = BOARDS["business"]
+LATEST = datetime.now(UTC) + timedelta(minutes=5)
+
+
+def as_grafana_sends_it(raw: str, **variables: tuple[str, ...]) -> str:
+    """`raw` with the macros and variables that the board uses replaced the way Grafana does it."""
+    text = raw.replace("$__timeFrom()", f"'{NOW - timedelta(days=60):%Y-%m-%dT%H:%M:%SZ}'")
+    text = text.replace("$__timeTo()", f"'{LATEST:%Y-%m-%dT%H:%M:%SZ}'")
+    for name, values in variables.items():
+        quoted = ",".join("'" + value.replace("'", "''") + "'" for value in values)
+        text = text.replace("${" + name + ":sqlstring}", quoted)
+    assert "$" not in text, "a macro or variable that this test does not know"
+    return text
+
+
+@pytest.fixture
+def dashboard(dsn: str) -> Any:
+    login = dsn.rsplit("/", 1)[1] + "_grafana"
+    with connect(dsn, "tests") as connection:
+        seed(connection)
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x' IN ROLE replyrate_dashboard").format(sql.Identifier(login))
+        )
+        with psycopg.connect(conninfo.make_conninfo(dsn, user=login, password="x"), autocommit=True) as found:
+            yield found
+        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(login)))
+
+
+def test_every_panel_returns_rows(dashboard: psycopg.Connection) -> None:
+    variables = {}
+    for one in BOARD["templating"]["list"]:
+        variables[one["name"]] = tuple(row[0] for row in dashboard.execute(one["query"]).fetchall())
+    assert variables["company"] == COMPANIES
+    variables["rule_set"] = variables["rule_set"][:1]
+    for panel in BOARD["panels"]:
+        (target,) = panel["targets"]
+        cursor = dashboard.execute(as_grafana_sends_it(target["rawSql"], **variables).encode())
+        rows = cursor.fetchall()
+        columns = [column.name for column in cursor.description or ()]
+        assert rows, panel["title"]
+        if target["format"] == "time_series":
+            assert columns[0] == "time" and isinstance(rows[0][0], datetime), panel["title"]
+            assert any(value is not None for row in rows for value in row[1:])
+        if panel["type"] == "stat":
+            assert len(rows) == 1 and rows[0][0] is not None, panel["title"]
+        if panel["type"] == "barchart":
+            assert len(rows) == 25 and sum(row[1] for row in rows) > 0
+        for override in panel["fieldConfig"]["overrides"]:
+            assert override["matcher"]["options"] in columns
+
+
+def test_a_hostile_name_stays_a_value(dashboard: psycopg.Connection) -> None:
+    for panel in BOARD["panels"]:
+        raw = panel["targets"][0]["rawSql"]
+        assert not re.search(r"\$\{?(company|rule_set)(?!:sqlstring)\b", raw), panel["title"]
+        text = as_grafana_sends_it(raw, company=("x'); DROP SCHEMA report_v1; --",), rule_set=("default",))
+        dashboard.execute(text.encode())

@@ -1,0 +1,52 @@
+"""The Grafana boards are whole: every panel has a place, a source that is provisioned, and names metrics that exist."""
+
+import json
+from itertools import combinations
+from typing import Any
+
+import pytest
+import yaml
+
+from services.standalone.paths import ROOT
+from tests.unit.test_alerts import unknown
+
+GRAFANA = ROOT / "deploy" / "grafana"
+BOARDS: dict[str, dict[str, Any]] = {
+    file.stem: json.loads(file.read_text("utf-8")) for file in sorted((GRAFANA / "dashboards").glob("*.json"))
+}
+SOURCES = {
+    source["uid"]: source["type"]
+    for source in yaml.safe_load((GRAFANA / "provisioning/datasources/replyrate.yml").read_text("utf-8"))["datasources"]
+}
+
+
+def test_there_are_two_boards() -> None:
+    assert set(BOARDS) == {"business", "operations"}
+    assert len({board["uid"] for board in BOARDS.values()}) == 2
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_board_is_whole(name: str) -> None:
+    board = BOARDS[name]
+    assert {"uid", "title", "panels", "time", "templating", "schemaVersion"} <= set(board)
+    panels = board["panels"]
+    assert sorted(panel["id"] for panel in panels) == list(range(1, len(panels) + 1))
+    for panel in panels:
+        assert panel["title"] and panel["description"].endswith("."), panel["title"]
+        for target in [panel, *panel["targets"]]:
+            source = target["datasource"]
+            assert SOURCES[source["uid"]] == source["type"]
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+    for one, other in combinations((panel["gridPos"] for panel in panels), 2):
+        apart = (
+            one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+            or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        )  # fmt: skip
+        assert apart, "two panels overlap"
+
+
+def test_the_operations_board_names_only_what_services_show() -> None:
+    for panel in BOARDS["operations"]["panels"]:
+        for target in panel["targets"]:
+            assert unknown(target["expr"].replace("$__rate_interval", "5m")) == [], panel["title"]

@@ -16,6 +16,7 @@ from services.common.errors import InvalidEvent
 from services.common.events import COMPANY_ERASED, INQUIRY_REPLIES, CompanyErased, DeadLetter, InquiryReplies
 from services.common.kafka import Assigned, Pending, Publisher, Reader, Record
 from services.common.topics import DEAD, REPLAYED, REPLIES
+from services.common.trace import TRACEPARENT, is_sampled, trace_id, traceparent
 
 log = getLogger(__name__)
 
@@ -119,6 +120,10 @@ class Sink:
         metrics.STATES_MERGED.inc(len(events))
         metrics.AGGREGATOR_BATCH_RECORDS.observe(len(records))
         self._reader.commit({owned.partition: owned.next_offset})
+        for record in records:
+            if record.headers and (trace := traceparent(record.headers)) is not None and is_sampled(trace):
+                where = f"{record.topic}/{record.partition}/{record.offset}"
+                log.info("merged", extra={"action": "record-traced", "position": where, "trace_id": trace_id(trace)})
 
     def _bury(self, record: Record, error: InvalidEvent) -> Pending:
         self._rejected_in_a_row += 1
@@ -143,5 +148,5 @@ class Sink:
             extra={"action": "record-rejected", "reason": error.reason, "position": where},
         )  # fmt: skip
         value = codec.encode(letter, id=where, source="replyrate/aggregator", time=letter.at)
-        kept = [header for header in record.headers if header[0] == REPLAYED]
+        kept = [header for header in record.headers if header[0] in (REPLAYED, TRACEPARENT)]
         return self._publisher.send(DEAD, record.key or b"", value, headers=kept)

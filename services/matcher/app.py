@@ -35,6 +35,7 @@ from services.common.events import (
     DeadLetter,
     InquiryReceived,
     InquiryReplies,
+    MessageSent,
 )
 from services.common.hashing import Hasher
 from services.common.lifecycle import Heartbeat, Stop
@@ -50,6 +51,7 @@ from services.common.topics import (
     partition_of,
     reply_key,
 )
+from services.common.trace import TRACEPARENT, is_sampled, trace_id, traceparent
 from services.matcher import join, state
 from services.matcher.bulk import BulkApp, PartitionTable, Rows, read_changelog, send_all
 from services.matcher.stores import Stores
@@ -80,6 +82,8 @@ class _Outbox:
     replies: Rows
     dead: Rows
     rerouted: Rows
+    traces: dict[str | bytes, bytes]
+    """`traceparent` by what came with it: the key of an inquiry's state, or the id of a message."""
 
 
 class Matcher:
@@ -285,7 +289,7 @@ class Matcher:
 
     def _join(self, records: Sequence[Any]) -> tuple[int, _Outbox, join.Applied]:
         partition = records[0].partition
-        out = _Outbox({}, {}, {})
+        out = _Outbox({}, {}, {}, {})
         facts: list[join.Fact] = []
         origins: list[Any] = []
         for record in records:
@@ -320,6 +324,8 @@ class Matcher:
             metrics.IDS_DROPPED.inc(dropped)
         facts.append(event)
         origins.append(record)
+        if record.headers and (trace := traceparent(record.headers)) is not None:
+            _note_trace(event, trace, record, out)
 
     def _at_home(self, company_id: str, record: Any, out: _Outbox) -> bool:
         """Whether the record lies in its company's partition; one that does not is sent there, once."""
@@ -353,7 +359,7 @@ class Matcher:
         where = f"{record.topic}/{record.partition}/{record.offset}"
         value = codec.encode(letter, id=where, source=SOURCE, time=letter.at)
         key = record.key or b""
-        kept = [header for header in record.headers if header[0] == REPLAYED]
+        kept = [header for header in record.headers if header[0] in (REPLAYED, TRACEPARENT)]
         out.dead.setdefault(partition_of(key, self._kafka.partitions), []).append((key, value, kept))
         metrics.RECORDS_REJECTED.labels("matcher", error.reason).inc()
         log.warning(
@@ -368,7 +374,9 @@ class Matcher:
             entries += [(reply_key(company_id, inquiry_id), None, _NO_HEADERS) for inquiry_id in dropped]
             entries.append((reply_key(company_id, ""), self._erasure(erased), _NO_HEADERS))
         for inquiry in applied.changed:
-            entries.append((reply_key(inquiry.company_id, inquiry.inquiry_id), self._state(inquiry), _NO_HEADERS))
+            key = reply_key(inquiry.company_id, inquiry.inquiry_id)
+            headers = _trace_of(key, inquiry, out.traces) if out.traces else _NO_HEADERS
+            entries.append((key, self._state(inquiry), headers))
 
     def _state(self, inquiry: InquiryReplies) -> bytes:
         """The record of a joined state: its id and time depend on nothing but what it says."""
@@ -459,6 +467,22 @@ class Matcher:
 
 
 _NO_HEADERS: list[tuple[str, bytes]] = []
+
+
+def _note_trace(event: Any, trace: bytes, record: Any, out: _Outbox) -> None:
+    if isinstance(event, CompanyErased):
+        return
+    of = event.message_id if isinstance(event, MessageSent) else reply_key(event.company_id, event.inquiry_id)
+    out.traces[of] = trace
+    if is_sampled(trace):
+        where = f"{record.topic}/{record.partition}/{record.offset}"
+        log.info("joined", extra={"action": "record-traced", "position": where, "trace_id": trace_id(trace)})
+
+
+def _trace_of(key: bytes, inquiry: InquiryReplies, traces: Mapping[str | bytes, bytes]) -> list[tuple[str, bytes]]:
+    """The header of a state: its own fact's, else that of a message among its replies."""
+    found = traces.get(key) or next((traces[one.reply_id] for one in inquiry.replies if one.reply_id in traces), None)
+    return _NO_HEADERS if found is None else [(TRACEPARENT, found)]
 
 
 def _count(facts: Sequence[join.Fact], applied: join.Applied) -> None:

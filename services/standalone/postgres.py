@@ -54,6 +54,11 @@ class EmbeddedPostgres:
         return f"postgresql://{SUPERUSER}:{self._password}@{LOOPBACK}:{self.port}/{dbname}"
 
     @property
+    def binaries(self) -> Path:
+        """Folder of the server's own programs (psql, pg_dump, pg_restore); known once it was started."""
+        return self._binaries
+
+    @property
     def pid(self) -> int | None:
         """The postmaster's process id while it runs."""
         return None if self._child is None else self._child.pid

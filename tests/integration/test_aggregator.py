@@ -13,7 +13,7 @@ from services.aggregator.ledger import Ledger
 from services.common import codec
 from services.common.errors import UnsureError
 from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, MatchedBy, ReplyFact, StatusFact
-from services.common.kafka import Admin
+from services.common.kafka import Admin, Publisher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, REPLIES, partition_of, reply_key
@@ -311,3 +311,15 @@ def test_the_topics_are_what_admin_says(lab: Lab) -> None:
     with Admin(lab.kafka, "tests") as admin:
         assert admin.topic_id(REPLIES) is not None
         assert admin.topic_id("nothing.v1") is None
+
+
+def test_a_sampled_trace_is_found_again_by_its_id(lab: Lab) -> None:
+    (state,) = some_states(3, 1)
+    trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with Publisher(lab.kafka, "tests") as publisher, lab.aggregator() as aggregator:
+        assert publisher.wait([publisher.send(REPLIES, *record(state), headers=[("traceparent", trace)])]) == []
+        until(lab.judged, 60, "merged and judged", (aggregator,))
+        assert aggregator.terminate() == 0
+        told = [line for line in aggregator.lines() if line.get("action") == "record-traced"]
+    assert [line["trace_id"] for line in told] == ["0af7651916cd43dd8448eb211c80319c"]
+    assert told[0]["position"].startswith(f"{REPLIES}/")

@@ -22,6 +22,7 @@ from services.common.events import (
     StatusChanged,
 )
 from services.common.hashing import Hasher
+from services.common.kafka import Publisher
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT, changelog_name, partition_of, reply_key
 from services.matcher import join
@@ -353,3 +354,37 @@ def test_it_stops_while_kafka_is_away(environ: dict[str, str], tmp_path: Path) -
     with Process("services.matcher", away, tmp_path / "log") as matcher:
         until(lambda: any(line.get("action") == "dependency-away" for line in matcher.lines()), 60, "told", (matcher,))
         assert matcher.terminate() == 0
+
+
+def test_a_trace_goes_with_the_state_that_its_fact_changed(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    asked, other, answered = (
+        f"00-{number:032x}-{number:016x}-{flags}".encode() for number, flags in ((1, "01"), (2, "00"), (3, "01"))
+    )
+    inquiries = [
+        InquiryReceived(
+            company_id="c1", account_id="main", inquiry_id=f"i{number}", received_at=NOW - timedelta(days=1),
+            buyer=Buyer(id="b", addresses=(f"b{number}@shop.example",)),
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    to = HASHER.address("c1", "b2@shop.example")
+    assert to is not None
+    mail = MessageSent(
+        company_id="c1", account_id="main", mailbox_id="m1", message_id="a" * 32, sent_at=NOW, sent_at_basis="date",
+        evidence="verified", kind="human", recipients=(to,),
+    )  # fmt: skip
+    with Publisher(settings, "tests") as publisher:
+        for event, headers in ((inquiries[0], [("traceparent", asked)]), (inquiries[1], [("traceparent", other)]),
+                               (inquiries[2], [("traceparent", b"not a trace")])):  # fmt: skip
+            assert publisher.wait([publisher.send(INQUIRIES, *record(event), headers=headers)]) == []
+        with Process("services.matcher", environ, tmp_path / "log") as matcher:
+            until(lambda: len(read_all(settings, REPLIES)) == 3, 60, "three states", (matcher,))
+            assert publisher.wait([publisher.send(SENT, *record(mail), headers=[("traceparent", answered)])]) == []
+            until(lambda: len(read_all(settings, REPLIES)) == 4, 60, "and the answer", (matcher,))
+            assert matcher.terminate() == 0
+            told = [line["trace_id"] for line in matcher.lines() if line.get("action") == "record-traced"]
+    found = {(one.key or b"").rpartition(b"\x1f")[2]: dict(one.headers) for one in read_all(settings, REPLIES)}
+    assert found == {b"i0": {"traceparent": asked}, b"i1": {"traceparent": other}, b"i2": {"traceparent": answered}}
+    assert told == [f"{1:032x}", f"{3:032x}"], "sampled ones only"

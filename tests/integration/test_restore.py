@@ -1,0 +1,89 @@
+"""A dump of Postgres that is older than what the services have done since: restored, they catch up by themselves."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from services.common.postgres import connect
+from services.common.topics import DEAD
+from services.standalone import cast
+from services.standalone.demo import Report, Stage
+from services.standalone.postgres import scratch_folder
+from services.standalone.world import Wave
+from tests.integration.topics import kafka_settings, read_all
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    found = scratch_folder("replyrate-restore-")
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+class BackedUp(Stage):
+    """The demo; a dump is taken while the services work, before the second wave of facts."""
+
+    @property
+    def dump(self) -> Path:
+        return self.folder / "replyrate.dump"
+
+    def _publish(self, wave: Wave) -> None:
+        if wave == "second":
+            self.run("pg_dump", "--format=custom", f"--file={self.dump}", self.dsn)
+            with connect(self.dsn, "tests") as connection:
+                self.known = facts(connection)
+        super()._publish(wave)
+
+    def run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self.postgres.binaries / program), *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    def restore(self) -> None:
+        """As docs/operations.md says it: an empty database of the same name, filled from the dump."""
+        self.postgres.drop_database("replyrate")
+        self.postgres.create_database("replyrate", "template0")
+        self.run("pg_restore", "--exit-on-error", f"--dbname={self.dsn}", str(self.dump))
+
+
+def facts(connection: object) -> tuple[int, ...]:
+    row = connection.execute(  # type: ignore[attr-defined]
+        "SELECT (SELECT count(*) FROM ledger.inquiries), (SELECT count(*) FROM ledger.replies),"
+        " (SELECT sum(next_offset)::int FROM ledger.offsets), (SELECT count(*) FROM registry.published)"
+    ).fetchone()
+    return tuple(row)
+
+
+@pytest.mark.timeout(400)
+def test_services_catch_up_from_an_older_dump(folder: Path) -> None:
+    with ExitStack() as stack:
+        stage = BackedUp(folder, cast.build(5, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
+        stage.open()
+        stage.play()
+        before = Report()
+        stage.read(before)
+        assert before.differences == [] and before.checked_outcomes > 800
+        with connect(stage.dsn, "tests") as connection:
+            full = facts(connection)
+        assert all(now > then for now, then in zip(full, stage.known, strict=True)), "the dump is older in everything"
+
+        assert set(stage.supervisor.stop().values()) == {0}
+        stage.restore()
+        with connect(stage.dsn, "tests") as connection:
+            assert facts(connection)[0] < full[0]
+        stage.supervisor.start()
+        # What people changed since the dump is not in Kafka: they must do it again.
+        stage._change_addresses()
+        after = Report()
+        stage.read(after)
+        assert after.differences == [] and after.checked_outcomes == before.checked_outcomes
+        with connect(stage.dsn, "tests") as connection:
+            assert facts(connection)[:2] == full[:2], "no fact is missing, none is there twice"
+        assert read_all(kafka_settings(stage.kafka.bootstrap_servers), DEAD) == []
+        assert set(stage.supervisor.stop().values()) == {0}

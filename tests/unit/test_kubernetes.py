@@ -1,0 +1,120 @@
+"""The Kubernetes base: valid by the published schemas, and as closed as the design asks for."""
+
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from services.common.settings import declarations
+from services.standalone.paths import ROOT
+
+BASE = ROOT / "deploy" / "kubernetes"
+KUSTOMIZATION = yaml.safe_load((BASE / "kustomization.yaml").read_text("utf-8"))
+VERSIONS = ("1.30", "1.33", kubernetes_validate.latest_version())
+DOCUMENTS: list[dict[str, Any]] = [
+    document for name in KUSTOMIZATION["resources"] for document in yaml.safe_load_all((BASE / name).read_text("utf-8"))
+]
+WORKLOADS = [document for document in DOCUMENTS if document["kind"] in ("Deployment", "Job")]
+SERVICES = {document["metadata"]["name"]: document for document in DOCUMENTS if document["kind"] == "Deployment"}
+HASHING = (SERVICES["replyrate-fetcher"], SERVICES["replyrate-matcher"])
+SETTINGS = {one.name for one in declarations()} | {f"{one.name}_FILE" for one in declarations() if one.secret}
+
+
+def name_of(document: dict[str, Any]) -> str:
+    return f"{document['kind']}-{document['metadata']['name']}"
+
+
+def pod(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["spec"]["template"]["spec"]
+    return found
+
+
+def containers(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod(document).get("initContainers", ()), *pod(document)["containers"]]
+
+
+def files(document: dict[str, Any]) -> set[str]:
+    """Secret files that a pod gets."""
+    return {
+        item["key"] for volume in pod(document)["volumes"] if "secret" in volume for item in volume["secret"]["items"]
+    }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_a_document_is_valid(document: dict[str, Any], version: str) -> None:
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_a_document_that_is_not_valid_is_found_out() -> None:
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate({**WORKLOADS[0], "spec": {"replica": 1}}, VERSIONS[-1], strict=True)
+
+
+def test_every_file_is_part_of_the_base() -> None:
+    there = {file.name for file in BASE.iterdir()} - {"kustomization.yaml", "settings.env"}
+    assert there == set(KUSTOMIZATION["resources"])
+    assert {image["name"] for image in KUSTOMIZATION["images"]} == {
+        container["image"] for document in WORKLOADS for container in containers(document)
+    }
+
+
+def test_every_setting_exists() -> None:
+    named = {line.partition("=")[0] for line in (BASE / "settings.env").read_text("utf-8").split()}
+    named |= {one["name"] for document in WORKLOADS for container in containers(document) for one in container["env"]}
+    assert len(named) > 10 and named <= SETTINGS
+
+
+@pytest.mark.parametrize("document", WORKLOADS, ids=name_of)
+def test_a_pod_has_no_rights(document: dict[str, Any]) -> None:
+    security = pod(document)["securityContext"]
+    assert (
+        security["runAsNonRoot"]
+        and security["runAsUser"] > 0
+        and security["seccompProfile"]["type"] == "RuntimeDefault"
+    )
+    for container in containers(document):
+        limited = container["securityContext"]
+        assert limited["readOnlyRootFilesystem"] and limited["allowPrivilegeEscalation"] is False
+        assert limited["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"]["memory"]
+        mounted = {one["mountPath"] for one in container["volumeMounts"]}
+        for one in container["env"]:
+            # Only fetcher and matcher hold the hash key; to the others it is a setting without a file.
+            if one["name"].endswith("_FILE") and (one["name"] != "REPLYRATE_HASH_KEY_FILE" or document in HASHING):
+                folder, _, file = one["value"].rpartition("/")
+                assert folder in mounted and file in files(document), one
+
+
+def test_each_service_gets_its_own_secrets_only() -> None:
+    assert files(SERVICES["replyrate-fetcher"]) == {"fetcher-dsn", "hash.key", "vault.key"}
+    assert files(SERVICES["replyrate-matcher"]) == {"hash.key"}
+    assert files(SERVICES["replyrate-aggregator"]) == {"aggregator-dsn"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_probes_and_stops_are_those_of_the_services(name: str) -> None:
+    (container,) = pod(SERVICES[name])["containers"]
+    assert container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert pod(SERVICES[name])["terminationGracePeriodSeconds"] > 25
+    if name != "replyrate-fetcher":
+        assert SERVICES[name]["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0
+
+
+def test_budgets_and_policies_select_what_there_is() -> None:
+    labels = [document["spec"]["template"]["metadata"]["labels"] for document in WORKLOADS]
+    budgets = [document for document in DOCUMENTS if document["kind"] == "PodDisruptionBudget"]
+    assert {one["metadata"]["name"] for one in budgets} == set(SERVICES)
+    for budget in budgets:
+        wanted = budget["spec"]["selector"]["matchLabels"].items()
+        assert sum(wanted <= found.items() for found in labels) == 1
+    policies = {one["metadata"]["name"]: one["spec"] for one in DOCUMENTS if one["kind"] == "NetworkPolicy"}
+    assert policies["replyrate-closed"]["podSelector"] == {}
+    assert set(policies["replyrate-closed"]["policyTypes"]) == {"Ingress", "Egress"}
+    mail = policies["replyrate-mail"]["podSelector"]["matchLabels"].items()
+    (fetcher,) = [found for found in labels if mail <= found.items()]
+    assert fetcher["app.kubernetes.io/name"] == "replyrate-fetcher"
+    outside = [rule for spec in policies.values() for rule in spec.get("egress", ()) if "993" in str(rule)]
+    assert len(outside) == 1, "mail servers are the fetcher's alone"

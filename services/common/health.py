@@ -100,6 +100,8 @@ class Probe(Generic[Client]):
         self._fresh_seconds = fresh_seconds
         self._monotonic = monotonic
         self._answered_at: float | None = None
+        # From 0 on: a series that begins with 1 has no increase for Prometheus.
+        metrics.DEPENDENCY_FAILURES.labels(service, dependency)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"probe-{dependency}", daemon=True)
 

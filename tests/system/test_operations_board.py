@@ -1,0 +1,123 @@
+"""Debian's Prometheus scrapes the three running services; every query of the operations board returns rows, and every
+alert rule can be evaluated on what they show.
+"""
+
+import json
+import shutil
+import signal
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.common.topics import INQUIRIES
+from services.standalone import cast
+from services.standalone.child import free_port
+from services.standalone.demo import Stage
+from services.standalone.paths import ROOT
+from services.standalone.postgres import scratch_folder
+from tests.integration.processes import Process, until
+from tests.integration.topics import kafka_settings, publish
+from tests.unit.test_boards import BOARDS
+
+QUERIES = [target["expr"] for panel in BOARDS["operations"]["panels"] for target in panel["targets"]]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    found = scratch_folder("replyrate-board-")
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+class Prometheus:
+    """A server that scrapes some ports each second."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/api/v1"
+
+    def ask(self, page: str, **values: str) -> Any:
+        try:
+            with urllib.request.urlopen(f"{self._url}/{page}?{urllib.parse.urlencode(values)}", timeout=5) as answer:
+                return json.load(answer)["data"]
+        except OSError:
+            return None
+
+    def rows(self, query: str) -> int:
+        found = self.ask("query", query=query.replace("$__rate_interval", "1m"))
+        return 0 if found is None else len(found["result"])
+
+
+@contextmanager
+def prometheus(folder: Path, ports: dict[str, int]) -> Iterator[Prometheus]:
+    program = shutil.which("prometheus")
+    assert program, "prometheus is missing: run .ci/install-prometheus"
+    port = free_port()
+    targets = [{"targets": [f"127.0.0.1:{one}"]} for one in ports.values()]
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(ROOT / "deploy" / "prometheus" / "alerts.yml")],
+        "scrape_configs": [{"job_name": "replyrate", "static_configs": targets}],
+    }
+    file = folder / "prometheus.yml"
+    file.write_text(yaml.safe_dump(config), "utf-8")
+    with (folder / "prometheus.log").open("wb") as log:
+        server = subprocess.Popen(
+            [program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}"],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            yield Prometheus(port)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait(10)
+
+
+@pytest.mark.timeout(300)
+def test_every_query_of_the_board_returns_rows(folder: Path) -> None:
+    ports = {name: free_port() for name in ("fetcher", "matcher", "aggregator")}
+    with ExitStack() as stack:
+        stage = Stage(folder, cast.build(2, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
+        stage.open()
+        board = stack.enter_context(prometheus(folder, ports))
+        processes = tuple(
+            stack.enter_context(
+                Process(
+                    f"services.{name}",
+                    {**stage._environ(), "REPLYRATE_HTTP__PORT": str(port)},
+                    folder / f"{name}.log",
+                )
+            )
+            for name, port in ports.items()
+        )
+        until(lambda: board.rows("replyrate_ready == 1") == 3, 60, "scraped and ready", processes)
+        stage._publish("first")
+        kafka = kafka_settings(stage.kafka.bootstrap_servers)
+        publish(kafka, INQUIRIES, [(b"c1", b"no json")])
+        missing = set(QUERIES)
+
+        def all_there() -> bool:
+            missing.difference_update([query for query in missing if board.rows(query)])
+            return not missing
+
+        until(all_there, 90, f"rows of every query: {missing}", processes)
+        loaded = board.ask("rules")["groups"]
+        rules = [rule for group in loaded for rule in group["rules"]]
+        assert len(rules) == 18
+        until(
+            lambda: all(r["health"] == "ok" for g in board.ask("rules")["groups"] for r in g["rules"]),
+            30, "every rule evaluated", processes,
+        )  # fmt: skip
+        for process in processes:
+            assert process.terminate() == 0

@@ -17,6 +17,7 @@ from tests.servers import (
     postgres,
     postgres_server,
     pymap,
+    scratch,
     server_folder,
     topics_gone,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "postgres",
     "postgres_server",
     "pymap",
+    "scratch",
     "server_folder",
     "topics_gone",
 ]

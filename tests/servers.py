@@ -34,6 +34,14 @@ def server_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder for the servers of one test."""
+    folder = scratch_folder("replyrate-test-")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def ca(server_folder: Path) -> CertificateAuthority:
     """The private authority that every IMAP server of the session has its certificate from."""

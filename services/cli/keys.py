@@ -69,7 +69,7 @@ def _go(found: Settings, old: bytes | None, json_: bool, *, write: bool) -> None
     counts: Counter[str] = Counter()
     bad: list[Sealed] = []
     vault = Vault(found.vault_key(), old)
-    with database(found) as connection, Progress(console=errors, transient=True) as bar:
+    with database(found) as connection, Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
         registry = Registry(connection, Hasher(found.hash_key()), vault)
         task = bar.add_task("sealing" if write else "opening", total=registry.sealed())
         for sealed in registry.rotate(write=write):

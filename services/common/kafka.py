@@ -8,7 +8,8 @@ same identity.
 
 import queue
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,6 +25,7 @@ from services.common.settings import KafkaSettings
 from services.common.topics import TopicSpec
 
 REQUEST_MS = 10_000
+COORDINATOR_SECONDS = 10
 MAX_REQUEST_BYTES = 1024 * 1024
 BATCH_BYTES = 32 * 1024
 FETCH_BYTES = 4 * 1024 * 1024
@@ -430,7 +432,7 @@ class Admin:
         """Offsets that a consumer group committed, by (topic, partition); empty when it never did."""
         with translate():
             try:
-                found = self._client.list_group_offsets([group])[group]
+                found = _coordinated(lambda: self._client.list_group_offsets([group]))[group]
             except errors.GroupIdNotFoundError:
                 return {}
             return {(where.topic, where.partition): one.offset for where, one in found.items()}
@@ -441,7 +443,7 @@ class Admin:
             TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()
         }
         with translate():
-            for refused in self._client.alter_group_offsets(group, wanted).values():
+            for refused in _coordinated(lambda: self._client.alter_group_offsets(group, wanted)).values():
                 if refused is not errors.NoError:
                     raise refused()
 
@@ -466,6 +468,18 @@ class Admin:
             name: {key: _config_value(value) for key, value in entries.items()}
             for name, entries in found["topic"].items()
         }
+
+
+def _coordinated(ask: Callable[[], Any]) -> Any:
+    """The answer of a group's coordinator, which a new or restarted cluster takes some seconds to have."""
+    deadline = time.monotonic() + COORDINATOR_SECONDS
+    while True:
+        try:
+            return ask()
+        except (errors.CoordinatorNotAvailableError, errors.CoordinatorLoadInProgressError, errors.NotCoordinatorError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _config_value(found: Any) -> str:

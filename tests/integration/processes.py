@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,17 @@ class Process:
         if self.running():
             self.kill()
         self._stream.close()
+
+
+def get(port: int, page: str) -> tuple[int, str]:
+    """Status and text of a page on loopback; (0, "") when nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
 
 
 def until(true: Callable[[], bool], seconds: float, what: str, processes: tuple[Process, ...] = ()) -> None:

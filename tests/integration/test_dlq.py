@@ -20,6 +20,7 @@ from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, INQUIRIES, REPLAYED, REPLIES, REROUTED, SENT, partition_of
 from services.fetcher.registry import NewMailbox, Registry
 from services.fetcher.vault import Vault
+from services.standalone.kafka import EmbeddedKafka
 from tests.integration.processes import Process, until
 from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish, read_all
 
@@ -198,3 +199,10 @@ def test_errors_say_what_to_do(kafka_: KafkaSettings, run: Run, environ: dict[st
         main, ["dlq", "list"], env={**environ, "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
     )
     assert away.exit_code == 69 and "Kafka is away" in away.stderr
+
+
+def test_a_cluster_that_has_no_group_yet_is_waited_for(own_kafka: EmbeddedKafka, environ: dict[str, str]) -> None:
+    create_topics(kafka_settings(own_kafka.bootstrap_servers))
+    new = {**environ, "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": own_kafka.bootstrap_servers}
+    done = CliRunner().invoke(main, ["dlq", "list"], env=new)
+    assert done.exit_code == 0, done.stderr

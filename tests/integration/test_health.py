@@ -1,8 +1,5 @@
 """The health pages of the three services, while their real servers go away and come back."""
 
-import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,22 +10,12 @@ from services.common import migrations
 from services.common.postgres import connect
 from services.standalone.child import free_port
 from services.standalone.kafka import EmbeddedKafka
-from services.standalone.postgres import EmbeddedPostgres, scratch_folder
-from tests.integration.processes import Process, until
+from services.standalone.postgres import EmbeddedPostgres
+from tests.integration.processes import Process, get, until
 from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish
 
 SERVICES = ("fetcher", "matcher", "aggregator")
 NEEDS_POSTGRES = ("fetcher", "aggregator")
-
-
-def get(port: int, page: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
 
 
 def metric(port: int, name: str) -> float:
@@ -38,11 +25,9 @@ def metric(port: int, name: str) -> float:
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[EmbeddedPostgres]:
-    folder = scratch_folder("replyrate-health-")
-    with EmbeddedPostgres(folder / "postgres") as server:
+def own_postgres(scratch: Path) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(scratch / "postgres") as server:
         yield server
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.timeout(300)

@@ -1,8 +1,6 @@
 """A dump of Postgres that is older than what the services have done since: restored, they catch up by themselves."""
 
-import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,16 +11,8 @@ from services.common.postgres import connect
 from services.common.topics import DEAD
 from services.standalone import cast
 from services.standalone.demo import Report, Stage
-from services.standalone.postgres import scratch_folder
 from services.standalone.world import Wave
 from tests.integration.topics import kafka_settings, read_all
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    found = scratch_folder("replyrate-restore-")
-    yield found
-    shutil.rmtree(found, ignore_errors=True)
 
 
 class BackedUp(Stage):
@@ -61,9 +51,9 @@ def facts(connection: object) -> tuple[int, ...]:
 
 
 @pytest.mark.timeout(400)
-def test_services_catch_up_from_an_older_dump(folder: Path) -> None:
+def test_services_catch_up_from_an_older_dump(scratch: Path) -> None:
     with ExitStack() as stack:
-        stage = BackedUp(folder, cast.build(5, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
+        stage = BackedUp(scratch, cast.build(5, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
         stage.open()
         stage.play()
         before = Report()

@@ -22,19 +22,11 @@ from services.standalone import cast
 from services.standalone.child import free_port
 from services.standalone.demo import Stage
 from services.standalone.paths import ROOT
-from services.standalone.postgres import scratch_folder
 from tests.integration.processes import Process, until
 from tests.integration.topics import kafka_settings, publish
 from tests.unit.test_boards import BOARDS
 
 QUERIES = [target["expr"] for panel in BOARDS["operations"]["panels"] for target in panel["targets"]]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    found = scratch_folder("replyrate-board-")
-    yield found
-    shutil.rmtree(found, ignore_errors=True)
 
 
 class Prometheus:
@@ -85,18 +77,18 @@ def prometheus(folder: Path, ports: dict[str, int]) -> Iterator[Prometheus]:
 
 
 @pytest.mark.timeout(300)
-def test_every_query_of_the_board_returns_rows(folder: Path) -> None:
+def test_every_query_of_the_board_returns_rows(scratch: Path) -> None:
     ports = {name: free_port() for name in ("fetcher", "matcher", "aggregator")}
     with ExitStack() as stack:
-        stage = Stage(folder, cast.build(2, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
+        stage = Stage(scratch, cast.build(2, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
         stage.open()
-        board = stack.enter_context(prometheus(folder, ports))
+        board = stack.enter_context(prometheus(scratch, ports))
         processes = tuple(
             stack.enter_context(
                 Process(
                     f"services.{name}",
                     {**stage._environ(), "REPLYRATE_HTTP__PORT": str(port)},
-                    folder / f"{name}.log",
+                    scratch / f"{name}.log",
                 )
             )
             for name, port in ports.items()

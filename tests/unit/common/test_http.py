@@ -1,22 +1,12 @@
 """The pages of a service."""
 
-import urllib.error
-import urllib.request
-
 import pytest
 
 from services.common.errors import ConfigError
 from services.common.http import serve
 from services.common.metrics import REGISTRY, declared
 from services.standalone.child import free_port
-
-
-def get(port: int, page: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+from tests.integration.processes import get
 
 
 def test_states_tell_their_reasons_and_who_is_not_healthy_is_not_ready() -> None:

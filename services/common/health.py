@@ -22,7 +22,7 @@ log = getLogger(__name__)
 
 STUCK_SECONDS: Final = 300.0
 """How long a loop may stand still, or work wait at one position, before the process counts as dead."""
-ASK_SECONDS: Final = 5.0
+ASK_SECONDS = 5.0
 FRESH_SECONDS: Final = 20.0
 
 UNREAD: Final = 1
@@ -86,7 +86,7 @@ class Probe(Generic[Client]):
         ask: Callable[[Client], object],
         *,
         failed: Callable[[], None] = lambda: None,
-        ask_seconds: float = ASK_SECONDS,
+        ask_seconds: float | None = None,
         fresh_seconds: float = FRESH_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -96,7 +96,7 @@ class Probe(Generic[Client]):
         self._open = open
         self._ask = ask
         self._failed = failed
-        self._ask_seconds = ask_seconds
+        self._ask_seconds = ASK_SECONDS if ask_seconds is None else ask_seconds
         self._fresh_seconds = fresh_seconds
         self._monotonic = monotonic
         self._answered_at: float | None = None

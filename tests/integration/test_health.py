@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from kafka.admin import ConfigResource, KafkaAdminClient
 
-from services.common import migrations
+from services.common import codec, migrations
+from services.common.events import Buyer, InquiryReceived
 from services.common.postgres import connect
+from services.common.topics import INQUIRIES, REPLIES, STATE_BYTES
 from services.standalone.child import free_port
 from services.standalone.kafka import EmbeddedKafka
 from services.standalone.postgres import EmbeddedPostgres
@@ -103,3 +107,72 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         assert metric(ports["fetcher"], 'replyrate_fetcher_mailboxes{state="active"}') == 0
         for process in running:
             assert process.terminate() == 0
+
+
+def test_work_that_waits_although_everything_answers_is_told(dsn: str, topics_gone: str, tmp_path: Path) -> None:
+    kafka = kafka_settings(topics_gone)
+    create_topics(kafka)
+    for key in ("hash.key", "vault.key"):
+        (tmp_path / key).write_bytes(bytes(32))
+    ports = {name: free_port() for name in ("matcher", "aggregator")}
+    environ = {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
+        "REPLYRATE_POSTGRES__DSN": dsn,
+        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
+        "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "matcher"),
+        "REPLYRATE_MATCHER__STORE": "memory",
+    }
+    with ExitStack() as stack:
+        matcher, aggregator = (
+            stack.enter_context(
+                Process(
+                    "tests.integration.impatient",
+                    {**environ, "SERVICE": f"services.{name}", "REPLYRATE_HTTP__PORT": str(port)},
+                    tmp_path / f"{name}.log",
+                )
+            )
+            for name, port in ports.items()
+        )
+        running = (matcher, aggregator)
+        until(lambda: all(get(port, "/readyz")[0] == 200 for port in ports.values()), 60, "ready", running)
+
+        # Every write to the matcher's output is refused for now: it tries again and again, and commits nothing.
+        set_config(kafka.bootstrap_servers, REPLIES, "max.message.bytes", "10")
+        publish(kafka, INQUIRIES, [(b"c1", inquiry(number)) for number in range(5)])
+        stuck = "no offset was committed"
+        until(lambda: stuck in get(ports["matcher"], "/healthz")[1], 40, "told", running)
+        assert get(ports["matcher"], "/healthz")[0] == get(ports["matcher"], "/readyz")[0] == 503
+        assert metric(ports["matcher"], "replyrate_healthy{") == 0
+        assert get(ports["aggregator"], "/healthz")[0] == 200, "nothing waits for it"
+        set_config(kafka.bootstrap_servers, REPLIES, "max.message.bytes", str(STATE_BYTES))
+        until(lambda: get(ports["matcher"], "/readyz")[0] == 200, 60, "goes on", running)
+
+        # Somebody holds the row that every merge must move: the aggregator waits for it.
+        until(lambda: metric(ports["aggregator"], "replyrate_aggregator_lag_records") == 0, 30, "merged", running)
+        with connect(dsn, "tests") as connection:
+            with connection.transaction():
+                connection.execute("SELECT FROM ledger.offsets FOR UPDATE")
+                publish(kafka, INQUIRIES, [(b"c1", inquiry(number)) for number in range(5, 10)])
+                stuck = "no record was merged"
+                until(lambda: stuck in get(ports["aggregator"], "/healthz")[1], 40, "told", running)
+                assert get(ports["matcher"], "/healthz")[0] == 200
+        until(lambda: get(ports["aggregator"], "/readyz")[0] == 200, 60, "goes on", running)
+        assert matcher.terminate() == 0
+        assert aggregator.terminate() == 0
+
+
+def inquiry(number: int) -> bytes:
+    now = datetime.now(UTC)
+    event = InquiryReceived(
+        company_id="c1", account_id="main", inquiry_id=f"i{number}", received_at=now, buyer=Buyer(id="b"),
+    )  # fmt: skip
+    return codec.encode(event, id=f"e{number}", source="tests", time=now)
+
+
+def set_config(bootstrap_servers: str, topic: str, name: str, value: str) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id="tests")
+    try:
+        admin.alter_configs([ConfigResource("TOPIC", topic, {name: value})])
+    finally:
+        admin.close()

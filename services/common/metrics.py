@@ -22,7 +22,8 @@ RECORDS_REJECTED = Counter(
 )
 DEAD_LETTERS_WAITING = Gauge(
     "replyrate_dead_letters_waiting",
-    "Dead letters that nobody has replayed or purged yet (`replyrate dlq`), told by the aggregator.",
+    "Dead letters that nobody has replayed or purged yet (`replyrate dlq`), told by the aggregator; NaN"
+    " where the broker does not let it describe the group replyrate-dlq.",
     registry=REGISTRY,
 )
 DEPENDENCY_FAILURES = Counter(

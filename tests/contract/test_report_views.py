@@ -96,7 +96,7 @@ def test_the_database_is_what_the_contract_says(connection: psycopg.Connection) 
         "CREATE OR REPLACE VIEW report_v1.due_soon AS SELECT rule_set, company_id, account_id, inquiry_id, due_at, 1 AS more"
         " FROM ledger.outcomes WHERE outcome = 'pending'",
         "CREATE VIEW report_v1.other AS SELECT 1 AS one",
-        "DROP VIEW report_v1.due_soon",
+        "DROP VIEW report_v1.due_soon CASCADE",
     ],
 )
 def test_a_view_that_differs_is_found(connection: psycopg.Connection, change: str) -> None:

@@ -174,6 +174,11 @@ COMMENT ON COLUMN report_v1.reply_rate_latest.mean_seconds IS 'Mean time to the 
 COMMENT ON COLUMN report_v1.reply_rate_latest.state IS 'final: it changes only with a correction; provisional: it may still change.';
 COMMENT ON COLUMN report_v1.inquiry_outcomes.revision IS '1, and one more each time the outcome changed.';
 
+-- What a refresh looks for in each idle turn, among the lines that every poll writes.
+CREATE INDEX coverage_since ON registry.coverage (company_id, coverage_id);
+-- An explanation tells which clock of a mail counted.
+GRANT SELECT ON registry.published TO replyrate_aggregator;
+
 -- Rows of before have no histogram: every company is judged again.
 INSERT INTO ledger.dirty (company_id) SELECT company_id FROM ledger.companies;
 
@@ -209,7 +214,8 @@ LEFT JOIN ledger.outcomes o ON o.rule_set = l.rule_set AND o.company_id = l.comp
 GROUP BY l.rule_set, l.level, l.company_id, l.account_id, l.as_of, b.bucket;
 REVOKE ALL ON ALL TABLES IN SCHEMA report_v1 FROM replyrate_fetcher, replyrate_aggregator;
 REVOKE USAGE ON SCHEMA report_v1 FROM replyrate_fetcher, replyrate_aggregator;
-DROP INDEX ledger.outcomes_open;
+REVOKE ALL ON registry.published FROM replyrate_aggregator;
+DROP INDEX ledger.outcomes_open, registry.coverage_since;
 DROP SCHEMA shadow CASCADE;
 DROP TABLE ledger.recomputed, ledger.recomputes, ledger.outcome_history, ledger.settled, ledger.corrections;
 ALTER TABLE ledger.dirty DROP COLUMN cause;

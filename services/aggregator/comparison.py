@@ -28,7 +28,8 @@ def compare(
     companies: Sequence[str],
     tell: Callable[[str, int, int], None],
 ) -> Iterator[dict[str, Any]]:
-    """For each company today's rate and counted units by both (`…_a`, `…_b`), and `inquiries` whose outcomes differ."""
+    """For each company today's rate, counted and unmeasured units by both (`…_a`, `…_b`), the same of its `accounts`, and
+    `inquiries` that count differently: outcome, reason, account, day, or whether they lie in today's window."""
     for begin in range(0, len(companies), COMPANIES):
         batch = companies[begin : begin + COMPANIES]
         with connection.transaction(force_rollback=True), connection.cursor(row_factory=dict_row) as cursor:
@@ -43,9 +44,18 @@ def compare(
                     plans.append(Plan(plan.company_id, last, plan.settled, plan.begin))
                 judge.judged(connection, rule_set, plans, now)
                 cursor.execute(SQL[f"keep_{table}"])
-            rates = cursor.execute(SQL["rates"], {"companies": batch}).fetchall()
+            rates = cursor.execute(SQL["rates"]).fetchall()
             differ = cursor.execute(SQL["outcomes"]).fetchall()
         for row in rates:
-            mine = [found for found in differ if found["company_id"] == row["company_id"]]
-            yield {**row, "inquiries": [{k: v for k, v in found.items() if k != "company_id"} for found in mine]}
+            if row["account_id"] is None:
+                mine = [
+                    one for one in rates if one["company_id"] == row["company_id"] and one["account_id"] is not None
+                ]
+                found = [one for one in differ if one["company_id"] == row["company_id"]]
+                told = {name: value for name, value in row.items() if name != "account_id"}
+                yield {**told, "accounts": _without_company(mine), "inquiries": _without_company(found)}
         tell("companies", begin + len(batch), len(companies))
+
+
+def _without_company(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "company_id"} for row in rows]

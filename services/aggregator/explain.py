@@ -79,7 +79,7 @@ def explain(connection: psycopg.Connection, rule_set: RuleSet, company_id: str, 
             name: judged[name]
             for name in (
                 "unit_inquiry_id", "unit_day", "start_at", "due_at", "members", "unit_outcome", "unit_reason",
-                "first_reply_at", "reply_seconds", "reply_source", "reply_id", "matched_by", "mailbox_id", "evidence",
+                "first_reply_at", "reply_seconds", "reply_source", "reply_id", "matched_by", "mailbox_id", "evidence", "covered",
             )
         }  # fmt: skip
         found["considered"] = cursor.execute(_after("considered"), values).fetchall()

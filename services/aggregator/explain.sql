@@ -1,11 +1,10 @@
 -- name: inquiry
 -- Goes on from `judgement`: one inquiry, its fate, its unit.
 SELECT at.now, f.inquiry_id, f.received_at, f.buyer_id, f.thread_id, f.day AS own_day, f.owner, f.excluded_by,
-    (SELECT entry FROM jsonb_array_elements(%(parameters)s::jsonb -> 'exclude') entry
-        WHERE entry ->> 'when' = f.excluded_by LIMIT 1) AS exclusion,
+    %(parameters)s::jsonb -> 'exclude' -> (f.exclusion - 1)::integer AS exclusion,
     r.outcome, r.reason, r.state, r.account_id, r.unit_inquiry_id, r.unit_day, u.start_at, u.due_at,
     first.outcome AS unit_outcome, first.reason AS unit_reason, first.first_reply_at, first.reply_seconds, first.reply_source,
-    first.matched_by, first.mailbox_id, first.evidence, u.reply_id,
+    first.matched_by, first.mailbox_id, first.evidence, first.covered, u.reply_id,
     (SELECT array_agg(m.inquiry_id ORDER BY m.received_at, m.inquiry_id) FROM member m
         WHERE m.unit_inquiry_id = r.unit_inquiry_id) AS members
 FROM fate f CROSS JOIN at

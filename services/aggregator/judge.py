@@ -5,8 +5,8 @@ at the first instant of D + 1 in the rule's zone, or now if that is earlier: fac
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, Literal
 
@@ -24,6 +24,8 @@ EVERYTHING: Final = datetime.min.replace(tzinfo=UTC)
 LATE_DAYS: Final = 45
 """How many days longer than it looks back a row may still change: settling, an outage, a fortnight of late facts."""
 Schema = Literal["ledger", "shadow"]
+STATEMENT_ROWS: Final = 100_000
+"""About how many inquiries, each as often as it is looked at, one statement judges: some seconds."""
 LATE_FACT: Final = "late-fact"
 ERASE: Final = "erase"
 
@@ -65,12 +67,21 @@ class AsOf:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The judgements of one company; its outcomes are final through the day `settled`, its rows begin at `begin`."""
+    """The judgements of one company; its outcomes are final through the day `settled`, its rows begin at `begin`.
+
+    `weight` is about how many inquiries one of its days looks at.
+    """
 
     company_id: str
     judgements: tuple[AsOf, ...]
     settled: date
     begin: date
+    weight: int = 1
+
+    @property
+    def of_outcomes(self) -> bool:
+        """Whether outcomes are judged; they are too when nothing is known, and then there are none."""
+        return not self.judgements or self.judgements[0].day is None
 
 
 def start_of(day: date, rule_set: RuleSet) -> datetime:
@@ -162,7 +173,32 @@ def plan(
         first = max(begin, days_from)
     else:
         first = min(max(first_touched(rule_set, span, changed_from, today), begin), today)
-    return Plan(company_id, tuple(days(rule_set, first, now, settled, days_to)), settled, begin)
+    density = span["inquiries"] / ((today - begin).days + 1)
+    weight = min(span["inquiries"], round(density * (rule_set.reach_days + rule_set.settle_days)))
+    return Plan(company_id, tuple(days(rule_set, first, now, settled, days_to)), settled, begin, max(1, weight))
+
+
+def slices(plans: Sequence[Plan]) -> Iterator[list[Plan]]:
+    """The same judgements in portions that one statement can do in seconds, however large a company is."""
+    portion: list[Plan] = []
+    left = STATEMENT_ROWS
+    for whole in plans:
+        rest = whole
+        while True:
+            fits = left // whole.weight
+            if not portion:
+                fits = max(1, fits)
+            if fits >= len(rest.judgements):
+                portion.append(rest)
+                left -= whole.weight * len(rest.judgements)
+                break
+            if fits > 0:
+                portion.append(replace(rest, judgements=rest.judgements[:fits]))
+                rest = replace(rest, judgements=rest.judgements[fits:])
+            yield portion
+            portion, left = [], STATEMENT_ROWS
+    if portion:
+        yield portion
 
 
 def first_touched(rule_set: RuleSet, span: Mapping[str, Any], changed_from: datetime | None, today: date) -> date:
@@ -199,12 +235,15 @@ def judge_companies(
         plan(rule_set, span, companies[span["company_id"]].earliest, now, days_from=days_from, days_to=days_to)
         for span in spans(connection, rule_set, list(companies), now)
     ]
-    judged(connection, rule_set, plans, now)
-    outcomes, rates = write(
-        connection, rule_set, plans, {company_id: changed.cause for company_id, changed in companies.items()}, now
-    )
+    causes = {company_id: changed.cause for company_id, changed in companies.items()}
+    outcomes = rates = 0
+    for portion in slices(plans):
+        judged(connection, rule_set, portion, now)
+        written = write(connection, rule_set, portion, causes, now)
+        outcomes, rates = outcomes + written[0], rates + written[1]
     turn = start_of(local_day(now, rule_set) + timedelta(days=1), rule_set)
-    found = connection.execute(SQL["next_due"], {"companies": list(companies), "now": now}).fetchall()
+    place = {"companies": list(companies), "now": now, "rule_set": rule_set.name}
+    found = connection.execute(SQL["next_due"], place).fetchall()
     known = {one.company_id for one in plans if one.judgements}
     return Judged(
         outcomes, rates, {company_id: _earlier(at, turn if company_id in known else None) for company_id, at in found}
@@ -270,8 +309,9 @@ def write(
         "each_begin": [one.begin for one in plans],
         "each_settled": [one.settled for one in plans],
     }
-    outcomes = connection.execute(SQL["outcomes"], values).rowcount
-    outcomes += connection.execute(SQL["gone"], values).rowcount
+    of_outcomes = {**values, "companies": [one.company_id for one in plans if one.of_outcomes]}
+    outcomes = connection.execute(SQL["outcomes"], of_outcomes).rowcount
+    outcomes += connection.execute(SQL["gone"], of_outcomes).rowcount
     for name in ("forget_before", "vanished", "unchanged", "correct", "retire", "replace"):
         connection.execute(RATES[name], values)
     rates = connection.execute(RATES["add"], values).rowcount
@@ -305,17 +345,16 @@ def parameters(rule_set: RuleSet) -> dict[str, Any]:
 def arrays(plans: Sequence[Plan], rule_set: RuleSet) -> dict[str, list[Any]]:
     """The judgements as columns, `each` naming the company; `reaches` and `untils` bound the days of receipt that a row
     can depend on at all."""
-    threads = rule_set.unit == "first-per-thread"
     shift = timedelta(days=rule_set.target_seconds // 86_400 + 2) if rule_set.period_by == "deadline" else timedelta()
     wider = timedelta(days=rule_set.reach_days - rule_set.window_days)
     each = [(company, one) for company in plans for one in company.judgements]
-    bounded = [None if threads or one.day is None else one.first_day - wider - shift for _, one in each]
+    bounded = [None if one.day is None else one.first_day - wider - shift for _, one in each]
     return {
         "companies": [company.company_id for company in plans],
         "each": [company.company_id for company, _ in each],
         "settled": [company.settled for company, _ in each],
         "reaches": [one or date(1970, 1, 1) for one in bounded],
-        "untils": [date(9999, 12, 31) if threads or one.day is None else one.last_day for _, one in each],
+        "untils": [date(9999, 12, 31) if one.day is None else one.last_day for _, one in each],
         "as_ofs": [one.day for _, one in each],
         "nows": [one.now for _, one in each],
         "firsts": [one.first_day for _, one in each],

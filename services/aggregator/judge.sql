@@ -22,11 +22,13 @@ SELECT set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin'
 SELECT set_config('search_path', %(schema)s, true)
 
 -- name: span
--- Of each company: its first known receipt, what was judged last, from which day on rows are not final, through which
+-- Of each company: its first known receipt and how many inquiries it has, what was judged last, from which day on rows are not final, through which
 -- day it was settled, and how far the mailboxes that should be read are complete (`mailboxes` 0: there are none).
 SELECT c.company_id,
     (SELECT min(i.received_at) FROM ledger.inquiries i
         WHERE i.company_id = c.company_id AND i.received_at < %(now)s) AS first_at,
+    (SELECT count(*) FROM ledger.inquiries i
+        WHERE i.company_id = c.company_id AND i.received_at < %(now)s) AS inquiries,
     (SELECT max(r.as_of) FROM rates r
         WHERE r.company_id = c.company_id AND r.rule_set = %(rule_set)s AND r.valid_to IS NULL) AS last_as_of,
     (SELECT min(r.as_of) FROM rates r WHERE r.company_id = c.company_id AND r.rule_set = %(rule_set)s
@@ -52,6 +54,13 @@ exclusion AS MATERIALIZED (
     SELECT ord, entry ->> 'when' AS cause, (entry ->> 'within_seconds')::bigint AS within
     FROM jsonb_array_elements(%(parameters)s::jsonb -> 'exclude') WITH ORDINALITY e (entry, ord)
 ),
+-- Conversations of which an inquiry lies among the days of a judgement: all of their inquiries matter, however old.
+near AS MATERIALIZED (
+    SELECT DISTINCT at.k, i.buyer_id, i.thread_id
+    FROM at JOIN ledger.inquiries i ON i.company_id = at.company_id AND i.received_at < at.now
+    WHERE %(unit)s = 'first-per-thread' AND at.as_of IS NOT NULL AND i.thread_id IS NOT NULL
+        AND i.company_id = ANY (%(companies)s) AND (i.received_at AT TIME ZONE %(zone)s)::date BETWEEN at.reach AND at.until
+),
 known AS MATERIALIZED (
     SELECT at.k, at.company_id, at.now, i.inquiry_id, i.account_id AS receiver, i.buyer_id, i.thread_id, i.received_at,
         (i.received_at AT TIME ZONE %(zone)s)::date AS day,
@@ -59,7 +68,9 @@ known AS MATERIALIZED (
             AT TIME ZONE %(zone)s)::date AS period,
         i.buyer_region = 'CN' OR i.buyer_sent_from_region = 'CN' AS from_china
     FROM at JOIN ledger.inquiries i ON i.company_id = at.company_id AND i.received_at < at.now
-    WHERE i.company_id = ANY (%(companies)s) AND (i.received_at AT TIME ZONE %(zone)s)::date BETWEEN at.reach AND at.until
+    LEFT JOIN near ON near.k = at.k AND near.buyer_id = i.buyer_id AND near.thread_id = i.thread_id
+    WHERE i.company_id = ANY (%(companies)s)
+        AND ((i.received_at AT TIME ZONE %(zone)s)::date BETWEEN at.reach AND at.until OR near.k IS NOT NULL)
 ),
 -- Statuses known at the judgement; of spam and spam-undone only the latest exists.
 status AS MATERIALIZED (
@@ -80,7 +91,7 @@ moved AS MATERIALIZED (
     ORDER BY k, inquiry_id, at DESC, account_id DESC
 ),
 hit AS MATERIALIZED (
-    SELECT DISTINCT ON (k, inquiry_id) k, inquiry_id, cause FROM (
+    SELECT DISTINCT ON (k, inquiry_id) k, inquiry_id, ord, cause FROM (
         SELECT s.k, s.inquiry_id, e.ord, e.cause FROM status s JOIN exclusion e ON e.cause = s.status
         WHERE e.within IS NULL OR s.at <= s.received_at + make_interval(secs => e.within)
         UNION ALL
@@ -90,7 +101,7 @@ hit AS MATERIALIZED (
 ),
 fate AS MATERIALIZED (
     SELECT k.k, k.company_id, k.now, k.inquiry_id, k.buyer_id, k.thread_id, k.received_at, k.day, k.period,
-        coalesce(m.account_id, k.receiver) AS owner, h.cause AS excluded_by
+        coalesce(m.account_id, k.receiver) AS owner, h.cause AS excluded_by, h.ord AS exclusion
     FROM known k LEFT JOIN moved m USING (k, inquiry_id) LEFT JOIN hit h USING (k, inquiry_id)
 ),
 member AS MATERIALIZED (
@@ -298,8 +309,8 @@ WHERE (held.rule_version, held.through) IS DISTINCT FROM (excluded.rule_version,
 -- name: next_due
 -- When time alone changes something: a pending unit is due, or something happens that was told of beforehand.
 SELECT c.company_id, least(
-    (SELECT min(j.due_at) FROM judged j
-        WHERE j.company_id = c.company_id AND j.as_of IS NULL AND j.outcome = 'pending' AND j.due_at > %(now)s),
+    (SELECT min(o.due_at) FROM outcomes o
+        WHERE o.rule_set = %(rule_set)s AND o.company_id = c.company_id AND o.outcome = 'pending' AND o.due_at > %(now)s),
     (SELECT min(i.received_at) FROM ledger.inquiries i WHERE i.company_id = c.company_id AND i.received_at >= %(now)s),
     (SELECT min(s.at) FROM ledger.statuses s WHERE s.company_id = c.company_id AND s.at >= %(now)s),
     (SELECT min(r.replied_at) FROM ledger.replies r WHERE r.company_id = c.company_id AND r.replied_at >= %(now)s)

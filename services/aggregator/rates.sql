@@ -174,14 +174,20 @@ WHERE held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s) AND
             n.coverage, n.buckets, n.state)
 
 -- name: correct
--- A final number changes only with a line of its own. What an erase took is not told again.
+-- A final number changes only with a line of its own. What an erase took is not told again. Held is the newest version,
+-- also one that is not shown now (its rule set was switched off meanwhile).
+WITH newest AS MATERIALIZED (
+    SELECT DISTINCT ON (company_id, level, account_id, as_of) * FROM rates
+    WHERE rule_set = %(rule_set)s AND company_id = ANY (%(companies)s)
+    ORDER BY company_id, level, account_id, as_of, valid_from DESC
+)
 INSERT INTO corrections
     (rule_set, rule_version, level, company_id, account_id, as_of, column_name, old_value, new_value, cause, changed_at)
 SELECT %(rule_set)s, %(identity)s, n.level, n.company_id, n.account_id, n.as_of, c.name,
     CASE WHEN w.cause <> 'erase' THEN c.old END, c.new, w.cause, %(now)s
 FROM counted n
-JOIN rates held ON held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s) AND held.company_id = n.company_id AND held.level = n.level
-    AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL AND held.state = 'final'
+JOIN newest held ON held.company_id = n.company_id AND held.level = n.level AND held.account_id = n.account_id
+    AND held.as_of = n.as_of AND held.state = 'final'
 JOIN unnest(%(each_company)s::text[], %(each_cause)s::text[]) w (company_id, cause) ON w.company_id = n.company_id
 CROSS JOIN LATERAL (VALUES
     (1, 'window_start', held.window_start::text, n.window_start::text),
@@ -203,9 +209,10 @@ WHERE c.old IS DISTINCT FROM c.new
 ORDER BY n.company_id, n.as_of, n.level DESC, n.account_id, c.place
 
 -- name: retire
--- A version that held after its day was over stays as history.
-UPDATE rates held SET valid_to = %(now)s FROM counted n
-WHERE held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s) AND held.company_id = n.company_id
+-- A version that held after its day was over stays as history, but for what an erase took.
+UPDATE rates held SET valid_to = %(now)s
+FROM counted n JOIN unnest(%(each_company)s::text[], %(each_cause)s::text[]) w (company_id, cause) ON w.company_id = n.company_id
+WHERE w.cause <> 'erase' AND held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s) AND held.company_id = n.company_id
     AND held.level = n.level AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL AND held.computed_at >= n.over_at
 
 -- name: replace

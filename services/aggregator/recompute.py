@@ -45,6 +45,11 @@ def active(connection: psycopg.Connection) -> list[RuleSet]:
     return [rules.stored(row[0]) for row in connection.execute(SQL["active"]).fetchall()]
 
 
+def counting(connection: psycopg.Connection) -> list[RuleSet]:
+    """The rule sets that count now, by name, for somebody who only reads."""
+    return [rules.stored(row[0]) for row in connection.execute(SQL["counting"]).fetchall()]
+
+
 def under_way(connection: psycopg.Connection) -> list[Recompute]:
     """The recomputes under way; none of them is shown before the caller's transaction ends."""
     return [
@@ -62,16 +67,19 @@ def progress(connection: psycopg.Connection) -> list[dict[str, Any]]:
 def activate(connection: psycopg.Connection, rule_set: RuleSet, *, at_start: bool = False) -> bool:
     """Let a rule set count; True when it is new or changed. It counts as soon as every company was judged by it.
 
-    `at_start` is for the rule sets that settings name: one that a person has switched off stays off.
+    `at_start` is for the rule sets that settings name: one that a person has switched off stays off, and one of a higher
+    number stays as it is (an aggregator of an older release starts beside newer ones).
     """
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         held = cursor.execute(SQL["held"], {"name": rule_set.name}).fetchone()
-        if held is not None and at_start and not held["active"]:
+        coming = cursor.execute(SQL["under_way"], {"name": rule_set.name}).fetchone()
+        if at_start and held is not None and not held["active"]:
+            return False
+        if at_start and any(one is not None and _number(one["identity"]) > rule_set.version for one in (held, coming)):
             return False
         if held is not None and held["active"] and held["identity"] == rule_set.identity:
-            # What was on its way to other parameters is not wanted any more.
-            other = cursor.execute(SQL["under_way"], {"name": rule_set.name}).fetchone()
-            if other is not None and other["identity"] != rule_set.identity:
+            if coming is not None and coming["identity"] != rule_set.identity:
+                # What was on its way to other parameters is not wanted any more.
                 _end(connection, rule_set.name)
             return False
         new = begin(connection, rule_set)
@@ -97,11 +105,17 @@ def begin(
 ) -> bool:
     """Compute a rule set anew, or go on with it; False when that is under way already.
 
-    `from_day` … `to_day` are as_of days; without them every row that may still change.
+    `from_day` … `to_day` are as_of days; without them every row that may still change. ReplyrateError when they are
+    given for a rule set that does not count by these parameters yet: all of its rows must be.
     """
     if from_day is not None and to_day is not None and to_day < from_day:
         raise ReplyrateError(f"--to {to_day} lies before --from {from_day}; give the days in order")
     with connection.transaction():
+        counts = connection.execute(SQL["held"], {"name": rule_set.name}).fetchone()
+        if (from_day or to_day) and counts != (rule_set.name, rule_set.identity, True):
+            raise ReplyrateError(
+                f"{rule_set.name} {rule_set.identity} does not count yet; compute all of it (without --from and --to) first"
+            )
         held = connection.execute(SQL["under_way"], {"name": rule_set.name}).fetchone()
         if held == (rule_set.identity, from_day, to_day):
             return False
@@ -114,8 +128,8 @@ def begin(
             "from_day": from_day,
             "to_day": to_day,
         }
-        connection.execute(SQL["begin"], values)
-    return True
+        # Nothing comes back when another process begins the same at this moment: then it is under way.
+        return connection.execute(SQL["begin"], values).fetchone() is not None
 
 
 def step(connection: psycopg.Connection, most: int = COMPANIES) -> int:
@@ -184,12 +198,17 @@ def _show(connection: psycopg.Connection, rule_set: RuleSet) -> bool:
             Plan(row["company_id"], (), row["through"], judge.first_day(row["first_at"], rule_set))
             for row in cursor.execute(SQL["companies"], values).fetchall()
         ]
-        cause = RECOMPUTE if same else RULE_VERSION
-        judge.write(connection, rule_set, plans, {one.company_id: cause for one in plans}, now)
+        causes = dict.fromkeys((one.company_id for one in plans), RECOMPUTE if same else RULE_VERSION)
+        waiting = {row["company_id"]: row["cause"] for row in cursor.execute(SQL["waiting"]).fetchall()}
+        judge.write(connection, rule_set, plans, {**causes, **{k: v for k, v in waiting.items() if k in causes}}, now)
         parameters = json.dumps(rule_set.parameters(), ensure_ascii=False)
         cursor.execute(SQL["count"], {**name, "identity": rule_set.identity, "parameters": parameters})
         _end(connection, rule_set.name)
     return True
+
+
+def _number(identity: str) -> int:
+    return int(identity.partition("+")[0])
 
 
 def _end(connection: psycopg.Connection, name: str) -> None:

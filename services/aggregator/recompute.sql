@@ -6,6 +6,10 @@ SELECT name, identity, active FROM ledger.rule_sets WHERE name = %(name)s
 -- The rule sets that count. Shared, so that none is switched off between here and the end of a refresh.
 SELECT parameters::text FROM ledger.rule_sets WHERE active ORDER BY name FOR SHARE
 
+-- name: counting
+-- The rule sets that count, for somebody who only reads.
+SELECT parameters::text FROM ledger.rule_sets WHERE active ORDER BY name
+
 -- name: stored
 -- Every rule set that ever counted.
 SELECT name, identity, active, activated_at, parameters::text AS parameters FROM ledger.rule_sets ORDER BY name
@@ -21,8 +25,16 @@ ON CONFLICT (name) DO UPDATE SET identity = excluded.identity, parameters = excl
 UPDATE ledger.rule_sets SET active = false WHERE name = %(name)s AND active RETURNING name
 
 -- name: retire_rates
--- A number that nobody refreshes would soon be false: it stays in the history only.
-UPDATE ledger.rates SET valid_to = clock_timestamp() WHERE rule_set = %(name)s AND valid_to IS NULL
+-- A number that nobody refreshes would soon be false: it stays in the history only, and there only if it held when its
+-- day was over.
+WITH running AS (
+    DELETE FROM ledger.rates r USING ledger.rule_sets s
+    WHERE r.rule_set = %(name)s AND s.name = r.rule_set AND r.valid_to IS NULL
+        AND r.computed_at < (r.as_of + 1)::timestamp AT TIME ZONE (s.parameters ->> 'time_zone')
+)
+UPDATE ledger.rates r SET valid_to = clock_timestamp() FROM ledger.rule_sets s
+WHERE r.rule_set = %(name)s AND s.name = r.rule_set AND r.valid_to IS NULL
+    AND r.computed_at >= (r.as_of + 1)::timestamp AT TIME ZONE (s.parameters ->> 'time_zone')
 
 -- name: retire_outcomes
 -- Outcomes are judged anew when the rule set counts again.
@@ -37,6 +49,7 @@ SELECT identity, from_day, to_day FROM ledger.recomputes WHERE rule_set = %(name
 -- A recompute begins; one under way for other parameters or days ends.
 INSERT INTO ledger.recomputes (rule_set, identity, parameters, from_day, to_day)
 VALUES (%(name)s, %(identity)s, %(parameters)s, %(from_day)s, %(to_day)s)
+ON CONFLICT (rule_set) DO NOTHING RETURNING rule_set
 
 -- name: end
 -- A recompute is over; with it goes the list of companies that have been.
@@ -107,6 +120,11 @@ SELECT company_id, level, account_id, as_of, window_start, window_end, inquiries
     unmeasured, pending, rate, mean_seconds, median_seconds, p90_seconds, p95_seconds, rate_shown, coverage, buckets, state,
     (as_of + 1)::timestamp AT TIME ZONE %(zone)s
 FROM shadow.rates WHERE rule_set = %(name)s AND valid_to IS NULL
+
+-- name: waiting
+-- Companies whose facts wait for a refresh: what is shown of them differs for that, and not for the recompute.
+SELECT company_id, CASE WHEN bool_or(cause = 'erase') THEN 'erase' ELSE 'late-fact' END AS cause
+FROM ledger.dirty GROUP BY company_id
 
 -- name: companies
 -- Through which day each company was settled in the shadow, and its first known receipt.

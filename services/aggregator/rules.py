@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 from jsonschema import Draft202012Validator, ValidationError
@@ -18,6 +18,10 @@ from msgspec import Meta
 
 from services.common.errors import ConfigError
 
+MOST_SECONDS = 366 * 86_400
+"""The longest limit: further back no rule set looks."""
+ZONES = frozenset(available_timezones() - {"localtime", "Factory"})
+"""What Python and Postgres both know; `localtime` is another one on every machine."""
 When = Literal["spam", "blacklisted", "withdrawn", "trashed", "rejected", "buyer-closed", "mainland-china-buyer"]
 Answer = Literal["human-reply", "platform-reply", "automatic-reply", "rejected", "declined", "spam-report"]
 
@@ -26,7 +30,7 @@ class Exclusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An inquiry does not count when this was its fate, within so many seconds of its receipt."""
 
     when: When
-    within_seconds: Annotated[int, Meta(ge=0)] | None = None
+    within_seconds: Annotated[int, Meta(ge=0, le=MOST_SECONDS)] | None = None
 
 
 class SmallSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -37,7 +41,7 @@ class SmallSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     """
 
     mode: Literal["hide", "widen"]
-    min_counted: Annotated[int, Meta(ge=1)]
+    min_counted: Annotated[int, Meta(ge=1, le=1_000_000)]
     max_days: Annotated[int, Meta(ge=1, le=366)] | None = None
 
 
@@ -45,16 +49,16 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """All parameters of one rule set. Durations are seconds or local days."""
 
     name: Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
-    version: Annotated[int, Meta(ge=1)]
+    version: Annotated[int, Meta(ge=1, le=1_000_000)]
     title: Annotated[str, Meta(min_length=1)]
     source: Annotated[str, Meta(min_length=1)]
     time_zone: str
-    target_seconds: Annotated[int, Meta(ge=1)]
+    target_seconds: Annotated[int, Meta(ge=1, le=MOST_SECONDS)]
     window_days: Annotated[int, Meta(ge=1, le=366)]
     settle_days: Annotated[int, Meta(ge=0, le=60)]
     max_settle_days: Annotated[int, Meta(ge=0, le=60)] = 14
     unit: Literal["each-inquiry", "first-per-buyer-day", "first-per-thread"]
-    answered_by: tuple[Answer, ...]
+    answered_by: Annotated[tuple[Answer, ...], Meta(min_length=1)]
     exclude: tuple[Exclusion, ...] = ()
     attribution: Literal["owner-at-receipt", "current-owner", "responder"]
     evidence: Literal["any", "verified"] = "any"
@@ -102,10 +106,7 @@ def parse(text: str, origin: str) -> RuleSet:
         raise ConfigError(f"{origin}: not TOML: {error}") from None
     problems = [f"{origin}: {_problem(error)}" for error in Draft202012Validator(schema()).iter_errors(data)]
     zone, sample = data.get("time_zone"), data.get("small_sample")
-    try:
-        if isinstance(zone, str):
-            ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+    if isinstance(zone, str) and zone not in ZONES:
         problems.append(f"{origin}: time_zone: {zone!r} is no IANA zone; write e.g. 'America/Los_Angeles'")
     if not problems and isinstance(sample, dict) and sample.get("max_days", 366) < data["window_days"]:
         problems.append(
@@ -113,7 +114,11 @@ def parse(text: str, origin: str) -> RuleSet:
         )
     if problems:
         raise ConfigError(problems)
-    return msgspec.convert(data, RuleSet)
+    try:
+        return msgspec.convert(data, RuleSet)
+    except msgspec.ValidationError as error:
+        # 30.0 is an integer and nan a number to JSON Schema.
+        raise ConfigError(f"{origin}: {error}; docs/rule-sets.md lists every key and its values") from None
 
 
 @lru_cache(maxsize=64)

@@ -61,6 +61,7 @@ class Settler:
     def _refresh(self) -> int:
         started = time.monotonic()
         with self._connection.transaction():
+            self._run("snapshot")
             due = [row["company_id"] for row in self._all("due", most=recompute.COMPANIES)]
             if not due:
                 return 0
@@ -72,13 +73,13 @@ class Settler:
             changed = {
                 company_id: Changed(
                     judge.EVERYTHING if row["everything"] else row["earliest"],
-                    judge.ERASE if row["erased"] else judge.LATE_FACT,
+                    judge.ERASE if row["erased_since"] else judge.LATE_FACT,
                 )
                 for company_id, row in seen.items()
             }
             for company_id, row in seen.items():
-                if row["erased"]:
-                    self._run("forget", company_id=company_id)
+                if row["erased_since"]:
+                    self._run("forget", company_id=company_id, since=row["erased_since"])
             found = [judge.judge_companies(self._connection, rule_set, changed, now=now) for rule_set in active]
             for one in shadows:
                 found.append(recompute.judge_in_shadow(self._connection, one, changed, now))

@@ -6,8 +6,17 @@ WHERE EXISTS (SELECT FROM ledger.dirty d WHERE d.company_id = c.company_id)
     OR EXISTS (
         SELECT FROM registry.coverage v WHERE v.company_id = c.company_id AND v.coverage_id > c.coverage_seen
     )
+    OR EXISTS (SELECT FROM registry.accounts a WHERE a.company_id = c.company_id AND a.created_at > c.judged_at)
 ORDER BY c.judged_at NULLS FIRST, c.company_id
 LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
+
+-- name: snapshot
+-- One look at everything: an erase that comes meanwhile is wholly in it or not at all.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
+
+-- name: last
+-- A company whose judgement failed goes to the end of the queue, so that it holds up no other.
+UPDATE ledger.companies SET judged_at = clock_timestamp() WHERE company_id = ANY (%(companies)s)
 
 -- name: clock
 -- The instant of this refresh: everything committed before stands in it.
@@ -15,13 +24,17 @@ SELECT clock_timestamp() AS now
 
 -- name: seen
 -- What this refresh takes into account of each company.
-SELECT c.company_id, coalesce(d.ids, '{}') AS dirty, d.earliest, coalesce(d.everything, false) AS everything,
-    coalesce(d.erased, false) AS erased,
+SELECT c.company_id, coalesce(d.ids, '{}') AS dirty, d.earliest,
+    coalesce(d.everything, false) OR EXISTS (
+        SELECT FROM registry.accounts a JOIN ledger.companies l USING (company_id)
+        WHERE a.company_id = c.company_id AND a.created_at > l.judged_at
+    ) AS everything,
+    d.erased_since,
     coalesce((SELECT max(v.coverage_id) FROM registry.coverage v WHERE v.company_id = c.company_id), 0) AS coverage
 FROM unnest(%(companies)s::text[]) c (company_id)
 LEFT JOIN (
     SELECT company_id, array_agg(dirty_id) AS ids, min(earliest) FILTER (WHERE earliest > '-infinity') AS earliest,
-        bool_or(earliest = '-infinity') AS everything, bool_or(cause = 'erase') AS erased
+        bool_or(earliest = '-infinity') AS everything, min(since) FILTER (WHERE cause = 'erase') AS erased_since
     FROM ledger.dirty WHERE company_id = ANY (%(companies)s) GROUP BY company_id
 ) d USING (company_id)
 
@@ -34,8 +47,13 @@ WITH rates AS (
         )
     ),
     history AS (DELETE FROM ledger.outcome_history WHERE company_id = %(company_id)s),
-    shadow_history AS (DELETE FROM shadow.outcome_history WHERE company_id = %(company_id)s)
-DELETE FROM ledger.corrections WHERE company_id = %(company_id)s
+    shadow_history AS (DELETE FROM shadow.outcome_history WHERE company_id = %(company_id)s),
+    -- What a recompute that was shown since the erase said of it stays, without what was before.
+    told AS (
+        UPDATE ledger.corrections SET old_value = NULL, cause = 'erase'
+        WHERE company_id = %(company_id)s AND changed_at >= %(since)s
+    )
+DELETE FROM ledger.corrections WHERE company_id = %(company_id)s AND changed_at < %(since)s
 
 -- name: clean
 -- The rows that were seen are done.

@@ -86,6 +86,12 @@ def guarded(command: Callable[P, T]) -> Callable[P, T]:
         except ReplyrateError as error:
             errors.print(str(error), style="red", markup=False, soft_wrap=True)
             sys.exit(EXIT_FAILED)
+        except psycopg.errors.InsufficientPrivilege as error:
+            errors.print(
+                f"configuration: the user of REPLYRATE_POSTGRES__DSN may not do this ({error.diag.message_primary});"
+                " docs/operations.md tells which role the command line needs", style="red", markup=False, soft_wrap=True,
+            )  # fmt: skip
+            sys.exit(EXIT_CONFIG)
         except psycopg.errors.UndefinedTable:
             errors.print("configuration: the database has no schema yet; run `replyrate migrate`", style="red")
             sys.exit(EXIT_CONFIG)

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from services.aggregator import explain as account
 from services.aggregator import recompute
-from services.aggregator import rules as sets
 from services.aggregator.rules import RuleSet
+from services.cli import rules
 from services.cli.context import as_json, database, duration, guarded, print_json, settings
 from services.cli.texts import LANGUAGES, Texts
 from services.common.errors import EXIT_FAILED, ReplyrateError
@@ -39,7 +39,7 @@ def explain(company_id: str, inquiry_id: str, name: str | None, lang: str, json_
     with database(found) as connection:
         stories = [
             account.explain(connection, rule_set, company_id, inquiry_id)
-            for rule_set in chosen(connection, name, lambda other: sets.load(other, found.aggregator.rules_dir))
+            for rule_set in chosen(connection, name, lambda other: rules.by_name(other, found.aggregator.rules_dir))
         ]
     for story in stories:
         story["sentences"] = {one: sentences(story, Texts("explain", one)) for one in LANGUAGES}
@@ -54,8 +54,7 @@ def explain(company_id: str, inquiry_id: str, name: str | None, lang: str, json_
 
 def chosen(connection: psycopg.Connection, name: str | None, load: Any) -> list[RuleSet]:
     """The rule set of that name (as it counts, else as its file says), or all that count."""
-    with connection.transaction():
-        active = recompute.active(connection)
+    active = recompute.counting(connection)
     if name is None:
         if not active:
             raise ReplyrateError("no rule set counts yet; start the aggregator, or name one with --rules")
@@ -69,7 +68,7 @@ def sentences(story: dict[str, Any], text: Texts) -> list[str]:
     if outcome == "unknown":
         received = [one["received_at"] for one in story["facts"]["inquiries"] if one["received_at"] is not None]
         if received:
-            return [text("outcome", "unknown"), text("unknown", "later", at=shown(received[0]))]
+            return [text("outcome", "unknown"), text("unknown", "later", at=_utc(received[0]))]
         known = any(story["facts"][name] for name in ("statuses", "replies"))
         return [text("outcome", "unknown"), text("unknown", "facts" if known else "nothing")]
     if outcome == "excluded":
@@ -90,10 +89,11 @@ def _whole(story: dict[str, Any], outcome: str, text: Texts) -> str:
     unit = story["unit"]
     # Late although the answer's own clock says that it was in time: the rule set does not trust that clock.
     in_time = outcome == "late" and unit["reply_seconds"] <= story["parameters"]["target_seconds"]
-    code = "late-unverified" if in_time else outcome
+    unread = outcome == "unanswered" and not unit["covered"]
+    code = "late-unverified" if in_time else "unanswered-unread" if unread else outcome
     return text(
         "outcome", code, taken=duration(unit["reply_seconds"]), target=duration(story["parameters"]["target_seconds"]),
-        due=shown(unit["due_at"]), now=shown(story["now"]),
+        due=_utc(unit["due_at"]), now=_utc(story["now"].replace(microsecond=0)),
     )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def tell(story: dict[str, Any], text: Texts) -> None:
         unit, others = story["unit"], [one for one in story["unit"]["members"] if one != story["inquiry_id"]]
         line = text(
             "unit", "line", account=story["account_id"], day=unit["unit_day"], zone=story["parameters"]["time_zone"],
-            start=shown(unit["start_at"]), due=shown(unit["due_at"]),
+            start=_utc(unit["start_at"]), due=_utc(unit["due_at"]),
         )  # fmt: skip
         together = text("unit", "members", members=", ".join(unit["members"])) if others else text("unit", "alone")
         _section(out, text("label", "unit"))
@@ -139,11 +139,16 @@ def _facts(story: dict[str, Any], text: Texts) -> list[tuple[str, str]]:
     rows: list[tuple[datetime, str]] = []
     for one in story["facts"]["inquiries"]:
         if one["received_at"] is not None:
-            values = {"inquiry": one["inquiry_id"], "account": one["account_id"], "buyer": one["buyer_id"]}
+            regions = one["buyer_region"] or one["buyer_sent_from_region"]
+            region = {"region": one["buyer_region"] or "–", "sent_from": one["buyer_sent_from_region"] or "–"}
+            values = {
+                "inquiry": one["inquiry_id"], "account": one["account_id"], "buyer": one["buyer_id"],
+                "regions": text("source", "regions", **region) if regions else "",
+            }  # fmt: skip
             rows.append((one["received_at"], text("source", "inquiry", **values)))
     for one in story["facts"]["statuses"]:
         code = "reassigned" if one["status"] == "reassigned" else "status"
-        rows.append((one["at"], text("fact", code, status=one["status"], account=one["account_id"])))
+        rows.append((one["at"], text("fact", code, status=text("status", one["status"]), account=one["account_id"])))
     replies: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for one in story["facts"]["replies"]:
         key = (one["replied_at"], one["source"], one["reply_id"], one["account_id"], one["mailbox_id"], one["kind"])
@@ -176,7 +181,7 @@ def _once(story: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _considered(one: dict[str, Any], text: Texts) -> str:
     if one["source"] == "status":
-        return text("source", "status", status=one["reply_id"])
+        return text("source", "status", status=text("status", one["reply_id"]))
     parts = [text("source", one["source"]), _kind(one, text)]
     if one["source"] == "mail":
         parts += [one["mailbox_id"], text("matched_by", one["matched_by"]), text("evidence", one["evidence"])]
@@ -239,6 +244,10 @@ def shown(at: datetime | None) -> str:
     if at is None:
         return "–"
     return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond:06}" if at.microsecond else "")
+
+
+def _utc(at: datetime) -> str:
+    return f"{shown(at)} UTC"
 
 
 def _roughly(at: datetime | None) -> str:

@@ -85,6 +85,9 @@ def rate(company_id: str | None, as_of: datetime | None, name: str | None, csv_:
         for one in sorted({row["rule_set"] for row in rows}):
             mine = [row for row in rows if row["rule_set"] == one]
             tell(mine, stored[one], trends, histograms.get(one, {}), Texts("rate", lang))
+    if not rows and name is not None and name not in stored:
+        errors.print(f"the rule set {name} does not count; `replyrate rules list` tells which do", markup=False)
+        sys.exit(EXIT_FAILED)
     if not rows:
         errors.print(
             "no rate: no inquiry of this company is known, or not for this day and rule set;"
@@ -148,7 +151,8 @@ def tell(
     begin = as_of - timedelta(days=TREND_DAYS - 1)
     out.print(text("head", "trend", first=begin), style="dim", markup=False)
     if any(row["state"] == "provisional" for row in rows):
-        out.print(text("no_rate", "settling", days=rule_set.settle_days), style="dim", markup=False)
+        code = "settling" if rule_set.settle_days else "settling_at_once"
+        out.print(text("no_rate", code, days=rule_set.settle_days), style="dim", markup=False)
     for row in rows:
         if row["rate"] is None:
             out.print(why_no_rate(row, rule_set, text), style="yellow", markup=False)

@@ -40,7 +40,8 @@ def recompute(name: str, from_day: datetime | None, to_day: datetime | None, jso
         with bars() as tell:
             companies = follow(connection, name, tell)
         corrected = connection.execute(
-            "SELECT count(*) FROM ledger.corrections WHERE rule_set = %s AND changed_at >= %s",
+            "SELECT count(*) FROM ledger.corrections WHERE rule_set = %s AND changed_at >= %s"
+            " AND cause IN ('recompute', 'rule-version')",
             (name, since and since[0]),
         ).fetchone()
     assert corrected is not None

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from services.aggregator import rules as sets
 from services.aggregator.rules import RuleSet
+from services.cli import rules
 from services.cli.context import as_json, bars, errors, guarded, print_json, settings
 from services.cli.rate import show
 from services.common.errors import ConfigError, ReplyrateError
@@ -60,7 +60,7 @@ def replay(
     """
     if from_kafka == (inquiries is not None and sent is not None) or (from_kafka and (inquiries or sent)):
         raise click.UsageError("give --inquiries FILE and --sent FILE, or --from-kafka")
-    rule_sets = [rule_set(name) for name in dict.fromkeys((*names, *more))]
+    rule_sets = [rules.by_name(name, os.environ.get(RULES_DIR)) for name in dict.fromkeys((*names, *more))]
     for name, times in Counter(one.name for one in rule_sets).items():
         if times > 1:
             raise click.UsageError(f"{times} rule sets are called {name}; give the changed one a name of its own")
@@ -99,14 +99,6 @@ def replay(
             errors.print(f"{one.name}: no inquiry is known at {as_of}", markup=False)
 
 
-def rule_set(name: str) -> RuleSet:
-    """A rule set by name, from the operator's folder too, or from a file."""
-    if name.endswith(".toml"):
-        return sets.read(Path(name))
-    folder = os.environ.get(RULES_DIR)
-    return sets.load(name, Path(folder) if folder else None)
-
-
 def instant(text: str) -> Callable[[RuleSet], Asked]:
     """What `--as-of` means for a rule set: the end of a day in its zone, or an instant for all of them."""
     try:
@@ -114,6 +106,10 @@ def instant(text: str) -> Callable[[RuleSet], Asked]:
     except ValueError:
         pass
     else:
+        if not 2000 <= day.year <= 2200:
+            raise click.BadParameter(
+                f"{text} lies outside of what is counted; write a day since 2000", param_hint="--as-of"
+            )
         return lambda one: Asked.of(day, one)
     try:
         at = datetime.fromisoformat(text)

@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 
 from services.aggregator import comparison, recompute
 from services.aggregator import rules as sets
+from services.aggregator.rules import RuleSet
 from services.cli.context import as_json, bars, database, errors, guarded, percent, print_json, print_table, settings
 from services.common.errors import EXIT_FAILED, ConfigError, ReplyrateError
 
@@ -21,11 +22,11 @@ COLUMNS = {
 }
 DIFF = {
     "company_id": "company", "rate_a": "rate {a}", "rate_b": "rate {b}", "counted_a": "counted {a}", "counted_b": "counted {b}",
-    "inquiries": "outcomes that differ",
+    "inquiries": "inquiries that differ",
 }  # fmt: skip
 EACH = {
-    "inquiry_id": "inquiry", "received_at": "received (UTC)", "outcome_a": "{a}", "reason_a": "why", "outcome_b": "{b}",
-    "reason_b": "why",
+    "inquiry_id": "inquiry", "outcome_a": "{a}", "reason_a": "why", "in_a": "counts for", "outcome_b": "{b}", "reason_b": "why",
+    "in_b": "counts for",
 }  # fmt: skip
 
 
@@ -135,6 +136,11 @@ def rules_deactivate(name: str) -> None:
         sys.exit(EXIT_FAILED)
 
 
+def by_name(name: str, folder: Path | str | None) -> RuleSet:
+    """A rule set by name, from the operator's folder too, or from a file (.toml)."""
+    return sets.read(Path(name)) if name.endswith(".toml") else sets.load(name, Path(folder) if folder else None)
+
+
 @rules.command("diff")
 @click.argument("a")
 @click.argument("b")
@@ -146,12 +152,9 @@ def rules_diff(a: str, b: str, company: str | None, json_: bool) -> None:
 
     A and B are names or files (.toml). Judges both over the real facts and writes nothing.
     """
-    found = settings()
-    one, other = (
-        sets.read(Path(name)) if name.endswith(".toml") else sets.load(name, found.aggregator.rules_dir)
-        for name in (a, b)
-    )
-    with database(found) as connection, bars() as tell:
+    chosen = settings()
+    one, other = (by_name(name, chosen.aggregator.rules_dir) for name in (a, b))
+    with database(chosen) as connection, bars() as tell:
         companies = comparison.companies(connection, company)
         if company is not None and not companies:
             raise ReplyrateError(f"nothing is known of the company {company}; check its id")
@@ -159,17 +162,44 @@ def rules_diff(a: str, b: str, company: str | None, json_: bool) -> None:
     if json_:
         print_json({"a": one.identity, "b": other.identity, "companies": rows})
         return
-    titles = {"a": f"{one.name} {one.version}", "b": f"{other.name} {other.version}"}
-    shown = [
-        {**row, "inquiries": len(row["inquiries"]), "rate_a": percent(row["rate_a"]), "rate_b": percent(row["rate_b"])}
-        for row in rows
-    ]
-    print_table(shown, {key: title.format(**titles) for key, title in DIFF.items()})
+    same = (one.name, one.version) == (other.name, other.version)
+    titles = {
+        "a": f"{one.name} {one.identity if same else one.version}",
+        "b": f"{other.name} {other.identity if same else other.version}",
+    }
+    print_table([_told(row, row["company_id"], len(row["inquiries"])) for row in rows], _titled(DIFF, titles))
     if company is not None:
         for row in rows:
-            print_table(row["inquiries"], {key: title.format(**titles) for key, title in EACH.items()})
-    changed = sum(bool(row["inquiries"]) for row in rows)
-    errors.print(f"{changed} of {len(rows)} companies differ in {sum(len(row['inquiries']) for row in rows)} outcomes")
+            print_table(
+                [_told(each, f"  {each['account_id']}", None) for each in row["accounts"]], _titled(DIFF, titles)
+            )
+            print_table(
+                [{**each, "in_a": _in(each, "a"), "in_b": _in(each, "b")} for each in row["inquiries"]],
+                _titled(EACH, titles),
+            )
+    changed = sum(
+        bool(row["inquiries"]) or any(row[f"{name}_a"] != row[f"{name}_b"] for name in ("rate", "counted"))
+        for row in rows
+    )
+    errors.print(
+        f"{changed} of {len(rows)} companies differ, {sum(len(row['inquiries']) for row in rows)} inquiries count differently"
+    )
+
+
+def _titled(columns: dict[str, str], titles: dict[str, str]) -> dict[str, str]:
+    return {key: title.format(**titles) for key, title in columns.items()}
+
+
+def _told(row: dict[str, Any], name: str, inquiries: int | None) -> dict[str, Any]:
+    return {
+        **row, "company_id": name, "inquiries": inquiries, "rate_a": percent(row["rate_a"]), "rate_b": percent(row["rate_b"]),
+    }  # fmt: skip
+
+
+def _in(row: dict[str, Any], which: str) -> str:
+    return (
+        f"{row[f'account_{which}']} {row[f'day_{which}']}{'' if row[f'in_window_{which}'] else ' (not in the window)'}"
+    )
 
 
 def page() -> str:

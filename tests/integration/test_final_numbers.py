@@ -1,5 +1,7 @@
 """Provisional, final, corrected: what was shown as final changes only with a line that says so, whatever happens."""
 
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -14,6 +16,7 @@ from services.aggregator import judge, recompute, rules
 from services.aggregator.judge import Changed
 from services.aggregator.ledger import Ledger
 from services.aggregator.settle import Settler
+from services.common.errors import ReplyrateError
 from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, ReplyFact, StatusFact
 from services.common.postgres import connect
 from services.common.topics import REPLIES
@@ -419,3 +422,138 @@ def test_a_recompute_of_the_same_rules_repairs_and_says_so(connection: psycopg.C
         pass
     assert [company_row(connection, date(2026, 11, day))["unmeasured"] for day in (11, 12)] == [1, 7]
     assert corrections(connection) == {"unmeasured": ("7", "1", "recompute")}
+
+
+def versions(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    return rows(connection, "SELECT count(*) FILTER (WHERE valid_to IS NOT NULL) AS old FROM ledger.rates")
+
+
+def counting(connection: psycopg.Connection, rule_set: rules.RuleSet = PLAIN) -> Settler:
+    settler = Settler(connection, [rule_set])
+    settler.activate()
+    while settler.refresh():
+        pass
+    return settler
+
+
+def test_an_erase_that_a_recompute_meets_first_keeps_its_lines(connection: psycopg.Connection) -> None:
+    tell(connection, state(), state("two", NOON + timedelta(hours=30)))
+    settler = counting(connection)
+    tell(connection, CompanyErased(company_id="c1", at=NOON + timedelta(hours=1)))
+    assert recompute.begin(connection, PLAIN)
+    assert recompute.step(connection) == 1 and recompute.finish(connection)
+    while settler.refresh():
+        pass
+    lines = rows(connection, "SELECT column_name, old_value, cause FROM report_v1.corrections WHERE level = 'company'")
+    assert {line["cause"] for line in lines} == {"erase"} and {line["old_value"] for line in lines} == {None}
+    assert {"*", "inquiries"} <= {line["column_name"] for line in lines}
+    assert versions(connection) == [{"old": 0}]
+
+
+def test_an_erase_leaves_no_version_of_before(connection: psycopg.Connection) -> None:
+    tell(connection, state(), state("two", NOON + timedelta(hours=30)))
+    settler = counting(connection)
+    tell(connection, state("two", NOON + timedelta(hours=30), (mail(NOON + timedelta(hours=31)),)))
+    while settler.refresh():
+        pass
+    assert versions(connection) != [{"old": 0}]
+    tell(connection, CompanyErased(company_id="c1", at=NOON + timedelta(hours=1)))
+    while settler.refresh():
+        pass
+    assert versions(connection) == [{"old": 0}]
+    assert rows(
+        connection, "SELECT DISTINCT inquiries FROM ledger.rates WHERE as_of = '2026-11-12' AND level = 'company'"
+    ) == [{"inquiries": 1}]
+
+
+def test_what_changed_while_a_rule_set_was_off_is_corrected(connection: psycopg.Connection) -> None:
+    tell(connection, state())
+    settler = counting(connection)
+    assert recompute.deactivate(connection, PLAIN.name)
+    tell(connection, state(replies=(mail(NOON + timedelta(hours=2)),)))
+    while settler.refresh():
+        pass
+    assert recompute.activate(connection, PLAIN)
+    while settler.refresh():
+        pass
+    assert corrections(connection)["timely"][:2] == ("0", "1")
+    today = rows(connection, "SELECT max(as_of) AS as_of FROM ledger.rates WHERE valid_to IS NOT NULL")
+    assert today[0]["as_of"] < datetime.now(UTC).date()
+
+
+def test_a_new_version_is_computed_as_a_whole(connection: psycopg.Connection) -> None:
+    tell(connection, state())
+    counting(connection)
+    changed = replace_fields(PLAIN, version=2, target_seconds=3600)
+    assert recompute.activate(connection, changed)
+    with pytest.raises(ReplyrateError, match="does not count yet"):
+        recompute.begin(connection, changed, date(2026, 11, 11))
+    # An aggregator whose settings hold the version of before starts meanwhile, and afterwards.
+    assert not recompute.activate(connection, PLAIN, at_start=True)
+    settler = Settler(connection, [PLAIN])
+    while settler.refresh():
+        pass
+    settler.activate()
+    assert rows(connection, "SELECT DISTINCT rule_version FROM report_v1.reply_rate") == [
+        {"rule_version": changed.identity}
+    ]
+
+
+def test_processes_that_begin_the_same_recompute_at_once_agree(connection: psycopg.Connection, dsn: str) -> None:
+    tell(connection, state())
+    counting(connection)
+    begun: list[bool] = []
+    with connect(dsn, "other") as other, connection.transaction():
+        assert recompute.begin(connection, PLAIN)
+        thread = threading.Thread(target=lambda: begun.append(recompute.begin(other, PLAIN)))
+        thread.start()
+        until_waiting(dsn)
+    thread.join(20)
+    assert begun == [False]
+
+
+def until_waiting(dsn: str) -> None:
+    """Return when a session of the test waits for another one's lock."""
+    deadline = time.monotonic() + 20
+    with connect(dsn, "watch") as watch:
+        while watch.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ).fetchone() == (0,):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_large_company_is_judged_in_portions_with_the_same_result(
+    connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [
+        state(f"i{number}", NOON + timedelta(hours=number), (mail(NOON + timedelta(hours=number + number % 40)),))
+        for number in range(60)
+    ]
+    tell(connection, *events)
+    judged(connection, NOON + 9 * DAY)
+    wanted = rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id")
+    outcomes = rows(connection, "SELECT * FROM ledger.outcomes ORDER BY inquiry_id")
+    connection.execute("TRUNCATE ledger.rates, ledger.outcomes, ledger.settled")
+    monkeypatch.setattr(judge, "STATEMENT_ROWS", 100)
+    with connection.transaction():
+        judge.into(connection, "ledger")
+        (span,) = judge.spans(connection, PLAIN, ["c1"], NOON + 9 * DAY)
+    assert len([*judge.slices([judge.plan(PLAIN, span, judge.EVERYTHING, NOON + 9 * DAY)])]) > 4
+    judged(connection, NOON + 9 * DAY)
+    assert rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id") == wanted
+    assert rows(connection, "SELECT * FROM ledger.outcomes ORDER BY inquiry_id") == outcomes
+
+
+def test_an_account_that_is_registered_later_has_its_rows_from_the_first_day_on(connection: psycopg.Connection) -> None:
+    tell(connection, state())
+    settler = counting(connection)
+    connection.execute("INSERT INTO registry.companies VALUES ('c1')")
+    connection.execute("INSERT INTO registry.accounts (company_id, account_id) VALUES ('c1', 'z')")
+    while settler.refresh():
+        pass
+    first = rows(
+        connection,
+        "SELECT account_id, min(as_of) AS first FROM report_v1.reply_rate WHERE level = 'account' GROUP BY 1",
+    )
+    assert {row["account_id"]: row["first"] for row in first} == {"a": NOON.date(), "z": NOON.date()}

@@ -229,6 +229,7 @@ def test_rates_for_people_and_exactly(run: Any, shop: psycopg.Connection) -> Non
     assert "未测量不等于 0" in chinese
     assert "choose one" in run("rate", "--csv", "--json", code=2).stderr
     assert "publish inquiries" in run("rate", "nobody", code=1).stderr
+    assert "the rule set nope does not count" in run("rate", "shop", "--rules", "nope", code=1).stderr
 
 
 def test_what_if_and_recompute(run: Any, shop: psycopg.Connection) -> None:
@@ -239,6 +240,15 @@ def test_what_if_and_recompute(run: Any, shop: psycopg.Connection) -> None:
         "merged": ("merged", "unanswered"), "spam": ("excluded", "unanswered"), "unmeasured": ("unmeasured", "unanswered"),
     }  # fmt: skip
     assert (company["counted_a"], company["counted_b"]) == (3, 6)
+    assert [one["account_id"] for one in company["accounts"]] == ["desk", "main"]
+    # The same outcomes over other days are a difference as well.
+    found = json.loads(run("rules", "diff", "first-reply-24h", "amazon", "--json").stdout)
+    assert {
+        one["inquiry_id"]: (one["in_window_a"], one["in_window_b"]) for one in found["companies"][0]["inquiries"]
+    } == {
+        "pending": (True, False),
+        "unmeasured": (True, True),
+    }
     assert "spam" in run("rules", "diff", "default", "amazon", "--company", "shop").stdout
     assert (
         "nothing is known of the company" in run("rules", "diff", "default", "amazon", "--company", "x", code=1).stderr
@@ -249,6 +259,7 @@ def test_what_if_and_recompute(run: Any, shop: psycopg.Connection) -> None:
     assert (done["rule_set"], done["companies"]) == ("default", 1) and done["corrections"] > 0
     assert shop.execute("SELECT max(late) FROM report_v1.reply_rate").fetchone() == (1,)
     assert "replyrate rules activate amazon" in run("recompute", "--rules", "amazon", code=1).stderr
+    assert "compute all of it" not in run("recompute", "--rules", "default", "--from", "2026-03-01").stderr
     assert "lies before --from" in run(
         "recompute", "--rules", "default", "--from", "2026-03-02", "--to", "2026-03-01", code=1
     ).stderr  # fmt: skip

@@ -98,3 +98,25 @@ def test_a_window_longer_than_facts_are_kept_is_refused_with_the_value_to_set() 
     with pytest.raises(ConfigError, match="REPLYRATE_HORIZON_DAYS=114"):
         rules.check_horizon(rules.load_builtin("airbnb"), 60)
     rules.check_horizon(rules.load_builtin("airbnb"), 114)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("target_seconds = 86400", "target_seconds = 99999999999", "target_seconds: 99999999999 is greater than"),
+        ("within_seconds = 86400", "within_seconds = 99999999999999999999", "exclude.0.within_seconds: "),
+        ("window_days = 30", "window_days = 30.0", "window_days"),
+        ("min_coverage = 0.5", "min_coverage = nan", "min_coverage"),
+        ('"America/Los_Angeles"', '"localtime"', "time_zone: 'localtime' is no IANA zone"),
+        ('"America/Los_Angeles"', '"right/UTC"', "time_zone: 'right/UTC' is no IANA zone"),
+        (
+            'answered_by = ["human-reply", "platform-reply", "rejected", "declined"]',
+            "answered_by = []",
+            "answered_by: [] ",
+        ),
+    ],
+)
+def test_values_that_would_break_later_are_refused_now(old: str, new: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rules.parse(changed(old, new), "mine.toml")
+    assert any(said in problem for problem in caught.value.problems), caught.value.problems

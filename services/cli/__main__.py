@@ -10,6 +10,7 @@ from services.cli.dlq import dlq
 from services.cli.explain import explain
 from services.cli.keys import keys
 from services.cli.mailbox import mailbox
+from services.cli.provider import provider
 from services.cli.publish import publish
 from services.cli.rate import rate
 from services.cli.recompute import recompute
@@ -45,6 +46,7 @@ for command in (
     company,
     account,
     mailbox,
+    provider,
     publish,
     rate,
     explain,

@@ -1,4 +1,4 @@
-"""Mailboxes: `mailbox add|list|show|pause|resume|rescan|remove`."""
+"""Mailboxes: `mailbox add|test|list|show|pause|resume|rescan|remove`."""
 
 import sys
 from pathlib import Path
@@ -6,9 +6,22 @@ from typing import Any
 
 import click
 
+from services.cli.connection import (
+    asked_password,
+    in_language,
+    operators_log,
+    password_file_option,
+    print_report,
+    server_of,
+)
 from services.cli.context import as_json, errors, guarded, print_json, print_table, registry, settings, text
+from services.common.errors import EXIT_FAILED
 from services.common.version import version
-from services.fetcher.onboarding import Request, add_mailbox
+from services.fetcher import connection_texts
+from services.fetcher.connection_test import Target
+from services.fetcher.directory import Language
+from services.fetcher.imap import folder_text
+from services.fetcher.onboarding import Rejected, Request, add_mailbox, target_of, try_mailbox
 from services.fetcher.session import resolve
 
 COLUMNS = {
@@ -28,14 +41,13 @@ def mailbox() -> None:
 @click.option("--account", "account_id", required=True, help="Account of the company.")
 @click.option("--address", required=True, help="Address of the mailbox.")
 @click.option("--role", type=click.Choice(["registered", "backup"]), default="registered", show_default=True)
-@click.option("--host", help="IMAP server.")
-@click.option("--port", type=click.IntRange(1, 65535), default=993, show_default=True, help="Port, TLS from the start.")
+@click.option("--host", help="IMAP server; looked up by the address when not given (`replyrate provider lookup`).")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port, TLS from the start; 993 when not given.")
 @click.option("--user", help="User name; the address when not given.")
-@click.option(
-    "--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the password."
-)
+@password_file_option
 @click.option("--consent-by", default="", help="Who consented that the Sent folder is read.")
 @click.option("--sent-folder", multiple=True, help="Name of the Sent folder as the server lists it; may be repeated.")
+@in_language
 @as_json
 @guarded
 def mailbox_add(
@@ -44,18 +56,21 @@ def mailbox_add(
     address: str,
     role: str,
     host: str | None,
-    port: int,
+    port: int | None,
     user: str | None,
     password_file: Path | None,
     consent_by: str,
     sent_folder: tuple[str, ...],
+    language: Language,
     json_: bool,
 ) -> None:
-    """Connect a mailbox: consent, one real login that finds a Sent folder, then it is active.
+    """Connect a mailbox: consent, the connection test (see `mailbox test`), then it is active.
 
     Without --password-file the password is asked for; it is sealed at once and never shown again.
     """
     found = settings()
+    operators_log(found)
+    server, number = server_of(address, host, port, found.imap, quiet=json_)
     if not consent_by and sys.stdin.isatty():
         errors.print(
             "The Sent folder will be read: headers only, nothing is changed or marked. docs/privacy.md says more."
@@ -63,10 +78,7 @@ def mailbox_add(
         consent_by = click.prompt(
             "Who consents, as owner of this mailbox (name)", default="", show_default=False, err=True
         )
-    if password_file is not None:
-        password = password_file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
-    else:
-        password = click.prompt("Password or authorization code", hide_input=True, err=True)
+    password = asked_password(password_file)
     request = Request(
         company_id=company_id,
         account_id=account_id,
@@ -74,21 +86,21 @@ def mailbox_add(
         password=password,
         consent_by=consent_by,
         role=role,
-        host=host,
-        port=port,
+        host=server,
+        port=number,
         user=user,
         sent_override=tuple(name.encode() for name in sent_folder),
     )
-    with registry(found) as held:
-        connected = add_mailbox(
-            held,
-            found.imap,
-            request,
-            resolve=resolve,
-            version=version(),
-            progress=lambda step: errors.print(f"  {step} …", style="dim"),
-        )
-    folders = [folder.name.decode("utf-8", "backslashreplace") for folder in connected.folders]
+    try:
+        with registry(found) as held:
+            connected = add_mailbox(held, found.imap, request, resolve=resolve, version=version(), progress=_began)
+    except Rejected as error:
+        if json_:
+            print_json({"company_id": company_id, "state": "refused", "test": connection_texts.as_data(error.report)})
+            sys.exit(EXIT_FAILED)
+        print_report(error.report, language)
+        raise
+    folders = [folder_text(folder.name) for folder in connected.folders]
     if json_:
         print_json(
             {
@@ -97,14 +109,79 @@ def mailbox_add(
                 "state": "active",
                 "sent_folders": folders,
                 "messages": connected.messages,
+                "test": connection_texts.as_data(connected.report),
             }
         )
     else:
+        print_report(connected.report, language)
         errors.print(
             f"mailbox {connected.mailbox_id} is active: {', '.join(folders)} with {connected.messages} messages",
             markup=False,
         )
         errors.print("the first scan begins at once; `replyrate mailbox show` tells how far it is")
+
+
+@mailbox.command("test")
+@click.argument("company_id")
+@click.argument("mailbox_id", required=False)
+@click.option("--address", help="Address of a mailbox that is not connected yet, instead of MAILBOX_ID.")
+@click.option("--host", help="IMAP server; looked up by the address when not given.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port, TLS from the start; 993 when not given.")
+@click.option("--user", help="User name; the address when not given.")
+@password_file_option
+@click.option("--sent-folder", multiple=True, help="Name of the Sent folder as the server lists it; may be repeated.")
+@in_language
+@as_json
+@guarded
+def mailbox_test(
+    company_id: str,
+    mailbox_id: str | None,
+    address: str | None,
+    host: str | None,
+    port: int | None,
+    user: str | None,
+    password_file: Path | None,
+    sent_folder: tuple[str, ...],
+    language: Language,
+    json_: bool,
+) -> None:
+    """Try a mailbox stage by stage and say what to do about the one that fails. Nothing in it is changed.
+
+    A connected mailbox is tried as it is stored; one that is not connected yet with --address and its password. Standard
+    output may be shown to the owner of the mailbox; the log lines on standard error are the operator's.
+    """
+    if (mailbox_id is None) == (address is None):
+        raise click.UsageError("name a connected mailbox (MAILBOX_ID), or one that is not connected with --address")
+    if mailbox_id is not None and any((host, port, user, password_file, sent_folder)):
+        raise click.UsageError("a connected mailbox is tried as it is stored; leave the other options out")
+    found = settings()
+    operators_log(found)
+    overrides = tuple(name.encode() for name in sent_folder)
+    with registry(found) as held:
+        if mailbox_id is not None:
+            stored = held.credentials(company_id, mailbox_id)
+            target = Target(
+                stored.address, stored.host, stored.port, stored.user, stored.password, stored.sent_override
+            )
+        else:
+            assert address is not None
+            server, number = server_of(address, host, port, found.imap, quiet=json_)
+            password = asked_password(password_file)
+            request = Request(
+                company_id, "", address, password, "", host=server, port=number, user=user, sent_override=overrides
+            )
+            target = target_of(request)
+        report = try_mailbox(held, found.imap, company_id, target, resolve=resolve, version=version(), progress=_began)
+    if json_:
+        print_json(connection_texts.as_data(report))
+    else:
+        print_report(report, language)
+    if not report.passed:
+        sys.exit(EXIT_FAILED)
+
+
+def _began(stage: str) -> None:
+    errors.print(f"  {stage} …", style="dim")
 
 
 @mailbox.command("list")

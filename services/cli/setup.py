@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from services.cli import dictionary, rules
+from services.cli import dictionary, provider, rules
 from services.cli.context import as_json, database, errors, guarded, print_json, settings
 from services.common import logs, metrics, migrations
 from services.common.errors import EXIT_FAILED
@@ -96,7 +96,7 @@ def config_print(json_: bool) -> None:
 @config.command("docs")
 @click.option("--write", type=click.Path(file_okay=False, path_type=Path), help="Folder to write the pages into.")
 def config_docs(write: Path | None) -> None:
-    """Render the pages that are made from the code: settings, metrics, log actions, rule sets, the data dictionary."""
+    """Render the pages that are made from the code: settings, metrics, log actions, rule sets, providers, data dictionary."""
     for name, page in pages().items():
         if write is None:
             click.echo(page)
@@ -111,6 +111,7 @@ def pages() -> dict[str, str]:
         "metrics.md": metrics_page(),
         "rule-sets.md": rules.page(),
         "data-dictionary.md": dictionary.page(),
+        "providers.md": provider.page(),
     }
 
 

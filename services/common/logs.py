@@ -32,6 +32,7 @@ ACTIONS: Final[dict[str, str]] = {
     "mailbox-failed": "a poll of a mailbox failed; its state says what is next",
     "mailbox-scan": "progress of a first scan or a rescan",
     "mailbox-lease-lost": "another process owns the mailbox now; nothing was written",
+    "connection-tested": "a connection test of a mailbox failed; the text is for the operator alone",
     "message-rejected": "a mail could not be read and became a dead letter",
     "company-refreshed": "outcomes and rates of companies were written",
     "rule-set-activated": "a rule set is to count; every company is judged by it first",

@@ -222,6 +222,16 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     raise ConfigError(sorted(problems))
 
 
+def load_imap_settings(environ: Mapping[str, str]) -> ImapSettings:
+    """The settings for IMAP alone, for what needs neither Kafka nor Postgres. Raises ConfigError."""
+    known = [declared for declared in declarations() if declared.path[0] == "imap"]
+    values = {one.path[-1]: environ[one.name] for one in known if one.name in environ}
+    try:
+        return ImapSettings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(sorted(_sentences(error, known))) from None
+
+
 class Declaration(Section):
     """One setting as documentation and error texts show it."""
 
@@ -357,5 +367,5 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 
 __all__ = [
     "AggregatorSettings", "Declaration", "FetcherSettings", "HttpSettings", "ImapSettings", "KafkaSettings",
-    "LogSettings", "MatcherSettings", "PostgresSettings", "Settings", "declarations", "load_settings",
+    "LogSettings", "MatcherSettings", "PostgresSettings", "Settings", "declarations", "load_imap_settings", "load_settings",
 ]  # fmt: skip

@@ -25,13 +25,16 @@ from typing import Any, Final
 from imapclient import exceptions, imap_utf7
 from imapclient.response_parser import parse_fetch_response
 
+from services.fetcher import server_texts
 from services.fetcher.plan import FolderView
 from services.fetcher.session import (
     BoundedClient,
     Budgets,
     BudgetSpent,
+    CommandRefused,
     Endpoint,
     LoginRefused,
+    LoginUnclear,
     MailboxError,
     NoSentFolder,
     ServerBroken,
@@ -48,9 +51,16 @@ WINDOW: Final = 5_000
 """Messages per search: 5,000 UIDs of 10 digits and a blank are 55 KB, under the 64 KiB of a line."""
 CHUNK: Final = 200
 """Messages per FETCH: as many headers of 32 KiB as fit into a session's 8 MiB, and a command line under 8,000 octets."""
-_THROTTLE: Final = re.compile(
-    r"too many|limit|throttl|rate|frequen|later|busy|overquota|\[UNAVAILABLE\]|\[INUSE\]|频繁", re.I
-)
+HIGHEST: Final = 2**32 - 1
+"""The largest number of the protocol (RFC 3501 §9, `number`): a UID, a UIDVALIDITY, a count of messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder as it is listed: its raw name, its attributes in lower case."""
+
+    name: bytes
+    flags: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +86,21 @@ class Found:
 class Connection:
     """One session with one mailbox. Not to be shared by threads."""
 
-    def __init__(self, client: BoundedClient, budgets: Budgets) -> None:
+    def __init__(
+        self, client: BoundedClient, budgets: Budgets, reached: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._client = client
         self._budgets = budgets
+        self._reached = reached
         self._capabilities: frozenset[str] = frozenset()
 
     def login(self, user: str, password: str, version: str) -> None:
         """LOGIN, then ID where it is advertised. LoginRefused, Throttled, …"""
         _check_argument("login", user)
         _check_argument("login", password)
+        if "LOGINDISABLED" in self._client._imap.capabilities:
+            # Not asked at all: the secret does not go to a server that takes none (RFC 3501 §7.2.1).
+            raise LoginRefused("login", "the server advertises LOGINDISABLED", code="oauth2-needed")
         with _translated("login"):
             # imaplib sends the user name as it is and encodes ASCII; both would be wrong for names with blanks or accents.
             self._client._imap._encoding = "utf-8"
@@ -92,63 +108,72 @@ class Connection:
             try:
                 self._client.login(quoted, password)
             except exceptions.LoginError as error:
-                if _THROTTLE.search(str(error)) and not re.search(
-                    r"AUTHENTICATIONFAILED|password|auth", str(error), re.I
-                ):
-                    raise Throttled("login") from None
+                # imapclient calls a connection that broke a refusal too; it says nothing about user and password.
+                if isinstance(error.__context__, imaplib.IMAP4.abort):
+                    raise Unreachable("login", "the server closed the connection") from None
                 # The server's own words may repeat the user name: they are not passed on.
-                raise LoginRefused("login") from None
+                raise _refusal("login", error) or LoginRefused("login") from None
         with _translated("capability"):
             self._client._cached_capabilities = None
             self._capabilities = frozenset(
                 name.decode("ascii", "replace").upper() for name in self._client.capabilities()
             )
         if "ID" in self._capabilities:
+            self._reached("id")
             with _translated("id"):
-                self._client.id_({"name": "replyrate", "version": version, "vendor": "replyrate"})
+                try:
+                    self._client.id_({"name": "replyrate", "version": version, "vendor": "replyrate"})
+                except imaplib.IMAP4.abort:
+                    raise
+                except exceptions.IMAPClientError:
+                    pass  # it was told; whoever needs it and did not understand it says so at EXAMINE
 
     @property
     def save_dates(self) -> bool:
         """Whether the server tells when a message was filed (RFC 8514)."""
         return "SAVEDATE" in self._capabilities
 
-    def sent_folders(self, override: Sequence[bytes] | None = None) -> list[SentFolder]:
-        """The Sent folders: the operator's choice, else \\Sent, else XLIST, else known names. NoSentFolder."""
+    def sent_folders(
+        self, override: Sequence[bytes] | None = None, listed: Sequence[Folder] | None = None
+    ) -> list[SentFolder]:
+        """The Sent folders: the operator's choice, else all with \\Sent (LIST, else XLIST) and all with a known name.
+
+        Both, because a mail program that did not find the server's folder makes its own and files there (docs/decisions,
+        "Sent folders together"). `listed`: what `list_folders` said, if it was asked. NoSentFolder.
+        """
         if override:
             return [SentFolder(name, "override") for name in override]
-        folders = self._list()
-        chosen = [SentFolder(name, "special-use") for flags, name in folders if b"\\sent" in flags]
+        folders = self.list_folders() if listed is None else listed
+        chosen = {folder.name: "special-use" for folder in folders if b"\\sent" in folder.flags}
         if not chosen and "XLIST" in self._capabilities:
             with _translated("list"):
-                listed = self._client.xlist_folders("", "*")
-            chosen = [
-                SentFolder(_raw(name), "xlist")
-                for flags, _, name in listed
-                if b"\\sent" in {flag.lower() for flag in flags}
-            ]
+                special = self._client.xlist_folders("", "*")
+            chosen = {
+                _raw(name): "xlist" for flags, _, name in special if b"\\sent" in {flag.lower() for flag in flags}
+            }
+        for folder in folders:
+            if b"\\noselect" not in folder.flags and is_sent_name(folder.name):
+                chosen.setdefault(folder.name, "name")
         if not chosen:
-            known = [name for flags, name in folders if b"\\noselect" not in flags and is_sent_name(name)]
-            chosen = [SentFolder(name, "name") for name in known]
-        if not chosen:
-            raise NoSentFolder("list", f"{len(folders)} folders, none of them holds sent mail by attribute or name")
-        return sorted(chosen, key=lambda folder: folder.name)
+            raise NoSentFolder("sent", f"{len(folders)} folders, none of them holds sent mail by attribute or name")
+        return [SentFolder(name, found_by) for name, found_by in sorted(chosen.items())]
 
     def examine(self, folder: bytes) -> FolderView:
         """Open a folder read-only."""
         _check_argument("examine", folder.decode("latin-1"))
         with _translated("examine"):
             answer = self._client.select_folder(folder.decode("latin-1"), readonly=True)
-        return FolderView(
-            uidvalidity=int(answer.get(b"UIDVALIDITY") or 0),
-            uidnext=int(answer[b"UIDNEXT"]) if answer.get(b"UIDNEXT") else None,
-            messages=int(answer.get(b"EXISTS") or 0),
-        )
+            return FolderView(
+                uidvalidity=_number("examine", answer.get(b"UIDVALIDITY") or 0),
+                uidnext=_number("examine", answer[b"UIDNEXT"]) if answer.get(b"UIDNEXT") else None,
+                messages=_number("examine", answer.get(b"EXISTS") or 0),
+            )
 
     def search_from(self, low: int) -> list[int]:
         """UIDs from `low` on, ascending. One round trip; BudgetSpent when the answer is too long for one line."""
         with _translated("search"):
             # `UID 9:*` names the last message even when its UID is lower (RFC 3501 §6.4.8).
-            return sorted(uid for uid in map(int, self._client.search(["UID", f"{low}:*"])) if uid >= low)
+            return sorted(uid for uid in _uids(self._client.search(["UID", f"{low}:*"])) if uid >= low)
 
     def search_window(self, view: FolderView, first: int, last: int, since: date | None) -> list[int]:
         """UIDs of the messages with sequence numbers `first` to `last`, of those filed on `since` or later.
@@ -160,12 +185,10 @@ class Connection:
         with _translated("search"):
             if since is not None:
                 try:
-                    return sorted(
-                        map(int, self._client.search(["SINCE", since] if whole else [*window, "SINCE", since]))
-                    )
+                    return sorted(_uids(self._client.search(["SINCE", since] if whole else [*window, "SINCE", since])))
                 except exceptions.IMAPClientError:
                     pass  # some servers know no SINCE; the times of each message are looked at later anyway
-            return sorted(map(int, self._client.search(window)))
+            return sorted(_uids(self._client.search(window)))
 
     def fetch_headers(self, uids: Sequence[int]) -> list[Found]:
         """Headers of `uids`, in their order; those that are gone are missing. ServerBroken when the answer is none."""
@@ -192,7 +215,8 @@ class Connection:
         except OSError:
             pass
 
-    def _list(self) -> list[tuple[frozenset[bytes], bytes]]:
+    def list_folders(self) -> list[Folder]:
+        """Every folder. BudgetSpent when there are too many."""
         with _translated("list"):
             imap = self._client._imap
             if {"LIST-EXTENDED", "SPECIAL-USE"} <= self._capabilities:
@@ -205,7 +229,7 @@ class Connection:
                 listed = self._client.list_folders("", "*")
         if len(listed) > self._budgets.folders:
             raise BudgetSpent("list", f"more than {self._budgets.folders} folders")
-        return [(frozenset(flag.lower() for flag in flags), _raw(name)) for flags, _, name in listed]
+        return [Folder(_raw(name), frozenset(flag.lower() for flag in flags)) for flags, _, name in listed]
 
 
 def connect(
@@ -214,10 +238,15 @@ def connect(
     budgets: Budgets,
     *,
     record: Callable[[bytes], None] | None = None,
+    reached: Callable[[str], None] = lambda _: None,
 ) -> Connection:
     """A connection with verified TLS whose greeting was read. Unreachable, TlsFailed, Throttled, ServerBroken."""
     with _translated("greeting"):
-        return Connection(BoundedClient(endpoint, context, budgets, record=record), budgets)
+        client = BoundedClient(endpoint, context, budgets, record=record, reached=reached)
+        if client._imap.state != "NONAUTH":
+            client.drop()
+            raise ServerBroken("greeting", "somebody is logged in already (PREAUTH)")
+        return Connection(client, budgets, reached)
 
 
 @contextmanager
@@ -231,13 +260,9 @@ def _translated(stage: str) -> Iterator[None]:
     except exceptions.ProtocolError:
         raise ServerBroken(stage, "an answer that cannot be parsed") from None
     except imaplib.IMAP4.abort as error:
-        if _THROTTLE.search(str(error)):
-            raise Throttled(stage) from None
-        raise Unreachable(stage, "the server closed the connection") from None
+        raise _refusal(stage, error) or Unreachable(stage, "the server closed the connection") from None
     except (exceptions.IMAPClientError, imaplib.IMAP4.error) as error:
-        if _THROTTLE.search(str(error)):
-            raise Throttled(stage) from None
-        raise ServerBroken(stage, "the server refused the command") from None
+        raise _refusal(stage, error) or CommandRefused(stage, "the server refused the command") from None
     except TimeoutError:
         raise BudgetSpent(stage, "the server answers too slowly") from None
     except OSError as error:
@@ -247,20 +272,47 @@ def _translated(stage: str) -> Iterator[None]:
         raise ServerBroken(stage, "an answer that cannot be parsed") from None
 
 
+def _refusal(stage: str, error: Exception) -> MailboxError | None:
+    """What the server's words mean, as an error of ours without them; None when they say nothing known."""
+    found = server_texts.meaning(stage, str(error))
+    if found is None:
+        return None
+    if found.kind == "later":
+        return Throttled(stage, code=found.code)
+    return LoginUnclear(stage, code=found.code) if found.kind == "unclear" else LoginRefused(stage, code=found.code)
+
+
 def is_sent_name(name: bytes) -> bool:
     """Whether the last part of a raw folder name is a known name for sent mail, in any of many languages."""
-    try:
-        text = imap_utf7.decode(name)
-    except Exception:  # not modified UTF-7: compare what stands there
-        text = name.decode("utf-8", "replace")
-    last = re.split(r"[/.\\]", unicodedata.normalize("NFKC", str(text)).casefold().strip())[-1].strip()
+    last = re.split(r"[/.\\]", unicodedata.normalize("NFKC", folder_text(name)).casefold().strip())[-1].strip()
     return last in _sent_names()
+
+
+def folder_text(name: bytes) -> str:
+    """A raw folder name for people: modified UTF-7 decoded, control characters blotted out."""
+    try:
+        text = str(imap_utf7.decode(name))
+    except Exception:  # not modified UTF-7: what stands there
+        text = name.decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 @cache
 def _sent_names() -> frozenset[str]:
     data = tomllib.loads(resources.files("services.fetcher").joinpath("sent_names.toml").read_text("utf-8"))
     return frozenset(unicodedata.normalize("NFKC", name).casefold() for name in data["names"])
+
+
+def _number(stage: str, value: Any) -> int:
+    """A number of the protocol. ServerBroken for one that is none: it would not fit into what we keep."""
+    number = int(value)
+    if not 0 <= number <= HIGHEST:
+        raise ServerBroken(stage, "a number that the protocol does not have")
+    return number
+
+
+def _uids(answer: Any) -> set[int]:
+    return {_number("search", uid) for uid in answer}
 
 
 def _raw(name: Any) -> bytes:

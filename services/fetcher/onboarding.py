@@ -1,7 +1,7 @@
-"""Connecting a mailbox: consent, settings, one real login that finds a Sent folder, then it is active.
+"""Connecting a mailbox: consent, settings, a connection test that finds a Sent folder, then it is active.
 
 The test goes through the same code as every later poll, so what passed here works there. What a seller is told names
-the step and the cure; what the network said stays with the operator.
+the stage and the cure; what the network said stays with the operator: in the log, and in registry.connection_tests.
 """
 
 import secrets
@@ -9,16 +9,16 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from logging import getLogger
 
 from services.common.hashing import normalise_address
 from services.common.settings import ImapSettings
-from services.fetcher import imap
-from services.fetcher.imap import SentFolder
-from services.fetcher.registry import NewMailbox, Registry, RegistryError
-from services.fetcher.session import Budgets, MailboxError, Resolver, check_host, tls_context
+from services.fetcher import connection_test, connection_texts, directory
+from services.fetcher.connection_test import OpenedFolder, Report, Target
+from services.fetcher.registry import NewMailbox, Registry, RegistryError, TriesSpent
+from services.fetcher.session import Budgets, Resolver, tls_context
 
-STEPS = ("dns", "tcp", "tls", "greeting", "login", "id", "list", "examine")
-"""The steps of the test in order; an error names the one that failed."""
+log = getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,29 @@ class Connected:
     company_id: str
     mailbox_id: str
     connected_at: datetime
-    folders: tuple[SentFolder, ...]
-    messages: int
+    report: Report
+
+    @property
+    def folders(self) -> tuple[OpenedFolder, ...]:
+        """Its Sent folders."""
+        return self.report.folders
+
+    @property
+    def messages(self) -> int:
+        """Messages in them."""
+        return sum(folder.messages for folder in self.folders)
 
 
 class Rejected(RegistryError):
-    """The connection test failed at `stage` with `code`; nothing was stored."""
+    """The connection test failed; nothing was stored. `report` says at which stage, and what to do."""
 
-    def __init__(self, stage: str, code: str, told: str) -> None:
-        self.stage = stage
-        self.code = code
-        super().__init__(told)
+    def __init__(self, report: Report) -> None:
+        failed = report.failed
+        assert failed is not None
+        self.report = report
+        self.stage = failed.name
+        self.code = failed.code
+        super().__init__(f"{connection_texts.sentence(report, 'en')} (step: {failed.name})")
 
 
 def add_mailbox(
@@ -72,24 +84,16 @@ def add_mailbox(
     """Test a mailbox and store it as active. RegistryError (Rejected for a failed test) with what to do."""
     if not request.consent_by.strip():
         raise RegistryError("nobody consented: say who did with --consent-by NAME; without consent no mailbox is read")
-    if normalise_address(request.address) is None:
-        raise RegistryError("this is no e-mail address; write it as name@domain")
     if request.role not in ("registered", "backup"):
         raise RegistryError("the role must be registered or backup")
-    if not request.host:
-        raise RegistryError(
-            "name the IMAP server of this mailbox: --host imap.example.com (its provider's help tells it)"
-        )
-    if not request.password:
-        raise RegistryError("a password is needed: --password-file FILE, or type it when asked")
-    user, host = request.user or request.address, request.host.strip().rstrip(".").lower()
-    registry.check_new_mailbox(request.company_id, request.account_id, host, user)
-    try:
-        folders, messages = _test(
-            settings, request, user, host, resolve, version, budgets or Budgets(), progress, context
-        )
-    except MailboxError as error:
-        raise Rejected(error.stage, error.code, f"{error.told} (step: {error.stage})") from error
+    target = target_of(request)
+    registry.check_new_mailbox(request.company_id, request.account_id, target.host, target.user)
+    report = try_mailbox(
+        registry, settings, request.company_id, target, resolve=resolve, version=version, budgets=budgets,
+        progress=progress, context=context,
+    )  # fmt: skip
+    if not report.passed:
+        raise Rejected(report)
     mailbox_id = request.mailbox_id or f"m-{secrets.token_hex(6)}"
     connected_at = registry.add_mailbox(
         NewMailbox(
@@ -98,45 +102,60 @@ def add_mailbox(
             mailbox_id=mailbox_id,
             role=request.role,
             address=request.address,
-            host=host,
-            port=request.port,
-            user=user,
+            host=target.host,
+            port=target.port,
+            user=target.user,
             password=request.password,
             consent_by=request.consent_by,
             sent_override=request.sent_override,
         )
     )
-    return Connected(request.company_id, mailbox_id, connected_at, tuple(folders), messages)
+    return Connected(request.company_id, mailbox_id, connected_at, report)
 
 
-def _test(
+def target_of(request: Request) -> Target:
+    """What is tested of what was typed. RegistryError when something is missing."""
+    if normalise_address(request.address) is None:
+        raise RegistryError("this is no e-mail address; write it as name@domain")
+    if not request.host:
+        raise RegistryError(
+            "name the IMAP server of this mailbox: --host imap.example.com (its provider's help tells it)"
+        )
+    if not request.password:
+        raise RegistryError("a password is needed: --password-file FILE, or type it when asked")
+    host = request.host.strip().rstrip(".").lower()
+    user = request.user or request.address
+    return Target(request.address, host, request.port, user, request.password, request.sent_override)
+
+
+def try_mailbox(
+    registry: Registry,
     settings: ImapSettings,
-    request: Request,
-    user: str,
-    host: str,
+    company_id: str,
+    target: Target,
+    *,
     resolve: Resolver,
     version: str,
-    budgets: Budgets,
-    progress: Callable[[str], None],
-    context: ssl.SSLContext | None,
-) -> tuple[list[SentFolder], int]:
-    progress("dns")
-    endpoint = check_host(
-        host,
-        request.port,
-        allowed_networks=settings.allowed_private_networks,
-        allowed_ports=settings.allowed_ports,
-        resolve=resolve,
-    )
-    progress("connect")
-    connection = imap.connect(endpoint, context or tls_context(settings.ca_file), budgets)
+    budgets: Budgets | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+    context: ssl.SSLContext | None = None,
+) -> Report:
+    """Test a mailbox, counted against the tries of an hour. What happened goes to the operator's log and table."""
+    known = directory.load()
     try:
-        progress("login")
-        connection.login(user, request.password, version)
-        progress("list")
-        folders = connection.sent_folders(request.sent_override)
-        progress("examine")
-        messages = sum(connection.examine(folder.name).messages for folder in folders)
-    finally:
-        connection.logout()
-    return folders, messages
+        test_id, now = registry.begin_test(company_id, target.user)
+    except TriesSpent as error:
+        return connection_test.spent(target, known, error.again_at)
+    outcome = connection_test.run(
+        target, settings, known, resolve=resolve, context=context or tls_context(settings.ca_file), version=version,
+        budgets=budgets or Budgets(), now=now, progress=progress,
+    )  # fmt: skip
+    failed = outcome.report.failed
+    stage, code = (failed.name, failed.code) if failed is not None else (None, "passed")
+    registry.end_test(test_id, stage, code, outcome.detail)
+    if failed is not None:
+        log.warning(
+            "%s", outcome.detail,
+            extra={"action": "connection-tested", "company_id": company_id, "test_id": test_id, "stage": stage, "code": code},
+        )  # fmt: skip
+    return outcome.report

@@ -12,7 +12,7 @@ crashes between every two steps). Below `high` stands a window of UIDs that are 
 may show a message with a lower UID later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -110,6 +110,7 @@ def at_horizon(marks: Marks) -> Marks:
     return replace(marks, scan_down_to=None)
 
 
-def windows(messages: int, size: int) -> list[tuple[int, int]]:
-    """Sequence numbers of a folder with so many messages in windows, newest first."""
-    return [(max(1, last - size + 1), last) for last in range(messages, 0, -size)]
+def windows(messages: int, size: int) -> Iterator[tuple[int, int]]:
+    """Sequence numbers of a folder with so many messages in windows, newest first; made one by one, for a server may
+    claim four thousand million messages."""
+    return ((max(1, last - size + 1), last) for last in range(messages, 0, -size))

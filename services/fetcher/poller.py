@@ -33,7 +33,9 @@ from services.fetcher.registry import HeldMarks, Leased, LeaseLost, Registry, Re
 from services.fetcher.session import (
     Budgets,
     BudgetSpent,
+    CommandRefused,
     LoginRefused,
+    LoginUnclear,
     MailboxError,
     Resolver,
     ServerBroken,
@@ -48,6 +50,8 @@ IDLE_SECONDS: Final = 0.5
 AGAIN_SECONDS: Final = 0.0
 FAILURE: Final = Backoff(60, 2, 6 * 3600)
 THROTTLE: Final = Backoff(300, 2, 24 * 3600)
+REFUSED: Final = "the server refuses to show it"
+UNPARSABLE: Final = "the server's answer cannot be parsed"
 EMPTY: Final[Mapping[str, Remembered]] = {}
 
 
@@ -202,10 +206,10 @@ class Poller:
 
     def _newest(self, connection: Connection, view: FolderView) -> list[int]:
         """UIDs of the newest messages: enough for the look-back window."""
-        windows = plan.windows(view.messages, WINDOW)
-        if not windows:
+        window = next(plan.windows(view.messages, WINDOW), None)
+        if window is None:
             return []
-        found = connection.search_window(view, *windows[0], None)
+        found = connection.search_window(view, *window, None)
         return found[-max(self._settings.imap.look_back, 1) :]
 
     def _new_mail(
@@ -354,15 +358,27 @@ class Poller:
         return list(remembered.values())
 
     def _fetch(self, connection: Connection, uids: Sequence[int], unreadable: list[tuple[int, str]]) -> list[Found]:
-        """Headers of `uids`. An answer that cannot be parsed is halved until the one message is alone."""
+        """Headers of `uids`. An answer that cannot be parsed is halved until the one message is alone.
+
+        Where not one of several can be read, or the only one is refused, it is the server and not the mail: ServerBroken,
+        and they are asked for again in the next poll.
+        """
+        bad: list[tuple[int, str]] = []
+        found = self._halved(connection, uids, bad)
+        if bad and not found and (len(bad) > 1 or bad[0][1] == REFUSED):
+            raise ServerBroken("fetch", "no message can be read")
+        unreadable += bad
+        return found
+
+    def _halved(self, connection: Connection, uids: Sequence[int], bad: list[tuple[int, str]]) -> list[Found]:
         try:
             return connection.fetch_headers(uids)
-        except ServerBroken:
+        except ServerBroken as error:
             if len(uids) == 1:
-                unreadable.append((uids[0], "the server's answer cannot be parsed"))
+                bad.append((uids[0], REFUSED if isinstance(error, CommandRefused) else UNPARSABLE))
                 return []
             half = len(uids) // 2
-            return self._fetch(connection, uids[:half], unreadable) + self._fetch(connection, uids[half:], unreadable)
+            return self._halved(connection, uids[:half], bad) + self._halved(connection, uids[half:], bad)
 
     def _first(self, leased: Leased, read: messages.Read, *, after: datetime | None, now: datetime) -> Remembered:
         event, dropped = messages.event(
@@ -435,10 +451,12 @@ class Poller:
     def _mailbox_failed(self, work: Poll, error: MailboxError) -> None:
         leased = work.mailbox
         failures = leased.failures + 1
-        state = "needs_reconnect" if isinstance(error, LoginRefused) and failures >= LOGIN_TRIES else None
-        backoff = THROTTLE if isinstance(error, Throttled) else FAILURE
+        refused = isinstance(error, LoginRefused)
+        # Refusals in a row, whatever else failed between them: an outage before is no wrong password.
+        state = "needs_reconnect" if refused and leased.refusals + 1 >= LOGIN_TRIES else None
+        backoff = THROTTLE if isinstance(error, Throttled | LoginUnclear) else FAILURE
         delay = backoff.delay(failures, random.random())
-        self._registry.failed(leased, reason=error.code, next_seconds=delay, counts=True, state=state)
+        self._registry.failed(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)
         metrics.POLLS.labels(error.code).inc()
         log.warning(
             "%s", error,

@@ -7,7 +7,7 @@ holds an address, a user name or a secret.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -26,10 +26,22 @@ SEALED_TOGETHER = 50
 """Rows that are sealed anew in one transaction; pollers wait for their rows that long, some milliseconds."""
 MAILBOX_STATES = ("pending_test", "active", "paused", "needs_reconnect", "refused", "synced_by_platform", "removed")
 """As the check of registry.mailboxes allows them."""
+TRIES_PER_HOUR = 5
+"""Failed connection tests of one mailbox; as many passed ones as one likes."""
+COMPANY_TRIES_PER_HOUR = 30
+"""The same of all mailboxes of a company together: nobody looks for servers or passwords with us."""
 
 
 class RegistryError(ReplyrateError):
     """A request that cannot be fulfilled; the text says why and what to do."""
+
+
+class TriesSpent(RegistryError):
+    """A mailbox, or the mailboxes of a company, were tried too often; `again_at` is when the next try may be made."""
+
+    def __init__(self, again_at: datetime) -> None:
+        self.again_at = again_at
+        super().__init__(f"too many failed tries in the last hour; try again at {again_at:%H:%M} UTC")
 
 
 class LeaseLost(ReplyrateError):
@@ -54,6 +66,18 @@ class NewMailbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """How a mailbox is logged in to, out of the vault."""
+
+    address: str
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    sent_override: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Leased:
     """A mailbox that this process may read until its lease ends. `now` is Postgres time at the lease."""
 
@@ -72,6 +96,7 @@ class Leased:
     complete_through: datetime | None
     reconcile_after: datetime | None
     failures: int
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +266,54 @@ class Registry:
             self.mailbox(company_id, mailbox_id)
             raise RegistryError(f"mailbox {mailbox_id} was removed before; nothing changed")
 
+    def credentials(self, company_id: str, mailbox_id: str) -> Credentials:
+        """How a mailbox is logged in to. RegistryError when it was removed or cannot be read."""
+        row = self._one("credentials", company_id=company_id, mailbox_id=mailbox_id)
+        if row is None or row["user_sealed"] is None or row["secret"] is None:
+            state = self.mailbox(company_id, mailbox_id)["state"]
+            raise RegistryError(
+                f"mailbox {mailbox_id} is {state} and has no password; connect it: replyrate mailbox add"
+            )
+        place = (company_id, mailbox_id, row["host"], str(row["port"]))
+        try:
+            user = self._vault.open(row["user_sealed"], *place, "user")
+            return Credentials(
+                address=self._vault.open(row["address_sealed"], *place, "address"),
+                host=row["host"],
+                port=row["port"],
+                user=user,
+                password=self._vault.open(row["secret"], *place, user),
+                sent_override=tuple(bytes(name) for name in row["sent_override"] or ()),
+            )
+        except Misplaced:
+            raise RegistryError(f"the sealed values of mailbox {mailbox_id} cannot be read; connect it again") from None
+
+    def begin_test(self, company_id: str, user: str) -> tuple[int, datetime]:
+        """Count a try of the connection test; returns its number and Postgres time. TriesSpent when there were too many in the last hour.
+
+        A try counts against the user name, whatever host is typed, and as failed until it has passed.
+        """
+        if self._one("company", company_id=company_id) is None:
+            raise RegistryError(f"there is no company {company_id}; add it: replyrate company add {company_id}")
+        values = {"company_id": company_id, "login_hash": self._hasher.mailbox("", user)}
+        with self._transaction():
+            self._run("lock_tests", **values)
+            tries = self._one("tries", **values)
+            assert tries is not None
+            for count, most, oldest in (
+                (tries["of_login"], TRIES_PER_HOUR, tries["login_again_at"]),
+                (tries["of_company"], COMPANY_TRIES_PER_HOUR, tries["company_again_at"]),
+            ):
+                if count >= most:
+                    raise TriesSpent(oldest)
+            row = self._one("begin_test", **values)
+            assert row is not None
+        return row["test_id"], row["tested_at"]
+
+    def end_test(self, test_id: int, stage: str | None, code: str, detail: str) -> None:
+        """How a test ended; `detail` is for the operator."""
+        self._run("end_test", test_id=test_id, stage=stage, code=code, detail=detail or None)
+
     def lease(self, owner: str, seconds: float) -> Leased | None:
         """The mailbox that is longest due, for so many seconds; None when none is due and free."""
         row = self._one("lease", owner=owner, seconds=seconds)
@@ -272,6 +345,7 @@ class Registry:
             complete_through=row["complete_through"],
             reconcile_after=row["reconcile_after"],
             failures=row["failures"],
+            refusals=row["login_refusals"],
         )
 
     def marks(self, leased: Leased, folder: bytes) -> HeldMarks | None:
@@ -377,9 +451,19 @@ class Registry:
                 self._run("forget", **place, earliest=earliest)
 
     def failed(
-        self, leased: Leased, *, reason: str | None, next_seconds: float, counts: bool, state: str | None = None
+        self,
+        leased: Leased,
+        *,
+        reason: str | None,
+        next_seconds: float,
+        counts: bool,
+        refused: bool = False,
+        state: str | None = None,
     ) -> bool:
-        """A poll failed: release the lease with the reason. False when the lease was gone anyway."""
+        """A poll failed: release the lease with the reason. False when the lease was gone anyway.
+
+        `refused`: the login was; refusals are counted until a poll ends well or a person acts.
+        """
         row = self._one(
             "failed",
             **_place(leased),
@@ -387,6 +471,7 @@ class Registry:
             reason=reason,
             next_seconds=next_seconds,
             counts=int(counts),
+            refused=int(refused),
             state=state,
         )
         return row is not None

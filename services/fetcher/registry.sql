@@ -95,7 +95,7 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s GROUP BY kind 
 -- Another state for a mailbox that is in one of the given states; a poll under way loses its lease.
 UPDATE registry.mailboxes
 SET state = %(state)s, state_reason = %(reason)s, state_changed_at = clock_timestamp(), failures = 0,
-    next_poll_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL, lease_epoch = lease_epoch + 1
+    login_refusals = 0, next_poll_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL, lease_epoch = lease_epoch + 1
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND state = ANY (%(states)s)
 RETURNING state
 
@@ -137,7 +137,8 @@ FROM (
 ) due
 WHERE m.company_id = due.company_id AND m.mailbox_id = due.mailbox_id
 RETURNING m.company_id, m.mailbox_id, m.account_id, m.host, m.port, m.user_sealed, m.sent_override, m.lease_epoch,
-    m.connected_at, m.complete_from, m.complete_through, m.reconcile_after, m.failures, clock_timestamp() AS now,
+    m.connected_at, m.complete_from, m.complete_through, m.reconcile_after, m.failures, m.login_refusals,
+    clock_timestamp() AS now,
     (SELECT sealed FROM registry.secrets s WHERE s.company_id = m.company_id AND s.mailbox_id = m.mailbox_id) AS secret
 
 -- name: held
@@ -208,7 +209,7 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND sent_at < 
 -- A poll ended well and the lease with it. With `complete` every watched folder is complete through its start. A rescan
 -- that was asked for while the poll ran (`due` is not what the lease saw) stands, and is due at once.
 UPDATE registry.mailboxes
-SET lease_owner = NULL, lease_until = NULL, failures = 0, state_reason = NULL, last_success_at = clock_timestamp(),
+SET lease_owner = NULL, lease_until = NULL, failures = 0, login_refusals = 0, state_reason = NULL, last_success_at = clock_timestamp(),
     next_poll_at = CASE WHEN reconcile_after IS DISTINCT FROM %(due)s THEN clock_timestamp()
         ELSE clock_timestamp() + make_interval(secs => %(next_seconds)s) END,
     reconcile_after = CASE WHEN reconcile_after IS NULL OR (%(reconciled)s AND reconcile_after = %(due)s)
@@ -227,6 +228,7 @@ VALUES (%(company_id)s, %(account_id)s, %(mailbox_id)s, %(connected_at)s, %(from
 -- A poll failed: why, when next, and perhaps another state. The lease ends with it.
 UPDATE registry.mailboxes
 SET lease_owner = NULL, lease_until = NULL, failures = failures + %(counts)s, state_reason = %(reason)s,
+    login_refusals = login_refusals + %(refused)s,
     state = CASE WHEN %(state)s::text IS NULL THEN state ELSE %(state)s END,
     state_changed_at = CASE WHEN %(state)s::text IS NULL THEN state_changed_at ELSE clock_timestamp() END,
     next_poll_at = clock_timestamp() + make_interval(secs => %(next_seconds)s)
@@ -282,3 +284,37 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
 -- The same address under another key.
 UPDATE registry.addresses SET address_sealed = %(sealed)s
 WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND role = %(role)s
+
+-- name: credentials
+-- What a mailbox is logged in with, sealed.
+SELECT m.host, m.port, m.address_sealed, m.user_sealed, m.sent_override, s.sealed AS secret
+FROM registry.mailboxes m LEFT JOIN registry.secrets s USING (company_id, mailbox_id)
+WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s
+
+-- name: lock_tests
+-- One test after the other is counted for a company and for a login, so that no two see the same count.
+SELECT pg_advisory_xact_lock(hashtextextended('connection-test ' || key, 0))
+FROM unnest(ARRAY[%(company_id)s::text, %(login_hash)s::text]) key ORDER BY key
+
+-- name: tries
+-- Tests of the last hour that did not pass, of a login and of a company, and when the next one may be made.
+SELECT count(*) FILTER (WHERE login_hash = %(login_hash)s) AS of_login,
+    min(tested_at) FILTER (WHERE login_hash = %(login_hash)s) + interval '1 hour' AS login_again_at,
+    count(*) FILTER (WHERE company_id = %(company_id)s) AS of_company,
+    min(tested_at) FILTER (WHERE company_id = %(company_id)s) + interval '1 hour' AS company_again_at
+FROM registry.connection_tests
+WHERE tested_at > clock_timestamp() - interval '1 hour' AND code <> 'passed'
+    AND (login_hash = %(login_hash)s OR company_id = %(company_id)s)
+
+-- name: begin_test
+-- A test that begins; old ones of the company go.
+WITH gone AS (
+    DELETE FROM registry.connection_tests
+    WHERE company_id = %(company_id)s AND tested_at < clock_timestamp() - interval '30 days'
+)
+INSERT INTO registry.connection_tests (company_id, login_hash) VALUES (%(company_id)s, %(login_hash)s)
+RETURNING test_id, tested_at
+
+-- name: end_test
+-- How a test ended.
+UPDATE registry.connection_tests SET stage = %(stage)s, code = %(code)s, detail = %(detail)s WHERE test_id = %(test_id)s

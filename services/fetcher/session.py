@@ -27,14 +27,16 @@ Resolver = Callable[[str, int], Sequence[str]]
 class MailboxError(ReplyrateError):
     """Reading a mailbox failed. `stage` is where, `code` a short name for what; both are safe to log and to store.
 
-    The text is for the operator; `told` is what a seller may see: it says nothing about the operator's network.
+    The text is for the operator. What a seller may see is the sentence of the code in connection_texts.toml: it says
+    nothing about the operator's network.
     """
 
     code = "broken"
-    told = "The mail server did not answer as it should. Try again later."
 
-    def __init__(self, stage: str, detail: str = "") -> None:
+    def __init__(self, stage: str, detail: str = "", *, code: str | None = None) -> None:
         self.stage = stage
+        if code is not None:
+            self.code = code
         super().__init__(f"{self.code} at {stage}" + (f": {detail}" if detail else ""))
 
 
@@ -42,51 +44,52 @@ class HostRefused(MailboxError):
     """The host is none that may be connected to."""
 
     code = "host-refused"
-    told = "This mail server cannot be used. Check the server name and the port (IMAP over TLS, usually 993)."
 
 
 class Unreachable(MailboxError):
     """No connection: DNS, TCP, or the server closed it."""
 
     code = "unreachable"
-    told = "The mail server cannot be reached. Check the server name and the port (IMAP over TLS, usually 993)."
 
 
 class TlsFailed(MailboxError):
     """No verified TLS."""
 
     code = "tls-failed"
-    told = "The mail server has no valid certificate for this name. Check the server name with your mail provider."
 
 
 class LoginRefused(MailboxError):
-    """The server refused user or password."""
+    """The server refused the login; `code` says more where the server's words do. A person must act."""
 
     code = "login-refused"
-    told = (
-        "The mail server refused user name or password. Check upper and lower case and blanks; many providers need an"
-        " authorization code instead of the web password, and IMAP switched on in the web settings."
-    )
+
+
+class LoginUnclear(LoginRefused):
+    """The server refused the login with words that may also mean "too often" (QQ): tried again, but seldom."""
+
+    code = "login-unclear"
 
 
 class Throttled(MailboxError):
     """The server asks to come less often."""
 
     code = "throttled"
-    told = "The mail server asks us to come back later. Nothing needs to be done."
 
 
 class NoSentFolder(MailboxError):
     """There is no Sent folder to be found."""
 
     code = "no-sent-folder"
-    told = "No Sent folder was found. Set your mail program to store sent mail on the server, or name the folder."
 
 
 class ServerBroken(MailboxError):
     """The server breaks the protocol."""
 
     code = "server-broken"
+
+
+class CommandRefused(ServerBroken):
+    """The server answers NO or BAD to a command that it should know."""
 
 
 class BudgetSpent(MailboxError):
@@ -150,7 +153,7 @@ def check_host(
     for address in found:
         if not _permitted(ip_address(address.partition("%")[0]), allowed_networks):
             # One forbidden address is enough: a name that has both is a trap, or a split horizon.
-            raise HostRefused("dns", "the name leads to an address that is not public")
+            raise HostRefused("dns", f"{ascii_name} leads to {address}, which is not public")
     return Endpoint(ascii_name, port, found)
 
 
@@ -189,18 +192,21 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
         *,
         monotonic: Callable[[], float] = time.monotonic,
         record: Callable[[bytes], None] | None = None,
+        reached: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`record` is given every byte that is sent, `reached` the stage that begins ("tls", "greeting")."""
         self._endpoint = endpoint
         self._context = context
         self._budgets = budgets
         self._monotonic = monotonic
         self._record = record
+        self._reached = reached
         super().__init__(endpoint.host, endpoint.port, ssl=True, ssl_context=context, timeout=budgets.command_seconds)
         self.folder_encode = False
         self.normalise_times = False
 
     def _create_IMAP4(self) -> imaplib.IMAP4:
-        return _Bounded(self._endpoint, self._context, self._budgets, self._monotonic, self._record)
+        return _Bounded(self._endpoint, self._context, self._budgets, self._monotonic, self._record, self._reached)
 
     def fetch_raw(self, uids: Sequence[int], items: Sequence[str]) -> list[Any]:
         """UID FETCH as imaplib has it: (line, literal) pairs and what follows them, not yet parsed."""
@@ -225,18 +231,23 @@ class _Bounded(imaplib.IMAP4):
         budgets: Budgets,
         monotonic: Callable[[], float],
         record: Callable[[bytes], None] | None,
+        reached: Callable[[str], None],
     ) -> None:
         self._endpoint = endpoint
         self._context = context
         self._wire_budgets = budgets
         self._monotonic = monotonic
         self._record = record
+        self._reached = reached
         super().__init__(endpoint.host, endpoint.port)
 
     def open(self, host: str = "", port: int = 993, timeout: float | None = None) -> None:
         """Connect to a checked address, verify the name."""
         self.host, self.port = host, port
-        self.sock = _secured(_connected(self._endpoint, self._wire_budgets), self._context, self._endpoint.host)
+        plain = _connected(self._endpoint, self._wire_budgets)
+        self._reached("tls")
+        self.sock = _secured(plain, self._context, self._endpoint.host)
+        self._reached("greeting")
         self._wire = _Wire(self.sock, self._wire_budgets, self._monotonic)
         self.file = self.sock.makefile("rb")  # closed by imaplib's shutdown; never read
 

@@ -1,0 +1,210 @@
+"""Mail providers: `provider lookup|list`, and docs/providers.md, which is rendered from the directory."""
+
+import os
+
+import click
+
+from services.cli.connection import HOW, answer_data, find, in_language, provider_data
+from services.cli.context import WORLD, as_json, errors, guarded, print_json, print_table
+from services.common.settings import ImapSettings, load_imap_settings
+from services.fetcher import directory
+from services.fetcher.directory import Answer, Language, Provider
+from services.fetcher.registry import RegistryError
+
+
+@click.group()
+def provider() -> None:
+    """Mail providers: their IMAP servers, and what is to be known of them."""
+
+
+@provider.command("lookup")
+@click.argument("address")
+@click.option("--offline", is_flag=True, help="Ask the directory alone: no DNS, no connection.")
+@in_language
+@as_json
+@guarded
+def provider_lookup(address: str, offline: bool, language: Language, json_: bool) -> None:
+    """Which IMAP server belongs to ADDRESS (or a domain, a server's name, a provider's name), and how we know.
+
+    In order: the domain in our directory, its MX servers, its DNS record for IMAP, imap. and mail. before the domain
+    (connected without user name or password). No configuration is needed.
+    """
+    answer, problems = look(address, load_imap_settings(WORLD or os.environ), offline=offline)
+    if json_:
+        print_json(answer_data(address, answer, problems))
+        return
+    for problem in problems:
+        errors.print(f"warning: {problem}", style="yellow", markup=False)
+    for name, value in rows(answer, language):
+        click.echo(f"{name:14} {value}")
+
+
+@provider.command("list")
+@as_json
+@guarded
+def provider_list(json_: bool) -> None:
+    """All providers of the directory."""
+    providers = directory.load().providers
+    if json_:
+        print_json([provider_data(one) for one in providers])
+        return
+    print_table(
+        [
+            {
+                "id": one.id,
+                "name": one.name,
+                "hosts": ", ".join(one.hosts),
+                "auth": ", ".join(one.auth),
+                "support": one.support,
+            }
+            for one in providers
+        ],
+        {"id": "provider", "name": "name", "hosts": "servers", "auth": "secret", "support": "support"},
+    )
+
+
+def look(text: str, settings: ImapSettings, *, offline: bool) -> tuple[Answer, list[str]]:
+    """Look up an address, a domain, a server or a provider's name. RegistryError for what is none of them."""
+    known = directory.load()
+    plain = text.strip()
+    if "@" not in plain:
+        found = known.named(plain) or known.by_host(plain)
+        if found is not None:
+            return Answer("", "name", found, found.servers("{domain}"), plain, True), []
+        wrong = known.mistake(plain, directory.TLS_PORT, "")
+        if wrong is not None and (owner := known.by_host(wrong.host)) is not None:
+            told = f"{plain} is no IMAP server: write {wrong.host}"
+            return Answer("", "name", owner, owner.servers("{domain}"), told, True), []
+    domain = directory.domain_of(plain)
+    if domain is None:
+        raise RegistryError("this is neither an address nor a domain nor a provider; write name@domain")
+    return find(domain, settings, offline=offline)
+
+
+def rows(answer: Answer, language: Language) -> list[tuple[str, str]]:
+    """A look-up for people: name and value of each line."""
+    servers = ", ".join(f"{host}:{port} (TLS)" for host, port in answer.servers) or "ask the mail provider"
+    lines = [("server", servers), ("how", f"{HOW[answer.how]} ({answer.evidence})")]
+    if not answer.trusted and answer.servers:
+        lines.append(("caution", "a password goes there only when you name it with --host"))
+    if (one := answer.provider) is None:
+        return lines
+    lines += [
+        ("provider", f"{one.name} [{one.id}]"),
+        ("support", f"{one.support}: {one.reason.text(language)}"),
+        ("secret", ", ".join(one.auth)),
+        ("what to do", one.advice.text(language)),
+        ("sent mail", f"{', '.join(one.sent_folders) or 'folder not known'}; filed by the server: {one.files_sent}"),
+    ]
+    if one.caution is not None:
+        lines.append(("caution", f"{one.caution.text(language)} ({one.caution.source}, {one.caution.as_of})"))
+    for row in one.faq:
+        lines.append(("FAQ of 2016", f"row {row.row}: {faq_text(row)}"))
+    if one.unconfirmed:
+        lines.append(("unconfirmed", ", ".join(one.unconfirmed)))
+    lines.append(("source", f"{one.source} ({one.as_of})"))
+    return lines
+
+
+def faq_text(row: directory.FaqRow) -> str:
+    """What the FAQ said of a provider."""
+    if not row.supported:
+        return "not supported"
+    ports = f"{row.plain or '–'} plain, {row.tls or '–'} TLS"
+    return f"{' or '.join(row.hosts)}, {ports}"
+
+
+def page() -> str:
+    """docs/providers.md."""
+    providers = directory.load().providers
+    by_row = sorted(((row, one) for one in providers for row in one.faq), key=lambda pair: pair[0].row)
+    lines = [
+        "# Mail providers",
+        "",
+        "Rendered by `make docs` from `services/fetcher/providers.toml`. How the server of a mailbox is found, in this order:",
+        "the domain of the address in this directory; its MX servers; its `_imaps._tcp` record (RFC 6186); `imap.` and",
+        "`mail.` before the domain, which are only greeted, without user name and password, and only at public addresses. A",
+        "password goes without asking to servers of this directory alone. `replyrate provider lookup ADDRESS` shows what is",
+        "found and how; `mailbox add` and `mailbox test` use it when no `--host` is given.",
+        "",
+        "Everything was read in public sources in the month that is named, nothing was tried with a real account. What no",
+        "current source confirms is marked with °.",
+        "",
+        "## The table of the FAQ, then and now",
+        "",
+        "| Row | Provider | FAQ of 2016 | Server now (TLS) | Secret | Support |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row, one in by_row:
+        lines.append(
+            f"| {row.row} | {row.name} | {faq_text(row)} | {_servers(one)} | {_marked(one, 'auth', ', '.join(one.auth))} | {one.support} |"
+        )
+    lines += ["", "## Other providers", "", "| Provider | Server (TLS) | Secret | Support |", "|---|---|---|---|"]
+    lines += [
+        f"| {one.name} | {_servers(one)} | {_marked(one, 'auth', ', '.join(one.auth))} | {one.support} |"
+        for one in providers
+        if not one.faq
+    ]
+    lines += [
+        "",
+        "## What is to be known of each",
+        "",
+        "`filed`: whether mail that a mail program sends over SMTP is kept in the Sent folder by the server. `distrust`: what the",
+        "server offers and does wrong; the fetcher uses none of it. `limits`: what the provider allows or shows, and how often",
+        "we log in.",
+    ]
+    for one in providers:
+        lines += ["", f"### {one.name}", "", *_facts(one)]
+    lines += [
+        "",
+        "## What the fetcher does for all of them",
+        "",
+        "| Habit | Where |",
+        "|---|---|",
+        "| Sent folders by `\\Sent` and by name in many languages, all of them together | `services/fetcher/sent_names.toml`, `imap.py` |",
+        "| EXAMINE is refused unless ID was sent before (NetEase): it goes out after LOGIN wherever it is advertised | `services/fetcher/imap.py` |",
+        "| no UIDNEXT, no UIDVALIDITY, UIDs that go back, messages that appear late | `services/fetcher/plan.py` |",
+        "| what a refusal means: authorization code, app password, OAuth2, IMAP off, too often | `services/fetcher/server_texts.toml` |",
+        "| what a person is told, in English and Chinese | `services/fetcher/connection_texts.toml` |",
+        "",
+        "Limits for every server: a literal and a line 64 KiB, a session 8 MiB, 5,000 folders, 2,000 messages a poll, 20 s a",
+        "command, 120 s a poll. A scan that meets one goes on in the next poll. The connection test of a mailbox may fail five",
+        "times in an hour, the tests of a company thirty times.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _servers(one: Provider) -> str:
+    return _marked(one, "hosts", ", ".join(f"`{host}`" for host in one.hosts) or "none")
+
+
+def _marked(one: Provider, key: str, text: str) -> str:
+    return f"{text}°" if key in one.unconfirmed else text
+
+
+def _facts(one: Provider) -> list[str]:
+    limits = {name: value for name, value in (
+        ("logins an hour", one.limits.logins_per_hour), ("sessions", one.limits.sessions),
+        ("days shown", one.limits.visible_days), ("messages shown", one.limits.visible_messages),
+    ) if value is not None}  # fmt: skip
+    facts = [
+        ("address", ", ".join(one.domains)),
+        ("MX", _marked(one, "mx", ", ".join(one.mx)) if one.mx else ""),
+        ("software", one.software if one.software != "unknown" else ""),
+        ("ports", f"{one.port} TLS" + (f"; {one.plain_port} plain, never used" if one.plain_port else "")),
+        ("ID", _marked(one, "id_command", one.id_command)),
+        ("Sent", _marked(one, "sent_folders", ", ".join(one.sent_folders)) if one.sent_folders else ""),
+        ("filed", _marked(one, "files_sent", one.files_sent)),
+        ("distrust", ", ".join(one.distrust)),
+        (
+            "limits",
+            _marked(one, "limits", ", ".join(f"{name} {value:,}" for name, value in limits.items())) if limits else "",
+        ),
+        ("no IMAP servers", ", ".join(one.not_imap)),
+    ]
+    lines = [f"- **{one.support}**: {one.reason.en} {one.reason.zh}", f"- {one.advice.en} {one.advice.zh}"]
+    if one.caution is not None:
+        lines.append(f"- Caution: {one.caution.en} {one.caution.zh} ({one.caution.source}, {one.caution.as_of})")
+    lines.append("- " + " · ".join(f"{name}: {value}" for name, value in facts if value))
+    lines.append(f"- Source: {one.source} ({one.as_of})")
+    return lines

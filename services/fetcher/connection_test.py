@@ -1,0 +1,270 @@
+"""The connection test: what a poll does, stage by stage, and what each stage says about the mailbox.
+
+`dns | tcp | tls | greeting | login | id | list | sent | examine | newest`, through the same code as every poll, so what
+passes here works there. The report holds codes and facts; `connection_texts` makes sentences of them. It tells nothing
+about the operator's network: a name that does not exist, one that leads to a private address and a port that is not
+allowed are one code. What happened stands in `Outcome.detail`, for the operator alone.
+"""
+
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from services.common.settings import ImapSettings
+from services.fetcher import imap
+from services.fetcher.directory import Directory, Mistake, Provider
+from services.fetcher.imap import Connection, Folder, SentFolder, folder_text
+from services.fetcher.plan import FolderView
+from services.fetcher.session import Budgets, CommandRefused, MailboxError, Resolver, check_host
+
+STAGES: Final = ("dns", "tcp", "tls", "greeting", "login", "id", "list", "sent", "examine", "newest")
+PASSED: Final = "ok"
+SKIPPED: Final = "skipped"
+CANDIDATES: Final = 12
+"""Folders that are named when none of them is known as a Sent folder."""
+OLD: Final = timedelta(days=14)
+"""A newest message older than this is worth a word: replies may not reach the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is tested. `sent_override`: raw names that stand for what would be found."""
+
+    address: str
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    sent_override: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: `code` is ok, skipped or what failed; `seconds` None when it was not tried."""
+
+    name: str
+    code: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFolder:
+    """A Sent folder as it was opened. Instants as the server filed its first and last messages, None when untold."""
+
+    name: bytes
+    found_by: str
+    messages: int
+    earliest_at: datetime | None
+    newest_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something worth knowing about a mailbox: a code of connection_texts.toml and the words to fill in."""
+
+    code: str
+    words: Mapping[str, str]
+    zh: Mapping[str, str] | None = None
+    """The words in Chinese where they differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a person may see of a test."""
+
+    host: str
+    port: int
+    provider: Provider | None
+    stages: tuple[Stage, ...]
+    words: Mapping[str, str]
+    folders: tuple[OpenedFolder, ...] = ()
+    warnings: tuple[Warned, ...] = ()
+
+    @property
+    def failed(self) -> Stage | None:
+        """The stage that failed."""
+        return next((stage for stage in self.stages if stage.code not in (PASSED, SKIPPED)), None)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the mailbox can be connected."""
+        return self.failed is None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A report, and what only the operator may see of a failure: an error of ours, never a server's words."""
+
+    report: Report
+    detail: str = ""
+
+
+class _Watch:
+    """Which stage runs, and how long those before it took."""
+
+    def __init__(self, monotonic: Callable[[], float], progress: Callable[[str], None]) -> None:
+        self._monotonic = monotonic
+        self._progress = progress
+        self._done: list[Stage] = []
+        self.stage = ""
+        self._began = 0.0
+
+    def begin(self, stage: str) -> None:
+        self.end(PASSED)
+        self.stage, self._began = stage, self._monotonic()
+        self._progress(stage)
+
+    def end(self, code: str) -> None:
+        if self.stage:
+            self._done.append(Stage(self.stage, code, round(self._monotonic() - self._began, 3)))
+        self.stage = ""
+
+    def stages(self) -> tuple[Stage, ...]:
+        done = {stage.name: stage for stage in self._done}
+        return tuple(done.get(name, Stage(name, SKIPPED, None)) for name in STAGES)
+
+
+def run(
+    target: Target,
+    settings: ImapSettings,
+    directory: Directory,
+    *,
+    resolve: Resolver,
+    context: ssl.SSLContext,
+    version: str,
+    budgets: Budgets,
+    now: datetime,
+    progress: Callable[[str], None] = lambda _: None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Test a mailbox; nothing in it is changed. `progress` is given the name of each stage that begins."""
+    watch = _Watch(monotonic, progress)
+    provider = directory.of_mailbox(target.address, target.host)
+    mistake = directory.mistake(target.host, target.port, target.address)
+    words: dict[str, str] = {"host": mistake.host if mistake else target.host}
+    tested: list[OpenedFolder] = []
+    listed: list[Folder] = []
+    detail = ""
+    watch.begin("dns")
+    if mistake is not None and mistake.certain:
+        watch.end(mistake.code)
+        return Outcome(Report(target.host, target.port, provider, watch.stages(), words), f"typed: {mistake.code}")
+    connection: Connection | None = None
+    try:
+        endpoint = check_host(
+            target.host,
+            target.port,
+            allowed_networks=settings.allowed_private_networks,
+            allowed_ports=settings.allowed_ports,
+            resolve=resolve,
+        )
+        watch.begin("tcp")
+        connection = imap.connect(endpoint, context, budgets, reached=watch.begin)
+        watch.begin("login")
+        connection.login(target.user, target.password, version)
+        if watch.stage != "id":
+            watch.begin("id")
+        watch.begin("list")
+        listed = connection.list_folders()
+        words["folders"] = str(len(listed))
+        watch.begin("sent")
+        folders = connection.sent_folders(target.sent_override, listed)
+        words["names"] = ", ".join(folder_text(folder.name) for folder in folders)
+        watch.begin("examine")
+        views = [connection.examine(folder.name) for folder in folders]
+        words["messages"] = str(sum(view.messages for view in views))
+        watch.begin("newest")
+        tested = [_looked(connection, *pair, again=len(folders) > 1) for pair in zip(folders, views, strict=True)]
+        watch.end(PASSED)
+    except MailboxError as error:
+        detail = str(error)
+        words["candidates"] = ", ".join(_candidates(listed)) or "–"
+        watch.end(_code(watch.stage, error, mistake, target))
+    finally:
+        if connection is not None:
+            connection.logout()
+    report = Report(target.host, target.port, provider, watch.stages(), words, tuple(tested))
+    return Outcome(_warned(report, now), detail)
+
+
+def spent(target: Target, directory: Directory, again_at: datetime) -> Report:
+    """The report of a test that is not made: there were too many in the last hour."""
+    stages = (Stage(STAGES[0], "tries-spent", None), *(Stage(name, SKIPPED, None) for name in STAGES[1:]))
+    provider = directory.of_mailbox(target.address, target.host)
+    return Report(target.host, target.port, provider, stages, {"again_at": f"{again_at:%H:%M} UTC"})
+
+
+def _code(stage: str, error: MailboxError, mistake: Mistake | None, target: Target) -> str:
+    if mistake is not None and stage in ("dns", "tcp", "tls", "greeting"):
+        return mistake.code  # only the name looked like it, and it answers like it
+    if stage == "dns":
+        return "host-refused"  # whether the name exists in the operator's network is not told either
+    if stage == "examine" and target.sent_override and isinstance(error, CommandRefused):
+        return "folder-missing"
+    return error.code
+
+
+def _looked(connection: Connection, folder: SentFolder, view: FolderView, *, again: bool) -> OpenedFolder:
+    """The times of the first and the last message of a folder."""
+    if view.messages == 0:
+        return OpenedFolder(folder.name, folder.found_by, 0, None, None)
+    if again:
+        view = connection.examine(folder.name)
+    uids = {
+        uid for at in (1, view.messages) if at for uid in connection.search_window(view, at, at, None)[-1:]
+    }  # a set: a folder with one message has one
+    times = [found.internal_date for found in connection.fetch_headers(sorted(uids)) if found.internal_date]
+    return OpenedFolder(folder.name, folder.found_by, view.messages, min(times, default=None), max(times, default=None))
+
+
+def _candidates(listed: Sequence[Folder]) -> list[str]:
+    names = [folder_text(folder.name) for folder in listed if b"\\noselect" not in folder.flags]
+    return [name for name in names if name.upper() != "INBOX"][:CANDIDATES]
+
+
+def _warned(report: Report, now: datetime) -> Report:
+    """The report with what is worth knowing about the provider and about what was seen."""
+    found: list[Warned] = []
+    provider, folders = report.provider, report.folders
+    if provider is not None and provider.caution is not None:
+        caution = provider.caution
+        origin = {"source": caution.source, "as_of": caution.as_of}
+        found.append(Warned("caution", {"caution": caution.en} | origin, {"caution": caution.zh} | origin))
+    if provider is not None and provider.support == "unconfirmed":
+        found.append(Warned("unconfirmed", {}))
+    if report.passed:
+        found += _seen(provider, folders, now)
+    return Report(
+        report.host, report.port, provider, report.stages, report.words, folders, tuple(found)
+    )  # fmt: skip
+
+
+def _seen(provider: Provider | None, folders: Sequence[OpenedFolder], now: datetime) -> list[Warned]:
+    found: list[Warned] = []
+    earliest = min((folder.earliest_at for folder in folders if folder.earliest_at), default=None)
+    newest = max((folder.newest_at for folder in folders if folder.newest_at), default=None)
+    messages = sum(folder.messages for folder in folders)
+    limits = provider.limits if provider is not None else None
+    days, count = (limits.visible_days, limits.visible_messages) if limits is not None else (None, None)
+    if days is not None and (earliest is None or earliest > now - timedelta(days=days + 2)):
+        found.append(Warned("window-days", {"days": str(days)}))
+    if count is not None and any(folder.messages >= count for folder in folders):
+        found.append(Warned("window-messages", {"count": f"{count:,}"}))
+    filing = {
+        "no": "filing-no",
+        "option": "filing-option",
+        "unknown": "filing-unknown",
+        "conflicting": "filing-unknown",
+    }
+    if code := filing.get(provider.files_sent if provider is not None else "unknown"):
+        found.append(Warned(code, {}))
+    if len(folders) > 1:
+        found.append(Warned("several-folders", {}))
+    if messages == 0:
+        found.append(Warned("sent-empty", {}))
+    elif newest is not None and now - newest > OLD:
+        found.append(Warned("sent-old", {"days": str((now - newest).days)}))
+    return found

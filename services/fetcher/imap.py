@@ -113,6 +113,8 @@ class Connection:
                     raise Unreachable("login", "the server closed the connection") from None
                 # The server's own words may repeat the user name: they are not passed on.
                 raise _refusal("login", error) or LoginRefused("login") from None
+        # What was said before the login answers nothing that we ask: imaplib would take a LIST line of then for one of now.
+        self._client._imap.untagged_responses.clear()
         with _translated("capability"):
             self._client._cached_capabilities = None
             self._capabilities = frozenset(
@@ -194,7 +196,8 @@ class Connection:
         """Headers of `uids`, in their order; those that are gone are missing. ServerBroken when the answer is none."""
         items = [*ITEMS, *(["SAVEDATE"] if self.save_dates else [])]
         with _translated("fetch"):
-            data = self._client.fetch_raw(uids, items)
+            # Ascending: QQ calls a list that descends invalid.
+            data = [part for part in self._client.fetch_raw(sorted(uids), items) if not _is_news(part)]
             found = _fixed(data)
             if found is None:
                 answer = parse_fetch_response(data, normalise_times=False)
@@ -260,6 +263,8 @@ def _translated(stage: str) -> Iterator[None]:
     except exceptions.ProtocolError:
         raise ServerBroken(stage, "an answer that cannot be parsed") from None
     except imaplib.IMAP4.abort as error:
+        if "unexpected" in str(error)[:40]:  # imaplib: "unexpected response", "unexpected tagged response"
+            raise ServerBroken(stage, "an answer that is no IMAP") from None
         raise _refusal(stage, error) or Unreachable(stage, "the server closed the connection") from None
     except (exceptions.IMAPClientError, imaplib.IMAP4.error) as error:
         raise _refusal(stage, error) or CommandRefused(stage, "the server refused the command") from None
@@ -340,6 +345,14 @@ _MONTHS: Final = {
         (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"), 1
     )
 }
+
+
+def _is_news(part: Any) -> bool:
+    """An answer about a message that carries no header: a server tells of flags that changed whenever it likes.
+
+    Without a UID in it imapclient would take the sequence number for one, and those flags for another message's.
+    """
+    return isinstance(part, bytes) and re.match(rb"\d{1,10} \(", part) is not None and b"BODY[" not in part.upper()
 
 
 def _fixed(data: Sequence[Any]) -> dict[int, Found] | None:

@@ -25,7 +25,7 @@ from services.common.kafka import Pending, Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings
 from services.common.topics import DEAD, SENT
-from services.fetcher import imap, messages, plan
+from services.fetcher import directory, imap, messages, plan
 from services.fetcher.headers import Skipped
 from services.fetcher.imap import CHUNK, WINDOW, Connection, Found
 from services.fetcher.plan import FolderView, Marks
@@ -66,6 +66,8 @@ class Poll:
     first: int = 0
     stopped_by_budget: bool = False
     reconciling: bool = False
+    visible_from: datetime | None = None
+    """From when on the provider shows mail, where that is later than the horizon."""
     dead: list[tuple[bytes, int, int, str]] = field(default_factory=list)
 
 
@@ -167,6 +169,9 @@ class Poller:
                 if self._pause(work):
                     break
                 self._folder(work, connection, folder.name)
+            if work.stopped_by_budget and work.left == self._budgets.messages and not self._stop.is_set():
+                # It would be due again at once, and go on so for ever.
+                raise BudgetSpent("search", "a whole poll in which nothing could be read")
         except BudgetSpent:
             if not work.published:
                 raise
@@ -203,6 +208,29 @@ class Poller:
             held = self._new_mail(work, connection, folder, view, held)
         if not held.marks.complete:
             held = self._scan(work, connection, folder, view, held)
+        if held.marks.complete and (work.mailbox.complete_from is None or work.reconciling):
+            self._window(work, connection, view)
+
+    def _window(self, work: Poll, connection: Connection, view: FolderView) -> None:
+        """How far back a provider shows the folder that is open, if it hides old mail (QQ: 30 days, Yahoo: 10,000).
+
+        What it hides is no mail that was not sent: it is outside of what we are complete for. A window of days is open
+        when older mail is seen; where nothing is seen there, nothing is known of it.
+        """
+        leased = work.mailbox
+        provider = directory.load().of_mailbox(leased.user, leased.host)
+        days, most = (provider.limits.visible_days, provider.limits.visible_messages) if provider else (None, None)
+        if days is None and (most is None or view.messages < most):
+            return
+        uids = connection.search_window(view, 1, 1, None)[:1] if view.messages else []
+        first = next((found.internal_date for found in connection.fetch_headers(uids)), None) if uids else None
+        if days is not None:
+            begins = leased.now - timedelta(days=days)
+            hidden = begins if first is None or first > begins - timedelta(days=2) else None
+        else:
+            hidden = first or leased.now
+        if hidden is not None:
+            work.visible_from = max(work.visible_from or hidden, hidden)
 
     def _newest(self, connection: Connection, view: FolderView) -> list[int]:
         """UIDs of the newest messages: enough for the look-back window."""
@@ -251,11 +279,19 @@ class Poller:
 
     def _scan(self, work: Poll, connection: Connection, folder: bytes, view: FolderView, held: HeldMarks) -> HeldMarks:
         """Older mail, newest first, down to the horizon; as much as this poll may."""
-        since: date = (work.mailbox.now - self._horizon - timedelta(days=2)).date()
+        since: date | None = (work.mailbox.now - self._horizon - timedelta(days=2)).date()
         sent: Batch | None = None  # on its way while the next one is fetched and read
         try:
             for first, last in plan.windows(view.messages, WINDOW):
                 found = connection.search_window(view, first, last, since)
+                if (
+                    not found
+                    and since is not None
+                    and last == view.messages
+                    and self._is_newer(connection, view, since)
+                ):
+                    since = None  # a server that finds nothing where something is: its search is not asked again
+                    found = connection.search_window(view, first, last, None)
                 marks = held.marks if sent is None else plan.scanned(held.marks, sent.uids)
                 while uids := plan.older(marks, found, min(CHUNK, max(work.left, 0))):
                     if self._pause(work):
@@ -278,6 +314,14 @@ class Poller:
         self._registry.save(work.mailbox, folder, held, messages=view.messages)
         log.info("the horizon is reached", extra={"action": "mailbox-scan", **_ids(work.mailbox)})
         return held
+
+    def _is_newer(self, connection: Connection, view: FolderView, since: date) -> bool:
+        """Whether the newest message was filed after a day, as its own time says."""
+        newest = self._newest(connection, view)[-1:]
+        return any(
+            found.internal_date is not None and found.internal_date.date() > since
+            for found in (connection.fetch_headers(newest) if newest else ())
+        )
 
     def _scanned(self, work: Poll, folder: bytes, view: FolderView, held: HeldMarks, batch: Batch | None) -> HeldMarks:
         """The marks behind a batch of older mail, saved once all of it is acknowledged."""
@@ -427,15 +471,18 @@ class Poller:
     def _finish(self, work: Poll) -> None:
         leased = work.mailbox
         complete = not work.stopped_by_budget
+        horizon = leased.now - self._horizon
+        # Folders are looked at for a window with a scan; what was found then holds until the next one.
+        visible = work.visible_from if work.reconciling else work.visible_from or leased.complete_from
         interval = self._settings.imap.poll_interval_seconds
         following = interval * (0.9 + 0.2 * random.random()) if complete else AGAIN_SECONDS
         self._registry.polled(
             leased,
             complete=complete,
             reconciled=work.reconciling and complete,
-            complete_from=leased.now - self._horizon,
+            complete_from=max(horizon, visible) if visible is not None else horizon,
             next_seconds=following,
-            earliest=leased.now - self._horizon - timedelta(days=2),
+            earliest=horizon - timedelta(days=2),
         )
         seconds = time.monotonic() - work.started
         metrics.POLLS.labels("complete" if complete else "stopped").inc()

@@ -1,0 +1,57 @@
+"""Letters for the servers of the lab, and the oracle: which messages a fetcher must publish, told from what lies there."""
+
+import hmac
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+from services.common.hashing import Hasher
+from tests.imap_lab.server import Folder, LabServer, Message
+
+CANARY = "canary"
+"""Stands in every subject and body; nobody but the server may have it."""
+
+
+def letter(number: int, at: datetime, user: str, *extra: bytes, bare: bool = False) -> bytes:
+    """A sent mail with a body. `bare`: without Message-ID and Date, as some programs file their copy."""
+    lines = [
+        *([] if bare else [b"Message-ID: <sent-%d@lab.test>" % number, f"Date: {at:%a, %d %b %Y %H:%M:%S} +0000".encode()]),
+        b"From: Seller <" + user.encode() + b">",
+        b"To: Buyer <buyer-%d@shop.example>" % number,
+        b"Subject: Re: canary subject %d" % number,
+        b"X-Mailer: canary mailer",
+        *extra,
+    ]  # fmt: skip
+    return b"\r\n".join([*lines, b"", b"canary body"])
+
+
+def fill(server: LabServer, times: Iterable[datetime], folder: Folder | None = None, first: int = 1) -> None:
+    """One letter for each instant, filed when it was sent."""
+    for number, at in enumerate(times, first):
+        (folder or server.sent).file(letter(number, at, server.user), at)
+
+
+def expected(server: LabServer, hasher: Hasher, company_id: str, since: datetime, *folders: Folder) -> set[str]:
+    """Identities of what must be published (contracts.md §4): all that is shown of the Sent folders since an instant."""
+    return {
+        identity(message, hasher, company_id)
+        for folder in folders or (server.sent,)
+        for message in server.visible(folder)
+        if message.filed_at >= since and b"\\Draft" not in message.flags
+    }
+
+
+def identity(message: Message, hasher: Hasher, company_id: str) -> str:
+    """hash(message, Message-ID), or without one hash(content, Date ‖ From ‖ sorted To/Cc ‖ Subject ‖ size)."""
+    head = message.raw.split(b"\r\n\r\n")[0].decode("utf-8", "surrogateescape")
+    if found := re.search(r"^Message-ID: <([^>]*)>", head, re.M):
+        return _hash(hasher, "message", company_id, found[1])
+    fields = dict(line.split(": ", 1) for line in head.split("\r\n"))
+    to = ",".join(sorted({fields["To"], *([fields["Cc"]] if "Cc" in fields else [])}))
+    parts = [fields.get("Date", ""), fields["From"], to, fields["Subject"], str(len(message.raw))]
+    return _hash(hasher, "content", company_id, "\x1f".join(part.strip() for part in parts))
+
+
+def _hash(hasher: Hasher, kind: str, company_id: str, value: str) -> str:
+    text = f"{kind}\x1f{company_id}\x1f{value}".encode("utf-8", "surrogateescape")
+    return hmac.digest(hasher._key, text, "sha256")[:16].hex()

@@ -1,0 +1,599 @@
+"""The fetcher against every provider of the lab and every defect: what it publishes, what it says on the wire, what it
+costs, and that another mailbox notices nothing."""
+
+import dataclasses
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from services.common import codec
+from services.common.events import MessageSent
+from services.common.hashing import Hasher
+from services.common.kafka import Publisher
+from services.common.lifecycle import Heartbeat, Stop
+from services.common.postgres import connect
+from services.common.settings import KafkaSettings, Settings, load_settings
+from services.common.topics import DEAD, SENT
+from services.fetcher.onboarding import Connected, Request, add_mailbox
+from services.fetcher.poller import Poller
+from services.fetcher.registry import Registry
+from services.fetcher.session import Budgets, resolve, tls_context
+from services.fetcher.vault import Vault
+from services.standalone.ca import CertificateAuthority
+from tests.imap_lab.profiles import DOVECOT, GMAIL, NETEASE, OUTLOOK, PROFILES, QQ, YAHOO, Defect, Profile
+from tests.imap_lab.server import Folder, LabServer, Said
+from tests.imap_lab.world import CANARY, expected, fill, letter
+from tests.integration.topics import create_topics, kafka_settings, read_all
+from tests.servers import delete_topics
+
+HASHER = Hasher(bytes(range(32)))
+HORIZON = timedelta(days=60)
+SENT_ONLY = frozenset({"replyrate.message-sent.v1"})
+AGES = (timedelta(hours=2), timedelta(days=1), timedelta(days=9), timedelta(days=29), timedelta(days=33),
+        timedelta(days=59, hours=20), timedelta(days=75))  # fmt: skip
+SMALL = Budgets(command_seconds=2, session_seconds=6, connect_seconds=2)
+ALLOWED = (
+    rb"CAPABILITY", rb'LOGIN "[^"]*" "[^"]*"', rb"ID \(.*\)", rb'LIST "" "\*"( RETURN \(SPECIAL-USE\))?', rb'XLIST "" "\*"',
+    rb'EXAMINE "[^"]*"', rb"UID SEARCH (ALL|\d+:\d+|(\d+:\d+ )?SINCE \d+-[A-Z][a-z]{2}-\d{4}|UID \d+:\*)",
+    rb"UID FETCH [0-9,]+ \(UID INTERNALDATE RFC822\.SIZE FLAGS BODY\.PEEK\[HEADER\.FIELDS \([A-Z -]+\)\]<0\.32768>( SAVEDATE)?\)",
+    rb"LOGOUT",
+)  # fmt: skip
+"""Everything that may ever be said (imap.md §1); no text is searched for, no STATUS, no ENABLE, no SELECT."""
+
+Serve = Callable[..., LabServer]
+
+
+@pytest.fixture(scope="module")
+def topics(kafka: str) -> Iterator[KafkaSettings]:
+    """Fresh topics for this module; tests are told apart by company."""
+    delete_topics(kafka)
+    settings = kafka_settings(kafka)
+    create_topics(settings)
+    yield settings
+    delete_topics(kafka)
+
+
+@pytest.fixture
+def serve(tmp_path: Path, ca: CertificateAuthority) -> Iterator[Serve]:
+    """Starts servers: serve(profile, *defects)."""
+    with ExitStack() as stack:
+
+        def start(profile: Profile, *defects: Defect, **changes: Any) -> LabServer:
+            server = LabServer(tmp_path / f"lab-{time.monotonic_ns()}", ca, dataclasses.replace(profile, **changes))
+            server.defects |= set(defects)
+            return stack.enter_context(server)
+
+        yield start
+
+
+class Lab:
+    """A registry, topics and pollers in this process, so that budgets can be small and the wire is at hand."""
+
+    def __init__(self, dsn: str, topics: KafkaSettings, folder: Path, ca: CertificateAuthority) -> None:
+        self._dsn = dsn
+        self.topics = topics
+        self.ca_file = ca.ca_file
+        self._folder = folder
+        self._leasing = threading.Lock()
+        for name in ("hash.key", "vault.key"):
+            (folder / name).write_bytes(bytes(range(32)))
+
+    def settings(self, *servers: LabServer) -> Settings:
+        return load_settings(
+            {
+                "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": self.topics.bootstrap_servers,
+                "REPLYRATE_KAFKA__PARTITIONS": str(self.topics.partitions),
+                "REPLYRATE_POSTGRES__DSN": self._dsn,
+                "REPLYRATE_HASH_KEY_FILE": str(self._folder / "hash.key"),
+                "REPLYRATE_VAULT_KEY_FILE": str(self._folder / "vault.key"),
+                "REPLYRATE_IMAP__CA_FILE": str(self.ca_file),
+                "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
+                "REPLYRATE_IMAP__ALLOWED_PORTS": ",".join(str(server.port) for server in servers),
+            }
+        )
+
+    def registry(self, connection: psycopg.Connection) -> Registry:
+        return Registry(connection, HASHER, Vault(bytes(range(32))))
+
+    def connect(self, server: LabServer, **changes: Any) -> Connected:
+        """Connect the mailbox for a company of its own, while the server behaves."""
+        defects, server.defects = server.defects, set(server.profile.defects) - {Defect.LOGIN_DISABLED}
+        company_id = f"lab-{time.monotonic_ns()}"
+        request = Request(
+            company_id, "main", server.user, server.secret, "tests", host="localhost", port=server.port, **changes
+        )
+        with connect(self._dsn, "tests") as connection:
+            registry = self.registry(connection)
+            registry.add_company(company_id)
+            registry.add_account(company_id, "main")
+            connected = add_mailbox(registry, self.settings(server).imap, request, resolve=resolve, version="0")
+        server.defects = defects
+        server.wire.clear()
+        return connected
+
+    def poll(self, connected: Connected, *servers: LabServer, budgets: Budgets = SMALL) -> dict[str, Any]:
+        """One poll of a mailbox, as a worker makes it; returns what the registry says of it then."""
+        settings = self.settings(*servers)
+        with connect(self._dsn, "tests") as connection, Publisher(self.topics, "tests") as publisher:
+            registry = self.registry(connection)
+            poller = Poller(
+                "tests", registry, publisher, HASHER, settings, tls_context(settings.imap.ca_file), version="0",
+                resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=budgets,
+            )  # fmt: skip
+            with self._leasing:  # this one is due, the others are not
+                connection.execute(
+                    "UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()"
+                    " + CASE WHEN company_id = %s THEN interval '-1 day' ELSE interval '1 day' END",
+                    (connected.company_id,),
+                )
+                leased = registry.lease("tests", 60)
+            assert leased is not None and leased.company_id == connected.company_id
+            poller.poll(leased)
+            return registry.mailbox(connected.company_id, connected.mailbox_id)
+
+    def complete(self, connected: Connected, *servers: LabServer, most: int = 12, budgets: Budgets = SMALL) -> int:
+        """Poll until everything is read; returns how many polls it took."""
+        for number in range(1, most + 1):
+            shown = self.poll(connected, *servers, budgets=budgets)
+            if shown["complete_through"] is not None and shown["state_reason"] is None:
+                return number
+        raise AssertionError(f"not complete after {most} polls: {shown}")
+
+    def events(self, connected: Connected) -> list[MessageSent]:
+        """What was published for a mailbox, repeats included; each is a valid event."""
+        key = connected.company_id.encode()
+        found = [
+            codec.decode(one.value or b"", accept=SENT_ONLY).data
+            for one in read_all(self.topics, SENT)
+            if one.key == key
+        ]
+        return [event for event in found if isinstance(event, MessageSent)]
+
+    def published(self, connected: Connected) -> set[str]:
+        return {event.message_id for event in self.events(connected)}
+
+    def buried(self, connected: Connected) -> int:
+        return len([one for one in read_all(self.topics, DEAD) if one.key == connected.company_id.encode()])
+
+    def rescan(self, connected: Connected) -> None:
+        with connect(self._dsn, "tests") as connection:
+            self.registry(connection).rescan(connected.company_id, connected.mailbox_id)
+
+
+@pytest.fixture
+def lab(dsn: str, topics: KafkaSettings, tmp_path: Path, ca: CertificateAuthority) -> Lab:
+    return Lab(dsn, topics, tmp_path, ca)
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def since() -> datetime:
+    """Nothing older is published."""
+    return datetime.now(UTC) - HORIZON + timedelta(hours=1)
+
+
+def check_wire(said: list[Said]) -> None:
+    """Only what may be said, ID before a folder is opened, UIDs ascending and at most 200 at once."""
+    assert said
+    for one in said:
+        assert any(re.fullmatch(form, one.command) for form in ALLOWED), one.command
+    for session in {one.session for one in said}:
+        names = [one.name for one in said if one.session == session]
+        if b"ID" in names and b"EXAMINE" in names:
+            assert names.index(b"LOGIN") < names.index(b"ID") < names.index(b"EXAMINE")
+        for one in said:
+            if one.session == session and one.name == b"UID FETCH":
+                uids = [int(uid) for uid in one.command.split()[2].split(b",")]
+                assert uids == sorted(set(uids)) and len(uids) <= 200
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_every_provider_is_read_right(lab: Lab, serve: Serve, name: str) -> None:
+    """History, new mail, an idle poll, and a rescan that publishes the same bytes."""
+    server = serve(PROFILES[name])
+    server.defects.discard(Defect.LOGIN_DISABLED)  # a password; signing in at the provider is tested on its own
+    fill(server, sorted(now() - age for age in AGES))
+    connected = lab.connect(server)
+    assert lab.complete(connected, server) == 1
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    server.sent.file(letter(100, now(), server.user), now())
+    lab.poll(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    fresh = {event.message_id: event for event in lab.events(connected)}[
+        str(HASHER.message(connected.company_id, "sent-100@lab.test"))
+    ]
+    assert (fresh.evidence, fresh.kind) == ("verified", "human")
+    before = len(lab.events(connected))
+    lab.poll(connected, server)
+    assert len(lab.events(connected)) == before
+    names = [one.name for one in server.said(-1)]
+    opening = [b"CAPABILITY", b"LOGIN", b"CAPABILITY", *([b"ID"] if PROFILES[name].id != "no" else []), b"LIST"]
+    opening += [b"XLIST"] if name in ("qq", "exmail", "alibaba") else []
+    assert names == [*opening, b"EXAMINE", b"UID SEARCH", b"LOGOUT"]  # two round trips for the folder
+    first = {event.message_id: event for event in lab.events(connected)}
+    lab.rescan(connected)
+    lab.complete(connected, server)
+    assert {event.message_id: event for event in lab.events(connected)} == first
+    assert len(lab.events(connected)) > before
+    check_wire(server.said())
+
+
+def wild_history(server: LabServer) -> None:
+    """Mail of all ages, and what the oracle must not expect."""
+    fill(server, sorted(now() - age for age in AGES))
+    server.sent.file(letter(50, now(), server.user), now(), b"\\Draft")
+
+
+HARMLESS = [
+    Defect.NO_UIDNEXT, Defect.SEARCH_EMPTY, Defect.SEARCH_ALL, Defect.SEARCH_BAD, Defect.SINCE_BAD, Defect.SINCE_EMPTY, Defect.SINCE_LATE,
+    Defect.SINCE_EARLY, Defect.RANGE_EMPTY, Defect.UIDVALIDITY_ZERO, Defect.STATUS_EMPTY, Defect.STALE, Defect.NO_INTERNALDATE,
+    Defect.ONE_DIGIT_DAY, Defect.PLAIN_BAD, Defect.SILENT_ENABLE, Defect.ID_BAD, Defect.UNSOLICITED_FETCH,
+    Defect.DUPLICATE_UID, Defect.EARLY_ANSWERS,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("defect", HARMLESS, ids=lambda defect: defect.name)
+@pytest.mark.parametrize("profile", [NETEASE, DOVECOT], ids=lambda profile: profile.name)
+def test_a_defect_changes_nothing_in_what_is_published(
+    lab: Lab, serve: Serve, profile: Profile, defect: Defect
+) -> None:
+    server = serve(profile, defect, **({"id": "offered"} if defect is Defect.ID_BAD else {}))
+    wild_history(server)
+    connected = lab.connect(server)
+    assert lab.complete(connected, server) == 1
+    server.sent.file(letter(101, now(), server.user), now())
+    lab.poll(connected, server)
+    lab.poll(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.buried(connected) == 0
+    check_wire(server.said())
+
+
+def reason(lab: Lab, connected: Connected, server: LabServer, *defects: Defect) -> str | None:
+    """Why a poll fails when these defects are switched on."""
+    server.defects |= set(defects)
+    found: str | None = lab.poll(connected, server)["state_reason"]
+    server.defects -= set(defects)
+    return found
+
+
+def test_f1_a_folder_that_stays_closed_after_id_needs_a_person(lab: Lab, serve: Serve) -> None:
+    server = serve(NETEASE)
+    fill(server, [now()])
+    connected = lab.connect(server)
+    server.defects.add(Defect.UNSAFE_LOGIN)
+    shown = [lab.poll(connected, server) for _ in range(3)]
+    assert [(one["state"], one["state_reason"]) for one in shown] == [
+        ("active", "unsafe-login"), ("active", "unsafe-login"), ("needs_reconnect", "unsafe-login"),
+    ]  # fmt: skip
+
+
+def test_f7_other_uids_are_read_again_unchanged(lab: Lab, serve: Serve) -> None:
+    server = serve(YAHOO)
+    fill(server, sorted(now() - age for age in AGES))
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    first = {event.message_id: event for event in lab.events(connected)}
+    server.sent.renumber(uidvalidity=77)
+    fill(server, [now()], first=100)
+    lab.poll(connected, server)
+    events = lab.events(connected)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert {event.message_id: event for event in events if event.message_id in first} == first
+    assert len(events) == 2 * len(first) + 1
+
+
+def test_f9_mail_that_comes_while_the_folder_is_open_is_found_by_the_next_poll(lab: Lab, serve: Serve) -> None:
+    server = serve(QQ)
+    fill(server, [now() - timedelta(hours=1)])
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    for number in (200, 201):
+        server.sent.file(letter(number, now(), server.user), now())
+        lab.poll(connected, server)
+        assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+
+
+def test_f10_a_bare_copy_is_a_second_fact_that_stays_the_same(lab: Lab, serve: Serve) -> None:
+    """Without a Message-ID it cannot be known as a copy; it is stable, and the earlier one of the two counts."""
+    server = serve(GMAIL)
+    at = now() - timedelta(hours=3)
+    server.sent.file(letter(1, at, server.user), at)
+    server.sent.file(letter(1, at, server.user, bare=True), at + timedelta(seconds=5))
+    server.sent.file(letter(2, at, server.user), at)
+    server.sent.file(letter(2, at, server.user), at + timedelta(seconds=5))  # with its Message-ID: one message
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    wanted = expected(server, HASHER, connected.company_id, since())
+    assert len(wanted) == 3 and lab.published(connected) == wanted
+    first = {event.message_id: event for event in lab.events(connected)}
+    lab.rescan(connected)
+    lab.complete(connected, server)
+    assert {event.message_id: event for event in lab.events(connected)} == first
+
+
+def test_f11_headers_in_gb18030_lose_nothing_that_counts(lab: Lab, serve: Serve) -> None:
+    server = serve(NETEASE)
+    at = now() - timedelta(hours=1)
+    chinese = "回复：询盘 报价".encode("gb18030")
+    raw = letter(
+        1, at, server.user, b"In-Reply-To: <ask-1@platform.example>", b"Cc: =?gbk?B?1cXI/Q==?= <zhang@shop.example>"
+    )
+    raw = raw.replace(b"Re: canary subject 1", chinese).replace(b"Buyer <", '\\买家"'.encode("gb18030") + b" <")
+    server.sent.file(raw, at)
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    (event,) = lab.events(connected)
+    company_id = connected.company_id
+    assert event.message_id == HASHER.message(company_id, "sent-1@lab.test")
+    assert event.in_reply_to == (HASHER.message(company_id, "ask-1@platform.example"),)
+    assert HASHER.address(company_id, "zhang@shop.example") in event.recipients
+    assert event.kind == "human" and lab.buried(connected) == 0
+
+
+def test_f12_a_time_years_before_the_mail_is_not_believed(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT, capabilities=b"IMAP4rev1 ID")
+    fill(server, [now() - timedelta(hours=2)])
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    server.defects.add(Defect.OLD_INTERNALDATE)
+    server.sent.file(letter(9, now(), server.user), now())
+    lab.poll(connected, server)
+    fresh = max(lab.events(connected), key=lambda event: event.sent_at)
+    assert fresh.message_id == HASHER.message(connected.company_id, "sent-9@lab.test")
+    assert (fresh.sent_at_basis, fresh.evidence) == ("date", "verified")  # Date lies between the two polls
+
+
+def test_f13_a_refusal_that_may_mean_anything_is_tried_seldom_and_a_rate_limit_is_no_refusal(
+    lab: Lab, serve: Serve
+) -> None:
+    server = serve(QQ)
+    connected = lab.connect(server)
+    shown = []
+    for defect in (
+        Defect.AMBIGUOUS_LOGIN,
+        Defect.LOGIN_RATE,
+        Defect.AMBIGUOUS_LOGIN,
+        Defect.LOGIN_RATE,
+        Defect.AMBIGUOUS_LOGIN,
+    ):
+        server.defects.add(defect)
+        shown.append(lab.poll(connected, server))
+        server.defects.discard(defect)
+    assert [one["state_reason"] for one in shown] == ["login-unclear", "throttled"] * 2 + ["login-unclear"]
+    assert [one["state"] for one in shown] == ["active"] * 4 + ["needs_reconnect"]
+    for one in shown[:4]:
+        assert one["next_poll_at"] - one["last_attempt_at"] > timedelta(minutes=2)
+    logins = [one for one in server.wire if one.name == b"LOGIN"]
+    assert len(logins) == 5
+
+
+def test_an_outage_before_a_refusal_is_no_refusal(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT)
+    connected = lab.connect(server)
+    assert [reason(lab, connected, server, Defect.BYE_IN_FETCH, Defect.PREAUTH) for _ in range(3)] == [
+        "server-broken"
+    ] * 3
+    server.secret = "changed"
+    shown = lab.poll(connected, server)
+    assert (shown["state"], shown["state_reason"], shown["failures"]) == ("active", "login-refused", 4)
+
+
+def test_f14_no_password_goes_to_a_server_that_takes_none(lab: Lab, serve: Serve) -> None:
+    server = serve(OUTLOOK)
+    connected = lab.connect(server)
+    shown = lab.poll(connected, server)
+    assert shown["state_reason"] == "oauth2-needed"
+    assert [one.name for one in server.wire] == [b"CAPABILITY", b"LOGOUT"]
+
+
+def test_f15_the_folder_that_a_mail_program_made_is_read_too(lab: Lab, serve: Serve) -> None:
+    server = serve(OUTLOOK)
+    server.defects.clear()
+    fill(server, [now() - timedelta(days=20)])
+    own = Folder(b"Sent Messages", b"\\HasNoChildren", uidvalidity=4)
+    server.folders.append(own)
+    fill(server, [now() - timedelta(hours=hour) for hour in (30, 20, 10)], own, first=10)
+    connected = lab.connect(server)
+    assert [(folder.name, folder.found_by) for folder in connected.folders] == [
+        (b"&XfJT0ZABkK5O9g-", "special-use"), (b"Sent Messages", "name"),
+    ]  # fmt: skip
+    lab.complete(connected, server)
+    server.folders[-1].file(letter(20, now(), server.user), now())
+    lab.poll(connected, server)
+    wanted = expected(server, HASHER, connected.company_id, since(), server.sent, own)
+    assert len(wanted) == 5 and lab.published(connected) == wanted
+    names = [one.name for one in server.said(-1)]
+    assert names.count(b"EXAMINE") == names.count(b"UID SEARCH") == 2
+
+
+def test_f16_a_server_that_drops_idle_sessions_costs_nothing(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT, Defect.IDLE_DROP)
+    server.idle_seconds = 1.5
+    fill(server, sorted(now() - timedelta(minutes=minute) for minute in range(450)))
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    time.sleep(1.6)
+    server.sent.file(letter(500, now(), server.user), now())
+    lab.poll(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+
+
+def test_f17_what_a_provider_hides_is_not_covered(lab: Lab, serve: Serve) -> None:
+    """QQ shows 30 days: mail before is not known, and we do not say that we are complete for it."""
+    server = serve(QQ)
+    fill(server, sorted(now() - age for age in AGES))
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    shown = lab.poll(connected, server)
+    assert abs(shown["complete_from"] - (now() - timedelta(days=30))) < timedelta(minutes=5)
+    server.profile = dataclasses.replace(server.profile, visible_days=None)  # the owner switched it to "all"
+    lab.rescan(connected)
+    shown = lab.poll(connected, server)
+    assert abs(shown["complete_from"] - (now() - HORIZON)) < timedelta(minutes=5)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+
+
+@pytest.mark.parametrize("defect", [Defect.LIMIT_IN_FETCH, Defect.BYE_IN_FETCH], ids=lambda defect: defect.name)
+def test_f19_a_session_that_ends_in_mid_fetch_loses_nothing(lab: Lab, serve: Serve, defect: Defect) -> None:
+    server = serve(YAHOO)
+    fill(server, sorted(now() - timedelta(hours=hour) for hour in range(30)))
+    connected = lab.connect(server)
+    server.defects.add(defect)
+    shown = lab.poll(connected, server)
+    assert (shown["state"], shown["state_reason"]) == ("active", "throttled")
+    assert shown["complete_through"] is None
+    server.defects.discard(defect)
+    lab.complete(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.buried(connected) == 0
+
+
+def test_a_server_that_refuses_every_message_buries_none_and_one_message_only_itself(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT)
+    fill(server, sorted(now() - timedelta(hours=hour) for hour in range(20)))
+    connected = lab.connect(server)
+    assert reason(lab, connected, server, Defect.NO_IN_FETCH) == "server-broken"
+    assert lab.buried(connected) == 0 and lab.published(connected) == set()
+    server.refused_uid = 7
+    server.defects.add(Defect.REFUSED_MESSAGE)
+    lab.complete(connected, server)
+    refused = HASHER.message(connected.company_id, "sent-7@lab.test")
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - {refused}
+    assert lab.buried(connected) == 1
+
+
+HOSTILE: dict[Defect, set[str | None]] = {
+    Defect.HUGE_LITERAL: {"budget-spent"}, Defect.HUGE_LITERAL_EARLY: {"budget-spent"}, Defect.ENDLESS_LIST: {"budget-spent"},
+    Defect.ENDLESS_LINE: {"budget-spent"}, Defect.ENDLESS_EXISTS: {"budget-spent"}, Defect.DRIP: {"budget-spent"},
+    Defect.DRIP_LITERAL: {"budget-spent"}, Defect.SILENT: {"budget-spent"}, Defect.GARBAGE: {"server-broken"},
+    Defect.DEEP_NESTING: {"server-broken"}, Defect.WRONG_LITERAL_SIZE: {"server-broken"},
+    Defect.MISSING_CRLF: {"unreachable", "server-broken"}, Defect.NEGATIVE_UID: {None},
+    Defect.HUGE_UID: {"server-broken"}, Defect.HUGE_EXISTS: {"budget-spent"},
+    Defect.HUGE_UIDVALIDITY: {"server-broken"}, Defect.PREAUTH: {"server-broken"}, Defect.ECHO_PASSWORD: {"login-refused"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("defect", HOSTILE, ids=lambda defect: defect.name)
+def test_a_hostile_server_costs_itself_alone(
+    lab: Lab, serve: Serve, caplog: pytest.LogCaptureFixture, defect: Defect
+) -> None:
+    """It ends in an error of ours, in time, with few bytes taken; the mailbox beside it is read meanwhile."""
+    caplog.set_level(logging.DEBUG, "services")
+    for name in ("imapclient", "kafka"):  # as services.common.logs does, whatever level is set
+        caplog.set_level(logging.WARNING, name)
+    server, healthy = serve(DOVECOT), serve(GMAIL)
+    for one in (server, healthy):
+        fill(one, sorted(now() - age for age in AGES))
+    connected, good = lab.connect(server), lab.connect(healthy)
+    server.defects.add(defect)
+    server.sent_bytes, began, shown = 0, time.monotonic(), {}
+    polling = threading.Thread(target=lambda: shown.update(lab.poll(connected, server, healthy)))
+    polling.start()
+    until_leased = time.monotonic() + 5
+    while not server.sessions and time.monotonic() < until_leased:
+        time.sleep(0.01)
+    assert lab.complete(good, server, healthy) == 1
+    polling.join(30)
+    assert not polling.is_alive() and time.monotonic() - began < 30
+    assert shown["state_reason"] in HOSTILE[defect]
+    assert lab.published(good) == expected(healthy, HASHER, good.company_id, since())
+    # What was taken: a session's 8 MiB, and what lay in the buffers of two sockets when it was closed.
+    assert server.sent_bytes < SMALL.session_bytes + 8 * 1024 * 1024
+    told = caplog.text + "\n".join(str(record.__dict__) for record in caplog.records)
+    assert CANARY not in told and server.user not in told
+    server.defects.discard(defect)
+    if shown["state"] == "active":
+        lab.complete(connected, server, healthy)
+        assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.buried(connected) == 0
+
+
+def test_ok_without_data_is_mail_that_is_gone(lab: Lab, serve: Serve) -> None:
+    """RFC 3501 lets a server say nothing of messages that are gone; a rescan finds them when they are back."""
+    server = serve(DOVECOT, Defect.OK_WITHOUT_DATA)
+    fill(server, sorted(now() - age for age in AGES))
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    assert lab.published(connected) == set() and lab.buried(connected) == 0
+    server.defects.clear()
+    lab.rescan(connected)
+    lab.complete(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+
+
+def test_half_open_connections_end_in_time(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT)
+    connected = lab.connect(server)
+    half = serve(DOVECOT, Defect.HALF_OPEN)
+    with connect(lab._dsn, "tests") as connection:
+        connection.execute("UPDATE registry.mailboxes SET port = %s", (half.port,))
+        row = connection.execute("SELECT company_id, mailbox_id FROM registry.mailboxes").fetchone()
+        assert row is not None
+        vault = Vault(bytes(range(32)))
+        place = (row[0], row[1], "localhost", str(half.port))
+        connection.execute("UPDATE registry.mailboxes SET user_sealed = %s", (vault.seal(server.user, *place, "user"),))
+        connection.execute("UPDATE registry.secrets SET sealed = %s", (vault.seal("x", *place, server.user),))
+    began = time.monotonic()
+    assert lab.poll(connected, half)["state_reason"] == "unreachable"
+    assert time.monotonic() - began < 10
+
+
+def test_the_lab_is_no_lax_server(serve: Serve, lab: Lab) -> None:
+    """Its own checks bite: UIDs that descend are BAD for QQ, ID without quotes is BAD for NetEase."""
+    from services.fetcher import imap
+    from services.fetcher.session import CommandRefused, Endpoint, LoginRefused
+
+    server = serve(QQ)
+    fill(server, sorted(now() - age for age in AGES))
+    connection = imap.connect(Endpoint("localhost", server.port, ("127.0.0.1",)), tls_context(lab.ca_file), SMALL)
+    connection.login(server.user, server.secret, "0")
+    connection.examine(server.sent.name)
+    uids = connection.search_from(1)
+    raw = connection._client._imap
+    assert raw.uid("FETCH", f"{uids[0]},{uids[1]}", "(UID BODY.PEEK[HEADER.FIELDS (DATE)]<0.100>)")[0] == "OK"
+    with pytest.raises(raw.error, match="Sequence set is invalid"):
+        raw.uid("FETCH", f"{uids[1]},{uids[0]}", "(UID BODY.PEEK[HEADER.FIELDS (DATE)]<0.100>)")
+    with pytest.raises(raw.error, match="only headers"):
+        raw.uid("FETCH", str(uids[0]), "(BODY[])")
+    connection.logout()
+    netease = serve(NETEASE)
+    connection = imap.connect(Endpoint("localhost", netease.port, ("127.0.0.1",)), tls_context(lab.ca_file), SMALL)
+    raw = connection._client._imap
+    assert raw._simple_command("LOGIN", f'"{netease.user}"', f'"{netease.secret}"')[0] == "OK"
+    raw.state = "AUTH"
+    with pytest.raises(LoginRefused, match="unsafe-login"):
+        connection.examine(netease.sent.name)
+    with pytest.raises(raw.error):
+        raw._simple_command("ID", "NIL")
+    with pytest.raises((LoginRefused, CommandRefused)):
+        connection.examine(netease.sent.name)
+    connection.drop()
+
+
+def test_f17_ten_thousand_messages_are_what_yahoo_shows(lab: Lab, serve: Serve) -> None:
+    server = serve(YAHOO)
+    times = [now() - timedelta(days=50) + timedelta(minutes=5 * number) for number in range(10_020)]
+    fill(server, times)
+    connected = lab.connect(server)
+    assert connected.messages == 10_000
+    assert {"window-messages"} <= {warned.code for warned in connected.report.warnings}
+    polls = lab.complete(connected, server, budgets=Budgets())
+    assert polls == 6  # 2,000 messages a poll, and one that finds that there is no more
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.poll(connected, server)["complete_from"] == server.visible(server.sent)[0].filed_at
+    searches = [one for one in server.wire if one.name == b"UID SEARCH"]
+    fetches = [one for one in server.wire if one.name == b"UID FETCH"]
+    assert len(fetches) <= 10_000 / 200 + 10 and len(searches) <= 6 * 4
+    check_wire(server.said())

@@ -16,7 +16,7 @@ from typing import Final
 from services.common.settings import ImapSettings
 from services.fetcher import imap
 from services.fetcher.directory import Directory, Mistake, Provider
-from services.fetcher.imap import Connection, Folder, SentFolder, folder_text
+from services.fetcher.imap import WINDOW, Connection, Folder, SentFolder, folder_text
 from services.fetcher.plan import FolderView
 from services.fetcher.session import Budgets, CommandRefused, MailboxError, Resolver, check_host
 
@@ -213,10 +213,13 @@ def _looked(connection: Connection, folder: SentFolder, view: FolderView, *, aga
         return OpenedFolder(folder.name, folder.found_by, 0, None, None)
     if again:
         view = connection.examine(folder.name)
-    uids = {
-        uid for at in (1, view.messages) if at for uid in connection.search_window(view, at, at, None)[-1:]
-    }  # a set: a folder with one message has one
-    times = [found.internal_date for found in connection.fetch_headers(sorted(uids)) if found.internal_date]
+    if view.messages <= WINDOW:
+        found = connection.search_from(1)
+    else:
+        found = connection.search_window(view, 1, 1, None)
+        found += connection.search_window(view, view.messages, view.messages, None)
+    uids = sorted({found[0], found[-1]}) if found else []
+    times = [one.internal_date for one in connection.fetch_headers(uids) if one.internal_date] if uids else []
     return OpenedFolder(folder.name, folder.found_by, view.messages, min(times, default=None), max(times, default=None))
 
 

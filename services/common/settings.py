@@ -222,12 +222,16 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     raise ConfigError(sorted(problems))
 
 
+class _ImapAlone(Section):
+    imap: ImapSettings
+
+
 def load_imap_settings(environ: Mapping[str, str]) -> ImapSettings:
     """The settings for IMAP alone, for what needs neither Kafka nor Postgres. Raises ConfigError."""
     known = [declared for declared in declarations() if declared.path[0] == "imap"]
     values = {one.path[-1]: environ[one.name] for one in known if one.name in environ}
     try:
-        return ImapSettings.model_validate(values)
+        return _ImapAlone.model_validate({"imap": values}).imap
     except ValidationError as error:
         raise ConfigError(sorted(_sentences(error, known))) from None
 

@@ -251,9 +251,9 @@ def domain_of(address: str) -> str | None:
     return domain if fits else None
 
 
-def guesses(domain: str) -> tuple[tuple[str, int], ...]:
-    """Servers that a domain may have."""
-    return tuple((host.format(domain=domain), TLS_PORT) for host in GUESSES)
+def guesses(domain: str, ports: Sequence[int]) -> tuple[tuple[str, int], ...]:
+    """Servers that a domain may have, at the ports that may be connected to."""
+    return tuple((host.format(domain=domain), port) for host in GUESSES for port in ports)
 
 
 def parse(text: str, origin: str) -> Directory:

@@ -49,7 +49,8 @@ def look_up(
             case "srv":
                 facts = replace(facts, srv=_asked(lambda: records.srv(domain), "SRV", problems))
             case "guess":
-                found = tuple(one for one in guesses(domain) if answers(*one, settings, resolve, context))
+                candidates = guesses(domain, settings.allowed_ports)
+                found = tuple(one for one in candidates if answers(*one, settings, resolve, context))
                 facts = replace(facts, answering=found)
             case Answer():
                 return step, problems

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
-from services.standalone.ca import CertificateAuthority
+from services.standalone.ca import LOOPBACK_NAMES, CertificateAuthority
 from services.standalone.child import free_port
 from tests.imap_lab.profiles import Defect, Profile
 
@@ -86,6 +86,7 @@ class LabServer:
         *,
         user: str | None = None,
         secret: str = "Code-canary",
+        hosts: tuple[str, ...] = LOOPBACK_NAMES,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.profile = profile
@@ -105,7 +106,7 @@ class LabServer:
         self.port = free_port()
         self.ca_file = ca.ca_file
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        files = ca.issue(f"lab-{self.port}")
+        files = ca.issue(f"lab-{self.port}", hosts)
         self.context.load_cert_chain(files.certificate, files.key)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)

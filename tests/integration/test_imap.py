@@ -1,14 +1,21 @@
 """What the fetcher says on the wire, what it takes from a server, and whom it talks to."""
 
+import contextlib
 import re
+import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from services.fetcher import imap
 from services.fetcher.imap import Connection, is_sent_name
@@ -24,9 +31,10 @@ from services.fetcher.session import (
     TlsFailed,
     Unreachable,
     check_host,
+    resolve,
     tls_context,
 )
-from services.standalone.ca import CertificateAuthority
+from services.standalone.ca import CertificateAuthority, ServerCertificate
 from tests.dovecot import Dovecot
 from tests.imap_lab.scripted import Peer, Script, ScriptedServer
 from tests.servers import USERS
@@ -235,6 +243,102 @@ def test_known_names(name: bytes, sent: bool) -> None:
     assert is_sent_name(name) is sent
 
 
+@contextlib.contextmanager
+def greeter(files: ServerCertificate | None, **context: ssl.TLSVersion) -> Iterator[int]:
+    """A server that greets like IMAP, over TLS with these files, or in plain text without any; its port."""
+    heard = []
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                raw, _ = listener.accept()
+            except OSError:
+                return
+            with contextlib.suppress(OSError, ssl.SSLError), raw:
+                raw.settimeout(3)
+                if files is None:
+                    raw.sendall(b"* OK IMAP4rev1 ready\r\n")
+                    heard.append(raw.recv(4096))
+                    continue
+                server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                server.set_ciphers("ALL:@SECLEVEL=0")
+                server.load_cert_chain(files.certificate, files.key)
+                for name, value in context.items():
+                    setattr(server, name, value)
+                with server.wrap_socket(raw, server_side=True) as connection:
+                    connection.sendall(b"* OK IMAP4rev1 ready\r\n")
+                    heard.append(connection.recv(4096))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    # Nothing of ours was said: no command, no user, no password.
+    assert not any(b"LOGIN" in data or b"CAPABILITY" in data for data in heard)
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.parametrize(
+    "case", ["self-signed", "unknown authority", "expired", "wrong name", "TLS 1.0", "TLS 1.1", "plain text"]
+)
+def test_tls_that_proves_nothing_is_refused_before_anything_is_said(
+    tmp_path: Path, ca: CertificateAuthority, case: str
+) -> None:
+    other = CertificateAuthority(tmp_path / "other")
+    options: dict[str, ssl.TLSVersion] = {}
+    files: ServerCertificate | None = ca.issue(f"matrix-{tmp_path.name}")
+    match case:
+        case "self-signed":
+            files = self_signed(tmp_path)
+        case "unknown authority":
+            files = other.issue("unknown")
+        case "expired":
+            files = ca.issue(f"expired-{tmp_path.name}", expired=True)
+        case "wrong name":
+            files = ca.issue(f"wrong-{tmp_path.name}", ("mail.example.com",))
+        case "TLS 1.0":
+            options = {"minimum_version": ssl.TLSVersion.TLSv1, "maximum_version": ssl.TLSVersion.TLSv1}
+        case "TLS 1.1":
+            options = {"minimum_version": ssl.TLSVersion.TLSv1_1, "maximum_version": ssl.TLSVersion.TLSv1_1}
+        case "plain text":
+            files = None
+    with greeter(files, **options) as port:
+        with pytest.raises(TlsFailed) as caught:
+            connect(port, ca.ca_file)
+        assert (caught.value.stage, caught.value.code) == ("tls", "tls-failed")
+
+
+def test_the_same_server_with_a_good_certificate_is_taken(tmp_path: Path, ca: CertificateAuthority) -> None:
+    """The control of the matrix: it is the certificate that decides."""
+    with (
+        greeter(ca.issue(f"good-{tmp_path.name}")) as port,
+        socket.create_connection(("127.0.0.1", port)) as raw,
+        tls_context(ca.ca_file).wrap_socket(raw, server_hostname="localhost") as connection,
+    ):
+        assert connection.recv(100).startswith(b"* OK") and connection.version() in ("TLSv1.2", "TLSv1.3")
+
+
+def self_signed(folder: Path) -> ServerCertificate:
+    """A certificate for localhost that only vouches for itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    at = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(at - timedelta(days=1)).not_valid_after(at + timedelta(days=9))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    files = ServerCertificate(folder / "self.pem", folder / "self.key")
+    files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files.key.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
 def test_a_certificate_for_another_name_or_of_nobody_is_refused(dovecot: Dovecot) -> None:
     with pytest.raises(TlsFailed):
         imap.connect(Endpoint("mail.example.com", dovecot.port, ("127.0.0.1",)), tls_context(dovecot.ca_file), SMALL)
@@ -244,20 +348,71 @@ def test_a_certificate_for_another_name_or_of_nobody_is_refused(dovecot: Dovecot
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255",
-     "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "2001:db8::1", "ff02::1"],
+    [
+        # this host, private, shared, loopback, link-local and the metadata service of clouds
+        "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.255.254",
+        "169.254.0.1", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.168.0.1", "192.168.255.255",
+        # protocols, documentation, benchmarks, 6to4 relays, multicast, reserved, broadcast
+        "192.0.0.1", "192.0.0.170", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1",
+        "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
+        # the same in IPv6, and IPv4 carried in it: mapped, compatible, translated (NAT64, both prefixes), 6to4, Teredo, ORCHID
+        "::", "::1", "::7f00:1", "::a00:1", "::ffff:10.0.0.1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:0:127.0.0.1",
+        "64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b:1::a00:1", "100::1", "2001::1", "2001:0:a00:1::", "2001:10::1", "2001:20::1",
+        "2001:db8::1", "2002:7f00:1::", "2002:a00:1::", "2002:c0a8:1::1", "3fff::1", "5f00::1", "fc00::1", "fd12:3456::1",
+        "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1",
+    ],
 )  # fmt: skip
 def test_addresses_that_are_not_public_are_refused(address: str) -> None:
-    with pytest.raises(HostRefused):
-        check_host("mail.example.com", 993, allowed_networks=(), allowed_ports=(993,), resolve=lambda *_: [address])
+    """One alone, and one among public ones, in any place."""
+    for found in ([address], ["93.184.216.34", address], [address, "93.184.216.34"]):
+        with pytest.raises(HostRefused) as caught:
+            check_host("mail.example.com", 993, allowed_networks=(), allowed_ports=(993,), resolve=lambda *_: found)  # noqa: B023
+        assert caught.value.code == "host-refused"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0", "localhost", "localhost.", "LOCALHOST",
+        "10.0.0.1", "169.254.169.254", "①②⑦.⓪.⓪.①", "127。0。0。1", "ip6-localhost",
+    ],
+)  # fmt: skip
+def test_no_spelling_of_an_own_address_is_taken(host: str) -> None:
+    """With the system's own resolver: what it makes of a spelling is what is looked at."""
+    with pytest.raises((HostRefused, Unreachable)):
+        check_host(host, 993, allowed_networks=(), allowed_ports=(993,), resolve=resolve)
+
+
+def test_a_name_that_leads_elsewhere_the_second_time_is_connected_where_it_was_checked(
+    dovecot: Dovecot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rebinding: public at the first question, loopback at the second. Nobody asks twice, and no name reaches a socket."""
+    answers = [["93.184.216.34"], ["127.0.0.1"]]
+    asked: list[str] = []
+    dialled: list[str] = []
+
+    def rebinding(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return answers[min(len(asked), len(answers)) - 1]
+
+    def dial(address: tuple[str, int], timeout: float) -> socket.socket:
+        dialled.append(address[0])
+        raise TimeoutError
+
+    endpoint = check_host(
+        "mail.example.com", dovecot.port, allowed_networks=(), allowed_ports=(dovecot.port,), resolve=rebinding
+    )
+    monkeypatch.setattr(socket, "create_connection", dial)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("a name was resolved after the check"))
+    with pytest.raises(Unreachable):
+        imap.connect(endpoint, tls_context(dovecot.ca_file), SMALL)
+    assert (asked, dialled) == (["mail.example.com"], ["93.184.216.34"])
+    # The next poll asks again, and is refused before anything is dialled.
     with pytest.raises(HostRefused):
         check_host(
-            "mail.example.com",
-            993,
-            allowed_networks=(),
-            allowed_ports=(993,),
-            resolve=lambda *_: ["93.184.216.34", address],
+            "mail.example.com", dovecot.port, allowed_networks=(), allowed_ports=(dovecot.port,), resolve=rebinding
         )
+    assert dialled == ["93.184.216.34"]
 
 
 def test_public_addresses_and_allowed_networks_are_taken_as_resolved() -> None:

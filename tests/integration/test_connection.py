@@ -1,0 +1,405 @@
+"""The connection test against the providers of the lab: stages, codes, what is told to whom, tries, the command."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from services.cli.__main__ import main
+from services.common.hashing import Hasher
+from services.common.postgres import connect
+from services.common.settings import ImapSettings
+from services.fetcher import connection_test, connection_texts, directory
+from services.fetcher.connection_test import STAGES, Outcome, Target
+from services.fetcher.onboarding import Rejected, Request, add_mailbox, try_mailbox
+from services.fetcher.registry import COMPANY_TRIES_PER_HOUR, TRIES_PER_HOUR, Registry
+from services.fetcher.session import Budgets, Resolver, resolve, tls_context
+from services.fetcher.vault import Vault
+from services.standalone.ca import CertificateAuthority
+from tests.imap_lab.profiles import (  # fmt: skip
+    ALIBABA,
+    DOVECOT,
+    EXMAIL,
+    GMAIL,
+    GODADDY,
+    NETEASE,
+    OUTLOOK,
+    PROFILES,
+    QQ,
+    YAHOO,
+    Defect,
+    Profile,
+)
+from tests.imap_lab.server import Folder, LabServer
+from tests.imap_lab.world import fill
+from tests.unit.fetcher.test_directory import codes
+
+SMALL = Budgets(command_seconds=1, session_seconds=3, connect_seconds=1)
+Serve = Callable[..., LabServer]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, ca: CertificateAuthority) -> Iterator[Serve]:
+    """Starts servers: serve(profile, *defects)."""
+    with ExitStack() as stack:
+
+        def start(profile: Profile, *defects: Defect, **changes: Any) -> LabServer:
+            server = LabServer(
+                tmp_path / f"lab-{len(list(tmp_path.iterdir()))}", ca, dataclasses.replace(profile, **changes)
+            )
+            server.defects |= set(defects)
+            return stack.enter_context(server)
+
+        yield start
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def settings(server: LabServer) -> ImapSettings:
+    return ImapSettings.model_validate(
+        {
+            "ca_file": server.ca_file,
+            "allowed_private_networks": ("127.0.0.0/8", "::1/128"),
+            "allowed_ports": (server.port,),
+        }
+    )
+
+
+def target(server: LabServer, **changes: Any) -> Target:
+    values: dict[str, Any] = {
+        "address": server.user,
+        "host": "localhost",
+        "port": server.port,
+        "user": server.user,
+        "password": server.secret,
+    }
+    return Target(**values | changes)
+
+
+def run(
+    server: LabServer, *, resolver: Resolver = resolve, imap: ImapSettings | None = None, **changes: Any
+) -> Outcome:
+    return connection_test.run(
+        target(server, **changes), imap or settings(server), directory.load(), resolve=resolver,
+        context=tls_context(server.ca_file), version="0", budgets=SMALL, now=datetime.now(UTC),
+    )  # fmt: skip
+
+
+def failure(outcome: Outcome) -> tuple[str, str]:
+    failed = outcome.report.failed
+    assert failed is not None
+    # Whatever is told has no gap in either language.
+    for language in connection_texts.LANGUAGES:
+        assert "{" not in connection_texts.sentence(outcome.report, language)
+    return failed.name, failed.code
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_a_mailbox_of_every_provider_passes_every_stage(serve: Serve, name: str) -> None:
+    server = serve(PROFILES[name])
+    server.defects.discard(Defect.LOGIN_DISABLED)
+    fill(server, [now() - timedelta(days=50), now() - timedelta(days=20), now() - timedelta(hours=3)])
+    report = run(server).report
+    assert [(stage.name, stage.code) for stage in report.stages] == [(stage, "ok") for stage in STAGES]
+    assert all(stage.seconds is not None and stage.seconds >= 0 for stage in report.stages)
+    (folder,) = report.folders
+    shown = server.visible(server.sent)
+    assert (folder.name, folder.messages) == (server.sent.name, len(shown))
+    assert (folder.earliest_at, folder.newest_at) == (shown[0].filed_at, shown[-1].filed_at)
+    data = connection_texts.as_data(report)
+    assert (data["passed"], data["code"], data["next"]) == (True, "ok", None)
+    known = directory.load().by_domain(server.profile.domain)
+    assert data["provider"] == (known.id if known else None)
+    assert [one.name for one in server.wire].count(b"LOGIN") == 1
+    assert not {b"SELECT", b"STATUS", b"ENABLE"} & {one.name for one in server.wire}
+
+
+@pytest.mark.parametrize(
+    ("profile", "secret", "code"),
+    [
+        (NETEASE, "wrong", "authorization-code-or-server"), (QQ, "Web-canary", "authorization-code-needed"), (QQ, "wrong", "login-unclear"),
+        (EXMAIL, "Web-canary", "client-password-needed"), (GMAIL, "Web-canary", "app-password-needed"), (GMAIL, "wrong", "login-refused"),
+        (OUTLOOK, "wrong", "oauth2-needed"), (YAHOO, "wrong", "login-refused"), (ALIBABA, "wrong", "login-refused"),
+        (DOVECOT, "wrong", "login-refused"),
+    ],
+)  # fmt: skip
+def test_a_refused_login_says_what_the_provider_means(serve: Serve, profile: Profile, secret: str, code: str) -> None:
+    outcome = run(serve(profile), password=secret)
+    assert failure(outcome) == ("login", code)
+    assert [stage.code for stage in outcome.report.stages][5:] == ["skipped"] * 5
+
+
+@pytest.mark.parametrize(
+    ("defect", "stage", "code"),
+    [
+        (Defect.UNSAFE_LOGIN, "examine", "unsafe-login"), (Defect.LOGIN_RATE, "login", "throttled"), (Defect.AMBIGUOUS_LOGIN, "login", "login-unclear"),
+        (Defect.ECHO_PASSWORD, "login", "login-refused"), (Defect.LOGIN_DISABLED, "login", "oauth2-needed"), (Defect.SILENT, "greeting", "budget-spent"),
+        (Defect.PREAUTH, "greeting", "server-broken"), (Defect.ENDLESS_LINE, "greeting", "budget-spent"),
+        (Defect.DRIP, "greeting", "budget-spent"), (Defect.HUGE_LITERAL_EARLY, "greeting", "budget-spent"),
+        (Defect.ENDLESS_LIST, "list", "budget-spent"), (Defect.HUGE_UIDVALIDITY, "examine", "server-broken"), (Defect.GARBAGE, "newest", "server-broken"),
+        (Defect.HUGE_LITERAL, "newest", "budget-spent"), (Defect.HALF_OPEN, "tls", "unreachable"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Defect) else str(value),
+)  # fmt: skip
+def test_a_server_that_misbehaves_fails_at_its_stage(
+    serve: Serve, caplog: pytest.LogCaptureFixture, defect: Defect, stage: str, code: str
+) -> None:
+    caplog.set_level(logging.DEBUG, "services")
+    server = serve(DOVECOT, defect)
+    fill(server, [now()])
+    outcome = run(server)
+    assert failure(outcome) == (stage, code)
+    told = json.dumps(connection_texts.as_data(outcome.report), default=str) + outcome.detail + caplog.text
+    for secret in (server.secret, server.user, "no such user", "kefu@188.com", "canary"):
+        assert secret not in told
+
+
+def test_a_secret_is_not_in_the_texts_of_objects(serve: Serve) -> None:
+    assert "Code-canary" not in repr(target(serve(DOVECOT)))
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "code", "next_host"),
+    [
+        ("pop.163.com", 993, "pop-host", "imap.163.com"), ("smtp.163.com", 993, "smtp-host", "imap.163.com"),
+        ("imap.126.com", 993, "other-domains-host", "imap.163.com"), ("imap.163.com", 110, "pop-port", "imap.163.com"),
+        ("imap.163.com", 143, "plain-port", "imap.163.com"), ("imap.163.com", 587, "smtp-port", "imap.163.com"),
+    ],
+)  # fmt: skip
+def test_what_is_typed_wrong_is_told_without_asking_anybody(
+    serve: Serve, host: str, port: int, code: str, next_host: str
+) -> None:
+    def nobody(host: str, port: int) -> list[str]:
+        raise AssertionError("no name is resolved for this")
+
+    outcome = run(serve(NETEASE), host=host, port=port, resolver=nobody)
+    assert failure(outcome) == ("dns", code)
+    for language in connection_texts.LANGUAGES:
+        assert next_host in str(connection_texts.next_step(outcome.report, language))
+
+
+def test_a_server_that_only_looks_like_pop_is_tried_first(
+    serve: Serve, tmp_path: Path, ca: CertificateAuthority
+) -> None:
+    def loopback(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    name = "pop3.own-server.example"
+    with LabServer(tmp_path / "pop", ca, DOVECOT, hosts=(name,)) as server:
+        assert run(server, host=name, resolver=loopback).report.passed
+        server.defects.add(Defect.PREAUTH)
+        outcome = run(server, host=name, resolver=loopback)
+        assert failure(outcome) == ("greeting", "pop-host")
+        assert "imap.own-server.example" in connection_texts.sentence(outcome.report, "en")
+
+
+def test_nothing_tells_a_private_address_from_a_name_that_does_not_exist(serve: Serve) -> None:
+    """What a seller sees is the same; the operator's detail is not."""
+    server = serve(DOVECOT)
+    closed = settings(server).model_copy(update={"allowed_private_networks": ()})
+
+    def private(host: str, port: int) -> list[str]:
+        return ["10.1.2.3"]
+
+    def unknown(host: str, port: int) -> list[str]:
+        raise OSError
+
+    outcomes = [
+        run(server, host="intranet.firm.example", imap=closed, resolver=private),
+        run(server, host="intranet.firm.example", imap=closed, resolver=unknown),
+        run(server, host="intranet.firm.example", imap=closed, resolver=private, port=22),
+        run(server, host="10.1.2.3", imap=closed, resolver=private),
+    ]
+    shown = []
+    for outcome in outcomes:
+        data = connection_texts.as_data(outcome.report)
+        for stage in data["stages"]:
+            stage["seconds"] = None
+        shown.append(json.dumps({**data, "host": None, "port": None}, default=str))
+    assert len(set(shown)) == 1
+    assert "10.1.2.3" not in shown[0] and "resolve" not in shown[0] and "public" not in shown[0]
+    assert len({outcome.detail for outcome in outcomes}) == 4 and "10.1.2.3" in outcomes[0].detail
+    assert server.sessions == 0
+
+
+def test_no_sent_folder_suggests_those_there_are(serve: Serve) -> None:
+    server = serve(DOVECOT)
+    server.folders.remove(server.sent)
+    server.folders += [Folder(b"&W6JiNw-", b""), Folder(b"Firm", b"\\Noselect")]
+    outcome = run(server)
+    assert failure(outcome) == ("sent", "no-sent-folder")
+    assert "name the folder: Drafts, Trash, 客户." in connection_texts.sentence(outcome.report, "en")
+    named = run(server, sent_override=(b"Trash",)).report
+    assert named.passed and named.folders[0].found_by == "override"
+    assert failure(run(server, sent_override=(b"Sent",))) == ("examine", "folder-missing")
+
+
+def warned(outcome: Outcome) -> set[str]:
+    for found in outcome.report.warnings:
+        for language in connection_texts.LANGUAGES:
+            assert "{" not in connection_texts.warning(found, language)
+    return {found.code for found in outcome.report.warnings}
+
+
+def test_warnings_of_windows_filing_and_age(serve: Serve) -> None:
+    qq = serve(QQ)
+    assert warned(run(qq)) == {"window-days", "filing-option", "sent-empty"}
+    fill(qq, [now() - timedelta(days=20), now() - timedelta(days=1)])
+    assert warned(run(qq)) == {"window-days", "filing-option"}
+    qq.profile = dataclasses.replace(qq.profile, visible_days=None)
+    qq.sent.messages.clear()
+    fill(qq, [now() - timedelta(days=90), now() - timedelta(days=16)])
+    assert warned(run(qq)) == {"filing-option", "sent-old"}  # the owner switched it to "all"
+    gmail = serve(GMAIL)
+    fill(gmail, [now()])
+    assert warned(run(gmail)) == {"caution"}
+    note = run(gmail).report.warnings[0]
+    assert "(source: the platform's FAQ, 2016-12)" in connection_texts.warning(note, "en")
+    godaddy = serve(GODADDY)
+    fill(godaddy, [now()])
+    assert warned(run(godaddy)) == {"filing-unknown"}
+    yahoo = serve(YAHOO)
+    fill(yahoo, [now()])
+    assert warned(run(yahoo)) == {"filing-unknown"}
+    double = serve(DOVECOT)
+    double.folders.append(Folder(b"Sent Items", b""))
+    fill(double, [now()])
+    assert warned(run(double)) == {"filing-unknown", "several-folders"}
+
+
+@pytest.fixture
+def registry(dsn: str) -> Iterator[Registry]:
+    with connect(dsn, "tests") as connection:
+        found = Registry(connection, Hasher(bytes(32)), Vault(bytes(range(32))))
+        for company in ("c1", "c2"):
+            found.add_company(company)
+            found.add_account(company, "main")
+        yield found
+
+
+def tried(registry: Registry, server: LabServer, company_id: str = "c1", **changes: Any) -> tuple[str, str] | None:
+    report = try_mailbox(
+        registry, settings(server), company_id, target(server, **changes), resolve=resolve, version="0", budgets=SMALL
+    )
+    return None if report.failed is None else (report.failed.name, report.failed.code)
+
+
+def test_tries_of_a_mailbox_are_counted_whatever_host_is_typed(registry: Registry, serve: Serve) -> None:
+    server = serve(DOVECOT)
+    assert all(tried(registry, server) is None for _ in range(TRIES_PER_HOUR + 2))  # passed ones do not count
+    for number in range(TRIES_PER_HOUR):
+        host = "localhost" if number % 2 else "127.0.0.1"
+        assert tried(registry, server, password="wrong", host=host) == ("login", "login-refused")
+    logins = [one for one in server.wire if one.name == b"LOGIN"]
+    assert tried(registry, server) == ("dns", "tries-spent")  # the right password neither
+    assert tried(registry, server, "c2") == ("dns", "tries-spent")  # nor from another company
+    assert [one for one in server.wire if one.name == b"LOGIN"] == logins
+    assert tried(registry, server, user="other@own-server.example") == ("login", "login-refused")
+    request = Request("c1", "main", server.user, server.secret, "Li", host="localhost", port=server.port)
+    with pytest.raises(Rejected, match="tried too often in the last hour. Try again at"):
+        add_mailbox(registry, settings(server), request, resolve=resolve, version="0", budgets=SMALL)
+    registry._connection.execute("UPDATE registry.connection_tests SET tested_at = tested_at - interval '1 hour'")
+    assert tried(registry, server) is None
+    rows = registry._connection.execute("SELECT DISTINCT stage, code FROM registry.connection_tests").fetchall()
+    assert set(rows) == {(None, "passed"), ("login", "login-refused")}
+
+
+def test_tries_of_a_company_are_counted(registry: Registry, serve: Serve) -> None:
+    server = serve(DOVECOT)
+    for number in range(COMPANY_TRIES_PER_HOUR):
+        test_id, _ = registry.begin_test("c1", f"u{number}")
+        registry.end_test(test_id, "tcp", "unreachable", "x")
+    assert tried(registry, server) == ("dns", "tries-spent")
+    assert tried(registry, server, "c2") is None
+
+
+def test_every_code_that_a_mailbox_may_be_in_has_advice(registry: Registry) -> None:
+    rows = registry._connection.execute("SELECT code FROM ledger.advice").fetchall()
+    typed = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host"}
+    assert codes() - typed <= {row[0] for row in rows}
+
+
+@pytest.fixture
+def command(dsn: str, tmp_path: Path, ca: CertificateAuthority) -> Callable[..., Result]:
+    """Runs `replyrate` against this database and one server."""
+    for key in ("hash.key", "vault.key"):
+        (tmp_path / key).write_bytes(bytes(32))
+
+    def call(server: LabServer, *args: object, code: int = 0, **options: Any) -> Result:
+        env = {
+            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9", "REPLYRATE_POSTGRES__DSN": dsn, "COLUMNS": "220",
+            "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"), "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
+            "REPLYRATE_IMAP__CA_FILE": str(ca.ca_file), "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
+            "REPLYRATE_IMAP__ALLOWED_PORTS": str(server.port),
+        } | options.pop("env", {})  # fmt: skip
+        done = CliRunner().invoke(main, [str(arg) for arg in args], env=env, **options)
+        assert done.exit_code == code, (done.stdout, done.stderr, done.exception)
+        return done
+
+    return call
+
+
+def test_the_command_tries_a_mailbox_before_and_after_it_is_connected(
+    command: Callable[..., Result], serve: Serve, tmp_path: Path
+) -> None:
+    server = serve(QQ)
+    fill(server, [now() - timedelta(days=3), now() - timedelta(hours=2)])
+    command(server, "company", "add", "c1")
+    command(server, "account", "add", "c1", "main")
+    place = ("--address", server.user, "--host", "localhost", "--port", server.port)
+    refused = command(server, "mailbox", "test", "c1", *place, "--lang", "zh", input="Web-canary\n", code=1)
+    assert (
+        "授权码" in refused.stdout and "[authorization-code-needed]" in refused.stdout and "收取选项" in refused.stdout
+    )
+    assert "✗  登录" in refused.stdout and "未执行" in refused.stdout
+    for secret in ("Web-canary", server.user):
+        assert secret not in refused.stdout + refused.stderr
+    log = [json.loads(line) for line in refused.stderr.splitlines() if line.startswith("{")]
+    assert [(line["action"], line["stage"], line["code"]) for line in log] == [
+        ("connection-tested", "login", "authorization-code-needed")
+    ]
+    password = tmp_path / "password"
+    password.write_text(server.secret + "\n", "utf-8")
+    passed = json.loads(command(server, "mailbox", "test", "c1", *place, "--password-file", password, "--json").stdout)
+    assert [stage["stage"] for stage in passed["stages"]] == list(STAGES)
+    (folder,) = passed["sent_folders"]
+    assert (folder["name"], folder["found_by"], folder["messages"]) == ("Sent Messages", "name", 2)
+    assert folder["earliest_at"] == server.sent.messages[0].filed_at.isoformat().replace("+00:00", "Z")
+    assert {one["code"] for one in passed["warnings"]} == {"window-days", "filing-option"}
+    add = ("mailbox", "add", "--company", "c1", "--account", "main", *place, "--consent-by", "Li")
+    failed = json.loads(command(server, *add, "--json", input="Web-canary\n", code=1).stdout)
+    assert (failed["state"], failed["test"]["code"]) == ("refused", "authorization-code-needed")
+    added = json.loads(command(server, *add, "--password-file", password, "--json").stdout)
+    assert added["test"]["passed"] and added["sent_folders"] == ["Sent Messages"]
+    mailbox_id = added["mailbox_id"]
+    shown = command(server, "mailbox", "test", "c1", mailbox_id).stdout
+    assert "The mailbox can be connected." in shown and "Sent mail is in Sent Messages." in shown
+    server.secret = "changed"
+    again = command(server, "mailbox", "test", "c1", mailbox_id, "--json", code=1).stdout
+    assert json.loads(again)["code"] == "login-unclear"
+
+
+def test_the_command_says_what_it_needs(command: Callable[..., Result], serve: Serve, tmp_path: Path) -> None:
+    server = serve(NETEASE)
+    assert "MAILBOX_ID" in command(server, "mailbox", "test", "c1", code=2).stderr
+    assert "leave the other options out" in command(server, "mailbox", "test", "c1", "m1", "--host", "x", code=2).stderr
+    typed = ("mailbox", "test", "c1", "--address", server.user, "--host", "pop.163.com")
+    assert "company add c1" in command(server, *typed, input="x\n", code=1).stderr
+    command(server, "company", "add", "c1")
+    assert "write it as name@domain" in command(server, "mailbox", "test", "c1", "--address", "x", code=1).stderr
+    assert "mailbox list c1" in command(server, "mailbox", "test", "c1", "m-none", code=1).stderr
+    told = command(server, *typed, input="x\n", code=1).stdout
+    assert "[pop-host]" in told and "Write imap.163.com as server" in told
+    (tmp_path / "bad").write_bytes(b"\xff\xfe")
+    assert "UTF-8" in command(server, *typed, "--password-file", tmp_path / "bad", code=1).stderr
+    site = ("mailbox", "test", "c1", "--address", "a@nowhere.invalid", "--json")
+    assert "--host imap.example.com" in command(server, *site, code=1).stderr

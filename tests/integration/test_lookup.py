@@ -1,0 +1,155 @@
+"""A look-up with a real name server and real servers on loopback: what is asked, and that no secret is ever sent."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from services.cli.__main__ import main
+from services.common.errors import TransientError
+from services.common.settings import ImapSettings
+from services.fetcher import directory, dns_records
+from services.fetcher.directory import Answer, Service
+from services.fetcher.dns_records import DnsRecords
+from services.fetcher.lookup import look_up
+from services.fetcher.session import tls_context
+from services.standalone.ca import CertificateAuthority
+from tests.imap_lab.names import NameServer
+from tests.imap_lab.profiles import DOVECOT, Defect
+from tests.imap_lab.server import LabServer
+
+DOMAIN = "firm.example"
+
+
+@pytest.fixture
+def names() -> Iterator[NameServer]:
+    with NameServer({}) as server:
+        yield server
+
+
+@pytest.fixture
+def guessed(tmp_path: Path, ca: CertificateAuthority) -> Iterator[LabServer]:
+    """An IMAP server with a certificate for imap.firm.example."""
+    with LabServer(tmp_path / "guessed", ca, DOVECOT, hosts=(f"imap.{DOMAIN}",)) as server:
+        yield server
+
+
+def settings(server: LabServer | None = None, ca_file: Path | None = None, **changes: Any) -> ImapSettings:
+    values: dict[str, Any] = {"allowed_private_networks": ("127.0.0.0/8",)}
+    if server is not None:
+        values |= {"ca_file": server.ca_file, "allowed_ports": (server.port,)}
+    return ImapSettings.model_validate(values | changes)
+
+
+def loopback(host: str, port: int) -> list[str]:
+    return ["127.0.0.1"]
+
+
+def find(names: NameServer, found: ImapSettings, domain: str = DOMAIN, **options: Any) -> tuple[Answer, list[str]]:
+    return look_up(
+        directory.load(), domain, records=DnsRecords(["127.0.0.1"], names.port), settings=found,
+        context=tls_context(found.ca_file), **{"resolve": loopback, **options},
+    )  # fmt: skip
+
+
+def test_records_are_read_as_they_stand(names: NameServer) -> None:
+    names.table = {
+        (DOMAIN, "MX"): ["20 mx2.other.example.", "10 MXBIZ1.qq.com."],
+        (f"_imaps._tcp.{DOMAIN}", "SRV"): ["5 1 1993 imap.other.example.", "0 0 0 ."],
+    }
+    records = DnsRecords(["127.0.0.1"], names.port)
+    assert records.mx(DOMAIN) == ("mxbiz1.qq.com", "mx2.other.example")
+    assert set(records.srv(DOMAIN)) == {Service("imap.other.example.", 1993, 5, 1), Service(".", 0, 0, 0)}
+    assert records.mx("nobody.example") == () and records.srv("nobody.example") == ()
+    assert records.mx("x" * 64 + ".example") == ()
+
+
+def test_a_domain_of_the_directory_asks_nobody(names: NameServer) -> None:
+    answer, problems = find(names, settings(), "163.com")
+    assert (answer.how, problems, names.asked) == ("domain", [], [])
+
+
+def test_an_mx_server_tells_the_provider_of_a_companys_domain(names: NameServer) -> None:
+    names.table = {(DOMAIN, "MX"): ["10 firm-example.mail.protection.outlook.com."]}
+    answer, _ = find(names, settings())
+    assert (answer.how, answer.servers[0], answer.trusted) == ("mx", ("outlook.office365.com", 993), True)
+    assert names.asked == [(DOMAIN, "MX")]
+
+
+def test_a_record_for_imap_is_a_suggestion(names: NameServer) -> None:
+    names.table = {
+        (DOMAIN, "MX"): ["10 mx.firm.example."],
+        (f"_imaps._tcp.{DOMAIN}", "SRV"): ["0 0 993 imap.host.example."],
+    }
+    answer, _ = find(names, settings())
+    assert (answer.how, answer.servers, answer.trusted) == ("srv", (("imap.host.example", 993),), False)
+
+
+def test_a_guess_is_greeted_and_told_nothing(names: NameServer, guessed: LabServer) -> None:
+    answer, _ = find(names, settings(guessed))
+    assert (answer.how, answer.servers, answer.trusted) == ("guess", ((f"imap.{DOMAIN}", guessed.port),), False)
+    # mail.firm.example has no valid certificate: it was tried, and is no answer.
+    assert guessed.sessions >= 1
+    assert {one.name for one in guessed.wire} <= {b"CAPABILITY", b"LOGOUT"}
+
+
+@pytest.mark.parametrize("defect", [Defect.SILENT, Defect.ENDLESS_LINE, Defect.PREAUTH, Defect.DRIP])
+def test_a_guess_that_is_no_mail_server_is_no_answer(
+    names: NameServer, guessed: LabServer, defect: Defect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.fetcher import lookup
+
+    monkeypatch.setattr(lookup, "PROBE", dataclasses.replace(lookup.PROBE, command_seconds=0.5, session_seconds=1))
+    guessed.defects.add(defect)
+    answer, _ = find(names, settings(guessed))
+    assert (answer.how, answer.servers) == ("ask", ())
+
+
+def test_a_guess_goes_to_public_addresses_alone(names: NameServer, guessed: LabServer) -> None:
+    answer, _ = find(names, settings(guessed, allowed_private_networks=(ip_network("10.0.0.0/8"),)))
+    assert (answer.how, guessed.sessions) == ("ask", 0)
+
+
+def test_a_silent_name_server_is_told_and_the_next_step_taken(
+    names: NameServer, guessed: LabServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dns_records, "SECONDS", 0.3)
+    names.silent = True
+    answer, problems = find(names, settings(guessed))
+    assert answer.how == "guess"
+    assert [problem.split(":")[0] for problem in problems] == ["MX records", "SRV records"]
+    with pytest.raises(TransientError, match="does not answer"):
+        DnsRecords(["127.0.0.1"], names.port).mx(DOMAIN)
+
+
+def run(*args: str, code: int = 0) -> Any:
+    done = CliRunner().invoke(main, ["provider", *args], env={"COLUMNS": "200"})
+    assert done.exit_code == code, done.output
+    return done
+
+
+def test_the_command_says_how_it_knows() -> None:
+    assert json.loads(run("lookup", "someone@163.com", "--json").stdout) | {"provider": None} == {
+        "asked": "someone@163.com", "domain": "163.com", "how": "domain", "evidence": "163.com", "trusted": True, "problems": [],
+        "servers": [{"host": "imap.163.com", "port": 993, "security": "tls"}], "provider": None,
+    }  # fmt: skip
+    shown = run("lookup", "someone@qq.com", "--lang", "zh").stdout
+    assert "imap.qq.com:993" in shown and "授权码" in shown and "row 25" in shown
+    assert "write imap.qq.com" in run("lookup", "pop.qq.com").stdout
+    assert "imap.qiye.163.com" in run("lookup", "网易企业邮").stdout
+    assert "unsupported" in run("lookup", "中文站企业邮箱").stdout
+    offline = json.loads(run("lookup", "a@firm.example", "--offline", "--json").stdout)
+    assert (offline["how"], offline["servers"], offline["trusted"]) == ("ask", [], False)
+    assert "write name@domain" in run("lookup", "a@b@c d", code=1).stderr
+    assert len(json.loads(run("list", "--json").stdout)) == len(directory.load().providers)
+    assert "imap.sina.com" in run("list").stdout
+
+
+def test_a_wrong_setting_is_named() -> None:
+    done = CliRunner().invoke(main, ["provider", "lookup", "a@163.com"], env={"REPLYRATE_IMAP__ALLOWED_PORTS": "x"})
+    assert done.exit_code == 78 and "REPLYRATE_IMAP__ALLOWED_PORTS" in done.stderr

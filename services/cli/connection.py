@@ -67,17 +67,18 @@ def server_of(
             " (the provider's help tells it)"
         )
     name, known_port = answer.servers[0]
+    how = connection_texts.phrase(f"how-{answer.how}", "en")
     if not answer.trusted and not (
         not quiet
         and sys.stdin.isatty()
         and click.confirm(f"Is {name} the IMAP server of this mailbox? The password goes there", err=True)
     ):
         raise RegistryError(
-            f"{name} may be the IMAP server of {domain} ({HOW[answer.how]}); a password goes there only when you say so:"
+            f"{name} may be the IMAP server of {domain} ({how}); a password goes there only when you say so:"
             f" --host {name}" + (f" --port {known_port}" if known_port != directory.TLS_PORT else "")
         )
     if not quiet:
-        errors.print(f"server {name}:{known_port} ({HOW[answer.how]})", markup=False)
+        errors.print(f"server {name}:{known_port} ({how})", markup=False)
     return name, port or known_port
 
 
@@ -87,16 +88,6 @@ def find(domain: str, settings: ImapSettings, *, offline: bool = False) -> tuple
         directory.load(), domain, records=DnsRecords(), settings=settings, resolve=resolve,
         context=tls_context(settings.ca_file), offline=offline,
     )  # fmt: skip
-
-
-HOW: dict[str, str] = {
-    "name": "found by its name",
-    "domain": "the domain stands in the directory of providers",
-    "mx": "told by its MX server",
-    "srv": "told by its DNS record for IMAP (RFC 6186)",
-    "guess": "guessed: it answers as an IMAP server",
-    "ask": "not known",
-}
 
 
 def operators_log(settings: Settings) -> None:

@@ -3,11 +3,12 @@
 import os
 
 import click
+from rich.cells import cell_len
 
-from services.cli.connection import HOW, answer_data, find, in_language, provider_data
+from services.cli.connection import answer_data, find, in_language, provider_data
 from services.cli.context import WORLD, as_json, errors, guarded, print_json, print_table
 from services.common.settings import ImapSettings, load_imap_settings
-from services.fetcher import directory
+from services.fetcher import connection_texts, directory
 from services.fetcher.directory import Answer, Language, Provider
 from services.fetcher.registry import RegistryError
 
@@ -36,7 +37,8 @@ def provider_lookup(address: str, offline: bool, language: Language, json_: bool
     for problem in problems:
         errors.print(f"warning: {problem}", style="yellow", markup=False)
     for name, value in rows(answer, language):
-        click.echo(f"{name:14} {value}")
+        label = connection_texts.phrase(f"label-{name}", language)
+        click.echo(label + " " * max(1, 15 - cell_len(label)) + value)
 
 
 @provider.command("list")
@@ -83,23 +85,26 @@ def look(text: str, settings: ImapSettings, *, offline: bool) -> tuple[Answer, l
 
 def rows(answer: Answer, language: Language) -> list[tuple[str, str]]:
     """A look-up for people: name and value of each line."""
-    servers = ", ".join(f"{host}:{port} (TLS)" for host, port in answer.servers) or "ask the mail provider"
-    lines = [("server", servers), ("how", f"{HOW[answer.how]} ({answer.evidence})")]
+    servers = ", ".join(f"{host}:{port} (TLS)" for host, port in answer.servers)
+    how = connection_texts.phrase(f"how-{answer.how}", language)
+    lines = [
+        ("server", servers or connection_texts.phrase("ask-provider", language)),
+        ("how", f"{how} ({answer.evidence})"),
+    ]
     if not answer.trusted and answer.servers:
-        lines.append(("caution", "a password goes there only when you name it with --host"))
+        lines.append(("caution", connection_texts.phrase("unconfirmed-host", language)))
     if (one := answer.provider) is None:
         return lines
     lines += [
         ("provider", f"{one.name} [{one.id}]"),
         ("support", f"{one.support}: {one.reason.text(language)}"),
         ("secret", ", ".join(one.auth)),
-        ("what to do", one.advice.text(language)),
-        ("sent mail", f"{', '.join(one.sent_folders) or 'folder not known'}; filed by the server: {one.files_sent}"),
+        ("advice", one.advice.text(language)),
+        ("sent", f"{', '.join(one.sent_folders) or '?'}; SMTP → server: {one.files_sent}"),
     ]
     if one.caution is not None:
         lines.append(("caution", f"{one.caution.text(language)} ({one.caution.source}, {one.caution.as_of})"))
-    for row in one.faq:
-        lines.append(("FAQ of 2016", f"row {row.row}: {faq_text(row)}"))
+    lines += [("faq", f"row {row.row}: {faq_text(row)}") for row in one.faq]
     if one.unconfirmed:
         lines.append(("unconfirmed", ", ".join(one.unconfirmed)))
     lines.append(("source", f"{one.source} ({one.as_of})"))

@@ -305,6 +305,15 @@ def test_tls_that_proves_nothing_is_refused_before_anything_is_said(
         case "plain text":
             files = None
     with greeter(files, **options) as port:
+        if options:  # the server does speak it: who allows old protocols gets a connection
+            lax = ssl.create_default_context(cafile=str(ca.ca_file))
+            lax.minimum_version = ssl.TLSVersion.TLSv1
+            lax.set_ciphers("ALL:@SECLEVEL=0")
+            with (
+                socket.create_connection(("127.0.0.1", port)) as raw,
+                lax.wrap_socket(raw, server_hostname="localhost") as connection,
+            ):
+                assert connection.version() == {"TLS 1.0": "TLSv1", "TLS 1.1": "TLSv1.1"}[case]
         with pytest.raises(TlsFailed) as caught:
             connect(port, ca.ca_file)
         assert (caught.value.stage, caught.value.code) == ("tls", "tls-failed")

@@ -50,6 +50,8 @@ IDLE_SECONDS: Final = 0.5
 AGAIN_SECONDS: Final = 0.0
 FAILURE: Final = Backoff(60, 2, 6 * 3600)
 THROTTLE: Final = Backoff(300, 2, 24 * 3600)
+WITNESSES: Final = 3
+"""Messages that are asked for to tell a server that fails from mail that cannot be read."""
 REFUSED: Final = "the server refuses to show it"
 UNPARSABLE: Final = "the server's answer cannot be parsed"
 EMPTY: Final[Mapping[str, Remembered]] = {}
@@ -256,7 +258,9 @@ class Poller:
         for chunk in _chunks(uids):
             if self._pause(work):
                 return held
-            batch = self._publish(work, connection, chunk, after=work.mailbox.complete_through)
+            batch = self._publish(
+                work, connection, chunk, after=work.mailbox.complete_through, witnesses=held.marks.recent
+            )
             remembered = self._acknowledged(work, view.uidvalidity, batch)
             held = replace(held, marks=plan.published(held.marks, chunk, look_back))
             self._registry.save(work.mailbox, folder, held, messages=view.messages, remembered=remembered)
@@ -298,7 +302,12 @@ class Poller:
                         return self._scanned(work, folder, view, held, sent)
                     lower = held.lower_bound_at
                     following = self._publish(
-                        work, connection, uids, after=lower, ahead=sent.remembered if sent else EMPTY
+                        work,
+                        connection,
+                        uids,
+                        after=lower,
+                        witnesses=held.marks.recent,
+                        ahead=sent.remembered if sent else EMPTY,
                     )
                     held = self._scanned(work, folder, view, held, sent)
                     marks, sent = plan.scanned(marks, uids), following
@@ -341,13 +350,14 @@ class Poller:
         uids: Sequence[int],
         *,
         after: datetime | None,
+        witnesses: Sequence[int],
         ahead: Mapping[str, Remembered] = EMPTY,
     ) -> Batch:
-        """Fetch, parse and send some messages. `ahead` was sent before and is not saved yet."""
+        """Fetch, parse and send some messages. `ahead` was sent before and is not saved yet; `witnesses` are known UIDs."""
         leased = work.mailbox
         unreadable: list[tuple[int, str]] = []
         reads: list[messages.Read] = []
-        for found in self._fetch(connection, uids, unreadable):
+        for found in self._fetch(connection, uids, unreadable, witnesses):
             try:
                 read = messages.read(leased.company_id, found, self._hasher)
             except Exception as error:  # parsing is total; should it not be, one message pays and not the mailbox
@@ -401,15 +411,19 @@ class Poller:
         self._heartbeat.beat()
         return list(remembered.values())
 
-    def _fetch(self, connection: Connection, uids: Sequence[int], unreadable: list[tuple[int, str]]) -> list[Found]:
+    def _fetch(
+        self, connection: Connection, uids: Sequence[int], unreadable: list[tuple[int, str]], witnesses: Sequence[int]
+    ) -> list[Found]:
         """Headers of `uids`. An answer that cannot be parsed is halved until the one message is alone.
 
-        Where not one of several can be read, or the only one is refused, it is the server and not the mail: ServerBroken,
-        and they are asked for again in the next poll.
+        Where not one of several can be read, or the only one is refused, a message that was read before is asked for: if
+        that cannot be read either, it is the server and not the mail. Then nothing is given up: ServerBroken.
         """
         bad: list[tuple[int, str]] = []
         found = self._halved(connection, uids, bad)
-        if bad and not found and (len(bad) > 1 or bad[0][1] == REFUSED):
+        alone = len(bad) == 1 and bad[0][1] == UNPARSABLE
+        others = [uid for uid in witnesses if uid not in uids][-WITNESSES:]
+        if bad and not found and not alone and not any(self._halved(connection, [uid], []) for uid in others):
             raise ServerBroken("fetch", "no message can be read")
         unreadable += bad
         return found

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
@@ -181,6 +182,29 @@ def now() -> datetime:
 def since() -> datetime:
     """Nothing older is published."""
     return datetime.now(UTC) - HORIZON + timedelta(hours=1)
+
+
+class Memory:
+    """How much resident memory this process took at most while it ran, the server's own buffers included."""
+
+    def __init__(self) -> None:
+        self.grown = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(5)
+
+    def _look(self) -> None:
+        process = psutil.Process()
+        before = process.memory_info().rss
+        while not self._over.wait(0.01):
+            self.grown = max(self.grown, process.memory_info().rss - before)
 
 
 def check_wire(said: list[Said]) -> None:
@@ -469,9 +493,21 @@ def test_a_server_that_refuses_every_message_buries_none_and_one_message_only_it
     server.refused_uid = 7
     server.defects.add(Defect.REFUSED_MESSAGE)
     lab.complete(connected, server)
-    refused = HASHER.message(connected.company_id, "sent-7@lab.test")
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - {refused}
+    lost = {HASHER.message(connected.company_id, "sent-7@lab.test")}
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - lost
     assert lab.buried(connected) == 1
+    # One new message alone that is refused: those that were read before vouch for the server.
+    server.refused_uid = server.sent.file(letter(99, now(), server.user), now()).uid
+    assert lab.poll(connected, server)["state_reason"] is None
+    lost.add(HASHER.message(connected.company_id, "sent-99@lab.test"))
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - lost
+    assert lab.buried(connected) == 2
+    # The same with a server that shows nothing: it stays, and comes when the server is well.
+    server.sent.file(letter(100, now(), server.user), now())
+    assert reason(lab, connected, server, Defect.NO_IN_FETCH) == "server-broken"
+    server.refused_uid = 0
+    lab.complete(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - lost
 
 
 HOSTILE: dict[Defect, set[str | None]] = {
@@ -500,12 +536,11 @@ def test_a_hostile_server_costs_itself_alone(
     server.defects.add(defect)
     server.sent_bytes, began, shown = 0, time.monotonic(), {}
     polling = threading.Thread(target=lambda: shown.update(lab.poll(connected, server, healthy)))
-    polling.start()
-    until_leased = time.monotonic() + 5
-    while not server.sessions and time.monotonic() < until_leased:
-        time.sleep(0.01)
-    assert lab.complete(good, server, healthy) == 1
-    polling.join(30)
+    with Memory() as memory:
+        polling.start()
+        assert lab.complete(good, server, healthy) == 1
+        polling.join(30)
+    assert memory.grown < 64 * 1024 * 1024
     assert not polling.is_alive() and time.monotonic() - began < 30
     assert shown["state_reason"] in HOSTILE[defect]
     assert lab.published(good) == expected(healthy, HASHER, good.company_id, since())

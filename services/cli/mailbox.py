@@ -18,10 +18,9 @@ from services.cli.context import as_json, errors, guarded, print_json, print_tab
 from services.common.errors import EXIT_FAILED
 from services.common.version import version
 from services.fetcher import connection_texts
-from services.fetcher.connection_test import Target
 from services.fetcher.directory import Language
 from services.fetcher.imap import folder_text
-from services.fetcher.onboarding import Rejected, Request, add_mailbox, target_of, try_mailbox
+from services.fetcher.onboarding import Rejected, Request, add_mailbox, login_of, try_mailbox
 from services.fetcher.session import resolve
 
 COLUMNS = {
@@ -159,10 +158,7 @@ def mailbox_test(
     overrides = tuple(name.encode() for name in sent_folder)
     with registry(found) as held:
         if mailbox_id is not None:
-            stored = held.credentials(company_id, mailbox_id)
-            target = Target(
-                stored.address, stored.host, stored.port, stored.user, stored.password, stored.sent_override
-            )
+            login = held.credentials(company_id, mailbox_id)
         else:
             assert address is not None
             server, number = server_of(address, host, port, found.imap, quiet=json_)
@@ -170,8 +166,8 @@ def mailbox_test(
             request = Request(
                 company_id, "", address, password, "", host=server, port=number, user=user, sent_override=overrides
             )
-            target = target_of(request)
-        report = try_mailbox(held, found.imap, company_id, target, resolve=resolve, version=version(), progress=_began)
+            login = login_of(request)
+        report = try_mailbox(held, found.imap, company_id, login, resolve=resolve, version=version(), progress=_began)
     if json_:
         print_json(connection_texts.as_data(report))
     else:

@@ -9,7 +9,7 @@ allowed are one code. What happened stands in `Outcome.detail`, for the operator
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,7 +18,7 @@ from services.fetcher import imap
 from services.fetcher.directory import Directory, Mistake, Provider
 from services.fetcher.imap import WINDOW, Connection, Folder, SentFolder, folder_text
 from services.fetcher.plan import FolderView
-from services.fetcher.session import Budgets, CommandRefused, MailboxError, Resolver, check_host
+from services.fetcher.session import Budgets, CommandRefused, Login, MailboxError, Resolver, check_host
 
 STAGES: Final = ("dns", "tcp", "tls", "greeting", "login", "id", "list", "sent", "examine", "newest")
 PASSED: Final = "ok"
@@ -27,18 +27,6 @@ CANDIDATES: Final = 12
 """Folders that are named when none of them is known as a Sent folder."""
 OLD: Final = timedelta(days=14)
 """A newest message older than this is worth a word: replies may not reach the folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is tested. `sent_override`: raw names that stand for what would be found."""
-
-    address: str
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-    sent_override: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +116,7 @@ class _Watch:
 
 
 def run(
-    target: Target,
+    login: Login,
     settings: ImapSettings,
     directory: Directory,
     *,
@@ -142,21 +130,21 @@ def run(
 ) -> Outcome:
     """Test a mailbox; nothing in it is changed. `progress` is given the name of each stage that begins."""
     watch = _Watch(monotonic, progress)
-    provider = directory.of_mailbox(target.address, target.host)
-    mistake = directory.mistake(target.host, target.port, target.address)
-    words: dict[str, str] = {"host": mistake.host if mistake else target.host}
+    provider = directory.of_mailbox(login.address, login.host)
+    mistake = directory.mistake(login.host, login.port, login.address)
+    words: dict[str, str] = {"host": mistake.host if mistake else login.host}
     tested: list[OpenedFolder] = []
     listed: list[Folder] = []
     detail = ""
     watch.begin("dns")
     if mistake is not None and mistake.certain:
         watch.end(mistake.code)
-        return Outcome(Report(target.host, target.port, provider, watch.stages(), words), f"typed: {mistake.code}")
+        return Outcome(Report(login.host, login.port, provider, watch.stages(), words), f"typed: {mistake.code}")
     connection: Connection | None = None
     try:
         endpoint = check_host(
-            target.host,
-            target.port,
+            login.host,
+            login.port,
             allowed_networks=settings.allowed_private_networks,
             allowed_ports=settings.allowed_ports,
             resolve=resolve,
@@ -164,14 +152,14 @@ def run(
         watch.begin("tcp")
         connection = imap.connect(endpoint, context, budgets, reached=watch.begin)
         watch.begin("login")
-        connection.login(target.user, target.password, version)
+        connection.login(login.user, login.password, version)
         if watch.stage != "id":
             watch.begin("id")
         watch.begin("list")
         listed = connection.list_folders()
         words["folders"] = str(len(listed))
         watch.begin("sent")
-        folders = connection.sent_folders(target.sent_override, listed)
+        folders = connection.sent_folders(login.sent_override, listed)
         words["names"] = ", ".join(folder_text(folder.name) for folder in folders)
         watch.begin("examine")
         views = [connection.examine(folder.name) for folder in folders]
@@ -182,27 +170,27 @@ def run(
     except MailboxError as error:
         detail = str(error)
         words["candidates"] = ", ".join(_candidates(listed)) or "–"
-        watch.end(_code(watch.stage, error, mistake, target))
+        watch.end(_code(watch.stage, error, mistake, login))
     finally:
         if connection is not None:
             connection.logout()
-    report = Report(target.host, target.port, provider, watch.stages(), words, tuple(tested))
+    report = Report(login.host, login.port, provider, watch.stages(), words, tuple(tested))
     return Outcome(_warned(report, now), detail)
 
 
-def spent(target: Target, directory: Directory, again_at: datetime) -> Report:
+def spent(login: Login, directory: Directory, again_at: datetime) -> Report:
     """The report of a test that is not made: there were too many in the last hour."""
     stages = (Stage(STAGES[0], "tries-spent", None), *(Stage(name, SKIPPED, None) for name in STAGES[1:]))
-    provider = directory.of_mailbox(target.address, target.host)
-    return Report(target.host, target.port, provider, stages, {"again_at": f"{again_at:%H:%M} UTC"})
+    provider = directory.of_mailbox(login.address, login.host)
+    return Report(login.host, login.port, provider, stages, {"again_at": f"{again_at:%H:%M} UTC"})
 
 
-def _code(stage: str, error: MailboxError, mistake: Mistake | None, target: Target) -> str:
+def _code(stage: str, error: MailboxError, mistake: Mistake | None, login: Login) -> str:
     if mistake is not None and stage in ("dns", "tcp", "tls", "greeting"):
         return mistake.code  # only the name looked like it, and it answers like it
     if stage == "dns":
         return "host-refused"  # whether the name exists in the operator's network is not told either
-    if stage == "examine" and target.sent_override and isinstance(error, CommandRefused):
+    if stage == "examine" and login.sent_override and isinstance(error, CommandRefused):
         return "folder-missing"
     return error.code
 

@@ -14,9 +14,9 @@ from logging import getLogger
 from services.common.hashing import normalise_address
 from services.common.settings import ImapSettings
 from services.fetcher import connection_test, connection_texts, directory
-from services.fetcher.connection_test import OpenedFolder, Report, Target
+from services.fetcher.connection_test import OpenedFolder, Report
 from services.fetcher.registry import NewMailbox, Registry, RegistryError, TriesSpent
-from services.fetcher.session import Budgets, Resolver, tls_context
+from services.fetcher.session import Budgets, Login, Resolver, tls_context
 
 log = getLogger(__name__)
 
@@ -86,10 +86,10 @@ def add_mailbox(
         raise RegistryError("nobody consented: say who did with --consent-by NAME; without consent no mailbox is read")
     if request.role not in ("registered", "backup"):
         raise RegistryError("the role must be registered or backup")
-    target = target_of(request)
-    registry.check_new_mailbox(request.company_id, request.account_id, target.host, target.user)
+    login = login_of(request)
+    registry.check_new_mailbox(request.company_id, request.account_id, login.host, login.user)
     report = try_mailbox(
-        registry, settings, request.company_id, target, resolve=resolve, version=version, budgets=budgets,
+        registry, settings, request.company_id, login, resolve=resolve, version=version, budgets=budgets,
         progress=progress, context=context,
     )  # fmt: skip
     if not report.passed:
@@ -102,9 +102,9 @@ def add_mailbox(
             mailbox_id=mailbox_id,
             role=request.role,
             address=request.address,
-            host=target.host,
-            port=target.port,
-            user=target.user,
+            host=login.host,
+            port=login.port,
+            user=login.user,
             password=request.password,
             consent_by=request.consent_by,
             sent_override=request.sent_override,
@@ -113,7 +113,7 @@ def add_mailbox(
     return Connected(request.company_id, mailbox_id, connected_at, report)
 
 
-def target_of(request: Request) -> Target:
+def login_of(request: Request) -> Login:
     """What is tested of what was typed. RegistryError when something is missing."""
     if normalise_address(request.address) is None:
         raise RegistryError("this is no e-mail address; write it as name@domain")
@@ -125,14 +125,14 @@ def target_of(request: Request) -> Target:
         raise RegistryError("a password is needed: --password-file FILE, or type it when asked")
     host = request.host.strip().rstrip(".").lower()
     user = request.user or request.address
-    return Target(request.address, host, request.port, user, request.password, request.sent_override)
+    return Login(request.address, host, request.port, user, request.password, request.sent_override)
 
 
 def try_mailbox(
     registry: Registry,
     settings: ImapSettings,
     company_id: str,
-    target: Target,
+    login: Login,
     *,
     resolve: Resolver,
     version: str,
@@ -143,11 +143,11 @@ def try_mailbox(
     """Test a mailbox, counted against the tries of an hour. What happened goes to the operator's log and table."""
     known = directory.load()
     try:
-        test_id, now = registry.begin_test(company_id, target.user)
+        test_id, now = registry.begin_test(company_id, login.user)
     except TriesSpent as error:
-        return connection_test.spent(target, known, error.again_at)
+        return connection_test.spent(login, known, error.again_at)
     outcome = connection_test.run(
-        target, settings, known, resolve=resolve, context=context or tls_context(settings.ca_file), version=version,
+        login, settings, known, resolve=resolve, context=context or tls_context(settings.ca_file), version=version,
         budgets=budgets or Budgets(), now=now, progress=progress,
     )  # fmt: skip
     failed = outcome.report.failed

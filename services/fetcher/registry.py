@@ -7,7 +7,7 @@ holds an address, a user name or a secret.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from services.common.errors import ConfigError, ReplyrateError
 from services.common.hashing import Hasher
 from services.common.postgres import load_statements, translate
 from services.fetcher.plan import Marks
+from services.fetcher.session import Login
 from services.fetcher.vault import Misplaced, Vault, masked
 
 SQL = load_statements("services.fetcher", "registry.sql")
@@ -62,18 +63,6 @@ class NewMailbox:
     user: str
     password: str
     consent_by: str
-    sent_override: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """How a mailbox is logged in to, out of the vault."""
-
-    address: str
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
     sent_override: tuple[bytes, ...] = ()
 
 
@@ -266,7 +255,7 @@ class Registry:
             self.mailbox(company_id, mailbox_id)
             raise RegistryError(f"mailbox {mailbox_id} was removed before; nothing changed")
 
-    def credentials(self, company_id: str, mailbox_id: str) -> Credentials:
+    def credentials(self, company_id: str, mailbox_id: str) -> Login:
         """How a mailbox is logged in to. RegistryError when it was removed or cannot be read."""
         row = self._one("credentials", company_id=company_id, mailbox_id=mailbox_id)
         if row is None or row["user_sealed"] is None or row["secret"] is None:
@@ -277,7 +266,7 @@ class Registry:
         place = (company_id, mailbox_id, row["host"], str(row["port"]))
         try:
             user = self._vault.open(row["user_sealed"], *place, "user")
-            return Credentials(
+            return Login(
                 address=self._vault.open(row["address_sealed"], *place, "address"),
                 host=row["host"],
                 port=row["port"],

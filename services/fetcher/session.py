@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -110,6 +110,18 @@ class Budgets:
     command_seconds: float = 20
     session_seconds: float = 120
     connect_seconds: float = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A mailbox and how it is logged in to. `sent_override`: raw names that stand for the Sent folders to be found."""
+
+    address: str
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    sent_override: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

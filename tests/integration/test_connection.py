@@ -17,10 +17,10 @@ from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings
 from services.fetcher import connection_test, connection_texts, directory
-from services.fetcher.connection_test import STAGES, Outcome, Target
+from services.fetcher.connection_test import STAGES, Outcome
 from services.fetcher.onboarding import Rejected, Request, add_mailbox, try_mailbox
 from services.fetcher.registry import COMPANY_TRIES_PER_HOUR, TRIES_PER_HOUR, Registry
-from services.fetcher.session import Budgets, Resolver, resolve, tls_context
+from services.fetcher.session import Budgets, Login, Resolver, resolve, tls_context
 from services.fetcher.vault import Vault
 from services.standalone.ca import CertificateAuthority
 from tests.imap_lab.profiles import (  # fmt: skip
@@ -74,7 +74,7 @@ def settings(server: LabServer) -> ImapSettings:
     )
 
 
-def target(server: LabServer, **changes: Any) -> Target:
+def target(server: LabServer, **changes: Any) -> Login:
     values: dict[str, Any] = {
         "address": server.user,
         "host": "localhost",
@@ -82,7 +82,7 @@ def target(server: LabServer, **changes: Any) -> Target:
         "user": server.user,
         "password": server.secret,
     }
-    return Target(**values | changes)
+    return Login(**values | changes)
 
 
 def run(

@@ -162,10 +162,12 @@ def run(
         folders = connection.sent_folders(login.sent_override, listed)
         words["names"] = ", ".join(folder_text(folder.name) for folder in folders)
         watch.begin("examine")
-        views = [connection.examine(folder.name) for folder in folders]
-        words["messages"] = str(sum(view.messages for view in views))
+        opened = [
+            (folder, view) for folder in folders if (view := _opened(connection, folder, len(folders))) is not None
+        ]
+        words["messages"] = str(sum(view.messages for _, view in opened))
         watch.begin("newest")
-        tested = [_looked(connection, *pair, again=len(folders) > 1) for pair in zip(folders, views, strict=True)]
+        tested = [_looked(connection, *pair, again=len(folders) > 1) for pair in opened]
         watch.end(PASSED)
     except MailboxError as error:
         detail = str(error)
@@ -193,6 +195,16 @@ def _code(stage: str, error: MailboxError, mistake: Mistake | None, login: Login
     if stage == "examine" and login.sent_override and isinstance(error, CommandRefused):
         return "folder-missing"
     return error.code
+
+
+def _opened(connection: Connection, folder: SentFolder, among: int) -> FolderView | None:
+    """A folder opened; None for one of several that only has the name and stays closed, as in a poll."""
+    try:
+        return connection.examine(folder.name)
+    except CommandRefused:
+        if folder.found_by != "name" or among == 1:
+            raise
+        return None
 
 
 def _looked(connection: Connection, folder: SentFolder, view: FolderView, *, again: bool) -> OpenedFolder:

@@ -108,11 +108,12 @@ class Connection:
             try:
                 self._client.login(quoted, password)
             except exceptions.LoginError as error:
-                # imapclient calls a connection that broke a refusal too; it says nothing about user and password.
-                if isinstance(error.__context__, imaplib.IMAP4.abort):
-                    raise Unreachable("login", "the server closed the connection") from None
                 # The server's own words may repeat the user name: they are not passed on.
-                raise _refusal("login", error) or LoginRefused("login") from None
+                refusal = _refusal("login", error)
+                # imapclient calls a connection that broke a refusal too; it says nothing about user and password.
+                if isinstance(error.__context__, imaplib.IMAP4.abort) and not isinstance(refusal, Throttled):
+                    raise Unreachable("login", "the server closed the connection") from None
+                raise refusal or LoginRefused("login") from None
         # What was said before the login answers nothing that we ask: imaplib would take a LIST line of then for one of now.
         self._client._imap.untagged_responses.clear()
         with _translated("capability"):
@@ -154,7 +155,7 @@ class Connection:
                 _raw(name): "xlist" for flags, _, name in special if b"\\sent" in {flag.lower() for flag in flags}
             }
         for folder in folders:
-            if b"\\noselect" not in folder.flags and is_sent_name(folder.name):
+            if not folder.flags & {b"\\noselect", b"\\nonexistent"} and is_sent_name(folder.name):
                 chosen.setdefault(folder.name, "name")
         if not chosen:
             raise NoSentFolder("sent", f"{len(folders)} folders, none of them holds sent mail by attribute or name")

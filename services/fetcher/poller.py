@@ -170,7 +170,13 @@ class Poller:
             for folder in folders:
                 if self._pause(work):
                     break
-                self._folder(work, connection, folder.name)
+                try:
+                    self._folder(work, connection, folder.name)
+                except CommandRefused as error:
+                    # One that only has the name of a Sent folder must not take the mailbox with it.
+                    if error.stage != "examine" or folder.found_by != "name" or len(folders) == 1:
+                        raise
+                    log.warning("a folder cannot be opened", extra={"action": "mailbox-failed", **_ids(leased)})
             if work.stopped_by_budget and work.left == self._budgets.messages and not self._stop.is_set():
                 # It would be due again at once, and go on so for ever.
                 raise BudgetSpent("search", "a whole poll in which nothing could be read")

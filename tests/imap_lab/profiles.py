@@ -32,6 +32,8 @@ class Defect(StrEnum):
     OLD_INTERNALDATE = "F12: INTERNALDATE years before Date"
     AMBIGUOUS_LOGIN = "F13: LOGIN refused with the text that may mean anything"
     LOGIN_RATE = "F13: LOGIN refused for being too frequent"
+    BYE_IN_LOGIN = "F13: BYE for too many connections, to LOGIN"
+    CLOSED_IN_LOGIN = "the connection ends in the answer to LOGIN"
     PLAIN_BAD = "F14: AUTH=PLAIN is offered and BAD"
     LOGIN_DISABLED = "F14: LOGINDISABLED, XOAUTH2 alone"
     IDLE_DROP = "F16: the connection is dropped when it idles"

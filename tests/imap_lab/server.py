@@ -284,6 +284,11 @@ class _Session:
             word.replace(b'\\"', b'"').replace(b"\\\\", b"\\") for word in re.findall(rb'"((?:[^"\\]|\\.)*)"', rest)
         ]
         user, secret = [*words, b"", b""][:2]
+        if self._has(Defect.CLOSED_IN_LOGIN):
+            raise _Over
+        if self._has(Defect.BYE_IN_LOGIN):
+            await self._say(b"* BYE Too many connections\r\n")
+            raise _Over
         if self._has(Defect.ECHO_PASSWORD):
             await self._end(tag, b"NO no such user " + user + b" with password " + secret)
         elif self._has(Defect.LOGIN_RATE):
@@ -327,7 +332,11 @@ class _Session:
         if self._has(Defect.UNSAFE_LOGIN) or (self._profile.id == "required" and not self._known):
             await self._end(tag, b"NO EXAMINE Unsafe Login. Please contact kefu@188.com for help")
             return
-        if not found or b"\\noselect" in found[0].attributes.lower():
+        if (
+            not found
+            or found[0].attributes.lower() in (b"\\x-closed", b"\\nonexistent")
+            or b"\\noselect" in found[0].attributes.lower()
+        ):
             await self._end(tag, b"NO [NONEXISTENT] no such folder")
             return
         if self._has(Defect.ENDLESS_EXISTS):

@@ -422,6 +422,18 @@ def test_f14_no_password_goes_to_a_server_that_takes_none(lab: Lab, serve: Serve
     assert [one.name for one in server.wire] == [b"CAPABILITY", b"LOGOUT"]
 
 
+@pytest.mark.parametrize(
+    ("defect", "code"),
+    [(Defect.BYE_IN_LOGIN, "throttled"), (Defect.CLOSED_IN_LOGIN, "unreachable")],
+    ids=["bye", "closed"],
+)
+def test_a_connection_that_ends_in_the_login_is_no_refusal(lab: Lab, serve: Serve, defect: Defect, code: str) -> None:
+    server = serve(DOVECOT)
+    connected = lab.connect(server)
+    assert [reason(lab, connected, server, defect) for _ in range(4)] == [code] * 4
+    assert lab.poll(connected, server)["state"] == "active"
+
+
 def test_f15_the_folder_that_a_mail_program_made_is_read_too(lab: Lab, serve: Serve) -> None:
     server = serve(OUTLOOK)
     server.defects.clear()
@@ -440,6 +452,19 @@ def test_f15_the_folder_that_a_mail_program_made_is_read_too(lab: Lab, serve: Se
     assert len(wanted) == 5 and lab.published(connected) == wanted
     names = [one.name for one in server.said(-1)]
     assert names.count(b"EXAMINE") == names.count(b"UID SEARCH") == 2
+
+
+def test_a_folder_that_only_has_the_name_and_stays_closed_costs_nothing(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT)
+    fill(server, [now()])
+    closed = Folder(b"Sent Items", b"\\X-Closed")
+    server.folders += [closed, Folder(b"Sent Mail", b"\\NonExistent")]
+    connected = lab.connect(server)
+    assert [folder.name for folder in connected.folders] == [b"Sent"]
+    assert lab.complete(connected, server) == 1
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    server.folders.remove(server.sent)  # now it is the only one, and that is told
+    assert lab.poll(connected, server)["state_reason"] == "server-broken"
 
 
 def test_f16_a_server_that_drops_idle_sessions_costs_nothing(lab: Lab, serve: Serve) -> None:

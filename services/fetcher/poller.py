@@ -191,7 +191,9 @@ class Poller:
         try:
             connection.login(leased.user, leased.password, self._version)
         except MailboxError as error:
-            metrics.LOGINS.labels(error.code).inc()
+            # Whatever a refusal means in particular, alerts count them together.
+            refused = isinstance(error, LoginRefused)
+            metrics.LOGINS.labels(LoginRefused.code if refused else type(error).code).inc()
             raise
         metrics.LOGINS.labels("done").inc()
 

@@ -35,7 +35,10 @@ def main() -> int:
         print(f"measuring the {name} …", file=sys.stderr)
         figures += ALL[name](asked.repeats)
     print(show(figures))
-    print(f"written to {save(figures, Path(__file__).with_name('results'))}", file=sys.stderr)
+    print(
+        f"written to {save(figures, Path(__file__).with_name('results'), 'bench' if set(asked.parts) - LONG.keys() or not asked.parts else asked.parts[0])}",
+        file=sys.stderr,
+    )
     return 0
 
 

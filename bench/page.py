@@ -44,7 +44,7 @@ value below was run once.
 
 
 def newest(kind: str) -> dict[str, Any]:
-    """The last written results of `bench` or `soak`."""
+    """The last written results of `bench`, `soak` or `recompute`."""
     found: dict[str, Any] = json.loads(max(RESULTS.glob(f"{kind}-*.json")).read_text("utf-8"))
     return found  # a file of some parts only is for the eye and not for the repository
 
@@ -87,6 +87,17 @@ def render() -> str:
         growth["inquiries_stored"], growth["events_per_second"], growth["cpu_us_per_event"], strict=True
     ):
         lines.append(f"| {' | '.join(f'{cell:,}' for cell in stretch)} |")
+    large = newest("recompute")["figures"]
+    lines += [
+        "",
+        "## A large recompute",
+        "",
+        "`make bench PARTS=recompute`: the floor is one aggregate scan and a bare INSERT of as many outcome rows, which took"
+        f" {large['recompute_3m_seconds']['floor_seconds']:g} s; {large['recompute_3m_seconds']['rows_of_reply_rate']:,} rows of"
+        " reply_rate came out. Run once, with other work on the machine.",
+        "",
+        *_table(large),
+    ]
     missed_soak = [name for name, one in soak["figures"].items() if one["reached"] is False]
     lines += [
         "",

@@ -12,6 +12,9 @@ COMMENT ON COLUMN ledger.outcomes.owner IS 'Account that the inquiry itself coun
 COMMENT ON COLUMN ledger.outcomes.own_day IS 'Local day that the inquiry itself counts on.';
 
 ALTER TABLE ledger.dirty ADD COLUMN cause text COLLATE "C" NOT NULL DEFAULT 'late-fact' CHECK (cause IN ('late-fact', 'erase'));
+-- And which outcomes: only those of inquiries since the earliest that a fact came to.
+ALTER TABLE ledger.dirty ADD COLUMN received_from timestamptz NOT NULL DEFAULT '-infinity';
+COMMENT ON COLUMN ledger.dirty.received_from IS 'Earliest receipt of the inquiries whose facts changed; infinity: none of them is known.';
 COMMENT ON COLUMN ledger.dirty.cause IS 'What a final number that changes now is corrected for.';
 
 CREATE TABLE ledger.corrections (
@@ -218,6 +221,6 @@ REVOKE ALL ON registry.published FROM replyrate_aggregator;
 DROP INDEX ledger.outcomes_open, registry.coverage_since;
 DROP SCHEMA shadow CASCADE;
 DROP TABLE ledger.recomputed, ledger.recomputes, ledger.outcome_history, ledger.settled, ledger.corrections;
-ALTER TABLE ledger.dirty DROP COLUMN cause;
+ALTER TABLE ledger.dirty DROP COLUMN cause, DROP COLUMN received_from;
 ALTER TABLE ledger.outcomes DROP COLUMN owner, DROP COLUMN own_day;
 ALTER TABLE ledger.rates DROP COLUMN buckets;

@@ -7,7 +7,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator import judge
-from services.aggregator.judge import Plan
+from services.aggregator.judge import Changed, Plan
 from services.aggregator.rules import RuleSet
 from services.common.postgres import load_statements
 
@@ -38,7 +38,7 @@ def compare(
             for rule_set, table in ((one, "a"), (other, "b")):
                 plans = []
                 for span in judge.spans(connection, rule_set, batch, now):
-                    plan = judge.plan(rule_set, span, None, now)
+                    plan = judge.plan(rule_set, span, Changed(), now)
                     # Outcomes as they are, and today's row.
                     last = (plan.judgements[0], plan.judgements[-1]) if plan.judgements else ()
                     plans.append(Plan(plan.company_id, last, plan.settled, plan.begin))

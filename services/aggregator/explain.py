@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator import judge
-from services.aggregator.judge import Plan
+from services.aggregator.judge import Changed, Plan
 from services.aggregator.rules import RuleSet
 from services.common import codec
 from services.common.errors import InvalidEvent
@@ -39,7 +39,7 @@ def explain(connection: psycopg.Connection, rule_set: RuleSet, company_id: str, 
         judge.into(connection, "ledger")
         (span,) = judge.spans(connection, rule_set, [company_id], now)
         place = {"company_id": company_id, "inquiry_id": inquiry_id, "rule_set": rule_set.name}
-        plan = judge.plan(rule_set, span, None, now)
+        plan = judge.plan(rule_set, span, Changed(), now)
         judged = None
         values: dict[str, Any] = {}
         if plan.judgements:

@@ -19,6 +19,8 @@ from services.common.postgres import load_statements
 
 SQL: Final = load_statements("services.aggregator", "judge.sql")
 RATES: Final = load_statements("services.aggregator", "rates.sql")
+EVER: Final = date(1970, 1, 1)
+"""Before every day that is counted."""
 EVERYTHING: Final = datetime.min.replace(tzinfo=UTC)
 """As the instant from which facts changed: every day is judged again."""
 LATE_DAYS: Final = 45
@@ -32,11 +34,14 @@ ERASE: Final = "erase"
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """Why a company is judged again: the instant of the earliest fact that changed since (None when none did), and
-    what a final number is corrected for."""
+    """Why a company is judged again: the instant of the earliest fact that changed since (None when none did), what a
+    final number is corrected for, the earliest receipt of an inquiry that such a fact belongs to, and the earliest time
+    that new coverage says something about (None: there is none)."""
 
     earliest: datetime | None = EVERYTHING
     cause: str = LATE_FACT
+    received_from: datetime | None = None
+    covered_from: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,11 @@ class Plan:
         """Whether outcomes are judged; they are too when nothing is known, and then there are none."""
         return not self.judgements or self.judgements[0].day is None
 
+    @property
+    def of_all_outcomes(self) -> bool:
+        """Whether those of every inquiry are."""
+        return self.of_outcomes and (not self.judgements or self.judgements[0].first_day == EVER)
+
 
 def start_of(day: date, rule_set: RuleSet) -> datetime:
     """First instant of a local day."""
@@ -126,18 +136,20 @@ def settled_through(rule_set: RuleSet, now: datetime, mailboxes: int, complete_t
     return max(waited, min(by_rule, complete))
 
 
-def outcomes_at(now: datetime) -> AsOf:
-    """The judgement of outcomes as they are at `now`."""
-    return AsOf(None, now, date(1970, 1, 1), date(9999, 12, 31), "provisional", now)
+def outcomes_at(now: datetime, first: date = EVER) -> AsOf:
+    """The judgement of outcomes as they are at `now`, of inquiries received on the local day `first` or later."""
+    return AsOf(None, now, first, date(9999, 12, 31), "provisional", now)
 
 
-def days(rule_set: RuleSet, first: date, now: datetime, settled: date, last: date = date.max) -> list[AsOf]:
+def days(
+    rule_set: RuleSet, first: date, now: datetime, settled: date, last: date = date.max, outcomes_from: date = EVER
+) -> list[AsOf]:
     """The judgements that a refresh makes: outcomes now, and every as_of from `first` to today (or `last`).
 
     A row is final when its day is over and its window is settled: until then it is still being counted.
     """
     today = min(local_day(now, rule_set), last)
-    found = [outcomes_at(now)]
+    found = [outcomes_at(now, outcomes_from)]
     for number in range((today - first).days + 1):
         day = first + timedelta(days=number)
         over_at = start_of(day + timedelta(days=1), rule_set)
@@ -150,13 +162,13 @@ def days(rule_set: RuleSet, first: date, now: datetime, settled: date, last: dat
 def plan(
     rule_set: RuleSet,
     span: Mapping[str, Any],
-    changed_from: datetime | None,
+    changed: Changed,
     now: datetime,
     *,
     days_from: date = date.min,
     days_to: date = date.max,
 ) -> Plan:
-    """What to judge of a company whose `span` (judge.sql) is known, after facts from `changed_from` on changed.
+    """What to judge of a company whose `span` (judge.sql) is known, after what `changed`.
 
     No row of reply_rate outside of `days_from` … `days_to` is judged.
     """
@@ -172,10 +184,24 @@ def plan(
     if days_from > date.min:
         first = max(begin, days_from)
     else:
-        first = min(max(first_touched(rule_set, span, changed_from, today), begin), today)
+        first = min(max(first_touched(rule_set, span, changed.earliest, today), begin), today)
     density = span["inquiries"] / ((today - begin).days + 1)
     weight = min(span["inquiries"], round(density * (rule_set.reach_days + rule_set.settle_days)))
-    return Plan(company_id, tuple(days(rule_set, first, now, settled, days_to)), settled, begin, max(1, weight))
+    judgements = days(rule_set, first, now, settled, days_to, outcomes_touched(rule_set, span, changed))
+    return Plan(company_id, tuple(judgements), settled, begin, max(1, weight))
+
+
+def outcomes_touched(rule_set: RuleSet, span: Mapping[str, Any], changed: Changed) -> date:
+    """The first local day of receipt whose outcomes may be other ones now.
+
+    A fact touches its inquiry, coverage what was open in its time, time alone what is not final or was told beforehand.
+    """
+    if span["last_as_of"] is None or changed.earliest == EVERYTHING or span["unjudged"]:
+        return EVER
+    covered = changed.covered_from - timedelta(seconds=rule_set.target_seconds) if changed.covered_from else None
+    instants = [at for at in (changed.received_from, covered, span["open_from"], span["come_from"]) if at is not None]
+    # A day more: instants stand for days, and a day may begin a day earlier in another zone.
+    return local_day(min(instants), rule_set) - timedelta(days=1) if instants else date.max
 
 
 def slices(plans: Sequence[Plan]) -> Iterator[list[Plan]]:
@@ -232,7 +258,7 @@ def judge_companies(
     """Write outcomes and rates of companies as of `now` into the tables of `schema`, inside the caller's transaction."""
     into(connection, schema)
     plans = [
-        plan(rule_set, span, companies[span["company_id"]].earliest, now, days_from=days_from, days_to=days_to)
+        plan(rule_set, span, companies[span["company_id"]], now, days_from=days_from, days_to=days_to)
         for span in spans(connection, rule_set, list(companies), now)
     ]
     causes = {company_id: changed.cause for company_id, changed in companies.items()}
@@ -311,7 +337,9 @@ def write(
     }
     of_outcomes = {**values, "companies": [one.company_id for one in plans if one.of_outcomes]}
     outcomes = connection.execute(SQL["outcomes"], of_outcomes).rowcount
-    outcomes += connection.execute(SQL["gone"], of_outcomes).rowcount
+    # Only an erase takes inquiries away, and after one every outcome is judged.
+    of_all = {**values, "companies": [one.company_id for one in plans if one.of_all_outcomes]}
+    outcomes += connection.execute(SQL["gone"], of_all).rowcount
     for name in ("forget_before", "vanished", "unchanged", "correct", "retire", "replace"):
         connection.execute(RATES[name], values)
     rates = connection.execute(RATES["add"], values).rowcount
@@ -348,12 +376,11 @@ def arrays(plans: Sequence[Plan], rule_set: RuleSet) -> dict[str, list[Any]]:
     shift = timedelta(days=rule_set.target_seconds // 86_400 + 2) if rule_set.period_by == "deadline" else timedelta()
     wider = timedelta(days=rule_set.reach_days - rule_set.window_days)
     each = [(company, one) for company in plans for one in company.judgements]
-    bounded = [None if one.day is None else one.first_day - wider - shift for _, one in each]
     return {
         "companies": [company.company_id for company in plans],
         "each": [company.company_id for company, _ in each],
         "settled": [company.settled for company, _ in each],
-        "reaches": [one or date(1970, 1, 1) for one in bounded],
+        "reaches": [one.first_day if one.day is None else one.first_day - wider - shift for _, one in each],
         "untils": [date(9999, 12, 31) if one.day is None else one.last_day for _, one in each],
         "as_ofs": [one.day for _, one in each],
         "nows": [one.now for _, one in each],

@@ -23,7 +23,8 @@ SELECT set_config('search_path', %(schema)s, true)
 
 -- name: span
 -- Of each company: its first known receipt and how many inquiries it has, what was judged last, from which day on rows are not final, through which
--- day it was settled, and how far the mailboxes that should be read are complete (`mailboxes` 0: there are none).
+-- day it was settled, how far the mailboxes that should be read are complete (`mailboxes` 0: there are none), and from
+-- which receipt on outcomes can be other ones now without any fact.
 SELECT c.company_id,
     (SELECT min(i.received_at) FROM ledger.inquiries i
         WHERE i.company_id = c.company_id AND i.received_at < %(now)s) AS first_at,
@@ -39,8 +40,19 @@ SELECT c.company_id,
         WHERE m.company_id = c.company_id AND m.state IN ('active', 'needs_reconnect')) AS mailboxes,
     (SELECT CASE WHEN bool_and(m.complete_through IS NOT NULL) THEN min(m.complete_through) END
         FROM registry.mailboxes m
-        WHERE m.company_id = c.company_id AND m.state IN ('active', 'needs_reconnect')) AS complete_through
+        WHERE m.company_id = c.company_id AND m.state IN ('active', 'needs_reconnect')) AS complete_through,
+    (SELECT min(o.received_at) FROM outcomes o WHERE o.company_id = c.company_id AND o.rule_set = %(rule_set)s
+        AND (o.state = 'provisional' OR o.outcome = 'pending')) AS open_from,
+    -- What was told beforehand and happened since the company was judged.
+    l.judged_at IS NULL AS unjudged, least(
+        (SELECT min(i.received_at) FROM ledger.inquiries i WHERE i.company_id = c.company_id AND i.received_at >= l.judged_at),
+        (SELECT min(i.received_at) FROM ledger.statuses s JOIN ledger.inquiries i USING (company_id, inquiry_id)
+            WHERE s.company_id = c.company_id AND i.company_id = c.company_id AND s.at >= l.judged_at),
+        (SELECT min(i.received_at) FROM ledger.replies r JOIN ledger.inquiries i USING (company_id, inquiry_id)
+            WHERE r.company_id = c.company_id AND i.company_id = c.company_id AND r.replied_at >= l.judged_at)
+    ) AS come_from
 FROM unnest(%(companies)s::text[]) c (company_id)
+LEFT JOIN ledger.companies l ON l.company_id = c.company_id COLLATE "C"
 
 -- name: judgement
 -- Every known inquiry at each of the given judgements, step by step. Not a statement: `judge` and explain.sql go on from
@@ -58,7 +70,7 @@ exclusion AS MATERIALIZED (
 near AS MATERIALIZED (
     SELECT DISTINCT at.k, i.buyer_id, i.thread_id
     FROM at JOIN ledger.inquiries i ON i.company_id = at.company_id AND i.received_at < at.now
-    WHERE %(unit)s = 'first-per-thread' AND at.as_of IS NOT NULL AND i.thread_id IS NOT NULL
+    WHERE %(unit)s = 'first-per-thread' AND at.reach > date '1970-01-01' AND i.thread_id IS NOT NULL
         AND i.company_id = ANY (%(companies)s) AND (i.received_at AT TIME ZONE %(zone)s)::date BETWEEN at.reach AND at.until
 ),
 known AS MATERIALIZED (

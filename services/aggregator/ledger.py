@@ -19,6 +19,8 @@ from services.common.events import CompanyErased, InquiryReplies
 from services.common.postgres import load_statements, translate
 
 SQL: Final = load_statements("services.aggregator", "ledger.sql")
+Changed = tuple[str, str | None, datetime | None]
+"""Company, inquiry and instant of a fact that changed; without the two latter everything of the company did."""
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class Ledger:
             )
             if row is None:
                 raise UnsureError(f"partition {owned.partition} belongs to another process now")
-            changed: list[tuple[str, datetime | None]] = []
+            changed: list[Changed] = []
             states: list[InquiryReplies] = []
             for event in events:
                 if isinstance(event, InquiryReplies):
@@ -82,12 +84,12 @@ class Ledger:
                     changed += self._merge_states(states)
                     states = []
                     self._erase(event)
-                    changed.append((event.company_id, None))
+                    changed.append((event.company_id, None, None))
             changed += self._merge_states(states)
             if changed:
-                since = _earliest(changed)
+                companies, inquiries, ats = (list(column) for column in zip(*changed, strict=True))
                 erased = [event.company_id for event in events if isinstance(event, CompanyErased)]
-                self._run("mark_dirty", companies=list(since), ats=list(since.values()), erased=erased)
+                self._run("mark_dirty", companies=companies, inquiries=inquiries, ats=ats, erased=erased)
         owned.next_offset = next_offset
 
     def lag(self) -> dict[int, int]:
@@ -96,9 +98,9 @@ class Ledger:
             rows = cursor.execute(SQL["lag"], {"topic": self._topic}).fetchall()
         return {row["partition"]: row["next_offset"] for row in rows}
 
-    def _merge_states(self, states: Sequence[InquiryReplies]) -> list[tuple[str, datetime | None]]:
-        """Merge; returns (company, instant) of every fact that is another one now."""
-        changed: list[tuple[str, datetime | None]] = []
+    def _merge_states(self, states: Sequence[InquiryReplies]) -> list[Changed]:
+        """Merge; returns every fact that is another one now."""
+        changed: list[Changed] = []
         if not states:
             return changed
         for round_ in _rounds([state for state in states if state.received_at is not None]):
@@ -123,7 +125,7 @@ class Ledger:
     def _run(self, name: str, **values: Any) -> None:
         self._connection.execute(SQL[name], {"topic": self._topic, **values})
 
-    def _all(self, name: str, **values: Any) -> list[tuple[str, datetime | None]]:
+    def _all(self, name: str, **values: Any) -> list[Changed]:
         return self._connection.execute(SQL[name], {"topic": self._topic, **values}).fetchall()
 
     def _one(self, name: str, **values: Any) -> dict[str, Any] | None:
@@ -133,16 +135,6 @@ class Ledger:
 
 def _json(rows: Sequence[dict[str, Any]]) -> str:
     return msgspec.json.encode(rows).decode()
-
-
-def _earliest(changed: Iterable[tuple[str, datetime | None]]) -> dict[str, datetime | None]:
-    """The earliest instant of each company; None, which means from the first fact on, is earlier than any."""
-    found: dict[str, datetime | None] = {}
-    for company_id, at in changed:
-        held = found.setdefault(company_id, at)
-        if held is not None and (at is None or at < held):
-            found[company_id] = at
-    return found
 
 
 def _rounds(states: Sequence[InquiryReplies]) -> list[list[InquiryReplies]]:

@@ -61,7 +61,7 @@ ON CONFLICT (company_id, inquiry_id) DO UPDATE SET
     reply_addresses = ledger.smallest(held.reply_addresses, excluded.reply_addresses)
 RETURNING held.*
 )
-SELECT m.company_id, least(m.received_at, b.received_at) AS at
+SELECT m.company_id, m.inquiry_id, least(m.received_at, b.received_at) AS at
 FROM merged m LEFT JOIN before b USING (company_id, inquiry_id)
 WHERE ROW(m.*) IS DISTINCT FROM ROW(b.*)
 
@@ -74,7 +74,7 @@ FROM jsonb_to_recordset(%(statuses)s::jsonb) new (
 )
 LEFT JOIN ledger.erased e ON e.company_id = new.company_id
 WHERE e.at IS NULL OR new.at > e.at
-ON CONFLICT DO NOTHING RETURNING company_id, at
+ON CONFLICT DO NOTHING RETURNING company_id, inquiry_id, at
 
 -- name: merge_replies
 -- Replies, as a set; tells what is new.
@@ -89,7 +89,7 @@ FROM jsonb_to_recordset(%(replies)s::jsonb) new (
 )
 LEFT JOIN ledger.erased e ON e.company_id = new.company_id
 WHERE e.at IS NULL OR new.replied_at > e.at
-ON CONFLICT DO NOTHING RETURNING company_id, replied_at AS at
+ON CONFLICT DO NOTHING RETURNING company_id, inquiry_id, replied_at AS at
 
 -- name: bound_statuses
 -- Of each status of the touched inquiries the 16 smallest and the 16 largest by (at, account_id) stay.
@@ -105,7 +105,7 @@ DELETE FROM ledger.statuses s USING (
 WHERE ranked.up > 16 AND ranked.down > 16
     AND (s.company_id, s.inquiry_id, s.status, s.at, s.account_id)
         = (ranked.company_id, ranked.inquiry_id, ranked.status, ranked.at, ranked.account_id)
-RETURNING s.company_id, s.at
+RETURNING s.company_id, s.inquiry_id, s.at
 
 -- name: bound_replies
 -- Mail: of each (kind, matched_by, evidence) the 4 smallest from received_at - 300 s on; platform: 64 of each kind.
@@ -127,17 +127,21 @@ DELETE FROM ledger.replies r USING (
     )
 ) ranked
 WHERE r.ctid = ranked.place AND NOT ranked.uncut AND (ranked.early OR ranked.rank > ranked.bound)
-RETURNING r.company_id, r.replied_at AS at
+RETURNING r.company_id, r.inquiry_id, r.replied_at AS at
 
 -- name: mark_dirty
--- These companies must be judged again, from the earliest fact on that changed; without an instant from the first.
+-- These companies must be judged again: rows from the earliest fact on that changed, outcomes from the earliest inquiry
+-- that such a fact belongs to. Without an instant and an inquiry everything.
 WITH named AS (
-    SELECT company_id, min(coalesce(at, '-infinity')) AS earliest
-    FROM unnest(%(companies)s::text[], %(ats)s::timestamptz[]) n (company_id, at) GROUP BY company_id
+    SELECT n.company_id, min(coalesce(n.at, '-infinity')) AS earliest,
+        coalesce(min(CASE WHEN n.inquiry_id IS NULL THEN '-infinity' ELSE i.received_at END), 'infinity') AS received_from
+    FROM unnest(%(companies)s::text[], %(inquiries)s::text[], %(ats)s::timestamptz[]) n (company_id, inquiry_id, at)
+    LEFT JOIN ledger.inquiries i ON i.company_id = n.company_id COLLATE "C" AND i.inquiry_id = n.inquiry_id COLLATE "C"
+    GROUP BY n.company_id
 ),
 known AS (INSERT INTO ledger.companies (company_id) SELECT company_id FROM named ON CONFLICT DO NOTHING)
-INSERT INTO ledger.dirty (company_id, earliest, cause)
-SELECT company_id, earliest, CASE WHEN company_id = ANY (%(erased)s) THEN 'erase' ELSE 'late-fact' END FROM named
+INSERT INTO ledger.dirty (company_id, earliest, received_from, cause)
+SELECT company_id, earliest, received_from, CASE WHEN company_id = ANY (%(erased)s) THEN 'erase' ELSE 'late-fact' END FROM named
 
 -- name: erase_remember
 -- Up to when a company was erased.

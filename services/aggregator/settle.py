@@ -74,6 +74,8 @@ class Settler:
                 company_id: Changed(
                     judge.EVERYTHING if row["everything"] else row["earliest"],
                     judge.ERASE if row["erased_since"] else judge.LATE_FACT,
+                    received_from=row["received_from"],
+                    covered_from=row["covered_from"],
                 )
                 for company_id, row in seen.items()
             }

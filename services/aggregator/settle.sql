@@ -14,10 +14,6 @@ LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 -- One look at everything: an erase that comes meanwhile is wholly in it or not at all.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
 
--- name: last
--- A company whose judgement failed goes to the end of the queue, so that it holds up no other.
-UPDATE ledger.companies SET judged_at = clock_timestamp() WHERE company_id = ANY (%(companies)s)
-
 -- name: clock
 -- The instant of this refresh: everything committed before stands in it.
 SELECT clock_timestamp() AS now
@@ -29,11 +25,19 @@ SELECT c.company_id, coalesce(d.ids, '{}') AS dirty, d.earliest,
         SELECT FROM registry.accounts a JOIN ledger.companies l USING (company_id)
         WHERE a.company_id = c.company_id AND a.created_at > l.judged_at
     ) AS everything,
-    d.erased_since,
-    coalesce((SELECT max(v.coverage_id) FROM registry.coverage v WHERE v.company_id = c.company_id), 0) AS coverage
+    d.erased_since, d.received_from, v.covered_from, coalesce(v.coverage, (
+        SELECT l.coverage_seen FROM ledger.companies l WHERE l.company_id = c.company_id
+    )) AS coverage
 FROM unnest(%(companies)s::text[]) c (company_id)
+-- Lines of coverage since the last refresh, and the earliest time that they say something about.
+LEFT JOIN LATERAL (
+    SELECT max(v.coverage_id) AS coverage, least(min(v.from_at), min(v.connected_at), min(v.removed_at)) AS covered_from
+    FROM registry.coverage v JOIN ledger.companies l USING (company_id)
+    WHERE v.company_id = c.company_id AND v.coverage_id > l.coverage_seen
+) v ON true
 LEFT JOIN (
-    SELECT company_id, array_agg(dirty_id) AS ids, min(earliest) FILTER (WHERE earliest > '-infinity') AS earliest,
+    SELECT company_id, array_agg(dirty_id) AS ids, 
+        min(received_from) FILTER (WHERE received_from > '-infinity' AND received_from < 'infinity') AS received_from, min(earliest) FILTER (WHERE earliest > '-infinity') AS earliest,
         bool_or(earliest = '-infinity') AS everything, min(since) FILTER (WHERE cause = 'erase') AS erased_since
     FROM ledger.dirty WHERE company_id = ANY (%(companies)s) GROUP BY company_id
 ) d USING (company_id)

@@ -1,0 +1,151 @@
+"""Refreshes judge only what can be another one now: afterwards a full judgement finds nothing to change."""
+
+import random
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from services.aggregator import judge
+from services.aggregator.ledger import Ledger
+from services.aggregator.settle import Settler
+from services.common.events import HashedBuyer, InquiryReplies, ReplyFact, StatusFact
+from services.common.postgres import connect
+from services.common.topics import REPLIES
+from services.standalone.oracle import Asked, Facts, Replied
+from tests.integration.test_judge import RULES, random_facts
+
+DAY = timedelta(days=1)
+STEPS = 5
+
+
+def shifted(facts: Facts, by: timedelta) -> Facts:
+    """The same facts at another time."""
+    from dataclasses import replace
+
+    return Facts(
+        facts.accounts,
+        [replace(one, received_at=one.received_at + by) for one in facts.asked],
+        [replace(one, at=one.at + by) for one in facts.marked],
+        [replace(one, replied_at=one.replied_at + by) for one in facts.replied],
+        [
+            replace(
+                line,
+                connected_at=line.connected_at + by,
+                recorded_at=line.recorded_at + by,
+                removed_at=line.removed_at and line.removed_at + by,
+                from_at=line.from_at and line.from_at + by,
+                through_at=line.through_at and line.through_at + by,
+            )
+            for line in facts.covered
+        ],
+    )
+
+
+def states(facts: Facts, chance: random.Random) -> list[InquiryReplies]:
+    """One state for each fact, in no order."""
+    found: list[InquiryReplies] = []
+    for one in facts.asked:
+        buyer = HashedBuyer(id=one.buyer_id, region="CN" if one.from_china else "US")
+        found.append(
+            InquiryReplies(
+                company_id="c1", inquiry_id=one.inquiry_id, account_id=one.account_id, received_at=one.received_at, buyer=buyer,
+                thread_id=one.thread_id, channel="inquiry", facts_id="0" * 32,
+            )
+        )  # fmt: skip
+    for mark in facts.marked:
+        status: Any = mark.status
+        fact = StatusFact(status=status, at=mark.at, account_id=mark.account_id or None)
+        found.append(InquiryReplies(company_id="c1", inquiry_id=mark.inquiry_id, statuses=(fact,)))
+    for reply in facts.replied:
+        told: dict[str, Any] = {
+            name: getattr(reply, name)
+            for name in ("reply_id", "source", "account_id", "replied_at", "kind", "matched_by")
+        }
+        mail: dict[str, Any] = (
+            {"mailbox_id": reply.mailbox_id, "evidence": reply.evidence} if reply.source == "mail" else {}
+        )
+        found.append(InquiryReplies(company_id="c1", inquiry_id=reply.inquiry_id, replies=(ReplyFact(**told, **mail),)))
+    chance.shuffle(found)
+    return found
+
+
+def cover(connection: psycopg.Connection, facts: Facts, step: int) -> None:
+    """The part of the coverage that is recorded in this step."""
+    lines = sorted(facts.covered, key=lambda line: line.recorded_at)
+    for line in lines[len(lines) * step // STEPS : len(lines) * (step + 1) // STEPS]:
+        connection.execute(
+            "INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, removed_at, from_at, through_at)"
+            " VALUES ('c1', %s, %s, %s, %s, %s, %s)",
+            (line.account_id, line.mailbox_id, line.connected_at, line.removed_at, line.from_at, line.through_at),
+        )
+
+
+@pytest.mark.parametrize("seed", range(300, 312))
+def test_a_full_judgement_after_narrow_refreshes_changes_nothing(dsn: str, seed: int) -> None:
+    """Facts in any order over several refreshes, some told before they happen, deadlines that pass meanwhile."""
+    chance = random.Random(seed)
+    plan_now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+    # The edge of the facts lies a little ahead: what happens there is told first and comes true while this runs.
+    facts = shifted(random_facts(seed, plan_now), datetime.now(UTC) - plan_now + timedelta(seconds=1.5))
+    events = states(facts, chance)
+    narrow = 0
+    with connect(dsn, "tests") as connection:
+        settler = Settler(connection, RULES)
+        settler.activate()
+        ledger = Ledger(connection, REPLIES)
+        (owned,) = ledger.take([0])
+        for step in range(STEPS):
+            part = events[len(events) * step // STEPS : len(events) * (step + 1) // STEPS]
+            ledger.merge(owned, owned.next_offset + 1, part)
+            cover(connection, facts, step)
+            while settler.refresh():
+                pass
+            time.sleep(0.4)
+        deadline = max(
+            [datetime.now(UTC), *(at for at in (one.received_at for one in facts.asked) if at < datetime.now(UTC) + 5 * timedelta(seconds=1))]
+        )  # fmt: skip
+        while datetime.now(UTC) <= deadline + timedelta(seconds=0.2) or settler.refresh():
+            settler.refresh()
+        with connection.cursor(row_factory=dict_row) as cursor:
+            (company,) = cursor.execute("SELECT judged_at FROM ledger.companies").fetchall()
+            assert cursor.execute("SELECT count(*) AS n FROM ledger.dirty").fetchone() == {"n": 0}
+        for rule_set in RULES:
+            with connection.transaction():
+                judge.into(connection, "ledger")
+                (span,) = judge.spans(connection, rule_set, ["c1"], company["judged_at"])
+                narrow += judge.outcomes_touched(rule_set, span, judge.Changed(None)) > judge.EVER
+                full = judge.judge_company(connection, rule_set, "c1", now=company["judged_at"])
+            assert (full.outcomes_changed, full.rates_written) == (0, 0), rule_set.name
+    assert narrow, "no refresh was narrow, so nothing was tested"
+
+
+def test_time_alone_ends_what_was_open_and_brings_what_was_told_beforehand(dsn: str) -> None:
+    """No fact comes any more: a deadline passes, and a reply to an old, final inquiry happens that was told before."""
+    now, rule_set = datetime.now(UTC), next(one for one in RULES if one.name == "first-reply-24h")
+    old, due = now - 30 * DAY, now - DAY + timedelta(seconds=1)
+    facts = Facts({"a"}, [Asked("old", "a", old, "b1"), Asked("due", "a", due, "b2")])
+    facts.replied = [
+        Replied("old", "r", "platform", "a", now + timedelta(seconds=1), "human", "platform"),
+    ]
+
+    def outcomes(connection: psycopg.Connection) -> dict[str, str]:
+        return dict(connection.execute("SELECT inquiry_id, outcome FROM report_v1.inquiry_outcomes").fetchall())
+
+    with connect(dsn, "tests") as connection:
+        settler = Settler(connection, [rule_set])
+        settler.activate()
+        ledger = Ledger(connection, REPLIES)
+        (owned,) = ledger.take([0])
+        ledger.merge(owned, 1, states(facts, random.Random(1)))
+        while settler.refresh():
+            pass
+        assert outcomes(connection) == {"old": "unmeasured", "due": "pending"}
+        deadline = time.monotonic() + 10
+        while outcomes(connection) != {"old": "late", "due": "unmeasured"}:
+            assert time.monotonic() < deadline, outcomes(connection)
+            settler.refresh()
+            time.sleep(0.05)

@@ -18,6 +18,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from services.aggregator import judge, rules
+from services.aggregator.doctor import diagnosis
 from services.aggregator.judge import Changed
 from services.aggregator.ledger import Ledger
 from services.aggregator.rules import RuleSet
@@ -176,7 +177,7 @@ def facts() -> offline.Facts:
 
 def load(connection: psycopg.Connection, rule_sets: Sequence[RuleSet]) -> None:
     """Into a live database: the joined facts, the mailboxes as they are at the end of AS_OF and what was read of them,
-    and for each rule set every row of reply_rate up to AS_OF."""
+    for each rule set every row of reply_rate up to AS_OF, and why some of them are 0."""
     ledger = Ledger(connection, REPLIES)
     (owned,) = ledger.take([0])
     states = [state for company in facts().by_company.values() for state in offline.joined(company)]
@@ -196,3 +197,5 @@ def load(connection: psycopg.Connection, rule_sets: Sequence[RuleSet]) -> None:
             judge.judge_companies(
                 connection, rule_set, {COMPANY: Changed()}, now=offline.Asked.of(AS_OF, rule_set).now, days_to=AS_OF
             )
+    with connection.transaction():
+        diagnosis.record(connection, rule_sets, [COMPANY], offline.Asked.of(AS_OF, rules.load_builtin("default")).now)

@@ -15,6 +15,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator import judge, recompute
+from services.aggregator.doctor import diagnosis
 from services.aggregator.judge import Changed
 from services.aggregator.rules import RuleSet
 from services.common import metrics
@@ -49,14 +50,16 @@ class Settler:
                 stop.wait(pause_seconds)
 
     def refresh(self) -> bool:
-        """Judge some companies that are due, and some that a recompute lacks; False when there was nothing to do."""
+        """Judge some companies that are due, and some that a recompute lacks, and say why rates are 0; False when there was
+        nothing to do."""
         with translate():
             refreshed = self._refresh()
             recomputed = recompute.step(self._connection)
             shown = recompute.finish(self._connection)
+            diagnosed = diagnosis.step(self._connection)
         for rule_set in shown:
             _tell("recompute-shown", rule_set)
-        return bool(refreshed or recomputed or shown)
+        return bool(refreshed or recomputed or shown or diagnosed)
 
     def _refresh(self) -> int:
         started = time.monotonic()

@@ -51,6 +51,7 @@ WITH rates AS (
         )
     ),
     history AS (DELETE FROM ledger.outcome_history WHERE company_id = %(company_id)s),
+    diagnoses AS (DELETE FROM ledger.diagnoses WHERE company_id = %(company_id)s),
     shadow_history AS (DELETE FROM shadow.outcome_history WHERE company_id = %(company_id)s),
     -- What a recompute that was shown since the erase said of it stays, without what was before.
     told AS (

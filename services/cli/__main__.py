@@ -7,6 +7,7 @@ import click
 from services.cli.account import account, company
 from services.cli.demo import demo
 from services.cli.dlq import dlq
+from services.cli.doctor import doctor
 from services.cli.explain import explain
 from services.cli.keys import keys
 from services.cli.mailbox import mailbox
@@ -50,6 +51,7 @@ for command in (
     publish,
     rate,
     explain,
+    doctor,
     recompute,
     replay,
     rules,

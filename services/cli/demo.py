@@ -99,6 +99,14 @@ def tell(report: stage.Report, json_: bool) -> None:
     console.print("\n[bold]What the figures say[/]")
     for story in report.stories:
         console.print(f"  {story['title']}: {figures(story)}", markup=False, soft_wrap=True)
+        if found := story["diagnosis"]:
+            equal = [one["title"] for one in found if one["confidence"] == found[0]["confidence"]]
+            console.print(
+                f"    doctor ({found[0]['confidence']}): {'; or: '.join(equal)}",
+                style="yellow",
+                markup=False,
+                soft_wrap=True,
+            )
     verdict = "agree with the recount" if not report.differences else "DO NOT agree with the recount"
     console.print(
         f"\n{report.checked_rows} rates and {report.checked_outcomes} outcomes {verdict}; {report.seconds:.0f} s."

@@ -53,6 +53,8 @@ CHUNK: Final = 200
 """Messages per FETCH: as many headers of 32 KiB as fit into a session's 8 MiB, and a command line under 8,000 octets."""
 HIGHEST: Final = 2**32 - 1
 """The largest number of the protocol (RFC 3501 §9, `number`): a UID, a UIDVALIDITY, a count of messages."""
+OTHERS: Final = 5
+"""Folders that are only counted: a server's list is hostile until shown otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,17 @@ class Connection:
         if not chosen:
             raise NoSentFolder("sent", f"{len(folders)} folders, none of them holds sent mail by attribute or name")
         return [SentFolder(name, found_by) for name, found_by in sorted(chosen.items())]
+
+    def other_sent_folders(self, watched: Sequence[bytes]) -> list[bytes]:
+        """Folders for sent mail by attribute or name that are not among `watched`; few at most."""
+        others = {
+            folder.name
+            for folder in self.list_folders()
+            if not folder.flags & {b"\\noselect", b"\\nonexistent"}
+            and (b"\\sent" in folder.flags or is_sent_name(folder.name))
+            and folder.name not in watched
+        }
+        return sorted(others)[:OTHERS]
 
     def examine(self, folder: bytes) -> FolderView:
         """Open a folder read-only."""

@@ -92,6 +92,16 @@ def looked(marks: Marks, view: FolderView) -> Marks:
     return replace(marks, uidnext=view.uidnext)
 
 
+def passed(marks: Marks, view: FolderView, found: Sequence[int]) -> tuple[int, int]:
+    """How many UIDs the server gave away since the last poll, and how many of their messages are among those `found`.
+
+    The others were deleted or moved in between. (0, 0) where the server does not tell what it numbers next.
+    """
+    if marks.uidnext is None or view.uidnext is None or view.uidnext <= marks.uidnext:
+        return 0, 0
+    return view.uidnext - marks.uidnext, sum(marks.uidnext <= uid < view.uidnext for uid in found)
+
+
 def older(marks: Marks, found: Sequence[int], limit: int) -> list[int]:
     """UIDs that the scan reads next out of a window: the highest below `scan_down_to`, descending."""
     below = marks.scan_down_to

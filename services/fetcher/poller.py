@@ -11,6 +11,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from logging import getLogger
@@ -180,6 +181,13 @@ class Poller:
             if work.stopped_by_budget and work.left == self._budgets.messages and not self._stop.is_set():
                 # It would be due again at once, and go on so for ever.
                 raise BudgetSpent("search", "a whole poll in which nothing could be read")
+            # Without somebody's choice every folder with the name is read.
+            if (
+                leased.sent_override
+                and not work.stopped_by_budget
+                and (work.reconciling or leased.complete_through is None)
+            ):
+                self._others(work, connection, [folder.name for folder in folders])
         except BudgetSpent:
             if not work.published:
                 raise
@@ -242,6 +250,20 @@ class Poller:
         if hidden is not None:
             work.visible_from = max(work.visible_from or hidden, hidden)
 
+    def _others(self, work: Poll, connection: Connection, watched: Sequence[bytes]) -> None:
+        """Once a day: how much lies in folders that are named like Sent and are not read. Nothing of it is looked at, and
+        no trouble with it is held against the mailbox: what is read was read."""
+        counts: dict[bytes, int] = {}
+        try:
+            for name in connection.other_sent_folders(watched):
+                with suppress(ServerBroken):
+                    counts[name] = connection.examine(name).messages
+        except MailboxError as error:
+            log.info("other folders are not counted: %s", error, extra={"action": "mailbox-scan", **_ids(work.mailbox)})
+            connection.drop()
+            return
+        self._registry.others(work.mailbox, counts)
+
     def _newest(self, connection: Connection, view: FolderView) -> list[int]:
         """UIDs of the newest messages: enough for the look-back window."""
         window = next(plan.windows(view.messages, WINDOW), None)
@@ -273,8 +295,9 @@ class Poller:
             held = replace(held, marks=plan.published(held.marks, chunk, look_back))
             self._registry.save(work.mailbox, folder, held, messages=view.messages, remembered=remembered)
         if not work.stopped_by_budget:
+            passed, there = plan.passed(held.marks, view, found)
             held = replace(held, marks=plan.looked(held.marks, view))
-            self._registry.save(work.mailbox, folder, held, messages=view.messages)
+            self._registry.save(work.mailbox, folder, held, messages=view.messages, passed=passed, found=there)
         return held
 
     def _search(self, connection: Connection, view: FolderView, marks: Marks, low: int) -> list[int]:

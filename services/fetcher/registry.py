@@ -362,8 +362,13 @@ class Registry:
         remembered: Sequence[Remembered] = (),
         read: int = 0,
         restarted: bool = False,
+        passed: int = 0,
+        found: int = 0,
     ) -> None:
-        """Marks of a folder and what was published up to them, together. LeaseLost when the lease is gone."""
+        """Marks of a folder and what was published up to them, together. LeaseLost when the lease is gone.
+
+        `passed` UIDs were given away since the last poll, and `found` of their messages were there.
+        """
         place = _place(leased)
         with self._fenced(leased):
             self._run("retire_marks", **place, folder=folder, uidvalidity=held.marks.uidvalidity)
@@ -380,6 +385,8 @@ class Registry:
                 lower_bound_at=held.lower_bound_at,
                 read=read,
                 restarted=restarted,
+                passed=passed,
+                found=found,
             )
             if remembered:
                 self._run(
@@ -402,6 +409,11 @@ class Registry:
         """These are the Sent folders now; others are not waited for any more."""
         with self._fenced(leased):
             self._run("unwatched", **_place(leased), folders=list(folders))
+
+    def others(self, leased: Leased, messages: Mapping[bytes, int]) -> None:
+        """Folders named like Sent that are not read, and how many messages are in them."""
+        with self._fenced(leased):
+            self._run("others", **_place(leased), folders=list(messages), counts=list(messages.values()))
 
     def polled(
         self,

@@ -162,15 +162,16 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND folder = %
 -- The marks of a folder.
 INSERT INTO registry.folders AS held (
     company_id, mailbox_id, folder, uidvalidity, high_uid, scan_down_to_uid, uidnext, recent_uids, messages,
-    lower_bound_at, scan_done
+    lower_bound_at, scan_done, uids_passed, uids_found
 ) VALUES (
     %(company_id)s, %(mailbox_id)s, %(folder)s, %(uidvalidity)s, %(high)s, %(scan_down_to)s, %(uidnext)s, %(recent)s,
-    %(messages)s, %(lower_bound_at)s, %(read)s
+    %(messages)s, %(lower_bound_at)s, %(read)s, %(passed)s, %(found)s
 )
 ON CONFLICT (company_id, mailbox_id, folder, uidvalidity) DO UPDATE
 SET current = true, high_uid = excluded.high_uid, scan_down_to_uid = excluded.scan_down_to_uid,
     uidnext = excluded.uidnext, recent_uids = excluded.recent_uids, messages = excluded.messages,
     lower_bound_at = excluded.lower_bound_at,
+    uids_passed = held.uids_passed + excluded.uids_passed, uids_found = held.uids_found + excluded.uids_found,
     scan_done = CASE WHEN %(restarted)s THEN 0 ELSE held.scan_done END + excluded.scan_done,
     scan_began_at = CASE WHEN %(restarted)s THEN clock_timestamp() ELSE held.scan_began_at END
 
@@ -178,6 +179,18 @@ SET current = true, high_uid = excluded.high_uid, scan_down_to_uid = excluded.sc
 -- Folders that are no Sent folders any more.
 UPDATE registry.folders SET current = false
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND current AND NOT folder = ANY (%(folders)s)
+
+-- name: others
+-- Folders named like Sent that are not read, with as many messages as the server says; those that went are forgotten.
+WITH gone AS (
+    DELETE FROM registry.other_folders
+    WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND NOT folder = ANY (%(folders)s)
+)
+INSERT INTO registry.other_folders AS held (company_id, mailbox_id, folder, messages, first_messages)
+SELECT %(company_id)s, %(mailbox_id)s, new.folder, new.messages, new.messages
+FROM unnest(%(folders)s::bytea[], %(counts)s::bigint[]) new (folder, messages)
+ON CONFLICT (company_id, mailbox_id, folder) DO UPDATE
+SET messages = excluded.messages, first_messages = least(held.first_messages, excluded.messages), seen_at = clock_timestamp()
 
 -- name: known
 -- Records that were published for these messages.

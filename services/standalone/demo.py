@@ -17,6 +17,8 @@ from typing import Any
 
 import psycopg
 
+from services.aggregator.doctor import diagnosis
+from services.aggregator.rules import load_builtin
 from services.common import codec, migrations
 from services.common.errors import TransientError
 from services.common.events import Buyer, Event, InquiryReceived, ReplyRecorded, StatusChanged
@@ -274,10 +276,18 @@ class Stage:
 
     def _stories(self, connection: psycopg.Connection) -> list[dict[str, Any]]:
         figures = {row["company_id"]: row for row in recount.rows(connection, STORIES)}
+        looked = diagnosis.look(connection, load_builtin("default"), list(figures), diagnosis.clock(connection))
+        found = {one.company_id: one.findings for one in looked if not one.account_id}
         return [
-            {"title": company.title, "story": company.story, **figures[company.company_id]}
+            {
+                "title": company.title, "story": company.story, **figures[company.company_id],
+                "diagnosis": [
+                    {"cause": one.cause, "confidence": one.confidence, "title": diagnosis.title(one, "en")}
+                    for one in found.get(company.company_id, ())
+                ],
+            }
             for company in self.world.companies
-        ]
+        ]  # fmt: skip
 
 
 HISTOGRAM = """

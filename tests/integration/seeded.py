@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from services.aggregator import judge, rules
+from services.aggregator.doctor import diagnosis
 from services.aggregator.rules import RuleSet
 from services.common.hashing import Hasher
 from services.fetcher.registry import NewMailbox, Registry
@@ -23,6 +25,7 @@ def seed(connection: psycopg.Connection, rule_sets: tuple[str, ...] = ("default"
     for company in COMPANIES:
         registry.add_company(company)
         registry.add_account(company, "main")
+        registry.add_account(company, "idle", kind="sub")  # it has no inquiry, so no rate, and a diagnosis of that
         mailbox_id = f"m-{company}"
         registry.add_mailbox(
             NewMailbox(company, "main", mailbox_id, "registered", f"{company}@mail.test", "h", 993, company, "p", "x")
@@ -49,6 +52,13 @@ def seed(connection: psycopg.Connection, rule_sets: tuple[str, ...] = ("default"
     for company in COMPANIES:
         reply(connection, company, LATE, NOW - timedelta(hours=12 * LATE + 1) + timedelta(hours=2))
     judged(connection, loaded, NOW + timedelta(minutes=1))
+    for rule_set in loaded:
+        connection.execute(
+            "INSERT INTO ledger.rule_sets (name, identity, parameters) VALUES (%s, %s, %s)",
+            [rule_set.name, rule_set.identity, Jsonb(rule_set.parameters())],
+        )
+    with connection.transaction():
+        diagnosis.record(connection, loaded, COMPANIES, NOW + timedelta(minutes=1))
 
 
 def inquire(connection: psycopg.Connection, company: str, number: int, received_at: datetime) -> None:

@@ -67,6 +67,13 @@ def test_the_demo_agrees_with_its_recount(folder: Path, seed: int) -> None:
     assert stories["km-plastics"]["seen"] is None
     assert "needs_reconnect" in stories["yg-ceramics"]["mailbox_states"]
     assert "backup not connected" in stories["ds-toys"]["addresses"]
+    said = {name: [one["cause"] for one in story["diagnosis"] if one["confidence"] == story["diagnosis"][0]["confidence"]]
+            for name, story in stories.items() if story["diagnosis"]}  # fmt: skip
+    assert set(said) == {"bf-valves", "ds-toys", "km-plastics", "yg-ceramics"}
+    assert "mailbox-does-not-answer" in said["bf-valves"] and "sent-not-stored" not in said["bf-valves"]
+    assert said["ds-toys"][0] == "backup-not-connected"
+    assert said["km-plastics"][0] == "sent-not-stored" and "backup-not-connected" not in said["km-plastics"]
+    assert said["yg-ceramics"][0] == "address-changed"
     assert sum(row["answered"] for row in report["histogram"]) > 100
     assert ours(folder) == []
     assert list(folder.glob("replyrate-demo-*")) == []

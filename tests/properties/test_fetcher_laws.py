@@ -239,6 +239,17 @@ def test_kinds_of_mail(lines: list[str], kind: str) -> None:
     assert classify(headers)[0] == kind
 
 
+@given(st.integers(1, 40), st.integers(0, 20), st.sets(st.integers(1, 60)))
+def test_what_is_gone_is_counted_between_two_polls(before: int, more: int, found: set[int]) -> None:
+    marks = Marks(1, before - 1, None, before)
+    given_away, there = plan.passed(marks, FolderView(1, before + more, len(found)), sorted(found))
+    assert given_away == more
+    assert there == len(found & set(range(before, before + more))) <= given_away
+    # A message that came after EXAMINE has its turn in the next poll; a server that does not tell is not counted.
+    assert plan.passed(marks, FolderView(1, None, 0), sorted(found)) == (0, 0)
+    assert plan.passed(Marks(1, before, None, None), FolderView(1, before, 0), sorted(found)) == (0, 0)
+
+
 class MarksMachine(RuleBasedStateMachine):
     """A Sent folder that grows, a server that shows some mail late, a fetcher that dies anywhere.
 

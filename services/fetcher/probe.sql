@@ -1,0 +1,36 @@
+-- name: begin
+-- The mailboxes of a company (or of one account) as they are before the test mail, and the database's now.
+SELECT m.mailbox_id, m.account_id, m.state, m.last_success_at, clock_timestamp() AS now,
+    coalesce(f.passed, 0) - coalesce(f.found, 0) AS gone
+FROM registry.mailboxes m
+LEFT JOIN LATERAL (
+    SELECT sum(f.uids_passed) AS passed, sum(f.uids_found) AS found FROM registry.folders f
+    WHERE f.company_id = m.company_id AND f.mailbox_id = m.mailbox_id
+) f ON true
+WHERE m.company_id = %(company_id)s AND (%(account_id)s::text IS NULL OR m.account_id = %(account_id)s)
+    AND m.state <> 'removed'
+ORDER BY m.mailbox_id
+
+-- name: soon
+-- Active mailboxes are due now, unless a poll is under way; budgets and leases of the fetchers hold as ever.
+UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()
+WHERE company_id = %(company_id)s AND mailbox_id = ANY (%(mailboxes)s) AND state = 'active' AND lease_owner IS NULL
+    AND next_poll_at > clock_timestamp()
+
+-- name: look
+-- What polls that began after the start found: messages that are new, those of them that go to the sender's own address,
+-- and UIDs used up by messages that are gone again.
+SELECT m.mailbox_id, m.state, m.state_reason, m.complete_through > %(since)s AS read,
+    (SELECT count(*) FROM registry.published p WHERE p.company_id = m.company_id AND p.mailbox_id = m.mailbox_id
+        AND p.published_at > %(since)s AND p.sent_at > %(since)s::timestamptz - interval '15 minutes') AS new,
+    (SELECT count(*) FROM registry.published p WHERE p.company_id = m.company_id AND p.mailbox_id = m.mailbox_id
+        AND p.published_at > %(since)s AND p.sent_at > %(since)s::timestamptz - interval '15 minutes'
+        AND convert_from(p.record, 'UTF8')::jsonb -> 'data' -> 'recipients' ?| ARRAY(
+            SELECT m.address_hash UNION SELECT a.address_hash FROM registry.addresses a
+            WHERE a.company_id = m.company_id AND a.account_id = m.account_id
+        )) AS own,
+    coalesce((SELECT sum(f.uids_passed - f.uids_found) FROM registry.folders f
+        WHERE f.company_id = m.company_id AND f.mailbox_id = m.mailbox_id), 0) AS gone
+FROM registry.mailboxes m
+WHERE m.company_id = %(company_id)s AND m.mailbox_id = ANY (%(mailboxes)s)
+ORDER BY m.mailbox_id

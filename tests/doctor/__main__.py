@@ -1,0 +1,32 @@
+"""`python -m tests.doctor`: evaluates the doctor and writes confusion table and conditions into docs/doctor.md."""
+
+import shutil
+
+from services.common import migrations
+from services.common.postgres import connect
+from services.standalone.postgres import EmbeddedPostgres, scratch_folder
+from tests.doctor.evaluation import conditions, evaluate, render
+from tests.doctor.test_doctor import BLOCKS, PAGE
+
+
+def main() -> None:
+    folder = scratch_folder("replyrate-doctor-")
+    try:
+        with (
+            EmbeddedPostgres(folder / "postgres") as server,
+            connect(server.create_database("doctor"), "doctor") as connection,
+        ):
+            migrations.migrate(connection, lambda _: None)
+            table = render(evaluate(connection))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    text = PAGE.read_text("utf-8")
+    for name, block in (("conditions", conditions()), ("confusion", table)):
+        begin, end = BLOCKS[name]
+        text = text[: text.index(begin) + len(begin)] + block + text[text.index(end) :]
+    PAGE.write_text(text, "utf-8")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,307 @@
+"""`replyrate doctor`, the view behind the dashboards, the counts that the fetcher makes for it, and the test mail."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from services.aggregator import rules
+from services.aggregator.doctor import diagnosis
+from services.aggregator.ledger import Ledger
+from services.aggregator.settle import Settler
+from services.common.events import CompanyErased
+from services.common.postgres import connect
+from services.common.topics import REPLIES
+from services.standalone.ca import CertificateAuthority
+from tests.dovecot import Dovecot
+from tests.imap_lab.scripted import Peer, ScriptedServer
+from tests.integration.processes import until
+from tests.integration.test_fetcher import USER, Lab, lab, letter, make_lab
+from tests.integration.test_numbers_cli import run
+from tests.servers import USERS
+
+__all__ = ["lab", "make_lab", "run"]
+NOW = datetime.now(UTC).replace(microsecond=0)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+CONNECTED = NOW - 90 * DAY
+
+
+@pytest.fixture
+def shop(dsn: str) -> Iterator[psycopg.Connection]:
+    """Ten inquiries, an address that changed before them, a mailbox with 20 older messages, 5 of them in doubt."""
+    with connect(dsn, "tests") as connection:
+        connection.execute("INSERT INTO registry.companies VALUES ('shop')")
+        connection.execute("INSERT INTO registry.accounts (company_id, account_id) VALUES ('shop', 'main')")
+        connection.execute(
+            "INSERT INTO registry.mailboxes (company_id, mailbox_id, account_id, role, state, state_reason, address_masked,"
+            " address_hash, host, port, login_hash, consent_by, consent_at, consent_text_version, connected_at, complete_through)"
+            " VALUES ('shop', 'm1', 'main', 'registered', 'needs_reconnect', 'address-changed', 'z***@canary.example',"
+            " 'old', 'imap.canary.example', 993, 'l', 'Canary', now(), '1', %s, %s)", (CONNECTED, NOW - 45 * DAY),
+        )  # fmt: skip
+        connection.execute(
+            "INSERT INTO registry.addresses VALUES ('shop', 'main', 'registered', '', 'x', 'new', %s)",
+            (NOW - 45 * DAY,),
+        )
+        connection.execute(
+            "INSERT INTO registry.message_counts VALUES ('shop', 'm1', 'Sent', %s, 'human', 20, 5)", (NOW - 46 * DAY,)
+        )
+        connection.execute(
+            "INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, from_at, through_at, recorded_at)"
+            " VALUES ('shop', 'main', 'm1', %(c)s, %(c)s, %(t)s, %(t)s)", {"c": CONNECTED, "t": NOW - 45 * DAY},
+        )  # fmt: skip
+        for number in range(10):
+            connection.execute(
+                "INSERT INTO ledger.inquiries (company_id, inquiry_id, account_id, received_at, facts_id, buyer_id)"
+                " VALUES ('shop', %s, 'main', %s, 'f', %s)", (f"i{number}", NOW - (10 + number) * DAY, f"b{number}"),
+            )  # fmt: skip
+        connection.execute("INSERT INTO ledger.companies (company_id) VALUES ('shop')")
+        refresh(connection)
+        yield connection
+
+
+def refresh(connection: psycopg.Connection) -> None:
+    settler = Settler(connection, [rules.load_builtin("default")])
+    settler.activate()
+    while settler.refresh():
+        pass
+
+
+def shown(connection: psycopg.Connection) -> dict[tuple[str | None, str], tuple[str, dict[str, Any]]]:
+    """What a dashboard sees: (account, cause) → (confidence, facts)."""
+    with connection.transaction():
+        connection.execute("SET LOCAL ROLE replyrate_dashboard")
+        rows = connection.execute(
+            "SELECT account_id, cause, confidence, facts FROM report_v1.zero_rate_diagnosis WHERE rule_set = 'default'"
+        ).fetchall()
+    return {(account, cause): (confidence, facts) for account, cause, confidence, facts in rows}
+
+
+def test_the_view_and_the_command_say_the_same(run: Any, shop: psycopg.Connection) -> None:
+    held = shown(shop)
+    assert set(held) == {(None, "address-changed"), ("main", "address-changed")}
+    confidence, facts = held[("main", "address-changed")]
+    assert confidence == "high"
+    assert (facts["units"], facts["units_changed"], facts["mailboxes_changed"]) == (10, 10, 1)
+    assert facts["changed_on"] == (NOW - 45 * DAY).date().isoformat()
+    for args in (("shop",), ("shop", "main")):
+        found = json.loads(run("doctor", *args, "--json").stdout)
+        (case,) = found["diagnoses"]
+        (finding,) = case["findings"]
+        assert (finding["cause"], finding["confidence"], finding["facts"]) == ("address-changed", "high", facts)
+        assert case["rate"] is None
+    (line,) = found["backdating"]
+    assert (line["mailbox_id"], line["messages"], line["suspect"]) == ("m1", 20, 5)
+    told = run("doctor", "shop").stdout
+    assert "Almost surely: The address changed and was not connected again." in told
+    assert "10 of 10 units were due after that" in told and "25.0 %" in told
+    assert "The newest rate is missing." in told
+    chinese = run("doctor", "shop", "main", "--lang", "zh").stdout
+    assert "几乎确定：邮箱地址已变更，未重新同步" in chinese and re.search(r"[A-Z][a-z]+ [a-z]+ ", chinese) is None
+
+
+def test_no_address_or_name_stands_in_a_diagnosis(run: Any, shop: psycopg.Connection) -> None:
+    row = shop.execute("SELECT string_agg(to_jsonb(d)::text, '') FROM report_v1.zero_rate_diagnosis d").fetchone()
+    told = row[0] + run("doctor", "shop").stdout + run("doctor", "shop", "--json").stdout  # type: ignore[index]
+    assert "canary" not in told.lower() and "@" not in told
+
+
+def test_a_rate_above_zero_ends_the_diagnosis(run: Any, shop: psycopg.Connection) -> None:
+    for number in range(10):
+        shop.execute(
+            "INSERT INTO ledger.replies (company_id, inquiry_id, reply_id, source, account_id, replied_at, kind, matched_by)"
+            " VALUES ('shop', %s, %s, 'platform', 'main', %s, 'human', 'platform')",
+            (f"i{number}", f"r{number}", NOW - (10 + number) * DAY + HOUR),
+        )  # fmt: skip
+    # Facts that nobody has counted yet do not change what is shown; that they wait is told once they wait too long.
+    shop.execute("INSERT INTO ledger.dirty (company_id, since) VALUES ('shop', %s)", (NOW - HOUR,))
+    held = shown(shop)
+    assert held[("main", "pipeline-behind")][0] == "high" and held[("main", "address-changed")][0] == "medium"
+    assert held[("main", "pipeline-behind")][1]["waiting_seconds"] >= 3600
+    (case,) = json.loads(run("doctor", "shop", "--json").stdout)["diagnoses"]
+    assert [(one["cause"], one["confidence"]) for one in case["findings"]] == [
+        ("pipeline-behind", "high"), ("address-changed", "medium"),
+    ]  # fmt: skip
+    refresh(shop)
+    assert shown(shop) == {}
+    assert json.loads(run("doctor", "shop", "--json").stdout)["diagnoses"][0]["findings"] == []
+    assert "Nothing to diagnose: the newest rate is 100.0 %." in run("doctor", "shop").stdout
+
+
+def test_the_view_and_the_command_have_one_text_for_a_pipeline_that_lags(shop: psycopg.Connection) -> None:
+    row = shop.execute("SELECT advice_en, advice_zh FROM ledger.advice WHERE code = 'pipeline-behind'").fetchone()
+    assert row is not None
+    for told, language in zip(row, diagnosis.LANGUAGES, strict=True):
+        whole = diagnosis.texts()["pipeline-behind"]["advice"][language]
+        assert told.split("：" if language == "zh" else ":")[0] in whole
+        assert told[-20:] == whole[-20:]
+
+
+def test_a_rule_set_that_does_not_count_any_more_has_no_diagnosis(run: Any, shop: psycopg.Connection) -> None:
+    assert shown(shop)
+    run("rules", "deactivate", "default")
+    assert shown(shop) == {}
+
+
+def test_an_erased_company_leaves_no_diagnosis(shop: psycopg.Connection) -> None:
+    assert shown(shop)
+    ledger = Ledger(shop, REPLIES)
+    (owned,) = ledger.take([0])
+    ledger.merge(owned, owned.next_offset + 1, [CompanyErased(company_id="shop", at=NOW)])
+    refresh(shop)
+    assert shop.execute("SELECT count(*) FROM ledger.diagnoses").fetchone() == (0,)
+
+
+def test_a_login_that_breaks_is_told_within_the_hour_though_no_fact_comes(shop: psycopg.Connection) -> None:
+    """By the rights of the aggregator's own role."""
+    shop.execute("UPDATE registry.mailboxes SET state_reason = 'login-refused', address_hash = 'new'")
+    with shop.transaction():
+        shop.execute("SET LOCAL ROLE replyrate_aggregator")
+        assert diagnosis.step(shop) == 0
+        shop.execute("UPDATE ledger.companies SET diagnosed_at = clock_timestamp() - interval '61 minutes'")
+        assert diagnosis.step(shop) == 1
+        assert diagnosis.step(shop) == 0
+    assert set(shown(shop)) == {(None, "login-failing-since"), ("main", "login-failing-since")}
+
+
+def test_wrong_input_says_what_to_do(run: Any, shop: psycopg.Connection) -> None:
+    assert "No rate has been computed yet" in run("doctor", "nobody", code=1).stdout
+    assert "no mailbox of company shop is being read (m1 is needs_reconnect)" in run(
+        "doctor", "shop", "--probe", code=1
+    ).stderr.replace("\n", " ")
+    assert "none is connected" in run("doctor", "nobody", "--probe", code=1).stderr.replace("\n", " ")
+    assert "No rate of this account" in run("doctor", "shop", "nobody", code=1).stdout
+    assert "`replyrate rate shop`" in run("doctor", "shop", "--rules", "etsy", code=1).stdout
+    assert "no-such-set" in run("doctor", "shop", "--rules", "no-such-set", code=78).stderr
+
+
+def test_the_fetcher_counts_what_it_does_not_read(make_lab: Callable[..., Lab], dovecot: Dovecot) -> None:
+    """Messages that are gone before a poll, and a second folder named like Sent."""
+    lab = make_lab(dovecot)
+    dovecot.client.create(USER, "Sent Messages")
+    for number in range(3):
+        dovecot.append(USER, "Sent Messages", letter(100 + number, NOW - DAY), NOW - DAY)
+    dovecot.append(USER, "Sent", letter(0, NOW - DAY), NOW - DAY)
+    connected = lab.connect(sent_override=(b"Sent",))
+    with connect(lab.dsn, "tests") as connection:
+        with lab.fetcher():
+            until(lambda: lab.mailbox(connected.mailbox_id)["complete_through"] is not None, 30, "a complete poll")
+        others = connection.execute("SELECT folder, messages, first_messages FROM registry.other_folders").fetchall()
+        assert others == [(b"Sent Messages", 3, 3)]
+        # While nobody polls, five copies are filed; three of them are deleted at once.
+        for number in range(1, 6):
+            dovecot.append(USER, "Sent", letter(number, NOW), NOW)
+        delete(dovecot, USER, "Sent", ["2:4"])
+        dovecot.append(USER, "Sent Messages", letter(200, NOW), NOW)
+        connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
+        with lab.fetcher("again"):
+            until(
+                lambda: connection.execute("SELECT uids_passed, uids_found FROM registry.folders").fetchone() == (5, 2),
+                30, "UIDs are counted",
+            )  # fmt: skip
+            connection.execute("UPDATE registry.mailboxes SET reconcile_after = now(), next_poll_at = now()")
+            until(
+                lambda: connection.execute("SELECT messages FROM registry.other_folders").fetchone() == (4,),
+                30, "the other folder is counted",
+            )  # fmt: skip
+        counted = connection.execute("SELECT sum(messages) FROM registry.message_counts").fetchone()
+        assert counted == (3,)
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refuses", "goes silent"])
+def test_trouble_with_a_folder_that_is_only_counted_costs_nothing(
+    make_lab: Callable[..., Lab], dovecot: Dovecot, ca: CertificateAuthority, tmp_path: Path, silent: bool
+) -> None:
+    """A server that lists twenty more folders for sent mail, and refuses each of them or answers no more."""
+    opened: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        peer.say(b"* OK ready\r\n")
+        while True:
+            tag, rest = peer.command()
+            name = rest.upper()
+            if name.startswith(b"CAPABILITY"):
+                peer.answer(tag, b"CAPABILITY IMAP4rev1")
+            elif name.startswith(b"LIST"):
+                others = [b'LIST () "/" "Box %d/Sent Messages"' % number for number in range(20)]
+                peer.answer(tag, b'LIST (\\Sent) "/" "Sent"', *others)
+            elif name.startswith(b'EXAMINE "SENT"'):
+                peer.answer(
+                    tag, b"0 EXISTS", b"OK [UIDVALIDITY 7] ok", b"OK [UIDNEXT 1] ok", end=b"OK [READ-ONLY] done"
+                )
+            elif name.startswith(b"EXAMINE"):
+                opened.append(rest)
+                if silent:
+                    return
+                peer.answer(tag, end=b"NO it is not yours")
+            elif name.startswith(b"UID SEARCH"):
+                peer.answer(tag, b"SEARCH")
+            else:
+                peer.answer(tag)
+
+    with ScriptedServer(tmp_path / "scripted", ca, script) as server:
+        dovecot.port = server.port
+        lab = make_lab(dovecot)
+        connected = lab.connect(sent_override=(b"Sent",))
+        with lab.fetcher():
+            until(lambda: lab.mailbox(connected.mailbox_id)["complete_through"] is not None, 60, "a complete poll")
+    with connect(lab.dsn, "tests") as connection:
+        assert connection.execute("SELECT count(*) FROM registry.other_folders").fetchone() == (0,)
+    assert len(opened) == (1 if silent else 5)
+
+
+def delete(server: Dovecot, user: str, folder: str, uids: list[str]) -> None:
+    """As a mail program does it."""
+    import imaplib
+    import ssl
+
+    context = ssl.create_default_context(cafile=str(server.ca_file))
+    with imaplib.IMAP4_SSL("localhost", server.port, ssl_context=context) as client:
+        client.login(user, USERS[user])
+        client.select(folder)
+        for uid in uids:
+            client.uid("STORE", uid, "+FLAGS", r"(\Deleted)")
+        client.expunge()
+
+
+def test_a_test_mail_that_is_filed_is_recognised(run: Any, lab: Lab) -> None:
+    """On a real server: the mail to oneself is found among others, and nobody but the fetcher logs in."""
+    lab.server.append(USER, "Sent", letter(0, NOW - DAY), NOW - DAY)
+    connected = lab.connect()
+    with lab.fetcher(REPLYRATE_IMAP__POLL_INTERVAL_SECONDS="3600"), ThreadPoolExecutor(1) as pool:
+        until(lambda: lab.mailbox(connected.mailbox_id)["complete_through"] is not None, 30, "a complete poll")
+        found = pool.submit(run, "doctor", "c1", "main", "--probe", "--wait", 60, "--json")
+        time.sleep(1)
+        at = datetime.now(UTC)
+        lab.server.append(USER, "Sent", letter(1, at), at)
+        lab.server.append(USER, "Sent", letter(2, at, to=f"Me <{USER.upper()}>"), at)
+        told = json.loads(found.result().stdout)
+    assert told["verdict"] == "filed"
+    (box,) = told["mailboxes"]
+    assert (box["own"], box["new"]) == (1, 2)
+
+
+def test_a_test_mail_that_is_not_filed_is_missed(run: Any, make_lab: Callable[..., Lab], dovecot: Dovecot) -> None:
+    lab = make_lab(dovecot)
+    lab.server.append(USER, "Sent", letter(0, NOW - DAY), NOW - DAY)
+    connected = lab.connect()
+    with lab.fetcher(REPLYRATE_IMAP__POLL_INTERVAL_SECONDS="3600"):
+        until(lambda: lab.mailbox(connected.mailbox_id)["complete_through"] is not None, 30, "a complete poll")
+        told = json.loads(run("doctor", "c1", "--probe", "--wait", 6, "--json", code=1).stdout)
+        assert told["verdict"] == "not-filed"
+        at = datetime.now(UTC)
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(run, "doctor", "c1", "--probe", "--wait", 10, code=1)
+            time.sleep(1)
+            lab.server.append(USER, "Sent", letter(1, at), at)
+            with connect(lab.dsn, "tests") as connection:  # the probe's own second question comes after 20 s
+                connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
+            assert "none to the mailbox's own address" in found.result().stdout.replace("\n", " ")
+    # Without a fetcher nothing can be said.
+    assert "was not read in this time" in run("doctor", "c1", "--probe", "--wait", 5, code=1).stdout

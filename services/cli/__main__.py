@@ -9,6 +9,7 @@ from services.cli.demo import demo
 from services.cli.dlq import dlq
 from services.cli.doctor import doctor
 from services.cli.explain import explain
+from services.cli.init import init
 from services.cli.keys import keys
 from services.cli.mailbox import mailbox
 from services.cli.provider import provider
@@ -41,6 +42,7 @@ def main(data: Path | None) -> None:
 
 for command in (
     demo,
+    init,
     migrate,
     topics,
     config,

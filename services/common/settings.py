@@ -11,8 +11,11 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator,
+)  # fmt: skip
 
 from services.common.errors import ConfigError
 
@@ -38,7 +41,16 @@ def _secret_present(value: SecretStr) -> SecretStr:
 Secret = Annotated[SecretStr, AfterValidator(_secret_present)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_listed)]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], BeforeValidator(_listed)]
+HostNames = Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,253}$")], ...], BeforeValidator(_listed)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+
+
+def dsn_with_password(dsn: str, password: str) -> str:
+    """`dsn` in either of libpq's forms (a URI, or `key=value …`) with `password` in it."""
+    if "://" in dsn:
+        return f"{dsn}{'&' if '?' in dsn else '?'}password={quote(password, safe='')}"
+    escaped = password.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{dsn} password='{escaped}'"
 
 
 class Section(BaseModel):
@@ -75,14 +87,28 @@ class PostgresSettings(Section):
     """The database of registry, ledger and report."""
 
     dsn: Secret = Field(description="`postgresql://user:password@host:port/database`.")
+    password: Secret | None = Field(None, description="Password of that user, when it does not stand in the DSN.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_password(cls, values: Any) -> Any:
+        """What connects reads one string, so the password goes into the DSN here."""
+        if isinstance(values, dict) and isinstance(values.get("dsn"), str) and values.get("password"):
+            return {**values, "dsn": dsn_with_password(values["dsn"], str(values["password"]))}
+        return values
 
 
 class ImapSettings(Section):
     """How mailboxes are read."""
 
-    ca_file: Path | None = Field(None, description="Further authorities trusted for IMAP servers, PEM.")
+    ca_file: Path | None = Field(
+        None, description="Further authorities trusted for IMAP servers: a PEM file, or a folder with some (`*.pem`)."
+    )
     allowed_private_networks: Networks = Field(
         (), description="Private networks in which IMAP servers may stand, `10.1.0.0/16,…`; else only public addresses."
+    )
+    private_hosts: HostNames = Field(
+        (), description="Names of IMAP servers, `mail.corp.example,…`, that may lead to private addresses."
     )
     allowed_ports: Ports = Field((993,), description="Ports that a mailbox may name (implicit TLS on each).")
     poll_interval_seconds: float = Field(
@@ -371,5 +397,6 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 
 __all__ = [
     "AggregatorSettings", "Declaration", "FetcherSettings", "HttpSettings", "ImapSettings", "KafkaSettings",
-    "LogSettings", "MatcherSettings", "PostgresSettings", "Settings", "declarations", "load_imap_settings", "load_settings",
+    "LogSettings", "MatcherSettings", "PostgresSettings", "Settings", "declarations", "dsn_with_password",
+    "load_imap_settings", "load_settings",
 ]  # fmt: skip

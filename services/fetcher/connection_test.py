@@ -146,6 +146,7 @@ def run(
             login.host,
             login.port,
             allowed_networks=settings.allowed_private_networks,
+            private_hosts=settings.private_hosts,
             allowed_ports=settings.allowed_ports,
             resolve=resolve,
         )

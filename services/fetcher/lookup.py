@@ -63,6 +63,7 @@ def answers(host: str, port: int, settings: ImapSettings, resolve: Resolver, con
             host,
             port,
             allowed_networks=settings.allowed_private_networks,
+            private_hosts=settings.private_hosts,
             allowed_ports=settings.allowed_ports,
             resolve=resolve,
         )

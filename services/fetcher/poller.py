@@ -160,6 +160,7 @@ class Poller:
             leased.host,
             leased.port,
             allowed_networks=settings.allowed_private_networks,
+            private_hosts=settings.private_hosts,
             allowed_ports=settings.allowed_ports,
             resolve=self._resolve,
         )

@@ -147,9 +147,18 @@ GLOBAL_V6: Final = ip_network("2000::/3")
 
 
 def check_host(
-    host: str, port: int, *, allowed_networks: Sequence[Network], allowed_ports: Sequence[int], resolve: Resolver
+    host: str,
+    port: int,
+    *,
+    allowed_networks: Sequence[Network],
+    allowed_ports: Sequence[int],
+    private_hosts: Sequence[str] = (),
+    resolve: Resolver,
 ) -> Endpoint:
-    """The endpoint behind a name that a user typed. HostRefused or Unreachable; the detail is for the operator only."""
+    """The endpoint behind a name that a user typed. HostRefused or Unreachable; the detail is for the operator only.
+
+    Every address must be public or in `allowed_networks`, but for the names in `private_hosts`.
+    """
     name = host.strip().rstrip(".").lower()
     if not name or len(name) > 253 or any(char.isspace() or char in "/@:%?#[]\\" or char < " " for char in name):
         raise HostRefused("dns", "not a host name")
@@ -162,7 +171,7 @@ def check_host(
         raise Unreachable("dns", "the name does not resolve") from None
     if not found:
         raise Unreachable("dns", "the name does not resolve")
-    for address in found:
+    for address in found if ascii_name not in private_hosts else ():
         if not _permitted(ip_address(address.partition("%")[0]), allowed_networks):
             # One forbidden address is enough: a name that has both is a trap, or a split horizon.
             raise HostRefused("dns", f"{ascii_name} leads to {address}, which is not public")
@@ -185,11 +194,12 @@ def _permitted(address: IPv4Address | IPv6Address, allowed: Sequence[Network]) -
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Verified TLS from 1.2 on; the system's authorities, and the operator's file beside them."""
+    """Verified TLS from 1.2 on; the system's authorities, and the operator's file (or those of a folder) beside them."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is not None:
-        context.load_verify_locations(ca_file)
+        for file in sorted(ca_file.glob("*.pem")) if ca_file.is_dir() else (ca_file,):
+            context.load_verify_locations(file)
     return context
 
 

@@ -34,7 +34,7 @@ from services.fetcher.session import resolve
 from services.fetcher.vault import Vault
 from services.standalone import cast, recount
 from services.standalone.ca import CertificateAuthority
-from services.standalone.imap import EmbeddedImap
+from services.standalone.imap import EmbeddedImap, MailClient
 from services.standalone.kafka import EmbeddedKafka
 from services.standalone.postgres import EmbeddedPostgres, scratch_folder
 from services.standalone.supervisor import Supervisor
@@ -89,6 +89,8 @@ def run(
 class Stage:
     """The servers, the services, and the world that is put into them."""
 
+    mail_host = "localhost"
+
     def __init__(self, folder: Path, world: World, progress: Progress, stack: ExitStack) -> None:
         self.folder = folder
         self.world = world
@@ -104,6 +106,7 @@ class Stage:
         self.postgres = EmbeddedPostgres(self.folder / "postgres")
         self.kafka = EmbeddedKafka(self.folder / "kafka")
         self.imap = EmbeddedImap(self.folder / "imap", users, ca)
+        self.mail_port = self.imap.port
         with ThreadPoolExecutor(3) as pool:
             started = [pool.submit(server.start) for server in (self.postgres, self.kafka, self.imap)]
             for server in (self.postgres, self.kafka, self.imap):
@@ -128,9 +131,7 @@ class Stage:
         """Inquiries, the services, what comes later, and new mail while everything runs."""
         self._progress("publishing inquiries")
         self._publish("first")
-        self.supervisor = self._stack.enter_context(Supervisor(self.folder / "services", self._environ()))
-        self._progress("starting fetcher, matcher and aggregator")
-        self.supervisor.start()
+        self._start_services()
         self._await_scans()
         self._progress("publishing inquiries that were answered before we heard of them")
         self._publish("second")
@@ -140,6 +141,7 @@ class Stage:
         self.world = self.world.joined(live)
         self._publish("live")
         self._deliver(live.mails)
+        self._mail_came()
 
     def read(self, report: Report) -> None:
         """Wait until views and recount agree; then read what is shown."""
@@ -147,7 +149,7 @@ class Stage:
         deadline = time.monotonic() + AGREE_SECONDS
         with connect(self.dsn, "replyrate-demo") as connection:
             while True:
-                self.supervisor.check()
+                self._check_services()
                 found = recount.compare(connection, self.world, RULE_SETS)
                 report.differences, report.checked_rows, report.checked_outcomes = (
                     found.differences, found.rates, found.outcomes,
@@ -155,10 +157,19 @@ class Stage:
                 if not report.differences or time.monotonic() > deadline:
                     break
                 time.sleep(0.4)
-            report.companies = self._companies(connection)
-            report.histogram = recount.rows(connection, HISTOGRAM)
-            report.stories = self._stories(connection)
-        report.postgres, report.kafka = self.dsn, self.kafka.bootstrap_servers
+            self._look(connection, report)
+        report.postgres, report.kafka = self.dsn, self._settings.kafka.bootstrap_servers
+
+    def _start_services(self) -> None:
+        self._progress("starting fetcher, matcher and aggregator")
+        self.supervisor = self._stack.enter_context(Supervisor(self.folder / "services", self._environ()))
+        self.supervisor.start()
+
+    def _check_services(self) -> None:
+        self.supervisor.check()
+
+    def _mail_came(self) -> None:
+        """Nothing to do: the next poll is two seconds away."""
 
     def _environ(self) -> dict[str, str]:
         for name in ("hash.key", "vault.key"):
@@ -188,11 +199,15 @@ class Stage:
 
     def _deliver(self, mails: tuple[Mail, ...]) -> None:
         by_key = {mailbox.key: mailbox for mailbox in self.world.mailboxes}
+        client = self._mail_client()
         for mailbox in self.world.mailboxes:
-            self.imap.client.create(mailbox.address, mailbox.folder)
+            client.create(mailbox.address, mailbox.folder)
         for mail in mails:
             mailbox = by_key[mail.mailbox]
-            self.imap.append(mailbox.address, mailbox.folder, mail.letter.render(), mail.filed_at)
+            client.append(mailbox.address, mailbox.folder, mail.letter.render(), mail.filed_at)
+
+    def _mail_client(self) -> MailClient:
+        return self.imap.client
 
     @contextmanager
     def _registry(self) -> Iterator[Registry]:
@@ -222,8 +237,8 @@ class Stage:
                             password=mailbox.password,
                             consent_by="demo",
                             role=mailbox.role,
-                            host="localhost",
-                            port=self.imap.port,
+                            host=self.mail_host,
+                            port=self.mail_port,
                         )
                         connected = add_mailbox(
                             registry, self._settings.imap, request, resolve=resolve, version=version()
@@ -244,7 +259,7 @@ class Stage:
         deadline = time.monotonic() + AGREE_SECONDS
         with self._registry() as registry:
             while True:
-                self.supervisor.check()
+                self._check_services()
                 shown = registry.mailboxes()
                 done = sum(mailbox["complete_through"] is not None for mailbox in shown)
                 seen = sum(mailbox["messages_seen"] for mailbox in shown)
@@ -264,6 +279,11 @@ class Stage:
                             one for one in company.mailboxes if one is not old and one.account_id == old.account_id
                         )
                         registry.set_address(old.company_id, old.account_id, old.role, new.address)
+
+    def _look(self, connection: psycopg.Connection, report: Report) -> None:
+        report.companies = self._companies(connection)
+        report.histogram = recount.rows(connection, HISTOGRAM)
+        report.stories = self._stories(connection)
 
     def _companies(self, connection: psycopg.Connection) -> list[dict[str, Any]]:
         titles = {company.company_id: company for company in self.world.companies}

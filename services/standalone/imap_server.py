@@ -2,7 +2,7 @@
 
 pymap speaks STARTTLS only and mailboxes are read over implicit TLS only, so pymap listens without TLS on a port that
 stays on loopback and a relay of a few lines ends the TLS. Reads its settings as JSON from the file it is given:
-port, certificate, key, users (name → password).
+port, certificate, key, users (name → password), and host when not loopback alone may reach it.
 """
 
 import asyncio
@@ -40,8 +40,9 @@ async def serve(settings: Mapping[str, Any]) -> None:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(settings["certificate"], settings["key"])
         relay = await asyncio.start_server(
-            lambda reader, writer: _relay(reader, writer, inner), LOOPBACK, settings["port"], ssl=context, backlog=128
-        )
+            lambda reader, writer: _relay(reader, writer, inner), settings.get("host", LOOPBACK), settings["port"],
+            ssl=context, backlog=128,
+        )  # fmt: skip
         await stack.enter_async_context(relay)
         await stop.wait()
         # Open sessions would hold an orderly end up, and the mail is in memory and goes with the process anyway.

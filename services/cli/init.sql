@@ -1,0 +1,7 @@
+-- name: role_exists
+-- Whether the server has a role; roles belong to all its databases.
+SELECT 1 FROM pg_roles WHERE rolname = %(name)s
+
+-- name: database_exists
+-- Whether the server has a database.
+SELECT 1 FROM pg_database WHERE datname = %(name)s

@@ -201,8 +201,8 @@ def _round_trips(world: World) -> float:
         leased = registry.lease("bench", 60)
         assert leased is not None
         poller = Poller(
-            "bench", registry, publisher, Hasher(HASH_KEY), settings, tls_context(settings.imap.ca_file), version="0",
-            resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=Budgets(),
+            "bench", registry, publisher, Hasher(HASH_KEY), settings,
+            lambda: tls_context(settings.imap.ca_file), version="0", resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=Budgets(),
         )  # fmt: skip
         imap.connect = functools.partial(connecting, record=said.append)
         try:

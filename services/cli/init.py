@@ -87,7 +87,9 @@ def init(admin_dsn: str | None, admin_password_file: Path | None, passwords: Pat
         errors.print(problem, style="red", markup=False, soft_wrap=True)
     if problems or not done:
         sys.exit(EXIT_FAILED)
-    errors.print("roles, schema and topics are as they must be" if admin_dsn else "schema and topics are as they must be")
+    errors.print(
+        "roles, schema and topics are as they must be" if admin_dsn else "schema and topics are as they must be"
+    )
 
 
 def make_roles(admin_dsn: str, dbname: str, passwords: dict[str, str]) -> None:

@@ -14,8 +14,15 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 from urllib.parse import quote
 
 from pydantic import (
-    AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator,
-)  # fmt: skip
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from services.common.errors import ConfigError
 

@@ -38,6 +38,7 @@ def main() -> None:
     for warning in settings.warnings:
         log.warning("%s", warning, extra={"action": "setting-unknown"})
     hasher, vault = Hasher(settings.hash_key()), Vault(settings.vault_key(), settings.old_vault_key())
+    tls_context(settings.imap.ca_file)
     stop = Stop()
     with lifecycle.on_signals(stop), ExitStack() as stack:
         if not lifecycle.until_answers(stop, "postgres", lambda: verify.schema(settings, "replyrate-fetcher-check")):
@@ -142,7 +143,7 @@ class Workers:
             self._publisher,
             self._hasher,
             self._settings,
-            tls_context(self._settings.imap.ca_file),
+            lambda: tls_context(self._settings.imap.ca_file),
             version=version(),
             resolve=resolve,
             clock=lambda: datetime.now(UTC),

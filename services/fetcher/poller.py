@@ -96,7 +96,7 @@ class Poller:
         publisher: Publisher,
         hasher: Hasher,
         settings: Settings,
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
         *,
         version: str,
         resolve: Resolver,
@@ -164,7 +164,7 @@ class Poller:
             allowed_ports=settings.allowed_ports,
             resolve=self._resolve,
         )
-        connection = imap.connect(endpoint, self._context, self._budgets)
+        connection = imap.connect(endpoint, self._context(), self._budgets)
         try:
             self._login(connection, leased)
             folders = connection.sent_folders(leased.sent_override)

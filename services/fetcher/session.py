@@ -12,13 +12,14 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
 
 from imapclient import IMAPClient
 
-from services.common.errors import ReplyrateError
+from services.common.errors import ConfigError, ReplyrateError
 
 Network = IPv4Network | IPv6Network
 Resolver = Callable[[str, int], Sequence[str]]
@@ -194,12 +195,29 @@ def _permitted(address: IPv4Address | IPv6Address, allowed: Sequence[Network]) -
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Verified TLS from 1.2 on; the system's authorities, and the operator's file (or those of a folder) beside them."""
+    """Verified TLS from 1.2 on; the system's authorities, and the operator's file (or those of a folder) beside them.
+
+    Made anew only when a file changed, so it may be asked for before every connection. ConfigError when a file cannot
+    be read or holds no certificate.
+    """
+    files: Sequence[Path] = ()
+    if ca_file is not None:
+        files = sorted(ca_file.glob("*.pem")) if ca_file.is_dir() else (ca_file,)
+    try:
+        return _tls_context(tuple((file, file.stat().st_mtime_ns) for file in files))
+    except OSError as error:
+        raise ConfigError(
+            f"REPLYRATE_IMAP__CA_FILE: {(error.strerror or 'no certificate in it').lower()};"
+            " write the path of a PEM file, or of a folder with some (*.pem)"
+        ) from None
+
+
+@lru_cache(maxsize=4)
+def _tls_context(files: tuple[tuple[Path, int], ...]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if ca_file is not None:
-        for file in sorted(ca_file.glob("*.pem")) if ca_file.is_dir() else (ca_file,):
-            context.load_verify_locations(file)
+    for file, _ in files:
+        context.load_verify_locations(file)
     return context
 
 

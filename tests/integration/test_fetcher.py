@@ -213,7 +213,7 @@ def test_a_scan_goes_on_although_every_session_ends_in_its_second_batch(dovecot_
     environ = load_settings(lab.environ)
     with lab.registry() as registry, Publisher(lab.kafka, "tests") as publisher:
         poller = Poller(
-            "tests", registry, publisher, HASHER, environ, tls_context(environ.imap.ca_file), version="0", resolve=resolve,
+            "tests", registry, publisher, HASHER, environ, lambda: tls_context(environ.imap.ca_file), version="0", resolve=resolve,
             clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=Budgets(session_bytes=130_000),
         )  # fmt: skip
         marks = []

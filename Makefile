@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long faults bench soak check format docs clean
+.PHONY: help setup demo test test-long test-stack secrets faults bench soak check format docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -31,6 +31,12 @@ test: setup ## every test that needs no Docker
 
 test-long: setup ## the same with the full counts of the properties
 	@HYPOTHESIS_PROFILE=long $(BIN)/pytest -q --timeout 3600
+
+test-stack: setup ## the containers of docker-compose.yml, end to end (Docker is needed; on Debian .ci/docker up and .ci/base-images)
+	@$(BIN)/pytest -q tests/system
+
+secrets: ## make the keys and passwords that docker-compose.yml needs; what exists stays
+	@deploy/secrets
 
 faults: setup ## fault runs: SEED=1 ROUNDS=1 FAULTS=60; differs in nothing or says where; CONTROL=1 must lose
 	@$(BIN)/python -m tests.faults.run --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --faults $(or $(FAULTS),60) $(if $(CONTROL),--control)

@@ -1,0 +1,189 @@
+"""docker-compose.yml end to end: from no secrets to a rate, scaled, killed, restarted, emptied, taken down."""
+
+import time
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from tests.system.conftest import FIGURES, memory
+from tests.system.mail import HOST, PASSWORD, Dovecot, ago, stamp
+from tests.system.stack import SERVICES, Seller, Stack, inquiry, run, until
+
+pytestmark = pytest.mark.timeout(600)
+BUYER = "buyer-{}@buyers.example"
+
+
+@pytest.fixture(scope="module")
+def seller(stack: Stack, mail_server: Dovecot) -> Seller:
+    """A company whose mailbox is connected and read."""
+    made = Seller(stack)
+    mail_server.append(made.address, BUYER.format("old"), ago(days=10, hours=-2))
+    assert made.connect(HOST, PASSWORD)["sent_folders"] == ["Sent"]
+    return made
+
+
+def ask(seller: Seller, name: str) -> None:
+    """A fresh inquiry that nobody answered."""
+    seller.publish(inquiry(name, stamp(ago(minutes=5)), BUYER.format(name)))
+    seller.await_outcome(name, "pending")
+
+
+def answer(seller: Seller, mail_server: Dovecot, name: str, seconds: float = 90) -> float:
+    """The seller answers by mail; returns the time until the outcome says so."""
+    mail_server.append(seller.address, BUYER.format(name), ago())
+    return seller.await_outcome(name, "timely", seconds)
+
+
+def test_mail_becomes_a_rate_that_the_dashboard_reads(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
+    asked = ago(days=10)
+    seller.publish(
+        inquiry("answered", stamp(asked), BUYER.format("old")),
+        inquiry("forgotten", stamp(asked + timedelta(hours=1)), BUYER.format("forgotten")),
+    )
+    seller.await_outcome("answered", "timely")
+    seller.await_outcome("forgotten", "unanswered")
+    statement = """
+        SELECT timely, unanswered, rate FROM report_v1.reply_rate_latest
+        WHERE company_id = %(company_id)s AND rule_set = 'first-reply-24h' AND level = 'company'
+    """
+    (row,) = stack.rows(statement, company_id=seller.company_id)
+    assert (row["timely"], row["unanswered"], float(row["rate"])) == (1, 1, 0.5)
+    (health,) = stack.rows(
+        "SELECT state, messages_seen FROM report_v1.mailbox_health WHERE company_id = %(company_id)s",
+        company_id=seller.company_id,
+    )
+    assert (health["state"], health["messages_seen"]) == ("active", 1)
+    ask(seller, "fresh")
+    FIGURES["from APPEND to the outcome (poll every 2 s), s"] = f"{answer(seller, mail_server, 'fresh'):.1f}"
+
+
+def test_each_login_may_do_its_own_and_no_more(stack: Stack) -> None:
+    refused = {
+        "dashboard": ("SELECT 1 FROM ledger.inquiries", "SELECT 1 FROM registry.mailboxes", "CREATE TABLE x ()"),
+        "aggregator": ("SELECT 1 FROM registry.secrets", "UPDATE registry.mailboxes SET state = 'paused'"),
+        "fetcher": ("SELECT 1 FROM ledger.inquiries", "CREATE TABLE report_v1.x ()"),
+    }
+    for login, statements in refused.items():
+        with psycopg.connect(stack.dsn(login), autocommit=True) as connection:
+            for statement in statements:
+                with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
+                    connection.execute(statement.encode())
+    with psycopg.connect(stack.dsn("dashboard")) as connection:
+        assert connection.execute("SHOW default_transaction_read_only").fetchone() == ("on",)
+        assert connection.execute("SHOW search_path").fetchone() == ("report_v1",)
+
+
+def test_containers_are_closed(stack: Stack) -> None:
+    for service in SERVICES:
+        (container,) = stack.containers(service)
+        found = stack.inspect(container)
+        host = found["HostConfig"]
+        assert found["Config"]["User"] == "10001:0", service
+        assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["CapAdd"], service
+        assert "no-new-privileges:true" in host["SecurityOpt"] and host["Memory"] > 0 and host["PidsLimit"] > 0, service
+        assert host["LogConfig"]["Config"]["max-size"] and not host["PortBindings"], service
+        assert found["Config"]["Labels"]["org.opencontainers.image.title"] == f"replyrate {service}"
+        environment = " ".join(found["Config"]["Env"])
+        for file in (stack.folder / "secrets").glob("*.password"):
+            assert file.read_text("utf-8").strip() not in environment, f"{service} has a password in its environment"
+        rooms = run(["docker", "exec", container, "ls", "/app/services"]).split()
+        assert rooms == sorted(["__init__.py", "__pycache__", "common", service])
+        held = run(["docker", "exec", container, "ls", "/run/secrets"]).split()
+        assert ("vault.key" in held) == (service == "fetcher"), f"{service} holds {held}"
+        assert ("hash.key" in held) == (service != "aggregator"), f"{service} holds {held}"
+    for service in ("postgres", "kafka"):
+        bindings = stack.inspect(stack.containers(service)[0])["HostConfig"]["PortBindings"]
+        assert {one["HostIp"] for ports in bindings.values() for one in ports} == {"127.0.0.1"}, service
+
+
+def test_images_work_under_any_user_number(images: None) -> None:
+    for image in ("fetcher", "matcher", "aggregator"):
+        command = ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--user", "4711:0", "--network", "none", f"replyrate/{image}:local"]  # fmt: skip
+        with pytest.raises(AssertionError) as caught:
+            run(command)
+        assert "ended with 78" in str(caught.value) and "REPLYRATE_POSTGRES__DSN is not set" in str(caught.value)
+    command = ["docker", "run", "--rm", "--user", "4711:0", "--entrypoint", "mkdir", "replyrate/matcher:local", "/var/lib/replyrate/matcher"]  # fmt: skip
+    run(command)
+    version = run(["docker", "run", "--rm", "--read-only", "--user", "4711:0", "replyrate/cli:local", "--version"])
+    assert version.startswith("replyrate, version ") and not version.endswith(" 0\n")
+
+
+def test_scaled_out_and_back(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
+    ask(seller, "before")
+    stack.up("--no-recreate", "--scale", "fetcher=3", "--scale", "matcher=2", "--scale", "aggregator=2")
+    assert [len(stack.containers(service)) for service in SERVICES] == [3, 2, 2]
+    answer(seller, mail_server, "before")
+    others = [Seller(stack) for _ in range(3)]
+    for other in others:
+        other.connect(HOST, PASSWORD)
+        ask(other, "scaled")
+        mail_server.append(other.address, BUYER.format("scaled"), ago())
+    for other in others:
+        other.await_outcome("scaled", "timely")
+    # Both of each kind have work: a worker without partitions would never have become healthy.
+    for service in ("matcher", "aggregator"):
+        assert all(stack.inspect(one)["State"]["Health"]["Status"] == "healthy" for one in stack.containers(service))
+    FIGURES["memory of matcher, after some work"] = memory(stack, "matcher")
+    ask(seller, "shrinking")
+    stack.up("--no-recreate", "--scale", "fetcher=1", "--scale", "matcher=1", "--scale", "aggregator=1")
+    assert [len(stack.containers(service)) for service in SERVICES] == [1, 1, 1]
+    answer(seller, mail_server, "shrinking")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_killed_service_comes_back_and_goes_on(
+    stack: Stack, seller: Seller, mail_server: Dovecot, service: str
+) -> None:
+    name = f"killed-{service}"
+    ask(seller, name)
+    (container,) = stack.containers(service)
+    before = stack.inspect(container)["RestartCount"]
+    stack.kill_process(container, f"services.{service}")
+    mail_server.append(seller.address, BUYER.format(name), ago())
+    seller.await_outcome(name, "timely", 120)
+    assert stack.inspect(container)["RestartCount"] == before + 1
+    until(lambda: stack.healthy(service), 90, lambda: stack.logs(service, 30))
+
+
+def test_a_killed_broker_and_database_keep_what_they_had(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
+    ask(seller, "killed-servers")
+    known = seller.outcomes()
+    began = time.monotonic()
+    for service, process in (("kafka", "kafka.Kafka"), ("postgres", "postgres")):
+        (container,) = stack.containers(service)
+        stack.kill_process(container, process)
+        until(
+            lambda one=container: stack.inspect(one)["RestartCount"] > 0,  # type: ignore[misc]
+            30,
+            lambda one=service: f"{one} was not started again",  # type: ignore[misc]
+        )
+    until(lambda: stack.healthy("kafka") and stack.healthy("postgres"), 120, lambda: stack.logs("kafka", 30))
+    FIGURES["broker and database killed, healthy again, s"] = f"{time.monotonic() - began:.0f}"
+    assert seller.outcomes().keys() >= known.keys()
+    answer(seller, mail_server, "killed-servers", 150)
+    for service in SERVICES:
+        until(lambda one=service: stack.healthy(one), 120, lambda one=service: stack.logs(one, 30))  # type: ignore[misc]
+
+
+def test_an_empty_volume_is_filled_from_the_changelog(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
+    ask(seller, "remembered")
+    (old,) = stack.containers("matcher")
+    stack.compose("rm", "--stop", "--force", "--volumes", "matcher")
+    stack.up()
+    (new,) = stack.containers("matcher")
+    assert new != old
+    recovered = stack.said("matcher", "recovery-done")
+    assert sum(line["rows"] for line in recovered) > 0
+    # The inquiry was published before: only the recovered state knows it.
+    answer(seller, mail_server, "remembered")
+
+
+def test_services_stop_in_order(stack: Stack, seller: Seller) -> None:
+    began = time.monotonic()
+    stack.compose("stop", *SERVICES)
+    FIGURES["stop of the three services, s"] = f"{time.monotonic() - began:.1f}"
+    for service in SERVICES:
+        (container,) = stack.containers(service)
+        assert stack.inspect(container)["State"]["ExitCode"] == 0, stack.logs(service, 20)
+    stack.up()

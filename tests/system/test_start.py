@@ -1,0 +1,54 @@
+"""What an operator meets first: no secrets, a secret that went missing, and the demo."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import FIGURES
+from tests.system.stack import Stack, running
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def test_without_secrets_the_start_says_what_makes_them(folder: Path) -> None:
+    refused = Stack(folder / "stack").composed("up", "--detach", "--wait", "--no-build", "--pull", "never")
+    assert refused.returncode != 0 and "make secrets" in refused.stderr
+
+
+def test_a_missing_secret_stops_the_start_and_is_made_by_the_same_command(images: None, folder: Path) -> None:
+    stack = Stack(folder / "stack")
+    stack.make_secrets()
+    secrets = stack.folder / "secrets"
+    kept = {file.name: file.read_bytes() for file in secrets.iterdir()}
+    assert len(kept["hash.key"]) == len(kept["vault.key"]) == 32 and len(set(kept.values())) == len(kept)
+    assert secrets.stat().st_mode & 0o077 == 0
+    (secrets / "hash.key").unlink()
+    with running(stack):
+        refused = stack.composed("up", "--detach", "--wait", "--no-build", "--pull", "never")
+        assert refused.returncode != 0 and "secrets/hash.key" in refused.stderr
+        stack.make_secrets()
+        assert {file.name for file in secrets.iterdir()} == set(kept)
+        for name, content in kept.items():
+            assert ((secrets / name).read_bytes() == content) == (name != "hash.key")
+
+
+def test_the_demo_shows_the_rates_of_the_recount(images: None, folder: Path) -> None:
+    stack = Stack(folder / "stack")
+    stack.make_secrets()
+    with running(stack):
+        # First without the demo: the running fetcher must learn of the mail server's authority later.
+        stack.up()
+        began = time.monotonic()
+        stack.up(profile="demo")
+        FIGURES["profile demo until the rates agree, s"] = f"{time.monotonic() - began:.1f}"
+        shown = stack.compose("--profile", "demo", "logs", "--no-log-prefix", "demo")
+        assert "36 rates and 940 outcomes agree with the recount" in shown
+        rates = stack.rows(
+            "SELECT rate FROM report_v1.reply_rate_latest WHERE level = 'company' AND rule_set = 'default'"
+        )
+        assert len(rates) == 8 and sum(row["rate"] == 0 for row in rates) == 4
+        # A second start finds its sellers and shows them again.
+        stack.compose("--profile", "demo", "restart", "demo")
+        stack.up(profile="demo")
+        assert "here already" in stack.compose("--profile", "demo", "logs", "--no-log-prefix", "demo")

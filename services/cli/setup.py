@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from services.cli import dictionary, provider, rules
+from services.cli import dictionary, environment, provider, rules
 from services.cli.context import as_json, database, errors, guarded, print_json, settings
 from services.common import logs, metrics, migrations
 from services.common.errors import EXIT_FAILED
@@ -105,13 +105,14 @@ def config_docs(write: Path | None) -> None:
 
 
 def pages() -> dict[str, str]:
-    """File name → text of every rendered page."""
+    """File name (from the folder docs) → text of every rendered page."""
     return {
         "settings.md": settings_page(),
         "metrics.md": metrics_page(),
         "rule-sets.md": rules.page(),
         "data-dictionary.md": dictionary.page(),
         "providers.md": provider.page(),
+        "../.env.example": environment.example(),
     }
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from services.common.errors import ConfigError
 from services.fetcher import imap
 from services.fetcher.imap import Connection, is_sent_name
 from services.fetcher.session import (
@@ -441,6 +442,36 @@ def test_public_addresses_and_allowed_networks_are_taken_as_resolved() -> None:
         resolve=lambda *_: ["::ffff:10.0.0.1"],
     )
     assert inside.addresses == ("::ffff:10.0.0.1",)
+
+
+def test_a_host_that_the_operator_names_may_be_private_and_no_other() -> None:
+    def look(host: str) -> Endpoint:
+        return check_host(
+            host, 993, allowed_networks=(), allowed_ports=(993,), private_hosts=("mail.corp.example",),
+            resolve=lambda *_: ["10.1.2.3"],
+        )  # fmt: skip
+
+    assert look("Mail.Corp.Example.").addresses == ("10.1.2.3",)
+    for other in ("corp.example", "x.mail.corp.example", "mail.corp.example.evil.example"):
+        with pytest.raises(HostRefused):
+            look(other)
+
+
+def test_authorities_come_from_a_file_or_a_folder_and_are_read_again(tmp_path: Path) -> None:
+    folder = tmp_path / "authorities"
+    folder.mkdir()
+    before = tls_context(folder)
+    assert tls_context(folder) is before
+    first = CertificateAuthority(tmp_path / "a")
+    (folder / "a.pem").write_bytes(first.ca_file.read_bytes())
+    (folder / "notes.txt").write_text("no certificate", "utf-8")
+    after = tls_context(folder)
+    assert after.cert_store_stats()["x509_ca"] == before.cert_store_stats()["x509_ca"] + 1
+    assert tls_context(first.ca_file).cert_store_stats() == after.cert_store_stats()
+    (folder / "b.pem").write_text("no certificate", "utf-8")
+    for wrong in (folder, tmp_path / "missing.pem"):
+        with pytest.raises(ConfigError, match="IMAP__CA_FILE"):
+            tls_context(wrong)
 
 
 @pytest.mark.parametrize("host", ["", "a b", "a/b", "user@host", "a:b", "[::1]", "x" * 254, "a\nb", "a?b", "a%25b"])

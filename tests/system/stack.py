@@ -93,14 +93,21 @@ class Stack:
             line for text in self.logs(service, 5000).splitlines() if (line := as_json(text)).get("action") == action
         ]
 
-    def kill_process(self, container: str, named: str) -> None:
-        """SIGKILL for the process inside that has `named` in its command line: a crash, not a stop by Docker."""
+    def kill_process(self, container: str, user: str | None = None) -> None:
+        """SIGKILL for the process that the container's init started: a crash, not a stop by Docker.
+
+        `user`: whose process it is, when not that of the container's own user (without CAP_KILL root may not either).
+        """
         script = (
             "for p in /proc/[0-9]*; do"
-            ' if [ "$p" != /proc/1 ] && [ "$p" != /proc/$$ ] && tr "\\0" " " <"$p/cmdline" | grep -q -- "$0"; then'
-            ' kill -9 "${p#/proc/}"; exit 0; fi; done; exit 1'
+            " if grep -qs '^PPid:[[:space:]]*1$' $p/status; then kill -9 ${p#/proc/} && exit 0; fi; done; exit 1"
         )
-        run(["docker", "exec", container, "sh", "-c", script, named], check=False)
+        as_user = ("--user", user) if user else ()
+        done = subprocess.run(
+            ["docker", "exec", *as_user, container, "sh", "-c", script], capture_output=True, text=True, check=False
+        )
+        # 137: the container was gone before the shell could say so.
+        assert done.returncode in (0, 137), done.stderr
 
     def healthy(self, service: str) -> bool:
         """Whether every container of a service is up and healthy."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from services.common.errors import ConfigError
 from services.common.settings import declarations, load_settings
@@ -107,3 +108,19 @@ def test_no_secret_shows_in_the_settings_text() -> None:
 
 def test_every_setting_is_described() -> None:
     assert [one.name for one in declarations() if len(one.description) < 10] == []
+
+
+def test_a_password_joins_the_dsn_in_either_form(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("p/@ '\\:é\n", "utf-8")
+    for dsn in ("postgresql://user@db:5432/replyrate", "host=db user=user", "postgresql://user@db/x?sslmode=require"):
+        environ = {**LEAST, "REPLYRATE_POSTGRES__DSN": dsn, "REPLYRATE_POSTGRES__PASSWORD_FILE": str(file)}
+        joined = conninfo_to_dict(load_settings(environ).postgres.dsn.get_secret_value())
+        assert joined == {**conninfo_to_dict(dsn), "password": "p/@ '\\:é"}
+    assert "canary" not in repr(load_settings(LEAST))
+
+
+def test_a_host_that_may_be_private_is_a_name() -> None:
+    settings = load_settings({**LEAST, "REPLYRATE_IMAP__PRIVATE_HOSTS": "mail.corp.example, demo-mail"})
+    assert settings.imap.private_hosts == ("mail.corp.example", "demo-mail")
+    assert "PRIVATE_HOSTS" in problems({**LEAST, "REPLYRATE_IMAP__PRIVATE_HOSTS": "https://mail"})

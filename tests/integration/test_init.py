@@ -1,0 +1,101 @@
+"""`replyrate init` on real servers: roles that may log in and see their own, schema, topics; twice is once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+from psycopg.conninfo import make_conninfo
+
+from services.cli.__main__ import main
+from services.cli.init import LOGINS
+from services.standalone.postgres import EmbeddedPostgres
+from tests.integration.topics import kafka_settings, read_all
+
+
+@pytest.fixture(scope="module")
+def own_postgres(server_folder: Path) -> Iterator[EmbeddedPostgres]:
+    """A server of its own: roles belong to all databases of a server."""
+    with EmbeddedPostgres(server_folder / "postgres-init") as server:
+        yield server
+
+
+@pytest.fixture
+def passwords(tmp_path: Path) -> Path:
+    folder = tmp_path / "passwords"
+    folder.mkdir()
+    for login in LOGINS:
+        (folder / f"postgres-{login.removeprefix('replyrate_')}").write_text(f"{login} 'pass\\word\n", "utf-8")
+    return folder
+
+
+def init(postgres: EmbeddedPostgres, kafka: str, tmp_path: Path, *arguments: str, code: int = 0) -> Result:
+    (tmp_path / "hash.key").write_bytes(bytes(32))
+    env = {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka, "REPLYRATE_KAFKA__PARTITIONS": "2",
+        "REPLYRATE_POSTGRES__DSN": f"postgresql://replyrate_migrator@127.0.0.1:{postgres.port}/rates",
+        "REPLYRATE_POSTGRES__PASSWORD_FILE": str(tmp_path / "passwords" / "postgres-migrator"),
+        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
+    }  # fmt: skip
+    done = CliRunner().invoke(main, ["init", *arguments], env=env)
+    assert done.exit_code == code, (done.stdout, done.stderr, done.exception)
+    return done
+
+
+def as_login(postgres: EmbeddedPostgres, login: str, passwords: Path) -> psycopg.Connection:
+    password = (passwords / f"postgres-{login.removeprefix('replyrate_')}").read_text("utf-8").strip()
+    dsn = make_conninfo(host="127.0.0.1", port=postgres.port, dbname="rates", user=login, password=password)
+    return psycopg.connect(dsn, autocommit=True)
+
+
+def test_from_an_empty_server_to_logins_schema_and_topics(
+    own_postgres: EmbeddedPostgres, topics_gone: str, tmp_path: Path, passwords: Path
+) -> None:
+    arguments = ("--admin-dsn", own_postgres.dsn(), "--passwords", str(passwords))
+    said = init(own_postgres, topics_gone, tmp_path, *arguments).stderr
+    assert "applying 0001" in said and "created inquiries.v1" in said
+    again = init(own_postgres, topics_gone, tmp_path, *arguments).stderr
+    assert "applying" not in again and "created" not in again and "as they must be" in again
+    assert read_all(kafka_settings(topics_gone, 2), "inquiries.v1") == []
+    with as_login(own_postgres, "replyrate_aggregator", passwords) as connection:
+        connection.execute("CREATE TEMPORARY TABLE t (n int)")
+        connection.execute("SELECT 1 FROM ledger.inquiries")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("CREATE TABLE public.t (n int)")
+    with as_login(own_postgres, "replyrate_dashboard", passwords) as connection:
+        connection.execute("SELECT 1 FROM reply_rate")
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("30s",)
+        for refused in ("SELECT 1 FROM ledger.inquiries", "CREATE TEMPORARY TABLE t (n int)"):
+            with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
+                connection.execute(refused.encode())
+    owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'rates'"
+    assert own_postgres.sql(owner) == "replyrate_migrator"
+    assert own_postgres.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'replyrate%' AND rolsuper") == "0"
+
+
+def test_a_changed_password_holds_from_the_next_run_on(
+    own_postgres: EmbeddedPostgres, topics_gone: str, tmp_path: Path, passwords: Path
+) -> None:
+    arguments = ("--admin-dsn", own_postgres.dsn(), "--passwords", str(passwords))
+    init(own_postgres, topics_gone, tmp_path, *arguments)
+    (passwords / "postgres-fetcher").write_text("another\n", "utf-8")
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        as_login(own_postgres, "replyrate_fetcher", passwords)
+    init(own_postgres, topics_gone, tmp_path, *arguments)
+    as_login(own_postgres, "replyrate_fetcher", passwords).close()
+
+
+def test_what_is_wrong_is_told_with_its_cure(
+    own_postgres: EmbeddedPostgres, topics_gone: str, tmp_path: Path, passwords: Path
+) -> None:
+    arguments = ("--admin-dsn", own_postgres.dsn(), "--passwords", str(passwords))
+    assert "--passwords" in init(own_postgres, topics_gone, tmp_path, *arguments[:2], code=2).stderr
+    init(own_postgres, topics_gone, tmp_path, *arguments)
+    with as_login(own_postgres, "replyrate_fetcher", passwords) as connection:
+        weak = make_conninfo(connection.info.dsn, password="replyrate_fetcher 'pass\\word")
+    said = init(own_postgres, topics_gone, tmp_path, "--admin-dsn", weak, *arguments[2:], code=78).stderr
+    assert "CREATEROLE" in said and "pass" not in said.replace("password", "")
+    (passwords / "postgres-dashboard").unlink()
+    said = init(own_postgres, topics_gone, tmp_path, *arguments, code=78).stderr
+    assert "make secrets" in " ".join(said.split())

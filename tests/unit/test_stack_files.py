@@ -1,0 +1,110 @@
+"""The files an operator deploys, as data: what docker-compose.yml, the Dockerfiles and .env.example promise each other."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from services.cli.environment import DECIDED, STACK
+from services.common.settings import declarations
+from services.standalone.paths import ROOT
+
+TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+OURS = {name: one for name, one in COMPOSE["services"].items() if one["image"].startswith("${REGISTRY:-}replyrate/")}
+IMAGES = ("fetcher", "matcher", "aggregator", "cli", "standalone")
+VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*)|:\?[^}]*)?\}")
+
+
+def test_variables_of_the_compose_file_are_those_of_the_example() -> None:
+    used: dict[str, str] = {}
+    for name, default in VARIABLE.findall(TEXT):
+        used.setdefault(name, default)
+        assert used[name] == default, f"{name} has two defaults"
+    settings = {one.name for one in declarations()}
+    assert {name: default for name, default in used.items() if name not in settings} == {
+        name: default for name, default, _ in STACK
+    }
+
+
+def test_settings_that_the_compose_file_decides_are_not_in_the_example() -> None:
+    decided = {
+        name.removesuffix("_FILE") if name.endswith("PASSWORD_FILE") else name
+        for one in OURS.values()
+        for name, value in one.get("environment", {}).items()
+        if name.startswith("REPLYRATE_") and "${" not in str(value)
+    }
+    assert decided == DECIDED
+    assert set(DECIDED) <= {one.name for one in declarations()}
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
+def test_every_container_is_guarded(name: str) -> None:
+    one = COMPOSE["services"][name]
+    assert one["cap_drop"] == ["ALL"] and one["security_opt"] == ["no-new-privileges:true"] and one["init"] is True
+    assert one["mem_limit"] and one["logging"]["options"]["max-size"]
+    assert one.get("read_only") is True or name == "kafka"
+    assert "container_name" not in one
+    for port in one.get("ports", ()):
+        assert port.startswith("127.0.0.1:")
+    for text in one.get("environment", {}).values():
+        assert not re.search(r"//[^/@]*:[^/@]*@", str(text)), "a password in the environment"
+    once = name in ("init", "replyrate")
+    assert once or "healthcheck" in one or name in IMAGES, f"{name} has no health check"
+    for condition in one.get("depends_on", {}).values():
+        assert condition["condition"] in ("service_healthy", "service_completed_successfully")
+
+
+def test_services_can_be_scaled() -> None:
+    for name in ("fetcher", "matcher", "aggregator"):
+        assert not {"ports", "container_name", "hostname"} & COMPOSE["services"][name].keys()
+        # A volume with a name would be shared by every copy.
+        writable = [one for one in COMPOSE["services"][name].get("volumes", ()) if not one.endswith(":ro")]
+        assert all(":" not in one for one in writable)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_dockerfiles_share_their_layers_and_their_rules(name: str) -> None:
+    text = (ROOT / "services" / name / "Dockerfile").read_text("utf-8")
+    first = (ROOT / "services" / "fetcher" / "Dockerfile").read_text("utf-8")
+    shared = first[first.index("COPY --from=packages /opt/venv") : first.index("COPY services/fetcher")]
+    assert shared in text, "the layers down to services/common are not those of the other images"
+    assert "--require-hashes --only-binary :all: -r /requirements/runtime.txt" in text
+    assert "USER 10001:0\n" in text and "HEALTHCHECK" in text
+    assert re.search(r'^ENTRYPOINT \["python", "-m", "services\.', text, re.MULTILINE)
+    assert not re.search(r"# syntax|--mount|--link|--chmod|<<", text), "the classic builder does not know this"
+    rooms = set(re.findall(r"^COPY services/(\w+) ", text, re.MULTILINE))
+    allowed = {
+        "cli": {"common", "fetcher", "aggregator", "matcher", "standalone", "cli"},
+        "standalone": {"common", "fetcher", "aggregator", "matcher", "standalone", "cli"},
+    }
+    assert rooms <= allowed.get(name, {"common", name})
+
+
+def test_the_demo_installs_what_the_lock_of_the_embedded_servers_has() -> None:
+    lock = (ROOT / "requirements" / "standalone.txt").read_text("utf-8")
+    blocks = re.split(r"^(?=[a-z])", (ROOT / "requirements" / "demo.txt").read_text("utf-8"), flags=re.MULTILINE)
+    assert len(blocks) > 3
+    for block in blocks:
+        assert block in lock
+
+
+def test_an_image_is_built_from_named_files_only() -> None:
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    assert not [
+        rule for rule in rules if rule.startswith("!") and ("test" in rule or "secret" in rule or "env" in rule)
+    ]
+
+
+def test_grafana_reads_as_the_dashboard_and_prometheus_asks_every_service() -> None:
+    sources = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/replyrate.yml").read_text("utf-8"))
+    postgres = next(one for one in sources["datasources"] if "postgres" in one["type"])
+    assert postgres["user"] == "replyrate_dashboard"
+    secret = re.fullmatch(r"\$__file\{/run/secrets/([a-z-]+)\}", postgres["secureJsonData"]["password"])
+    assert secret and secret[1] in COMPOSE["services"]["grafana"]["secrets"]
+    asked = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    names = {name for job in asked for one in job.get("dns_sd_configs", ()) for name in one["names"]}
+    assert names == {"fetcher", "matcher", "aggregator"}

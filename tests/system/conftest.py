@@ -84,6 +84,7 @@ def stack(images: None, session_folder: Path, mail_server: Dovecot) -> Iterator[
             "IMAP_CA_DIR": str(mail_server.folder / "ca"),
             "REPLYRATE_IMAP__PRIVATE_HOSTS": "dovecot",
             "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "2",
+            "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
             # Shorter than in production, so that a killed worker's partitions do not lie idle for 45 s.
             "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
             "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",

@@ -35,6 +35,10 @@ class Stack:
         lines = {**{name: str(port) for name, port in self.ports.items()}, **(settings or {})}
         (folder / ".env").write_text("".join(f"{name}={text}\n" for name, text in lines.items()), "utf-8")
 
+    def files(self) -> list[Path]:
+        """The compose files."""
+        return [ROOT / "docker-compose.yml"]
+
     def make_secrets(self) -> None:
         """What `make secrets` does."""
         run([str(ROOT / "deploy" / "secrets"), str(self.folder)])
@@ -56,8 +60,8 @@ class Stack:
     ) -> subprocess.CompletedProcess[str]:
         """`docker compose ARGUMENTS`, however it ends."""
         command = [
-            "docker", "compose", "--file", str(ROOT / "docker-compose.yml"), "--project-directory", str(self.folder),
-            "--project-name", self.project, "--progress", "quiet", *arguments,
+            "docker", "compose", *(part for file in self.files() for part in ("--file", str(file))),
+            "--project-directory", str(self.folder), "--project-name", self.project, "--progress", "quiet", *arguments,
         ]  # fmt: skip
         return subprocess.run(
             command, capture_output=True, text=True, timeout=seconds, check=False, input=text, env=clean_environment()
@@ -225,7 +229,7 @@ def run(command: Sequence[str], seconds: float = 600, check: bool = True, env: d
 
 def clean_environment() -> dict[str, str]:
     """The environment without what Compose would put in place of the folder's .env."""
-    ours = ("REPLYRATE_", "POSTGRES_", "KAFKA_", "COMPOSE_", "SECRETS_DIR", "IMAP_CA_DIR")
+    ours = ("REPLYRATE_", "POSTGRES_", "KAFKA_", "COMPOSE_", "CLUSTER_", "SECRETS_DIR", "IMAP_CA_DIR")
     return {name: text for name, text in os.environ.items() if not name.startswith(ours)}
 
 

@@ -1,0 +1,155 @@
+"""Three brokers with TLS, passwords and access rules: every service under its own user, one broker lost, then two."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import FIGURES
+from tests.system.mail import HOST, IMAGE, PASSWORD, Dovecot, ago, stamp
+from tests.system.stack import Seller, Stack, inquiry, run, running, until
+
+pytestmark = pytest.mark.timeout(600)
+HERE = Path(__file__).parent
+BUYER = "{}@buyers.example"
+
+TRY = """
+import ssl, sys
+from kafka import KafkaProducer, errors
+user, password, topic = sys.argv[1:]
+options = {}
+if user:
+    options = dict(security_protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-512", sasl_plain_username=user,
+        sasl_plain_password=password, ssl_context=ssl.create_default_context(cafile="/tls/ca.pem"))
+try:
+    producer = KafkaProducer(bootstrap_servers="kafka:19093", bootstrap_timeout_ms=8000, max_block_ms=8000,
+        request_timeout_ms=8000, delivery_timeout_ms=9000, **options)
+    producer.send(topic, b"{}").get(10)
+except errors.KafkaError as error:
+    print(type(error).__name__)
+else:
+    print("written")
+"""
+
+
+class Cluster(Stack):
+    """The stack with tests/system/cluster.yml beside the compose file, and its mail server."""
+
+    mail: Dovecot
+
+    def files(self) -> list[Path]:
+        return [*super().files(), HERE / "cluster.yml"]
+
+
+@pytest.fixture(scope="module")
+def cluster(images: None, session_folder: Path) -> Iterator[Cluster]:
+    folder = session_folder / "cluster"
+    tls, mail = folder / "tls", Dovecot(folder / "dovecot")
+    make_tls(tls)
+    made = Cluster(
+        folder / "stack",
+        {
+            "CLUSTER_TLS": str(tls),
+            "CLUSTER_ACCESS": str(HERE / "access.py"),
+            "IMAP_CA_DIR": str(mail.folder / "ca"),
+            "REPLYRATE_IMAP__PRIVATE_HOSTS": HOST,
+            "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "2",
+            "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
+            "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
+            "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",
+        },
+    )
+    made.make_secrets()
+    with running(made):
+        made.up()
+        mail.start(made)
+        made.mail = mail
+        try:
+            yield made
+        finally:
+            mail.stop()
+
+
+def make_tls(folder: Path) -> None:
+    """A certificate for the three brokers that is its own authority, and the password of every user."""
+    folder.mkdir(parents=True)
+    names = ",".join(f"DNS:{name}" for name in ("kafka", "kafka-2", "kafka-3"))
+    run([
+        "docker", "run", "--rm", "--user", "0", "--volume", f"{folder}:/tls", "--entrypoint", "openssl", IMAGE,
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=kafka of the system tests",
+        "-addext", f"subjectAltName={names}", "-keyout", "/tls/key.pem", "-out", "/tls/ca.pem",
+    ])  # fmt: skip
+    (folder / "kafka.pem").write_text((folder / "key.pem").read_text("utf-8") + (folder / "ca.pem").read_text("utf-8"))
+    (folder / "password").write_text("a-password-of-the-cluster\n", "utf-8")
+    for file in folder.iterdir():
+        file.chmod(0o444)
+
+
+@pytest.fixture(scope="module")
+def seller(cluster: Cluster) -> Seller:
+    made = Seller(cluster)
+    cluster.mail.append(made.address, BUYER.format("first"), ago(minutes=1))
+    made.connect(HOST, PASSWORD)
+    return made
+
+
+def write_as(cluster: Cluster, user: str, topic: str, password: str = "a-password-of-the-cluster") -> str:
+    """What the broker says when `user` writes to `topic`; no user: without TLS and password."""
+    return run([
+        "docker", "run", "--rm", "--network", f"{cluster.project}_inside", "--volume",
+        f"{cluster.folder.parent}/tls:/tls:ro", "--entrypoint", "python", "replyrate/cli:local", "-c", TRY, user,
+        password, topic,
+    ]).strip()  # fmt: skip
+
+
+def round_trip(cluster: Cluster, seller: Seller, name: str, seconds: float = 90) -> None:
+    """An inquiry and its answer, through all three services."""
+    seller.publish(inquiry(name, stamp(ago(minutes=5)), BUYER.format(name)))
+    cluster.mail.append(seller.address, BUYER.format(name), ago())
+    seller.await_outcome(name, "timely", seconds)
+
+
+def test_every_service_works_under_its_own_user(cluster: Cluster, seller: Seller) -> None:
+    round_trip(cluster, seller, "first")
+    topics = json.loads(cluster.replyrate("topics", "check", "--json"))
+    assert topics == {"problems": []}
+
+
+def test_a_user_may_do_its_own_and_no_more(cluster: Cluster) -> None:
+    assert write_as(cluster, "replyrate-platform", "inquiries.v1") == "written"
+    for user, topic in (
+        ("replyrate-platform", "sent-messages.v1"), ("replyrate-fetcher", "inquiries.v1"),
+        ("replyrate-aggregator", "inquiry-replies.v1"), ("replyrate-matcher", "sent-messages.v1"),
+    ):  # fmt: skip
+        assert "Authorization" in write_as(cluster, user, topic), (user, topic)
+    assert "Authentication" in write_as(cluster, "replyrate-platform", "inquiries.v1", "another")
+    assert write_as(cluster, "", "inquiries.v1") != "written"
+
+
+def test_one_broker_lost_costs_nothing_and_two_are_waited_for(cluster: Cluster, seller: Seller) -> None:
+    run(["docker", "kill", *cluster.containers("kafka-3")])
+    round_trip(cluster, seller, "one-lost", 120)
+    # With one of three nothing may be written: what comes meanwhile waits, and is neither lost nor counted twice.
+    seller.publish(inquiry("two-lost", stamp(ago(minutes=5)), BUYER.format("two-lost")))
+    seller.await_outcome("two-lost", "pending")
+    run(["docker", "kill", *cluster.containers("kafka-2")])
+    cluster.mail.append(seller.address, BUYER.format("two-lost"), ago())
+    until(
+        lambda: "dependency-away" in cluster.logs("fetcher", 200) or "mailbox-failed" in cluster.logs("fetcher", 200), 60,
+        lambda: "the fetcher did not notice\n" + cluster.logs("fetcher", 20),
+    )  # fmt: skip
+    assert seller.outcomes()["two-lost"]["outcome"] == "pending"
+    run(["docker", "start", *cluster.containers("kafka-2"), *cluster.containers("kafka-3")])
+    took = seller.await_outcome("two-lost", "timely", 180)
+    FIGURES["two of three brokers back, until the rate, s"] = f"{took:.0f}"
+    round_trip(cluster, seller, "all-back", 120)
+    rows = cluster.rows(
+        "SELECT answered FROM report_v1.reply_time_histogram WHERE company_id = %(c)s AND rule_set = 'first-reply-24h'"
+        " AND level = 'company'",
+        c=seller.company_id,
+    )
+    assert all(row["answered"] == 0 for row in rows), "fresh inquiries are not settled yet"
+    assert {name: row["outcome"] for name, row in seller.outcomes().items()} == dict.fromkeys(
+        ("first", "one-lost", "two-lost", "all-back"), "timely"
+    )

@@ -87,6 +87,12 @@ def translate() -> Iterator[None]:
             f"Kafka refuses this user ({type(error).__name__}); check REPLYRATE_KAFKA__SASL_… and the access rules of the topic"
         ) from error
     except errors.KafkaError as error:
+        if "Unable to bootstrap" in str(error):
+            # The library tries again until the time is over and does not say whether a login was refused.
+            raise TransientError(
+                "Kafka does not answer; check that it runs and that REPLYRATE_KAFKA__BOOTSTRAP_SERVERS names it. With SASL"
+                " or SSL a wrong user, password or authority (REPLYRATE_KAFKA__SASL_…, …__SSL_CA_FILE) looks the same"
+            ) from error
         raise TransientError(f"Kafka is away or busy ({type(error).__name__})") from error
 
 

@@ -34,6 +34,7 @@ test-long: setup ## the same with the full counts of the properties
 
 test-stack: setup ## the containers of docker-compose.yml, end to end (Docker is needed; on Debian .ci/docker up and .ci/base-images)
 	@$(BIN)/pytest -q tests/system
+	@SERVERS=containers $(BIN)/pytest -q tests/integration/test_matcher.py tests/integration/test_aggregator.py
 
 secrets: ## make the keys and passwords that docker-compose.yml needs; what exists stays
 	@deploy/secrets

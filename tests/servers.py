@@ -1,4 +1,5 @@
-"""Fixtures with real servers, each started when the first test asks for it and stopped at the end.
+"""Fixtures with real servers, each started when the first test asks for it and stopped at the end. With
+SERVERS=containers the session's Kafka and Postgres are containers (tests/containers.py).
 
 kafka          bootstrap servers of one broker for the session; topics have fixed names, so a test that uses them asks
                for `topics_gone` (or takes a broker of its own from `own_kafka`)
@@ -18,6 +19,7 @@ from services.standalone.ca import CertificateAuthority
 from services.standalone.imap import EmbeddedImap
 from services.standalone.kafka import EmbeddedKafka
 from services.standalone.postgres import EmbeddedPostgres, scratch_folder
+from tests import containers
 from tests.dovecot import Dovecot
 
 USERS: Mapping[str, str] = {f"seller-{number}@mail.test": f"Secret-{number}-canary" for number in range(1, 9)}
@@ -51,7 +53,7 @@ def ca(server_folder: Path) -> CertificateAuthority:
 @pytest.fixture(scope="session")
 def kafka_server(server_folder: Path) -> Iterator[EmbeddedKafka]:
     """The broker of the session. Do not stop it: take `own_kafka` for that."""
-    with EmbeddedKafka(server_folder / "kafka") as server:
+    with containers.kafka(server_folder / "kafka") as server:
         yield server
 
 
@@ -81,7 +83,7 @@ def topics_gone(kafka: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_server(server_folder: Path) -> Iterator[EmbeddedPostgres]:
     """The database server of the session. Do not stop it: start an EmbeddedPostgres of your own for that."""
-    with EmbeddedPostgres(server_folder / "postgres") as server:
+    with containers.postgres(server_folder / "postgres") as server:
         yield server
 
 

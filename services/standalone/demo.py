@@ -157,8 +157,15 @@ class Stage:
                 if not report.differences or time.monotonic() > deadline:
                     break
                 time.sleep(0.4)
-            self._look(connection, report)
+            report.companies = self._companies(connection)
+            report.histogram = recount.rows(connection, HISTOGRAM)
+            report.stories = self._stories(connection)
         report.postgres, report.kafka = self.dsn, self._settings.kafka.bootstrap_servers
+
+    @property
+    def logs(self) -> str:
+        """Where to look when something does not come."""
+        return f"{self.folder}/services"
 
     def _start_services(self) -> None:
         self._progress("starting fetcher, matcher and aggregator")
@@ -267,7 +274,7 @@ class Stage:
                 if done == len(shown):
                     return
                 if time.monotonic() > deadline:
-                    raise TransientError(f"only {done} of {len(shown)} mailboxes were read; see {self.folder}/services")
+                    raise TransientError(f"only {done} of {len(shown)} mailboxes were read; see {self.logs}")
                 time.sleep(0.2)
 
     def _change_addresses(self) -> None:
@@ -279,11 +286,6 @@ class Stage:
                             one for one in company.mailboxes if one is not old and one.account_id == old.account_id
                         )
                         registry.set_address(old.company_id, old.account_id, old.role, new.address)
-
-    def _look(self, connection: psycopg.Connection, report: Report) -> None:
-        report.companies = self._companies(connection)
-        report.histogram = recount.rows(connection, HISTOGRAM)
-        report.stories = self._stories(connection)
 
     def _companies(self, connection: psycopg.Connection) -> list[dict[str, Any]]:
         titles = {company.company_id: company for company in self.world.companies}

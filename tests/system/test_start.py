@@ -16,6 +16,14 @@ def test_without_secrets_the_start_says_what_makes_them(folder: Path) -> None:
     assert refused.returncode != 0 and "make secrets" in refused.stderr
 
 
+@pytest.mark.parametrize("profile", ["demo", "observability", "tools", "*"])
+def test_every_profile_can_be_read(folder: Path, profile: str) -> None:
+    stack = Stack(folder / "stack")
+    stack.make_secrets()
+    read = stack.composed("--profile", profile, "config", "--quiet")
+    assert (read.returncode, read.stderr) == (0, "")
+
+
 def test_a_missing_secret_stops_the_start_and_is_made_by_the_same_command(images: None, folder: Path) -> None:
     stack = Stack(folder / "stack")
     stack.make_secrets()
@@ -48,7 +56,7 @@ def test_the_demo_shows_the_rates_of_the_recount(images: None, folder: Path) -> 
             "SELECT rate FROM report_v1.reply_rate_latest WHERE level = 'company' AND rule_set = 'default'"
         )
         assert len(rates) == 8 and sum(row["rate"] == 0 for row in rates) == 4
-        # A second start finds its sellers and shows them again.
+        # A second start finds its sellers and leaves them alone.
         stack.compose("--profile", "demo", "restart", "demo")
         stack.up(profile="demo")
-        assert "here already" in stack.compose("--profile", "demo", "logs", "--no-log-prefix", "demo")
+        assert "earlier start are here" in stack.compose("--profile", "demo", "logs", "--no-log-prefix", "demo")

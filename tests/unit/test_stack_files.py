@@ -78,6 +78,14 @@ def test_dockerfiles_share_their_layers_and_their_rules(name: str) -> None:
     assert rooms == imported(name, {"common"}), "what is copied is not what is imported"
 
 
+def test_health_checks_ask_for_a_page_that_there_is() -> None:
+    pages = (ROOT / "services" / "common" / "http.py").read_text("utf-8")
+    for name in ("fetcher", "matcher", "aggregator"):
+        text = (ROOT / "services" / name / "Dockerfile").read_text("utf-8")
+        asked = re.search(r"c\.request\('GET', '(/[a-z]+)'\)", text)
+        assert asked and f'case "{asked[1]}"' in pages
+
+
 def imported(room: str, found: set[str]) -> set[str]:
     """The rooms of services/ that `room` needs, with itself."""
     found = found | {room}

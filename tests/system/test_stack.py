@@ -179,6 +179,58 @@ def test_an_empty_volume_is_filled_from_the_changelog(stack: Stack, seller: Sell
     answer(seller, mail_server, "remembered")
 
 
+COMPACTED = ("inquiry-replies.v1", "replyrate-matcher-joined-changelog")
+COMPACT_SOON = """
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+soon = {"segment.ms": "500", "min.cleanable.dirty.ratio": "0.001"}
+admin = KafkaAdminClient(bootstrap_servers="kafka:19092")
+admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, soon) for name in sys.argv[1:]])
+"""
+COUNT = """
+from kafka import KafkaConsumer, TopicPartition
+consumer = KafkaConsumer(bootstrap_servers="kafka:19092", auto_offset_reset="earliest", enable_auto_commit=False)
+for topic in sys.argv[1:]:
+    where = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+    consumer.assign(where)
+    consumer.seek_to_beginning(*where)
+    ends, keys = consumer.end_offsets(where), []
+    while any(consumer.position(one) < end for one, end in ends.items()):
+        keys += [record.key for records in consumer.poll(timeout_ms=1000).values() for record in records]
+    print(topic, len(keys), len(set(keys)))
+"""
+
+
+def in_kafka(stack: Stack, script: str) -> dict[str, tuple[int, int]]:
+    """Run a script beside the broker; the lines it prints: topic → (records, keys)."""
+    arguments = ("run", "--rm", "-T", "--entrypoint", "python", "replyrate", "-c", "import sys" + script, *COMPACTED)
+    lines = [line.split() for line in stack.compose(*arguments).splitlines()]
+    return {topic: (int(records), int(keys)) for topic, records, keys in lines}
+
+
+def test_compaction_takes_nothing_away(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
+    ask(seller, "compacted")
+    known = seller.outcomes()
+    before = in_kafka(stack, COUNT)
+    in_kafka(stack, COMPACT_SOON)
+    time.sleep(1)
+    # A segment is closed by the next record, and only closed ones are compacted.
+    ask(seller, "closes-the-segment")
+
+    def compacted() -> bool:
+        now = in_kafka(stack, COUNT)
+        return all(now[topic][0] < before[topic][0] and now[topic][1] >= before[topic][1] for topic in COMPACTED)
+
+    until(compacted, 120, lambda: f"before {before}, now {in_kafka(stack, COUNT)}")
+    stack.compose("restart", "matcher", "aggregator")
+    stack.up()
+    answer(seller, mail_server, "compacted")
+    shown = seller.outcomes()
+    assert {name: shown[name]["outcome"] for name in known if name != "compacted"} == {
+        name: row["outcome"] for name, row in known.items() if name != "compacted"
+    }
+
+
 def test_services_stop_in_order(stack: Stack, seller: Seller) -> None:
     began = time.monotonic()
     stack.compose("stop", *SERVICES)

@@ -33,7 +33,7 @@ test-long: setup ## the same with the full counts of the properties
 	@HYPOTHESIS_PROFILE=long $(BIN)/pytest -q --timeout 3600
 
 test-stack: setup ## the containers of docker-compose.yml, end to end (Docker is needed; on Debian .ci/docker up and .ci/base-images)
-	@$(BIN)/pytest -q tests/system
+	@$(BIN)/pytest -q tests/stack
 	@SERVERS=containers $(BIN)/pytest -q tests/integration/test_matcher.py tests/integration/test_aggregator.py
 
 secrets: ## make the keys and passwords that docker-compose.yml needs; what exists stays

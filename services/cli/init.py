@@ -34,10 +34,13 @@ LOGINS: Final[dict[str, dict[str, str]]] = {
 }  # fmt: skip
 """Login → what holds in its sessions unless they say otherwise. What it may see is granted by the migrations."""
 
+GROUPS: Final = ("replyrate_company",)
+"""Roles without login that migrations grant to, and that only an administrator may make."""
+
 GRANTS: Final = sql.SQL("""
 ALTER DATABASE {database} OWNER TO {owner};
 REVOKE ALL ON DATABASE {database} FROM PUBLIC;
-GRANT CONNECT ON DATABASE {database} TO replyrate_fetcher, replyrate_dashboard;
+GRANT CONNECT ON DATABASE {database} TO replyrate_fetcher, replyrate_dashboard, replyrate_company;
 -- The judgement of a company works in a temporary table.
 GRANT CONNECT, TEMPORARY ON DATABASE {database} TO replyrate_aggregator;
 """)
@@ -100,9 +103,10 @@ def make_roles(admin_dsn: str, dbname: str, passwords: dict[str, str]) -> None:
     statements = load_statements("services.cli", "init.sql")
     with connect(admin_dsn, "replyrate-init") as connection, translate():
         try:
+            for role in (*passwords, *GROUPS):
+                if connection.execute(statements["role_exists"], {"name": role}).fetchone() is None:
+                    connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
             for login, password in passwords.items():
-                if connection.execute(statements["role_exists"], {"name": login}).fetchone() is None:
-                    connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(login)))
                 verifier = connection.pgconn.encrypt_password(password.encode(), login.encode(), b"scram-sha-256")
                 connection.execute(
                     sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(

@@ -115,11 +115,19 @@ def test_an_image_is_built_from_named_files_only() -> None:
 
 
 def test_grafana_reads_as_the_dashboard_and_prometheus_asks_every_service() -> None:
-    sources = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/replyrate.yml").read_text("utf-8"))
-    postgres = next(one for one in sources["datasources"] if "postgres" in one["type"])
-    assert postgres["user"] == "replyrate_dashboard"
-    secret = re.fullmatch(r"\$__file\{/run/secrets/([a-z-]+)\}", postgres["secureJsonData"]["password"])
-    assert secret and secret[1] in COMPOSE["services"]["grafana"]["secrets"]
+    text = (ROOT / "deploy/grafana/provisioning/datasources/replyrate.yml").read_text("utf-8")
+    grafana = COMPOSE["services"]["grafana"]
+    assert set(re.findall(r"\$\{(\w+)\}", text)) == {
+        name for name in grafana["environment"] if name.startswith("REPLYRATE_")
+    }
+    assert grafana["environment"]["REPLYRATE_DASHBOARD_USER"] == "replyrate_dashboard"
+    (file,) = re.findall(r"\$__file\{/run/secrets/(\w+)\}", text)
+    assert {"source": "postgres-dashboard", "target": file} in grafana["secrets"]
+    boards = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/replyrate.yml").read_text("utf-8"))
+    (path,) = [provider["options"]["path"] for provider in boards["providers"]]
+    assert f"./deploy/grafana/dashboards:{path}:ro" in grafana["volumes"]
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["rule_files"]
+    assert [(ROOT / "deploy/prometheus" / rule.removeprefix("/etc/prometheus/")).exists() for rule in rules] == [True]
     asked = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["scrape_configs"]
     names = {name for job in asked for one in job.get("dns_sd_configs", ()) for name in one["names"]}
     assert names == {"fetcher", "matcher", "aggregator"}

@@ -8,7 +8,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Final
 
-from tests.system.stack import Stack, run, until
+from tests.stack.stack import Stack, run, until
 
 IMAGE: Final = "dovecot/dovecot:2.3.20"
 HOST: Final = "dovecot"

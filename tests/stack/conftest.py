@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.mail import Dovecot
-from tests.system.stack import ROOT, SERVICES, Stack, clean_environment, run, running
+from tests.stack.mail import Dovecot
+from tests.stack.stack import ROOT, SERVICES, Stack, clean_environment, run, running
 
 IMAGES = ("fetcher", "matcher", "aggregator", "cli", "demo")
 FIGURES: dict[str, str] = {}

@@ -15,7 +15,7 @@ from kafka.admin import (
 )
 
 OPERATIONS = {
-    "Create": ACLOperation.CREATE, "Describe": ACLOperation.DESCRIBE, "DescribeConfigs": ACLOperation.DESCRIBE_CONFIGS,
+    "Create": ACLOperation.CREATE, "Delete": ACLOperation.DELETE, "Describe": ACLOperation.DESCRIBE, "DescribeConfigs": ACLOperation.DESCRIBE_CONFIGS,
     "Read": ACLOperation.READ, "Write": ACLOperation.WRITE,
 }  # fmt: skip
 NAMES = {"app_id": "replyrate-matcher", "group": "replyrate-aggregator"}

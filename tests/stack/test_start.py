@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import FIGURES
-from tests.system.stack import Stack, running
+from tests.stack.conftest import FIGURES
+from tests.stack.stack import Stack, running
 
 pytestmark = pytest.mark.timeout(400)
 

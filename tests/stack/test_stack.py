@@ -6,9 +6,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from tests.system.conftest import FIGURES, memory
-from tests.system.mail import HOST, PASSWORD, Dovecot, ago, stamp
-from tests.system.stack import SERVICES, Seller, Stack, inquiry, run, until
+from tests.stack.conftest import FIGURES, memory
+from tests.stack.mail import HOST, PASSWORD, Dovecot, ago, stamp
+from tests.stack.stack import SERVICES, Seller, Stack, inquiry, run, until
 
 pytestmark = pytest.mark.timeout(600)
 BUYER = "buyer-{}@buyers.example"

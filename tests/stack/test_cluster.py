@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import FIGURES
-from tests.system.mail import HOST, IMAGE, PASSWORD, Dovecot, ago, stamp
-from tests.system.stack import Seller, Stack, inquiry, run, running
+from tests.stack.conftest import FIGURES
+from tests.stack.mail import HOST, IMAGE, PASSWORD, Dovecot, ago, stamp
+from tests.stack.stack import Seller, Stack, inquiry, run, running
 
 pytestmark = pytest.mark.timeout(600)
 HERE = Path(__file__).parent
@@ -35,7 +35,7 @@ else:
 
 
 class Cluster(Stack):
-    """The stack with tests/system/cluster.yml beside the compose file, and its mail server."""
+    """The stack with tests/stack/cluster.yml beside the compose file, and its mail server."""
 
     mail: Dovecot
 

@@ -264,10 +264,11 @@ class Stage:
 
     def _await_scans(self) -> None:
         deadline = time.monotonic() + AGREE_SECONDS
+        ours = {company.company_id for company in self.world.companies}
         with self._registry() as registry:
             while True:
                 self._check_services()
-                shown = registry.mailboxes()
+                shown = [one for one in registry.mailboxes() if one["company_id"] in ours]
                 done = sum(mailbox["complete_through"] is not None for mailbox in shown)
                 seen = sum(mailbox["messages_seen"] for mailbox in shown)
                 self._progress(f"first scan: {done} of {len(shown)} mailboxes, {seen} messages")
@@ -293,7 +294,9 @@ class Stage:
             connection, "SELECT * FROM report_v1.reply_rate_latest WHERE level = 'company' ORDER BY company_id"
         )
         return [
-            {**row, "title": titles[row["company_id"]].title, "story": titles[row["company_id"]].story} for row in rows
+            {**row, "title": titles[row["company_id"]].title, "story": titles[row["company_id"]].story}
+            for row in rows
+            if row["company_id"] in titles
         ]
 
     def _stories(self, connection: psycopg.Connection) -> list[dict[str, Any]]:

@@ -39,9 +39,9 @@ class Stack:
         """The compose files."""
         return [ROOT / "docker-compose.yml"]
 
-    def make_secrets(self) -> None:
-        """What `make secrets` does."""
-        run([str(ROOT / "deploy" / "secrets"), str(self.folder)])
+    def make_secrets(self) -> str:
+        """What `make secrets` does; what it said."""
+        return run([str(ROOT / "deploy" / "secrets"), str(self.folder)])
 
     def compose(
         self, *arguments: str, seconds: float = WAIT_SECONDS, check: bool = True, text: str | None = None

@@ -1,13 +1,16 @@
 """What an operator meets first: no secrets, a secret that went missing, and the demo."""
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.stack.conftest import FIGURES
-from tests.stack.stack import Stack, running
+from tests.stack.mail import ago, stamp
+from tests.stack.stack import Stack, inquiry, running
 
+SOMEBODY = inquiry("one", stamp(ago(days=10)), "buyer@buyers.example")
 pytestmark = pytest.mark.timeout(400)
 
 
@@ -26,7 +29,8 @@ def test_every_profile_can_be_read(folder: Path, profile: str) -> None:
 
 def test_a_missing_secret_stops_the_start_and_is_made_by_the_same_command(images: None, folder: Path) -> None:
     stack = Stack(folder / "stack")
-    stack.make_secrets()
+    assert "keep hash.key and vault.key" in stack.make_secrets()
+    assert "all secrets are there" in stack.make_secrets()
     secrets = stack.folder / "secrets"
     kept = {file.name: file.read_bytes() for file in secrets.iterdir()}
     assert len(kept["hash.key"]) == len(kept["vault.key"]) == 32 and len(set(kept.values())) == len(kept)
@@ -45,15 +49,19 @@ def test_the_demo_shows_the_rates_of_the_recount(images: None, folder: Path) -> 
     stack = Stack(folder / "stack")
     stack.make_secrets()
     with running(stack):
-        # First without the demo: the running fetcher must learn of the mail server's authority later.
+        # First without the demo, and with a seller of the operator's own: the running fetcher must learn of the mail server's authority later.
         stack.up()
+        stack.replyrate("company", "add", "somebody-else")
+        stack.replyrate("account", "add", "somebody-else", "main")
+        stack.replyrate("publish", "-", text=json.dumps({"company_id": "somebody-else", **SOMEBODY}))
         began = time.monotonic()
         stack.up(profile="demo")
         FIGURES["profile demo until the rates agree, s"] = f"{time.monotonic() - began:.1f}"
         shown = stack.compose("--profile", "demo", "logs", "--no-log-prefix", "demo")
-        assert "36 rates and 940 outcomes agree with the recount" in shown
+        assert "agree with the recount" in shown and "DO NOT" not in shown
         rates = stack.rows(
-            "SELECT rate FROM report_v1.reply_rate_latest WHERE level = 'company' AND rule_set = 'default'"
+            "SELECT rate FROM report_v1.reply_rate_latest"
+            " WHERE level = 'company' AND rule_set = 'default' AND company_id <> 'somebody-else'"
         )
         assert len(rates) == 8 and sum(row["rate"] == 0 for row in rates) == 4
         # A second start finds its sellers and leaves them alone.

@@ -127,7 +127,7 @@ class Lab:
         with connect(self._dsn, "tests") as connection, Publisher(self.topics, "tests") as publisher:
             registry = self.registry(connection)
             poller = Poller(
-                "tests", registry, publisher, HASHER, settings, tls_context(settings.imap.ca_file), version="0",
+                "tests", registry, publisher, HASHER, settings, lambda: tls_context(settings.imap.ca_file), version="0",
                 resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=budgets,
             )  # fmt: skip
             with self._leasing:  # this one is due, the others are not

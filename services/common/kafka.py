@@ -90,7 +90,7 @@ def translate() -> Iterator[None]:
         if "Unable to bootstrap" in str(error):
             # The library tries again until the time is over and does not say whether a login was refused.
             raise TransientError(
-                "Kafka does not answer; check that it runs and that REPLYRATE_KAFKA__BOOTSTRAP_SERVERS names it. With SASL"
+                "Kafka is away or refuses us; check that it runs and that REPLYRATE_KAFKA__BOOTSTRAP_SERVERS names it. With SASL"
                 " or SSL a wrong user, password or authority (REPLYRATE_KAFKA__SASL_…, …__SSL_CA_FILE) looks the same"
             ) from error
         raise TransientError(f"Kafka is away or busy ({type(error).__name__})") from error

@@ -201,9 +201,8 @@ def _coverage(out: Console, story: dict[str, Any], text: Texts) -> None:
         elif one["complete_from"] is None:
             what = text("coverage", "never")
         else:
-            what = text(
-                "coverage", "gap", **{"from": shown(one["complete_from"])}, through=shown(one["complete_through"])
-            )
+            spans = {"from": _roughly(one["complete_from"]), "through": _roughly(one["complete_through"])}
+            what = text("coverage", "gap", **spans)
         if not one["due"] and one["mailbox_id"] is not None:
             code = "later" if one["connected_at"] > story["unit"]["due_at"] else "removed"
             at = one["connected_at"] if code == "later" else one["removed_at"]

@@ -2,7 +2,8 @@
 
 Files are plain SQL in dbmate's format (`-- migrate:up`, `-- migrate:down`). One runner works at a time (advisory
 lock); each file runs in a transaction of its own together with its row in `replyrate.migrations`. A file that changed
-after it was applied, or that this release does not know, stops everything: somebody must look.
+after it was applied, or that this release does not know, stops everything: somebody must look. But a file whose up part
+says `-- additive: yes` takes nothing away that an older release uses: services of before go on while an upgrade rolls.
 """
 
 import hashlib
@@ -22,6 +23,8 @@ LOCK = 7_233_116_021
 _FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _UP = "-- migrate:up"
 _DOWN = "-- migrate:down"
+ADDITIVE = "-- additive: yes\n"
+"""Said in the up part of a file that only adds."""
 
 CREATE: LiteralString = """
 CREATE SCHEMA IF NOT EXISTS replyrate;
@@ -31,6 +34,8 @@ CREATE TABLE IF NOT EXISTS replyrate.migrations (
     sha256 text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+ALTER TABLE replyrate.migrations ADD COLUMN IF NOT EXISTS additive boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN replyrate.migrations.additive IS 'Whether a release that does not know the file can go on.';
 COMMENT ON TABLE replyrate.migrations IS 'Files of schemas/database that were applied here, with their checksums.';
 """
 
@@ -43,6 +48,11 @@ class Migration:
     name: str
     sha256: str
     up: LiteralString
+
+    @property
+    def additive(self) -> bool:
+        """Whether older releases can go on after it."""
+        return ADDITIVE in self.up
 
 
 def available() -> list[Migration]:
@@ -63,13 +73,17 @@ def available() -> list[Migration]:
     return found
 
 
-def applied(connection: psycopg.Connection) -> dict[int, tuple[str, str]]:
-    """What this database has: number → (name, sha256); empty for a database that was never migrated."""
+def applied(connection: psycopg.Connection) -> dict[int, tuple[str, str, bool]]:
+    """What this database has: number → (name, sha256, additive); empty for a database that was never migrated."""
     with translate():
         if connection.execute("SELECT to_regclass('replyrate.migrations')").fetchone() == (None,):
             return {}
-        rows = connection.execute("SELECT number, name, sha256 FROM replyrate.migrations ORDER BY number").fetchall()
-    return {number: (name, sha256) for number, name, sha256 in rows}
+        # As JSON, since a database that an older release migrated has no such column yet.
+        rows = connection.execute(
+            "SELECT number, name, sha256, coalesce((to_jsonb(m) ->> 'additive')::boolean, false)"
+            " FROM replyrate.migrations m ORDER BY number"
+        ).fetchall()
+    return {number: (name, sha256, additive) for number, name, sha256, additive in rows}
 
 
 def pending(connection: psycopg.Connection) -> list[Migration]:
@@ -79,8 +93,8 @@ def pending(connection: psycopg.Connection) -> list[Migration]:
     problems = [
         f"migration {number:04} ({name}) is in the database, but not in this release;"
         " run the release that brought it, or a newer one"
-        for number, (name, _) in done.items()
-        if number not in {migration.number for migration in ours}
+        for number, (name, _, additive) in done.items()
+        if number not in {migration.number for migration in ours} and not additive
     ]
     problems += [
         f"migration {migration.number:04} ({migration.name}) was changed after it was applied;"
@@ -111,8 +125,8 @@ def migrate(connection: psycopg.Connection, progress: Callable[[str], None]) -> 
                 with translate(), connection.transaction():
                     connection.execute(migration.up)
                     connection.execute(
-                        "INSERT INTO replyrate.migrations (number, name, sha256) VALUES (%s, %s, %s)",
-                        (migration.number, migration.name, migration.sha256),
+                        "INSERT INTO replyrate.migrations (number, name, sha256, additive) VALUES (%s, %s, %s, %s)",
+                        (migration.number, migration.name, migration.sha256, migration.additive),
                     )
             except psycopg.errors.InsufficientPrivilege as error:
                 raise ConfigError(
@@ -127,7 +141,8 @@ def migrate(connection: psycopg.Connection, progress: Callable[[str], None]) -> 
 
 
 def verify(connection: psycopg.Connection) -> None:
-    """Return when the database has exactly the schema of this release; else ConfigError with the command that mends it."""
+    """Return when the database has the schema of this release, or of a newer one that only added to it; else ConfigError
+    with the command that mends it."""
     missing = pending(connection)
     if missing:
         raise ConfigError(f"{len(missing)} migration(s) are missing in the database; run `replyrate migrate`")

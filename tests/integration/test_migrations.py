@@ -67,6 +67,34 @@ def test_a_file_of_a_newer_release_is_refused(empty: str) -> None:
             migrations.verify(connection)
 
 
+def test_an_older_release_goes_on_when_a_newer_one_only_added(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade rolls: the schema is the new release's, services of the old one still start and are restarted."""
+    ours = migrations.available()
+    added = migrations.Migration(
+        len(ours) + 1, "added", "x", "\n-- additive: yes\nALTER TABLE ledger.rates ADD COLUMN note text;"
+    )
+    changed = migrations.Migration(len(ours) + 2, "changed", "x", "ALTER TABLE ledger.rates DROP COLUMN note;")
+    with connect(empty, "tests") as connection:
+        monkeypatch.setattr(migrations, "available", lambda: [*ours, added])
+        assert migrations.migrate(connection, no_progress) == len(ours) + 1
+        monkeypatch.setattr(migrations, "available", lambda: ours)
+        migrations.verify(connection)
+        assert migrations.migrate(connection, no_progress) == 0
+        monkeypatch.setattr(migrations, "available", lambda: [*ours, added, changed])
+        assert migrations.migrate(connection, no_progress) == 1
+        monkeypatch.setattr(migrations, "available", lambda: ours)
+        with pytest.raises(ConfigError, match=r"\(changed\) is in the database, but not in this release"):
+            migrations.verify(connection)
+
+
+def test_a_database_of_before_is_understood(empty: str) -> None:
+    with connect(empty, "tests") as connection:
+        migrations.migrate(connection, no_progress)
+        connection.execute("ALTER TABLE replyrate.migrations DROP COLUMN additive")
+        migrations.verify(connection)
+        assert migrations.migrate(connection, no_progress) == 0
+
+
 def test_a_failing_file_leaves_nothing_and_the_lock_is_free(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = migrations.Migration(2, "broken", "x", "CREATE TABLE public.half (a int); SELECT 1/0;")
     real = migrations.available()

@@ -53,7 +53,11 @@ class Settler:
         """Judge some companies that are due, and some that a recompute lacks, and say why rates are 0; False when there was
         nothing to do."""
         with translate():
-            refreshed = self._refresh()
+            try:
+                refreshed = self._refresh()
+            except psycopg.errors.SerializationFailure:
+                # Another aggregator has just judged what this one looked at: nothing is away, the queue is another one.
+                refreshed = 1
             recomputed = recompute.step(self._connection)
             shown = recompute.finish(self._connection)
             diagnosed = diagnosis.step(self._connection)

@@ -29,11 +29,12 @@ SELECT c.company_id, coalesce(d.ids, '{}') AS dirty, d.earliest,
         SELECT l.coverage_seen FROM ledger.companies l WHERE l.company_id = c.company_id
     )) AS coverage
 FROM unnest(%(companies)s::text[]) c (company_id)
--- Lines of coverage since the last refresh, and the earliest time that they say something about.
+-- Lines of coverage since the last refresh, and the earliest time that they say something about: some ids more, since a line
+-- may be committed after one with a higher id was seen.
 LEFT JOIN LATERAL (
     SELECT max(v.coverage_id) AS coverage, least(min(v.from_at), min(v.connected_at), min(v.removed_at)) AS covered_from
     FROM registry.coverage v JOIN ledger.companies l USING (company_id)
-    WHERE v.company_id = c.company_id AND v.coverage_id > l.coverage_seen
+    WHERE v.company_id = c.company_id AND v.coverage_id > l.coverage_seen - 1000
 ) v ON true
 LEFT JOIN (
     SELECT company_id, array_agg(dirty_id) AS ids, 

@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-stack secrets faults bench soak check format docs clean
+.PHONY: help setup demo test test-long test-stack secrets faults fuzz bench soak check format docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -41,6 +41,9 @@ secrets: ## make the keys and passwords that docker-compose.yml needs; what exis
 
 faults: setup ## fault runs: SEED=1 ROUNDS=1 FAULTS=60; differs in nothing or says where; CONTROL=1 must lose
 	@$(BIN)/python -m tests.faults.run --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --faults $(or $(FAULTS),60) $(if $(CONTROL),--control)
+
+fuzz: setup ## mutated headers all the way to the event: SECONDS=300 SEED=1
+	@$(BIN)/python -m tests.fuzz.headers --seconds $(or $(SECONDS),300) --seed $(or $(SEED),1)
 
 .cache/bench/ready: requirements/bench.txt
 	@test -x .cache/bench/bin/python || $(PYTHON) -m venv .cache/bench

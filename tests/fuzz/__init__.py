@@ -1,0 +1,1 @@
+"""Bytes that no mail program wrote, on their way from a server's answer to the event."""

@@ -35,8 +35,8 @@ def run(dsn: str, tmp_path: Path) -> Any:
         "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"), "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
     }  # fmt: skip
 
-    def call(*args: object, code: int = 0) -> Result:
-        done = CliRunner().invoke(main, [str(arg) for arg in args], env=env)
+    def call(*args: object, code: int = 0, dsn: str = dsn) -> Result:
+        done = CliRunner().invoke(main, [str(arg) for arg in args], env={**env, "REPLYRATE_POSTGRES__DSN": dsn})
         assert done.exit_code == code, (args, done.stdout, done.stderr, done.exception)
         return done
 
@@ -263,3 +263,24 @@ def test_what_if_and_recompute(run: Any, shop: psycopg.Connection) -> None:
     assert "lies before --from" in run(
         "recompute", "--rules", "default", "--from", "2026-03-02", "--to", "2026-03-01", code=1
     ).stderr  # fmt: skip
+
+
+def test_support_needs_no_more_than_the_role_of_the_aggregator(run: Any, shop: psycopg.Connection, dsn: str) -> None:
+    """What docs/operations.md says of the command line: these commands work with that role, and others say what is missing."""
+    roles = {f"{role}_{dsn.rsplit('/', 1)[1]}": f"replyrate_{role}" for role in ("aggregator", "fetcher")}
+    for name, role in roles.items():
+        shop.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x' IN ROLE {role}".encode())
+    try:
+        support, registrar = (re.sub(r"//[^@]*@", f"//{name}:x@", dsn) for name in roles)
+        for command in (
+            ("rate", "shop"), ("explain", "shop", "late"), ("rules", "list"), ("rules", "diff", "default", "amazon"),
+            ("recompute", "--rules", "default"), ("doctor", "shop"),
+        ):  # fmt: skip
+            run(*command, dsn=support)
+        refused = run("company", "add", "other", dsn=support, code=78).stderr
+        assert "docs/operations.md tells which role the command line needs" in " ".join(refused.split())
+        for command in (("company", "add", "other"), ("account", "add", "other", "main"), ("mailbox", "list", "other")):
+            run(*command, dsn=registrar)
+    finally:
+        for name in roles:
+            shop.execute(f"DROP ROLE {name}".encode())

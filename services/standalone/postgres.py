@@ -14,6 +14,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -77,6 +78,7 @@ class EmbeddedPostgres:
             self._password = _password(self.data_dir / "password")
             if not (cluster / "PG_VERSION").exists():
                 self._initialise(cluster, user)
+            _await_end(cluster / "postmaster.pid")
             settings = {**SETTINGS, "port": str(self.port)}
             if self._durable:
                 settings.update({"fsync": "on", "full_page_writes": "on"})
@@ -177,6 +179,17 @@ def scratch_folder(prefix: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     folder.chmod(0o711)
     return folder
+
+
+def _await_end(pid_file: Path) -> None:
+    """Wait until the server of a process that was killed has ended: it shuts down by itself, and that can take a moment."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            os.kill(int(pid_file.read_text("utf-8").split()[0]), 0)
+        except (OSError, ValueError, IndexError):
+            return  # no file, or nobody: Postgres says what is wrong if something is
+        time.sleep(0.05)
 
 
 def _password(file: Path) -> str:

@@ -45,7 +45,7 @@ class BackedUp(Stage):
 def facts(connection: object) -> tuple[int, ...]:
     row = connection.execute(  # type: ignore[attr-defined]
         "SELECT (SELECT count(*) FROM ledger.inquiries), (SELECT count(*) FROM ledger.replies),"
-        " (SELECT sum(next_offset)::int FROM ledger.offsets), (SELECT count(*) FROM registry.published)"
+        " (SELECT coalesce(sum(next_offset), 0)::int FROM ledger.offsets), (SELECT count(*) FROM registry.published)"
     ).fetchone()
     return tuple(row)
 

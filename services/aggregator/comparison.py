@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 from services.aggregator import judge
 from services.aggregator.judge import Changed, Plan
 from services.aggregator.rules import RuleSet
-from services.common.postgres import load_statements
+from services.common.postgres import clock, load_statements
 
 SQL: Final = load_statements("services.aggregator", "comparison.sql")
 COMPANIES: Final = 32
@@ -33,7 +33,7 @@ def compare(
     for begin in range(0, len(companies), COMPANIES):
         batch = companies[begin : begin + COMPANIES]
         with connection.transaction(force_rollback=True), connection.cursor(row_factory=dict_row) as cursor:
-            (now,) = (row["now"] for row in cursor.execute(SQL["clock"]).fetchall())
+            now = clock(connection)
             judge.into(connection, "ledger")
             for rule_set, table in ((one, "a"), (other, "b")):
                 plans = []

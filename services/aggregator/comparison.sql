@@ -3,10 +3,6 @@
 SELECT DISTINCT company_id FROM ledger.inquiries
 WHERE received_at IS NOT NULL AND (%(company_id)s::text IS NULL OR company_id = %(company_id)s) ORDER BY company_id
 
--- name: clock
--- The database's now.
-SELECT clock_timestamp() AS now
-
 -- name: keep_a
 -- What the first rule set says.
 CREATE TEMPORARY TABLE judged_a AS SELECT * FROM judged WHERE as_of IS NULL;

@@ -4,7 +4,6 @@ Reads only. Nothing is judged here a second time: what may have answered, what b
 are rows of the very statement that judges (judge.sql, `judgement`).
 """
 
-from datetime import datetime
 from typing import Any, Final
 
 import psycopg
@@ -16,7 +15,7 @@ from services.aggregator.rules import RuleSet
 from services.common import codec
 from services.common.errors import InvalidEvent
 from services.common.events import MESSAGE_SENT, MessageSent
-from services.common.postgres import load_statements
+from services.common.postgres import clock, load_statements
 
 SQL: Final = load_statements("services.aggregator", "explain.sql")
 DECIDING: Final = (
@@ -34,8 +33,7 @@ def explain(connection: psycopg.Connection, rule_set: RuleSet, company_id: str, 
     (inquiries, statuses, replies), parameters, history, waiting.
     """
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-        (row,) = cursor.execute(SQL["clock"]).fetchall()
-        now: datetime = row["now"]
+        now = clock(connection)
         judge.into(connection, "ledger")
         (span,) = judge.spans(connection, rule_set, [company_id], now)
         place = {"company_id": company_id, "inquiry_id": inquiry_id, "rule_set": rule_set.name}

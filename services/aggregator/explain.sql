@@ -75,7 +75,3 @@ ORDER BY revision
 -- Whether the company's facts wait to be judged.
 SELECT EXISTS (SELECT FROM ledger.dirty WHERE company_id = %(company_id)s) AS waiting,
     EXISTS (SELECT FROM ledger.companies WHERE company_id = %(company_id)s) AS known
-
--- name: clock
--- The database's now.
-SELECT clock_timestamp() AS now

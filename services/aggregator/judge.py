@@ -52,11 +52,6 @@ class Judged:
     rates_written: int
     next_due: dict[str, datetime | None]
 
-    @property
-    def next_due_at(self) -> datetime | None:
-        """The earliest of them."""
-        return min((at for at in self.next_due.values() if at is not None), default=None)
-
 
 @dataclass(frozen=True, slots=True)
 class AsOf:

@@ -22,7 +22,7 @@ from services.aggregator import judge, rules
 from services.aggregator.judge import Changed, Judged, Plan
 from services.aggregator.rules import RuleSet
 from services.common.errors import ReplyrateError
-from services.common.postgres import load_statements
+from services.common.postgres import clock, load_statements
 
 SQL: Final = load_statements("services.aggregator", "recompute.sql")
 COMPANIES: Final = 8
@@ -139,9 +139,8 @@ def step(connection: psycopg.Connection, most: int = COMPANIES) -> int:
         for one in under_way(connection):
             lacking = connection.execute(SQL["lacking"], {"name": one.rule_set.name, "most": most}).fetchall()
             if lacking:
-                (now,) = connection.execute(SQL["clock"]).fetchone() or (None,)
-                assert now is not None
-                judge_in_shadow(connection, one, {company_id: Changed() for (company_id,) in lacking}, now)
+                changed = {company_id: Changed() for (company_id,) in lacking}
+                judge_in_shadow(connection, one, changed, clock(connection))
                 done += len(lacking)
     return done
 
@@ -186,9 +185,7 @@ def _show(connection: psycopg.Connection, rule_set: RuleSet) -> bool:
             return False
         held = cursor.execute(SQL["held"], name).fetchone()
         same = held is None or held["identity"] == rule_set.identity
-        clock = cursor.execute(SQL["clock"]).fetchone()
-        assert clock is not None
-        now: datetime = clock["clock_timestamp"]
+        now = clock(connection)
         judge.into(connection, "ledger")
         judge.prepare(connection)
         values = {**name, "zone": rule_set.time_zone, "now": now}

@@ -95,10 +95,6 @@ UPDATE ledger.companies c SET due_at = least(c.due_at, d.due_at)
 FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[]) d (company_id, due_at)
 WHERE c.company_id = d.company_id AND d.due_at < coalesce(c.due_at, 'infinity')
 
--- name: clock
--- The database's now.
-SELECT clock_timestamp()
-
 -- name: patience
 -- Showing a large recompute takes longer than a statement may.
 SELECT set_config('statement_timeout', '3600s', true), set_config('idle_in_transaction_session_timeout', '3600s', true)

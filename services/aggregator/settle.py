@@ -20,7 +20,7 @@ from services.aggregator.judge import Changed
 from services.aggregator.rules import RuleSet
 from services.common import metrics
 from services.common.lifecycle import Heartbeat, Stop
-from services.common.postgres import load_statements, translate
+from services.common.postgres import clock, load_statements, translate
 
 log = getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Settler:
             # Before the rule sets: when a recompute is shown meanwhile, its rule set is read as it counts from then on.
             shadows = recompute.under_way(self._connection)
             active = recompute.active(self._connection)
-            (now,) = (row["now"] for row in self._all("clock"))
+            now = clock(self._connection)
             seen = {row["company_id"]: row for row in self._all("seen", companies=due)}
             changed = {
                 company_id: Changed(

@@ -14,10 +14,6 @@ LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 -- One look at everything: an erase that comes meanwhile is wholly in it or not at all.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
 
--- name: clock
--- The instant of this refresh: everything committed before stands in it.
-SELECT clock_timestamp() AS now
-
 -- name: seen
 -- What this refresh takes into account of each company.
 SELECT c.company_id, coalesce(d.ids, '{}') AS dirty, d.earliest,

@@ -20,6 +20,7 @@ from services.cli.context import as_json, database, errors, guarded, percent, pr
 from services.cli.explain import chosen, language
 from services.cli.texts import Texts
 from services.common.errors import EXIT_FAILED
+from services.common.postgres import clock
 from services.fetcher.probe import Look, Probe
 
 RATES = """
@@ -67,7 +68,7 @@ def doctor(
         known = cursor.execute(RATES, place).fetchall()
         rates = {row["rule_set"]: row for row in known if row["account_id"] == account_id}
         backdating = cursor.execute(BACKDATING, place).fetchall()
-        now = diagnosis.clock(connection)
+        now = clock(connection)
         looked = {one.name: diagnosis.look(connection, one, [company_id], now) for one in active}
     cases = [
         (rates[rules], next((one for one in held if one.account_id == (account_id or "")), None), held)

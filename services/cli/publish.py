@@ -18,6 +18,7 @@ from services.common.errors import EXIT_FAILED, InvalidEvent, ReplyrateError
 from services.common.events import (
     COMPANY_ERASED,
     INQUIRY_RECEIVED,
+    PLATFORM_TYPES,
     REPLY_RECORDED,
     STATUS_CHANGED,
     InquiryReceived,
@@ -27,7 +28,6 @@ from services.common.events import (
 from services.common.kafka import Publisher
 from services.common.topics import INQUIRIES
 
-ACCEPT = frozenset({INQUIRY_RECEIVED, STATUS_CHANGED, REPLY_RECORDED, COMPANY_ERASED})
 INSTANTS = ("received_at", "at", "replied_at")
 LISTS = ("message_ids", "reply_addresses")
 BUYER = {
@@ -210,7 +210,7 @@ def record(entry: dict[str, Any] | str, earliest: datetime | None = None) -> tup
             "data": data,
         }
         value = json.dumps(envelope, ensure_ascii=False).encode()
-    event = codec.decode(value, accept=ACCEPT).data
+    event = codec.decode(value, accept=PLATFORM_TYPES).data
     field = {InquiryReceived: "received_at", StatusChanged: "at", ReplyRecorded: "replied_at"}.get(type(event))
     if earliest is not None and field is not None and getattr(event, field) < earliest:
         raise InvalidEvent(

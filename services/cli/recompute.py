@@ -9,6 +9,7 @@ import psycopg
 from services.aggregator import recompute as work
 from services.cli.context import Tell, as_json, bars, database, errors, guarded, print_json, settings
 from services.common.errors import ReplyrateError
+from services.common.postgres import clock
 
 DAY = click.DateTime(["%Y-%m-%d"])
 PAUSE_SECONDS = 0.5
@@ -36,13 +37,13 @@ def recompute(name: str, from_day: datetime | None, to_day: datetime | None, jso
         rule_set = wanted.get(name) or counting[name]
         if name not in wanted or from_day is not None or to_day is not None:
             work.begin(connection, rule_set, _day(from_day), _day(to_day))
-        since = connection.execute("SELECT clock_timestamp()").fetchone()
+        since = clock(connection)
         with bars() as tell:
             companies = follow(connection, name, tell)
         corrected = connection.execute(
             "SELECT count(*) FROM ledger.corrections WHERE rule_set = %s AND changed_at >= %s"
             " AND cause IN ('recompute', 'rule-version')",
-            (name, since and since[0]),
+            (name, since),
         ).fetchone()
     assert corrected is not None
     seconds = round(time.monotonic() - started, 1)

@@ -21,6 +21,9 @@ MESSAGE_SENT = "replyrate.message-sent.v1"
 INQUIRY_REPLIES = "replyrate.inquiry-replies.v1"
 DEAD_LETTER = "replyrate.dead-letter.v1"
 
+PLATFORM_TYPES = frozenset({INQUIRY_RECEIVED, STATUS_CHANGED, REPLY_RECORDED, COMPANY_ERASED})
+"""What the platform tells: the types of inquiries.v1."""
+
 NO_CONTROL = "^[^\\u0000-\\u001f\\u007f-\\u009f]*(?![\\s\\S])"
 """No control character; the look-ahead is an end of text that a line break does not satisfy, in every dialect."""
 Id = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_CONTROL)]

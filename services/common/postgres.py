@@ -7,6 +7,7 @@ psycopg's (`%(name)s`). Nothing is ever formatted into a statement.
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from importlib import resources
 from typing import LiteralString, cast
@@ -70,6 +71,14 @@ def _connect_failure(error: psycopg.OperationalError) -> Exception:
     if "password authentication failed" in text or re.search(r'(database|role) ".*" does not exist', text):
         return ConfigError("Postgres refuses REPLYRATE_POSTGRES__DSN; check user, password and database")
     return TransientError("Postgres does not answer; check that it runs and that REPLYRATE_POSTGRES__DSN names it")
+
+
+def clock(connection: psycopg.Connection) -> datetime:
+    """The server's now, also in the middle of a transaction: one clock for all that write into one database."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now
 
 
 @contextmanager

@@ -26,11 +26,8 @@ from services.common import codec, metrics
 from services.common.backoff import Backoff
 from services.common.errors import EXIT_DONE, EXIT_UNSURE, InvalidEvent
 from services.common.events import (
-    COMPANY_ERASED,
-    INQUIRY_RECEIVED,
     MESSAGE_SENT,
-    REPLY_RECORDED,
-    STATUS_CHANGED,
+    PLATFORM_TYPES,
     CompanyErased,
     DeadLetter,
     InquiryReceived,
@@ -60,7 +57,7 @@ log = getLogger(__name__)
 
 SOURCE: Final = "replyrate/matcher"
 ACCEPT: Final = {
-    INQUIRIES: frozenset({INQUIRY_RECEIVED, STATUS_CHANGED, REPLY_RECORDED, COMPANY_ERASED}),
+    INQUIRIES: PLATFORM_TYPES,
     SENT: frozenset({MESSAGE_SENT}),
 }
 STOP_SECONDS: Final = 24.0

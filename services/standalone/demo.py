@@ -24,7 +24,7 @@ from services.common.errors import TransientError
 from services.common.events import Buyer, Event, InquiryReceived, ReplyRecorded, StatusChanged
 from services.common.hashing import Hasher
 from services.common.kafka import Admin, Publisher
-from services.common.postgres import connect
+from services.common.postgres import clock, connect
 from services.common.settings import load_settings
 from services.common.topics import INQUIRIES, specs
 from services.common.version import version
@@ -301,7 +301,7 @@ class Stage:
 
     def _stories(self, connection: psycopg.Connection) -> list[dict[str, Any]]:
         figures = {row["company_id"]: row for row in recount.rows(connection, STORIES)}
-        looked = diagnosis.look(connection, load_builtin("default"), list(figures), diagnosis.clock(connection))
+        looked = diagnosis.look(connection, load_builtin("default"), list(figures), clock(connection))
         found = {one.company_id: one.findings for one in looked if not one.account_id}
         return [
             {

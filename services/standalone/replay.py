@@ -23,11 +23,8 @@ from services.aggregator.rules import RuleSet
 from services.common import codec, migrations
 from services.common.errors import InvalidEvent
 from services.common.events import (
-    COMPANY_ERASED,
-    INQUIRY_RECEIVED,
     MESSAGE_SENT,
-    REPLY_RECORDED,
-    STATUS_CHANGED,
+    PLATFORM_TYPES,
     CompanyErased,
     Id,
     InquiryReceived,
@@ -42,7 +39,7 @@ from services.standalone.postgres import EmbeddedPostgres, scratch_folder
 
 SQL: Final = load_statements("services.standalone", "replay.sql")
 ACCEPT: Final = {
-    INQUIRIES: frozenset({INQUIRY_RECEIVED, STATUS_CHANGED, REPLY_RECORDED, COMPANY_ERASED}),
+    INQUIRIES: PLATFORM_TYPES,
     SENT: frozenset({MESSAGE_SENT}),
 }
 STATES: Final = 2_000

@@ -15,7 +15,7 @@ from services.aggregator import recompute
 from services.aggregator.doctor import causes, evidence
 from services.aggregator.doctor.causes import Evidence, Finding
 from services.aggregator.rules import RuleSet
-from services.common.postgres import load_statements
+from services.common.postgres import clock, load_statements
 
 SQL: Final = load_statements("services.aggregator.doctor", "diagnosis.sql")
 LANGUAGES: Final = ("en", "zh")
@@ -33,14 +33,6 @@ class Diagnosis:
     window_start: date
     window_end: date
     findings: tuple[Finding, ...]
-
-
-def clock(connection: psycopg.Connection) -> datetime:
-    """The database's now."""
-    found = connection.execute(evidence.SQL["clock"]).fetchone()
-    assert found is not None
-    now: datetime = found[0]
-    return now
 
 
 def look(connection: psycopg.Connection, rule_set: RuleSet, companies: Sequence[str], now: datetime) -> list[Diagnosis]:

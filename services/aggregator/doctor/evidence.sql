@@ -2,10 +2,6 @@
 -- What follows looks things up for few accounts; judge.sql may have switched that off in this transaction.
 SELECT set_config('enable_nestloop', 'on', true), set_config('enable_mergejoin', 'on', true)
 
--- name: clock
--- The database's now.
-SELECT clock_timestamp() AS now
-
 -- name: scope
 -- Rows of reply_rate_latest whose rate is 0 or null, and the units in them that were not answered in time. Not a
 -- statement: those below go on from here.

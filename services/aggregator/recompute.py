@@ -10,7 +10,7 @@ numbers or the new ones, and a final number that differs gets its correction.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -19,6 +19,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator import judge, rules
+from services.aggregator.aside import together
 from services.aggregator.judge import Changed, Judged, Plan
 from services.aggregator.rules import RuleSet
 from services.common.errors import ReplyrateError
@@ -132,16 +133,20 @@ def begin(
         return connection.execute(SQL["begin"], values).fetchone() is not None
 
 
-def step(connection: psycopg.Connection, most: int = COMPANIES) -> int:
-    """Judge some companies that a recompute lacks, in a transaction of their own; returns how many."""
-    done = 0
+def step(connection: psycopg.Connection, most: int = COMPANIES, aside: Sequence[str] = ()) -> list[str]:
+    """Judge some companies that a recompute lacks, but for those `aside`, in a transaction of their own; returns them.
+
+    Unjudged when one of them may be the reason that Postgres refused.
+    """
+    done: list[str] = []
     with connection.transaction():
         for one in under_way(connection):
-            lacking = connection.execute(SQL["lacking"], {"name": one.rule_set.name, "most": most}).fetchall()
+            values = {"name": one.rule_set.name, "most": most, "aside": list(aside)}
+            lacking = [company_id for (company_id,) in connection.execute(SQL["lacking"], values).fetchall()]
             if lacking:
-                changed = {company_id: Changed() for (company_id,) in lacking}
-                judge_in_shadow(connection, one, changed, clock(connection))
-                done += len(lacking)
+                with together(lacking):
+                    judge_in_shadow(connection, one, dict.fromkeys(lacking, Changed()), clock(connection))
+                done += lacking
     return done
 
 

@@ -77,6 +77,7 @@ FROM ledger.recomputes r ORDER BY r.rule_set
 -- Companies that have not been judged anew; those that somebody is at are left to him.
 SELECT c.company_id FROM ledger.companies c
 WHERE NOT EXISTS (SELECT FROM ledger.recomputed d WHERE d.rule_set = %(name)s AND d.company_id = c.company_id)
+    AND NOT c.company_id = ANY (%(aside)s)
 ORDER BY c.company_id LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 
 -- name: whole

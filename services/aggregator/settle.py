@@ -6,8 +6,9 @@ a local day turned.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from logging import getLogger
 from typing import Any, Final
 
@@ -15,8 +16,9 @@ import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator import judge, recompute
+from services.aggregator.aside import Aside, Unjudged, together
 from services.aggregator.doctor import diagnosis
-from services.aggregator.judge import Changed
+from services.aggregator.judge import Changed, Judged
 from services.aggregator.rules import RuleSet
 from services.common import metrics
 from services.common.lifecycle import Heartbeat, Stop
@@ -33,6 +35,7 @@ class Settler:
     def __init__(self, connection: psycopg.Connection, rule_sets: Sequence[RuleSet]) -> None:
         self._connection = connection
         self._rule_sets = tuple(rule_sets)
+        self._aside = {work: Aside() for work in ("refresh", "recompute", "diagnosis")}
 
     def activate(self) -> None:
         """The rule sets of the settings count from now on, but for those that a person has switched off."""
@@ -54,52 +57,41 @@ class Settler:
         nothing to do."""
         with translate():
             try:
-                refreshed = self._refresh()
+                refreshed = self._spare("refresh", recompute.COMPANIES, self._refresh)
             except psycopg.errors.SerializationFailure:
                 # Another aggregator has just judged what this one looked at: nothing is away, the queue is another one.
-                refreshed = 1
-            recomputed = recompute.step(self._connection)
+                refreshed = True
+            recomputed = self._spare("recompute", recompute.COMPANIES, partial(recompute.step, self._connection))
             shown = recompute.finish(self._connection)
-            diagnosed = diagnosis.step(self._connection)
+            diagnosed = self._spare("diagnosis", diagnosis.MOST, partial(diagnosis.step, self._connection))
         for rule_set in shown:
             _tell("recompute-shown", rule_set)
-        return bool(refreshed or recomputed or shown or diagnosed)
+        return refreshed or recomputed or bool(shown) or diagnosed
 
-    def _refresh(self) -> int:
+    def _spare(self, work: str, most: int, run: Callable[[int, list[str]], list[str]]) -> bool:
+        """One portion of this work, without the companies that wait apart; False when there was nothing to do."""
+        aside = self._aside[work]
+        try:
+            done = run(aside.most(most), aside.companies())
+        except Unjudged as failure:
+            pause = aside.failed(failure)
+            if pause is not None:
+                log.error(
+                    "%s", failure, extra={"action": "company-unjudged", "work": work, "next_try_seconds": round(pause)}
+                )
+            return True
+        aside.judged(done)
+        return bool(done)
+
+    def _refresh(self, most: int, aside: list[str]) -> list[str]:
         started = time.monotonic()
         with self._connection.transaction():
             self._run("snapshot")
-            due = [row["company_id"] for row in self._all("due", most=recompute.COMPANIES)]
+            due = [row["company_id"] for row in self._all("due", most=most, aside=aside)]
             if not due:
-                return 0
-            # Before the rule sets: when a recompute is shown meanwhile, its rule set is read as it counts from then on.
-            shadows = recompute.under_way(self._connection)
-            active = recompute.active(self._connection)
-            now = clock(self._connection)
-            seen = {row["company_id"]: row for row in self._all("seen", companies=due)}
-            changed = {
-                company_id: Changed(
-                    judge.EVERYTHING if row["everything"] else row["earliest"],
-                    judge.ERASE if row["erased_since"] else judge.LATE_FACT,
-                    received_from=row["received_from"],
-                    covered_from=row["covered_from"],
-                )
-                for company_id, row in seen.items()
-            }
-            for company_id, row in seen.items():
-                if row["erased_since"]:
-                    self._run("forget", company_id=company_id, since=row["erased_since"])
-            found = [judge.judge_companies(self._connection, rule_set, changed, now=now) for rule_set in active]
-            for one in shadows:
-                found.append(recompute.judge_in_shadow(self._connection, one, changed, now))
-            self._run("clean", dirty=[dirty_id for row in seen.values() for dirty_id in row["dirty"]])
-            self._run(
-                "judged",
-                companies=due,
-                now=now,
-                due_ats=[_first(one.next_due[company_id] for one in found) for company_id in due],
-                coverages=[seen[company_id]["coverage"] for company_id in due],
-            )
+                return []
+            with together(due):
+                active, found = self._judge(due)
         seconds = time.monotonic() - started
         metrics.REFRESH_SECONDS.observe(seconds / len(due))
         for rule_set in active:
@@ -111,11 +103,44 @@ class Settler:
                 "outcomes": sum(one.outcomes_changed for one in found), "rates": sum(one.rates_written for one in found),
             },
         )  # fmt: skip
-        return len(due)
+        return due
+
+    def _judge(self, due: list[str]) -> tuple[list[RuleSet], list[Judged]]:
+        """By each rule set that counts, and beside by those that will; returns the former, and what both wrote."""
+        # Before the rule sets: when a recompute is shown meanwhile, its rule set is read as it counts from then on.
+        shadows = recompute.under_way(self._connection)
+        active = recompute.active(self._connection)
+        now = clock(self._connection)
+        seen = {row["company_id"]: row for row in self._all("seen", companies=due)}
+        changed = {
+            company_id: Changed(
+                judge.EVERYTHING if row["everything"] else row["earliest"],
+                judge.ERASE if row["erased_since"] else judge.LATE_FACT,
+                received_from=row["received_from"],
+                covered_from=row["covered_from"],
+            )
+            for company_id, row in seen.items()
+        }
+        for company_id, row in seen.items():
+            if row["erased_since"]:
+                self._run("forget", company_id=company_id, since=row["erased_since"])
+        found = [judge.judge_companies(self._connection, rule_set, changed, now=now) for rule_set in active]
+        for one in shadows:
+            found.append(recompute.judge_in_shadow(self._connection, one, changed, now))
+        self._run("clean", dirty=[dirty_id for row in seen.values() for dirty_id in row["dirty"]])
+        self._run(
+            "judged",
+            companies=due,
+            now=now,
+            due_ats=[_first(one.next_due[company_id] for one in found) for company_id in due],
+            coverages=[seen[company_id]["coverage"] for company_id in due],
+        )
+        return active, found
 
     def _gauges(self) -> None:
         with translate():
             (row,) = self._all("waiting")
+        metrics.COMPANIES_UNJUDGED.set(sum(len(one) for one in self._aside.values()))
         metrics.COMPANIES_DIRTY.set(row["companies"])
         metrics.DIRTY_AGE_SECONDS.set(row["seconds"])
 

@@ -1,12 +1,14 @@
 -- name: due
 -- Companies that wait to be judged: facts changed, coverage grew, or time has passed. Locked; others skip them.
 SELECT c.company_id FROM ledger.companies c
-WHERE EXISTS (SELECT FROM ledger.dirty d WHERE d.company_id = c.company_id)
+WHERE NOT c.company_id = ANY (%(aside)s) AND (
+    EXISTS (SELECT FROM ledger.dirty d WHERE d.company_id = c.company_id)
     OR c.due_at <= clock_timestamp()
     OR EXISTS (
         SELECT FROM registry.coverage v WHERE v.company_id = c.company_id AND v.coverage_id > c.coverage_seen
     )
     OR EXISTS (SELECT FROM registry.accounts a WHERE a.company_id = c.company_id AND a.created_at > c.judged_at)
+)
 ORDER BY c.judged_at NULLS FIRST, c.company_id
 LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 
@@ -33,8 +35,9 @@ LEFT JOIN LATERAL (
     WHERE v.company_id = c.company_id AND v.coverage_id > l.coverage_seen - 1000
 ) v ON true
 LEFT JOIN (
-    SELECT company_id, array_agg(dirty_id) AS ids, 
-        min(received_from) FILTER (WHERE received_from > '-infinity' AND received_from < 'infinity') AS received_from, min(earliest) FILTER (WHERE earliest > '-infinity') AS earliest,
+    SELECT company_id, array_agg(dirty_id) AS ids,
+        min(received_from) FILTER (WHERE received_from > '-infinity' AND received_from < 'infinity') AS received_from,
+        min(earliest) FILTER (WHERE earliest > '-infinity') AS earliest,
         bool_or(earliest = '-infinity') AS everything, min(since) FILTER (WHERE cause = 'erase') AS erased_since
     FROM ledger.dirty WHERE company_id = ANY (%(companies)s) GROUP BY company_id
 ) d USING (company_id)

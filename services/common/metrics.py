@@ -133,6 +133,11 @@ REFRESH_SECONDS = Histogram(
     registry=REGISTRY,
 )
 COMPANIES_DIRTY = Gauge("replyrate_aggregator_companies_dirty", "Companies that wait to be judged.", registry=REGISTRY)
+COMPANIES_UNJUDGED = Gauge(
+    "replyrate_aggregator_companies_unjudged",
+    "Companies that Postgres could not judge, or recompute, or diagnose; they are tried again after a growing pause.",
+    registry=REGISTRY,
+)
 DIRTY_AGE_SECONDS = Gauge(
     "replyrate_aggregator_dirty_age_seconds", "How long the longest of them waits.", registry=REGISTRY
 )

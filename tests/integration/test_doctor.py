@@ -163,10 +163,10 @@ def test_a_login_that_breaks_is_told_within_the_hour_though_no_fact_comes(shop: 
     shop.execute("UPDATE registry.mailboxes SET state_reason = 'login-refused', address_hash = 'new'")
     with shop.transaction():
         shop.execute("SET LOCAL ROLE replyrate_aggregator")
-        assert diagnosis.step(shop) == 0
+        assert diagnosis.step(shop) == []
         shop.execute("UPDATE ledger.companies SET diagnosed_at = clock_timestamp() - interval '61 minutes'")
-        assert diagnosis.step(shop) == 1
-        assert diagnosis.step(shop) == 0
+        assert diagnosis.step(shop) == ["shop"]
+        assert diagnosis.step(shop) == []
     assert set(shown(shop)) == {(None, "login-failing-since"), ("main", "login-failing-since")}
 
 

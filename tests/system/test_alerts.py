@@ -54,6 +54,7 @@ BAD: dict[str, dict[str, str | None]] = {
     "ReplyrateNothingMatches": {MATCHED: None},
     "ReplyrateRefreshBehind": {"replyrate_aggregator_dirty_age_seconds": "1000"},
     "ReplyrateSettleBehind": {"replyrate_aggregator_settle_lag_seconds": "4000"},
+    "ReplyrateCompanyUnjudged": {"replyrate_aggregator_companies_unjudged": "1"},
 }
 """Alert → what is another way on the day on which it alone fires."""
 

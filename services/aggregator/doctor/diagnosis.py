@@ -12,6 +12,7 @@ from typing import Any, Final
 import psycopg
 
 from services.aggregator import recompute
+from services.aggregator.aside import together
 from services.aggregator.doctor import causes, evidence
 from services.aggregator.doctor.causes import Evidence, Finding
 from services.aggregator.rules import RuleSet
@@ -49,15 +50,20 @@ def look(connection: psycopg.Connection, rule_set: RuleSet, companies: Sequence[
     return sorted(found, key=lambda one: (one.company_id, one.account_id))
 
 
-def step(connection: psycopg.Connection) -> int:
-    """Look at some companies that were judged since; returns how many. One transaction of its own."""
+def step(connection: psycopg.Connection, most: int = MOST, aside: Sequence[str] = ()) -> list[str]:
+    """Look at some companies that were judged since, but for those `aside`; returns them. One transaction of its own.
+
+    Unjudged when one of them may be the reason that Postgres refused.
+    """
     with connection.transaction():
-        companies = [company_id for (company_id,) in connection.execute(SQL["stale"], {"most": MOST}).fetchall()]
+        found = connection.execute(SQL["stale"], {"most": most, "aside": list(aside)}).fetchall()
+        companies = [company_id for (company_id,) in found]
         if companies:
             now = clock(connection)
-            record(connection, recompute.active(connection), companies, now)
-            connection.execute(SQL["looked"], {"companies": companies, "now": now})
-    return len(companies)
+            with together(companies):
+                record(connection, recompute.active(connection), companies, now)
+                connection.execute(SQL["looked"], {"companies": companies, "now": now})
+    return companies
 
 
 def record(

@@ -2,7 +2,7 @@
 -- Companies that were judged, or whose rule sets changed, since they were looked at last; and those with a rate of 0 once an
 -- hour, since a login can break without any fact coming. Locked; others skip them.
 SELECT c.company_id FROM ledger.companies c
-WHERE c.judged_at IS NOT NULL AND (
+WHERE c.judged_at IS NOT NULL AND NOT c.company_id = ANY (%(aside)s) AND (
     c.diagnosed_at IS NULL OR c.diagnosed_at < c.judged_at
     OR c.diagnosed_at < (SELECT max(s.activated_at) FROM ledger.rule_sets s WHERE s.active)
     OR c.diagnosed_at < clock_timestamp() - interval '1 hour'

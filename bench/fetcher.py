@@ -22,8 +22,8 @@ from services.common.postgres import connect
 from services.common.settings import load_settings
 from services.fetcher import imap
 from services.fetcher.imap import ITEMS
+from services.fetcher.leases import Leases
 from services.fetcher.poller import Poller
-from services.fetcher.registry import Registry
 from services.fetcher.session import Budgets, resolve, tls_context
 from services.fetcher.vault import Vault
 from services.standalone.ca import CertificateAuthority
@@ -196,12 +196,12 @@ def _round_trips(world: World) -> float:
     connecting = imap.connect
     settings = load_settings(world.environ)
     with connect(world.dsn, "bench") as connection, Publisher(settings.kafka, "bench") as publisher:
-        registry = Registry(connection, Hasher(HASH_KEY), Vault(VAULT_KEY))
+        leases = Leases(connection, Vault(VAULT_KEY))
         connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
-        leased = registry.lease("bench", 60)
+        leased = leases.lease("bench", 60)
         assert leased is not None
         poller = Poller(
-            "bench", registry, publisher, Hasher(HASH_KEY), settings,
+            "bench", leases, publisher, Hasher(HASH_KEY), settings,
             lambda: tls_context(settings.imap.ca_file), version="0", resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=Budgets(),
         )  # fmt: skip
         imap.connect = functools.partial(connecting, record=said.append)

@@ -10,9 +10,8 @@ from rich.progress import Progress
 
 from services.cli.context import as_json, database, errors, guarded, print_json, settings
 from services.common.errors import EXIT_FAILED, ConfigError
-from services.common.hashing import Hasher
 from services.common.settings import Settings
-from services.fetcher.registry import Registry, Sealed
+from services.fetcher.rotation import Rotation, Sealed
 from services.fetcher.vault import Vault
 
 SAYS = {
@@ -70,9 +69,9 @@ def _go(found: Settings, old: bytes | None, json_: bool, *, write: bool) -> None
     bad: list[Sealed] = []
     vault = Vault(found.vault_key(), old)
     with database(found) as connection, Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        registry = Registry(connection, Hasher(found.hash_key()), vault)
-        task = bar.add_task("sealing" if write else "opening", total=registry.sealed())
-        for sealed in registry.rotate(write=write):
+        rotation = Rotation(connection, vault)
+        task = bar.add_task("sealing" if write else "opening", total=rotation.sealed())
+        for sealed in rotation.rotate(write=write):
             counts[sealed.state] += 1
             bar.advance(task)
             if sealed.state in ("another-key", "unreadable"):

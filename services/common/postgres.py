@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from importlib import resources
-from typing import LiteralString, cast
+from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg import conninfo, errors
+from psycopg.rows import dict_row
 
 from services.common.errors import ConfigError, TransientError
 
@@ -88,6 +89,35 @@ def translate() -> Iterator[None]:
         yield
     except AWAY as error:
         raise TransientError(f"Postgres is away or busy ({error.sqlstate or type(error).__name__})") from error
+
+
+class Statements:
+    """Named statements over one connection (autocommit); a row maps its column names. Not to be shared by threads."""
+
+    def __init__(self, connection: psycopg.Connection, statements: Mapping[str, LiteralString]) -> None:
+        self.connection = connection
+        self._statements = statements
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What runs inside holds wholly or not at all."""
+        with translate(), self.connection.transaction():
+            yield
+
+    def run(self, name: str, **values: Any) -> None:
+        """A statement whose rows nobody asks for."""
+        with translate():
+            self.connection.execute(self._statements[name], values)
+
+    def one(self, name: str, **values: Any) -> dict[str, Any] | None:
+        """The first row; None when there is none."""
+        with translate(), self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(self._statements[name], values).fetchone()
+
+    def all(self, name: str, **values: Any) -> list[dict[str, Any]]:
+        """Every row."""
+        with translate(), self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(self._statements[name], values).fetchall()
 
 
 _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)\s*$", re.MULTILINE)

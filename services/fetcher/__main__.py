@@ -23,8 +23,9 @@ from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
 from services.common.topics import DEAD, SENT
 from services.common.version import version
+from services.fetcher.leases import Leases
 from services.fetcher.poller import Poller
-from services.fetcher.registry import MAILBOX_STATES, Registry
+from services.fetcher.registry import MAILBOX_STATES
 from services.fetcher.session import Budgets, resolve, tls_context
 from services.fetcher.vault import Vault
 
@@ -123,9 +124,9 @@ class Workers:
         while not self._stop.is_set():
             try:
                 with connect(self._settings.postgres.dsn.get_secret_value(), "replyrate-fetcher") as connection:
-                    registry = Registry(connection, self._hasher, self._vault)
+                    leases = Leases(connection, self._vault)
                     attempt = 0
-                    self._poller(name, registry, heartbeat).run()
+                    self._poller(name, leases, heartbeat).run()
             except TransientError as error:
                 attempt += 1
                 metrics.DEPENDENCY_FAILURES.labels("fetcher", "postgres").inc()
@@ -136,10 +137,10 @@ class Workers:
                 self._failure = error
                 self._stop.set()
 
-    def _poller(self, name: str, registry: Registry, heartbeat: Heartbeat) -> Poller:
+    def _poller(self, name: str, leases: Leases, heartbeat: Heartbeat) -> Poller:
         return Poller(
             name,
-            registry,
+            leases,
             self._publisher,
             self._hasher,
             self._settings,
@@ -154,7 +155,7 @@ class Workers:
 
     def _ask_postgres(self, connection: psycopg.Connection) -> None:
         """How the mailboxes are, by the registry: the same on every fetcher."""
-        waiting = Registry(connection, self._hasher, self._vault).waiting()
+        waiting = Leases(connection, self._vault).waiting()
         for state in MAILBOX_STATES:
             metrics.MAILBOXES.labels(state).set(waiting.states.get(state, 0))
         metrics.POLL_DELAY_SECONDS.set(waiting.delay_seconds)

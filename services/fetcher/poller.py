@@ -29,8 +29,8 @@ from services.common.topics import DEAD, SENT
 from services.fetcher import directory, imap, messages, plan
 from services.fetcher.headers import Skipped
 from services.fetcher.imap import CHUNK, WINDOW, Connection, Found
+from services.fetcher.leases import HeldMarks, Leased, LeaseLost, Leases, Remembered
 from services.fetcher.plan import FolderView, Marks
-from services.fetcher.registry import HeldMarks, Leased, LeaseLost, Registry, Remembered
 from services.fetcher.session import (
     Budgets,
     BudgetSpent,
@@ -92,7 +92,7 @@ class Poller:
     def __init__(
         self,
         owner: str,
-        registry: Registry,
+        leases: Leases,
         publisher: Publisher,
         hasher: Hasher,
         settings: Settings,
@@ -106,7 +106,7 @@ class Poller:
         budgets: Budgets,
     ) -> None:
         self._owner = owner
-        self._registry = registry
+        self._leases = leases
         self._publisher = publisher
         self._hasher = hasher
         self._settings = settings
@@ -123,7 +123,7 @@ class Poller:
         """Poll whatever is due until `stop` is set. TransientError when Postgres goes away."""
         while not self._stop.is_set():
             self._heartbeat.beat()
-            leased = self._registry.lease(self._owner, self._settings.fetcher.lease_seconds)
+            leased = self._leases.lease(self._owner, self._settings.fetcher.lease_seconds)
             if leased is None:
                 self._stop.wait(IDLE_SECONDS)
             else:
@@ -146,13 +146,13 @@ class Poller:
             # Kafka or Postgres, not the mailbox: it is due again soon, and nothing is held against it.
             metrics.POLLS.labels("dependency-away").inc()
             log.warning("%s", error, extra={"action": "dependency-away", **_ids(leased)})
-            self._registry.failed(leased, reason=None, next_seconds=5, counts=False)
+            self._leases.failed(leased, reason=None, next_seconds=5, counts=False)
             self._stop.wait(1)
         except Exception as error:
             metrics.POLLS.labels("crashed").inc()
             log.exception("a poll failed unexpectedly", extra={"action": "mailbox-failed", **_ids(leased)})
             delay = FAILURE.delay(leased.failures + 1, random.random())
-            self._registry.failed(leased, reason=f"internal-{type(error).__name__}", next_seconds=delay, counts=True)
+            self._leases.failed(leased, reason=f"internal-{type(error).__name__}", next_seconds=delay, counts=True)
 
     def _read(self, work: Poll) -> None:
         leased, settings = work.mailbox, self._settings.imap
@@ -168,7 +168,7 @@ class Poller:
         try:
             self._login(connection, leased)
             folders = connection.sent_folders(leased.sent_override)
-            self._registry.watch(leased, [folder.name for folder in folders])
+            self._leases.watch(leased, [folder.name for folder in folders])
             for folder in folders:
                 if self._pause(work):
                     break
@@ -209,7 +209,7 @@ class Poller:
     def _folder(self, work: Poll, connection: Connection, folder: bytes) -> None:
         look_back = self._settings.imap.look_back
         view = connection.examine(folder)
-        held = self._registry.marks(work.mailbox, folder)
+        held = self._leases.marks(work.mailbox, folder)
         due, began = work.mailbox.reconcile_after, None if held is None else held.scan_began_at
         # Once for each reconcile: a scan that took several polls must not begin again in the last of them.
         reconcile = work.reconciling and due is not None and began is not None and began < due
@@ -217,7 +217,7 @@ class Poller:
         if why is not None:
             newest = self._newest(connection, view)
             held = HeldMarks(plan.begin(view, newest, look_back), work.mailbox.complete_through)
-            self._registry.save(work.mailbox, folder, held, messages=view.messages, restarted=True)
+            self._leases.save(work.mailbox, folder, held, messages=view.messages, restarted=True)
             log.info(
                 "reading everything within the horizon",
                 extra={"action": "mailbox-scan", "why": why, "messages": view.messages, **_ids(work.mailbox)},
@@ -263,7 +263,7 @@ class Poller:
             log.info("other folders are not counted: %s", error, extra={"action": "mailbox-scan", **_ids(work.mailbox)})
             connection.drop()
             return
-        self._registry.others(work.mailbox, counts)
+        self._leases.others(work.mailbox, counts)
 
     def _newest(self, connection: Connection, view: FolderView) -> list[int]:
         """UIDs of the newest messages: enough for the look-back window."""
@@ -294,11 +294,11 @@ class Poller:
             )
             remembered = self._acknowledged(work, view.uidvalidity, batch)
             held = replace(held, marks=plan.published(held.marks, chunk, look_back))
-            self._registry.save(work.mailbox, folder, held, messages=view.messages, remembered=remembered)
+            self._leases.save(work.mailbox, folder, held, messages=view.messages, remembered=remembered)
         if not work.stopped_by_budget:
             passed, there = plan.passed(held.marks, view, found)
             held = replace(held, marks=plan.looked(held.marks, view))
-            self._registry.save(work.mailbox, folder, held, messages=view.messages, passed=passed, found=there)
+            self._leases.save(work.mailbox, folder, held, messages=view.messages, passed=passed, found=there)
         return held
 
     def _search(self, connection: Connection, view: FolderView, marks: Marks, low: int) -> list[int]:
@@ -352,7 +352,7 @@ class Poller:
             raise
         held = self._scanned(work, folder, view, held, sent)
         held = replace(held, marks=plan.at_horizon(held.marks))
-        self._registry.save(work.mailbox, folder, held, messages=view.messages)
+        self._leases.save(work.mailbox, folder, held, messages=view.messages)
         log.info("the horizon is reached", extra={"action": "mailbox-scan", **_ids(work.mailbox)})
         return held
 
@@ -370,7 +370,7 @@ class Poller:
             return held
         remembered = self._acknowledged(work, view.uidvalidity, batch)
         held = replace(held, marks=plan.scanned(held.marks, batch.uids))
-        self._registry.save(
+        self._leases.save(
             work.mailbox, folder, held, messages=view.messages, remembered=remembered, read=len(batch.uids)
         )
         return held
@@ -399,7 +399,7 @@ class Poller:
                 reads.append(read)
         known = {key: (one.sent_at, one.record) for key, one in ahead.items()}
         if asked := [read.message_id for read in reads if read.message_id not in known]:
-            known |= self._registry.known(leased, asked)
+            known |= self._leases.known(leased, asked)
         now = leased.now + timedelta(seconds=time.monotonic() - work.started)
         records: list[tuple[int, bytes]] = []
         remembered: dict[str, Remembered] = {}
@@ -522,7 +522,7 @@ class Poller:
         visible = work.visible_from if work.reconciling else work.visible_from or leased.complete_from
         interval = self._settings.imap.poll_interval_seconds
         following = interval * (0.9 + 0.2 * random.random()) if complete else AGAIN_SECONDS
-        self._registry.polled(
+        self._leases.polled(
             leased,
             complete=complete,
             reconciled=work.reconciling and complete,
@@ -549,7 +549,7 @@ class Poller:
         state = "needs_reconnect" if refused and leased.refusals + 1 >= LOGIN_TRIES else None
         backoff = THROTTLE if isinstance(error, Throttled | LoginUnclear) else FAILURE
         delay = backoff.delay(failures, random.random())
-        self._registry.failed(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)
+        self._leases.failed(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)
         metrics.POLLS.labels(error.code).inc()
         log.warning(
             "%s", error,

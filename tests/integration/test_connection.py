@@ -307,9 +307,9 @@ def test_tries_of_a_mailbox_are_counted_whatever_host_is_typed(registry: Registr
     request = Request("c1", "main", server.user, server.secret, "Li", host="localhost", port=server.port)
     with pytest.raises(Rejected, match="tried too often in the last hour. Try again at"):
         add_mailbox(registry, settings(server), request, resolve=resolve, version="0", budgets=SMALL)
-    registry._connection.execute("UPDATE registry.connection_tests SET tested_at = tested_at - interval '1 hour'")
+    registry._sql.connection.execute("UPDATE registry.connection_tests SET tested_at = tested_at - interval '1 hour'")
     assert tried(registry, server) is None
-    rows = registry._connection.execute("SELECT DISTINCT stage, code FROM registry.connection_tests").fetchall()
+    rows = registry._sql.connection.execute("SELECT DISTINCT stage, code FROM registry.connection_tests").fetchall()
     assert set(rows) == {(None, "passed"), ("login", "login-refused")}
 
 
@@ -323,7 +323,7 @@ def test_tries_of_a_company_are_counted(registry: Registry, serve: Serve) -> Non
 
 
 def test_every_code_that_a_mailbox_may_be_in_has_advice(registry: Registry) -> None:
-    rows = registry._connection.execute("SELECT code FROM ledger.advice").fetchall()
+    rows = registry._sql.connection.execute("SELECT code FROM ledger.advice").fetchall()
     typed = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host"}
     assert codes() - typed <= {row[0] for row in rows}
 

@@ -22,6 +22,7 @@ from services.common.postgres import connect
 from services.common.settings import ImapSettings, KafkaSettings, load_settings
 from services.common.topics import DEAD, SENT
 from services.fetcher.imap import CHUNK
+from services.fetcher.leases import Leases
 from services.fetcher.onboarding import Connected, Rejected, Request, add_mailbox
 from services.fetcher.poller import Poller
 from services.fetcher.registry import Registry, RegistryError
@@ -64,6 +65,11 @@ class Lab:
     def registry(self) -> Iterator[Registry]:
         with connect(self.dsn, "tests") as connection:
             yield Registry(connection, HASHER, Vault(VAULT_KEY))
+
+    @contextmanager
+    def leases(self) -> Iterator[Leases]:
+        with connect(self.dsn, "tests") as connection:
+            yield Leases(connection, Vault(VAULT_KEY))
 
     def connect(self, user: str = USER, company_id: str = "c1", **changes: Any) -> Connected:
         values = {"company_id": company_id, "account_id": "main", "address": user, "password": USERS[user]} | changes
@@ -170,7 +176,7 @@ def test_a_kill_in_a_first_scan_loses_nothing_and_a_rescan_publishes_the_same_by
         until(lambda: len(read_all(lab.kafka, SENT)) >= 100, 40, "some are published", (fetcher,))
         fetcher.kill()
     with lab.registry() as registry:
-        registry._connection.execute("UPDATE registry.mailboxes SET lease_until = clock_timestamp()")
+        registry._sql.connection.execute("UPDATE registry.mailboxes SET lease_until = clock_timestamp()")
     with lab.fetcher("second") as fetcher:
         until(lambda: lab.complete(connected.mailbox_id), 60, "first scan", (fetcher,))
         before = {record.value for record in read_all(lab.kafka, SENT)}
@@ -211,15 +217,15 @@ def test_a_scan_goes_on_although_every_session_ends_in_its_second_batch(dovecot_
         lab.server.append(USER, "Sent", letter(number, at), at)
     connected = lab.connect()
     environ = load_settings(lab.environ)
-    with lab.registry() as registry, Publisher(lab.kafka, "tests") as publisher:
+    with lab.registry() as registry, lab.leases() as leases, Publisher(lab.kafka, "tests") as publisher:
         poller = Poller(
-            "tests", registry, publisher, HASHER, environ, lambda: tls_context(environ.imap.ca_file), version="0", resolve=resolve,
+            "tests", leases, publisher, HASHER, environ, lambda: tls_context(environ.imap.ca_file), version="0", resolve=resolve,
             clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=Budgets(session_bytes=130_000),
         )  # fmt: skip
         marks = []
         for _ in range(8):
-            registry._connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
-            leased = registry.lease("tests", 60)
+            registry._sql.connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
+            leased = leases.lease("tests", 60)
             assert leased is not None
             poller.poll(leased)
             marks.append(lab.mailbox(connected.mailbox_id)["messages_seen"])
@@ -230,25 +236,23 @@ def test_a_scan_goes_on_although_every_session_ends_in_its_second_batch(dovecot_
 
 def test_a_rescan_asked_for_during_a_poll_is_not_lost(dovecot_lab: Lab) -> None:
     dovecot_lab.connect()
-    with dovecot_lab.registry() as registry:
+    with dovecot_lab.registry() as registry, dovecot_lab.leases() as leases:
 
         def poll(*, rescan: bool) -> bool:
             """One reconciling poll; whether another one is due right after it."""
-            leased = registry.lease("tests", 30)
+            leased = leases.lease("tests", 30)
             assert leased is not None
             if rescan:
                 registry.rescan("c1", leased.mailbox_id)
-            registry.polled(
-                leased, complete=True, reconciled=True, complete_from=now(), next_seconds=60, earliest=now()
-            )
-            again = registry.lease("tests", 30)
+            leases.polled(leased, complete=True, reconciled=True, complete_from=now(), next_seconds=60, earliest=now())
+            again = leases.lease("tests", 30)
             if again is None:
                 return False
-            registry.failed(again, reason=None, next_seconds=0, counts=False)
+            leases.failed(again, reason=None, next_seconds=0, counts=False)
             return again.reconcile_after is not None and again.reconcile_after <= again.now
 
         assert not poll(rescan=False)
-        registry._connection.execute("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()")
+        registry._sql.connection.execute("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()")
         assert poll(rescan=True)
         assert not poll(rescan=False)
 
@@ -266,7 +270,7 @@ def test_another_uidvalidity_is_read_again_unchanged(dovecot_lab: Lab) -> None:
         lab.server.reset_uidvalidity(USER)
         lab.server.start()
         with lab.registry() as registry:
-            registry._connection.execute("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()")
+            registry._sql.connection.execute("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()")
         until(lambda: len(read_all(lab.kafka, SENT)) >= 10, 40, "read again", (fetcher,))
         assert fetcher.terminate() == 0
     assert len({record.value for record in read_all(lab.kafka, SENT)}) == 5
@@ -380,11 +384,11 @@ def test_onboarding_says_what_is_wrong(dovecot_lab: Lab) -> None:
 def test_a_changed_address_and_the_states_a_person_sets(dovecot_lab: Lab) -> None:
     lab = dovecot_lab
     connected = lab.connect()
-    with lab.registry() as registry:
+    with lab.registry() as registry, lab.leases() as leases:
         registry.pause("c1", connected.mailbox_id)
         with pytest.raises(RegistryError, match="only an active mailbox can be paused"):
             registry.pause("c1", connected.mailbox_id)
-        assert registry.lease("tests", 30) is None
+        assert leases.lease("tests", 30) is None
         registry.resume("c1", connected.mailbox_id)
         assert registry.set_address("c1", "main", "registered", USER) == []
         assert registry.set_address("c1", "main", "registered", "new@mail.test") == [connected.mailbox_id]

@@ -24,6 +24,7 @@ from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import DEAD, SENT
+from services.fetcher.leases import Leases
 from services.fetcher.onboarding import Connected, Request, add_mailbox
 from services.fetcher.poller import Poller
 from services.fetcher.registry import Registry
@@ -125,9 +126,9 @@ class Lab:
         """One poll of a mailbox, as a worker makes it; returns what the registry says of it then."""
         settings = self.settings(*servers)
         with connect(self._dsn, "tests") as connection, Publisher(self.topics, "tests") as publisher:
-            registry = self.registry(connection)
+            leases, registry = Leases(connection, Vault(bytes(range(32)))), self.registry(connection)
             poller = Poller(
-                "tests", registry, publisher, HASHER, settings, lambda: tls_context(settings.imap.ca_file), version="0",
+                "tests", leases, publisher, HASHER, settings, lambda: tls_context(settings.imap.ca_file), version="0",
                 resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=budgets,
             )  # fmt: skip
             with self._leasing:  # this one is due, the others are not
@@ -136,7 +137,7 @@ class Lab:
                     " + CASE WHEN company_id = %s THEN interval '-1 day' ELSE interval '1 day' END",
                     (connected.company_id,),
                 )
-                leased = registry.lease("tests", 60)
+                leased = leases.lease("tests", 60)
             assert leased is not None and leased.company_id == connected.company_id
             poller.poll(leased)
             return registry.mailbox(connected.company_id, connected.mailbox_id)

@@ -13,7 +13,9 @@ from services.cli.__main__ import main
 from services.common.errors import ConfigError
 from services.common.hashing import Hasher
 from services.common.postgres import connect
-from services.fetcher.registry import SEALED_TOGETHER, NewMailbox, Registry
+from services.fetcher.leases import Leases
+from services.fetcher.registry import NewMailbox, Registry
+from services.fetcher.rotation import SEALED_TOGETHER, Rotation
 from services.fetcher.vault import Vault
 from services.standalone.paths import ROOT
 from tests.integration.processes import until
@@ -53,8 +55,8 @@ def passwords(dsn: str, vault: Vault) -> dict[str, str]:
     """What a fetcher with this vault would log in with, by mailbox; every mailbox is due and leased once."""
     with connect(dsn, "tests") as connection:
         connection.execute("UPDATE registry.mailboxes SET lease_until = NULL, next_poll_at = clock_timestamp()")
-        registry, found = Registry(connection, HASHER, vault), {}
-        while (leased := registry.lease("tests", 300)) is not None:
+        leases, found = Leases(connection, vault), {}
+        while (leased := leases.lease("tests", 300)) is not None:
             found[leased.mailbox_id] = leased.password
             assert leased.user == leased.password.replace("secret", "user") + "@mail.test"
         return found
@@ -63,7 +65,7 @@ def passwords(dsn: str, vault: Vault) -> dict[str, str]:
 def states(dsn: str, vault: Vault) -> dict[str, int]:
     counts: dict[str, int] = {}
     with connect(dsn, "tests") as connection:
-        for sealed in Registry(connection, HASHER, vault).rotate(write=False):
+        for sealed in Rotation(connection, vault).rotate(write=False):
             counts[sealed.state] = counts.get(sealed.state, 0) + 1
     return counts
 

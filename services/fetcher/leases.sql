@@ -1,0 +1,141 @@
+-- name: lease
+-- The active mailbox that is longest due and that nobody holds; the epoch fences whoever held it before.
+UPDATE registry.mailboxes m
+SET lease_owner = %(owner)s, lease_epoch = m.lease_epoch + 1, last_attempt_at = clock_timestamp(),
+    lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
+FROM (
+    SELECT company_id, mailbox_id FROM registry.mailboxes
+    WHERE state = 'active' AND next_poll_at <= clock_timestamp()
+        AND (lease_until IS NULL OR lease_until < clock_timestamp())
+    ORDER BY next_poll_at, company_id, mailbox_id
+    LIMIT 1 FOR UPDATE SKIP LOCKED
+) due
+WHERE m.company_id = due.company_id AND m.mailbox_id = due.mailbox_id
+RETURNING m.company_id, m.mailbox_id, m.account_id, m.host, m.port, m.user_sealed, m.sent_override, m.lease_epoch,
+    m.connected_at, m.complete_from, m.complete_through, m.reconcile_after, m.failures, m.login_refusals,
+    clock_timestamp() AS now,
+    (SELECT sealed FROM registry.secrets s WHERE s.company_id = m.company_id AND s.mailbox_id = m.mailbox_id) AS secret
+
+-- name: held
+-- Locks a mailbox's row for a write, if the lease of this epoch still stands.
+SELECT 1 FROM registry.mailboxes
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s
+    AND lease_until > clock_timestamp() FOR UPDATE
+
+-- name: marks
+-- How far a folder is published.
+SELECT uidvalidity, high_uid, scan_down_to_uid, uidnext, recent_uids, lower_bound_at, scan_began_at FROM registry.folders
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND folder = %(folder)s AND current
+
+-- name: retire_marks
+-- A folder's marks under another UIDVALIDITY are history.
+UPDATE registry.folders SET current = false
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND folder = %(folder)s
+    AND uidvalidity <> %(uidvalidity)s AND current
+
+-- name: save_marks
+-- The marks of a folder.
+INSERT INTO registry.folders AS held (
+    company_id, mailbox_id, folder, uidvalidity, high_uid, scan_down_to_uid, uidnext, recent_uids, messages,
+    lower_bound_at, scan_done, uids_passed, uids_found
+) VALUES (
+    %(company_id)s, %(mailbox_id)s, %(folder)s, %(uidvalidity)s, %(high)s, %(scan_down_to)s, %(uidnext)s, %(recent)s,
+    %(messages)s, %(lower_bound_at)s, %(read)s, %(passed)s, %(found)s
+)
+ON CONFLICT (company_id, mailbox_id, folder, uidvalidity) DO UPDATE
+SET current = true, high_uid = excluded.high_uid, scan_down_to_uid = excluded.scan_down_to_uid,
+    uidnext = excluded.uidnext, recent_uids = excluded.recent_uids, messages = excluded.messages,
+    lower_bound_at = excluded.lower_bound_at,
+    uids_passed = held.uids_passed + excluded.uids_passed, uids_found = held.uids_found + excluded.uids_found,
+    scan_done = CASE WHEN %(restarted)s THEN 0 ELSE held.scan_done END + excluded.scan_done,
+    scan_began_at = CASE WHEN %(restarted)s THEN clock_timestamp() ELSE held.scan_began_at END
+
+-- name: unwatched
+-- Folders that are no Sent folders any more.
+UPDATE registry.folders SET current = false
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND current AND NOT folder = ANY (%(folders)s)
+
+-- name: others
+-- Folders named like Sent that are not read, with as many messages as the server says; those that went are forgotten.
+WITH gone AS (
+    DELETE FROM registry.other_folders
+    WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND NOT folder = ANY (%(folders)s)
+)
+INSERT INTO registry.other_folders AS held (company_id, mailbox_id, folder, messages, first_messages)
+SELECT %(company_id)s, %(mailbox_id)s, new.folder, new.messages, new.messages
+FROM unnest(%(folders)s::bytea[], %(counts)s::bigint[]) new (folder, messages)
+ON CONFLICT (company_id, mailbox_id, folder) DO UPDATE
+SET messages = excluded.messages, first_messages = least(held.first_messages, excluded.messages), seen_at = clock_timestamp()
+
+-- name: known
+-- Records that were published for these messages.
+SELECT message_id, sent_at, record FROM registry.published
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND message_id = ANY (%(message_ids)s)
+
+-- name: remember
+-- What was published, with the times given to it; the first stays.
+INSERT INTO registry.published (company_id, mailbox_id, message_id, sent_at, record)
+SELECT %(company_id)s, %(mailbox_id)s, new.message_id, new.sent_at, new.record
+FROM unnest(%(message_ids)b::text[], %(sent_ats)b::timestamptz[], %(records)b::bytea[]) new (message_id, sent_at, record)
+ON CONFLICT DO NOTHING
+
+-- name: count
+-- Messages seen for the first time, by day and kind.
+INSERT INTO registry.message_counts AS held (company_id, mailbox_id, folder, day, kind, messages, suspect)
+SELECT %(company_id)s, %(mailbox_id)s, %(folder)s, new.day, new.kind, count(*), count(*) FILTER (WHERE new.suspect)
+FROM unnest(%(days)s::date[], %(kinds)s::text[], %(suspects)s::boolean[]) new (day, kind, suspect)
+GROUP BY new.day, new.kind
+ON CONFLICT (company_id, mailbox_id, folder, day, kind) DO UPDATE
+SET messages = held.messages + excluded.messages, suspect = held.suspect + excluded.suspect
+
+-- name: forget
+-- Published messages behind the horizon.
+DELETE FROM registry.published
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND sent_at < %(earliest)s
+
+-- name: polled
+-- A poll ended well and the lease with it. With `complete` every watched folder is complete through its start. A rescan
+-- that was asked for while the poll ran (`due` is not what the lease saw) stands, and is due at once.
+UPDATE registry.mailboxes
+SET lease_owner = NULL, lease_until = NULL, failures = 0, login_refusals = 0, state_reason = NULL, last_success_at = clock_timestamp(),
+    next_poll_at = CASE WHEN reconcile_after IS DISTINCT FROM %(due)s THEN clock_timestamp()
+        ELSE clock_timestamp() + make_interval(secs => %(next_seconds)s) END,
+    reconcile_after = CASE WHEN reconcile_after IS NULL OR (%(reconciled)s AND reconcile_after = %(due)s)
+        THEN clock_timestamp() + interval '1 day' ELSE reconcile_after END,
+    complete_from = CASE WHEN %(complete)s THEN least(complete_from, %(complete_from)s) ELSE complete_from END,
+    complete_through = CASE WHEN %(complete)s THEN greatest(complete_through, %(through)s) ELSE complete_through END
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s
+RETURNING complete_from, complete_through
+
+-- name: covered
+-- The span for which a mailbox is known to be complete after a good poll.
+INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, from_at, through_at)
+VALUES (%(company_id)s, %(account_id)s, %(mailbox_id)s, %(connected_at)s, %(from_at)s, %(through_at)s)
+
+-- name: failed
+-- A poll failed: why, when next, and perhaps another state. The lease ends with it.
+UPDATE registry.mailboxes
+SET lease_owner = NULL, lease_until = NULL, failures = failures + %(counts)s, state_reason = %(reason)s,
+    login_refusals = login_refusals + %(refused)s,
+    state = CASE WHEN %(state)s::text IS NULL THEN state ELSE %(state)s END,
+    state_changed_at = CASE WHEN %(state)s::text IS NULL THEN state_changed_at ELSE clock_timestamp() END,
+    next_poll_at = clock_timestamp() + make_interval(secs => %(next_seconds)s)
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s
+RETURNING state
+
+-- name: waiting
+-- Mailboxes by state; of the active ones how long the most overdue waits, and how long ago the last good poll of the
+-- one that waits longest was, or its connection. Seconds.
+SELECT state, count(*) AS mailboxes,
+    greatest(0, extract(epoch FROM max(clock_timestamp() - next_poll_at)
+        FILTER (WHERE state = 'active' AND (lease_until IS NULL OR lease_until < clock_timestamp()))))::float8 AS delay,
+    greatest(0, extract(epoch FROM max(clock_timestamp() - coalesce(last_success_at, connected_at))
+        FILTER (WHERE state = 'active')))::float8 AS age
+FROM registry.mailboxes GROUP BY state
+
+-- name: unreadable
+-- The sealed values of a mailbox do not belong to it: it must be connected again.
+UPDATE registry.mailboxes
+SET state = 'needs_reconnect', state_reason = 'secret-unreadable', state_changed_at = clock_timestamp(),
+    lease_owner = NULL, lease_until = NULL
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s

@@ -37,7 +37,10 @@ class Message:
 
 @dataclass(slots=True)
 class Folder:
-    """One folder, oldest message first. `attributes` as LIST shows them."""
+    """One folder, oldest message first. `attributes` as LIST shows them.
+
+    EXAMINE of a folder that has `\\X-Closed` or `\\NonExistent` alone is refused; with `\\X-Dropped` it ends the connection.
+    """
 
     name: bytes
     attributes: bytes = b""
@@ -99,6 +102,7 @@ class LabServer:
         )
         self.folders = [*(Folder(name, attributes) for attributes, name in profile.others), self.sent]
         self.refused_uid = 0
+        """The one certain message of REFUSED_MESSAGE and BROKEN_MESSAGE."""
         self.idle_seconds = 60.0
         self.wire: list[Said] = []
         self.sent_bytes = 0
@@ -116,6 +120,11 @@ class LabServer:
     def folder(self, name: bytes) -> Folder:
         """A folder by its raw name."""
         return next(folder for folder in self.folders if folder.name == name)
+
+    def append(self, user: str, folder: str, message: bytes, internal_date: datetime) -> None:
+        """File a message, as the other servers of the tests do."""
+        assert user == self.user
+        self.folder(folder.encode()).file(message, internal_date)
 
     def visible(self, folder: Folder) -> list[Message]:
         """What the provider shows of a folder."""
@@ -208,9 +217,10 @@ class _Session:
             await self._say(b"* OK ")
             await self._endless(b"x" * PIECE)
         if self._has(Defect.DRIP):
-            while True:
-                await self._say(b"*")
-                await asyncio.sleep(DRIP_SECONDS)
+            await self._drip()
+        if self._has(Defect.NO_IMAP):
+            await self._say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            return
         if self._has(Defect.PREAUTH):
             await self._say(b"* PREAUTH welcome back\r\n")
         else:
@@ -235,6 +245,10 @@ class _Session:
 
     async def _answer(self, tag: bytes, rest: bytes) -> None:
         name = rest.upper().split(b" ")[0]
+        if self._has(Defect.CLOSED_EARLY):
+            raise _Over
+        if self._has(Defect.DRIP_ANSWER):
+            await self._drip()
         if self._has(Defect.HUGE_LITERAL_EARLY):
             await self._say(b"* 1 FETCH (BODY[] {%d}\r\n" % ENDLESS)
             await self._endless(b"x" * PIECE)
@@ -339,6 +353,8 @@ class _Session:
         ):
             await self._end(tag, b"NO [NONEXISTENT] no such folder")
             return
+        if b"\\x-dropped" in found[0].attributes.lower():
+            raise _Over
         if self._has(Defect.ENDLESS_EXISTS):
             await self._endless(b"* 1 EXISTS\r\n" * 1000)
         self._folder, self._view = found[0], self._server.visible(found[0])
@@ -421,6 +437,9 @@ class _Session:
                     raise _Over
                 await self._end(tag, b"NO [LIMIT] FETCH Rate limit hit.")
                 return
+            if self._has(Defect.BROKEN_MESSAGE) and one.uid == self._server.refused_uid:
+                await self._say(b"* %d FETCH (UID %d BODY[HEADER.FIELDS ((((\r\n" % (at, one.uid))
+                continue
             header = _header(one.raw, fields[1], int(fields[2]))
             line = b"* %d FETCH (%s BODY[HEADER.FIELDS (%s)]<0> {%d}\r\n" % (
                 at, self._items(one, items), fields[1], len(header),
@@ -485,6 +504,11 @@ class _Session:
 
     async def _end(self, tag: bytes, text: bytes) -> None:
         await self._say(tag + b" " + text + b"\r\n")
+
+    async def _drip(self) -> None:
+        while True:
+            await self._say(b"*")
+            await asyncio.sleep(DRIP_SECONDS)
 
     async def _endless(self, piece: bytes) -> None:
         for _ in range(ENDLESS // len(piece)):

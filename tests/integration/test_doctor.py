@@ -21,7 +21,8 @@ from services.common.postgres import connect
 from services.common.topics import REPLIES
 from services.standalone.ca import CertificateAuthority
 from tests.dovecot import Dovecot
-from tests.imap_lab.scripted import Peer, ScriptedServer
+from tests.imap_lab.profiles import DOVECOT
+from tests.imap_lab.server import Folder, LabServer
 from tests.integration.processes import until
 from tests.integration.test_fetcher import USER, Lab, lab, letter, make_lab
 from tests.integration.test_numbers_cli import run
@@ -214,46 +215,21 @@ def test_the_fetcher_counts_what_it_does_not_read(make_lab: Callable[..., Lab], 
         assert counted == (3,)
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["refuses", "goes silent"])
+@pytest.mark.parametrize(("trouble", "opened"), [(b"\\X-Closed", 5), (b"\\X-Dropped", 1)], ids=["refuses", "hangs up"])
 def test_trouble_with_a_folder_that_is_only_counted_costs_nothing(
-    make_lab: Callable[..., Lab], dovecot: Dovecot, ca: CertificateAuthority, tmp_path: Path, silent: bool
+    make_lab: Callable[..., Lab], ca: CertificateAuthority, tmp_path: Path, trouble: bytes, opened: int
 ) -> None:
-    """A server that lists twenty more folders for sent mail, and refuses each of them or answers no more."""
-    opened: list[bytes] = []
-
-    def script(peer: Peer) -> None:
-        peer.say(b"* OK ready\r\n")
-        while True:
-            tag, rest = peer.command()
-            name = rest.upper()
-            if name.startswith(b"CAPABILITY"):
-                peer.answer(tag, b"CAPABILITY IMAP4rev1")
-            elif name.startswith(b"LIST"):
-                others = [b'LIST () "/" "Box %d/Sent Messages"' % number for number in range(20)]
-                peer.answer(tag, b'LIST (\\Sent) "/" "Sent"', *others)
-            elif name.startswith(b'EXAMINE "SENT"'):
-                peer.answer(
-                    tag, b"0 EXISTS", b"OK [UIDVALIDITY 7] ok", b"OK [UIDNEXT 1] ok", end=b"OK [READ-ONLY] done"
-                )
-            elif name.startswith(b"EXAMINE"):
-                opened.append(rest)
-                if silent:
-                    return
-                peer.answer(tag, end=b"NO it is not yours")
-            elif name.startswith(b"UID SEARCH"):
-                peer.answer(tag, b"SEARCH")
-            else:
-                peer.answer(tag)
-
-    with ScriptedServer(tmp_path / "scripted", ca, script) as server:
-        dovecot.port = server.port
-        lab = make_lab(dovecot)
+    """A server that lists twenty more folders for sent mail, and refuses each of them or ends the connection."""
+    with LabServer(tmp_path / "server", ca, DOVECOT, user=USER, secret=USERS[USER]) as server:
+        server.folders += [Folder(b"Box %d/Sent Messages" % number, trouble) for number in range(20)]
+        lab = make_lab(server)
         connected = lab.connect(sent_override=(b"Sent",))
         with lab.fetcher():
             until(lambda: lab.mailbox(connected.mailbox_id)["complete_through"] is not None, 60, "a complete poll")
+        others = [one for one in server.wire if one.command.startswith(b'EXAMINE "Box ')]
     with connect(lab.dsn, "tests") as connection:
         assert connection.execute("SELECT count(*) FROM registry.other_folders").fetchone() == (0,)
-    assert len(opened) == (1 if silent else 5)
+    assert len(others) == opened
 
 
 def delete(server: Dovecot, user: str, folder: str, uids: list[str]) -> None:

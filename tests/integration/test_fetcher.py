@@ -31,7 +31,8 @@ from services.fetcher.vault import Vault
 from services.standalone.ca import CertificateAuthority
 from services.standalone.imap import EmbeddedImap
 from tests.dovecot import Dovecot
-from tests.imap_lab.scripted import Peer, ScriptedServer
+from tests.imap_lab.profiles import DOVECOT, Defect
+from tests.imap_lab.server import LabServer
 from tests.integration.processes import Process, until
 from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, read_all
 from tests.servers import USERS
@@ -40,7 +41,7 @@ KEY, VAULT_KEY = bytes(range(32)), bytes(range(32, 64))
 HASHER = Hasher(KEY)
 USER = "seller-1@mail.test"
 SENT_ONLY = frozenset({"replyrate.message-sent.v1"})
-Server = EmbeddedImap | Dovecot
+Server = EmbeddedImap | Dovecot | LabServer
 
 
 def letter(number: int, at: datetime, *extra: str, to: str = "Buyer <buyer@shop.example>") -> bytes:
@@ -316,6 +317,7 @@ def test_two_fetchers_never_read_one_mailbox_at_once(dovecot_lab: Lab) -> None:
         )  # fmt: skip
         assert first.terminate() == 0
         assert second.terminate() == 0
+    assert isinstance(lab.server, Dovecot)
     log = (lab.server.data_dir / "dovecot.log").read_text("utf-8", "replace")
     polls = 0
     depth: dict[str, int] = {}
@@ -402,43 +404,16 @@ def test_a_changed_address_and_the_states_a_person_sets(dovecot_lab: Lab) -> Non
 
 
 def test_one_message_that_cannot_be_read_costs_one_dead_letter(
-    make_lab: Callable[[Server], Lab], dovecot: Dovecot, ca: CertificateAuthority, tmp_path: Path
+    make_lab: Callable[[Server], Lab], ca: CertificateAuthority, tmp_path: Path
 ) -> None:
     """A server whose answer for UID 3 is no IMAP, alone or among others: the others are published."""
-
-    def script(peer: Peer) -> None:
-        peer.say(b"* OK ready\r\n")
-        while True:
-            tag, rest = peer.command()
-            name = rest.upper()
-            if name.startswith(b"CAPABILITY"):
-                peer.answer(tag, b"CAPABILITY IMAP4rev1")
-            elif name.startswith(b"LIST"):
-                peer.answer(tag, b'LIST (\\Sent) "/" "Sent"')
-            elif name.startswith(b"EXAMINE"):
-                peer.answer(
-                    tag, b"5 EXISTS", b"OK [UIDVALIDITY 7] ok", b"OK [UIDNEXT 6] ok", end=b"OK [READ-ONLY] done"
-                )
-            elif name.startswith(b"UID SEARCH"):
-                peer.answer(tag, b"SEARCH 1 2 3 4 5")
-            elif name.startswith(b"UID FETCH"):
-                uids = [int(uid) for uid in re.findall(rb"\d+", rest.split()[2])]
-                peer.answer(tag, *[answer(uid) for uid in uids])
-            else:
-                peer.answer(tag)
-
-    def answer(uid: int) -> bytes:
-        if uid == 3:
-            return b"3 FETCH (UID 3 BODY[HEADER.FIELDS (((("
-        header = letter(uid, now() - timedelta(hours=uid)).split(b"\r\n\r\n")[0] + b"\r\n\r\n"
-        stamp = f"{now() - timedelta(hours=uid):%d-%b-%Y %H:%M:%S} +0000".encode()
-        return b'%d FETCH (UID %d INTERNALDATE "%s" RFC822.SIZE 99 FLAGS () BODY[HEADER.FIELDS (DATE)] {%d}\r\n%s)' % (
-            uid, uid, stamp, len(header), header,
-        )  # fmt: skip
-
-    with ScriptedServer(tmp_path / "scripted", ca, script) as server:
-        dovecot.port = server.port
-        lab = make_lab(dovecot)
+    with LabServer(tmp_path / "server", ca, DOVECOT, user=USER, secret=USERS[USER]) as server:
+        server.defects.add(Defect.BROKEN_MESSAGE)
+        server.refused_uid = 3
+        for uid in range(1, 6):
+            at = now() - timedelta(hours=6 - uid)
+            server.append(USER, "Sent", letter(uid, at), at)
+        lab = make_lab(server)
         connected = lab.connect()
         with lab.fetcher() as fetcher:
             until(lambda: lab.complete(connected.mailbox_id), 40, "the scan", (fetcher,))

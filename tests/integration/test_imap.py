@@ -37,7 +37,9 @@ from services.fetcher.session import (
 )
 from services.standalone.ca import CertificateAuthority, ServerCertificate
 from tests.dovecot import Dovecot
-from tests.imap_lab.scripted import Peer, Script, ScriptedServer
+from tests.imap_lab.profiles import DOVECOT, Defect
+from tests.imap_lab.server import Folder, LabServer
+from tests.imap_lab.world import fill
 from tests.servers import USERS
 
 USER = "seller-1@mail.test"
@@ -112,124 +114,52 @@ def test_no_line_break_reaches_the_wire(dovecot: Dovecot, text: str) -> None:
     connection.drop()
 
 
-GREETING = b"* OK ready\r\n"
+HOSTILE = (
+    Defect.ENDLESS_LINE, Defect.HUGE_LITERAL_EARLY, Defect.ENDLESS_LIST, Defect.DRIP, Defect.DRIP_ANSWER, Defect.SILENT,
+    Defect.CLOSED_EARLY, Defect.NO_IMAP,
+)  # fmt: skip
 
 
-def logged_in(peer: Peer, capabilities: bytes = b"IMAP4rev1") -> None:
-    peer.say(GREETING)
-    while True:
-        tag, rest = peer.command()
-        if rest.startswith(b"LOGIN"):
-            peer.answer(tag)
-        elif rest.startswith(b"CAPABILITY"):
-            peer.answer(tag, b"CAPABILITY " + capabilities)
-        elif rest.startswith(b"ID"):
-            peer.answer(tag, b"ID NIL")
-        else:
-            peer.commands.append(b"!" + tag + b" " + rest)
-            return
-
-
-def pending(peer: Peer) -> tuple[bytes, bytes]:
-    tag, _, rest = peer.commands[-1][1:].partition(b" ")
-    return tag, rest
-
-
-def endless_line(peer: Peer) -> None:
-    peer.say(b"* OK ")
-    while True:
-        peer.say(b"x" * 65536)
-
-
-def literal_before_login(peer: Peer) -> None:
-    peer.say(GREETING)
-    peer.command()
-    peer.say(b"* 1 FETCH (BODY[] {400000000}\r\n")
-    while True:
-        peer.say(b"x" * 65536)
-
-
-def endless_answers(peer: Peer) -> None:
-    logged_in(peer)
-    while True:
-        peer.say(b'* LIST () "/" "folder"\r\n' * 100)
-
-
-def drip(peer: Peer) -> None:
-    peer.say(GREETING)
-    while True:
-        peer.say(b"*")
-        time.sleep(0.05)
-
-
-def silent(peer: Peer) -> None:
-    threading.Event().wait(10)
-
-
-def hangs_up(peer: Peer) -> None:
-    peer.say(GREETING)
-    peer.command()
-
-
-def no_imap(peer: Peer) -> None:
-    peer.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-
-@pytest.mark.parametrize(
-    "script", [endless_line, literal_before_login, endless_answers, drip, silent, hangs_up, no_imap]
-)
+@pytest.mark.parametrize("defect", HOSTILE, ids=lambda defect: defect.name)
 def test_a_hostile_server_costs_little_and_ends_in_an_error_of_ours(
-    tmp_path: Path, ca: CertificateAuthority, script: Script
+    tmp_path: Path, ca: CertificateAuthority, defect: Defect
 ) -> None:
     began = time.monotonic()
-    with ScriptedServer(tmp_path / "s", ca, script) as server, pytest.raises((BudgetSpent, Unreachable, ServerBroken)):
-        connection = connect(server.port, server.ca_file)
-        connection.login("u", "p", "0")
-        connection.sent_folders()
+    with LabServer(tmp_path / "s", ca, DOVECOT) as server:
+        server.defects.add(defect)
+        with pytest.raises((BudgetSpent, Unreachable, ServerBroken)):
+            open_mailbox(server).sent_folders()
     assert time.monotonic() - began < 15
 
 
-def test_an_answer_that_is_no_imap_is_the_servers_fault(tmp_path: Path, ca: CertificateAuthority) -> None:
-    def script(peer: Peer) -> None:
-        logged_in(peer)
-        tag, _ = pending(peer)
-        peer.answer(tag, b"1 FETCH (UID 1 BODY[HEADER (((")
+def open_mailbox(server: LabServer) -> Connection:
+    connection = connect(server.port, server.ca_file)
+    connection.login(server.user, server.secret, "0")
+    return connection
 
-    with ScriptedServer(tmp_path / "s", ca, script) as server:
-        connection = connect(server.port, server.ca_file)
-        connection.login("u", "p", "0")
+
+def test_an_answer_that_is_no_imap_is_the_servers_fault(tmp_path: Path, ca: CertificateAuthority) -> None:
+    with LabServer(tmp_path / "s", ca, DOVECOT) as server:
+        fill(server, [datetime.now(UTC)])
+        connection = open_mailbox(server)
+        connection.examine(b"Sent")
+        server.defects.add(Defect.GARBAGE)
         with pytest.raises(ServerBroken):
             connection.fetch_headers([1])
 
 
 def test_names_of_sent_folders_without_attributes(tmp_path: Path, ca: CertificateAuthority) -> None:
-    def script(peer: Peer) -> None:
-        logged_in(peer, b"IMAP4rev1 ID")
-        tag, _ = pending(peer)
-        peer.answer(
-            tag,
-            *[
-                b'LIST () "/" "' + name + b'"'
-                for name in (b"INBOX", b"&XfJT0ZAB-", b"Sent to clients", b"&g0l6P3ux-", b"&U9FO9nux-")
-            ],
-        )
-
-    with ScriptedServer(tmp_path / "s", ca, script) as server:
-        connection = connect(server.port, server.ca_file)
-        connection.login("u", "p", "0")
-        assert [folder.name for folder in connection.sent_folders()] == [b"&XfJT0ZAB-"]
+    with LabServer(tmp_path / "s", ca, DOVECOT) as server:
+        names = (b"INBOX", b"&XfJT0ZAB-", b"Sent to clients", b"&g0l6P3ux-", b"&U9FO9nux-")
+        server.folders = [Folder(name) for name in names]
+        assert [folder.name for folder in open_mailbox(server).sent_folders()] == [b"&XfJT0ZAB-"]
 
 
 def test_no_sent_folder_is_said_so(tmp_path: Path, ca: CertificateAuthority) -> None:
-    def script(peer: Peer) -> None:
-        logged_in(peer)
-        peer.answer(pending(peer)[0], b'LIST () "/" "INBOX"')
-
-    with ScriptedServer(tmp_path / "s", ca, script) as server:
-        connection = connect(server.port, server.ca_file)
-        connection.login("u", "p", "0")
+    with LabServer(tmp_path / "s", ca, DOVECOT) as server:
+        server.folders.remove(server.sent)
         with pytest.raises(NoSentFolder):
-            connection.sent_folders()
+            open_mailbox(server).sent_folders()
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from services.cli.context import errors
 from services.common import logs
 from services.common.settings import ImapSettings, Settings
 from services.fetcher import connection_texts, directory
-from services.fetcher.connection_test import PASSED, SKIPPED, Report
-from services.fetcher.directory import Answer, Language
+from services.fetcher.connection_test import PASSED, SKIPPED, Report, mistyped
+from services.fetcher.directory import Answer, Language, Mistake
 from services.fetcher.dns_records import DnsRecords
-from services.fetcher.lookup import look_up
+from services.fetcher.lookup import look_up, mistaken
+from services.fetcher.onboarding import Rejected
 from services.fetcher.registry import RegistryError
 from services.fetcher.session import resolve, tls_context
 
@@ -49,9 +50,12 @@ def asked_password(password_file: Path | None) -> str:
 def server_of(
     address: str, host: str | None, port: int | None, settings: ImapSettings, *, quiet: bool
 ) -> tuple[str, int]:
-    """The server of a mailbox: typed, or found. One that is not out of the directory must be confirmed by a person."""
+    """The server of a mailbox: typed, or found. One that is not out of the directory must be confirmed by a person.
+
+    Rejected when a server or a port of something else was typed: that is told before a password is asked for.
+    """
     if host:
-        return host, port or directory.TLS_PORT
+        return checked(host, port, address, settings)
     domain = directory.domain_of(address)
     if domain is None:
         raise RegistryError("this is no e-mail address; write it as name@domain")
@@ -79,7 +83,19 @@ def server_of(
         )
     if not quiet:
         errors.print(f"server {name}:{known_port} ({how})", markup=False)
-    return name, port or known_port
+    return checked(name, port or known_port, address, settings)
+
+
+def checked(host: str, port: int | None, address: str, settings: ImapSettings) -> tuple[str, int]:
+    """Server and port as they are meant. Rejected when they are known to be no IMAP server's."""
+    known, written = directory.load(), directory.typed(host)
+    server, number = written.host, port or written.port or directory.TLS_PORT
+    mistake = mistaken(
+        known, host, number, address, settings=settings, resolve=resolve, context=tls_context(settings.ca_file)
+    )
+    if mistake is not None:
+        raise Rejected(mistyped(server, number, address, known, mistake))
+    return server, number
 
 
 def find(domain: str, settings: ImapSettings, *, offline: bool = False) -> tuple[Answer, list[str]]:
@@ -126,9 +142,9 @@ def _line(console: Console, text: str) -> None:
     console.print(text, markup=False, soft_wrap=not console.is_terminal)
 
 
-def answer_data(asked: str, answer: Answer, problems: list[str]) -> dict[str, Any]:
+def answer_data(asked: str, answer: Answer, problems: list[str], mistake: Mistake | None = None) -> dict[str, Any]:
     """A look-up as plain values."""
-    provider = answer.provider
+    provider, doubt = answer.provider, directory.doubt(answer)
     return {
         "asked": asked,
         "domain": answer.domain,
@@ -138,6 +154,14 @@ def answer_data(asked: str, answer: Answer, problems: list[str]) -> dict[str, An
         "servers": [{"host": host, "port": port, "security": "tls"} for host, port in answer.servers],
         "provider": None if provider is None else provider_data(provider),
         "problems": problems,
+        "unconfirmed_mx": None if doubt is None else {"name": doubt.name, "source": doubt.source, "as_of": doubt.as_of},
+        "mistake": None
+        if mistake is None
+        else {
+            "code": mistake.code,
+            "host": mistake.host,
+            "text": {one: connection_texts.mistyped(mistake, one) for one in connection_texts.LANGUAGES},
+        },
     }
 
 

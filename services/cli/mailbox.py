@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -18,6 +18,7 @@ from services.cli.context import as_json, errors, guarded, print_json, print_tab
 from services.common.errors import EXIT_FAILED
 from services.common.version import version
 from services.fetcher import connection_texts
+from services.fetcher.connection_test import Report
 from services.fetcher.directory import Language
 from services.fetcher.imap import folder_text
 from services.fetcher.onboarding import Rejected, Request, add_mailbox, login_of, try_mailbox
@@ -69,7 +70,10 @@ def mailbox_add(
     """
     found = settings()
     operators_log(found)
-    server, number = server_of(address, host, port, found.imap, quiet=json_)
+    try:
+        server, number = server_of(address, host, port, found.imap, quiet=json_)
+    except Rejected as error:
+        _refused(error, company_id, language, json_=json_)
     if not consent_by and sys.stdin.isatty():
         errors.print(
             "The Sent folder will be read: headers only, nothing is changed or marked. docs/privacy.md says more."
@@ -94,11 +98,7 @@ def mailbox_add(
         with registry(found) as held:
             connected = add_mailbox(held, found.imap, request, resolve=resolve, version=version(), progress=_began)
     except Rejected as error:
-        if json_:
-            print_json({"company_id": company_id, "state": "refused", "test": connection_texts.as_data(error.report)})
-            sys.exit(EXIT_FAILED)
-        print_report(error.report, language)
-        raise
+        _refused(error, company_id, language, json_=json_)
     folders = [folder_text(folder.name) for folder in connected.folders]
     if json_:
         print_json(
@@ -161,19 +161,35 @@ def mailbox_test(
             login = held.credentials(company_id, mailbox_id)
         else:
             assert address is not None
-            server, number = server_of(address, host, port, found.imap, quiet=json_)
+            try:
+                server, number = server_of(address, host, port, found.imap, quiet=json_)
+            except Rejected as error:
+                _told(error.report, language, json_=json_)
+                return
             password = asked_password(password_file)
             request = Request(
                 company_id, "", address, password, "", host=server, port=number, user=user, sent_override=overrides
             )
             login = login_of(request)
         report = try_mailbox(held, found.imap, company_id, login, resolve=resolve, version=version(), progress=_began)
+    _told(report, language, json_=json_)
+
+
+def _told(report: Report, language: Language, *, json_: bool) -> None:
     if json_:
         print_json(connection_texts.as_data(report))
     else:
         print_report(report, language)
     if not report.passed:
         sys.exit(EXIT_FAILED)
+
+
+def _refused(error: Rejected, company_id: str, language: Language, *, json_: bool) -> NoReturn:
+    if json_:
+        print_json({"company_id": company_id, "state": "refused", "test": connection_texts.as_data(error.report)})
+        sys.exit(EXIT_FAILED)
+    print_report(error.report, language)
+    raise error
 
 
 def _began(stage: str) -> None:

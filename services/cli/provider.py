@@ -1,6 +1,8 @@
 """Mail providers: `provider lookup|list`, and docs/providers.md, which is rendered from the directory."""
 
 import os
+import unicodedata
+from dataclasses import replace
 
 import click
 from rich.cells import cell_len
@@ -9,7 +11,7 @@ from services.cli.connection import answer_data, find, in_language, provider_dat
 from services.cli.context import WORLD, as_json, errors, guarded, print_json, print_table
 from services.common.settings import ImapSettings, load_imap_settings
 from services.fetcher import connection_texts, directory
-from services.fetcher.directory import Answer, Language, Provider
+from services.fetcher.directory import Answer, Language, Mistake, Provider
 from services.fetcher.registry import RegistryError
 
 
@@ -30,13 +32,13 @@ def provider_lookup(address: str, offline: bool, language: Language, json_: bool
     In order: the domain in our directory, its MX servers, its DNS record for IMAP, imap. and mail. before the domain
     (connected without user name or password). No configuration is needed.
     """
-    answer, problems = look(address, load_imap_settings(WORLD or os.environ), offline=offline)
+    answer, problems, mistake = look(address, load_imap_settings(WORLD or os.environ), offline=offline)
     if json_:
-        print_json(answer_data(address, answer, problems))
+        print_json(answer_data(address, answer, problems, mistake))
         return
     for problem in problems:
         errors.print(f"warning: {problem}", style="yellow", markup=False)
-    for name, value in rows(answer, language):
+    for name, value in rows(answer, language, mistake):
         label = connection_texts.phrase(f"label-{name}", language)
         click.echo(label + " " * max(1, 15 - cell_len(label)) + value)
 
@@ -65,25 +67,31 @@ def provider_list(json_: bool) -> None:
     )
 
 
-def look(text: str, settings: ImapSettings, *, offline: bool) -> tuple[Answer, list[str]]:
-    """Look up an address, a domain, a server or a provider's name. RegistryError for what is none of them."""
+def look(text: str, settings: ImapSettings, *, offline: bool) -> tuple[Answer, list[str], Mistake | None]:
+    """Look up an address, a domain, a server or a provider's name. RegistryError for what is none of them.
+
+    With sentences about what could not be asked, and what is wrong with a server that was typed.
+    """
     known = directory.load()
-    plain = text.strip()
+    plain = unicodedata.normalize("NFKC", text).strip()
+    mistake = None
     if "@" not in plain:
-        found = known.named(plain) or known.by_host(plain)
+        written = directory.typed(plain)
+        mistake = known.mistake(plain, written.port or directory.TLS_PORT, "")
+        found = known.named(plain) or known.by_host(written.host) or (known.by_host(mistake.host) if mistake else None)
         if found is not None:
-            return Answer("", "name", found, found.servers("{domain}"), plain, True), []
-        wrong = known.mistake(plain, directory.TLS_PORT, "")
-        if wrong is not None and (owner := known.by_host(wrong.host)) is not None:
-            told = f"{plain} is no IMAP server: write {wrong.host}"
-            return Answer("", "name", owner, owner.servers("{domain}"), told, True), []
+            return Answer("", "name", found, found.servers("{domain}"), plain, True), [], mistake
+        plain = directory.parent_domain(mistake.host) if mistake else written.host
     domain = directory.domain_of(plain)
     if domain is None:
         raise RegistryError("this is neither an address nor a domain nor a provider; write name@domain")
-    return find(domain, settings, offline=offline)
+    answer, problems = find(domain, settings, offline=offline)
+    if mistake is not None and answer.servers:
+        mistake = replace(mistake, host=answer.servers[0][0])
+    return answer, problems, mistake
 
 
-def rows(answer: Answer, language: Language) -> list[tuple[str, str]]:
+def rows(answer: Answer, language: Language, mistake: Mistake | None = None) -> list[tuple[str, str]]:
     """A look-up for people: name and value of each line."""
     servers = ", ".join(f"{host}:{port} (TLS)" for host, port in answer.servers)
     how = connection_texts.phrase(f"how-{answer.how}", language)
@@ -91,6 +99,11 @@ def rows(answer: Answer, language: Language) -> list[tuple[str, str]]:
         ("server", servers or connection_texts.phrase("ask-provider", language)),
         ("how", f"{how} ({answer.evidence})"),
     ]
+    if mistake is not None:
+        lines.insert(0, ("caution", connection_texts.mistyped(mistake, language)))
+    if (doubt := directory.doubt(answer)) is not None:
+        words = {"server": doubt.name, "source": doubt.source, "as_of": doubt.as_of}
+        lines.append(("unconfirmed", connection_texts.phrase("unconfirmed-mx", language, **words)))
     if not answer.trusted and answer.servers:
         lines.append(("caution", connection_texts.phrase("unconfirmed-host", language)))
     if (one := answer.provider) is None:
@@ -194,7 +207,7 @@ def _facts(one: Provider) -> list[str]:
     ) if value is not None}  # fmt: skip
     facts = [
         ("address", ", ".join(one.domains)),
-        ("MX", _marked(one, "mx", ", ".join(one.mx)) if one.mx else ""),
+        ("MX", ", ".join(f"{name}°" if directory.unconfirmed_mx(one, name) else name for name in one.mx)),
         ("software", one.software if one.software != "unknown" else ""),
         ("ports", f"{one.port} TLS" + (f"; {one.plain_port} plain, never used" if one.plain_port else "")),
         ("ID", _marked(one, "id_command", one.id_command)),
@@ -211,5 +224,6 @@ def _facts(one: Provider) -> list[str]:
     if one.caution is not None:
         lines.append(f"- Caution: {one.caution.en} {one.caution.zh} ({one.caution.source}, {one.caution.as_of})")
     lines.append("- " + " · ".join(f"{name}: {value}" for name, value in facts if value))
+    lines += [f"- MX {doubt.name}°: {doubt.source} ({doubt.as_of})" for doubt in one.unconfirmed_mx]
     lines.append(f"- Source: {one.source} ({one.as_of})")
     return lines

@@ -188,6 +188,12 @@ def spent(login: Login, directory: Directory, again_at: datetime) -> Report:
     return Report(login.host, login.port, provider, stages, {"again_at": f"{again_at:%H:%M} UTC"})
 
 
+def mistyped(host: str, port: int, address: str, directory: Directory, mistake: Mistake) -> Report:
+    """The report of a test that is not made: what was typed is no IMAP server. No password is needed to say so."""
+    stages = (Stage(STAGES[0], mistake.code, None), *(Stage(name, SKIPPED, None) for name in STAGES[1:]))
+    return Report(host, port, directory.of_mailbox(address, host), stages, {"host": mistake.host})
+
+
 def _code(stage: str, error: MailboxError, mistake: Mistake | None, login: Login) -> str:
     if mistake is not None and stage in ("dns", "tcp", "tls", "greeting"):
         return mistake.code  # only the name looked like it, and it answers like it

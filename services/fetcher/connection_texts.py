@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from services.fetcher.connection_test import PASSED, SKIPPED, Report, Stage, Warned
-from services.fetcher.directory import Language
+from services.fetcher.directory import Language, Mistake
 from services.fetcher.imap import folder_text
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -58,6 +58,11 @@ def sentence(report: Report, language: Language) -> str:
     """What failed and what to do, in one line; "" when nothing did."""
     failed = report.failed
     return "" if failed is None else f"{says(report, failed, language)} {next_step(report, language)}"
+
+
+def mistyped(found: Mistake, language: Language) -> str:
+    """What is wrong with a server that was typed and what to write instead, in one line."""
+    return " ".join(_filled(found.code, part, {"host": found.host}, language) for part in ("says", "next"))
 
 
 def as_data(report: Report) -> dict[str, Any]:

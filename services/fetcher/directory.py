@@ -33,6 +33,10 @@ POP_PORTS: Final = (110, 995)
 SMTP_PORTS: Final = (25, 465, 587, 2525)
 PLAIN_PORT: Final = 143
 TLS_PORT: Final = 993
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9+-]*):/+")
+_PORT: Final = re.compile(r"(?P<host>[^:\s]*)[:\s]\s*(?P<port>\d{1,5})")
+_SIGNS: Final = str.maketrans({"。": ".", "、": "/", "\u200b": None, "\ufeff": None})
+"""What the keys `.` and `/` type in a Chinese input method, and signs that nobody sees."""
 _LABEL: Final = re.compile(r"(?:hw)?(pop|smtp)3?(?:s|out|com|w|pro|mail|-.*)?")
 
 
@@ -74,6 +78,14 @@ class FaqRow(msgspec.Struct, frozen=True):
     supported: bool = True
 
 
+class Doubt(msgspec.Struct, frozen=True):
+    """An entry that no current source confirms: what it says, and where and when (YYYY-MM) it was read."""
+
+    name: str
+    source: str
+    as_of: str
+
+
 class Provider(msgspec.Struct, frozen=True):
     """One provider; schemas/provider.schema.json explains each field."""
 
@@ -103,6 +115,7 @@ class Provider(msgspec.Struct, frozen=True):
     as_of: str
     family: str | None = None
     caution: Caution | None = None
+    unconfirmed_mx: tuple[Doubt, ...] = ()
 
     def servers(self, domain: str) -> tuple[tuple[str, int], ...]:
         """(host, port) in the order to try them."""
@@ -152,6 +165,15 @@ class Mistake:
     certain: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A server as a person typed it, taken apart: `host` in lower case, `port` and `scheme` where they stood with it."""
+
+    host: str
+    port: int | None = None
+    scheme: str = ""
+
+
 class Directory:
     """All providers, found by domain, MX server, host or name."""
 
@@ -172,9 +194,7 @@ class Directory:
 
     def by_mx(self, server: str) -> Provider | None:
         """The provider whose MX server this is: the whole name, or what stands behind one of its dots."""
-        labels = server.rstrip(".").lower().split(".")
-        names = (".".join(labels[start:]) for start in range(len(labels)))
-        return next((self._by_mx[name] for name in names if name in self._by_mx), None)
+        return next((self._by_mx[name] for name in _ends(server) if name in self._by_mx), None)
 
     def by_host(self, host: str) -> Provider | None:
         """The provider that an IMAP server belongs to."""
@@ -196,14 +216,19 @@ class Directory:
 
     def mistake(self, host: str, port: int, address: str) -> Mistake | None:
         """What a person got wrong in host or port, judged from what was typed alone; None when nothing is seen."""
-        name, domain = host.strip().rstrip(".").lower(), domain_of(address)
+        written, domain = typed(host), domain_of(address)
+        name = written.host
         own = self.by_domain(domain) if domain else None
         right = own or self._wrong.get(name)
-        first = next((server for server, _ in right.servers(domain or "")), None) if right else None
-        kind = _kind(name)
+        if right is None and written.scheme:
+            right = self.by_domain(parent_domain(name))  # https://mail.163.com
+        first = next((server for server, _ in right.servers(domain or parent_domain(name))), None) if right else None
+        kind = _kind(written.scheme) or _kind(name)
         if name in self._wrong or kind is not None:
             code = "smtp-host" if kind == "smtp" else "pop-host"
-            return Mistake(code, first or _imap_of(name), name in self._wrong)
+            return Mistake(code, first or _imap_of(name), name in self._wrong or bool(_kind(written.scheme)))
+        if name and written.scheme and written.scheme not in ("imap", "imaps"):
+            return Mistake("web-address", first or (name if self.by_host(name) else _imap_of(name)), True)
         if port in POP_PORTS or port in SMTP_PORTS:
             return Mistake("pop-port" if port in POP_PORTS else "smtp-port", first or name, True)
         if port == PLAIN_PORT:
@@ -239,6 +264,42 @@ def decide(directory: Directory, domain: str, facts: Facts, *, offline: bool = F
     if facts.answering:
         return Answer(domain, "guess", None, facts.answering, facts.answering[0][0], False)
     return Answer(domain, "ask", None, (), "nothing is known of the domain", False)
+
+
+def doubt(answer: Answer) -> Doubt | None:
+    """That no current source confirms the MX server that decided; None when one does, or something else decided."""
+    provider = answer.provider
+    if answer.how != "mx" or provider is None:
+        return None
+    return next((unconfirmed_mx(provider, name) for name in _ends(answer.evidence) if name in provider.mx), None)
+
+
+def unconfirmed_mx(provider: Provider, name: str) -> Doubt | None:
+    """That no current source confirms one of a provider's MX entries, alone or with all the others."""
+    if "mx" in provider.unconfirmed:
+        return Doubt(name, provider.source, provider.as_of)
+    return next((one for one in provider.unconfirmed_mx if one.name == name), None)
+
+
+def typed(text: str) -> Typed:
+    """What a person meant who typed a server: full-width signs, blanks around dots, a scheme, a path or a port with it.
+
+    Whether that is a host at all is `session.check_host`'s to say.
+    """
+    plain = unicodedata.normalize("NFKC", text).translate(_SIGNS).strip().lower()
+    plain = re.sub(r"\s*([.:/])\s*", r"\1", plain)
+    scheme = _SCHEME.match(plain)
+    rest = re.split(r"[/?#]", plain[scheme.end() :] if scheme else plain, maxsplit=1)[0]
+    port = _PORT.fullmatch(rest)
+    number = int(port["port"]) if port and 0 < int(port["port"]) <= 65535 else None
+    host = port["host"] if port and number else rest
+    return Typed(host.rstrip("."), number, scheme[1] if scheme else "")
+
+
+def parent_domain(host: str) -> str:
+    """The domain that a server's name belongs to: what stands behind its first label, when that can be a domain."""
+    behind = host.partition(".")[2]
+    return behind if "." in behind else host
 
 
 def domain_of(address: str) -> str | None:
@@ -307,10 +368,14 @@ def _problem(error: ValidationError) -> str:
 
 
 def _twice(blocks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Ids, domains, MX servers and rows of the FAQ that stand in two blocks: a look-up could not tell them apart."""
+    """Ids, domains, MX servers and rows of the FAQ that stand in two blocks: a look-up could not tell them apart; and
+    doubts about what does not stand there."""
     held: dict[tuple[str, str], str] = {}
     problems = []
     for block in blocks:
+        for one in block.get("unconfirmed_mx", []):
+            if one["name"] not in block["mx"]:
+                problems.append(f"provider {block['id']}: unconfirmed_mx: {one['name']!r} does not stand in mx")
         keys = [("id", block["id"]), *(("faq.row", str(row["row"])) for row in block["faq"])]
         keys += [(key, value) for key in ("domains", "mx") for value in block[key]]
         for key in keys:
@@ -320,15 +385,21 @@ def _twice(blocks: Sequence[Mapping[str, Any]]) -> list[str]:
     return problems
 
 
+def _ends(server: str) -> list[str]:
+    """A server's name, then what stands behind each of its dots."""
+    labels = server.rstrip(".").lower().split(".")
+    return [".".join(labels[start:]) for start in range(len(labels))]
+
+
 def _kind(host: str) -> Literal["pop", "smtp"] | None:
-    """What a host's first label says that it is: `pop3.`, `smtpout.`, `hwpop.` …"""
+    """What a host's first label, or a scheme, says that it is: `pop3.`, `smtpout.`, `hwpop.` …"""
     match = _LABEL.fullmatch(host.split(".", maxsplit=1)[0])
     return None if match is None else ("smtp" if match[1] == "smtp" else "pop")
 
 
 def _imap_of(host: str) -> str:
     """The server's name with `imap` for what its first label says."""
-    return "imap." + host.partition(".")[2]
+    return "imap." + parent_domain(host)
 
 
 def _is_label(label: str) -> bool:

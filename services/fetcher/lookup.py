@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 from services.common.errors import TransientError
 from services.common.settings import ImapSettings
 from services.fetcher import imap
-from services.fetcher.directory import Answer, Directory, Facts, Service, decide, guesses
+from services.fetcher.directory import Answer, Directory, Facts, Mistake, Service, decide, guesses, typed
 from services.fetcher.session import Budgets, MailboxError, Resolver, check_host
 
 T = TypeVar("T")
@@ -54,6 +54,26 @@ def look_up(
                 facts = replace(facts, answering=found)
             case Answer():
                 return step, problems
+
+
+def mistaken(
+    directory: Directory,
+    host: str,
+    port: int,
+    address: str,
+    *,
+    settings: ImapSettings,
+    resolve: Resolver,
+    context: ssl.SSLContext,
+) -> Mistake | None:
+    """What is wrong with a typed server, known before a password is asked for; None when nothing is seen.
+
+    A server that only has the name of a POP or SMTP server is greeted first, without user name or password.
+    """
+    found = directory.mistake(host, port, address)
+    if found is not None and not found.certain and answers(typed(host).host, port, settings, resolve, context):
+        return None
+    return found
 
 
 def answers(host: str, port: int, settings: ImapSettings, resolve: Resolver, context: ssl.SSLContext) -> bool:

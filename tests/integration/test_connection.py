@@ -41,6 +41,7 @@ from tests.imap_lab.server import Folder, LabServer
 from tests.imap_lab.world import fill
 from tests.unit.fetcher.test_directory import codes
 
+PROMPT = "Password or authorization code"
 SMALL = Budgets(command_seconds=1, session_seconds=3, connect_seconds=1)
 Serve = Callable[..., LabServer]
 
@@ -324,7 +325,7 @@ def test_tries_of_a_company_are_counted(registry: Registry, serve: Serve) -> Non
 
 def test_every_code_that_a_mailbox_may_be_in_has_advice(registry: Registry) -> None:
     rows = registry._sql.connection.execute("SELECT code FROM ledger.advice").fetchall()
-    typed = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host"}
+    typed = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host", "web-address"}
     assert codes() - typed <= {row[0] for row in rows}
 
 
@@ -392,14 +393,81 @@ def test_the_command_says_what_it_needs(command: Callable[..., Result], serve: S
     server = serve(NETEASE)
     assert "MAILBOX_ID" in command(server, "mailbox", "test", "c1", code=2).stderr
     assert "leave the other options out" in command(server, "mailbox", "test", "c1", "m1", "--host", "x", code=2).stderr
-    typed = ("mailbox", "test", "c1", "--address", server.user, "--host", "pop.163.com")
+    typed = ("mailbox", "test", "c1", "--address", server.user, "--host", "localhost", "--port", server.port)
     assert "company add c1" in command(server, *typed, input="x\n", code=1).stderr
     command(server, "company", "add", "c1")
     assert "write it as name@domain" in command(server, "mailbox", "test", "c1", "--address", "x", code=1).stderr
     assert "mailbox list c1" in command(server, "mailbox", "test", "c1", "m-none", code=1).stderr
-    told = command(server, *typed, input="x\n", code=1).stdout
-    assert "[pop-host]" in told and "Write imap.163.com as server" in told
     (tmp_path / "bad").write_bytes(b"\xff\xfe")
     assert "UTF-8" in command(server, *typed, "--password-file", tmp_path / "bad", code=1).stderr
     site = ("mailbox", "test", "c1", "--address", "a@nowhere.invalid", "--json")
     assert "--host imap.example.com" in command(server, *site, code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "code"),
+    [
+        ("pop.163.com", None, "pop-host"), ("smtp.qq.com", None, "smtp-host"), ("pop.163.com", 995, "pop-host"), ("imap.163.com:995", None, "pop-port"),
+        ("https://mail.163.com", None, "web-address"), ("https：、、mail。163。com、", None, "web-address"), ("ｐｏｐ．１６３．ｃｏｍ", None, "pop-host"),
+        (" pop。163。com ", None, "pop-host"), ("\u3000smtp . 163 . com", None, "smtp-host"), ("imap.126.com", None, "other-domains-host"),
+        (None, "９９５", "pop-port"), (None, 143, "plain-port"),
+        *((None, port, "pop-port") for port in (110, 995)), *((None, port, "smtp-port") for port in (25, 465, 587)),
+        *(("imap.163.com", port, "pop-port") for port in (110, 995)), *(("imap.163.com", port, "smtp-port") for port in (25, 465, 587)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", ["test", "add"])
+def test_what_is_no_imap_server_is_told_before_a_password_is_asked_for(
+    verb: str, host: str | None, port: object, code: str, monkeypatch: pytest.MonkeyPatch, dsn: str, tmp_path: Path
+) -> None:
+    """Without any answer to a prompt, in both languages and with --json; nothing is connected and no try is spent."""
+    (tmp_path / "key").write_bytes(bytes(32))
+    monkeypatch.setattr("socket.create_connection", lambda *_, **__: pytest.fail("somebody was connected to"))
+    env = {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9", "REPLYRATE_POSTGRES__DSN": dsn, "COLUMNS": "220",
+        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "key"), "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "key"),
+    }  # fmt: skip
+    place = [
+        "--address",
+        "seller@163.com",
+        *(["--host", host] if host else []),
+        *(["--port", str(port)] if port else []),
+    ]
+    words = ["test", "c1"] if verb == "test" else ["add", "--company", "c1", "--account", "main", "--consent-by", "Li"]
+    told = connection_texts.texts()["code"][code]
+    for options in ([], ["--lang", "zh"], ["--json"]):
+        done = CliRunner().invoke(main, ["mailbox", *words, *place, *options], env=env, input="")
+        assert done.exit_code == 1 and PROMPT not in done.output, done.output
+        if "--json" in options:
+            report = json.loads(done.stdout)
+            report = report if verb == "test" else report["test"]
+            assert report["code"] == code and "imap.163.com" in report["next"]["en"]
+        else:
+            language = "zh" if options else "en"
+            assert f"[{code}]" in done.stdout and told[language]["says"] in done.stdout
+            assert told[language]["next"].format(host="imap.163.com") in done.stdout
+    with connect(dsn, "tests") as connection:
+        assert connection.execute("SELECT count(*) FROM registry.connection_tests").fetchone() == (0,)
+
+
+def test_a_server_with_the_name_of_another_kind_is_greeted_before_a_password_is_asked_for(
+    command: Callable[..., Result],
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    ca: CertificateAuthority,
+) -> None:
+    """It may well speak IMAP: then the password is asked for; if it does not, what it looks like is told."""
+    name = "pop3.own-server.example"
+    monkeypatch.setattr("services.cli.connection.resolve", lambda host, port: ["127.0.0.1"])
+    monkeypatch.setattr("services.cli.mailbox.resolve", lambda host, port: ["127.0.0.1"])
+    with LabServer(tmp_path / "pop", ca, DOVECOT, hosts=(name,)) as server:
+        command(server, "company", "add", "c1")
+        typed = ("mailbox", "test", "c1", "--address", server.user, "--host", name, "--port", server.port)
+        passed = command(server, *typed, input=server.secret + "\n")
+        assert PROMPT in passed.stderr and "The mailbox can be connected." in passed.stdout
+        server.wire.clear()
+        server.defects.add(Defect.PREAUTH)
+        told = command(server, *typed, input="", code=1)
+        assert "[pop-host]" in told.stdout and "Write imap.own-server.example" in told.stdout
+        assert PROMPT not in told.stderr
+        assert b"LOGIN" not in {one.name for one in server.wire}

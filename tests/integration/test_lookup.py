@@ -136,11 +136,10 @@ def run(*args: str, code: int = 0) -> Any:
 def test_the_command_says_how_it_knows() -> None:
     assert json.loads(run("lookup", "someone@163.com", "--json").stdout) | {"provider": None} == {
         "asked": "someone@163.com", "domain": "163.com", "how": "domain", "evidence": "163.com", "trusted": True, "problems": [],
-        "servers": [{"host": "imap.163.com", "port": 993, "security": "tls"}], "provider": None,
+        "servers": [{"host": "imap.163.com", "port": 993, "security": "tls"}], "provider": None, "unconfirmed_mx": None, "mistake": None,
     }  # fmt: skip
     shown = run("lookup", "someone@qq.com", "--lang", "zh").stdout
     assert "imap.qq.com:993" in shown and "授权码" in shown and "row 25" in shown
-    assert "write imap.qq.com" in run("lookup", "pop.qq.com").stdout
     assert "imap.qiye.163.com" in run("lookup", "网易企业邮").stdout
     assert "unsupported" in run("lookup", "中文站企业邮箱").stdout
     offline = json.loads(run("lookup", "a@firm.example", "--offline", "--json").stdout)
@@ -148,6 +147,26 @@ def test_the_command_says_how_it_knows() -> None:
     assert "write name@domain" in run("lookup", "a@b@c d", code=1).stderr
     assert len(json.loads(run("list", "--json").stdout)) == len(directory.load().providers)
     assert "imap.sina.com" in run("list").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "host"),
+    [
+        ("pop.qq.com", "pop-host", "imap.qq.com"), ("smtp.qq.com", "smtp-host", "imap.qq.com"), ("ｐｏｐ。１６３。ｃｏｍ", "pop-host", "imap.163.com"),
+        ("https：、、mail。163。com、", "web-address", "imap.163.com"), ("https://mail.163.com", "web-address", "imap.163.com"),
+        ("smtp.firm.example", "smtp-host", "imap.firm.example"), ("firm.example:110", "pop-port", "firm.example"),
+        *((f"imap.163.com:{port}", "pop-port", "imap.163.com") for port in (110, 995)),
+        *((f"imap.163.com：{port}", "smtp-port", "imap.163.com") for port in (25, 465, 587)),
+    ],
+)  # fmt: skip
+def test_the_command_tells_what_is_no_imap_server(text: str, code: str, host: str) -> None:
+    found = json.loads(run("lookup", text, "--offline", "--json").stdout)
+    assert (found["mistake"]["code"], found["mistake"]["host"]) == (code, host)
+    assert [one["host"] for one in found["servers"]] == ([host] if found["provider"] else [])
+    for language in ("en", "zh"):
+        told = found["mistake"]["text"][language]
+        assert host in told
+        assert told in run("lookup", text, "--offline", "--lang", language).stdout
 
 
 def test_a_wrong_setting_is_named() -> None:

@@ -154,11 +154,61 @@ def test_domains_of_what_was_typed(text: str, domain: str | None) -> None:
         ("popular.firm.example", 993, "a@firm.example", None),
         ("mail.firm.example", 993, "a@firm.example", None),
         ("imap.gmail.com", 993, "a@outlook.com", None),
+        # as Chinese input methods type it: full-width letters, signs and blanks, `。` for a dot and `、` for a stroke
+        ("ｐｏｐ．１６３．ｃｏｍ", 993, "a@163.com", ("pop-host", "imap.163.com", True)),
+        ("\u3000pop。163。com\u3000", 993, "a@163.com", ("pop-host", "imap.163.com", True)),
+        ("smtp . qq . com", 993, "a@qq.com", ("smtp-host", "imap.qq.com", True)),
+        ("smtp.qq.com：４６５", 993, "a@qq.com", ("smtp-host", "imap.qq.com", True)),
+        ("https：、、mail。163。com", 993, "a@163.com", ("web-address", "imap.163.com", True)),
+        ("https://mail.163.com/js6/main.jsp?df=email163", 993, "", ("web-address", "imap.163.com", True)),
+        ("HTTP://imap.qq.com", 993, "a@firm.example", ("web-address", "imap.qq.com", True)),
+        ("https://mail.firm.example", 993, "a@firm.example", ("web-address", "imap.firm.example", True)),
+        ("pop3s://mail.firm.example", 993, "a@firm.example", ("pop-host", "imap.firm.example", True)),
+        ("imaps://imap.qq.com/", 993, "a@qq.com", None),
+        ("ｉｍａｐ。１６３。ｃｏｍ", 993, "a@163.com", None),
+        *(("imap.163.com", port, "a@163.com", ("pop-port", "imap.163.com", True)) for port in (110, 995)),
+        *(("imap.163.com", port, "a@163.com", ("smtp-port", "imap.163.com", True)) for port in (25, 465, 587, 2525)),
     ],
 )
 def test_mistakes_are_seen_in_what_was_typed(host: str, port: int, address: str, mistake: Any) -> None:
     found = KNOWN.mistake(host, port, address)
     assert (None if found is None else (found.code, found.host, found.certain)) == mistake
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "scheme"),
+    [
+        ("imap.qq.com", "imap.qq.com", None, ""), (" IMAP.QQ.com. ", "imap.qq.com", None, ""), ("imap.qq.com:993", "imap.qq.com", 993, ""),
+        ("imap.qq.com 993", "imap.qq.com", 993, ""), ("imap.qq.com：９９３", "imap.qq.com", 993, ""), ("imap.qq.com:0", "imap.qq.com:0", None, ""),
+        ("imap.qq.com:99999", "imap.qq.com:99999", None, ""), ("imaps://imap.qq.com:993/INBOX", "imap.qq.com", 993, "imaps"),
+        ("imap.qq\u200b.com", "imap.qq.com", None, ""), ("imap 。 qq 。com", "imap.qq.com", None, ""), ("[::1]:993", "[::1]:993", None, ""),
+        # no host: left as it is for whoever checks hosts
+        ("imap qq com", "imap qq com", None, ""), ("a@imap.qq.com", "a@imap.qq.com", None, ""), ("https://", "", None, "https"), ("", "", None, ""),
+    ],
+)  # fmt: skip
+def test_servers_as_people_type_them(text: str, host: str, port: int | None, scheme: str) -> None:
+    assert directory.typed(text) == directory.Typed(host, port, scheme)
+
+
+@pytest.mark.parametrize(
+    ("server", "doubted"),
+    [
+        ("aspmx2.googlemail.com", "googlemail.com"), ("mx.qiye.163.com", "qiye.163.com"),
+        ("mxn.mxhichina.com", "mxhichina.com"),  # of a provider none of whose MX servers is confirmed
+        ("alt1.aspmx.l.google.com", None), ("smtp.google.com", None), ("qiye163mx01.mxmail.netease.com", None),
+        ("mxbiz1.qq.com", None),
+    ],
+)  # fmt: skip
+def test_an_mx_server_that_no_source_confirms_is_told_with_source_and_date(server: str, doubted: str | None) -> None:
+    answer = decide(KNOWN, "firm.example", Facts(mx=(server,)))
+    assert isinstance(answer, Answer) and answer.how == "mx"
+    found = directory.doubt(answer)
+    assert (None if found is None else found.name) == doubted
+    languages: tuple[directory.Language, ...] = ("en", "zh")
+    for language in languages:
+        shown = [value for name, value in command.rows(answer, language) if name == "unconfirmed" and "MX" in value]
+        assert len(shown) == (0 if found is None else 1)
+        assert found is None or all(part in shown[0] for part in (found.name, found.source, found.as_of))
 
 
 @pytest.mark.parametrize(
@@ -188,6 +238,7 @@ BLOCK = resources.files("services.fetcher").joinpath("providers.toml").read_text
         ('family = "netease"\nname = "163 ', 'family = "nettease"\nname = "163 ', ["provider netease-163", "'nettease' is none of", "netease"]),
         ("[families.netease]", "[familys.netease]", ["familys", "[families.NAME]"]),
         ("row = 2,", "row = 3,", ["provider netease-vip-163", "faq.row", "'3' stands in provider netease-163 already"]),
+        ('unconfirmed_mx = [{ name = "qiye.163.com"', 'unconfirmed_mx = [{ name = "qiye.126.com"', ["provider netease-enterprise", "unconfirmed_mx", "'qiye.126.com'"]),
         ("[families.netease]", "[families.netease", ["not TOML"]),
     ],
 )  # fmt: skip
@@ -242,7 +293,7 @@ def codes() -> set[str]:
     from services.fetcher import session
 
     errors = [one for one in vars(session).values() if isinstance(one, type) and issubclass(one, session.MailboxError)]
-    mistakes = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host"}
+    mistakes = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host", "web-address"}
     return {one.code for one in errors} - {"broken"} | {one["code"] for one in server_texts.texts()} | mistakes
 
 

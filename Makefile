@@ -26,11 +26,15 @@ setup: .venv/ready .cache/ready ## make .venv and fetch what the embedded server
 demo: setup ## the whole pipeline on embedded servers with a seeded world: rates and why
 	@$(BIN)/replyrate demo
 
-test: setup ## every test that needs no Docker
-	@$(BIN)/pytest -q
+# Much of the time is waiting, so two processes share the files; each has servers, folders and ports of its own. In the
+# order of the files: the longest ones are not left for the end.
+WHOLE := $(BIN)/pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
+
+test: setup ## every test that needs no Docker, in two processes: WORKERS=2
+	@$(WHOLE)
 
 test-long: setup ## the same with the full counts of the properties
-	@HYPOTHESIS_PROFILE=long $(BIN)/pytest -q --timeout 3600
+	@HYPOTHESIS_PROFILE=long $(WHOLE) --timeout 3600
 
 test-stack: setup ## the containers of docker-compose.yml, end to end (Docker is needed; on Debian .ci/docker up and .ci/base-images)
 	@$(BIN)/pytest -q tests/stack

@@ -39,7 +39,8 @@ class Message:
 class Folder:
     """One folder, oldest message first. `attributes` as LIST shows them.
 
-    EXAMINE of a folder that has `\\X-Closed` or `\\NonExistent` alone is refused; with `\\X-Dropped` it ends the connection.
+    EXAMINE of a folder that has `\\X-Closed` or `\\NonExistent` alone is refused; with `\\X-Dropped` it ends the connection,
+    with `\\X-Silent` it is never answered.
     """
 
     name: bytes
@@ -355,6 +356,8 @@ class _Session:
             return
         if b"\\x-dropped" in found[0].attributes.lower():
             raise _Over
+        if b"\\x-silent" in found[0].attributes.lower():
+            await asyncio.sleep(3600)
         if self._has(Defect.ENDLESS_EXISTS):
             await self._endless(b"* 1 EXISTS\r\n" * 1000)
         self._folder, self._view = found[0], self._server.visible(found[0])

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,10 +18,7 @@ from services.aggregator.settle import Settler
 from services.common.events import CompanyErased
 from services.common.postgres import connect
 from services.common.topics import REPLIES
-from services.standalone.ca import CertificateAuthority
 from tests.dovecot import Dovecot
-from tests.imap_lab.profiles import DOVECOT
-from tests.imap_lab.server import Folder, LabServer
 from tests.integration.processes import until
 from tests.integration.test_fetcher import USER, Lab, lab, letter, make_lab
 from tests.integration.test_numbers_cli import run
@@ -213,23 +209,6 @@ def test_the_fetcher_counts_what_it_does_not_read(make_lab: Callable[..., Lab], 
             )  # fmt: skip
         counted = connection.execute("SELECT sum(messages) FROM registry.message_counts").fetchone()
         assert counted == (3,)
-
-
-@pytest.mark.parametrize(("trouble", "opened"), [(b"\\X-Closed", 5), (b"\\X-Dropped", 1)], ids=["refuses", "hangs up"])
-def test_trouble_with_a_folder_that_is_only_counted_costs_nothing(
-    make_lab: Callable[..., Lab], ca: CertificateAuthority, tmp_path: Path, trouble: bytes, opened: int
-) -> None:
-    """A server that lists twenty more folders for sent mail, and refuses each of them or ends the connection."""
-    with LabServer(tmp_path / "server", ca, DOVECOT, user=USER, secret=USERS[USER]) as server:
-        server.folders += [Folder(b"Box %d/Sent Messages" % number, trouble) for number in range(20)]
-        lab = make_lab(server)
-        connected = lab.connect(sent_override=(b"Sent",))
-        with lab.fetcher():
-            until(lambda: lab.mailbox(connected.mailbox_id)["complete_through"] is not None, 60, "a complete poll")
-        others = [one for one in server.wire if one.command.startswith(b'EXAMINE "Box ')]
-    with connect(lab.dsn, "tests") as connection:
-        assert connection.execute("SELECT count(*) FROM registry.other_folders").fetchone() == (0,)
-    assert len(others) == opened
 
 
 def delete(server: Dovecot, user: str, folder: str, uids: list[str]) -> None:

@@ -468,6 +468,26 @@ def test_a_folder_that_only_has_the_name_and_stays_closed_costs_nothing(lab: Lab
     assert lab.poll(connected, server)["state_reason"] == "server-broken"
 
 
+@pytest.mark.parametrize(
+    ("trouble", "opened"),
+    [(b"\\X-Closed", 5), (b"\\X-Dropped", 1), (b"\\X-Silent", 1)],
+    ids=["refuses", "hangs up", "goes silent"],
+)
+def test_trouble_with_a_folder_that_is_only_counted_costs_nothing(
+    lab: Lab, serve: Serve, trouble: bytes, opened: int
+) -> None:
+    """A server that lists twenty more folders for sent mail, and refuses each of them, ends the connection or says nothing."""
+    server = serve(DOVECOT)
+    fill(server, [now()])
+    server.folders += [Folder(b"Box %d/Sent Messages" % number, trouble) for number in range(20)]
+    connected = lab.connect(server, sent_override=(b"Sent",))
+    assert lab.complete(connected, server) == 1
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    with connect(lab._dsn, "tests") as connection:
+        assert connection.execute("SELECT count(*) FROM registry.other_folders").fetchone() == (0,)
+    assert len([one for one in server.wire if one.command.startswith(b'EXAMINE "Box ')]) == opened
+
+
 def test_f16_a_server_that_drops_idle_sessions_costs_nothing(lab: Lab, serve: Serve) -> None:
     server = serve(DOVECOT, Defect.IDLE_DROP)
     server.idle_seconds = 1.5

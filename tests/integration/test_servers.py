@@ -21,6 +21,7 @@ from services.standalone.kafka import EmbeddedKafka, answers_metadata
 from services.standalone.paths import ROOT
 from services.standalone.postgres import EmbeddedPostgres, scratch_folder
 from tests.dovecot import Dovecot
+from tests.integration.processes import until
 from tests.servers import USERS, delete_topics
 
 MAIL = b"Message-ID: <1@seller.test>\r\nDate: Tue, 03 Nov 2026 09:00:00 +0800\r\nTo: b@buyer.test\r\n\r\nHello\r\n"
@@ -64,7 +65,7 @@ def test_topics_can_be_deleted_and_made_again(topics_gone: str) -> None:
     for _ in range(2):
         admin = KafkaAdminClient(bootstrap_servers=topics_gone)
         admin.create_topics([NewTopic(name="again", num_partitions=12, replication_factor=1)])
-        assert "again" in admin.list_topics()
+        until(lambda: "again" in admin.list_topics(), 20, "the broker lists it")  # noqa: B023
         admin.close()
         delete_topics(topics_gone)
 

@@ -39,6 +39,8 @@ class Walker:
             "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
             "REPLYRATE_IMAP__ALLOWED_PORTS": str(server.port),
             "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "1",
+            # A kill may hit a poll, and then the mailbox waits for the end of its lease.
+            "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
         }
         self._process: subprocess.Popen[bytes] | None = None
 

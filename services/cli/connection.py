@@ -144,7 +144,7 @@ def _line(console: Console, text: str) -> None:
 
 def answer_data(asked: str, answer: Answer, problems: list[str], mistake: Mistake | None = None) -> dict[str, Any]:
     """A look-up as plain values."""
-    provider, doubt = answer.provider, directory.doubt(answer)
+    provider = answer.provider
     return {
         "asked": asked,
         "domain": answer.domain,
@@ -154,7 +154,10 @@ def answer_data(asked: str, answer: Answer, problems: list[str], mistake: Mistak
         "servers": [{"host": host, "port": port, "security": "tls"} for host, port in answer.servers],
         "provider": None if provider is None else provider_data(provider),
         "problems": problems,
-        "unconfirmed_mx": None if doubt is None else {"name": doubt.name, "source": doubt.source, "as_of": doubt.as_of},
+        "doubts": [
+            {"key": one.key, "name": one.name, "source": one.source, "as_of": one.as_of}
+            for one in directory.doubts(answer)
+        ],
         "mistake": None
         if mistake is None
         else {

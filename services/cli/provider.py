@@ -101,9 +101,9 @@ def rows(answer: Answer, language: Language, mistake: Mistake | None = None) -> 
     ]
     if mistake is not None:
         lines.insert(0, ("caution", connection_texts.mistyped(mistake, language)))
-    if (doubt := directory.doubt(answer)) is not None:
-        words = {"server": doubt.name, "source": doubt.source, "as_of": doubt.as_of}
-        lines.append(("unconfirmed", connection_texts.phrase("unconfirmed-mx", language, **words)))
+    for doubt in directory.doubts(answer):
+        words = {"entry": doubt.name, "source": doubt.source, "as_of": doubt.as_of}
+        lines.append(("unconfirmed", connection_texts.phrase(f"unconfirmed-{doubt.key}", language, **words)))
     if not answer.trusted and answer.servers:
         lines.append(("caution", connection_texts.phrase("unconfirmed-host", language)))
     if (one := answer.provider) is None:
@@ -193,7 +193,8 @@ def page() -> str:
 
 
 def _servers(one: Provider) -> str:
-    return _marked(one, "hosts", ", ".join(f"`{host}`" for host in one.hosts) or "none")
+    hosts = [f"`{host}`" + ("°" if directory.doubt(one, "hosts", host) else "") for host in one.hosts]
+    return _marked(one, "hosts", ", ".join(hosts) or "none")
 
 
 def _marked(one: Provider, key: str, text: str) -> str:
@@ -207,7 +208,7 @@ def _facts(one: Provider) -> list[str]:
     ) if value is not None}  # fmt: skip
     facts = [
         ("address", ", ".join(one.domains)),
-        ("MX", ", ".join(f"{name}°" if directory.unconfirmed_mx(one, name) else name for name in one.mx)),
+        ("MX", ", ".join(name + ("°" if directory.doubt(one, "mx", name) else "") for name in one.mx)),
         ("software", one.software if one.software != "unknown" else ""),
         ("ports", f"{one.port} TLS" + (f"; {one.plain_port} plain, never used" if one.plain_port else "")),
         ("ID", _marked(one, "id_command", one.id_command)),
@@ -224,6 +225,6 @@ def _facts(one: Provider) -> list[str]:
     if one.caution is not None:
         lines.append(f"- Caution: {one.caution.en} {one.caution.zh} ({one.caution.source}, {one.caution.as_of})")
     lines.append("- " + " · ".join(f"{name}: {value}" for name, value in facts if value))
-    lines += [f"- MX {doubt.name}°: {doubt.source} ({doubt.as_of})" for doubt in one.unconfirmed_mx]
+    lines += [f"- {doubt.name}°: {doubt.source} ({doubt.as_of})" for doubt in one.doubts]
     lines.append(f"- Source: {one.source} ({one.as_of})")
     return lines

@@ -79,8 +79,9 @@ class FaqRow(msgspec.Struct, frozen=True):
 
 
 class Doubt(msgspec.Struct, frozen=True):
-    """An entry that no current source confirms: what it says, and where and when (YYYY-MM) it was read."""
+    """An entry of `hosts` or `mx` that no current source confirms, with where and when (YYYY-MM) it was read."""
 
+    key: Literal["hosts", "mx"]
     name: str
     source: str
     as_of: str
@@ -115,7 +116,7 @@ class Provider(msgspec.Struct, frozen=True):
     as_of: str
     family: str | None = None
     caution: Caution | None = None
-    unconfirmed_mx: tuple[Doubt, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     def servers(self, domain: str) -> tuple[tuple[str, int], ...]:
         """(host, port) in the order to try them."""
@@ -266,19 +267,21 @@ def decide(directory: Directory, domain: str, facts: Facts, *, offline: bool = F
     return Answer(domain, "ask", None, (), "nothing is known of the domain", False)
 
 
-def doubt(answer: Answer) -> Doubt | None:
-    """That no current source confirms the MX server that decided; None when one does, or something else decided."""
+def doubts(answer: Answer) -> tuple[Doubt, ...]:
+    """What no current source confirms of an answer: the MX server that decided, the servers that were found."""
     provider = answer.provider
-    if answer.how != "mx" or provider is None:
-        return None
-    return next((unconfirmed_mx(provider, name) for name in _ends(answer.evidence) if name in provider.mx), None)
+    if provider is None:
+        return ()
+    decided = [name for name in _ends(answer.evidence) if name in provider.mx][:1] if answer.how == "mx" else []
+    names = [("mx", name) for name in decided] + [("hosts", host) for host, _ in answer.servers]
+    return tuple(one for key, name in names if (one := doubt(provider, key, name)) is not None)
 
 
-def unconfirmed_mx(provider: Provider, name: str) -> Doubt | None:
-    """That no current source confirms one of a provider's MX entries, alone or with all the others."""
-    if "mx" in provider.unconfirmed:
-        return Doubt(name, provider.source, provider.as_of)
-    return next((one for one in provider.unconfirmed_mx if one.name == name), None)
+def doubt(provider: Provider, key: str, name: str) -> Doubt | None:
+    """That no current source confirms an entry of a provider's `hosts` or `mx`: this one, or all MX servers together."""
+    if key == "mx" and "mx" in provider.unconfirmed:
+        return Doubt("mx", name, provider.source, provider.as_of)
+    return next((one for one in provider.doubts if (one.key, one.name) == (key, name)), None)
 
 
 def typed(text: str) -> Typed:
@@ -373,9 +376,9 @@ def _twice(blocks: Sequence[Mapping[str, Any]]) -> list[str]:
     held: dict[tuple[str, str], str] = {}
     problems = []
     for block in blocks:
-        for one in block.get("unconfirmed_mx", []):
-            if one["name"] not in block["mx"]:
-                problems.append(f"provider {block['id']}: unconfirmed_mx: {one['name']!r} does not stand in mx")
+        for one in block.get("doubts", []):
+            if one["name"] not in block[one["key"]]:
+                problems.append(f"provider {block['id']}: doubts: {one['name']!r} does not stand in {one['key']}")
         keys = [("id", block["id"]), *(("faq.row", str(row["row"])) for row in block["faq"])]
         keys += [(key, value) for key in ("domains", "mx") for value in block[key]]
         for key in keys:

@@ -136,7 +136,7 @@ def run(*args: str, code: int = 0) -> Any:
 def test_the_command_says_how_it_knows() -> None:
     assert json.loads(run("lookup", "someone@163.com", "--json").stdout) | {"provider": None} == {
         "asked": "someone@163.com", "domain": "163.com", "how": "domain", "evidence": "163.com", "trusted": True, "problems": [],
-        "servers": [{"host": "imap.163.com", "port": 993, "security": "tls"}], "provider": None, "unconfirmed_mx": None, "mistake": None,
+        "servers": [{"host": "imap.163.com", "port": 993, "security": "tls"}], "provider": None, "doubts": [], "mistake": None,
     }  # fmt: skip
     shown = run("lookup", "someone@qq.com", "--lang", "zh").stdout
     assert "imap.qq.com:993" in shown and "授权码" in shown and "row 25" in shown

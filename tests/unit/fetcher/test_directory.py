@@ -202,8 +202,8 @@ def test_servers_as_people_type_them(text: str, host: str, port: int | None, sch
 def test_an_mx_server_that_no_source_confirms_is_told_with_source_and_date(server: str, doubted: str | None) -> None:
     answer = decide(KNOWN, "firm.example", Facts(mx=(server,)))
     assert isinstance(answer, Answer) and answer.how == "mx"
-    found = directory.doubt(answer)
-    assert (None if found is None else found.name) == doubted
+    found = next(iter(directory.doubts(answer)), None)
+    assert (None if found is None else (found.key, found.name)) == (None if doubted is None else ("mx", doubted))
     languages: tuple[directory.Language, ...] = ("en", "zh")
     for language in languages:
         shown = [value for name, value in command.rows(answer, language) if name == "unconfirmed" and "MX" in value]
@@ -238,7 +238,8 @@ BLOCK = resources.files("services.fetcher").joinpath("providers.toml").read_text
         ('family = "netease"\nname = "163 ', 'family = "nettease"\nname = "163 ', ["provider netease-163", "'nettease' is none of", "netease"]),
         ("[families.netease]", "[familys.netease]", ["familys", "[families.NAME]"]),
         ("row = 2,", "row = 3,", ["provider netease-vip-163", "faq.row", "'3' stands in provider netease-163 already"]),
-        ('unconfirmed_mx = [{ name = "qiye.163.com"', 'unconfirmed_mx = [{ name = "qiye.126.com"', ["provider netease-enterprise", "unconfirmed_mx", "'qiye.126.com'"]),
+        ('key = "mx", name = "qiye.163.com"', 'key = "mx", name = "qiye.126.com"', ["provider netease-enterprise", "doubts", "'qiye.126.com' does not stand in mx"]),
+        ('key = "mx", name = "qiye.163.com"', 'key = "domains", name = "qiye.163.com"', ["provider netease-enterprise", "doubts.0.key", "'domains' is not one of"]),
         ("[families.netease]", "[families.netease", ["not TOML"]),
     ],
 )  # fmt: skip
@@ -331,6 +332,12 @@ def test_every_code_has_its_sentences() -> None:
 def test_what_servers_mean(stage: str, text: str, kind: str | None, code: str | None) -> None:
     found = server_texts.meaning(stage, text)
     assert (None if found is None else (found.kind, found.code)) == (None if kind is None else (kind, code))
+
+
+def test_a_server_that_no_source_confirms_is_marked_among_those_that_are() -> None:
+    told = [(one.key, one.name) for one in directory.doubts(looked_up("21CN enterprise", None))]
+    assert told == [("hosts", "imap-entcnc.21cn.com")]
+    assert "`imap-ent.21cn.com`, `imap-entcnc.21cn.com`° |" in command.page()
 
 
 def test_the_page_names_every_provider_and_marks_what_is_unconfirmed() -> None:

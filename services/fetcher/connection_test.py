@@ -9,6 +9,7 @@ allowed are one code. What happened stands in `Outcome.detail`, for the operator
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,9 +17,9 @@ from typing import Final
 from services.common.settings import ImapSettings
 from services.fetcher import imap
 from services.fetcher.directory import Directory, Mistake, Provider
-from services.fetcher.imap import WINDOW, Connection, Folder, SentFolder, folder_text
+from services.fetcher.imap import WINDOW, Connection, Folder, Found, SentFolder, folder_text
 from services.fetcher.plan import FolderView
-from services.fetcher.session import Budgets, CommandRefused, Login, MailboxError, Resolver, check_host
+from services.fetcher.session import Budgets, CommandRefused, Login, MailboxError, Resolver, ServerBroken, check_host
 
 STAGES: Final = ("dns", "tcp", "tls", "greeting", "login", "id", "list", "sent", "examine", "newest")
 PASSED: Final = "ok"
@@ -225,9 +226,28 @@ def _looked(connection: Connection, folder: SentFolder, view: FolderView, *, aga
     else:
         found = connection.search_window(view, 1, 1, None)
         found += connection.search_window(view, view.messages, view.messages, None)
-    uids = sorted({found[0], found[-1]}) if found else []
-    times = [one.internal_date for one in connection.fetch_headers(uids) if one.internal_date] if uids else []
+    times = [one.internal_date for one in _ends(connection, found) if one.internal_date]
     return OpenedFolder(folder.name, folder.found_by, view.messages, min(times, default=None), max(times, default=None))
+
+
+def _ends(connection: Connection, uids: Sequence[int]) -> list[Found]:
+    """The first and the last message that can be read: one that cannot costs only itself, as in a poll."""
+    if not uids:
+        return []
+    try:
+        return connection.fetch_headers(sorted({uids[0], uids[-1]}))
+    except ServerBroken:
+        found = [_first_readable(connection, side) for side in (uids[:2], uids[:-3:-1])]
+        if found == [[], []]:
+            raise
+        return found[0] + found[1]
+
+
+def _first_readable(connection: Connection, uids: Sequence[int]) -> list[Found]:
+    for uid in uids:
+        with suppress(ServerBroken):
+            return connection.fetch_headers([uid])
+    return []
 
 
 def _candidates(listed: Sequence[Folder]) -> list[str]:

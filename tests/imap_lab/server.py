@@ -180,7 +180,16 @@ class LabServer:
         self._tasks.add(task)
         self.sessions += 1
         try:
-            with contextlib.suppress(OSError, ssl.SSLError, asyncio.IncompleteReadError, TimeoutError, ValueError):
+            # The last one: the server is stopped.
+            expected = (
+                OSError,
+                ssl.SSLError,
+                asyncio.IncompleteReadError,
+                TimeoutError,
+                ValueError,
+                asyncio.CancelledError,
+            )
+            with contextlib.suppress(*expected):
                 await _Session(self, self.sessions, reader, writer).run()
         finally:
             self._tasks.discard(task)

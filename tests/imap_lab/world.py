@@ -3,9 +3,10 @@
 import hmac
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.common.hashing import Hasher
+from tests.imap_lab.profiles import Defect
 from tests.imap_lab.server import Folder, LabServer, Message
 
 CANARY = "canary"
@@ -26,9 +27,16 @@ def letter(number: int, at: datetime, user: str, *extra: bytes, bare: bool = Fal
 
 
 def fill(server: LabServer, times: Iterable[datetime], folder: Folder | None = None, first: int = 1) -> None:
-    """One letter for each instant, filed when it was sent."""
+    """One letter for each instant, filed when it was sent; with BARE_COPY and RAW_HEADERS as those servers hold it."""
+    place = folder or server.sent
     for number, at in enumerate(times, first):
-        (folder or server.sent).file(letter(number, at, server.user), at)
+        raw = letter(number, at, server.user)
+        if Defect.RAW_HEADERS in server.defects:
+            raw = raw.replace(b"Re: canary subject", "回复：询盘 canary".encode("gb18030"))
+            raw = raw.replace(b"Buyer <", '\\买家"'.encode("gb18030") + b" <")
+        place.file(raw, at)
+        if Defect.BARE_COPY in server.defects:
+            place.file(letter(number, at, server.user, bare=True), at + timedelta(seconds=5))
 
 
 def expected(server: LabServer, hasher: Hasher, company_id: str, since: datetime, *folders: Folder) -> set[str]:

@@ -147,7 +147,8 @@ def test_a_refused_login_says_what_the_provider_means(serve: Serve, profile: Pro
         (Defect.PREAUTH, "greeting", "server-broken"), (Defect.ENDLESS_LINE, "greeting", "budget-spent"),
         (Defect.DRIP, "greeting", "budget-spent"), (Defect.HUGE_LITERAL_EARLY, "greeting", "budget-spent"),
         (Defect.ENDLESS_LIST, "list", "budget-spent"), (Defect.HUGE_UIDVALIDITY, "examine", "server-broken"), (Defect.GARBAGE, "newest", "server-broken"),
-        (Defect.HUGE_LITERAL, "newest", "budget-spent"), (Defect.HALF_OPEN, "tls", "unreachable"),
+        (Defect.HUGE_LITERAL, "newest", "budget-spent"), (Defect.HALF_OPEN, "tls", "unreachable"), (Defect.NO_IMAP, "greeting", "server-broken"),
+        (Defect.CLOSED_EARLY, "greeting", "unreachable"), (Defect.DRIP_ANSWER, "greeting", "budget-spent"), (Defect.NO_IN_FETCH, "newest", "server-broken"),
     ],
     ids=lambda value: value.name if isinstance(value, Defect) else str(value),
 )  # fmt: skip
@@ -162,6 +163,20 @@ def test_a_server_that_misbehaves_fails_at_its_stage(
     told = json.dumps(connection_texts.as_data(outcome.report), default=str) + outcome.detail + caplog.text
     for secret in (server.secret, server.user, "no such user", "kefu@188.com", "canary"):
         assert secret not in told
+
+
+@pytest.mark.parametrize("defect", [Defect.REFUSED_MESSAGE, Defect.BROKEN_MESSAGE], ids=lambda defect: defect.name)
+@pytest.mark.parametrize("end", [0, -1], ids=["first", "last"])
+def test_one_message_that_cannot_be_read_keeps_no_mailbox_out(serve: Serve, defect: Defect, end: int) -> None:
+    """The times told are those of the next one; with no message that can be read the test fails."""
+    server = serve(DOVECOT, defect)
+    fill(server, [now() - timedelta(days=day) for day in (50, 40, 2, 1)])
+    server.refused_uid = server.sent.messages[end].uid
+    (folder,) = run(server).report.folders
+    readable = [message.filed_at for message in server.sent.messages if message.uid != server.refused_uid]
+    assert (folder.messages, folder.earliest_at, folder.newest_at) == (4, readable[0], readable[-1])
+    server.sent.messages = [message for message in server.sent.messages if message.uid == server.refused_uid]
+    assert failure(run(server)) == ("newest", "server-broken")
 
 
 def test_a_secret_is_not_in_the_texts_of_objects(serve: Serve) -> None:

@@ -1,0 +1,111 @@
+"""What the connection test says of every provider of the lab and of every defect: the tables of docs/lab.md.
+
+Each server has the name of the provider's real one, so that the directory of providers knows it; only loopback is connected.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, TypeVar
+
+from services.common.settings import ImapSettings
+from services.fetcher import connection_test, directory
+from services.fetcher.connection_test import Report
+from services.fetcher.imap import folder_text
+from services.fetcher.session import Budgets, Login, tls_context
+from services.standalone.ca import CertificateAuthority
+from tests.imap_lab.profiles import DOVECOT, PROFILES, Defect, Profile
+from tests.imap_lab.server import LabServer
+from tests.imap_lab.world import fill
+
+HOSTS: Final = {"exmail": "imap.exmail.qq.com", "godaddy": "imap.secureserver.net"}
+"""Servers of companies' own domains, which MX servers tell."""
+PATIENT: Final = Budgets()
+IMPATIENT: Final = Budgets(command_seconds=1, session_seconds=3, connect_seconds=1)
+SLOW: Final = frozenset({Defect.SILENT, Defect.HALF_OPEN, Defect.DRIP, Defect.DRIP_ANSWER, Defect.DRIP_LITERAL})
+"""These end when time is up: the others are given all of it, so that a busy machine changes no table."""
+AT_ONCE: Final = 6
+
+Place = TypeVar("Place")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is wrong: a defect of the server, the password that is typed, or what `change` does to a mailbox."""
+
+    defect: Defect | None = None
+    password: Callable[[LabServer], str] = lambda server: server.secret
+    change: Callable[[LabServer], None] = lambda server: None
+    budgets: Budgets = PATIENT
+
+
+CASES: Final = {
+    "right secret": Case(),
+    "web password": Case(password=lambda server: server.web_password),
+    "wrong secret": Case(password=lambda server: "wrong"),
+    "too many logins": Case(Defect.LOGIN_RATE),
+    "login held back": Case(Defect.UNSAFE_LOGIN),
+    "no Sent folder": Case(change=lambda server: server.folders.remove(server.sent)),
+    "nothing in it": Case(change=lambda server: server.sent.messages.clear()),
+}
+
+
+def host_of(profile: Profile) -> str:
+    """The server that a person of this provider would name."""
+    known = directory.load().by_domain(profile.domain)
+    return known.hosts[0] if known is not None else HOSTS.get(profile.name, f"imap.{profile.domain}")
+
+
+def tried(folder: Path, ca: CertificateAuthority, profile: Profile, case: Case) -> Report:
+    """The connection test of a mailbox with three sent messages."""
+    host, now = host_of(profile), datetime.now(UTC).replace(microsecond=0)
+    server = LabServer(folder, ca, profile, hosts=(host,))
+    if case.defect is not None:
+        server.defects.add(case.defect)
+    fill(server, [now - timedelta(days=50), now - timedelta(days=20), now - timedelta(hours=3)])
+    server.refused_uid = server.sent.messages[-1].uid
+    case.change(server)
+    with server:
+        imap = {"allowed_private_networks": ("127.0.0.0/8",), "allowed_ports": (server.port,)}
+        return connection_test.run(
+            Login(server.user, host, server.port, server.user, case.password(server)), ImapSettings.model_validate(imap),
+            directory.load(), resolve=lambda *_: ["127.0.0.1"], context=tls_context(ca.ca_file), version="0",
+            budgets=case.budgets, now=datetime.now(UTC),
+        ).report  # fmt: skip
+
+
+def told(report: Report) -> str:
+    """A report in one cell: stage and code that failed, or the Sent folder and what is warned of."""
+    if (failed := report.failed) is not None:
+        return f"{failed.name}: `{failed.code}`"
+    folders = ", ".join(f"{folder_text(one.name)} ({one.found_by})" for one in report.folders)
+    return "; ".join([f"passes, {folders}", *(f"`{one.code}`" for one in report.warnings)])
+
+
+def providers(folder: Path, ca: CertificateAuthority) -> str:
+    """The table of profiles and cases."""
+    places = [(name, case) for name in PROFILES for case in CASES]
+    cells = _all(lambda place: tried(folder / "-".join(place), ca, PROFILES[place[0]], CASES[place[1]]), places)
+    lines = [_row("Provider", *CASES), _row(*["---"] * (len(CASES) + 1))]
+    lines += [_row(f"{name} ({host_of(PROFILES[name])})", *(cells[name, case] for case in CASES)) for name in PROFILES]
+    return "\n".join(lines) + "\n"
+
+
+def defects(folder: Path, ca: CertificateAuthority) -> str:
+    """The table of defects, each given to an ordinary server."""
+    cases = {one: Case(one, budgets=IMPATIENT if one in SLOW else PATIENT) for one in Defect}
+    cells = _all(lambda defect: tried(folder / defect.name, ca, DOVECOT, cases[defect]), list(Defect))
+    lines = [_row("Defect", "What the server does", "Connection test"), _row("---", "---", "---")]
+    lines += [_row(f"`{one.name}`", one.value, cells[one]) for one in Defect]
+    return "\n".join(lines) + "\n"
+
+
+def _all(run: Callable[[Place], Report], places: list[Place]) -> dict[Place, str]:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(places, map(told, pool.map(run, places)), strict=True))
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -108,28 +108,36 @@ def rows(answer: Answer, language: Language, mistake: Mistake | None = None) -> 
         lines.append(("caution", connection_texts.phrase("unconfirmed-host", language)))
     if (one := answer.provider) is None:
         return lines
+    between = "、" if language == "zh" else ", "
+    folders, filing = ", ".join(one.sent_folders) or "?", connection_texts.word(one.files_sent, language)
+    colon = "：" if language == "zh" else ": "
     lines += [
         ("provider", f"{one.name} [{one.id}]"),
-        ("support", f"{one.support}: {one.reason.text(language)}"),
-        ("secret", ", ".join(one.auth)),
+        ("support", connection_texts.word(one.support, language) + colon + one.reason.text(language)),
+        ("secret", between.join(connection_texts.word(kind, language) for kind in one.auth)),
         ("advice", one.advice.text(language)),
-        ("sent", f"{', '.join(one.sent_folders) or '?'}; SMTP → server: {one.files_sent}"),
+        ("sent", connection_texts.phrase("sent-over-smtp", language, folders=folders, filing=filing)),
     ]
     if one.caution is not None:
         lines.append(("caution", f"{one.caution.text(language)} ({one.caution.source}, {one.caution.as_of})"))
-    lines += [("faq", f"row {row.row}: {faq_text(row)}") for row in one.faq]
+    lines += [
+        ("faq", connection_texts.phrase("faq-row", language, row=str(row.row), told=faq_text(row, language)))
+        for row in one.faq
+    ]
     if one.unconfirmed:
-        lines.append(("unconfirmed", ", ".join(one.unconfirmed)))
+        lines.append(("unconfirmed", between.join(connection_texts.word(key, language) for key in one.unconfirmed)))
     lines.append(("source", f"{one.source} ({one.as_of})"))
     return lines
 
 
-def faq_text(row: directory.FaqRow) -> str:
+def faq_text(row: directory.FaqRow, language: Language = "en") -> str:
     """What the FAQ said of a provider."""
     if not row.supported:
-        return "not supported"
-    ports = f"{row.plain or '–'} plain, {row.tls or '–'} TLS"
-    return f"{' or '.join(row.hosts)}, {ports}"
+        return connection_texts.phrase("faq-unsupported", language)
+    hosts = ("、" if language == "zh" else " or ").join(row.hosts)
+    return connection_texts.phrase(
+        "faq-ports", language, hosts=hosts, plain=str(row.plain or "–"), tls=str(row.tls or "–")
+    )
 
 
 def page() -> str:

@@ -60,6 +60,11 @@ def sentence(report: Report, language: Language) -> str:
     return "" if failed is None else f"{says(report, failed, language)} {next_step(report, language)}"
 
 
+def word(name: str, language: Language) -> str:
+    """A value of the directory of providers (a verdict, a kind of secret, a key) in words."""
+    return str(texts()["word"][name][language])
+
+
 def mistyped(found: Mistake, language: Language) -> str:
     """What is wrong with a server that was typed and what to write instead, in one line."""
     return " ".join(_filled(found.code, part, {"host": found.host}, language) for part in ("says", "next"))

@@ -206,7 +206,7 @@ def test_an_mx_server_that_no_source_confirms_is_told_with_source_and_date(serve
     assert (None if found is None else (found.key, found.name)) == (None if doubted is None else ("mx", doubted))
     languages: tuple[directory.Language, ...] = ("en", "zh")
     for language in languages:
-        shown = [value for name, value in command.rows(answer, language) if name == "unconfirmed" and "MX" in value]
+        shown = [value for name, value in command.rows(answer, language) if name == "unconfirmed" and "20" in value]
         assert len(shown) == (0 if found is None else 1)
         assert found is None or all(part in shown[0] for part in (found.name, found.source, found.as_of))
 
@@ -287,6 +287,14 @@ def test_every_text_of_the_connection_test_has_both_languages_with_the_same_word
             assert _words(english[part]) == _words(chinese[part]), f"{name} {part}"
             assert english[part].isascii(), name
             assert re.search(r"[\u4e00-\u9fff]", chinese[part]) or english[part].startswith("{"), name
+
+
+def test_every_value_that_a_look_up_shows_has_words() -> None:
+    known, properties = set(connection_texts.texts()["word"]), directory.schema()["properties"]
+    for key in ("support", "files_sent"):
+        assert set(properties[key]["enum"]) <= known
+    for key in ("auth", "unconfirmed"):
+        assert set(properties[key]["items"]["enum"]) <= known
 
 
 def codes() -> set[str]:

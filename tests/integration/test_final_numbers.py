@@ -503,12 +503,13 @@ def test_processes_that_begin_the_same_recompute_at_once_agree(connection: psyco
     tell(connection, state())
     counting(connection)
     begun: list[bool] = []
-    with connect(dsn, "other") as other, connection.transaction():
-        assert recompute.begin(connection, PLAIN)
-        thread = threading.Thread(target=lambda: begun.append(recompute.begin(other, PLAIN)))
-        thread.start()
-        until_waiting(dsn)
-    thread.join(20)
+    with connect(dsn, "other") as other:
+        with connection.transaction():
+            assert recompute.begin(connection, PLAIN)
+            thread = threading.Thread(target=lambda: begun.append(recompute.begin(other, PLAIN)))
+            thread.start()
+            until_waiting(dsn)
+        thread.join(20)
     assert begun == [False]
 
 

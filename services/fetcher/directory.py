@@ -224,7 +224,7 @@ class Directory:
         if right is None and written.scheme:
             right = self.by_domain(parent_domain(name))  # https://mail.163.com
         first = next((server for server, _ in right.servers(domain or parent_domain(name))), None) if right else None
-        kind = _kind(written.scheme) or _kind(name)
+        kind = _kind(written.scheme) or (_kind(name) if "." in name else None)
         if name in self._wrong or kind is not None:
             code = "smtp-host" if kind == "smtp" else "pop-host"
             return Mistake(code, first or _imap_of(name), name in self._wrong or bool(_kind(written.scheme)))
@@ -395,7 +395,7 @@ def _ends(server: str) -> list[str]:
 
 
 def _kind(host: str) -> Literal["pop", "smtp"] | None:
-    """What a host's first label, or a scheme, says that it is: `pop3.`, `smtpout.`, `hwpop.` …"""
+    """What a host's first label (of several), or a scheme, says that it is: `pop3.`, `smtpout.`, `hwpop.` …"""
     match = _LABEL.fullmatch(host.split(".", maxsplit=1)[0])
     return None if match is None else ("smtp" if match[1] == "smtp" else "pop")
 

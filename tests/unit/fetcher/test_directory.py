@@ -152,6 +152,7 @@ def test_domains_of_what_was_typed(text: str, domain: str | None) -> None:
         ("imap.163.com", 993, "a@163.com", None),
         ("imap.126.com", 993, "a@firm.example", None),
         ("popular.firm.example", 993, "a@firm.example", None),
+        ("smtp", 993, "a@firm.example", None),
         ("mail.firm.example", 993, "a@firm.example", None),
         ("imap.gmail.com", 993, "a@outlook.com", None),
         # as Chinese input methods type it: full-width letters, signs and blanks, `。` for a dot and `、` for a stroke

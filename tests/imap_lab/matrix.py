@@ -23,7 +23,7 @@ from tests.imap_lab.world import fill
 HOSTS: Final = {"exmail": "imap.exmail.qq.com", "godaddy": "imap.secureserver.net"}
 """Servers of companies' own domains, which MX servers tell."""
 PATIENT: Final = Budgets()
-IMPATIENT: Final = Budgets(command_seconds=1, session_seconds=3, connect_seconds=1)
+IMPATIENT: Final = Budgets(command_seconds=3, session_seconds=12, connect_seconds=5)
 SLOW: Final = frozenset({Defect.SILENT, Defect.HALF_OPEN, Defect.DRIP, Defect.DRIP_ANSWER, Defect.DRIP_LITERAL})
 """These end when time is up: the others are given all of it, so that a busy machine changes no table."""
 AT_ONCE: Final = 6

@@ -8,6 +8,7 @@ from services.cli.account import account, company
 from services.cli.demo import demo
 from services.cli.dlq import dlq
 from services.cli.doctor import doctor
+from services.cli.erase import erase
 from services.cli.explain import explain
 from services.cli.init import init
 from services.cli.keys import keys
@@ -59,6 +60,7 @@ for command in (
     rules,
     dlq,
     keys,
+    erase,
     standalone,
 ):
     main.add_command(command)

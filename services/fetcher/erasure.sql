@@ -1,0 +1,17 @@
+-- name: held
+-- How much the registry holds of a company, in the words of a person.
+SELECT
+    (SELECT count(*) FROM registry.accounts WHERE company_id = %(company_id)s) AS accounts,
+    (SELECT count(*) FROM registry.addresses WHERE company_id = %(company_id)s) AS addresses,
+    (SELECT count(*) FROM registry.mailboxes WHERE company_id = %(company_id)s) AS mailboxes,
+    (SELECT count(*) FROM registry.secrets WHERE company_id = %(company_id)s) AS secrets,
+    (SELECT count(*) FROM registry.published WHERE company_id = %(company_id)s) AS published,
+    (SELECT count(*) FROM registry.coverage WHERE company_id = %(company_id)s) AS coverage
+
+-- name: until
+-- Up to when facts are forgotten: now, or when the last poll that is under way must have ended.
+SELECT greatest(clock_timestamp(), max(lease_until)) + interval '1 second' AS at FROM registry.mailboxes WHERE company_id = %(company_id)s
+
+-- name: erase
+-- Everything that the registry holds of a company.
+SELECT registry.erase_company(%(company_id)s)

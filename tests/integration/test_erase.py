@@ -1,0 +1,264 @@
+"""An erased company is nowhere: not in a table, not in the matcher, not in what is published, not after a rebuild."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from services.cli.__main__ import main
+from services.common import codec
+from services.common.errors import TransientError
+from services.common.events import TYPES, CompanyErased
+from services.common.hashing import Hasher
+from services.common.postgres import connect
+from services.common.topics import INQUIRIES, REPLIES, SENT
+from services.fetcher import erasure
+from services.fetcher.leases import LeaseLost, Leases
+from services.fetcher.registry import NewMailbox, Registry
+from services.fetcher.vault import Vault
+from services.standalone import cast, recount
+from services.standalone.demo import RULE_SETS, Report, Stage
+from services.standalone.postgres import scratch_folder
+from tests.integration.topics import kafka_settings, read_all
+
+GONE = "hx-tools"
+SECONDS = 60
+STAYS = {
+    "ledger.erased": "that it was erased, and until when",
+    "ledger.companies": "its id alone: it may come again",
+    "ledger.settled": "its id alone: no day of it is settled",
+    "ledger.corrections": "that final numbers went for an erase, without the numbers",
+}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    found = scratch_folder("replyrate-erase-")
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+def tables(connection: psycopg.Connection) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table of ours, as JSON."""
+    names = connection.execute(
+        "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
+        " AND table_schema IN ('registry', 'ledger', 'shadow', 'access', 'replyrate')"
+    ).fetchall()
+    assert len(names) > 20
+    return {
+        f"{schema}.{name}": [
+            row for (row,) in connection.execute(f'SELECT to_jsonb(t) FROM "{schema}"."{name}" t'.encode()).fetchall()
+        ]
+        for schema, name in names
+    }
+
+
+def mentions(rows: list[dict[str, Any]], traces: set[str]) -> list[dict[str, Any]]:
+    return [row for row in rows if any(f'"{trace}"' in json.dumps(row) for trace in traces)]
+
+
+def until(true: Callable[[], bool], what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.3)
+
+
+def traces_of(connection: psycopg.Connection, company_id: str) -> set[str]:
+    """What tells the company apart in any row: its id, its mailboxes, their hashes and masks, its inquiries and messages."""
+    found = {company_id}
+    for statement in (
+        "SELECT mailbox_id FROM registry.mailboxes WHERE company_id = %s",
+        "SELECT login_hash FROM registry.mailboxes WHERE company_id = %s",
+        "SELECT address_hash FROM registry.addresses WHERE company_id = %s",
+        "SELECT message_id FROM registry.published WHERE company_id = %s",
+        "SELECT inquiry_id FROM ledger.inquiries WHERE company_id = %s",
+        "SELECT reply_id FROM ledger.replies WHERE company_id = %s",
+    ):
+        rows = connection.execute(statement.encode(), (company_id,)).fetchall()
+        assert rows, statement
+        found |= {row[0] for row in rows}
+    return found
+
+
+@pytest.mark.timeout(400)
+def test_nothing_is_left_of_an_erased_company_also_after_a_rebuild(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        stage = Stage(folder, cast.build(5, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
+        stage.open()
+        stage.play()
+        report = Report()
+        stage.read(report)
+        assert report.differences == []
+        for name, value in stage._environ().items():
+            monkeypatch.setenv(name, value)
+        kafka = kafka_settings(stage.kafka.bootstrap_servers)
+        with connect(stage.dsn, "tests") as connection:
+            traces = traces_of(connection, GONE)
+            seen = {name for name, rows in tables(connection).items() if mentions(rows, traces)}
+            assert {"registry.mailboxes", "registry.secrets", "registry.coverage", "ledger.rates"} <= seen
+            published = {topic: len(read_all(kafka, topic)) for topic in (SENT, REPLIES)}
+
+            done = CliRunner().invoke(main, ["erase", GONE, "--yes", "--json"])
+            assert done.exit_code == 0, done.output
+            told = json.loads(done.stdout)
+            assert told["rows"]["mailboxes"] == told["rows"]["secrets"] == 1
+
+            def left() -> dict[str, list[dict[str, Any]]]:
+                found = {name: mentions(rows, traces) for name, rows in tables(connection).items()}
+                return {name: rows for name, rows in found.items() if rows}
+
+            until(lambda: left().keys() <= STAYS.keys(), lambda: {name: rows[:2] for name, rows in left().items()})
+            only_what_stays(left(), told["at"])
+
+            # What is published from then on, and what a compacted topic keeps, tells nothing of it either.
+            for topic, before in published.items():
+                for record in read_all(kafka, topic)[before:]:
+                    if record.value is not None:
+                        event = codec.decode(record.value, accept=frozenset(TYPES)).data
+                        assert getattr(event, "company_id", None) != GONE or isinstance(event, CompanyErased)
+            newest = {record.key: record.value for record in read_all(kafka, REPLIES)}
+            of_it = [value for key, value in newest.items() if key and GONE.encode() in key and value is not None]
+            assert len(of_it) == 1
+            assert isinstance(codec.decode(of_it[0], accept=frozenset(TYPES)).data, CompanyErased)
+
+            # The others are as they were.
+            others_agree(stage, connection)
+
+            # Everything that can be rebuilt is: the matcher from its changelog, the ledger from the topic.
+            stage.supervisor.stop()
+            shutil.rmtree(folder / "matcher", ignore_errors=True)
+            empty_ledger(connection)
+            stage.supervisor.start()
+            until(lambda: not differences(stage, connection), lambda: differences(stage, connection)[:5])
+            assert left().keys() <= STAYS.keys()
+            only_what_stays(left(), told["at"])
+
+            # Again, as after an interruption; and registered again it begins anew.
+            again = CliRunner().invoke(main, ["erase", GONE, "--yes"])
+            assert again.exit_code == 0 and "holds nothing" in again.stderr and "is erased" in again.stderr
+            assert CliRunner().invoke(main, ["company", "add", GONE]).exit_code == 0
+            asked = inquiry_of(GONE)
+            file = folder / "one.ndjson"
+            file.write_text(json.dumps(asked) + "\n")
+            assert CliRunner().invoke(main, ["publish", str(file)]).exit_code == 0
+            new = "SELECT count(*) FROM ledger.inquiries WHERE company_id = %s"
+            until(lambda: connection.execute(new, (GONE,)).fetchone() == (1,), lambda: "a new inquiry is not counted")
+
+
+def inquiry_of(company_id: str) -> dict[str, Any]:
+    return {
+        "type": "inquiry", "company_id": company_id, "account_id": "main", "inquiry_id": "after-the-erase",
+        "received_at": codec.instant_text(datetime.now(UTC)), "buyer_id": "b-new",
+    }  # fmt: skip
+
+
+def only_what_stays(left: dict[str, list[dict[str, Any]]], at: str) -> None:
+    (erased,) = left["ledger.erased"]
+    assert (erased["company_id"], datetime.fromisoformat(erased["at"])) == (GONE, datetime.fromisoformat(at))
+    assert {row["through"] for row in left.get("ledger.settled", [])} <= {"0001-01-01"}
+    for row in left.get("ledger.corrections", []):
+        assert (row["cause"], row["old_value"]) == ("erase", None)
+
+
+def differences(stage: Stage, connection: psycopg.Connection) -> list[str]:
+    found = recount.compare(connection, stage.world, RULE_SETS)
+    return [one for one in found.differences if GONE not in str(one)]
+
+
+def others_agree(stage: Stage, connection: psycopg.Connection) -> None:
+    until(lambda: not differences(stage, connection), lambda: differences(stage, connection)[:5])
+
+
+def empty_ledger(connection: psycopg.Connection) -> None:
+    """As after the loss of the ledger: facts, numbers and positions gone, rule sets as they are."""
+    kept = {"topics", "rule_sets", "advice"}
+    names = connection.execute(
+        "SELECT table_schema || '.' || table_name, table_name FROM information_schema.tables"
+        " WHERE table_schema IN ('ledger', 'shadow') AND table_type = 'BASE TABLE'"
+    ).fetchall()
+    connection.execute(f"TRUNCATE {', '.join(full for full, name in names if name not in kept)}".encode())
+
+
+def test_a_person_is_asked_and_a_wrong_id_erases_nothing(
+    dsn: str, topics_gone: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"POSTGRES__DSN": dsn, "KAFKA__BOOTSTRAP_SERVERS": topics_gone}.items():
+        monkeypatch.setenv(f"REPLYRATE_{name}", value)
+    for name in ("HASH", "VAULT"):
+        (tmp_path / name).write_bytes(bytes(32))
+        (tmp_path / name).chmod(0o600)
+        monkeypatch.setenv(f"REPLYRATE_{name}_KEY_FILE", str(tmp_path / name))
+    assert CliRunner().invoke(main, ["company", "add", "shop"]).exit_code == 0
+    assert CliRunner().invoke(main, ["account", "add", "shop", "main"]).exit_code == 0
+    nobody = CliRunner().invoke(main, ["erase", "shop"])
+    assert nobody.exit_code == 2 and "--yes" in nobody.output
+    looked = CliRunner().invoke(main, ["erase", "shop", "--dry-run", "--json"])
+    assert json.loads(looked.stdout)["rows"]["accounts"] == 1
+    # Without its topic the event could not be published: nothing is deleted then.
+    lacking = CliRunner().invoke(main, ["erase", "shop", "--yes"])
+    assert lacking.exit_code == 78 and "replyrate topics create" in lacking.output
+    assert CliRunner().invoke(main, ["topics", "create"]).exit_code == 0
+    monkeypatch.setattr("services.cli.erase.somebody", lambda: True)
+    other = CliRunner().invoke(main, ["erase", "shop"], input="shup\n")
+    assert other.exit_code == 1 and "nothing was erased" in other.output
+    with connect(dsn, "tests") as connection:
+        assert erasure.held(connection, "shop")["accounts"] == 1
+        # Kafka goes away in the middle: the second run does what the first could not.
+        with pytest.raises(TransientError):
+            erasure.erase(connection, Away(), "shop")  # type: ignore[arg-type]
+        assert erasure.held(connection, "shop")["accounts"] == 0
+    typed = CliRunner().invoke(main, ["erase", "shop"], input="shop\n")
+    assert typed.exit_code == 0 and "forget its facts up to" in typed.output
+    (record,) = read_all(kafka_settings(topics_gone), INQUIRIES)
+    event = codec.decode(record.value or b"", accept=frozenset(TYPES)).data
+    assert isinstance(event, CompanyErased) and event.company_id == "shop"
+
+
+class Away:
+    """Kafka that takes records and never says that it has them."""
+
+    def send(self, *_: object) -> None:
+        """Taken."""
+
+    def wait(self, _: object) -> list[int]:
+        """Never."""
+        raise TransientError("Kafka is away or busy")
+
+
+def test_a_poll_under_way_reaches_no_further_than_the_erase(dsn: str) -> None:
+    """Whatever it still publishes was sent before the instant up to which facts are forgotten."""
+    with connect(dsn, "tests") as connection:
+        registry = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
+        registry.add_company("shop")
+        registry.add_account("shop", "main")
+        registry.add_mailbox(
+            NewMailbox("shop", "main", "m1", "registered", "a@mail.test", "h", 993, "a@mail.test", "p", "x")
+        )
+        leases = Leases(connection, Vault(bytes(32)))
+        leased = leases.lease("fetcher-1", 300)
+        assert leased is not None
+        taken: list[bytes] = []
+
+        class Kafka:
+            def send(self, _topic: str, _key: bytes, value: bytes) -> None:
+                taken.append(value)
+
+            def wait(self, _: object) -> list[int]:
+                return []
+
+        erased = erasure.erase(connection, Kafka(), "shop")  # type: ignore[arg-type]
+        assert erased.at >= leased.now + timedelta(seconds=300)
+        assert taken and b"company-erased" in taken[0]
+        with pytest.raises(LeaseLost):
+            leases.watch(leased, [b"Sent"])

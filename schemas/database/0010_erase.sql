@@ -8,8 +8,9 @@ BEGIN
     -- First, so that a poll that is writing ends, and the next write of it hits no row.
     DELETE FROM registry.companies WHERE company_id = erased;
     DELETE FROM registry.coverage WHERE company_id = erased;
+    DELETE FROM access.dashboards WHERE company_id = erased;
 END $$;
-COMMENT ON FUNCTION registry.erase_company(text) IS 'Deletes everything that the registry holds of a company.';
+COMMENT ON FUNCTION registry.erase_company(text) IS 'Deletes everything that the registry holds of a company, and its dashboard logins'' right to see it.';
 REVOKE EXECUTE ON FUNCTION registry.erase_company(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION registry.erase_company(text) TO replyrate_fetcher;
 

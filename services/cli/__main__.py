@@ -13,6 +13,7 @@ from services.cli.explain import explain
 from services.cli.init import init
 from services.cli.keys import keys
 from services.cli.mailbox import mailbox
+from services.cli.privacy import privacy
 from services.cli.provider import provider
 from services.cli.publish import publish
 from services.cli.rate import rate
@@ -60,6 +61,7 @@ for command in (
     rules,
     dlq,
     keys,
+    privacy,
     erase,
     standalone,
 ):

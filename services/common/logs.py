@@ -35,6 +35,8 @@ ACTIONS: Final[dict[str, str]] = {
     "connection-tested": "a connection test of a mailbox failed; the text is for the operator alone",
     "message-rejected": "a mail could not be read and became a dead letter",
     "company-refreshed": "outcomes and rates of companies were written",
+    "company-unjudged": "Postgres could not judge a company; it waits apart and is tried again",
+    "rows-expired": "rows that need not be kept any longer were deleted",
     "rule-set-activated": "a rule set is to count; every company is judged by it first",
     "recompute-shown": "every company was judged by a rule set; its numbers are the ones that are shown",
     "library": "a line of a library that we use",

@@ -71,6 +71,13 @@ POLL_DELAY_SECONDS = Gauge(
     "replyrate_fetcher_poll_delay_seconds", "How long the most overdue mailbox waits for its poll.", registry=REGISTRY
 )
 
+ROWS_EXPIRED = Counter(
+    "replyrate_rows_expired_total",
+    "Rows deleted because they need not be kept any longer, by table.",
+    ["table"],
+    registry=REGISTRY,
+)
+
 MATCHER_LAG_RECORDS = Gauge(
     "replyrate_matcher_lag_records", "Records that the group has not committed.", ["topic"], registry=REGISTRY
 )

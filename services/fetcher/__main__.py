@@ -5,7 +5,7 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from logging import getLogger
@@ -23,6 +23,7 @@ from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
 from services.common.topics import DEAD, SENT
 from services.common.version import version
+from services.fetcher import retention
 from services.fetcher.leases import Leases
 from services.fetcher.poller import Poller
 from services.fetcher.registry import MAILBOX_STATES
@@ -90,9 +91,10 @@ class Workers:
             threading.Thread(target=self._work, args=(name, heartbeat), name=name, daemon=True)
             for name, heartbeat in self._heartbeats.items()
         ]
+        threads.append(threading.Thread(target=self._trim, name="retention", daemon=True))
         for thread in threads:
             thread.start()
-        log.info("reading", extra={"action": "service-started", "workers": len(threads)})
+        log.info("reading", extra={"action": "service-started", "workers": len(self._heartbeats)})
         self._stop.wait_for_ever()
         log.info("finishing the chunks in hand", extra={"action": "service-stopping"})
         for thread in threads:
@@ -119,20 +121,29 @@ class Workers:
             yield
 
     def _work(self, name: str, heartbeat: Heartbeat) -> None:
-        """One worker; while Postgres is away it waits and begins anew."""
+        """One worker."""
+        self._again(
+            lambda connection: self._poller(name, Leases(connection, self._vault), heartbeat).run(), heartbeat.beat
+        )
+
+    def _trim(self) -> None:
+        """Deletes what need not be kept any longer."""
+        self._again(lambda connection: retention.run(connection, self._settings.horizon_days, self._stop), lambda: None)
+
+    def _again(self, work: Callable[[psycopg.Connection], None], beat: Callable[[], None]) -> None:
+        """Work over a connection of its own until stop; while Postgres is away wait and begin anew."""
         backoff, attempt = Backoff(0.5, 2, 10), 0
         while not self._stop.is_set():
             try:
                 with connect(self._settings.postgres.dsn.get_secret_value(), "replyrate-fetcher") as connection:
-                    leases = Leases(connection, self._vault)
                     attempt = 0
-                    self._poller(name, leases, heartbeat).run()
+                    work(connection)
             except TransientError as error:
                 attempt += 1
                 metrics.DEPENDENCY_FAILURES.labels("fetcher", "postgres").inc()
                 log.warning("%s", error, extra={"action": "dependency-away", "attempt": attempt})
                 self._stop.wait(backoff.delay(attempt, 0.5))
-                heartbeat.beat()
+                beat()
             except BaseException as error:
                 self._failure = error
                 self._stop.set()

@@ -1,0 +1,77 @@
+"""All that is held about one mailbox, table by table, as schemas/personal_data.toml says what it is.
+
+Sealed values are told by their size, never opened; the tables to look at are those that have a mailbox's id.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from services.common import personal_data
+from services.common.personal_data import Table
+from services.common.postgres import translate
+
+FEW: Final = 5
+"""A table with more rows of the mailbox is told by its number of rows alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one table holds; `rows` is None when this user may not read it, `shown` is empty when there are many."""
+
+    table: Table
+    rows: int | None
+    shown: tuple[Mapping[str, Any], ...] = ()
+
+
+def companies(connection: psycopg.Connection, mailbox_id: str) -> list[str]:
+    """The companies that have a mailbox of this id."""
+    with translate():
+        rows = connection.execute(
+            "SELECT company_id FROM registry.mailboxes WHERE mailbox_id = %s ORDER BY 1", (mailbox_id,)
+        ).fetchall()
+    return [company_id for (company_id,) in rows]
+
+
+def look(connection: psycopg.Connection, company_id: str, mailbox_id: str) -> list[Held]:
+    """What each table with a mailbox's id holds of this one, registry first."""
+    found = []
+    for table in personal_data.load().tables.values():
+        if "mailbox_id" in table.columns:
+            found.append(_look(connection, table, company_id, mailbox_id))
+    return found
+
+
+def _look(connection: psycopg.Connection, table: Table, company_id: str, mailbox_id: str) -> Held:
+    name = sql.Identifier(*table.name.split("."))
+    with translate(), connection.cursor(row_factory=dict_row) as cursor:
+        readable = cursor.execute(
+            "SELECT has_schema_privilege(%s, 'USAGE') AND has_table_privilege(%s, 'SELECT') AS readable",
+            (table.name.split(".")[0], table.name),
+        ).fetchone()
+        if readable != {"readable": True}:
+            return Held(table, None)
+        place = (company_id, mailbox_id)
+        where = sql.SQL("FROM {} WHERE company_id = %s AND mailbox_id = %s").format(name)
+        counted = cursor.execute(sql.SQL("SELECT count(*) AS rows ") + where, place).fetchone()
+        assert counted is not None
+        rows = cursor.execute(sql.SQL("SELECT * ") + where, place).fetchall() if counted["rows"] <= FEW else []
+    return Held(table, counted["rows"], tuple(_told(table, row) for row in rows))
+
+
+def _told(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {column: _value(table.columns[column], value) for column, value in row.items() if value is not None}
+
+
+def _value(kind: str, value: Any) -> Any:
+    if kind == "sealed":
+        return f"{len(value)} bytes"
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, list):
+        return [_value(kind, one) for one in value]
+    return value

@@ -1,0 +1,169 @@
+"""What is said about our columns is true: every column is named, what is to go goes, and a mailbox's rows can be shown."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from services.cli.__main__ import main
+from services.common import personal_data
+from services.common.hashing import Hasher
+from services.common.postgres import connect
+from services.fetcher import retention
+from services.fetcher.registry import NewMailbox, Registry
+from services.fetcher.vault import Vault
+
+OURS = "('registry', 'ledger', 'shadow', 'access', 'replyrate')"
+ADDRESS = "canary.seller@mail.test"
+PASSWORD = "Canary-password-1"
+
+
+@pytest.fixture
+def mailbox(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A company with one mailbox, and the settings of the command line for it."""
+    keys = {name: bytes([number]) * 32 for number, name in enumerate(("HASH", "VAULT"), 1)}
+    monkeypatch.setenv("REPLYRATE_POSTGRES__DSN", dsn)
+    monkeypatch.setenv("REPLYRATE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    for name, key in keys.items():
+        file = tmp_path / name
+        file.write_bytes(key)
+        file.chmod(0o600)
+        monkeypatch.setenv(f"REPLYRATE_{name}_KEY_FILE", str(file))
+    with connect(dsn, "tests") as connection:
+        registry = Registry(connection, Hasher(keys["HASH"]), Vault(keys["VAULT"]))
+        registry.add_company("shop")
+        registry.add_account("shop", "main")
+        registry.set_address("shop", "main", "registered", ADDRESS)
+        registry.add_mailbox(
+            NewMailbox("shop", "main", "m1", "registered", ADDRESS, "imap.mail.test", 993, ADDRESS, PASSWORD, "The Owner")
+        )
+    return dsn
+
+
+def columns(connection: psycopg.Connection) -> dict[str, set[str]]:
+    rows = connection.execute(
+        "SELECT table_schema || '.' || table_name, array_agg(column_name::text) FROM information_schema.columns"
+        f" JOIN information_schema.tables USING (table_schema, table_name) WHERE table_type = 'BASE TABLE'"
+        f" AND table_schema IN {OURS} GROUP BY 1".encode()
+    ).fetchall()
+    return {name: set(found) for name, found in rows}
+
+
+def test_every_column_says_what_it_is(dsn: str) -> None:
+    with connect(dsn, "tests") as connection:
+        there = columns(connection)
+    said = {name: set(table.columns) for name, table in personal_data.load().tables.items()}
+    how = "say in schemas/personal_data.toml what it is and for how long it is kept, then run `make docs`"
+    assert there.keys() - said.keys() == set(), f"a new table: {how}"
+    assert said.keys() - there.keys() == set(), "this table is gone: take it out of schemas/personal_data.toml"
+    for name, its in there.items():
+        assert its - said[name] == set(), f"a new column of {name}: {how}"
+        assert said[name] - its == set(), f"{name} has no such column any more"
+
+
+def test_text_that_may_come_from_outside_is_no_figure(dsn: str) -> None:
+    """What is said to be sealed, hashed or masked is so, and free text is said to be what it is."""
+    known = personal_data.load()
+    sealed = {f"{name}.{column}" for name, table in known.tables.items() for column in table.of_kind("sealed")}
+    assert sealed == {
+        "registry.addresses.address_sealed", "registry.mailboxes.address_sealed", "registry.mailboxes.user_sealed",
+        "registry.secrets.sealed",
+    }  # fmt: skip
+    with connect(dsn, "tests") as connection:
+        bytes_ = connection.execute(
+            "SELECT table_schema || '.' || table_name, column_name FROM information_schema.columns"
+            f" JOIN information_schema.tables USING (table_schema, table_name) WHERE data_type = 'bytea'"
+            f" AND table_type = 'BASE TABLE' AND table_schema IN {OURS}".encode()
+        ).fetchall()
+    assert bytes_
+    for table, column in bytes_:
+        assert known.tables[table].columns[column] in {"sealed", "server", "keyed-hash"}, (table, column)
+
+
+def test_rows_of_a_stated_age_go_and_younger_ones_stay(mailbox: str) -> None:
+    now = datetime.now(UTC)
+    young, old = now - timedelta(days=9), now - timedelta(days=61)
+    trimmed = {name for name, table in personal_data.load().tables.items() if table.kept in ("horizon", "30-days")}
+    assert {f"registry.{name}" for name in retention.SQL} == trimmed, "each such table has its statement"
+    with connect(mailbox, "tests") as connection:
+        for name, at in {"young": young, "old": old}.items():
+            connection.execute(
+                "INSERT INTO registry.published (company_id, mailbox_id, message_id, sent_at, record)"
+                " VALUES ('shop', 'm1', %s, %s, '')",
+                (name, at),
+            )
+            connection.execute(
+                "INSERT INTO registry.message_counts VALUES ('shop', 'm1', 'Sent', %s, 'human', 1, 0)", (at.date(),)
+            )
+            connection.execute(
+                "INSERT INTO registry.connection_tests (company_id, login_hash, tested_at) VALUES ('shop', 'x', %s)", (at,)
+            )
+        # By the rights of the fetcher's own role.
+        connection.execute("SET ROLE replyrate_fetcher")
+        assert retention.trim(connection, 60) == dict.fromkeys(retention.SQL, 1)
+        assert retention.trim(connection, 60) == dict.fromkeys(retention.SQL, 0)
+        left = connection.execute(
+            "SELECT (SELECT min(sent_at) FROM registry.published), (SELECT min(day) FROM registry.message_counts),"
+            " (SELECT min(tested_at) FROM registry.connection_tests)"
+        ).fetchone()
+    assert left == (young, young.date(), young)
+
+
+def test_portions_end(mailbox: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "MOST", 7)
+    with connect(mailbox, "tests") as connection:
+        connection.execute(
+            "INSERT INTO registry.connection_tests (company_id, login_hash, tested_at)"
+            " SELECT 'shop', 'x', clock_timestamp() - interval '31 days' FROM generate_series(1, 21)"
+        )
+        assert retention.trim(connection, 60)["connection_tests"] == 21
+
+
+def shown(*arguments: str) -> str:
+    done = CliRunner().invoke(main, ["privacy", "show", *arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_all_that_is_held_of_a_mailbox_is_shown_and_nothing_sealed_is_opened(mailbox: str, language: str) -> None:
+    text, data = shown("m1", "--lang", language), json.loads(shown("m1", "--json", "--lang", language))
+    tables = {one["table"]: one for one in data["tables"]}
+    named = {name for name, table in personal_data.load().tables.items() if "mailbox_id" in table.columns}
+    assert tables.keys() == named and all(name in text for name in named)
+    (row,) = tables["registry.mailboxes"]["shown"]
+    assert row["address_masked"] == "c***@mail.test" and row["consent_by"] == "The Owner"
+    assert row["address_sealed"].endswith(" bytes") and tables["registry.secrets"]["rows"] == 1
+    assert "c***@mail.test" in text
+    for canary in (ADDRESS, PASSWORD):
+        assert canary not in text and canary not in json.dumps(data)
+
+
+def test_who_may_not_read_the_ledger_is_told_so(mailbox: str) -> None:
+    with connect(mailbox, "tests") as connection:
+        connection.execute("SET ROLE replyrate_fetcher")
+        from services.fetcher import holdings
+
+        held = {one.table.name: one.rows for one in holdings.look(connection, "shop", "m1")}
+    assert held["registry.mailboxes"] == 1
+    assert held["ledger.replies"] is None
+
+
+@pytest.mark.parametrize(("arguments", "told"), [(["m2"], "no mailbox m2"), (["m1", "--company", "other"], "m1 of other")])
+def test_a_wrong_id_is_told(mailbox: str, arguments: list[str], told: str) -> None:
+    done = CliRunner().invoke(main, ["privacy", "show", *arguments])
+    assert done.exit_code == 1 and told in done.output and "mailbox list" in done.output
+
+
+def test_one_id_in_two_companies_asks_for_the_company(mailbox: str) -> None:
+    with connect(mailbox, "tests") as connection:
+        registry = Registry(connection, Hasher(bytes([1]) * 32), Vault(bytes([2]) * 32))
+        registry.add_company("other")
+        registry.add_account("other", "main")
+        registry.add_mailbox(NewMailbox("other", "main", "m1", "registered", "b@x.test", "h", 993, "b@x.test", "p", "x"))
+    done = CliRunner().invoke(main, ["privacy", "show", "m1"])
+    assert done.exit_code == 1 and "--company other or shop" in done.output
+    assert "b***@x.test" in shown("m1", "--company", "other")

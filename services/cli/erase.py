@@ -50,7 +50,10 @@ def erase(company_id: str, yes: bool, dry_run: bool, json_: bool) -> None:
         if not yes:
             if not somebody():
                 raise click.UsageError("nobody is there to be asked; add --yes when it is meant")
-            if click.prompt("Type the company's id to erase it", default="", show_default=False, err=True) != company_id:
+            if (
+                click.prompt("Type the company's id to erase it", default="", show_default=False, err=True)
+                != company_id
+            ):
                 errors.print("that is another id; nothing was erased", style="red")
                 sys.exit(EXIT_FAILED)
         # Before anything is deleted: without Kafka the half of it would be done.

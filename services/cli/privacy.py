@@ -50,7 +50,9 @@ def privacy_show(mailbox_id: str, company_id: str | None, language: Language, js
             raise ReplyrateError(f"several companies have a mailbox {mailbox_id}: add --company {' or '.join(owners)}")
         if company_id not in (None, *owners) or not owners:
             raise ReplyrateError(
-                f"there is no mailbox {mailbox_id}" + (f" of {company_id}" if company_id else "") + ": see `replyrate mailbox"
+                f"there is no mailbox {mailbox_id}"
+                + (f" of {company_id}" if company_id else "")
+                + ": see `replyrate mailbox"
                 " list`; of an erased company nothing is held"
             )
         company_id = company_id or owners[0]

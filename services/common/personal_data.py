@@ -45,7 +45,9 @@ def load() -> PersonalData:
     return PersonalData(kinds, kept, tables)
 
 
-def _columns(name: str, said: Mapping[str, Any], kinds: Mapping[str, Any], before: Mapping[str, Table]) -> dict[str, str]:
+def _columns(
+    name: str, said: Mapping[str, Any], kinds: Mapping[str, Any], before: Mapping[str, Table]
+) -> dict[str, str]:
     columns = dict(before[said["like"]].columns) if "like" in said else {}
     for kind, listed in said.items():
         if kind in ("kept", "like"):

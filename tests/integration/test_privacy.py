@@ -38,7 +38,9 @@ def mailbox(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         registry.add_account("shop", "main")
         registry.set_address("shop", "main", "registered", ADDRESS)
         registry.add_mailbox(
-            NewMailbox("shop", "main", "m1", "registered", ADDRESS, "imap.mail.test", 993, ADDRESS, PASSWORD, "The Owner")
+            NewMailbox(
+                "shop", "main", "m1", "registered", ADDRESS, "imap.mail.test", 993, ADDRESS, PASSWORD, "The Owner"
+            )
         )
     return dsn
 
@@ -99,7 +101,8 @@ def test_rows_of_a_stated_age_go_and_younger_ones_stay(mailbox: str) -> None:
                 "INSERT INTO registry.message_counts VALUES ('shop', 'm1', 'Sent', %s, 'human', 1, 0)", (at.date(),)
             )
             connection.execute(
-                "INSERT INTO registry.connection_tests (company_id, login_hash, tested_at) VALUES ('shop', 'x', %s)", (at,)
+                "INSERT INTO registry.connection_tests (company_id, login_hash, tested_at) VALUES ('shop', 'x', %s)",
+                (at,),
             )
         # By the rights of the fetcher's own role.
         connection.execute("SET ROLE replyrate_fetcher")
@@ -152,7 +155,9 @@ def test_who_may_not_read_the_ledger_is_told_so(mailbox: str) -> None:
     assert held["ledger.replies"] is None
 
 
-@pytest.mark.parametrize(("arguments", "told"), [(["m2"], "no mailbox m2"), (["m1", "--company", "other"], "m1 of other")])
+@pytest.mark.parametrize(
+    ("arguments", "told"), [(["m2"], "no mailbox m2"), (["m1", "--company", "other"], "m1 of other")]
+)
 def test_a_wrong_id_is_told(mailbox: str, arguments: list[str], told: str) -> None:
     done = CliRunner().invoke(main, ["privacy", "show", *arguments])
     assert done.exit_code == 1 and told in done.output and "mailbox list" in done.output
@@ -163,7 +168,9 @@ def test_one_id_in_two_companies_asks_for_the_company(mailbox: str) -> None:
         registry = Registry(connection, Hasher(bytes([1]) * 32), Vault(bytes([2]) * 32))
         registry.add_company("other")
         registry.add_account("other", "main")
-        registry.add_mailbox(NewMailbox("other", "main", "m1", "registered", "b@x.test", "h", 993, "b@x.test", "p", "x"))
+        registry.add_mailbox(
+            NewMailbox("other", "main", "m1", "registered", "b@x.test", "h", 993, "b@x.test", "p", "x")
+        )
     done = CliRunner().invoke(main, ["privacy", "show", "m1"])
     assert done.exit_code == 1 and "--company other or shop" in done.output
     assert "b***@x.test" in shown("m1", "--company", "other")

@@ -43,4 +43,4 @@ def test_metric_names_have_our_prefix_and_no_label_per_tenant() -> None:
     }
     # A closed list: what is added must be known to have few values, whoever is connected.
     assert labels == {"service", "reason", "dependency", "version", "python", "result", "again", "kind", "state",
-                      "type", "topic", "evidence", "rule_set"}  # fmt: skip
+                      "type", "topic", "evidence", "rule_set", "table"}  # fmt: skip

@@ -1,0 +1,22 @@
+"""Everything that may ever be said to a mail server (imap.md §1): no body, no SELECT, no STORE, no search for text."""
+
+import re
+
+HEADERS = (
+    "MESSAGE-ID", "IN-REPLY-TO", "REFERENCES", "DATE", "FROM", "TO", "CC", "BCC", "SUBJECT", "AUTO-SUBMITTED", "PRECEDENCE",
+    "LIST-ID", "LIST-UNSUBSCRIBE", "X-AUTOREPLY", "X-AUTORESPOND", "X-AUTO-RESPONSE-SUPPRESS", "CONTENT-TYPE",
+)  # fmt: skip
+"""The header fields that may be asked for; docs/privacy.md names the same."""
+_FIELDS = " ".join(HEADERS).encode()
+ALLOWED = (
+    rb"CAPABILITY", rb'LOGIN "[^"]*" "[^"]*"', rb"ID \(.*\)", rb'LIST "" "\*"( RETURN \(SPECIAL-USE\))?', rb'XLIST "" "\*"',
+    rb'EXAMINE "[^"]*"', rb"UID SEARCH (ALL|\d+:\d+|(\d+:\d+ )?SINCE \d+-[A-Z][a-z]{2}-\d{4}|UID \d+:(\d+|\*))",
+    rb"UID FETCH [0-9,]+ \(UID INTERNALDATE RFC822\.SIZE FLAGS BODY\.PEEK\[HEADER\.FIELDS \("
+    + re.escape(_FIELDS) + rb"\)\]<0\.32768>( SAVEDATE)?\)",
+    rb"LOGOUT",
+)  # fmt: skip
+
+
+def allowed(command: bytes) -> bool:
+    """Whether a command, without its tag, is one of them."""
+    return any(re.fullmatch(form, command) for form in ALLOWED)

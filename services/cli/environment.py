@@ -6,6 +6,7 @@ from services.common.settings import declarations
 
 STACK: Final[tuple[tuple[str, str, str], ...]] = (
     ("SECRETS_DIR", "", "Folder of the keys and passwords; `make secrets` makes it and writes this line."),
+    ("VAULT_OLD_KEY", "/dev/null", "File with the vault key before, while it is changed; nothing else needs one."),
     ("REGISTRY", "", "Mirror that every image comes from, with a slash at its end: `mirror.example/`."),
     ("IMAGE_TAG", "local", "Release of our images; `local` is what `docker compose build` makes of this tree."),
     ("PYTHON_TAG", "3.11-slim-bookworm", "Base of our images when they are built."),
@@ -33,7 +34,8 @@ STACK: Final[tuple[tuple[str, str, str], ...]] = (
 
 DECIDED: Final = frozenset({
     "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS", "REPLYRATE_POSTGRES__DSN", "REPLYRATE_POSTGRES__PASSWORD",
-    "REPLYRATE_HASH_KEY_FILE", "REPLYRATE_VAULT_KEY_FILE", "REPLYRATE_IMAP__CA_FILE", "REPLYRATE_MATCHER__DATA_DIR",
+    "REPLYRATE_HASH_KEY_FILE", "REPLYRATE_VAULT_KEY_FILE", "REPLYRATE_VAULT_OLD_KEY_FILE", "REPLYRATE_IMAP__CA_FILE",
+    "REPLYRATE_MATCHER__DATA_DIR",
     "REPLYRATE_HTTP__HOST", "REPLYRATE_HTTP__PORT",
 })  # fmt: skip
 """Settings that docker-compose.yml decides; in .env they would change nothing. A test compares them with the file."""

@@ -19,7 +19,7 @@ from services.common.errors import EXIT_FAILED, ConfigError
 from services.common.kafka import Admin
 from services.common.lifecycle import Stop
 from services.common.postgres import connect, load_statements, translate
-from services.common.settings import dsn_with_password
+from services.common.settings import dsn_with_password, secret_in
 from services.common.verify import wanted_topics
 
 OWNER: Final = "replyrate_migrator"
@@ -48,11 +48,9 @@ GRANT CONNECT, TEMPORARY ON DATABASE {database} TO replyrate_aggregator;
 
 @click.command()
 @click.option("--admin-dsn", help="DSN of a user who may make roles and databases; without it roles stay as they are.")
+@click.option("--admin-password-file", type=click.Path(path_type=Path), help="File with its password.")
 @click.option(
-    "--admin-password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its password."
-)
-@click.option(
-    "--passwords", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    "--passwords", type=click.Path(path_type=Path),
     help="Folder with the logins' passwords: postgres-migrator, postgres-fetcher, …",
 )  # fmt: skip
 @guarded
@@ -64,8 +62,8 @@ def init(admin_dsn: str | None, admin_password_file: Path | None, passwords: Pat
 
     def roles() -> None:
         assert admin_dsn is not None and passwords is not None
-        dsn = dsn_with_password(admin_dsn, _secret(admin_password_file)) if admin_password_file else admin_dsn
-        make_roles(dsn, dbname, {login: _secret(passwords / _file(login)) for login in LOGINS})
+        dsn = dsn_with_password(admin_dsn, secret_in(admin_password_file)) if admin_password_file else admin_dsn
+        make_roles(dsn, dbname, {login: secret_in(passwords / _file(login)) for login in LOGINS})
 
     def schema() -> None:
         with database(found) as connection:
@@ -131,14 +129,3 @@ def make_roles(admin_dsn: str, dbname: str, passwords: dict[str, str]) -> None:
 
 def _file(login: str) -> str:
     return "postgres-" + login.removeprefix("replyrate_")
-
-
-def _secret(file: Path) -> str:
-    """The text of a secret's file without its line break. ConfigError when it is missing or empty."""
-    try:
-        text = file.read_text("utf-8").strip()
-    except OSError as error:
-        raise ConfigError(f"{file}: {(error.strerror or 'cannot be read').lower()}; `make secrets` makes it") from None
-    if not text:
-        raise ConfigError(f"{file} is empty; remove it, and `make secrets` makes a new one")
-    return text

@@ -6,11 +6,12 @@ the same setting with `_FILE` behind it. All problems are reported at once, each
 """
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
 from urllib.parse import quote
 
 from pydantic import (
@@ -192,7 +193,8 @@ class Settings(Section):
         None, description="File with the 32 raw bytes that seal passwords; fetcher and command line only."
     )
     vault_old_key_file: Path | None = Field(
-        None, description="File with the key before it, from before `replyrate keys rotate` until it is done."
+        None,
+        description="File with the key before it, from before `replyrate keys rotate` until it is done; empty means none.",
     )
     horizon_days: int = Field(60, ge=1, le=3650, description="How far back facts are read, joined and kept in Kafka.")
     imap: ImapSettings = ImapSettings.model_validate({})
@@ -206,7 +208,7 @@ class Settings(Section):
 
     def hash_key(self) -> bytes:
         """The 32 bytes of `hash_key_file`. ConfigError when it cannot be read or has another length."""
-        return _key(self.hash_key_file, "HASH_KEY_FILE")
+        return _key(self.hash_key_file, "HASH_KEY_FILE", NEW_KEY)
 
     def vault_key(self) -> bytes:
         """The 32 bytes of `vault_key_file`. ConfigError when it is not set, cannot be read or has another length."""
@@ -214,11 +216,13 @@ class Settings(Section):
             raise ConfigError(
                 f"{PREFIX}VAULT_KEY_FILE is not set; write the path of a file with {KEY_BYTES} random bytes"
             )
-        return _key(self.vault_key_file, "VAULT_KEY_FILE")
+        return _key(self.vault_key_file, "VAULT_KEY_FILE", NEW_KEY)
 
     def old_vault_key(self) -> bytes | None:
-        """The 32 bytes of `vault_old_key_file`, if it is set. ConfigError when it cannot be read or is too short or long."""
-        return None if self.vault_old_key_file is None else _key(self.vault_old_key_file, "VAULT_OLD_KEY_FILE")
+        """The 32 bytes of `vault_old_key_file`; None when it is not set or empty, as it is in docker-compose.yml while no key
+        is changed. ConfigError when it cannot be read or is too short or long."""
+        path = self.vault_old_key_file
+        return None if path is None else _key(path, "VAULT_OLD_KEY_FILE", OLD_KEY, (0, KEY_BYTES)) or None
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
@@ -237,9 +241,9 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
                 problems.append(f"{plain} and {name} are both set; write only one of them")
                 continue
             try:
-                _put(tree, known[plain].path, _secret_in(Path(text)))
-            except (OSError, ValueError) as error:
-                problems.append(f"{name}: {_why(error)}; write the path of a file that holds the value")
+                _put(tree, known[plain].path, secret_in(Path(text)))
+            except ConfigError as error:
+                problems.append(f"{name}: {error}")
                 _put(tree, known[plain].path, "unread")
         else:
             near = difflib.get_close_matches(name, known, n=1)
@@ -335,32 +339,58 @@ def _put(tree: dict[str, Any], path: Sequence[str], value: str) -> None:
     tree[path[-1]] = value
 
 
-def _secret_in(path: Path) -> str:
-    with path.open("rb") as stream:
-        raw = stream.read(MAX_SECRET_FILE_BYTES + 1)
+def secret_in(path: Path) -> str:
+    """The text that the file of a secret holds. ConfigError with the file and what mends it, never with what is in it."""
+    raw = _read_secret(path, MAX_SECRET_FILE_BYTES, f"write the value into it{BY_COMPOSE}")
     if len(raw) > MAX_SECRET_FILE_BYTES:
-        raise ValueError("the file is larger than 64 KiB")
-    # One line break at the end comes from editors and `echo`, not from the secret.
-    return raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
-
-
-def _key(path: Path, name: str) -> bytes:
-    cure = f"write the path of a file with {KEY_BYTES} random bytes (head -c {KEY_BYTES} /dev/urandom > FILE)"
+        raise ConfigError(f"{path} is larger than 64 KiB; write the path of a file that holds the value alone")
     try:
-        with path.open("rb") as stream:
-            key = stream.read(KEY_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{PREFIX}{name}: {_why(error)}; {cure}") from None
-    if len(key) != KEY_BYTES:
+        # One line break at the end comes from editors and `echo`, not from the secret.
+        text = raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text; write the path of a file that holds the value alone") from None
+    if not text:
+        raise ConfigError(f"{path} is empty; write the value into it{BY_COMPOSE}")
+    return text
+
+
+BY_COMPOSE: Final = ", or with docker-compose.yml run `make secrets`, which makes what is missing or empty"
+NEW_KEY: Final = (
+    f"make one of {KEY_BYTES} random bytes (head -c {KEY_BYTES} /dev/urandom > FILE){BY_COMPOSE}."
+    " Where there are data already, put back the copy that was kept: a new key does not fit to them"
+)
+OLD_KEY: Final = "write the path of the file with the key before, or take the setting away"
+
+
+def _key(path: Path, name: str, cure: str, lengths: Sequence[int] = (KEY_BYTES,)) -> bytes:
+    try:
+        key = _read_secret(path, KEY_BYTES, cure)
+    except ConfigError as error:
+        raise ConfigError(f"{PREFIX}{name}: {error}") from None
+    if len(key) not in lengths:
         length = f"{len(key)} bytes" if len(key) <= KEY_BYTES else f"more than {KEY_BYTES} bytes"
-        raise ConfigError(f"{PREFIX}{name} names a file with {length}; {cure}")
+        raise ConfigError(f"{PREFIX}{name} names a file with {length} instead of {KEY_BYTES}, {path}; {cure}")
     return key
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return (error.strerror or "it cannot be read").lower()
-    return "the file is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+def _read_secret(path: Path, most: int, cure: str) -> bytes:
+    """At most `most` + 1 bytes of a secret's file. ConfigError with what is wrong with the file, and how it is mended."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(most + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}; {cure}") from None
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path} is a folder, as Docker makes one where a file is missing; remove it, then {cure}"
+        ) from None
+    except PermissionError:
+        raise ConfigError(
+            f"user {os.geteuid()} may not read {path}; let it with `chmod 444` (chmod 700 of the folder keeps others out),"
+            " or with docker-compose.yml run `make secrets`, which does both"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {(error.strerror or 'it cannot be read').lower()}; {cure}") from None
 
 
 def _sentences(error: ValidationError, known: Iterable[Declaration]) -> Iterator[str]:
@@ -405,5 +435,5 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 __all__ = [
     "AggregatorSettings", "Declaration", "FetcherSettings", "HttpSettings", "ImapSettings", "KafkaSettings",
     "LogSettings", "MatcherSettings", "PostgresSettings", "Settings", "declarations", "dsn_with_password",
-    "load_imap_settings", "load_settings",
+    "load_imap_settings", "load_settings", "secret_in",
 ]  # fmt: skip

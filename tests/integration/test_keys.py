@@ -2,17 +2,20 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from services.cli.__main__ import main
 from services.common.errors import ConfigError
 from services.common.hashing import Hasher
 from services.common.postgres import connect
+from services.common.settings import load_settings
 from services.fetcher.leases import Leases
 from services.fetcher.registry import NewMailbox, Registry
 from services.fetcher.rotation import SEALED_TOGETHER, Rotation
@@ -137,3 +140,69 @@ def test_wrong_keys_are_named(environ: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "old.key").write_bytes(b"short")
     done = CliRunner().invoke(main, ["config", "check"], env=environ)
     assert done.exit_code == 78 and "VAULT_OLD_KEY_FILE names a file with 5 bytes" in done.stderr
+
+
+def test_the_steps_of_the_page_for_the_compose_file(dsn: str, tmp_path: Path) -> None:
+    """docs/operations.md, Rotate, with the files and settings that docker-compose.yml gives to its containers."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+
+    def make_secrets() -> str:
+        done = subprocess.run([ROOT / "deploy" / "secrets", tmp_path], capture_output=True, text=True, check=True)
+        return done.stdout + done.stderr
+
+    def container(service: str) -> dict[str, str]:
+        """The secret settings of a container as it would start now."""
+        line = (tmp_path / ".env").read_text("utf-8").splitlines()
+        variables = dict(one.split("=", 1) for one in line)
+        files = {
+            f"/run/secrets/{name}": re.sub(
+                r"\$\{(\w+)(?::\?[^}]*|:-([^}]*))\}",
+                lambda m: variables.get(m[1], m[2]),
+                compose["secrets"][name]["file"],
+            )
+            for name in compose["services"][service]["secrets"]
+        }
+        given = compose["services"][service]["environment"]
+        return {
+            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9",
+            "REPLYRATE_POSTGRES__DSN": dsn,
+            **{name: str(tmp_path / files[path]) for name, path in given.items() if path in files and "KEY" in name},
+        }
+
+    def fetcher() -> Vault:
+        settings = load_settings(container("fetcher"))
+        return Vault(settings.vault_key(), settings.old_vault_key())
+
+    def replyrate(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(main, [*arguments], env=container("replyrate"))
+        assert done.exit_code == code, (done.stdout, done.stderr, done.exception)
+        return done.stdout + done.stderr
+
+    make_secrets()
+    with connect(dsn, "tests") as connection:
+        registry = Registry(connection, Hasher((tmp_path / "secrets" / "hash.key").read_bytes()), fetcher())
+        registry.add_company("c1")
+        registry.add_account("c1", "main")
+        for number in range(3):
+            user = f"user-{number}@mail.test"
+            registry.add_mailbox(
+                NewMailbox("c1", "main", f"m{number}", "registered", user, "h", 993, user, f"secret-{number}", "x")
+            )
+    expected = {f"m{number}": f"secret-{number}" for number in range(3)}
+    assert passwords(dsn, fetcher()) == expected, "no old key, and the start goes on"
+    assert "the key before is not given" in replyrate("keys", "rotate", code=78)
+
+    (tmp_path / "secrets" / "vault.key").rename(tmp_path / "secrets" / "vault-old.key")
+    assert "secrets/vault.key is new" in make_secrets()
+    with pytest.raises(ConfigError, match="REPLYRATE_VAULT_OLD_KEY_FILE"):
+        passwords(dsn, fetcher())
+    with (tmp_path / ".env").open("a", encoding="utf-8") as env:
+        env.write("VAULT_OLD_KEY=./secrets/vault-old.key\n")
+    assert passwords(dsn, fetcher()) == expected, "a fetcher that was started anew knows both"
+    assert "3 sealed anew" in replyrate("keys", "rotate")
+    assert "under the key before" not in replyrate("keys", "check")
+    text = (tmp_path / ".env").read_text("utf-8").replace("VAULT_OLD_KEY=./secrets/vault-old.key\n", "")
+    (tmp_path / ".env").write_text(text, "utf-8")
+    (tmp_path / "secrets" / "vault-old.key").unlink()
+    assert "3 under the vault key" in replyrate("keys", "check")
+    assert passwords(dsn, fetcher()) == expected

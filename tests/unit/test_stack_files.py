@@ -1,6 +1,8 @@
 """The files an operator deploys, as data: what docker-compose.yml, the Dockerfiles and .env.example promise each other."""
 
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,3 +133,64 @@ def test_grafana_reads_as_the_dashboard_and_prometheus_asks_every_service() -> N
     asked = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["scrape_configs"]
     names = {name for job in asked for one in job.get("dns_sd_configs", ()) for name in one["names"]}
     assert names == {"fetcher", "matcher", "aggregator"}
+
+
+def test_the_key_before_is_nothing_until_a_file_is_named() -> None:
+    secret = COMPOSE["secrets"]["vault-old.key"]["file"]
+    ((name, default),) = VARIABLE.findall(secret)
+    assert (name, secret) == ("VAULT_OLD_KEY", "${VAULT_OLD_KEY:-/dev/null}")
+    assert Path(default).read_bytes() == b"", "always there, and no key"
+    for service, one in COMPOSE["services"].items():
+        # Whoever opens secrets may need the key before as well, and nobody else.
+        assert ("vault-old.key" in one.get("secrets", ())) == ("vault.key" in one.get("secrets", ())), service
+        if "vault.key" in one.get("secrets", ()):
+            assert one["environment"]["REPLYRATE_VAULT_OLD_KEY_FILE"] == "/run/secrets/vault-old.key"
+
+
+def secrets(folder: Path, code: int = 0) -> str:
+    """What `make secrets` says for a stack in `folder`."""
+    done = subprocess.run([ROOT / "deploy" / "secrets", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_every_secret_of_the_compose_file_is_made_and_kept(tmp_path: Path) -> None:
+    assert "is new and other" not in secrets(tmp_path)
+    folder = tmp_path / "secrets"
+    files = {one["file"].rpartition("}/")[2] for one in COMPOSE["secrets"].values() if "SECRETS_DIR" in one["file"]}
+    kept = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert set(kept) == files and (tmp_path / ".env").read_text("utf-8") == "SECRETS_DIR=./secrets\n"
+    assert "all secrets are there" in secrets(tmp_path)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == kept
+
+
+def test_a_secret_that_is_missing_empty_or_closed_is_mended_and_told(tmp_path: Path) -> None:
+    secrets(tmp_path)
+    folder = tmp_path / "secrets"
+    (folder / "postgres-admin.password").chmod(0o600)
+    (folder / "postgres-admin.password").write_text("", "utf-8")
+    (folder / "grafana-admin.password").unlink()
+    (folder / "grafana-admin.password").mkdir()  # what Docker makes of a file that is not there
+    (folder / "vault.key").chmod(0o400)
+    (folder / "hash.key").unlink()
+    said = secrets(tmp_path)
+    for line in (
+        "made ./secrets/postgres-admin.password", "made ./secrets/grafana-admin.password", "made ./secrets/hash.key",
+        "./secrets/hash.key is new and other secrets are older", "let containers read ./secrets/vault.key",
+    ):  # fmt: skip
+        assert line in said
+    assert all(file.stat().st_size >= 32 and file.stat().st_mode & 0o777 == 0o444 for file in folder.iterdir())
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_key_that_is_broken_is_not_replaced(tmp_path: Path) -> None:
+    secrets(tmp_path)
+    key = tmp_path / "secrets" / "vault.key"
+    key.chmod(0o600)
+    key.write_bytes(b"short")
+    assert "must hold 32 bytes and holds 5" in secrets(tmp_path, code=1)
+    assert key.read_bytes() == b"short"
+    key.unlink()
+    key.mkdir()
+    (key / "something").touch()
+    assert "must be a file and is a folder" in secrets(tmp_path, code=1)

@@ -1,5 +1,11 @@
 """Settings: everything wrong is said at once, by name, without repeating a value."""
 
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -7,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from services.common.errors import ConfigError
 from services.common.settings import declarations, load_settings
+from services.standalone.paths import ROOT
 
 LEAST = {
     "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "broker:9092",
@@ -61,8 +68,69 @@ def test_a_secret_twice_is_refused(tmp_path: Path) -> None:
 def test_a_secret_file_that_is_missing_is_named(tmp_path: Path) -> None:
     environ = {name: text for name, text in LEAST.items() if "DSN" not in name}
     told = problems({**environ, "REPLYRATE_POSTGRES__DSN_FILE": str(tmp_path / "none")})
-    assert told.startswith("REPLYRATE_POSTGRES__DSN_FILE: no such file")
-    assert "\n" not in told
+    assert told.startswith(f"REPLYRATE_POSTGRES__DSN_FILE: there is no file {tmp_path / 'none'};")
+    assert "make secrets" in told and "\n" not in told
+
+
+def test_an_old_key_that_is_empty_is_none_and_one_that_is_cut_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "vault-old.key"
+    file.touch()
+    settings = load_settings({**LEAST, "REPLYRATE_VAULT_OLD_KEY_FILE": str(file)})
+    assert settings.old_vault_key() is None
+    assert load_settings({**LEAST, "REPLYRATE_VAULT_OLD_KEY_FILE": "/dev/null"}).old_vault_key() is None
+    file.write_bytes(b"k" * 31)
+    with pytest.raises(ConfigError, match="VAULT_OLD_KEY_FILE names a file with 31 bytes"):
+        settings.old_vault_key()
+    file.write_bytes(b"k" * 32)
+    assert settings.old_vault_key() == b"k" * 32
+
+
+@pytest.mark.parametrize(
+    ("service", "setting"),
+    [
+        ("fetcher", "VAULT_KEY_FILE"),
+        ("fetcher", "POSTGRES__PASSWORD_FILE"),
+        ("matcher", "HASH_KEY_FILE"),
+        ("aggregator", "POSTGRES__PASSWORD_FILE"),
+    ],
+)
+def test_a_service_ends_with_78_and_names_the_file_and_the_cure(
+    service: str, setting: str, request: pytest.FixtureRequest
+) -> None:
+    # Not tmp_path: nobody but its owner gets through to that.
+    folder = Path(tempfile.mkdtemp(prefix="replyrate-secrets-"))
+    request.addfinalizer(lambda: shutil.rmtree(folder))
+    folder.chmod(0o755)
+    secret, key = folder / "secret", folder / "hash.key"
+    key.write_bytes(bytes(32))
+
+    def told(before: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", f"from services.{service}.__main__ import main, lifecycle\n{before}\nexit(lifecycle.run(main))"],
+            env={
+                "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **LEAST, "REPLYRATE_HASH_KEY_FILE": str(key),
+                "REPLYRATE_VAULT_KEY_FILE": str(key), f"REPLYRATE_{setting}": str(secret),
+            },
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 78, done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"configuration: REPLYRATE_{setting}") and str(secret) in line and "canary" not in line
+        return line
+
+    assert "there is no file" in (said := told()) and "`make secrets`" in said
+    secret.touch()
+    assert re.search("is empty|with 0 bytes", said := told()) and "`make secrets`" in said
+    secret.write_bytes(b"canary" * 6)
+    secret.chmod(0)
+    # Root may read everything; a container never runs as root.
+    assert (
+        "may not read" in (said := told("import os; os.setuid(65534)" if os.geteuid() == 0 else ""))
+        and "chmod 444" in said
+    )
+    secret.unlink()
+    secret.mkdir()
+    assert "is a folder" in (said := told()) and "`make secrets`" in said
 
 
 def test_an_unknown_name_is_a_warning_with_the_nearest_name() -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import psycopg
 
-from services.common import health, metrics
+from services.common import done_with, health, metrics
 from services.common.errors import ConfigError
 from services.common.health import STUCK_SECONDS, UNREAD, Probe, Problems, Progress
 from services.common.kafka import Admin
@@ -77,7 +77,8 @@ class Watch:
         letters = {where: span for where, span in spans.items() if where[0] == DEAD}
         states = {where: span for where, span in spans.items() if where[0] == REPLIES}
         try:
-            metrics.DEAD_LETTERS_WAITING.set(sum(health.behind(letters, admin.committed(DEAD_GROUP)).values()))
+            open_ = done_with.waiting(letters, admin.noted(DEAD_GROUP))
+            metrics.DEAD_LETTERS_WAITING.set(sum(b - a for spans in open_.values() for a, b in spans))
         except ConfigError:
             # Another group than ours: a broker's access rules may keep it from us, and nothing here depends on it.
             metrics.DEAD_LETTERS_WAITING.set(math.nan)

@@ -1,18 +1,19 @@
 """Reading dead letters and sending their records back: `letters | what each needs | re-read | send, acks | progress`.
 
-How far somebody got is the committed offset of the consumer group `replyrate-dlq`, one position for each partition: what
-lies before it is done with. A record goes back with a header that counts how often; services hand that header on to the
+How far somebody got is what the consumer group `replyrate-dlq` committed: an offset for each partition, before which
+everything is done with, and what was chosen behind it (services.common.done_with). A record goes back with a header that counts how often; services hand that header on to the
 dead letter when they reject the record again, so that a record which cannot be read does not go round for ever.
 """
 
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from services.common import codec
+from services.common.done_with import Become, DoneWith, State
 from services.common.errors import InvalidEvent, ReplyrateError, TransientError
 from services.common.events import DEAD_LETTER, DeadLetter
 from services.common.kafka import Admin, Publisher, Reader, Record
@@ -28,6 +29,8 @@ PATIENCE: Final = 10
 
 Need = Literal["send", "read-again", "rescan", "nothing"]
 Outcome = Literal["replayed", "rescan", "loops", "gone", "refused"]
+Spans = Mapping[int, Sequence[tuple[int, int]]]
+"""(first, behind the last) of runs of letters, by partition."""
 
 
 class NoSuchLetter(ReplyrateError):
@@ -43,6 +46,7 @@ class Letter:
     key: bytes
     data: DeadLetter | None
     replayed: int
+    state: State = "open"
 
     @property
     def position(self) -> str:
@@ -80,6 +84,7 @@ class Letter:
         data = self.data
         return {
             "position": self.position,
+            "state": self.state,
             "at": None if data is None else data.at,
             "service": None if data is None else data.service,
             "reason": "no-dead-letter" if data is None else data.reason,
@@ -107,38 +112,54 @@ class DeadLetters:
         self._reader = Reader(settings, "replyrate-dlq", DEAD)
         self._admin = Admin(settings, "replyrate-dlq-admin")
 
-    def waiting(self) -> dict[int, tuple[int, int]]:
-        """(first letter nobody is done with, behind the last) by partition; partitions without any are left out."""
-        at = self._admin.committed(DEAD_GROUP)
-        spans = {where[1]: span for where, span in self._admin.spans((DEAD,)).items()}
-        found = {
-            partition: (max(first, at.get((DEAD, partition), 0)), end) for partition, (first, end) in spans.items()
-        }
-        return {partition: (first, end) for partition, (first, end) in sorted(found.items()) if first < end}
+    def waiting(self) -> dict[int, list[tuple[int, int]]]:
+        """The letters that nobody is done with; partitions without any are left out."""
+        held = self._held()
+        found = {at: held.get(at, DoneWith()).open(*span) for at, span in self._spans().items()}
+        return {at: spans for at, spans in found.items() if spans}
 
-    def everything(self) -> dict[int, tuple[int, int]]:
+    def everything(self) -> dict[int, list[tuple[int, int]]]:
         """The same for every letter that still exists."""
-        spans = {where[1]: span for where, span in self._admin.spans((DEAD,)).items()}
-        return {partition: (first, end) for partition, (first, end) in sorted(spans.items()) if first < end}
+        return {at: [span] for at, span in self._spans().items()}
 
-    def read(self, spans: Mapping[int, tuple[int, int]]) -> Iterator[Letter]:
+    def read(self, spans: Spans) -> Iterator[Letter]:
         """The letters of `spans`, partition by partition, in order."""
+        held = self._held()
         for record in _records(self._reader, spans):
-            yield _letter(record)
+            letter = _letter(record)
+            yield replace(letter, state=held.get(letter.partition, DoneWith()).state(letter.offset))
 
     def at(self, position: str) -> Letter:
         """One letter by its position. NoSuchLetter when there is none."""
         partition, offset = parse(position)
-        first, end = self.everything().get(partition, (0, 0))
+        first, end = self._spans().get(partition, (0, 0))
         if first <= offset < end:
-            for letter in self.read({partition: (offset, offset + 1)}):
+            for letter in self.read({partition: [(offset, offset + 1)]}):
                 return letter
         raise NoSuchLetter(f"there is no dead letter {position}; see: replyrate dlq list --all")
 
-    def done(self, offsets: Mapping[int, int]) -> None:
-        """Everything before these offsets is done with. TransientError when the broker did not take it."""
-        if offsets:
+    def done(self, become: Mapping[Become, Spans], *, dry: bool = False) -> None:
+        """These letters are done with; what was done before stays so.
+
+        TooScattered when they lie too far apart to be remembered (with `dry` that is all that is looked at).
+        TransientError when the broker did not take it.
+        """
+        held, first = self._held(), {at: span[0] for at, span in self._spans().items()}
+        changed: dict[int, DoneWith] = {}
+        for state, spans in become.items():
+            for at, runs in spans.items():
+                changed[at] = changed.get(at, held.get(at, DoneWith())).mark(runs, state)
+        offsets = {at: (one.offset(first.get(at, 0)), one.note(first.get(at, 0))) for at, one in changed.items()}
+        if offsets and not dry:
             self._admin.commit(DEAD_GROUP, DEAD, offsets)
+
+    def _held(self) -> dict[int, DoneWith]:
+        noted = self._admin.noted(DEAD_GROUP)
+        return {where[1]: DoneWith.read(*one) for where, one in noted.items() if where[0] == DEAD}
+
+    def _spans(self) -> dict[int, tuple[int, int]]:
+        spans = {where[1]: span for where, span in self._admin.spans((DEAD,)).items()}
+        return {partition: (first, end) for partition, (first, end) in sorted(spans.items()) if first < end}
 
     def delete(self, offsets: Mapping[int, int]) -> None:
         """Delete every letter before these offsets from the topic, for everybody."""
@@ -168,8 +189,10 @@ class Replay:
         rescan: Callable[[str, str], None],
         *,
         most: int,
+        again: bool = False,
     ) -> None:
-        """Without a publisher it only looks what would happen. A record that went round `most` times is left.
+        """Without a publisher it only looks what would happen. A record that went round `most` times is left, and so is
+        a letter that was replayed before, unless `again`: its own count does not know of that.
 
         `rescan(company_id, mailbox_id)` may raise ReplyrateError.
         """
@@ -177,6 +200,7 @@ class Replay:
         self._publisher = publisher
         self._rescan = rescan
         self._most = most
+        self._again = again
         self._asked: dict[tuple[str, str], str] = {}
 
     def run(self, letters: Sequence[Letter]) -> list[Done]:
@@ -187,6 +211,9 @@ class Replay:
         sent: list[tuple[int, Any]] = []
         for letter in letters:
             data = letter.data
+            if letter.state == "replayed" and not self._again:
+                results.append(Done(letter, "refused", "it was replayed before; --again sends it once more"))
+                continue
             match letter.needs():
                 case "nothing":
                     results.append(Done(letter, "refused", "it names no topic of ours and no mailbox"))
@@ -247,7 +274,7 @@ class Replay:
                 for partition in first:
                     for offset in sorted(wanted[partition]):
                         if first[partition] <= offset < end[partition]:
-                            for record in _records(reader, {partition: (offset, offset + 1)}):
+                            for record in _records(reader, {partition: [(offset, offset + 1)]}):
                                 found[f"{topic}/{partition}/{offset}"] = record.value
         return found
 
@@ -260,9 +287,13 @@ def parse(position: str) -> tuple[int, int]:
     return int(partition), int(offset)
 
 
-def _records(reader: Reader, spans: Mapping[int, tuple[int, int]]) -> Iterator[Record]:
-    """The records of `spans` (first, behind the last), partition by partition."""
-    for partition, (first, end) in spans.items():
+def _records(reader: Reader, spans: Spans) -> Iterator[Record]:
+    """The records of `spans`, partition by partition; what lies between two of them is read over."""
+    for partition, found in spans.items():
+        if not found:
+            continue
+        end, left = found[-1][1], iter(found)
+        first, behind = next(left)
         reader.assign([partition])
         reader.seek(partition, first)
         empty = 0
@@ -272,7 +303,11 @@ def _records(reader: Reader, spans: Mapping[int, tuple[int, int]]) -> Iterator[R
             empty = 0 if batch else empty + 1
             if empty > PATIENCE:
                 raise TransientError("Kafka does not give the records of a dead letter; try again")
-            yield from (record for record in batch if first <= record.offset < end)
+            for record in batch:
+                while record.offset >= behind and (following := next(left, None)) is not None:
+                    first, behind = following
+                if first <= record.offset < behind:
+                    yield record
 
 
 def _letter(record: Record) -> Letter:
@@ -291,9 +326,20 @@ def _bytes(value: str) -> bytes | None:
         return None
 
 
-def progress(letters: Iterable[Letter]) -> dict[int, int]:
-    """The offsets to commit when exactly these letters, each partition without a gap, are done with."""
-    offsets: dict[int, int] = {}
+def spans_of(letters: Iterable[Letter]) -> dict[int, list[tuple[int, int]]]:
+    """Where these letters lie."""
+    spans: dict[int, list[tuple[int, int]]] = {}
     for letter in letters:
-        offsets[letter.partition] = max(offsets.get(letter.partition, 0), letter.offset + 1)
-    return offsets
+        spans.setdefault(letter.partition, []).append((letter.offset, letter.offset + 1))
+    return spans
+
+
+def became(results: Iterable[Done]) -> dict[Become, Spans]:
+    """What a replay makes of its letters: what it could not replay is told and left, and what was done before stays."""
+    sent, left = [], []
+    for done in results:
+        if done.outcome in ("replayed", "rescan"):
+            sent.append(done.letter)
+        elif done.letter.state == "open":
+            left.append(done.letter)
+    return {"replayed": spans_of(sent), "left": spans_of(left)}

@@ -436,17 +436,25 @@ class Admin:
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """Offsets that a consumer group committed, by (topic, partition); empty when it never did."""
+        return {where: offset for where, (offset, _) in self.noted(group).items()}
+
+    def noted(self, group: str) -> dict[tuple[str, int], tuple[int, str]]:
+        """The same, each with the metadata of the commit."""
         with translate():
             try:
                 found = _coordinated(lambda: self._client.list_group_offsets([group]))[group]
             except errors.GroupIdNotFoundError:
                 return {}
-            return {(where.topic, where.partition): one.offset for where, one in found.items()}
+            return {(where.topic, where.partition): (one.offset, one.metadata or "") for where, one in found.items()}
 
-    def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
-        """Set the offsets of a group that has no members. TransientError when the broker does not take them."""
+    def commit(self, group: str, topic: str, offsets: Mapping[int, tuple[int, str]]) -> None:
+        """Set the offsets of a group that has no members, each with its metadata.
+
+        TransientError when the broker does not take them.
+        """
         wanted = {
-            TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()
+            TopicPartition(topic, partition): OffsetAndMetadata(offset, note, -1)
+            for partition, (offset, note) in offsets.items()
         }
         with translate():
             for refused in _coordinated(lambda: self._client.alter_group_offsets(group, wanted)).values():

@@ -18,16 +18,19 @@ STOP_SECONDS = 25
 
 
 class Process:
-    """One service; its log goes to a file. A context manager that never leaves a process behind."""
+    """One service; its log goes to a file. A context manager that never leaves a process behind.
 
-    def __init__(self, module: str, environ: Mapping[str, str], log: Path) -> None:
+    `root` is where its code lies, for a release other than this one.
+    """
+
+    def __init__(self, module: str, environ: Mapping[str, str], log: Path, root: Path = ROOT) -> None:
         self.log = log
         self._stream = log.open("ab")
         keep = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR", "LANG")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
-            cwd=ROOT,
-            env={**keep, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environ},
+            cwd=root,
+            env={**keep, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", **environ},
             stdout=self._stream,
             stderr=self._stream,
             start_new_session=True,

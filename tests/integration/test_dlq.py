@@ -193,7 +193,10 @@ def test_progress_goes_on_where_it_was_and_purge_moves_or_deletes(kafka_: KafkaS
 
 def states(run: Run) -> dict[str, str]:
     """What `dlq list --all` says of each letter, by the offset that it is about."""
-    return {row["origin"].rpartition("/")[2]: row["state"] for row in rows(run("list", "--all", "--limit", "9999", "--json"))}
+    return {
+        row["origin"].rpartition("/")[2]: row["state"]
+        for row in rows(run("list", "--all", "--limit", "9999", "--json"))
+    }
 
 
 def test_what_was_chosen_is_remembered_and_the_rest_still_waits(kafka_: KafkaSettings, run: Run) -> None:

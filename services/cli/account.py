@@ -1,10 +1,12 @@
-"""Companies and their accounts: `company add`, `account add|change-address`."""
+"""Companies and their accounts: `company add`, `account add|change-address|platform-sync`."""
 
 from datetime import UTC, datetime
 
 import click
 
 from services.cli.context import errors, guarded, registry, settings
+from services.fetcher.onboarding import check_name
+from services.fetcher.registry import OPERATOR
 
 
 @click.group()
@@ -66,12 +68,53 @@ def account_add(
 @click.argument("account_id")
 @click.argument("address")
 @click.option("--role", type=click.Choice(["registered", "backup"]), default="registered", show_default=True)
+@click.option("--by", metavar="ACCOUNT", help="The account that changes it; itself when not given.")
 @guarded
-def account_change_address(company_id: str, account_id: str, address: str, role: str) -> None:
-    """The platform changed an address of an account: its mailbox must be connected again."""
+def account_change_address(company_id: str, account_id: str, address: str, role: str, by: str | None) -> None:
+    """An address of an account changed on the platform: its mailbox must be connected again.
+
+    The registered address of a sub-account is changed by the main account.
+    """
     with registry(settings()) as found:
-        changed = found.set_address(company_id, account_id, role, address)
+        changed = found.change_address(company_id, account_id, role, address, by=by)
     for mailbox_id in changed:
-        errors.print(f"mailbox {mailbox_id} needs to be connected again (address-changed)")
+        errors.print(
+            f"mailbox {mailbox_id} needs to be connected again (address-changed): replyrate mailbox reconnect"
+            f" {company_id} {mailbox_id} --address ADDRESS",
+            markup=False,
+            soft_wrap=True,
+        )
     if not changed:
         errors.print("no connected mailbox is affected")
+
+
+@account.command("platform-sync")
+@click.argument("company_id")
+@click.argument("account_id")
+@click.option("--on/--off", required=True, help="Whether it answers through the platform's own mail now.")
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="With --on: since when (UTC day; default: now).")
+@click.option("--by", default=OPERATOR, show_default=True, help="Who decided it.")
+@guarded
+def account_platform_sync(company_id: str, account_id: str, on: bool, since: datetime | None, by: str) -> None:
+    """An account answers through the platform's own mail from now on, or does not any more.
+
+    With --on its mailboxes are not read any more and their passwords are deleted; after --off they must be connected again.
+    """
+    if since is not None and not on:
+        raise click.UsageError("--since says since when the platform syncs the account: it goes with --on")
+    check_name("--by", by)
+    with registry(settings()) as found:
+        if on:
+            begins = since.replace(tzinfo=UTC) if since is not None else datetime.now(UTC)
+            moved = found.begin_platform_sync(company_id, account_id, begins, by=by)
+        else:
+            moved = found.end_platform_sync(company_id, account_id, by=by)
+    errors.print(f"account {account_id} is {'synced' if on else 'not synced any more'} by the platform")
+    for mailbox_id in moved:
+        errors.print(
+            f"mailbox {mailbox_id} is not read any more; its password is deleted"
+            if on
+            else f"mailbox {mailbox_id} must be connected again: replyrate mailbox reconnect {company_id} {mailbox_id}",
+            markup=False,
+            soft_wrap=True,
+        )

@@ -19,7 +19,7 @@ from services.fetcher.connection_test import PASSED, SKIPPED, Report, mistyped
 from services.fetcher.directory import Answer, Language, Mistake
 from services.fetcher.dns_records import DnsRecords
 from services.fetcher.lookup import look_up, mistaken
-from services.fetcher.onboarding import Rejected
+from services.fetcher.onboarding import Rejected, Unsupported
 from services.fetcher.registry import RegistryError
 from services.fetcher.session import resolve, tls_context
 
@@ -64,7 +64,7 @@ def server_of(
         errors.print(f"warning: {problem}", style="yellow", markup=False)
     provider = answer.provider
     if provider is not None and provider.support == "unsupported":
-        raise RegistryError(f"{provider.name}: {provider.reason.en} {provider.advice.en}")
+        raise Unsupported(provider)
     if not answer.servers:
         raise RegistryError(
             f"the IMAP server of {domain} is not known ({answer.evidence}); name it: --host imap.example.com"

@@ -1,13 +1,17 @@
-"""Mailboxes: `mailbox add|test|list|show|pause|resume|rescan|remove`."""
+"""Mailboxes: `mailbox consent-text|add|reconnect|test|list|show|history|pause|resume|rescan|remove|link|unlink`."""
 
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from services.aggregator import rules
 from services.cli.connection import (
     asked_password,
+    checked,
     in_language,
     operators_log,
     password_file_option,
@@ -16,12 +20,30 @@ from services.cli.connection import (
 )
 from services.cli.context import as_json, errors, guarded, print_json, print_table, registry, settings, text
 from services.common.errors import EXIT_FAILED
+from services.common.settings import Settings
 from services.common.version import version
-from services.fetcher import connection_texts
+from services.fetcher import connection_texts, consent, states
+from services.fetcher.completeness import Numbers, Settling, numbers
 from services.fetcher.connection_test import Report
 from services.fetcher.directory import Language
 from services.fetcher.imap import folder_text
-from services.fetcher.onboarding import Rejected, Request, add_mailbox, login_of, try_mailbox
+from services.fetcher.onboarding import (
+    Changes,
+    Connected,
+    Rejected,
+    Request,
+    Tester,
+    Unsupported,
+    add_mailbox,
+    changed_login,
+    check_name,
+    consented,
+    login_of,
+    reconnect_mailbox,
+    refuse_mailbox,
+    try_mailbox,
+)
+from services.fetcher.registry import OPERATOR, RegistryError
 from services.fetcher.session import resolve
 
 COLUMNS = {
@@ -45,7 +67,8 @@ def mailbox() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Port, TLS from the start; 993 when not given.")
 @click.option("--user", help="User name; the address when not given.")
 @password_file_option
-@click.option("--consent-by", default="", help="Who consented that the Sent folder is read.")
+@click.option("--consent-by", default="", help="Who consented (see `mailbox consent-text`).")
+@click.option("--consent-text", help="Version of the text that was shown; refused when it is not the one of today.")
 @click.option("--sent-folder", multiple=True, help="Name of the Sent folder as the server lists it; may be repeated.")
 @in_language
 @as_json
@@ -60,6 +83,7 @@ def mailbox_add(
     user: str | None,
     password_file: Path | None,
     consent_by: str,
+    consent_text: str | None,
     sent_folder: tuple[str, ...],
     language: Language,
     json_: bool,
@@ -70,54 +94,214 @@ def mailbox_add(
     """
     found = settings()
     operators_log(found)
-    try:
-        server, number = server_of(address, host, port, found.imap, quiet=json_)
-    except Rejected as error:
-        _refused(error, company_id, language, json_=json_)
-    if not consent_by and sys.stdin.isatty():
-        errors.print(
-            "The Sent folder will be read: headers only, nothing is changed or marked. docs/privacy.md says more."
-        )
-        consent_by = click.prompt(
-            "Who consents, as owner of this mailbox (name)", default="", show_default=False, err=True
-        )
-    password = asked_password(password_file)
     request = Request(
         company_id=company_id,
         account_id=account_id,
         address=address,
-        password=password,
+        password="",
         consent_by=consent_by,
         role=role,
-        host=server,
-        port=number,
         user=user,
         sent_override=tuple(name.encode() for name in sent_folder),
+        language=language,
+        text_version=consent_text,
     )
     try:
-        with registry(found) as held:
-            connected = add_mailbox(held, found.imap, request, resolve=resolve, version=version(), progress=_began)
+        server, number = server_of(address, host, port, found.imap, quiet=json_)
+    except Unsupported as error:
+        if consent_by:
+            with registry(found) as held:
+                raise refuse_mailbox(held, request, error.provider) from None
+        raise
     except Rejected as error:
         _refused(error, company_id, language, json_=json_)
+    request = replace(request, host=server, port=number, consent_by=consent_by or _asked_consent(language))
+    with registry(found) as held:
+        # Before a password is asked for: without consent, or without need, none is wanted.
+        consented(request.consent_by, language, consent_text)
+        held.check_account(company_id, account_id)
+    request = replace(request, password=asked_password(password_file))
+    try:
+        with registry(found) as held:
+            connected = add_mailbox(
+                held, found.imap, request, resolve=resolve, version=version(), horizon_days=found.horizon_days, progress=_began
+            )  # fmt: skip
+    except Rejected as error:
+        _refused(error, company_id, language, json_=json_)
+    _connected(found, connected, language, json_=json_)
+
+
+@mailbox.command("reconnect")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@click.option("--address", help="Its address, when it is another one now.")
+@click.option("--host", help="IMAP server, when it is another one now.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port, when it is another one now.")
+@click.option("--user", help="User name, when it is another one now.")
+@password_file_option
+@click.option("--sent-folder", multiple=True, help="Name of the Sent folder as the server lists it; may be repeated.")
+@click.option("--consent-by", default="", help="Who consents; needed when the login is that of another mailbox.")
+@in_language
+@as_json
+@guarded
+def mailbox_reconnect(
+    company_id: str,
+    mailbox_id: str,
+    address: str | None,
+    host: str | None,
+    port: int | None,
+    user: str | None,
+    password_file: Path | None,
+    sent_folder: tuple[str, ...],
+    consent_by: str,
+    language: Language,
+    json_: bool,
+) -> None:
+    """Connect a mailbox again: after a changed address or password, with another server or user name.
+
+    The password is always needed again, and the connection test must pass before anything changes. The same login is read
+    on from where it was; another one is another mailbox, which needs consent and is read from the start.
+    """
+    found = settings()
+    operators_log(found)
+    with registry(found) as held:
+        stored = held.stored(company_id, mailbox_id)
+        if host is not None or port is not None:
+            try:
+                host, port = checked(host or stored.host, port, address or stored.address, found.imap)
+            except Rejected as error:
+                _refused(error, company_id, language, json_=json_)
+        changes = Changes(
+            password=asked_password(password_file),
+            address=address,
+            host=host,
+            port=port,
+            user=user,
+            sent_override=tuple(name.encode() for name in sent_folder) or None,
+        )
+        login = changed_login(stored, changes)
+        if not consent_by and not held.is_same_login(company_id, mailbox_id, login):
+            consent_by = _asked_consent(language)
+        tester = Tester(found.imap, resolve, version(), found.horizon_days, progress=_began)
+        try:
+            connected = reconnect_mailbox(
+                held, company_id, mailbox_id, changes, tester, consent_by=consent_by, language=language
+            )
+        except Rejected as error:
+            _refused(error, company_id, language, json_=json_)
+    _connected(found, connected, language, json_=json_)
+
+
+def _asked_consent(language: Language) -> str:
+    """Show the text and ask who consents; empty when nobody is there."""
+    if not sys.stdin.isatty():
+        return ""
+    current = consent.load().current
+    errors.print(current.texts[language], markup=False)
+    name: str = click.prompt("Who consents, as owner of this mailbox (name)", default="", show_default=False, err=True)
+    return name
+
+
+def _connected(found: Settings, connected: Connected, language: Language, *, json_: bool) -> None:
     folders = [folder_text(folder.name) for folder in connected.folders]
+    settling = _settling(found)
+    expected = numbers(connected.expected_from, settling, datetime.now(UTC))
     if json_:
         print_json(
             {
-                "company_id": company_id,
+                "company_id": connected.company_id,
                 "mailbox_id": connected.mailbox_id,
                 "state": "active",
                 "sent_folders": folders,
                 "messages": connected.messages,
+                "read_anew": connected.anew,
+                "complete_from": connected.expected_from,
+                "numbers": _numbers(expected),
                 "test": connection_texts.as_data(connected.report),
             }
         )
-    else:
-        print_report(connected.report, language)
-        errors.print(
-            f"mailbox {connected.mailbox_id} is active: {', '.join(folders)} with {connected.messages} messages",
-            markup=False,
+        return
+    print_report(connected.report, language)
+    errors.print(
+        f"mailbox {connected.mailbox_id} is active: {', '.join(folders)} with {connected.messages} messages",
+        markup=False,
+    )
+    click.echo(connection_texts.told(expected, settling, language))
+    errors.print(
+        "the first scan begins at once; `replyrate mailbox show` tells how far it is"
+        if connected.anew
+        else "reading goes on where it was"
+    )
+
+
+def _settling(found: Settings) -> Settling:
+    """What of the rule set `default` decides when a number is shown."""
+    rule_set = rules.load("default", found.aggregator.rules_dir)
+    return Settling(rule_set.name, rule_set.zone, rule_set.target_seconds, rule_set.window_days, rule_set.settle_days)
+
+
+def _numbers(expected: Numbers) -> dict[str, Any]:
+    return {
+        "first_day": expected.first_day,
+        "visible_on": expected.visible_on,
+        "whole_on": expected.whole_on,
+        "rule_set": "default",
+    }
+
+
+@mailbox.command("consent-text")
+@click.option("--version", "number", help="An older version; the one of today when not given.")
+@in_language
+@as_json
+@guarded
+def mailbox_consent_text(number: str | None, language: Language, json_: bool) -> None:
+    """What the owner of a mailbox consents to."""
+    known = consent.load()
+    texts = {one.version: one for one in known.versions}
+    if number is not None and number not in texts:
+        raise RegistryError(f"there is no consent text {number}; choose of {', '.join(texts)}")
+    shown = texts[number] if number is not None else known.current
+    if json_:
+        print_json({"version": shown.version, "since": shown.since, "sha256": shown.sha256, "texts": shown.texts})
+        return
+    if language not in shown.texts:
+        raise RegistryError(f"consent text {shown.version} was shown in {', '.join(shown.texts)} alone")
+    click.echo(f"{shown.texts[language]}\n")
+    errors.print(f"version {shown.version}", style="dim")
+
+
+@mailbox.command("history")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@in_language
+@as_json
+@guarded
+def mailbox_history(company_id: str, mailbox_id: str, language: Language, json_: bool) -> None:
+    """Every change of a mailbox's state: when, by whom, why; and who consented to what."""
+    with registry(settings()) as found:
+        row = found.mailbox(company_id, mailbox_id)
+    life = states.load()
+    changes = [{**one, "says": life.reason(one["reason"], language)} for one in row["history"]]
+    if json_:
+        print_json({"history": changes, "consents": row["consents"]})
+        return
+    for one in changes:
+        before = "" if one["from_state"] in (None, one["to_state"]) else f"{_state(one['from_state'], language)} → "
+        click.echo(
+            f"{text(one['changed_at'])}  {before}{_state(one['to_state'], language)}"
+            f"  ({one['changed_by']})  {one['says']}"
         )
-        errors.print("the first scan begins at once; `replyrate mailbox show` tells how far it is")
+    for one in row["consents"]:
+        ended = f", withdrawn {text(one['withdrawn_at'])} by {one['withdrawn_by']}" if one["withdrawn_at"] else ""
+        click.echo(
+            f"{text(one['consented_at'])}  consent of {one['consented_by']} to text {one['text_version']}"
+            f" ({one['language']}){ended}"
+        )
+
+
+def _state(state: str, language: Language) -> str:
+    known = states.load().names
+    return known[state].text(language) if state in known else state  # type: ignore[index]
 
 
 @mailbox.command("test")
@@ -186,7 +370,14 @@ def _told(report: Report, language: Language, *, json_: bool) -> None:
 
 def _refused(error: Rejected, company_id: str, language: Language, *, json_: bool) -> NoReturn:
     if json_:
-        print_json({"company_id": company_id, "state": "refused", "test": connection_texts.as_data(error.report)})
+        print_json(
+            {
+                "company_id": company_id,
+                "mailbox_id": error.mailbox_id or None,
+                "state": error.state or None,
+                "test": connection_texts.as_data(error.report),
+            }
+        )
         sys.exit(EXIT_FAILED)
     print_report(error.report, language)
     raise error
@@ -215,14 +406,20 @@ def mailbox_list(company_id: str | None, json_: bool) -> None:
 @mailbox.command("show")
 @click.argument("company_id")
 @click.argument("mailbox_id")
+@in_language
 @as_json
 @guarded
-def mailbox_show(company_id: str, mailbox_id: str, json_: bool) -> None:
-    """One mailbox: state, folders, messages by kind."""
-    with registry(settings()) as found:
-        row = found.mailbox(company_id, mailbox_id)
+def mailbox_show(company_id: str, mailbox_id: str, language: Language, json_: bool) -> None:
+    """One mailbox: state and why, since when its numbers are complete, folders, messages by kind."""
+    found = settings()
+    with registry(found) as held:
+        row = held.mailbox(company_id, mailbox_id)
+    settling, begins = _settling(found), row["complete_from"] or row["expected_from"]
+    expected = None
+    if row["state"] == "active" and begins is not None:
+        expected = numbers(begins, settling, datetime.now(UTC))
     if json_:
-        print_json(row)
+        print_json({**row, "numbers": None if expected is None else _numbers(expected)})
         return
     for name, value in row.items():
         if not isinstance(value, list):
@@ -231,6 +428,13 @@ def mailbox_show(company_id: str, mailbox_id: str, json_: bool) -> None:
         click.echo(f"{'folder':18} {progress(folder)}")
     for kind in row["kinds"]:
         click.echo(f"{'messages':18} {kind['kind']}: {kind['sum']}")
+    for link in row["links"]:
+        click.echo(f"{'linked with':18} {link['company_id']} (by {link['linked_by']}, {text(link['linked_at'])})")
+    click.echo(f"{'that is':18} {_state(row['state'], language)}")
+    if row["state_reason"]:
+        click.echo(f"{'because':18} {states.load().reason(row['state_reason'], language)}")
+    if expected is not None:
+        click.echo(f"{'numbers':18} {connection_texts.told(expected, settling, language)}")
 
 
 def progress(folder: dict[str, Any]) -> str:
@@ -277,9 +481,40 @@ def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
 @mailbox.command("remove")
 @click.argument("company_id")
 @click.argument("mailbox_id")
+@click.option("--by", default=OPERATOR, show_default=True, help="Who withdraws the consent.")
+@in_language
 @guarded
-def mailbox_remove(company_id: str, mailbox_id: str) -> None:
-    """Read a mailbox never again; its password, address and user name are deleted."""
+def mailbox_remove(company_id: str, mailbox_id: str, by: str, language: Language) -> None:
+    """Withdraw the consent: a mailbox is never read again; its password, address and user name are deleted."""
+    check_name("--by", by)
     with registry(settings()) as found:
-        found.remove(company_id, mailbox_id)
+        found.remove(company_id, mailbox_id, by=by)
     errors.print(f"mailbox {mailbox_id} is removed; its secrets are deleted")
+    for sentence in consent.load().remains[language]:
+        click.echo(sentence)
+
+
+@mailbox.command("link")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@click.argument("other_company_id")
+@click.option("--by", required=True, help="The operator who decided it.")
+@guarded
+def mailbox_link(company_id: str, mailbox_id: str, other_company_id: str, by: str) -> None:
+    """Let another company connect the login of this mailbox too; each reads it by itself."""
+    check_name("--by", by)
+    with registry(settings()) as found:
+        found.link(company_id, mailbox_id, other_company_id, by=by)
+    errors.print(f"company {other_company_id} may connect the login of mailbox {mailbox_id} too: replyrate mailbox add")
+
+
+@mailbox.command("unlink")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@click.argument("other_company_id")
+@guarded
+def mailbox_unlink(company_id: str, mailbox_id: str, other_company_id: str) -> None:
+    """Take that back; the other company must have removed the mailbox first."""
+    with registry(settings()) as found:
+        found.unlink(company_id, mailbox_id, other_company_id)
+    errors.print(f"company {other_company_id} may not connect the login of mailbox {mailbox_id} any more")

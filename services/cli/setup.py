@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from services.cli import dictionary, environment, privacy, provider, rules
+from services.cli import dictionary, environment, mailbox_states, privacy, provider, rules
 from services.cli.context import as_json, database, errors, guarded, print_json, settings
 from services.common import logs, metrics, migrations
 from services.common.errors import EXIT_FAILED
@@ -113,6 +113,7 @@ def pages() -> dict[str, str]:
         "data-dictionary.md": dictionary.page(),
         "providers.md": provider.page(),
         "personal-data.md": privacy.page(),
+        "mailbox-states.md": mailbox_states.page(),
         "../.env.example": environment.example(),
     }
 

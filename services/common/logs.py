@@ -33,6 +33,7 @@ ACTIONS: Final[dict[str, str]] = {
     "mailbox-scan": "progress of a first scan or a rescan",
     "mailbox-lease-lost": "another process owns the mailbox now; nothing was written",
     "connection-tested": "a connection test of a mailbox failed; the text is for the operator alone",
+    "login-taken": "a company wanted to connect a login that another company has; the text is for the operator alone",
     "message-rejected": "a mail could not be read and became a dead letter",
     "company-refreshed": "outcomes and rates of companies were written",
     "company-unjudged": "Postgres could not judge a company; it waits apart and is tried again",

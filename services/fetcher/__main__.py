@@ -26,8 +26,8 @@ from services.common.version import version
 from services.fetcher import retention
 from services.fetcher.leases import Leases
 from services.fetcher.poller import Poller
-from services.fetcher.registry import MAILBOX_STATES
 from services.fetcher.session import Budgets, resolve, tls_context
+from services.fetcher.states import STATES
 from services.fetcher.vault import Vault
 
 log = getLogger("services.fetcher")
@@ -167,7 +167,7 @@ class Workers:
     def _ask_postgres(self, connection: psycopg.Connection) -> None:
         """How the mailboxes are, by the registry: the same on every fetcher."""
         waiting = Leases(connection, self._vault).waiting()
-        for state in MAILBOX_STATES:
+        for state in STATES:
             metrics.MAILBOXES.labels(state).set(waiting.states.get(state, 0))
         metrics.POLL_DELAY_SECONDS.set(waiting.delay_seconds)
         metrics.POLL_AGE_SECONDS.set(waiting.age_seconds)

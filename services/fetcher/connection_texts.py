@@ -6,6 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from services.fetcher.completeness import Numbers, Settling
 from services.fetcher.connection_test import PASSED, SKIPPED, Report, Stage, Warned
 from services.fetcher.directory import Language, Mistake
 from services.fetcher.imap import folder_text
@@ -48,6 +49,12 @@ def next_step(report: Report, language: Language) -> str | None:
     return None if report.failed is None else _filled(report.failed.code, "next", report.words, language)
 
 
+def says_code(code: str, language: Language) -> str | None:
+    """The sentence of a code that needs no words of a test; None when it has none."""
+    known = texts()["code"].get(code)
+    return None if known is None else str(known[language]["says"])
+
+
 def warning(found: Warned, language: Language) -> str:
     """What is worth knowing."""
     text: str = texts()["warning"][found.code][language]
@@ -68,6 +75,20 @@ def word(name: str, language: Language) -> str:
 def mistyped(found: Mistake, language: Language) -> str:
     """What is wrong with a server that was typed and what to write instead, in one line."""
     return " ".join(_filled(found.code, part, {"host": found.host}, language) for part in ("says", "next"))
+
+
+def told(found: Numbers, settling: Settling, language: Language) -> str:
+    """Since when the numbers of a mailbox are complete and when that is seen."""
+    words = {
+        "first_day": f"{found.first_day}", "visible_on": f"{found.visible_on}", "whole_on": f"{found.whole_on}",
+        "days": str(settling.window_days), "zone": settling.zone.key, "settle_days": str(settling.settle_days),
+    }  # fmt: skip
+    names = (
+        "complete-from",
+        "visible-now" if found.visible_on == found.today else "visible-on",
+        "whole-now" if found.whole_on == found.today else "whole-on",
+    )
+    return ("" if language == "zh" else " ").join(phrase(name, language, **words) for name in names)
 
 
 def as_data(report: Report) -> dict[str, Any]:

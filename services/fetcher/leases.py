@@ -14,6 +14,7 @@ import psycopg
 
 from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
+from services.fetcher import states
 from services.fetcher.plan import Marks
 from services.fetcher.vault import Misplaced, Vault
 
@@ -93,9 +94,11 @@ class Leases:
             password = self._vault.open(row["secret"], *place, user)
         except Misplaced:
             # This row alone was tampered with or mixed up: its owner must connect it again, the others go on.
+            event = states.load().events["secret-unreadable"]
             self._sql.run(
-                "unreadable", company_id=row["company_id"], mailbox_id=row["mailbox_id"], epoch=row["lease_epoch"]
-            )
+                "unreadable", company_id=row["company_id"], mailbox_id=row["mailbox_id"], epoch=row["lease_epoch"],
+                to=event.to, reason=event.name,
+            )  # fmt: skip
             return None
         return Leased(
             company_id=row["company_id"],

@@ -136,6 +136,6 @@ FROM registry.mailboxes GROUP BY state
 -- name: unreadable
 -- The sealed values of a mailbox do not belong to it: it must be connected again.
 UPDATE registry.mailboxes
-SET state = 'needs_reconnect', state_reason = 'secret-unreadable', state_changed_at = clock_timestamp(),
+SET state = %(to)s, state_reason = %(reason)s, state_changed_at = clock_timestamp(),
     lease_owner = NULL, lease_until = NULL
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s

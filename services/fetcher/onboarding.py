@@ -7,23 +7,26 @@ the stage and the cure; what the network said stays with the operator: in the lo
 import secrets
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from logging import getLogger
 
 from services.common.hashing import normalise_address
 from services.common.settings import ImapSettings
-from services.fetcher import connection_test, connection_texts, directory
+from services.fetcher import completeness, connection_test, connection_texts, consent, directory
 from services.fetcher.connection_test import OpenedFolder, Report
-from services.fetcher.registry import NewMailbox, Registry, RegistryError, TriesSpent
+from services.fetcher.directory import Language, Provider
+from services.fetcher.registry import OPERATOR, ROLES, Attempt, Consent, LoginTaken, Registry, RegistryError, TriesSpent
 from services.fetcher.session import Budgets, Login, Resolver, tls_context
 
 log = getLogger(__name__)
+MOST_NAME = 200
+"""Characters of the name of somebody who consents or acts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person typed. `mailbox_id` None: one is made up."""
+    """What a person typed. `mailbox_id` None: one is made up. `text_version` None: the text that is shown now."""
 
     company_id: str
     account_id: str
@@ -36,16 +39,32 @@ class Request:
     user: str | None = None
     mailbox_id: str | None = None
     sent_override: tuple[bytes, ...] = ()
+    language: Language = "en"
+    text_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a person typed to connect a mailbox again; None: as before. The password is always typed."""
+
+    password: str
+    address: str | None = None
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    sent_override: tuple[bytes, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """A mailbox that is active now."""
+    """A mailbox that is active now. `anew`: it is read from the start."""
 
     company_id: str
     mailbox_id: str
     connected_at: datetime
     report: Report
+    expected_from: datetime
+    anew: bool = True
 
     @property
     def folders(self) -> tuple[OpenedFolder, ...]:
@@ -59,15 +78,90 @@ class Connected:
 
 
 class Rejected(RegistryError):
-    """The connection test failed; nothing was stored. `report` says at which stage, and what to do."""
+    """The connection test failed, or could not be worth a try; `report` says at which stage, and what to do. A mailbox that
+    was begun is in `state`, and no password of it is stored; none was when `mailbox_id` is empty."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, mailbox_id: str = "", state: str = "") -> None:
         failed = report.failed
         assert failed is not None
         self.report = report
+        self.mailbox_id = mailbox_id
+        self.state = state
         self.stage = failed.name
         self.code = failed.code
         super().__init__(f"{connection_texts.sentence(report, 'en')} (step: {failed.name})")
+
+
+class Unsupported(RegistryError):
+    """The mailboxes of a provider cannot be read."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
+        super().__init__(f"{provider.name}: {provider.reason.en} {provider.advice.en}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tester:
+    """What a connection test needs of the world. `horizon_days`: how far back a mailbox is read."""
+
+    settings: ImapSettings
+    resolve: Resolver
+    version: str
+    horizon_days: int = 60
+    budgets: Budgets | None = None
+    progress: Callable[[str], None] = lambda _: None
+    context: ssl.SSLContext | None = None
+
+    def test(self, registry: Registry, company_id: str, login: Login) -> tuple[Report, datetime]:
+        """Test a mailbox, counted against the tries of an hour; with how far back it can be complete. What happened goes to
+        the operator's log and table."""
+        known = directory.load()
+        try:
+            test_id, now = registry.begin_test(company_id, login.user)
+        except TriesSpent as error:
+            return connection_test.spent(login, known, error.again_at), error.again_at
+        outcome = connection_test.run(
+            login, self.settings, known, resolve=self.resolve, context=self.context or tls_context(self.settings.ca_file),
+            version=self.version, budgets=self.budgets or Budgets(), now=now, progress=self.progress,
+        )  # fmt: skip
+        report = outcome.report
+        failed = report.failed
+        stage, code = (failed.name, failed.code) if failed is not None else (None, "passed")
+        registry.end_test(test_id, stage, code, outcome.detail)
+        if failed is not None:
+            log.warning(
+                "%s", outcome.detail,
+                extra={"action": "connection-tested", "company_id": company_id, "test_id": test_id, "stage": stage, "code": code},
+            )  # fmt: skip
+        limits = report.provider.limits if report.provider is not None else None
+        return report, completeness.expected_from(now, self.horizon_days, limits, report.folders)
+
+
+def consented(by: str, language: Language, text_version: str | None = None) -> Consent:
+    """A consent to the text of today. RegistryError that says what to do when nobody gave one, or to another text."""
+    name, current = by.strip(), consent.load().current
+    if not name:
+        raise RegistryError(
+            "nobody consented: show the owner of the mailbox the text (replyrate mailbox consent-text), and say who consented"
+            " with --consent-by NAME; without consent no mailbox is read"
+        )
+    check_name("--consent-by", name)
+    if text_version is not None and text_version != current.version:
+        raise RegistryError(
+            f"consent text {text_version} is not the one of today; show text {current.version} (replyrate mailbox"
+            " consent-text) and ask again"
+        )
+    if language not in current.texts:
+        raise RegistryError(f"there is no consent text in {language}; choose of {', '.join(current.texts)}")
+    return Consent(name, current.version, language)
+
+
+def check_name(option: str, name: str) -> None:
+    """RegistryError when this is no name that may be kept readable."""
+    if not 1 <= len(name) <= MOST_NAME or not name.isprintable():
+        raise RegistryError(f"{option} must have 1 to {MOST_NAME} characters and no control character")
+    if "@" in name:
+        raise RegistryError(f"{option} is kept readable, so it must be a name or an account, not an address")
 
 
 def add_mailbox(
@@ -77,40 +171,92 @@ def add_mailbox(
     *,
     resolve: Resolver,
     version: str,
+    horizon_days: int = 60,
     budgets: Budgets | None = None,
     progress: Callable[[str], None] = lambda _: None,
     context: ssl.SSLContext | None = None,
 ) -> Connected:
-    """Test a mailbox and store it as active. RegistryError (Rejected for a failed test) with what to do."""
-    if not request.consent_by.strip():
-        raise RegistryError("nobody consented: say who did with --consent-by NAME; without consent no mailbox is read")
-    if request.role not in ("registered", "backup"):
+    """Consent, a test, and an active mailbox. RegistryError (Rejected for a failed test) with what to do.
+
+    What was begun stays, without the password, as a mailbox that waits for a passed test; the next `add` for the account
+    and role takes it up.
+    """
+    consent = consented(request.consent_by, request.language, request.text_version)
+    if request.role not in ROLES:
         raise RegistryError("the role must be registered or backup")
     login = login_of(request)
-    registry.check_new_mailbox(request.company_id, request.account_id, login.host, login.user)
-    report = try_mailbox(
-        registry, settings, request.company_id, login, resolve=resolve, version=version, budgets=budgets,
-        progress=progress, context=context,
-    )  # fmt: skip
+    registry.check_account(request.company_id, request.account_id)
+    _check_login(registry, request.company_id, login)
+    mailbox_id = registry.begin_mailbox(_attempt(request, login, consent))
+    tester = Tester(settings, resolve, version, horizon_days, budgets, progress, context)
+    report, expected_from = tester.test(registry, request.company_id, login)
     if not report.passed:
-        raise Rejected(report)
-    mailbox_id = request.mailbox_id or f"m-{secrets.token_hex(6)}"
-    connected_at = registry.add_mailbox(
-        NewMailbox(
-            company_id=request.company_id,
-            account_id=request.account_id,
-            mailbox_id=mailbox_id,
-            role=request.role,
-            address=request.address,
-            host=login.host,
-            port=login.port,
-            user=login.user,
-            password=request.password,
-            consent_by=request.consent_by,
-            sent_override=request.sent_override,
-        )
+        raise _rejected(registry, request.company_id, mailbox_id, report, consent.by)
+    connected_at = registry.connect_mailbox(request.company_id, mailbox_id, login, expected_from, by=consent.by)
+    return Connected(request.company_id, mailbox_id, connected_at, report, expected_from)
+
+
+def refuse_mailbox(registry: Registry, request: Request, provider: Provider) -> Unsupported:
+    """Write down that somebody wanted to connect a mailbox whose provider cannot be read; returns the error to raise."""
+    consent = consented(request.consent_by, request.language, request.text_version)
+    registry.check_account(request.company_id, request.account_id)
+    login = Login(request.address, "", request.port, request.user or request.address, "")
+    mailbox_id = registry.begin_mailbox(_attempt(request, login, consent))
+    registry.test_failed(request.company_id, mailbox_id, "provider-unsupported", by=consent.by)
+    return Unsupported(provider)
+
+
+def reconnect_mailbox(
+    registry: Registry,
+    company_id: str,
+    mailbox_id: str,
+    changes: Changes,
+    tester: Tester,
+    *,
+    consent_by: str = "",
+    language: Language = "en",
+) -> Connected:
+    """Connect a mailbox again with what changed; the test must pass first. RegistryError as `add_mailbox`.
+
+    The same login goes on where it was. Another one is another mailbox: somebody consents to it, and it is read from the
+    start.
+    """
+    login = changed_login(registry.stored(company_id, mailbox_id), changes)
+    registry.check_reconnect(company_id, mailbox_id, login)
+    _check_login(registry, company_id, login, mailbox_id)
+    consent = None
+    if consent_by or not registry.is_same_login(company_id, mailbox_id, login):
+        consent = consented(consent_by, language)
+    by = OPERATOR if consent is None else consent.by
+    report, expected_from = tester.test(registry, company_id, login)
+    if not report.passed:
+        raise _rejected(registry, company_id, mailbox_id, report, by)
+    anew = registry.reconnect(company_id, mailbox_id, login, expected_from, consent=consent, by=by)
+    shown = registry.mailbox(company_id, mailbox_id)
+    return Connected(company_id, mailbox_id, shown["connected_at"], report, expected_from, anew)
+
+
+def changed_login(stored: Login, changes: Changes) -> Login:
+    """What is tested: as stored, with what was typed. A user name that was the address follows it. RegistryError when
+    something is missing."""
+    address = changes.address or stored.address
+    if not address:
+        raise RegistryError("the stored address cannot be read; say which mailbox it is: --address ADDRESS")
+    if normalise_address(address) is None:
+        raise RegistryError("this is no e-mail address; write it as name@domain")
+    follows = not stored.user or stored.user == stored.address
+    user = changes.user or (address if follows else stored.user)
+    if not changes.password:
+        raise RegistryError("the password is needed again: --password-file FILE, or type it when asked")
+    return replace(
+        stored,
+        address=address,
+        host=_host(changes.host) if changes.host else stored.host,
+        port=changes.port or stored.port,
+        user=user,
+        password=changes.password,
+        sent_override=stored.sent_override if changes.sent_override is None else changes.sent_override,
     )
-    return Connected(request.company_id, mailbox_id, connected_at, report)
 
 
 def login_of(request: Request) -> Login:
@@ -123,9 +269,8 @@ def login_of(request: Request) -> Login:
         )
     if not request.password:
         raise RegistryError("a password is needed: --password-file FILE, or type it when asked")
-    host = request.host.strip().rstrip(".").lower()
     user = request.user or request.address
-    return Login(request.address, host, request.port, user, request.password, request.sent_override)
+    return Login(request.address, _host(request.host), request.port, user, request.password, request.sent_override)
 
 
 def try_mailbox(
@@ -140,22 +285,33 @@ def try_mailbox(
     progress: Callable[[str], None] = lambda _: None,
     context: ssl.SSLContext | None = None,
 ) -> Report:
-    """Test a mailbox, counted against the tries of an hour. What happened goes to the operator's log and table."""
-    known = directory.load()
+    """Test a mailbox and store nothing but the try."""
+    tester = Tester(settings, resolve, version, budgets=budgets, progress=progress, context=context)
+    return tester.test(registry, company_id, login)[0]
+
+
+def _attempt(request: Request, login: Login, consent: Consent) -> Attempt:
+    mailbox_id = request.mailbox_id or f"m-{secrets.token_hex(6)}"
+    return Attempt(request.company_id, request.account_id, mailbox_id, request.role, login, consent)
+
+
+def _check_login(registry: Registry, company_id: str, login: Login, mailbox_id: str = "") -> None:
     try:
-        test_id, now = registry.begin_test(company_id, login.user)
-    except TriesSpent as error:
-        return connection_test.spent(login, known, error.again_at)
-    outcome = connection_test.run(
-        login, settings, known, resolve=resolve, context=context or tls_context(settings.ca_file), version=version,
-        budgets=budgets or Budgets(), now=now, progress=progress,
-    )  # fmt: skip
-    failed = outcome.report.failed
-    stage, code = (failed.name, failed.code) if failed is not None else (None, "passed")
-    registry.end_test(test_id, stage, code, outcome.detail)
-    if failed is not None:
+        registry.check_login(company_id, login.host, login.user, mailbox_id)
+    except LoginTaken as error:
+        holder, held = error.holder
         log.warning(
-            "%s", outcome.detail,
-            extra={"action": "connection-tested", "company_id": company_id, "test_id": test_id, "stage": stage, "code": code},
+            "the login is mailbox %s of company %s", held, holder,
+            extra={"action": "login-taken", "company_id": company_id},
         )  # fmt: skip
-    return outcome.report
+        raise
+
+
+def _rejected(registry: Registry, company_id: str, mailbox_id: str, report: Report, by: str) -> Rejected:
+    assert report.failed is not None
+    state = registry.test_failed(company_id, mailbox_id, report.failed.code, by=by)
+    return Rejected(report, mailbox_id, state)
+
+
+def _host(text: str) -> str:
+    return text.strip().rstrip(".").lower()

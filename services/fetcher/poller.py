@@ -26,7 +26,7 @@ from services.common.kafka import Pending, Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings
 from services.common.topics import DEAD, SENT
-from services.fetcher import directory, imap, messages, plan
+from services.fetcher import directory, imap, messages, plan, states
 from services.fetcher.headers import Skipped
 from services.fetcher.imap import CHUNK, WINDOW, Connection, Found
 from services.fetcher.leases import HeldMarks, Leased, LeaseLost, Leases, Remembered
@@ -546,7 +546,7 @@ class Poller:
         failures = leased.failures + 1
         refused = isinstance(error, LoginRefused)
         # Refusals in a row, whatever else failed between them: an outage before is no wrong password.
-        state = "needs_reconnect" if refused and leased.refusals + 1 >= LOGIN_TRIES else None
+        state = states.load().events["login-given-up"].to if refused and leased.refusals + 1 >= LOGIN_TRIES else None
         backoff = THROTTLE if isinstance(error, Throttled | LoginUnclear) else FAILURE
         delay = backoff.delay(failures, random.random())
         self._leases.failed(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)

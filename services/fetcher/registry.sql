@@ -1,3 +1,7 @@
+-- name: acting
+-- Who does what comes next in this transaction, and why: the history of states writes it down.
+SELECT set_config('replyrate.actor', %(actor)s, true), set_config('replyrate.reason', %(reason)s, true)
+
 -- name: add_company
 -- A company, if it is new.
 INSERT INTO registry.companies (company_id) VALUES (%(company_id)s) ON CONFLICT DO NOTHING RETURNING company_id
@@ -27,13 +31,18 @@ SET address_sealed = excluded.address_sealed, address_masked = excluded.address_
 WHERE held.address_hash <> excluded.address_hash
 RETURNING role
 
+-- name: address
+-- The address of an account in a role, as a person may see it, and its hash.
+SELECT address_masked, address_hash, changed_at FROM registry.addresses
+WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND role = %(role)s
+
 -- name: address_changed
 -- Mailboxes that were connected for the address an account had in this role: they must be connected again.
 UPDATE registry.mailboxes
-SET state = 'needs_reconnect', state_reason = 'address-changed', state_changed_at = clock_timestamp(),
+SET state = %(to)s, state_reason = %(reason)s, state_changed_at = clock_timestamp(),
     lease_owner = NULL, lease_until = NULL, lease_epoch = lease_epoch + 1
 WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND role = %(role)s
-    AND address_hash <> %(hash)s AND state NOT IN ('removed', 'needs_reconnect')
+    AND address_hash <> %(hash)s AND state = ANY (%(froms)s)
 RETURNING mailbox_id
 
 -- name: platform_coverage
@@ -41,37 +50,206 @@ RETURNING mailbox_id
 INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, from_at)
 VALUES (%(company_id)s, %(account_id)s, NULL, %(from_at)s, %(from_at)s)
 
--- name: login_taken
--- Where a login is connected already.
-SELECT company_id, mailbox_id FROM registry.mailboxes WHERE login_hash = %(login_hash)s AND state <> 'removed'
+-- name: platform_ended
+-- Says that the platform does not sync an account any more: what it was synced for stands.
+INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, removed_at, from_at)
+VALUES (%(company_id)s, %(account_id)s, NULL, %(from_at)s, %(removed_at)s, %(from_at)s)
 
--- name: add_mailbox
--- A mailbox whose connection test has passed.
+-- name: set_synced
+-- Since when an account answers through the platform's own mail; null: it does not any more.
+UPDATE registry.accounts SET synced_by_platform_from = %(synced_from)s
+WHERE company_id = %(company_id)s AND account_id = %(account_id)s
+    AND (synced_by_platform_from IS NULL) <> (%(synced_from)s::timestamptz IS NULL)
+RETURNING clock_timestamp() AS now
+
+-- name: of_account
+-- Mailboxes of an account in given states, locked.
+SELECT mailbox_id, state FROM registry.mailboxes
+WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND state = ANY (%(states)s)
+ORDER BY mailbox_id FOR UPDATE
+
+-- name: holders
+-- Mailboxes that hold a login, and whether an operator lets this company read it beside theirs.
+SELECT m.company_id, m.mailbox_id, EXISTS (
+        SELECT FROM registry.mailbox_links l WHERE l.login_hash = m.login_hash
+            AND l.company_id = least(m.company_id, %(company_id)s COLLATE "C")
+            AND l.other_company_id = greatest(m.company_id, %(company_id)s COLLATE "C")
+    ) AS linked
+FROM registry.mailboxes m
+WHERE m.login_hash = %(login_hash)s AND m.state = ANY (%(holding)s)
+    AND (m.company_id, m.mailbox_id) <> (%(company_id)s, %(mailbox_id)s)
+ORDER BY m.company_id <> %(company_id)s, m.company_id, m.mailbox_id
+
+-- name: attempt
+-- The mailbox of an account and role that somebody began to connect.
+SELECT mailbox_id FROM registry.mailboxes
+WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND role = %(role)s AND state = ANY (%(states)s)
+FOR UPDATE
+
+-- name: begin_mailbox
+-- A mailbox that somebody consented to and that is not tested yet. It has no password.
 INSERT INTO registry.mailboxes (
     company_id, mailbox_id, account_id, role, state, address_sealed, address_masked, address_hash, host, port,
     user_sealed, login_hash, sent_override, consent_by, consent_at, consent_text_version
 ) VALUES (
-    %(company_id)s, %(mailbox_id)s, %(account_id)s, %(role)s, 'active', %(address_sealed)s, %(address_masked)s,
+    %(company_id)s, %(mailbox_id)s, %(account_id)s, %(role)s, %(to)s, %(address_sealed)s, %(address_masked)s,
     %(address_hash)s, %(host)s, %(port)s, %(user_sealed)s, %(login_hash)s, %(sent_override)s,
-    %(consent_by)s, clock_timestamp(), %(consent_text_version)s
+    %(consent_by)s, clock_timestamp(), %(text_version)s
 )
-RETURNING connected_at
 
--- name: add_secret
+-- name: begin_again
+-- The same attempt once more, with what was typed now.
+UPDATE registry.mailboxes
+SET state = %(to)s, state_reason = NULL, state_changed_at = clock_timestamp(), address_sealed = %(address_sealed)s,
+    address_masked = %(address_masked)s, address_hash = %(address_hash)s, host = %(host)s, port = %(port)s,
+    user_sealed = %(user_sealed)s, login_hash = %(login_hash)s, sent_override = %(sent_override)s,
+    consent_by = %(consent_by)s, consent_at = clock_timestamp(), consent_text_version = %(text_version)s
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+
+-- name: consent
+-- Somebody consents.
+INSERT INTO registry.consents (company_id, mailbox_id, consented_by, text_version, language)
+VALUES (%(company_id)s, %(mailbox_id)s, %(consent_by)s, %(text_version)s, %(language)s)
+
+-- name: withdraw_consents
+-- Somebody withdraws what was consented to.
+UPDATE registry.consents SET withdrawn_by = %(by)s, withdrawn_at = clock_timestamp()
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND withdrawn_at IS NULL
+
+-- name: consents
+-- Who consented to what, oldest first.
+SELECT consented_by, consented_at, text_version, language, withdrawn_by, withdrawn_at FROM registry.consents
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s ORDER BY consent_id
+
+-- name: history
+-- Every change of a mailbox's state, oldest first.
+SELECT from_state, to_state, reason, changed_at, changed_by FROM registry.mailbox_history
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s ORDER BY change_id
+
+-- name: lock
+-- A mailbox's row for what comes next in this transaction.
+SELECT account_id, role, state, state_reason, login_hash, address_hash, host, port FROM registry.mailboxes
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s FOR UPDATE
+
+-- name: move
+-- Another state for a mailbox that is in one of those that the event may come in; a poll under way loses its lease.
+UPDATE registry.mailboxes
+SET state = %(to)s, state_reason = %(reason)s, state_changed_at = clock_timestamp(), failures = 0,
+    login_refusals = 0, next_poll_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL, lease_epoch = lease_epoch + 1,
+    reconnected_at = CASE WHEN %(reconnected)s THEN clock_timestamp() ELSE reconnected_at END
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND state = ANY (%(froms)s)
+RETURNING state
+
+-- name: connect
+-- An attempt whose test has passed.
+UPDATE registry.mailboxes
+SET connected_at = clock_timestamp(), expected_from = %(expected_from)s, linked = %(linked)s
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+RETURNING connected_at, account_id
+
+-- name: reconnect
+-- Other credentials that passed the test.
+UPDATE registry.mailboxes
+SET address_sealed = %(address_sealed)s, address_masked = %(address_masked)s, address_hash = %(address_hash)s,
+    host = %(host)s, port = %(port)s, user_sealed = %(user_sealed)s, login_hash = %(login_hash)s,
+    sent_override = %(sent_override)s, expected_from = %(expected_from)s, linked = %(linked)s
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+
+-- name: begin_anew
+-- Another mailbox behind the same id: it is read from the start. What was known of the one before stands.
+WITH folders AS (
+    DELETE FROM registry.folders WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+), other_folders AS (
+    DELETE FROM registry.other_folders WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+)
+UPDATE registry.mailboxes
+SET connected_at = clock_timestamp(), complete_from = NULL, complete_through = NULL, reconcile_after = NULL,
+    last_success_at = NULL
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+RETURNING connected_at, account_id
+
+-- name: set_secret
 -- The sealed password of a mailbox.
 INSERT INTO registry.secrets (company_id, mailbox_id, sealed, key_id)
 VALUES (%(company_id)s, %(mailbox_id)s, %(sealed)s, %(key_id)s)
+ON CONFLICT (company_id, mailbox_id) DO UPDATE
+SET sealed = excluded.sealed, key_id = excluded.key_id, changed_at = clock_timestamp()
+
+-- name: shred_secret
+-- The password of a mailbox that is not logged in to any more.
+DELETE FROM registry.secrets WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+
+-- name: shred_links
+-- Links of a mailbox that holds its login go with it.
+DELETE FROM registry.mailbox_links l USING registry.mailboxes m
+WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s AND m.state = ANY (%(holding)s)
+    AND l.login_hash = m.login_hash AND m.company_id IN (l.company_id, l.other_company_id)
+
+-- name: shred
+-- All that tells whose mailbox it was, and what was only kept to read on; what it was complete for stays.
+WITH folders AS (
+    DELETE FROM registry.folders WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+), other_folders AS (
+    DELETE FROM registry.other_folders WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+), published AS (
+    DELETE FROM registry.published WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+)
+UPDATE registry.mailboxes
+SET removed_at = clock_timestamp(), address_sealed = NULL, address_masked = '', address_hash = '', user_sealed = NULL,
+    login_hash = '', sent_override = NULL, reconcile_after = NULL
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+RETURNING account_id, connected_at, removed_at, complete_through
 
 -- name: connected_coverage
 -- Says that a mailbox is connected, before it was complete for any span.
 INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at)
 VALUES (%(company_id)s, %(account_id)s, %(mailbox_id)s, %(connected_at)s)
 
+-- name: removed_coverage
+-- Says that a mailbox was removed.
+INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, removed_at, from_at, through_at)
+VALUES (%(company_id)s, %(account_id)s, %(mailbox_id)s, %(connected_at)s, %(removed_at)s, %(through)s, %(through)s)
+
+-- name: rescan
+-- Everything within the horizon is read and published again, unchanged where it is known.
+UPDATE registry.mailboxes
+SET reconcile_after = clock_timestamp(), next_poll_at = clock_timestamp()
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND state <> 'removed'
+RETURNING state
+
+-- name: link
+-- An operator lets another company read the login of a mailbox too.
+INSERT INTO registry.mailbox_links (login_hash, company_id, other_company_id, linked_by)
+SELECT m.login_hash, least(m.company_id, %(other_id)s COLLATE "C"), greatest(m.company_id, %(other_id)s COLLATE "C"), %(by)s
+FROM registry.mailboxes m
+WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s AND m.state = ANY (%(holding)s)
+ON CONFLICT DO NOTHING
+RETURNING linked_at
+
+-- name: unlink
+-- An operator takes that back.
+DELETE FROM registry.mailbox_links l USING registry.mailboxes m
+WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s AND l.login_hash = m.login_hash
+    AND l.company_id = least(m.company_id, %(other_id)s COLLATE "C")
+    AND l.other_company_id = greatest(m.company_id, %(other_id)s COLLATE "C")
+RETURNING l.linked_at
+
+-- name: links
+-- Companies that may read the login of a mailbox beside its own, and as which mailbox they do.
+SELECT CASE WHEN l.company_id = m.company_id THEN l.other_company_id ELSE l.company_id END AS company_id, l.linked_by,
+    l.linked_at, o.mailbox_id
+FROM registry.mailboxes m
+JOIN registry.mailbox_links l ON l.login_hash = m.login_hash AND m.company_id IN (l.company_id, l.other_company_id)
+LEFT JOIN registry.mailboxes o ON o.login_hash = m.login_hash AND o.state = ANY (%(holding)s)
+    AND o.company_id IN (l.company_id, l.other_company_id) AND o.company_id <> m.company_id
+WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s
+ORDER BY 1
+
 -- name: mailboxes
 -- Mailboxes with what is known about them, of one company or of all.
-SELECT m.company_id, m.mailbox_id, m.account_id, m.role, m.state, m.state_reason, m.address_masked, m.host, m.port,
-    m.connected_at, m.last_success_at, m.last_attempt_at, m.next_poll_at, m.complete_from, m.complete_through,
-    m.failures,
+SELECT m.company_id, m.mailbox_id, m.account_id, m.role, m.state, m.state_reason, m.state_changed_at, m.address_masked,
+    m.host, m.port, m.connected_at, m.reconnected_at, m.removed_at, m.last_success_at, m.last_attempt_at, m.next_poll_at,
+    m.expected_from, m.complete_from, m.complete_through, m.failures,
     coalesce((SELECT sum(c.messages) FROM registry.message_counts c
         WHERE c.company_id = m.company_id AND c.mailbox_id = m.mailbox_id), 0)::bigint AS messages_seen,
     coalesce((SELECT sum(c.suspect) FROM registry.message_counts c
@@ -90,38 +268,6 @@ FROM registry.folders WHERE company_id = %(company_id)s AND mailbox_id = %(mailb
 -- Messages of a mailbox by kind.
 SELECT kind, sum(messages)::bigint, sum(suspect)::bigint FROM registry.message_counts
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s GROUP BY kind ORDER BY kind
-
--- name: set_state
--- Another state for a mailbox that is in one of the given states; a poll under way loses its lease.
-UPDATE registry.mailboxes
-SET state = %(state)s, state_reason = %(reason)s, state_changed_at = clock_timestamp(), failures = 0,
-    login_refusals = 0, next_poll_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL, lease_epoch = lease_epoch + 1
-WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND state = ANY (%(states)s)
-RETURNING state
-
--- name: rescan
--- Everything within the horizon is read and published again, unchanged where it is known.
-UPDATE registry.mailboxes
-SET reconcile_after = clock_timestamp(), next_poll_at = clock_timestamp()
-WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND state <> 'removed'
-RETURNING state
-
--- name: remove
--- A mailbox is not read any more; its secret, address and user name go, what it was complete for stays.
-UPDATE registry.mailboxes
-SET state = 'removed', state_reason = NULL, state_changed_at = clock_timestamp(), removed_at = clock_timestamp(),
-    address_sealed = NULL, user_sealed = NULL, lease_owner = NULL, lease_until = NULL, lease_epoch = lease_epoch + 1
-WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND state <> 'removed'
-RETURNING account_id, connected_at, removed_at, complete_through
-
--- name: remove_secret
--- The password of a removed mailbox.
-DELETE FROM registry.secrets WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
-
--- name: removed_coverage
--- Says that a mailbox was removed.
-INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, removed_at, from_at, through_at)
-VALUES (%(company_id)s, %(account_id)s, %(mailbox_id)s, %(connected_at)s, %(removed_at)s, %(through)s, %(through)s)
 
 -- name: credentials
 -- What a mailbox is logged in with, sealed.

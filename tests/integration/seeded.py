@@ -9,8 +9,9 @@ from services.aggregator import judge, rules
 from services.aggregator.doctor import diagnosis
 from services.aggregator.rules import RuleSet
 from services.common.hashing import Hasher
-from services.fetcher.registry import NewMailbox, Registry
+from services.fetcher.registry import Registry
 from services.fetcher.vault import Vault
+from tests.mailboxes import connected
 
 COMPANIES = ("c1", "c2")
 DAYS = 40
@@ -27,9 +28,7 @@ def seed(connection: psycopg.Connection, rule_sets: tuple[str, ...] = ("default"
         registry.add_account(company, "main")
         registry.add_account(company, "idle", kind="sub")  # it has no inquiry, so no rate, and a diagnosis of that
         mailbox_id = f"m-{company}"
-        registry.add_mailbox(
-            NewMailbox(company, "main", mailbox_id, "registered", f"{company}@mail.test", "h", 993, company, "p", "x")
-        )
+        connected(registry, company, mailbox_id=mailbox_id, address=f"{company}@mail.test")
         connection.execute(
             "UPDATE registry.mailboxes SET complete_from = %(from_at)s, complete_through = %(now)s, connected_at = %(from_at)s"
             " WHERE company_id = %(company_id)s",

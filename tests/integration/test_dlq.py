@@ -18,11 +18,12 @@ from services.common.kafka import Admin, Publisher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, DEAD_GROUP, INQUIRIES, REPLAYED, REPLIES, REROUTED, SENT, partition_of
-from services.fetcher.registry import NewMailbox, Registry
+from services.fetcher.registry import Registry
 from services.fetcher.vault import Vault
 from services.standalone.kafka import EmbeddedKafka
 from tests.integration.processes import Process, until
 from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish, read_all
+from tests.mailboxes import connected
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 COMPANY = b"c1"
@@ -138,9 +139,7 @@ def test_each_letter_gets_what_it_needs(kafka_: KafkaSettings, dsn: str, run: Ru
         registry = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
         registry.add_company("c1")
         registry.add_account("c1", "main")
-        registry.add_mailbox(
-            NewMailbox("c1", "main", "m1", "registered", "a@mail.test", "h", 993, "u", "p", consent_by="tests")
-        )
+        connected(registry, "c1")
     bury(kafka_, letter(topic=REPLIES, partition=2, offset=5, value="e30="), key=b"c1\x1fi1")
     bury(kafka_, letter(topic=SENT, partition=1, offset=5, value="e30="))
     bury(kafka_, letter(topic=INQUIRIES, partition=HOME, offset=77))

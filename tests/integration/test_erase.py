@@ -22,12 +22,13 @@ from services.common.postgres import connect
 from services.common.topics import INQUIRIES, REPLIES, SENT
 from services.fetcher import erasure
 from services.fetcher.leases import LeaseLost, Leases
-from services.fetcher.registry import NewMailbox, Registry
+from services.fetcher.registry import Registry
 from services.fetcher.vault import Vault
 from services.standalone import cast, recount
 from services.standalone.demo import RULE_SETS, Report, Stage
 from services.standalone.postgres import scratch_folder
 from tests.integration.topics import kafka_settings, read_all
+from tests.mailboxes import connected
 
 GONE = "hx-tools"
 SECONDS = 60
@@ -242,9 +243,7 @@ def test_a_poll_under_way_reaches_no_further_than_the_erase(dsn: str) -> None:
         registry = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
         registry.add_company("shop")
         registry.add_account("shop", "main")
-        registry.add_mailbox(
-            NewMailbox("shop", "main", "m1", "registered", "a@mail.test", "h", 993, "a@mail.test", "p", "x")
-        )
+        connected(registry, "shop")
         leases = Leases(connection, Vault(bytes(32)))
         leased = leases.lease("fetcher-1", 300)
         assert leased is not None

@@ -17,11 +17,12 @@ from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import load_settings
 from services.fetcher.leases import Leases
-from services.fetcher.registry import NewMailbox, Registry
+from services.fetcher.registry import Registry
 from services.fetcher.rotation import SEALED_TOGETHER, Rotation
 from services.fetcher.vault import Vault
 from services.standalone.paths import ROOT
 from tests.integration.processes import until
+from tests.mailboxes import connected
 
 OLD, NEW, OTHER = (bytes([number]) * 32 for number in (1, 2, 3))
 HASHER = Hasher(bytes(32))
@@ -49,9 +50,7 @@ def fill(dsn: str, count: int) -> None:
         registry.set_address("c1", "main", "registered", "main@mail.test")
         for number in range(count):
             user = f"user-{number}@mail.test"
-            registry.add_mailbox(
-                NewMailbox("c1", "main", f"m{number:04}", "registered", user, "h", 993, user, f"secret-{number}", "x")
-            )
+            connected(registry, "c1", mailbox_id=f"m{number:04}", address=user, password=f"secret-{number}")
 
 
 def passwords(dsn: str, vault: Vault) -> dict[str, str]:
@@ -185,9 +184,7 @@ def test_the_steps_of_the_page_for_the_compose_file(dsn: str, tmp_path: Path) ->
         registry.add_account("c1", "main")
         for number in range(3):
             user = f"user-{number}@mail.test"
-            registry.add_mailbox(
-                NewMailbox("c1", "main", f"m{number}", "registered", user, "h", 993, user, f"secret-{number}", "x")
-            )
+            connected(registry, "c1", mailbox_id=f"m{number}", address=user, password=f"secret-{number}")
     expected = {f"m{number}": f"secret-{number}" for number in range(3)}
     assert passwords(dsn, fetcher()) == expected, "no old key, and the start goes on"
     assert "the key before is not given" in replyrate("keys", "rotate", code=78)

@@ -13,8 +13,9 @@ from services.common import personal_data
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.fetcher import retention
-from services.fetcher.registry import NewMailbox, Registry
+from services.fetcher.registry import Registry
 from services.fetcher.vault import Vault
+from tests.mailboxes import connected
 
 OURS = "('registry', 'ledger', 'shadow', 'access', 'replyrate')"
 ADDRESS = "canary.seller@mail.test"
@@ -37,11 +38,7 @@ def mailbox(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         registry.add_company("shop")
         registry.add_account("shop", "main")
         registry.set_address("shop", "main", "registered", ADDRESS)
-        registry.add_mailbox(
-            NewMailbox(
-                "shop", "main", "m1", "registered", ADDRESS, "imap.mail.test", 993, ADDRESS, PASSWORD, "The Owner"
-            )
-        )
+        connected(registry, "shop", address=ADDRESS, password=PASSWORD, by="The Owner")
     return dsn
 
 
@@ -168,9 +165,7 @@ def test_one_id_in_two_companies_asks_for_the_company(mailbox: str) -> None:
         registry = Registry(connection, Hasher(bytes([1]) * 32), Vault(bytes([2]) * 32))
         registry.add_company("other")
         registry.add_account("other", "main")
-        registry.add_mailbox(
-            NewMailbox("other", "main", "m1", "registered", "b@x.test", "h", 993, "b@x.test", "p", "x")
-        )
+        connected(registry, "other", address="b@x.test")
     done = CliRunner().invoke(main, ["privacy", "show", "m1"])
     assert done.exit_code == 1 and "--company other or shop" in done.output
     assert "b***@x.test" in shown("m1", "--company", "other")

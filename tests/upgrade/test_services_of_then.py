@@ -116,7 +116,7 @@ def test_earlier_services_go_on_over_todays_schema_and_todays_take_over(
                 rows(
                     "SELECT inquiry_id, outcome FROM report_v1.inquiry_outcomes"
                     " WHERE company_id = 'upgraded' AND rule_set = 'first-reply-24h'"
-                )  # type: ignore[arg-type]
+                )
             )
 
         def await_outcomes(expected: dict[str, str], what: str) -> None:

@@ -48,7 +48,7 @@ def of_account(
     row: Mapping[str, Any], mailboxes: Sequence[Mapping[str, Any]], rule_set: RuleSet, now: datetime
 ) -> Evidence:
     """One account out of its row and its mailboxes."""
-    read_now = [one for one in mailboxes if one["state"] in ("active", "needs_reconnect", "refused")]
+    read_now = [one for one in mailboxes if one["state"] in ("active", "needs_reconnect")]
     # A server that is away for some hours fails too, but reaches no unit of the window.
     failing = [
         one for one in read_now if one["blind_from"] is not None and (one["units_blind"] or one["state"] != "active")

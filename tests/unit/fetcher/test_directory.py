@@ -309,7 +309,7 @@ def codes() -> set[str]:
 
 def test_every_code_has_its_sentences() -> None:
     assert codes() <= set(connection_texts.texts()["code"])
-    assert set(connection_texts.texts()["code"]) - codes() == {"folder-missing", "tries-spent"}
+    assert set(connection_texts.texts()["code"]) - codes() == {"folder-missing", "tries-spent", "provider-unsupported"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,420 @@
+"""From consent to withdrawal, on the command line and in the registry: states, reasons, history, what remains."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import Result
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from services.common.hashing import Hasher
+from services.common.postgres import connect
+from services.fetcher import consent, directory, states
+from services.fetcher.leases import LeaseLost, Leases
+from services.fetcher.onboarding import Request, refuse_mailbox
+from services.fetcher.registry import Attempt, Consent, Registry, RegistryError
+from services.fetcher.session import Login
+from services.fetcher.states import NEW, STATES
+from services.fetcher.vault import Vault
+from tests.imap_lab.profiles import DOVECOT, QQ
+from tests.imap_lab.server import LabServer
+from tests.imap_lab.world import fill
+from tests.integration.test_connection import Serve, command, now, serve  # noqa: F401
+from tests.mailboxes import connected
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def server(serve: Serve, tmp_path: Path) -> LabServer:  # noqa: F811
+    found = serve(DOVECOT)
+    fill(found, [now() - timedelta(days=3), now() - timedelta(hours=2)])
+    (tmp_path / "password").write_text(found.secret + "\n", "utf-8")
+    return found
+
+
+@pytest.fixture
+def run(command: Run, server: LabServer, tmp_path: Path) -> Run:  # noqa: F811
+    """`replyrate` with two companies; PASSWORD stands for the option with the right one."""
+
+    def call(*args: object, **options: Any) -> Result:
+        given: list[object] = []
+        for one in args:
+            given += ["--password-file", tmp_path / "password"] if one == "PASSWORD" else [one]
+        return command(server, *given, **options)
+
+    for company_id in ("c1", "c2"):
+        call("company", "add", company_id)
+        call("account", "add", company_id, "main")
+    return call
+
+
+@pytest.fixture
+def registry(dsn: str) -> Iterator[Registry]:
+    with connect(dsn, "tests") as connection:
+        found = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
+        for company_id in ("c1", "c2"):
+            found.add_company(company_id)
+            found.add_account(company_id, "main")
+        yield found
+
+
+def place(server: LabServer, company_id: str = "c1", **changes: Any) -> list[object]:
+    host = changes.pop("host", "localhost")
+    return [
+        "--company", company_id, "--account", "main", "--address", server.user, "--host", host, "--port", server.port,
+        *(part for name, value in changes.items() for part in (f"--{name.replace('_', '-')}", value)),
+    ]  # fmt: skip
+
+
+def added(run: Run, server: LabServer, **changes: Any) -> dict[str, Any]:
+    done = run("mailbox", "add", *place(server, consent_by="Wang Li", **changes), "PASSWORD", "--json")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def shown(run: Run, mailbox_id: str, company_id: str = "c1") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run("mailbox", "show", company_id, mailbox_id, "--json").stdout)
+    return found
+
+
+def test_without_consent_no_password_is_asked_for_and_nothing_is_connected(run: Run, server: LabServer) -> None:
+    told = run("mailbox", "add", *place(server), input="Canary\n", code=1)
+    assert "nobody consented" in told.stderr and "consent-text" in told.stderr and "Password" not in told.stderr
+    old = run("mailbox", "add", *place(server, consent_by="Li", consent_text="1"), "PASSWORD", code=1)
+    assert "consent text 1 is not the one of today" in old.stderr
+    named = run("mailbox", "add", *place(server, consent_by="li@mail.test"), "PASSWORD", code=1)
+    assert "not an address" in named.stderr
+    assert server.wire == [] and json.loads(run("mailbox", "list", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_text_can_be_read_and_the_record_names_it(run: Run, server: LabServer, language: str) -> None:
+    text = run("mailbox", "consent-text", "--lang", language).stdout
+    data = json.loads(run("mailbox", "consent-text", "--json").stdout)
+    assert text.strip() == data["texts"][language] and data["version"] == consent.load().current.version
+    assert "there is no consent text 99" in run("mailbox", "consent-text", "--version", "99", code=1).stderr
+    mailbox_id = added(run, server, lang=language)["mailbox_id"]
+    (record,) = json.loads(run("mailbox", "history", "c1", mailbox_id, "--json").stdout)["consents"]
+    assert (record["consented_by"], record["text_version"], record["language"]) == (
+        "Wang Li",
+        data["version"],
+        language,
+    )
+    assert record["withdrawn_at"] is None
+    assert "Wang Li" in run("mailbox", "history", "c1", mailbox_id, "--lang", language).stdout
+
+
+def test_a_failed_test_leaves_an_attempt_without_a_password_and_the_next_add_takes_it_up(
+    run: Run, server: LabServer, dsn: str
+) -> None:
+    failed = json.loads(
+        run("mailbox", "add", *place(server, consent_by="Li"), "--json", input="Wrong-canary\n", code=1).stdout
+    )
+    assert failed["state"] == "pending_test"
+    attempt = shown(run, failed["mailbox_id"])
+    assert (attempt["state"], attempt["state_reason"], attempt["numbers"]) == ("pending_test", "login-refused", None)
+    with connect(dsn, "tests") as connection:
+        assert connection.execute("SELECT count(*) FROM registry.secrets").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM registry.coverage").fetchone() == (0,)
+    passed = added(run, server)
+    assert passed["mailbox_id"] == failed["mailbox_id"] and passed["state"] == "active"
+    history = json.loads(run("mailbox", "history", "c1", passed["mailbox_id"], "--json").stdout)["history"]
+    assert [(one["from_state"], one["to_state"], one["reason"]) for one in history] == [
+        (None, "pending_test", "connecting"),
+        ("pending_test", "pending_test", "login-refused"),
+        ("pending_test", "pending_test", "connecting"),
+        ("pending_test", "active", "connected"),
+    ]  # fmt: skip
+    assert {one["changed_by"] for one in history} == {"Li", "Wang Li"}
+    assert "邮箱" in run("mailbox", "history", "c1", passed["mailbox_id"], "--lang", "zh").stdout
+
+
+def test_a_provider_that_cannot_work_is_refused_with_its_reason(registry: Registry) -> None:
+    unsupported = next(one for one in directory.load().providers if one.support == "unsupported")
+    request = Request("c1", "main", "x@mail.test", "", "Li", host="imap.mail.test")
+    error = refuse_mailbox(registry, request, unsupported)
+    assert unsupported.advice.en in str(error)
+    (row,) = registry.mailboxes("c1")
+    assert (row["state"], row["state_reason"]) == ("refused", "provider-unsupported")
+    assert "no IMAP" in states.load().reason(row["state_reason"], "en")
+    with pytest.raises(RegistryError, match="nobody consented"):
+        refuse_mailbox(registry, replace(request, consent_by=""), unsupported)
+    # The account connects another mailbox in its place.
+    assert connected(registry, "c1", mailbox_id="another") == row["mailbox_id"]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_since_when_numbers_are_complete_is_told(run: Run, serve: Serve, server: LabServer, language: str) -> None:  # noqa: F811
+    told = run("mailbox", "add", *place(server, consent_by="Li"), "PASSWORD", "--lang", language).stdout
+    (row,) = json.loads(run("mailbox", "list", "c1", "--json").stdout)
+    numbers = shown(run, row["mailbox_id"])["numbers"]
+    assert numbers["first_day"] in told and numbers["rule_set"] == "default"
+    begins = datetime.fromisoformat(row["expected_from"])
+    assert abs(begins - (datetime.now(UTC) - timedelta(days=60))) < timedelta(minutes=5)
+    assert 0 <= (datetime.fromisoformat(numbers["first_day"]).date() - begins.date()).days <= 1
+    assert numbers["first_day"] in run("mailbox", "show", "c1", row["mailbox_id"], "--lang", language).stdout
+
+
+def test_a_changed_address_must_be_connected_again_and_reading_goes_on(run: Run, server: LabServer, dsn: str) -> None:
+    run("account", "change-address", "c1", "main", server.user)
+    mailbox_id = added(run, server)["mailbox_id"]
+    told = run("account", "change-address", "c1", "main", "new@mail.test").stderr
+    assert f"mailbox reconnect c1 {mailbox_id}" in told
+    row = shown(run, mailbox_id)
+    assert (row["state"], row["state_reason"]) == ("needs_reconnect", "address-changed")
+    port = ("--port", server.port)
+    again = run("mailbox", "reconnect", "c1", mailbox_id, "PASSWORD", *port, code=1)
+    assert "n***@mail.test" in again.stderr and "--address" in again.stderr
+    with connect(dsn, "tests") as connection:
+        connection.execute(
+            "INSERT INTO registry.folders (company_id, mailbox_id, folder, uidvalidity) VALUES ('c1', %s, 'Sent', 1)",
+            (mailbox_id,),
+        )
+        done = run(
+            "mailbox", "reconnect", "c1", mailbox_id, "PASSWORD", "--address", "new@mail.test", "--user", server.user, "--json"
+        )  # fmt: skip
+        assert json.loads(done.stdout)["read_anew"] is False, "the same login"
+        assert connection.execute("SELECT count(*) FROM registry.folders").fetchone() == (1,)
+    row = shown(run, mailbox_id)
+    assert (row["state"], row["address_masked"], row["state_reason"]) == ("active", "n***@mail.test", None)
+
+
+def test_another_server_or_user_needs_the_password_and_consent_and_begins_anew(
+    run: Run, server: LabServer, dsn: str
+) -> None:
+    mailbox_id = added(run, server)["mailbox_id"]
+    other = ("mailbox", "reconnect", "c1", mailbox_id, "--host", "127.0.0.1", "--port", server.port)
+    wrong = run(*other, "--consent-by", "Li", input="Wrong\n", code=1)
+    assert "login-refused" in wrong.stdout
+    assert (shown(run, mailbox_id)["host"], shown(run, mailbox_id)["state"]) == ("localhost", "active")
+    nobody = run(*other, "PASSWORD", code=1)
+    assert "nobody consented" in nobody.stderr
+    with connect(dsn, "tests") as connection:
+        connection.execute(
+            "INSERT INTO registry.folders (company_id, mailbox_id, folder, uidvalidity) VALUES ('c1', %s, 'Sent', 1)",
+            (mailbox_id,),
+        )
+        done = json.loads(run(*other, "PASSWORD", "--consent-by", "Zhao", "--json").stdout)
+        assert done["read_anew"] is True
+        assert connection.execute("SELECT count(*) FROM registry.folders").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM registry.coverage").fetchone() == (2,)
+    consents = json.loads(run("mailbox", "history", "c1", mailbox_id, "--json").stdout)["consents"]
+    assert [one["consented_by"] for one in consents] == ["Wang Li", "Zhao"]
+    empty = run("mailbox", "reconnect", "c1", mailbox_id, input="\n\n", code=1)
+    assert "password" in empty.stderr.lower() or "Aborted" in empty.stderr
+
+
+def test_a_sub_account_s_registered_address_is_changed_by_the_main_account(run: Run) -> None:
+    run("account", "add", "c1", "sub", "--sub", "--address", "sub@mail.test")
+    change = ("account", "change-address", "c1", "sub", "other@mail.test")
+    assert "changed by the main account" in run(*change, code=1).stderr
+    assert "changed by the main account" in run(*change, "--by", "sub", code=1).stderr
+    run(*change, "--by", "main")
+    run(*change, "--role", "backup")
+    assert (
+        "is a sub-account" in run("account", "change-address", "c1", "main", "x@y.test", "--by", "sub", code=1).stderr
+    )
+    assert "no account nobody" in run(*change, "--by", "nobody", code=1).stderr
+
+
+def test_an_account_that_the_platform_syncs_needs_no_mailbox(run: Run, server: LabServer, dsn: str) -> None:
+    mailbox_id = added(run, server)["mailbox_id"]
+    told = run("account", "platform-sync", "c1", "main", "--on").stderr
+    assert f"mailbox {mailbox_id} is not read any more" in told
+    row = shown(run, mailbox_id)
+    assert row["state"] == "synced_by_platform"
+    with connect(dsn, "tests") as connection:
+        assert connection.execute("SELECT count(*) FROM registry.secrets").fetchone() == (0,)
+        assert Leases(connection, Vault(bytes(32))).lease("f", 60) is None
+    wires = len(server.wire)
+    refused = run("mailbox", "add", *place(server, consent_by="Li"), "PASSWORD", code=1)
+    assert "answers through the platform's own mail" in refused.stderr and len(server.wire) == wires
+    again = run("mailbox", "reconnect", "c1", mailbox_id, "PASSWORD", code=1)
+    assert "answers through the platform's own mail" in again.stderr
+    assert "already" in run("account", "platform-sync", "c1", "main", "--on", code=1).stderr
+    back = run("account", "platform-sync", "c1", "main", "--off").stderr
+    assert f"mailbox reconnect c1 {mailbox_id}" in back
+    assert shown(run, mailbox_id)["state_reason"] == "platform-sync-ended"
+    run("mailbox", "reconnect", "c1", mailbox_id, "PASSWORD", "--port", server.port)
+    assert shown(run, mailbox_id)["state"] == "active"
+
+
+def test_one_mailbox_in_two_companies_only_when_the_operator_links_them(run: Run, server: LabServer, dsn: str) -> None:
+    first = added(run, server)["mailbox_id"]
+    refused = run("mailbox", "add", *place(server, "c2", consent_by="Li"), "PASSWORD", code=1)
+    seller, log = refused.stderr.split("\n", 1)[0], refused.stderr
+    assert "connected by another company" in log and "login-taken" in log
+    assert "c1" not in "".join(line for line in log.splitlines() if not line.startswith("{")), seller
+    run("mailbox", "link", "c1", first, "c2", "--by", "Operations, ticket 17")
+    second = json.loads(run("mailbox", "add", *place(server, "c2", consent_by="Li"), "PASSWORD", "--json").stdout)[
+        "mailbox_id"
+    ]
+    with connect(dsn, "tests") as connection:
+        leases = Leases(connection, Vault(bytes(32)))
+        found = {one.company_id for one in (leases.lease("f", 60), leases.lease("f", 60)) if one is not None}
+    assert found == {"c1", "c2"}, "each reads it"
+    (link,) = shown(run, first)["links"]
+    assert (link["company_id"], link["mailbox_id"], link["linked_by"]) == ("c2", second, "Operations, ticket 17")
+    assert f"mailbox remove c2 {second}" in run("mailbox", "unlink", "c1", first, "c2", code=1).stderr
+    run("mailbox", "remove", "c2", second)
+    assert shown(run, first)["state"] == "active"
+    assert "linked" in run("mailbox", "link", "c1", first, "c1", "--by", "x", code=1).stderr
+
+
+def test_withdrawal_shreds_what_tells_whose_it_was_and_says_what_remains(run: Run, server: LabServer, dsn: str) -> None:
+    mailbox_id = added(run, server)["mailbox_id"]
+    with connect(dsn, "tests") as connection:
+        leases = Leases(connection, Vault(bytes(32)))
+        leased = leases.lease("fetcher", 300)
+        assert leased is not None
+        told = run("mailbox", "remove", "c1", mailbox_id, "--by", "Wang Li", "--lang", "zh").stdout
+        assert all(sentence in told for sentence in consent.load().remains["zh"])
+        with pytest.raises(LeaseLost):
+            leases.watch(leased, [b"Sent"])
+        columns = connection.execute(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'registry'"
+            " AND column_name ~ 'sealed|masked|hash|override|folder$'"
+        ).fetchall()
+        assert len(columns) >= 8
+        held = connection.execute(
+            "SELECT to_jsonb(m) FROM registry.mailboxes m WHERE mailbox_id = %s", (mailbox_id,)
+        ).fetchone()
+        assert held is not None
+        for table, column in columns:
+            if table == "mailboxes":
+                assert held[0][column] in (None, ""), column
+            elif table not in ("connection_tests", "message_counts", "addresses"):
+                count = connection.execute(f"SELECT count(*) FROM registry.{table}".encode()).fetchone()
+                assert count == (0,), table
+    history = json.loads(run("mailbox", "history", "c1", mailbox_id, "--json").stdout)
+    assert history["history"][-1]["to_state"] == "removed" and history["history"][-1]["changed_by"] == "Wang Li"
+    assert history["consents"][0]["withdrawn_by"] == "Wang Li"
+    assert "removed before" in run("mailbox", "remove", "c1", mailbox_id, code=1).stderr
+    # It may be connected again, as another one and with another consent.
+    assert added(run, server)["mailbox_id"] != mailbox_id
+
+
+def test_a_window_of_the_provider_bounds_what_is_promised(command: Run, serve: Serve, tmp_path: Path) -> None:  # noqa: F811
+    server = serve(QQ)
+    fill(server, [now() - timedelta(days=3), now() - timedelta(hours=2)])
+    (tmp_path / "password").write_text(server.secret, "utf-8")
+    command(server, "company", "add", "c1")
+    command(server, "account", "add", "c1", "main")
+    done = command(
+        server, "mailbox", "add", *place(server, consent_by="Li"), "--password-file", tmp_path / "password", "--json"
+    )  # fmt: skip
+    data = json.loads(done.stdout)
+    begins = datetime.fromisoformat(data["complete_from"])
+    assert abs(begins - (datetime.now(UTC) - timedelta(days=30))) < timedelta(minutes=5), "QQ shows 30 days"
+    assert data["numbers"]["visible_on"] >= data["numbers"]["first_day"]
+
+
+def test_the_database_has_the_moves_of_the_table_and_refuses_others(registry: Registry) -> None:
+    connection = registry._sql.connection
+    rows = connection.execute("SELECT from_state, to_state FROM registry.mailbox_moves").fetchall()
+    assert set(rows) == states.load().pairs
+    connected(registry, "c1")
+    with pytest.raises(psycopg.errors.CheckViolation, match="active cannot become pending_test"):
+        connection.execute("UPDATE registry.mailboxes SET state = 'pending_test'")
+    for state in sorted(set(STATES) - {to for frm, to in states.load().pairs if frm == "active"}):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            connection.execute("UPDATE registry.mailboxes SET state = %s", (state,))
+
+
+DEEDS = (
+    "attempt", "fail", "refuse", "connect", "pause", "resume", "reconnect", "withdraw", "sync", "unsync", "address", "fetch",
+)  # fmt: skip
+
+
+@examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(deeds=st.lists(st.sampled_from(DEEDS), max_size=14))
+def test_whatever_is_done_the_history_is_a_walk_of_the_table(registry: Registry, deeds: list[str]) -> None:
+    """Each deed happens or is refused with a sentence; secrets are there exactly where somebody may log in."""
+    connection = registry._sql.connection
+    connection.execute("DELETE FROM registry.mailboxes")
+    connection.execute("DELETE FROM registry.coverage")
+    connection.execute("UPDATE registry.accounts SET synced_by_platform_from = NULL")
+    login = Login("a@mail.test", "imap.mail.test", 993, "a@mail.test", "secret")
+    begins = datetime.now(UTC) - timedelta(days=60)
+    newest = "none"
+
+    def do(deed: str) -> None:
+        nonlocal newest
+        match deed:
+            case "attempt":
+                registry.check_account("c1", "main")
+                registry.check_login("c1", login.host, login.user)
+                attempt = Attempt("c1", "main", f"m{len(ids())}", "registered", login, Consent("Li", "2", "en"))
+                newest = registry.begin_mailbox(attempt)
+            case "fail":
+                registry.test_failed("c1", newest, "login-refused")
+            case "refuse":
+                registry.test_failed("c1", newest, "oauth2-needed")
+            case "connect":
+                registry.connect_mailbox("c1", newest, login, begins)
+            case "pause":
+                registry.pause("c1", newest)
+            case "resume":
+                registry.resume("c1", newest)
+            case "reconnect":
+                registry.check_reconnect("c1", newest, login)
+                registry.reconnect("c1", newest, login, begins, consent=None, by="Li")
+            case "withdraw":
+                registry.remove("c1", newest)
+            case "sync":
+                registry.begin_platform_sync("c1", "main", begins)
+            case "unsync":
+                registry.end_platform_sync("c1", "main")
+            case "address":
+                registry.set_address("c1", "main", "registered", f"n{len(ids())}@mail.test")
+            case "fetch":
+                leases = Leases(connection, Vault(bytes(32)))
+                leased = leases.lease("f", 60)
+                if leased is not None:
+                    to = states.load().events["login-given-up"].to
+                    leases.failed(leased, reason="login-refused", next_seconds=1, counts=True, state=to)
+
+    def ids() -> list[str]:
+        return [row["mailbox_id"] for row in registry.mailboxes("c1")]
+
+    for deed in deeds:
+        with suppress(RegistryError):
+            do(deed)
+    for mailbox_id in ids():
+        row = registry.mailbox("c1", mailbox_id)
+        walk = row["history"]
+        assert walk[0]["from_state"] is None and walk[-1]["to_state"] == row["state"]
+        for before, after in pairwise(walk):
+            assert after["from_state"] == before["to_state"]
+            assert (after["from_state"], after["to_state"]) in states.load().pairs
+        secret = connection.execute(
+            "SELECT count(*) FROM registry.secrets WHERE mailbox_id = %s", (mailbox_id,)
+        ).fetchone()
+        assert secret == (int(row["state"] in ("active", "paused", "needs_reconnect") and _has_secret(walk)),), walk
+
+
+def _has_secret(walk: list[dict[str, Any]]) -> bool:
+    """Whether credentials came after the platform took the last ones away."""
+    for one in reversed(walk):
+        if one["to_state"] == "synced_by_platform":
+            return False
+        if one["to_state"] == "active":
+            return True
+    return False
+
+
+def test_every_event_can_be_reached_from_the_beginning() -> None:
+    reached = {NEW}
+    for _ in STATES:
+        reached |= {event.to for event in states.load().events.values() if reached & set(event.froms)}
+    assert reached == {NEW, *STATES}

@@ -131,7 +131,8 @@ def test_the_walk(walker: Walker, dovecot: Dovecot, tmp_path: Path) -> None:
     assert "password" in wrong.stderr and "not the password" not in wrong.stderr
     nowhere = walker.run(*add, *yes, "--host", "no-such-host.invalid", "--password-file", str(good), code=1)
     assert "Check the server name" in nowhere.stderr
-    assert (walker.status() or {})["mailboxes"] == []
+    (attempt,) = (walker.status() or {})["mailboxes"]
+    assert (attempt["state"], attempt["messages_seen"]) == ("pending_test", 0)
     walker.run(*add, *yes, "--host", "localhost", "--password-file", str(good))
 
     file = tmp_path / "inquiries.csv"

@@ -19,6 +19,7 @@ from services.cli.connection import (
     server_of,
 )
 from services.cli.context import as_json, errors, guarded, print_json, print_table, registry, settings, text
+from services.cli.sign_in import asked_secret, sign_in_option
 from services.common.errors import EXIT_FAILED
 from services.common.settings import Settings
 from services.common.version import version
@@ -27,6 +28,7 @@ from services.fetcher.completeness import Numbers, Settling, numbers
 from services.fetcher.connection_test import Report
 from services.fetcher.directory import Language
 from services.fetcher.imap import folder_text
+from services.fetcher.oauth import KIND, AccessTokens
 from services.fetcher.onboarding import (
     Changes,
     Connected,
@@ -67,6 +69,7 @@ def mailbox() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Port, TLS from the start; 993 when not given.")
 @click.option("--user", help="User name; the address when not given.")
 @password_file_option
+@sign_in_option
 @click.option("--consent-by", default="", help="Who consented (see `mailbox consent-text`).")
 @click.option("--consent-text", help="Version of the text that was shown; refused when it is not the one of today.")
 @click.option("--sent-folder", multiple=True, help="Name of the Sent folder as the server lists it; may be repeated.")
@@ -82,6 +85,7 @@ def mailbox_add(
     port: int | None,
     user: str | None,
     password_file: Path | None,
+    oauth2: bool,
     consent_by: str,
     consent_text: str | None,
     sent_folder: tuple[str, ...],
@@ -120,11 +124,14 @@ def mailbox_add(
         # Before a password is asked for: without consent, or without need, none is wanted.
         consented(request.consent_by, language, consent_text)
         held.check_account(company_id, account_id)
-    request = replace(request, password=asked_password(password_file))
+    tokens = AccessTokens(found.oauth2)
+    secret = asked_secret(password_file, server, request.user or address, tokens if oauth2 else None, found.oauth2)
+    request = replace(request, password=secret, kind=KIND if oauth2 else request.kind)
     try:
         with registry(found) as held:
             connected = add_mailbox(
-                held, found.imap, request, resolve=resolve, version=version(), horizon_days=found.horizon_days, progress=_began
+                held, found.imap, request, resolve=resolve, version=version(), horizon_days=found.horizon_days, progress=_began,
+                tokens=tokens,
             )  # fmt: skip
     except Rejected as error:
         _refused(error, company_id, language, json_=json_)
@@ -139,6 +146,7 @@ def mailbox_add(
 @click.option("--port", type=click.IntRange(1, 65535), help="Port, when it is another one now.")
 @click.option("--user", help="User name, when it is another one now.")
 @password_file_option
+@sign_in_option
 @click.option("--sent-folder", multiple=True, help="Name of the Sent folder as the server lists it; may be repeated.")
 @click.option("--consent-by", default="", help="Who consents; needed when the login is that of another mailbox.")
 @in_language
@@ -152,6 +160,7 @@ def mailbox_reconnect(
     port: int | None,
     user: str | None,
     password_file: Path | None,
+    oauth2: bool,
     sent_folder: tuple[str, ...],
     consent_by: str,
     language: Language,
@@ -171,8 +180,12 @@ def mailbox_reconnect(
                 host, port = checked(host or stored.host, port, address or stored.address, found.imap)
             except Rejected as error:
                 _refused(error, company_id, language, json_=json_)
+        tokens = AccessTokens(found.oauth2)
+        account = user or address or stored.user
+        secret = asked_secret(password_file, host or stored.host, account, tokens if oauth2 else None, found.oauth2)
         changes = Changes(
-            password=asked_password(password_file),
+            password=secret,
+            kind=KIND if oauth2 else stored.kind,
             address=address,
             host=host,
             port=port,
@@ -182,7 +195,7 @@ def mailbox_reconnect(
         login = changed_login(stored, changes)
         if not consent_by and not held.is_same_login(company_id, mailbox_id, login):
             consent_by = _asked_consent(language)
-        tester = Tester(found.imap, resolve, version(), found.horizon_days, progress=_began)
+        tester = Tester(found.imap, resolve, version(), found.horizon_days, progress=_began, tokens=tokens)
         try:
             connected = reconnect_mailbox(
                 held, company_id, mailbox_id, changes, tester, consent_by=consent_by, language=language
@@ -355,7 +368,10 @@ def mailbox_test(
                 company_id, "", address, password, "", host=server, port=number, user=user, sent_override=overrides
             )
             login = login_of(request)
-        report = try_mailbox(held, found.imap, company_id, login, resolve=resolve, version=version(), progress=_began)
+        report = try_mailbox(
+            held, found.imap, company_id, login, resolve=resolve, version=version(), progress=_began,
+            tokens=AccessTokens(found.oauth2), keeping=None if mailbox_id is None else held.keeping(company_id, mailbox_id),
+        )  # fmt: skip
     _told(report, language, json_=json_)
 
 

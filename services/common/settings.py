@@ -50,6 +50,8 @@ Secret = Annotated[SecretStr, AfterValidator(_secret_present)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_listed)]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], BeforeValidator(_listed)]
 HostNames = Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,253}$")], ...], BeforeValidator(_listed)]
+Url = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9._-]+(:[0-9]{1,5})?/[!-~]*$")]
+Words = Annotated[tuple[Annotated[str, Field(pattern=r"^[!-~]+$")], ...], BeforeValidator(_listed)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
@@ -125,6 +127,36 @@ class ImapSettings(Section):
     look_back: int = Field(200, ge=0, le=2000, description="Newest messages that every poll looks at again.")
 
 
+class OAuth2Client(Section):
+    """A client that the operator registered at a provider, so that mailboxes sign in there."""
+
+    client_id: str | None = Field(
+        None,
+        pattern=r"^[!-~]{1,200}$",
+        description="Id of the client that is registered there; sign-in is off without.",
+    )
+    client_secret: Secret | None = Field(None, description="Its secret; a public client has none.")
+    tenant: str = Field(
+        "common", pattern=r"^[A-Za-z0-9.-]{1,100}$", description="Stands for `{tenant}` in the addresses (Microsoft)."
+    )
+    token_url: Url | None = Field(None, description="Where access tokens are got, when not as in `oauth.toml`.")
+    device_url: Url | None = Field(None, description="Where a sign-in with a code begins, when not as in `oauth.toml`.")
+    scopes: Words = Field((), description="What is asked for, when not as in `oauth.toml`.")
+    hosts: HostNames = Field((), description="Further IMAP servers that take its access tokens.")
+
+
+class OAuth2Settings(Section):
+    """Signing in at providers that take no password."""
+
+    microsoft: OAuth2Client = OAuth2Client.model_validate({})
+    google: OAuth2Client = OAuth2Client.model_validate({})
+    other: OAuth2Client = OAuth2Client.model_validate({})
+    ca_file: Path | None = Field(
+        None,
+        description="Further authorities trusted for these addresses: a PEM file, or a folder with some (`*.pem`).",
+    )
+
+
 class FetcherSettings(Section):
     """The process that reads Sent folders."""
 
@@ -198,6 +230,7 @@ class Settings(Section):
     )
     horizon_days: int = Field(60, ge=1, le=3650, description="How far back facts are read, joined and kept in Kafka.")
     imap: ImapSettings = ImapSettings.model_validate({})
+    oauth2: OAuth2Settings = OAuth2Settings.model_validate({})
     fetcher: FetcherSettings = FetcherSettings.model_validate({})
     matcher: MatcherSettings = MatcherSettings.model_validate({})
     aggregator: AggregatorSettings = AggregatorSettings.model_validate({})
@@ -425,6 +458,11 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"{PREFIX}MATCHER__APP_ID and {PREFIX}AGGREGATOR__GROUP are the same consumer group;"
             " give each a name of its own"
         )
+    if settings.oauth2.other.client_id and not settings.oauth2.other.token_url:
+        yield (
+            f"{PREFIX}OAUTH2__OTHER__TOKEN_URL is not set; {PREFIX}OAUTH2__OTHER__CLIENT_ID needs it:"
+            " write where the provider gives access tokens"
+        )
     if kafka.min_insync_replicas > kafka.replication_factor:
         yield (
             f"{PREFIX}KAFKA__MIN_INSYNC_REPLICAS is larger than {PREFIX}KAFKA__REPLICATION_FACTOR;"
@@ -434,6 +472,6 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 
 __all__ = [
     "AggregatorSettings", "Declaration", "FetcherSettings", "HttpSettings", "ImapSettings", "KafkaSettings",
-    "LogSettings", "MatcherSettings", "PostgresSettings", "Settings", "declarations", "dsn_with_password",
+    "LogSettings", "MatcherSettings", "OAuth2Client", "OAuth2Settings", "PostgresSettings", "Settings", "declarations", "dsn_with_password",
     "load_imap_settings", "load_settings", "secret_in",
 ]  # fmt: skip

@@ -25,6 +25,7 @@ from services.common.topics import DEAD, SENT
 from services.common.version import version
 from services.fetcher import retention
 from services.fetcher.leases import Leases
+from services.fetcher.oauth import AccessTokens
 from services.fetcher.poller import Poller
 from services.fetcher.session import Budgets, resolve, tls_context
 from services.fetcher.states import STATES
@@ -66,6 +67,7 @@ class Workers:
         self._vault = vault
         self._publisher = publisher
         self._stop = stop
+        self._tokens = AccessTokens(settings.oauth2)
         owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._heartbeats = {f"{owner}-{number}": Heartbeat(STUCK_SECONDS) for number in range(settings.fetcher.workers)}
         self._failure: BaseException | None = None
@@ -162,6 +164,7 @@ class Workers:
             stop=self._stop,
             heartbeat=heartbeat,
             budgets=Budgets(),
+            tokens=self._tokens,
         )
 
     def _ask_postgres(self, connection: psycopg.Connection) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from services.common.settings import ImapSettings
@@ -128,8 +129,10 @@ def run(
     now: datetime,
     progress: Callable[[str], None] = lambda _: None,
     monotonic: Callable[[], float] = time.monotonic,
+    authorize: Callable[[Callable[[str], None]], None] | None = None,
 ) -> Outcome:
-    """Test a mailbox; nothing in it is changed. `progress` is given the name of each stage that begins."""
+    """Test a mailbox; nothing in it is changed. `progress` is given the name of each stage that begins; `authorize` gives
+    access tokens to a login that needs one instead of a password."""
     watch = _Watch(monotonic, progress)
     provider = directory.of_mailbox(login.address, login.host)
     mistake = directory.mistake(login.host, login.port, login.address)
@@ -154,7 +157,10 @@ def run(
         watch.begin("tcp")
         connection = imap.connect(endpoint, context, budgets, reached=watch.begin)
         watch.begin("login")
-        connection.login(login.user, login.password, version)
+        if authorize is None:
+            connection.login(login.user, login.password, version)
+        else:
+            authorize(partial(_token_login, connection, login.user, version))
         if watch.stage != "id":
             watch.begin("id")
         watch.begin("list")
@@ -180,6 +186,10 @@ def run(
             connection.logout()
     report = Report(login.host, login.port, provider, watch.stages(), words, tuple(tested))
     return Outcome(_warned(report, now), detail)
+
+
+def _token_login(connection: Connection, user: str, version: str, token: str) -> None:
+    connection.login_with_token(user, token, version)
 
 
 def spent(login: Login, directory: Directory, again_at: datetime) -> Report:

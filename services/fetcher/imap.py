@@ -1,4 +1,4 @@
-"""What the fetcher says to a mail server, and nothing else: CAPABILITY, LOGIN, ID, LIST, XLIST, EXAMINE, UID SEARCH,
+"""What the fetcher says to a mail server, and nothing else: CAPABILITY, LOGIN or AUTHENTICATE, ID, LIST, XLIST, EXAMINE, UID SEARCH,
 UID FETCH of headers, LOGOUT. Folders are opened read-only, bodies are never asked for; a test records the wire.
 
 Providers differ; what is known shaped this file (RFC sections in brackets):
@@ -10,6 +10,7 @@ Providers differ; what is known shaped this file (RFC sections in brackets):
 """
 
 import imaplib
+import json
 import re
 import ssl
 import tomllib
@@ -57,6 +58,10 @@ OTHERS: Final = 5
 """Folders that are only counted: a server's list is hostile until shown otherwise."""
 
 
+NOT_THE_TOKEN: Final = ("imap-off", "unsafe-login")
+"""Refusals that a fresh token does not change and that say more than that it was refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A folder as it is listed: its raw name, its attributes in lower case."""
@@ -83,6 +88,40 @@ class Found:
     size: int
     draft: bool
     header: bytes
+
+
+class _Bearer:
+    """What is said in AUTHENTICATE: the token, then nothing to the error that a server explains, then the end."""
+
+    def __init__(self, mechanism: str, user: str, token: str, host: str, port: int) -> None:
+        if mechanism == "XOAUTH2":
+            text, self._end = f"user={user}\x01auth=Bearer {token}\x01\x01", b""
+        else:
+            name = user.replace("=", "=3D").replace(",", "=2C")
+            text = f"n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01"
+            self._end = b"\x01"
+        self._first = text.encode()
+        self._said = 0
+        self.status = ""
+        """The status of the explained error: digits, or nothing."""
+
+    @property
+    def later(self) -> bool:
+        """Whether the server is in trouble, and not the token."""
+        return self.status.startswith("5") or self.status == "429"
+
+    def __call__(self, challenge: bytes) -> bytes | None:
+        self._said += 1
+        if self._said == 1:
+            return self._first
+        if self._said > 2:
+            return None
+        try:
+            status = str(json.loads(challenge)["status"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            status = ""
+        self.status = status if re.fullmatch(r"[0-9]{3}", status) else ""
+        return self._end
 
 
 class Connection:
@@ -116,6 +155,37 @@ class Connection:
                 if isinstance(error.__context__, imaplib.IMAP4.abort) and not isinstance(refusal, Throttled):
                     raise Unreachable("login", "the server closed the connection") from None
                 raise refusal or LoginRefused("login") from None
+        self._logged_in(version)
+
+    def login_with_token(self, user: str, token: str, version: str) -> None:
+        """AUTHENTICATE with an access token, then as `login`: OAUTHBEARER (RFC 7628) where it is advertised, else XOAUTH2.
+
+        LoginRefused (`oauth2-login-refused`, `oauth2-not-offered`), Throttled, … The session can be used for another try.
+        """
+        _check_argument("login", user)
+        offered = {str(name).upper() for name in self._client._imap.capabilities}
+        mechanism = next((name for name in ("OAUTHBEARER", "XOAUTH2") if f"AUTH={name}" in offered), None)
+        if mechanism is None:
+            raise LoginRefused("login", "neither XOAUTH2 nor OAUTHBEARER is advertised", code="oauth2-not-offered")
+        says = _Bearer(mechanism, user, token, self._client._imap.host, self._client._imap.port)
+        with _translated("login"):
+            try:
+                self._client._imap.authenticate(mechanism, says)
+            except imaplib.IMAP4.abort:
+                raise
+            except imaplib.IMAP4.error as error:
+                refusal = _refusal("login", error)
+                if says.later and not isinstance(refusal, LoginRefused):
+                    raise refusal or Throttled("login") from None
+                if isinstance(refusal, Throttled | LoginUnclear) or (
+                    refusal is not None and refusal.code in NOT_THE_TOKEN
+                ):
+                    raise refusal from None
+                raise LoginRefused("login", says.status, code="oauth2-login-refused") from None
+        self._logged_in(version)
+
+    def _logged_in(self, version: str) -> None:
+        """What follows every login: the capabilities of now, and ID where it is advertised."""
         # What was said before the login answers nothing that we ask: imaplib would take a LIST line of then for one of now.
         self._client._imap.untagged_responses.clear()
         with _translated("capability"):
@@ -339,7 +409,7 @@ def _raw(name: Any) -> bytes:
 
 
 def _check_argument(stage: str, text: str) -> None:
-    if any(char in text for char in "\r\n\0"):
+    if any(char in text for char in "\r\n\0\x01"):
         raise LoginRefused(stage) if stage == "login" else ServerBroken(stage, "a name with a line break")
 
 

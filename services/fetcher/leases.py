@@ -15,6 +15,7 @@ import psycopg
 from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
 from services.fetcher import states
+from services.fetcher.oauth import InRegistry, secret_place
 from services.fetcher.plan import Marks
 from services.fetcher.vault import Misplaced, Vault
 
@@ -45,6 +46,8 @@ class Leased:
     reconcile_after: datetime | None
     failures: int
     refusals: int = 0
+    kind: str = "password"
+    """`oauth2`: `password` is a refresh token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Leases:
         place = (row["company_id"], row["mailbox_id"], row["host"], str(row["port"]))
         try:
             user = self._vault.open(row["user_sealed"], *place, "user")
-            password = self._vault.open(row["secret"], *place, user)
+            password = self._vault.open(row["secret"], *secret_place(*place, user, kind=row["kind"]))
         except Misplaced:
             # This row alone was tampered with or mixed up: its owner must connect it again, the others go on.
             event = states.load().events["secret-unreadable"]
@@ -117,7 +120,15 @@ class Leases:
             reconcile_after=row["reconcile_after"],
             failures=row["failures"],
             refusals=row["login_refusals"],
+            kind=row["kind"],
         )
+
+    def keeping(self, leased: Leased) -> InRegistry:
+        """Where the refresh token of a leased mailbox is kept. LeaseLost when another process owns it now."""
+        return InRegistry(
+            self._sql.connection, self._vault, leased.company_id, leased.mailbox_id, epoch=leased.epoch,
+            lost=lambda: LeaseLost(f"the lease of mailbox {leased.mailbox_id} is gone"),
+        )  # fmt: skip
 
     def marks(self, leased: Leased, folder: bytes) -> HeldMarks | None:
         """The marks of a folder; None when it was never read."""

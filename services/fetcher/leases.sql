@@ -14,7 +14,8 @@ WHERE m.company_id = due.company_id AND m.mailbox_id = due.mailbox_id
 RETURNING m.company_id, m.mailbox_id, m.account_id, m.host, m.port, m.user_sealed, m.sent_override, m.lease_epoch,
     m.connected_at, m.complete_from, m.complete_through, m.reconcile_after, m.failures, m.login_refusals,
     clock_timestamp() AS now,
-    (SELECT sealed FROM registry.secrets s WHERE s.company_id = m.company_id AND s.mailbox_id = m.mailbox_id) AS secret
+    (SELECT sealed FROM registry.secrets s WHERE s.company_id = m.company_id AND s.mailbox_id = m.mailbox_id) AS secret,
+    (SELECT kind FROM registry.secrets s WHERE s.company_id = m.company_id AND s.mailbox_id = m.mailbox_id) AS kind
 
 -- name: held
 -- Locks a mailbox's row for a write, if the lease of this epoch still stands.

@@ -12,10 +12,11 @@ from datetime import datetime
 from logging import getLogger
 
 from services.common.hashing import normalise_address
-from services.common.settings import ImapSettings
+from services.common.settings import ImapSettings, OAuth2Settings
 from services.fetcher import completeness, connection_test, connection_texts, consent, directory
 from services.fetcher.connection_test import OpenedFolder, Report
 from services.fetcher.directory import Language, Provider
+from services.fetcher.oauth import KIND, AccessTokens, InMemory, Keeping
 from services.fetcher.registry import OPERATOR, ROLES, Attempt, Consent, LoginTaken, Registry, RegistryError, TriesSpent
 from services.fetcher.session import Budgets, Login, Resolver, tls_context
 
@@ -41,6 +42,8 @@ class Request:
     sent_override: tuple[bytes, ...] = ()
     language: Language = "en"
     text_version: str | None = None
+    kind: str = "password"
+    """`oauth2`: `password` is a refresh token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Changes:
     port: int | None = None
     user: str | None = None
     sent_override: tuple[bytes, ...] | None = None
+    kind: str = "password"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +115,11 @@ class Tester:
     budgets: Budgets | None = None
     progress: Callable[[str], None] = lambda _: None
     context: ssl.SSLContext | None = None
+    tokens: AccessTokens | None = None
 
-    def test(self, registry: Registry, company_id: str, login: Login) -> tuple[Report, datetime]:
+    def test(self, registry: Registry, company_id: str, login: Login, keeping: Keeping) -> tuple[Report, datetime]:
         """Test a mailbox, counted against the tries of an hour; with how far back it can be complete. What happened goes to
-        the operator's log and table."""
+        the operator's log and table. `keeping` holds the refresh token of a login that has one: the test may change it."""
         known = directory.load()
         try:
             test_id, now = registry.begin_test(company_id, login.user)
@@ -123,6 +128,7 @@ class Tester:
         outcome = connection_test.run(
             login, self.settings, known, resolve=self.resolve, context=self.context or tls_context(self.settings.ca_file),
             version=self.version, budgets=self.budgets or Budgets(), now=now, progress=self.progress,
+            authorize=self._authorize(login, keeping),
         )  # fmt: skip
         report = outcome.report
         failed = report.failed
@@ -135,6 +141,12 @@ class Tester:
             )  # fmt: skip
         limits = report.provider.limits if report.provider is not None else None
         return report, completeness.expected_from(now, self.horizon_days, limits, report.folders)
+
+    def _authorize(self, login: Login, keeping: Keeping) -> Callable[[Callable[[str], None]], None] | None:
+        if login.kind != KIND:
+            return None
+        tokens = self.tokens or AccessTokens(OAuth2Settings.model_validate({}))
+        return lambda attempt: tokens.log_in(login.host, login.user, login.password, keeping, attempt)
 
 
 def consented(by: str, language: Language, text_version: str | None = None) -> Consent:
@@ -175,6 +187,7 @@ def add_mailbox(
     budgets: Budgets | None = None,
     progress: Callable[[str], None] = lambda _: None,
     context: ssl.SSLContext | None = None,
+    tokens: AccessTokens | None = None,
 ) -> Connected:
     """Consent, a test, and an active mailbox. RegistryError (Rejected for a failed test) with what to do.
 
@@ -188,8 +201,12 @@ def add_mailbox(
     registry.check_account(request.company_id, request.account_id)
     _check_login(registry, request.company_id, login)
     mailbox_id = registry.begin_mailbox(_attempt(request, login, consent))
-    tester = Tester(settings, resolve, version, horizon_days, budgets, progress, context)
-    report, expected_from = tester.test(registry, request.company_id, login)
+    tester, kept = (
+        Tester(settings, resolve, version, horizon_days, budgets, progress, context, tokens),
+        InMemory(login.password),
+    )
+    report, expected_from = tester.test(registry, request.company_id, login, kept)
+    login = replace(login, password=kept.read())
     if not report.passed:
         raise _rejected(registry, request.company_id, mailbox_id, report, consent.by)
     connected_at = registry.connect_mailbox(request.company_id, mailbox_id, login, expected_from, by=consent.by)
@@ -228,7 +245,9 @@ def reconnect_mailbox(
     if consent_by or not registry.is_same_login(company_id, mailbox_id, login):
         consent = consented(consent_by, language)
     by = OPERATOR if consent is None else consent.by
-    report, expected_from = tester.test(registry, company_id, login)
+    kept = InMemory(login.password)
+    report, expected_from = tester.test(registry, company_id, login, kept)
+    login = replace(login, password=kept.read())
     if not report.passed:
         raise _rejected(registry, company_id, mailbox_id, report, by)
     anew = registry.reconnect(company_id, mailbox_id, login, expected_from, consent=consent, by=by)
@@ -255,6 +274,7 @@ def changed_login(stored: Login, changes: Changes) -> Login:
         port=changes.port or stored.port,
         user=user,
         password=changes.password,
+        kind=changes.kind,
         sent_override=stored.sent_override if changes.sent_override is None else changes.sent_override,
     )
 
@@ -270,7 +290,9 @@ def login_of(request: Request) -> Login:
     if not request.password:
         raise RegistryError("a password is needed: --password-file FILE, or type it when asked")
     user = request.user or request.address
-    return Login(request.address, _host(request.host), request.port, user, request.password, request.sent_override)
+    return Login(
+        request.address, _host(request.host), request.port, user, request.password, request.sent_override, request.kind
+    )
 
 
 def try_mailbox(
@@ -284,10 +306,12 @@ def try_mailbox(
     budgets: Budgets | None = None,
     progress: Callable[[str], None] = lambda _: None,
     context: ssl.SSLContext | None = None,
+    tokens: AccessTokens | None = None,
+    keeping: Keeping | None = None,
 ) -> Report:
-    """Test a mailbox and store nothing but the try."""
-    tester = Tester(settings, resolve, version, budgets=budgets, progress=progress, context=context)
-    return tester.test(registry, company_id, login)[0]
+    """Test a mailbox and store nothing but the try, and in `keeping` the refresh token that the provider gave for it."""
+    tester = Tester(settings, resolve, version, budgets=budgets, progress=progress, context=context, tokens=tokens)
+    return tester.test(registry, company_id, login, keeping or InMemory(login.password))[0]
 
 
 def _attempt(request: Request, login: Login, consent: Consent) -> Attempt:

@@ -26,10 +26,11 @@ from services.common.kafka import Pending, Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings
 from services.common.topics import DEAD, SENT
-from services.fetcher import directory, imap, messages, plan, states
+from services.fetcher import directory, imap, messages, oauth, plan, states
 from services.fetcher.headers import Skipped
 from services.fetcher.imap import CHUNK, WINDOW, Connection, Found
 from services.fetcher.leases import HeldMarks, Leased, LeaseLost, Leases, Remembered
+from services.fetcher.oauth import AccessTokens
 from services.fetcher.plan import FolderView, Marks
 from services.fetcher.session import (
     Budgets,
@@ -104,7 +105,9 @@ class Poller:
         stop: Stop,
         heartbeat: Heartbeat,
         budgets: Budgets,
+        tokens: AccessTokens | None = None,
     ) -> None:
+        """`tokens`: access tokens of this process; its own when None."""
         self._owner = owner
         self._leases = leases
         self._publisher = publisher
@@ -117,6 +120,7 @@ class Poller:
         self._stop = stop
         self._heartbeat = heartbeat
         self._budgets = budgets
+        self._tokens = tokens or AccessTokens(settings.oauth2)
         self._horizon = timedelta(days=settings.horizon_days)
 
     def run(self) -> None:
@@ -198,7 +202,13 @@ class Poller:
 
     def _login(self, connection: Connection, leased: Leased) -> None:
         try:
-            connection.login(leased.user, leased.password, self._version)
+            if leased.kind == oauth.KIND:
+                self._tokens.log_in(
+                    leased.host, leased.user, leased.password, self._leases.keeping(leased),
+                    lambda token: connection.login_with_token(leased.user, token, self._version),
+                )  # fmt: skip
+            else:
+                connection.login(leased.user, leased.password, self._version)
         except MailboxError as error:
             # Whatever a refusal means in particular, alerts count them together.
             refused = isinstance(error, LoginRefused)
@@ -546,7 +556,8 @@ class Poller:
         failures = leased.failures + 1
         refused = isinstance(error, LoginRefused)
         # Refusals in a row, whatever else failed between them: an outage before is no wrong password.
-        state = states.load().events["login-given-up"].to if refused and leased.refusals + 1 >= LOGIN_TRIES else None
+        given_up = isinstance(error, LoginRefused) and (error.definite or leased.refusals + 1 >= LOGIN_TRIES)
+        state = states.load().events["login-given-up"].to if given_up else None
         backoff = THROTTLE if isinstance(error, Throttled | LoginUnclear) else FAILURE
         delay = backoff.delay(failures, random.random())
         self._leases.failed(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)

@@ -16,6 +16,7 @@ from services.common.errors import ReplyrateError
 from services.common.hashing import Hasher
 from services.common.postgres import Statements, load_statements
 from services.fetcher import states
+from services.fetcher.oauth import InRegistry, secret_place
 from services.fetcher.session import Login
 from services.fetcher.states import HOLDING, Event
 from services.fetcher.vault import Misplaced, Vault, masked
@@ -436,14 +437,19 @@ class Registry:
                 host=row["host"],
                 port=row["port"],
                 user=user,
-                password=self._vault.open(row["secret"], *place, user),
+                password=self._vault.open(row["secret"], *secret_place(*place, user, kind=row["kind"])),
                 sent_override=tuple(bytes(name) for name in row["sent_override"] or ()),
+                kind=row["kind"],
             )
         except Misplaced:
             raise RegistryError(
                 f"the sealed values of mailbox {mailbox_id} cannot be read; connect it again:"
                 f" replyrate mailbox reconnect {company_id} {mailbox_id}"
             ) from None
+
+    def keeping(self, company_id: str, mailbox_id: str) -> InRegistry:
+        """Where the refresh token of a mailbox is kept."""
+        return InRegistry(self._sql.connection, self._vault, company_id, mailbox_id)
 
     def begin_test(self, company_id: str, user: str) -> tuple[int, datetime]:
         """Count a try of the connection test; returns its number and Postgres time. TriesSpent when there were too many in the last hour.
@@ -506,10 +512,11 @@ class Registry:
         }
 
     def _set_secret(self, company_id: str, mailbox_id: str, login: Login) -> None:
-        sealed = self._vault.seal(login.password, company_id, mailbox_id, login.host, str(login.port), login.user)
+        place = secret_place(company_id, mailbox_id, login.host, str(login.port), login.user, kind=login.kind)
         self._sql.run(
-            "set_secret", company_id=company_id, mailbox_id=mailbox_id, sealed=sealed, key_id=self._vault.key_id
-        )
+            "set_secret", company_id=company_id, mailbox_id=mailbox_id, sealed=self._vault.seal(login.password, *place),
+            key_id=self._vault.key_id, kind=login.kind,
+        )  # fmt: skip
 
     @contextmanager
     def _acting(self, by: str, event: Event) -> Iterator[None]:

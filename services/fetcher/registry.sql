@@ -169,11 +169,11 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
 RETURNING connected_at, account_id
 
 -- name: set_secret
--- The sealed password of a mailbox.
-INSERT INTO registry.secrets (company_id, mailbox_id, sealed, key_id)
-VALUES (%(company_id)s, %(mailbox_id)s, %(sealed)s, %(key_id)s)
+-- The sealed password or refresh token of a mailbox.
+INSERT INTO registry.secrets (company_id, mailbox_id, sealed, key_id, kind)
+VALUES (%(company_id)s, %(mailbox_id)s, %(sealed)s, %(key_id)s, %(kind)s)
 ON CONFLICT (company_id, mailbox_id) DO UPDATE
-SET sealed = excluded.sealed, key_id = excluded.key_id, changed_at = clock_timestamp()
+SET sealed = excluded.sealed, key_id = excluded.key_id, kind = excluded.kind, changed_at = clock_timestamp()
 
 -- name: shred_secret
 -- The password of a mailbox that is not logged in to any more.
@@ -271,7 +271,7 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s GROUP BY kind 
 
 -- name: credentials
 -- What a mailbox is logged in with, sealed.
-SELECT m.host, m.port, m.address_sealed, m.user_sealed, m.sent_override, s.sealed AS secret
+SELECT m.host, m.port, m.address_sealed, m.user_sealed, m.sent_override, s.sealed AS secret, s.kind
 FROM registry.mailboxes m LEFT JOIN registry.secrets s USING (company_id, mailbox_id)
 WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s
 

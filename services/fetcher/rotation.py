@@ -8,6 +8,7 @@ import psycopg
 
 from services.common.errors import ConfigError
 from services.common.postgres import Statements, load_statements
+from services.fetcher.oauth import secret_place
 from services.fetcher.vault import Misplaced, Vault
 
 SQL = load_statements("services.fetcher", "rotation.sql")
@@ -75,7 +76,8 @@ class Rotation:
         vault, place = self._vault, (row["company_id"], row["mailbox_id"], row["host"], str(row["port"]))
         user = vault.open(row["user_sealed"], *place, "user")
         address = None if row["address_sealed"] is None else vault.open(row["address_sealed"], *place, "address")
-        password = None if row["secret"] is None else vault.open(row["secret"], *place, user)
+        secret_at = secret_place(*place, user, kind=row["kind"])
+        password = None if row["secret"] is None else vault.open(row["secret"], *secret_at)
         values = [value for value in (row["user_sealed"], row["address_sealed"], row["secret"]) if value is not None]
         if all(vault.is_current(value) for value in values):
             return "current"
@@ -84,7 +86,7 @@ class Rotation:
             sealed = None if address is None else vault.seal(address, *place, "address")
             self._sql.run("seal_mailbox", **key, user=vault.seal(user, *place, "user"), address=sealed)
             if password is not None:
-                self._sql.run("seal_secret", **key, sealed=vault.seal(password, *place, user), key_id=vault.key_id)
+                self._sql.run("seal_secret", **key, sealed=vault.seal(password, *secret_at), key_id=vault.key_id)
         return "rotated" if write else "old"
 
     def _seal_address(self, row: dict[str, Any], write: bool) -> State:

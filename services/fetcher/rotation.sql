@@ -5,7 +5,7 @@ SELECT (SELECT count(*) FROM registry.mailboxes WHERE user_sealed IS NOT NULL)
 
 -- name: sealed_mailboxes
 -- Sealed values of the next mailboxes behind one, locked until they are written again.
-SELECT m.company_id, m.mailbox_id, m.host, m.port, m.address_sealed, m.user_sealed, s.sealed AS secret
+SELECT m.company_id, m.mailbox_id, m.host, m.port, m.address_sealed, m.user_sealed, s.sealed AS secret, s.kind
 FROM registry.mailboxes m LEFT JOIN registry.secrets s USING (company_id, mailbox_id)
 WHERE (m.company_id, m.mailbox_id) > (%(company_id)s, %(mailbox_id)s) AND m.user_sealed IS NOT NULL
 ORDER BY m.company_id, m.mailbox_id LIMIT %(count)s FOR UPDATE OF m
@@ -22,7 +22,7 @@ UPDATE registry.mailboxes SET address_sealed = %(address)s, user_sealed = %(user
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
 
 -- name: seal_secret
--- The same password under another key.
+-- The same password or refresh token under another key.
 UPDATE registry.secrets SET sealed = %(sealed)s, key_id = %(key_id)s
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
 

@@ -60,9 +60,11 @@ class TlsFailed(MailboxError):
 
 
 class LoginRefused(MailboxError):
-    """The server refused the login; `code` says more where the server's words do. A person must act."""
+    """The server refused the login; `code` says more where the server's words do. A person must act; with `definite` no
+    further try can end otherwise."""
 
     code = "login-refused"
+    definite = False
 
 
 class LoginUnclear(LoginRefused):
@@ -115,7 +117,8 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A mailbox and how it is logged in to. `sent_override`: raw names that stand for the Sent folders to be found."""
+    """A mailbox and how it is logged in to. `sent_override`: raw names that stand for the Sent folders to be found. `kind`
+    "oauth2": `password` is a refresh token, which goes to no mail server."""
 
     address: str
     host: str
@@ -123,6 +126,7 @@ class Login:
     user: str
     password: str = field(repr=False)
     sent_override: tuple[bytes, ...] = ()
+    kind: str = "password"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +198,11 @@ def _permitted(address: IPv4Address | IPv6Address, allowed: Sequence[Network]) -
     return not any(address.version == network.version and address in network for network in DENIED)
 
 
-def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+def tls_context(ca_file: Path | None, *, setting: str = "REPLYRATE_IMAP__CA_FILE") -> ssl.SSLContext:
     """Verified TLS from 1.2 on; the system's authorities, and the operator's file (or those of a folder) beside them.
 
     Made anew only when a file changed, so it may be asked for before every connection. ConfigError when a file cannot
-    be read or holds no certificate.
+    be read or holds no certificate; `setting` is what it names.
     """
     files: Sequence[Path] = ()
     if ca_file is not None:
@@ -207,7 +211,7 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
         return _tls_context(tuple((file, file.stat().st_mtime_ns) for file in files))
     except OSError as error:
         raise ConfigError(
-            f"REPLYRATE_IMAP__CA_FILE: {(error.strerror or 'no certificate in it').lower()};"
+            f"{setting}: {(error.strerror or 'no certificate in it').lower()};"
             " write the path of a PEM file, or of a folder with some (*.pem)"
         ) from None
 

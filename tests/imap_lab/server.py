@@ -6,6 +6,7 @@ It runs an asyncio loop in a thread. Whatever a client says is kept in `wire`, i
 """
 
 import asyncio
+import base64
 import contextlib
 import re
 import ssl
@@ -97,6 +98,12 @@ class LabServer:
         self.user = user or f"seller@{profile.domain}"
         self.secret = secret
         self.web_password = "Web-canary"
+        self.access_tokens: set[str] = set()
+        """Access tokens that are taken for `user` where the profile has XOAUTH2 or OAUTHBEARER."""
+        self.bearer_status = b"401"
+        self.bearers: list[str] = []
+        """Access tokens that came, and in `bearer_ends` what the client answered to each refusal."""
+        self.bearer_ends: list[bytes] = []
         self.defects: set[Defect] = set(profile.defects)
         self.sent = Folder(
             profile.sent, profile.sent_attributes, profile.xlist_attributes, profile.uidvalidity, profile.first_uid
@@ -285,6 +292,8 @@ class _Session:
                     await self._end(tag, b"BAD invalid command or parameters")
             case b"LOGIN":
                 await self._login(tag, rest)
+            case b"AUTHENTICATE":
+                await self._authenticate(tag, rest.partition(b" ")[2].upper())
             case b"LOGOUT":
                 await self._done(tag, b"BYE see you")
                 raise _Over
@@ -332,6 +341,36 @@ class _Session:
             await self._end(tag, self._profile.web_password)
         else:
             await self._end(tag, self._profile.wrong_password)
+
+    async def _authenticate(self, tag: bytes, mechanism: bytes) -> None:
+        if b"AUTH=" + mechanism not in self._profile.capabilities_before.split() or mechanism not in (
+            b"XOAUTH2",
+            b"OAUTHBEARER",
+        ):
+            await self._end(tag, b"NO unsupported mechanism")
+            return
+        await self._say(b"+ \r\n")
+        said = base64.b64decode((await self._reader.readuntil(b"\n")).strip())
+        found = re.fullmatch(
+            rb"user=([^\x01]*)\x01auth=Bearer ([^\x01]*)\x01\x01" if mechanism == b"XOAUTH2"
+            else rb"n,a=([^\x01]*),\x01host=[^\x01]*\x01port=\d+\x01auth=Bearer ([^\x01]*)\x01\x01", said,
+        )  # fmt: skip
+        self._server.bearers.append(found[2].decode() if found else "")
+        user = (
+            self._server.user.encode().replace(b"=", b"=3D")
+            if mechanism == b"OAUTHBEARER"
+            else self._server.user.encode()
+        )
+        if found and found[1] == user and found[2].decode() in self._server.access_tokens:
+            self._logged_in = True
+            await self._end(tag, b"OK AUTHENTICATE completed")
+            return
+        # The token is repeated, as a server might.
+        error = b'{"status":"%s","schemes":"bearer","scope":"canary %s"}' % (self._server.bearer_status, said)
+        await self._say(b"+ " + base64.b64encode(error.replace(b"\x01", b" ")) + b"\r\n")
+        answer = await self._reader.readuntil(b"\n")
+        self._server.bearer_ends.append(answer.strip())
+        await self._end(tag, b"NO AUTHENTICATE failed for " + user + b" " + (found[2] if found else b""))
 
     async def _list(self, tag: bytes, rest: bytes, name: bytes) -> None:
         if self._has(Defect.ENDLESS_LIST):

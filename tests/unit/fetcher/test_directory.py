@@ -298,13 +298,27 @@ def test_every_value_that_a_look_up_shows_has_words() -> None:
         assert set(properties[key]["items"]["enum"]) <= known
 
 
+AUTHENTICATED = {"oauth2-login-refused", "oauth2-not-offered"}
+"""What imap.login_with_token says of an access token."""
+
+
 def codes() -> set[str]:
     """Every code that a test of a mailbox can end with."""
-    from services.fetcher import session
+    from services.fetcher import oauth, session
 
-    errors = [one for one in vars(session).values() if isinstance(one, type) and issubclass(one, session.MailboxError)]
+    errors = [
+        one
+        for module in (session, oauth)
+        for one in vars(module).values()
+        if isinstance(one, type) and issubclass(one, session.MailboxError)
+    ]
     mistakes = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host", "web-address"}
-    return {one.code for one in errors} - {"broken"} | {one["code"] for one in server_texts.texts()} | mistakes
+    return (
+        {one.code for one in errors} - {"broken"}
+        | {one["code"] for one in server_texts.texts()}
+        | mistakes
+        | AUTHENTICATED
+    )
 
 
 def test_every_code_has_its_sentences() -> None:

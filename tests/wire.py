@@ -9,7 +9,7 @@ HEADERS = (
 """The header fields that may be asked for; docs/privacy.md names the same."""
 _FIELDS = " ".join(HEADERS).encode()
 ALLOWED = (
-    rb"CAPABILITY", rb'LOGIN "[^"]*" "[^"]*"', rb"ID \(.*\)", rb'LIST "" "\*"( RETURN \(SPECIAL-USE\))?', rb'XLIST "" "\*"',
+    rb"CAPABILITY", rb"AUTHENTICATE (XOAUTH2|OAUTHBEARER)", rb'LOGIN "[^"]*" "[^"]*"', rb"ID \(.*\)", rb'LIST "" "\*"( RETURN \(SPECIAL-USE\))?', rb'XLIST "" "\*"',
     rb'EXAMINE "[^"]*"', rb"UID SEARCH (ALL|\d+:\d+|(\d+:\d+ )?SINCE \d+-[A-Z][a-z]{2}-\d{4}|UID \d+:(\d+|\*))",
     rb"UID FETCH [0-9,]+ \(UID INTERNALDATE RFC822\.SIZE FLAGS BODY\.PEEK\[HEADER\.FIELDS \("
     + re.escape(_FIELDS) + rb"\)\]<0\.32768>( SAVEDATE)?\)",

@@ -436,7 +436,10 @@ def post(
     sockets: list[socket.socket] = []
     connection = http.client.HTTPSConnection(host, parts.port or 443, context=context)
 
+    late = threading.Event()
+
     def end() -> None:
+        late.set()
         for one in sockets:
             try:
                 one.shutdown(socket.SHUT_RDWR)
@@ -466,6 +469,8 @@ def post(
         connection.close()
         for one in sockets:
             one.close()
+    if late.is_set():  # what was cut off may look like a whole answer
+        raise TokenUnavailable("login", "the sign-in service answers too slowly")
     if len(body) > ANSWER_BYTES:
         raise TokenUnavailable("login", "the sign-in service answers more than 64 KiB")
     return answer.status, body

@@ -1,3 +1,4 @@
+# ruff: noqa: F811
 """Mailboxes that sign in: tokens got, rotated, refused and ended, against a scripted endpoint and mail servers of the lab."""
 
 import logging
@@ -115,7 +116,7 @@ class SignedIn(Lab):
 
 
 @pytest.fixture
-def lab(dsn: str, topics: KafkaSettings, tmp_path: Path, ca: CertificateAuthority, endpoint: TokenEndpoint) -> SignedIn:  # noqa: F811
+def lab(dsn: str, topics: KafkaSettings, tmp_path: Path, ca: CertificateAuthority, endpoint: TokenEndpoint) -> SignedIn:
     return SignedIn(dsn, topics, tmp_path, ca).begin(endpoint)
 
 
@@ -124,7 +125,7 @@ def client(endpoint: TokenEndpoint) -> Client:
     return Client("other", "our-client", "Client-canary", endpoint.url(), endpoint.url("/device"), ("mail", "offline"))
 
 
-def outlook(serve: Serve) -> LabServer:  # noqa: F811
+def outlook(serve: Serve) -> LabServer:
     found = serve(OUTLOOK)
     fill(found, [now() - timedelta(days=20), now() - timedelta(hours=3)])
     return found
@@ -134,7 +135,7 @@ def outlook(serve: Serve) -> LabServer:  # noqa: F811
     ("profile", "mechanism"), [(OUTLOOK, b"XOAUTH2"), (GMAIL, b"OAUTHBEARER")], ids=["outlook", "gmail"]
 )
 def test_a_mailbox_signs_in_and_is_read(
-    lab: SignedIn, serve: Serve, endpoint: TokenEndpoint, profile: Profile, mechanism: bytes  # noqa: F811
+    lab: SignedIn, serve: Serve, endpoint: TokenEndpoint, profile: Profile, mechanism: bytes
 ) -> None:  # fmt: skip
     server = serve(profile)
     fill(server, [now() - timedelta(days=20), now() - timedelta(hours=3)])
@@ -166,7 +167,7 @@ def test_an_access_token_is_used_until_shortly_before_its_end(
     assert server.bearers == ["Access-canary-1", "Access-canary-1", "Access-canary-2"]
 
 
-def test_a_token_that_is_refused_is_renewed_once(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:  # noqa: F811
+def test_a_token_that_is_refused_is_renewed_once(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:
     server = outlook(serve)
     connected = lab.connect(server)
     endpoint.given.clear()  # taken back before its time
@@ -182,7 +183,7 @@ def test_a_token_that_is_refused_is_renewed_once(lab: SignedIn, serve: Serve, en
     ]  # fmt: skip
 
 
-def test_oauthbearer_ends_a_refusal_as_rfc_7628_wants(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:  # noqa: F811
+def test_oauthbearer_ends_a_refusal_as_rfc_7628_wants(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:
     server = serve(GMAIL)
     connected = lab.connect(server)
     endpoint.given.clear()
@@ -190,7 +191,7 @@ def test_oauthbearer_ends_a_refusal_as_rfc_7628_wants(lab: SignedIn, serve: Serv
     assert server.bearer_ends == [b"AQ=="]
 
 
-def test_a_mail_server_in_trouble_is_no_refusal(lab: SignedIn, serve: Serve) -> None:  # noqa: F811
+def test_a_mail_server_in_trouble_is_no_refusal(lab: SignedIn, serve: Serve) -> None:
     server = outlook(serve)
     connected = lab.connect(server)
     server.access_tokens, server.bearer_status = set(), b"503"
@@ -198,7 +199,7 @@ def test_a_mail_server_in_trouble_is_no_refusal(lab: SignedIn, serve: Serve) -> 
     assert (shown["state"], shown["state_reason"]) == ("active", "throttled")
 
 
-def test_a_grant_that_ended_needs_its_owner_at_once(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:  # noqa: F811
+def test_a_grant_that_ended_needs_its_owner_at_once(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:
     server = outlook(serve)
     connected = lab.connect(server)
     lab.forget()
@@ -232,7 +233,7 @@ def test_a_grant_that_ended_needs_its_owner_at_once(lab: SignedIn, serve: Serve,
     ],
 )  # fmt: skip
 def test_trouble_of_the_sign_in_service_is_not_the_mailbox_owners(
-    lab: SignedIn, serve: Serve, endpoint: TokenEndpoint, status: int, body: Any, reason: str  # noqa: F811
+    lab: SignedIn, serve: Serve, endpoint: TokenEndpoint, status: int, body: Any, reason: str
 ) -> None:  # fmt: skip
     server = outlook(serve)
     connected = lab.connect(server)
@@ -246,7 +247,7 @@ def test_trouble_of_the_sign_in_service_is_not_the_mailbox_owners(
     assert lab.poll(connected, server)["state_reason"] is None
 
 
-def test_tls_of_the_sign_in_service_is_verified(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:  # noqa: F811
+def test_tls_of_the_sign_in_service_is_verified(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:
     server = outlook(serve)
     connected = lab.connect(server)
     lab.tokens = AccessTokens(lab.oauth2().model_copy(update={"ca_file": None}))
@@ -282,7 +283,7 @@ def test_a_rotated_refresh_token_is_kept_before_it_is_used(
     assert endpoint.valid == {lab.stored(connected)}
 
 
-def test_a_crash_behind_the_save_loses_nothing(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:  # noqa: F811
+def test_a_crash_behind_the_save_loses_nothing(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:
     server = outlook(serve)
     connected = lab.connect(server)
     lab.forget()
@@ -301,7 +302,7 @@ def test_a_crash_behind_the_save_loses_nothing(lab: SignedIn, serve: Serve, endp
     assert lab.poll(connected, server)["state_reason"] is None
 
 
-def test_two_fetchers_and_one_rotated_token(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:  # noqa: F811
+def test_two_fetchers_and_one_rotated_token(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:
     """One froze, another took over and leased with the old token; the first one's new token is kept, the second finds it."""
     server = outlook(serve)
     connected = lab.connect(server)
@@ -323,7 +324,7 @@ def test_two_fetchers_and_one_rotated_token(lab: SignedIn, serve: Serve, endpoin
         assert endpoint.valid == {lab.stored(connected)}
 
 
-def test_a_reconnection_wins_over_a_rotation(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:  # noqa: F811
+def test_a_reconnection_wins_over_a_rotation(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:
     server = outlook(serve)
     connected = lab.connect(server)
     with connect(lab._dsn, "tests") as connection:
@@ -366,7 +367,7 @@ def test_a_rotation_of_the_vault_key_takes_refresh_tokens_along(
         list(Rotation(connection, Vault(KEY, new)).rotate())  # other tests' mailboxes are under the key before
 
 
-def test_a_refresh_token_is_never_opened_as_a_password(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:  # noqa: F811
+def test_a_refresh_token_is_never_opened_as_a_password(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:
     server = outlook(serve)
     connected = lab.connect(server)
     with connect(lab._dsn, "tests") as connection:
@@ -391,7 +392,7 @@ def test_a_refresh_token_is_never_opened_as_a_password(lab: SignedIn, serve: Ser
     ],
 )  # fmt: skip
 def test_the_connection_test_tells_failures_of_a_sign_in_apart(
-    lab: SignedIn, serve: Serve, endpoint: TokenEndpoint, changes: dict[str, Any], answer: Any, code: str  # noqa: F811
+    lab: SignedIn, serve: Serve, endpoint: TokenEndpoint, changes: dict[str, Any], answer: Any, code: str
 ) -> None:  # fmt: skip
     server = outlook(serve)
     endpoint.script = [answer] if answer else []
@@ -402,7 +403,7 @@ def test_the_connection_test_tells_failures_of_a_sign_in_apart(
     assert CANARY not in str(refused.value)
 
 
-def test_a_server_without_sign_in_says_so(lab: SignedIn, serve: Serve) -> None:  # noqa: F811
+def test_a_server_without_sign_in_says_so(lab: SignedIn, serve: Serve) -> None:
     with pytest.raises(Rejected) as refused:
         lab.connect(serve(SINA))
     assert refused.value.code == "oauth2-not-offered"
@@ -491,7 +492,7 @@ def environ(lab: SignedIn, server: LabServer, folder: Path) -> dict[str, str]:
 
 
 def test_on_the_command_line_and_nowhere_a_token(
-    lab: SignedIn, serve: Serve, endpoint: TokenEndpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture  # noqa: F811
+    lab: SignedIn, serve: Serve, endpoint: TokenEndpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:  # fmt: skip
     server = outlook(serve)
     server.access_tokens = endpoint.given
@@ -538,7 +539,7 @@ def test_on_the_command_line_and_nowhere_a_token(
         ).fetchall()
         assert len(tables) > 10
         for (table,) in tables:
-            said += str(connection.execute(f"SELECT t::text FROM {table} t").fetchall())  # type: ignore[arg-type]
+            said += str(connection.execute(f"SELECT t::text FROM {table} t").fetchall())
     events = b"".join(one.value or b"" for topic in (SENT, DEAD) for one in read_all(lab.topics, topic))
     for text in (
         said,

@@ -185,7 +185,7 @@ def mailbox_reconnect(
         secret = asked_secret(password_file, host or stored.host, account, tokens if oauth2 else None, found.oauth2)
         changes = Changes(
             password=secret,
-            kind=KIND if oauth2 else stored.kind,
+            kind=KIND if oauth2 else "password",
             address=address,
             host=host,
             port=port,

@@ -139,8 +139,12 @@ class OAuth2Client(Section):
     tenant: str = Field(
         "common", pattern=r"^[A-Za-z0-9.-]{1,100}$", description="Stands for `{tenant}` in the addresses (Microsoft)."
     )
-    token_url: Url | None = Field(None, description="Where access tokens are got, when not as in `oauth.toml`.")
-    device_url: Url | None = Field(None, description="Where a sign-in with a code begins, when not as in `oauth.toml`.")
+    token_url: Url | None = Field(
+        None, description="Where access tokens are got (`https://…`), when not as in `oauth.toml`."
+    )
+    device_url: Url | None = Field(
+        None, description="Where a sign-in with a code begins (`https://…`), when not as in `oauth.toml`."
+    )
     scopes: Words = Field((), description="What is asked for, when not as in `oauth.toml`.")
     hosts: HostNames = Field((), description="Further IMAP servers that take its access tokens.")
 

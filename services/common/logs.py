@@ -29,6 +29,8 @@ ACTIONS: Final[dict[str, str]] = {
     "state-dropped": "entries older than the horizon were dropped",
     "company-erased": "everything of a company was removed",
     "mailbox-polled": "a poll of a mailbox ended well",
+    "mailbox-postponed": "the budget of logins or sessions at a provider is used up; the mailbox is polled later",
+    "polls-drawn": "mailboxes are polled sooner, since a deadline of their account is near",
     "mailbox-failed": "a poll of a mailbox failed; its state says what is next",
     "mailbox-scan": "progress of a first scan or a rescan",
     "mailbox-lease-lost": "another process owns the mailbox now; nothing was written",

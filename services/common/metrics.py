@@ -55,6 +55,15 @@ HEADERS_DROPPED = Counter(
 LOGINS = Counter(
     "replyrate_fetcher_logins_total", "Logins to mail servers by how they ended.", ["result"], registry=REGISTRY
 )
+LOGINS_POSTPONED = Counter(
+    "replyrate_fetcher_logins_postponed_total",
+    "Logins that were put off because a provider's budget is used up, by kind: `login` (in an hour), `session` (at once).",
+    ["kind"],
+    registry=REGISTRY,
+)
+POLLS_DRAWN = Counter(
+    "replyrate_fetcher_polls_drawn_total", "Polls that come sooner for an open deadline.", registry=REGISTRY
+)
 BATCH_MESSAGES = Histogram(
     "replyrate_fetcher_batch_messages",
     "Messages that were fetched and published together.",

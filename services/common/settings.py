@@ -40,6 +40,23 @@ def _listed(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _figures(value: object) -> object:
+    """`NAME=NUMBER` with commas, in the environment."""
+    if not isinstance(value, str):
+        return value
+    found: dict[str, str] = {}
+    for part in value.split(","):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        if not part.strip():
+            continue
+        if not equals or not name or not number.isdecimal():
+            raise ValueError("write NAME=NUMBER, with commas between several")
+        if name in found:
+            raise ValueError("a name stands twice")
+        found[name] = number
+    return found
+
+
 def _secret_present(value: SecretStr) -> SecretStr:
     if not value.get_secret_value():
         raise ValueError("must not be empty")
@@ -52,6 +69,10 @@ Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], BeforeValid
 HostNames = Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,253}$")], ...], BeforeValidator(_listed)]
 Url = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9._-]+(:[0-9]{1,5})?/[!-~]*$")]
 Words = Annotated[tuple[Annotated[str, Field(pattern=r"^[!-~]+$")], ...], BeforeValidator(_listed)]
+Figures = Annotated[
+    Mapping[Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,253}$")], Annotated[int, Field(ge=1, le=1_000_000)]],
+    BeforeValidator(_figures),
+]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
@@ -122,8 +143,21 @@ class ImapSettings(Section):
     )
     allowed_ports: Ports = Field((993,), description="Ports that a mailbox may name (implicit TLS on each).")
     poll_interval_seconds: float = Field(
-        600, gt=0, le=86400, description="Time between two polls of a mailbox, with jitter."
+        600, gt=0, le=86400,
+        description="Time between two polls of a mailbox, with jitter; up to 6 times as long when nothing is sent for days,"
+        " down to a fifth near an open deadline.",
+    )  # fmt: skip
+    logins_per_hour: int = Field(
+        36_000, ge=1, le=1_000_000, description="Logins in an hour at one provider, of all fetchers and tests together."
     )
+    sessions: int = Field(
+        100, ge=1, le=100_000, description="Sessions at once at one provider, of all fetchers and tests together."
+    )
+    provider_logins_per_hour: Figures = Field(
+        {},
+        description="Other logins in an hour for some, `qq=6000,imap.corp.example=60`: ids of `replyrate provider list`, or hosts.",
+    )
+    provider_sessions: Figures = Field({}, description="Other sessions at once for some, written likewise.")
     look_back: int = Field(200, ge=0, le=2000, description="Newest messages that every poll looks at again.")
 
 
@@ -357,6 +391,8 @@ def _kind(annotation: object) -> str:
         return "one of " + ", ".join(f"`{value}`" for value in get_args(annotation))
     if origin is tuple:
         return "list with commas"
+    if origin is Mapping:
+        return "list of NAME=NUMBER with commas"
     if origin in (UnionType, Union):
         return _kind(next(part for part in get_args(annotation) if part is not type(None)))
     return {int: "whole number", float: "number", Path: "path", SecretStr: "secret"}.get(cast(type, annotation), "text")
@@ -365,6 +401,8 @@ def _kind(annotation: object) -> str:
 def _default_text(value: object) -> str:
     if value is None:
         return "not set"
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={number}" for name, number in value.items()) or "none"
     if isinstance(value, tuple):
         return ",".join(str(part) for part in value) or "none"
     return str(value)

@@ -23,7 +23,7 @@ from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
 from services.common.topics import DEAD, SENT
 from services.common.version import version
-from services.fetcher import retention
+from services.fetcher import budgets, pacing, retention
 from services.fetcher.leases import Leases
 from services.fetcher.oauth import AccessTokens
 from services.fetcher.poller import Poller
@@ -42,6 +42,7 @@ def main() -> None:
         log.warning("%s", warning, extra={"action": "setting-unknown"})
     hasher, vault = Hasher(settings.hash_key()), Vault(settings.vault_key(), settings.old_vault_key())
     tls_context(settings.imap.ca_file)
+    budgets.check(settings.imap)
     stop = Stop()
     with lifecycle.on_signals(stop), ExitStack() as stack:
         if not lifecycle.until_answers(stop, "postgres", lambda: verify.schema(settings, "replyrate-fetcher-check")):
@@ -94,6 +95,7 @@ class Workers:
             for name, heartbeat in self._heartbeats.items()
         ]
         threads.append(threading.Thread(target=self._trim, name="retention", daemon=True))
+        threads.append(threading.Thread(target=self._draw, name="pacing", daemon=True))
         for thread in threads:
             thread.start()
         log.info("reading", extra={"action": "service-started", "workers": len(self._heartbeats)})
@@ -131,6 +133,11 @@ class Workers:
     def _trim(self) -> None:
         """Deletes what need not be kept any longer."""
         self._again(lambda connection: retention.run(connection, self._settings.horizon_days, self._stop), lambda: None)
+
+    def _draw(self) -> None:
+        """Draws polls forward for deadlines that come near."""
+        interval = self._settings.imap.poll_interval_seconds
+        self._again(lambda connection: pacing.run(connection, interval, self._stop), lambda: None)
 
     def _again(self, work: Callable[[psycopg.Connection], None], beat: Callable[[], None]) -> None:
         """Work over a connection of its own until stop; while Postgres is away wait and begin anew."""

@@ -194,15 +194,23 @@ def _token_login(connection: Connection, user: str, version: str, token: str) ->
 
 def spent(login: Login, directory: Directory, again_at: datetime) -> Report:
     """The report of a test that is not made: there were too many in the last hour."""
-    stages = (Stage(STAGES[0], "tries-spent", None), *(Stage(name, SKIPPED, None) for name in STAGES[1:]))
-    provider = directory.of_mailbox(login.address, login.host)
-    return Report(login.host, login.port, provider, stages, {"again_at": f"{again_at:%H:%M} UTC"})
+    return _not_made(login.host, login.port, login.address, directory, "tries-spent", again_at=f"{again_at:%H:%M} UTC")
+
+
+def postponed(login: Login, directory: Directory, again_at: datetime, detail: str) -> Outcome:
+    """The outcome of a test that is not made: all of us together log in to the provider too often."""
+    words = {"again_at": f"{again_at:%H:%M} UTC"}
+    return Outcome(_not_made(login.host, login.port, login.address, directory, "provider-busy", **words), detail)
 
 
 def mistyped(host: str, port: int, address: str, directory: Directory, mistake: Mistake) -> Report:
     """The report of a test that is not made: what was typed is no IMAP server. No password is needed to say so."""
-    stages = (Stage(STAGES[0], mistake.code, None), *(Stage(name, SKIPPED, None) for name in STAGES[1:]))
-    return Report(host, port, directory.of_mailbox(address, host), stages, {"host": mistake.host})
+    return _not_made(host, port, address, directory, mistake.code, host=mistake.host)
+
+
+def _not_made(server: str, port: int, address: str, directory: Directory, code: str, **words: str) -> Report:
+    stages = (Stage(STAGES[0], code, None), *(Stage(name, SKIPPED, None) for name in STAGES[1:]))
+    return Report(server, port, directory.of_mailbox(address, server), stages, words)
 
 
 def _code(stage: str, error: MailboxError, mistake: Mistake | None, login: Login) -> str:

@@ -130,6 +130,11 @@ class Leases:
             lost=lambda: LeaseLost(f"the lease of mailbox {leased.mailbox_id} is gone"),
         )  # fmt: skip
 
+    @property
+    def connection(self) -> psycopg.Connection:
+        """The connection that everything here goes over; its worker may use it between two calls."""
+        return self._sql.connection
+
     def marks(self, leased: Leased, folder: bytes) -> HeldMarks | None:
         """The marks of a folder; None when it was never read."""
         row = self._sql.one("marks", **_place(leased), folder=folder)

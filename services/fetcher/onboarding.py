@@ -8,12 +8,13 @@ import secrets
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from logging import getLogger
 
 from services.common.hashing import normalise_address
 from services.common.settings import ImapSettings, OAuth2Settings
 from services.fetcher import completeness, connection_test, connection_texts, consent, directory
+from services.fetcher.budgets import Allowance, OverBudget
 from services.fetcher.connection_test import OpenedFolder, Report
 from services.fetcher.directory import Language, Provider
 from services.fetcher.oauth import KIND, AccessTokens, InMemory, Keeping
@@ -125,11 +126,15 @@ class Tester:
             test_id, now = registry.begin_test(company_id, login.user)
         except TriesSpent as error:
             return connection_test.spent(login, known, error.again_at), error.again_at
-        outcome = connection_test.run(
-            login, self.settings, known, resolve=self.resolve, context=self.context or tls_context(self.settings.ca_file),
-            version=self.version, budgets=self.budgets or Budgets(), now=now, progress=self.progress,
-            authorize=self._authorize(login, keeping),
-        )  # fmt: skip
+        try:
+            with Allowance(registry.connection, self.settings).session(login.host):
+                outcome = connection_test.run(
+                    login, self.settings, known, resolve=self.resolve, context=self.context or tls_context(self.settings.ca_file),
+                    version=self.version, budgets=self.budgets or Budgets(), now=now, progress=self.progress,
+                    authorize=self._authorize(login, keeping),
+                )  # fmt: skip
+        except OverBudget as error:
+            outcome = connection_test.postponed(login, known, now + timedelta(seconds=error.again_seconds), str(error))
         report = outcome.report
         failed = report.failed
         stage, code = (failed.name, failed.code) if failed is not None else (None, "passed")

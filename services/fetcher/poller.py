@@ -26,11 +26,13 @@ from services.common.kafka import Pending, Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings
 from services.common.topics import DEAD, SENT
-from services.fetcher import directory, imap, messages, oauth, plan, states
+from services.fetcher import directory, imap, messages, oauth, pacing, plan, states
+from services.fetcher.budgets import Allowance, OverBudget
 from services.fetcher.headers import Skipped
 from services.fetcher.imap import CHUNK, WINDOW, Connection, Found
 from services.fetcher.leases import HeldMarks, Leased, LeaseLost, Leases, Remembered
 from services.fetcher.oauth import AccessTokens
+from services.fetcher.pacing import Pacing
 from services.fetcher.plan import FolderView, Marks
 from services.fetcher.session import (
     Budgets,
@@ -49,7 +51,6 @@ log = getLogger(__name__)
 
 LOGIN_TRIES: Final = 3
 IDLE_SECONDS: Final = 0.5
-AGAIN_SECONDS: Final = 0.0
 FAILURE: Final = Backoff(60, 2, 6 * 3600)
 THROTTLE: Final = Backoff(300, 2, 24 * 3600)
 WITNESSES: Final = 3
@@ -122,6 +123,8 @@ class Poller:
         self._budgets = budgets
         self._tokens = tokens or AccessTokens(settings.oauth2)
         self._horizon = timedelta(days=settings.horizon_days)
+        self._allowance = Allowance(leases.connection, settings.imap)
+        self._pacing = Pacing(leases.connection, settings.imap.poll_interval_seconds)
 
     def run(self) -> None:
         """Poll whatever is due until `stop` is set. TransientError when Postgres goes away."""
@@ -139,8 +142,17 @@ class Poller:
         due = leased.reconcile_after
         work.reconciling = leased.complete_through is not None and due is not None and due <= leased.now
         try:
-            self._read(work)
+            with self._allowance.session(leased.host):
+                self._read(work)
             self._finish(work)
+        except OverBudget as error:
+            # Together we come too often; a little apart, so that those who wait do not come all at once.
+            seconds = error.again_seconds + 30 * random.random()
+            self._allowance.postpone(leased.company_id, leased.mailbox_id, leased.epoch, seconds)
+            metrics.POLLS.labels("postponed").inc()
+            log.info(
+                "%s", error, extra={"action": "mailbox-postponed", "again_seconds": round(seconds), **_ids(leased)}
+            )
         except LeaseLost:
             metrics.POLLS.labels("lease-lost").inc()
             log.warning("nothing was written", extra={"action": "mailbox-lease-lost", **_ids(leased)})
@@ -530,8 +542,12 @@ class Poller:
         horizon = leased.now - self._horizon
         # Folders are looked at for a window with a scan; what was found then holds until the next one.
         visible = work.visible_from if work.reconciling else work.visible_from or leased.complete_from
-        interval = self._settings.imap.poll_interval_seconds
-        following = interval * (0.9 + 0.2 * random.random()) if complete else AGAIN_SECONDS
+        if complete:
+            following = self._pacing.next_seconds(
+                leased.company_id, leased.mailbox_id, leased.account_id, leased.host, leased.connected_at
+            )
+        else:
+            following = pacing.again_seconds(leased.host)
         self._leases.polled(
             leased,
             complete=complete,

@@ -85,6 +85,11 @@ class Registry:
         self._hasher = hasher
         self._vault = vault
 
+    @property
+    def connection(self) -> psycopg.Connection:
+        """The connection that everything here goes over; whoever holds the registry may use it between two calls."""
+        return self._sql.connection
+
     def add_company(self, company_id: str) -> bool:
         """Register a company; False when it was there."""
         _check_id("company", company_id)

@@ -18,3 +18,10 @@ DELETE FROM registry.connection_tests WHERE ctid IN (
     SELECT ctid FROM registry.connection_tests WHERE tested_at < clock_timestamp() - interval '30 days'
     LIMIT %(most)s
 )
+
+-- name: login_slots
+-- Slots of logins and sessions that nobody took for a day; they are made again when they are needed.
+DELETE FROM registry.login_slots WHERE ctid IN (
+    SELECT ctid FROM registry.login_slots WHERE free_at < clock_timestamp() - interval '1 day'
+    LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from services.common.errors import ConfigError
 from services.common.settings import declarations, load_settings
+from services.fetcher import budgets
 from services.standalone.paths import ROOT
 
 LEAST = {
@@ -192,3 +193,18 @@ def test_a_host_that_may_be_private_is_a_name() -> None:
     settings = load_settings({**LEAST, "REPLYRATE_IMAP__PRIVATE_HOSTS": "mail.corp.example, demo-mail"})
     assert settings.imap.private_hosts == ("mail.corp.example", "demo-mail")
     assert "PRIVATE_HOSTS" in problems({**LEAST, "REPLYRATE_IMAP__PRIVATE_HOSTS": "https://mail"})
+
+
+def test_figures_by_name_are_read_and_refused_by_name() -> None:
+    name = "REPLYRATE_IMAP__PROVIDER_SESSIONS"
+    read = load_settings({**LEAST, name: "qq=20, imap.corp.example = 4,"}).imap.provider_sessions
+    assert read == {"qq": 20, "imap.corp.example": 4}
+    assert load_settings({**LEAST, name: ""}).imap.provider_sessions == {}
+    for wrong in ("qq", "qq=", "=4", "qq=many", "qq=-1", "qq=1,qq=2", "qq=0", "QQ=4"):
+        told = problems({**LEAST, name: wrong})
+        assert told.startswith(f"{name}: ") and "NAME=NUMBER" in told
+    with pytest.raises(ConfigError) as caught:
+        budgets.check(load_settings({**LEAST, name: "qq=1,imap.corp.example=1,imap.qq.com=1,qqq=1"}).imap)
+    assert [problem.partition(": ")[2].split("; ")[-1] for problem in caught.value.problems] == [
+        "write qq", "write one of them",
+    ]  # fmt: skip

@@ -323,7 +323,9 @@ def codes() -> set[str]:
 
 def test_every_code_has_its_sentences() -> None:
     assert codes() <= set(connection_texts.texts()["code"])
-    assert set(connection_texts.texts()["code"]) - codes() == {"folder-missing", "tries-spent", "provider-unsupported"}
+    assert set(connection_texts.texts()["code"]) - codes() == {
+        "folder-missing", "provider-busy", "provider-unsupported", "tries-spent",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

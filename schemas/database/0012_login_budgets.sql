@@ -19,5 +19,9 @@ COMMENT ON COLUMN registry.login_slots.free_at IS 'When the slot may be taken ag
 COMMENT ON COLUMN registry.login_slots.holder IS 'Who took it last: a session is given back by its holder alone.';
 GRANT SELECT, INSERT, UPDATE, DELETE ON registry.login_slots TO replyrate_fetcher;
 
+INSERT INTO ledger.advice VALUES
+    ('provider-busy', 'The mailbox was not tried, since we sign in at its provider as often as we may already; connect it again in an hour.', '本系统登录该邮箱服务商的次数已达上限，尚未测试；请一小时后重新连接。');
+
 -- migrate:down
+DELETE FROM ledger.advice WHERE code = 'provider-busy';
 DROP TABLE registry.login_slots;

@@ -41,6 +41,7 @@ class World:
                 "REPLYRATE_IMAP__CA_FILE": str(server.ca_file),
                 "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
                 "REPLYRATE_IMAP__ALLOWED_PORTS": str(server.port),
+                "REPLYRATE_IMAP__LOGINS_PER_HOUR": "1000000",
             }
         with connect(dsn, "bench") as connection:
             migrations.migrate(connection, lambda _: None)

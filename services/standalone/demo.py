@@ -193,6 +193,7 @@ class Stage:
             "REPLYRATE_IMAP__CA_FILE": str(self.imap.ca_file),
             "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
             "REPLYRATE_IMAP__ALLOWED_PORTS": str(self.imap.port),
+            "REPLYRATE_IMAP__LOGINS_PER_HOUR": "1000000",
             "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "2",
             "REPLYRATE_FETCHER__WORKERS": "4",
             "REPLYRATE_MATCHER__STORE": "memory",

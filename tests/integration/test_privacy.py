@@ -85,7 +85,11 @@ def test_text_that_may_come_from_outside_is_no_figure(dsn: str) -> None:
 def test_rows_of_a_stated_age_go_and_younger_ones_stay(mailbox: str) -> None:
     now = datetime.now(UTC)
     young, old = now - timedelta(days=9), now - timedelta(days=61)
-    trimmed = {name for name, table in personal_data.load().tables.items() if table.kept in ("horizon", "30-days")}
+    trimmed = {
+        name
+        for name, table in personal_data.load().tables.items()
+        if table.kept in ("horizon", "30-days", "day-unused")
+    }
     assert {f"registry.{name}" for name in retention.SQL} == trimmed, "each such table has its statement"
     with connect(mailbox, "tests") as connection:
         for name, at in {"young": young, "old": old}.items():
@@ -103,6 +107,10 @@ def test_rows_of_a_stated_age_go_and_younger_ones_stay(mailbox: str) -> None:
             )
         # By the rights of the fetcher's own role.
         connection.execute("SET ROLE replyrate_fetcher")
+        connection.execute(
+            "INSERT INTO registry.login_slots VALUES ('qq', 'login', 1, clock_timestamp() - interval '25 hours'),"
+            " ('qq', 'login', 2, clock_timestamp() - interval '23 hours')"
+        )
         assert retention.trim(connection, 60) == dict.fromkeys(retention.SQL, 1)
         assert retention.trim(connection, 60) == dict.fromkeys(retention.SQL, 0)
         left = connection.execute(

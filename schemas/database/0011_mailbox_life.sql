@@ -86,6 +86,7 @@ BEGIN
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION registry.note_state() IS 'Refuses a change of state that registry.mailbox_moves does not have, and writes the others down.';
+REVOKE EXECUTE ON FUNCTION registry.note_state() FROM PUBLIC;
 CREATE TRIGGER born AFTER INSERT ON registry.mailboxes FOR EACH ROW EXECUTE FUNCTION registry.note_state();
 CREATE TRIGGER moved AFTER UPDATE ON registry.mailboxes FOR EACH ROW
     WHEN (OLD.state IS DISTINCT FROM NEW.state OR OLD.reconnected_at IS DISTINCT FROM NEW.reconnected_at

@@ -65,7 +65,7 @@ def test_topics_can_be_deleted_and_made_again(topics_gone: str) -> None:
     for _ in range(2):
         admin = KafkaAdminClient(bootstrap_servers=topics_gone)
         admin.create_topics([NewTopic(name="again", num_partitions=12, replication_factor=1)])
-        until(lambda: "again" in admin.list_topics(), 20, "the broker lists it")  # noqa: B023
+        until(lambda: admin.describe_topics(["again"])[0]["error_code"] == 0, 20, "the broker knows it")  # noqa: B023
         admin.close()
         delete_topics(topics_gone)
 

@@ -6,12 +6,13 @@ lease. Marks move only after everything they pass is acknowledged by Kafka, and 
 wrong with one mailbox is written down there, with a time to try again; the others do not notice.
 """
 
+import itertools
 import random
 import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from logging import getLogger
@@ -215,10 +216,15 @@ class Poller:
     def _login(self, connection: Connection, leased: Leased) -> None:
         try:
             if leased.kind == oauth.KIND:
-                self._tokens.log_in(
-                    leased.host, leased.user, leased.password, self._leases.keeping(leased),
-                    lambda token: connection.login_with_token(leased.user, token, self._version),
-                )  # fmt: skip
+                tries = itertools.count()
+
+                def attempt(token: str) -> None:
+                    # The second one is a login more of the hour.
+                    with self._allowance.session(leased.host) if next(tries) else nullcontext():
+                        connection.login_with_token(leased.user, token, self._version)
+
+                keeping = self._leases.keeping(leased)
+                self._tokens.log_in(leased.host, leased.user, leased.password, keeping, attempt)
             else:
                 connection.login(leased.user, leased.password, self._version)
         except MailboxError as error:

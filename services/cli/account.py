@@ -6,7 +6,7 @@ import click
 
 from services.cli.context import errors, guarded, registry, settings
 from services.fetcher.onboarding import check_name
-from services.fetcher.registry import OPERATOR
+from services.fetcher.registry import OPERATOR, RegistryError
 
 
 @click.group()
@@ -55,11 +55,20 @@ def account_add(
     synced_from = None
     if synced_by_platform:
         synced_from = since.replace(tzinfo=UTC) if since is not None else datetime.now(UTC)
+        if synced_from > datetime.now(UTC):
+            raise click.UsageError("--since lies in the future; name the day since when the platform does")
     with registry(settings()) as found:
         added = found.add_account(company_id, account_id, kind="sub" if sub else "main", synced_from=synced_from)
         for role, value in (("registered", address), ("backup", backup_address)):
             if value is not None:
-                found.set_address(company_id, account_id, role, value)
+                held = None if added else found.has_address(company_id, account_id, role, value)
+                if held is False:
+                    raise RegistryError(
+                        f"account {account_id} has another {role} address; change it with: replyrate account change-address"
+                        f" {company_id} {account_id} ADDRESS" + (" --role backup" if role == "backup" else "")
+                    )
+                if held is None:
+                    found.set_address(company_id, account_id, role, value)
     errors.print(f"account {account_id} is registered" if added else f"account {account_id} was registered before")
 
 

@@ -26,7 +26,7 @@ from services.common.version import version
 from services.fetcher import connection_texts, consent, states
 from services.fetcher.completeness import Numbers, Settling, numbers
 from services.fetcher.connection_test import Report
-from services.fetcher.directory import Language
+from services.fetcher.directory import Language, domain_of
 from services.fetcher.imap import folder_text
 from services.fetcher.oauth import KIND, AccessTokens
 from services.fetcher.onboarding import (
@@ -175,11 +175,17 @@ def mailbox_reconnect(
     operators_log(found)
     with registry(found) as held:
         stored = held.stored(company_id, mailbox_id)
-        if host is not None or port is not None:
-            try:
+        # Before a secret is asked for: whether it is wanted at all, and where it would go.
+        held.check_reconnect(company_id, mailbox_id, replace(stored, address=address or stored.address))
+        moved = address is not None and domain_of(address) != domain_of(stored.address)
+        try:
+            if host is not None or (port is not None and not moved):
                 host, port = checked(host or stored.host, port, address or stored.address, found.imap)
-            except Rejected as error:
-                _refused(error, company_id, language, json_=json_)
+            elif moved:
+                # Another provider's password does not go to the server of before.
+                host, port = server_of(address or "", None, port, found.imap, quiet=json_)
+        except Rejected as error:
+            _refused(error, company_id, language, json_=json_)
         tokens = AccessTokens(found.oauth2)
         account = user or address or stored.user
         secret = asked_secret(password_file, host or stored.host, account, tokens if oauth2 else None, found.oauth2)
@@ -464,22 +470,26 @@ def progress(folder: dict[str, Any]) -> str:
 @mailbox.command("pause")
 @click.argument("company_id")
 @click.argument("mailbox_id")
+@click.option("--by", default=OPERATOR, show_default=True, help="Who wants it.")
 @guarded
-def mailbox_pause(company_id: str, mailbox_id: str) -> None:
+def mailbox_pause(company_id: str, mailbox_id: str, by: str) -> None:
     """Read a mailbox no more until it is resumed."""
+    check_name("--by", by)
     with registry(settings()) as found:
-        found.pause(company_id, mailbox_id)
+        found.pause(company_id, mailbox_id, by=by)
     errors.print(f"mailbox {mailbox_id} is paused")
 
 
 @mailbox.command("resume")
 @click.argument("company_id")
 @click.argument("mailbox_id")
+@click.option("--by", default=OPERATOR, show_default=True, help="Who wants it.")
 @guarded
-def mailbox_resume(company_id: str, mailbox_id: str) -> None:
+def mailbox_resume(company_id: str, mailbox_id: str, by: str) -> None:
     """Read a paused mailbox again."""
+    check_name("--by", by)
     with registry(settings()) as found:
-        found.resume(company_id, mailbox_id)
+        found.resume(company_id, mailbox_id, by=by)
     errors.print(f"mailbox {mailbox_id} is active")
 
 
@@ -491,7 +501,12 @@ def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
     """Read everything within the horizon again; what is known is published unchanged."""
     with registry(settings()) as found:
         found.rescan(company_id, mailbox_id)
-    errors.print(f"mailbox {mailbox_id} is read again from the newest message to the horizon")
+        state = found.mailbox(company_id, mailbox_id)["state"]
+    errors.print(
+        f"mailbox {mailbox_id} is read again from the newest message to the horizon"
+        + ("" if state == "active" else f" once it is active; now it is {state}"),
+        soft_wrap=True,
+    )
 
 
 @mailbox.command("remove")

@@ -6,7 +6,7 @@ from services.cli.connection import in_language
 from services.cli.context import as_json, database, guarded, print_json, settings, text
 from services.common import personal_data
 from services.common.errors import ReplyrateError
-from services.common.topics import INQUIRIES, REPLIES, SENT
+from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
 from services.fetcher import holdings
 from services.fetcher.directory import Language
 from services.fetcher.holdings import Held
@@ -14,13 +14,14 @@ from services.fetcher.holdings import Held
 KAFKA = {
     "en": (
         f"in Kafka: {SENT} has keyed hashes, times and a kind of each message for {{days}} days; {REPLIES} has what was joined"
-        f" from them until the company is erased; {INQUIRIES} is the platform's own",
+        f" from them until the company is erased; {DEAD} names the mailbox of a mail that could not be read, without its text, until its"
+        f" retention ends; {INQUIRIES} is the platform's own",
         "not held anywhere: bodies, subjects, names, addresses of recipients; headers are read and thrown away",
         "not readable for this user; ask as one with the role replyrate_aggregator too",
     ),
     "zh": (
         f"Kafka 中：{SENT} 保存每封邮件的密钥哈希、时间和类别，{{days}} 天；{REPLIES} 保存由此匹配的结果，直到公司数据被清除；"
-        f"{INQUIRIES} 是平台自己的数据",
+        f"{DEAD} 在保留期内记录无法读取的邮件所属的邮箱（不含内容）；{INQUIRIES} 是平台自己的数据",
         "任何地方都不保存：正文、主题、姓名、收件人地址；邮件头读取后即丢弃",
         "当前用户无权读取；请同时使用具有 replyrate_aggregator 角色的用户查询",
     ),

@@ -5,7 +5,7 @@ Sealed values are told by their size, never opened; the tables to look at are th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -17,6 +17,22 @@ from services.common.postgres import translate
 
 FEW: Final = 5
 """A table with more rows of the mailbox is told by its number of rows alone."""
+
+
+OF_MAILBOX: Final = "t.company_id = %(company_id)s AND t.mailbox_id = %(mailbox_id)s"
+BESIDE: Final[Mapping[str, LiteralString]] = {
+    "registry.addresses": """EXISTS (
+        SELECT FROM registry.mailboxes m WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s
+            AND (t.company_id, t.account_id, t.role) = (m.company_id, m.account_id, m.role)
+    )""",
+    "registry.mailbox_links": """EXISTS (
+        SELECT FROM registry.mailboxes m WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s
+            AND t.login_hash = m.login_hash AND m.company_id IN (t.company_id, t.other_company_id)
+    )""",
+    "registry.connection_tests": "t.company_id = %(company_id)s",
+}
+"""Tables without a mailbox's id, and which of their rows belong to one: the address of its account in its role, the links of
+its login; tries of the connection test are told for the whole company, since their hash knows no server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +55,17 @@ def companies(connection: psycopg.Connection, mailbox_id: str) -> list[str]:
 
 def look(connection: psycopg.Connection, company_id: str, mailbox_id: str) -> list[Held]:
     """What each table with a mailbox's id holds of this one, registry first."""
-    found = []
-    for table in personal_data.load().tables.values():
-        if "mailbox_id" in table.columns:
-            found.append(_look(connection, table, company_id, mailbox_id))
+    tables = personal_data.load().tables
+    found = [
+        _look(connection, table, company_id, mailbox_id, OF_MAILBOX)
+        for table in tables.values()
+        if "mailbox_id" in table.columns
+    ]
+    found += [_look(connection, tables[name], company_id, mailbox_id, of) for name, of in BESIDE.items()]
     return found
 
 
-def _look(connection: psycopg.Connection, table: Table, company_id: str, mailbox_id: str) -> Held:
+def _look(connection: psycopg.Connection, table: Table, company_id: str, mailbox_id: str, of: LiteralString) -> Held:
     name = sql.Identifier(*table.name.split("."))
     with translate(), connection.cursor(row_factory=dict_row) as cursor:
         readable = cursor.execute(
@@ -55,11 +74,11 @@ def _look(connection: psycopg.Connection, table: Table, company_id: str, mailbox
         ).fetchone()
         if readable != {"readable": True}:
             return Held(table, None)
-        place = (company_id, mailbox_id)
-        where = sql.SQL("FROM {} WHERE company_id = %s AND mailbox_id = %s").format(name)
+        place = {"company_id": company_id, "mailbox_id": mailbox_id}
+        where = sql.SQL("FROM {} t WHERE ").format(name) + sql.SQL(of)
         counted = cursor.execute(sql.SQL("SELECT count(*) AS rows ") + where, place).fetchone()
         assert counted is not None
-        rows = cursor.execute(sql.SQL("SELECT * ") + where, place).fetchall() if counted["rows"] <= FEW else []
+        rows = cursor.execute(sql.SQL("SELECT t.* ") + where, place).fetchall() if counted["rows"] <= FEW else []
     return Held(table, counted["rows"], tuple(_told(table, row) for row in rows))
 
 

@@ -269,6 +269,8 @@ def changed_login(stored: Login, changes: Changes) -> Login:
     if normalise_address(address) is None:
         raise RegistryError("this is no e-mail address; write it as name@domain")
     follows = not stored.user or stored.user == stored.address
+    if changes.user is None and not follows and changes.address not in (None, stored.address):
+        raise RegistryError("its user name is not its address; say whose login belongs to the new address: --user NAME")
     user = changes.user or (address if follows else stored.user)
     if not changes.password:
         raise RegistryError("the password is needed again: --password-file FILE, or type it when asked")
@@ -328,6 +330,9 @@ def _check_login(registry: Registry, company_id: str, login: Login, mailbox_id: 
     try:
         registry.check_login(company_id, login.host, login.user, mailbox_id)
     except LoginTaken as error:
+        # Counted as a try: nobody asks here which logins other companies have.
+        test_id, _ = registry.begin_test(company_id, login.user)
+        registry.end_test(test_id, None, "login-taken", str(error))
         holder, held = error.holder
         log.warning(
             "the login is mailbox %s of company %s", held, holder,

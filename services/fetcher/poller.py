@@ -163,12 +163,13 @@ class Poller:
             # Kafka or Postgres, not the mailbox: it is due again soon, and nothing is held against it.
             metrics.POLLS.labels("dependency-away").inc()
             log.warning("%s", error, extra={"action": "dependency-away", **_ids(leased)})
-            self._leases.failed(leased, reason=None, next_seconds=5, counts=False)
+            seconds = max(5.0, pacing.again_seconds(leased.host))
+            self._leases.failed(leased, reason=None, next_seconds=seconds, counts=False)
             self._stop.wait(1)
         except Exception as error:
             metrics.POLLS.labels("crashed").inc()
             log.exception("a poll failed unexpectedly", extra={"action": "mailbox-failed", **_ids(leased)})
-            delay = FAILURE.delay(leased.failures + 1, random.random())
+            delay = max(FAILURE.delay(leased.failures + 1, random.random()), pacing.again_seconds(leased.host))
             self._leases.failed(leased, reason=f"internal-{type(error).__name__}", next_seconds=delay, counts=True)
 
     def _read(self, work: Poll) -> None:
@@ -219,9 +220,13 @@ class Poller:
                 tries = itertools.count()
 
                 def attempt(token: str) -> None:
-                    # The second one is a login more of the hour.
-                    with self._allowance.session(leased.host) if next(tries) else nullcontext():
-                        connection.login_with_token(leased.user, token, self._version)
+                    # The second one is a login more of the hour; without one the first refusal counts.
+                    try:
+                        budget = self._allowance.session(leased.host) if next(tries) else nullcontext()
+                        with budget:
+                            connection.login_with_token(leased.user, token, self._version)
+                    except OverBudget:
+                        raise LoginRefused("login", code="oauth2-login-refused") from None
 
                 keeping = self._leases.keeping(leased)
                 self._tokens.log_in(leased.host, leased.user, leased.password, keeping, attempt)
@@ -581,7 +586,7 @@ class Poller:
         given_up = isinstance(error, LoginRefused) and (error.definite or leased.refusals + 1 >= LOGIN_TRIES)
         state = states.load().events["login-given-up"].to if given_up else None
         backoff = THROTTLE if isinstance(error, Throttled | LoginUnclear) else FAILURE
-        delay = backoff.delay(failures, random.random())
+        delay = max(backoff.delay(failures, random.random()), pacing.again_seconds(leased.host))
         self._leases.failed(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)
         metrics.POLLS.labels(error.code).inc()
         log.warning(

@@ -7,7 +7,7 @@ logs, and no error text holds an address, a user name or a secret.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import psycopg
@@ -128,11 +128,17 @@ class Registry:
         values = {"company_id": company_id, "account_id": account_id, "role": role}
         event = states.load().events["address-changed"]
         with self._acting(by, event):
+            before = self._sql.one("address", **values)
+            if before is not None and before["address_hash"] == hashed:
+                return []
             sealed = self._vault.seal(address, company_id, account_id, role)
             self._sql.run("set_address", **values, sealed=sealed, masked=masked(address), hash=hashed)
+            if before is None:
+                return []
             rows = self._sql.all(
-                "address_changed", **values, hash=hashed, to=event.to, froms=list(event.froms), reason=event.name
-            )
+                "address_changed", **values, before=before["address_hash"], to=event.to, froms=list(event.froms),
+                reason=event.name,
+            )  # fmt: skip
         return [row["mailbox_id"] for row in rows]
 
     def has_address(self, company_id: str, account_id: str, role: str, address: str) -> bool | None:
@@ -173,8 +179,9 @@ class Registry:
         life = states.load()
         with self._sql.transaction():
             row = self._sql.one("set_synced", **values, synced_from=since)
-            if row is None or since > row["now"]:
+            if row is None or since > row["now"] + timedelta(minutes=1):
                 raise RegistryError("nothing changed: it was changed at the same moment, or --since lies in the future")
+            since = min(since, row["now"])
             self._sql.run("platform_coverage", **values, from_at=since)
             for attempt in self._sql.all("of_account", **values, states=list(ATTEMPTS)):
                 self._withdraw(company_id, attempt["mailbox_id"], by)
@@ -322,6 +329,8 @@ class Registry:
                 anew = not self.is_same_login(company_id, mailbox_id, login)
                 linked = self.check_login(company_id, login.host, login.user, mailbox_id)
                 sealed = self._sealed(company_id, mailbox_id, login)
+                if anew:
+                    self._sql.run("shred_links", **values, holding=list(HOLDING))
                 self._sql.run("reconnect", **values, **sealed, expected_from=expected_from, linked=linked)
                 self._set_secret(company_id, mailbox_id, login)
                 if consent is not None:

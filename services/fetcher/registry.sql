@@ -37,12 +37,12 @@ SELECT address_masked, address_hash, changed_at FROM registry.addresses
 WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND role = %(role)s
 
 -- name: address_changed
--- Mailboxes that were connected for the address an account had in this role: they must be connected again.
+-- Mailboxes that used the address which an account had in this role: they must be connected again.
 UPDATE registry.mailboxes
 SET state = %(to)s, state_reason = %(reason)s, state_changed_at = clock_timestamp(),
     lease_owner = NULL, lease_until = NULL, lease_epoch = lease_epoch + 1
 WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND role = %(role)s
-    AND address_hash <> %(hash)s AND state = ANY (%(froms)s)
+    AND address_hash = %(before)s AND state = ANY (%(froms)s)
 RETURNING mailbox_id
 
 -- name: platform_coverage
@@ -287,7 +287,7 @@ SELECT count(*) FILTER (WHERE login_hash = %(login_hash)s) AS of_login,
     count(*) FILTER (WHERE company_id = %(company_id)s) AS of_company,
     min(tested_at) FILTER (WHERE company_id = %(company_id)s) + interval '1 hour' AS company_again_at
 FROM registry.connection_tests
-WHERE tested_at > clock_timestamp() - interval '1 hour' AND code <> 'passed'
+WHERE tested_at > clock_timestamp() - interval '1 hour' AND code NOT IN ('passed', 'provider-busy')
     AND (login_hash = %(login_hash)s OR company_id = %(company_id)s)
 
 -- name: begin_test

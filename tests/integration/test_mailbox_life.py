@@ -180,9 +180,11 @@ def test_a_changed_address_must_be_connected_again_and_reading_goes_on(run: Run,
             "INSERT INTO registry.folders (company_id, mailbox_id, folder, uidvalidity) VALUES ('c1', %s, 'Sent', 1)",
             (mailbox_id,),
         )
-        done = run(
-            "mailbox", "reconnect", "c1", mailbox_id, "PASSWORD", "--address", "new@mail.test", "--user", server.user, "--json"
-        )  # fmt: skip
+        move = ("mailbox", "reconnect", "c1", mailbox_id, "--address", "new@mail.test", "--user", server.user)
+        wires = len(server.wire)
+        # Another provider's password does not go to the server of before unless somebody says so.
+        assert "mail.test" in run(*move, "PASSWORD", code=1).stderr and len(server.wire) == wires
+        done = run(*move, "PASSWORD", "--host", "localhost", *port, "--json")
         assert json.loads(done.stdout)["read_anew"] is False, "the same login"
         assert connection.execute("SELECT count(*) FROM registry.folders").fetchone() == (1,)
     row = shown(run, mailbox_id)
@@ -255,6 +257,9 @@ def test_one_mailbox_in_two_companies_only_when_the_operator_links_them(run: Run
     seller, log = refused.stderr.split("\n", 1)[0], refused.stderr
     assert "connected by another company" in log and "login-taken" in log
     assert "c1" not in "".join(line for line in log.splitlines() if not line.startswith("{")), seller
+    with connect(dsn, "tests") as connection:
+        asked = connection.execute("SELECT code FROM registry.connection_tests WHERE company_id = 'c2'").fetchall()
+    assert asked == [("login-taken",)], "who asks is counted"
     run("mailbox", "link", "c1", first, "c2", "--by", "Operations, ticket 17")
     second = json.loads(run("mailbox", "add", *place(server, "c2", consent_by="Li"), "PASSWORD", "--json").stdout)[
         "mailbox_id"
@@ -267,6 +272,10 @@ def test_one_mailbox_in_two_companies_only_when_the_operator_links_them(run: Run
     assert (link["company_id"], link["mailbox_id"], link["linked_by"]) == ("c2", second, "Operations, ticket 17")
     assert f"mailbox remove c2 {second}" in run("mailbox", "unlink", "c1", first, "c2", code=1).stderr
     run("mailbox", "remove", "c2", second)
+    assert shown(run, first)["links"] == []
+    run("mailbox", "link", "c1", first, "c2", "--by", "Operations")
+    run("mailbox", "unlink", "c1", first, "c2")
+    assert shown(run, first)["links"] == []
     assert shown(run, first)["state"] == "active"
     assert "linked" in run("mailbox", "link", "c1", first, "c1", "--by", "x", code=1).stderr
 
@@ -418,3 +427,45 @@ def test_every_event_can_be_reached_from_the_beginning() -> None:
     for _ in STATES:
         reached |= {event.to for event in states.load().events.values() if reached & set(event.froms)}
     assert reached == {NEW, *STATES}
+
+
+def test_only_the_mailbox_that_used_the_old_address_is_touched(registry: Registry) -> None:
+    registry.set_address("c1", "main", "registered", "old@mail.test")
+    connected(registry, "c1", mailbox_id="m1", address="old@mail.test")
+    connected(registry, "c1", mailbox_id="m2", address="alias@mail.test")
+    assert registry.set_address("c1", "main", "registered", "old@mail.test") == []
+    assert registry.set_address("c1", "main", "registered", "new@mail.test") == ["m1"]
+    assert [row["state"] for row in registry.mailboxes("c1")] == ["needs_reconnect", "active"]
+
+
+def test_adding_an_account_again_changes_no_address(run: Run, server: LabServer) -> None:
+    run("account", "add", "c1", "sub", "--sub", "--address", "sub@mail.test")
+    run("account", "add", "c1", "sub", "--sub", "--address", "sub@mail.test", "--backup-address", "b@mail.test")
+    told = run("account", "add", "c1", "sub", "--sub", "--address", "other@mail.test", code=1)
+    assert "account change-address c1 sub" in told.stderr
+    later = ("account", "add", "c1", "later", "--synced-by-platform", "--since", "2999-01-01")
+    assert "lies in the future" in run(*later, code=2).stderr
+
+
+def test_a_user_name_that_is_no_address_does_not_follow_another_address(run: Run, server: LabServer) -> None:
+    run("account", "change-address", "c1", "main", "first@mail.test")
+    options = ("--company", "c1", "--account", "main", "--address", "first@mail.test", "--user", server.user)
+    place = ("--host", "localhost", "--port", server.port)
+    run("mailbox", "add", *options, *place, "--consent-by", "Li", "PASSWORD")
+    (row,) = json.loads(run("mailbox", "list", "c1", "--json").stdout)
+    run("account", "change-address", "c1", "main", "second@mail.test")
+    again = ("mailbox", "reconnect", "c1", row["mailbox_id"], "--address", "second@mail.test", "PASSWORD", *place)
+    assert "--user NAME" in run(*again, code=1).stderr
+    run(*again, "--user", server.user)
+
+
+def test_nothing_is_asked_of_a_mailbox_that_cannot_be_reconnected(run: Run, server: LabServer) -> None:
+    mailbox_id = added(run, server)["mailbox_id"]
+    run("mailbox", "pause", "c1", mailbox_id, "--by", "Zhao")
+    told = run("mailbox", "rescan", "c1", mailbox_id).stderr
+    assert "once it is active; now it is paused" in told
+    history = json.loads(run("mailbox", "history", "c1", mailbox_id, "--json").stdout)["history"]
+    assert history[-1]["changed_by"] == "Zhao"
+    run("mailbox", "remove", "c1", mailbox_id)
+    refused = run("mailbox", "reconnect", "c1", mailbox_id, input="Canary\n", code=1)
+    assert "removed" in refused.stderr and "Password" not in refused.stderr

@@ -141,6 +141,9 @@ def test_all_that_is_held_of_a_mailbox_is_shown_and_nothing_sealed_is_opened(mai
     text, data = shown("m1", "--lang", language), json.loads(shown("m1", "--json", "--lang", language))
     tables = {one["table"]: one for one in data["tables"]}
     named = {name for name, table in personal_data.load().tables.items() if "mailbox_id" in table.columns}
+    named |= {"registry.addresses", "registry.mailbox_links", "registry.connection_tests"}
+    (own,) = tables["registry.addresses"]["shown"]
+    assert own["address_masked"] == "c***@mail.test"
     assert tables.keys() == named and all(name in text for name in named)
     (row,) = tables["registry.mailboxes"]["shown"]
     assert row["address_masked"] == "c***@mail.test" and row["consent_by"] == "The Owner"

@@ -1,22 +1,26 @@
-"""The session's Kafka and Postgres as containers, for the same integration tests: SERVERS=containers pytest …
+"""The tests' Kafka, Postgres and Dovecot as containers, for the same integration tests: SERVERS=containers pytest …
 
 Images are those of docker-compose.yml. testcontainers starts and removes them; its own reaper is off, since that is one
 more image, and the fixtures stop what they started.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import yaml
 
+from services.standalone.ca import LOOPBACK_NAMES, CertificateAuthority
 from services.standalone.child import LOOPBACK, free_port
+from services.standalone.imap import answers_greeting
 from services.standalone.kafka import PROPERTIES, EmbeddedKafka, answers_metadata
 from services.standalone.paths import ROOT
 from services.standalone.postgres import EmbeddedPostgres
+from tests.dovecot import Dovecot
 from tests.integration.processes import until
+from tests.stack.mail import HOST, IMAGE
 
 START_SECONDS = 60
 
@@ -105,6 +109,66 @@ class ContainerPostgres(EmbeddedPostgres):
             return False
 
 
+class ContainerDovecot(Dovecot):
+    """dovecot/dovecot with the settings of the private one; its mail lies in the folder, outside the container.
+
+    `network`: one of Docker's in which others find it as HOST, on the same port.
+    """
+
+    names = (*LOOPBACK_NAMES, HOST)
+    listens = "*"
+
+    def __init__(
+        self, data_dir: Path, users: Mapping[str, str], ca: CertificateAuthority, *, savedate: bool = True,
+        network: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(data_dir, users, ca, savedate=savedate)
+        self._network = network
+        self._container: Any = None
+
+    def start(self) -> None:
+        """Write the configuration, start, wait for a greeting over verified TLS."""
+        self._write_configuration()
+        file = self.data_dir / "dovecot.conf"
+        log = f"log_path = {self.data_dir}/dovecot.log"
+        file.write_text(file.read_text("utf-8").replace("log_path = /dev/stderr", log), "utf-8")
+        # A process of the container before may have had the number that is this one's own now.
+        (self.data_dir / "run" / "master.pid").unlink(missing_ok=True)
+        self._container = container(IMAGE, self.port, self.port)
+        for folder in (self.data_dir, self._ca.folder):
+            self._container.with_volume_mapping(str(folder), str(folder), "rw")
+        self._container.with_command(["/usr/sbin/dovecot", "-F", "-c", str(file)])
+        started(self._container, self._greets, "Dovecot answers")
+
+    def _greets(self) -> bool:
+        networks = self._container.get_docker_client().client.networks
+        wrapped = self._container.get_wrapped_container()
+        if self._network is not None:
+            wrapped.reload()
+            if self._network not in wrapped.attrs["NetworkSettings"]["Networks"]:
+                networks.get(self._network).connect(wrapped.id, aliases=[HOST])
+        return answers_greeting(self.host, self.port, self.ca_file)
+
+    def stop(self) -> None:
+        """Remove the container; nothing when there is none."""
+        self.close_client()
+        if self._container is not None:
+            self._container.stop()
+            self._container = None
+
+    def kill(self) -> None:
+        """SIGKILL, and remove it."""
+        self.stop()
+
+    def pause(self) -> None:
+        """Freeze its processes: connections hang."""
+        self._container.get_wrapped_container().pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._container.get_wrapped_container().unpause()
+
+
 def kafka(folder: Path) -> EmbeddedKafka:
     """The session's broker, not started."""
     return ContainerKafka(folder, free_port()) if wanted() else EmbeddedKafka(folder)
@@ -113,3 +177,8 @@ def kafka(folder: Path) -> EmbeddedKafka:
 def postgres(folder: Path) -> EmbeddedPostgres:
     """A database server, not started."""
     return ContainerPostgres(folder, free_port()) if wanted() else EmbeddedPostgres(folder)
+
+
+def dovecot(folder: Path, users: Mapping[str, str], ca: CertificateAuthority, *, savedate: bool = True) -> Dovecot:
+    """A mail server, not started."""
+    return (ContainerDovecot if wanted() else Dovecot)(folder, users, ca, savedate=savedate)

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
-from services.standalone.ca import CertificateAuthority
+from services.standalone.ca import LOOPBACK_NAMES, CertificateAuthority
 from services.standalone.child import LOOPBACK, Child, await_answer, free_port
 from services.standalone.imap import MailClient, answers_greeting
 
@@ -88,6 +88,9 @@ class Dovecot:
     """One instance on `127.0.0.1:port`; a context manager. Mail survives `stop`, `kill` and `start`."""
 
     host = LOOPBACK
+    names: tuple[str, ...] = LOOPBACK_NAMES
+    """Whom its certificate is for."""
+    listens = LOOPBACK
 
     def __init__(
         self, data_dir: Path, users: Mapping[str, str], ca: CertificateAuthority, *, savedate: bool = True
@@ -181,12 +184,12 @@ class Dovecot:
         if root:
             self.data_dir.chmod(0o755)
             os.chown(self.data_dir / "mail", mail.pw_uid, mail.pw_gid)
-        files = self._ca.issue(f"dovecot-{self.port}")
+        files = self._ca.issue(f"dovecot-{self.port}", self.names)
         users = self.data_dir / "users"
         users.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in self.users.items()), "utf-8")
         users.chmod(0o644)
         configuration = CONFIGURATION.format(
-            host=self.host, port=self.port, base=self.data_dir, certificate=files.certificate, key=files.key,
+            host=self.listens, port=self.port, base=self.data_dir, certificate=files.certificate, key=files.key,
             login_user="dovenull" if root else me.pw_name, internal_user="dovecot" if root else me.pw_name,
             internal_group="dovecot" if root else me.pw_gid, mail_uid=mail.pw_uid, mail_gid=mail.pw_gid,
             capability="" if self._savedate else WITHOUT_SAVEDATE,

@@ -125,7 +125,7 @@ def make_dovecot(server_folder: Path, ca: CertificateAuthority) -> Iterator[Call
     started: list[Dovecot] = []
 
     def make(users: Mapping[str, str] = USERS, *, savedate: bool = True) -> Dovecot:
-        server = Dovecot(server_folder / f"dovecot-{time.monotonic_ns()}", users, ca, savedate=savedate)
+        server = containers.dovecot(server_folder / f"dovecot-{time.monotonic_ns()}", users, ca, savedate=savedate)
         server.start()
         started.append(server)
         return server

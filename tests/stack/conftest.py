@@ -9,10 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.mail import Dovecot
+from tests.stack.mail import HOST, Dovecot
 from tests.stack.stack import ROOT, SERVICES, Stack, clean_environment, run, running
 
 IMAGES = ("fetcher", "matcher", "aggregator", "cli", "demo")
+IMPATIENT = {
+    "REPLYRATE_IMAP__PRIVATE_HOSTS": HOST,
+    "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "2",
+    "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
+    # Shorter than in production, so that a killed worker's partitions do not lie idle for 45 s.
+    "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
+    "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",
+}
+"""Settings of every stack that reads the test's mail server."""
 FIGURES: dict[str, str] = {}
 """What is told at the end: name → value with unit."""
 
@@ -82,12 +91,7 @@ def stack(images: None, session_folder: Path, mail_server: Dovecot) -> Iterator[
         session_folder / "stack",
         {
             "IMAP_CA_DIR": str(mail_server.folder / "ca"),
-            "REPLYRATE_IMAP__PRIVATE_HOSTS": "dovecot",
-            "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "2",
-            "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
-            # Shorter than in production, so that a killed worker's partitions do not lie idle for 45 s.
-            "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
-            "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",
+            **IMPATIENT,
         },
     )
     made.make_secrets()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.conftest import FIGURES
+from tests.stack.conftest import FIGURES, IMPATIENT
 from tests.stack.mail import HOST, IMAGE, PASSWORD, Dovecot, ago, stamp
 from tests.stack.stack import Seller, Stack, inquiry, run, running
 
@@ -54,11 +54,7 @@ def cluster(images: None, session_folder: Path) -> Iterator[Cluster]:
             "CLUSTER_TLS": str(tls),
             "CLUSTER_ACCESS": str(HERE / "access.py"),
             "IMAP_CA_DIR": str(mail.folder / "ca"),
-            "REPLYRATE_IMAP__PRIVATE_HOSTS": HOST,
-            "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "2",
-            "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
-            "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
-            "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",
+            **IMPATIENT,
         },
     )
     made.make_secrets()

@@ -1,8 +1,8 @@
 """Keeps a release for the tests of upgrades: `python -m tests.upgrade.make NAME`. Run it when a release is made; never again.
 
 NAME.sql.gz is a database as the release leaves it: the worked example (examples/worked), judged by two rule sets, with its
-registry; plain SQL, so that a change can be read. NAME.tar.gz is what its images are built from, out of the commit that is
-checked out: a clone without history has it all the same.
+registry; plain SQL, so that a change can be read. NAME.tar.gz is its compose file and what its images are built from, out of the
+commit that is checked out: a clone without history has it all the same.
 """
 
 import gzip
@@ -21,14 +21,10 @@ from tests.worked import load
 
 RULE_SETS = ("default", "first-reply-24h")
 CONTENT = (
-    ".dockerignore",
-    "pyproject.toml",
-    "requirements/runtime.txt",
-    "requirements/demo.txt",
-    "schemas",
-    "services",
-)
-"""What .dockerignore lets in."""
+    ".dockerignore", "docker-compose.yml", "pyproject.toml", "requirements/runtime.txt", "requirements/demo.txt",
+    "schemas", "services",
+)  # fmt: skip
+"""What .dockerignore lets in, and how it was run."""
 
 
 def main(name: str) -> int:

@@ -36,15 +36,18 @@ test: setup ## every test that needs no Docker, in two processes: WORKERS=2
 test-long: setup ## the same with the full counts of the properties
 	@HYPOTHESIS_PROFILE=long $(WHOLE) --timeout 3600
 
+# The suites that talk to Kafka, Postgres and Dovecot most; the others use the same doors.
+ON_CONTAINERS := matcher aggregator fetcher pipeline dlq restore
+
 test-stack: setup ## the containers of docker-compose.yml, end to end (Docker is needed; on Debian .ci/docker up and .ci/base-images)
 	@$(BIN)/pytest -q tests/stack
-	@SERVERS=containers $(BIN)/pytest -q tests/integration/test_matcher.py tests/integration/test_aggregator.py
+	@SERVERS=containers $(BIN)/pytest -q $(ON_CONTAINERS:%=tests/integration/test_%.py)
 
 secrets: ## make the keys and passwords that docker-compose.yml needs; what exists stays
 	@deploy/secrets
 
-faults: setup ## fault runs: SEED=1 ROUNDS=1 FAULTS=60; differs in nothing or says where; CONTROL=1 must lose
-	@$(BIN)/python -m tests.faults.run --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --faults $(or $(FAULTS),60) $(if $(CONTROL),--control)
+faults: setup ## fault runs: SEED=1 ROUNDS=1 FAULTS=60; differs in nothing or says where; CONTROL=1 must lose; STACK=1 on containers
+	@$(BIN)/python -m tests.faults.run --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --faults $(or $(FAULTS),60) $(if $(CONTROL),--control) $(if $(STACK),--stack)
 
 fuzz: setup ## mutated headers all the way to the event: SECONDS=300 SEED=1
 	@$(BIN)/python -m tests.fuzz.headers --seconds $(or $(SECONDS),300) --seed $(or $(SEED),1)

@@ -41,7 +41,7 @@ from services.standalone.postgres import EmbeddedPostgres
 from services.standalone.world import Mail, World
 from tests.dovecot import Dovecot
 from tests.faults.proxy import FaultProxy
-from tests.faults.schedule import SERVICES, Fault
+from tests.faults.schedule import KINDS, SERVICES, Fault
 from tests.integration.processes import Process
 from tests.integration.topics import read_all
 
@@ -74,6 +74,12 @@ class Slot:
 
 class Arena:
     """Starts everything, applies faults, keeps the services up. A context manager."""
+
+    deck: Sequence[str] = KINDS
+    """The faults that it knows."""
+    imap_host = "localhost"
+    """The mail server's name in the registry."""
+    resolve = staticmethod(resolve)
 
     def __init__(self, folder: Path, world: World, *, modules: Mapping[str, str] | None = None, store: str = "memory"):
         self.folder = folder
@@ -118,7 +124,7 @@ class Arena:
         self.create_topics(self.settings)
         with connect(self.direct_dsn, "faults") as connection:
             migrations.migrate(connection, lambda _: None)
-            self._register(Registry(connection, self.hasher, vault), self.settings)
+            self.register(Registry(connection, self.hasher, vault), self.settings)
         self.file(self.world.mails)
         self.publisher = self._stack.enter_context(Publisher(self.settings.kafka, "faults", delivery_seconds=20))
         self._stack.callback(self._kill_all)
@@ -127,6 +133,11 @@ class Arena:
     def kafka_settings(self) -> KafkaSettings:
         """Where the topics are."""
         return self.settings.kafka
+
+    @property
+    def imap_port(self) -> int:
+        """The mail server's port in the registry."""
+        return self.proxies["imap"].port
 
     def environ(self, **changes: str) -> dict[str, str]:
         """The settings of a service."""
@@ -155,12 +166,17 @@ class Arena:
             **changes,
         }
 
+    def create_database(self, name: str) -> str:
+        """An empty database beside the one of the run; its dsn."""
+        return self.postgres.create_database(name)
+
     def create_topics(self, settings: Settings, app_id: str = "replyrate-matcher") -> None:
         """Every topic of an installation, with the changelog of `app_id`."""
         with Admin(settings.kafka, "faults") as admin:
             admin.create_topics(specs(partitions=PARTITIONS, horizon_days=settings.horizon_days, app_id=app_id))
 
-    def _register(self, registry: Registry, settings: Settings) -> None:
+    def register(self, registry: Registry, settings: Settings) -> None:
+        """Companies, accounts, mailboxes of the world."""
         for company in self.world.companies:
             registry.add_company(company.company_id)
             for account in company.accounts:
@@ -176,10 +192,10 @@ class Arena:
                     password=mailbox.password,
                     consent_by="faults",
                     role=mailbox.role,
-                    host="localhost",
-                    port=self.proxies["imap"].port,
+                    host=self.imap_host,
+                    port=self.imap_port,
                 )
-                add_mailbox(registry, settings.imap, request, resolve=resolve, version=version())
+                add_mailbox(registry, settings.imap, request, resolve=self.resolve, version=version())
 
     # What the world does
 
@@ -293,7 +309,12 @@ class Arena:
         """Apply one fault."""
         name, _, rest = fault.kind.partition("-")
         chance = random.Random(fault.dice)
-        deeds: dict[str, Callable[[str, random.Random], None]] = {
+        self._deeds()[name](rest, chance)
+        self.faults[fault.kind] = self.faults.get(fault.kind, 0) + 1
+
+    def _deeds(self) -> dict[str, Callable[[str, random.Random], None]]:
+        """The first word of a fault's kind → what it does, given the rest of the kind and dice."""
+        return {
             "kill": self._kill,
             "freeze": self._freeze,
             "second": self._second,
@@ -306,8 +327,6 @@ class Arena:
             "republish": self._republish,
             "poison": self._poison,
         }
-        deeds[name](rest, chance)
-        self.faults[fault.kind] = self.faults.get(fault.kind, 0) + 1
 
     def _kill(self, service: str, _: random.Random) -> None:
         if service == "kafka":

@@ -23,7 +23,7 @@ SECONDS = 90.0
 
 def forget(arena: Arena, topic: str) -> None:
     """Delete a topic; it may be made again then."""
-    client = KafkaAdminClient(bootstrap_servers=arena.kafka.bootstrap_servers)
+    client = KafkaAdminClient(bootstrap_servers=arena.environ()["REPLYRATE_KAFKA__BOOTSTRAP_SERVERS"])
     try:
         client.delete_topics([topic])
         deadline = time.monotonic() + 20
@@ -45,7 +45,7 @@ def ledger(dsn: str) -> dict[str, list[str]]:
 def replayed_differences(arena: Arena) -> list[str]:
     """Replay what the topics of `arena` hold; its services must be stopped. Sentences about what differs."""
     app_id, name = "replyrate-replay", "replayed"
-    dsn = arena.postgres.create_database(name)
+    dsn = arena.create_database(name)
     with connect(dsn, "faults") as connection:
         migrations.migrate(connection, lambda _: None)
     environ = arena.environ(

@@ -65,17 +65,20 @@ def run(
     quiet_seconds: float = QUIET_SECONDS,
     replay: bool = False,
     progress: bool = False,
+    kind_of_arena: type[Arena] = Arena,
 ) -> Result:
     """One round. `modules` replaces services (the control), `kinds` narrows the faults; AssertionError when stuck."""
     began = time.monotonic()
     story = Story(seed, now())
     history = story.history(inquiries * 3 // 4)
     chance = random.Random(seed + 1)
-    planned = schedule.plan(seed, faults)
+    planned = schedule.plan(seed, faults, kind_of_arena.deck)
     if kinds is not None:
-        planned = [fault for fault in schedule.plan(seed, faults * 20) if fault.kind in kinds][:faults]
+        planned = [fault for fault in schedule.plan(seed, faults * 20, kind_of_arena.deck) if fault.kind in kinds][
+            :faults
+        ]
     result = Result(seed)
-    with Arena(folder, history, modules=modules, store=("memory", "rocksdb")[seed % 2]) as arena:
+    with kind_of_arena(folder, history, modules=modules, store=("memory", "rocksdb")[seed % 2]) as arena:
         parts = _parts(history, len(planned) + 1, chance)
         arena.start()
         arena.tell(parts[0], chance)
@@ -157,7 +160,9 @@ def table(results: list[Result]) -> str:
     for result in results:
         kinds.update(result.faults)
     lines = [f"{'fault':<24}{'times':>6}"]
-    lines += [f"{kind:<24}{kinds[kind]:>6}" for kind in schedule.KINDS if kinds[kind]]
+    lines += [
+        f"{kind:<24}{kinds[kind]:>6}" for kind in dict.fromkeys(schedule.KINDS + schedule.ON_CONTAINERS) if kinds[kind]
+    ]
     lines += [f"{'all':<24}{sum(kinds.values()):>6}", ""]
     head = ("seed", "faults", "inquiries", "mails", "replies", "outcomes", "rates", "poison", "settled", "s", "differ")
     lines.append("".join(f"{name:>10}" for name in head))
@@ -188,15 +193,24 @@ def main() -> int:
     parser.add_argument(
         "--control", action="store_true", help="with an aggregator that commits before it merges: must lose facts"
     )
+    parser.add_argument("--stack", action="store_true", help="against the containers of docker-compose.yml")
     parser.add_argument("--json", action="store_true", help="one JSON object per round on standard output")
     asked = parser.parse_args()
+    if asked.stack and asked.control:
+        parser.error("--control replaces a service by a careless one, and images have none: leave out --stack")
+    kind_of_arena = Arena
+    if asked.stack:
+        # Who does not want containers needs no Docker.
+        from tests.faults.containers import ContainerArena
+
+        kind_of_arena = ContainerArena
     results = []
     for seed in range(asked.seed, asked.seed + asked.rounds):
         folder = scratch_folder("replyrate-faults-")
         try:
             result = run(
                 seed, faults=asked.faults, inquiries=asked.inquiries, folder=folder, replay=not asked.control,
-                progress=True, **(CONTROL if asked.control else {}),
+                progress=True, kind_of_arena=kind_of_arena, **(CONTROL if asked.control else {}),
             )  # fmt: skip
         except AssertionError as error:
             result = Result(seed, differences=[str(error)])

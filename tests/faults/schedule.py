@@ -1,6 +1,7 @@
 """Which faults hit a run, and when: a function of the seed alone, so that a failing seed replays."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,9 @@ KINDS: Final = (
 )
 """Every kind once makes a deck; a run goes through as many decks as it has faults for."""
 
+ON_CONTAINERS: Final = (*(kind for kind in KINDS if not kind.endswith("-connections")), "isolate-service")
+"""The deck for containers: no proxy stands between them, but Docker can take one off its network."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -32,10 +36,10 @@ class Fault:
     dice: int
 
 
-def plan(seed: int, faults: int) -> list[Fault]:
+def plan(seed: int, faults: int, deck: Sequence[str] = KINDS) -> list[Fault]:
     """The faults of a run, one every 1 to 4 s, each kind about equally often."""
     chance = random.Random(seed)
     kinds: list[str] = []
     while len(kinds) < faults:
-        kinds += chance.sample(KINDS, len(KINDS))
+        kinds += chance.sample(deck, len(deck))
     return [Fault(chance.uniform(1, 4), kind, chance.getrandbits(32)) for kind in kinds[:faults]]

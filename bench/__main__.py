@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import aggregator, fetcher, freshness, matcher, recompute
+from bench import aggregator, fetcher, freshness, matcher, recompute, stack
 from bench.measure import Figure, save, show
 
 PARTS: dict[str, Callable[[int], list[Figure]]] = {
@@ -17,7 +17,7 @@ PARTS: dict[str, Callable[[int], list[Figure]]] = {
     "aggregator-growth": aggregator.measure_growth,
     "matcher-growth": matcher.measure_growth,
 }
-LONG: dict[str, Callable[[int], list[Figure]]] = {"recompute": recompute.measure}
+LONG: dict[str, Callable[[int], list[Figure]]] = {"recompute": recompute.measure, "stack": stack.measure}
 """Measured only when they are named."""
 ALL = PARTS | LONG
 

@@ -144,7 +144,7 @@ class ContainerArena(Arena):
 
     def calm(self) -> None:
         """No fault is left in force: nothing frozen or isolated, one container of each service, and that one healthy."""
-        self._calm_containers()
+        until(self._calm_containers, SERVERS_SECONDS, "everything is thawed and on its network")
         for service in SERVICES:
             until(lambda one=service: self.stack.healthy(one), SERVERS_SECONDS, f"{service} is healthy")  # type: ignore[misc]
 
@@ -158,11 +158,13 @@ class ContainerArena(Arena):
         """The end of every container's log."""
         return "\n".join(f"--- {one}\n{self.stack.logs(one, 15)}" for one in (*SERVICES, "kafka", "postgres"))
 
-    def _calm_containers(self) -> None:
+    def _calm_containers(self) -> bool:
+        """End every fault that lasts; whether none is left."""
         self._frozen = dict.fromkeys(self._frozen, 0.0)
         self._isolated = dict.fromkeys(self._isolated, 0.0)
         self._seconds = dict.fromkeys(self._seconds, 0.0)
         self.step()
+        return not (self._frozen or self._isolated or self._seconds)
 
     def _first(self, service: str) -> str:  # type: ignore[override]
         """The container that Compose made for a service."""

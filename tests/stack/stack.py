@@ -1,7 +1,7 @@
 """A stack of docker-compose.yml as an operator has one: the file unchanged, settings and secrets in a folder of its own.
 
-Nothing of ours is imported here or in the tests beside: they use what is published (the compose file, the command,
-the topics' events, the views).
+Nothing of ours is imported here or in the tests beside, the fault runs and the kept release aside: they use what is
+published (the compose file, the command, the topics' events, the views).
 """
 
 import json

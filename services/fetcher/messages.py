@@ -23,6 +23,11 @@ class Read:
     headers: Headers
     message_id: str
 
+    @property
+    def filed_at(self) -> datetime | None:
+        """When it was filed, as the server says; where it says nothing, its Date."""
+        return self.found.internal_date or self.headers.date
+
 
 def read(company_id: str, found: Found, hasher: Hasher) -> Read | Skipped:
     """Parse one message. Skipped: a draft (`draft`), or nothing to read (`empty`)."""

@@ -373,6 +373,7 @@ class Poller:
                         after=lower,
                         witnesses=held.marks.recent,
                         ahead=sent.remembered if sent else EMPTY,
+                        again=lower is not None,
                     )
                     held = self._scanned(work, folder, view, held, sent)
                     marks, sent = plan.scanned(marks, uids), following
@@ -417,8 +418,10 @@ class Poller:
         after: datetime | None,
         witnesses: Sequence[int],
         ahead: Mapping[str, Remembered] = EMPTY,
+        again: bool = False,
     ) -> Batch:
-        """Fetch, parse and send some messages. `ahead` was sent before and is not saved yet; `witnesses` are known UIDs."""
+        """Fetch, parse and send some messages. `ahead` was sent before and is not saved yet; `witnesses` are known UIDs;
+        `again`: a scan of a folder that was read before."""
         leased = work.mailbox
         unreadable: list[tuple[int, str]] = []
         reads: list[messages.Read] = []
@@ -443,6 +446,10 @@ class Poller:
                 sent_at, record = known[read.message_id]
                 if sent_at >= earliest:
                     records.append((read.found.uid, record))
+            elif again and read.filed_at is not None and read.filed_at < earliest:
+                # A search finds some days more than the horizon, and what lies behind it was forgotten: not seen before
+                # would mean sent since the last poll, so it would count as sent now.
+                continue
             elif read.message_id not in remembered:
                 try:
                     first = self._first(leased, read, after=after, now=now)

@@ -247,6 +247,22 @@ def test_every_provider_is_read_right(lab: Lab, serve: Serve, name: str) -> None
     check_wire(server.said())
 
 
+@pytest.mark.parametrize("days", [59.97, 61, 61.9, 62.2])
+@pytest.mark.parametrize("name", ["netease", "dovecot"])  # without SAVEDATE, and with
+def test_a_rescan_does_not_take_mail_behind_the_horizon_for_new(lab: Lab, serve: Serve, name: str, days: float) -> None:
+    """Its search reaches some days further than the horizon, and what is known ends there."""
+    server = serve(PROFILES[name])
+    fill(server, [now() - timedelta(days=days), now() - timedelta(days=3)])
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    first = {event.message_id: event for event in lab.events(connected)}
+    assert len(first) == 1
+    for _ in range(2):
+        lab.rescan(connected)
+        lab.complete(connected, server)
+    assert {event.message_id: event for event in lab.events(connected)} == first
+
+
 def wild_history(server: LabServer) -> None:
     """Mail of all ages, and what the oracle must not expect."""
     fill(server, sorted(now() - age for age in AGES))

@@ -204,7 +204,7 @@ def mailbox_reconnect(
         tester = Tester(found.imap, resolve, version(), found.horizon_days, progress=_began, tokens=tokens)
         try:
             connected = reconnect_mailbox(
-                held, company_id, mailbox_id, changes, tester, consent_by=consent_by, language=language
+                held, company_id, mailbox_id, login, tester, consent_by=consent_by, language=language
             )
         except Rejected as error:
             _refused(error, company_id, language, json_=json_)

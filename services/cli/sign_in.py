@@ -18,6 +18,12 @@ sign_in_option = click.option(
     help="Sign in at the provider instead of a password; with --password-file the file holds a refresh token.",
 )
 
+CURES = {
+    "oauth2-not-set-up": "write what docs/operations.md (Mailboxes that sign in) names",
+    "oauth2-client-refused": "compare the client with docs/operations.md (Mailboxes that sign in)",
+}
+"""What to do about a code, where it is not to try again later."""
+
 
 def asked_secret(
     secret_file: Path | None, host: str, user: str, tokens: AccessTokens | None, settings: OAuth2Settings
@@ -40,12 +46,7 @@ def asked_secret(
     except SignInFailed as error:
         raise RegistryError(str(error)) from None
     except MailboxError as error:
-        cure = "write what docs/operations.md (Mailboxes that sign in) names" if error.code == "oauth2-not-set-up" else (
-            "compare the client with docs/operations.md (Mailboxes that sign in)"
-            if error.code == "oauth2-client-refused"
-            else "try again later"
-        )  # fmt: skip
-        raise RegistryError(f"nobody can sign in now: {error}; {cure}") from None
+        raise RegistryError(f"nobody can sign in now: {error}; {CURES.get(error.code, 'try again later')}") from None
     assert found.refresh is not None
     tokens.put(host, user, found.refresh, found)
     return found.refresh

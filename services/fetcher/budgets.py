@@ -52,7 +52,7 @@ class OverBudget(ReplyrateError):
 
 def limit(settings: ImapSettings, host: str) -> Limit:
     """The limit for an IMAP server: that of its provider in the directory, else of the host itself."""
-    name = host.strip().rstrip(".").lower()[:253]
+    name = directory.host_name(host)[:253]
     provider = directory.load().by_host(name)
     key = provider.id if provider is not None else name
     return Limit(

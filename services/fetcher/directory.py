@@ -199,7 +199,7 @@ class Directory:
 
     def by_host(self, host: str) -> Provider | None:
         """The provider that an IMAP server belongs to."""
-        return self._by_host.get(host.rstrip(".").lower())
+        return self._by_host.get(host_name(host))
 
     def of_mailbox(self, address: str, host: str) -> Provider | None:
         """The provider of a mailbox that is or will be connected: by its domain, else by its server."""
@@ -303,6 +303,11 @@ def parent_domain(host: str) -> str:
     """The domain that a server's name belongs to: what stands behind its first label, when that can be a domain."""
     behind = host.partition(".")[2]
     return behind if "." in behind else host
+
+
+def host_name(text: str) -> str:
+    """A server's name as it is compared: without blanks around it and the root's dot, in lower case."""
+    return text.strip().rstrip(".").lower()
 
 
 def domain_of(address: str) -> str | None:

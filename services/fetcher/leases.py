@@ -221,7 +221,6 @@ class Leases:
         reconciled: bool,
         complete_from: datetime,
         next_seconds: float,
-        earliest: datetime,
     ) -> None:
         """A poll ended well: release the lease, and when it was complete say through when."""
         place = _place(leased)
@@ -247,7 +246,6 @@ class Leases:
                     from_at=row["complete_from"],
                     through_at=row["complete_through"],
                 )
-                self._sql.run("forget", **place, earliest=earliest)
 
     def failed(
         self,

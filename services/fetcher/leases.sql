@@ -89,11 +89,6 @@ GROUP BY new.day, new.kind
 ON CONFLICT (company_id, mailbox_id, folder, day, kind) DO UPDATE
 SET messages = held.messages + excluded.messages, suspect = held.suspect + excluded.suspect
 
--- name: forget
--- Published messages behind the horizon.
-DELETE FROM registry.published
-WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND sent_at < %(earliest)s
-
 -- name: polled
 -- A poll ended well and the lease with it. With `complete` every watched folder is complete through its start. A rescan
 -- that was asked for while the poll ran (`due` is not what the lease saw) stands, and is due at once.

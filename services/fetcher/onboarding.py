@@ -206,10 +206,8 @@ def add_mailbox(
     registry.check_account(request.company_id, request.account_id)
     _check_login(registry, request.company_id, login)
     mailbox_id = registry.begin_mailbox(_attempt(request, login, consent))
-    tester, kept = (
-        Tester(settings, resolve, version, horizon_days, budgets, progress, context, tokens),
-        InMemory(login.password),
-    )
+    tester = Tester(settings, resolve, version, horizon_days, budgets, progress, context, tokens)
+    kept = InMemory(login.password)
     report, expected_from = tester.test(registry, request.company_id, login, kept)
     login = replace(login, password=kept.read())
     if not report.passed:
@@ -232,18 +230,17 @@ def reconnect_mailbox(
     registry: Registry,
     company_id: str,
     mailbox_id: str,
-    changes: Changes,
+    login: Login,
     tester: Tester,
     *,
     consent_by: str = "",
     language: Language = "en",
 ) -> Connected:
-    """Connect a mailbox again with what changed; the test must pass first. RegistryError as `add_mailbox`.
+    """Connect a mailbox again (see `changed_login`); the test must pass first. RegistryError as `add_mailbox`.
 
     The same login goes on where it was. Another one is another mailbox: somebody consents to it, and it is read from the
     start.
     """
-    login = changed_login(registry.stored(company_id, mailbox_id), changes)
     registry.check_reconnect(company_id, mailbox_id, login)
     _check_login(registry, company_id, login, mailbox_id)
     consent = None
@@ -277,7 +274,7 @@ def changed_login(stored: Login, changes: Changes) -> Login:
     return replace(
         stored,
         address=address,
-        host=_host(changes.host) if changes.host else stored.host,
+        host=directory.host_name(changes.host) if changes.host else stored.host,
         port=changes.port or stored.port,
         user=user,
         password=changes.password,
@@ -298,7 +295,13 @@ def login_of(request: Request) -> Login:
         raise RegistryError("a password is needed: --password-file FILE, or type it when asked")
     user = request.user or request.address
     return Login(
-        request.address, _host(request.host), request.port, user, request.password, request.sent_override, request.kind
+        request.address,
+        directory.host_name(request.host),
+        request.port,
+        user,
+        request.password,
+        request.sent_override,
+        request.kind,
     )
 
 
@@ -345,7 +348,3 @@ def _rejected(registry: Registry, company_id: str, mailbox_id: str, report: Repo
     assert report.failed is not None
     state = registry.test_failed(company_id, mailbox_id, report.failed.code, by=by)
     return Rejected(report, mailbox_id, state)
-
-
-def _host(text: str) -> str:
-    return text.strip().rstrip(".").lower()

@@ -163,13 +163,12 @@ class Poller:
             # Kafka or Postgres, not the mailbox: it is due again soon, and nothing is held against it.
             metrics.POLLS.labels("dependency-away").inc()
             log.warning("%s", error, extra={"action": "dependency-away", **_ids(leased)})
-            seconds = max(5.0, pacing.again_seconds(leased.host))
-            self._leases.failed(leased, reason=None, next_seconds=seconds, counts=False)
+            self._leases.failed(leased, reason=None, next_seconds=_spaced(leased, 5), counts=False)
             self._stop.wait(1)
         except Exception as error:
             metrics.POLLS.labels("crashed").inc()
             log.exception("a poll failed unexpectedly", extra={"action": "mailbox-failed", **_ids(leased)})
-            delay = max(FAILURE.delay(leased.failures + 1, random.random()), pacing.again_seconds(leased.host))
+            delay = _spaced(leased, FAILURE.delay(leased.failures + 1, random.random()))
             self._leases.failed(leased, reason=f"internal-{type(error).__name__}", next_seconds=delay, counts=True)
 
     def _read(self, work: Poll) -> None:
@@ -565,14 +564,13 @@ class Poller:
                 leased.company_id, leased.mailbox_id, leased.account_id, leased.host, leased.connected_at
             )
         else:
-            following = pacing.again_seconds(leased.host)
+            following = _spaced(leased, 0)
         self._leases.polled(
             leased,
             complete=complete,
             reconciled=work.reconciling and complete,
             complete_from=max(horizon, visible) if visible is not None else horizon,
             next_seconds=following,
-            earliest=horizon - timedelta(days=2),
         )
         seconds = time.monotonic() - work.started
         metrics.POLLS.labels("complete" if complete else "stopped").inc()
@@ -593,7 +591,7 @@ class Poller:
         given_up = isinstance(error, LoginRefused) and (error.definite or leased.refusals + 1 >= LOGIN_TRIES)
         state = states.load().events["login-given-up"].to if given_up else None
         backoff = THROTTLE if isinstance(error, Throttled | LoginUnclear) else FAILURE
-        delay = max(backoff.delay(failures, random.random()), pacing.again_seconds(leased.host))
+        delay = _spaced(leased, backoff.delay(failures, random.random()))
         self._leases.failed(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)
         metrics.POLLS.labels(error.code).inc()
         log.warning(
@@ -607,6 +605,11 @@ class Poller:
 
 def _chunks(uids: Sequence[int]) -> list[Sequence[int]]:
     return [uids[at : at + CHUNK] for at in range(0, len(uids), CHUNK)]
+
+
+def _spaced(leased: Leased, seconds: float) -> float:
+    """So many seconds, and not fewer than the provider wants between two logins of a mailbox."""
+    return max(seconds, pacing.again_seconds(leased.host))
 
 
 def _ids(leased: Leased) -> dict[str, str]:

@@ -291,11 +291,7 @@ WHERE tested_at > clock_timestamp() - interval '1 hour' AND code NOT IN ('passed
     AND (login_hash = %(login_hash)s OR company_id = %(company_id)s)
 
 -- name: begin_test
--- A test that begins; old ones of the company go.
-WITH gone AS (
-    DELETE FROM registry.connection_tests
-    WHERE company_id = %(company_id)s AND tested_at < clock_timestamp() - interval '30 days'
-)
+-- A test that begins.
 INSERT INTO registry.connection_tests (company_id, login_hash) VALUES (%(company_id)s, %(login_hash)s)
 RETURNING test_id, tested_at
 

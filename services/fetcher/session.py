@@ -20,6 +20,7 @@ from typing import Any, Final
 from imapclient import IMAPClient
 
 from services.common.errors import ConfigError, ReplyrateError
+from services.fetcher.directory import host_name
 
 Network = IPv4Network | IPv6Network
 Resolver = Callable[[str, int], Sequence[str]]
@@ -164,7 +165,7 @@ def check_host(
 
     Every address must be public or in `allowed_networks`, but for the names in `private_hosts`.
     """
-    name = host.strip().rstrip(".").lower()
+    name = host_name(host)
     if not name or len(name) > 253 or any(char.isspace() or char in "/@:%?#[]\\" or char < " " for char in name):
         raise HostRefused("dns", "not a host name")
     if port not in allowed_ports:

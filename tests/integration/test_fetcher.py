@@ -245,7 +245,7 @@ def test_a_rescan_asked_for_during_a_poll_is_not_lost(dovecot_lab: Lab) -> None:
             assert leased is not None
             if rescan:
                 registry.rescan("c1", leased.mailbox_id)
-            leases.polled(leased, complete=True, reconciled=True, complete_from=now(), next_seconds=60, earliest=now())
+            leases.polled(leased, complete=True, reconciled=True, complete_from=now(), next_seconds=60)
             again = leases.lease("tests", 30)
             if again is None:
                 return False

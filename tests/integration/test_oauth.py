@@ -20,7 +20,16 @@ from services.common.topics import DEAD, SENT
 from services.fetcher import oauth
 from services.fetcher.leases import Leased, LeaseLost, Leases
 from services.fetcher.oauth import AccessTokens, Client, InMemory
-from services.fetcher.onboarding import Changes, Connected, Rejected, Request, Tester, add_mailbox, reconnect_mailbox
+from services.fetcher.onboarding import (
+    Changes,
+    Connected,
+    Rejected,
+    Request,
+    Tester,
+    add_mailbox,
+    changed_login,
+    reconnect_mailbox,
+)
 from services.fetcher.poller import Poller
 from services.fetcher.rotation import Rotation
 from services.fetcher.session import MailboxError, resolve, tls_context
@@ -211,9 +220,12 @@ def test_a_grant_that_ended_needs_its_owner_at_once(lab: SignedIn, serve: Serve,
     # Signed in again, it goes on where it was.
     endpoint.valid.add("Refresh-canary-new")
     with connect(lab._dsn, "tests") as connection:
+        registry = lab.registry(connection)
         again = reconnect_mailbox(
-            lab.registry(connection), connected.company_id, connected.mailbox_id,
-            Changes("Refresh-canary-new", kind="oauth2"),
+            registry, connected.company_id, connected.mailbox_id,
+            changed_login(
+                registry.stored(connected.company_id, connected.mailbox_id), Changes("Refresh-canary-new", kind="oauth2")
+            ),
             Tester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
     assert not again.anew
@@ -331,9 +343,12 @@ def test_a_reconnection_wins_over_a_rotation(lab: SignedIn, serve: Serve, endpoi
         leases = Leases(connection, Vault(KEY))
         leased = lab.lease(leases, connected)
         endpoint.valid.add("Refresh-canary-new")
+        registry = lab.registry(connection)
         reconnect_mailbox(
-            lab.registry(connection), connected.company_id, connected.mailbox_id,
-            Changes("Refresh-canary-new", kind="oauth2"),
+            registry, connected.company_id, connected.mailbox_id,
+            changed_login(
+                registry.stored(connected.company_id, connected.mailbox_id), Changes("Refresh-canary-new", kind="oauth2")
+            ),
             Tester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
         with pytest.raises(LeaseLost):

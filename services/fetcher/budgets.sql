@@ -28,14 +28,19 @@ SELECT (SELECT count(*) FROM taken) = 2 AS taken,
         WHERE provider = %(provider)s AND kind = 'login' AND number <= %(logins)s AND free_at > '-infinity') AS login_seconds
 
 -- name: grow
--- More slots of a kind, twice as many as there are, as far as the limit goes; returns those that were made.
-INSERT INTO registry.login_slots (provider, kind, number)
-SELECT %(provider)s, %(kind)s, made.number FROM generate_series(1, least(
-    %(most)s::bigint,
-    greatest(8, 2 * (SELECT count(*) FROM registry.login_slots WHERE provider = %(provider)s AND kind = %(kind)s))
-)::integer) made (number)
-ON CONFLICT DO NOTHING
-RETURNING number
+-- More slots of a kind, twice as many as there are, as far as the limit goes; how many were made, and were there before.
+-- None is made when another one has just made the same.
+WITH there AS MATERIALIZED (
+    SELECT count(*) AS slots FROM registry.login_slots WHERE provider = %(provider)s AND kind = %(kind)s AND number <= %(most)s
+),
+made AS (
+    INSERT INTO registry.login_slots (provider, kind, number)
+    SELECT %(provider)s, %(kind)s, made.number
+    FROM there, generate_series(1, least(%(most)s::bigint, greatest(8, 2 * there.slots))::integer) made (number)
+    ON CONFLICT DO NOTHING
+    RETURNING number
+)
+SELECT (SELECT count(*) FROM made) AS made, there.slots AS there FROM there
 
 -- name: give_back
 -- A session that ended; one that had expired may be another's by now and is left alone.

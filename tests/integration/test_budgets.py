@@ -253,6 +253,27 @@ def test_threads_never_hold_more_than_the_limit(make_town: Callable[[int], Town]
         ).fetchall() == [("login", 150), ("session", 11)]
 
 
+@pytest.mark.parametrize("attempt", range(4))
+def test_who_begin_together_are_not_refused_while_the_budget_is_wide(
+    make_town: Callable[[int], Town], attempt: int
+) -> None:
+    """Each takes what another one has just made; that nothing is free for an instant is no budget used up."""
+    town = make_town(1)
+    settings = town.settings(REPLYRATE_IMAP__SESSIONS="64", REPLYRATE_IMAP__LOGINS_PER_HOUR="1000000").imap
+    together = threading.Barrier(32)
+
+    def work(_: int) -> None:
+        with connect(town.dsn, "tests") as connection:
+            allowance = Allowance(connection, settings)
+            together.wait(30)
+            for _ in range(10):
+                with allowance.session("imap.some.example"):
+                    pass
+
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(work, range(32)))
+
+
 def test_one_that_expired_gives_back_nothing_that_is_anothers(dsn: str, make_town: Callable[[int], Town]) -> None:
     settings = make_town(1).settings(REPLYRATE_IMAP__SESSIONS="1").imap
     with connect(dsn, "tests") as first, connect(dsn, "tests") as second:

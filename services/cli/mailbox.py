@@ -10,7 +10,6 @@ import click
 
 from services.aggregator import rules
 from services.cli.connection import (
-    asked_password,
     checked,
     in_language,
     operators_log,
@@ -28,7 +27,7 @@ from services.fetcher.completeness import Numbers, Settling, numbers
 from services.fetcher.connection_test import Report
 from services.fetcher.directory import Language, domain_of
 from services.fetcher.imap import folder_text
-from services.fetcher.oauth import KIND, AccessTokens
+from services.fetcher.oauth import KIND, AccessTokens, InMemory, Keeping
 from services.fetcher.onboarding import (
     Changes,
     Connected,
@@ -331,6 +330,7 @@ def _state(state: str, language: Language) -> str:
 @click.option("--port", type=click.IntRange(1, 65535), help="Port, TLS from the start; 993 when not given.")
 @click.option("--user", help="User name; the address when not given.")
 @password_file_option
+@sign_in_option
 @click.option("--sent-folder", multiple=True, help="Name of the Sent folder as the server lists it; may be repeated.")
 @in_language
 @as_json
@@ -343,6 +343,7 @@ def mailbox_test(
     port: int | None,
     user: str | None,
     password_file: Path | None,
+    oauth2: bool,
     sent_folder: tuple[str, ...],
     language: Language,
     json_: bool,
@@ -354,14 +355,16 @@ def mailbox_test(
     """
     if (mailbox_id is None) == (address is None):
         raise click.UsageError("name a connected mailbox (MAILBOX_ID), or one that is not connected with --address")
-    if mailbox_id is not None and any((host, port, user, password_file, sent_folder)):
+    if mailbox_id is not None and any((host, port, user, password_file, oauth2, sent_folder)):
         raise click.UsageError("a connected mailbox is tried as it is stored; leave the other options out")
     found = settings()
     operators_log(found)
     overrides = tuple(name.encode() for name in sent_folder)
+    tokens = AccessTokens(found.oauth2)
     with registry(found) as held:
         if mailbox_id is not None:
             login = held.credentials(company_id, mailbox_id)
+            keeping: Keeping = held.keeping(company_id, mailbox_id)
         else:
             assert address is not None
             try:
@@ -369,14 +372,22 @@ def mailbox_test(
             except Rejected as error:
                 _told(error.report, language, json_=json_)
                 return
-            password = asked_password(password_file)
+            secret = asked_secret(password_file, server, user or address, tokens if oauth2 else None, found.oauth2)
             request = Request(
-                company_id, "", address, password, "", host=server, port=number, user=user, sent_override=overrides
-            )
+                company_id, "", address, secret, "", host=server, port=number, user=user, sent_override=overrides,
+                kind=KIND if oauth2 else "password",
+            )  # fmt: skip
             login = login_of(request)
+            keeping = InMemory(login.password)
         report = try_mailbox(
-            held, found.imap, company_id, login, resolve=resolve, version=version(), progress=_began,
-            tokens=AccessTokens(found.oauth2), keeping=None if mailbox_id is None else held.keeping(company_id, mailbox_id),
+            held, found.imap, company_id, login, resolve=resolve, version=version(), progress=_began, tokens=tokens,
+            keeping=keeping,
+        )  # fmt: skip
+    if password_file is not None and keeping.read() != login.password:
+        errors.print(
+            "the provider gave another refresh token for the one in the file, which may be worth nothing now, and a test keeps"
+            " none; sign in without --password-file to connect this mailbox",
+            style="yellow", markup=False, soft_wrap=True,
         )  # fmt: skip
     _told(report, language, json_=json_)
 

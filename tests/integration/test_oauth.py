@@ -528,6 +528,21 @@ def test_on_the_command_line_and_nowhere_a_token(
     with caplog.at_level(logging.DEBUG):
         endpoint.script = [(401, {"error": "invalid_client", "error_description": "canary"})]
         assert "docs/operations.md" in run(*add, code=1).output
+        # Before anything is stored: tried with a sign-in, and with a refresh token that a single use takes away.
+        test = ("mailbox", "test", company_id, "--address", server.user, "--host", "localhost", "--port", server.port,
+                "--oauth2")  # fmt: skip
+        tried = run(*test)
+        assert "type the code ABCD-EFGH" in tried.output and "The mailbox can be connected." in tried.stdout
+        (tmp_path / "refresh").write_text("Refresh-canary-0\n", "utf-8")
+        endpoint.valid.add("Refresh-canary-0")
+        from_file = (*test, "--password-file", tmp_path / "refresh")
+        assert "sign in without --password-file" not in run(*from_file).output
+        endpoint.rotates = True
+        assert "sign in without --password-file to connect this mailbox" in run(*from_file).output
+        endpoint.rotates = False
+        run("mailbox", "test", company_id, "m1", "--oauth2", code=2)
+        with connect(lab._dsn, "tests") as connection:
+            assert lab.registry(connection).mailboxes(company_id) == []
         shown = run(*add).output
         assert "open https://sign.in/device and type the code ABCD-EFGH" in shown
         with connect(lab._dsn, "tests") as connection:

@@ -22,7 +22,7 @@ from services.common.kafka import Admin, Publisher, Reader
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
-from services.common.topics import DEAD, REPLIES
+from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
 from services.common.version import version
 
 log = getLogger("services.aggregator")
@@ -41,11 +41,15 @@ def main() -> None:
     with lifecycle.on_signals(stop):
         if lifecycle.until_answers(
             stop, "postgres", lambda: verify.schema(settings, "replyrate-aggregator-check")
-        ) and lifecycle.until_answers(
-            stop, "kafka", lambda: verify.topics(settings, "replyrate-aggregator-check", (REPLIES, DEAD))
-        ):
+        ) and lifecycle.until_answers(stop, "kafka", lambda: verify_kafka(settings)):
             work(settings, rule_sets, stop)
     log.info("stopped", extra={"action": "service-stopped"})
+
+
+def verify_kafka(settings: Settings) -> None:
+    """ConfigError when a topic is missing or differs, or when Kafka does not let this user see what it must."""
+    verify.topics(settings, "replyrate-aggregator-check", (INQUIRIES, SENT, REPLIES, DEAD))
+    verify.matcher_group(settings, "replyrate-aggregator-check")
 
 
 def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop) -> None:
@@ -125,7 +129,7 @@ def sink(settings: Settings, stop: Stop, watch: Watch) -> None:
 def settle(settings: Settings, rule_sets: list[RuleSet], stop: Stop, heartbeat: Heartbeat) -> None:
     """Refresh with a fresh connection."""
     with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-refresh") as connection:
-        settler = Settler(connection, rule_sets)
+        settler = Settler(connection, rule_sets, partitions=settings.kafka.partitions)
         settler.activate()
         settler.run(stop, heartbeat, settings.aggregator.refresh_interval_seconds)
 

@@ -170,7 +170,8 @@ def plan(
     company_id = span["company_id"]
     if span["first_at"] is None:
         return Plan(company_id, (), date.min, date.max)
-    settled = settled_through(rule_set, now, span["mailboxes"], span["complete_through"])
+    # What was published since may still have to be counted (passage.py): nothing settles by it.
+    settled = settled_through(rule_set, span["passed_at"], span["mailboxes"], span["complete_through"])
     before: date | None = span["settled"]
     if before is not None:
         # What was settled stays so, whoever connects another mailbox now.
@@ -252,9 +253,9 @@ def judge_companies(
 ) -> Judged:
     """Write outcomes and rates of companies as of `now` into the tables of `schema`, inside the caller's transaction."""
     into(connection, schema)
+    known = spans(connection, rule_set, list(companies), now)
     plans = [
-        plan(rule_set, span, companies[span["company_id"]], now, days_from=days_from, days_to=days_to)
-        for span in spans(connection, rule_set, list(companies), now)
+        plan(rule_set, span, companies[span["company_id"]], now, days_from=days_from, days_to=days_to) for span in known
     ]
     causes = {company_id: changed.cause for company_id, changed in companies.items()}
     outcomes = rates = 0
@@ -262,13 +263,14 @@ def judge_companies(
         judged(connection, rule_set, portion, now)
         written = write(connection, rule_set, portion, causes, now)
         outcomes, rates = outcomes + written[0], rates + written[1]
-    turn = start_of(local_day(now, rule_set) + timedelta(days=1), rule_set)
+    turns = {
+        span["company_id"]: start_of(local_day(span["passed_at"], rule_set) + timedelta(days=1), rule_set)
+        for span, one in zip(known, plans, strict=True)
+        if one.judgements
+    }
     place = {"companies": list(companies), "now": now, "rule_set": rule_set.name}
     found = connection.execute(SQL["next_due"], place).fetchall()
-    known = {one.company_id for one in plans if one.judgements}
-    return Judged(
-        outcomes, rates, {company_id: _earlier(at, turn if company_id in known else None) for company_id, at in found}
-    )
+    return Judged(outcomes, rates, {company_id: _earlier(at, turns.get(company_id)) for company_id, at in found})
 
 
 def judge_company(

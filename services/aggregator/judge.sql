@@ -23,9 +23,9 @@ SELECT set_config('search_path', %(schema)s, true)
 
 -- name: span
 -- Of each company: its first known receipt and how many inquiries it has, what was judged last, from which day on rows are not final, through which
--- day it was settled, how far the mailboxes that should be read are complete (`mailboxes` 0: there are none), and from
--- which receipt on outcomes can be other ones now without any fact.
-SELECT c.company_id,
+-- day it was settled, how far the mailboxes that should be read are complete (`mailboxes` 0: there are none), from which
+-- receipt on outcomes can be other ones now without any fact, and up to when everything that was published has been counted.
+SELECT c.company_id, least(%(now)s, p.passed_at) AS passed_at,
     (SELECT min(i.received_at) FROM ledger.inquiries i
         WHERE i.company_id = c.company_id AND i.received_at < %(now)s) AS first_at,
     (SELECT count(*) FROM ledger.inquiries i
@@ -38,8 +38,13 @@ SELECT c.company_id,
         WHERE s.company_id = c.company_id AND s.rule_set = %(rule_set)s AND s.rule_version = %(identity)s) AS settled,
     (SELECT count(*) FROM registry.mailboxes m
         WHERE m.company_id = c.company_id AND m.state IN ('active', 'needs_reconnect')) AS mailboxes,
-    (SELECT CASE WHEN bool_and(m.complete_through IS NOT NULL) THEN min(m.complete_through) END
+    (SELECT CASE WHEN bool_and(w.through_at IS NOT NULL) THEN min(w.through_at) END
         FROM registry.mailboxes m
+        CROSS JOIN LATERAL (SELECT CASE WHEN m.last_success_at > p.passed_at
+            -- What the last poll found may not have been counted yet.
+            THEN (SELECT max(v.through_at) FROM registry.coverage v WHERE v.company_id = m.company_id
+                AND v.account_id = m.account_id AND v.mailbox_id = m.mailbox_id AND v.recorded_at <= p.passed_at)
+            ELSE m.complete_through END AS through_at) w
         WHERE m.company_id = c.company_id AND m.state IN ('active', 'needs_reconnect')) AS complete_through,
     (SELECT min(o.received_at) FROM outcomes o WHERE o.company_id = c.company_id AND o.rule_set = %(rule_set)s
         AND (o.state = 'provisional' OR o.outcome = 'pending')) AS open_from,
@@ -53,14 +58,17 @@ SELECT c.company_id,
     ) AS come_from
 FROM unnest(%(companies)s::text[]) c (company_id)
 LEFT JOIN ledger.companies l ON l.company_id = c.company_id COLLATE "C"
+LEFT JOIN ledger.passed p ON p.company_id = c.company_id COLLATE "C"
 
 -- name: judgement
 -- Every known inquiry at each of the given judgements, step by step. Not a statement: `judge` and explain.sql go on from
 -- here, so that an explanation is made of what the number was made of. k numbers the judgements of all companies.
+-- Up to `passed` everything that was published has been counted.
 WITH at AS MATERIALIZED (
-    SELECT company_id COLLATE "C" AS company_id, as_of, now, reach, until, settled, k
+    SELECT at.company_id COLLATE "C" AS company_id, as_of, now, reach, until, settled, k, coalesce(p.passed_at, 'infinity') AS passed
     FROM unnest(%(each)s::text[], %(as_ofs)s::date[], %(nows)s::timestamptz[], %(reaches)s::date[], %(untils)s::date[],
         %(settled)s::date[]) WITH ORDINALITY at (company_id, as_of, now, reach, until, settled, k)
+    LEFT JOIN ledger.passed p ON p.company_id = at.company_id COLLATE "C"
 ),
 exclusion AS MATERIALIZED (
     SELECT ord, entry ->> 'when' AS cause, (entry ->> 'within_seconds')::bigint AS within
@@ -174,7 +182,8 @@ answer AS MATERIALIZED (
         c.account_id, c.mailbox_id, c.kind_reason, c.evidence
 ),
 -- Coverage has a row for every good poll. Rows that begin alike and became known between the same two judgements are
--- one line here, so the work below depends on days and not on polls.
+-- one line here, so the work below depends on days and not on polls. What was sent before a row became known may not have
+-- been counted yet: the row waits until it has.
 moments AS MATERIALIZED (SELECT array_agg(DISTINCT now ORDER BY now) AS list FROM at),
 line AS MATERIALIZED (
     SELECT c.company_id, c.account_id, c.mailbox_id, c.from_at, width_bucket(c.recorded_at, m.list) AS known_after,
@@ -182,7 +191,8 @@ line AS MATERIALIZED (
         (array_agg(c.coverage_id ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS coverage_id,
         (array_agg(c.connected_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS connected_at,
         (array_agg(c.removed_at ORDER BY c.recorded_at DESC, c.coverage_id DESC))[1] AS removed_at
-    FROM registry.coverage c, moments m WHERE c.company_id = ANY (%(companies)s)
+    FROM registry.coverage c JOIN (SELECT DISTINCT company_id, passed FROM at) p USING (company_id) CROSS JOIN moments m
+    WHERE c.company_id = ANY (%(companies)s) AND c.recorded_at <= p.passed
     GROUP BY c.company_id, c.account_id, c.mailbox_id, c.from_at, known_after
 ),
 -- Mailboxes of the company as they were known at the judgement, and what they were complete for.
@@ -231,10 +241,10 @@ result AS MATERIALIZED (
         u.answered_at AS first_reply_at, u.seconds AS reply_seconds,
         CASE WHEN u.k IS NULL THEN 'merged'
             WHEN u.answered_at IS NOT NULL THEN CASE WHEN u.accepted AND u.seconds <= %(target)s THEN 'timely' ELSE 'late' END
-            WHEN m.now < u.due_at THEN 'pending'
+            WHEN least(m.now, at.passed) < u.due_at THEN 'pending'
             WHEN c.k IS NULL AND %(unmeasured)s = 'separate' THEN 'unmeasured'
             ELSE 'unanswered' END AS outcome,
-        CASE WHEN q.k IS NOT NULL AND u.answered_at IS NULL AND m.now >= u.due_at
+        CASE WHEN q.k IS NOT NULL AND u.answered_at IS NULL AND least(m.now, at.passed) >= u.due_at
             AND (c.k IS NOT NULL OR %(unmeasured)s <> 'separate') THEN 'only-automatic-replies' END AS reason,
         u.source AS reply_source,
         CASE u.source WHEN 'platform' THEN 'platform' WHEN 'mail' THEN (%(ways)s::text[])[w.strength] END AS matched_by,
@@ -322,9 +332,11 @@ WHERE (held.rule_version, held.through) IS DISTINCT FROM (excluded.rule_version,
 -- When time alone changes something: a pending unit is due, or something happens that was told of beforehand.
 SELECT c.company_id, least(
     (SELECT min(o.due_at) FROM outcomes o
-        WHERE o.rule_set = %(rule_set)s AND o.company_id = c.company_id AND o.outcome = 'pending' AND o.due_at > %(now)s),
+        WHERE o.rule_set = %(rule_set)s AND o.company_id = c.company_id AND o.outcome = 'pending'
+            AND o.due_at > least(%(now)s, p.passed_at)),
     (SELECT min(i.received_at) FROM ledger.inquiries i WHERE i.company_id = c.company_id AND i.received_at >= %(now)s),
     (SELECT min(s.at) FROM ledger.statuses s WHERE s.company_id = c.company_id AND s.at >= %(now)s),
     (SELECT min(r.replied_at) FROM ledger.replies r WHERE r.company_id = c.company_id AND r.replied_at >= %(now)s)
 ) AS due_at
 FROM unnest(%(companies)s::text[]) c (company_id)
+LEFT JOIN ledger.passed p ON p.company_id = c.company_id COLLATE "C"

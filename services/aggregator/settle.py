@@ -15,7 +15,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from services.aggregator import judge, recompute
+from services.aggregator import judge, passage, recompute
 from services.aggregator.aside import Aside, Unjudged, together
 from services.aggregator.doctor import diagnosis
 from services.aggregator.judge import Changed, Judged
@@ -23,6 +23,7 @@ from services.aggregator.rules import RuleSet
 from services.common import metrics
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import clock, load_statements, translate
+from services.common.topics import partition_of
 
 log = getLogger(__name__)
 
@@ -32,14 +33,20 @@ SQL: Final = load_statements("services.aggregator", "settle.sql")
 class Settler:
     """Refreshes over one connection (autocommit); not to be shared by threads."""
 
-    def __init__(self, connection: psycopg.Connection, rule_sets: Sequence[RuleSet]) -> None:
+    def __init__(
+        self, connection: psycopg.Connection, rule_sets: Sequence[RuleSet], *, partitions: int | None = None
+    ) -> None:
+        """`partitions` of the topics; None where there are none (everything has been counted then)."""
         self._connection = connection
         self._rule_sets = tuple(rule_sets)
+        self._partitions = partitions
         self._aside = {work: Aside() for work in ("refresh", "recompute", "diagnosis")}
 
     def activate(self) -> None:
         """The rule sets of the settings count from now on, but for those that a person has switched off."""
         with translate():
+            if self._partitions is not None:
+                passage.begin(self._connection, self._partitions)
             for rule_set in self._rule_sets:
                 if recompute.activate(self._connection, rule_set, at_start=True):
                     _tell("rule-set-activated", rule_set)
@@ -134,8 +141,12 @@ class Settler:
             now=now,
             due_ats=[_first(one.next_due[company_id] for one in found) for company_id in due],
             coverages=[seen[company_id]["coverage"] for company_id in due],
+            partitions=[self._home(company_id) for company_id in due],
         )
         return active, found
+
+    def _home(self, company_id: str) -> int | None:
+        return None if self._partitions is None else partition_of(company_id.encode(), self._partitions)
 
     def _gauges(self) -> None:
         with translate():

@@ -1,11 +1,13 @@
 -- name: due
--- Companies that wait to be judged: facts changed, coverage grew, or time has passed. Locked; others skip them.
-SELECT c.company_id FROM ledger.companies c
+-- Companies that wait to be judged: facts changed, coverage grew, or time has passed. Locked; others skip them. Coverage and
+-- time count once what was published until then has been counted (passage.py); until then nobody looks again.
+SELECT c.company_id FROM ledger.companies c JOIN ledger.passed p USING (company_id)
 WHERE NOT c.company_id = ANY (%(aside)s) AND (
     EXISTS (SELECT FROM ledger.dirty d WHERE d.company_id = c.company_id)
-    OR c.due_at <= clock_timestamp()
+    OR c.due_at <= least(clock_timestamp(), p.passed_at)
     OR EXISTS (
-        SELECT FROM registry.coverage v WHERE v.company_id = c.company_id AND v.coverage_id > c.coverage_seen
+        SELECT FROM registry.coverage v
+        WHERE v.company_id = c.company_id AND v.coverage_id > c.coverage_seen AND v.recorded_at <= p.passed_at
     )
     OR EXISTS (SELECT FROM registry.accounts a WHERE a.company_id = c.company_id AND a.created_at > c.judged_at)
 )
@@ -31,8 +33,8 @@ FROM unnest(%(companies)s::text[]) c (company_id)
 -- may be committed after one with a higher id was seen.
 LEFT JOIN LATERAL (
     SELECT max(v.coverage_id) AS coverage, least(min(v.from_at), min(v.connected_at), min(v.removed_at)) AS covered_from
-    FROM registry.coverage v JOIN ledger.companies l USING (company_id)
-    WHERE v.company_id = c.company_id AND v.coverage_id > l.coverage_seen - 1000
+    FROM registry.coverage v JOIN ledger.companies l USING (company_id) JOIN ledger.passed p USING (company_id)
+    WHERE v.company_id = c.company_id AND v.coverage_id > l.coverage_seen - 1000 AND v.recorded_at <= p.passed_at
 ) v ON true
 LEFT JOIN (
     SELECT company_id, array_agg(dirty_id) AS ids,
@@ -65,9 +67,10 @@ DELETE FROM ledger.corrections WHERE company_id = %(company_id)s AND changed_at 
 DELETE FROM ledger.dirty WHERE dirty_id = ANY (%(dirty)s)
 
 -- name: judged
--- When the companies were judged, and when each is due next by time alone.
-UPDATE ledger.companies c SET judged_at = %(now)s, due_at = d.due_at, coverage_seen = d.coverage
-FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[], %(coverages)s::bigint[]) d (company_id, due_at, coverage)
+-- When the companies were judged, when each is due next by time alone, and where its inquiries lie.
+UPDATE ledger.companies c SET judged_at = %(now)s, due_at = d.due_at, coverage_seen = d.coverage, partition = d.partition
+FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[], %(coverages)s::bigint[], %(partitions)s::integer[])
+    d (company_id, due_at, coverage, partition)
 WHERE c.company_id = d.company_id
 
 -- name: waiting

@@ -78,6 +78,10 @@ class Sink:
         for partition, records in batches.items():
             if partition in self._owned:
                 self._merge(self._owned[partition], records)
+        for partition, position in self.positions().items():
+            # What compaction took away at the end of a partition never comes; nothing waits there.
+            if position > self._owned[partition].next_offset:
+                self._ledger.merge(self._owned[partition], position, [])
 
     def _recreated(self) -> bool:
         """Whether the topic is another one than the ledger knows; it is remembered then."""

@@ -1,12 +1,16 @@
-"""What the aggregator's health pages know, and the gauges that are the same on every aggregator."""
+"""What the aggregator's health pages know, the gauges that are the same on every aggregator, and the pipeline's passage."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from datetime import datetime
+from typing import Final, NamedTuple
 
 import psycopg
 
+from services.aggregator import passage
+from services.aggregator.passage import Look, Passage
 from services.common import done_with, health, metrics
 from services.common.errors import ConfigError
 from services.common.health import STUCK_SECONDS, UNREAD, Probe, Problems, Progress
@@ -14,9 +18,17 @@ from services.common.kafka import Admin
 from services.common.lifecycle import Heartbeat
 from services.common.postgres import connect, load_statements, translate
 from services.common.settings import Settings
-from services.common.topics import DEAD, DEAD_GROUP, REPLIES
+from services.common.topics import DEAD, DEAD_GROUP, INQUIRIES, REPLIES, SENT
 
 SQL: Final = load_statements("services.aggregator", "watch.sql")
+INPUTS: Final = (INQUIRIES, SENT)
+
+
+class _Both(NamedTuple):
+    """What the passage needs: where the ledger stands, where the topics do."""
+
+    connection: psycopg.Connection
+    admin: Admin
 
 
 class Watch:
@@ -39,6 +51,16 @@ class Watch:
         self._postgres = Probe(
             "aggregator", "postgres", lambda: connect(dsn, "replyrate-aggregator-probe"), self._ask_postgres
         )
+        self._group = settings.matcher.app_id
+        self._passages: defaultdict[int, Passage] = defaultdict(Passage)
+
+        @contextmanager
+        def both() -> Iterator[_Both]:
+            with connect(dsn, "replyrate-aggregator-passage") as connection:
+                with Admin(settings.kafka, "replyrate-aggregator-passage") as admin:
+                    yield _Both(connection, admin)
+
+        self._pipeline = Probe("aggregator", "any", both, self._ask_pipeline)
 
     def healthy(self) -> Problems:
         """Why it is not healthy."""
@@ -59,7 +81,7 @@ class Watch:
         health.tell(
             "aggregator", self.healthy, self.ready, lambda: max(self.ingest.age_seconds, self.refresh.age_seconds)
         )
-        with self._postgres, self._kafka:
+        with self._postgres, self._kafka, self._pipeline:
             yield
 
     def _ask_postgres(self, connection: psycopg.Connection) -> None:
@@ -88,3 +110,33 @@ class Watch:
         own = {(REPLIES, partition): position for partition, position in self.positions.items()}
         lag = health.behind({where: span for where, span in states.items() if where in own}, own)
         self._progress.note(any(records > UNREAD for records in lag.values()), own)
+
+    def _ask_pipeline(self, both: _Both) -> None:
+        """Each partition's passage, noted by one look and written down. Whether matchers are there is asked where that may
+        tell a transaction's marker from a record."""
+        with translate():
+            rows = both.connection.execute(passage.SQL["merged"], {"topic": REPLIES}).fetchall()
+        now: datetime = rows[0][0]
+        merged = {partition: offset for _, partition, offset in rows}
+        committed = both.admin.committed(self._group)
+        spans = both.admin.spans((*INPUTS, REPLIES))
+        lag = health.behind({where: span for where, span in spans.items() if where[0] in INPUTS}, committed)
+        alive = any(0 < records <= UNREAD for records in lag.values()) and both.admin.has_members(self._group)
+        passed = {}
+        for partition in sorted(partition for topic, partition in spans if topic == REPLIES):
+            look = Look(
+                at=now,
+                merged=merged.get(partition, 0),
+                alive=alive,
+                committed={topic: committed[topic, partition] for topic in INPUTS if (topic, partition) in committed},
+                inputs={topic: spans[topic, partition] for topic in INPUTS},
+                replies=spans[REPLIES, partition],
+            )
+            if (at := self._passages[partition].note(look)) is not None:
+                passed[partition] = at
+        values = {"partitions": [*passed], "instants": [*passed.values()]}
+        with translate():
+            both.connection.execute(passage.SQL["passed"], values)
+            row = both.connection.execute(passage.SQL["age"]).fetchone()
+        assert row is not None
+        metrics.PIPELINE_AGE_SECONDS.set(row[0])

@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from services.aggregator import passage
 from services.aggregator import rules as sets
 from services.aggregator.doctor import diagnosis
-from services.aggregator.doctor.causes import Finding
+from services.aggregator.doctor.causes import BEHIND_SECONDS, Finding
 from services.aggregator.doctor.diagnosis import Diagnosis
 from services.cli.context import as_json, database, errors, guarded, percent, print_json, settings
 from services.cli.explain import chosen, language
 from services.cli.texts import Texts
 from services.common.errors import EXIT_FAILED
 from services.common.postgres import clock
+from services.common.topics import partition_of
 from services.fetcher.probe import Look, Probe
 
 RATES = """
@@ -69,6 +71,7 @@ def doctor(
         rates = {row["rule_set"]: row for row in known if row["account_id"] == account_id}
         backdating = cursor.execute(BACKDATING, place).fetchall()
         now = clock(connection)
+        waited = passage.waiting_seconds(connection, partition_of(company_id.encode(), found.kafka.partitions))
         looked = {one.name: diagnosis.look(connection, one, [company_id], now) for one in active}
     cases = [
         (rates[rules], next((one for one in held if one.account_id == (account_id or "")), None), held)
@@ -81,6 +84,7 @@ def doctor(
                 "company_id": company_id,
                 "account_id": account_id,
                 "now": now,
+                "waiting_seconds": waited,
                 "diagnoses": [
                     {**row, "findings": [] if one is None else [_plain(finding) for finding in one.findings]}
                     for row, one, _ in cases
@@ -89,7 +93,7 @@ def doctor(
             }
         )
     else:
-        _tell(company_id, account_id, cases, backdating, lang, known=bool(known))
+        _tell(company_id, account_id, cases, backdating, lang, known=bool(known), waited=waited)
     if not cases:
         sys.exit(EXIT_FAILED)
 
@@ -102,12 +106,14 @@ def _tell(
     lang: str,
     *,
     known: bool,
+    waited: int,
 ) -> None:
     out, text = Console(highlight=False), Texts("doctor", lang)
     code = "company" if account_id is None else "account"
     out.print(text("label", code, company=company_id, account=account_id), style="bold", markup=False)
     if not cases:
-        out.print(text("verdict", "none-here" if known else "none", company=company_id), markup=False)
+        code = "none-here" if known else "none-behind" if waited > BEHIND_SECONDS else "none"
+        out.print(text("verdict", code, company=company_id, waited=waited), markup=False)
     told: list[list[tuple[str, str]]] = []
     for row, one, held in cases:
         values = {"first": row["window_start"], "last": row["window_end"], "as_of": row["as_of"]}

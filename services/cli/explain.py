@@ -90,10 +90,14 @@ def _whole(story: dict[str, Any], outcome: str, text: Texts) -> str:
     # Late although the answer's own clock says that it was in time: the rule set does not trust that clock.
     in_time = outcome == "late" and unit["reply_seconds"] <= story["parameters"]["target_seconds"]
     unread = outcome == "unanswered" and not unit["covered"]
+    # Its time is over, and what was sent in that time may still be on its way to be counted.
+    if outcome == "pending" and unit["due_at"] <= story["now"]:
+        outcome = "pending-uncounted"
     code = "late-unverified" if in_time else "unanswered-unread" if unread else outcome
     return text(
         "outcome", code, taken=duration(unit["reply_seconds"]), target=duration(story["parameters"]["target_seconds"]),
         due=_utc(unit["due_at"]), now=_utc(story["now"].replace(microsecond=0)),
+        counted=_utc((story["counted_until"] or story["now"]).replace(microsecond=0)),
     )  # fmt: skip
 
 

@@ -138,6 +138,11 @@ SETTLE_LAG_SECONDS = Gauge(
     "How long the company that waits longest is due by time alone: a deadline passed, a day turned.",
     registry=REGISTRY,
 )
+PIPELINE_AGE_SECONDS = Gauge(
+    "replyrate_aggregator_pipeline_age_seconds",
+    "Since when what was published may not have been counted yet, in the partition that is furthest behind.",
+    registry=REGISTRY,
+)
 STATES_MERGED = Counter(
     "replyrate_aggregator_states_merged_total", "Joined states merged into the ledger.", registry=REGISTRY
 )

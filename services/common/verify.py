@@ -34,3 +34,16 @@ def topics(settings: Settings, client: str, names: Collection[str] | None = None
     with Admin(settings.kafka, client) as admin:
         if problems := admin.check_topics(wanted):
             raise ConfigError(problems)
+
+
+def matcher_group(settings: Settings, client: str) -> None:
+    """ConfigError with what mends it when Kafka does not tell this user how far the matcher is."""
+    group = settings.matcher.app_id
+    with Admin(settings.kafka, client) as admin:
+        try:
+            admin.committed(group)
+        except ConfigError as error:
+            raise ConfigError(
+                f"Kafka does not tell this user how far the matcher is, and without that answers on their way look like"
+                f" silence; allow it Describe on the group {group} (schemas/kafka-access.toml has every rule)"
+            ) from error

@@ -29,7 +29,7 @@ GOOD = {
     'replyrate_healthy{service="matcher"}': "1", 'replyrate_ready{service="matcher"}': "1", AWAY: "+0.1",
     "replyrate_fetcher_poll_delay_seconds": "3", "replyrate_fetcher_poll_age_seconds": "700", DONE: "+10", REFUSED: "+1",
     ACTIVE: "100", RECONNECT: "3", 'replyrate_matcher_lag_records{topic="inquiries.v1"}': "10",
-    "replyrate_aggregator_lag_records": "10", "replyrate_dead_letters_waiting": "0", REJECTED: "+1", LATE: "+0.1",
+    "replyrate_aggregator_lag_records": "10", "replyrate_aggregator_pipeline_age_seconds": "7", "replyrate_dead_letters_waiting": "0", REJECTED: "+1", LATE: "+0.1",
     "replyrate_matcher_rerouted_total": "0", HUMAN: "+10", EMITTED: "+10", MATCHED: "+1",
     "replyrate_aggregator_dirty_age_seconds": "2", "replyrate_aggregator_settle_lag_seconds": "60",
 }  # fmt: skip
@@ -47,6 +47,7 @@ BAD: dict[str, dict[str, str | None]] = {
     "ReplyrateMailboxesNeedReconnect": {RECONNECT: "20"},
     "ReplyrateMatcherLags": {'replyrate_matcher_lag_records{topic="inquiries.v1"}': "200000"},
     "ReplyrateAggregatorLags": {"replyrate_aggregator_lag_records": "200000"},
+    "ReplyratePipelineStands": {"replyrate_aggregator_pipeline_age_seconds": "1000"},
     "ReplyrateDeadLetters": {"replyrate_dead_letters_waiting": "1"},
     "ReplyrateManyRejected": {REJECTED: "+600"},
     "ReplyrateLateFacts": {LATE: "+10"},

@@ -144,7 +144,8 @@ def silence(e: Evidence) -> Confidence | None:
 
 
 def pipeline_behind(e: Evidence) -> Confidence | None:
-    """Facts wait longer than 15 minutes to be counted: `high`, and no other cause is more than `medium`."""
+    """What was published, or a fact, waits longer than 15 minutes to be counted: `high`, and no other cause is more than
+    `medium`."""
     return "high" if e.waiting_seconds > BEHIND_SECONDS else None
 
 

@@ -71,10 +71,11 @@ SELECT z.*, coalesce(u.silent_units, 0) AS silent_units, coalesce(u.automatic_un
                 AND m.state IN ('active', 'needs_reconnect')
         )) AS backups_unconnected,
     floor(greatest(0, extract(epoch FROM %(now)s - least(
-        (SELECT min(d.since) FROM ledger.dirty d WHERE d.company_id = z.company_id), c.due_at, %(now)s
+        (SELECT min(d.since) FROM ledger.dirty d WHERE d.company_id = z.company_id), c.due_at, p.passed_at, %(now)s
     ))))::bigint AS waiting_seconds
 FROM zero z
 JOIN ledger.companies c ON c.company_id = z.company_id
+JOIN ledger.passed p ON p.company_id = z.company_id
 LEFT JOIN units u ON u.company_id = z.company_id AND u.account_id = z.account_id
 LEFT JOIN received r ON r.company_id = z.company_id AND r.account_id = z.account_id
 LEFT JOIN excluded e ON e.company_id = z.company_id AND e.account_id = z.account_id

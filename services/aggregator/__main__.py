@@ -14,8 +14,9 @@ from services.aggregator.ledger import Ledger
 from services.aggregator.rules import RuleSet
 from services.aggregator.settle import Settler
 from services.aggregator.sink import Sink
+from services.aggregator.traced import Merged
 from services.aggregator.watch import Watch
-from services.common import http, lifecycle, logs, metrics, verify
+from services.common import http, lifecycle, logs, metrics, telemetry, verify
 from services.common.backoff import Backoff
 from services.common.errors import TransientError
 from services.common.kafka import Admin, Publisher, Reader
@@ -42,7 +43,8 @@ def main() -> None:
         if lifecycle.until_answers(
             stop, "postgres", lambda: verify.schema(settings, "replyrate-aggregator-check")
         ) and lifecycle.until_answers(stop, "kafka", lambda: verify_kafka(settings)):
-            work(settings, rule_sets, stop)
+            with telemetry.telling(settings.telemetry, "aggregator", version()) as tracing:
+                work(settings, rule_sets, stop, Merged(tracing))
     log.info("stopped", extra={"action": "service-stopped"})
 
 
@@ -52,14 +54,14 @@ def verify_kafka(settings: Settings) -> None:
     verify.matcher_group(settings, "replyrate-aggregator-check")
 
 
-def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop) -> None:
+def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop, merged: Merged) -> None:
     """Ingest here, refresh in a thread; each begins anew when Kafka or Postgres were away."""
     watch = Watch(settings)
     failures: list[BaseException] = []
 
     def refreshing() -> None:
         try:
-            again(stop, watch.refresh, lambda: settle(settings, rule_sets, stop, watch.refresh))
+            again(stop, watch.refresh, lambda: settle(settings, rule_sets, stop, watch.refresh, merged))
         except BaseException as error:
             failures.append(error)
             stop.set()
@@ -69,7 +71,7 @@ def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop) -> None:
         thread.start()
         log.info("merging and judging", extra={"action": "service-started", "rule_sets": len(rule_sets)})
         try:
-            again(stop, watch.ingest, lambda: sink(settings, stop, watch))
+            again(stop, watch.ingest, lambda: sink(settings, stop, watch, merged))
         finally:
             stop.set()
             log.info("finishing what is in hand", extra={"action": "service-stopping"})
@@ -93,7 +95,7 @@ def again(stop: Stop, heartbeat: Heartbeat, run: Callable[[], None]) -> None:
             stop.wait(backoff.delay(attempt, 0.5))
 
 
-def sink(settings: Settings, stop: Stop, watch: Watch) -> None:
+def sink(settings: Settings, stop: Stop, watch: Watch, merged: Merged) -> None:
     """Ingest with fresh clients."""
     kafka, aggregator = settings.kafka, settings.aggregator
     with ExitStack() as stack:
@@ -118,6 +120,7 @@ def sink(settings: Settings, stop: Stop, watch: Watch) -> None:
             topic_id=lambda: admin.topic_id(REPLIES),
             clock=lambda: datetime.now(UTC),
             monotonic=time.monotonic,
+            merged=merged,
         )
         reader.subscribe()
         while not stop.is_set():
@@ -126,10 +129,10 @@ def sink(settings: Settings, stop: Stop, watch: Watch) -> None:
             watch.positions = worker.positions()
 
 
-def settle(settings: Settings, rule_sets: list[RuleSet], stop: Stop, heartbeat: Heartbeat) -> None:
+def settle(settings: Settings, rule_sets: list[RuleSet], stop: Stop, heartbeat: Heartbeat, merged: Merged) -> None:
     """Refresh with a fresh connection."""
     with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-refresh") as connection:
-        settler = Settler(connection, rule_sets, partitions=settings.kafka.partitions)
+        settler = Settler(connection, rule_sets, partitions=settings.kafka.partitions, merged=merged)
         settler.activate()
         settler.run(stop, heartbeat, settings.aggregator.refresh_interval_seconds)
 

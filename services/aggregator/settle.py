@@ -20,6 +20,7 @@ from services.aggregator.aside import Aside, Unjudged, together
 from services.aggregator.doctor import diagnosis
 from services.aggregator.judge import Changed, Judged
 from services.aggregator.rules import RuleSet
+from services.aggregator.traced import Merged
 from services.common import metrics
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import clock, load_statements, translate
@@ -34,12 +35,18 @@ class Settler:
     """Refreshes over one connection (autocommit); not to be shared by threads."""
 
     def __init__(
-        self, connection: psycopg.Connection, rule_sets: Sequence[RuleSet], *, partitions: int | None = None
+        self,
+        connection: psycopg.Connection,
+        rule_sets: Sequence[RuleSet],
+        *,
+        partitions: int | None = None,
+        merged: Merged | None = None,
     ) -> None:
         """`partitions` of the topics; None where there are none (everything has been counted then)."""
         self._connection = connection
         self._rule_sets = tuple(rule_sets)
         self._partitions = partitions
+        self._merged = merged or Merged()
         self._aside = {work: Aside() for work in ("refresh", "recompute", "diagnosis")}
 
     def activate(self) -> None:
@@ -97,7 +104,7 @@ class Settler:
             due = [row["company_id"] for row in self._all("due", most=most, aside=aside)]
             if not due:
                 return []
-            with together(due):
+            with together(due), self._merged.refreshing(due):
                 active, found = self._judge(due)
         seconds = time.monotonic() - started
         metrics.REFRESH_SECONDS.observe(seconds / len(due))

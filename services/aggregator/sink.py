@@ -11,6 +11,7 @@ from logging import getLogger
 from typing import Final
 
 from services.aggregator.ledger import Ledger, Owned
+from services.aggregator.traced import Merged
 from services.common import codec, metrics
 from services.common.errors import InvalidEvent
 from services.common.events import COMPANY_ERASED, INQUIRY_REPLIES, CompanyErased, DeadLetter, InquiryReplies
@@ -38,6 +39,7 @@ class Sink:
         topic_id: Callable[[], str | None],
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
+        merged: Merged | None = None,
     ) -> None:
         self._reader = reader
         self._ledger = ledger
@@ -46,6 +48,7 @@ class Sink:
         self._topic_id = topic_id
         self._clock = clock
         self._monotonic = monotonic
+        self._merged = merged or Merged()
         self._owned: dict[int, Owned] = {}
         self._rejected_in_a_row = 0
         self._checked = monotonic()
@@ -120,11 +123,12 @@ class Sink:
                 letters.append(self._bury(record, error))
         if letters:
             self._publisher.wait(letters)
-        self._ledger.merge(owned, records[-1].offset + 1, events)
+        with self._merged.merging(records):
+            self._ledger.merge(owned, records[-1].offset + 1, events)
         metrics.STATES_MERGED.inc(len(events))
         metrics.AGGREGATOR_BATCH_RECORDS.observe(len(records))
         self._reader.commit({owned.partition: owned.next_offset})
-        for record in records:
+        for record in () if self._merged.on else records:
             if record.headers and (trace := traceparent(record.headers)) is not None and is_sampled(trace):
                 where = f"{record.topic}/{record.partition}/{record.offset}"
                 log.info("merged", extra={"action": "record-traced", "position": where, "trace_id": trace_id(trace)})

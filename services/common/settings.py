@@ -251,6 +251,19 @@ class HttpSettings(Section):
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 switches the pages off.")
 
 
+class TelemetrySettings(Section):
+    """Spans for an OpenTelemetry collector; needs the extra `telemetry`."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s@]+$",
+        description="Where spans go by OTLP over HTTP, `http://collector:4318/v1/traces`; none are made when not set.",
+    )
+    sample_ratio: float = Field(
+        1, ge=0, le=1, description="Part of the fetcher's polls that begin a trace which is told."
+    )
+
+
 class Settings(Section):
     """All settings of one process."""
 
@@ -274,6 +287,7 @@ class Settings(Section):
     aggregator: AggregatorSettings = AggregatorSettings.model_validate({})
     log: LogSettings = LogSettings.model_validate({})
     http: HttpSettings = HttpSettings.model_validate({})
+    telemetry: TelemetrySettings = TelemetrySettings.model_validate({})
     warnings: tuple[str, ...] = Field((), exclude=True)
     """Sentences about names that no setting has."""
 
@@ -514,6 +528,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 
 __all__ = [
     "AggregatorSettings", "Declaration", "FetcherSettings", "HttpSettings", "ImapSettings", "KafkaSettings",
-    "LogSettings", "MatcherSettings", "OAuth2Client", "OAuth2Settings", "PostgresSettings", "Settings", "declarations", "dsn_with_password",
+    "LogSettings", "MatcherSettings", "OAuth2Client", "OAuth2Settings", "PostgresSettings", "Settings", "TelemetrySettings",
+    "declarations", "dsn_with_password",
     "load_imap_settings", "load_settings", "secret_in",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from logging import getLogger
 
 import psycopg
 
-from services.common import health, http, lifecycle, logs, metrics, verify
+from services.common import health, http, lifecycle, logs, metrics, telemetry, verify
 from services.common.backoff import Backoff
 from services.common.errors import TransientError
 from services.common.hashing import Hasher
@@ -21,6 +21,7 @@ from services.common.kafka import Admin, Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
+from services.common.telemetry import Tracing
 from services.common.topics import DEAD, SENT
 from services.common.version import version
 from services.fetcher import budgets, pacing, retention
@@ -45,6 +46,7 @@ def main() -> None:
     budgets.check(settings.imap)
     stop = Stop()
     with lifecycle.on_signals(stop), ExitStack() as stack:
+        tracing = stack.enter_context(telemetry.telling(settings.telemetry, "fetcher", version()))
         if not lifecycle.until_answers(stop, "postgres", lambda: verify.schema(settings, "replyrate-fetcher-check")):
             return
         if not lifecycle.until_answers(
@@ -52,7 +54,7 @@ def main() -> None:
         ):
             return
         publisher = stack.enter_context(Publisher(settings.kafka, "replyrate-fetcher"))
-        workers = Workers(settings, hasher, vault, publisher, stop)
+        workers = Workers(settings, hasher, vault, publisher, stop, tracing)
         stack.enter_context(workers.asking())
         stack.enter_context(http.serve(settings.http.port, workers.healthy, workers.ready, host=settings.http.host))
         workers.run()
@@ -62,13 +64,16 @@ def main() -> None:
 class Workers:
     """The worker threads, each with a Postgres connection of its own."""
 
-    def __init__(self, settings: Settings, hasher: Hasher, vault: Vault, publisher: Publisher, stop: Stop) -> None:
+    def __init__(
+        self, settings: Settings, hasher: Hasher, vault: Vault, publisher: Publisher, stop: Stop, tracing: Tracing
+    ) -> None:
         self._settings = settings
         self._hasher = hasher
         self._vault = vault
         self._publisher = publisher
         self._stop = stop
         self._tokens = AccessTokens(settings.oauth2)
+        self._tracing = tracing
         owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._heartbeats = {f"{owner}-{number}": Heartbeat(STUCK_SECONDS) for number in range(settings.fetcher.workers)}
         self._failure: BaseException | None = None
@@ -172,6 +177,7 @@ class Workers:
             heartbeat=heartbeat,
             budgets=Budgets(),
             tokens=self._tokens,
+            tracing=self._tracing,
         )
 
     def _ask_postgres(self, connection: psycopg.Connection) -> None:

@@ -26,7 +26,9 @@ from services.common.hashing import Hasher
 from services.common.kafka import Pending, Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings
+from services.common.telemetry import NO_SPAN, OFF, Span, Tracing
 from services.common.topics import DEAD, SENT
+from services.common.trace import TRACEPARENT, trace_id
 from services.fetcher import directory, imap, messages, oauth, pacing, plan, states
 from services.fetcher.budgets import Allowance, OverBudget
 from services.fetcher.headers import Skipped
@@ -75,6 +77,7 @@ class Poll:
     visible_from: datetime | None = None
     """From when on the provider shows mail, where that is later than the horizon."""
     dead: list[tuple[bytes, int, int, str]] = field(default_factory=list)
+    span: Span = NO_SPAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class Batch:
     remembered: Mapping[str, Remembered]
     unreadable: list[tuple[int, str]]
     now: datetime
+    span: Span
 
 
 class Poller:
@@ -108,6 +112,7 @@ class Poller:
         heartbeat: Heartbeat,
         budgets: Budgets,
         tokens: AccessTokens | None = None,
+        tracing: Tracing = OFF,
     ) -> None:
         """`tokens`: access tokens of this process; its own when None."""
         self._owner = owner
@@ -123,6 +128,7 @@ class Poller:
         self._heartbeat = heartbeat
         self._budgets = budgets
         self._tokens = tokens or AccessTokens(settings.oauth2)
+        self._tracing = tracing
         self._horizon = timedelta(days=settings.horizon_days)
         self._allowance = Allowance(leases.connection, settings.imap)
         self._pacing = Pacing(leases.connection, settings.imap.poll_interval_seconds)
@@ -139,7 +145,15 @@ class Poller:
 
     def poll(self, leased: Leased) -> None:
         """Read one leased mailbox and release it, whatever happens."""
-        work = Poll(leased, time.monotonic(), self._budgets.messages)
+        work = Poll(leased, time.monotonic(), self._budgets.messages, span=self._tracing.start("poll"))
+        try:
+            self._poll(work)
+        finally:
+            work.span.set(published=work.published, new=work.first)
+            work.span.end()
+
+    def _poll(self, work: Poll) -> None:
+        leased = work.mailbox
         due = leased.reconcile_after
         work.reconciling = leased.complete_through is not None and due is not None and due <= leased.now
         try:
@@ -150,24 +164,27 @@ class Poller:
             # Together we come too often; a little apart, so that those who wait do not come all at once.
             seconds = error.again_seconds + 30 * random.random()
             self._allowance.postpone(leased.company_id, leased.mailbox_id, leased.epoch, seconds)
-            metrics.POLLS.labels("postponed").inc()
+            _ended(work, "postponed")
             log.info(
-                "%s", error, extra={"action": "mailbox-postponed", "again_seconds": round(seconds), **_ids(leased)}
-            )
+                "%s", error,
+                extra={"action": "mailbox-postponed", "again_seconds": round(seconds), **_ids(leased), **_trace(work)},
+            )  # fmt: skip
         except LeaseLost:
-            metrics.POLLS.labels("lease-lost").inc()
-            log.warning("nothing was written", extra={"action": "mailbox-lease-lost", **_ids(leased)})
+            _ended(work, "lease-lost")
+            log.warning("nothing was written", extra={"action": "mailbox-lease-lost", **_ids(leased), **_trace(work)})
         except MailboxError as error:
             self._mailbox_failed(work, error)
         except TransientError as error:
             # Kafka or Postgres, not the mailbox: it is due again soon, and nothing is held against it.
-            metrics.POLLS.labels("dependency-away").inc()
-            log.warning("%s", error, extra={"action": "dependency-away", **_ids(leased)})
+            _ended(work, "dependency-away")
+            log.warning("%s", error, extra={"action": "dependency-away", **_ids(leased), **_trace(work)})
             self._leases.failed(leased, reason=None, next_seconds=_spaced(leased, 5), counts=False)
             self._stop.wait(1)
         except Exception as error:
-            metrics.POLLS.labels("crashed").inc()
-            log.exception("a poll failed unexpectedly", extra={"action": "mailbox-failed", **_ids(leased)})
+            _ended(work, "crashed")
+            log.exception(
+                "a poll failed unexpectedly", extra={"action": "mailbox-failed", **_ids(leased), **_trace(work)}
+            )
             delay = _spaced(leased, FAILURE.delay(leased.failures + 1, random.random()))
             self._leases.failed(leased, reason=f"internal-{type(error).__name__}", next_seconds=delay, counts=True)
 
@@ -459,11 +476,13 @@ class Poller:
                     remembered[read.message_id] = first
                     records.append((read.found.uid, first.record))
         key = leased.company_id.encode()
-        pendings = [self._publisher.send(SENT, key, record) for _, record in records]
+        span = self._tracing.start("publish", work.span.traceparent)
+        headers = _headers(span)
+        pendings = [self._publisher.send(SENT, key, record, headers=headers) for _, record in records]
         metrics.BATCH_MESSAGES.observe(len(uids))
         work.left -= len(uids)
         self._heartbeat.beat()
-        return Batch(uids, records, pendings, remembered, unreadable, now)
+        return Batch(uids, records, pendings, remembered, unreadable, now, span)
 
     def _acknowledged(self, work: Poll, uidvalidity: int, batch: Batch) -> list[Remembered]:
         """Wait for every ack; returns what is published for the first time."""
@@ -472,7 +491,9 @@ class Poller:
             uid, record = batch.records[index]
             unreadable.append((uid, "the broker refuses the record"))
             remembered = {key: one for key, one in remembered.items() if one.record != record}
-        self._bury(work.mailbox, uidvalidity, unreadable, batch.now)
+        self._bury(work, uidvalidity, unreadable, batch.now)
+        batch.span.set(topic=SENT, records=len(batch.records), rejected=len(unreadable))
+        batch.span.end()
         work.published += len(batch.records)
         work.first += len(remembered)
         metrics.MESSAGES_PUBLISHED.labels("yes").inc(len(batch.records) - len(remembered))
@@ -523,8 +544,9 @@ class Poller:
         record = codec.encode(event, id=event.message_id, source=f"replyrate/fetcher/{leased.mailbox_id}", time=now)
         return Remembered(event.message_id, event.sent_at, record, event.kind, event.evidence == "suspect")
 
-    def _bury(self, leased: Leased, uidvalidity: int, unreadable: Sequence[tuple[int, str]], now: datetime) -> None:
+    def _bury(self, work: Poll, uidvalidity: int, unreadable: Sequence[tuple[int, str]], now: datetime) -> None:
         """One dead letter for each message that cannot be read, acknowledged before the marks move on."""
+        leased = work.mailbox
         if not unreadable:
             return
         pendings = []
@@ -541,7 +563,8 @@ class Poller:
             )
             identity = f"{leased.mailbox_id}/{uidvalidity}/{uid}"[:128]
             value = codec.encode(letter, id=identity, source="replyrate/fetcher", time=now)
-            pendings.append(self._publisher.send(DEAD, leased.company_id.encode(), value))
+            headers = _headers(work.span)
+            pendings.append(self._publisher.send(DEAD, leased.company_id.encode(), value, headers=headers))
             metrics.RECORDS_REJECTED.labels("fetcher", "unreadable-message").inc()
             log.warning("%s", detail, extra={"action": "message-rejected", "uid": uid, **_ids(leased)})
         self._publisher.wait(pendings)
@@ -573,13 +596,13 @@ class Poller:
             next_seconds=following,
         )
         seconds = time.monotonic() - work.started
-        metrics.POLLS.labels("complete" if complete else "stopped").inc()
+        _ended(work, "complete" if complete else "stopped")
         metrics.POLL_SECONDS.observe(seconds)
         log.info(
             "complete" if complete else "to be continued",
             extra={
                 "action": "mailbox-polled", "published": work.published, "new": work.first,
-                "seconds": round(seconds, 3), **_ids(leased),
+                "seconds": round(seconds, 3), **_ids(leased), **_trace(work),
             },
         )  # fmt: skip
 
@@ -593,12 +616,12 @@ class Poller:
         backoff = THROTTLE if isinstance(error, Throttled | LoginUnclear) else FAILURE
         delay = _spaced(leased, backoff.delay(failures, random.random()))
         self._leases.failed(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)
-        metrics.POLLS.labels(error.code).inc()
+        _ended(work, error.code)
         log.warning(
             "%s", error,
             extra={
                 "action": "mailbox-failed", "code": error.code, "stage": error.stage, "again_seconds": round(delay),
-                **_ids(leased),
+                **_ids(leased), **_trace(work),
             },
         )  # fmt: skip
 
@@ -614,3 +637,21 @@ def _spaced(leased: Leased, seconds: float) -> float:
 
 def _ids(leased: Leased) -> dict[str, str]:
     return {"company_id": leased.company_id, "mailbox_id": leased.mailbox_id}
+
+
+def _trace(work: Poll) -> dict[str, str]:
+    """The trace of a poll next to its ids, in the log and nowhere else."""
+    made = work.span.traceparent
+    return {} if made is None else {"trace_id": trace_id(made)}
+
+
+def _headers(span: Span) -> list[tuple[str, bytes]]:
+    made = span.traceparent
+    return [] if made is None else [(TRACEPARENT, made)]
+
+
+def _ended(work: Poll, result: str) -> None:
+    metrics.POLLS.labels(result).inc()
+    work.span.set(result=result)
+    if result not in ("complete", "stopped", "postponed"):
+        work.span.failed(result)

@@ -7,12 +7,13 @@ import time
 from datetime import UTC, datetime
 from logging import getLogger
 
-from services.common import health, http, lifecycle, logs, metrics, verify
+from services.common import health, http, lifecycle, logs, metrics, telemetry, verify
 from services.common.hashing import Hasher
 from services.common.health import STUCK_SECONDS, UNREAD, Probe, Problems, Progress
 from services.common.kafka import Admin
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings, load_settings
+from services.common.telemetry import Tracing
 from services.common.topics import INQUIRIES, SENT
 from services.common.version import version
 from services.matcher.app import Matcher
@@ -30,11 +31,12 @@ def main() -> None:
     stop = Stop()
     with lifecycle.on_signals(stop):
         if lifecycle.until_answers(stop, "kafka", lambda: verify.topics(settings, "replyrate-matcher-check")):
-            asyncio.run(work(settings, hasher, stop))
+            with telemetry.telling(settings.telemetry, "matcher", version()) as tracing:
+                asyncio.run(work(settings, hasher, stop, tracing))
     log.info("stopped", extra={"action": "service-stopped"})
 
 
-async def work(settings: Settings, hasher: Hasher, stop: Stop) -> None:
+async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing) -> None:
     """Run the loop with its health pages."""
     heartbeat = Heartbeat(STUCK_SECONDS)
     matcher = Matcher(
@@ -46,6 +48,7 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop) -> None:
         clock=lambda: datetime.now(UTC),
         monotonic=time.monotonic,
         heartbeat=heartbeat,
+        tracing=tracing,
     )
     progress = Progress("offset was committed")
     probe = Probe(

@@ -37,6 +37,7 @@ from services.common.events import (
 from services.common.hashing import Hasher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import KafkaSettings, MatcherSettings
+from services.common.telemetry import OFF, Span, Tracing
 from services.common.topics import (
     DEAD,
     INQUIRIES,
@@ -81,6 +82,8 @@ class _Outbox:
     rerouted: Rows
     traces: dict[str | bytes, bytes]
     """`traceparent` by what came with it: the key of an inquiry's state, or the id of a message."""
+    spans: dict[bytes, Span]
+    """One span for each trace that came, by its `traceparent`; empty while spans are off."""
 
 
 class Matcher:
@@ -97,6 +100,7 @@ class Matcher:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         heartbeat: Heartbeat,
+        tracing: Tracing = OFF,
     ) -> None:
         self._kafka = kafka
         self._settings = settings
@@ -106,6 +110,7 @@ class Matcher:
         self._clock = clock
         self._monotonic = monotonic
         self._heartbeat = heartbeat
+        self._tracing = tracing
         self._stores = Stores(settings.store, settings.data_dir / "state")
         self._last_step = monotonic()
         self._rejected_in_a_row = 0
@@ -283,10 +288,12 @@ class Matcher:
         for task in behind:
             await task
         await self._send({REPLIES: out.replies, DEAD: out.dead, INQUIRIES: out.rerouted})
+        for span in out.spans.values():
+            span.end()
 
     def _join(self, records: Sequence[Any]) -> tuple[int, _Outbox, join.Applied]:
         partition = records[0].partition
-        out = _Outbox({}, {}, {}, {})
+        out = _Outbox({}, {}, {}, {}, {})
         facts: list[join.Fact] = []
         origins: list[Any] = []
         for record in records:
@@ -322,7 +329,24 @@ class Matcher:
         facts.append(event)
         origins.append(record)
         if record.headers and (trace := traceparent(record.headers)) is not None:
-            _note_trace(event, trace, record, out)
+            self._note_trace(event, trace, record, out)
+
+    def _note_trace(self, event: Any, trace: bytes, record: Any, out: _Outbox) -> None:
+        if isinstance(event, CompanyErased):
+            return
+        of = event.message_id if isinstance(event, MessageSent) else reply_key(event.company_id, event.inquiry_id)
+        out.traces[of] = trace
+        if not is_sampled(trace):
+            return
+        if not self._tracing.on:
+            where = f"{record.topic}/{record.partition}/{record.offset}"
+            log.info("joined", extra={"action": "record-traced", "position": where, "trace_id": trace_id(trace)})
+            return
+        if (span := out.spans.get(trace)) is None:
+            span = out.spans[trace] = self._tracing.start("join", trace)
+            span.set(topic=record.topic, partition=record.partition, first_offset=record.offset)
+        span.set(last_offset=record.offset)
+        out.traces[of] = span.traceparent or trace
 
     def _at_home(self, company_id: str, record: Any, out: _Outbox) -> bool:
         """Whether the record lies in its company's partition; one that does not is sent there, once."""
@@ -464,16 +488,6 @@ class Matcher:
 
 
 _NO_HEADERS: list[tuple[str, bytes]] = []
-
-
-def _note_trace(event: Any, trace: bytes, record: Any, out: _Outbox) -> None:
-    if isinstance(event, CompanyErased):
-        return
-    of = event.message_id if isinstance(event, MessageSent) else reply_key(event.company_id, event.inquiry_id)
-    out.traces[of] = trace
-    if is_sampled(trace):
-        where = f"{record.topic}/{record.partition}/{record.offset}"
-        log.info("joined", extra={"action": "record-traced", "position": where, "trace_id": trace_id(trace)})
 
 
 def _trace_of(key: bytes, inquiry: InquiryReplies, traces: Mapping[str | bytes, bytes]) -> list[tuple[str, bytes]]:

@@ -1,0 +1,73 @@
+"""The trace of a record on its way through the aggregator: from the merge, in one thread, to the refresh in another.
+
+Only while spans are on. What another aggregator judges has its trace end with the merge: nothing of it is in Postgres.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from services.common.kafka import Record
+from services.common.telemetry import OFF, Tracing, ended
+from services.common.trace import is_sampled, traceparent
+
+MOST_COMPANIES: Final = 10_000
+"""How many companies are remembered; the oldest may be those that another aggregator judges."""
+
+
+class Merged:
+    """Spans of merges, and by company the one that its next refresh belongs to."""
+
+    def __init__(self, tracing: Tracing = OFF) -> None:
+        self._tracing = tracing
+        self._waiting: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def on(self) -> bool:
+        """Whether spans are told to anybody."""
+        return self._tracing.on
+
+    @contextmanager
+    def merging(self, records: Sequence[Record]) -> Iterator[None]:
+        """A span for each sampled trace among the records, while they are merged."""
+        if not self._tracing.on:
+            yield
+            return
+        first: dict[bytes, Record] = {}
+        companies: dict[bytes, set[str]] = {}
+        for record in records:
+            if record.headers and (trace := traceparent(record.headers)) is not None and is_sampled(trace):
+                first.setdefault(trace, record)
+                companies.setdefault(trace, set()).add(
+                    (record.key or b"").partition(b"\x1f")[0].decode("utf-8", "replace")
+                )
+        with ExitStack() as stack:
+            for trace, record in first.items():
+                span = stack.enter_context(ended(self._tracing.start("merge", trace)))
+                span.set(topic=record.topic, partition=record.partition, first_offset=record.offset)
+                # Before the merge is there for the refresh to see.
+                self._remember(companies[trace], span.traceparent or trace)
+            yield
+
+    def _remember(self, companies: Iterable[str], trace: bytes) -> None:
+        with self._lock:
+            for company_id in companies:
+                self._waiting.pop(company_id, None)
+                self._waiting[company_id] = trace
+            while len(self._waiting) > MOST_COMPANIES:
+                del self._waiting[next(iter(self._waiting))]
+
+    @contextmanager
+    def refreshing(self, due: Iterable[str]) -> Iterator[None]:
+        """A span for each trace whose merge made one of these companies due, while they are judged."""
+        if not self._tracing.on:
+            yield
+            return
+        with self._lock:
+            traces = {trace for one in due if (trace := self._waiting.pop(one, None)) is not None}
+        with ExitStack() as stack:
+            for trace in traces:
+                stack.enter_context(ended(self._tracing.start("refresh", trace)))
+            yield

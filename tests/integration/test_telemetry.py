@@ -1,0 +1,160 @@
+"""Spans: what is told and what never is, and that nothing waits for who listens."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.aggregator import traced
+from services.aggregator.traced import Merged
+from services.common.errors import ConfigError
+from services.common.kafka import Record
+from services.common.settings import TelemetrySettings
+from services.common.telemetry import NO_SPAN, OFF, ended, opened, telling
+from services.common.topics import REPLIES, reply_key
+from services.common.trace import TRACEPARENT, is_sampled, trace_id, traceparent
+from services.standalone.child import free_port
+from tests.collector import Collector
+
+PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+NOT_SAMPLED = PARENT[:-2] + b"00"
+
+
+def settings(collector: Collector | str, **changes: Any) -> TelemetrySettings:
+    endpoint = collector if isinstance(collector, str) else collector.endpoint
+    return TelemetrySettings.model_validate({"endpoint": endpoint, **changes})
+
+
+def test_off_is_nothing() -> None:
+    tracing = opened(TelemetrySettings.model_validate({}), "fetcher", "1")
+    assert tracing is OFF and not tracing.on
+    span = tracing.start("poll")
+    assert span is NO_SPAN and span.traceparent is None
+    with ended(span):
+        span.set(published=1)
+        span.failed("x")
+    tracing.close()
+
+
+@pytest.mark.parametrize("service", ["fetcher", "matcher", "aggregator"])
+def test_while_it_is_off_nothing_of_it_is_imported(service: str) -> None:
+    code = (
+        f"import services.{service}.__main__, sys;"
+        " from services.common import telemetry; from services.common.settings import TelemetrySettings;"
+        " telemetry.opened(TelemetrySettings.model_validate({}), 'x', '1');"
+        " sys.exit(any(name.startswith(('opentelemetry', 'google.protobuf')) for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_endpoint_without_the_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "services.common.spans", raising=False)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    with pytest.raises(ConfigError, match=r"pip install --require-hashes -r requirements/telemetry\.txt"):
+        opened(settings("http://127.0.0.1:9/v1/traces"), "fetcher", "1")
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "ftp://collector/v1", "http://user:secret@collector/v1", ""])
+def test_an_endpoint_that_is_none_or_holds_a_secret_is_refused(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="endpoint"):
+        settings(endpoint)
+
+
+def test_a_span_belongs_to_the_trace_that_came() -> None:
+    with Collector() as collector:
+        with telling(settings(collector), "matcher", "1.2") as tracing:
+            with ended(tracing.start("join", PARENT)) as span:
+                span.set(topic="sent-messages.v1", first_offset=7)
+            made = span.traceparent
+            with pytest.raises(ZeroDivisionError), ended(tracing.start("merge", made)):
+                raise ZeroDivisionError("a secret text")
+            with ended(tracing.start("join", NOT_SAMPLED)) as unheard:
+                pass
+        join, merge = sorted(collector.spans(), key=lambda one: one["name"])
+    assert made is not None and traceparent([(TRACEPARENT, made)]) == made
+    assert (join["trace"], join["parent"]) == (trace_id(PARENT), PARENT[36:52].decode())
+    assert (merge["trace"], merge["parent"]) == (join["trace"], join["id"])
+    assert join["attributes"] == {"replyrate.topic": "sent-messages.v1", "replyrate.first_offset": 7}
+    assert (join["failed"], merge["failed"]) == (None, "ZeroDivisionError")
+    assert join["resource"] == {
+        "service.namespace": "replyrate", "service.name": "replyrate-matcher", "service.version": "1.2",
+    }  # fmt: skip
+    assert b"secret text" not in collector.bytes
+    # Not told, and handed on as not to be told.
+    assert unheard.traceparent is not None and not is_sampled(unheard.traceparent)
+
+
+def test_the_ratio_decides_where_a_trace_begins_and_nowhere_else() -> None:
+    with Collector() as collector:
+        with telling(settings(collector, sample_ratio=0), "fetcher", "1") as tracing:
+            with ended(tracing.start("poll")) as span:
+                assert span.traceparent is not None and not is_sampled(span.traceparent)
+            with ended(tracing.start("join", PARENT)):
+                pass
+        assert [one["name"] for one in collector.spans()] == ["join"]
+
+
+@pytest.mark.parametrize("trouble", [{"status": 503}, {"hang_seconds": 60}, None])
+def test_a_collector_in_trouble_holds_nobody_up(trouble: Mapping[str, Any] | None) -> None:
+    with Collector(**(trouble or {})) as collector:
+        endpoint = collector.endpoint if trouble is not None else f"http://127.0.0.1:{free_port()}/v1/traces"
+        tracing = opened(settings(endpoint), "fetcher", "1")
+        began = time.monotonic()
+        for _ in range(10_000):
+            tracing.start("poll").end()
+        assert time.monotonic() - began < 10, "spans that cannot be sent are dropped"
+        began = time.monotonic()
+        tracing.close()
+        assert time.monotonic() - began < 15, "a service must stop in time"
+
+
+def record(company_id: str, offset: int, header: bytes | None) -> Record:
+    headers = () if header is None else ((TRACEPARENT, header),)
+    return Record(REPLIES, 3, offset, reply_key(company_id, f"i{offset}"), b"{}", headers, 0)
+
+
+def test_a_refresh_belongs_to_the_merges_that_made_it_due() -> None:
+    other = PARENT.replace(b"0af7", b"1af7")
+    with Collector() as collector:
+        with telling(settings(collector), "aggregator", "1") as tracing:
+            merged = Merged(tracing)
+            records = [record("c1", 0, PARENT), record("c2", 1, PARENT), record("c3", 2, other), record("c4", 3, None),
+                       record("c5", 4, NOT_SAMPLED)]  # fmt: skip
+            with merged.merging(records):
+                pass
+            with merged.refreshing(["c1", "c2", "c4", "c5"]):
+                pass
+            with merged.refreshing(["c1"]):
+                pass
+        merges = {one["trace"]: one for one in collector.spans("merge")}
+        assert merges.keys() == {trace_id(PARENT), trace_id(other)}
+        (refresh,) = collector.spans("refresh")
+        mine = merges[trace_id(PARENT)]
+        assert (refresh["trace"], refresh["parent"]) == (mine["trace"], mine["id"])
+        assert mine["attributes"] == {
+            "replyrate.topic": REPLIES, "replyrate.partition": 3, "replyrate.first_offset": 0,
+        }  # fmt: skip
+        assert not any(name in collector.bytes for name in (b"c1", b"c2", b"i0"))
+
+
+def test_what_others_judge_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traced, "MOST_COMPANIES", 2)
+    with Collector() as collector:
+        with telling(settings(collector), "aggregator", "1") as tracing:
+            merged = Merged(tracing)
+            for number in range(4):
+                with merged.merging([record(f"c{number}", number, PARENT)]):
+                    pass
+            with merged.refreshing(["c0", "c1"]):
+                pass
+            assert len(merged._waiting) == 2
+            with merged.refreshing(["c2"]), merged.refreshing(["c3"]):
+                pass
+            assert not merged._waiting
+        assert len(collector.spans("refresh")) == 2

@@ -3,6 +3,7 @@
 What cannot be sent is dropped after a bounded queue: no poll, join or merge ever waits for a collector.
 """
 
+import threading
 from typing import Final
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -66,8 +67,10 @@ class OpenTelemetry:
 
     def close(self) -> None:
         """Tell what was not told yet, for some seconds at most."""
-        self._provider.force_flush(CLOSE_SECONDS * 1000)
-        self._provider.shutdown()
+        # The library's own limits hold for one batch each, and a process must stop in time whoever listens.
+        closing = threading.Thread(target=self._provider.shutdown, name="spans-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
 
 class OneSpan:

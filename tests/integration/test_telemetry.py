@@ -4,7 +4,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,7 +110,7 @@ def test_a_collector_in_trouble_holds_nobody_up(trouble: Mapping[str, Any] | Non
         assert time.monotonic() - began < 10, "spans that cannot be sent are dropped"
         began = time.monotonic()
         tracing.close()
-        assert time.monotonic() - began < 15, "a service must stop in time"
+        assert time.monotonic() - began < 8, "a service must stop in time"
 
 
 def record(company_id: str, offset: int, header: bytes | None) -> Record:

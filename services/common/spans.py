@@ -3,6 +3,7 @@
 What cannot be sent is dropped after a bounded queue: no poll, join or merge ever waits for a collector.
 """
 
+import logging
 import threading
 from typing import Final
 
@@ -35,6 +36,10 @@ KINDS: Final[dict[Name, SpanKind]] = {
 QUEUE: Final = 2048
 SEND_SECONDS: Final = 5
 CLOSE_SECONDS: Final = 3
+
+
+# One line for each batch that is lost, not one for each try.
+logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
 
 
 class OpenTelemetry:

@@ -1,9 +1,12 @@
 """Spans: what is told and what never is, and that nothing waits for who listens."""
 
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,7 +19,10 @@ from services.common.settings import TelemetrySettings
 from services.common.telemetry import NO_SPAN, OFF, ended, opened, telling
 from services.common.topics import REPLIES, reply_key
 from services.common.trace import TRACEPARENT, is_sampled, trace_id, traceparent
+from services.standalone import cast
 from services.standalone.child import free_port
+from services.standalone.demo import Report, Stage
+from services.standalone.postgres import scratch_folder
 from tests.collector import Collector
 
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -157,3 +163,48 @@ def test_what_others_judge_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch)
                 pass
             assert not merged._waiting
         assert len(collector.spans("refresh")) == 2
+
+
+class Traced(Stage):
+    """The demo's play, with somebody who listens."""
+
+    collector: Collector
+
+    def _environ(self) -> dict[str, str]:
+        return super()._environ() | {"REPLYRATE_TELEMETRY__ENDPOINT": self.collector.endpoint}
+
+
+@pytest.mark.timeout(300)
+def test_three_processes_tell_one_trace_from_the_poll_to_the_refresh() -> None:
+    """Each span below the one that caused it; who they are about is in none; the numbers are what they are without."""
+    folder = scratch_folder("replyrate-traces-")
+    report = Report()
+    try:
+        with ExitStack() as stack:
+            stage = Traced(folder, cast.build(3, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
+            collector = stage.collector = stack.enter_context(Collector())
+            stage.open()
+            stage.play()
+            stage.read(report)
+            assert report.differences == []
+            assert stage.supervisor.stop() == {"matcher": 0, "fetcher": 0, "aggregator": 0}
+            logs = b"".join(file.read_bytes() for file in (stage.folder / "services").glob("fetcher*.log"))
+            world = stage.world
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    spans = {one["id"]: one for one in collector.spans()}
+    ways = {}
+    for span in collector.spans("refresh"):
+        way = [span]
+        while way[-1]["parent"] in spans:
+            way.append(spans[way[-1]["parent"]])
+        assert len({one["trace"] for one in way}) == 1
+        ways[tuple((one["service"].removeprefix("replyrate-"), one["name"]) for one in reversed(way))] = span["trace"]
+    whole = (
+        ("fetcher", "poll"), ("fetcher", "publish"), ("matcher", "join"), ("aggregator", "merge"), ("aggregator", "refresh"),
+    )  # fmt: skip
+    assert whole in ways, ways
+    assert f'"trace_id": "{ways[whole]}"'.encode() in logs, "the log line of the poll leads to its trace"
+    assert {one["attributes"]["replyrate.result"] for one in collector.spans("poll")} >= {"complete"}
+    for text in [one.address for one in world.mailboxes] + [one.company_id for one in world.inquiries]:
+        assert text.encode() not in collector.bytes

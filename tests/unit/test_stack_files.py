@@ -73,6 +73,8 @@ def test_dockerfiles_share_their_layers_and_their_rules(name: str) -> None:
     shared = first[first.index("COPY --from=packages /opt/venv") : first.index("COPY services/fetcher")]
     assert shared in text, "the layers down to services/common are not those of the other images"
     assert "--require-hashes --only-binary :all: -r /requirements/runtime.txt" in text
+    # An extra of one image would cost every host the layers of two.
+    assert text.count("ARG TELEMETRY=\n") == text.count("${TELEMETRY:+-r /requirements/telemetry.txt}") == 1
     assert "USER 10001:0\n" in text and "HEALTHCHECK" in text
     assert re.search(r'^ENTRYPOINT \["python", "-m", "services\.', text, re.MULTILINE)
     assert not re.search(r"# syntax|--mount|--link|--chmod|<<", text), "the classic builder does not know this"
@@ -105,6 +107,19 @@ def test_the_demo_installs_what_the_lock_of_the_embedded_servers_has() -> None:
     assert len(blocks) > 3
     for block in blocks:
         assert block in lock
+
+
+def pins(name: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")
+    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+) \\$", text, re.MULTILINE))
+
+
+def test_the_telemetry_extra_goes_with_what_is_installed_and_tested() -> None:
+    extra, runtime, tested = pins("telemetry"), pins("runtime"), pins("dev")
+    assert {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"} <= extra.keys()
+    assert {name: tested[name] for name in extra} == extra
+    shared = extra.keys() & runtime.keys()
+    assert shared and {name: runtime[name] for name in shared} == {name: extra[name] for name in shared}
 
 
 def test_an_image_is_built_from_named_files_only() -> None:

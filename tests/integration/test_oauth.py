@@ -17,7 +17,7 @@ from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, OAuth2Settings, Settings
 from services.common.topics import DEAD, SENT
-from services.fetcher import oauth
+from services.fetcher import oauth, onboarding
 from services.fetcher.leases import Leased, LeaseLost, Leases
 from services.fetcher.oauth import AccessTokens, Client, InMemory
 from services.fetcher.onboarding import (
@@ -25,7 +25,6 @@ from services.fetcher.onboarding import (
     Connected,
     Rejected,
     Request,
-    Tester,
     add_mailbox,
     changed_login,
     reconnect_mailbox,
@@ -226,7 +225,7 @@ def test_a_grant_that_ended_needs_its_owner_at_once(lab: SignedIn, serve: Serve,
             changed_login(
                 registry.stored(connected.company_id, connected.mailbox_id), Changes("Refresh-canary-new", kind="oauth2")
             ),
-            Tester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
+            onboarding.Tester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
     assert not again.anew
     assert lab.poll(connected, server)["state"] == "active"
@@ -349,7 +348,7 @@ def test_a_reconnection_wins_over_a_rotation(lab: SignedIn, serve: Serve, endpoi
             changed_login(
                 registry.stored(connected.company_id, connected.mailbox_id), Changes("Refresh-canary-new", kind="oauth2")
             ),
-            Tester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
+            onboarding.Tester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
         with pytest.raises(LeaseLost):
             leases.keeping(leased).rotated("Refresh-canary-0", "Refresh-canary-late")

@@ -129,6 +129,14 @@ def test_a_user_may_do_its_own_and_no_more(cluster: Cluster) -> None:
     assert refused.returncode == 69 and "REPLYRATE_KAFKA__SASL_" in refused.stderr, refused.stderr
 
 
+def test_an_aggregator_that_may_not_see_how_far_the_matcher_is_says_what_to_allow(cluster: Cluster) -> None:
+    refused = cluster.composed(
+        "run", "--rm", "-T", "--no-deps", "--env", "REPLYRATE_MATCHER__APP_ID=nobodys", "aggregator"
+    )
+    assert refused.returncode == 78, refused.stdout + refused.stderr
+    assert "Describe on the group nobodys" in refused.stdout + refused.stderr
+
+
 def test_one_broker_lost_costs_nothing_and_two_are_waited_for(cluster: Cluster, seller: Seller) -> None:
     run(["docker", "kill", *cluster.containers("kafka-3")])
     round_trip(cluster, seller, "one-lost", 120)

@@ -231,6 +231,27 @@ def test_compaction_takes_nothing_away(stack: Stack, seller: Seller, mail_server
     }
 
 
+def test_the_vault_key_is_changed_while_mailboxes_are_read(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
+    """docs/operations.md, The vault key, step by step: with both keys, sealed anew, with the new one alone."""
+    keys, settings = stack.folder / "secrets", stack.folder / ".env"
+    before = settings.read_text("utf-8")
+    old = (keys / "vault.key").read_bytes()
+    (keys / "vault.key").rename(keys / "vault-old.key")
+    stack.make_secrets()
+    assert (keys / "vault.key").read_bytes() != old
+    settings.write_text(before + "VAULT_OLD_KEY=./secrets/vault-old.key\n", "utf-8")
+    stack.up("--force-recreate", "fetcher")
+    ask(seller, "with-both-keys")
+    answer(seller, mail_server, "with-both-keys")
+    stack.replyrate("keys", "rotate")
+    stack.replyrate("keys", "check")
+    settings.write_text(before, "utf-8")
+    (keys / "vault-old.key").unlink()
+    stack.up("--force-recreate", "fetcher")
+    ask(seller, "with-the-new-key")
+    answer(seller, mail_server, "with-the-new-key")
+
+
 def test_services_stop_in_order(stack: Stack, seller: Seller) -> None:
     began = time.monotonic()
     stack.compose("stop", *SERVICES)

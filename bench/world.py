@@ -8,7 +8,7 @@ from services.common import migrations
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings, KafkaSettings
-from services.fetcher.onboarding import Request, add_mailbox
+from services.fetcher.onboarding import Request, Trial, add_mailbox
 from services.fetcher.registry import Registry
 from services.fetcher.session import resolve
 from services.fetcher.vault import Vault
@@ -62,7 +62,7 @@ class World:
                 registry.add_company(company_id)
                 registry.add_account(company_id, "main")
                 request = Request(company_id, "main", user, PASSWORD, "bench", host="localhost", port=self._server.port)
-                add_mailbox(registry, settings, request, resolve=resolve, version="0")
+                add_mailbox(registry, request, Trial(settings, resolve, "0"))
 
     def start(self, service: str, **environ: str) -> Process:
         """A service as production starts it; its log is `<service>.log` in the folder."""

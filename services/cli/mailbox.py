@@ -33,7 +33,7 @@ from services.fetcher.onboarding import (
     Connected,
     Rejected,
     Request,
-    Tester,
+    Trial,
     Unsupported,
     add_mailbox,
     changed_login,
@@ -42,7 +42,6 @@ from services.fetcher.onboarding import (
     login_of,
     reconnect_mailbox,
     refuse_mailbox,
-    try_mailbox,
 )
 from services.fetcher.registry import OPERATOR, RegistryError
 from services.fetcher.session import resolve
@@ -128,10 +127,7 @@ def mailbox_add(
     request = replace(request, password=secret, kind=KIND if oauth2 else request.kind)
     try:
         with registry(found) as held:
-            connected = add_mailbox(
-                held, found.imap, request, resolve=resolve, version=version(), horizon_days=found.horizon_days, progress=_began,
-                tokens=tokens,
-            )  # fmt: skip
+            connected = add_mailbox(held, request, _trial(found, tokens))
     except Rejected as error:
         _refused(error, company_id, language, json_=json_)
     _connected(found, connected, language, json_=json_)
@@ -200,10 +196,9 @@ def mailbox_reconnect(
         login = changed_login(stored, changes)
         if not consent_by and not held.is_same_login(company_id, mailbox_id, login):
             consent_by = _asked_consent(language)
-        tester = Tester(found.imap, resolve, version(), found.horizon_days, progress=_began, tokens=tokens)
         try:
             connected = reconnect_mailbox(
-                held, company_id, mailbox_id, login, tester, consent_by=consent_by, language=language
+                held, company_id, mailbox_id, login, _trial(found, tokens), consent_by=consent_by, language=language
             )
         except Rejected as error:
             _refused(error, company_id, language, json_=json_)
@@ -379,10 +374,7 @@ def mailbox_test(
             )  # fmt: skip
             login = login_of(request)
             keeping = InMemory(login.password)
-        report = try_mailbox(
-            held, found.imap, company_id, login, resolve=resolve, version=version(), progress=_began, tokens=tokens,
-            keeping=keeping,
-        )  # fmt: skip
+        report, _ = _trial(found, tokens).test(held, company_id, login, keeping)
     if password_file is not None and keeping.read() != login.password:
         errors.print(
             "the provider gave another refresh token for the one in the file, which may be worth nothing now, and a test keeps"
@@ -414,6 +406,10 @@ def _refused(error: Rejected, company_id: str, language: Language, *, json_: boo
         sys.exit(EXIT_FAILED)
     print_report(error.report, language)
     raise error
+
+
+def _trial(found: Settings, tokens: AccessTokens) -> Trial:
+    return Trial(found.imap, resolve, version(), found.horizon_days, progress=_began, tokens=tokens)
 
 
 def _began(stage: str) -> None:

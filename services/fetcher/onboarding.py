@@ -106,7 +106,7 @@ class Unsupported(RegistryError):
 
 
 @dataclass(frozen=True, slots=True)
-class Tester:
+class Trial:
     """What a connection test needs of the world. `horizon_days`: how far back a mailbox is read."""
 
     settings: ImapSettings
@@ -181,19 +181,7 @@ def check_name(option: str, name: str) -> None:
         raise RegistryError(f"{option} is kept readable, so it must be a name or an account, not an address")
 
 
-def add_mailbox(
-    registry: Registry,
-    settings: ImapSettings,
-    request: Request,
-    *,
-    resolve: Resolver,
-    version: str,
-    horizon_days: int = 60,
-    budgets: Budgets | None = None,
-    progress: Callable[[str], None] = lambda _: None,
-    context: ssl.SSLContext | None = None,
-    tokens: AccessTokens | None = None,
-) -> Connected:
+def add_mailbox(registry: Registry, request: Request, trial: Trial) -> Connected:
     """Consent, a test, and an active mailbox. RegistryError (Rejected for a failed test) with what to do.
 
     What was begun stays, without the password, as a mailbox that waits for a passed test; the next `add` for the account
@@ -206,9 +194,8 @@ def add_mailbox(
     registry.check_account(request.company_id, request.account_id)
     _check_login(registry, request.company_id, login)
     mailbox_id = registry.begin_mailbox(_attempt(request, login, consent))
-    tester = Tester(settings, resolve, version, horizon_days, budgets, progress, context, tokens)
     kept = InMemory(login.password)
-    report, expected_from = tester.test(registry, request.company_id, login, kept)
+    report, expected_from = trial.test(registry, request.company_id, login, kept)
     login = replace(login, password=kept.read())
     if not report.passed:
         raise _rejected(registry, request.company_id, mailbox_id, report, consent.by)
@@ -231,7 +218,7 @@ def reconnect_mailbox(
     company_id: str,
     mailbox_id: str,
     login: Login,
-    tester: Tester,
+    trial: Trial,
     *,
     consent_by: str = "",
     language: Language = "en",
@@ -248,7 +235,7 @@ def reconnect_mailbox(
         consent = consented(consent_by, language)
     by = OPERATOR if consent is None else consent.by
     kept = InMemory(login.password)
-    report, expected_from = tester.test(registry, company_id, login, kept)
+    report, expected_from = trial.test(registry, company_id, login, kept)
     login = replace(login, password=kept.read())
     if not report.passed:
         raise _rejected(registry, company_id, mailbox_id, report, by)
@@ -303,25 +290,6 @@ def login_of(request: Request) -> Login:
         request.sent_override,
         request.kind,
     )
-
-
-def try_mailbox(
-    registry: Registry,
-    settings: ImapSettings,
-    company_id: str,
-    login: Login,
-    *,
-    resolve: Resolver,
-    version: str,
-    budgets: Budgets | None = None,
-    progress: Callable[[str], None] = lambda _: None,
-    context: ssl.SSLContext | None = None,
-    tokens: AccessTokens | None = None,
-    keeping: Keeping | None = None,
-) -> Report:
-    """Test a mailbox and store nothing but the try, and in `keeping` the refresh token that the provider gave for it."""
-    tester = Tester(settings, resolve, version, budgets=budgets, progress=progress, context=context, tokens=tokens)
-    return tester.test(registry, company_id, login, keeping or InMemory(login.password))[0]
 
 
 def _attempt(request: Request, login: Login, consent: Consent) -> Attempt:

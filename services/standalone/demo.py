@@ -28,7 +28,7 @@ from services.common.postgres import clock, connect
 from services.common.settings import load_settings
 from services.common.topics import INQUIRIES, specs
 from services.common.version import version
-from services.fetcher.onboarding import Request, add_mailbox
+from services.fetcher.onboarding import Request, Trial, add_mailbox
 from services.fetcher.registry import Registry
 from services.fetcher.session import resolve
 from services.fetcher.vault import Vault
@@ -248,9 +248,7 @@ class Stage:
                             host=self.mail_host,
                             port=self.mail_port,
                         )
-                        connected = add_mailbox(
-                            registry, self._settings.imap, request, resolve=resolve, version=version()
-                        )
+                        connected = add_mailbox(registry, request, Trial(self._settings.imap, resolve, version()))
                         self._ids[mailbox.key] = connected.mailbox_id
 
     def _publish(self, wave: Wave) -> None:

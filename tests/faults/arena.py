@@ -30,7 +30,7 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT, specs
 from services.common.version import version
-from services.fetcher.onboarding import Request, add_mailbox
+from services.fetcher.onboarding import Request, Trial, add_mailbox
 from services.fetcher.registry import Registry
 from services.fetcher.session import resolve
 from services.fetcher.vault import Vault
@@ -195,7 +195,7 @@ class Arena:
                     host=self.imap_host,
                     port=self.imap_port,
                 )
-                add_mailbox(registry, settings.imap, request, resolve=self.resolve, version=version())
+                add_mailbox(registry, request, Trial(settings.imap, self.resolve, version()))
 
     # What the world does
 

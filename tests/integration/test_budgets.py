@@ -18,7 +18,7 @@ from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.fetcher.budgets import Allowance, OverBudget
-from services.fetcher.onboarding import Rejected, Request, add_mailbox
+from services.fetcher.onboarding import Rejected, Request, Trial, add_mailbox
 from services.fetcher.pacing import Pacing
 from services.fetcher.registry import Registry
 from services.fetcher.session import resolve
@@ -116,7 +116,7 @@ class Town:
                 request = Request(
                     company_id, "main", server.user, server.secret, "tests", host="localhost", port=server.port
                 )
-                add_mailbox(registry, settings.imap, request, resolve=resolve, version="0")
+                add_mailbox(registry, request, Trial(settings.imap, resolve, "0"))
 
     def fetcher(self, name: str, **more: str) -> Process:
         return Process("services.fetcher", self.environ(**more), self.folder / f"{name}.log")

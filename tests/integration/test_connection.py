@@ -18,7 +18,8 @@ from services.common.postgres import connect
 from services.common.settings import ImapSettings
 from services.fetcher import connection_test, connection_texts, directory
 from services.fetcher.connection_test import STAGES, Outcome
-from services.fetcher.onboarding import Rejected, Request, add_mailbox, try_mailbox
+from services.fetcher.oauth import InMemory
+from services.fetcher.onboarding import Rejected, Request, Trial, add_mailbox
 from services.fetcher.registry import COMPANY_TRIES_PER_HOUR, TRIES_PER_HOUR, Registry
 from services.fetcher.session import Budgets, Login, Resolver, resolve, tls_context
 from services.fetcher.vault import Vault
@@ -303,9 +304,9 @@ def registry(dsn: str) -> Iterator[Registry]:
 
 
 def tried(registry: Registry, server: LabServer, company_id: str = "c1", **changes: Any) -> tuple[str, str] | None:
-    report = try_mailbox(
-        registry, settings(server), company_id, target(server, **changes), resolve=resolve, version="0", budgets=SMALL
-    )
+    login = target(server, **changes)
+    trial = Trial(settings(server), resolve, "0", budgets=SMALL)
+    report, _ = trial.test(registry, company_id, login, InMemory(login.password))
     return None if report.failed is None else (report.failed.name, report.failed.code)
 
 
@@ -322,7 +323,7 @@ def test_tries_of_a_mailbox_are_counted_whatever_host_is_typed(registry: Registr
     assert tried(registry, server, user="other@own-server.example") == ("login", "login-refused")
     request = Request("c1", "main", server.user, server.secret, "Li", host="localhost", port=server.port)
     with pytest.raises(Rejected, match="tried too often in the last hour. Try again at"):
-        add_mailbox(registry, settings(server), request, resolve=resolve, version="0", budgets=SMALL)
+        add_mailbox(registry, request, Trial(settings(server), resolve, "0", budgets=SMALL))
     registry._sql.connection.execute("UPDATE registry.connection_tests SET tested_at = tested_at - interval '1 hour'")
     assert tried(registry, server) is None
     rows = registry._sql.connection.execute("SELECT DISTINCT stage, code FROM registry.connection_tests").fetchall()

@@ -23,7 +23,7 @@ from services.common.settings import ImapSettings, KafkaSettings, load_settings
 from services.common.topics import DEAD, SENT
 from services.fetcher.imap import CHUNK
 from services.fetcher.leases import Leases
-from services.fetcher.onboarding import Connected, Rejected, Request, add_mailbox
+from services.fetcher.onboarding import Connected, Rejected, Request, Trial, add_mailbox
 from services.fetcher.poller import Poller
 from services.fetcher.registry import Registry, RegistryError
 from services.fetcher.session import Budgets, resolve, tls_context
@@ -78,7 +78,7 @@ class Lab:
         with self.registry() as registry:
             registry.add_company(company_id)
             registry.add_account(company_id, "main")
-            return add_mailbox(registry, imap_settings(self.server), request, resolve=resolve, version="0")
+            return add_mailbox(registry, request, Trial(imap_settings(self.server), resolve, "0"))
 
     def fetcher(self, name: str = "fetcher", **environ: str) -> Process:
         return Process("services.fetcher", {**self.environ, **environ}, self.folder / f"{name}.log")
@@ -367,7 +367,7 @@ def test_onboarding_says_what_is_wrong(dovecot_lab: Lab) -> None:
     with pytest.raises(RegistryError, match="--consent-by"):
         with lab.registry() as registry:
             request = Request("c1", "main", USER, "x", consent_by=" ", host="localhost", port=lab.server.port)
-            add_mailbox(registry, imap_settings(lab.server), request, resolve=resolve, version="0")
+            add_mailbox(registry, request, Trial(imap_settings(lab.server), resolve, "0"))
     lab.connect()
     with pytest.raises(RegistryError, match="connected already as mailbox"):
         lab.connect()
@@ -380,7 +380,7 @@ def test_onboarding_says_what_is_wrong(dovecot_lab: Lab) -> None:
     with pytest.raises(Rejected, match="cannot be used"), lab.registry() as registry:
         closed = imap_settings(lab.server).model_copy(update={"allowed_private_networks": (ip_network("10.0.0.0/8"),)})
         request = Request("c1", "main", "seller-4@mail.test", "x", "tests", host="localhost", port=lab.server.port)
-        add_mailbox(registry, closed, request, resolve=resolve, version="0")
+        add_mailbox(registry, request, Trial(closed, resolve, "0"))
 
 
 def test_a_changed_address_and_the_states_a_person_sets(dovecot_lab: Lab) -> None:

@@ -24,7 +24,7 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import DEAD, SENT
 from services.fetcher.leases import Leases
-from services.fetcher.onboarding import Connected, Request, add_mailbox
+from services.fetcher.onboarding import Connected, Request, Trial, add_mailbox
 from services.fetcher.poller import Poller
 from services.fetcher.registry import Registry
 from services.fetcher.session import Budgets, resolve, tls_context
@@ -110,7 +110,7 @@ class Lab:
             registry = self.registry(connection)
             registry.add_company(company_id)
             registry.add_account(company_id, "main")
-            connected = add_mailbox(registry, self.settings(server).imap, request, resolve=resolve, version="0")
+            connected = add_mailbox(registry, request, Trial(self.settings(server).imap, resolve, "0"))
         server.defects = defects
         server.wire.clear()
         return connected

@@ -17,7 +17,7 @@ from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, OAuth2Settings, Settings
 from services.common.topics import DEAD, SENT
-from services.fetcher import oauth, onboarding
+from services.fetcher import oauth
 from services.fetcher.leases import Leased, LeaseLost, Leases
 from services.fetcher.oauth import AccessTokens, Client, InMemory
 from services.fetcher.onboarding import (
@@ -25,6 +25,7 @@ from services.fetcher.onboarding import (
     Connected,
     Rejected,
     Request,
+    Trial,
     add_mailbox,
     changed_login,
     reconnect_mailbox,
@@ -90,9 +91,8 @@ class SignedIn(Lab):
             registry = self.registry(connection)
             registry.add_company(company_id)
             registry.add_account(company_id, "main")
-            connected = add_mailbox(
-                registry, self.settings(server).imap, request, resolve=resolve, version="0", tokens=self.tokens
-            )
+            trial = Trial(self.settings(server).imap, resolve, "0", tokens=self.tokens)
+            connected = add_mailbox(registry, request, trial)
         server.wire.clear()
         server.bearers.clear()
         return connected
@@ -225,7 +225,7 @@ def test_a_grant_that_ended_needs_its_owner_at_once(lab: SignedIn, serve: Serve,
             changed_login(
                 registry.stored(connected.company_id, connected.mailbox_id), Changes("Refresh-canary-new", kind="oauth2")
             ),
-            onboarding.Tester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
+            Trial(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
     assert not again.anew
     assert lab.poll(connected, server)["state"] == "active"
@@ -348,7 +348,7 @@ def test_a_reconnection_wins_over_a_rotation(lab: SignedIn, serve: Serve, endpoi
             changed_login(
                 registry.stored(connected.company_id, connected.mailbox_id), Changes("Refresh-canary-new", kind="oauth2")
             ),
-            onboarding.Tester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
+            Trial(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
         with pytest.raises(LeaseLost):
             leases.keeping(leased).rotated("Refresh-canary-0", "Refresh-canary-late")

@@ -212,7 +212,7 @@ class MatcherSettings(Section):
     app_id: str = Field(
         "replyrate-matcher",
         pattern=r"^[A-Za-z0-9._-]{1,100}$",
-        description="Consumer group; a new one rebuilds the state.",
+        description="Consumer group; aggregators look at how far it is, so they are told the same. A new one rebuilds the state.",
     )
     session_timeout_seconds: float = Field(
         45, ge=1, le=1800, description="A worker silent for longer loses its partitions."

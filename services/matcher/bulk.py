@@ -5,7 +5,7 @@ handed through as one message: its value is the list of raw records, its offset 
 stays: transport, assignment, offsets, and when a partition's turn comes.
 
 Written against faust-streaming 0.15.3 and aiokafka 0.14.0, both pinned exactly: it overrides and uses private names
-(`_wait_next_records`, `_read_offset`, `_acked`, `_acked_index`, `_buffered_partitions`); what must hold is said by
+(`_wait_next_records`, `_read_offset`, `_acked`, `_acked_index`, `_buffered_partitions`, `_committed_offset`); what must hold is said by
 tests/contract/test_faust_traps.py. The traps:
 
 - A batch that ends before the position to read from is dropped by Faust further down without an ack. It must not enter
@@ -13,6 +13,8 @@ tests/contract/test_faust_traps.py. The traps:
 - Faust commits up to the first gap in acknowledged offsets; batches are nothing but gaps. A queue of batch ends per
   partition replaces that: what is committed is the end of the acknowledged prefix.
 - Seek and revoke start anew from the committed offset: the queues are forgotten then.
+- What ends a producer's transaction is a record that nobody reads: the position passes it and no batch does, so a partition
+  that ends with one would look for ever as if something waited. It is passed as a batch of nothing.
 - Faust's own recovery of tables hangs now and then; PartitionTable keeps it away from the changelog.
 """
 
@@ -23,7 +25,7 @@ from typing import Any
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.drivers import aiokafka as driver
-from faust.types.tuples import ConsumerMessage
+from faust.types.tuples import TP, ConsumerMessage
 
 
 class BulkConsumer(driver.Consumer):  # type: ignore[misc]
@@ -33,6 +35,8 @@ class BulkConsumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._batch_ends: defaultdict[Any, deque[int]] = defaultdict(deque)
         """Per partition the last offsets of batches that were delivered and not yet committed."""
+        self._undelivered: set[Any] = set()
+        """Partitions of which something was fetched and not handed on: their position says nothing until the next seek."""
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, ConsumerMessage]]:
         """The same prologue as the original, then one message per batch; other topics as before."""
@@ -46,6 +50,8 @@ class BulkConsumer(driver.Consumer):  # type: ignore[misc]
             except Exception as error:
                 self.log.warning("seek while the flow is stopped: %s", type(error).__name__)
             return
+        self._undelivered |= {where for where, found in records.items() if found}
+        self._pass_gaps()
         for where, found, is_bulk in self._batches(records):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 break
@@ -57,9 +63,27 @@ class BulkConsumer(driver.Consumer):  # type: ignore[misc]
                 continue
             read, last = self._read_offset[where], found[-1].offset
             if read is not None and last < read:
+                self._undelivered.discard(where)
                 continue
             self._batch_ends[where].append(last)
+            self._undelivered.discard(where)
             yield where, self._bulk_message(where, found)
+
+    def _pass_gaps(self) -> None:
+        """Let the committed offset follow the position over what is no record, where every record before it is done with."""
+        # Nothing is fetched between two calls of getmany, so what the library's thread holds stands still meanwhile.
+        subscription = self._thread._ensure_consumer()._subscription.subscription
+        for where in subscription.assignment.tps if subscription and subscription.assignment else ():
+            found = subscription.assignment.state_value(where)
+            if where.topic not in self.app.bulk_topics or not found.has_valid_position:
+                continue
+            tp = TP(where.topic, where.partition)
+            if tp in self._undelivered or self._batch_ends[tp] or self._acked[tp]:
+                continue
+            if found.position > (self._committed_offset[tp] or 0):
+                self._batch_ends[tp].append(found.position - 1)
+                self._acked[tp].append(found.position - 1)
+                self._acked_index[tp].add(found.position - 1)
 
     def _batches(self, records: dict[Any, list[Any]]) -> Iterator[tuple[Any, Any, bool]]:
         bulk = self.app.bulk_topics
@@ -98,6 +122,7 @@ class BulkConsumer(driver.Consumer):  # type: ignore[misc]
     async def perform_seek(self) -> None:
         """Reading starts anew at the committed offsets: batches in flight are forgotten."""
         self._batch_ends.clear()
+        self._undelivered.clear()
         for where in list(self._acked):
             if where.topic in self.app.bulk_topics:
                 self._acked[where].clear()
@@ -108,6 +133,7 @@ class BulkConsumer(driver.Consumer):  # type: ignore[misc]
         """Batches of partitions that leave are forgotten."""
         for where in revoked:
             self._batch_ends.pop(where, None)
+            self._undelivered.discard(where)
         await super().on_partitions_revoked(revoked)
 
 

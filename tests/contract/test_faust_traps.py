@@ -20,6 +20,7 @@ from typing import Any
 import faust
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust import streams
 from faust.tables import recovery
@@ -60,6 +61,12 @@ def test_the_private_state_that_we_use_is_made_by_the_consumer() -> None:
     for name in ("_acked", "_acked_index", "_read_offset", "_committed_offset", "_unacked_messages"):
         assert f"self.{name} = " in source
     assert "_buffered_partitions" in inspect.getsource(base)
+    state = TopicPartitionState.__dict__.keys()
+    assert (
+        {"has_valid_position", "position"} <= state
+        and hasattr(Assignment, "state_value")
+        and hasattr(Assignment, "tps")
+    )
 
 
 def test_an_event_is_acknowledged_in_finally_whatever_happened_in_the_body() -> None:
@@ -75,6 +82,8 @@ def consumer(ends: list[int], acked: list[int]) -> BulkConsumer:
     made._batch_ends = defaultdict(deque, {HERE: deque(ends)})
     made._acked = defaultdict(list, {HERE: list(acked)})
     made._acked_index = defaultdict(set, {HERE: set(acked)})
+    made._undelivered = set()
+    made._committed_offset = defaultdict(lambda: None)
     return made  # type: ignore[no-any-return]
 
 
@@ -107,6 +116,31 @@ def test_a_revoked_partition_forgets_its_batches(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", nothing)
     asyncio.run(made.on_partitions_revoked({HERE}))
     assert HERE not in made._batch_ends
+
+
+@pytest.mark.parametrize(
+    ("position", "committed_offset", "ends", "acked", "undelivered", "offset"),
+    [
+        (5, 4, [], [], set(), 5),  # what ends a transaction
+        (1, None, [], [], set(), 1),  # nothing else was ever there
+        (5, 5, [], [], set(), None),  # nothing to pass
+        (5, 4, [4], [], set(), None),  # a batch is in hand
+        (5, 4, [4], [4], set(), 5),  # it is done with, and that is what is committed
+        (5, 4, [], [], {HERE}, None),  # something was fetched and not handed on
+        (None, 4, [], [], set(), None),  # before the first fetch
+    ],
+)
+def test_what_is_no_record_is_passed_when_all_before_it_is_done_with(
+    position: int | None, committed_offset: int | None, ends: list[int], acked: list[int], undelivered: Any, offset: int | None
+) -> None:  # fmt: skip
+    made: Any = consumer(ends, acked)
+    made._undelivered, made._committed_offset[HERE] = undelivered, committed_offset
+    found = SimpleNamespace(has_valid_position=position is not None, position=position)
+    assignment = SimpleNamespace(tps={HERE}, state_value={HERE: found}.get)
+    library = SimpleNamespace(_subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment)))
+    made._thread = SimpleNamespace(_ensure_consumer=lambda: library)
+    made._pass_gaps()
+    assert made._new_offset(HERE) == offset
 
 
 FAILING = """

@@ -1,4 +1,4 @@
-"""docs/speed.md, rendered from the newest results: `python -m bench.page`."""
+"""docs/speed.md and the measured part of docs/scaling.md, rendered from the newest results: `python -m bench.page`."""
 
 import json
 import sys
@@ -7,6 +7,12 @@ from typing import Any, Final
 
 RESULTS: Final = Path(__file__).with_name("results")
 PAGE: Final = Path(__file__).parents[1] / "docs" / "speed.md"
+SCALING: Final = Path(__file__).parents[1] / "docs" / "scaling.md"
+MEASURED: Final = (
+    "<!-- Rendered by `python -m bench.page` from bench/results/stack-*.json; do not edit. -->",
+    "<!-- End. -->",
+)
+"""Between these lines stands what is measured on the compose file."""
 
 WHY: Final = {
     "matcher_vs_quix": "The join itself (decode, hash, merge, encode) is most of what both do, and it is the same for both.",
@@ -113,6 +119,86 @@ def render() -> str:
     return "\n".join(lines)
 
 
+def render_scaling() -> str:
+    """docs/scaling.md with its measured part as it must be."""
+    begin, end = MEASURED
+    before, rest = SCALING.read_text("utf-8").split(begin)
+    return "\n".join([before + begin, "", *_measured(), "", end]) + rest.split(end)[1]
+
+
+def _measured() -> list[str]:
+    told = newest("stack")
+    figure = told["figures"]["stack_first_scan_growth"]
+    sizes: list[dict[str, Any]] = figure["sizes"]
+    lines = [
+        f"`make bench PARTS=stack` on {told['cores']} cores: the compose file unchanged, {figure['workers']} workers, a poll every"
+        f" {figure['poll_seconds']} s; each mailbox with {figure['mails']} mails, {figure['inquiries']} inquiries, two of them"
+        " answered, five mailboxes a company. The mail server shares the cores, and in the first scan it and Postgres take most of"
+        " them, so seconds are this machine's; memory and bytes are yours too.",
+        "",
+        "| " + " | ".join(["", *(f"{one['mailboxes']:,} mailboxes" for one in sizes)]) + " |",
+        "|---" * (len(sizes) + 1) + "|",
+    ]
+
+    def row(name: str, cells: list[str]) -> None:
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+
+    row("up --wait, nothing to healthy", [f"{one['start_seconds']:.0f} s" for one in sizes])
+    row("first scan of all", [f"{one['first_scan_seconds']:,.0f} s" for one in sizes])
+    row("… until every outcome is judged", [f"{one['settled_seconds']:,.0f} s" for one in sizes])
+    for name in sizes[0]["idle_mb"]:
+        row(f"memory of {name}: idle, highest, an ordinary minute", [
+            f"{one['idle_mb'][name]:,.0f}, {one['loaded_mb'][name]:,.0f}, {one['ordinary_mb'][name]:,.0f} MB" for one in sizes
+        ])  # fmt: skip
+    for name in sizes[0]["idle_mb"]:
+        row(f"cores of {name} in ordinary work", [f"{one['ordinary_cores'][name]:.3f}" for one in sizes])
+    row("CPU of the fetcher for a first scan, a mailbox", [
+        f"{1000 * one['first_scan_cpu_seconds']['fetcher'] / one['mailboxes']:.1f} ms" for one in sizes
+    ])  # fmt: skip
+    row("mail to outcome, its poll being due: median, 95 %", [
+        f"{one['mail_to_rate_seconds']['p50']:.1f}, {one['mail_to_rate_seconds']['p95']:.1f} s" for one in sizes
+    ])  # fmt: skip
+    row("connections of the services to Postgres", [str(one["connections"]) for one in sizes])
+    lines += [
+        "",
+        f"Mailboxes a second in the first scan, {sizes[-1]['mailboxes']:,} ÷ {sizes[0]['mailboxes']:,}: {figure['median']:.2f}.",
+        "The arithmetic above beside this measurement, per unit:",
+        "",
+        "| " + " | ".join(["", "above", *(f"{one['mailboxes']:,}" for one in sizes)]) + " |",
+        "|---" * (len(sizes) + 2) + "|",
+    ]
+    row("polls a second in ordinary work", [
+        f"mailboxes ÷ {figure['poll_seconds']} s",
+        *(f"{one['mailboxes'] / figure['poll_seconds']:.1f} told, {one['ordinary_polls_per_second']:.1f} found" for one in sizes),
+    ])  # fmt: skip
+    row("cores of the fetcher, and 30 mails a day", ["polls a minute ÷ 10,450", *(
+        f"{60 * one['ordinary_polls_per_second'] / 10_450:.3f} told, {one['ordinary_cores']['fetcher']:.3f} found" for one in sizes
+    )])  # fmt: skip
+    row(
+        "`registry.published`, a message",
+        ["723 B", *(f"{one['published_bytes'] / one['published_rows']:,.0f} B" for one in sizes)],
+    )
+    row(
+        "entries of the matcher's state, a message",
+        ["2.8", *(f"{one['state_entries'] / one['published_rows']:.1f}" for one in sizes)],
+    )
+    row("ledger, an inquiry", ["2.1 kB", *(f"{one['ledger_bytes'] / one['inquiries'] / 1000:.1f} kB" for one in sizes)])
+    row(
+        "connections",
+        [
+            "workers + 2 a fetcher, 4 an aggregator",
+            *(f"{figure['workers'] + 2 + 4} told, {one['connections']} found" for one in sizes),
+        ],
+    )
+    lines += [
+        "",
+        "Mailboxes are due again in the order and at the pace of their first scan, so these minutes have more polls than an even day."
+        " Every mail here is a reply that quotes what it answers, so its record and its state are larger than assumed. The ledger"
+        " holds a row of `reply_rate` for each account, rule set and day: with few inquiries a mailbox, as here, those are most of it.",
+    ]
+    return lines
+
+
 PEERS: Final = {
     "ours": "replyrate, state and outputs durable",
     "two": "replyrate, two workers (CPU of both)",
@@ -142,4 +228,5 @@ def _middle(values: list[float]) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(render(), "utf-8")
+    SCALING.write_text(render_scaling(), "utf-8")
     sys.exit(0)

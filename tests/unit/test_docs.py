@@ -27,6 +27,7 @@ def test_rendered_pages_are_fresh(name: str) -> None:
 
 def test_the_page_of_figures_shows_the_newest_results() -> None:
     assert (ROOT / "docs" / "speed.md").read_text("utf-8") == speed.render(), "run `python -m bench.page`"
+    assert (ROOT / "docs" / "scaling.md").read_text("utf-8") == speed.render_scaling(), "run `python -m bench.page`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -15,6 +15,12 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.pipeline TO replyrate_aggregator;
 ALTER TABLE ledger.companies ADD COLUMN partition integer;
 COMMENT ON COLUMN ledger.companies.partition IS 'Where its inquiries lie; null until it is judged next.';
 
+-- Every poll that ends well adds a line of coverage, and few of them change anything: a judgement says which could.
+ALTER TABLE ledger.companies ADD COLUMN coverage_wanted timestamptz NOT NULL DEFAULT '-infinity';
+COMMENT ON COLUMN ledger.companies.coverage_wanted IS 'Coverage that does not reach this instant changes no number; a mailbox that comes or goes always may.';
+CREATE INDEX coverage_comes ON registry.coverage (company_id, coverage_id)
+    WHERE from_at IS NULL OR removed_at IS NOT NULL OR mailbox_id IS NULL;
+
 -- Without any row (a database that no aggregator looks after, as in a replay) everything has been counted.
 CREATE VIEW ledger.passed AS
 SELECT c.company_id, coalesce(p.passed_at, slowest.passed_at, 'infinity') AS passed_at
@@ -64,5 +70,6 @@ FROM ledger.diagnoses d JOIN ledger.rule_sets s ON s.name = d.rule_set AND s.act
 JOIN late l USING (company_id) JOIN ledger.advice a ON a.code = 'pipeline-behind'
 GROUP BY d.rule_set, d.company_id, d.account_id, d.as_of, a.code, l.since, a.advice_en, a.advice_zh;
 DROP VIEW ledger.passed;
-ALTER TABLE ledger.companies DROP COLUMN partition;
+DROP INDEX registry.coverage_comes;
+ALTER TABLE ledger.companies DROP COLUMN partition, DROP COLUMN coverage_wanted;
 DROP TABLE ledger.pipeline;

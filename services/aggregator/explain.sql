@@ -1,6 +1,10 @@
 -- name: inquiry
 -- Goes on from `judgement`: one inquiry, its fate, its unit. `counted_until` where that is earlier than now.
-SELECT at.now, nullif(least(at.now, at.passed), at.now) AS counted_until, f.inquiry_id, f.received_at, f.buyer_id, f.thread_id, f.day AS own_day, f.owner, f.excluded_by,
+SELECT at.now, nullif(least(at.now, at.passed), at.now) AS counted_until,
+    EXISTS (
+        SELECT FROM registry.coverage c
+        WHERE c.company_id = at.company_id AND c.account_id = r.account_id AND c.recorded_at > at.passed AND c.recorded_at < at.now
+    ) AS reading_waits, f.inquiry_id, f.received_at, f.buyer_id, f.thread_id, f.day AS own_day, f.owner, f.excluded_by,
     %(parameters)s::jsonb -> 'exclude' -> (f.exclusion - 1)::integer AS exclusion,
     r.outcome, r.reason, r.state, r.account_id, r.unit_inquiry_id, r.unit_day, u.start_at, u.due_at,
     first.outcome AS unit_outcome, first.reason AS unit_reason, first.first_reply_at, first.reply_seconds, first.reply_source,

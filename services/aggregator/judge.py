@@ -46,11 +46,13 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What one judgement wrote, and by company when time alone will change something next."""
+    """What one judgement wrote, by company when time alone will change something next, and how far its mailboxes must have
+    been read for another day to settle (None: not for want of that)."""
 
     outcomes_changed: int
     rates_written: int
     next_due: dict[str, datetime | None]
+    settles_at: dict[str, datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +133,31 @@ def settled_through(rule_set: RuleSet, now: datetime, mailboxes: int, complete_t
     return max(waited, min(by_rule, complete))
 
 
+def settles_at(rule_set: RuleSet, now: datetime, settled: date) -> datetime | None:
+    """How far all mailboxes must have been read for the day after `settled` to settle; None when it is time that it lacks."""
+    if settled >= window(as_of_day(now, rule_set), rule_set)[1]:
+        return None
+    return start_of(settled + timedelta(days=2), rule_set) + timedelta(seconds=rule_set.target_seconds)
+
+
 def outcomes_at(now: datetime, first: date = EVER) -> AsOf:
     """The judgement of outcomes as they are at `now`, of inquiries received on the local day `first` or later."""
     return AsOf(None, now, first, date(9999, 12, 31), "provisional", now)
 
 
 def days(
-    rule_set: RuleSet, first: date, now: datetime, settled: date, last: date = date.max, outcomes_from: date = EVER
+    rule_set: RuleSet,
+    first: date,
+    now: datetime,
+    settled: date,
+    last: date = date.max,
+    outcomes_from: date = EVER,
+    passed_at: datetime | None = None,
 ) -> list[AsOf]:
     """The judgements that a refresh makes: outcomes now, and every as_of from `first` to today (or `last`).
 
-    A row is final when its day is over and its window is settled: until then it is still being counted.
+    A row is final when its day is over, also for what was published in it (`passed_at`, now when None), and its window is
+    settled: until then it is still being counted.
     """
     today = min(local_day(now, rule_set), last)
     found = [outcomes_at(now, outcomes_from)]
@@ -149,7 +165,7 @@ def days(
         day = first + timedelta(days=number)
         over_at = start_of(day + timedelta(days=1), rule_set)
         first_day, last_day = window(day, rule_set)
-        state = "final" if now >= over_at and last_day <= settled else "provisional"
+        state = "final" if (passed_at or now) >= over_at and last_day <= settled else "provisional"
         found.append(AsOf(day, min(now, over_at), first_day, last_day, state, over_at))
     return found
 
@@ -183,7 +199,8 @@ def plan(
         first = min(max(first_touched(rule_set, span, changed.earliest, today), begin), today)
     density = span["inquiries"] / ((today - begin).days + 1)
     weight = min(span["inquiries"], round(density * (rule_set.reach_days + rule_set.settle_days)))
-    judgements = days(rule_set, first, now, settled, days_to, outcomes_touched(rule_set, span, changed))
+    touched = outcomes_touched(rule_set, span, changed)
+    judgements = days(rule_set, first, now, settled, days_to, touched, span["passed_at"])
     return Plan(company_id, tuple(judgements), settled, begin, max(1, weight))
 
 
@@ -270,7 +287,15 @@ def judge_companies(
     }
     place = {"companies": list(companies), "now": now, "rule_set": rule_set.name}
     found = connection.execute(SQL["next_due"], place).fetchall()
-    return Judged(outcomes, rates, {company_id: _earlier(at, turns.get(company_id)) for company_id, at in found})
+    return Judged(
+        outcomes,
+        rates,
+        {company_id: _earlier(at, turns.get(company_id)) for company_id, at in found},
+        {
+            span["company_id"]: settles_at(rule_set, span["passed_at"], one.settled) if one.judgements else None
+            for span, one in zip(known, plans, strict=True)
+        },
+    )
 
 
 def judge_company(

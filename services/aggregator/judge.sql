@@ -332,11 +332,9 @@ WHERE (held.rule_version, held.through) IS DISTINCT FROM (excluded.rule_version,
 -- When time alone changes something: a pending unit is due, or something happens that was told of beforehand.
 SELECT c.company_id, least(
     (SELECT min(o.due_at) FROM outcomes o
-        WHERE o.rule_set = %(rule_set)s AND o.company_id = c.company_id AND o.outcome = 'pending'
-            AND o.due_at > least(%(now)s, p.passed_at)),
+        WHERE o.rule_set = %(rule_set)s AND o.company_id = c.company_id AND o.outcome = 'pending'),
     (SELECT min(i.received_at) FROM ledger.inquiries i WHERE i.company_id = c.company_id AND i.received_at >= %(now)s),
     (SELECT min(s.at) FROM ledger.statuses s WHERE s.company_id = c.company_id AND s.at >= %(now)s),
     (SELECT min(r.replied_at) FROM ledger.replies r WHERE r.company_id = c.company_id AND r.replied_at >= %(now)s)
 ) AS due_at
 FROM unnest(%(companies)s::text[]) c (company_id)
-LEFT JOIN ledger.passed p ON p.company_id = c.company_id COLLATE "C"

@@ -9,17 +9,18 @@ Until its partition's mark has passed, a company's coverage and deadlines wait (
 answers that lie in Kafka into "unanswered".
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import psycopg
 
-from services.common.health import STUCK_SECONDS, UNREAD
 from services.common.postgres import load_statements
+from services.common.topics import partition_of
 
 SQL: Final = load_statements("services.aggregator", "passage.sql")
+AT_ONCE: Final = 10_000
 Span = tuple[int, int]
 """First offset that still exists, offset behind the last record."""
 
@@ -31,8 +32,6 @@ class Look:
     at: datetime
     merged: int
     """Next offset of inquiry-replies.v1 in the ledger."""
-    alive: bool
-    """Whether the matcher's group has members."""
     committed: Mapping[str, int]
     """Where the matcher's group stands, by input topic; nothing for a topic that it never committed."""
     inputs: Mapping[str, Span]
@@ -47,25 +46,18 @@ class _Mark:
 
 
 @dataclass(slots=True)
-class _Still:
-    """Since when a topic's committed offset has not moved."""
-
-    committed: int
-    since: datetime
-
-
-@dataclass(slots=True)
 class Passage:
     """The mark of one partition that is under way."""
 
     _mark: _Mark | None = None
-    _still: dict[str, _Still] = field(default_factory=dict)
 
     def note(self, look: Look) -> datetime | None:
         """The instant up to which everything has been counted, when this look shows a later one."""
-        self._watch(look)
         mark = self._mark
-        if mark is not None and any(look.inputs[topic][1] < end for topic, end in mark.ends.items()):
+        if mark is not None and (
+            any(look.inputs[topic][1] < end for topic, end in mark.ends.items())
+            or look.replies[1] < (mark.replies_end or 0)
+        ):
             mark = None  # another topic of the same name: the old ends say nothing
         passed = None
         if mark is not None and self._passes(mark, look):
@@ -78,36 +70,23 @@ class Passage:
         return passed
 
     def _passes(self, mark: _Mark, look: Look) -> bool:
-        if mark.replies_end is None and all(self._joined(topic, end, look) for topic, end in mark.ends.items()):
+        if mark.replies_end is None and all(_reached(look, topic, end) for topic, end in mark.ends.items()):
             mark.replies_end = look.replies[1]
-        first, end = look.replies
-        if mark.replies_end is None or end < mark.replies_end:
-            return False
-        return max(look.merged, first) >= mark.replies_end
+        return mark.replies_end is not None and _within(look.replies, look.merged) >= mark.replies_end
 
-    def _joined(self, topic: str, wanted: int, look: Look) -> bool:
-        first, end = look.inputs[topic]
-        committed = look.committed.get(topic, 0)
-        if committed > end:
-            return False  # of a topic that is no more
-        at = max(committed, first)
-        # A producer's transaction ends with a marker that nobody reads. A matcher that is there has read what else waited
-        # long before standing still makes it unhealthy.
-        still = self._still.get(topic)
-        marker = end - at <= UNREAD and still is not None and look.at - still.since >= timedelta(seconds=STUCK_SECONDS)
-        return at >= wanted or marker
 
-    def _watch(self, look: Look) -> None:
-        for topic in look.inputs:
-            committed, still = look.committed.get(topic, 0), self._still.get(topic)
-            if not look.alive:
-                self._still.pop(topic, None)
-            elif still is None or still.committed != committed:
-                self._still[topic] = _Still(committed, look.at)
+def _reached(look: Look, topic: str, end: int) -> bool:
+    return _within(look.inputs[topic], look.committed.get(topic, 0)) >= end
+
+
+def _within(span: Span, at: int) -> int:
+    """Where who stands at `at` has read to: what expired is not waited for; an offset behind the end is another topic's."""
+    first, end = span
+    return max(first, at) if at <= end else -1
 
 
 def begin(connection: psycopg.Connection, partitions: int) -> None:
-    """Every partition has a row from now on; what was judged before stands. Inside no transaction of the caller."""
+    """Every partition has a row from now on, and every company its partition. What was judged before stands."""
     with connection.transaction():
         row = connection.execute(SQL["held"]).fetchone()
         assert row is not None
@@ -115,6 +94,14 @@ def begin(connection: psycopg.Connection, partitions: int) -> None:
             connection.execute(SQL["other_count"])
             connection.execute(SQL["forget_partitions"])
         connection.execute(SQL["begin"], {"partitions": partitions})
+    while found := [company_id for (company_id,) in connection.execute(SQL["homeless"], {"most": AT_ONCE}).fetchall()]:
+        settle_in(connection, found, partitions)
+
+
+def settle_in(connection: psycopg.Connection, companies: Sequence[str], partitions: int) -> None:
+    """Write down in which partition the inquiries of companies lie."""
+    homes = [partition_of(company_id.encode(), partitions) for company_id in companies]
+    connection.execute(SQL["homes"], {"companies": list(companies), "partitions": homes})
 
 
 def waiting_seconds(connection: psycopg.Connection, partition: int) -> int:

@@ -7,12 +7,24 @@ SELECT count(*) FROM ledger.pipeline
 DELETE FROM ledger.pipeline
 
 -- name: forget_partitions
--- Which these are is written down with the next judgement; until then the slowest partition speaks.
+-- Which these are is written down anew.
 UPDATE ledger.companies SET partition = NULL WHERE partition IS NOT NULL
 
 -- name: begin
--- What was judged before there was a row stands: nothing that was known becomes unknown.
-INSERT INTO ledger.pipeline (partition) SELECT generate_series(0, %(partitions)s - 1) ON CONFLICT DO NOTHING
+-- What was judged before there was a row stands: nothing that was known becomes unknown. What was not waits.
+INSERT INTO ledger.pipeline (partition, passed_at)
+SELECT generate_series(0, %(partitions)s - 1), coalesce((SELECT max(judged_at) FROM ledger.companies), clock_timestamp())
+ON CONFLICT DO NOTHING
+
+-- name: homeless
+-- Companies of which it is not known in which partition their inquiries lie.
+SELECT company_id FROM ledger.companies WHERE partition IS NULL LIMIT %(most)s
+
+-- name: homes
+-- In which partition the inquiries of companies lie.
+UPDATE ledger.companies c SET partition = h.partition
+FROM unnest(%(companies)s::text[], %(partitions)s::integer[]) h (company_id, partition)
+WHERE c.company_id = h.company_id AND c.partition IS DISTINCT FROM h.partition
 
 -- name: merged
 -- Now, and how far each partition has been merged.

@@ -24,7 +24,6 @@ from services.aggregator.traced import Merged
 from services.common import metrics
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import clock, load_statements, translate
-from services.common.topics import partition_of
 
 log = getLogger(__name__)
 
@@ -104,6 +103,8 @@ class Settler:
             due = [row["company_id"] for row in self._all("due", most=most, aside=aside)]
             if not due:
                 return []
+            if self._partitions is not None:
+                passage.settle_in(self._connection, due, self._partitions)
             with together(due), self._merged.refreshing(due):
                 active, found = self._judge(due)
         seconds = time.monotonic() - started
@@ -148,12 +149,9 @@ class Settler:
             now=now,
             due_ats=[_first(one.next_due[company_id] for one in found) for company_id in due],
             coverages=[seen[company_id]["coverage"] for company_id in due],
-            partitions=[self._home(company_id) for company_id in due],
+            settles=[_first(one.settles_at[company_id] for one in found) for company_id in due],
         )
         return active, found
-
-    def _home(self, company_id: str) -> int | None:
-        return None if self._partitions is None else partition_of(company_id.encode(), self._partitions)
 
     def _gauges(self) -> None:
         with translate():

@@ -1,13 +1,28 @@
 -- name: due
--- Companies that wait to be judged: facts changed, coverage grew, or time has passed. Locked; others skip them. Coverage and
--- time count once what was published until then has been counted (passage.py); until then nobody looks again.
+-- Companies that wait to be judged: facts changed, time has passed, coverage reached what it was wanted for, or a mailbox came
+-- or went. Locked; others skip them. Coverage and time count once what was published until then has been counted (passage.py);
+-- until then nobody looks again.
 SELECT c.company_id FROM ledger.companies c JOIN ledger.passed p USING (company_id)
 WHERE NOT c.company_id = ANY (%(aside)s) AND (
     EXISTS (SELECT FROM ledger.dirty d WHERE d.company_id = c.company_id)
     OR c.due_at <= least(clock_timestamp(), p.passed_at)
+    OR CASE
+        WHEN c.coverage_wanted > clock_timestamp() THEN false
+        -- While everything waits, the first row says so for all of them.
+        WHEN (
+            SELECT v.recorded_at FROM registry.coverage v WHERE v.company_id = c.company_id AND v.coverage_id > c.coverage_seen
+            ORDER BY v.coverage_id LIMIT 1
+        ) <= p.passed_at THEN EXISTS (
+            SELECT FROM registry.coverage v
+            WHERE v.company_id = c.company_id AND v.coverage_id > c.coverage_seen AND v.recorded_at <= p.passed_at
+                AND v.through_at >= c.coverage_wanted
+        )
+        ELSE false
+    END
     OR EXISTS (
         SELECT FROM registry.coverage v
         WHERE v.company_id = c.company_id AND v.coverage_id > c.coverage_seen AND v.recorded_at <= p.passed_at
+            AND (v.from_at IS NULL OR v.removed_at IS NOT NULL OR v.mailbox_id IS NULL)
     )
     OR EXISTS (SELECT FROM registry.accounts a WHERE a.company_id = c.company_id AND a.created_at > c.judged_at)
 )
@@ -67,10 +82,19 @@ DELETE FROM ledger.corrections WHERE company_id = %(company_id)s AND changed_at 
 DELETE FROM ledger.dirty WHERE dirty_id = ANY (%(dirty)s)
 
 -- name: judged
--- When the companies were judged, when each is due next by time alone, and where its inquiries lie.
-UPDATE ledger.companies c SET judged_at = %(now)s, due_at = d.due_at, coverage_seen = d.coverage, partition = d.partition
-FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[], %(coverages)s::bigint[], %(partitions)s::integer[])
-    d (company_id, due_at, coverage, partition)
+-- When the companies were judged, when each is due next by time alone, and how far coverage must reach to change something: to
+-- the end of a first scan, the deadline of a unit that nobody covers, or what lets a day settle.
+UPDATE ledger.companies c SET judged_at = %(now)s, due_at = d.due_at, coverage_seen = d.coverage,
+    coverage_wanted = CASE WHEN EXISTS (
+        SELECT FROM registry.mailboxes m
+        WHERE m.company_id = c.company_id AND m.state IN ('active', 'needs_reconnect') AND m.complete_through IS NULL
+    ) THEN '-infinity' ELSE coalesce(least(d.settles_at, (
+        SELECT min(o.due_at) FROM ledger.outcomes o JOIN ledger.rule_sets s ON s.name = o.rule_set AND s.active
+        WHERE o.company_id = c.company_id AND o.state = 'provisional' AND o.outcome IN ('unmeasured', 'unanswered')
+            AND o.covered IS NOT TRUE
+    )), 'infinity') END
+FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[], %(coverages)s::bigint[], %(settles)s::timestamptz[])
+    d (company_id, due_at, coverage, settles_at)
 WHERE c.company_id = d.company_id
 
 -- name: waiting

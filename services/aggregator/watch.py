@@ -88,11 +88,15 @@ class Watch:
         with translate():
             rows = connection.execute(SQL["offsets"], {"topic": REPLIES}).fetchall()
             settled = connection.execute(SQL["settled"]).fetchone()
+            # Here, so that it grows also while Kafka cannot be asked.
+            age = connection.execute(passage.SQL["age"]).fetchone()
         self._offsets = {(REPLIES, partition): offset for partition, offset in rows}
         assert settled is not None
         if settled[0] is not None:
             metrics.REFRESH_AGE_SECONDS.set(settled[0])
         metrics.SETTLE_LAG_SECONDS.set(settled[1])
+        assert age is not None
+        metrics.PIPELINE_AGE_SECONDS.set(age[0])
 
     def _ask_kafka(self, admin: Admin) -> None:
         spans = admin.spans((REPLIES, DEAD))
@@ -112,22 +116,18 @@ class Watch:
         self._progress.note(any(records > UNREAD for records in lag.values()), own)
 
     def _ask_pipeline(self, both: _Both) -> None:
-        """Each partition's passage, noted by one look and written down. Whether matchers are there is asked where that may
-        tell a transaction's marker from a record."""
+        """Each partition's passage, noted by one look and written down."""
         with translate():
             rows = both.connection.execute(passage.SQL["merged"], {"topic": REPLIES}).fetchall()
         now: datetime = rows[0][0]
         merged = {partition: offset for _, partition, offset in rows}
         committed = both.admin.committed(self._group)
         spans = both.admin.spans((*INPUTS, REPLIES))
-        lag = health.behind({where: span for where, span in spans.items() if where[0] in INPUTS}, committed)
-        alive = any(0 < records <= UNREAD for records in lag.values()) and both.admin.has_members(self._group)
         passed = {}
         for partition in sorted(partition for topic, partition in spans if topic == REPLIES):
             look = Look(
                 at=now,
                 merged=merged.get(partition, 0),
-                alive=alive,
                 committed={topic: committed[topic, partition] for topic in INPUTS if (topic, partition) in committed},
                 inputs={topic: spans[topic, partition] for topic in INPUTS},
                 replies=spans[REPLIES, partition],
@@ -137,6 +137,3 @@ class Watch:
         values = {"partitions": [*passed], "instants": [*passed.values()]}
         with translate():
             both.connection.execute(passage.SQL["passed"], values)
-            row = both.connection.execute(passage.SQL["age"]).fetchone()
-        assert row is not None
-        metrics.PIPELINE_AGE_SECONDS.set(row[0])

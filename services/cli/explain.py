@@ -82,6 +82,8 @@ def sentences(story: dict[str, Any], text: Texts) -> list[str]:
         kind = text("unit", story["parameters"]["unit"])
         whole = text("outcome", "merged", first=unit["unit_inquiry_id"], unit=kind, whole=whole)
     reasons = [text("reason", unit["unit_reason"])] if unit["unit_reason"] else []
+    if story["reading_waits"] and unit["unit_outcome"] in ("unmeasured", "unanswered") and not unit["covered"]:
+        reasons.append(text("reason", "reading-waits", counted=_utc(story["counted_until"].replace(microsecond=0))))
     return [whole, *reasons, text("state", story["state"])]
 
 

@@ -447,13 +447,6 @@ class Admin:
                 return {}
             return {(where.topic, where.partition): (one.offset, one.metadata or "") for where, one in found.items()}
 
-    def has_members(self, group: str) -> bool:
-        """Whether anybody is in a consumer group now. False, too, when this user may not see the group."""
-        with translate():
-            # Not describe_groups: it tells a warning for each member whose metadata is not of Java's kind, as Faust's.
-            found = {one["group_id"]: one["group_state"] for one in self._client.list_groups()}
-        return found.get(group, "Empty") not in ("Empty", "Dead")
-
     def commit(self, group: str, topic: str, offsets: Mapping[int, tuple[int, str]]) -> None:
         """Set the offsets of a group that has no members, each with its metadata.
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from kafka import KafkaProducer
 
 from services.aggregator import rules
 from services.aggregator.ledger import Ledger
 from services.aggregator.settle import Settler
 from services.common import codec
 from services.common.events import Buyer, HashedBuyer, InquiryReceived, InquiryReplies, ReplyFact, ReplyRecorded
+from services.common.kafka import Admin
 from services.common.postgres import connect
 from services.common.topics import INQUIRIES, REPLIES, partition_of
 from services.standalone.kafka import EmbeddedKafka
@@ -160,6 +162,66 @@ def test_no_day_settles_by_what_is_not_counted(shop: psycopg.Connection) -> None
     assert shop.execute("SELECT count(*) FROM report_v1.corrections").fetchone() == (0,)
 
 
+def test_a_row_whose_day_is_over_is_not_final_while_its_end_is_not_counted(dsn: str) -> None:
+    """A company without a mailbox, by a rule set without settling: time alone makes its rows final."""
+    rule_set = rules.load_builtin("first-reply-24h")
+    midnight = NOW.replace(hour=0, minute=0, second=0)
+    with connect(dsn, "tests") as connection:
+        connection.execute("INSERT INTO registry.companies VALUES ('shop')")
+        connection.execute("INSERT INTO registry.accounts (company_id, account_id) VALUES ('shop', 'main')")
+        found = Settler(connection, [rule_set], partitions=PARTITIONS)
+        found.activate()
+        counted_until(connection, midnight - timedelta(seconds=5))
+        ask(connection, asked("i1", midnight - DAY - timedelta(seconds=2)))
+        refresh(found)
+
+        def row() -> tuple[str, int] | None:
+            return connection.execute(
+                "SELECT state, pending FROM report_v1.reply_rate WHERE level = 'company' AND as_of = %s",
+                ((midnight - DAY).date(),),
+            ).fetchone()
+
+        assert row() == ("provisional", 1)
+        counted_until(connection, datetime.now(UTC))
+        assert refresh(found) > 0
+        assert row() == ("final", 0)
+        assert connection.execute("SELECT count(*) FROM report_v1.corrections").fetchone() == (0,)
+
+
+def test_a_poll_makes_nobody_judge_when_it_can_change_nothing(shop: psycopg.Connection) -> None:
+    """Every good poll adds a line of coverage; of a company whose units are answered or covered none changes a number."""
+    found = settler(shop)
+    counted_until(shop, datetime.now(UTC) + HOUR)
+    ask(shop, asked(), asked("open", NOW - HOUR))
+    refresh(found)
+    assert outcomes(shop) == both("unanswered")
+    judged = "SELECT judged_at FROM ledger.companies"
+    before = shop.execute(judged).fetchone()
+    for _ in range(3):
+        read(shop)
+        assert refresh(found) == 0
+    assert shop.execute(judged).fetchone() == before
+    # A unit that nobody covered when its time was over: the poll that does is waited for.
+    due = datetime.now(UTC) - DAY + timedelta(seconds=1)
+    ask(shop, asked("due", due))
+    refresh(found)
+    time.sleep(max(0.0, (due + DAY - datetime.now(UTC)).total_seconds()) + 0.2)
+    refresh(found)
+    told = "SELECT outcome FROM report_v1.inquiry_outcomes WHERE inquiry_id = 'due' AND rule_set = 'default'"
+    assert shop.execute(told).fetchone() == ("unmeasured",)
+    read(shop)
+    assert refresh(found) > 0
+    assert shop.execute(told).fetchone() == ("unanswered",)
+    read(shop)
+    assert refresh(found) == 0
+    # A mailbox that comes or goes always counts.
+    shop.execute(
+        "INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at)"
+        " VALUES ('shop', 'main', 'm2', clock_timestamp())"
+    )
+    assert refresh(found) > 0
+
+
 def test_a_company_waits_for_its_own_partition_and_before_that_is_known_for_the_slowest(
     shop: psycopg.Connection,
 ) -> None:
@@ -172,10 +234,9 @@ def test_a_company_waits_for_its_own_partition_and_before_that_is_known_for_the_
     assert outcomes(shop) == both("unanswered")
     assert shop.execute("SELECT partition FROM ledger.companies").fetchone() == (HOME,)
     shop.execute("UPDATE ledger.companies SET partition = NULL")
-    ask(shop, asked("i2"))
-    found._partitions = None
-    refresh(found)
-    assert outcomes(shop) == both("pending")
+    assert shop.execute("SELECT passed_at FROM ledger.passed").fetchone() == (RECEIVED + HOUR,)
+    settler(shop)
+    assert shop.execute("SELECT partition FROM ledger.companies").fetchone() == (HOME,)
 
 
 def test_topics_with_another_number_of_partitions_begin_anew(shop: psycopg.Connection) -> None:
@@ -188,7 +249,7 @@ def test_topics_with_another_number_of_partitions_begin_anew(shop: psycopg.Conne
     Settler(shop, RULES, partitions=PARTITIONS + 2).activate()
     held = shop.execute("SELECT count(*), min(passed_at) > %s FROM ledger.pipeline", (NOW,)).fetchone()
     assert held == (PARTITIONS + 2, True)
-    assert shop.execute("SELECT partition FROM ledger.companies").fetchone() == (None,)
+    assert shop.execute("SELECT partition FROM ledger.companies").fetchone() == (partition_of(b"shop", PARTITIONS + 2),)
 
 
 def test_who_asks_is_told_what_is_waited_for(shop: psycopg.Connection, run: Any) -> None:
@@ -322,5 +383,21 @@ def test_a_matcher_that_is_stopped_makes_no_false_zero_and_the_doctor_says_so(
             assert history == [("pending",)], "no false answer was ever shown"
             said = json.loads(run("doctor", "shop", "--json").stdout)
             assert said["waiting_seconds"] < 60
+            # A producer with transactions leaves at the end what nobody reads: nothing waits there.
+            producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id="platform")
+            producer.init_transactions()
+            producer.begin_transaction()
+            event = codec.encode(inquiry("paid", NOW - 7 * DAY), id="paid", source="tests", time=NOW)
+            producer.send(INQUIRIES, event, key=b"shop", partition=HOME)
+            producer.commit_transaction()
+            producer.close()
+            began = datetime.now(UTC)
+            until(lambda: known().get("paid") == "unanswered", 40, "counted", (aggregator, second))
+            with Admin(kafka, "tests") as admin:
+                end = admin.spans((INQUIRIES,))[INQUIRIES, HOME][1]
+                until(lambda: admin.committed("replyrate-matcher")[INQUIRIES, HOME] == end, 20, "passed", (second,))
+            until(
+                lambda: behind() < (datetime.now(UTC) - began).total_seconds(), 30, "it goes on", (aggregator, second)
+            )
             for process in (second, aggregator):
                 assert process.terminate() == 0

@@ -17,7 +17,7 @@ def at(second: float) -> datetime:
 
 
 IDLE = Look(
-    at=at(0), merged=7, alive=True, committed={INQUIRIES: 3, SENT: 5}, inputs={INQUIRIES: (0, 3), SENT: (0, 5)},
+    at=at(0), merged=7, committed={INQUIRIES: 3, SENT: 5}, inputs={INQUIRIES: (0, 3), SENT: (0, 5)},
     replies=(0, 7),
 )  # fmt: skip
 
@@ -37,7 +37,7 @@ def test_where_nothing_was_ever_published_or_all_of_it_is_gone_nothing_waits() -
 @pytest.mark.parametrize("topic", [INQUIRIES, SENT])
 def test_a_matcher_that_stands_still_holds_the_mark(topic: str) -> None:
     passage = Passage()
-    waiting = replace(IDLE, committed={**IDLE.committed, topic: IDLE.inputs[topic][1] - 1}, alive=False)
+    waiting = replace(IDLE, committed={**IDLE.committed, topic: IDLE.inputs[topic][1] - 1})
     assert [passage.note(replace(waiting, at=at(second))) for second in (0, 5, 5000)] == [None] * 3
     # What waited is read: its answer goes out, and must be merged too.
     joined = replace(IDLE, at=at(5005), replies=(0, 8))
@@ -64,21 +64,22 @@ def test_a_topic_that_was_made_anew_begins_anew() -> None:
     assert passage.note(read) == at(10)
 
 
-def test_the_marker_of_a_transaction_is_no_record_where_a_matcher_stands_before_it_for_long() -> None:
-    marker = replace(IDLE, inputs={**IDLE.inputs, INQUIRIES: (0, 4)})
+def test_replies_that_were_made_anew_begin_anew() -> None:
     passage = Passage()
-    assert [passage.note(replace(marker, at=at(second))) for second in (0, 150, 299)] == [None] * 3
-    assert passage.note(replace(marker, at=at(300))) == at(300)
-    assert passage.note(replace(marker, at=at(305))) == at(305)
-    # A matcher that is gone says nothing, nor does one that has just come, nor one that moves.
-    assert passage.note(replace(marker, at=at(310), alive=False)) is None
-    assert passage.note(replace(marker, at=at(315))) is None
-    for second in range(320, 1000, 100):
-        moving = replace(marker, at=at(second), committed={**IDLE.committed, INQUIRIES: 3 + second})
-        assert Passage().note(moving) is None
-    two = replace(marker, inputs={**IDLE.inputs, INQUIRIES: (0, 5)})
-    held = Passage()
-    assert [held.note(replace(two, at=at(second))) for second in (0, 400, 900)] == [None] * 3
+    joined = replace(IDLE, replies=(0, 9))
+    assert passage.note(joined) is None
+    # The ledger stands in the topic before: none of the new one's records is merged.
+    anew = replace(IDLE, at=at(5), merged=1000, replies=(0, 8))
+    assert passage.note(anew) is None
+    assert passage.note(replace(anew, at=at(10), merged=0)) is None
+    assert passage.note(replace(anew, at=at(15), merged=8)) == at(15)
+
+
+def test_one_record_that_waits_is_enough_for_however_long() -> None:
+    passage = Passage()
+    assert passage.note(IDLE) == at(0)
+    waiting = replace(IDLE, inputs={**IDLE.inputs, SENT: (0, 6)})
+    assert [passage.note(replace(waiting, at=at(second))) for second in range(5, 100_000, 500)] == [None] * 200
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -115,7 +116,7 @@ def test_nothing_that_was_published_before_a_passed_instant_is_uncounted(seed: i
         offsets = {topic: offset for topic, offset in committed.items() if offset}
         happens()
         look = Look(
-            at=at(now), merged=stood, alive=chance.random() < 0.5, committed=offsets,
+            at=at(now), merged=stood, committed=offsets,
             inputs={topic: (0, len(times)) for topic, times in published.items()}, replies=(0, len(outputs)),
         )  # fmt: skip
         found = passage.note(look)
@@ -130,7 +131,7 @@ def test_nothing_that_was_published_before_a_passed_instant_is_uncounted(seed: i
         happens()
         committed.update(joined)
     last = Look(
-        at=at(clock + 1), merged=merged, alive=False, committed=committed,
+        at=at(clock + 1), merged=merged, committed=committed,
         inputs={topic: (0, len(times)) for topic, times in published.items()}, replies=(0, len(outputs)),
     )  # fmt: skip
     assert passage.note(last) is not None or passage.note(last) is not None, "it is no trap"

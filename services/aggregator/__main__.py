@@ -39,12 +39,11 @@ def main() -> None:
     for rule_set in rule_sets:
         rules.check_horizon(rule_set, settings.horizon_days)
     stop = Stop()
-    with lifecycle.on_signals(stop):
+    with lifecycle.on_signals(stop), telemetry.telling(settings.telemetry, "aggregator", version()) as tracing:
         if lifecycle.until_answers(
             stop, "postgres", lambda: verify.schema(settings, "replyrate-aggregator-check")
         ) and lifecycle.until_answers(stop, "kafka", lambda: verify_kafka(settings)):
-            with telemetry.telling(settings.telemetry, "aggregator", version()) as tracing:
-                work(settings, rule_sets, stop, Merged(tracing))
+            work(settings, rule_sets, stop, Merged(tracing))
     log.info("stopped", extra={"action": "service-stopped"})
 
 
@@ -75,7 +74,7 @@ def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop, merged: Merge
         finally:
             stop.set()
             log.info("finishing what is in hand", extra={"action": "service-stopping"})
-            thread.join(20)
+            thread.join(19)
     if failures:
         raise failures[0]
 

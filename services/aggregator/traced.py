@@ -4,7 +4,8 @@ Only while spans are on. What another aggregator judges has its trace end with t
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
@@ -13,15 +14,17 @@ from services.common.telemetry import OFF, Tracing, ended
 from services.common.trace import is_sampled, traceparent
 
 MOST_COMPANIES: Final = 10_000
-"""How many companies are remembered; the oldest may be those that another aggregator judges."""
+FRESH_SECONDS: Final = 60.0
+"""How many companies are remembered, and for how long: some are judged by another aggregator, or changed in nothing."""
 
 
 class Merged:
     """Spans of merges, and by company the one that its next refresh belongs to."""
 
-    def __init__(self, tracing: Tracing = OFF) -> None:
+    def __init__(self, tracing: Tracing = OFF, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._tracing = tracing
-        self._waiting: dict[str, bytes] = {}
+        self._monotonic = monotonic
+        self._waiting: dict[str, tuple[float, bytes]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -43,19 +46,22 @@ class Merged:
                 companies.setdefault(trace, set()).add(
                     (record.key or b"").partition(b"\x1f")[0].decode("utf-8", "replace")
                 )
+        made: dict[bytes, bytes] = {}
         with ExitStack() as stack:
             for trace, record in first.items():
                 span = stack.enter_context(ended(self._tracing.start("merge", trace)))
                 span.set(topic=record.topic, partition=record.partition, first_offset=record.offset)
-                # Before the merge is there for the refresh to see.
-                self._remember(companies[trace], span.traceparent or trace)
+                made[trace] = span.traceparent or trace
             yield
+        # Now it is committed: a refresh that was under way did not see it.
+        for trace, own in made.items():
+            self._remember(companies[trace], own)
 
     def _remember(self, companies: Iterable[str], trace: bytes) -> None:
         with self._lock:
             for company_id in companies:
                 self._waiting.pop(company_id, None)
-                self._waiting[company_id] = trace
+                self._waiting[company_id] = (self._monotonic(), trace)
             while len(self._waiting) > MOST_COMPANIES:
                 del self._waiting[next(iter(self._waiting))]
 
@@ -65,9 +71,16 @@ class Merged:
         if not self._tracing.on:
             yield
             return
+        fresh = self._monotonic() - FRESH_SECONDS
         with self._lock:
-            traces = {trace for one in due if (trace := self._waiting.pop(one, None)) is not None}
-        with ExitStack() as stack:
-            for trace in traces:
-                stack.enter_context(ended(self._tracing.start("refresh", trace)))
-            yield
+            taken = {one: self._waiting.pop(one) for one in due if one in self._waiting}
+        try:
+            with ExitStack() as stack:
+                for trace in {trace for at, trace in taken.values() if at >= fresh}:
+                    stack.enter_context(ended(self._tracing.start("refresh", trace)))
+                yield
+        except BaseException:
+            # It is judged again, and that one belongs to them too.
+            with self._lock:
+                self._waiting = {**taken, **self._waiting}
+            raise

@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import click
 
@@ -44,7 +44,7 @@ from services.fetcher.onboarding import (
     refuse_mailbox,
 )
 from services.fetcher.registry import OPERATOR, RegistryError
-from services.fetcher.session import resolve
+from services.fetcher.session import Login, resolve
 
 COLUMNS = {
     "company_id": "company", "mailbox_id": "mailbox", "account_id": "account", "role": "role", "state": "state",
@@ -356,24 +356,26 @@ def mailbox_test(
     operators_log(found)
     overrides = tuple(name.encode() for name in sent_folder)
     tokens = AccessTokens(found.oauth2)
+    typed: Login | None = None
+    if address is not None:
+        try:
+            server, number = server_of(address, host, port, found.imap, quiet=json_)
+        except Rejected as error:
+            _told(error.report, language, json_=json_)
+            return
+        # Before the database is opened: who signs in takes minutes.
+        secret = asked_secret(password_file, server, user or address, tokens if oauth2 else None, found.oauth2)
+        request = Request(
+            company_id, "", address, secret, "", host=server, port=number, user=user, sent_override=overrides,
+            kind=KIND if oauth2 else "password",
+        )  # fmt: skip
+        typed = login_of(request)
     with registry(found) as held:
-        if mailbox_id is not None:
-            login = held.credentials(company_id, mailbox_id)
-            keeping: Keeping = held.keeping(company_id, mailbox_id)
+        if typed is not None:
+            login, keeping = typed, cast(Keeping, InMemory(typed.password))
         else:
-            assert address is not None
-            try:
-                server, number = server_of(address, host, port, found.imap, quiet=json_)
-            except Rejected as error:
-                _told(error.report, language, json_=json_)
-                return
-            secret = asked_secret(password_file, server, user or address, tokens if oauth2 else None, found.oauth2)
-            request = Request(
-                company_id, "", address, secret, "", host=server, port=number, user=user, sent_override=overrides,
-                kind=KIND if oauth2 else "password",
-            )  # fmt: skip
-            login = login_of(request)
-            keeping = InMemory(login.password)
+            assert mailbox_id is not None
+            login, keeping = held.credentials(company_id, mailbox_id), held.keeping(company_id, mailbox_id)
         report, _ = _trial(found, tokens).test(held, company_id, login, keeping)
     if password_file is not None and keeping.read() != login.password:
         errors.print(

@@ -19,6 +19,7 @@ from services.common.events import DEAD_LETTER, DeadLetter
 from services.common.kafka import Admin, Publisher, Reader, Record
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, DEAD_GROUP, INQUIRIES, REPLAYED, REPLIES, SENT, replays
+from services.common.trace import TRACEPARENT, traceparent
 
 ACCEPT: Final = frozenset({DEAD_LETTER})
 TOPICS: Final = frozenset({INQUIRIES, SENT, REPLIES})
@@ -47,6 +48,8 @@ class Letter:
     data: DeadLetter | None
     replayed: int
     state: State = "open"
+    trace: bytes | None = None
+    """The `traceparent` that the rejected record came with."""
 
     @property
     def position(self) -> str:
@@ -234,6 +237,8 @@ class Replay:
                 # The matcher keeps a company in the partition of its input; inputs go where their key belongs.
                 partition = data.partition if data.topic == REPLIES else None
                 headers = [(REPLAYED, str(letter.replayed + 1).encode())]
+                if letter.trace is not None:
+                    headers.append((TRACEPARENT, letter.trace))
                 pending = self._publisher.send(data.topic, letter.key, value, partition=partition, headers=headers)
                 sent.append((len(results), pending))
                 results.append(Done(letter, "replayed"))
@@ -316,7 +321,14 @@ def _letter(record: Record) -> Letter:
     except InvalidEvent:
         data = None
     assert data is None or isinstance(data, DeadLetter)
-    return Letter(record.partition, record.offset, record.key or b"", data, replays(record.headers))
+    return Letter(
+        record.partition,
+        record.offset,
+        record.key or b"",
+        data,
+        replays(record.headers),
+        trace=traceparent(record.headers),
+    )
 
 
 def _bytes(value: str) -> bytes | None:

@@ -20,6 +20,7 @@ ACTIONS: Final[dict[str, str]] = {
     "dependency-back": "Kafka or Postgres answers again",
     "record-rejected": "a record broke its contract and became a dead letter",
     "record-rerouted": "an inquiry lay in the wrong partition and was published again",
+    "spans-lost": "no collector takes the spans; told once a minute",
     "record-traced": "a fact or state that carries a sampled traceparent was joined or merged",
     "partitions-assigned": "partitions came to this process",
     "partitions-revoked": "partitions left this process",

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -256,12 +257,28 @@ class TelemetrySettings(Section):
 
     endpoint: str | None = Field(
         None,
-        pattern=r"^https?://[^\s@]+$",
         description="Where spans go by OTLP over HTTP, `http://collector:4318/v1/traces`; none are made when not set.",
     )
     sample_ratio: float = Field(
         1, ge=0, le=1, description="Part of the fetcher's polls that begin a trace which is told."
     )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
+        try:
+            parts = urlsplit(text)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and parts.path.strip("/")
+        except ValueError:
+            good = False
+        if not good or "@" in text or any(mark in text for mark in "?# \t\r\n"):
+            raise ValueError(
+                "write host, port and path of the collector's OTLP over HTTP, http://collector:4318/v1/traces, without a user"
+                " or a query; a secret for it goes into OTEL_EXPORTER_OTLP_HEADERS"
+            )
+        return text
 
 
 class Settings(Section):

@@ -35,11 +35,33 @@ KINDS: Final[dict[Name, SpanKind]] = {
 }
 QUEUE: Final = 2048
 SEND_SECONDS: Final = 5
-CLOSE_SECONDS: Final = 3
+CLOSE_SECONDS: Final = 1
 
 
-# One line for each batch that is lost, not one for each try.
-logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
+LOST_EVERY_SECONDS: Final = 60.0
+
+
+class _Lost(logging.Filter):
+    """One line of ours a minute for all that the library says, which names no setting and may quote the endpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is let through, with another text."""
+        if record.levelno < logging.ERROR or record.created < self._said + LOST_EVERY_SECONDS:
+            return False
+        self._said = record.created
+        record.msg, record.args, record.exc_info = (
+            "spans are lost: no collector takes them at REPLYRATE_TELEMETRY__ENDPOINT; is it reached from here, and does it"
+            " take OTLP over HTTP at that path?", (), None,
+        )  # fmt: skip
+        record.action = "spans-lost"
+        return True
+
+
+LOST: Final = _Lost()
 
 
 class OpenTelemetry:
@@ -56,6 +78,7 @@ class OpenTelemetry:
         self._provider = TracerProvider(
             resource=resource, sampler=ParentBased(TraceIdRatioBased(sample_ratio)), shutdown_on_exit=False
         )
+        logging.getLogger(OTLPSpanExporter.__module__).addFilter(LOST)
         exporter = OTLPSpanExporter(endpoint=endpoint, timeout=SEND_SECONDS)
         self._processor = BatchSpanProcessor(exporter, max_queue_size=QUEUE, schedule_delay_millis=1000)
         self._provider.add_span_processor(self._processor)
@@ -85,10 +108,12 @@ class OneSpan:
         self._span = span
 
     @property
-    def traceparent(self) -> bytes:
-        """The header for what this step causes."""
+    def traceparent(self) -> bytes | None:
+        """The header for what this step causes; None when nobody is told of it."""
         own = self._span.get_span_context()
-        return f"00-{own.trace_id:032x}-{own.span_id:016x}-{int(own.trace_flags) & 1:02x}".encode()
+        if not own.is_valid or not own.trace_flags.sampled:
+            return None
+        return f"00-{own.trace_id:032x}-{own.span_id:016x}-01".encode()
 
     def set(self, **values: Value) -> None:
         """Counts and codes of this step."""

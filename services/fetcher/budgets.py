@@ -107,7 +107,7 @@ class Allowance:
         self._sql.run("postpone", company_id=company_id, mailbox_id=mailbox_id, epoch=epoch, seconds=seconds)
 
     def _take(self, allowed: Limit, holder: str) -> None:
-        whole = False
+        whole: set[Kind] = set()
         while True:
             row = self._sql.one(
                 "take", provider=allowed.provider, logins=allowed.logins_per_hour, sessions=allowed.sessions,
@@ -116,15 +116,16 @@ class Allowance:
             assert row is not None
             if row["taken"]:
                 return
-            if whole:
-                break
             short: Kind = row["short"]
+            if short in whole:
+                break
             most = allowed.logins_per_hour if short == "login" else allowed.sessions
             # Slots are made when they are asked for. Where many ask at once, others take what one has made: only when all
             # slots that the limit allows are there and none is free is the budget used up.
             grown = self._sql.one("grow", provider=allowed.provider, kind=short, most=most)
             assert grown is not None
-            whole = not grown["made"] and grown["there"] >= most
+            if not grown["made"] and grown["there"] >= most:
+                whole.add(short)
         metrics.LOGINS_POSTPONED.labels(short).inc()
         again = SESSION_AGAIN_SECONDS
         if short == "login" and row["login_seconds"] is not None:

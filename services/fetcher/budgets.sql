@@ -37,6 +37,7 @@ made AS (
     INSERT INTO registry.login_slots (provider, kind, number)
     SELECT %(provider)s, %(kind)s, made.number
     FROM there, generate_series(1, least(%(most)s::bigint, greatest(8, 2 * there.slots))::integer) made (number)
+    WHERE there.slots < %(most)s
     ON CONFLICT DO NOTHING
     RETURNING number
 )

@@ -78,6 +78,8 @@ class Poll:
     """From when on the provider shows mail, where that is later than the horizon."""
     dead: list[tuple[bytes, int, int, str]] = field(default_factory=list)
     span: Span = NO_SPAN
+    publishing: list[Span] = field(default_factory=list)
+    """Spans of batches that are not acknowledged yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,9 @@ class Poller:
         try:
             self._poll(work)
         finally:
+            for span in work.publishing:
+                span.failed("not-acknowledged")
+                span.end()
             work.span.set(published=work.published, new=work.first)
             work.span.end()
 
@@ -163,8 +168,8 @@ class Poller:
         except OverBudget as error:
             # Together we come too often; a little apart, so that those who wait do not come all at once.
             seconds = error.again_seconds + 30 * random.random()
-            self._allowance.postpone(leased.company_id, leased.mailbox_id, leased.epoch, seconds)
             _ended(work, "postponed")
+            self._allowance.postpone(leased.company_id, leased.mailbox_id, leased.epoch, seconds)
             log.info(
                 "%s", error,
                 extra={"action": "mailbox-postponed", "again_seconds": round(seconds), **_ids(leased), **_trace(work)},
@@ -477,6 +482,7 @@ class Poller:
                     records.append((read.found.uid, first.record))
         key = leased.company_id.encode()
         span = self._tracing.start("publish", work.span.traceparent)
+        work.publishing.append(span)
         headers = _headers(span)
         pendings = [self._publisher.send(SENT, key, record, headers=headers) for _, record in records]
         metrics.BATCH_MESSAGES.observe(len(uids))
@@ -494,6 +500,7 @@ class Poller:
         self._bury(work, uidvalidity, unreadable, batch.now)
         batch.span.set(topic=SENT, records=len(batch.records), rejected=len(unreadable))
         batch.span.end()
+        work.publishing.remove(batch.span)
         work.published += len(batch.records)
         work.first += len(remembered)
         metrics.MESSAGES_PUBLISHED.labels("yes").inc(len(batch.records) - len(remembered))
@@ -615,8 +622,8 @@ class Poller:
         state = states.load().events["login-given-up"].to if given_up else None
         backoff = THROTTLE if isinstance(error, Throttled | LoginUnclear) else FAILURE
         delay = _spaced(leased, backoff.delay(failures, random.random()))
-        self._leases.failed(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)
         _ended(work, error.code)
+        self._leases.failed(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)
         log.warning(
             "%s", error,
             extra={

@@ -29,10 +29,9 @@ def main() -> None:
         log.warning("%s", warning, extra={"action": "setting-unknown"})
     hasher = Hasher(settings.hash_key())
     stop = Stop()
-    with lifecycle.on_signals(stop):
+    with lifecycle.on_signals(stop), telemetry.telling(settings.telemetry, "matcher", version()) as tracing:
         if lifecycle.until_answers(stop, "kafka", lambda: verify.topics(settings, "replyrate-matcher-check")):
-            with telemetry.telling(settings.telemetry, "matcher", version()) as tracing:
-                asyncio.run(work(settings, hasher, stop, tracing))
+            asyncio.run(work(settings, hasher, stop, tracing))
     log.info("stopped", extra={"action": "service-stopped"})
 
 

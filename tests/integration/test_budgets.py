@@ -182,6 +182,8 @@ def test_a_fetcher_that_is_killed_has_its_sessions_freed_by_expiry(make_town: Ca
     town.wire.hold = threading.Event()
     with town.fetcher("killed", **limits) as killed:
         until(lambda: town.wire.logins() == 1, 20, "a login", (killed,))
+        # The other mailbox is let go of: it is there for the heir.
+        until(lambda: "mailbox-postponed" in (town.folder / "killed.log").read_text(), 20, "a refusal", (killed,))
         killed.kill()
     town.wire.hold.set()
     town.run(DUE)

@@ -18,6 +18,7 @@ from services.common.kafka import Admin, Publisher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, DEAD_GROUP, INQUIRIES, REPLAYED, REPLIES, REROUTED, SENT, partition_of
+from services.common.trace import TRACEPARENT
 from services.fetcher.registry import Registry
 from services.fetcher.vault import Vault
 from services.standalone.kafka import EmbeddedKafka
@@ -72,11 +73,14 @@ def inquiry(number: int) -> bytes:
     return codec.encode(event, id=f"e{number}", source="tests", time=NOW)
 
 
-def bury(kafka: KafkaSettings, letter: DeadLetter, key: bytes = COMPANY, replayed: int = 0) -> None:
+def bury(
+    kafka: KafkaSettings, letter: DeadLetter, key: bytes = COMPANY, replayed: int = 0, trace: bytes | None = None
+) -> None:
     """Publish a dead letter as a service would."""
     with Publisher(kafka, "tests") as publisher:
         value = codec.encode(letter, id="x", source="tests", time=letter.at)
         headers = [(REPLAYED, str(replayed).encode())] if replayed else []
+        headers += [] if trace is None else [(TRACEPARENT, trace)]
         assert publisher.wait([publisher.send(DEAD, key, value, headers=headers)]) == []
 
 
@@ -141,7 +145,8 @@ def test_each_letter_gets_what_it_needs(kafka_: KafkaSettings, dsn: str, run: Ru
         registry.add_account("c1", "main")
         connected(registry, "c1")
     bury(kafka_, letter(topic=REPLIES, partition=2, offset=5, value="e30="), key=b"c1\x1fi1")
-    bury(kafka_, letter(topic=SENT, partition=1, offset=5, value="e30="))
+    trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    bury(kafka_, letter(topic=SENT, partition=1, offset=5, value="e30="), trace=trace)
     bury(kafka_, letter(topic=INQUIRIES, partition=HOME, offset=77))
     bury(kafka_, letter(topic="secrets.v1", partition=0, offset=0, value="e30="))
     bury(kafka_, letter(mailbox_id="m1", uidvalidity=1, uid=5))
@@ -160,7 +165,7 @@ def test_each_letter_gets_what_it_needs(kafka_: KafkaSettings, dsn: str, run: Ru
     (state,) = read_all(kafka_, REPLIES)
     assert (state.partition, state.key, state.value) == (2, b"c1\x1fi1", b"{}")
     (sent,) = read_all(kafka_, SENT)
-    assert (sent.partition, sent.headers) == (HOME, ((REPLAYED, b"1"),))
+    assert (sent.partition, sent.headers) == (HOME, ((REPLAYED, b"1"), (TRACEPARENT, trace)))
     with connect(dsn, "tests") as connection:
         row = connection.execute("SELECT reconcile_after <= clock_timestamp() FROM registry.mailboxes").fetchone()
     assert row == (True,)

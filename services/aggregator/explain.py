@@ -30,8 +30,8 @@ def explain(connection: psycopg.Connection, rule_set: RuleSet, company_id: str, 
 
     Keys: company_id, inquiry_id, rule_set, rule_version, now, outcome, reason, state, account_id, owner, excluded_by,
     exclusion, counted_until (what was published later may not have been counted yet; None: now), reading_waits (mailboxes
-    were read and what was found is not counted yet), unit (first member, members, day, start_at, due_at, outcome, answer), considered, coverage, facts (inquiries, statuses, replies),
-    parameters, history, waiting.
+    were read and what was found is not counted yet), unit (first member, members, day, start_at, due_at, outcome, answer),
+    considered, coverage, facts (inquiries, statuses, replies), parameters, history, waiting.
     """
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         now = clock(connection)
@@ -67,11 +67,13 @@ def explain(connection: psycopg.Connection, rule_set: RuleSet, company_id: str, 
         }
         if judged is None:
             return found
-        found |= {name: judged[name] for name in ("counted_until", "reading_waits")}
         found |= {
             name: judged[name]
-            for name in ("outcome", "reason", "state", "account_id", "owner", "excluded_by", "exclusion", "received_at")
-        }
+            for name in (
+                "outcome", "reason", "state", "account_id", "owner", "excluded_by", "exclusion", "received_at",
+                "counted_until", "reading_waits",
+            )
+        }  # fmt: skip
         if judged["unit_inquiry_id"] is None:
             return found
         values |= {"unit_inquiry_id": judged["unit_inquiry_id"]}

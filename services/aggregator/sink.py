@@ -17,7 +17,7 @@ from services.common.errors import InvalidEvent
 from services.common.events import COMPANY_ERASED, INQUIRY_REPLIES, CompanyErased, DeadLetter, InquiryReplies
 from services.common.kafka import Assigned, Pending, Publisher, Reader, Record
 from services.common.topics import DEAD, REPLAYED, REPLIES
-from services.common.trace import TRACEPARENT, is_sampled, trace_id, traceparent
+from services.common.trace import TRACEPARENT, sampled, trace_id
 
 log = getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Sink:
         metrics.AGGREGATOR_BATCH_RECORDS.observe(len(records))
         self._reader.commit({owned.partition: owned.next_offset})
         for record in () if self._merged.on else records:
-            if record.headers and (trace := traceparent(record.headers)) is not None and is_sampled(trace):
+            if (trace := sampled(record.headers)) is not None:
                 where = f"{record.topic}/{record.partition}/{record.offset}"
                 log.info("merged", extra={"action": "record-traced", "position": where, "trace_id": trace_id(trace)})
 

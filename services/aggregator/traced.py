@@ -11,7 +11,7 @@ from typing import Final
 
 from services.common.kafka import Record
 from services.common.telemetry import OFF, Tracing, ended
-from services.common.trace import is_sampled, traceparent
+from services.common.trace import sampled
 
 MOST_COMPANIES: Final = 10_000
 FRESH_SECONDS: Final = 60.0
@@ -41,7 +41,7 @@ class Merged:
         first: dict[bytes, Record] = {}
         companies: dict[bytes, set[str]] = {}
         for record in records:
-            if record.headers and (trace := traceparent(record.headers)) is not None and is_sampled(trace):
+            if (trace := sampled(record.headers)) is not None:
                 first.setdefault(trace, record)
                 companies.setdefault(trace, set()).add(
                     (record.key or b"").partition(b"\x1f")[0].decode("utf-8", "replace")

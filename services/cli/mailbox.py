@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import click
 
@@ -370,9 +370,10 @@ def mailbox_test(
             kind=KIND if oauth2 else "password",
         )  # fmt: skip
         typed = login_of(request)
+    keeping: Keeping
     with registry(found) as held:
         if typed is not None:
-            login, keeping = typed, cast(Keeping, InMemory(typed.password))
+            login, keeping = typed, InMemory(typed.password)
         else:
             assert mailbox_id is not None
             login, keeping = held.credentials(company_id, mailbox_id), held.keeping(company_id, mailbox_id)

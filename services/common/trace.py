@@ -21,6 +21,12 @@ def traceparent(headers: Iterable[tuple[str, bytes]]) -> bytes | None:
     return None
 
 
+def sampled(headers: Iterable[tuple[str, bytes]]) -> bytes | None:
+    """The header, if its sender asks for this trace to be recorded."""
+    found = traceparent(headers) if headers else None
+    return found if found is not None and is_sampled(found) else None
+
+
 def trace_id(value: bytes) -> str:
     """The trace a header belongs to."""
     return value[3:35].decode("ascii")

@@ -20,24 +20,38 @@ GUARD = Path(__file__).with_name("guard.py")
 LOOPBACK = "127.0.0.1"
 
 
+_kept: list[socket.socket] = []
+"""One socket for each port that is kept."""
+
+
 def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on loopback that nobody has, kept for a server of ours as long as this process lives.
+
+    One that is only looked up may be gone before its server listens: a database takes seconds to make, and meanwhile
+    any connection that goes out is given a port from the same range.
+    """
+    holder = socket.socket()
+    holder.bind((LOOPBACK, 0))
+    # Bound and not listening: taken for everybody but a listener that says SO_REUSEADDR too, as servers do. Said only
+    # now, so that the kernel does not choose a port that is kept already.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _kept.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of loopback now."""
-    with socket.socket() as probe:
-        # As servers do: connections of a server that has just ended do not make its port taken.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-        return True
+def keep_port(port: int) -> bool:
+    """Keep a certain port as `free_port` does; False when somebody has it."""
+    holder = socket.socket()
+    # Said before: connections of a server that has just ended do not make its port taken.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        holder.bind((LOOPBACK, port))
+    except OSError:
+        holder.close()
+        return False
+    _kept.append(holder)
+    return True
 
 
 class FolderLock:

@@ -23,7 +23,7 @@ from services.common.kafka import Admin, Reader
 from services.common.postgres import connect
 from services.common.settings import PREFIX, Settings, load_settings
 from services.common.topics import INQUIRIES, REPLIES, SENT, specs
-from services.standalone.child import free_port, is_free
+from services.standalone.child import free_port, keep_port
 from services.standalone.kafka import EmbeddedKafka
 from services.standalone.postgres import EmbeddedPostgres
 from services.standalone.supervisor import Supervisor
@@ -96,7 +96,7 @@ class OwnWorld:
         file = self.folder / "ports.json"
         before = json.loads(file.read_text("utf-8")) if file.exists() else {}
         return {
-            name: before[name] if name in before and is_free(before[name]) else free_port()
+            name: before[name] if name in before and keep_port(before[name]) else free_port()
             for name in ("postgres", "kafka")
         }
 

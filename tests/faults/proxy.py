@@ -6,7 +6,7 @@ import struct
 import threading
 import time
 
-from services.standalone.child import LOOPBACK, free_port
+from services.standalone.child import LOOPBACK
 
 CHUNK = 64 * 1024
 RESET = struct.pack("ii", 1, 0)
@@ -18,11 +18,11 @@ class FaultProxy:
 
     def __init__(self, target: int) -> None:
         self.target = target
-        self.port = free_port()
         self.delay_seconds = 0.0
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
-        self._listener = socket.create_server((LOOPBACK, self.port), backlog=256)
+        self._listener = socket.create_server((LOOPBACK, 0), backlog=256)
+        self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name=f"proxy-{self.port}", daemon=True).start()
 
     def reset(self) -> int:

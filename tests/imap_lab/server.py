@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from services.standalone.ca import LOOPBACK_NAMES, CertificateAuthority
-from services.standalone.child import free_port
+from services.standalone.child import LOOPBACK
 from tests.imap_lab.profiles import Defect, Profile
 
 PIECE = 64 * 1024
@@ -115,7 +116,8 @@ class LabServer:
         self.wire: list[Said] = []
         self.sent_bytes = 0
         self.sessions = 0
-        self.port = free_port()
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.port: int = self._listener.getsockname()[1]
         self.ca_file = ca.ca_file
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         files = ca.issue(f"lab-{self.port}", hosts)
@@ -164,7 +166,7 @@ class LabServer:
         half_open = Defect.HALF_OPEN in self.defects
         server = self._loop.run_until_complete(
             asyncio.start_server(
-                self._accept, "127.0.0.1", self.port, ssl=None if half_open else self.context, limit=2 * PIECE
+                self._accept, sock=self._listener, ssl=None if half_open else self.context, limit=2 * PIECE
             )
         )
         self._ready.set()

@@ -3,6 +3,7 @@
 import imaplib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from services.common.errors import ConfigError, TransientError
-from services.standalone.child import Child, free_port
+from services.standalone.child import LOOPBACK, Child, free_port, keep_port
 from services.standalone.imap import EmbeddedImap, modified_utf7
 from services.standalone.kafka import EmbeddedKafka, answers_metadata
 from services.standalone.paths import ROOT
@@ -180,5 +181,26 @@ def test_exit_code_of_the_command_is_told(tmp_path: Path) -> None:
     assert child.stop() == 7
 
 
-def test_free_ports_differ() -> None:
-    assert len({free_port() for _ in range(5)}) > 1
+def test_a_free_port_is_kept_for_its_server() -> None:
+    port = free_port()
+    with socket.create_server((LOOPBACK, 0)) as other:
+        with pytest.raises(OSError, match="in use"):
+            socket.create_connection(other.getsockname(), source_address=(LOOPBACK, port))
+        assert port not in {free_port() for _ in range(100)}
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((LOOPBACK, port))
+        for _ in range(2):  # a server that is started again finds it as it was
+            with socket.create_server((LOOPBACK, port)) as server:
+                with socket.create_connection((LOOPBACK, port)) as client, server.accept()[0]:
+                    assert client.getpeername() == (LOOPBACK, port)
+
+
+def test_a_certain_port_is_kept_unless_somebody_has_it() -> None:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        port = server.getsockname()[1]
+        assert not keep_port(port)
+        with socket.create_connection((LOOPBACK, port)), server.accept()[0]:
+            pass
+    assert keep_port(port)
+    with socket.create_server((LOOPBACK, 0)) as other, pytest.raises(OSError, match="in use"):
+        socket.create_connection(other.getsockname(), source_address=(LOOPBACK, port))

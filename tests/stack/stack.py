@@ -1,14 +1,13 @@
 """A stack of docker-compose.yml as an operator has one: the file unchanged, settings and secrets in a folder of its own.
 
-Nothing of ours is imported here or in the tests beside, the fault runs and the kept release aside: they use what is
-published (the compose file, the command, the topics' events, the views).
+Nothing of ours is imported here or in the tests beside, a free port, the fault runs and the kept release aside: they
+use what is published (the compose file, the command, the topics' events, the views).
 """
 
 import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,8 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.rows import dict_row
+
+from services.standalone.child import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 SERVICES: Final = ("fetcher", "matcher", "aggregator")
@@ -231,14 +232,6 @@ def clean_environment() -> dict[str, str]:
     """The environment without what Compose would put in place of the folder's .env."""
     ours = ("REPLYRATE_", "POSTGRES_", "KAFKA_", "COMPOSE_", "CLUSTER_", "SECRETS_DIR", "IMAP_CA_DIR")
     return {name: text for name, text in os.environ.items() if not name.startswith(ours)}
-
-
-def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def as_json(text: str) -> dict[str, Any]:

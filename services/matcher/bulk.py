@@ -5,8 +5,8 @@ handed through as one message: its value is the list of raw records, its offset 
 stays: transport, assignment, offsets, and when a partition's turn comes.
 
 Written against faust-streaming 0.15.3 and aiokafka 0.14.0, both pinned exactly: it overrides and uses private names
-(`_wait_next_records`, `_read_offset`, `_acked`, `_acked_index`, `_buffered_partitions`, `_committed_offset`); what must hold is said by
-tests/contract/test_faust_traps.py. The traps:
+(`_wait_next_records`, `_read_offset`, `_acked`, `_acked_index`, `_buffered_partitions`, `_committed_offset`,
+`_create_worker_consumer`, `_isolation_level`); what must hold is said by tests/contract/test_faust_traps.py. The traps:
 
 - A batch that ends before the position to read from is dropped by Faust further down without an ack. It must not enter
   our queue of batch ends, or commits stop for ever.
@@ -15,6 +15,8 @@ tests/contract/test_faust_traps.py. The traps:
 - Seek and revoke start anew from the committed offset: the queues are forgotten then.
 - What ends a producer's transaction is a record that nobody reads: the position passes it and no batch does, so a partition
   that ends with one would look for ever as if something waited. It is passed as a batch of nothing.
+- What a producer took back (an aborted transaction) reaches everybody who does not ask for committed records alone, and
+  Faust asks for them only with its own transactions on.
 - Faust's own recovery of tables hangs now and then; PartitionTable keeps it away from the changelog.
 """
 
@@ -37,6 +39,9 @@ class BulkConsumer(driver.Consumer):  # type: ignore[misc]
         """Per partition the last offsets of batches that were delivered and not yet committed."""
         self._undelivered: set[Any] = set()
         """Partitions of which something was fetched and not handed on: their position says nothing until the next seek."""
+
+    def _new_consumer_thread(self) -> "CommittedThread":
+        return CommittedThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, ConsumerMessage]]:
         """The same prologue as the original, then one message per batch; other topics as before."""
@@ -135,6 +140,15 @@ class BulkConsumer(driver.Consumer):  # type: ignore[misc]
             self._batch_ends.pop(where, None)
             self._undelivered.discard(where)
         await super().on_partitions_revoked(revoked)
+
+
+class CommittedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's thread around a consumer that reads committed records alone."""
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        return consumer
 
 
 class BulkTransport(driver.Transport):  # type: ignore[misc]

@@ -19,7 +19,7 @@ from typing import Any
 
 import faust
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust import streams
@@ -44,7 +44,8 @@ def test_what_we_lean_on_is_pinned_exactly(name: str) -> None:
 @pytest.mark.parametrize(
     ("owner", "names"),
     [
-        (driver.Consumer, ["getmany", "_add_gap", "_new_offset", "perform_seek", "on_partitions_revoked", "_wait_next_records", "highwater"]),
+        (driver.Consumer, ["getmany", "_add_gap", "_new_offset", "perform_seek", "on_partitions_revoked", "_wait_next_records", "highwater", "_new_consumer_thread"]),
+        (driver.AIOKafkaConsumerThread, ["_create_worker_consumer"]),
         (faust.App, ["_new_transport"]),
         (faust.Table, ["on_rebalance", "on_recovery_completed", "on_start"]),
         (faust.Schema, ["loads_key", "loads_value"]),
@@ -61,6 +62,8 @@ def test_the_private_state_that_we_use_is_made_by_the_consumer() -> None:
     for name in ("_acked", "_acked_index", "_read_offset", "_committed_offset", "_unacked_messages"):
         assert f"self.{name} = " in source
     assert "_buffered_partitions" in inspect.getsource(base)
+    # Read when the consumer starts, so it may be set after it was made.
+    assert "isolation_level=self._isolation_level" in inspect.getsource(AIOKafkaConsumer.start)
     state = TopicPartitionState.__dict__.keys()
     assert (
         {"has_valid_position", "position"} <= state

@@ -383,13 +383,16 @@ def test_a_matcher_that_is_stopped_makes_no_false_zero_and_the_doctor_says_so(
             assert history == [("pending",)], "no false answer was ever shown"
             said = json.loads(run("doctor", "shop", "--json").stdout)
             assert said["waiting_seconds"] < 60
-            # A producer with transactions leaves at the end what nobody reads: nothing waits there.
+            # A producer with transactions leaves at the end what nobody reads, and what it took back: nothing waits there,
+            # and an inquiry that was taken back is none.
             producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id="platform")
             producer.init_transactions()
-            producer.begin_transaction()
-            event = codec.encode(inquiry("paid", NOW - 7 * DAY), id="paid", source="tests", time=NOW)
-            producer.send(INQUIRIES, event, key=b"shop", partition=HOME)
-            producer.commit_transaction()
+            for name, end_of in (("taken-back", producer.abort_transaction), ("paid", producer.commit_transaction),
+                                 ("taken-back-too", producer.abort_transaction)):  # fmt: skip
+                producer.begin_transaction()
+                event = codec.encode(inquiry(name, NOW - 7 * DAY), id=name, source="tests", time=NOW)
+                producer.send(INQUIRIES, event, key=b"shop", partition=HOME).get(10)
+                end_of()
             producer.close()
             began = datetime.now(UTC)
             until(lambda: known().get("paid") == "unanswered", 40, "counted", (aggregator, second))
@@ -399,5 +402,6 @@ def test_a_matcher_that_is_stopped_makes_no_false_zero_and_the_doctor_says_so(
             until(
                 lambda: behind() < (datetime.now(UTC) - began).total_seconds(), 30, "it goes on", (aggregator, second)
             )
+            assert known() == {**wanted, "paid": "unanswered"}
             for process in (second, aggregator):
                 assert process.terminate() == 0

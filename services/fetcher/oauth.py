@@ -15,6 +15,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -24,12 +25,12 @@ from urllib.parse import urlencode, urlsplit
 
 import psycopg
 
-from services.common.errors import ReplyrateError
+from services.common.errors import ReplyrateError, TransientError
 from services.common.postgres import Statements, load_statements
 from services.common.settings import OAuth2Client, OAuth2Settings
 from services.fetcher import directory
 from services.fetcher.session import LoginRefused, MailboxError, Throttled, tls_context
-from services.fetcher.vault import Vault
+from services.fetcher.vault import Misplaced, Vault
 
 SQL = load_statements("services.fetcher", "oauth.sql")
 KIND: Final = "oauth2"
@@ -117,7 +118,11 @@ class Keeping(Protocol):
         """The one that is kept now; None when there is none any more."""
 
     def rotated(self, before: str, after: str) -> None:
-        """Keep `after` in place of `before`. An error when the mailbox is somebody else's now."""
+        """Keep `after` in place of `before`. An error when the mailbox is somebody else's now; TransientError when it could
+        not be kept."""
+
+    def over(self, connection: psycopg.Connection) -> "Keeping":
+        """The same over another connection, whoever has the mailbox."""
 
 
 class InMemory:
@@ -133,6 +138,10 @@ class InMemory:
     def rotated(self, before: str, after: str) -> None:
         """Take the new one."""
         self._token = after
+
+    def over(self, connection: psycopg.Connection) -> "InMemory":
+        """Itself: memory does not go away."""
+        return self
 
 
 class InRegistry:
@@ -182,6 +191,10 @@ class InRegistry:
         if self._lost is not None and not (stands and held):
             raise self._lost()
 
+    def over(self, connection: psycopg.Connection) -> "InRegistry":
+        """The same over another connection, whoever has the mailbox."""
+        return InRegistry(connection, self._vault, self._key["company_id"], self._key["mailbox_id"])
+
     def _held(self) -> tuple[str, tuple[str, ...], dict[str, Any]] | None:
         row = self._sql.one("held_token", **self._key)
         if row is None or row["kind"] != KIND or row["user_sealed"] is None:
@@ -213,6 +226,9 @@ class AccessTokens:
         self._monotonic = monotonic
         self._held: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
+        self._unsaved: list[tuple[Keeping, str, str]] = []
+        """Refresh tokens (before, after) that came while Postgres was away."""
+        self._saving = threading.Lock()
 
     def held(self, host: str, user: str, refresh: str) -> str | None:
         """An access token that still holds for some minutes, got with this refresh token; None: ask for one."""
@@ -243,10 +259,25 @@ class AccessTokens:
             refresh = kept
             found = refreshed(client, refresh, self._context())
         if found.refresh is not None and found.refresh != refresh:
-            keeping.rotated(refresh, found.refresh)
+            try:
+                keeping.rotated(refresh, found.refresh)
+            except TransientError:
+                with self._saving:
+                    self._unsaved.append((keeping, refresh, found.refresh))
+                raise
             refresh = found.refresh
         self.put(host, user, refresh, found)
         return found.access
+
+    def save(self, connection: psycopg.Connection) -> None:
+        """Save the refresh tokens that could not be when they came; before a mailbox is leased, so that nobody in this
+        process asks with an old one. TransientError: what is left is tried again."""
+        with self._saving:
+            while self._unsaved:
+                keeping, before, after = self._unsaved[0]
+                with suppress(Misplaced):  # who leases the mailbox tells of it
+                    keeping.over(connection).rotated(before, after)
+                del self._unsaved[0]
 
     def log_in(self, host: str, user: str, refresh: str, keeping: Keeping, attempt: Callable[[str], None]) -> None:
         """Log in with `attempt`, which is given an access token: one that is held, and once more with a new one when that

@@ -139,6 +139,7 @@ class Poller:
         """Poll whatever is due until `stop` is set. TransientError when Postgres goes away."""
         while not self._stop.is_set():
             self._heartbeat.beat()
+            self._tokens.save(self._leases.connection)
             leased = self._leases.lease(self._owner, self._settings.fetcher.lease_seconds)
             if leased is None:
                 self._stop.wait(IDLE_SECONDS)

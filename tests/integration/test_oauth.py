@@ -3,7 +3,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from services.cli.__main__ import main
+from services.common.errors import TransientError
 from services.common.kafka import Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
@@ -52,6 +53,14 @@ KEY = bytes(range(32))
 def endpoint(ca: CertificateAuthority) -> Iterator[TokenEndpoint]:
     with TokenEndpoint(ca) as found:
         yield found
+
+
+class UntilIdle(Stop):
+    """Ends a worker when it has to wait for work."""
+
+    def wait(self, seconds: float) -> bool:
+        self.set()
+        return True
 
 
 class SignedIn(Lab):
@@ -98,24 +107,44 @@ class SignedIn(Lab):
         return connected
 
     def lease(self, leases: Leases, connected: Connected, seconds: float = 60) -> Leased:
-        leases._sql.connection.execute(
-            "UPDATE registry.mailboxes SET lease_until = NULL, next_poll_at = clock_timestamp()"
-            " + CASE WHEN company_id = %s THEN interval '-1 day' ELSE interval '1 day' END",
-            (connected.company_id,),
-        )
+        self.due(leases, connected)
         leased = leases.lease("tests", seconds)
         assert leased is not None and leased.company_id == connected.company_id
         return leased
 
+    def due(self, leases: Leases, connected: Connected) -> None:
+        """This mailbox is the only one that is due."""
+        leases.connection.execute(
+            "UPDATE registry.mailboxes SET lease_until = NULL, next_poll_at = clock_timestamp()"
+            " + CASE WHEN company_id = %s THEN interval '-1 day' ELSE interval '1 day' END",
+            (connected.company_id,),
+        )
+
     def poll(self, connected: Connected, *servers: LabServer, **_: Any) -> dict[str, Any]:
+        return self._with_poller(
+            connected, servers, Stop(), lambda poller, leases: poller.poll(self.lease(leases, connected))
+        )
+
+    def work(self, connected: Connected, server: LabServer) -> dict[str, Any]:
+        """As a worker does, until nothing is due."""
+
+        def work(poller: Poller, leases: Leases) -> None:
+            self.due(leases, connected)
+            poller.run()
+
+        return self._with_poller(connected, (server,), UntilIdle(), work)
+
+    def _with_poller(
+        self, connected: Connected, servers: Sequence[LabServer], stop: Stop, do: Callable[[Poller, Leases], None]
+    ) -> dict[str, Any]:
         settings = self.settings(*servers)
         with connect(self._dsn, "tests") as connection, Publisher(self.topics, "tests") as publisher:
             leases = Leases(connection, Vault(KEY))
             poller = Poller(
                 "tests", leases, publisher, HASHER, settings, lambda: tls_context(settings.imap.ca_file), version="0",
-                resolve=resolve, clock=now, stop=Stop(), heartbeat=Heartbeat(60), budgets=SMALL, tokens=self.tokens,
+                resolve=resolve, clock=now, stop=stop, heartbeat=Heartbeat(60), budgets=SMALL, tokens=self.tokens,
             )  # fmt: skip
-            poller.poll(self.lease(leases, connected))
+            do(poller, leases)
             return self.registry(connection).mailbox(connected.company_id, connected.mailbox_id)
 
     def stored(self, connected: Connected, key: bytes = KEY) -> str | None:
@@ -311,6 +340,35 @@ def test_a_crash_behind_the_save_loses_nothing(lab: SignedIn, serve: Serve, endp
             lab.tokens.log_in("localhost", leased.user, leased.password, leases.keeping(leased), crash)
     lab.forget()
     assert lab.poll(connected, server)["state_reason"] is None
+
+
+def test_a_token_that_comes_while_postgres_is_away_is_saved_when_it_is_back(
+    lab: SignedIn, serve: Serve, endpoint: TokenEndpoint
+) -> None:
+    server = outlook(serve)
+    connected = lab.connect(server)
+    lab.forget()
+    endpoint.rotates = True
+    used: list[str] = []
+    with connect(lab._dsn, "tests") as connection:
+        leases = Leases(connection, Vault(KEY))
+        leased = lab.lease(leases, connected)
+        connection.close()
+        with pytest.raises(TransientError):
+            lab.tokens.log_in("localhost", leased.user, leased.password, leases.keeping(leased), used.append)
+        with pytest.raises(TransientError):
+            lab.tokens.save(connection)
+    assert (used, lab.stored(connected)) == ([], "Refresh-canary-0")
+    assert "Refresh-canary-0" not in endpoint.valid
+    assert lab.work(connected, server)["state_reason"] is None
+    assert endpoint.valid == {lab.stored(connected)}
+    # Once: a token that was put in its place since stays.
+    with connect(lab._dsn, "tests") as connection:
+        oauth.InRegistry(connection, Vault(KEY), connected.company_id, connected.mailbox_id).rotated(
+            lab.stored(connected) or "", "Refresh-canary-0"
+        )
+        lab.tokens.save(connection)
+    assert lab.stored(connected) == "Refresh-canary-0"
 
 
 def test_two_fetchers_and_one_rotated_token(lab: SignedIn, serve: Serve, endpoint: TokenEndpoint) -> None:

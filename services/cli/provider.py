@@ -78,7 +78,12 @@ def look(text: str, settings: ImapSettings, *, offline: bool) -> tuple[Answer, l
     if "@" not in plain:
         written = directory.typed(plain)
         mistake = known.mistake(plain, written.port or directory.TLS_PORT, "")
-        found = known.named(plain) or known.by_host(written.host) or (known.by_host(mistake.host) if mistake else None)
+        found = None
+        # A domain first: 163.com is a part of other providers' names.
+        if known.by_domain(written.host) is None:
+            found = (
+                known.named(plain) or known.by_host(written.host) or (known.by_host(mistake.host) if mistake else None)
+            )
         if found is not None:
             return Answer("", "name", found, found.servers("{domain}"), plain, True), [], mistake
         plain = directory.parent_domain(mistake.host) if mistake else written.host

@@ -12,10 +12,11 @@ WHERE m.company_id = %(company_id)s AND (%(account_id)s::text IS NULL OR m.accou
 ORDER BY m.mailbox_id
 
 -- name: soon
--- Active mailboxes are due now, unless a poll is under way; budgets and leases of the fetchers hold as ever.
+-- Active mailboxes are due now, unless a poll is under way or one that fails waits; budgets and leases of the fetchers hold as
+-- ever.
 UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()
 WHERE company_id = %(company_id)s AND mailbox_id = ANY (%(mailboxes)s) AND state = 'active' AND lease_owner IS NULL
-    AND next_poll_at > clock_timestamp()
+    AND failures = 0 AND next_poll_at > clock_timestamp()
 
 -- name: look
 -- What polls that began after the start found: messages that are new, those of them that go to the sender's own address,

@@ -63,6 +63,23 @@ def test_every_panel_returns_rows(dashboard: psycopg.Connection) -> None:
             assert override["matcher"]["options"] in columns
 
 
+def test_what_is_not_measured_is_no_zero(dashboard: psycopg.Connection, dsn: str) -> None:
+    (panel,) = [one for one in BOARD["panels"] if one["title"] == "Reply rate" and one["type"] == "stat"]
+
+    def shown(*companies: str) -> float | None:
+        raw = panel["targets"][0]["rawSql"]
+        row = dashboard.execute(as_grafana_sends_it(raw, company=companies, rule_set=("default",)).encode()).fetchone()
+        assert row is not None
+        return row[0]  # type: ignore[no-any-return]
+
+    alone = shown("c1")
+    # Its mailbox covered too little: what was counted is no rate.
+    with connect(dsn, "tests") as connection:
+        connection.execute("UPDATE ledger.rates SET rate = NULL, timely = 0, late = counted WHERE company_id = 'c2'")
+    assert shown("c2") is None
+    assert shown("c1", "c2") == shown("c1") == alone
+
+
 def test_a_hostile_name_stays_a_value(dashboard: psycopg.Connection) -> None:
     for panel in BOARD["panels"]:
         raw = panel["targets"][0]["rawSql"]

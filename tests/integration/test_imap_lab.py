@@ -477,6 +477,25 @@ def test_a_folder_that_only_has_the_name_and_stays_closed_costs_nothing(lab: Lab
     assert lab.poll(connected, server)["state_reason"] == "server-broken"
 
 
+def test_a_folder_that_was_read_and_is_refused_leaves_nothing_complete(lab: Lab, serve: Serve) -> None:
+    """A mail program files into a folder that only has the name; what it files while the server refuses it is not known."""
+    server = serve(DOVECOT)
+    fill(server, [now()])
+    other = Folder(b"Sent Items", b"")
+    server.folders += [other]
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    before = lab.poll(connected, server)
+    server.folders[server.folders.index(other)] = Folder(b"Sent Items", b"\\X-Closed")
+    shown = lab.poll(connected, server)
+    assert (shown["state_reason"], shown["complete_through"]) == ("server-broken", before["complete_through"])
+    server.folders[-1] = other
+    other.file(letter(700, now(), server.user), now())
+    shown = lab.poll(connected, server)
+    assert shown["state_reason"] is None and shown["complete_through"] > before["complete_through"]
+    assert len(lab.published(connected)) == 2
+
+
 @pytest.mark.parametrize(
     ("trouble", "opened"),
     [(b"\\X-Closed", 5), (b"\\X-Dropped", 1), (b"\\X-Silent", 1)],

@@ -169,6 +169,16 @@ def test_the_command_tells_what_is_no_imap_server(text: str, code: str, host: st
         assert told in run("lookup", text, "--offline", "--lang", language).stdout
 
 
+def test_a_domain_is_looked_up_as_its_addresses_are() -> None:
+    """163.com is a part of other providers' names too."""
+    differ = [
+        domain for one in directory.load().providers for domain in one.domains
+        if json.loads(run("lookup", domain, "--offline", "--json").stdout)["servers"]
+        != json.loads(run("lookup", f"someone@{domain}", "--offline", "--json").stdout)["servers"]
+    ]  # fmt: skip
+    assert differ == []
+
+
 def test_a_wrong_setting_is_named() -> None:
     done = CliRunner().invoke(main, ["provider", "lookup", "a@163.com"], env={"REPLYRATE_IMAP__ALLOWED_PORTS": "x"})
     assert done.exit_code == 78 and "REPLYRATE_IMAP__ALLOWED_PORTS" in done.stderr

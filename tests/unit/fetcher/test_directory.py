@@ -348,6 +348,8 @@ def test_every_code_has_its_sentences() -> None:
         ("list", "[OVERQUOTA] x", "later", "throttled"),
         ("greeting", "BYE Too many connections", "later", "throttled"),
         ("login", "LOGIN frequency limited, please try later", "later", "throttled"),
+        ("login", "[UNAVAILABLE] Temporary authentication failure.", "later", "throttled"),
+        ("login", "[SERVERBUG] Internal error occurred. Refer to server log for more information.", "later", "throttled"),
         ("login", "[AUTHENTICATIONFAILED] too many wrong passwords", None, None),
         ("login", "wrong", None, None),
         ("examine", "no such folder", None, None),

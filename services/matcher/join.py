@@ -286,16 +286,28 @@ class _Work:
         keys = {key for prefix in prefixes for key in self._scan(prefix)}
         keys |= {key for key in self._entries if key.startswith(prefixes)}
         dropped: list[str] = []
+        # Sorted, what was sent and asked comes before the keys that point to it (d, i, k).
         for key in sorted(keys):
             entry = self._get(key)
             if entry is None:
                 continue
-            left = _without(entry, at)
+            left = self._pointing(fact.company_id, key, entry) if isinstance(entry, JoinKey) else _without(entry, at)
             if left != entry:
                 self._put(key, left)
                 if isinstance(entry, InquiryReplies) and left is None:
                     dropped.append(entry.inquiry_id)
         self.applied.erased.append((fact, tuple(dropped)))
+
+    def _pointing(self, company_id: str, key: bytes, entry: JoinKey) -> JoinKey | None:
+        """What points to an inquiry or to messages that are there. By the day alone, a hash of the day of an erase stayed."""
+        hashed = key.partition(state.SEPARATOR)[2].decode()
+        inquiries = {}
+        for inquiry_id, day in entry.inquiries.items():
+            there = self._get(state.inquiry_key(company_id, inquiry_id))
+            if isinstance(there, InquiryReplies) and there.received_at is not None:
+                inquiries[inquiry_id] = day
+        days = [day for day in entry.days if self._get(state.join_day(company_id, hashed, day)) is not None]
+        return JoinKey(inquiries, days) if inquiries or days else None
 
 
 def matches(inquiry: InquiryReplies, hashed_value: str, message: Message) -> list[ReplyFact]:
@@ -378,7 +390,7 @@ def _present(hashes: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(sorted({value for value in hashes if value is not None}))
 
 
-def _without(entry: Entry, at: datetime) -> Entry | None:
+def _without(entry: InquiryReplies | JoinDay | Erasure, at: datetime) -> Entry | None:
     """What an erase up to `at` leaves of an entry."""
     match entry:
         case InquiryReplies():
@@ -393,10 +405,5 @@ def _without(entry: Entry, at: datetime) -> Entry | None:
         case JoinDay():
             messages = [message for message in entry.messages if message.sent_at > at]
             return JoinDay(messages) if messages else None
-        case JoinKey():
-            day = state.day_of(at)
-            inquiries = {inquiry_id: found for inquiry_id, found in entry.inquiries.items() if found >= day}
-            days = [found for found in entry.days if found >= day]
-            return JoinKey(inquiries, days) if inquiries or days else None
         case Erasure():
             return entry

@@ -227,6 +227,36 @@ def test_after_an_erase_the_company_is_as_if_only_later_facts_had_been(found: li
     assert {key: after.get(key) for key in single} == {key: before[key] for key in single}
 
 
+@pytest.mark.parametrize("apart", [True, False], ids=["one after another", "in one batch"])
+def test_an_erase_leaves_nothing_of_its_own_day_but_what_came_later(apart: bool) -> None:
+    def asked(name: str, at: datetime) -> InquiryReplies:
+        return InquiryReplies(
+            company_id="c",
+            inquiry_id=name,
+            account_id="a",
+            received_at=at,
+            message_ids=(HASHES[0],),
+            facts_id=HASHES[1],
+        )
+
+    def sent(number: int, at: datetime) -> MessageSent:
+        return MessageSent(
+            company_id="c", account_id="a", mailbox_id="m", message_id=f"{number:032x}", sent_at=at, sent_at_basis="date",
+            evidence="verified", kind="human", in_reply_to=(HASHES[0],),
+        )  # fmt: skip
+
+    noon = T0 + timedelta(hours=12)
+    before: list[Any] = [asked("early", T0 + timedelta(hours=1)), sent(1, T0 + timedelta(hours=2))]
+    after: list[Any] = [asked("late", noon + timedelta(hours=1)), sent(2, noon + timedelta(hours=2))]
+    erase: list[Any] = [CompanyErased(company_id="c", at=noon)]
+
+    def kept(*groups: list[Any]) -> dict[bytes, bytes]:
+        return joined(list(groups) if apart else [[fact for group in groups for fact in group]])
+
+    assert set(kept(before, erase)) == {state.erasure_key("c")}
+    assert kept(before, after, erase) == kept(erase, after) == kept(before, erase, after, before)
+
+
 @pytest.mark.parametrize("seconds", [300, 301])
 def test_a_reply_may_be_300_seconds_early_and_no_more(seconds: int) -> None:
     inquiry = InquiryReplies(

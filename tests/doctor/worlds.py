@@ -264,9 +264,17 @@ def wrong_folder(dice: random.Random, world: World) -> None:
 
 
 def login_fails(dice: random.Random, world: World) -> None:
-    """The password changed, the mailbox was closed, or its server went away."""
+    """The password changed, the mailbox was closed, its server went away, nobody reads it any more, or it was paused while
+    another one of the account is read."""
     ends_at = NOW - dice.uniform(18, 50) * DAY
     inquiries = window(dice, world)
+    if dice.random() < 0.25:
+        paused = dice.random() < 0.7
+        made = box(dice, world, (55, 150), ends_at=ends_at, state="paused" if paused else "active")
+        made.letters = [*replies(dice, inquiries), *other_mail(dice, 0, 80)]
+        if paused:
+            box(dice, world, (55, 150)).letters = other_mail(dice, 0, 80)
+        return
     refused = dice.random() < 0.7
     made = box(
         dice, world, (55, 150), ends_at=ends_at, state="needs_reconnect" if refused else "active",

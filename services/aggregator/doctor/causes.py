@@ -189,8 +189,8 @@ def address_changed(e: Evidence) -> Confidence | None:
 
 
 def login_failing_since(e: Evidence) -> Confidence | None:
-    """A mailbox cannot be read (login refused, server away, no Sent folder, …): by the part of the units that were due
-    after it was read to the end for the last time."""
+    """A mailbox is not read (login refused, server away, no Sent folder, paused beside others that are read, …): by the part of
+    the units that were due after it was read to the end for the last time."""
     return part(e.units_blind, e.untimely) if e.mailboxes_failing else None
 
 

@@ -53,6 +53,8 @@ def of_account(
     failing = [
         one for one in read_now if one["blind_from"] is not None and (one["units_blind"] or one["state"] != "active")
     ]
+    # Beside others that are read a paused one makes units unmeasured; alone it is a mailbox that is not connected.
+    failing += [one for one in mailboxes if read_now and one["state"] == "paused" and one["units_blind"]]
     changed = [one for one in read_now if one["changed_at"] is not None]
     healthy = [one for one in read_now if one not in failing and one not in changed]
     connected_at = min((one["connected_at"] for one in read_now), default=None)

@@ -130,6 +130,9 @@ known AS MATERIALIZED (
         coalesce(o.other_grown, 0) AS other_grown,
         CASE WHEN m.state IN ('needs_reconnect', 'refused') AND m.changed_at IS NULL
             OR m.state = 'active' AND m.state_reason IS NOT NULL AND m.failures > 0
+            OR m.state = 'paused'
+            -- Nobody comes to read it: no failure of its own, and as blind.
+            OR m.state = 'active' AND m.complete_through < %(now)s - interval '1 day'
             THEN coalesce(m.complete_through, m.connected_at) END AS blind_from,
         -- A provider that shows the newest 1,000, 2,000, 5,000 or 10,000 messages, or the last 30 days: then the first message
         -- lies there, or after at most four usual pauses. With anything older in the folder than what was seen it is none.

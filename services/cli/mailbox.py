@@ -26,7 +26,7 @@ from services.fetcher import connection_texts, consent, states
 from services.fetcher.completeness import Numbers, Settling, numbers
 from services.fetcher.connection_test import Report
 from services.fetcher.directory import Language, domain_of
-from services.fetcher.imap import folder_text
+from services.fetcher.imap import folder_name, folder_text
 from services.fetcher.oauth import KIND, AccessTokens, InMemory, Keeping
 from services.fetcher.onboarding import (
     Changes,
@@ -104,7 +104,7 @@ def mailbox_add(
         consent_by=consent_by,
         role=role,
         user=user,
-        sent_override=tuple(name.encode() for name in sent_folder),
+        sent_override=_chosen(sent_folder),
         language=language,
         text_version=consent_text,
     )
@@ -142,7 +142,10 @@ def mailbox_add(
 @click.option("--user", help="User name, when it is another one now.")
 @password_file_option
 @sign_in_option
-@click.option("--sent-folder", multiple=True, help="Name of the Sent folder as the server lists it; may be repeated.")
+@click.option(
+    "--sent-folder", multiple=True,
+    help="Name of the Sent folder as the server lists it; may be repeated. Left out: as before; '': found by itself.",
+)  # fmt: skip
 @click.option("--consent-by", default="", help="Who consents; needed when the login is that of another mailbox.")
 @in_language
 @as_json
@@ -191,7 +194,7 @@ def mailbox_reconnect(
             host=host,
             port=port,
             user=user,
-            sent_override=tuple(name.encode() for name in sent_folder) or None,
+            sent_override=_chosen(sent_folder) if sent_folder else None,
         )
         login = changed_login(stored, changes)
         if not consent_by and not held.is_same_login(company_id, mailbox_id, login):
@@ -354,7 +357,7 @@ def mailbox_test(
         raise click.UsageError("a connected mailbox is tried as it is stored; leave the other options out")
     found = settings()
     operators_log(found)
-    overrides = tuple(name.encode() for name in sent_folder)
+    overrides = _chosen(sent_folder)
     tokens = AccessTokens(found.oauth2)
     typed: Login | None = None
     if address is not None:
@@ -409,6 +412,11 @@ def _refused(error: Rejected, company_id: str, language: Language, *, json_: boo
         sys.exit(EXIT_FAILED)
     print_report(error.report, language)
     raise error
+
+
+def _chosen(sent_folder: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Raw names of the Sent folders that were named; none when an empty name was given: they are found by themselves."""
+    return tuple(folder_name(name) for name in sent_folder if name)
 
 
 def _trial(found: Settings, tokens: AccessTokens) -> Trial:

@@ -386,6 +386,11 @@ def folder_text(name: bytes) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
+def folder_name(text: str) -> bytes:
+    """The raw name of a folder as a person types it: in modified UTF-7, as servers list it, unless it is that already."""
+    return text.encode() if text.isascii() else bytes(imap_utf7.encode(text))
+
+
 @cache
 def _sent_names() -> frozenset[str]:
     data = tomllib.loads(resources.files("services.fetcher").joinpath("sent_names.toml").read_text("utf-8"))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -363,6 +364,45 @@ def command(dsn: str, tmp_path: Path, ca: CertificateAuthority) -> Callable[...,
         return done
 
     return call
+
+
+def test_a_sent_folder_is_named_as_it_is_shown_and_let_go_again(
+    command: Callable[..., Result], serve: Serve, tmp_path: Path, dsn: str
+) -> None:
+    server = serve(PROFILES["netease"])
+    fill(server, [now() - timedelta(days=20), now() - timedelta(hours=3)])
+    command(server, "company", "add", "c1")
+    command(server, "account", "add", "c1", "main")
+    password = tmp_path / "password"
+    password.write_text(server.secret + "\n", "utf-8")
+    place = ("--host", "localhost", "--port", server.port, "--password-file", password)
+    add = (
+        "mailbox",
+        "add",
+        "--company",
+        "c1",
+        "--account",
+        "main",
+        "--address",
+        server.user,
+        *place,
+        "--consent-by",
+        "Li",
+    )
+    added = json.loads(command(server, *add, "--sent-folder", "已发送", "--json").stdout)
+    assert added["test"]["passed"] and added["sent_folders"] == ["已发送"]
+
+    def chosen(*options: str) -> list[bytes] | None:
+        again = ("mailbox", "reconnect", "c1", added["mailbox_id"], "--password-file", password, *options)
+        command(server, *again)
+        with psycopg.connect(dsn) as connection:
+            row = connection.execute("SELECT sent_override FROM registry.mailboxes").fetchone()
+        assert row is not None
+        return row[0]  # type: ignore[no-any-return]
+
+    assert chosen() == [b"&XfJT0ZAB-"]
+    assert chosen("--sent-folder", "") is None
+    assert chosen("--sent-folder", "&XfJT0ZAB-") == [b"&XfJT0ZAB-"]
 
 
 def test_the_command_tries_a_mailbox_before_and_after_it_is_connected(

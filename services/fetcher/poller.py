@@ -217,8 +217,8 @@ class Poller:
                 except CommandRefused as error:
                     # One that only has the name of a Sent folder must not take the mailbox with it; one that was read
                     # before holds what was sent, and without it nothing is complete.
-                    never_read = self._leases.marks(leased, folder.name) is None
-                    if error.stage != "examine" or folder.found_by != "name" or len(folders) == 1 or not never_read:
+                    must_open = error.stage != "examine" or folder.found_by != "name" or len(folders) == 1
+                    if must_open or self._leases.marks(leased, folder.name) is not None:
                         raise
                     log.warning("a folder cannot be opened", extra={"action": "mailbox-failed", **_ids(leased)})
             if work.stopped_by_budget and work.left == self._budgets.messages and not self._stop.is_set():

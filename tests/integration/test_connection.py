@@ -375,20 +375,8 @@ def test_a_sent_folder_is_named_as_it_is_shown_and_let_go_again(
     command(server, "account", "add", "c1", "main")
     password = tmp_path / "password"
     password.write_text(server.secret + "\n", "utf-8")
-    place = ("--host", "localhost", "--port", server.port, "--password-file", password)
-    add = (
-        "mailbox",
-        "add",
-        "--company",
-        "c1",
-        "--account",
-        "main",
-        "--address",
-        server.user,
-        *place,
-        "--consent-by",
-        "Li",
-    )
+    place = ("--address", server.user, "--host", "localhost", "--port", server.port, "--password-file", password)
+    add = ("mailbox", "add", "--company", "c1", "--account", "main", *place, "--consent-by", "Li")
     added = json.loads(command(server, *add, "--sent-folder", "已发送", "--json").stdout)
     assert added["test"]["passed"] and added["sent_folders"] == ["已发送"]
 

@@ -30,7 +30,7 @@ log = getLogger("services.aggregator")
 
 
 def main() -> None:
-    """Settings → logs → rule sets → schema and topics checked → ingest and refresh, until a signal."""
+    """Settings → logs → rule sets → pages → schema and topics checked → ingest and refresh, until a signal."""
     settings = load_settings(os.environ)
     logs.configure(settings.log.format, settings.log.level, "aggregator")
     for warning in settings.warnings:
@@ -39,11 +39,18 @@ def main() -> None:
     for rule_set in rule_sets:
         rules.check_horizon(rule_set, settings.horizon_days)
     stop = Stop()
-    with lifecycle.on_signals(stop), telemetry.telling(settings.telemetry, "aggregator", version()) as tracing:
+    lifecycle.end_in_time(stop)
+    watch = Watch(settings)
+    with (
+        lifecycle.on_signals(stop),
+        telemetry.telling(settings.telemetry, "aggregator", version()) as tracing,
+        watch.asking(),
+        http.serve(settings.http.port, watch.healthy, watch.ready, host=settings.http.host),
+    ):
         if lifecycle.until_answers(
-            stop, "postgres", lambda: verify.schema(settings, "replyrate-aggregator-check")
-        ) and lifecycle.until_answers(stop, "kafka", lambda: verify_kafka(settings)):
-            work(settings, rule_sets, stop, Merged(tracing))
+            stop, "postgres", lambda: verify.schema(settings, "replyrate-aggregator-check"), watch.beat
+        ) and lifecycle.until_answers(stop, "kafka", lambda: verify_kafka(settings), watch.beat):
+            work(settings, rule_sets, stop, watch, Merged(tracing))
     log.info("stopped", extra={"action": "service-stopped"})
 
 
@@ -53,28 +60,32 @@ def verify_kafka(settings: Settings) -> None:
     verify.matcher_group(settings, "replyrate-aggregator-check")
 
 
-def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop, merged: Merged) -> None:
-    """Ingest here, refresh in a thread; each begins anew when Kafka or Postgres were away."""
-    watch = Watch(settings)
+def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop, watch: Watch, merged: Merged) -> None:
+    """Ingest and refresh, a thread each; each begins anew when Kafka or Postgres were away. Raises what ended one."""
     failures: list[BaseException] = []
 
-    def refreshing() -> None:
-        try:
-            again(stop, watch.refresh, lambda: settle(settings, rule_sets, stop, watch.refresh, merged))
-        except BaseException as error:
-            failures.append(error)
-            stop.set()
+    def loop(name: str, heartbeat: Heartbeat, run: Callable[[], None]) -> threading.Thread:
+        def go_on() -> None:
+            try:
+                again(stop, heartbeat, run)
+            except BaseException as error:
+                failures.append(error)
+                stop.set()
 
-    thread = threading.Thread(target=refreshing, name="refresh", daemon=True)
-    with watch.asking(), http.serve(settings.http.port, watch.healthy, watch.ready, host=settings.http.host):
-        thread.start()
+        return threading.Thread(target=go_on, name=name, daemon=True)
+
+    threads = (
+        loop("ingest", watch.ingest, lambda: sink(settings, stop, watch, merged)),
+        loop("refresh", watch.refresh, lambda: settle(settings, rule_sets, stop, watch.refresh, merged)),
+    )
+    with watch.passing():
+        for thread in threads:
+            thread.start()
         log.info("merging and judging", extra={"action": "service-started", "rule_sets": len(rule_sets)})
-        try:
-            again(stop, watch.ingest, lambda: sink(settings, stop, watch, merged))
-        finally:
-            stop.set()
-            log.info("finishing what is in hand", extra={"action": "service-stopping"})
-            thread.join(19)
+        # Not a loop itself: the main thread takes the signals, also while a statement or a broker hangs.
+        stop.wait_for_ever()
+        log.info("finishing what is in hand", extra={"action": "service-stopping"})
+        lifecycle.finish(threads)
     if failures:
         raise failures[0]
 

@@ -62,6 +62,11 @@ class Watch:
 
         self._pipeline = Probe("aggregator", "any", both, self._ask_pipeline)
 
+    def beat(self) -> None:
+        """Both loops wait for what must answer before they begin, and so do not stand still."""
+        self.ingest.beat()
+        self.refresh.beat()
+
     def healthy(self) -> Problems:
         """Why it is not healthy."""
         return [
@@ -81,7 +86,13 @@ class Watch:
         health.tell(
             "aggregator", self.healthy, self.ready, lambda: max(self.ingest.age_seconds, self.refresh.age_seconds)
         )
-        with self._postgres, self._kafka, self._pipeline:
+        with self._postgres, self._kafka:
+            yield
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """Note the pipeline's passage until the block ends; not before the schema is known to be the right one."""
+        with self._pipeline:
             yield
 
     def _ask_postgres(self, connection: psycopg.Connection) -> None:

@@ -10,7 +10,7 @@ import queue
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -175,7 +175,8 @@ class Publisher:
 
     def close(self) -> None:
         """Let go of the brokers; what is not acknowledged by now was not waited for."""
-        self._producer.close(timeout=2)
+        with suppress(errors.KafkaError):  # it flushes first, and a broker that hangs is no reason to end badly
+            self._producer.close(timeout=2)
 
     def __enter__(self) -> Self:
         return self
@@ -327,7 +328,8 @@ class Reader:
 
     def close(self) -> None:
         """Leave the group and let go of the brokers."""
-        self._consumer.close(autocommit=False, timeout_ms=3000)
+        with suppress(errors.KafkaError):
+            self._consumer.close(autocommit=False, timeout_ms=3000)
 
     def __enter__(self) -> Self:
         return self

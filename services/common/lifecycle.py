@@ -1,7 +1,8 @@
 """Starting, staying alive and stopping: what the three services do alike.
 
-A service runs until SIGTERM or SIGINT sets its Stop; the second signal ends the process at once. Its loop beats a
-Heartbeat each turn, and `/healthz` asks how old the last beat is.
+A service runs until SIGTERM or SIGINT sets its Stop; the second signal ends the process at once. From the first one on
+what is in hand has `FINISH_SECONDS`, and the process `STOP_SECONDS`, also while a dependency hangs: what is left then
+is done again by whoever comes next. Its loop beats a Heartbeat each turn, and `/healthz` asks how old the last beat is.
 """
 
 import gc
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from logging import getLogger
 from types import FrameType
@@ -32,6 +33,9 @@ from services.common.errors import (
 log = getLogger(__name__)
 
 COLLECT: Final = (100_000, 10, 10)
+FINISH_SECONDS: Final = 19.0
+STOP_SECONDS: Final = 24.0
+"""Under the 25 s that orchestrators are told (docs/operations.md), with what closing the clients may take between them."""
 
 
 class Stop:
@@ -84,6 +88,37 @@ def on_signals(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def end_in_time(stop: Stop, seconds: float = STOP_SECONDS) -> None:
+    """End the process so long after its end was asked for, whatever still hangs.
+
+    With 0, as every other stop: nothing is acknowledged that was not finished, so nothing is lost.
+    """
+
+    def end() -> None:
+        log.warning("the stop took too long; what was in hand is done again", extra={"action": "service-stopped"})
+        os._exit(EXIT_DONE)
+
+    def begin() -> None:
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+
+    stop.also(begin)
+
+
+def finish(threads: Iterable[threading.Thread], seconds: float = FINISH_SECONDS) -> None:
+    """Wait for threads whose end was asked for, `seconds` for all of them together; who hangs then is named and left."""
+    deadline = time.monotonic() + seconds
+    threads = tuple(threads)
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if left := [thread.name for thread in threads if thread.is_alive()]:
+        log.warning(
+            "not finished, since a dependency hangs; it is done again: %s", ", ".join(left),
+            extra={"action": "service-stopping"},
+        )  # fmt: skip
+
+
 class Heartbeat:
     """When the loop last moved. `beat` is called by the loop, `alive` by whoever watches."""
 
@@ -121,7 +156,10 @@ def run(main: Callable[[], None]) -> int:
         main()
     except ConfigError as error:
         for problem in error.problems:
-            print(f"configuration: {problem}", file=sys.stderr)
+            if getLogger().handlers:
+                log.error("%s", problem, extra={"action": "configuration-refused"})
+            else:
+                print(f"configuration: {problem}", file=sys.stderr)
         return EXIT_CONFIG
     except TransientError as error:
         log.error("%s", error, extra={"action": "dependency-away"})
@@ -138,10 +176,16 @@ def run(main: Callable[[], None]) -> int:
     return EXIT_DONE
 
 
-def until_answers(stop: Stop, dependency: str, ask: Callable[[], None]) -> bool:
-    """Call `ask` until it does not raise TransientError, with growing pauses; False when the end was asked for first."""
+def until_answers(
+    stop: Stop, dependency: str, ask: Callable[[], None], beat: Callable[[], None] = lambda: None
+) -> bool:
+    """Call `ask` until it does not raise TransientError, with growing pauses; False when the end was asked for first.
+
+    `beat` is called before each try: who waits for a dependency does not stand still.
+    """
     backoff, attempt = Backoff(0.5, 2, 10), 0
     while not stop.is_set():
+        beat()
         try:
             ask()
         except TransientError as error:

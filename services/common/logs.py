@@ -15,6 +15,7 @@ ACTIONS: Final[dict[str, str]] = {
     "service-started": "settings are read, dependencies answer, work begins",
     "service-stopping": "a signal was received; what is in hand is finished",
     "service-stopped": "everything is flushed and released",
+    "configuration-refused": "a setting, the schema or a topic is not as it must be; the process ends with 78",
     "setting-unknown": "a name with our prefix is not a setting",
     "dependency-away": "Kafka or Postgres does not answer; the same work is tried again",
     "dependency-back": "Kafka or Postgres answers again",

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from logging import getLogger
 
@@ -36,7 +36,7 @@ log = getLogger("services.fetcher")
 
 
 def main() -> None:
-    """Settings → logs → clients → schema and topics checked → workers, until a signal."""
+    """Settings → logs → pages → schema and topics checked → workers, until a signal."""
     settings = load_settings(os.environ)
     logs.configure(settings.log.format, settings.log.level, "fetcher")
     for warning in settings.warnings:
@@ -45,38 +45,29 @@ def main() -> None:
     tls_context(settings.imap.ca_file)
     budgets.check(settings.imap)
     stop = Stop()
-    with lifecycle.on_signals(stop), ExitStack() as stack:
-        tracing = stack.enter_context(telemetry.telling(settings.telemetry, "fetcher", version()))
-        if not lifecycle.until_answers(stop, "postgres", lambda: verify.schema(settings, "replyrate-fetcher-check")):
-            return
-        if not lifecycle.until_answers(
-            stop, "kafka", lambda: verify.topics(settings, "replyrate-fetcher-check", (SENT, DEAD))
-        ):
-            return
-        publisher = stack.enter_context(Publisher(settings.kafka, "replyrate-fetcher"))
-        workers = Workers(settings, hasher, vault, publisher, stop, tracing)
-        stack.enter_context(workers.asking())
-        stack.enter_context(http.serve(settings.http.port, workers.healthy, workers.ready, host=settings.http.host))
-        workers.run()
+    lifecycle.end_in_time(stop)
+    with lifecycle.on_signals(stop), telemetry.telling(settings.telemetry, "fetcher", version()) as tracing:
+        workers = Workers(settings, hasher, vault, stop, tracing)
+        with workers.asking(), http.serve(settings.http.port, workers.healthy, workers.ready, host=settings.http.host):
+            if workers.may_begin():
+                workers.run()
     log.info("stopped", extra={"action": "service-stopped"})
 
 
 class Workers:
     """The worker threads, each with a Postgres connection of its own."""
 
-    def __init__(
-        self, settings: Settings, hasher: Hasher, vault: Vault, publisher: Publisher, stop: Stop, tracing: Tracing
-    ) -> None:
+    def __init__(self, settings: Settings, hasher: Hasher, vault: Vault, stop: Stop, tracing: Tracing) -> None:
         self._settings = settings
         self._hasher = hasher
         self._vault = vault
-        self._publisher = publisher
         self._stop = stop
         self._tokens = AccessTokens(settings.oauth2)
         self._tracing = tracing
         owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._heartbeats = {f"{owner}-{number}": Heartbeat(STUCK_SECONDS) for number in range(settings.fetcher.workers)}
         self._failure: BaseException | None = None
+        self._begun = False
         self._progress = Progress("poll ended", what_waits="mailboxes")
         dsn = settings.postgres.dsn.get_secret_value()
         self._postgres = Probe(
@@ -93,21 +84,31 @@ class Workers:
             lambda admin: admin.spans((SENT,)),
         )
 
+    def may_begin(self) -> bool:
+        """Whether schema and topics are as they must be, once Postgres and Kafka answer; False when to end first."""
+        settings, client = self._settings, "replyrate-fetcher-check"
+        return lifecycle.until_answers(
+            self._stop, "postgres", lambda: verify.schema(settings, client), self._beat
+        ) and lifecycle.until_answers(
+            self._stop, "kafka", lambda: verify.topics(settings, client, (SENT, DEAD)), self._beat
+        )
+
     def run(self) -> None:
         """Work until stop; raises what made a worker end."""
-        threads = [
-            threading.Thread(target=self._work, args=(name, heartbeat), name=name, daemon=True)
-            for name, heartbeat in self._heartbeats.items()
-        ]
-        threads.append(threading.Thread(target=self._trim, name="retention", daemon=True))
-        threads.append(threading.Thread(target=self._draw, name="pacing", daemon=True))
-        for thread in threads:
-            thread.start()
-        log.info("reading", extra={"action": "service-started", "workers": len(self._heartbeats)})
-        self._stop.wait_for_ever()
-        log.info("finishing the chunks in hand", extra={"action": "service-stopping"})
-        for thread in threads:
-            thread.join(20)
+        with Publisher(self._settings.kafka, "replyrate-fetcher") as publisher:
+            threads = [
+                threading.Thread(target=self._work, args=(name, heartbeat, publisher), name=name, daemon=True)
+                for name, heartbeat in self._heartbeats.items()
+            ]
+            threads.append(threading.Thread(target=self._trim, name="retention", daemon=True))
+            threads.append(threading.Thread(target=self._draw, name="pacing", daemon=True))
+            for thread in threads:
+                thread.start()
+            self._begun = True
+            log.info("reading", extra={"action": "service-started", "workers": len(self._heartbeats)})
+            self._stop.wait_for_ever()
+            log.info("finishing the chunks in hand", extra={"action": "service-stopping"})
+            lifecycle.finish(threads)
         if self._failure is not None:
             raise self._failure
 
@@ -118,7 +119,8 @@ class Workers:
 
     def ready(self) -> Problems:
         """Why it is not ready."""
-        return [*self._postgres.problems(), *self._kafka.problems()]
+        begun = [] if self._begun else ["starting: schema and topics are not looked at yet"]
+        return [*self._postgres.problems(), *self._kafka.problems(), *begun]
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -129,10 +131,15 @@ class Workers:
         with self._postgres, self._kafka:
             yield
 
-    def _work(self, name: str, heartbeat: Heartbeat) -> None:
+    def _beat(self) -> None:
+        for heartbeat in self._heartbeats.values():
+            heartbeat.beat()
+
+    def _work(self, name: str, heartbeat: Heartbeat, publisher: Publisher) -> None:
         """One worker."""
         self._again(
-            lambda connection: self._poller(name, Leases(connection, self._vault), heartbeat).run(), heartbeat.beat
+            lambda connection: self._poller(name, Leases(connection, self._vault), heartbeat, publisher).run(),
+            heartbeat.beat,
         )
 
     def _trim(self) -> None:
@@ -162,11 +169,11 @@ class Workers:
                 self._failure = error
                 self._stop.set()
 
-    def _poller(self, name: str, leases: Leases, heartbeat: Heartbeat) -> Poller:
+    def _poller(self, name: str, leases: Leases, heartbeat: Heartbeat, publisher: Publisher) -> Poller:
         return Poller(
             name,
             leases,
-            self._publisher,
+            publisher,
             self._hasher,
             self._settings,
             lambda: tls_context(self._settings.imap.ca_file),

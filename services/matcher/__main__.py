@@ -22,21 +22,22 @@ log = getLogger("services.matcher")
 
 
 def main() -> None:
-    """Settings → logs → topics checked → the loop, until a signal."""
+    """Settings → logs → pages → topics checked → the loop, until a signal."""
     settings = load_settings(os.environ)
     logs.configure(settings.log.format, settings.log.level, "matcher")
     for warning in settings.warnings:
         log.warning("%s", warning, extra={"action": "setting-unknown"})
     hasher = Hasher(settings.hash_key())
     stop = Stop()
+    # Faust may wait for ever for a stream that does not come to rest; the batch is replayed then.
+    lifecycle.end_in_time(stop)
     with lifecycle.on_signals(stop), telemetry.telling(settings.telemetry, "matcher", version()) as tracing:
-        if lifecycle.until_answers(stop, "kafka", lambda: verify.topics(settings, "replyrate-matcher-check")):
-            asyncio.run(work(settings, hasher, stop, tracing))
+        asyncio.run(work(settings, hasher, stop, tracing))
     log.info("stopped", extra={"action": "service-stopped"})
 
 
 async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing) -> None:
-    """Run the loop with its health pages."""
+    """Serve the pages, and run the loop once Kafka has answered."""
     heartbeat = Heartbeat(STUCK_SECONDS)
     matcher = Matcher(
         settings.kafka,
@@ -66,7 +67,11 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing)
 
     health.tell("matcher", healthy, ready, lambda: heartbeat.age_seconds)
     with probe, http.serve(settings.http.port, healthy, ready, host=settings.http.host):
-        await matcher.run(stop)
+        # Nothing else runs in this event loop yet, and the pages have threads of their own.
+        if lifecycle.until_answers(
+            stop, "kafka", lambda: verify.topics(settings, "replyrate-matcher-check"), heartbeat.beat
+        ):
+            await matcher.run(stop)
 
 
 def look(admin: Admin, group: str, mine: frozenset[int], progress: Progress) -> None:

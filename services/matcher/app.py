@@ -11,7 +11,6 @@ import base64
 import logging
 import os
 import ssl
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from services.common.events import (
     MessageSent,
 )
 from services.common.hashing import Hasher
-from services.common.lifecycle import Heartbeat, Stop
+from services.common.lifecycle import FINISH_SECONDS, Heartbeat, Stop
 from services.common.settings import KafkaSettings, MatcherSettings
 from services.common.telemetry import OFF, Span, Tracing
 from services.common.topics import (
@@ -61,7 +60,6 @@ ACCEPT: Final = {
     INQUIRIES: PLATFORM_TYPES,
     SENT: frozenset({MESSAGE_SENT}),
 }
-STOP_SECONDS: Final = 24.0
 GIVE_UP_SECONDS: Final = 120.0
 REJECTED_IN_A_ROW: Final = 10_000
 SWEEP_SECONDS: Final = 5.0
@@ -142,8 +140,6 @@ class Matcher:
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
         stop.also(lambda: _wake(loop, stopping))
-        # Faust may wait for ever for a stream that does not come to rest; the batch is replayed then.
-        stop.also(lambda: _exit_later(STOP_SECONDS))
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         self._app.finalize()
         tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._housekeeping())]
@@ -170,7 +166,7 @@ class Matcher:
 
         A batch that came already is finished; its offset did not move, so it comes again and changes nothing.
         """
-        await _within(self._busy.acquire(), STOP_SECONDS / 2)
+        await _within(self._busy.acquire(), FINISH_SECONDS / 2)
         log.info("stopped before it had started", extra={"action": "service-stopped"})
         logging.shutdown()
         os._exit(EXIT_DONE)
@@ -557,9 +553,3 @@ def _unsure(why: str) -> None:
     """End at once, before Faust can acknowledge anything; what was not finished is replayed."""
     log.error("%s", why, extra={"action": "state-unsure"})
     os._exit(EXIT_UNSURE)
-
-
-def _exit_later(seconds: float) -> None:
-    timer = threading.Timer(seconds, lambda: _unsure("the stop took too long"))
-    timer.daemon = True
-    timer.start()

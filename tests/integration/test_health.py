@@ -57,6 +57,8 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
         "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",
     }
+    own_postgres.stop()
+    own_kafka.stop()
     with ExitStack() as stack:
         running = tuple(
             stack.enter_context(
@@ -73,13 +75,29 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         def all_ready() -> bool:
             return set(states("/readyz").values()) == {200}
 
-        until(all_ready, 60, "every service ready", running)
+        # It starts in an outage: the pages are there, and an orchestrator has no reason to restart it.
+        until(lambda: set(states("/healthz").values()) == {200}, 30, "pages", running)
+        for name, port in ports.items():
+            status, told = get(port, "/readyz")
+            assert status == 503 and "kafka does not answer" in told
+            assert ("postgres does not answer" in told) == (name in NEEDS_POSTGRES)
+            assert metric(port, "replyrate_ready{") == 0
+        own_postgres.start()
+        until(lambda: "postgres" not in get(ports["fetcher"], "/readyz")[1], 30, "told", running)
+        assert get(ports["fetcher"], "/readyz") == (
+            503, "no\nkafka does not answer\nstarting: schema and topics are not looked at yet\n",
+        )  # fmt: skip
+        own_kafka.start()
+        until(all_ready, 90, "every service ready", running)
         assert set(states("/healthz").values()) == {200}
 
         own_postgres.stop()
-        until(lambda: all(get(ports[name], "/readyz")[0] == 503 for name in NEEDS_POSTGRES), 40, "told", running)
+        until(
+            lambda: all("postgres does not answer" in get(ports[name], "/readyz")[1] for name in NEEDS_POSTGRES),
+            40, "told", running,
+        )  # fmt: skip
         for name in NEEDS_POSTGRES:
-            assert "postgres does not answer" in get(ports[name], "/readyz")[1]
+            assert get(ports[name], "/readyz")[0] == 503
             assert metric(ports[name], "replyrate_ready{") == 0
         assert set(states("/healthz").values()) == {200}
         assert get(ports["matcher"], "/readyz") == (200, "yes\n"), "it needs no Postgres"

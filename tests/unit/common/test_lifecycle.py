@@ -1,14 +1,19 @@
 """Signals, heartbeats and exit codes."""
 
+import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
+from services.common import logs
 from services.common.errors import ConfigError, TransientError, UnsureError
-from services.common.lifecycle import Heartbeat, Stop, on_signals, run
+from services.common.lifecycle import Heartbeat, Stop, finish, on_signals, run
 
 
 def test_a_signal_sets_stop_and_wakes_who_waits() -> None:
@@ -65,13 +70,57 @@ def test_a_heart_that_stopped_is_not_alive() -> None:
         (KeyError("x"), 1),
     ],
 )
-def test_how_a_process_ends_is_its_exit_code(
-    error: Exception | None, code: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_how_a_process_ends_is_its_exit_code(error: Exception | None, code: int) -> None:
     def main() -> None:
         if error is not None:
             raise error
 
     assert run(main) == code
-    if code == 78:
-        assert capsys.readouterr().err == "configuration: one\nconfiguration: two\n"
+
+
+def test_what_is_wrong_with_the_configuration_is_told_as_the_logs_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def main() -> None:
+        raise ConfigError(["one", "two"])
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert run(main) == 78
+    assert capsys.readouterr().err == "configuration: one\nconfiguration: two\n", "no settings yet, so no log either"
+    logs.configure("json", "info", "matcher")
+    assert run(main) == 78
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(one["action"], one["service"], one["text"]) for one in told] == [
+        ("configuration-refused", "matcher", "one"),
+        ("configuration-refused", "matcher", "two"),
+    ]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_threads_have_one_deadline_together_and_who_hangs_is_named(
+    finished: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+    threads = [threading.Thread(target=go_on.wait, name=f"worker-{number}", daemon=True) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    if finished:
+        go_on.set()
+    began = time.monotonic()
+    finish(threads, 1)
+    assert time.monotonic() - began < 15, "1 s for all, not for each"
+    assert ("worker-0, worker-1" in caplog.text) != finished
+    go_on.set()
+
+
+def test_a_process_that_hangs_ends_well_in_time() -> None:
+    program = (
+        "import threading\n"
+        "from services.common.lifecycle import Stop, end_in_time\n"
+        "stop = Stop()\n"
+        "end_in_time(stop, 0.5)\n"
+        "stop.set()\n"
+        "threading.Event().wait()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], timeout=15, check=False, capture_output=True, text=True)
+    assert done.returncode == 0 and "the stop took too long" in done.stderr

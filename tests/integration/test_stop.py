@@ -1,0 +1,140 @@
+"""SIGTERM while a dependency hangs: every service ends well in time, and who comes next does what it had in hand."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from services.common import codec
+from services.common.events import Buyer, InquiryReceived
+from services.common.postgres import connect
+from services.common.topics import INQUIRIES
+from services.standalone.imap import EmbeddedImap
+from services.standalone.kafka import EmbeddedKafka
+from tests.integration.processes import STOP_SECONDS, Process, until
+from tests.integration.test_fetcher import HASHER, USER, Lab, letter, make_lab
+from tests.integration.topics import publish
+
+__all__ = ["make_lab"]
+
+SERVICES = ("fetcher", "matcher", "aggregator")
+
+
+@pytest.fixture
+def topics_gone(own_kafka: EmbeddedKafka) -> str:
+    """A broker that may be frozen; what is made of the session's broker elsewhere is made of it here."""
+    return own_kafka.bootstrap_servers
+
+
+@pytest.fixture
+def lab(make_lab: Callable[[EmbeddedImap], Lab], pymap: EmbeddedImap) -> Lab:
+    lab = make_lab(pymap)
+    lab.environ["REPLYRATE_MATCHER__DATA_DIR"] = str(lab.folder / "matcher")
+    lab.environ["REPLYRATE_MATCHER__STORE"] = "memory"
+    return lab
+
+
+@contextmanager
+def services(lab: Lab) -> Iterator[dict[str, Process]]:
+    """The three of them, at work."""
+    with ExitStack() as stack:
+        running = {
+            name: stack.enter_context(Process(f"services.{name}", lab.environ, lab.folder / f"{name}.log"))
+            for name in SERVICES
+        }
+        started = tuple(running.values())
+        until(lambda: all("service-started" in actions(process) for process in started), 60, "started", started)
+        yield running
+
+
+def actions(process: Process) -> list[str]:
+    return [line.get("action", "") for line in process.lines()]
+
+
+def stop_all(running: dict[str, Process]) -> dict[str, int]:
+    """The exit codes of SIGTERM to all at once; fails when one takes longer than the promise."""
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in running.values():
+        process.signal(signal.SIGTERM)
+    return {name: process.wait(max(0.1, deadline - time.monotonic())) for name, process in running.items()}
+
+
+def ask(lab: Lab, number: int) -> None:
+    now = datetime.now(UTC)
+    event = InquiryReceived(
+        company_id="c1", account_id="main", inquiry_id=f"i{number}", received_at=now, buyer=Buyer(id="b")
+    )
+    publish(lab.kafka, INQUIRIES, [(b"c1", codec.encode(event, id=f"e{number}", source="tests", time=now))])
+
+
+def merged(lab: Lab) -> int:
+    with connect(lab.dsn, "tests") as connection:
+        row = connection.execute("SELECT count(*) FROM ledger.inquiries").fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+@pytest.mark.timeout(240)
+def test_every_service_stops_in_time_while_kafka_hangs(lab: Lab, own_kafka: EmbeddedKafka) -> None:
+    began = datetime.now(UTC)
+    lab.server.append(USER, "Sent", letter(0, began), began)
+    connected = lab.connect()
+    with services(lab) as running:
+        fetcher = running["fetcher"]
+        ask(lab, 1)
+        until(lambda: merged(lab) == 1 and lab.complete(connected.mailbox_id), 60, "at work", tuple(running.values()))
+        assert own_kafka.pid is not None
+        os.kill(own_kafka.pid, signal.SIGSTOP)
+        try:
+            at = datetime.now(UTC)
+            lab.server.append(USER, "Sent", letter(1, at), at)
+
+            def quiet() -> bool:
+                before = len(fetcher.lines())
+                time.sleep(2)
+                return len(fetcher.lines()) == before
+
+            until(quiet, 30, "the poll waits for Kafka", (fetcher,))
+            assert stop_all(running) == dict.fromkeys(SERVICES, 0)
+        finally:
+            os.kill(own_kafka.pid, signal.SIGCONT)
+        assert any("not finished, since a dependency hangs" in line.get("text", "") for line in fetcher.lines())
+        assert all("crashed" not in actions(process) for process in running.values())
+    with connect(lab.dsn, "tests") as connection:
+        connection.execute("UPDATE registry.mailboxes SET lease_until = clock_timestamp()")
+    with lab.fetcher("next") as fetcher:
+        until(
+            lambda: HASHER.message("c1", "sent-1@mail.test") in {event.message_id for event in lab.sent()},
+            40, "the mail that was in hand", (fetcher,),
+        )  # fmt: skip
+
+
+@pytest.mark.timeout(240)
+def test_the_aggregator_stops_in_time_while_somebody_holds_its_rows(lab: Lab) -> None:
+    with services(lab) as running:
+        ask(lab, 1)
+        until(lambda: merged(lab) == 1, 60, "at work", tuple(running.values()))
+        with connect(lab.dsn, "tests") as connection, connection.transaction():
+            connection.execute("LOCK ledger.dirty, ledger.offsets IN ACCESS EXCLUSIVE MODE")
+            ask(lab, 2)
+            until(lambda: waiting(lab) >= 2, 30, "both loops wait", tuple(running.values()))
+            assert stop_all(running) == dict.fromkeys(SERVICES, 0)
+        assert merged(lab) == 1
+    with services(lab) as running:
+        until(lambda: merged(lab) == 2, 60, "what was in hand", tuple(running.values()))
+        assert stop_all(running) == dict.fromkeys(SERVICES, 0)
+
+
+def waiting(lab: Lab) -> int:
+    """Sessions of the two loops that wait for a lock."""
+    with connect(lab.dsn, "tests") as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            " AND application_name IN ('replyrate-aggregator', 'replyrate-aggregator-refresh')"
+        ).fetchone()
+        assert row is not None
+        return int(row[0])

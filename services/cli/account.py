@@ -57,6 +57,7 @@ def account_add(
         synced_from = since.replace(tzinfo=UTC) if since is not None else datetime.now(UTC)
         if synced_from > datetime.now(UTC):
             raise click.UsageError("--since lies in the future; name the day since when the platform does")
+    changed: list[str] = []
     with registry(settings()) as found:
         added = found.add_account(company_id, account_id, kind="sub" if sub else "main", synced_from=synced_from)
         for role, value in (("registered", address), ("backup", backup_address)):
@@ -68,8 +69,9 @@ def account_add(
                         f" {company_id} {account_id} ADDRESS" + (" --role backup" if role == "backup" else "")
                     )
                 if held is None:
-                    found.set_address(company_id, account_id, role, value)
+                    changed += found.set_address(company_id, account_id, role, value)
     errors.print(f"account {account_id} is registered" if added else f"account {account_id} was registered before")
+    _connect_again(company_id, changed)
 
 
 @account.command("change-address")
@@ -82,19 +84,24 @@ def account_add(
 def account_change_address(company_id: str, account_id: str, address: str, role: str, by: str | None) -> None:
     """An address of an account changed on the platform: its mailbox must be connected again.
 
-    The registered address of a sub-account is changed by the main account.
+    That is the mailbox of the address before; when none was known, every one of this role with another address. The
+    registered address of a sub-account is changed by the main account.
     """
     with registry(settings()) as found:
         changed = found.change_address(company_id, account_id, role, address, by=by)
-    for mailbox_id in changed:
+    _connect_again(company_id, changed)
+    if not changed:
+        errors.print("no connected mailbox is affected")
+
+
+def _connect_again(company_id: str, mailbox_ids: list[str]) -> None:
+    for mailbox_id in mailbox_ids:
         errors.print(
             f"mailbox {mailbox_id} needs to be connected again (address-changed): replyrate mailbox reconnect"
             f" {company_id} {mailbox_id} --address ADDRESS",
             markup=False,
             soft_wrap=True,
         )
-    if not changed:
-        errors.print("no connected mailbox is affected")
 
 
 @account.command("platform-sync")

@@ -122,22 +122,21 @@ class Registry:
     def set_address(
         self, company_id: str, account_id: str, role: str, address: str, *, by: str = OPERATOR
     ) -> list[str]:
-        """The platform's address of an account in a role; returns the mailboxes that must be connected again for it."""
+        """The platform's address of an account in a role; returns the mailboxes that must be connected again for it: those of
+        the address before, and when none was known those of any other address."""
         self.account(company_id, account_id)
         hashed = self._address_hash(company_id, address)
         values = {"company_id": company_id, "account_id": account_id, "role": role}
         event = states.load().events["address-changed"]
         with self._acting(by, event):
-            before = self._sql.one("address", **values)
-            if before is not None and before["address_hash"] == hashed:
+            row = self._sql.one("address", **values)
+            before = None if row is None else row["address_hash"]
+            if before == hashed:
                 return []
             sealed = self._vault.seal(address, company_id, account_id, role)
             self._sql.run("set_address", **values, sealed=sealed, masked=masked(address), hash=hashed)
-            if before is None:
-                return []
             rows = self._sql.all(
-                "address_changed", **values, before=before["address_hash"], to=event.to, froms=list(event.froms),
-                reason=event.name,
+                "address_changed", **values, before=before, hash=hashed, to=event.to, froms=list(event.froms), reason=event.name
             )  # fmt: skip
         return [row["mailbox_id"] for row in rows]
 

@@ -37,12 +37,14 @@ SELECT address_masked, address_hash, changed_at FROM registry.addresses
 WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND role = %(role)s
 
 -- name: address_changed
--- Mailboxes that used the address which an account had in this role: they must be connected again.
+-- Mailboxes that used the address which an account had in this role: they must be connected again. Where none was known
+-- (`before` null), those of any address but the new one.
 UPDATE registry.mailboxes
 SET state = %(to)s, state_reason = %(reason)s, state_changed_at = clock_timestamp(),
     lease_owner = NULL, lease_until = NULL, lease_epoch = lease_epoch + 1
 WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND role = %(role)s
-    AND address_hash = %(before)s AND state = ANY (%(froms)s)
+    AND CASE WHEN %(before)s::text IS NULL THEN address_hash <> %(hash)s ELSE address_hash = %(before)s END
+    AND state = ANY (%(froms)s)
 RETURNING mailbox_id
 
 -- name: platform_coverage

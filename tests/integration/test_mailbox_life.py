@@ -438,11 +438,66 @@ def test_only_the_mailbox_that_used_the_old_address_is_touched(registry: Registr
     assert [row["state"] for row in registry.mailboxes("c1")] == ["needs_reconnect", "active"]
 
 
+def test_the_first_address_that_is_told_touches_the_connected_mailboxes_of_another_one(registry: Registry) -> None:
+    """Whatever they are doing; attempts, another role and what is gone are left alone."""
+    connection = registry.connection
+    for mailbox_id, role, address in (
+        ("active", "registered", "old@mail.test"), ("same", "registered", "New@Mail.test"), ("backup", "backup", "old@mail.test"),
+        ("failing", "registered", "f@mail.test"), ("given-up", "registered", "g@mail.test"), ("paused", "registered", "p@mail.test"),
+        ("removed", "registered", "r@mail.test"),
+    ):  # fmt: skip
+        connected(registry, "c1", mailbox_id=mailbox_id, role=role, address=address, host=f"{mailbox_id}.mail.test")
+    connected(registry, "c2", mailbox_id="other", address="old@mail.test", host="elsewhere.mail.test")
+    registry.pause("c1", "paused")
+    registry.remove("c1", "removed")
+    connection.execute("UPDATE registry.mailboxes SET failures = 2, state_reason = 'x' WHERE mailbox_id = 'failing'")
+    connection.execute(
+        "UPDATE registry.mailboxes SET state = 'needs_reconnect', state_reason = 'x' WHERE mailbox_id = 'given-up'"
+    )
+    login = Login("a@mail.test", "attempt.mail.test", 993, "a@mail.test", "secret")
+    registry.begin_mailbox(Attempt("c1", "main", "attempt", "registered", login, Consent("Li", "2", "en")))
+    before = {row["mailbox_id"]: (row["state"], row["state_reason"]) for row in registry.mailboxes()}
+    moved = {"active", "failing", "given-up", "paused"}
+    assert set(registry.change_address("c1", "main", "registered", "new@mail.test")) == moved
+    after = {row["mailbox_id"]: (row["state"], row["state_reason"]) for row in registry.mailboxes()}
+    assert after == before | dict.fromkeys(moved, ("needs_reconnect", "address-changed"))
+    last = registry.mailbox("c1", "failing")["history"][-1]
+    assert (last["from_state"], last["reason"], last["changed_by"]) == ("active", "address-changed", "account main")
+    assert registry.change_address("c1", "main", "registered", "new@mail.test") == []
+    assert registry.change_address("c1", "main", "backup", "old@mail.test") == []
+    assert registry.mailbox("c1", "backup")["state"] == "active"
+
+
+def test_a_mailbox_is_invalidated_by_the_first_change_of_address_that_is_told(run: Run, server: LabServer) -> None:
+    """On the command line: nobody told an address of the account before, not even by `account add`."""
+    mailbox_id = added(run, server)["mailbox_id"]
+    assert "no connected mailbox is affected" in run("account", "change-address", "c1", "main", server.user).stderr
+    assert shown(run, mailbox_id)["state"] == "active"
+    other = json.loads(
+        run("mailbox", "add", *place(server, "c2", host="127.0.0.1", consent_by="Li"), "PASSWORD", "--json").stdout
+    )
+    told = run("account", "change-address", "c2", "main", "new@mail.test").stderr
+    assert f"mailbox reconnect c2 {other['mailbox_id']}" in told
+    row = shown(run, other["mailbox_id"], "c2")
+    assert (row["state"], row["state_reason"]) == ("needs_reconnect", "address-changed")
+    again = run("mailbox", "reconnect", "c2", other["mailbox_id"], "PASSWORD", "--port", server.port, code=1)
+    assert "n***@mail.test" in again.stderr
+
+
 def test_adding_an_account_again_changes_no_address(run: Run, server: LabServer) -> None:
     run("account", "add", "c1", "sub", "--sub", "--address", "sub@mail.test")
     run("account", "add", "c1", "sub", "--sub", "--address", "sub@mail.test", "--backup-address", "b@mail.test")
+    mailbox_id = added(run, server)["mailbox_id"]
+    assert "reconnect" not in run("account", "add", "c1", "main", "--address", server.user).stderr
+    run("account", "add", "c1", "main", "--backup-address", "b@mail.test")
+    assert shown(run, mailbox_id)["state"] == "active"
     told = run("account", "add", "c1", "sub", "--sub", "--address", "other@mail.test", code=1)
     assert "account change-address c1 sub" in told.stderr
+    other = json.loads(
+        run("mailbox", "add", *place(server, "c2", host="127.0.0.1", consent_by="Li"), "PASSWORD", "--json").stdout
+    )
+    told = run("account", "add", "c2", "main", "--address", "first@mail.test").stderr
+    assert f"mailbox reconnect c2 {other['mailbox_id']}" in told, "the first address that is told is another one"
     later = ("account", "add", "c1", "later", "--synced-by-platform", "--since", "2999-01-01")
     assert "lies in the future" in run(*later, code=2).stderr
 

@@ -3,7 +3,8 @@
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 import click
 import psycopg
@@ -23,7 +24,10 @@ from services.cli.texts import Texts
 from services.common.errors import EXIT_FAILED
 from services.common.postgres import clock
 from services.common.topics import partition_of
-from services.fetcher.probe import Look, Probe
+from services.fetcher import states
+from services.fetcher.directory import Language
+from services.fetcher.probe import ASK_SECONDS, SEND_SECONDS, Look, Probe, Seen
+from services.fetcher.states import State
 
 RATES = """
 SELECT rule_set, account_id, as_of, window_start, window_end, rate FROM report_v1.reply_rate_latest
@@ -36,8 +40,10 @@ FROM registry.message_counts c JOIN registry.mailboxes h USING (company_id, mail
 WHERE c.company_id = %(company)s AND (%(account)s::text IS NULL OR h.account_id = %(account)s)
 GROUP BY h.account_id, c.mailbox_id ORDER BY h.account_id, c.mailbox_id
 """
-ASK_SECONDS = 20
-"""A probe reads a mailbox no more often: every reading is a login."""
+PROBE_SECONDS, PROBE_MOST_SECONDS = 180, 1800
+"""How long --probe waits when nobody says otherwise, and at most where a provider lets us read seldom."""
+READING_SECONDS = 60
+"""From when a mailbox may be read to when that has been published."""
 
 
 @click.command()
@@ -46,13 +52,15 @@ ASK_SECONDS = 20
 @click.option("--rules", "name", help="Rule set; every active one when not given.")
 @click.option("--probe", is_flag=True, help="Wait for a mail that the seller sends to themselves: is it filed?")
 @click.option(
-    "--wait", type=click.IntRange(5, 1800), default=180, show_default=True, help="Seconds that --probe waits at most."
+    "--wait",
+    type=click.IntRange(5, PROBE_MOST_SECONDS),
+    help=f"Seconds that --probe waits at most; {PROBE_SECONDS}, or what the provider needs, when not given.",
 )
 @language
 @as_json
 @guarded
 def doctor(
-    company_id: str, account_id: str | None, name: str | None, probe: bool, wait: int, lang: str, json_: bool
+    company_id: str, account_id: str | None, name: str | None, probe: bool, wait: int | None, lang: str, json_: bool
 ) -> None:
     """Why a company's (or an account's) rate is 0 or missing, with the facts that speak for it and what to do.
 
@@ -62,7 +70,7 @@ def doctor(
     found = settings()
     with database(found) as connection:
         if probe:
-            _probe(connection, company_id, account_id, wait, Texts("doctor", lang), json_)
+            _probe(connection, company_id, account_id, wait, Texts("doctor", lang), lang, json_)
             return
         active = chosen(connection, name, lambda other: sets.load(other, found.aggregator.rules_dir))
         cursor = connection.cursor(row_factory=dict_row)
@@ -199,32 +207,83 @@ def _plain(finding: Finding) -> dict[str, Any]:
 
 
 def _probe(
-    connection: psycopg.Connection, company_id: str, account_id: str | None, wait: int, text: Texts, json_: bool
+    connection: psycopg.Connection,
+    company_id: str,
+    account_id: str | None,
+    wait: int | None,
+    text: Texts,
+    lang: str,
+    json_: bool,
 ) -> None:
     probe = Probe(connection, company_id, account_id)
-    errors.print(text("probe", "begin", seconds=wait, every=ASK_SECONDS), markup=False)
     started = time.monotonic()
-    look = _watch(probe, wait, text)
+    look = _watch(probe, wait, text, lang)
     seconds = round(time.monotonic() - started)
     if json_:
         print_json({"company_id": company_id, "account_id": account_id, "since": probe.since, "seconds": seconds,
-                    "verdict": look.verdict, "mailboxes": look.mailboxes})  # fmt: skip
+                    "verdict": look.verdict, "mailboxes": [_box(one) for one in look.mailboxes]})  # fmt: skip
     else:
         Console(highlight=False).print(text("probe", look.verdict), markup=False)
     if look.verdict != "filed":
         sys.exit(EXIT_FAILED)
 
 
-def _watch(probe: Probe, wait: int, text: Texts) -> Look:
-    """Ask for polls and look, until the mail is there or time is up."""
-    ends, asked = time.monotonic() + wait, float("-inf")
+def _box(one: Seen) -> dict[str, Any]:
+    return {
+        **{name: getattr(one, name) for name in ("mailbox_id", "state", "state_reason", "failing", "read", "new", "own", "gone")},
+        "reading_at": one.reading_at,
+        "spacing_seconds": one.spacing_seconds,
+    }  # fmt: skip
+
+
+def _watch(probe: Probe, wait: int | None, text: Texts, lang: str) -> Look:
+    """Ask for polls and look, until the mail is there, nothing can be read, or time is up."""
+    began, told = time.monotonic(), dict[str, tuple[bool, datetime]]()
+    look = probe.look()
+    seconds = waiting_seconds(probe.since, look, wait)
+    if not look.over:
+        errors.print(text("probe", "begin", seconds=seconds), markup=False)
     with errors.status("") as status:
         while True:
-            look, now = probe.look(), time.monotonic()
-            if look.verdict == "filed" or now >= ends:
+            for one in look.mailboxes:
+                if told.get(one.mailbox_id) != (one.failing, one.reading_at):
+                    told[one.mailbox_id] = (one.failing, one.reading_at)
+                    _plan(probe.since, one, seconds, text, lang)
+            left = began + seconds - time.monotonic()
+            if look.over or left <= 0:
                 return look
-            if now - asked >= ASK_SECONDS:
-                probe.ask()
-                asked = now
-            status.update(text("probe", "waiting", left=round(ends - now)))
-            time.sleep(min(1, ends - now))
+            probe.ask(look)
+            status.update(text("probe", "waiting", left=round(left)))
+            time.sleep(min(1, left))
+            look = probe.look()
+            seconds = max(seconds, waiting_seconds(probe.since, look, wait))
+
+
+def waiting_seconds(since: datetime, look: Look, wait: int | None) -> int:
+    """Seconds from the start that a probe waits: those that a person named, else until the seldom read mailboxes are read."""
+    if wait is not None:
+        return wait
+    late = [
+        (one.reading_at - since).total_seconds() + READING_SECONDS
+        for one in look.mailboxes
+        if not one.failing and not one.read and one.spacing_seconds > ASK_SECONDS
+    ]
+    return round(min(max([PROBE_SECONDS, *late]), PROBE_MOST_SECONDS))
+
+
+def _plan(since: datetime, one: Seen, seconds: int, text: Texts, lang: str) -> None:
+    """What a person is told of one mailbox: why it is not read, or when it is where that takes long."""
+    values = {"mailbox": one.mailbox_id, "spacing": round(one.spacing_seconds), "at": f"{one.reading_at:%H:%M:%S} UTC"}
+    if one.failing:
+        life, language = states.load(), cast(Language, lang)
+        because = life.reason(one.state_reason, language) or life.names[cast(State, one.state)].text(language)
+        code = "failing-again" if one.state == "active" else "failing-over"
+        errors.print(text("probe", code, because=because, **values), style="yellow", markup=False, soft_wrap=True)
+    elif one.spacing_seconds > ASK_SECONDS and not one.read:
+        due = round((one.reading_at - since).total_seconds())
+        errors.print(text("probe", "spaced", due=due, send=SEND_SECONDS, **values), markup=False, soft_wrap=True)
+        if due + READING_SECONDS > seconds:
+            errors.print(
+                text("probe", "too-short", seconds=min(due + READING_SECONDS, PROBE_MOST_SECONDS), **values),
+                style="yellow", markup=False, soft_wrap=True,
+            )  # fmt: skip

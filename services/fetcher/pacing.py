@@ -6,7 +6,7 @@ Never sooner than a provider lets one mailbox log in (providers.toml, `logins_pe
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from logging import getLogger
@@ -58,7 +58,8 @@ def pace_of(interval_seconds: float, host: str) -> Pace:
 
 
 def again_seconds(host: str) -> float:
-    """Seconds until a poll that its own budget stopped goes on: at once, where the provider does not count logins."""
+    """Seconds from one poll to the next at the earliest, however near a deadline is and whoever waits for it: 0 where the
+    provider does not count logins."""
     return pace_of(0, host).least_seconds
 
 
@@ -109,12 +110,19 @@ class Pacing:
             at = max(before(last, row["due_at"], pace_of(self._interval, row["host"]), self._chance()), row["now"])
             if at < row["next_poll_at"]:
                 drawn.append((row["company_id"], row["mailbox_id"], at))
-        if not drawn:
-            return 0
-        companies, mailboxes, ats = zip(*drawn, strict=True)
-        done = self._sql.all("draw", company_ids=list(companies), mailbox_ids=list(mailboxes), ats=list(ats))
-        metrics.POLLS_DRAWN.inc(len(done))
-        return len(done)
+        done = draw(self._sql.connection, drawn)
+        metrics.POLLS_DRAWN.inc(done)
+        return done
+
+
+def draw(connection: psycopg.Connection, polls: Sequence[tuple[str, str, datetime]]) -> int:
+    """Polls (company, mailbox, when) that come sooner than they were to; returns how many. A mailbox that is being read or
+    that waits after a failure is left alone. The instants are the caller's: none sooner than `again_seconds` allows."""
+    if not polls:
+        return 0
+    companies, mailboxes, ats = zip(*polls, strict=True)
+    sql = Statements(connection, SQL)
+    return len(sql.all("draw", company_ids=list(companies), mailbox_ids=list(mailboxes), ats=list(ats)))
 
 
 def run(connection: psycopg.Connection, interval_seconds: float, stop: Stop) -> None:

@@ -11,17 +11,10 @@ WHERE m.company_id = %(company_id)s AND (%(account_id)s::text IS NULL OR m.accou
     AND m.state <> 'removed'
 ORDER BY m.mailbox_id
 
--- name: soon
--- Active mailboxes are due now, unless a poll is under way or one that fails waits; budgets and leases of the fetchers hold as
--- ever.
-UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()
-WHERE company_id = %(company_id)s AND mailbox_id = ANY (%(mailboxes)s) AND state = 'active' AND lease_owner IS NULL
-    AND failures = 0 AND next_poll_at > clock_timestamp()
-
 -- name: look
 -- What polls that began after the start found: messages that are new, those of them that go to the sender's own address,
 -- and UIDs used up by messages that are gone again.
-SELECT m.mailbox_id, m.state, m.state_reason, m.complete_through > %(since)s AS read,
+SELECT m.mailbox_id, m.state, m.state_reason, m.failures, m.host, m.last_attempt_at, m.next_poll_at, m.complete_through,
     (SELECT count(*) FROM registry.published p WHERE p.company_id = m.company_id AND p.mailbox_id = m.mailbox_id
         AND p.published_at > %(since)s AND p.sent_at > %(since)s::timestamptz - interval '15 minutes') AS new,
     (SELECT count(*) FROM registry.published p WHERE p.company_id = m.company_id AND p.mailbox_id = m.mailbox_id

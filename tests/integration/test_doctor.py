@@ -15,9 +15,12 @@ from services.aggregator import rules
 from services.aggregator.doctor import diagnosis
 from services.aggregator.ledger import Ledger
 from services.aggregator.settle import Settler
+from services.cli.doctor import waiting_seconds
 from services.common.events import CompanyErased
 from services.common.postgres import connect
 from services.common.topics import REPLIES
+from services.fetcher import states
+from services.fetcher.probe import ASK_SECONDS, SEND_SECONDS, Probe
 from tests.dovecot import Dovecot
 from tests.integration.processes import until
 from tests.integration.test_fetcher import USER, Lab, lab, letter, make_lab
@@ -260,3 +263,125 @@ def test_a_test_mail_that_is_not_filed_is_missed(run: Any, make_lab: Callable[..
             assert "none to the mailbox's own address" in found.result().stdout.replace("\n", " ")
     # Without a fetcher nothing can be said.
     assert "was not read in this time" in run("doctor", "c1", "--probe", "--wait", 5, code=1).stdout
+
+
+@pytest.fixture
+def read(dsn: str) -> Iterator[psycopg.Connection]:
+    """Mailbox m1 at a provider that lets us log in every 300 s; it was read 20 s ago and is to be read in 20 hours."""
+    with connect(dsn, "tests") as connection:
+        connection.execute("INSERT INTO registry.companies VALUES ('shop')")
+        connection.execute("INSERT INTO registry.accounts (company_id, account_id) VALUES ('shop', 'main')")
+        mailbox(connection, "m1", "imap.qq.com")
+        yield connection
+
+
+def mailbox(connection: psycopg.Connection, mailbox_id: str, host: str, *, ago: float = 20, failures: int = 0) -> None:
+    connection.execute(
+        "INSERT INTO registry.mailboxes (company_id, mailbox_id, account_id, role, state, state_reason, failures,"
+        " address_masked, address_hash, host, port, login_hash, consent_by, consent_at, consent_text_version, connected_at,"
+        " complete_through, last_attempt_at, next_poll_at) VALUES ('shop', %(id)s, 'main', 'registered', 'active', %(reason)s,"
+        " %(failures)s, 'z***@mail.test', %(id)s, %(host)s, 993, %(id)s, 'L', now(), '2', now() - interval '1 day',"
+        " now() - make_interval(secs => %(ago)s), now() - make_interval(secs => %(ago)s), now() + interval '20 hours')",
+        {"id": mailbox_id, "host": host, "ago": ago, "failures": failures, "reason": "login-refused" if failures else None},
+    )  # fmt: skip
+
+
+def planned(connection: psycopg.Connection, mailbox_id: str) -> tuple[float, float]:
+    """Seconds from the last poll of a mailbox to its next one, and from now."""
+    row = connection.execute(
+        "SELECT extract(epoch FROM next_poll_at - last_attempt_at)::float8, extract(epoch FROM next_poll_at - now())::float8"
+        " FROM registry.mailboxes WHERE mailbox_id = %s", (mailbox_id,),
+    ).fetchone()  # fmt: skip
+    assert row is not None
+    return row
+
+
+@pytest.mark.parametrize(
+    ("host", "spacing"), [("imap.qq.com", 300), ("imap.163.com", 300), ("imap.secureserver.net", 600)]
+)
+def test_a_probe_reads_no_sooner_than_the_provider_lets_us_and_says_how_long_that_takes(
+    run: Any, read: psycopg.Connection, host: str, spacing: int
+) -> None:
+    read.execute("UPDATE registry.mailboxes SET host = %s", (host,))
+    done = run("doctor", "shop", "--probe", "--wait", 5, "--json", code=1)
+    assert planned(read, "m1")[0] == pytest.approx(spacing)
+    told = " ".join(done.stderr.split())
+    assert f"every {spacing} s at most" in told and f"about {spacing - 20} s after the start" in told
+    assert f"--wait {spacing + 40}" in told, "what was named is too short, and what is not"
+    found = json.loads(done.stdout)
+    assert found["verdict"] == "not-read" and found["mailboxes"][0]["spacing_seconds"] == spacing
+    # In Chinese the same; a later reading is not made sooner by asking again.
+    chinese = " ".join(run("doctor", "shop", "--probe", "--wait", 5, "--lang", "zh", code=1).stderr.split())
+    assert f"每 {spacing} 秒" in chinese and "Mailbox" not in chinese
+    assert planned(read, "m1")[0] == pytest.approx(spacing)
+
+
+def test_a_person_has_time_to_send_before_a_reading_that_does_not_come_twice(
+    run: Any, read: psycopg.Connection
+) -> None:
+    """Long unread at a provider that counts logins, and at one that does not: that one is read at once."""
+    read.execute("UPDATE registry.mailboxes SET last_attempt_at = now() - interval '1 hour'")
+    mailbox(read, "m2", "imap.own-server.example", ago=3600)
+    mailbox(read, "m3", "imap.own-server.example", ago=3600)
+    read.execute("UPDATE registry.mailboxes SET last_attempt_at = NULL WHERE mailbox_id = 'm3'")
+    run("doctor", "shop", "--probe", "--wait", 5, code=1)
+    assert 50 < planned(read, "m1")[1] < SEND_SECONDS
+    assert -10 < planned(read, "m2")[1] <= 0
+    row = read.execute("SELECT next_poll_at <= now() FROM registry.mailboxes WHERE mailbox_id = 'm3'").fetchone()
+    assert row == (True,)
+
+
+def test_a_reading_before_the_mail_is_no_verdict(read: psycopg.Connection) -> None:
+    """Where the next one is far away; the time to wait follows it."""
+    probe = Probe(read, "shop", None)
+    read.execute(
+        "UPDATE registry.mailboxes SET last_attempt_at = now(), complete_through = now() + interval '1 second'"
+    )
+    look = probe.look()
+    assert look.verdict == "not-read" and waiting_seconds(probe.since, look, None) in range(355, 365)
+    assert waiting_seconds(probe.since, look, 90) == 90
+    read.execute("UPDATE registry.mailboxes SET host = 'imap.own-server.example'")
+    look = probe.look()
+    assert look.verdict == "not-filed" and waiting_seconds(probe.since, look, None) == 180
+    assert look.mailboxes[0].reading_at - probe.since >= timedelta(seconds=ASK_SECONDS)
+    read.execute("UPDATE registry.mailboxes SET host = 'imap.qq.com', complete_through = %s", (probe.since + 2 * HOUR,))
+    assert probe.look().verdict == "not-filed"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_mailbox_that_fails_is_told_at_once_and_left_alone(run: Any, read: psycopg.Connection, language: str) -> None:
+    read.execute("UPDATE registry.mailboxes SET failures = 2, state_reason = 'throttled'")
+    before = planned(read, "m1")
+    began = time.monotonic()
+    done = run("doctor", "shop", "--probe", "--wait", 120, "--lang", language, "--json", code=1)
+    assert time.monotonic() - began < 60, "nothing is waited for"
+    found = json.loads(done.stdout)
+    assert found["verdict"] == "failing" and found["mailboxes"][0]["failing"] is True
+    assert planned(read, "m1")[0] == pytest.approx(before[0])
+    because = states.load().reason("throttled", "zh" if language == "zh" else "en")
+    assert because in done.stderr and "replyrate mailbox test" in done.stderr
+    assert "yourself" not in done.stderr and "给自己" not in done.stderr, "nobody is asked to send anything"
+    # One that works beside it is read; when it ends too, so does the waiting.
+    mailbox(read, "m2", "imap.own-server.example")
+    done = run("doctor", "shop", "--probe", "--wait", 5, code=1)
+    assert "m1 cannot be read" in done.stderr and "Now send a mail" in done.stderr
+    assert planned(read, "m1")[0] == pytest.approx(before[0]) and planned(read, "m2")[1] <= 0
+    probe = Probe(read, "shop", None)
+    read.execute("UPDATE registry.mailboxes SET state = 'paused', complete_through = now() WHERE mailbox_id = 'm2'")
+    look = probe.look()
+    assert look.over and look.verdict == "failing"
+
+
+def test_a_mailbox_that_began_to_fail_since_the_look_is_left_alone(read: psycopg.Connection) -> None:
+    """Between looking and asking a poll may fail, or begin."""
+    read.execute("UPDATE registry.mailboxes SET host = 'imap.own-server.example'")
+    mailbox(read, "m2", "imap.own-server.example")
+    probe = Probe(read, "shop", None)
+    look = probe.look()
+    assert all(not one.failing and one.reading_at < one.next_poll_at for one in look.mailboxes)
+    read.execute("UPDATE registry.mailboxes SET failures = 1 WHERE mailbox_id = 'm1'")
+    read.execute(
+        "UPDATE registry.mailboxes SET lease_owner = 'f', lease_until = now() + interval '1 minute' WHERE mailbox_id = 'm2'"
+    )
+    probe.ask(look)
+    assert planned(read, "m1")[1] > 3600 and planned(read, "m2")[1] > 3600

@@ -8,15 +8,19 @@ HEADERS = (
 )  # fmt: skip
 """The header fields that may be asked for; docs/privacy.md names the same."""
 _FIELDS = " ".join(HEADERS).encode()
-ALLOWED = (
+WITHOUT_CONSENT = (
     rb"CAPABILITY", rb"AUTHENTICATE (XOAUTH2|OAUTHBEARER)", rb'LOGIN "[^"]*" "[^"]*"', rb"ID \(.*\)", rb'LIST "" "\*"( RETURN \(SPECIAL-USE\))?', rb'XLIST "" "\*"',
     rb'EXAMINE "[^"]*"', rb"UID SEARCH (ALL|\d+:\d+|(\d+:\d+ )?SINCE \d+-[A-Z][a-z]{2}-\d{4}|UID \d+:(\d+|\*))",
+    rb"UID FETCH [0-9,]+ \(UID INTERNALDATE\)", rb"LOGOUT",
+)  # fmt: skip
+"""What a connection test may say: nothing that a message says itself."""
+ALLOWED = (
+    *WITHOUT_CONSENT,
     rb"UID FETCH [0-9,]+ \(UID INTERNALDATE RFC822\.SIZE FLAGS BODY\.PEEK\[HEADER\.FIELDS \("
     + re.escape(_FIELDS) + rb"\)\]<0\.32768>( SAVEDATE)?\)",
-    rb"LOGOUT",
 )  # fmt: skip
 
 
-def allowed(command: bytes) -> bool:
-    """Whether a command, without its tag, is one of them."""
-    return any(re.fullmatch(form, command) for form in ALLOWED)
+def allowed(command: bytes, *, consented: bool = True) -> bool:
+    """Whether a command, without its tag, is one of them; before somebody consented, one that reads no header."""
+    return any(re.fullmatch(form, command) for form in (ALLOWED if consented else WITHOUT_CONSENT))

@@ -1,7 +1,8 @@
 """The connection test: what a poll does, stage by stage, and what each stage says about the mailbox.
 
 `dns | tcp | tls | greeting | login | id | list | sent | examine | newest`, through the same code as every poll, so what
-passes here works there. The report holds codes and facts; `connection_texts` makes sentences of them. It tells nothing
+passes here works there. It reads no header: a test may be made before anybody consented, so of messages it asks how many
+there are, and when the first and the last one were filed. The report holds codes and facts; `connection_texts` makes sentences of them. It tells nothing
 about the operator's network: a name that does not exist, one that leads to a private address and a port that is not
 allowed are one code. What happened stands in `Outcome.detail`, for the operator alone.
 """
@@ -18,7 +19,7 @@ from typing import Final
 from services.common.settings import ImapSettings
 from services.fetcher import imap
 from services.fetcher.directory import Directory, Mistake, Provider
-from services.fetcher.imap import WINDOW, Connection, Folder, Found, SentFolder, folder_text
+from services.fetcher.imap import WINDOW, Connection, Folder, SentFolder, folder_text
 from services.fetcher.plan import FolderView
 from services.fetcher.session import Budgets, CommandRefused, Login, MailboxError, Resolver, ServerBroken, check_host
 
@@ -244,27 +245,28 @@ def _looked(connection: Connection, folder: SentFolder, view: FolderView, *, aga
     else:
         found = connection.search_window(view, 1, 1, None)
         found += connection.search_window(view, view.messages, view.messages, None)
-    times = [one.internal_date for one in _ends(connection, found) if one.internal_date]
+    times = [at for at in _ends(connection, found) if at is not None]
     return OpenedFolder(folder.name, folder.found_by, view.messages, min(times, default=None), max(times, default=None))
 
 
-def _ends(connection: Connection, uids: Sequence[int]) -> list[Found]:
-    """The first and the last message that can be read: one that cannot costs only itself, as in a poll."""
+def _ends(connection: Connection, uids: Sequence[int]) -> list[datetime | None]:
+    """When the first and the last message were filed that the server tells of: one that it cannot costs only itself, as in
+    a poll."""
     if not uids:
         return []
     try:
-        return connection.fetch_headers(sorted({uids[0], uids[-1]}))
+        return list(connection.fetch_times(sorted({uids[0], uids[-1]})).values())
     except ServerBroken:
-        found = [_first_readable(connection, side) for side in (uids[:2], uids[:-3:-1])]
+        found = [_first_told(connection, side) for side in (uids[:2], uids[:-3:-1])]
         if found == [[], []]:
             raise
         return found[0] + found[1]
 
 
-def _first_readable(connection: Connection, uids: Sequence[int]) -> list[Found]:
+def _first_told(connection: Connection, uids: Sequence[int]) -> list[datetime | None]:
     for uid in uids:
         with suppress(ServerBroken):
-            return connection.fetch_headers([uid])
+            return list(connection.fetch_times([uid]).values())
     return []
 
 

@@ -1,5 +1,5 @@
 """What the fetcher says to a mail server, and nothing else: CAPABILITY, LOGIN or AUTHENTICATE, ID, LIST, XLIST, EXAMINE, UID SEARCH,
-UID FETCH of headers, LOGOUT. Folders are opened read-only, bodies are never asked for; a test records the wire.
+UID FETCH of headers (of times alone before anybody consented), LOGOUT. Folders are opened read-only, bodies are never asked for; a test records the wire.
 
 Providers differ; what is known shaped this file (RFC sections in brackets):
 - ID goes out after LOGIN and before the first EXAMINE whenever it is advertised (RFC 2971): NetEase answers EXAMINE
@@ -48,6 +48,8 @@ HEADER_FIELDS: Final = (
     " X-AUTOREPLY X-AUTORESPOND X-AUTO-RESPONSE-SUPPRESS CONTENT-TYPE"
 )
 ITEMS: Final = ("UID", "INTERNALDATE", "RFC822.SIZE", "FLAGS", f"BODY.PEEK[HEADER.FIELDS ({HEADER_FIELDS})]<0.32768>")
+TIMES: Final = ("UID", "INTERNALDATE")
+"""What a connection test asks of a message: it may be made before the owner of the mailbox consents to anything."""
 WINDOW: Final = 5_000
 """Messages per search: 5,000 UIDs of 10 digits and a blank are 55 KB, under the 64 KiB of a line."""
 CHUNK: Final = 200
@@ -281,12 +283,21 @@ class Connection:
         items = [*ITEMS, *(["SAVEDATE"] if self.save_dates else [])]
         with _translated("fetch"):
             # Ascending: QQ calls a list that descends invalid.
-            data = [part for part in self._client.fetch_raw(sorted(uids), items) if not _is_news(part)]
+            data = [part for part in self._client.fetch_raw(sorted(uids), items) if not _is_news(part, b"BODY[")]
             found = _fixed(data)
             if found is None:
                 answer = parse_fetch_response(data, normalise_times=False)
                 found = {uid: _found(uid, answer[uid]) for uid in uids if uid in answer}
             return [found[uid] for uid in uids if uid in found]
+
+    def fetch_times(self, uids: Sequence[int]) -> dict[int, datetime | None]:
+        """When `uids` were filed, of those that are there; None where the server does not tell. No header is asked for."""
+        with _translated("fetch"):
+            data = self._client.fetch_raw(sorted(uids), TIMES)
+            answer = parse_fetch_response(
+                [part for part in data if not _is_news(part, b"BODY[", b"INTERNALDATE")], normalise_times=False
+            )
+            return {uid: _aware(answer[uid].get(b"INTERNALDATE")) for uid in uids if uid in answer}
 
     def logout(self) -> None:
         """Say goodbye if the server still listens."""
@@ -436,12 +447,17 @@ _MONTHS: Final = {
 }
 
 
-def _is_news(part: Any) -> bool:
-    """An answer about a message that carries no header: a server tells of flags that changed whenever it likes.
+def _is_news(part: Any, *asked: bytes) -> bool:
+    """An answer about a message that carries nothing of what was asked: a server tells of flags that changed whenever it
+    likes.
 
     Without a UID in it imapclient would take the sequence number for one, and those flags for another message's.
     """
-    return isinstance(part, bytes) and re.match(rb"\d{1,10} \(", part) is not None and b"BODY[" not in part.upper()
+    return (
+        isinstance(part, bytes)
+        and re.match(rb"\d{1,10} \(", part) is not None
+        and not any(item in part.upper() for item in asked)
+    )
 
 
 def _fixed(data: Sequence[Any]) -> dict[int, Found] | None:

@@ -476,8 +476,8 @@ class _Session:
             return
         wanted = set(asked)
         fields = re.search(rb"BODY\.PEEK\[HEADER\.FIELDS \(([^)]*)\)\]<0\.(\d+)>", items)
-        if fields is None:
-            await self._end(tag, b"BAD only headers are asked for here")
+        if fields is None and items != b"(UID INTERNALDATE)":
+            await self._end(tag, b"BAD only headers and times are asked for here")
             return
         chosen = [(at, one) for at, one in enumerate(self._view, 1) if one.uid in wanted]
         if await self._hostile_fetch(tag, chosen):
@@ -493,6 +493,10 @@ class _Session:
             if self._has(Defect.BROKEN_MESSAGE) and one.uid == self._server.refused_uid:
                 await self._say(b"* %d FETCH (UID %d BODY[HEADER.FIELDS ((((\r\n" % (at, one.uid))
                 continue
+            if fields is None:
+                line = b"* %d FETCH (%s)\r\n" % (at, self._items(one, items))
+                await self._say(line * (2 if self._has(Defect.DUPLICATE_UID) else 1) + self._news(at))
+                continue
             header = _header(one.raw, fields[1], int(fields[2]))
             line = b"* %d FETCH (%s BODY[HEADER.FIELDS (%s)]<0> {%d}\r\n" % (
                 at, self._items(one, items), fields[1], len(header),
@@ -507,11 +511,14 @@ class _Session:
             await self._say(line + header + b")\r\n")
             if self._has(Defect.DUPLICATE_UID):
                 await self._say(line + header + b")\r\n")
-            if self._has(Defect.UNSOLICITED_FETCH):
-                await self._say(
-                    b"* %d FETCH (FLAGS (\\Seen))\r\n* %d FETCH (UID %d FLAGS ())\r\n" % (at, at + 1, 999_999)
-                )
+            await self._say(self._news(at))
         await self._done(tag)
+
+    def _news(self, at: int) -> bytes:
+        """Of a message that nobody asked for, behind the answer about another one."""
+        if not self._has(Defect.UNSOLICITED_FETCH):
+            return b""
+        return b"* %d FETCH (FLAGS (\\Seen))\r\n* %d FETCH (UID %d FLAGS ())\r\n" % (at, at + 1, 999_999)
 
     async def _hostile_fetch(self, tag: bytes, chosen: Sequence[tuple[int, Message]]) -> bool:
         """Answers that are none; whether one was given."""
@@ -540,7 +547,8 @@ class _Session:
         said = [b"UID %d" % one.uid]
         if not self._has(Defect.NO_INTERNALDATE):
             said.append(b'INTERNALDATE "' + self._filed(one.filed_at) + b'"')
-        said += [b"RFC822.SIZE %d" % len(one.raw), b"FLAGS (" + one.flags + b")"]
+        if b"RFC822.SIZE" in items:
+            said += [b"RFC822.SIZE %d" % len(one.raw), b"FLAGS (" + one.flags + b")"]
         if b"SAVEDATE" in items:
             said.append(b'SAVEDATE "' + self._filed(one.filed_at) + b'"')
         return b" ".join(said)

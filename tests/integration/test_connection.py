@@ -42,6 +42,7 @@ from tests.imap_lab.profiles import (  # fmt: skip
 from tests.imap_lab.server import Folder, LabServer
 from tests.imap_lab.world import fill
 from tests.unit.fetcher.test_directory import codes
+from tests.wire import allowed
 
 PROMPT = "Password or authorization code"
 SMALL = Budgets(command_seconds=1, session_seconds=3, connect_seconds=1)
@@ -123,7 +124,8 @@ def test_a_mailbox_of_every_provider_passes_every_stage(serve: Serve, name: str)
     known = directory.load().by_domain(server.profile.domain)
     assert data["provider"] == (known.id if known else None)
     assert [one.name for one in server.wire].count(b"LOGIN") == 1
-    assert not {b"SELECT", b"STATUS", b"ENABLE"} & {one.name for one in server.wire}
+    for one in server.wire:
+        assert allowed(one.command, consented=False), one.command
 
 
 @pytest.mark.parametrize(
@@ -431,6 +433,46 @@ def test_the_command_tries_a_mailbox_before_and_after_it_is_connected(
     server.secret = "changed"
     again = command(server, "mailbox", "test", "c1", mailbox_id, "--json", code=1).stdout
     assert json.loads(again)["code"] == "login-unclear"
+
+
+def test_no_test_reads_anything_of_a_message(
+    command: Callable[..., Result], serve: Serve, tmp_path: Path, dsn: str
+) -> None:
+    """Before anybody consented, and of a connected mailbox; also where the ends of a folder cannot be read. The words are
+    those of the filing times, whatever a message says of itself."""
+    server = serve(DOVECOT, Defect.REFUSED_MESSAGE)
+    double = Folder(b"Sent Items", b"")
+    server.folders.append(double)
+    times = [now() - timedelta(days=day) for day in (40, 30, 2, 1)]
+    fill(server, times)
+    fill(server, times, double, first=10)
+    for message in (*server.sent.messages, *double.messages):
+        message.raw = message.raw.replace(b"Date: ", b"Date: Thu, 01 Jan 2009 00:00:00 +0000\r\nX-Date: ")
+    server.refused_uid = server.sent.messages[-1].uid
+    password = tmp_path / "password"
+    password.write_text(server.secret + "\n", "utf-8")
+    place = ("--address", server.user, "--host", "localhost", "--port", server.port, "--password-file", password)
+    command(server, "company", "add", "c1")
+    command(server, "account", "add", "c1", "main")
+
+    def spoken(*args: object) -> str:
+        server.wire.clear()
+        done = command(server, *args).stdout
+        said = [one.command for one in server.wire]
+        fetches = [one for one in said if b"FETCH" in one.upper()]
+        assert fetches and all(allowed(one, consented=False) for one in said), said
+        for word in (b"BODY", b"HEADER", b"ENVELOPE", b"RFC822", b"TEXT", b"FLAGS", b"SAVEDATE"):
+            assert not any(word in one.upper() for one in fetches), fetches
+        return done
+
+    told = spoken("mailbox", "test", "c1", *place)
+    assert f"The newest message is of {times[-2]:%Y-%m-%d %H:%M} UTC, the earliest" in told, "the last one is refused"
+    assert f"can be seen of {times[0]:%Y-%m-%d}." in told and "2009" not in told
+    with connect(dsn, "tests") as connection:
+        assert connection.execute("SELECT count(*) FROM registry.consents").fetchone() == (0,)
+    add = ("mailbox", "add", "--company", "c1", "--account", "main", *place, "--consent-by", "Li", "--json")
+    added = json.loads(spoken(*add))
+    spoken("mailbox", "test", "c1", added["mailbox_id"])
 
 
 def test_the_command_says_what_it_needs(command: Callable[..., Result], serve: Serve, tmp_path: Path) -> None:

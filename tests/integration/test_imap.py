@@ -70,6 +70,7 @@ def test_only_these_commands_can_be_sent_and_nothing_changes(dovecot: Dovecot) -
     (found,) = connection.fetch_headers([1])
     assert found.internal_date == at and found.save_date is not None
     assert b"<1@x>" in found.header and b"canary" not in found.header
+    assert connection.fetch_times([1, 9]) == {1: at}
     connection.logout()
     sent = re.split(rb"\r\n", b"".join(wire))
     commands = [line.partition(b" ")[2] for line in sent if line]
@@ -141,6 +142,24 @@ def test_an_answer_that_is_no_imap_is_the_servers_fault(tmp_path: Path, ca: Cert
         server.defects.add(Defect.GARBAGE)
         with pytest.raises(ServerBroken):
             connection.fetch_headers([1])
+        with pytest.raises(ServerBroken):
+            connection.fetch_times([1])
+
+
+@pytest.mark.parametrize("defect", [Defect.UNSOLICITED_FETCH, Defect.DUPLICATE_UID], ids=lambda defect: defect.name)
+def test_times_are_those_of_the_messages_that_were_asked_for(
+    tmp_path: Path, ca: CertificateAuthority, defect: Defect
+) -> None:
+    """Whatever else the server tells meanwhile; none where it tells none."""
+    with LabServer(tmp_path / "s", ca, DOVECOT) as server:
+        first = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
+        fill(server, [first, first + timedelta(days=1), first + timedelta(days=2)])
+        server.defects.add(defect)
+        connection = open_mailbox(server)
+        connection.examine(b"Sent")
+        assert connection.fetch_times([1, 3]) == {1: first, 3: first + timedelta(days=2)}
+        server.defects.add(Defect.NO_INTERNALDATE)
+        assert set(connection.fetch_times([1, 3]).values()) <= {None}
 
 
 def test_names_of_sent_folders_without_attributes(tmp_path: Path, ca: CertificateAuthority) -> None:

@@ -28,3 +28,7 @@ def test_what_may_not_be_said_is_found_out() -> None:
         b"UID FETCH 1 (UID INTERNALDATE RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)]<0.32768>)",
     ):  # fmt: skip
         assert not allowed(command), command
+    headers = b"BODY.PEEK[HEADER.FIELDS (%s)]<0.32768>" % HEADER_FIELDS.encode()
+    fetch = b"UID FETCH 1 (UID INTERNALDATE RFC822.SIZE FLAGS " + headers + b")"
+    assert allowed(fetch) and not allowed(fetch, consented=False)
+    assert allowed(b"UID FETCH 1,2 (UID INTERNALDATE)", consented=False)

@@ -450,7 +450,11 @@ def mailbox_list(company_id: str | None, json_: bool) -> None:
 @as_json
 @guarded
 def mailbox_show(company_id: str, mailbox_id: str, language: Language, json_: bool) -> None:
-    """One mailbox: state and why, since when its numbers are complete, folders, messages by kind."""
+    """One mailbox: state and why, since when its numbers are complete, folders, messages by kind.
+
+    With --json each folder has its raw name as the server lists it (`folder`) and as people read it (`name`); --sent-folder
+    takes either.
+    """
     found = settings()
     with registry(found) as held:
         row = held.mailbox(company_id, mailbox_id)
@@ -459,7 +463,8 @@ def mailbox_show(company_id: str, mailbox_id: str, language: Language, json_: bo
     if row["state"] == "active" and begins is not None:
         expected = numbers(begins, settling, datetime.now(UTC))
     if json_:
-        print_json({**row, "numbers": None if expected is None else _numbers(expected)})
+        folders = [{**folder, "name": folder_text(folder["folder"])} for folder in row["folders"]]
+        print_json({**row, "folders": folders, "numbers": None if expected is None else _numbers(expected)})
         return
     for name, value in row.items():
         if not isinstance(value, list):
@@ -479,7 +484,7 @@ def mailbox_show(company_id: str, mailbox_id: str, language: Language, json_: bo
 
 def progress(folder: dict[str, Any]) -> str:
     """How far a folder is read, in words."""
-    name = folder["folder"].decode("utf-8", "backslashreplace")
+    name = folder_text(folder["folder"])
     if folder["scan_down_to_uid"] is None:
         return f"{name}: {folder['messages']} messages, read to the horizon"
     return f"{name}: scanning, {folder['scan_done']} of at most {folder['messages']} messages read"

@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from services.common import personal_data
 from services.common.personal_data import Table
 from services.common.postgres import translate
+from services.fetcher.imap import folder_text
 
 FEW: Final = 5
 """A table with more rows of the mailbox is told by its number of rows alone."""
@@ -89,6 +90,8 @@ def _told(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
 def _value(kind: str, value: Any) -> Any:
     if kind == "sealed":
         return f"{len(value)} bytes"
+    if isinstance(value, bytes) and kind == "server":
+        return folder_text(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, list):

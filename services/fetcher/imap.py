@@ -399,7 +399,13 @@ def folder_text(name: bytes) -> str:
 
 def folder_name(text: str) -> bytes:
     """The raw name of a folder as a person types it: in modified UTF-7, as servers list it, unless it is that already."""
-    return text.encode() if text.isascii() else bytes(imap_utf7.encode(text))
+    raw = bytes(imap_utf7.encode(text))
+    if not text.isascii():
+        return raw
+    try:
+        return text.encode() if imap_utf7.encode(imap_utf7.decode(text.encode())) == text.encode() else raw
+    except ValueError:  # an & that begins nothing: a part of the name
+        return raw
 
 
 @cache

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from services.common.errors import ConfigError
 from services.fetcher import imap
-from services.fetcher.imap import Connection, is_sent_name
+from services.fetcher.imap import Connection, folder_name, folder_text, is_sent_name
 from services.fetcher.session import (
     Budgets,
     BudgetSpent,
@@ -160,6 +160,17 @@ def test_times_are_those_of_the_messages_that_were_asked_for(
         assert connection.fetch_times([1, 3]) == {1: first, 3: first + timedelta(days=2)}
         server.defects.add(Defect.NO_INTERNALDATE)
         assert set(connection.fetch_times([1, 3]).values()) <= {None}
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"&XfJT0ZAB-", "已发送"), (b"Sent", "Sent"), (b"R&-D", "R&D"), (b"A&-B-C", "A&B-C"), (b"&-", "&"),
+        (b"R&-D &XfJT0ZAB-", "R&D 已发送"), (b"INBOX.Envoy&AOk-s", "INBOX.Envoyés"), (b"a+b", "a+b"),
+    ],
+)  # fmt: skip
+def test_a_folder_is_typed_as_it_is_shown(raw: bytes, text: str) -> None:
+    assert folder_text(raw) == text and folder_name(text) == raw and folder_name(raw.decode()) == raw
 
 
 def test_names_of_sent_folders_without_attributes(tmp_path: Path, ca: CertificateAuthority) -> None:

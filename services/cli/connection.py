@@ -15,11 +15,11 @@ from services.cli.context import errors
 from services.common import logs
 from services.common.settings import ImapSettings, Settings
 from services.fetcher import connection_texts, directory
-from services.fetcher.connection_test import PASSED, SKIPPED, Report, mistyped
+from services.fetcher.connection_test import PASSED, SKIPPED, Report, mistyped, unsupported
 from services.fetcher.directory import Answer, Language, Mistake
 from services.fetcher.dns_records import DnsRecords
 from services.fetcher.lookup import look_up, mistaken
-from services.fetcher.onboarding import Rejected, Unsupported
+from services.fetcher.onboarding import Rejected
 from services.fetcher.registry import RegistryError
 from services.fetcher.session import resolve, tls_context
 
@@ -52,7 +52,8 @@ def server_of(
 ) -> tuple[str, int]:
     """The server of a mailbox: typed, or found. One that is not out of the directory must be confirmed by a person.
 
-    Rejected when a server or a port of something else was typed: that is told before a password is asked for.
+    Rejected when a server or a port of something else was typed, or when the provider cannot be read: that is told before a
+    password is asked for.
     """
     if host:
         return checked(host, port, address, settings)
@@ -64,7 +65,7 @@ def server_of(
         errors.print(f"warning: {problem}", style="yellow", markup=False)
     provider = answer.provider
     if provider is not None and provider.support == "unsupported":
-        raise Unsupported(provider)
+        raise Rejected(unsupported(provider))
     if not answer.servers:
         raise RegistryError(
             f"the IMAP server of {domain} is not known ({answer.evidence}); name it: --host imap.example.com"
@@ -114,8 +115,9 @@ def operators_log(settings: Settings) -> None:
 def print_report(report: Report, language: Language) -> None:
     """A connection test for people."""
     console = Console(highlight=False)
-    provider = f", {report.provider.name}" if report.provider is not None else ""
-    console.print(f"{report.host}:{report.port}{provider}", markup=False, style="bold")
+    server = [f"{report.host}:{report.port}"] if report.host else []
+    provider = [report.provider.name] if report.provider is not None else []
+    console.print(", ".join(server + provider), markup=False, style="bold")
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     for _ in range(3):
         table.add_column(no_wrap=True)
@@ -133,7 +135,9 @@ def print_report(report: Report, language: Language) -> None:
         _line(console, connection_texts.phrase("next", language) + colon + step)
     if report.provider is not None and not report.passed:
         heading = connection_texts.phrase("provider", language, provider=report.provider.name)
-        _line(console, heading + colon + report.provider.advice.text(language))
+        said = [report.provider.reason] if report.provider.support == "unsupported" else []
+        between = "" if language == "zh" else " "
+        _line(console, heading + colon + between.join(one.text(language) for one in [*said, report.provider.advice]))
     for found in report.warnings:
         _line(console, connection_texts.phrase("note", language) + colon + connection_texts.warning(found, language))
 

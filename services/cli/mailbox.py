@@ -34,7 +34,6 @@ from services.fetcher.onboarding import (
     Rejected,
     Request,
     Trial,
-    Unsupported,
     add_mailbox,
     changed_login,
     check_name,
@@ -110,12 +109,10 @@ def mailbox_add(
     )
     try:
         server, number = server_of(address, host, port, found.imap, quiet=json_)
-    except Unsupported as error:
-        if consent_by:
-            with registry(found) as held:
-                raise refuse_mailbox(held, request, error.provider) from None
-        raise
     except Rejected as error:
+        if error.code == "provider-unsupported" and consent_by:
+            with registry(found) as held:
+                error = refuse_mailbox(held, request, error.report)
         _refused(error, company_id, language, json_=json_)
     request = replace(request, host=server, port=number, consent_by=consent_by or _asked_consent(language))
     with registry(found) as held:
@@ -411,7 +408,8 @@ def _refused(error: Rejected, company_id: str, language: Language, *, json_: boo
         )
         sys.exit(EXIT_FAILED)
     print_report(error.report, language)
-    raise error
+    errors.print(connection_texts.sentence(error.report, language), style="red", markup=False, soft_wrap=True)
+    sys.exit(EXIT_FAILED)
 
 
 def _chosen(sent_folder: tuple[str, ...]) -> tuple[bytes, ...]:

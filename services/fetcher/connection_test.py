@@ -18,7 +18,7 @@ from typing import Final
 
 from services.common.settings import ImapSettings
 from services.fetcher import imap
-from services.fetcher.directory import Directory, Mistake, Provider
+from services.fetcher.directory import TLS_PORT, Directory, Mistake, Provider
 from services.fetcher.imap import WINDOW, Connection, Folder, SentFolder, folder_text
 from services.fetcher.plan import FolderView
 from services.fetcher.session import Budgets, CommandRefused, Login, MailboxError, Resolver, ServerBroken, check_host
@@ -64,7 +64,7 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a person may see of a test."""
+    """What a person may see of a test. `host` is empty where none is known."""
 
     host: str
     port: int
@@ -209,9 +209,17 @@ def mistyped(host: str, port: int, address: str, directory: Directory, mistake: 
     return _not_made(host, port, address, directory, mistake.code, host=mistake.host)
 
 
+def unsupported(provider: Provider) -> Report:
+    """The report of a test that is not made: the mailboxes of this provider cannot be read. No server is known."""
+    return Report("", TLS_PORT, provider, _only("provider-unsupported"), {})
+
+
 def _not_made(server: str, port: int, address: str, directory: Directory, code: str, **words: str) -> Report:
-    stages = (Stage(STAGES[0], code, None), *(Stage(name, SKIPPED, None) for name in STAGES[1:]))
-    return Report(server, port, directory.of_mailbox(address, server), stages, words)
+    return Report(server, port, directory.of_mailbox(address, server), _only(code), words)
+
+
+def _only(code: str) -> tuple[Stage, ...]:
+    return (Stage(STAGES[0], code, None), *(Stage(name, SKIPPED, None) for name in STAGES[1:]))
 
 
 def _code(stage: str, error: MailboxError, mistake: Mistake | None, login: Login) -> str:

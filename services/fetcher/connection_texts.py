@@ -95,7 +95,7 @@ def as_data(report: Report) -> dict[str, Any]:
     """The report as plain values, every text in both languages."""
     return {
         "passed": report.passed,
-        "host": report.host,
+        "host": report.host or None,
         "port": report.port,
         "provider": report.provider.id if report.provider is not None else None,
         "code": report.failed.code if report.failed is not None else PASSED,
@@ -109,6 +109,9 @@ def as_data(report: Report) -> dict[str, Any]:
             for stage in report.stages
         ],
         "next": {language: next_step(report, language) for language in LANGUAGES} if report.failed else None,
+        "reason": {language: report.provider.reason.text(language) for language in LANGUAGES}
+        if report.provider
+        else None,
         "advice": {language: report.provider.advice.text(language) for language in LANGUAGES}
         if report.provider
         else None,

@@ -16,7 +16,7 @@ from services.common.settings import ImapSettings, OAuth2Settings
 from services.fetcher import completeness, connection_test, connection_texts, consent, directory
 from services.fetcher.budgets import Allowance, OverBudget
 from services.fetcher.connection_test import OpenedFolder, Report
-from services.fetcher.directory import Language, Provider
+from services.fetcher.directory import Language
 from services.fetcher.oauth import KIND, AccessTokens, InMemory, Keeping
 from services.fetcher.registry import OPERATOR, ROLES, Attempt, Consent, LoginTaken, Registry, RegistryError, TriesSpent
 from services.fetcher.session import Budgets, Login, Resolver, tls_context
@@ -95,14 +95,6 @@ class Rejected(RegistryError):
         self.stage = failed.name
         self.code = failed.code
         super().__init__(f"{connection_texts.sentence(report, 'en')} (step: {failed.name})")
-
-
-class Unsupported(RegistryError):
-    """The mailboxes of a provider cannot be read."""
-
-    def __init__(self, provider: Provider) -> None:
-        self.provider = provider
-        super().__init__(f"{provider.name}: {provider.reason.en} {provider.advice.en}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +195,14 @@ def add_mailbox(registry: Registry, request: Request, trial: Trial) -> Connected
     return Connected(request.company_id, mailbox_id, connected_at, report, expected_from)
 
 
-def refuse_mailbox(registry: Registry, request: Request, provider: Provider) -> Unsupported:
-    """Write down that somebody wanted to connect a mailbox whose provider cannot be read; returns the error to raise."""
+def refuse_mailbox(registry: Registry, request: Request, report: Report) -> Rejected:
+    """Write down that somebody wanted to connect a mailbox whose provider cannot be read (`connection_test.unsupported`);
+    returns the error to raise."""
     consent = consented(request.consent_by, request.language, request.text_version)
     registry.check_account(request.company_id, request.account_id)
     login = Login(request.address, "", request.port, request.user or request.address, "")
     mailbox_id = registry.begin_mailbox(_attempt(request, login, consent))
-    registry.test_failed(request.company_id, mailbox_id, "provider-unsupported", by=consent.by)
-    return Unsupported(provider)
+    return _rejected(registry, request.company_id, mailbox_id, report, consent.by)
 
 
 def reconnect_mailbox(

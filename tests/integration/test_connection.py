@@ -394,19 +394,18 @@ def test_a_sent_folder_is_named_as_it_is_shown_and_let_go_again(
     assert chosen("--sent-folder", "") is None
     assert chosen("--sent-folder", "&XfJT0ZAB-") == [b"&XfJT0ZAB-"]
     # What is shown is read by people, and can be typed again.
-    place = ("c1", added["mailbox_id"])
+    ids = ("c1", added["mailbox_id"])
     with psycopg.connect(dsn) as connection:
         for name, down_to in ((b"&XfJT0ZAB-", 7), (b"R&-D", None)):
             connection.execute(
                 "INSERT INTO registry.folders (company_id, mailbox_id, folder, uidvalidity, scan_down_to_uid)"
-                " VALUES (%s, %s, %s, 1, %s)", (*place, name, down_to),
+                " VALUES (%s, %s, %s, 1, %s)", (*ids, name, down_to),
             )  # fmt: skip
-        connection.execute(
-            "INSERT INTO registry.message_counts VALUES (%s, %s, '&XfJT0ZAB-', now(), 'human', 1, 0)", place
-        )
-    shown = command(server, "mailbox", "show", *place).stdout
+        counts = "INSERT INTO registry.message_counts VALUES (%s, %s, '&XfJT0ZAB-', now(), 'human', 1, 0)"
+        connection.execute(counts, ids)
+    shown = command(server, "mailbox", "show", *ids).stdout
     assert "已发送: scanning" in shown and "R&D: 0 messages" in shown and "&XfJ" not in shown
-    folders = json.loads(command(server, "mailbox", "show", *place, "--json").stdout)["folders"]
+    folders = json.loads(command(server, "mailbox", "show", *ids, "--json").stdout)["folders"]
     assert [(one["folder"], one["name"]) for one in folders] == [("&XfJT0ZAB-", "已发送"), ("R&-D", "R&D")]
     server.folders.append(Folder(b"R&-D", b""))
     for one in folders:

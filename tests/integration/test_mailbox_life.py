@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from services.common.hashing import Hasher
 from services.common.postgres import connect
-from services.fetcher import consent, directory, states
+from services.fetcher import connection_test, connection_texts, consent, directory, states
+from services.fetcher.directory import Answer, Language
 from services.fetcher.leases import LeaseLost, Leases
 from services.fetcher.onboarding import Request, refuse_mailbox
 from services.fetcher.registry import Attempt, Consent, Registry, RegistryError
@@ -142,15 +143,70 @@ def test_a_failed_test_leaves_an_attempt_without_a_password_and_the_next_add_tak
 def test_a_provider_that_cannot_work_is_refused_with_its_reason(registry: Registry) -> None:
     unsupported = next(one for one in directory.load().providers if one.support == "unsupported")
     request = Request("c1", "main", "x@mail.test", "", "Li", host="imap.mail.test")
-    error = refuse_mailbox(registry, request, unsupported)
-    assert unsupported.advice.en in str(error)
+    report = connection_test.unsupported(unsupported)
+    error = refuse_mailbox(registry, request, report)
     (row,) = registry.mailboxes("c1")
+    assert (error.mailbox_id, error.state, error.code) == (row["mailbox_id"], "refused", "provider-unsupported")
+    assert "no IMAP" in str(error)
     assert (row["state"], row["state_reason"]) == ("refused", "provider-unsupported")
     assert "no IMAP" in states.load().reason(row["state_reason"], "en")
     with pytest.raises(RegistryError, match="nobody consented"):
-        refuse_mailbox(registry, replace(request, consent_by=""), unsupported)
+        refuse_mailbox(registry, replace(request, consent_by=""), report)
     # The account connects another mailbox in its place.
     assert connected(registry, "c1", mailbox_id="another") == row["mailbox_id"]
+
+
+@pytest.mark.parametrize("language", connection_texts.LANGUAGES)
+@pytest.mark.parametrize("verb", ["add", "add without consent", "test", "reconnect"])
+def test_a_provider_that_cannot_work_is_told_in_both_languages_and_as_json(
+    run: Run, server: LabServer, verb: str, language: Language, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks the server up is told the reason and what to do, before a password is asked for."""
+    one = next(one for one in directory.load().providers if one.support == "unsupported")
+    answer = Answer("closed.example", "domain", one, (), "closed.example", True)
+    monkeypatch.setattr("services.cli.connection.find", lambda *_, **__: (answer, []))
+    address = ("--address", "x@closed.example")
+    words: list[object] = ["mailbox", "test", "c1", *address]
+    if verb.startswith("add"):
+        words = ["mailbox", "add", "--company", "c1", "--account", "main", *address]
+        words += ["--consent-by", "Li"] if verb == "add" else []
+    if verb == "reconnect":
+        words = ["mailbox", "reconnect", "c1", added(run, server)["mailbox_id"], *address]
+    known = connection_texts.texts()["code"]["provider-unsupported"][language]
+    server.wire.clear()
+    told = run(*words, "--lang", language, code=1)
+    for sentence in (known["says"], known["next"], one.reason.text(language), one.advice.text(language)):
+        assert sentence in told.stdout
+    other = {"en": "zh", "zh": "en"}[language]
+    assert connection_texts.texts()["code"]["provider-unsupported"][other]["says"] not in told.stdout + told.stderr
+    assert "Password" not in told.stderr and server.wire == []
+    data = json.loads(run(*words, "--lang", language, "--json", code=1).stdout)
+    test = data if verb == "test" else data["test"]
+    assert (test["code"], test["provider"], test["host"]) == ("provider-unsupported", one.id, None)
+    for part, text in (
+        ("next", known["next"]),
+        ("reason", one.reason.text(language)),
+        ("advice", one.advice.text(language)),
+    ):
+        assert test[part][language] == text
+    rows = [row for row in json.loads(run("mailbox", "list", "c1", "--json").stdout) if row["state"] != "active"]
+    if verb == "add":
+        (row,) = rows
+        assert (
+            (data["mailbox_id"], data["state"]) == (row["mailbox_id"], "refused") == (row["mailbox_id"], row["state"])
+        )
+        assert known["says"] in run("mailbox", "show", "c1", row["mailbox_id"], "--lang", language).stdout
+    else:
+        assert rows == []
+
+
+@pytest.mark.parametrize("language", connection_texts.LANGUAGES)
+def test_a_refused_mailbox_is_told_in_one_language(run: Run, server: LabServer, language: Language) -> None:
+    """On standard error too, where the sentence ends the command."""
+    done = run("mailbox", "add", *place(server, consent_by="Li", lang=language), input="Wrong\n", code=1)
+    says = {one: connection_texts.texts()["code"]["login-refused"][one]["says"] for one in connection_texts.LANGUAGES}
+    last = done.stderr.strip().splitlines()[-1]
+    assert says.pop(language) in last and all(text not in done.stdout + done.stderr for text in says.values())
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -491,8 +547,8 @@ def test_adding_an_account_again_changes_no_address(run: Run, server: LabServer)
     assert "reconnect" not in run("account", "add", "c1", "main", "--address", server.user).stderr
     run("account", "add", "c1", "main", "--backup-address", "b@mail.test")
     assert shown(run, mailbox_id)["state"] == "active"
-    told = run("account", "add", "c1", "sub", "--sub", "--address", "other@mail.test", code=1)
-    assert "account change-address c1 sub" in told.stderr
+    told = run("account", "add", "c1", "sub", "--sub", "--address", "other@mail.test", code=1).stderr
+    assert "account change-address c1 sub" in told
     other = json.loads(
         run("mailbox", "add", *place(server, "c2", host="127.0.0.1", consent_by="Li"), "PASSWORD", "--json").stdout
     )

@@ -111,7 +111,14 @@ def test_images_work_under_any_user_number(images: None) -> None:
 
 def test_scaled_out_and_back(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
     ask(seller, "before")
-    stack.up("--no-recreate", "--scale", "fetcher=3", "--scale", "matcher=2", "--scale", "aggregator=2")
+    settings = stack.folder / ".env"
+    before = settings.read_text("utf-8")
+    settings.write_text(before + "FETCHER_REPLICAS=3\nMATCHER_REPLICAS=2\nAGGREGATOR_REPLICAS=2\n", "utf-8")
+    stack.up()
+    assert [len(stack.containers(service)) for service in SERVICES] == [3, 2, 2]
+    # Later commands of docs/operations.md leave it so.
+    stack.up("--force-recreate", "fetcher")
+    stack.up()
     assert [len(stack.containers(service)) for service in SERVICES] == [3, 2, 2]
     answer(seller, mail_server, "before")
     others = [Seller(stack) for _ in range(3)]
@@ -126,7 +133,8 @@ def test_scaled_out_and_back(stack: Stack, seller: Seller, mail_server: Dovecot)
         assert all(stack.inspect(one)["State"]["Health"]["Status"] == "healthy" for one in stack.containers(service))
     FIGURES["memory of matcher, after some work"] = memory(stack, "matcher")
     ask(seller, "shrinking")
-    stack.up("--no-recreate", "--scale", "fetcher=1", "--scale", "matcher=1", "--scale", "aggregator=1")
+    settings.write_text(before, "utf-8")
+    stack.up()
     assert [len(stack.containers(service)) for service in SERVICES] == [1, 1, 1]
     answer(seller, mail_server, "shrinking")
 
@@ -250,6 +258,31 @@ def test_the_vault_key_is_changed_while_mailboxes_are_read(stack: Stack, seller:
     stack.up("--force-recreate", "fetcher")
     ask(seller, "with-the-new-key")
     answer(seller, mail_server, "with-the-new-key")
+
+
+def test_passwords_of_the_database_are_changed_while_servers_go_on(
+    stack: Stack, seller: Seller, mail_server: Dovecot
+) -> None:
+    """docs/operations.md, Everything else: the command of its first row leaves Postgres, Kafka and the matcher alone."""
+    kept = {
+        service: stack.inspect(stack.containers(service)[0])["State"]["StartedAt"]
+        for service in ("postgres", "kafka", "matcher")
+    }
+    old = {login: stack.dsn(login) for login in ("fetcher", "aggregator", "migrator")}
+    for login in old:
+        (stack.folder / "secrets" / f"postgres-{login}.password").unlink()
+    stack.make_secrets()
+    stack.up("--force-recreate", "init", "fetcher", "aggregator")
+    for login, dsn in old.items():
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(dsn)
+        psycopg.connect(stack.dsn(login)).close()
+    assert kept == {service: stack.inspect(stack.containers(service)[0])["State"]["StartedAt"] for service in kept}
+    assert all(
+        stack.inspect(stack.containers(service)[0])["RestartCount"] == 0 for service in ("fetcher", "aggregator")
+    )
+    ask(seller, "with-new-passwords")
+    answer(seller, mail_server, "with-new-passwords")
 
 
 def test_services_stop_in_order(stack: Stack, seller: Seller) -> None:

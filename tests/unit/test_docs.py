@@ -78,6 +78,8 @@ def test_commands_that_the_program_names_are_commands() -> None:
         ("docker compose run --rm replyrate mailbox ad --company c", "no command ad"),
         ("docker compose --profile demos up --wait", "no profile demos"),
         ("docker compose up --wait --scale fetchers=3", "no service fetchers"),
+        ("docker compose up --wait --scale fetcher=3", "FETCHER_REPLICAS"),
+        ("docker compose up --wait --force-recreate", "Postgres and Kafka as well"),
         ("docker compose restart aggregators", "no service aggregators"),
         ("make secret", "no target secret"),
         ("make faults SEEDS=1", "no variable SEEDS"),
@@ -162,6 +164,10 @@ def compose_faults(words: list[str], whole: bool) -> list[str]:
     if not bare:
         return wrong
     verb, named = bare[0], bare[1:]
+    if verb == "up" and "--scale" in words:
+        wrong.append("lasts until the next `up` only; FETCHER_REPLICAS and its siblings in .env stay")
+    if verb == "up" and "--force-recreate" in words and not named:
+        wrong.append("makes Postgres and Kafka as well anew; name the services")
     if verb in ("run", "exec"):
         if named and named[0] == "replyrate":
             return wrong + command_faults(words[words.index("replyrate") + 1 :], whole)

@@ -61,6 +61,8 @@ def test_every_container_is_guarded(name: str) -> None:
 def test_services_can_be_scaled() -> None:
     for name in ("fetcher", "matcher", "aggregator"):
         assert not {"ports", "container_name", "hostname"} & COMPOSE["services"][name].keys()
+        # A setting and no option: what an option of one command scaled, the next command would shrink again.
+        assert COMPOSE["services"][name]["scale"] == f"${{{name.upper()}_REPLICAS:-1}}"
         # A volume with a name would be shared by every copy.
         writable = [one for one in COMPOSE["services"][name].get("volumes", ()) if not one.endswith(":ro")]
         assert all(":" not in one for one in writable)

@@ -32,6 +32,14 @@ STACK: Final[tuple[tuple[str, str, str], ...]] = (
     ("KAFKA_HEAP", "512m", "Java heap of Kafka; about half of its memory."),
     ("PROMETHEUS_MEMORY", "512m", "Most memory of Prometheus."),
     ("GRAFANA_MEMORY", "512m", "Most memory of Grafana."),
+    ("KAFKA_SERVERS", "", "Brokers of your own, `host:port,host:port` (deploy/compose.own-kafka.yml; so are the next four)."),
+    ("KAFKA_OPERATOR_USER", "replyrate-operator", "User of `init` and the command line there."),
+    ("KAFKA_FETCHER_USER", "replyrate-fetcher", "User of the fetchers there."),
+    ("KAFKA_MATCHER_USER", "replyrate-matcher", "User of the matchers there."),
+    ("KAFKA_AGGREGATOR_USER", "replyrate-aggregator", "User of the aggregators there."),
+    ("POSTGRES_SERVER", "", "Postgres of your own, `host:port` (deploy/compose.own-postgres.yml; so are the next two)."),
+    ("POSTGRES_ADMIN", "postgres", "User there who may make roles and databases."),
+    ("POSTGRES_SSLMODE", "verify-full", "How its certificate is looked at; `disable` is for a private network."),
     ("IMAP_CA_DIR", "demo-ca", "Folder with authorities (`*.pem`) that IMAP servers may have their certificate from."),
 )  # fmt: skip
 """Variables of docker-compose.yml itself: name, default, meaning. A test compares them with the file."""

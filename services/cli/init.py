@@ -37,6 +37,9 @@ LOGINS: Final[dict[str, dict[str, str]]] = {
 GROUPS: Final = ("replyrate_company",)
 """Roles without login that migrations grant to, and that only an administrator may make."""
 
+HAND_OVER: Final = sql.SQL("GRANT {owner} TO CURRENT_USER")
+"""Who is no superuser may give a database only to a role that it is a member of."""
+
 GRANTS: Final = sql.SQL("""
 ALTER DATABASE {database} OWNER TO {owner};
 REVOKE ALL ON DATABASE {database} FROM PUBLIC;
@@ -119,6 +122,8 @@ def make_roles(admin_dsn: str, dbname: str, passwords: dict[str, str]) -> None:
                     )
             if connection.execute(statements["database_exists"], {"name": dbname}).fetchone() is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(dbname)))
+            if connection.execute(statements["is_superuser"]).fetchone() == (False,):
+                connection.execute(HAND_OVER.format(owner=sql.Identifier(OWNER)))
             connection.execute(GRANTS.format(database=sql.Identifier(dbname), owner=sql.Identifier(OWNER)))
         except psycopg.errors.InsufficientPrivilege as error:
             raise ConfigError(

@@ -99,3 +99,21 @@ def test_what_is_wrong_is_told_with_its_cure(
     (passwords / "postgres-dashboard").unlink()
     said = init(own_postgres, topics_gone, tmp_path, *arguments, code=78).stderr
     assert "make secrets" in " ".join(said.split())
+
+
+def test_an_administrator_who_is_no_superuser_is_enough(
+    server_folder: Path, topics_gone: str, tmp_path: Path, passwords: Path
+) -> None:
+    """As hosted servers have it: one who may make roles and databases, and owns nothing of others."""
+    with EmbeddedPostgres(server_folder / "postgres-hosted") as hosted:
+        with psycopg.connect(hosted.dsn(), autocommit=True) as connection:
+            connection.execute("CREATE ROLE keeper LOGIN PASSWORD 'kept' CREATEROLE CREATEDB")
+        admin = make_conninfo(host="127.0.0.1", port=hosted.port, dbname="postgres", user="keeper", password="kept")
+        arguments = ("--admin-dsn", admin, "--passwords", str(passwords))
+        assert "applying 0001" in init(hosted, topics_gone, tmp_path, *arguments).stderr
+        assert "as they must be" in init(hosted, topics_gone, tmp_path, *arguments).stderr
+        with as_login(hosted, "replyrate_migrator", passwords) as connection:
+            owner = connection.execute(
+                "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'rates'"
+            ).fetchone()
+            assert owner == ("replyrate_migrator",)

@@ -25,7 +25,7 @@ def main() -> None:
     """Every user of the file with the one password of the test, and every rule."""
     rules = tomllib.loads(Path("/app/schemas/kafka-access.toml").read_text("utf-8"))
     password = Path("/tls/password").read_text("utf-8").strip()
-    admin = KafkaAdminClient(bootstrap_servers=["kafka:19092", "kafka-2:19092", "kafka-3:19092"])
+    admin = KafkaAdminClient(bootstrap_servers=["broker-1:19092", "broker-2:19092", "broker-3:19092"])
     told = admin.alter_user_scram_credentials(
         [UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password) for user in rules]
     )

@@ -1,6 +1,7 @@
 """Three brokers with TLS, passwords and access rules: every service under its own user, one broker lost, then two."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from tests.stack.conftest import FIGURES, IMPATIENT
 from tests.stack.mail import HOST, IMAGE, PASSWORD, Dovecot, ago, stamp
-from tests.stack.stack import Seller, Stack, inquiry, run, running
+from tests.stack.stack import ROOT, SERVICES, Seller, Stack, inquiry, run, running
 
 pytestmark = pytest.mark.timeout(600)
 HERE = Path(__file__).parent
@@ -24,7 +25,7 @@ if user:
     options = dict(security_protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-512", sasl_plain_username=user,
         sasl_plain_password=password, ssl_context=ssl.create_default_context(cafile="/tls/ca.pem"))
 try:
-    producer = KafkaProducer(bootstrap_servers="kafka:19093", bootstrap_timeout_ms=8000, max_block_ms=8000,
+    producer = KafkaProducer(bootstrap_servers="broker-1:19093", bootstrap_timeout_ms=8000, max_block_ms=8000,
         request_timeout_ms=8000, delivery_timeout_ms=9000, **options)
     producer.send(topic, b"{}").get(10)
 except errors.KafkaError as error:
@@ -35,12 +36,12 @@ else:
 
 
 class Cluster(Stack):
-    """The stack with tests/stack/cluster.yml beside the compose file, and its mail server."""
+    """The stack with deploy/compose.own-kafka.yml, the operator's own brokers (cluster.yml) and its mail server."""
 
     mail: Dovecot
 
     def files(self) -> list[Path]:
-        return [*super().files(), HERE / "cluster.yml"]
+        return [*super().files(), ROOT / "deploy" / "compose.own-kafka.yml", HERE / "cluster.yml"]
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +54,19 @@ def cluster(images: None, session_folder: Path) -> Iterator[Cluster]:
         {
             "CLUSTER_TLS": str(tls),
             "CLUSTER_ACCESS": str(HERE / "access.py"),
+            "KAFKA_SERVERS": "broker-1:19093,broker-2:19093,broker-3:19093",
+            "REPLYRATE_KAFKA__PARTITIONS": "3",
+            "REPLYRATE_KAFKA__REPLICATION_FACTOR": "3",
+            "REPLYRATE_KAFKA__MIN_INSYNC_REPLICAS": "2",
             "IMAP_CA_DIR": str(mail.folder / "ca"),
             **IMPATIENT,
         },
     )
     made.make_secrets()
+    own = made.folder / "secrets"
+    shutil.copy(tls / "ca.pem", own / "kafka-ca.pem")
+    for name in ("operator", "fetcher", "matcher", "aggregator"):
+        shutil.copy(tls / "password", own / f"kafka-{name}.password")
     with running(made):
         made.up()
         mail.start(made)
@@ -71,7 +80,7 @@ def cluster(images: None, session_folder: Path) -> Iterator[Cluster]:
 def make_tls(folder: Path) -> None:
     """A certificate for the three brokers that is its own authority, and the password of every user."""
     folder.mkdir(parents=True)
-    names = ",".join(f"DNS:{name}" for name in ("kafka", "kafka-2", "kafka-3"))
+    names = ",".join(f"DNS:{name}" for name in ("broker-1", "broker-2", "broker-3"))
     run([
         "docker", "run", "--rm", "--user", "0", "--volume", f"{folder}:/tls", "--entrypoint", "openssl", IMAGE,
         "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=kafka of the system tests",
@@ -107,6 +116,17 @@ def round_trip(cluster: Cluster, seller: Seller, name: str, seconds: float = 90)
     seller.await_outcome(name, "timely", seconds)
 
 
+def test_the_broker_of_the_stack_is_not_there(cluster: Cluster) -> None:
+    assert "kafka" not in cluster.compose("--profile", "*", "config", "--services").split()
+    for service in ("init", *SERVICES):
+        (container,) = cluster.containers(service)
+        networks = cluster.inspect(container)["NetworkSettings"]["Networks"]
+        assert f"{cluster.project}_outside" in networks, f"{service} has no way to brokers elsewhere"
+    held = {one: run(["docker", "exec", *cluster.containers(one), "ls", "/run/secrets"]).split() for one in SERVICES}
+    for service, files in held.items():
+        assert {file for file in files if file.startswith("kafka")} == {"kafka-ca", f"kafka-{service}"}
+
+
 def test_every_service_works_under_its_own_user(cluster: Cluster, seller: Seller) -> None:
     round_trip(cluster, seller, "first")
     topics = json.loads(cluster.replyrate("topics", "check", "--json"))
@@ -138,16 +158,16 @@ def test_an_aggregator_that_may_not_see_how_far_the_matcher_is_says_what_to_allo
 
 
 def test_one_broker_lost_costs_nothing_and_two_are_waited_for(cluster: Cluster, seller: Seller) -> None:
-    run(["docker", "kill", *cluster.containers("kafka-3")])
+    run(["docker", "kill", *cluster.containers("broker-3")])
     round_trip(cluster, seller, "one-lost", 120)
     # With one of three nothing may be written: what comes meanwhile waits, and is neither lost nor counted twice.
     seller.publish(inquiry("two-lost", stamp(ago(minutes=5)), BUYER.format("two-lost")))
     seller.await_outcome("two-lost", "pending")
-    run(["docker", "kill", *cluster.containers("kafka-2")])
+    run(["docker", "kill", *cluster.containers("broker-2")])
     cluster.mail.append(seller.address, BUYER.format("two-lost"), ago())
     time.sleep(15)
     assert seller.outcomes()["two-lost"]["outcome"] == "pending"
-    run(["docker", "start", *cluster.containers("kafka-2"), *cluster.containers("kafka-3")])
+    run(["docker", "start", *cluster.containers("broker-2"), *cluster.containers("broker-3")])
     took = seller.await_outcome("two-lost", "timely", 180)
     FIGURES["two of three brokers back, until the rate, s"] = f"{took:.0f}"
     round_trip(cluster, seller, "all-back", 120)

@@ -14,6 +14,8 @@ from services.standalone.paths import ROOT
 
 TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+OWN_SERVERS = {file.stem.rpartition("-")[2]: file for file in sorted((ROOT / "deploy").glob("compose.own-*.yml"))}
+"""Server of the compose file → the file beside it that puts an operator's own in its place."""
 OURS = {name: one for name, one in COMPOSE["services"].items() if one["image"].startswith("${REGISTRY:-}replyrate/")}
 IMAGES = ("fetcher", "matcher", "aggregator", "cli", "standalone")
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*)|:\?[^}]*)?\}")
@@ -21,7 +23,8 @@ VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*)|:\?[^}]*)?\}")
 
 def test_variables_of_the_compose_file_are_those_of_the_example() -> None:
     used: dict[str, str] = {}
-    for name, default in VARIABLE.findall(TEXT):
+    texts = [TEXT, *(file.read_text("utf-8") for file in OWN_SERVERS.values())]
+    for name, default in (one for text in texts for one in VARIABLE.findall(text)):
         used.setdefault(name, default)
         assert used[name] == default, f"{name} has two defaults"
     settings = {one.name for one in declarations()}
@@ -66,6 +69,57 @@ def test_services_can_be_scaled() -> None:
         # A volume with a name would be shared by every copy.
         writable = [one for one in COMPOSE["services"][name].get("volumes", ()) if not one.endswith(":ro")]
         assert all(":" not in one for one in writable)
+
+
+class Beside(yaml.SafeLoader):
+    """Reads a file beside the compose file: what it tags `!reset` is None."""
+
+
+Beside.add_constructor("!reset", lambda loader, node: None)
+
+
+def merged(whole: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
+    """What Compose makes of two files: mappings are merged, lists of networks and secrets added, None is taken out."""
+    made = dict(whole)
+    for name, value in beside.items():
+        before = made.get(name)
+        if value is None:
+            made.pop(name, None)
+        elif isinstance(value, dict) and isinstance(before, dict):
+            made[name] = merged(before, value)
+        elif isinstance(value, list) and isinstance(before, list) and name in ("networks", "secrets"):
+            made[name] = [*before, *value]
+        else:
+            made[name] = value
+    return made
+
+
+@pytest.mark.parametrize("servers", [("kafka",), ("postgres",), ("kafka", "postgres")], ids="-".join)
+def test_nothing_waits_for_a_server_that_an_operator_has_elsewhere(servers: tuple[str, ...]) -> None:
+    """tests/stack runs the services with these files; Compose's own merge is compared there."""
+    whole = COMPOSE
+    for server in servers:
+        whole = merged(whole, yaml.load(OWN_SERVERS[server].read_text("utf-8"), Beside))
+    services = whole["services"]
+    assert set(COMPOSE["services"]) - set(services) == {*servers, "demo", "demo-mail"}
+    for name, one in services.items():
+        assert set(one.get("depends_on", ())) <= set(services), name
+        environment = " ".join(str(text) for text in (one.get("environment") or {}).values())
+        uses = {
+            "kafka": "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS" in one.get("environment", ()),
+            "postgres": "REPLYRATE_POSTGRES__PASSWORD_FILE" in one.get("environment", ()),
+        }
+        for server in servers:
+            if uses[server]:
+                assert f"{server}:" not in environment and f"@{server}" not in environment, name
+                assert "outside" in one["networks"], f"{name} has no way to {server}"
+                assert f"{server}-ca" in one["secrets"]
+        for secret in one.get("secrets", ()):
+            assert (secret if isinstance(secret, str) else secret["source"]) in whole["secrets"]
+    named = {name for one in services.values() for name in one.get("environment", ()) if name.startswith("REPLYRATE_")}
+    assert {name for name in named if not name.startswith("REPLYRATE_DASHBOARD")} - {"REPLYRATE_PROMETHEUS_URL"} <= {
+        f"{one.name}{end}" for one in declarations() for end in ("", "_FILE")
+    }
 
 
 @pytest.mark.parametrize("name", IMAGES)

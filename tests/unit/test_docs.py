@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from importlib import import_module
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,8 @@ def test_commands_that_the_program_names_are_commands() -> None:
         ("docker compose up --wait --scale fetchers=3", "no service fetchers"),
         ("docker compose up --wait --scale fetcher=3", "FETCHER_REPLICAS"),
         ("docker compose up --wait --force-recreate", "Postgres and Kafka as well"),
+        ("docker compose -f docker-compose.yml -f deploy/compose.kafka.yml up", "no file deploy/compose.kafka.yml"),
+        ("kubectl exec deployment/replyrate-cli -- python -m services.cli rat my-shop", "no command rat"),
         ("docker compose restart aggregators", "no service aggregators"),
         ("make secret", "no target secret"),
         ("make faults SEEDS=1", "no variable SEEDS"),
@@ -130,6 +132,10 @@ def faults(line: str, whole: bool) -> list[str]:
             ).exists() else [f"{line}: no module {module}"]  # fmt: skip
         case ["docker", "compose", *rest]:
             return [f"{line}: {one}" for one in compose_faults(rest, whole)]
+        case ["kubectl", *rest] if "services.cli" in rest:
+            # What the shell reads is not the program's.
+            ours = takewhile(lambda word: word != "<", rest[rest.index("services.cli") + 1 :])
+            return [f"{line}: {one}" for one in command_faults([*ours], whole)]
         case ["replyrate" | ".venv/bin/replyrate", *rest]:
             return [f"{line}: {one}" for one in command_faults(rest, whole)]
     return []
@@ -159,6 +165,9 @@ def compose_faults(words: list[str], whole: bool) -> list[str]:
         if flag == "--scale" and name.partition("=")[0] not in services
     ]
     # Options of Compose that take a word of their own.
+    wrong += [
+        f"no file {name}" for flag, name in pairwise(words) if flag in ("-f", "--file") and not (ROOT / name).exists()
+    ]
     takes = ("--profile", "--scale", "-v", "--volume", "--file", "-f", "--since", "--tail", "--name")
     bare = [word for before, word in pairwise(["", *words]) if not word.startswith("-") and before not in takes]
     if not bare:

@@ -1,5 +1,6 @@
 """The Kubernetes base: valid by the published schemas, and as closed as the design asks for."""
 
+import re
 from typing import Any
 
 import kubernetes_validate
@@ -16,8 +17,10 @@ DOCUMENTS: list[dict[str, Any]] = [
     document for name in KUSTOMIZATION["resources"] for document in yaml.safe_load_all((BASE / name).read_text("utf-8"))
 ]
 WORKLOADS = [document for document in DOCUMENTS if document["kind"] in ("Deployment", "Job")]
-SERVICES = {document["metadata"]["name"]: document for document in DOCUMENTS if document["kind"] == "Deployment"}
-HASHING = (SERVICES["replyrate-fetcher"], SERVICES["replyrate-matcher"])
+DEPLOYED = {document["metadata"]["name"]: document for document in DOCUMENTS if document["kind"] == "Deployment"}
+CLI = DEPLOYED["replyrate-cli"]
+SERVICES = {name: document for name, document in DEPLOYED.items() if document is not CLI}
+HASHING = (SERVICES["replyrate-fetcher"], SERVICES["replyrate-matcher"], CLI)
 SETTINGS = {one.name for one in declarations()} | {f"{one.name}_FILE" for one in declarations() if one.secret}
 
 
@@ -81,7 +84,7 @@ def test_a_pod_has_no_rights(document: dict[str, Any]) -> None:
         assert container["resources"]["limits"]["memory"]
         mounted = {one["mountPath"] for one in container["volumeMounts"]}
         for one in container["env"]:
-            # Only fetcher and matcher hold the hash key; to the others it is a setting without a file.
+            # Only fetcher, matcher and command line hold the hash key; to the others it is a setting without a file.
             if one["name"].endswith("_FILE") and (one["name"] != "REPLYRATE_HASH_KEY_FILE" or document in HASHING):
                 folder, _, file = one["value"].rpartition("/")
                 assert folder in mounted and file in files(document), one
@@ -91,6 +94,34 @@ def test_each_service_gets_its_own_secrets_only() -> None:
     assert files(SERVICES["replyrate-fetcher"]) == {"fetcher-dsn", "hash.key", "vault.key"}
     assert files(SERVICES["replyrate-matcher"]) == {"hash.key"}
     assert files(SERVICES["replyrate-aggregator"]) == {"aggregator-dsn"}
+    assert files(CLI) == {"migrator-dsn", "hash.key", "vault.key"}
+
+
+def test_the_command_line_is_there_when_it_is_asked_for_and_not_before() -> None:
+    """The commands of docs/scaling.md find what they name."""
+    assert CLI["spec"]["replicas"] == 0, "a pod that holds every key and serves nobody"
+    (container,) = pod(CLI)["containers"]
+    dockerfile = (ROOT / "services" / "cli" / "Dockerfile").read_text("utf-8")
+    assert container["image"] == "replyrate/cli" and 'ENTRYPOINT ["python", "-m", "services.cli"]' in dockerfile
+    page = (ROOT / "docs" / "scaling.md").read_text("utf-8")
+    asked = re.findall(r"^kubectl (.+)$", page, re.MULTILINE)
+    assert len(asked) >= 4
+    for line in asked:
+        assert f"-n {KUSTOMIZATION['namespace']} " in line and f"deployment/{CLI['metadata']['name']} " in f"{line} "
+
+
+def test_spans_have_a_way_to_a_labelled_collector() -> None:
+    (policy,) = [one["spec"] for one in DOCUMENTS if one["metadata"]["name"] == "replyrate-collector"]
+    ((selector,),) = [rule["to"] for rule in policy["egress"]]
+    label = selector["namespaceSelector"]["matchLabels"]
+    assert policy["podSelector"]["matchExpressions"] == [
+        {"key": "replyrate/needs", "operator": "In", "values": ["servers", "mail"]}
+    ]
+    (setting,) = [one for one in declarations() if one.name == "REPLYRATE_TELEMETRY__ENDPOINT"]
+    (port,) = [port["port"] for rule in policy["egress"] for port in rule["ports"]]
+    assert f":{port}/" in setting.description
+    ((name, value),) = label.items()
+    assert f'`{name}: "{value}"`' in (ROOT / "docs" / "scaling.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -114,9 +145,9 @@ def test_budgets_and_policies_select_what_there_is() -> None:
     assert policies["replyrate-closed"]["podSelector"] == {}
     assert set(policies["replyrate-closed"]["policyTypes"]) == {"Ingress", "Egress"}
     mail = policies["replyrate-mail"]["podSelector"]["matchLabels"].items()
-    (fetcher,) = [found for found in labels if mail <= found.items()]
-    assert fetcher["app.kubernetes.io/name"] == "replyrate-fetcher"
+    reaching = {found["app.kubernetes.io/name"] for found in labels if mail <= found.items()}
+    assert reaching == {"replyrate-fetcher", "replyrate-cli"}
     outside = [rule for spec in policies.values() for rule in spec.get("egress", ()) if "993" in str(rule)]
-    assert len(outside) == 1, "mail servers are the fetcher's alone"
+    assert len(outside) == 1, "mail servers are for these two alone"
     # Mailboxes that sign in (OAuth2) need their provider's token endpoint too.
     assert {port["port"] for port in outside[0]["ports"]} == {443, 993}

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, connections
+
 RESULTS: Final = Path(__file__).with_name("results")
 PAGE: Final = Path(__file__).parents[1] / "docs" / "speed.md"
 SCALING: Final = Path(__file__).parents[1] / "docs" / "scaling.md"
@@ -186,8 +188,11 @@ def _measured() -> list[str]:
     row(
         "connections",
         [
-            "workers + 2 a fetcher, 4 an aggregator",
-            *(f"{figure['workers'] + 2 + 4} told, {one['connections']} found" for one in sizes),
+            f"workers + {FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator",
+            *(
+                f"{connections(workers=figure['workers'], fetchers=1, aggregators=1)} told, {one['connections']} found"
+                for one in sizes
+            ),
         ],
     )
     lines += [

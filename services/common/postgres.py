@@ -21,6 +21,11 @@ from services.common.errors import ConfigError, TransientError
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 120
 
+FETCHER_CONNECTIONS = 3
+"""What a fetcher holds besides one for each worker: retention, pacing, health pages."""
+AGGREGATOR_CONNECTIONS = 4
+"""What an aggregator holds: merging, judging, health pages, the pipeline's passage."""
+
 AWAY: tuple[type[psycopg.Error], ...] = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -72,6 +77,11 @@ def _connect_failure(error: psycopg.OperationalError) -> Exception:
     if "password authentication failed" in text or re.search(r'(database|role) ".*" does not exist', text):
         return ConfigError("Postgres refuses REPLYRATE_POSTGRES__DSN; check user, password and database")
     return TransientError("Postgres does not answer; check that it runs and that REPLYRATE_POSTGRES__DSN names it")
+
+
+def connections(*, workers: int, fetchers: int, aggregators: int) -> int:
+    """Connections that all services hold together; `workers` are those of all fetchers. A test counts them on a server."""
+    return workers + fetchers * FETCHER_CONNECTIONS + aggregators * AGGREGATOR_CONNECTIONS
 
 
 def clock(connection: psycopg.Connection) -> datetime:

@@ -10,7 +10,7 @@ from kafka.admin import ConfigResource, KafkaAdminClient
 
 from services.common import codec, migrations
 from services.common.events import Buyer, InquiryReceived
-from services.common.postgres import connect
+from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, connect, connections
 from services.common.topics import INQUIRIES, REPLIES, STATE_BYTES
 from services.standalone.child import free_port
 from services.standalone.kafka import EmbeddedKafka
@@ -19,6 +19,7 @@ from tests.integration.processes import Process, get, until
 from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish
 
 SERVICES = ("fetcher", "matcher", "aggregator")
+WORKERS = 5
 NEEDS_POSTGRES = ("fetcher", "aggregator")
 
 
@@ -56,6 +57,7 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         "REPLYRATE_MATCHER__STORE": "memory",
         "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
         "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",
+        "REPLYRATE_FETCHER__WORKERS": str(WORKERS),
     }
     own_postgres.stop()
     own_kafka.stop()
@@ -75,6 +77,15 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         def all_ready() -> bool:
             return set(states("/readyz").values()) == {200}
 
+        def held() -> dict[str, int]:
+            """Connections of each service, as the server counts them."""
+            with connect(own_postgres.dsn(), "tests") as connection:
+                names = [row[0] for row in connection.execute("SELECT application_name FROM pg_stat_activity")]
+            return {name: sum(one.startswith(f"replyrate-{name}") for one in names) for name in SERVICES}
+
+        wanted = {"fetcher": WORKERS + FETCHER_CONNECTIONS, "matcher": 0, "aggregator": AGGREGATOR_CONNECTIONS}
+        assert sum(wanted.values()) == connections(workers=WORKERS, fetchers=1, aggregators=1)
+
         # It starts in an outage: the pages are there, and an orchestrator has no reason to restart it.
         until(lambda: set(states("/healthz").values()) == {200}, 30, "pages", running)
         for name, port in ports.items():
@@ -89,6 +100,7 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         )  # fmt: skip
         own_kafka.start()
         until(all_ready, 90, "every service ready", running)
+        until(lambda: held() == wanted, 30, f"connections as docs/scaling.md tells: {wanted}", running)
         assert set(states("/healthz").values()) == {200}
 
         own_postgres.stop()
@@ -123,6 +135,8 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         )  # fmt: skip
         assert metric(ports["matcher"], "replyrate_build_info{") == 1
         assert metric(ports["fetcher"], 'replyrate_fetcher_mailboxes{state="active"}') == 0
+        # Retention and pacing find out at their next round that their connection is gone; nobody opens a second one.
+        assert held()["aggregator"] == wanted["aggregator"] and held()["fetcher"] <= wanted["fetcher"]
         for process in running:
             assert process.terminate() == 0
 

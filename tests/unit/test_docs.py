@@ -15,6 +15,7 @@ import yaml
 import services
 from bench import page as speed
 from services.cli.setup import pages
+from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, connections
 from services.standalone.paths import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "schemas").glob("*.md")])
@@ -35,6 +36,26 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text("utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_connections_that_pages_tell_are_those_of_the_code() -> None:
+    """tests/integration/test_health.py counts what the services hold."""
+    scaling = (ROOT / "docs" / "scaling.md").read_text("utf-8")
+    runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8")
+    assert f"one for each worker and {FETCHER_CONNECTIONS} more, an aggregator {AGGREGATOR_CONNECTIONS})" in runbook
+    assert f"one a worker, and {FETCHER_CONNECTIONS} a process" in scaling
+    small, large = re.findall(r"^\| workers \|[^|]*\| ([\d,]+) \| ([\d,]+) \|", scaling, re.MULTILINE)[0]
+    workers = [int(text.replace(",", "")) for text in (small, large)]
+    told = [
+        connections(workers=workers[0], fetchers=1, aggregators=1),
+        connections(workers=workers[1], fetchers=53, aggregators=4),
+        connections(workers=workers[1] // 3, fetchers=18, aggregators=4),
+    ]
+    assert (
+        f"workers + {FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator (1, 4) | {told[0]} | {told[1]:,} |"
+        in scaling
+    )
+    assert f"{told[2]:,} connections" in scaling
 
 
 def test_bounds_are_those_of_the_code() -> None:

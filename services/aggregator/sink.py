@@ -52,6 +52,7 @@ class Sink:
         self._owned: dict[int, Owned] = {}
         self._rejected_in_a_row = 0
         self._checked = monotonic()
+        metrics.from_zero(metrics.RECORDS_REJECTED, ["aggregator"], metrics.REASONS["aggregator"])
 
     def positions(self) -> dict[int, int]:
         """Where each partition that this process owns is read next."""

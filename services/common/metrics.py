@@ -4,6 +4,10 @@ Names begin with `replyrate_` and end in their unit. No label has a value per ma
 stay small with a million mailboxes.
 """
 
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY = CollectorRegistry()
@@ -165,6 +169,21 @@ DIRTY_AGE_SECONDS = Gauge(
 LAG_RECORDS = Gauge(
     "replyrate_aggregator_lag_records", "Records in the topic that the ledger has not merged.", registry=REGISTRY
 )
+
+
+REASONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "fetcher": ("unreadable-message",),
+    "matcher": ("not-json", "schema", "limit", "late", "over-bound", "misrouted"),
+    "aggregator": ("not-json", "schema", "limit"),
+}
+"""Service → the reasons of its dead letters."""
+
+
+def from_zero(metric: Counter, *values: Iterable[str]) -> None:
+    """Show the series of these values of each label, from 0 on: one that begins with what it counts has no increase for
+    Prometheus, and an alert would miss the first burst."""
+    for labels in product(*values):
+        metric.labels(*labels)
 
 
 def declared() -> list[tuple[str, str, str]]:

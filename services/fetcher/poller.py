@@ -16,12 +16,12 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from logging import getLogger
-from typing import Final
+from typing import Final, get_args
 
 from services.common import codec, metrics
 from services.common.backoff import Backoff
 from services.common.errors import TransientError
-from services.common.events import DeadLetter
+from services.common.events import DeadLetter, Kind
 from services.common.hashing import Hasher
 from services.common.kafka import Pending, Publisher
 from services.common.lifecycle import Heartbeat, Stop
@@ -134,6 +134,9 @@ class Poller:
         self._horizon = timedelta(days=settings.horizon_days)
         self._allowance = Allowance(leases.connection, settings.imap)
         self._pacing = Pacing(leases.connection, settings.imap.poll_interval_seconds)
+        metrics.from_zero(metrics.RECORDS_REJECTED, ["fetcher"], metrics.REASONS["fetcher"])
+        metrics.from_zero(metrics.LOGINS, ["done", *_codes(MailboxError)])
+        metrics.from_zero(metrics.MESSAGES_SEEN, get_args(Kind))
 
     def run(self) -> None:
         """Poll whatever is due until `stop` is set. TransientError when Postgres goes away."""
@@ -257,9 +260,7 @@ class Poller:
             else:
                 connection.login(leased.user, leased.password, self._version)
         except MailboxError as error:
-            # Whatever a refusal means in particular, alerts count them together.
-            refused = isinstance(error, LoginRefused)
-            metrics.LOGINS.labels(LoginRefused.code if refused else type(error).code).inc()
+            metrics.LOGINS.labels(_code(type(error))).inc()
             raise
         metrics.LOGINS.labels("done").inc()
 
@@ -634,6 +635,16 @@ class Poller:
                 **_ids(leased), **_trace(work),
             },
         )  # fmt: skip
+
+
+def _code(kind: type[MailboxError]) -> str:
+    """What a login that failed is counted as: whatever a refusal means in particular, alerts count them together."""
+    return LoginRefused.code if issubclass(kind, LoginRefused) else kind.code
+
+
+def _codes(kind: type[MailboxError]) -> set[str]:
+    """What logins may be counted as when they fail with this error or a particular one of it."""
+    return {_code(kind), *(code for one in kind.__subclasses__() for code in _codes(one))}
 
 
 def _chunks(uids: Sequence[int]) -> list[Sequence[int]]:

@@ -25,6 +25,7 @@ from services.common import codec, metrics
 from services.common.backoff import Backoff
 from services.common.errors import EXIT_DONE, EXIT_UNSURE, InvalidEvent
 from services.common.events import (
+    MATCH_ORDER,
     MESSAGE_SENT,
     PLATFORM_TYPES,
     CompanyErased,
@@ -116,6 +117,8 @@ class Matcher:
         self._busy = asyncio.Lock()
         self._loaded: set[int] = set()
         self._recovering = False
+        metrics.from_zero(metrics.RECORDS_REJECTED, ["matcher"], metrics.REASONS["matcher"])
+        metrics.from_zero(metrics.MATCHES, MATCH_ORDER)
         self._app = self._build()
 
     def ready(self) -> bool:

@@ -20,6 +20,28 @@ from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, 
 
 SERVICES = ("fetcher", "matcher", "aggregator")
 WORKERS = 5
+FROM_ZERO = {
+    "fetcher": (
+        'replyrate_records_rejected_total{reason="unreadable-message",service="fetcher"}',
+        *(f'replyrate_fetcher_logins_total{{result="{result}"}}' for result in ("done", "login-refused", "throttled")),
+        *(f'replyrate_fetcher_messages_seen_total{{kind="{kind}"}}' for kind in ("human", "automatic")),
+    ),
+    "matcher": (
+        *(
+            f'replyrate_records_rejected_total{{reason="{reason}",service="matcher"}}'
+            for reason in ("not-json", "schema", "limit", "late", "over-bound", "misrouted")
+        ),
+        *(f'replyrate_matcher_matches_total{{evidence="{test}"}}' for test in ("in-reply-to", "buyer-address", "platform")),
+        "replyrate_matcher_states_emitted_total", "replyrate_matcher_rerouted_total",
+    ),
+    "aggregator": (
+        *(
+            f'replyrate_records_rejected_total{{reason="{reason}",service="aggregator"}}'
+            for reason in ("not-json", "schema", "limit")
+        ),
+    ),
+}  # fmt: skip
+"""Service → series of its page that are 0 when it has only started."""
 NEEDS_POSTGRES = ("fetcher", "aggregator")
 
 
@@ -100,6 +122,11 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         )  # fmt: skip
         own_kafka.start()
         until(all_ready, 90, "every service ready", running)
+        # What alerts take the increase of begins with 0 and not with the first burst.
+        for name in SERVICES:
+            page = get(ports[name], "/metrics")[1].splitlines()
+            for series in FROM_ZERO[name]:
+                assert f"{series} 0.0" in page, (name, series)
         until(lambda: held() == wanted, 30, f"connections as docs/scaling.md tells: {wanted}", running)
         assert set(states("/healthz").values()) == {200}
 

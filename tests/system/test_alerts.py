@@ -83,15 +83,44 @@ def test_each_alert_fires_when_it_should_and_none_on_a_good_day(promtool: str, t
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 
+def test_a_burst_is_seen_where_the_series_was_there_before(promtool: str, tmp_path: Path) -> None:
+    """Why services show reasons that nothing was rejected for: what begins with its first value has no increase."""
+    # Ten minutes before the end 500 facts come at once.
+    before, burst = STEPS - 35, "500+0x60"
+    tests = [
+        told(burst_of(f"0+0x{before - 1} {burst}"), ["ReplyrateLateFacts"]),
+        told(burst_of(f"_x{before} {burst}"), []),
+    ]
+    file = tmp_path / "tests.yml"
+    file.write_text(
+        yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": STEP, "tests": tests}, width=1000), "utf-8"
+    )
+    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+def burst_of(late: str) -> dict[str, str]:
+    """The good day with other late facts, as promtool's series."""
+    return {**written(GOOD), LATE: late}
+
+
+def written(series: dict[str, str]) -> dict[str, str]:
+    """Series as promtool wants them."""
+    return {
+        name: f"0{value}x{STEPS}" if value.startswith("+") else f"{value}+0x{STEPS}" for name, value in series.items()
+    }
+
+
 def scenario(changes: dict[str, str | None], alerts: list[str]) -> dict[str, object]:
     """A day with `changes`, at whose end exactly `alerts` fire."""
-    series = {name: value for name, value in {**GOOD, **changes}.items() if value is not None}
+    return told(written({name: value for name, value in {**GOOD, **changes}.items() if value is not None}), alerts)
+
+
+def told(series: dict[str, str], alerts: list[str]) -> dict[str, object]:
+    """The same for series in promtool's words."""
     return {
         "interval": STEP,
-        "input_series": [
-            {"series": name, "values": f"0{value}x{STEPS}" if value.startswith("+") else f"{value}+0x{STEPS}"}
-            for name, value in series.items()
-        ],
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [
             {
                 "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',

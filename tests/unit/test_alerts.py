@@ -1,5 +1,7 @@
 """The alert rules name what there is: metrics and labels of the registry, an entry of the runbook each."""
 
+import ast
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +10,7 @@ import promql_parser
 import pytest
 import yaml
 
-from services.common.metrics import REGISTRY
+from services.common.metrics import REASONS, REGISTRY
 from services.standalone.paths import ROOT
 
 RULES = [
@@ -70,6 +72,30 @@ def test_alerts_and_runbook_are_one_to_one() -> None:
 def test_metrics_that_the_runbook_names_exist() -> None:
     named = set(re.findall(r"replyrate_[a-z_]+", RUNBOOK))
     assert named and named <= set(LABELS)
+
+
+def test_reasons_of_dead_letters_are_those_that_the_services_give() -> None:
+    """Each reason has a series from the start on, so a new one must be told to services.common.metrics too."""
+    decoding = reasons("common/codec.py")
+    assert decoding == {"not-json", "schema", "limit"}
+    assert set(REASONS["aggregator"]) == decoding | reasons("aggregator/*.py")
+    assert set(REASONS["matcher"]) == decoding | reasons("matcher/*.py")
+    assert set(REASONS["fetcher"]) == {"unreadable-message"} and reasons("fetcher/*.py") == set()
+    schema = json.loads((ROOT / "schemas" / "events" / "dead-letter.v1.schema.json").read_text("utf-8"))
+    told = schema["$defs"]["data"]["properties"]["reason"]["examples"]
+    assert set(told) == {reason for service in REASONS.values() for reason in service}
+
+
+def reasons(pattern: str) -> set[str]:
+    """The words that `InvalidEvent(…)` is called with first."""
+    return {
+        word.value
+        for file in (ROOT / "services").glob(pattern)
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "InvalidEvent"
+        for word in ast.walk(node.args[0])
+        if isinstance(word, ast.Constant) and isinstance(word.value, str)
+    }
 
 
 def test_what_does_not_exist_is_found_out() -> None:

@@ -4,7 +4,6 @@ The position in the topic is the ledger's, never Kafka's: after every assignment
 Postgres and read from where the ledger stands. Commits to Kafka are a hint for tools that show lag.
 """
 
-import base64
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from logging import getLogger
@@ -12,12 +11,12 @@ from typing import Final
 
 from services.aggregator.ledger import Ledger, Owned
 from services.aggregator.traced import Merged
-from services.common import codec, metrics
+from services.common import codec, metrics, rejected
 from services.common.errors import InvalidEvent
-from services.common.events import COMPANY_ERASED, INQUIRY_REPLIES, CompanyErased, DeadLetter, InquiryReplies
+from services.common.events import COMPANY_ERASED, INQUIRY_REPLIES, CompanyErased, InquiryReplies
 from services.common.kafka import Assigned, Pending, Publisher, Reader, Record
-from services.common.topics import DEAD, REPLAYED, REPLIES
-from services.common.trace import TRACEPARENT, sampled, trace_id
+from services.common.topics import DEAD, LETTER_BYTES, REPLIES
+from services.common.trace import sampled, trace_id
 
 log = getLogger(__name__)
 
@@ -123,7 +122,7 @@ class Sink:
             except InvalidEvent as error:
                 letters.append(self._bury(record, error))
         if letters:
-            self._publisher.wait(letters)
+            self._publisher.wait_letters(letters)
         with self._merged.merging(records):
             self._ledger.merge(owned, records[-1].offset + 1, events)
         metrics.STATES_MERGED.inc(len(events))
@@ -131,31 +130,19 @@ class Sink:
         self._reader.commit({owned.partition: owned.next_offset})
         for record in () if self._merged.on else records:
             if (trace := sampled(record.headers)) is not None:
-                where = f"{record.topic}/{record.partition}/{record.offset}"
+                where = rejected.position(record)
                 log.info("merged", extra={"action": "record-traced", "position": where, "trace_id": trace_id(trace)})
 
     def _bury(self, record: Record, error: InvalidEvent) -> Pending:
         self._rejected_in_a_row += 1
         if self._rejected_in_a_row >= REJECTED_IN_A_ROW:
             raise RuntimeError(f"{REJECTED_IN_A_ROW} invalid records in a row; is this the right topic?")
-        where = f"{record.topic}/{record.partition}/{record.offset}"
-        letter = DeadLetter(
-            reason=error.reason,
-            detail=error.detail[:1024],
-            service="aggregator",
-            service_version=self._version,
-            at=self._clock(),
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            key=None if record.key is None else record.key.decode("utf-8", "replace")[:300],
-            value=base64.b64encode(record.value or b"").decode("ascii"),
-        )
         metrics.RECORDS_REJECTED.labels("aggregator", error.reason).inc()
         log.warning(
             "rejected: %s", error.detail,
-            extra={"action": "record-rejected", "reason": error.reason, "position": where},
+            extra={"action": "record-rejected", "reason": error.reason, "position": rejected.position(record)},
         )  # fmt: skip
-        value = codec.encode(letter, id=where, source="replyrate/aggregator", time=letter.at)
-        kept = [header for header in record.headers if header[0] in (REPLAYED, TRACEPARENT)]
-        return self._publisher.send(DEAD, record.key or b"", value, headers=kept)
+        letter = rejected.letter(
+            record, error, service="aggregator", version=self._version, at=self._clock(), most_bytes=LETTER_BYTES
+        )
+        return self._publisher.send(DEAD, letter.key, letter.value, headers=letter.headers)

@@ -177,7 +177,8 @@ class InquiryReplies(msgspec.Struct, gc=False, frozen=True, kw_only=True):
 
 
 class DeadLetter(msgspec.Struct, gc=False, frozen=True, kw_only=True):
-    """What was rejected, where it stands and why. `value` is base64, null for inquiries.v1 and for mail."""
+    """What was rejected, where it stands and why. `value` is base64; null for inquiries.v1, for mail and for what
+    is too large for a letter."""
 
     reason: Code
     detail: Annotated[str, Meta(max_length=1024)]

@@ -22,11 +22,12 @@ from kafka.structs import OffsetAndMetadata
 
 from services.common.errors import ConfigError, TransientError
 from services.common.settings import KafkaSettings
-from services.common.topics import TopicSpec
+from services.common.topics import DEAD, LETTER_BYTES, TopicSpec
 
 REQUEST_MS = 10_000
 COORDINATOR_SECONDS = 10
-MAX_REQUEST_BYTES = 1024 * 1024
+MAX_REQUEST_BYTES = LETTER_BYTES
+"""As much as the topic with the largest records takes; each broker holds each topic to its own limit."""
 BATCH_BYTES = 32 * 1024
 FETCH_BYTES = 4 * 1024 * 1024
 POLL_RECORDS = 2000
@@ -172,6 +173,14 @@ class Publisher:
                 except REFUSED:
                     refused.append(index)
             return refused
+
+    def wait_letters(self, pendings: Sequence[Pending]) -> None:
+        """The same for dead letters. ConfigError when one is refused: the topic takes less than it must, and what stands for
+        a record may not be lost as well."""
+        if self.wait(pendings):
+            raise ConfigError(
+                f"{DEAD} refuses a dead letter that is not too large for it; run `replyrate topics check` and mend what it tells"
+            )
 
     def close(self) -> None:
         """Let go of the brokers; what is not acknowledged by now was not waited for."""

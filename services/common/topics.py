@@ -15,6 +15,8 @@ DEAD_GROUP: Final = "replyrate-dlq"
 
 INPUT_BYTES: Final = 64 * 1024
 STATE_BYTES: Final = 1024 * 1024
+LETTER_BYTES: Final = 2 * STATE_BYTES
+"""A rejected record may be as large as any topic allows, and grows by a third as base64."""
 DAY_MS: Final = 86_400_000
 KEY_SEPARATOR: Final = b"\x1f"
 REROUTED: Final = ("rerouted", b"1")
@@ -59,8 +61,7 @@ def specs(
     kept = {"cleanup.policy": "delete", "retention.ms": str(horizon_days * DAY_MS)}
     compacted = {"cleanup.policy": "compact", "max.message.bytes": str(STATE_BYTES)}
     inputs = {**kept, "max.message.bytes": str(INPUT_BYTES)}
-    # A rejected record may be as large as any topic allows, and grows by a third as base64.
-    rejected = {**kept, "max.message.bytes": str(2 * STATE_BYTES)}
+    rejected = {**kept, "max.message.bytes": str(LETTER_BYTES)}
     shapes = {
         INQUIRIES: inputs,
         SENT: inputs,

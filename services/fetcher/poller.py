@@ -578,7 +578,7 @@ class Poller:
             pendings.append(self._publisher.send(DEAD, leased.company_id.encode(), value, headers=headers))
             metrics.RECORDS_REJECTED.labels("fetcher", "unreadable-message").inc()
             log.warning("%s", detail, extra={"action": "message-rejected", "uid": uid, **_ids(leased)})
-        self._publisher.wait(pendings)
+        self._publisher.wait_letters(pendings)
 
     def _pause(self, work: Poll) -> bool:
         """Whether this poll must end here: messages or time are used up, or the service stops."""

@@ -7,7 +7,6 @@ changelog has been published, whatever happened in between.
 """
 
 import asyncio
-import base64
 import logging
 import os
 import ssl
@@ -21,7 +20,7 @@ from typing import Any, Final
 import faust
 from aiokafka.errors import KafkaError
 
-from services.common import codec, metrics
+from services.common import codec, metrics, rejected
 from services.common.backoff import Backoff
 from services.common.errors import EXIT_DONE, EXIT_UNSURE, InvalidEvent
 from services.common.events import (
@@ -40,8 +39,8 @@ from services.common.settings import KafkaSettings, MatcherSettings
 from services.common.telemetry import OFF, Span, Tracing
 from services.common.topics import (
     DEAD,
+    INPUT_BYTES,
     INQUIRIES,
-    REPLAYED,
     REPLIES,
     REROUTED,
     SENT,
@@ -354,6 +353,12 @@ class Matcher:
             return True
         if record.topic != INQUIRIES or REROUTED in record.headers:
             raise InvalidEvent("misrouted", "the partition is not murmur2(company_id); set the producer's partitioner")
+        size = len(record.value) + sum(len(name) + len(value or b"") for name, value in record.headers)
+        if size > INPUT_BYTES - rejected.AROUND_BYTES:
+            # A topic's limit is one for compressed batches, and what is sent from here is not compressed.
+            raise InvalidEvent(
+                "limit", f"the record lies in the wrong partition, and its {size} bytes are too many to move"
+            )
         moved = (company_id.encode(), record.value, [*record.headers, REROUTED])
         out.rerouted.setdefault(home, []).append(moved)
         metrics.REROUTED.inc()
@@ -363,28 +368,14 @@ class Matcher:
         return False
 
     def _reject(self, record: Any, error: InvalidEvent, out: _Outbox) -> None:
-        letter = DeadLetter(
-            reason=error.reason,
-            detail=error.detail[:1024],
-            service="matcher",
-            service_version=self._version,
-            at=self._clock(),
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            key=None if record.key is None else record.key.decode("utf-8", "replace")[:256],
-            # Inquiries hold plain addresses; they are read again from their position.
-            value=None if record.topic == INQUIRIES or record.value is None else _base64(record.value),
+        letter = rejected.letter(
+            record, error, service="matcher", version=self._version, at=self._clock(), most_bytes=MAX_BATCH_BYTES
         )
-        where = f"{record.topic}/{record.partition}/{record.offset}"
-        value = codec.encode(letter, id=where, source=SOURCE, time=letter.at)
-        key = record.key or b""
-        kept = [header for header in record.headers if header[0] in (REPLAYED, TRACEPARENT)]
-        out.dead.setdefault(partition_of(key, self._kafka.partitions), []).append((key, value, kept))
+        out.dead.setdefault(partition_of(letter.key, self._kafka.partitions), []).append(letter)
         metrics.RECORDS_REJECTED.labels("matcher", error.reason).inc()
         log.warning(
             "rejected: %s", error.detail,
-            extra={"action": "record-rejected", "reason": error.reason, "position": where},
+            extra={"action": "record-rejected", "reason": error.reason, "position": rejected.position(record)},
         )  # fmt: skip
 
     def _publish(self, partition: int, applied: join.Applied, out: _Outbox) -> None:
@@ -504,10 +495,6 @@ def _count(facts: Sequence[join.Fact], applied: join.Applied) -> None:
     metrics.FACTS_CUT.inc(applied.cut)
     for evidence, count in applied.matched.items():
         metrics.MATCHES.labels(evidence).inc(count)
-
-
-def _base64(value: bytes) -> str:
-    return base64.b64encode(value).decode("ascii")
 
 
 def _client(kafka: KafkaSettings) -> dict[str, Any]:

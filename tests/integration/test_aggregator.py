@@ -1,5 +1,6 @@
 """The aggregator as a process on real Kafka and Postgres: every state once in effect, whatever happens."""
 
+import base64
 import random
 import time
 from collections.abc import Callable
@@ -12,14 +13,32 @@ import pytest
 from services.aggregator.ledger import Ledger
 from services.common import codec
 from services.common.errors import UnsureError
-from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, MatchedBy, ReplyFact, StatusFact
+from services.common.events import (
+    DEAD_LETTER,
+    CompanyErased,
+    DeadLetter,
+    HashedBuyer,
+    InquiryReplies,
+    MatchedBy,
+    ReplyFact,
+    StatusFact,
+)
 from services.common.kafka import Admin, Publisher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
-from services.common.topics import DEAD, REPLIES, partition_of, reply_key
+from services.common.topics import DEAD, REPLAYED, REPLIES, STATE_BYTES, partition_of, reply_key
+from services.common.trace import TRACEPARENT
 from services.matcher import state
 from tests.integration.processes import Process, until
-from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish, read_all
+from tests.integration.topics import (
+    PARTITIONS,
+    create_topics,
+    kafka_settings,
+    publish,
+    publish_compressed,
+    read_all,
+    set_config,
+)
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -250,6 +269,45 @@ def test_poison_is_buried_in_order_and_the_next_record_counts(lab: Lab) -> None:
         for found in read_all(lab.kafka, DEAD)
     ]
     assert sorted(letter.reason for letter in letters) == ["not-json"] * 3 + ["schema"] * 3  # type: ignore[union-attr]
+
+
+def test_the_largest_record_has_its_letter_and_one_that_is_larger_still_has_one_without_it(lab: Lab) -> None:
+    states = some_states(13, 10)
+    partition = partition_of(b"c0", PARTITIONS)
+    junk, more = b"{" * 1_040_000, b"{" * 1_700_000
+    publish(lab.kafka, REPLIES, [(b"c0\x1fjunk", junk)], partition=partition)
+    publish_compressed(
+        lab.kafka, REPLIES, b"c0\x1fmore", more, [(REPLAYED, b"1"), (TRACEPARENT, b"x" * 5000)], partition=partition
+    )
+    send(lab, states)
+    with lab.aggregator() as aggregator:
+        until(lab.judged, 40, "merged and judged", (aggregator,))
+        assert aggregator.terminate() == 0
+    assert lab.held() == union(states)
+    found = read_all(lab.kafka, DEAD)
+    whole, bare = (codec.decode(one.value or b"", accept=frozenset({DEAD_LETTER})).data for one in found)
+    assert isinstance(whole, DeadLetter) and isinstance(bare, DeadLetter)
+    assert (whole.topic, whole.partition, whole.offset, whole.reason) == (REPLIES, partition, 0, "not-json")
+    assert whole.value is not None and base64.b64decode(whole.value) == junk
+    assert (bare.topic, bare.partition, bare.offset, bare.value) == (REPLIES, partition, 1, None)
+    assert "the record of 1700000 bytes is too large for a letter" in bare.detail
+    assert found[1].headers == ((REPLAYED, b"1"),), "what is no traceparent is not handed on"
+
+
+def test_a_letter_that_its_topic_refuses_is_not_lost(lab: Lab) -> None:
+    partition = partition_of(b"c0", PARTITIONS)
+    publish(lab.kafka, REPLIES, [(b"c0\x1fjunk", b"{" * 1_000_000)], partition=partition)
+    with lab.aggregator() as aggregator:
+        until(lambda: len(read_all(lab.kafka, DEAD)) == 1, 40, "its letter", (aggregator,))
+        # Somebody narrows the topic behind the back of a service that runs.
+        set_config(lab.kafka.bootstrap_servers, DEAD, "max.message.bytes", "1000000")
+        publish(lab.kafka, REPLIES, [(b"c0\x1fjunk", b"{" * 1_000_000)], partition=partition)
+        assert aggregator.wait(40) == 78
+        assert "replyrate topics check" in str(aggregator.lines())
+    set_config(lab.kafka.bootstrap_servers, DEAD, "max.message.bytes", str(2 * STATE_BYTES))
+    with lab.aggregator("again") as aggregator:
+        until(lambda: len(read_all(lab.kafka, DEAD)) == 2, 40, "the second letter as well", (aggregator,))
+        assert aggregator.terminate() == 0
 
 
 def test_a_recreated_topic_is_read_from_its_start(lab: Lab) -> None:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from kafka.admin import ConfigResource, KafkaAdminClient
 
 from services.common import codec, migrations
 from services.common.events import Buyer, InquiryReceived
@@ -16,7 +15,7 @@ from services.standalone.child import free_port
 from services.standalone.kafka import EmbeddedKafka
 from services.standalone.postgres import EmbeddedPostgres
 from tests.integration.processes import Process, get, until
-from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish
+from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish, set_config
 
 SERVICES = ("fetcher", "matcher", "aggregator")
 WORKERS = 5
@@ -227,11 +226,3 @@ def inquiry(number: int) -> bytes:
         company_id="c1", account_id="main", inquiry_id=f"i{number}", received_at=now, buyer=Buyer(id="b"),
     )  # fmt: skip
     return codec.encode(event, id=f"e{number}", source="tests", time=now)
-
-
-def set_config(bootstrap_servers: str, topic: str, name: str, value: str) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id="tests")
-    try:
-        admin.alter_configs([ConfigResource("TOPIC", topic, {name: value})])
-    finally:
-        admin.close()

@@ -11,9 +11,11 @@ import pytest
 
 from services.common import codec
 from services.common.events import (
+    DEAD_LETTER,
     INQUIRY_RECEIVED,
     Buyer,
     CompanyErased,
+    DeadLetter,
     Event,
     InquiryReceived,
     InquiryReplies,
@@ -24,10 +26,19 @@ from services.common.events import (
 from services.common.hashing import Hasher
 from services.common.kafka import Publisher
 from services.common.settings import KafkaSettings
-from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT, changelog_name, partition_of, reply_key
+from services.common.topics import DEAD, INQUIRIES, REPLAYED, REPLIES, SENT, changelog_name, partition_of, reply_key
 from services.matcher import join
 from tests.integration.processes import Process, until
-from tests.integration.topics import PARTITIONS, committed, create_topics, kafka_settings, latest, publish, read_all
+from tests.integration.topics import (
+    PARTITIONS,
+    committed,
+    create_topics,
+    kafka_settings,
+    latest,
+    publish,
+    publish_compressed,
+    read_all,
+)
 
 KEY = bytes(range(32))
 HASHER = Hasher(KEY)
@@ -279,6 +290,35 @@ def test_what_is_wrong_becomes_a_dead_letter_and_stops_nothing(
     assert sorted(letter.reason for letter in letters) == ["late", "not-json", "not-json", "schema"]  # type: ignore[union-attr]
     assert all(letter.value is None for letter in letters)  # type: ignore[union-attr]
     assert expected(facts).items() <= published(settings).items()
+
+
+def test_records_that_came_compressed_stop_nothing_however_large_they_are(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """The topics' limits are those of compressed batches, and nothing that is sent from here is compressed."""
+    home = partition_of(b"c0", PARTITIONS)
+    stray = InquiryReceived(
+        company_id="c0", account_id="main", inquiry_id="stray", received_at=NOW, buyer=Buyer(id="b")
+    )
+    wide = record(stray)[1][:-1] + b',"more":"' + b"x" * 3_000_000 + b'"}'
+    publish_compressed(settings, SENT, b"c0", b"{" * 3_000_000, partition=home)
+    publish_compressed(settings, INQUIRIES, b"k" * 2_000_000, b"{", [(REPLAYED, b"9" * 2_000_000)], partition=home)
+    publish_compressed(settings, INQUIRIES, b"c0", wide, partition=(home + 1) % PARTITIONS)
+    facts = a_world(8, 10)
+    send(settings, facts)
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    assert expected(facts).items() <= published(settings).items()
+    letters = {}
+    for found in read_all(settings, DEAD):
+        letter = codec.decode(found.value or b"", accept=frozenset({DEAD_LETTER})).data
+        assert isinstance(letter, DeadLetter) and letter.value is None and found.headers == ()
+        letters[letter.topic, letter.partition] = letter
+    assert len(letters) == 3
+    assert "3000000 bytes is too large for a letter" in letters[SENT, home].detail
+    assert letters[INQUIRIES, home].reason == "not-json" and letters[INQUIRIES, home].key == "k" * 300
+    assert letters[INQUIRIES, (home + 1) % PARTITIONS].reason == "limit"
 
 
 def test_an_erase_empties_state_and_topic_and_is_passed_on(

@@ -39,10 +39,9 @@ def main() -> None:
     for rule_set in rule_sets:
         rules.check_horizon(rule_set, settings.horizon_days)
     stop = Stop()
-    lifecycle.end_in_time(stop)
     watch = Watch(settings)
     with (
-        lifecycle.on_signals(stop),
+        lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
         telemetry.telling(settings.telemetry, "aggregator", version()) as tracing,
         watch.asking(),
         http.serve(settings.http.port, watch.healthy, watch.ready, host=settings.http.host),

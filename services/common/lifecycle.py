@@ -71,14 +71,25 @@ class Stop:
 
 
 @contextmanager
-def on_signals(stop: Stop) -> Iterator[None]:
-    """SIGTERM and SIGINT set `stop`; a second one ends the process at once."""
+def on_signals(stop: Stop, end_seconds: float | None = None) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stop`; a second one ends the process at once.
+
+    With `end_seconds` the first one ends it too, so long after it came, whatever still hangs: with 0, as every other stop,
+    since nothing is acknowledged that was not finished. A process that stops by itself has no such end: why it did is told.
+    """
+
+    def ask() -> None:
+        stop.set()
+        if end_seconds is not None:
+            time.sleep(end_seconds)
+            log.warning("the stop took too long; what was in hand is done again", extra={"action": "service-stopped"})
+            os._exit(EXIT_DONE)
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             os._exit(128 + number)
         # A thread, since a handler runs in the middle of the main thread's work and may hold the lock that set() needs.
-        threading.Thread(target=stop.set, name="stop", daemon=True).start()
+        threading.Thread(target=ask, name="stop", daemon=True).start()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -86,24 +97,6 @@ def on_signals(stop: Stop) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def end_in_time(stop: Stop, seconds: float = STOP_SECONDS) -> None:
-    """End the process so long after its end was asked for, whatever still hangs.
-
-    With 0, as every other stop: nothing is acknowledged that was not finished, so nothing is lost.
-    """
-
-    def end() -> None:
-        log.warning("the stop took too long; what was in hand is done again", extra={"action": "service-stopped"})
-        os._exit(EXIT_DONE)
-
-    def begin() -> None:
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
-
-    stop.also(begin)
 
 
 def finish(threads: Iterable[threading.Thread], seconds: float = FINISH_SECONDS) -> None:

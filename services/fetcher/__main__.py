@@ -45,8 +45,10 @@ def main() -> None:
     tls_context(settings.imap.ca_file)
     budgets.check(settings.imap)
     stop = Stop()
-    lifecycle.end_in_time(stop)
-    with lifecycle.on_signals(stop), telemetry.telling(settings.telemetry, "fetcher", version()) as tracing:
+    with (
+        lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
+        telemetry.telling(settings.telemetry, "fetcher", version()) as tracing,
+    ):
         workers = Workers(settings, hasher, vault, stop, tracing)
         with workers.asking(), http.serve(settings.http.port, workers.healthy, workers.ready, host=settings.http.host):
             if workers.may_begin():

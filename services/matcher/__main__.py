@@ -30,8 +30,10 @@ def main() -> None:
     hasher = Hasher(settings.hash_key())
     stop = Stop()
     # Faust may wait for ever for a stream that does not come to rest; the batch is replayed then.
-    lifecycle.end_in_time(stop)
-    with lifecycle.on_signals(stop), telemetry.telling(settings.telemetry, "matcher", version()) as tracing:
+    with (
+        lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
+        telemetry.telling(settings.telemetry, "matcher", version()) as tracing,
+    ):
         asyncio.run(work(settings, hasher, stop, tracing))
     log.info("stopped", extra={"action": "service-stopped"})
 

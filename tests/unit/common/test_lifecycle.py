@@ -113,14 +113,21 @@ def test_threads_have_one_deadline_together_and_who_hangs_is_named(
     go_on.set()
 
 
-def test_a_process_that_hangs_ends_well_in_time() -> None:
+@pytest.mark.parametrize(
+    ("asked", "code", "told"),
+    [("os.kill(os.getpid(), signal.SIGTERM)", 0, True), ("stop.set(); timer.start()", 7, False)],
+    ids=["by a signal", "by itself"],
+)
+def test_a_process_that_hangs_ends_well_in_time_and_no_failure_is_taken_for_a_stop(
+    asked: str, code: int, told: bool
+) -> None:
     program = (
-        "import threading\n"
-        "from services.common.lifecycle import Stop, end_in_time\n"
-        "stop = Stop()\n"
-        "end_in_time(stop, 0.5)\n"
-        "stop.set()\n"
-        "threading.Event().wait()\n"
+        "import os, signal, threading\n"
+        "from services.common.lifecycle import Stop, on_signals\n"
+        "stop, timer = Stop(), threading.Timer(1.5, lambda: os._exit(7))\n"
+        "with on_signals(stop, 0.5):\n"
+        f"    {asked}\n"
+        "    threading.Event().wait()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], timeout=15, check=False, capture_output=True, text=True)
-    assert done.returncode == 0 and "the stop took too long" in done.stderr
+    assert done.returncode == code and ("the stop took too long" in done.stderr) == told

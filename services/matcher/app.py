@@ -144,7 +144,9 @@ class Matcher:
         stop.also(lambda: _wake(loop, stopping))
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         self._app.finalize()
-        tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._housekeeping())]
+        # Since it was made it may have waited for Kafka, which is no standstill.
+        self._last_step = self._monotonic()
+        tick, housekeeping = asyncio.create_task(self._tick()), asyncio.create_task(self._housekeeping())
         start = asyncio.create_task(self._app.start())
         done, _ = await asyncio.wait({start, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
         if start in done:
@@ -155,12 +157,14 @@ class Matcher:
                     _unsure(f"Faust crashed ({type(self._app.crash_reason).__name__})")
                 await _within(stopping.wait(), 0.5)
         log.info("finishing the batch in hand", extra={"action": "service-stopping"})
-        for task in tasks:
-            task.cancel()
+        housekeeping.cancel()
         if start in done:
+            # The tick goes on: a broker that hangs meanwhile is no standstill of this process.
             await self._app.stop()
+            tick.cancel()
             self._stores.close()
         else:
+            tick.cancel()
             await self._leave_at_once()
 
     async def _leave_at_once(self) -> None:
@@ -353,7 +357,7 @@ class Matcher:
             return True
         if record.topic != INQUIRIES or REROUTED in record.headers:
             raise InvalidEvent("misrouted", "the partition is not murmur2(company_id); set the producer's partitioner")
-        size = len(record.value) + sum(len(name) + len(value or b"") for name, value in record.headers)
+        size = len(record.value) + sum(len(name.encode()) + len(value or b"") + 8 for name, value in record.headers)
         if size > INPUT_BYTES - rejected.AROUND_BYTES:
             # A topic's limit is one for compressed batches, and what is sent from here is not compressed.
             raise InvalidEvent(

@@ -1,5 +1,6 @@
 """The health pages of the three services, while their real servers go away and come back."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ FROM_ZERO = {
 }  # fmt: skip
 """Service → series of its page that are 0 when it has only started."""
 NEEDS_POSTGRES = ("fetcher", "aggregator")
+SESSION_SECONDS = 10
 
 
 def metric(port: int, name: str) -> float:
@@ -76,8 +78,8 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
         "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "matcher"),
         "REPLYRATE_MATCHER__STORE": "memory",
-        "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
-        "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",
+        "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
+        "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
         "REPLYRATE_FETCHER__WORKERS": str(WORKERS),
     }
     own_postgres.stop()
@@ -119,6 +121,10 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         assert get(ports["fetcher"], "/readyz") == (
             503, "no\nkafka does not answer\nstarting: schema and topics are not looked at yet\n",
         )  # fmt: skip
+        # The matcher waits for longer than it may stand still once it is at work.
+        matcher = running[SERVICES.index("matcher")]
+        until(lambda: "dependency-away" in {line.get("action") for line in matcher.lines()}, 40, "told", running)
+        time.sleep(SESSION_SECONDS / 2)
         own_kafka.start()
         until(all_ready, 90, "every service ready", running)
         # What alerts take the increase of begins with 0 and not with the first burst.

@@ -60,16 +60,20 @@ def account_add(
     changed: list[str] = []
     with registry(settings()) as found:
         added = found.add_account(company_id, account_id, kind="sub" if sub else "main", synced_from=synced_from)
-        for role, value in (("registered", address), ("backup", backup_address)):
-            if value is not None:
-                held = None if added else found.has_address(company_id, account_id, role, value)
-                if held is False:
-                    raise RegistryError(
-                        f"account {account_id} has another {role} address; change it with: replyrate account change-address"
-                        f" {company_id} {account_id} ADDRESS" + (" --role backup" if role == "backup" else "")
-                    )
-                if held is None:
-                    changed += found.set_address(company_id, account_id, role, value)
+        told = {
+            role: value for role, value in (("registered", address), ("backup", backup_address)) if value is not None
+        }
+        held = {role: None if added else found.has_address(company_id, account_id, role, told[role]) for role in told}
+        # Both before the first is written: what a refused command had changed would be told nobody.
+        for role in told:
+            if held[role] is False:
+                raise RegistryError(
+                    f"account {account_id} has another {role} address; change it with: replyrate account change-address"
+                    f" {company_id} {account_id} ADDRESS" + (" --role backup" if role == "backup" else "")
+                )
+        for role, value in told.items():
+            if held[role] is None:
+                changed += found.set_address(company_id, account_id, role, value)
     errors.print(f"account {account_id} is registered" if added else f"account {account_id} was registered before")
     _connect_again(company_id, changed)
 
@@ -98,7 +102,8 @@ def _connect_again(company_id: str, mailbox_ids: list[str]) -> None:
     for mailbox_id in mailbox_ids:
         errors.print(
             f"mailbox {mailbox_id} needs to be connected again (address-changed): replyrate mailbox reconnect"
-            f" {company_id} {mailbox_id} --address ADDRESS",
+            f" {company_id} {mailbox_id} --address ADDRESS (and --user USER where the login has another name); or, when the"
+            f" account does not use it any more: replyrate mailbox remove {company_id} {mailbox_id}",
             markup=False,
             soft_wrap=True,
         )

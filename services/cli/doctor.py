@@ -276,8 +276,9 @@ def _plan(since: datetime, one: Seen, seconds: int, text: Texts, lang: str) -> N
     values = {"mailbox": one.mailbox_id, "spacing": round(one.spacing_seconds), "at": f"{one.reading_at:%H:%M:%S} UTC"}
     if one.failing:
         life, language = states.load(), cast(Language, lang)
-        because = life.reason(one.state_reason, language) or life.names[cast(State, one.state)].text(language)
         code = "failing-again" if one.state == "active" else "failing-over"
+        name = text("probe", "failed") if one.state == "active" else life.names[cast(State, one.state)].text(language)
+        because = life.reason(one.state_reason, language) or name + ("。" if lang == "zh" else ".")
         errors.print(text("probe", code, because=because, **values), style="yellow", markup=False, soft_wrap=True)
     elif one.spacing_seconds > ASK_SECONDS and not one.read:
         due = round((one.reading_at - since).total_seconds())

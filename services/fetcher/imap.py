@@ -391,7 +391,8 @@ def is_sent_name(name: bytes) -> bool:
 def folder_text(name: bytes) -> str:
     """A raw folder name for people: modified UTF-7 decoded, control characters blotted out."""
     try:
-        text = str(imap_utf7.decode(name))
+        # Some servers list plain UTF-8, of which the library would make Latin letters.
+        text = str(imap_utf7.decode(name)) if name.isascii() else name.decode("utf-8", "replace")
     except Exception:  # not modified UTF-7: what stands there
         text = name.decode("utf-8", "replace")
     return "".join(char if char.isprintable() else "\ufffd" for char in text)

@@ -23,6 +23,8 @@ ASK_SECONDS: Final = 20
 """A probe reads a mailbox no more often: every reading is a login."""
 SEND_SECONDS: Final = 60
 """What a person is given to send the mail where a provider lets us read less often than that: a reading before it is lost."""
+FILE_SECONDS: Final = 30
+"""What a program and a server may take to file it: a reading in between would say that it is not filed."""
 Verdict = Literal["filed", "gone", "others", "failing", "not-filed", "not-read"]
 
 
@@ -83,8 +85,8 @@ class Probe:
             )
         self.since: datetime = active[0]["now"]
         self._company_id = company_id
-        self._mailbox_ids = [row["mailbox_id"] for row in active]
-        self._gone = {row["mailbox_id"]: row["gone"] for row in active}
+        # One whose login was given up may hold the mail as well as one whose polls fail.
+        self._gone = {row["mailbox_id"]: row["gone"] for row in rows if row["state"] in ("active", "needs_reconnect")}
 
     def ask(self, look: Look) -> None:
         """Let the fetchers read the mailboxes as soon as their providers allow."""
@@ -93,7 +95,7 @@ class Probe:
 
     def look(self) -> Look:
         """What is known by now."""
-        place = {"company_id": self._company_id, "mailboxes": self._mailbox_ids, "since": self.since}
+        place = {"company_id": self._company_id, "mailboxes": list(self._gone), "since": self.since}
         found = tuple(self._seen(row) for row in self._all("look", **place))
         return Look(verdict(found), found)
 
@@ -121,7 +123,7 @@ class Probe:
 
 def wanted_after(since: datetime, spacing_seconds: float) -> datetime:
     """The earliest reading that counts: where the next one is far away, it must not come before the mail."""
-    return since + timedelta(seconds=SEND_SECONDS if spacing_seconds > ASK_SECONDS else 0)
+    return since + timedelta(seconds=SEND_SECONDS + FILE_SECONDS if spacing_seconds > ASK_SECONDS else 0)
 
 
 def reading_at(since: datetime, last_attempt_at: datetime | None, spacing_seconds: float) -> datetime:
@@ -145,4 +147,4 @@ def verdict(mailboxes: Sequence[Seen]) -> Verdict:
     # Nothing can be said of a mailbox that was not read: it may hold the mail.
     if any(one.failing for one in mailboxes):
         return "failing"
-    return "not-filed" if all(one.read for one in mailboxes) else "not-read"
+    return "not-filed" if mailboxes and all(one.read for one in mailboxes) else "not-read"

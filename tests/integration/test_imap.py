@@ -445,3 +445,7 @@ def test_other_ports_are_refused() -> None:
                 allowed_ports=(993,),
                 resolve=lambda *_: ["93.184.216.34"],
             )
+
+
+def test_plain_utf8_is_shown_as_it_stands() -> None:
+    assert folder_text("已发送".encode()) == "已发送" and folder_text(b"\xff\x07") == "\ufffd\ufffd"

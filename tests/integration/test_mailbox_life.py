@@ -554,6 +554,12 @@ def test_adding_an_account_again_changes_no_address(run: Run, server: LabServer)
     )
     told = run("account", "add", "c2", "main", "--address", "first@mail.test").stderr
     assert f"mailbox reconnect c2 {other['mailbox_id']}" in told, "the first address that is told is another one"
+    # What is refused has changed nothing: of the mailbox that it would stop nobody would be told.
+    third = ("account", "add", "c1", "third", "--sub")
+    run(*third, "--backup-address", "b@mail.test")
+    refused = run(*third, "--address", "new@mail.test", "--backup-address", "c@mail.test", code=1)
+    assert "--role backup" in refused.stderr
+    run(*third, "--address", "another@mail.test")
     later = ("account", "add", "c1", "later", "--synced-by-platform", "--since", "2999-01-01")
     assert "lies in the future" in run(*later, code=2).stderr
 

@@ -19,8 +19,8 @@ setup: .venv/ready .cache/ready ## make .venv and fetch what the embedded server
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.cache/ready: .venv/ready services/standalone/kafka-4.4.0.lock
-	@$(BIN)/python -m services.standalone.jars
+.cache/ready: .venv/ready services/standalone/servers/kafka-4.4.0.lock
+	@$(BIN)/python -m services.standalone.servers.jars
 	@mkdir -p .cache && touch $@
 
 demo: setup ## the whole pipeline on embedded servers with a seeded world: rates and why

@@ -8,17 +8,17 @@ import psycopg
 
 from bench.measure import Figure, Usage, scratch, seconds
 from bench.world import World
-from services.aggregator import judge, rules
-from services.aggregator.ledger import Ledger
+from services.aggregator.ingest.ledger import Ledger
+from services.aggregator.judge import judge, rules
 from services.common import codec, migrations
 from services.common.events import HashedBuyer, InquiryReplies, ReplyFact
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import REPLIES, reply_key
-from services.standalone.kafka import EmbeddedKafka
-from services.standalone.postgres import EmbeddedPostgres
-from tests.integration.processes import until
-from tests.integration.topics import committed, create_topics, kafka_settings, publish
+from services.standalone.servers.kafka import EmbeddedKafka
+from services.standalone.servers.postgres import EmbeddedPostgres
+from tests.support.processes import until
+from tests.support.topics import committed, create_topics, kafka_settings, publish
 
 STATES = 40_000
 BATCH = 2_000

@@ -20,20 +20,20 @@ from services.common.kafka import Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import load_settings
-from services.fetcher import imap
-from services.fetcher.imap import ITEMS
-from services.fetcher.leases import Leases
 from services.fetcher.poller import Poller
-from services.fetcher.session import Budgets, resolve, tls_context
-from services.fetcher.vault import Vault
-from services.standalone.ca import CertificateAuthority
-from services.standalone.kafka import EmbeddedKafka
-from services.standalone.letters import Letter
-from services.standalone.postgres import EmbeddedPostgres
-from tests.dovecot import Dovecot
-from tests.integration.processes import until
-from tests.integration.topics import create_topics, kafka_settings
-from tests.servers import delete_topics
+from services.imap import connection as imap
+from services.imap.connection import ITEMS
+from services.imap.session import Budgets, resolve, tls_context
+from services.registry.leases import Leases
+from services.registry.vault import Vault
+from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.kafka import EmbeddedKafka
+from services.standalone.servers.postgres import EmbeddedPostgres
+from services.standalone.world.letters import Letter
+from tests.support.dovecot import Dovecot
+from tests.support.processes import until
+from tests.support.servers import delete_topics
+from tests.support.topics import create_topics, kafka_settings
 
 MESSAGES = 20_000
 CHUNK = 500

@@ -14,13 +14,13 @@ from services.common import codec
 from services.common.events import Buyer, InquiryReceived
 from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES
-from services.standalone.ca import CertificateAuthority
-from services.standalone.kafka import EmbeddedKafka
-from services.standalone.letters import Letter
-from services.standalone.postgres import EmbeddedPostgres
-from tests.dovecot import Dovecot
-from tests.integration.processes import until
-from tests.integration.topics import create_topics, kafka_settings, publish
+from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.kafka import EmbeddedKafka
+from services.standalone.servers.postgres import EmbeddedPostgres
+from services.standalone.world.letters import Letter
+from tests.support.dovecot import Dovecot
+from tests.support.processes import until
+from tests.support.topics import create_topics, kafka_settings, publish
 
 MAILBOXES = 10
 ROUNDS = 6

@@ -23,10 +23,10 @@ from services.common.kafka import Admin
 from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES, SENT, TopicSpec, changelog_name, partition_of
 from services.matcher.bulk import Rows, send_all
-from services.standalone.kafka import EmbeddedKafka
-from services.standalone.paths import ROOT
-from tests.integration.processes import Process, until
-from tests.integration.topics import create_topics, kafka_settings
+from services.standalone.servers.kafka import EmbeddedKafka
+from services.standalone.servers.paths import ROOT
+from tests.support.processes import Process, until
+from tests.support.topics import create_topics, kafka_settings
 
 INQUIRY_COUNT = 100_000
 EVENTS = 3 * INQUIRY_COUNT

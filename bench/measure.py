@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from services.standalone.postgres import scratch_folder
+from services.standalone.servers.postgres import scratch_folder
 
 
 @dataclass(slots=True)

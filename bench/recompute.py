@@ -15,11 +15,12 @@ import psycopg
 
 from bench.aggregator import COMPANIES, FLOOR, SCAN, _load
 from bench.measure import Figure, Usage, scratch, seconds
-from services.aggregator import recompute, rules
+from services.aggregator.judge import rules
+from services.aggregator.refresh import recompute
 from services.common import migrations
 from services.common.postgres import connect
-from services.standalone.paths import ROOT
-from services.standalone.postgres import EmbeddedPostgres
+from services.standalone.servers.paths import ROOT
+from services.standalone.servers.postgres import EmbeddedPostgres
 
 INQUIRIES = 3_000_000
 WORKERS = 2

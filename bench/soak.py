@@ -24,12 +24,12 @@ from bench.world import PASSWORD, World
 from services.common.kafka import Admin, Publisher
 from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES, REPLIES
-from services.standalone.ca import CertificateAuthority
-from services.standalone.kafka import EmbeddedKafka
-from services.standalone.postgres import EmbeddedPostgres
-from tests.dovecot import Dovecot
-from tests.integration.processes import until
-from tests.integration.topics import create_topics, kafka_settings, publish, read_all
+from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.kafka import EmbeddedKafka
+from services.standalone.servers.postgres import EmbeddedPostgres
+from tests.support.dovecot import Dovecot
+from tests.support.processes import until
+from tests.support.topics import create_topics, kafka_settings, publish, read_all
 
 SAMPLE_SECONDS = 5.0
 WARM = 1 / 3

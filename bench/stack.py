@@ -28,17 +28,17 @@ from services.common.kafka import Publisher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES
-from services.fetcher.onboarding import consented
-from services.fetcher.registry import Attempt, Registry
-from services.fetcher.session import Login
-from services.fetcher.vault import Vault
-from services.standalone.ca import CertificateAuthority
-from services.standalone.child import LOOPBACK
-from services.standalone.letters import Letter
-from tests.containers import ContainerDovecot
-from tests.integration.processes import until
+from services.connect.onboarding import consented
+from services.imap.session import Login
+from services.registry.registry import Attempt, Registry
+from services.registry.vault import Vault
+from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.child import LOOPBACK
+from services.standalone.world.letters import Letter
 from tests.stack.mail import HOST
 from tests.stack.stack import SERVICES, Stack
+from tests.support.containers import ContainerDovecot
+from tests.support.processes import until
 
 SIZES: Final = (1_000, 10_000)
 MAILBOXES_PER_COMPANY: Final = 5

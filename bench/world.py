@@ -8,12 +8,12 @@ from services.common import migrations
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings, KafkaSettings
-from services.fetcher.onboarding import Request, Trial, add_mailbox
-from services.fetcher.registry import Registry
-from services.fetcher.session import resolve
-from services.fetcher.vault import Vault
-from tests.dovecot import Dovecot
-from tests.integration.processes import Process
+from services.connect.onboarding import Request, Trial, add_mailbox
+from services.imap.session import resolve
+from services.registry.registry import Registry
+from services.registry.vault import Vault
+from tests.support.dovecot import Dovecot
+from tests.support.processes import Process
 
 VAULT_KEY = bytes(range(32, 64))
 PASSWORD = "bench"

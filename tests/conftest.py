@@ -1,11 +1,11 @@
-"""What every test gets: a clean environment, Hypothesis profiles, the fixtures of tests/servers.py."""
+"""What every test gets: a clean environment, Hypothesis profiles, the fixtures of tests/support/servers.py."""
 
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.servers import (
+from tests.support.servers import (
     ca,
     dovecot,
     dsn,

@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from bench.peers.core import Begin, joined
 from services.common.topics import INQUIRIES, SENT, partition_of
-from services.matcher.app import MAX_BATCH_BYTES
 from services.matcher.bulk import Rows, send_all
+from services.matcher.host import MAX_BATCH_BYTES
 
 
 async def run(address: str, group: str, output: str, partitions: int) -> None:

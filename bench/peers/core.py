@@ -12,7 +12,7 @@ from services.common.events import DeadLetter, InquiryReceived, InquiryReplies
 from services.common.hashing import Hasher
 from services.common.topics import reply_key
 from services.matcher import join, state
-from services.matcher.app import ACCEPT, SOURCE
+from services.matcher.host import ACCEPT, SOURCE
 
 HORIZON = timedelta(days=60)
 HASHER = Hasher(HASH_KEY)

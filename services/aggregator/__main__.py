@@ -9,19 +9,19 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from logging import getLogger
 
-from services.aggregator import rules
-from services.aggregator.ledger import Ledger
-from services.aggregator.rules import RuleSet
-from services.aggregator.settle import Settler
-from services.aggregator.sink import Sink
-from services.aggregator.traced import Merged
-from services.aggregator.watch import Watch
+from services.aggregator.ingest.ledger import Ledger
+from services.aggregator.ingest.sink import Sink
+from services.aggregator.judge import rules
+from services.aggregator.judge.rules import RuleSet
+from services.aggregator.monitor import Watch
+from services.aggregator.refresh.refresh import Settler
+from services.aggregator.refresh.trace_handoff import Merged
 from services.common import http, lifecycle, logs, metrics, telemetry, verify
-from services.common.backoff import Backoff
 from services.common.errors import TransientError
 from services.common.kafka import Admin, Publisher, Reader
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
+from services.common.retry import Backoff
 from services.common.settings import Settings, load_settings
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
 from services.common.version import version

@@ -9,9 +9,9 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from services.aggregator import judge
-from services.aggregator.judge import Changed, Plan
-from services.aggregator.rules import RuleSet
+from services.aggregator.judge import judge
+from services.aggregator.judge.judge import Changed, Plan
+from services.aggregator.judge.rules import RuleSet
 from services.common import codec
 from services.common.errors import InvalidEvent
 from services.common.events import MESSAGE_SENT, MessageSent

@@ -4,24 +4,24 @@ from pathlib import Path
 
 import click
 
-from services.cli.account import account, company
-from services.cli.demo import demo
-from services.cli.dlq import dlq
-from services.cli.doctor import doctor
-from services.cli.erase import erase
-from services.cli.explain import explain
-from services.cli.init import init
-from services.cli.keys import keys
-from services.cli.mailbox import mailbox
-from services.cli.privacy import privacy
-from services.cli.provider import provider
-from services.cli.publish import publish
-from services.cli.rate import rate
-from services.cli.recompute import recompute
-from services.cli.replay import replay
-from services.cli.rules import rules
-from services.cli.setup import config, migrate, topics
-from services.cli.standalone import standalone, use_world
+from services.cli.numbers.doctor import doctor
+from services.cli.numbers.explain import explain
+from services.cli.numbers.rate import rate
+from services.cli.numbers.recompute import recompute
+from services.cli.numbers.replay import replay
+from services.cli.numbers.rules import rules
+from services.cli.operate.dlq import dlq
+from services.cli.operate.init import init
+from services.cli.operate.publish import publish
+from services.cli.operate.setup import config, migrate, topics
+from services.cli.play.demo import demo
+from services.cli.play.standalone import standalone, use_world
+from services.cli.registry.account import account, company
+from services.cli.registry.erase import erase
+from services.cli.registry.keys import keys
+from services.cli.registry.mailbox import mailbox
+from services.cli.registry.privacy import privacy
+from services.cli.registry.provider import provider
 from services.common.version import version
 
 

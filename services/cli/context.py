@@ -31,8 +31,8 @@ from services.common.errors import (
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
-from services.fetcher.registry import Registry
-from services.fetcher.vault import Vault
+from services.registry.registry import Registry
+from services.registry.vault import Vault
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -18,7 +18,6 @@ from logging import getLogger
 from types import FrameType
 from typing import Final
 
-from services.common.backoff import Backoff
 from services.common.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
@@ -29,6 +28,7 @@ from services.common.errors import (
     TransientError,
     UnsureError,
 )
+from services.common.retry import Backoff
 
 log = getLogger(__name__)
 

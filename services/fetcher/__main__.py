@@ -13,24 +13,24 @@ from logging import getLogger
 import psycopg
 
 from services.common import health, http, lifecycle, logs, metrics, telemetry, verify
-from services.common.backoff import Backoff
 from services.common.errors import TransientError
 from services.common.hashing import Hasher
 from services.common.health import STUCK_SECONDS, Probe, Problems, Progress
 from services.common.kafka import Admin, Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
+from services.common.retry import Backoff
 from services.common.settings import Settings, load_settings
 from services.common.telemetry import Tracing
 from services.common.topics import DEAD, SENT
 from services.common.version import version
-from services.fetcher import budgets, pacing, retention
-from services.fetcher.leases import Leases
-from services.fetcher.oauth import AccessTokens
 from services.fetcher.poller import Poller
-from services.fetcher.session import Budgets, resolve, tls_context
-from services.fetcher.states import STATES
-from services.fetcher.vault import Vault
+from services.imap.session import Budgets, resolve, tls_context
+from services.registry import login_slots, pacing, retention
+from services.registry.leases import Leases
+from services.registry.states import STATES
+from services.registry.vault import Vault
+from services.signin.oauth import AccessTokens
 
 log = getLogger("services.fetcher")
 
@@ -43,7 +43,7 @@ def main() -> None:
         log.warning("%s", warning, extra={"action": "setting-unknown"})
     hasher, vault = Hasher(settings.hash_key()), Vault(settings.vault_key(), settings.old_vault_key())
     tls_context(settings.imap.ca_file)
-    budgets.check(settings.imap)
+    login_slots.check(settings.imap)
     stop = Stop()
     with (
         lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),

@@ -19,25 +19,19 @@ from logging import getLogger
 from typing import Final, get_args
 
 from services.common import codec, metrics
-from services.common.backoff import Backoff
 from services.common.errors import TransientError
 from services.common.events import DeadLetter, Kind
 from services.common.hashing import Hasher
 from services.common.kafka import Pending, Publisher
 from services.common.lifecycle import Heartbeat, Stop
+from services.common.retry import Backoff
 from services.common.settings import Settings
 from services.common.telemetry import NO_SPAN, OFF, Span, Tracing
 from services.common.topics import DEAD, SENT
 from services.common.trace import TRACEPARENT, trace_id
-from services.fetcher import directory, imap, messages, oauth, pacing, plan, states
-from services.fetcher.budgets import Allowance, OverBudget
-from services.fetcher.headers import Skipped
-from services.fetcher.imap import CHUNK, WINDOW, Connection, Found
-from services.fetcher.leases import HeldMarks, Leased, LeaseLost, Leases, Remembered
-from services.fetcher.oauth import AccessTokens
-from services.fetcher.pacing import Pacing
-from services.fetcher.plan import FolderView, Marks
-from services.fetcher.session import (
+from services.imap import connection as imap
+from services.imap.connection import CHUNK, WINDOW, Connection, Found
+from services.imap.session import (
     Budgets,
     BudgetSpent,
     CommandRefused,
@@ -49,6 +43,16 @@ from services.fetcher.session import (
     Throttled,
     check_host,
 )
+from services.mail import messages, plan
+from services.mail.headers import Skipped
+from services.mail.plan import FolderView, Marks
+from services.providers import catalog
+from services.registry import pacing, states
+from services.registry.leases import HeldMarks, Leased, LeaseLost, Leases, Remembered
+from services.registry.login_slots import Allowance, OverBudget
+from services.registry.pacing import Pacing
+from services.signin import oauth
+from services.signin.oauth import AccessTokens
 
 log = getLogger(__name__)
 
@@ -295,7 +299,7 @@ class Poller:
         when older mail is seen; where nothing is seen there, nothing is known of it.
         """
         leased = work.mailbox
-        provider = directory.load().of_mailbox(leased.user, leased.host)
+        provider = catalog.load().of_mailbox(leased.user, leased.host)
         days, most = (provider.limits.visible_days, provider.limits.visible_messages) if provider else (None, None)
         if days is None and (most is None or view.messages < most):
             return

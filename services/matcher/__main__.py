@@ -16,7 +16,7 @@ from services.common.settings import Settings, load_settings
 from services.common.telemetry import Tracing
 from services.common.topics import INQUIRIES, SENT
 from services.common.version import version
-from services.matcher.app import Matcher
+from services.matcher.host import Matcher
 
 log = getLogger("services.matcher")
 

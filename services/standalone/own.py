@@ -23,10 +23,10 @@ from services.common.kafka import Admin, Reader
 from services.common.postgres import connect
 from services.common.settings import PREFIX, Settings, load_settings
 from services.common.topics import INQUIRIES, REPLIES, SENT, specs
-from services.standalone.child import free_port, keep_port
-from services.standalone.kafka import EmbeddedKafka
-from services.standalone.postgres import EmbeddedPostgres
-from services.standalone.supervisor import Supervisor
+from services.standalone.servers.child import free_port, keep_port
+from services.standalone.servers.kafka import EmbeddedKafka
+from services.standalone.servers.postgres import EmbeddedPostgres
+from services.standalone.servers.supervisor import Supervisor
 
 PARTITIONS: Final = 4
 SETTINGS_FILE: Final = "settings.env"

@@ -16,10 +16,10 @@ import psycopg
 from msgspec import Meta
 from psycopg.rows import dict_row
 
-from services.aggregator import judge
-from services.aggregator.judge import AsOf, Plan
-from services.aggregator.ledger import Ledger
-from services.aggregator.rules import RuleSet
+from services.aggregator.ingest.ledger import Ledger
+from services.aggregator.judge import judge
+from services.aggregator.judge.judge import AsOf, Plan
+from services.aggregator.judge.rules import RuleSet
 from services.common import codec, migrations
 from services.common.errors import InvalidEvent
 from services.common.events import (
@@ -35,7 +35,7 @@ from services.common.postgres import connect, load_statements
 from services.common.topics import INQUIRIES, REPLIES, SENT
 from services.matcher import join
 from services.matcher.join import Fact
-from services.standalone.postgres import EmbeddedPostgres, scratch_folder
+from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 
 SQL: Final = load_statements("services.standalone", "replay.sql")
 ACCEPT: Final = {

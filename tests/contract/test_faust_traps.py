@@ -29,8 +29,8 @@ from faust.transport.drivers import aiokafka as driver
 
 from services.common.settings import KafkaSettings
 from services.matcher.bulk import BulkConsumer
-from services.standalone.paths import ROOT
-from tests.integration.topics import committed, create_topics, kafka_settings, publish
+from services.standalone.servers.paths import ROOT
+from tests.support.topics import committed, create_topics, kafka_settings, publish
 
 HERE = TopicPartition("inquiries.v1", 0)
 
@@ -164,7 +164,7 @@ app.main()
 
 
 def test_an_exception_in_the_body_loses_the_event(topics_gone: str, tmp_path: Path) -> None:
-    """Shown on a real broker: the offset moves past an event whose body raised. services.matcher.app must never raise."""
+    """Shown on a real broker: the offset moves past an event whose body raised. services.matcher.host must never raise."""
     settings: KafkaSettings = kafka_settings(topics_gone)
     create_topics(settings)
     publish(settings, "inquiries.v1", [(b"c", b"x")])

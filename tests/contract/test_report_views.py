@@ -6,10 +6,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from services.aggregator import rules
-from services.cli import dictionary
+from services.aggregator.judge import rules
+from services.cli.pages import dictionary
 from services.common.postgres import connect
-from tests.worked import load
+from tests.support.worked import load
 
 CATALOGUE = """
 SELECT c.relname, obj_description(c.oid), a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum)

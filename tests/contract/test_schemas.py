@@ -16,7 +16,7 @@ from services.common import codec
 from services.common.errors import InvalidEvent
 from services.common.events import TYPES
 from services.common.topics import INPUT_BYTES
-from tests import strategies
+from tests.support import strategies
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 EXAMPLES = sorted((SCHEMAS / "examples").glob("*/*/*.json"))

@@ -4,7 +4,7 @@ import shutil
 
 from services.common import migrations
 from services.common.postgres import connect
-from services.standalone.postgres import EmbeddedPostgres, scratch_folder
+from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 from tests.doctor.evaluation import conditions, evaluate, render
 from tests.doctor.test_doctor import BLOCKS, PAGE
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import psycopg
 
-from services.aggregator import judge, rules
 from services.aggregator.doctor import diagnosis
 from services.aggregator.doctor.causes import CAUSES, Finding
-from services.aggregator.judge import Changed
+from services.aggregator.judge import judge, rules
+from services.aggregator.judge.judge import Changed
 from tests.doctor.worlds import NOW, STORIES, World, load, worlds
 
 SEED, EACH, HEALTHY = 20261120, 40, 140

@@ -7,7 +7,7 @@ import pytest
 
 from services.aggregator.doctor.causes import CAUSES
 from services.common.postgres import connect
-from services.standalone.paths import ROOT
+from services.standalone.servers.paths import ROOT
 from tests.doctor.evaluation import Case, conditions, evaluate, render
 from tests.doctor.worlds import STORIES
 

@@ -2,7 +2,7 @@
 
 A world says what its seller really does: which mailbox answers whom and when, what a mail program files where, what is
 deleted, when a login breaks, when an address changes. `observed` then works out what the services would have written
-down: a first scan, polls every ten minutes, the clocks that count (services.fetcher.trust), matching by thread and by the
+down: a first scan, polls every ten minutes, the clocks that count (services.mail.trust), matching by thread and by the
 buyer's address. Only that goes into the tables. Everything is drawn from the random generator that is passed in, and
 happens before NOW.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from services.fetcher import trust
+from services.mail import trust
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)

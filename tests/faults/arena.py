@@ -30,20 +30,20 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT, specs
 from services.common.version import version
-from services.fetcher.onboarding import Request, Trial, add_mailbox
-from services.fetcher.registry import Registry
-from services.fetcher.session import resolve
-from services.fetcher.vault import Vault
-from services.standalone.ca import CertificateAuthority
-from services.standalone.demo import events
-from services.standalone.kafka import EmbeddedKafka
-from services.standalone.postgres import EmbeddedPostgres
-from services.standalone.world import Mail, World
-from tests.dovecot import Dovecot
+from services.connect.onboarding import Request, Trial, add_mailbox
+from services.imap.session import resolve
+from services.registry.registry import Registry
+from services.registry.vault import Vault
+from services.standalone.demo.demo import events
+from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.kafka import EmbeddedKafka
+from services.standalone.servers.postgres import EmbeddedPostgres
+from services.standalone.world.world import Mail, World
 from tests.faults.proxy import FaultProxy
 from tests.faults.schedule import KINDS, SERVICES, Fault
-from tests.integration.processes import Process
-from tests.integration.topics import read_all
+from tests.support.dovecot import Dovecot
+from tests.support.processes import Process
+from tests.support.topics import read_all
 
 PARTITIONS = 4
 FREEZE_SECONDS = 10.0

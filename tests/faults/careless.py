@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from services.aggregator import __main__ as aggregator
-from services.aggregator.ledger import Ledger, Owned
+from services.aggregator.ingest.ledger import Ledger, Owned
 from services.common import lifecycle
 from services.common.events import CompanyErased, InquiryReplies
 

@@ -20,17 +20,17 @@ from services.common.hashing import Hasher
 from services.common.kafka import Publisher
 from services.common.postgres import connect
 from services.common.settings import load_settings
-from services.fetcher.registry import Registry
-from services.fetcher.vault import Vault
-from services.standalone.ca import CertificateAuthority
-from services.standalone.child import LOOPBACK
-from services.standalone.kafka import answers_metadata
-from tests.containers import ContainerDovecot
+from services.registry.registry import Registry
+from services.registry.vault import Vault
+from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.child import LOOPBACK
+from services.standalone.servers.kafka import answers_metadata
 from tests.faults.arena import FREEZE_SECONDS, PARTITIONS, Arena
 from tests.faults.schedule import ON_CONTAINERS, SERVICES
-from tests.integration.processes import until
 from tests.stack.mail import HOST
 from tests.stack.stack import Stack, run
+from tests.support.containers import ContainerDovecot
+from tests.support.processes import until
 
 ACCEPTED: Final = {0, EXIT_UNSURE, EXIT_UNAVAILABLE, 128 + 9}
 """As in the arena: by itself with a promise, by our hand, or asked to."""

@@ -6,7 +6,7 @@ import struct
 import threading
 import time
 
-from services.standalone.child import LOOPBACK
+from services.standalone.servers.child import LOOPBACK
 
 CHUNK = 64 * 1024
 RESET = struct.pack("ii", 1, 0)

@@ -10,7 +10,7 @@ from services.common.postgres import connect
 from services.common.settings import load_settings
 from services.common.topics import REPLIES
 from tests.faults.arena import Arena
-from tests.integration.processes import Process, until
+from tests.support.processes import Process, until
 
 LEDGER = {
     "inquiries": "SELECT to_jsonb(t)::text FROM ledger.inquiries t ORDER BY 1",

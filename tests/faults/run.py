@@ -17,18 +17,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from services.aggregator.ledger import Ledger
+from services.aggregator.ingest.ledger import Ledger
 from services.common.errors import TransientError
 from services.common.postgres import connect
 from services.common.topics import REPLIES
-from services.standalone import recount
-from services.standalone.postgres import scratch_folder
-from services.standalone.world import World
+from services.standalone.demo import recount
+from services.standalone.servers.postgres import scratch_folder
+from services.standalone.world.world import World
 from tests.faults import schedule
 from tests.faults.arena import Arena, differences_of, now
 from tests.faults.replay import replayed_differences
 from tests.faults.world import Story
-from tests.integration.topics import read_all
+from tests.support.topics import read_all
 
 RULE_SETS = ("default", "first-reply-24h")
 QUIET_SECONDS = 150.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.standalone.postgres import scratch_folder
+from services.standalone.servers.postgres import scratch_folder
 from tests.faults import schedule
 from tests.faults.run import CONTROL, run
 

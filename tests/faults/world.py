@@ -8,17 +8,8 @@ import random
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from services.standalone.letters import Letter
-from services.standalone.world import (
-    Account,
-    Company,
-    Inquiry,
-    Mail,
-    Mailbox,
-    PlatformReply,
-    StatusChange,
-    World,
-)
+from services.standalone.world.letters import Letter
+from services.standalone.world.world import Account, Company, Inquiry, Mail, Mailbox, PlatformReply, StatusChange, World
 
 COMPANIES = 6
 STATUSES = ("spam", "rejected", "declined", "withdrawn", "buyer-closed", "reassigned")

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from services.common import codec
 from services.common.events import MESSAGE_SENT
 from services.common.hashing import Hasher
-from services.fetcher import messages
-from services.fetcher.headers import MAX_BYTES, Skipped
-from services.fetcher.imap import Found
+from services.imap.connection import Found
+from services.mail import messages
+from services.mail.headers import MAX_BYTES, Skipped
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CANARY = "canary-9f3b"

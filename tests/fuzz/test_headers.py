@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from services.fetcher import messages
+from services.mail import messages
 from tests.fuzz import headers
 
 SECONDS = 20

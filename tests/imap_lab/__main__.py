@@ -2,8 +2,8 @@
 
 import shutil
 
-from services.standalone.ca import CertificateAuthority
-from services.standalone.postgres import scratch_folder
+from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.postgres import scratch_folder
 from tests.imap_lab import matrix
 from tests.imap_lab.test_matrix import BLOCKS, PAGE
 

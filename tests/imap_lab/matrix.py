@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from services.common.settings import ImapSettings
-from services.fetcher import connection_test, directory
-from services.fetcher.connection_test import Report
-from services.fetcher.imap import folder_text
-from services.fetcher.session import Budgets, Login, tls_context
-from services.standalone.ca import CertificateAuthority
+from services.connect import connection_test
+from services.connect.connection_test import Report
+from services.imap.connection import folder_text
+from services.imap.session import Budgets, Login, tls_context
+from services.providers import catalog
+from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import DOVECOT, PROFILES, Defect, Profile
 from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
@@ -54,7 +55,7 @@ CASES: Final = {
 
 def host_of(profile: Profile) -> str:
     """The server that a person of this provider would name."""
-    known = directory.load().by_domain(profile.domain)
+    known = catalog.load().by_domain(profile.domain)
     return known.hosts[0] if known is not None else HOSTS.get(profile.name, f"imap.{profile.domain}")
 
 
@@ -71,7 +72,7 @@ def tried(folder: Path, ca: CertificateAuthority, profile: Profile, case: Case) 
         imap = {"allowed_private_networks": ("127.0.0.0/8",), "allowed_ports": (server.port,)}
         return connection_test.run(
             Login(server.user, host, server.port, server.user, case.password(server)), ImapSettings.model_validate(imap),
-            directory.load(), resolve=lambda *_: ["127.0.0.1"], context=tls_context(ca.ca_file), version="0",
+            catalog.load(), resolve=lambda *_: ["127.0.0.1"], context=tls_context(ca.ca_file), version="0",
             budgets=case.budgets, now=datetime.now(UTC),
         ).report  # fmt: skip
 

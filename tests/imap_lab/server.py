@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
-from services.standalone.ca import LOOPBACK_NAMES, CertificateAuthority
-from services.standalone.child import LOOPBACK
+from services.standalone.servers.ca import LOOPBACK_NAMES, CertificateAuthority
+from services.standalone.servers.child import LOOPBACK
 from tests.imap_lab.profiles import Defect, Profile
 
 PIECE = 64 * 1024

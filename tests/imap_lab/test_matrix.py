@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from services.fetcher import connection_texts
-from services.standalone.ca import CertificateAuthority
-from services.standalone.paths import ROOT
+from services.connect import texts as connection_texts
+from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.paths import ROOT
 from tests.imap_lab import matrix
 
 PAGE = ROOT / "docs" / "lab.md"

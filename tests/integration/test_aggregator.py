@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.aggregator.ledger import Ledger
+from services.aggregator.ingest.ledger import Ledger
 from services.common import codec
 from services.common.errors import UnsureError
 from services.common.events import (
@@ -29,8 +29,8 @@ from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, REPLAYED, REPLIES, STATE_BYTES, partition_of, reply_key
 from services.common.trace import TRACEPARENT
 from services.matcher import state
-from tests.integration.processes import Process, until
-from tests.integration.topics import (
+from tests.support.processes import Process, until
+from tests.support.topics import (
     PARTITIONS,
     create_topics,
     kafka_settings,
@@ -311,7 +311,7 @@ def test_a_letter_that_its_topic_refuses_is_not_lost(lab: Lab) -> None:
 
 
 def test_a_recreated_topic_is_read_from_its_start(lab: Lab) -> None:
-    from tests.servers import delete_topics
+    from tests.support.servers import delete_topics
 
     states = some_states(13, 60)
     send(lab, states[:30])

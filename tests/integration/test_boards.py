@@ -9,7 +9,7 @@ import pytest
 from psycopg import conninfo, sql
 
 from services.common.postgres import connect
-from tests.integration.seeded import COMPANIES, NOW, seed
+from tests.support.seeded import COMPANIES, NOW, seed
 from tests.unit.test_boards import BOARDS
 
 BOARD = BOARDS["business"]

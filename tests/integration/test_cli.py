@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from services.cli.__main__ import main
-from services.standalone.imap import EmbeddedImap
-from services.standalone.postgres import EmbeddedPostgres
-from tests.integration.topics import kafka_settings, read_all
-from tests.servers import USERS
+from services.standalone.servers.imap import EmbeddedImap
+from services.standalone.servers.postgres import EmbeddedPostgres
+from tests.support.servers import USERS
+from tests.support.topics import kafka_settings, read_all
 
 USER = "seller-1@mail.test"
 
@@ -102,7 +102,7 @@ def test_rule_sets_are_listed_shown_checked_and_switched(run: Any, tmp_path: Pat
     run("migrate")
     file = tmp_path / "mine.toml"
     file.write_text(
-        Path("services/aggregator/rule_sets/default.toml")
+        Path("services/aggregator/judge/rule_sets/default.toml")
         .read_text("utf-8")
         .replace('name = "default"', 'name = "mine"'),
         "utf-8",

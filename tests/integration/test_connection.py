@@ -17,14 +17,16 @@ from services.cli.__main__ import main
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings
-from services.fetcher import connection_test, connection_texts, directory
-from services.fetcher.connection_test import STAGES, Outcome
-from services.fetcher.oauth import InMemory
-from services.fetcher.onboarding import Rejected, Request, Trial, add_mailbox
-from services.fetcher.registry import COMPANY_TRIES_PER_HOUR, TRIES_PER_HOUR, Registry
-from services.fetcher.session import Budgets, Login, Resolver, resolve, tls_context
-from services.fetcher.vault import Vault
-from services.standalone.ca import CertificateAuthority
+from services.connect import connection_test
+from services.connect import texts as connection_texts
+from services.connect.connection_test import STAGES, Outcome
+from services.connect.onboarding import Rejected, Request, Trial, add_mailbox
+from services.imap.session import Budgets, Login, Resolver, resolve, tls_context
+from services.providers import catalog
+from services.registry.registry import COMPANY_TRIES_PER_HOUR, TRIES_PER_HOUR, Registry
+from services.registry.vault import Vault
+from services.signin.oauth import InMemory
+from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import (  # fmt: skip
     ALIBABA,
     DOVECOT,
@@ -41,8 +43,8 @@ from tests.imap_lab.profiles import (  # fmt: skip
 )
 from tests.imap_lab.server import Folder, LabServer
 from tests.imap_lab.world import fill
-from tests.unit.fetcher.test_directory import codes
-from tests.wire import allowed
+from tests.support.wire import allowed
+from tests.unit.providers.test_catalog import codes
 
 PROMPT = "Password or authorization code"
 SMALL = Budgets(command_seconds=1, session_seconds=3, connect_seconds=1)
@@ -93,7 +95,7 @@ def run(
     server: LabServer, *, resolver: Resolver = resolve, imap: ImapSettings | None = None, **changes: Any
 ) -> Outcome:
     return connection_test.run(
-        target(server, **changes), imap or settings(server), directory.load(), resolve=resolver,
+        target(server, **changes), imap or settings(server), catalog.load(), resolve=resolver,
         context=tls_context(server.ca_file), version="0", budgets=SMALL, now=datetime.now(UTC),
     )  # fmt: skip
 
@@ -121,7 +123,7 @@ def test_a_mailbox_of_every_provider_passes_every_stage(serve: Serve, name: str)
     assert (folder.earliest_at, folder.newest_at) == (shown[0].filed_at, shown[-1].filed_at)
     data = connection_texts.as_data(report)
     assert (data["passed"], data["code"], data["next"]) == (True, "ok", None)
-    known = directory.load().by_domain(server.profile.domain)
+    known = catalog.load().by_domain(server.profile.domain)
     assert data["provider"] == (known.id if known else None)
     assert [one.name for one in server.wire].count(b"LOGIN") == 1
     for one in server.wire:
@@ -564,8 +566,8 @@ def test_a_server_with_the_name_of_another_kind_is_greeted_before_a_password_is_
 ) -> None:
     """It may well speak IMAP: then the password is asked for; if it does not, what it looks like is told."""
     name = "pop3.own-server.example"
-    monkeypatch.setattr("services.cli.connection.resolve", lambda host, port: ["127.0.0.1"])
-    monkeypatch.setattr("services.cli.mailbox.resolve", lambda host, port: ["127.0.0.1"])
+    monkeypatch.setattr("services.cli.registry.connection.resolve", lambda host, port: ["127.0.0.1"])
+    monkeypatch.setattr("services.cli.registry.mailbox.resolve", lambda host, port: ["127.0.0.1"])
     with LabServer(tmp_path / "pop", ca, DOVECOT, hosts=(name,)) as server:
         command(server, "company", "add", "c1")
         typed = ("mailbox", "test", "c1", "--address", server.user, "--host", name, "--port", server.port)

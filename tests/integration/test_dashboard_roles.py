@@ -7,7 +7,7 @@ import pytest
 from psycopg import conninfo, sql
 
 from services.common.postgres import connect
-from tests.integration.seeded import COMPANIES, seed
+from tests.support.seeded import COMPANIES, seed
 
 OWN_SCHEMAS = "n.nspname !~ '^(pg_|information_schema$)'"
 SECRET = "dashboards-only"

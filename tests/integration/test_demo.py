@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from services.standalone.paths import ROOT
+from services.standalone.servers.paths import ROOT
 
 
 def environ(folder: Path) -> dict[str, str]:

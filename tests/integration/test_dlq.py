@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 
 from services.cli.__main__ import main
 from services.common import codec
-from services.common.dead_letters import DeadLetters
 from services.common.events import Buyer, DeadLetter, InquiryReceived
 from services.common.hashing import Hasher
 from services.common.kafka import Admin, Publisher
@@ -19,12 +18,13 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, DEAD_GROUP, INQUIRIES, REPLAYED, REPLIES, REROUTED, SENT, partition_of
 from services.common.trace import TRACEPARENT
-from services.fetcher.registry import Registry
-from services.fetcher.vault import Vault
-from services.standalone.kafka import EmbeddedKafka
-from tests.integration.processes import Process, until
-from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish, read_all
-from tests.mailboxes import connected
+from services.dead_letters.letters import DeadLetters
+from services.registry.registry import Registry
+from services.registry.vault import Vault
+from services.standalone.servers.kafka import EmbeddedKafka
+from tests.support.mailboxes import connected
+from tests.support.processes import Process, until
+from tests.support.topics import PARTITIONS, create_topics, kafka_settings, publish, read_all
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 COMPANY = b"c1"

@@ -11,21 +11,21 @@ from typing import Any
 import psycopg
 import pytest
 
-from services.aggregator import rules
 from services.aggregator.doctor import diagnosis
-from services.aggregator.ledger import Ledger
-from services.aggregator.settle import Settler
-from services.cli.doctor import waiting_seconds
+from services.aggregator.ingest.ledger import Ledger
+from services.aggregator.judge import rules
+from services.aggregator.refresh.refresh import Settler
+from services.cli.numbers.doctor import waiting_seconds
 from services.common.events import CompanyErased
 from services.common.postgres import connect
 from services.common.topics import REPLIES
-from services.fetcher import states
-from services.fetcher.probe import ASK_SECONDS, FILE_SECONDS, SEND_SECONDS, Probe, verdict
-from tests.dovecot import Dovecot
-from tests.integration.processes import until
+from services.connect.probe import ASK_SECONDS, FILE_SECONDS, SEND_SECONDS, Probe, verdict
+from services.registry import states
 from tests.integration.test_fetcher import USER, Lab, lab, letter, make_lab
 from tests.integration.test_numbers_cli import run
-from tests.servers import USERS
+from tests.support.dovecot import Dovecot
+from tests.support.processes import until
+from tests.support.servers import USERS
 
 __all__ = ["lab", "make_lab", "run"]
 NOW = datetime.now(UTC).replace(microsecond=0)

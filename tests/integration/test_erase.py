@@ -20,15 +20,16 @@ from services.common.events import TYPES, CompanyErased
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.topics import INQUIRIES, REPLIES, SENT
-from services.fetcher import erasure
-from services.fetcher.leases import LeaseLost, Leases
-from services.fetcher.registry import Registry
-from services.fetcher.vault import Vault
-from services.standalone import cast, recount
-from services.standalone.demo import RULE_SETS, Report, Stage
-from services.standalone.postgres import scratch_folder
-from tests.integration.topics import kafka_settings, read_all
-from tests.mailboxes import connected
+from services.registry import erasure
+from services.registry.leases import LeaseLost, Leases
+from services.registry.registry import Registry
+from services.registry.vault import Vault
+from services.standalone.demo import recount
+from services.standalone.demo.demo import RULE_SETS, Report, Stage
+from services.standalone.servers.postgres import scratch_folder
+from services.standalone.world import cast
+from tests.support.mailboxes import connected
+from tests.support.topics import kafka_settings, read_all
 
 GONE = "hx-tools"
 SECONDS = 60
@@ -213,7 +214,7 @@ def test_a_person_is_asked_and_a_wrong_id_erases_nothing(
     lacking = CliRunner().invoke(main, ["erase", "shop", "--yes"])
     assert lacking.exit_code == 78 and "replyrate topics create" in lacking.output
     assert CliRunner().invoke(main, ["topics", "create"]).exit_code == 0
-    monkeypatch.setattr("services.cli.erase.somebody", lambda: True)
+    monkeypatch.setattr("services.cli.registry.erase.somebody", lambda: True)
     other = CliRunner().invoke(main, ["erase", "shop"], input="shup\n")
     assert other.exit_code == 1 and "nothing was erased" in other.output
     with connect(dsn, "tests") as connection:

@@ -7,7 +7,7 @@ from pathlib import Path
 from services.common import codec
 from services.common.events import INQUIRY_RECEIVED, InquiryReceived
 from services.common.topics import INQUIRIES, partition_of
-from tests.integration.topics import create_topics, kafka_settings, read_all
+from tests.support.topics import create_topics, kafka_settings, read_all
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/publish_inquiry.py"
 

@@ -21,21 +21,21 @@ from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import ImapSettings, KafkaSettings, load_settings
 from services.common.topics import DEAD, SENT
-from services.fetcher.imap import CHUNK
-from services.fetcher.leases import Leases
-from services.fetcher.onboarding import Connected, Rejected, Request, Trial, add_mailbox
+from services.connect.onboarding import Connected, Rejected, Request, Trial, add_mailbox
 from services.fetcher.poller import Poller
-from services.fetcher.registry import Registry, RegistryError
-from services.fetcher.session import Budgets, resolve, tls_context
-from services.fetcher.vault import Vault
-from services.standalone.ca import CertificateAuthority
-from services.standalone.imap import EmbeddedImap
-from tests.dovecot import Dovecot
+from services.imap.connection import CHUNK
+from services.imap.session import Budgets, resolve, tls_context
+from services.registry.leases import Leases
+from services.registry.registry import Registry, RegistryError
+from services.registry.vault import Vault
+from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.imap import EmbeddedImap
 from tests.imap_lab.profiles import DOVECOT, Defect
 from tests.imap_lab.server import LabServer
-from tests.integration.processes import Process, until
-from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, read_all
-from tests.servers import USERS
+from tests.support.dovecot import Dovecot
+from tests.support.processes import Process, until
+from tests.support.servers import USERS
+from tests.support.topics import PARTITIONS, create_topics, kafka_settings, read_all
 
 KEY, VAULT_KEY = bytes(range(32)), bytes(range(32, 64))
 HASHER = Hasher(KEY)

@@ -12,10 +12,11 @@ from msgspec.structs import replace as replace_fields
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from services.aggregator import judge, recompute, rules
-from services.aggregator.judge import Changed
-from services.aggregator.ledger import Ledger
-from services.aggregator.settle import Settler
+from services.aggregator.ingest.ledger import Ledger
+from services.aggregator.judge import judge, rules
+from services.aggregator.judge.judge import Changed
+from services.aggregator.refresh import recompute
+from services.aggregator.refresh.refresh import Settler
 from services.common.errors import ReplyrateError
 from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, ReplyFact, StatusFact
 from services.common.postgres import connect

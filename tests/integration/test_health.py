@@ -12,11 +12,11 @@ from services.common import codec, migrations
 from services.common.events import Buyer, InquiryReceived
 from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, connect, connections
 from services.common.topics import INQUIRIES, REPLIES, STATE_BYTES
-from services.standalone.child import free_port
-from services.standalone.kafka import EmbeddedKafka
-from services.standalone.postgres import EmbeddedPostgres
-from tests.integration.processes import Process, get, until
-from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish, set_config
+from services.standalone.servers.child import free_port
+from services.standalone.servers.kafka import EmbeddedKafka
+from services.standalone.servers.postgres import EmbeddedPostgres
+from tests.support.processes import Process, get, until
+from tests.support.topics import PARTITIONS, create_topics, kafka_settings, publish, set_config
 
 SERVICES = ("fetcher", "matcher", "aggregator")
 WORKERS = 5
@@ -191,7 +191,7 @@ def test_work_that_waits_although_everything_answers_is_told(dsn: str, topics_go
         matcher, aggregator = (
             stack.enter_context(
                 Process(
-                    "tests.integration.impatient",
+                    "tests.support.impatient",
                     {**environ, "SERVICE": f"services.{name}", "REPLYRATE_HTTP__PORT": str(port)},
                     tmp_path / f"{name}.log",
                 )

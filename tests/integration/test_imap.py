@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from services.common.errors import ConfigError
-from services.fetcher import imap
-from services.fetcher.imap import Connection, folder_name, folder_text, is_sent_name
-from services.fetcher.session import (
+from services.imap import connection as imap
+from services.imap.connection import Connection, folder_name, folder_text, is_sent_name
+from services.imap.session import (
     Budgets,
     BudgetSpent,
     Endpoint,
@@ -35,13 +35,13 @@ from services.fetcher.session import (
     resolve,
     tls_context,
 )
-from services.standalone.ca import CertificateAuthority, ServerCertificate
-from tests.dovecot import Dovecot
+from services.standalone.servers.ca import CertificateAuthority, ServerCertificate
 from tests.imap_lab.profiles import DOVECOT, Defect
 from tests.imap_lab.server import Folder, LabServer
 from tests.imap_lab.world import fill
-from tests.servers import USERS
-from tests.wire import allowed
+from tests.support.dovecot import Dovecot
+from tests.support.servers import USERS
+from tests.support.wire import allowed
 
 USER = "seller-1@mail.test"
 SMALL = Budgets(command_seconds=1.0, session_seconds=3.0, connect_seconds=2.0)

@@ -23,19 +23,19 @@ from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import DEAD, SENT
-from services.fetcher.leases import Leases
-from services.fetcher.onboarding import Connected, Request, Trial, add_mailbox
+from services.connect.onboarding import Connected, Request, Trial, add_mailbox
 from services.fetcher.poller import Poller
-from services.fetcher.registry import Registry
-from services.fetcher.session import Budgets, resolve, tls_context
-from services.fetcher.vault import Vault
-from services.standalone.ca import CertificateAuthority
+from services.imap.session import Budgets, resolve, tls_context
+from services.registry.leases import Leases
+from services.registry.registry import Registry
+from services.registry.vault import Vault
+from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import DOVECOT, GMAIL, NETEASE, OUTLOOK, PROFILES, QQ, YAHOO, Defect, Profile
 from tests.imap_lab.server import Folder, LabServer, Said
 from tests.imap_lab.world import CANARY, expected, fill, letter
-from tests.integration.topics import create_topics, kafka_settings, read_all
-from tests.servers import delete_topics
-from tests.wire import allowed
+from tests.support.servers import delete_topics
+from tests.support.topics import create_topics, kafka_settings, read_all
+from tests.support.wire import allowed
 
 HASHER = Hasher(bytes(range(32)))
 HORIZON = timedelta(days=60)
@@ -661,8 +661,8 @@ def test_half_open_connections_end_in_time(lab: Lab, serve: Serve) -> None:
 
 def test_the_lab_is_no_lax_server(serve: Serve, lab: Lab) -> None:
     """Its own checks bite: UIDs that descend are BAD for QQ, ID without quotes is BAD for NetEase."""
-    from services.fetcher import imap
-    from services.fetcher.session import CommandRefused, Endpoint, LoginRefused
+    from services.imap import connection as imap
+    from services.imap.session import CommandRefused, Endpoint, LoginRefused
 
     server = serve(QQ)
     fill(server, sorted(now() - age for age in AGES))

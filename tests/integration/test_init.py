@@ -9,9 +9,9 @@ from click.testing import CliRunner, Result
 from psycopg.conninfo import make_conninfo
 
 from services.cli.__main__ import main
-from services.cli.init import LOGINS
-from services.standalone.postgres import EmbeddedPostgres
-from tests.integration.topics import kafka_settings, read_all
+from services.cli.operate.init import LOGINS
+from services.standalone.servers.postgres import EmbeddedPostgres
+from tests.support.topics import kafka_settings, read_all
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,15 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from services.aggregator import judge, rules
-from services.aggregator.judge import Changed
+from services.aggregator.judge import judge, rules
+from services.aggregator.judge.judge import Changed
 from services.common.postgres import connect, load_statements
-from services.standalone import cast, oracle
-from services.standalone.oracle import Covered
-from services.standalone.paths import ROOT
+from services.standalone.demo import oracle
+from services.standalone.demo.oracle import Covered
+from services.standalone.servers.paths import ROOT
+from services.standalone.world import cast
 from tests.integration.test_judge import put, random_facts
-from tests.worked import load, psql_environ
+from tests.support.worked import load, psql_environ
 
 SQL = load_statements("services.aggregator", "invariants.sql")
 PRESETS = [rules.load_builtin(name) for name in rules.builtin_names()]

@@ -12,12 +12,13 @@ import pytest
 from msgspec.structs import replace as replace_fields
 from psycopg.rows import dict_row
 
-from services.aggregator import judge, recompute, rules
-from services.aggregator.rules import RuleSet
-from services.aggregator.settle import Settler
+from services.aggregator.judge import judge, rules
+from services.aggregator.judge.rules import RuleSet
+from services.aggregator.refresh import recompute
+from services.aggregator.refresh.refresh import Settler
 from services.common.postgres import connect
-from services.standalone import oracle
-from services.standalone.oracle import Asked, Covered, Facts, Marked, Replied
+from services.standalone.demo import oracle
+from services.standalone.demo.oracle import Asked, Covered, Facts, Marked, Replied
 
 DEFAULT, PLAIN = rules.load_builtin("default"), rules.load_builtin("first-reply-24h")
 RULES = [rules.load_builtin(name) for name in rules.builtin_names()]

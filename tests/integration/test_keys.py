@@ -16,13 +16,13 @@ from services.common.errors import ConfigError
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import load_settings
-from services.fetcher.leases import Leases
-from services.fetcher.registry import Registry
-from services.fetcher.rotation import SEALED_TOGETHER, Rotation
-from services.fetcher.vault import Vault
-from services.standalone.paths import ROOT
-from tests.integration.processes import until
-from tests.mailboxes import connected
+from services.registry.leases import Leases
+from services.registry.registry import Registry
+from services.registry.rotation import SEALED_TOGETHER, Rotation
+from services.registry.vault import Vault
+from services.standalone.servers.paths import ROOT
+from tests.support.mailboxes import connected
+from tests.support.processes import until
 
 OLD, NEW, OTHER = (bytes([number]) * 32 for number in (1, 2, 3))
 HASHER = Hasher(bytes(32))

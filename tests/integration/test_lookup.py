@@ -13,12 +13,13 @@ from click.testing import CliRunner
 from services.cli.__main__ import main
 from services.common.errors import TransientError
 from services.common.settings import ImapSettings
-from services.fetcher import directory, dns_records
-from services.fetcher.directory import Answer, Service
-from services.fetcher.dns_records import DnsRecords
-from services.fetcher.lookup import look_up
-from services.fetcher.session import tls_context
-from services.standalone.ca import CertificateAuthority
+from services.connect import dns_records
+from services.connect.dns_records import DnsRecords
+from services.connect.lookup import look_up
+from services.imap.session import tls_context
+from services.providers import catalog
+from services.providers.catalog import Answer, Service
+from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.names import NameServer
 from tests.imap_lab.profiles import DOVECOT, Defect
 from tests.imap_lab.server import LabServer
@@ -52,7 +53,7 @@ def loopback(host: str, port: int) -> list[str]:
 
 def find(names: NameServer, found: ImapSettings, domain: str = DOMAIN, **options: Any) -> tuple[Answer, list[str]]:
     return look_up(
-        directory.load(), domain, records=DnsRecords(["127.0.0.1"], names.port), settings=found,
+        catalog.load(), domain, records=DnsRecords(["127.0.0.1"], names.port), settings=found,
         context=tls_context(found.ca_file), **{"resolve": loopback, **options},
     )  # fmt: skip
 
@@ -102,7 +103,7 @@ def test_a_guess_is_greeted_and_told_nothing(names: NameServer, guessed: LabServ
 def test_a_guess_that_is_no_mail_server_is_no_answer(
     names: NameServer, guessed: LabServer, defect: Defect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from services.fetcher import lookup
+    from services.connect import lookup
 
     monkeypatch.setattr(lookup, "PROBE", dataclasses.replace(lookup.PROBE, command_seconds=0.5, session_seconds=1))
     guessed.defects.add(defect)
@@ -145,7 +146,7 @@ def test_the_command_says_how_it_knows() -> None:
     offline = json.loads(run("lookup", "a@firm.example", "--offline", "--json").stdout)
     assert (offline["how"], offline["servers"], offline["trusted"]) == ("ask", [], False)
     assert "write name@domain" in run("lookup", "a@b@c d", code=1).stderr
-    assert len(json.loads(run("list", "--json").stdout)) == len(directory.load().providers)
+    assert len(json.loads(run("list", "--json").stdout)) == len(catalog.load().providers)
     assert "imap.sina.com" in run("list").stdout
 
 
@@ -172,7 +173,7 @@ def test_the_command_tells_what_is_no_imap_server(text: str, code: str, host: st
 def test_a_domain_is_looked_up_as_its_addresses_are() -> None:
     """163.com is a part of other providers' names too."""
     differ = [
-        domain for one in directory.load().providers for domain in one.domains
+        domain for one in catalog.load().providers for domain in one.domains
         if json.loads(run("lookup", domain, "--offline", "--json").stdout)["servers"]
         != json.loads(run("lookup", f"someone@{domain}", "--offline", "--json").stdout)["servers"]
     ]  # fmt: skip

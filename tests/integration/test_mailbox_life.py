@@ -18,19 +18,22 @@ from hypothesis import strategies as st
 
 from services.common.hashing import Hasher
 from services.common.postgres import connect
-from services.fetcher import connection_test, connection_texts, consent, directory, states
-from services.fetcher.directory import Answer, Language
-from services.fetcher.leases import LeaseLost, Leases
-from services.fetcher.onboarding import Request, refuse_mailbox
-from services.fetcher.registry import Attempt, Consent, Registry, RegistryError
-from services.fetcher.session import Login
-from services.fetcher.states import NEW, STATES
-from services.fetcher.vault import Vault
+from services.connect import connection_test, consent
+from services.connect import texts as connection_texts
+from services.connect.onboarding import Request, refuse_mailbox
+from services.imap.session import Login
+from services.providers import catalog
+from services.providers.catalog import Answer, Language
+from services.registry import states
+from services.registry.leases import LeaseLost, Leases
+from services.registry.registry import Attempt, Consent, Registry, RegistryError
+from services.registry.states import NEW, STATES
+from services.registry.vault import Vault
 from tests.imap_lab.profiles import DOVECOT, QQ
 from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
 from tests.integration.test_connection import Serve, command, now, serve  # noqa: F401
-from tests.mailboxes import connected
+from tests.support.mailboxes import connected
 
 Run = Callable[..., Result]
 
@@ -141,7 +144,7 @@ def test_a_failed_test_leaves_an_attempt_without_a_password_and_the_next_add_tak
 
 
 def test_a_provider_that_cannot_work_is_refused_with_its_reason(registry: Registry) -> None:
-    unsupported = next(one for one in directory.load().providers if one.support == "unsupported")
+    unsupported = next(one for one in catalog.load().providers if one.support == "unsupported")
     request = Request("c1", "main", "x@mail.test", "", "Li", host="imap.mail.test")
     report = connection_test.unsupported(unsupported)
     error = refuse_mailbox(registry, request, report)
@@ -162,9 +165,9 @@ def test_a_provider_that_cannot_work_is_told_in_both_languages_and_as_json(
     run: Run, server: LabServer, verb: str, language: Language, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever looks the server up is told the reason and what to do, before a password is asked for."""
-    one = next(one for one in directory.load().providers if one.support == "unsupported")
+    one = next(one for one in catalog.load().providers if one.support == "unsupported")
     answer = Answer("closed.example", "domain", one, (), "closed.example", True)
-    monkeypatch.setattr("services.cli.connection.find", lambda *_, **__: (answer, []))
+    monkeypatch.setattr("services.cli.registry.connection.find", lambda *_, **__: (answer, []))
     address = ("--address", "x@closed.example")
     words: list[object] = ["mailbox", "test", "c1", *address]
     if verb.startswith("add"):

@@ -28,8 +28,8 @@ from services.common.kafka import Publisher
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, INQUIRIES, REPLAYED, REPLIES, SENT, changelog_name, partition_of, reply_key
 from services.matcher import join
-from tests.integration.processes import Process, until
-from tests.integration.topics import (
+from tests.support.processes import Process, until
+from tests.support.topics import (
     PARTITIONS,
     committed,
     create_topics,
@@ -381,7 +381,7 @@ def test_a_frozen_worker_that_wakes_up_says_nothing_more(
 
 
 def test_missing_topics_are_named_with_the_command(topics_gone: str, environ: dict[str, str], tmp_path: Path) -> None:
-    from tests.servers import delete_topics
+    from tests.support.servers import delete_topics
 
     delete_topics(topics_gone)
     with Process("services.matcher", environ, tmp_path / "log") as matcher:

@@ -10,7 +10,7 @@ import pytest
 from services.common import migrations
 from services.common.errors import ConfigError
 from services.common.postgres import connect
-from services.standalone.postgres import EmbeddedPostgres
+from services.standalone.servers.postgres import EmbeddedPostgres
 
 NUMBERS = itertools.count(1)
 

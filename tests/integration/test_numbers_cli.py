@@ -11,13 +11,14 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from services.aggregator import recompute, rules
-from services.aggregator.settle import Settler
+from services.aggregator.judge import rules
+from services.aggregator.refresh import recompute
+from services.aggregator.refresh.refresh import Settler
 from services.cli.__main__ import main
 from services.common import codec
 from services.common.events import MessageSent
 from services.common.postgres import connect
-from services.standalone.paths import ROOT
+from services.standalone.servers.paths import ROOT
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -175,7 +176,7 @@ def test_without_a_name_every_rule_set_that_counts_tells_its_story(run: Any, sho
 def test_a_clock_that_is_not_trusted_is_told(run: Any, shop: psycopg.Connection, tmp_path: Path) -> None:
     replied(shop, "unanswered", "r6", OLD + 3 * HOUR, evidence="suspect")
     file = tmp_path / "strict.toml"
-    text = (ROOT / "services" / "aggregator" / "rule_sets" / "default.toml").read_text("utf-8")
+    text = (ROOT / "services" / "aggregator" / "judge" / "rule_sets" / "default.toml").read_text("utf-8")
     file.write_text(text.replace('"default"', '"strict"').replace('evidence = "any"', 'evidence = "verified"'), "utf-8")
     recompute.activate(shop, rules.read(file))
     settler = Settler(shop, [])

@@ -18,10 +18,7 @@ from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, OAuth2Settings, Settings
 from services.common.topics import DEAD, SENT
-from services.fetcher import oauth
-from services.fetcher.leases import Leased, LeaseLost, Leases
-from services.fetcher.oauth import AccessTokens, Client, InMemory
-from services.fetcher.onboarding import (
+from services.connect.onboarding import (
     Changes,
     Connected,
     Rejected,
@@ -32,18 +29,21 @@ from services.fetcher.onboarding import (
     reconnect_mailbox,
 )
 from services.fetcher.poller import Poller
-from services.fetcher.rotation import Rotation
-from services.fetcher.session import MailboxError, resolve, tls_context
-from services.fetcher.vault import Vault
-from services.standalone.ca import CertificateAuthority
+from services.imap.session import MailboxError, resolve, tls_context
+from services.registry.leases import Leased, LeaseLost, Leases
+from services.registry.rotation import Rotation
+from services.registry.vault import Vault
+from services.signin import oauth
+from services.signin.oauth import AccessTokens, Client, InMemory
+from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import GMAIL, OUTLOOK, SINA, Profile
 from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
 from tests.integration.test_connection import now
 from tests.integration.test_imap_lab import HASHER, SMALL, Lab, Serve, serve, topics  # noqa: F401
-from tests.integration.topics import read_all
-from tests.token_endpoint import DRIP, TokenEndpoint
-from tests.wire import allowed
+from tests.support.token_endpoint import DRIP, TokenEndpoint
+from tests.support.topics import read_all
+from tests.support.wire import allowed
 
 CANARY = "canary"
 KEY = bytes(range(32))

@@ -16,11 +16,11 @@ import pytest
 
 from services.common.postgres import connect
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
-from services.standalone import cast
-from services.standalone.demo import Report, Stage
-from services.standalone.postgres import scratch_folder
-from services.standalone.world import Wave, World
-from tests.integration.topics import kafka_settings, read_all
+from services.standalone.demo.demo import Report, Stage
+from services.standalone.servers.postgres import scratch_folder
+from services.standalone.world import cast
+from services.standalone.world.world import Wave, World
+from tests.support.topics import kafka_settings, read_all
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from services.common import postgres
 from services.common.errors import ConfigError, TransientError
-from services.standalone.child import free_port
+from services.standalone.servers.child import free_port
 
 
 def test_a_server_that_is_away_is_transient_and_names_the_setting() -> None:

@@ -9,13 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from services.cli.__main__ import main
-from services.common import personal_data
 from services.common.hashing import Hasher
 from services.common.postgres import connect
-from services.fetcher import retention
-from services.fetcher.registry import Registry
-from services.fetcher.vault import Vault
-from tests.mailboxes import connected
+from services.registry import personal_data, retention
+from services.registry.registry import Registry
+from services.registry.vault import Vault
+from tests.support.mailboxes import connected
 
 OURS = "('registry', 'ledger', 'shadow', 'access', 'replyrate')"
 ADDRESS = "canary.seller@mail.test"
@@ -156,7 +155,7 @@ def test_all_that_is_held_of_a_mailbox_is_shown_and_nothing_sealed_is_opened(mai
 def test_who_may_not_read_the_ledger_is_told_so(mailbox: str) -> None:
     with connect(mailbox, "tests") as connection:
         connection.execute("SET ROLE replyrate_fetcher")
-        from services.fetcher import holdings
+        from services.registry import holdings
 
         held = {one.table.name: one.rows for one in holdings.look(connection, "shop", "m1")}
     assert held["registry.mailboxes"] == 1

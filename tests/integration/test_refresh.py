@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from services.aggregator import judge
-from services.aggregator.ledger import Ledger
-from services.aggregator.settle import Settler
+from services.aggregator.ingest.ledger import Ledger
+from services.aggregator.judge import judge
+from services.aggregator.refresh.refresh import Settler
 from services.common.events import HashedBuyer, InquiryReplies, ReplyFact, StatusFact
 from services.common.postgres import connect
 from services.common.topics import REPLIES
-from services.standalone.oracle import Asked, Facts, Replied
+from services.standalone.demo.oracle import Asked, Facts, Replied
 from tests.integration.test_judge import RULES, random_facts
 
 DAY = timedelta(days=1)

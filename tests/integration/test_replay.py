@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from psycopg.rows import dict_row
 
-from services.aggregator import rules
+from services.aggregator.judge import rules
 from services.cli.context import plain
 from services.common.postgres import connect
 from services.common.topics import INQUIRIES, SENT
 from services.standalone import replay as offline
-from services.standalone.paths import ROOT
-from tests.integration.topics import committed, create_topics, kafka_settings, publish
-from tests.worked import AS_OF, COMPANY, FOLDER, load, psql_environ
+from services.standalone.servers.paths import ROOT
+from tests.support.topics import committed, create_topics, kafka_settings, publish
+from tests.support.worked import AS_OF, COMPANY, FOLDER, load, psql_environ
 
 PRESETS = [rules.load_builtin(name) for name in rules.builtin_names()]
 PAGE = (ROOT / "docs/replay.md").read_text("utf-8")

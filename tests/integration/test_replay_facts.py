@@ -11,8 +11,8 @@ from kafka.admin import KafkaAdminClient
 
 from services.cli.__main__ import main
 from services.common.topics import INQUIRIES, SENT
-from tests.integration.topics import create_topics, kafka_settings, publish
 from tests.oracle.histories import ANCHORS, KEY, anchor_of, history, lines
+from tests.support.topics import create_topics, kafka_settings, publish
 
 HISTORIES = [history(seed) for seed in range(24) if anchor_of(seed) == 0]
 AS_OF = next(one.as_of for one in ANCHORS[0] if one.covered)
@@ -136,7 +136,7 @@ def test_wrong_options_say_what_to_write(dump: Any, change: list[str], code: int
 
 def test_a_rule_set_of_ones_own_file_can_be_tried(dump: Any, tmp_path: Path) -> None:
     own = tmp_path / "strict.toml"
-    text = Path("services/aggregator/rule_sets/default.toml").read_text("utf-8")
+    text = Path("services/aggregator/judge/rule_sets/default.toml").read_text("utf-8")
     own.write_text(
         text.replace('"default"', '"strict"').replace("target_seconds = 86400", "target_seconds = 3600"), "utf-8"
     )

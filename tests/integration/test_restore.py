@@ -9,10 +9,10 @@ import pytest
 
 from services.common.postgres import connect
 from services.common.topics import DEAD
-from services.standalone import cast
-from services.standalone.demo import Report, Stage
-from services.standalone.world import Wave
-from tests.integration.topics import kafka_settings, read_all
+from services.standalone.demo.demo import Report, Stage
+from services.standalone.world import cast
+from services.standalone.world.world import Wave
+from tests.support.topics import kafka_settings, read_all
 
 
 class BackedUp(Stage):

@@ -16,14 +16,14 @@ from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from services.common.errors import ConfigError, TransientError
-from services.standalone.child import LOOPBACK, Child, free_port, keep_port
-from services.standalone.imap import EmbeddedImap, modified_utf7
-from services.standalone.kafka import EmbeddedKafka, answers_metadata
-from services.standalone.paths import ROOT
-from services.standalone.postgres import EmbeddedPostgres, scratch_folder
-from tests.dovecot import Dovecot
-from tests.integration.processes import until
-from tests.servers import USERS, delete_topics
+from services.standalone.servers.child import LOOPBACK, Child, free_port, keep_port
+from services.standalone.servers.imap import EmbeddedImap, modified_utf7
+from services.standalone.servers.kafka import EmbeddedKafka, answers_metadata
+from services.standalone.servers.paths import ROOT
+from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
+from tests.support.dovecot import Dovecot
+from tests.support.processes import until
+from tests.support.servers import USERS, delete_topics
 
 MAIL = b"Message-ID: <1@seller.test>\r\nDate: Tue, 03 Nov 2026 09:00:00 +0800\r\nTo: b@buyer.test\r\n\r\nHello\r\n"
 USER = next(iter(USERS))
@@ -143,7 +143,7 @@ def uid_validity(server: Dovecot) -> int:
 def test_a_killed_starter_takes_its_servers_along(tmp_path: Path) -> None:
     """SIGKILL to whoever started a server: guard and server go, port and folder are free again."""
     program = (
-        "import sys, time; from pathlib import Path; from services.standalone.child import Child\n"
+        "import sys, time; from pathlib import Path; from services.standalone.servers.child import Child\n"
         f"child = Child('sleeper', ['sleep', '600'], Path({str(tmp_path / 'log')!r}))\n"
         "print(child.pid, child._guard.pid, flush=True); time.sleep(600)"
     )

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from services.cli.publish import COLUMNS, check_header, lines, record
-from services.standalone.paths import ROOT
-from services.standalone.postgres import scratch_folder
-from tests.dovecot import Dovecot
-from tests.integration.processes import until
-from tests.servers import USERS
+from services.cli.operate.publish import COLUMNS, check_header, lines, record
+from services.standalone.servers.paths import ROOT
+from services.standalone.servers.postgres import scratch_folder
+from tests.support.dovecot import Dovecot
+from tests.support.processes import until
+from tests.support.servers import USERS
 
 USER = "seller-1@mail.test"
 

@@ -13,11 +13,11 @@ from services.common import codec
 from services.common.events import Buyer, InquiryReceived
 from services.common.postgres import connect
 from services.common.topics import INQUIRIES
-from services.standalone.imap import EmbeddedImap
-from services.standalone.kafka import EmbeddedKafka
-from tests.integration.processes import STOP_SECONDS, Process, until
+from services.standalone.servers.imap import EmbeddedImap
+from services.standalone.servers.kafka import EmbeddedKafka
 from tests.integration.test_fetcher import HASHER, USER, Lab, letter, make_lab
-from tests.integration.topics import publish
+from tests.support.processes import STOP_SECONDS, Process, until
+from tests.support.topics import publish
 
 __all__ = ["make_lab"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.aggregator import traced
-from services.aggregator.traced import Merged
+from services.aggregator.refresh import trace_handoff
+from services.aggregator.refresh.trace_handoff import Merged
 from services.common.errors import ConfigError
 from services.common.kafka import Record
 from services.common.settings import TelemetrySettings
@@ -20,12 +20,12 @@ from services.common.telemetry import NO_SPAN, OFF, ended, opened, telling
 from services.common.topics import REPLIES, reply_key
 from services.common.trace import TRACEPARENT, trace_id, traceparent
 from services.fetcher.poller import Poll, Poller
-from services.fetcher.session import Budgets
-from services.standalone import cast
-from services.standalone.child import free_port
-from services.standalone.demo import Report, Stage
-from services.standalone.postgres import scratch_folder
-from tests.collector import Collector
+from services.imap.session import Budgets
+from services.standalone.demo.demo import Report, Stage
+from services.standalone.servers.child import free_port
+from services.standalone.servers.postgres import scratch_folder
+from services.standalone.world import cast
+from tests.support.collector import Collector
 
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOT_SAMPLED = PARENT[:-2] + b"00"
@@ -153,7 +153,7 @@ def test_a_refresh_belongs_to_the_merges_that_made_it_due() -> None:
 
 
 def test_what_others_judge_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traced, "MOST_COMPANIES", 2)
+    monkeypatch.setattr(trace_handoff, "MOST_COMPANIES", 2)
     clock = 0.0
     with Collector() as collector:
         with telling(settings(collector), "aggregator", "1") as tracing:

@@ -13,11 +13,11 @@ from services.common.events import CompanyErased, Event, InquiryReceived, Messag
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, INQUIRIES, SENT, partition_of
-from tests.integration.processes import Process, until
 from tests.integration.test_aggregator import Lab
 from tests.integration.test_matcher import HASHER, KEY, NOW, a_world, drained, record
-from tests.integration.topics import PARTITIONS, create_topics, kafka_settings, publish, read_all
-from tests.servers import delete_topics
+from tests.support.processes import Process, until
+from tests.support.servers import delete_topics
+from tests.support.topics import PARTITIONS, create_topics, kafka_settings, publish, read_all
 
 VICTIM = "c0"
 ROWS = (

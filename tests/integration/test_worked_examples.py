@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from services.aggregator import rules
+from services.aggregator.judge import rules
 from services.common import codec
 from services.common.events import MESSAGE_SENT
 from services.common.hashing import Hasher
-from tests.worked import AS_OF, COMPANY, FOLDER, PAGE, differences, sections, story
+from tests.support.worked import AS_OF, COMPANY, FOLDER, PAGE, differences, sections, story
 
 PRESETS = sorted(rules.builtin_names())
 MAKE = FOLDER / "make.py"

@@ -11,7 +11,7 @@ from tests.oracle.drawn_rules import drawn, file_text
 from tests.oracle.histories import KEY, history
 from tests.oracle.recount import Json, recount, rule_set
 
-PRESETS = Path(__file__).parents[2] / "services" / "aggregator" / "rule_sets"
+PRESETS = Path(__file__).parents[2] / "services" / "aggregator" / "judge" / "rule_sets"
 
 
 @pytest.fixture(scope="module")

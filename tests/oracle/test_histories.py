@@ -15,7 +15,7 @@ from tests.oracle.recount import Inquiry, Json, instant, joined, judged, rule_se
 ROOT = Path(__file__).parents[2]
 RULES = {
     path.stem: rule_set(path)
-    for folder in (ROOT / "services" / "aggregator" / "rule_sets", Path(__file__).parent / "rule_sets")
+    for folder in (ROOT / "services" / "aggregator" / "judge" / "rule_sets", Path(__file__).parent / "rule_sets")
     for path in sorted(folder.glob("*.toml"))
 }
 SEEDS = 300

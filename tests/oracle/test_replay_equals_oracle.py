@@ -19,7 +19,7 @@ from tests.oracle.histories import ANCHORS, KEY, History, Judgement, anchor_of, 
 from tests.oracle.recount import Json, recount, rule_set
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "services" / "aggregator" / "rule_sets"
+FOLDER = ROOT / "services" / "aggregator" / "judge" / "rule_sets"
 PRESETS = sorted(path.stem for path in FOLDER.glob("*.toml"))
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SEEDS = 400 if LONG else 40

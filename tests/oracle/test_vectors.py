@@ -12,7 +12,7 @@ from tests.oracle import recount
 from tests.oracle.recount import Json, bucket, first_instant, hashed, instant, instant_text
 
 KEY = bytes(range(32))
-PRESETS = Path(__file__).parents[2] / "services" / "aggregator" / "rule_sets"
+PRESETS = Path(__file__).parents[2] / "services" / "aggregator" / "judge" / "rule_sets"
 PACIFIC = "America/Los_Angeles"
 SETTLED = "2021-02-13"
 

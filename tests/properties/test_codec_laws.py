@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.common import codec
 from services.common.errors import InvalidEvent
 from services.common.events import INQUIRY_RECEIVED, TYPES, DeadLetter, Event, InquiryReceived
-from tests import strategies
+from tests.support import strategies
 
 EVERY = frozenset(TYPES)
 NOON = strategies.BASE + timedelta(hours=12)

@@ -15,10 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from imapclient.response_parser import parse_fetch_response
 
 from services.common.hashing import normalise_address
-from services.fetcher import headers, imap, plan, trust
-from services.fetcher.classify import classify
-from services.fetcher.headers import Headers, Skipped, decoded, parse
-from services.fetcher.plan import FolderView, Marks
+from services.imap import connection as imap
+from services.mail import headers, plan, trust
+from services.mail.classify import classify
+from services.mail.headers import Headers, Skipped, decoded, parse
+from services.mail.plan import FolderView, Marks
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 pieces = st.sampled_from(

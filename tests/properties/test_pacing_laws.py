@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.fetcher.pacing import Pace, before, following, pace
+from services.registry.pacing import Pace, before, following, pace
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ROUNDING = timedelta(microseconds=2)

@@ -18,7 +18,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from services.standalone.child import free_port
+from services.standalone.servers.child import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 SERVICES: Final = ("fetcher", "matcher", "aggregator")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.standalone.postgres import scratch_folder
+from services.standalone.servers.postgres import scratch_folder
 from tests.faults.containers import ContainerArena
 from tests.faults.run import run
 from tests.faults.schedule import ON_CONTAINERS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.standalone.paths import ROOT
+from services.standalone.servers.paths import ROOT
 
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
 STEP = "2m"

@@ -18,12 +18,12 @@ import pytest
 import yaml
 
 from services.common.topics import INQUIRIES
-from services.standalone import cast
-from services.standalone.child import free_port
-from services.standalone.demo import Stage
-from services.standalone.paths import ROOT
-from tests.integration.processes import Process, until
-from tests.integration.topics import kafka_settings, publish
+from services.standalone.demo.demo import Stage
+from services.standalone.servers.child import free_port
+from services.standalone.servers.paths import ROOT
+from services.standalone.world import cast
+from tests.support.processes import Process, until
+from tests.support.topics import kafka_settings, publish
 from tests.unit.test_alerts import RULES
 from tests.unit.test_boards import BOARDS
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from services.common.metrics import REASONS, REGISTRY
-from services.standalone.paths import ROOT
+from services.standalone.servers.paths import ROOT
 
 RULES = [
     rule

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.standalone.paths import ROOT
+from services.standalone.servers.paths import ROOT
 from tests.unit.test_alerts import unknown
 
 GRAFANA = ROOT / "deploy" / "grafana"

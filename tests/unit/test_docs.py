@@ -14,9 +14,9 @@ import yaml
 
 import services
 from bench import page as speed
-from services.cli.setup import pages
+from services.cli.operate.setup import pages
 from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, connections
-from services.standalone.paths import ROOT
+from services.standalone.servers.paths import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "schemas").glob("*.md")])
 

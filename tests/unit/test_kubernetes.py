@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from services.common.settings import declarations
-from services.standalone.paths import ROOT
+from services.standalone.servers.paths import ROOT
 
 BASE = ROOT / "deploy" / "kubernetes"
 KUSTOMIZATION = yaml.safe_load((BASE / "kustomization.yaml").read_text("utf-8"))

@@ -3,9 +3,9 @@
 import re
 
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
-from services.fetcher.imap import HEADER_FIELDS
-from services.standalone.paths import ROOT
-from tests.wire import HEADERS, allowed
+from services.imap.connection import HEADER_FIELDS
+from services.standalone.servers.paths import ROOT
+from tests.support.wire import HEADERS, allowed
 
 PAGE = (ROOT / "docs" / "privacy.md").read_text("utf-8")
 

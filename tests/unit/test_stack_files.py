@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from services.cli.environment import DECIDED, STACK
+from services.cli.pages.environment import DECIDED, STACK
 from services.common.settings import declarations
-from services.standalone.paths import ROOT
+from services.standalone.servers.paths import ROOT
 
 TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)

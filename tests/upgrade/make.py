@@ -12,12 +12,12 @@ import sys
 import tarfile
 from pathlib import Path
 
-from services.aggregator import rules
+from services.aggregator.judge import rules
 from services.common import migrations
 from services.common.postgres import connect
-from services.standalone.paths import ROOT
-from services.standalone.postgres import EmbeddedPostgres, scratch_folder
-from tests.worked import load
+from services.standalone.servers.paths import ROOT
+from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
+from tests.support.worked import load
 
 RULE_SETS = ("default", "first-reply-24h")
 CONTENT = (

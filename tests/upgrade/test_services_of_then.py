@@ -17,12 +17,12 @@ import pytest
 
 from services.common import migrations
 from services.common.postgres import connect
-from services.standalone.letters import Letter
-from services.standalone.paths import ROOT
-from tests.dovecot import Dovecot
-from tests.integration.processes import Process, until
-from tests.integration.topics import PARTITIONS, create_topics, kafka_settings
-from tests.servers import USERS
+from services.standalone.servers.paths import ROOT
+from services.standalone.world.letters import Letter
+from tests.support.dovecot import Dovecot
+from tests.support.processes import Process, until
+from tests.support.servers import USERS
+from tests.support.topics import PARTITIONS, create_topics, kafka_settings
 from tests.upgrade.make import unpack
 from tests.upgrade.test_upgrade import earlier
 

@@ -10,12 +10,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from services.aggregator import judge, recompute
-from services.aggregator.judge import Changed
-from services.aggregator.settle import Settler
+from services.aggregator.judge import judge
+from services.aggregator.judge.judge import Changed
+from services.aggregator.refresh import recompute
+from services.aggregator.refresh.refresh import Settler
 from services.common import migrations
 from services.common.postgres import connect
-from services.standalone.postgres import EmbeddedPostgres
+from services.standalone.servers.postgres import EmbeddedPostgres
 
 DUMPS = sorted(Path(__file__).parent.glob("*.sql.gz"))
 

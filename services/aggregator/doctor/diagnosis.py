@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import psycopg
 
-from services.aggregator import recompute
-from services.aggregator.aside import together
 from services.aggregator.doctor import causes, evidence
 from services.aggregator.doctor.causes import Evidence, Finding
-from services.aggregator.rules import RuleSet
+from services.aggregator.judge.rules import RuleSet
+from services.aggregator.refresh import recompute
+from services.aggregator.refresh.quarantine import together
 from services.common.postgres import clock, load_statements
 
 SQL: Final = load_statements("services.aggregator.doctor", "diagnosis.sql")

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator.doctor.causes import Evidence
-from services.aggregator.rules import RuleSet
+from services.aggregator.judge.rules import RuleSet
 from services.common.postgres import load_statements
 
 SQL: Final = load_statements("services.aggregator.doctor", "evidence.sql")

@@ -7,10 +7,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
-from services.aggregator import rules
+from services.aggregator.judge import rules
 from services.common.errors import ConfigError
 
-DEFAULT = Path("services/aggregator/rule_sets/default.toml").read_text("utf-8")
+DEFAULT = Path("services/aggregator/judge/rule_sets/default.toml").read_text("utf-8")
 SCHEMA: dict[str, Any] = json.loads(Path("schemas/rule-set.schema.json").read_text("utf-8"))
 
 

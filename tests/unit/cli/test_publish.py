@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from services.cli.__main__ import main
-from services.cli.publish import lines, record
+from services.cli.operate.publish import lines, record
 from services.common import codec
 from services.common.events import TYPES, InquiryReceived, StatusChanged
 

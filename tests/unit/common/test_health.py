@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from services.common.errors import TransientError
 from services.common.health import Probe, Progress, behind
 from services.common.lifecycle import Heartbeat
-from tests.integration.processes import until
+from tests.support.processes import until
 
 
 def test_work_that_waits_at_one_position_for_too_long_is_a_problem() -> None:

@@ -5,8 +5,8 @@ import pytest
 from services.common.errors import ConfigError
 from services.common.http import serve
 from services.common.metrics import REGISTRY, declared
-from services.standalone.child import free_port
-from tests.integration.processes import get
+from services.standalone.servers.child import free_port
+from tests.support.processes import get
 
 
 def test_states_tell_their_reasons_and_who_is_not_healthy_is_not_ready() -> None:

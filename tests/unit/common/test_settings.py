@@ -14,8 +14,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from services.common.errors import ConfigError
 from services.common.settings import declarations, load_settings
-from services.fetcher import budgets
-from services.standalone.paths import ROOT
+from services.registry import login_slots
+from services.standalone.servers.paths import ROOT
 
 LEAST = {
     "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "broker:9092",
@@ -207,7 +207,7 @@ def test_figures_by_name_are_read_and_refused_by_name() -> None:
         told = problems({**LEAST, name: wrong})
         assert told.startswith(f"{name}: ") and "NAME=NUMBER" in told
     with pytest.raises(ConfigError) as caught:
-        budgets.check(load_settings({**LEAST, name: "qq=1,imap.corp.example=1,imap.qq.com=1,qqq=1"}).imap)
+        login_slots.check(load_settings({**LEAST, name: "qq=1,imap.corp.example=1,imap.qq.com=1,qqq=1"}).imap)
     assert [problem.partition(": ")[2].split("; ")[-1] for problem in caught.value.problems] == [
         "write qq", "write one of them",
     ]  # fmt: skip

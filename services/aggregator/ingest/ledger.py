@@ -1,0 +1,197 @@
+"""The ledger in Postgres: merges joined states into the facts, with the offset that they came from. SQL in ledger.sql.
+
+The merge is a set union with the bounds of the contract, done set by set; offset and facts move in one transaction,
+and only while this process owns the partition. So a record counts once however often it is read, and a process that
+was replaced changes nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from psycopg.rows import dict_row
+
+from services.common.errors import UnsureError
+from services.common.events import CompanyErased, InquiryReplies
+from services.common.postgres import load_statements, translate
+
+SQL: Final = load_statements("services.aggregator.ingest", "ledger.sql")
+Changed = tuple[str, str | None, datetime | None]
+"""Company, inquiry and instant of a fact that changed; without the two latter everything of the company did."""
+
+
+@dataclass(slots=True)
+class Owned:
+    """A partition that belongs to this process: its epoch and where it goes on."""
+
+    partition: int
+    epoch: int
+    next_offset: int
+
+
+class Ledger:
+    """Writes of one aggregator over one connection (autocommit); not to be shared by threads."""
+
+    def __init__(self, connection: psycopg.Connection, topic: str) -> None:
+        self._connection = connection
+        self._topic = topic
+
+    def check_topic(self, topic_id: str) -> bool:
+        """Whether the topic is the one that the offsets belong to; if not, every partition begins at 0 from now on."""
+        with translate(), self._connection.transaction():
+            row = self._one("topic")
+            if row is not None and row["topic_id"] == topic_id:
+                return True
+            if row is not None:
+                self._run("restart")
+            self._run("new_topic", topic_id=topic_id)
+            return row is None
+
+    def take(self, partitions: Iterable[int]) -> list[Owned]:
+        """Own partitions from now on."""
+        owned = []
+        with translate(), self._connection.transaction():
+            for partition in sorted(partitions):
+                row = self._one("take", partition=partition)
+                assert row is not None
+                owned.append(Owned(partition, row["owner_epoch"], row["next_offset"]))
+        return owned
+
+    def merge(self, owned: Owned, next_offset: int, events: Sequence[InquiryReplies | CompanyErased]) -> None:
+        """Merge events of one partition, in order, and move its offset, together.
+
+        UnsureError when another process owns the partition now; nothing was written then.
+        """
+        with translate(), self._connection.transaction():
+            row = self._one(
+                "advance",
+                partition=owned.partition,
+                epoch=owned.epoch,
+                expected=owned.next_offset,
+                next=next_offset,
+            )
+            if row is None:
+                raise UnsureError(f"partition {owned.partition} belongs to another process now")
+            changed: list[Changed] = []
+            states: list[InquiryReplies] = []
+            for event in events:
+                if isinstance(event, InquiryReplies):
+                    states.append(event)
+                else:
+                    changed += self._merge_states(states)
+                    states = []
+                    self._erase(event)
+                    changed.append((event.company_id, None, None))
+            changed += self._merge_states(states)
+            if changed:
+                companies, inquiries, ats = (list(column) for column in zip(*changed, strict=True))
+                erased = [event.company_id for event in events if isinstance(event, CompanyErased)]
+                self._run("mark_dirty", companies=companies, inquiries=inquiries, ats=ats, erased=erased)
+        owned.next_offset = next_offset
+
+    def lag(self) -> dict[int, int]:
+        """Next offset by partition."""
+        with translate(), self._connection.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(SQL["lag"], {"topic": self._topic}).fetchall()
+        return {row["partition"]: row["next_offset"] for row in rows}
+
+    def _merge_states(self, states: Sequence[InquiryReplies]) -> list[Changed]:
+        """Merge; returns every fact that is another one now."""
+        changed: list[Changed] = []
+        if not states:
+            return changed
+        for round_ in _rounds([state for state in states if state.received_at is not None]):
+            changed += self._all("merge_inquiries", inquiries=_json([_inquiry(state) for state in round_]))
+        statuses = [_status(state, fact) for state in states for fact in state.statuses]
+        replies = [_reply(state, fact) for state in states for fact in state.replies]
+        touched = sorted({(state.company_id, state.inquiry_id) for state in states})
+        place = {"companies": [company for company, _ in touched], "inquiries": [inquiry for _, inquiry in touched]}
+        if statuses:
+            changed += self._all("merge_statuses", statuses=_json(statuses))
+            changed += self._all("bound_statuses", **place)
+        if replies:
+            changed += self._all("merge_replies", replies=_json(replies))
+        # A fallen received_at moves the bound even when no reply came.
+        changed += self._all("bound_replies", **place)
+        return changed
+
+    def _erase(self, event: CompanyErased) -> None:
+        for name in ("erase_remember", "erase_replies", "erase_statuses", "erase_inquiries"):
+            self._run(name, company_id=event.company_id, at=event.at)
+
+    def _run(self, name: str, **values: Any) -> None:
+        self._connection.execute(SQL[name], {"topic": self._topic, **values})
+
+    def _all(self, name: str, **values: Any) -> list[Changed]:
+        return self._connection.execute(SQL[name], {"topic": self._topic, **values}).fetchall()
+
+    def _one(self, name: str, **values: Any) -> dict[str, Any] | None:
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(SQL[name], {"topic": self._topic, **values}).fetchone()
+
+
+def _json(rows: Sequence[dict[str, Any]]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
+def _rounds(states: Sequence[InquiryReplies]) -> list[list[InquiryReplies]]:
+    """Split so that no inquiry stands twice in one statement: the n-th record of each goes into the n-th round."""
+    rounds: list[list[InquiryReplies]] = []
+    seen: dict[tuple[str, str], int] = {}
+    for state in states:
+        key = (state.company_id, state.inquiry_id)
+        number = seen.get(key, 0)
+        seen[key] = number + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(state)
+    return rounds
+
+
+def _inquiry(state: InquiryReplies) -> dict[str, Any]:
+    assert state.received_at is not None
+    buyer = state.buyer
+    return {
+        "company_id": state.company_id,
+        "inquiry_id": state.inquiry_id,
+        "account_id": state.account_id,
+        "received_at": state.received_at,
+        "facts_id": state.facts_id,
+        "buyer_id": None if buyer is None else buyer.id,
+        "buyer_region": None if buyer is None else buyer.region,
+        "buyer_sent_from_region": None if buyer is None else buyer.sent_from_region,
+        "thread_id": state.thread_id,
+        "channel": state.channel,
+        "buyer_addresses": [] if buyer is None else sorted(set(buyer.addresses))[:64],
+        "message_ids": sorted(set(state.message_ids))[:64],
+        "reply_addresses": sorted(set(state.reply_addresses))[:64],
+    }
+
+
+def _status(state: InquiryReplies, fact: Any) -> dict[str, Any]:
+    return {
+        "company_id": state.company_id,
+        "inquiry_id": state.inquiry_id,
+        "status": fact.status,
+        "at": fact.at,
+        "account_id": fact.account_id or "",
+    }
+
+
+def _reply(state: InquiryReplies, fact: Any) -> dict[str, Any]:
+    return {
+        "company_id": state.company_id,
+        "inquiry_id": state.inquiry_id,
+        "reply_id": fact.reply_id,
+        "source": fact.source,
+        "account_id": fact.account_id,
+        "mailbox_id": fact.mailbox_id or "",
+        "replied_at": fact.replied_at,
+        "evidence": fact.evidence or "",
+        "kind": fact.kind,
+        "kind_reason": fact.kind_reason or "",
+        "matched_by": fact.matched_by,
+    }

@@ -1,0 +1,94 @@
+"""What the owner of a mailbox consents to: the texts of consent.toml, each pinned by its hash. Pure.
+
+A recorded consent names a version and a language. So a text must stay what it was when somebody said yes to it: a changed
+one does not load, whoever changed it.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from services.common.errors import ConfigError
+from services.providers.catalog import Language
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One version: language → text."""
+
+    version: str
+    since: str
+    sha256: str
+    texts: Mapping[Language, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Consents:
+    """Every version, oldest first, and what remains when one is withdrawn."""
+
+    versions: Sequence[Text]
+    remains: Mapping[Language, Sequence[str]]
+
+    @property
+    def current(self) -> Text:
+        """The one that is shown now."""
+        return self.versions[-1]
+
+
+def digest(en: str, zh: str = "") -> str:
+    """The hash that pins a text."""
+    return hashlib.sha256(f"{en}\x1f{zh}".encode()).hexdigest()
+
+
+def parse(text: str, origin: str) -> Consents:
+    """The texts from TOML. ConfigError that names `origin`, the key or the version, and the cure."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin}: not TOML: {error}") from None
+    problems = [
+        f"{origin}: {'.'.join(map(str, error.absolute_path)) or 'file'}: {error.message};"
+        " schemas/consent.schema.json explains every key"
+        for error in Draft202012Validator(schema()).iter_errors(data)
+    ]
+    if not problems:
+        for number, one in enumerate(data["text"], 1):
+            if one["version"] != str(number):
+                problems.append(f"{origin}: version {one['version']}: versions are 1, 2, 3, … in order; write {number}")
+            if digest(one["en"], one.get("zh", "")) != one["sha256"]:
+                problems.append(
+                    f"{origin}: version {one['version']}: the text is not the one that was consented to (sha256);"
+                    " put it back, and write what is new as the next version"
+                )
+        if "zh" not in data["text"][-1]:
+            problems.append(f"{origin}: the newest text must be there in Chinese too: zh")
+    if problems:
+        raise ConfigError(problems)
+    versions = []
+    for one in data["text"]:
+        texts: dict[Language, str] = {"en": one["en"].strip()}
+        if "zh" in one:
+            texts["zh"] = one["zh"].strip()
+        versions.append(Text(one["version"], one["since"], one["sha256"], texts))
+    return Consents(tuple(versions), data["remains"])
+
+
+@cache
+def load() -> Consents:
+    """services/connect/consent.toml."""
+    text = resources.files("services.connect").joinpath("consent.toml").read_text("utf-8")
+    return parse(text, "services/connect/consent.toml")
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """schemas/consent.schema.json."""
+    found: dict[str, Any] = json.loads(resources.files("schemas").joinpath("consent.schema.json").read_text("utf-8"))
+    return found

@@ -1,0 +1,102 @@
+"""Looking a provider up: brings `directory.decide` the facts it asks for. No password is ever sent here."""
+
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, Protocol, TypeVar
+
+from services.common.errors import TransientError
+from services.common.settings import ImapSettings
+from services.imap import connection as imap
+from services.imap.session import Budgets, MailboxError, Resolver, check_host
+from services.providers.catalog import Answer, Directory, Facts, Mistake, Service, decide, guesses, typed
+
+T = TypeVar("T")
+PROBE: Final = Budgets(
+    session_bytes=64 * 1024, line_bytes=4096, command_seconds=5, session_seconds=8, connect_seconds=4
+)
+
+
+class Records(Protocol):
+    """What the DNS is asked (`dns_records.DnsRecords`)."""
+
+    def mx(self, domain: str) -> tuple[str, ...]:
+        """MX servers, the preferred one first."""
+        ...
+
+    def srv(self, domain: str) -> tuple[Service, ...]:
+        """`_imaps._tcp` records."""
+        ...
+
+
+def look_up(
+    directory: Directory,
+    domain: str,
+    *,
+    records: Records,
+    settings: ImapSettings,
+    resolve: Resolver,
+    context: ssl.SSLContext,
+    offline: bool = False,
+) -> tuple[Answer, list[str]]:
+    """The answer for a domain, and sentences about what could not be asked."""
+    facts, problems = Facts(), list[str]()
+    while True:
+        step = decide(directory, domain, facts, offline=offline)
+        match step:
+            case "mx":
+                facts = replace(facts, mx=_asked(lambda: records.mx(domain), "MX", problems))
+            case "srv":
+                facts = replace(facts, srv=_asked(lambda: records.srv(domain), "SRV", problems))
+            case "guess":
+                candidates = guesses(domain, settings.allowed_ports)
+                found = tuple(one for one in candidates if answers(*one, settings, resolve, context))
+                facts = replace(facts, answering=found)
+            case Answer():
+                return step, problems
+
+
+def mistaken(
+    directory: Directory,
+    host: str,
+    port: int,
+    address: str,
+    *,
+    settings: ImapSettings,
+    resolve: Resolver,
+    context: ssl.SSLContext,
+) -> Mistake | None:
+    """What is wrong with a typed server, known before a password is asked for; None when nothing is seen.
+
+    A server that only has the name of a POP or SMTP server is greeted first, without user name or password.
+    """
+    found = directory.mistake(host, port, address)
+    if found is not None and not found.certain and answers(typed(host).host, port, settings, resolve, context):
+        return None
+    return found
+
+
+def answers(host: str, port: int, settings: ImapSettings, resolve: Resolver, context: ssl.SSLContext) -> bool:
+    """Whether a guessed host greets as an IMAP server over verified TLS, at an address that may be connected to."""
+    try:
+        endpoint = check_host(
+            host,
+            port,
+            allowed_networks=settings.allowed_private_networks,
+            private_hosts=settings.private_hosts,
+            allowed_ports=settings.allowed_ports,
+            resolve=resolve,
+        )
+        connection = imap.connect(endpoint, context, PROBE)
+    except MailboxError:
+        return False
+    connection.logout()
+    return True
+
+
+def _asked(ask: Callable[[], tuple[T, ...]], kind: str, problems: list[str]) -> tuple[T, ...]:
+    try:
+        return ask()
+    except TransientError as error:
+        problems.append(f"{kind} records: {error}")
+        return ()

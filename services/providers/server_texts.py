@@ -1,0 +1,38 @@
+"""What a mail server means by a refusal: its words → a code of ours. Pure; the words themselves go no further."""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+Kind = Literal["refused", "unclear", "later"]
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a text says: whether a person must act, and the code of it."""
+
+    kind: Kind
+    code: str
+
+
+def meaning(stage: str, text: str) -> Meaning | None:
+    """The meaning of what a server said at a stage; None when nothing is known of it. Linear in the text."""
+    head = text[:1000]
+    for entry in texts():
+        if "at" in entry and stage not in entry["at"]:
+            continue
+        if re.search(entry["pattern"], head, re.I) and not (
+            "unless" in entry and re.search(entry["unless"], head, re.I)
+        ):
+            return Meaning(entry["kind"], entry["code"])
+    return None
+
+
+@cache
+def texts() -> tuple[dict[str, Any], ...]:
+    """The entries of server_texts.toml, in order."""
+    data = tomllib.loads(resources.files("services.providers").joinpath("server_texts.toml").read_text("utf-8"))
+    return tuple(data["text"])

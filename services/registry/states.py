@@ -1,0 +1,100 @@
+"""The states of a mailbox and what leads from one to another, out of states.toml. Pure."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Final, Literal, get_args
+
+from services.common.errors import ConfigError
+from services.connect import texts as connection_texts
+from services.providers.catalog import Both, Language
+
+State = Literal["pending_test", "active", "paused", "needs_reconnect", "refused", "synced_by_platform", "removed"]
+STATES: Final[tuple[State, ...]] = get_args(State)
+"""As the check of registry.mailboxes allows them."""
+NEW: Final = "new"
+"""Before there is a row."""
+HOLDING: Final[tuple[State, ...]] = ("active", "paused", "needs_reconnect", "synced_by_platform")
+"""States of a mailbox that was connected: nobody else may connect its login. An attempt holds nothing."""
+WHO: Final = ("owner", "account", "operator", "fetcher")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What may happen to a mailbox. `says` None: the reason is a code of the connection test."""
+
+    name: str
+    froms: tuple[str, ...]
+    to: State
+    by: str
+    says: Both | None
+    only: str
+
+    def allows(self, state: str) -> bool:
+        """Whether it may happen in this state."""
+        return state in self.froms
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """The whole table."""
+
+    names: Mapping[State, Both]
+    events: Mapping[str, Event]
+    refusing: frozenset[str]
+
+    @property
+    def pairs(self) -> frozenset[tuple[str, State]]:
+        """(from, to) of every move of a row that is there."""
+        return frozenset((one, event.to) for event in self.events.values() for one in event.froms if one != NEW)
+
+    def after_test(self, code: str) -> Event:
+        """What a failed test of an attempt is: to be tried again, or of no use."""
+        return self.events["provider-refused" if code in self.refusing else "test-failed"]
+
+    def reason(self, code: str | None, language: Language) -> str:
+        """The sentence of a reason; the code itself where nobody wrote one, "" without any."""
+        if code is None:
+            return ""
+        event = self.events.get(code)
+        if event is not None and event.says is not None:
+            return event.says.text(language)
+        return connection_texts.says_code(code, language) or code
+
+
+def parse(text: str, origin: str) -> Life:
+    """The table from TOML. ConfigError that names `origin`, the event and what is wrong with it."""
+    try:
+        data = tomllib.loads(text)
+        names = {state: Both(**data["state"][state]) for state in STATES}
+        events = [
+            Event(
+                one["name"], tuple(one["from"]), one["to"], one["by"],
+                Both(**one["says"]) if not one.get("code") else None, one["only"],
+            )
+            for one in data["event"]
+        ]  # fmt: skip
+        refusing = frozenset(data["refusing"]["codes"])
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{origin}: {error}; its head says what must be there") from None
+    problems = [f"{origin}: state {name}: no such state" for name in data["state"] if name not in STATES]
+    for event in events:
+        problems += [f"{origin}: event {event.name}: from: no state {one}" for one in event.froms if one not in (*STATES, NEW)]  # fmt: skip
+        if event.to not in STATES:
+            problems.append(f"{origin}: event {event.name}: to: no state {event.to}")
+        if event.by not in WHO:
+            problems.append(f"{origin}: event {event.name}: by: {event.by} is none of {', '.join(WHO)}")
+    if len({event.name for event in events}) < len(events):
+        problems.append(f"{origin}: an event stands twice")
+    if problems:
+        raise ConfigError(problems)
+    return Life(names, {event.name: event for event in events}, refusing)
+
+
+@cache
+def load() -> Life:
+    """services/registry/states.toml."""
+    text = resources.files("services.registry").joinpath("states.toml").read_text("utf-8")
+    return parse(text, "services/registry/states.toml")

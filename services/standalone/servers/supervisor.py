@@ -1,0 +1,81 @@
+"""The three services as processes, exactly as in production: `python -m services.…`, environment in, logs to files."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from services.common.errors import EXIT_CONFIG, ConfigError, TransientError
+from services.standalone.servers.child import Child
+from services.standalone.servers.paths import ROOT
+
+SERVICES = ("matcher", "fetcher", "aggregator")
+RESTART_SECONDS = 2.0
+
+
+class Supervisor:
+    """Starts the services, tells when one ended, stops them all. A context manager."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environ = dict(environ)
+        self._children: dict[str, Child] = {}
+        self._started: dict[str, float] = {}
+
+    def start(self, names: tuple[str, ...] = SERVICES) -> None:
+        """Start services; their logs are `<name>.log` in the folder."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        keep = {name: value for name, value in os.environ.items() if not name.startswith("REPLYRATE_")}
+        environ = {**keep, "PYTHONPATH": str(ROOT), **self._environ}
+        for name in names:
+            self._started[name] = time.monotonic()
+            command = [sys.executable, "-m", f"services.{name}"]
+            # An empty folder as working directory: what a service writes without being told where would show.
+            self._children[name] = Child(
+                name, command, self._folder / f"{name}.log", env=environ, cwd=self._folder, grace_seconds=25
+            )
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to one service, as a power cut."""
+        self._children[name].kill()
+
+    def check(self) -> None:
+        """TransientError with the end of its log when a service ended by itself."""
+        for name, child in self._children.items():
+            if (code := child.poll()) is not None:
+                raise TransientError(f"the {name} ended with {code}; the end of its log:\n{child.tail(12)}")
+
+    def revive(self) -> list[tuple[str, int]]:
+        """Start again what ended by itself, as an orchestrator would; (name, exit code) of each.
+
+        ConfigError when a service refuses its configuration. One that ends at once, again and again, is waited for.
+        """
+        ended = [(name, code) for name, child in self._children.items() if (code := child.poll()) is not None]
+        for name, code in ended:
+            if code == EXIT_CONFIG:
+                raise ConfigError(f"the {name} cannot use its configuration:\n{self._children[name].tail(12)}")
+            if time.monotonic() - self._started[name] < RESTART_SECONDS:
+                continue
+            self.start((name,))
+        return [(name, code) for name, code in ended if self._children[name].poll() is None]
+
+    def stop(self) -> dict[str, int]:
+        """Stop all at the same time; returns the exit codes."""
+        children, self._children = self._children, {}
+        if not children:
+            return {}
+        # Side by side, and one SIGTERM each: a second one would mean "at once".
+        with ThreadPoolExecutor(len(children)) as pool:
+            return dict(zip(children, pool.map(Child.stop, children.values()), strict=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,393 @@
+"""Logins and sessions of all fetchers together stay within a provider's budget, as the mail servers see it; and polls come
+sooner when a deadline is near, as the registry says."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from services.common.hashing import Hasher
+from services.common.postgres import connect
+from services.common.settings import KafkaSettings, Settings, load_settings
+from services.connect.onboarding import Rejected, Request, Trial, add_mailbox
+from services.imap.session import resolve
+from services.registry.login_slots import Allowance, OverBudget
+from services.registry.pacing import Pacing
+from services.registry.registry import Registry
+from services.registry.vault import Vault
+from services.standalone.servers.ca import CertificateAuthority
+from tests.imap_lab.profiles import DOVECOT
+from tests.imap_lab.server import LabServer, Said
+from tests.imap_lab.world import fill
+from tests.support.processes import Process, until
+from tests.support.topics import PARTITIONS, create_topics, kafka_settings
+
+KEY = bytes(range(32))
+HOUR = "UPDATE registry.login_slots SET free_at = free_at - interval '1 hour 2 minutes' WHERE kind = 'login'"
+"""An hour goes by for the logins."""
+DUE = "UPDATE registry.mailboxes SET next_poll_at = coalesce(last_success_at, connected_at)"
+"""All are due, the longest unread first."""
+
+
+@dataclass
+class Wire:
+    """What several servers were told, in the order they were told it."""
+
+    said: list[tuple[int, Said]] = field(default_factory=list)
+    hold: threading.Event | None = None
+    """While this is not set, a login is not answered."""
+
+    def logins(self) -> int:
+        return sum(one.name == b"LOGIN" for _, one in self.said)
+
+    def sessions(self) -> int:
+        """The most that were logged in at once."""
+        held: set[tuple[int, int]] = set()
+        most = 0
+        for server, one in self.said:
+            if one.name == b"LOGIN":
+                held.add((server, one.session))
+                most = max(most, len(held))
+            elif one.name == b"LOGOUT":
+                held.discard((server, one.session))
+        return most
+
+
+class _OfServer(list[Said]):
+    """The wire log of one of them; a login lasts a little, so that sessions meet."""
+
+    def __init__(self, server: int, wire: Wire) -> None:
+        super().__init__()
+        self._server, self._wire = server, wire
+
+    def append(self, one: Said) -> None:
+        super().append(one)
+        self._wire.said.append((self._server, one))
+        if one.name == b"LOGIN":
+            time.sleep(0.1)
+            if self._wire.hold is not None:
+                self._wire.hold.wait(30)
+
+
+@dataclass
+class Town:
+    """Mailboxes of one host, each on a server of its own, and fetchers that read them."""
+
+    dsn: str
+    kafka: KafkaSettings
+    folder: Path
+    servers: list[LabServer]
+    wire: Wire
+
+    def environ(self, **more: str) -> dict[str, str]:
+        return {
+            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
+            "REPLYRATE_POSTGRES__DSN": self.dsn,
+            "REPLYRATE_HASH_KEY_FILE": str(self.folder / "hash.key"),
+            "REPLYRATE_VAULT_KEY_FILE": str(self.folder / "vault.key"),
+            "REPLYRATE_IMAP__CA_FILE": str(self.servers[0].ca_file),
+            "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
+            "REPLYRATE_IMAP__ALLOWED_PORTS": ",".join(str(server.port) for server in self.servers),
+            "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "0.5",
+            "REPLYRATE_FETCHER__WORKERS": "4",
+            **more,
+        }
+
+    def settings(self, **more: str) -> Settings:
+        return load_settings(self.environ(**more))
+
+    def connect(self, settings: Settings, *servers: LabServer) -> None:
+        """Connect mailboxes, each for a company of its own."""
+        with connect(self.dsn, "tests") as connection:
+            registry = Registry(connection, Hasher(KEY), Vault(KEY))
+            for server in servers:
+                company_id = f"c{server.port}"
+                registry.add_company(company_id)
+                registry.add_account(company_id, "main")
+                request = Request(
+                    company_id, "main", server.user, server.secret, "tests", host="localhost", port=server.port
+                )
+                add_mailbox(registry, request, Trial(settings.imap, resolve, "0"))
+
+    def fetcher(self, name: str, **more: str) -> Process:
+        return Process("services.fetcher", self.environ(**more), self.folder / f"{name}.log")
+
+    def run(self, statement: str) -> list[tuple[Any, ...]]:
+        with connect(self.dsn, "tests") as connection:
+            done = connection.execute(statement)
+            return list(done.fetchall()) if done.description else []
+
+
+@pytest.fixture
+def make_town(dsn: str, topics_gone: str, tmp_path: Path, ca: CertificateAuthority) -> Iterator[Callable[[int], Town]]:
+    kafka = kafka_settings(topics_gone)
+    create_topics(kafka)
+    for name in ("hash.key", "vault.key"):
+        (tmp_path / name).write_bytes(KEY)
+    with ExitStack() as stack:
+
+        def make(count: int) -> Town:
+            wire, servers = Wire(), []
+            for number in range(count):
+                server = LabServer(tmp_path / f"lab-{number}", ca, DOVECOT, user=f"seller-{number}@mail.test")
+                server.wire = _OfServer(number, wire)
+                fill(server, [datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)])
+                servers.append(stack.enter_context(server))
+            return Town(dsn, kafka, tmp_path, servers, wire)
+
+        yield make
+
+
+def test_fetchers_together_stay_within_the_budget_of_a_provider(make_town: Callable[[int], Town]) -> None:
+    """Two processes with four workers each; tests of connections count with the polls. Hours go by in the database."""
+    town = make_town(6)
+    limits = {
+        "REPLYRATE_IMAP__PROVIDER_LOGINS_PER_HOUR": "localhost=20", "REPLYRATE_IMAP__PROVIDER_SESSIONS": "localhost=2",
+    }  # fmt: skip
+    town.connect(town.settings(**limits), *town.servers)
+    assert town.wire.logins() == 6
+    with town.fetcher("one", **limits) as one, town.fetcher("two", **limits) as two:
+        for hour in (1, 2, 3):
+            until(lambda: town.wire.logins() >= 20 * hour, 30, "the hour's logins", (one, two))  # noqa: B023
+            for _ in range(4):  # all of them ask again and again
+                town.run(DUE)
+                time.sleep(0.3)
+            assert town.wire.logins() == 20 * hour
+            town.run(HOUR)
+            town.run(DUE)
+        until(lambda: town.wire.logins() == 80, 30, "the hour's logins", (one, two))
+        assert one.terminate() == 0 and two.terminate() == 0
+    assert town.wire.sessions() == 2
+    assert "mailbox-postponed" in (town.folder / "one.log").read_text()
+    assert town.run("SELECT DISTINCT state, failures, state_reason FROM registry.mailboxes") == [("active", 0, None)]
+    assert town.run("SELECT count(*) FROM registry.mailboxes WHERE last_success_at IS NULL") == [(0,)]
+    held = "SELECT count(*) FROM registry.login_slots WHERE kind = 'session' AND free_at > clock_timestamp()"
+    assert town.run(held) == [(0,)]
+
+
+def test_a_fetcher_that_is_killed_has_its_sessions_freed_by_expiry(make_town: Callable[[int], Town]) -> None:
+    town = make_town(2)
+    limits = {"REPLYRATE_IMAP__SESSIONS": "1"}
+    town.connect(town.settings(), *town.servers)
+    town.wire.said.clear()
+    town.wire.hold = threading.Event()
+    with town.fetcher("killed", **limits) as killed:
+        until(lambda: town.wire.logins() == 1, 20, "a login", (killed,))
+        # The other mailbox is let go of: it is there for the heir.
+        until(lambda: "mailbox-postponed" in (town.folder / "killed.log").read_text(), 20, "a refusal", (killed,))
+        killed.kill()
+    town.wire.hold.set()
+    town.run(DUE)
+    with town.fetcher("heir", **limits) as heir:
+        until(lambda: "mailbox-postponed" in (town.folder / "heir.log").read_text(), 20, "a refusal", (heir,))
+        town.run(DUE)
+        time.sleep(1)
+        assert town.wire.logins() == 1
+        # Five minutes go by, for the session and for the lease.
+        town.run("UPDATE registry.login_slots SET free_at = free_at - interval '301 seconds' WHERE kind = 'session'")
+        town.run("UPDATE registry.mailboxes SET lease_until = lease_until - interval '301 seconds'")
+
+        def all_read() -> bool:
+            town.run("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp() WHERE last_success_at IS NULL")
+            return town.run("SELECT count(*) FROM registry.mailboxes WHERE last_success_at IS NULL") == [(0,)]
+
+        until(all_read, 20, "both mailboxes read", (heir,))
+        assert heir.terminate() == 0
+
+
+def test_a_connection_test_waits_for_the_budget_and_says_until_when(make_town: Callable[[int], Town]) -> None:
+    town = make_town(2)
+    settings = town.settings(REPLYRATE_IMAP__PROVIDER_LOGINS_PER_HOUR="localhost=1")
+    town.connect(settings, town.servers[0])
+    with pytest.raises(Rejected, match=r"as often as we may already.*Try again at \d\d:\d\d UTC") as refused:
+        town.connect(settings, town.servers[1])
+    assert refused.value.code == "provider-busy"
+    assert town.wire.logins() == 1
+
+
+def test_threads_never_hold_more_than_the_limit(make_town: Callable[[int], Town]) -> None:
+    """Nobody is refused for good while there is room: the slots grow as they are needed."""
+    town = make_town(1)
+    settings = town.settings(REPLYRATE_IMAP__SESSIONS="11", REPLYRATE_IMAP__LOGINS_PER_HOUR="150").imap
+    lock, held, most, done = threading.Lock(), 0, 0, 0
+
+    def work(_: int) -> None:
+        nonlocal held, most, done
+        with connect(town.dsn, "tests") as connection:
+            allowance = Allowance(connection, settings)
+            for _ in range(20):
+                try:
+                    with allowance.session("imap.some.example"):
+                        with lock:
+                            held, done = held + 1, done + 1
+                            most = max(most, held)
+                        time.sleep(0.005)
+                        with lock:
+                            held -= 1
+                except OverBudget:
+                    continue
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(work, range(16)))
+    assert 2 <= most <= 11
+    assert done <= 150
+    with connect(town.dsn, "tests") as connection:
+        allowance, taken = Allowance(connection, settings), done
+        with pytest.raises(OverBudget) as refused:
+            for _ in range(200):
+                with allowance.session("imap.some.example"):
+                    taken += 1
+        assert taken == 150
+        assert refused.value.short == "login" and 3600 < refused.value.again_seconds <= 3720
+        with allowance.session("imap.other.example"):  # another provider's budget is its own
+            pass
+        assert connection.execute(
+            "SELECT kind, max(number) FROM registry.login_slots WHERE provider = 'imap.some.example' GROUP BY kind ORDER BY kind"
+        ).fetchall() == [("login", 150), ("session", 11)]
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_who_begin_together_do_not_use_up_a_wide_budget_of_logins(
+    make_town: Callable[[int], Town], attempt: int
+) -> None:
+    """Each takes what another one has just made; that nothing is free for an instant is no budget used up. (A session may
+    be all taken for an instant, and is asked for again in seconds; a login that is short puts a mailbox off for an hour.)"""
+    town = make_town(1)
+    settings = town.settings(REPLYRATE_IMAP__SESSIONS="64", REPLYRATE_IMAP__LOGINS_PER_HOUR="1000000").imap
+    together = threading.Barrier(32)
+
+    def work(_: int) -> set[str]:
+        short: set[str] = set()
+        with connect(town.dsn, "tests") as connection:
+            allowance = Allowance(connection, settings)
+            together.wait(30)
+            for _ in range(10):
+                try:
+                    with allowance.session("imap.some.example"):
+                        pass
+                except OverBudget as refused:
+                    short.add(refused.short)
+        return short
+
+    with ThreadPoolExecutor(32) as pool:
+        assert "login" not in set().union(*pool.map(work, range(32)))
+
+
+def test_one_that_expired_gives_back_nothing_that_is_anothers(dsn: str, make_town: Callable[[int], Town]) -> None:
+    settings = make_town(1).settings(REPLYRATE_IMAP__SESSIONS="1").imap
+    with connect(dsn, "tests") as first, connect(dsn, "tests") as second:
+        slow, other = Allowance(first, settings, held_seconds=0), Allowance(second, settings)
+        with slow.session("imap.some.example"):
+            taken = other.session("imap.some.example")
+            taken.__enter__()
+        with pytest.raises(OverBudget) as refused, other.session("imap.some.example"):
+            pass
+        assert refused.value.short == "session"
+        taken.__exit__(None, None, None)
+
+
+OPEN = (
+    "INSERT INTO ledger.outcomes (rule_set, company_id, inquiry_id, rule_version, account_id, buyer_id, unit_day,"
+    " received_at, outcome, state, due_at, changed_at) VALUES (%s, %s, %s, '1', 'main', 'b', current_date,"
+    " clock_timestamp(), %s, 'provisional', clock_timestamp() + make_interval(secs => %s), clock_timestamp())"
+)
+WAITS = "SELECT company_id, extract(epoch FROM next_poll_at - clock_timestamp())::float8 FROM registry.mailboxes"
+
+
+def waits(connection: psycopg.Connection) -> dict[str, float]:
+    """Seconds until the next poll, by company."""
+    return dict(connection.execute(WAITS).fetchall())
+
+
+@pytest.fixture
+def asleep(dsn: str) -> Iterator[psycopg.Connection]:
+    """Mailboxes that were polled a minute ago and are due in an hour, as the fetcher's role sees them."""
+    with connect(dsn, "tests") as connection:
+        for company_id in (
+            "near",
+            "passed",
+            "answered",
+            "other-rules",
+            "far",
+            "failing",
+            "read-now",
+            "qq",
+            "soon-enough",
+        ):
+            connection.execute("INSERT INTO registry.companies VALUES (%s)", [company_id])
+            connection.execute("INSERT INTO registry.accounts VALUES (%s, 'main')", [company_id])
+            connection.execute(
+                "INSERT INTO registry.mailboxes (company_id, mailbox_id, account_id, role, state, address_masked, address_hash,"
+                " host, port, login_hash, consent_by, consent_at, consent_text_version, last_attempt_at, next_poll_at, failures,"
+                " lease_until) VALUES (%(c)s, 'm', 'main', 'registered', 'active', 'x', 'x', %(host)s, 993, %(c)s, 'x', now(), '1',"
+                " clock_timestamp() - interval '1 minute', clock_timestamp() + %(due)s, %(failures)s, %(lease)s)",
+                {
+                    "c": company_id,
+                    "host": "imap.qq.com" if company_id == "qq" else "imap.some.example",
+                    "due": timedelta(minutes=5) if company_id == "soon-enough" else timedelta(hours=1),
+                    "failures": int(company_id == "failing"),
+                    "lease": datetime.now(UTC) + timedelta(minutes=3) if company_id == "read-now" else None,
+                },
+            )
+            rule_set = "first-reply-24h" if company_id == "other-rules" else "default"
+            seconds = {"passed": -60, "far": 3 * 86400, "qq": 200}.get(company_id, 600)
+            outcome = "timely" if company_id == "answered" else "pending"
+            connection.execute(OPEN, [rule_set, company_id, "i", outcome, seconds])
+        connection.execute("SET ROLE replyrate_fetcher")
+        yield connection
+
+
+def test_mailboxes_are_drawn_forward_when_a_deadline_comes_near(asleep: psycopg.Connection) -> None:
+    before = waits(asleep)
+    pacing = Pacing(asleep, 600, chance=lambda: 0.0)
+    assert pacing.draw() == 2
+    after = waits(asleep)
+    moved = {company_id for company_id in after if abs(after[company_id] - before[company_id]) > 30}
+    assert moved == {"near", "qq"}
+    assert 600 - 62 < after["near"] < 600 - 58  # half of the least pause (120 s) before the deadline
+    assert 300 - 62 < after["qq"] < 300 - 58  # one login in five minutes: after the deadline, but as soon as it may be
+    assert pacing.draw() == 0
+    assert abs(waits(asleep)["near"] - after["near"]) < 5
+
+
+def test_the_end_of_a_poll_looks_at_the_deadline(asleep: psycopg.Connection) -> None:
+    pacing = Pacing(asleep, 600, chance=lambda: 0.5)
+    connected_at = datetime.now(UTC)
+
+    def following(company_id: str) -> float:
+        return pacing.next_seconds(company_id, "m", "main", "imap.some.example", connected_at)
+
+    assert 500 < following("near") < 520
+    assert [round(following(company_id)) for company_id in ("passed", "answered", "other-rules", "far")] == [600] * 4
+    sleepy = pacing.next_seconds("far", "m", "main", "imap.some.example", connected_at - timedelta(days=90))
+    assert sleepy == 3600
+    asleep.execute(
+        "INSERT INTO registry.message_counts VALUES ('far', 'm', 'Sent', (now() AT TIME ZONE 'UTC')::date, 'human', 1, 0)"
+    )
+    awake = pacing.next_seconds("far", "m", "main", "imap.some.example", connected_at - timedelta(days=90))
+    assert round(awake) == 600
+
+
+def test_a_fetcher_reads_a_sleeping_mailbox_before_its_deadline(make_town: Callable[[int], Town]) -> None:
+    """The whole way: connected, asleep for hours, an inquiry runs out in seconds."""
+    town = make_town(1)
+    town.connect(town.settings(), *town.servers)
+    town.run(
+        "UPDATE registry.mailboxes SET next_poll_at = clock_timestamp() + interval '50 minutes', last_attempt_at = NULL"
+    )
+    with connect(town.dsn, "tests") as connection:
+        connection.execute(OPEN, ["default", f"c{town.servers[0].port}", "i", "pending", 70])
+    with town.fetcher("one", REPLYRATE_IMAP__POLL_INTERVAL_SECONDS="600") as one:
+        read = "SELECT last_success_at < due_at FROM registry.mailboxes JOIN ledger.outcomes USING (company_id)"
+        until(lambda: town.run(read) == [(True,)], 30, "a poll before the deadline", (one,))
+        assert "polls-drawn" in (town.folder / "one.log").read_text()
+        assert one.terminate() == 0

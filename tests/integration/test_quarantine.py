@@ -1,0 +1,164 @@
+"""One company that Postgres cannot judge costs nobody else a fresh rate, is told, and is tried again."""
+
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+from msgspec.structs import replace
+
+from services.aggregator.refresh import recompute, refresh
+from services.aggregator.refresh.quarantine import PAUSES, Aside, Unjudged
+from services.aggregator.refresh.refresh import Settler
+from services.common import metrics
+from services.common.postgres import connect
+from tests.integration.test_final_numbers import NOON, PLAIN, mail, state, tell
+
+COMPANIES = [f"c{number:02}" for number in range(20)]
+POISON = "c11"
+LIMIT_SECONDS = 2
+
+
+@pytest.fixture
+def connection(dsn: str) -> Iterator[psycopg.Connection]:
+    with connect(dsn, "tests", statement_seconds=LIMIT_SECONDS) as found:
+        settler = Settler(found, [PLAIN])
+        settler.activate()
+        settler.refresh()
+        for company_id in COMPANIES:
+            tell(found, replace(state(), company_id=company_id))
+        yield found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that go by only when the test says so."""
+    now = [0.0]
+    monkeypatch.setattr(refresh, "Aside", lambda: Aside(lambda: now[0]))
+    return now
+
+
+def poison(connection: psycopg.Connection, table: str, what: str) -> None:
+    """From now on `what` happens whenever something is written there for one company."""
+    connection.execute(
+        f"CREATE FUNCTION ledger.poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {what}; RETURN new; END $$".encode()
+    )
+    connection.execute(
+        f"CREATE TRIGGER poison BEFORE INSERT ON {table} FOR EACH ROW WHEN (new.company_id = '{POISON}')"
+        " EXECUTE FUNCTION ledger.poison()".encode()
+    )
+
+
+def antidote(connection: psycopg.Connection) -> None:
+    connection.execute("DROP FUNCTION ledger.poison() CASCADE")
+
+
+def settled(connection: psycopg.Connection) -> Settler:
+    settler = Settler(connection, [])
+    while settler.refresh():
+        pass
+    settler._gauges()
+    return settler
+
+
+def companies(connection: psycopg.Connection, statement: str) -> list[str]:
+    return [row[0] for row in connection.execute(statement.encode()).fetchall()]
+
+
+JUDGED = "SELECT DISTINCT company_id FROM report_v1.reply_rate ORDER BY 1"
+UNJUDGED = "replyrate_aggregator_companies_unjudged"
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        ("RAISE data_exception USING MESSAGE = 'the value ' || new.company_id || ' is in no log'", "22000"),
+        ("PERFORM 1 / 0", "22012"),
+        ("PERFORM pg_sleep(60)", "57014"),
+    ],
+    ids=["refused", "no number", "too long"],
+)
+def test_the_others_are_judged_and_one_is_told(
+    connection: psycopg.Connection, clock: list[float], caplog: pytest.LogCaptureFixture, what: str, code: str
+) -> None:
+    poison(connection, "ledger.outcomes", what)
+    settler = settled(connection)
+    others = [company_id for company_id in COMPANIES if company_id != POISON]
+    assert companies(connection, JUDGED) == others
+    told = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.__dict__["work"] for record in told] == ["refresh"]
+    for record in told:
+        assert (record.__dict__["action"], record.__dict__["next_try_seconds"]) == ("company-unjudged", PAUSES.first)
+        assert POISON in record.getMessage() and code in record.getMessage() and "runbook" in record.getMessage()
+        assert "in no log" not in record.getMessage()
+    assert metrics.REGISTRY.get_sample_value(UNJUDGED) == 1
+
+    # What comes for the others is judged though one has waited longer than they.
+    tell(connection, replace(state(replies=(mail(NOON + timedelta(hours=1)),)), company_id="c15"))
+    while settler.refresh():
+        pass
+    outcome = "SELECT outcome FROM report_v1.inquiry_outcomes WHERE company_id = 'c15'"
+    assert companies(connection, outcome) == ["timely"]
+
+    # It is tried again, and judged when the cause is gone.
+    antidote(connection)
+    assert not settler.refresh()
+    clock[0] += PAUSES.first + 1
+    while settler.refresh():
+        pass
+    settler._gauges()
+    assert companies(connection, JUDGED) == COMPANIES
+    assert metrics.REGISTRY.get_sample_value(UNJUDGED) == 0
+
+
+def test_a_recompute_waits_for_it_and_readers_keep_what_was_shown(
+    connection: psycopg.Connection, clock: list[float]
+) -> None:
+    settler = settled(connection)
+    poison(connection, "shadow.outcomes", "RAISE data_exception")
+    assert recompute.activate(connection, replace(PLAIN, version=2))
+    while settler.refresh():
+        pass
+    (progress,) = recompute.progress(connection)
+    assert (progress["done"], progress["companies"]) == (19, 20)
+    versions = "SELECT DISTINCT rule_version FROM report_v1.reply_rate"
+    assert companies(connection, versions) == [PLAIN.identity]
+    with pytest.raises(Unjudged, match=f"could not judge {POISON} "):
+        recompute.step(connection)
+    antidote(connection)
+    clock[0] += PAUSES.first + 1
+    while settler.refresh():
+        pass
+    assert recompute.progress(connection) == []
+    assert companies(connection, versions) == [replace(PLAIN, version=2).identity]
+
+
+def test_a_diagnosis_that_fails_costs_no_other_one(connection: psycopg.Connection, clock: list[float]) -> None:
+    poison(connection, "ledger.diagnoses", "RAISE data_exception")
+    settled(connection)
+    found = companies(connection, "SELECT DISTINCT company_id FROM report_v1.zero_rate_diagnosis ORDER BY 1")
+    assert found == [company_id for company_id in COMPANIES if company_id != POISON]
+
+
+def test_a_right_that_lacks_is_no_company_s_fault(connection: psycopg.Connection) -> None:
+    connection.execute("ALTER TABLE ledger.outcomes RENAME TO outcomes_of_another_release")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        settled(connection)
+
+
+def test_pauses_grow_and_end_with_success() -> None:
+    now = [0.0]
+    aside = Aside(lambda: now[0])
+    assert aside.failed(Unjudged(["a", "b", "c"], "22012")) is None
+    assert aside.most(8) == 1 and len(aside) == 0
+    assert aside.failed(Unjudged(["b"], "22012")) == 60
+    aside.judged(["a"])
+    assert aside.most(8) == 1, "c is still under suspicion"
+    aside.judged(["c"])
+    assert aside.most(8) == 8 and aside.companies() == ["b"]
+    now[0] = 61
+    assert aside.companies() == [] and len(aside) == 1
+    assert [aside.failed(Unjudged(["b"], "22012")) for _ in range(4)] == [240, 960, 3600, 3600]
+    aside.judged(["b"])
+    assert len(aside) == 0

@@ -1,0 +1,206 @@
+"""A private Dovecot on loopback: the truth for UIDVALIDITY, \\Sent, SAVEDATE, kill and restart.
+
+Dovecot is a Debian package (dovecot-imapd), not a wheel; `.ci/run` installs it. Every instance has its own folder,
+port, users and TLS certificate, and nothing of the system's configuration.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+
+from services.standalone.servers.ca import LOOPBACK_NAMES, CertificateAuthority
+from services.standalone.servers.child import LOOPBACK, Child, await_answer, free_port
+from services.standalone.servers.imap import MailClient, answers_greeting
+
+INSTALL = "Dovecot is missing: run `apt-get install --yes --no-install-recommends dovecot-imapd`"
+
+CONFIGURATION = """\
+protocols = imap
+listen = {host}
+base_dir = {base}/run
+state_dir = {base}/state
+log_path = /dev/stderr
+ssl = required
+ssl_cert = <{certificate}
+ssl_key = <{key}
+ssl_min_protocol = TLSv1.2
+disable_plaintext_auth = yes
+mail_location = maildir:{base}/mail/%u:LAYOUT=fs
+mailbox_list_index = no
+mail_max_userip_connections = 100
+mail_fsync = never
+first_valid_uid = 1
+default_login_user = {login_user}
+default_internal_user = {internal_user}
+default_internal_group = {internal_group}
+{capability}
+namespace inbox {{
+  inbox = yes
+  separator = /
+  mailbox Sent {{
+    auto = create
+    special_use = \\Sent
+  }}
+  mailbox Drafts {{
+    auto = create
+    special_use = \\Drafts
+  }}
+}}
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN username_format=%u {base}/users
+}}
+userdb {{
+  driver = static
+  args = uid={mail_uid} gid={mail_gid} home={base}/mail/%u
+}}
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    port = 0
+  }}
+  inet_listener imaps {{
+    address = {host}
+    port = {port}
+    ssl = yes
+  }}
+}}
+service anvil {{
+  chroot =
+}}
+service stats {{
+  chroot =
+}}
+"""
+
+WITHOUT_SAVEDATE = (
+    "imap_capability = IMAP4rev1 SASL-IR ID ENABLE IDLE UNSELECT CHILDREN NAMESPACE UIDPLUS LIST-EXTENDED ESEARCH "
+    "SPECIAL-USE LITERAL+ MOVE"
+)
+
+
+class Dovecot:
+    """One instance on `127.0.0.1:port`; a context manager. Mail survives `stop`, `kill` and `start`."""
+
+    host = LOOPBACK
+    names: tuple[str, ...] = LOOPBACK_NAMES
+    """Whom its certificate is for."""
+    listens = LOOPBACK
+
+    def __init__(
+        self, data_dir: Path, users: Mapping[str, str], ca: CertificateAuthority, *, savedate: bool = True
+    ) -> None:
+        self.data_dir = data_dir.absolute()
+        self.users = dict(users)
+        self.ca_file = ca.ca_file
+        self.port = free_port()
+        self._ca = ca
+        self._savedate = savedate
+        self._child: Child | None = None
+        self._client: MailClient | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The master's process id while it runs."""
+        return None if self._child is None else self._child.pid
+
+    def start(self) -> None:
+        """Write the configuration, start, wait for a greeting over verified TLS."""
+        program = shutil.which("dovecot") or shutil.which("dovecot", path="/usr/sbin:/usr/local/sbin")
+        if program is None:
+            raise RuntimeError(INSTALL)
+        self._write_configuration()
+        command = [program, "-F", "-c", str(self.data_dir / "dovecot.conf")]
+        self._child = Child("Dovecot", command, self.data_dir / "dovecot.log", cwd=self.data_dir, grace_seconds=5)
+        try:
+            await_answer(self._child, lambda: answers_greeting(self.host, self.port, self.ca_file), 20)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL; nothing when it does not run."""
+        self.close_client()
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+    def kill(self) -> None:
+        """SIGKILL; its children end with it."""
+        self.close_client()
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def restart(self) -> None:
+        """Stop and start: the same mail on the same port."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP to the whole process group: connections hang."""
+        assert self._child is not None
+        os.killpg(self._child.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT after `pause`."""
+        assert self._child is not None
+        os.killpg(self._child.pid, signal.SIGCONT)
+
+    def reset_uidvalidity(self, user: str, folder: str = "Sent") -> None:
+        """Forget the UIDs: the folder's mail stays and gets a new UIDVALIDITY. Call while stopped."""
+        place = self.data_dir / "mail" / user / folder
+        for file in list(place.glob("dovecot*")) + list((self.data_dir / "mail" / user).glob("dovecot-uidvalidity*")):
+            file.unlink()
+
+    @property
+    def client(self) -> MailClient:
+        """A mail client with one session per user."""
+        if self._client is None:
+            self._client = MailClient(self.host, self.port, self.ca_file, self.users)
+        return self._client
+
+    def close_client(self) -> None:
+        """Log the mail client out."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def append(self, user: str, folder: str, message: bytes, internal_date: datetime) -> None:
+        """Store one message in a user's folder, with the date that the server shall report."""
+        self.client.append(user, folder, message, internal_date)
+
+    def _write_configuration(self) -> None:
+        root = os.geteuid() == 0
+        me = pwd.getpwuid(os.geteuid())
+        mail = pwd.getpwnam("nobody") if root else me
+        for folder in ("run", "state", "mail"):
+            (self.data_dir / folder).mkdir(parents=True, exist_ok=True)
+        if root:
+            self.data_dir.chmod(0o755)
+            os.chown(self.data_dir / "mail", mail.pw_uid, mail.pw_gid)
+        files = self._ca.issue(f"dovecot-{self.port}", self.names)
+        users = self.data_dir / "users"
+        users.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in self.users.items()), "utf-8")
+        users.chmod(0o644)
+        configuration = CONFIGURATION.format(
+            host=self.listens, port=self.port, base=self.data_dir, certificate=files.certificate, key=files.key,
+            login_user="dovenull" if root else me.pw_name, internal_user="dovecot" if root else me.pw_name,
+            internal_group="dovecot" if root else me.pw_gid, mail_uid=mail.pw_uid, mail_gid=mail.pw_gid,
+            capability="" if self._savedate else WITHOUT_SAVEDATE,
+        )  # fmt: skip
+        (self.data_dir / "dovecot.conf").write_text(configuration, "utf-8")
+
+    def __enter__(self) -> "Dovecot":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

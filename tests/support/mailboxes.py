@@ -1,0 +1,27 @@
+"""Mailboxes in the registry without a mail server: consented to and connected, as if a test had passed."""
+
+from datetime import UTC, datetime, timedelta
+
+from services.imap.session import Login
+from services.registry.registry import Attempt, Consent, Registry
+
+
+def connected(
+    registry: Registry,
+    company_id: str,
+    account_id: str = "main",
+    mailbox_id: str = "m1",
+    *,
+    address: str = "seller@mail.test",
+    password: str = "secret",
+    host: str = "imap.mail.test",
+    role: str = "registered",
+    by: str = "tests",
+) -> str:
+    """A mailbox that is active; its user name is its address. Returns its id."""
+    login = Login(address, host, 993, address, password)
+    mailbox_id = registry.begin_mailbox(
+        Attempt(company_id, account_id, mailbox_id, role, login, Consent(by, "2", "en"))
+    )
+    registry.connect_mailbox(company_id, mailbox_id, login, datetime.now(UTC) - timedelta(days=60), by=by)
+    return mailbox_id

@@ -1,0 +1,105 @@
+"""The three services as processes, the way production starts them: environment in, JSON lines out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from services.standalone.servers.paths import ROOT
+
+STOP_SECONDS = 25
+
+
+class Process:
+    """One service; its log goes to a file. A context manager that never leaves a process behind.
+
+    `root` is where its code lies, for a release other than this one.
+    """
+
+    def __init__(self, module: str, environ: Mapping[str, str], log: Path, root: Path = ROOT) -> None:
+        self.log = log
+        self._stream = log.open("ab")
+        keep = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR", "LANG")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            cwd=root,
+            env={**keep, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", **environ},
+            stdout=self._stream,
+            stderr=self._stream,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float) -> int:
+        """The exit code, once it ended by itself."""
+        return self._process.wait(seconds)
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code. Fails when it takes longer than the promise."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(STOP_SECONDS)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log so far; lines that are no JSON appear as {"text": …}."""
+        found = []
+        for line in self.log.read_text("utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                found.append({"text": line})
+        return found
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.running():
+            self.kill()
+        self._stream.close()
+
+
+def get(port: int, page: str) -> tuple[int, str]:
+    """Status and text of a page on loopback; (0, "") when nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def until(true: Callable[[], bool], seconds: float, what: str, processes: tuple[Process, ...] = ()) -> None:
+    """Wait until `true()`; fails with `what` after `seconds`, or when one of `processes` ended."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        for process in processes:
+            assert process.running(), f"a service ended: {process.log.read_text('utf-8')[-3000:]}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n" + "\n".join(
+            process.log.read_text("utf-8")[-3000:] for process in processes
+        )
+        time.sleep(0.05)

@@ -23,13 +23,13 @@ from services.common.settings import load_settings
 from services.fetcher.poller import Poller
 from services.imap import connection as imap
 from services.imap.connection import ITEMS
-from services.imap.session import Budgets, resolve, tls_context
+from services.imap.session import SessionLimits, resolve, tls_context
 from services.registry.leases import Leases
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres
-from services.standalone.world.letters import Letter
+from services.standalone.world.letters import MailText
 from tests.support.dovecot import Dovecot
 from tests.support.processes import until
 from tests.support.servers import delete_topics
@@ -101,7 +101,7 @@ def _fill(server: Dovecot) -> None:
     begin = datetime.now(UTC).replace(microsecond=0) - timedelta(days=50)
     for number in range(MESSAGES):
         at = begin + timedelta(minutes=3 * number)
-        letter = Letter(
+        letter = MailText(
             USER, (f"buyer{number}@shop{number % 900}.example",), f"Re: Inquiry {number} about brass valves", at,
             f"{number:016x}.bench@mail.test", in_reply_to=f"ask-{number}@platform.example",
             references=(f"ask-{number}@platform.example",),
@@ -202,7 +202,7 @@ def _round_trips(world: World) -> float:
         assert leased is not None
         poller = Poller(
             "bench", leases, publisher, Hasher(HASH_KEY), settings,
-            lambda: tls_context(settings.imap.ca_file), version="0", resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=Budgets(),
+            lambda: tls_context(settings.imap.ca_file), version="0", resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=SessionLimits(),
         )  # fmt: skip
         imap.connect = functools.partial(connecting, record=said.append)
         try:

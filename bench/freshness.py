@@ -17,7 +17,7 @@ from services.common.topics import INQUIRIES
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres
-from services.standalone.world.letters import Letter
+from services.standalone.world.letters import MailText
 from tests.support.dovecot import Dovecot
 from tests.support.processes import until
 from tests.support.topics import create_topics, kafka_settings, publish
@@ -112,7 +112,7 @@ def _round(
 
 def _append(server: Dovecot, user: str, name: str) -> None:
     at = datetime.now(UTC).replace(microsecond=0)
-    letter = Letter(
+    letter = MailText(
         user, (f"{name}@shop.example",), "Re: your inquiry", at, f"{name}.answer@mail.test",
         in_reply_to=f"{name}@platform.example", references=(f"{name}@platform.example",),
     )  # fmt: skip

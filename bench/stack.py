@@ -30,11 +30,11 @@ from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES
 from services.connect.onboarding import consented
 from services.imap.session import Login
-from services.registry.registry import Attempt, Registry
+from services.registry.registry import ConnectionAttempt, Registry
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.child import LOOPBACK
-from services.standalone.world.letters import Letter
+from services.standalone.world.letters import MailText
 from tests.stack.mail import HOST
 from tests.stack.stack import SERVICES, Stack
 from tests.support.containers import ContainerDovecot
@@ -229,9 +229,11 @@ def _fill(server: ContainerDovecot, users: list[str], asked_at: datetime) -> Non
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _letter(user: str, to: str, at: datetime, name: str) -> Letter:
+def _letter(user: str, to: str, at: datetime, name: str) -> MailText:
     asked = f"ask.{to}"
-    return Letter(user, (to,), "Re: your inquiry", at, f"{name}.sent@mail.test", in_reply_to=asked, references=(asked,))
+    return MailText(
+        user, (to,), "Re: your inquiry", at, f"{name}.sent@mail.test", in_reply_to=asked, references=(asked,)
+    )
 
 
 def _buyer(mailbox: int, inquiry: int) -> str:
@@ -255,7 +257,9 @@ def _register(stack: Stack, port: int, users: list[str]) -> None:
             registry.add_company(company_id)
             registry.add_account(company_id, account_id)
             login = Login(user, HOST, port, user, "bench")
-            registry.begin_mailbox(Attempt(company_id, account_id, f"m{number}", "registered", login, consent))
+            registry.begin_mailbox(
+                ConnectionAttempt(company_id, account_id, f"m{number}", "registered", login, consent)
+            )
             registry.connect_mailbox(company_id, f"m{number}", login, since)
 
 

@@ -8,7 +8,7 @@ from services.common import migrations
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings, KafkaSettings
-from services.connect.onboarding import Request, Trial, add_mailbox
+from services.connect.onboarding import ConnectionTester, ConnectRequest, add_mailbox
 from services.imap.session import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault
@@ -61,8 +61,10 @@ class World:
             for company_id, user in users:
                 registry.add_company(company_id)
                 registry.add_account(company_id, "main")
-                request = Request(company_id, "main", user, PASSWORD, "bench", host="localhost", port=self._server.port)
-                add_mailbox(registry, request, Trial(settings, resolve, "0"))
+                request = ConnectRequest(
+                    company_id, "main", user, PASSWORD, "bench", host="localhost", port=self._server.port
+                )
+                add_mailbox(registry, request, ConnectionTester(settings, resolve, "0"))
 
     def start(self, service: str, **environ: str) -> Process:
         """A service as production starts it; its log is `<service>.log` in the folder."""

@@ -13,9 +13,9 @@ from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.ingest.sink import Sink
 from services.aggregator.judge import rules
 from services.aggregator.judge.rules import RuleSet
-from services.aggregator.monitor import Watch
-from services.aggregator.refresh.refresh import Settler
-from services.aggregator.refresh.trace_handoff import Merged
+from services.aggregator.monitor import Monitor
+from services.aggregator.refresh.refresh import Refresher
+from services.aggregator.refresh.trace_handoff import TraceHandoff
 from services.common import http, lifecycle, logs, metrics, telemetry, verify
 from services.common.errors import TransientError
 from services.common.kafka import Admin, Publisher, Reader
@@ -39,17 +39,17 @@ def main() -> None:
     for rule_set in rule_sets:
         rules.check_horizon(rule_set, settings.horizon_days)
     stop = Stop()
-    watch = Watch(settings)
+    watch = Monitor(settings)
     with (
         lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
         telemetry.telling(settings.telemetry, "aggregator", version()) as tracing,
-        watch.asking(),
+        watch.probing_dependencies(),
         http.serve(settings.http.port, watch.healthy, watch.ready, host=settings.http.host),
     ):
         if lifecycle.until_answers(
             stop, "postgres", lambda: verify.schema(settings, "replyrate-aggregator-check"), watch.beat
         ) and lifecycle.until_answers(stop, "kafka", lambda: verify_kafka(settings), watch.beat):
-            work(settings, rule_sets, stop, watch, Merged(tracing))
+            work(settings, rule_sets, stop, watch, TraceHandoff(tracing))
     log.info("stopped", extra={"action": "service-stopped"})
 
 
@@ -59,7 +59,7 @@ def verify_kafka(settings: Settings) -> None:
     verify.matcher_group(settings, "replyrate-aggregator-check")
 
 
-def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop, watch: Watch, merged: Merged) -> None:
+def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop, watch: Monitor, merged: TraceHandoff) -> None:
     """Ingest and refresh, a thread each; each begins anew when Kafka or Postgres were away. Raises what ended one."""
     failures: list[BaseException] = []
 
@@ -77,7 +77,7 @@ def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop, watch: Watch,
         loop("ingest", watch.ingest, lambda: sink(settings, stop, watch, merged)),
         loop("refresh", watch.refresh, lambda: settle(settings, rule_sets, stop, watch.refresh, merged)),
     )
-    with watch.passing():
+    with watch.advancing_watermark():
         for thread in threads:
             thread.start()
         log.info("merging and judging", extra={"action": "service-started", "rule_sets": len(rule_sets)})
@@ -104,7 +104,7 @@ def again(stop: Stop, heartbeat: Heartbeat, run: Callable[[], None]) -> None:
             stop.wait(backoff.delay(attempt, 0.5))
 
 
-def sink(settings: Settings, stop: Stop, watch: Watch, merged: Merged) -> None:
+def sink(settings: Settings, stop: Stop, watch: Monitor, merged: TraceHandoff) -> None:
     """Ingest with fresh clients."""
     kafka, aggregator = settings.kafka, settings.aggregator
     with ExitStack() as stack:
@@ -138,10 +138,12 @@ def sink(settings: Settings, stop: Stop, watch: Watch, merged: Merged) -> None:
             watch.positions = worker.positions()
 
 
-def settle(settings: Settings, rule_sets: list[RuleSet], stop: Stop, heartbeat: Heartbeat, merged: Merged) -> None:
+def settle(
+    settings: Settings, rule_sets: list[RuleSet], stop: Stop, heartbeat: Heartbeat, merged: TraceHandoff
+) -> None:
     """Refresh with a fresh connection."""
     with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-refresh") as connection:
-        settler = Settler(connection, rule_sets, partitions=settings.kafka.partitions, merged=merged)
+        settler = Refresher(connection, rule_sets, partitions=settings.kafka.partitions, merged=merged)
         settler.activate()
         settler.run(stop, heartbeat, settings.aggregator.refresh_interval_seconds)
 

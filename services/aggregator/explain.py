@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator.judge import judge
-from services.aggregator.judge.judge import Changed, Plan
+from services.aggregator.judge.judge import Delta, Plan
 from services.aggregator.judge.rules import RuleSet
 from services.common import codec
 from services.common.errors import InvalidEvent
@@ -35,14 +35,14 @@ def explain(connection: psycopg.Connection, rule_set: RuleSet, company_id: str, 
     """
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         now = clock(connection)
-        judge.into(connection, "ledger")
+        judge.use_schema(connection, "ledger")
         (span,) = judge.spans(connection, rule_set, [company_id], now)
         place = {"company_id": company_id, "inquiry_id": inquiry_id, "rule_set": rule_set.name}
-        plan = judge.plan(rule_set, span, Changed(), now)
+        plan = judge.plan(rule_set, span, Delta(), now)
         judged = None
         values: dict[str, Any] = {}
         if plan.judgements:
-            plan = Plan(company_id, (judge.outcomes_at(now),), plan.settled, plan.begin)
+            plan = Plan(company_id, (judge.outcomes_of_units_at(now),), plan.settled, plan.begin)
             values = {**judge.parameters(rule_set), **judge.arrays([plan], rule_set), **place}
             judged = cursor.execute(_after("inquiry"), values).fetchone()
         members = [inquiry_id] if judged is None else judged["members"] or [inquiry_id]

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 import psycopg
 
 from services.aggregator.judge import watermark
-from services.aggregator.judge.watermark import Look, Passage
+from services.aggregator.judge.watermark import Observation, PartitionWatermark
 from services.common import health, metrics
 from services.common.errors import ConfigError
-from services.common.health import STUCK_SECONDS, UNREAD, Probe, Problems, Progress
+from services.common.health import STUCK_SECONDS, UNREAD, ConsumerProgress, DependencyProbe, Problems
 from services.common.kafka import Admin
 from services.common.lifecycle import Heartbeat
 from services.common.postgres import connect, load_statements, translate
@@ -25,14 +25,14 @@ SQL: Final = load_statements("services.aggregator", "monitor.sql")
 INPUTS: Final = (INQUIRIES, SENT)
 
 
-class _Both(NamedTuple):
+class _Clients(NamedTuple):
     """What the passage needs: where the ledger stands, where the topics do."""
 
     connection: psycopg.Connection
     admin: Admin
 
 
-class Watch:
+class Monitor:
     """The two loops beat here; `positions` says where ingest reads which of its partitions next."""
 
     def __init__(self, settings: Settings) -> None:
@@ -40,28 +40,28 @@ class Watch:
         self.refresh = Heartbeat(STUCK_SECONDS)
         self.positions: Mapping[int, int] = {}
         self._offsets: dict[tuple[str, int], int] | None = None
-        self._progress = Progress("record was merged")
+        self._progress = ConsumerProgress("record was merged")
         dsn = settings.postgres.dsn.get_secret_value()
-        self._kafka = Probe(
+        self._kafka = DependencyProbe(
             "aggregator",
             "kafka",
             lambda: Admin(settings.kafka, "replyrate-aggregator-probe"),
             self._ask_kafka,
             failed=self._progress.unknown,
         )
-        self._postgres = Probe(
+        self._postgres = DependencyProbe(
             "aggregator", "postgres", lambda: connect(dsn, "replyrate-aggregator-probe"), self._ask_postgres
         )
         self._group = settings.matcher.app_id
-        self._passages: defaultdict[int, Passage] = defaultdict(Passage)
+        self._passages: defaultdict[int, PartitionWatermark] = defaultdict(PartitionWatermark)
 
         @contextmanager
-        def both() -> Iterator[_Both]:
+        def both() -> Iterator[_Clients]:
             with connect(dsn, "replyrate-aggregator-passage") as connection:
                 with Admin(settings.kafka, "replyrate-aggregator-passage") as admin:
-                    yield _Both(connection, admin)
+                    yield _Clients(connection, admin)
 
-        self._pipeline = Probe("aggregator", "any", both, self._ask_pipeline)
+        self._pipeline = DependencyProbe("aggregator", "any", both, self._ask_pipeline)
 
     def beat(self) -> None:
         """Both loops wait for what must answer before they begin, and so do not stand still."""
@@ -82,16 +82,16 @@ class Watch:
         return [*self._postgres.problems(), *self._kafka.problems(), *assigned]
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def probing_dependencies(self) -> Iterator[None]:
         """Ask Postgres and Kafka until the block ends."""
-        health.tell(
+        health.report_lag(
             "aggregator", self.healthy, self.ready, lambda: max(self.ingest.age_seconds, self.refresh.age_seconds)
         )
         with self._postgres, self._kafka:
             yield
 
     @contextmanager
-    def passing(self) -> Iterator[None]:
+    def advancing_watermark(self) -> Iterator[None]:
         """Note the pipeline's passage until the block ends; not before the schema is known to be the right one."""
         with self._pipeline:
             yield
@@ -127,7 +127,7 @@ class Watch:
         lag = health.behind({where: span for where, span in states.items() if where in own}, own)
         self._progress.note(any(records > UNREAD for records in lag.values()), own)
 
-    def _ask_pipeline(self, both: _Both) -> None:
+    def _ask_pipeline(self, both: _Clients) -> None:
         """Each partition's passage, noted by one look and written down."""
         with translate():
             rows = both.connection.execute(watermark.SQL["merged"], {"topic": REPLIES}).fetchall()
@@ -137,7 +137,7 @@ class Watch:
         spans = both.admin.spans((*INPUTS, REPLIES))
         passed = {}
         for partition in sorted(partition for topic, partition in spans if topic == REPLIES):
-            look = Look(
+            look = Observation(
                 at=now,
                 merged=merged.get(partition, 0),
                 committed={topic: committed[topic, partition] for topic in INPUTS if (topic, partition) in committed},

@@ -47,7 +47,7 @@ WORLD: dict[str, str] = {}
 """Settings of the own world that `--data` names; they stand for those of the environment."""
 
 
-def settings() -> Settings:
+def load_config() -> Settings:
     """The settings of this environment; unknown names are told."""
     found = load_settings(WORLD or os.environ)
     for warning in found.warnings:
@@ -163,7 +163,7 @@ def bar(share: float, width: int = 24) -> str:
     return "█" * whole + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")
 
 
-class bars:
+class ProgressBars:
     """A progress bar for each stage on standard error, when somebody looks."""
 
     def __enter__(self) -> Tell:

@@ -33,7 +33,7 @@ Problems = list[str]
 Client = TypeVar("Client")
 
 
-class Progress:
+class ConsumerProgress:
     """Whether work that waits gets done; told by whoever looks, read by the pages."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Progress:
         return [f"no {self._what} for {self._stuck_seconds:.0f} s although {self._what_waits} wait"]
 
 
-class Probe(Generic[Client]):
+class DependencyProbe(Generic[Client]):
     """Asks one dependency again and again in a thread, over a client that is kept until a question fails."""
 
     def __init__(
@@ -147,7 +147,7 @@ def behind(
     return {where: max(0, end - max(first, at.get(where, 0))) for where, (first, end) in spans.items()}
 
 
-def tell(
+def report_lag(
     service: str, healthy: Callable[[], Problems], ready: Callable[[], Problems], age: Callable[[], float]
 ) -> None:
     """Show on `/metrics` what the other pages say, the age of the slowest loop and what is running."""

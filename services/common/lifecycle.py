@@ -63,7 +63,7 @@ class Stop:
         """Sleep until the end is asked for."""
         self._event.wait()
 
-    def also(self, action: Callable[[], None]) -> None:
+    def on_stop(self, action: Callable[[], None]) -> None:
         """Call `action` too when the end is asked for (to wake a loop that cannot wait here)."""
         self._actions.append(action)
         if self._event.is_set():

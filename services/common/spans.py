@@ -84,14 +84,14 @@ class OpenTelemetry:
         self._provider.add_span_processor(self._processor)
         self._tracer = self._provider.get_tracer("replyrate", version)
 
-    def start(self, name: Name, parent: bytes | None = None) -> "OneSpan":
+    def start(self, name: Name, parent: bytes | None = None) -> "RecordingSpan":
         """A span below `parent`, or the first of a new trace."""
         context = None
         if parent is not None:
             flags = TraceFlags(TraceFlags.SAMPLED if is_sampled(parent) else TraceFlags.DEFAULT)
             above = SpanContext(int(trace_id(parent), 16), int(parent[36:52], 16), is_remote=True, trace_flags=flags)
             context = set_span_in_context(NonRecordingSpan(above))
-        return OneSpan(self._tracer.start_span(name, context=context, kind=KINDS[name]))
+        return RecordingSpan(self._tracer.start_span(name, context=context, kind=KINDS[name]))
 
     def close(self) -> None:
         """Tell what was not told yet, for some seconds at most."""
@@ -101,7 +101,7 @@ class OpenTelemetry:
         closing.join(CLOSE_SECONDS)
 
 
-class OneSpan:
+class RecordingSpan:
     """A span as services.common.telemetry describes it."""
 
     def __init__(self, span: Span) -> None:
@@ -128,4 +128,4 @@ class OneSpan:
         self._span.end()
 
 
-__all__ = ["OneSpan", "OpenTelemetry"]
+__all__ = ["OpenTelemetry", "RecordingSpan"]

@@ -7,14 +7,14 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from services.connect.connection_test import OpenedFolder
-from services.providers.catalog import Limits
+from services.providers.catalog import ProviderLimits
 
 SLACK: Final = timedelta(days=2)
 """A provider that shows D days shows a message this much older in vain: it shows more than it says."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settling:
+class SettlingRule:
     """What of a rule set decides when a day is shown: days and seconds as there."""
 
     name: str
@@ -25,7 +25,7 @@ class Settling:
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class NumbersForecast:
     """Local days of the rule set: the first whose replies are all known, the day on which it is settled and shown, and the
     first on which every day of the rate is such a day. `today` is the day they were worked out on."""
 
@@ -36,7 +36,9 @@ class Numbers:
     today: date
 
 
-def expected_from(now: datetime, horizon_days: int, limits: Limits | None, folders: Iterable[OpenedFolder]) -> datetime:
+def expected_from(
+    now: datetime, horizon_days: int, limits: ProviderLimits | None, folders: Iterable[OpenedFolder]
+) -> datetime:
     """How far back a mailbox can be complete that was just tested: the horizon, or what its provider shows.
 
     A window of days is open when older mail was seen; one of messages closes when a folder is full (QQ: 30 days, Yahoo:
@@ -55,7 +57,7 @@ def expected_from(now: datetime, horizon_days: int, limits: Limits | None, folde
     return max(begins)
 
 
-def numbers(complete_from: datetime, settling: Settling, now: datetime) -> Numbers:
+def numbers(complete_from: datetime, settling: SettlingRule, now: datetime) -> NumbersForecast:
     """What a person is told of a mailbox that is complete from an instant on. Nothing is visible before `now`."""
     today = now.astimezone(settling.zone).date()
     first = complete_from.astimezone(settling.zone).date()
@@ -65,7 +67,7 @@ def numbers(complete_from: datetime, settling: Settling, now: datetime) -> Numbe
     last_answer = _begin(first + timedelta(days=1), settling.zone) + timedelta(seconds=settling.target_seconds)
     settled = max(first + timedelta(days=settling.settle_days), last_answer.astimezone(settling.zone).date())
     whole = settled + timedelta(days=settling.window_days - 1)
-    return Numbers(complete_from, first, max(settled, today), max(whole, today), today)
+    return NumbersForecast(complete_from, first, max(settled, today), max(whole, today), today)
 
 
 def _begin(day: date, zone: ZoneInfo) -> datetime:

@@ -19,9 +19,9 @@ from typing import Final
 from services.common.settings import ImapSettings
 from services.imap import connection as imap
 from services.imap.connection import WINDOW, Connection, Folder, SentFolder, folder_text
-from services.imap.session import Budgets, CommandRefused, Login, MailboxError, Resolver, ServerBroken, check_host
+from services.imap.session import CommandRefused, Login, MailboxError, Resolver, ServerBroken, SessionLimits, check_host
 from services.mail.plan import FolderView
-from services.providers.catalog import TLS_PORT, Directory, Mistake, Provider
+from services.providers.catalog import TLS_PORT, HostMistake, Provider, ProviderCatalog
 
 STAGES: Final = ("dns", "tcp", "tls", "greeting", "login", "id", "list", "sent", "examine", "newest")
 PASSED: Final = "ok"
@@ -33,7 +33,7 @@ OLD: Final = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class StageResult:
     """One stage: `code` is ok, skipped or what failed; `seconds` None when it was not tried."""
 
     name: str
@@ -63,19 +63,19 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TestReport:
     """What a person may see of a test. `host` is empty where none is known."""
 
     host: str
     port: int
     provider: Provider | None
-    stages: tuple[Stage, ...]
+    stages: tuple[StageResult, ...]
     words: Mapping[str, str]
     folders: tuple[OpenedFolder, ...] = ()
     warnings: tuple[Warned, ...] = ()
 
     @property
-    def failed(self) -> Stage | None:
+    def failed(self) -> StageResult | None:
         """The stage that failed."""
         return next((stage for stage in self.stages if stage.code not in (PASSED, SKIPPED)), None)
 
@@ -86,10 +86,10 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TestOutcome:
     """A report, and what only the operator may see of a failure: an error of ours, never a server's words."""
 
-    report: Report
+    report: TestReport
     detail: str = ""
 
 
@@ -99,7 +99,7 @@ class _Watch:
     def __init__(self, monotonic: Callable[[], float], progress: Callable[[str], None]) -> None:
         self._monotonic = monotonic
         self._progress = progress
-        self._done: list[Stage] = []
+        self._done: list[StageResult] = []
         self.stage = ""
         self._began = 0.0
 
@@ -110,28 +110,28 @@ class _Watch:
 
     def end(self, code: str) -> None:
         if self.stage:
-            self._done.append(Stage(self.stage, code, round(self._monotonic() - self._began, 3)))
+            self._done.append(StageResult(self.stage, code, round(self._monotonic() - self._began, 3)))
         self.stage = ""
 
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[StageResult, ...]:
         done = {stage.name: stage for stage in self._done}
-        return tuple(done.get(name, Stage(name, SKIPPED, None)) for name in STAGES)
+        return tuple(done.get(name, StageResult(name, SKIPPED, None)) for name in STAGES)
 
 
 def run(
     login: Login,
     settings: ImapSettings,
-    directory: Directory,
+    directory: ProviderCatalog,
     *,
     resolve: Resolver,
     context: ssl.SSLContext,
     version: str,
-    budgets: Budgets,
+    budgets: SessionLimits,
     now: datetime,
     progress: Callable[[str], None] = lambda _: None,
     monotonic: Callable[[], float] = time.monotonic,
     authorize: Callable[[Callable[[str], None]], None] | None = None,
-) -> Outcome:
+) -> TestOutcome:
     """Test a mailbox; nothing in it is changed. `progress` is given the name of each stage that begins; `authorize` gives
     access tokens to a login that needs one instead of a password."""
     watch = _Watch(monotonic, progress)
@@ -144,7 +144,9 @@ def run(
     watch.begin("dns")
     if mistake is not None and mistake.certain:
         watch.end(mistake.code)
-        return Outcome(Report(login.host, login.port, provider, watch.stages(), words), f"typed: {mistake.code}")
+        return TestOutcome(
+            TestReport(login.host, login.port, provider, watch.stages(), words), f"typed: {mistake.code}"
+        )
     connection: Connection | None = None
     try:
         endpoint = check_host(
@@ -185,44 +187,44 @@ def run(
     finally:
         if connection is not None:
             connection.logout()
-    report = Report(login.host, login.port, provider, watch.stages(), words, tuple(tested))
-    return Outcome(_warned(report, now), detail)
+    report = TestReport(login.host, login.port, provider, watch.stages(), words, tuple(tested))
+    return TestOutcome(_warned(report, now), detail)
 
 
 def _token_login(connection: Connection, user: str, version: str, token: str) -> None:
     connection.login_with_token(user, token, version)
 
 
-def spent(login: Login, directory: Directory, again_at: datetime) -> Report:
+def spent(login: Login, directory: ProviderCatalog, again_at: datetime) -> TestReport:
     """The report of a test that is not made: there were too many in the last hour."""
     return _not_made(login.host, login.port, login.address, directory, "tries-spent", again_at=f"{again_at:%H:%M} UTC")
 
 
-def postponed(login: Login, directory: Directory, again_at: datetime, detail: str) -> Outcome:
+def postponed(login: Login, directory: ProviderCatalog, again_at: datetime, detail: str) -> TestOutcome:
     """The outcome of a test that is not made: all of us together log in to the provider too often."""
     words = {"again_at": f"{again_at:%H:%M} UTC"}
-    return Outcome(_not_made(login.host, login.port, login.address, directory, "provider-busy", **words), detail)
+    return TestOutcome(_not_made(login.host, login.port, login.address, directory, "provider-busy", **words), detail)
 
 
-def mistyped(host: str, port: int, address: str, directory: Directory, mistake: Mistake) -> Report:
+def mistyped(host: str, port: int, address: str, directory: ProviderCatalog, mistake: HostMistake) -> TestReport:
     """The report of a test that is not made: what was typed is no IMAP server. No password is needed to say so."""
     return _not_made(host, port, address, directory, mistake.code, host=mistake.host)
 
 
-def unsupported(provider: Provider) -> Report:
+def unsupported(provider: Provider) -> TestReport:
     """The report of a test that is not made: the mailboxes of this provider cannot be read. No server is known."""
-    return Report("", TLS_PORT, provider, _only("provider-unsupported"), {})
+    return TestReport("", TLS_PORT, provider, _only("provider-unsupported"), {})
 
 
-def _not_made(server: str, port: int, address: str, directory: Directory, code: str, **words: str) -> Report:
-    return Report(server, port, directory.of_mailbox(address, server), _only(code), words)
+def _not_made(server: str, port: int, address: str, directory: ProviderCatalog, code: str, **words: str) -> TestReport:
+    return TestReport(server, port, directory.of_mailbox(address, server), _only(code), words)
 
 
-def _only(code: str) -> tuple[Stage, ...]:
-    return (Stage(STAGES[0], code, None), *(Stage(name, SKIPPED, None) for name in STAGES[1:]))
+def _only(code: str) -> tuple[StageResult, ...]:
+    return (StageResult(STAGES[0], code, None), *(StageResult(name, SKIPPED, None) for name in STAGES[1:]))
 
 
-def _code(stage: str, error: MailboxError, mistake: Mistake | None, login: Login) -> str:
+def _code(stage: str, error: MailboxError, mistake: HostMistake | None, login: Login) -> str:
     if mistake is not None and stage in ("dns", "tcp", "tls", "greeting"):
         return mistake.code  # only the name looked like it, and it answers like it
     if stage == "dns":
@@ -283,7 +285,7 @@ def _candidates(listed: Sequence[Folder]) -> list[str]:
     return [name for name in names if name.upper() != "INBOX"][:CANDIDATES]
 
 
-def _warned(report: Report, now: datetime) -> Report:
+def _warned(report: TestReport, now: datetime) -> TestReport:
     """The report with what is worth knowing about the provider and about what was seen."""
     found: list[Warned] = []
     provider, folders = report.provider, report.folders
@@ -295,7 +297,7 @@ def _warned(report: Report, now: datetime) -> Report:
         found.append(Warned("unconfirmed", {}))
     if report.passed:
         found += _seen(provider, folders, now)
-    return Report(
+    return TestReport(
         report.host, report.port, provider, report.stages, report.words, folders, tuple(found)
     )  # fmt: skip
 

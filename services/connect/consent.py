@@ -20,7 +20,7 @@ from services.providers.catalog import Language
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class ConsentText:
     """One version: language → text."""
 
     version: str
@@ -30,14 +30,14 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Consents:
+class ConsentTexts:
     """Every version, oldest first, and what remains when one is withdrawn."""
 
-    versions: Sequence[Text]
+    versions: Sequence[ConsentText]
     remains: Mapping[Language, Sequence[str]]
 
     @property
-    def current(self) -> Text:
+    def current(self) -> ConsentText:
         """The one that is shown now."""
         return self.versions[-1]
 
@@ -47,7 +47,7 @@ def digest(en: str, zh: str = "") -> str:
     return hashlib.sha256(f"{en}\x1f{zh}".encode()).hexdigest()
 
 
-def parse(text: str, origin: str) -> Consents:
+def parse(text: str, origin: str) -> ConsentTexts:
     """The texts from TOML. ConfigError that names `origin`, the key or the version, and the cure."""
     try:
         data = tomllib.loads(text)
@@ -76,12 +76,12 @@ def parse(text: str, origin: str) -> Consents:
         texts: dict[Language, str] = {"en": one["en"].strip()}
         if "zh" in one:
             texts["zh"] = one["zh"].strip()
-        versions.append(Text(one["version"], one["since"], one["sha256"], texts))
-    return Consents(tuple(versions), data["remains"])
+        versions.append(ConsentText(one["version"], one["since"], one["sha256"], texts))
+    return ConsentTexts(tuple(versions), data["remains"])
 
 
 @cache
-def load() -> Consents:
+def load() -> ConsentTexts:
     """services/connect/consent.toml."""
     text = resources.files("services.connect").joinpath("consent.toml").read_text("utf-8")
     return parse(text, "services/connect/consent.toml")

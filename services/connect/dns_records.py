@@ -12,7 +12,7 @@ import dns.name
 import dns.resolver
 
 from services.common.errors import TransientError
-from services.providers.catalog import Service
+from services.providers.catalog import SrvRecord
 
 SECONDS: Final = 5.0
 """How long one question may take, with every name server and repetition."""
@@ -32,11 +32,11 @@ class DnsRecords:
         found = sorted(self._ask(domain, "MX"), key=lambda one: (one.preference, one.exchange.to_text()))
         return tuple(one.exchange.to_text(omit_final_dot=True).lower() for one in found[:MOST])
 
-    def srv(self, domain: str) -> tuple[Service, ...]:
+    def srv(self, domain: str) -> tuple[SrvRecord, ...]:
         """`_imaps._tcp` records; () when there is none. TransientError."""
         found = self._ask(f"_imaps._tcp.{domain}", "SRV")
         return tuple(
-            Service(one.target.to_text(), int(one.port), int(one.priority), int(one.weight)) for one in found[:MOST]
+            SrvRecord(one.target.to_text(), int(one.port), int(one.priority), int(one.weight)) for one in found[:MOST]
         )
 
     def _ask(self, name: str, kind: str) -> list[Any]:

@@ -8,39 +8,48 @@ from typing import Final, Protocol, TypeVar
 from services.common.errors import TransientError
 from services.common.settings import ImapSettings
 from services.imap import connection as imap
-from services.imap.session import Budgets, MailboxError, Resolver, check_host
-from services.providers.catalog import Answer, Directory, Facts, Mistake, Service, decide, guesses, typed
+from services.imap.session import MailboxError, Resolver, SessionLimits, check_host
+from services.providers.catalog import (
+    DomainFacts,
+    HostMistake,
+    LookupAnswer,
+    ProviderCatalog,
+    SrvRecord,
+    decide,
+    guesses,
+    typed,
+)
 
 T = TypeVar("T")
-PROBE: Final = Budgets(
+PROBE: Final = SessionLimits(
     session_bytes=64 * 1024, line_bytes=4096, command_seconds=5, session_seconds=8, connect_seconds=4
 )
 
 
-class Records(Protocol):
+class DomainRecords(Protocol):
     """What the DNS is asked (`dns_records.DnsRecords`)."""
 
     def mx(self, domain: str) -> tuple[str, ...]:
         """MX servers, the preferred one first."""
         ...
 
-    def srv(self, domain: str) -> tuple[Service, ...]:
+    def srv(self, domain: str) -> tuple[SrvRecord, ...]:
         """`_imaps._tcp` records."""
         ...
 
 
 def look_up(
-    directory: Directory,
+    directory: ProviderCatalog,
     domain: str,
     *,
-    records: Records,
+    records: DomainRecords,
     settings: ImapSettings,
     resolve: Resolver,
     context: ssl.SSLContext,
     offline: bool = False,
-) -> tuple[Answer, list[str]]:
+) -> tuple[LookupAnswer, list[str]]:
     """The answer for a domain, and sentences about what could not be asked."""
-    facts, problems = Facts(), list[str]()
+    facts, problems = DomainFacts(), list[str]()
     while True:
         step = decide(directory, domain, facts, offline=offline)
         match step:
@@ -52,12 +61,12 @@ def look_up(
                 candidates = guesses(domain, settings.allowed_ports)
                 found = tuple(one for one in candidates if answers(*one, settings, resolve, context))
                 facts = replace(facts, answering=found)
-            case Answer():
+            case LookupAnswer():
                 return step, problems
 
 
 def mistaken(
-    directory: Directory,
+    directory: ProviderCatalog,
     host: str,
     port: int,
     address: str,
@@ -65,7 +74,7 @@ def mistaken(
     settings: ImapSettings,
     resolve: Resolver,
     context: ssl.SSLContext,
-) -> Mistake | None:
+) -> HostMistake | None:
     """What is wrong with a typed server, known before a password is asked for; None when nothing is seen.
 
     A server that only has the name of a POP or SMTP server is greeted first, without user name or password.

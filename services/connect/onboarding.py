@@ -15,22 +15,22 @@ from services.common.hashing import normalise_address
 from services.common.settings import ImapSettings, OAuth2Settings
 from services.connect import completeness, connection_test, consent
 from services.connect import texts as connection_texts
-from services.connect.connection_test import OpenedFolder, Report
-from services.imap.session import Budgets, Login, Resolver, tls_context
+from services.connect.connection_test import OpenedFolder, TestReport
+from services.imap.session import Login, Resolver, SessionLimits, tls_context
 from services.providers import catalog
 from services.providers.catalog import Language
-from services.registry.login_slots import Allowance, OverBudget
+from services.registry.login_slots import LoginSlots, NoSlotFree
 from services.registry.registry import (
     OPERATOR,
     ROLES,
-    Attempt,
-    Consent,
+    ConnectionAttempt,
+    GivenConsent,
     LoginTaken,
     Registry,
     RegistryError,
-    TriesSpent,
+    TooManyTests,
 )
-from services.signin.oauth import KIND, AccessTokens, InMemory, Keeping
+from services.signin.oauth import KIND, AccessTokens, MemoryTokenStore, TokenStore
 
 log = getLogger(__name__)
 MOST_NAME = 200
@@ -38,7 +38,7 @@ MOST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ConnectRequest:
     """What a person typed. `mailbox_id` None: one is made up. `text_version` None: the text that is shown now."""
 
     company_id: str
@@ -59,7 +59,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class LoginChanges:
     """What a person typed to connect a mailbox again; None: as before. The password is always typed."""
 
     password: str
@@ -72,13 +72,13 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Connected:
+class ConnectedMailbox:
     """A mailbox that is active now. `anew`: it is read from the start."""
 
     company_id: str
     mailbox_id: str
     connected_at: datetime
-    report: Report
+    report: TestReport
     expected_from: datetime
     anew: bool = True
 
@@ -93,11 +93,11 @@ class Connected:
         return sum(folder.messages for folder in self.folders)
 
 
-class Rejected(RegistryError):
+class MailboxRefused(RegistryError):
     """The connection test failed, or could not be worth a try; `report` says at which stage, and what to do. A mailbox that
     was begun is in `state`, and no password of it is stored; none was when `mailbox_id` is empty."""
 
-    def __init__(self, report: Report, mailbox_id: str = "", state: str = "") -> None:
+    def __init__(self, report: TestReport, mailbox_id: str = "", state: str = "") -> None:
         failed = report.failed
         assert failed is not None
         self.report = report
@@ -109,34 +109,36 @@ class Rejected(RegistryError):
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class ConnectionTester:
     """What a connection test needs of the world. `horizon_days`: how far back a mailbox is read."""
 
     settings: ImapSettings
     resolve: Resolver
     version: str
     horizon_days: int = 60
-    budgets: Budgets | None = None
+    budgets: SessionLimits | None = None
     progress: Callable[[str], None] = lambda _: None
     context: ssl.SSLContext | None = None
     tokens: AccessTokens | None = None
 
-    def test(self, registry: Registry, company_id: str, login: Login, keeping: Keeping) -> tuple[Report, datetime]:
+    def test(
+        self, registry: Registry, company_id: str, login: Login, keeping: TokenStore
+    ) -> tuple[TestReport, datetime]:
         """Test a mailbox, counted against the tries of an hour; with how far back it can be complete. What happened goes to
         the operator's log and table. `keeping` holds the refresh token of a login that has one: the test may change it."""
         known = catalog.load()
         try:
             test_id, now = registry.begin_test(company_id, login.user)
-        except TriesSpent as error:
+        except TooManyTests as error:
             return connection_test.spent(login, known, error.again_at), error.again_at
         try:
-            with Allowance(registry.connection, self.settings).session(login.host):
+            with LoginSlots(registry.connection, self.settings).session(login.host):
                 outcome = connection_test.run(
                     login, self.settings, known, resolve=self.resolve, context=self.context or tls_context(self.settings.ca_file),
-                    version=self.version, budgets=self.budgets or Budgets(), now=now, progress=self.progress,
+                    version=self.version, budgets=self.budgets or SessionLimits(), now=now, progress=self.progress,
                     authorize=self._authorize(login, keeping),
                 )  # fmt: skip
-        except OverBudget as error:
+        except NoSlotFree as error:
             outcome = connection_test.postponed(login, known, now + timedelta(seconds=error.again_seconds), str(error))
         report = outcome.report
         failed = report.failed
@@ -150,14 +152,14 @@ class Trial:
         limits = report.provider.limits if report.provider is not None else None
         return report, completeness.expected_from(now, self.horizon_days, limits, report.folders)
 
-    def _authorize(self, login: Login, keeping: Keeping) -> Callable[[Callable[[str], None]], None] | None:
+    def _authorize(self, login: Login, keeping: TokenStore) -> Callable[[Callable[[str], None]], None] | None:
         if login.kind != KIND:
             return None
         tokens = self.tokens or AccessTokens(OAuth2Settings.model_validate({}))
         return lambda attempt: tokens.log_in(login.host, login.user, login.password, keeping, attempt)
 
 
-def consented(by: str, language: Language, text_version: str | None = None) -> Consent:
+def consented(by: str, language: Language, text_version: str | None = None) -> GivenConsent:
     """A consent to the text of today. RegistryError that says what to do when nobody gave one, or to another text."""
     name, current = by.strip(), consent.load().current
     if not name:
@@ -173,7 +175,7 @@ def consented(by: str, language: Language, text_version: str | None = None) -> C
         )
     if language not in current.texts:
         raise RegistryError(f"there is no consent text in {language}; choose of {', '.join(current.texts)}")
-    return Consent(name, current.version, language)
+    return GivenConsent(name, current.version, language)
 
 
 def check_name(option: str, name: str) -> None:
@@ -184,7 +186,7 @@ def check_name(option: str, name: str) -> None:
         raise RegistryError(f"{option} is kept readable, so it must be a name or an account, not an address")
 
 
-def add_mailbox(registry: Registry, request: Request, trial: Trial) -> Connected:
+def add_mailbox(registry: Registry, request: ConnectRequest, trial: ConnectionTester) -> ConnectedMailbox:
     """Consent, a test, and an active mailbox. RegistryError (Rejected for a failed test) with what to do.
 
     What was begun stays, without the password, as a mailbox that waits for a passed test; the next `add` for the account
@@ -197,16 +199,16 @@ def add_mailbox(registry: Registry, request: Request, trial: Trial) -> Connected
     registry.check_account(request.company_id, request.account_id)
     _check_login(registry, request.company_id, login)
     mailbox_id = registry.begin_mailbox(_attempt(request, login, consent))
-    kept = InMemory(login.password)
+    kept = MemoryTokenStore(login.password)
     report, expected_from = trial.test(registry, request.company_id, login, kept)
     login = replace(login, password=kept.read())
     if not report.passed:
         raise _rejected(registry, request.company_id, mailbox_id, report, consent.by)
     connected_at = registry.connect_mailbox(request.company_id, mailbox_id, login, expected_from, by=consent.by)
-    return Connected(request.company_id, mailbox_id, connected_at, report, expected_from)
+    return ConnectedMailbox(request.company_id, mailbox_id, connected_at, report, expected_from)
 
 
-def refuse_mailbox(registry: Registry, request: Request, report: Report) -> Rejected:
+def refuse_mailbox(registry: Registry, request: ConnectRequest, report: TestReport) -> MailboxRefused:
     """Write down that somebody wanted to connect a mailbox whose provider cannot be read (`connection_test.unsupported`);
     returns the error to raise."""
     consent = consented(request.consent_by, request.language, request.text_version)
@@ -221,11 +223,11 @@ def reconnect_mailbox(
     company_id: str,
     mailbox_id: str,
     login: Login,
-    trial: Trial,
+    trial: ConnectionTester,
     *,
     consent_by: str = "",
     language: Language = "en",
-) -> Connected:
+) -> ConnectedMailbox:
     """Connect a mailbox again (see `changed_login`); the test must pass first. RegistryError as `add_mailbox`.
 
     The same login goes on where it was. Another one is another mailbox: somebody consents to it, and it is read from the
@@ -237,17 +239,17 @@ def reconnect_mailbox(
     if consent_by or not registry.is_same_login(company_id, mailbox_id, login):
         consent = consented(consent_by, language)
     by = OPERATOR if consent is None else consent.by
-    kept = InMemory(login.password)
+    kept = MemoryTokenStore(login.password)
     report, expected_from = trial.test(registry, company_id, login, kept)
     login = replace(login, password=kept.read())
     if not report.passed:
         raise _rejected(registry, company_id, mailbox_id, report, by)
     anew = registry.reconnect(company_id, mailbox_id, login, expected_from, consent=consent, by=by)
     shown = registry.mailbox(company_id, mailbox_id)
-    return Connected(company_id, mailbox_id, shown["connected_at"], report, expected_from, anew)
+    return ConnectedMailbox(company_id, mailbox_id, shown["connected_at"], report, expected_from, anew)
 
 
-def changed_login(stored: Login, changes: Changes) -> Login:
+def changed_login(stored: Login, changes: LoginChanges) -> Login:
     """What is tested: as stored, with what was typed. A user name that was the address follows it. RegistryError when
     something is missing."""
     address = changes.address or stored.address
@@ -273,7 +275,7 @@ def changed_login(stored: Login, changes: Changes) -> Login:
     )
 
 
-def login_of(request: Request) -> Login:
+def login_of(request: ConnectRequest) -> Login:
     """What is tested of what was typed. RegistryError when something is missing."""
     if normalise_address(request.address) is None:
         raise RegistryError("this is no e-mail address; write it as name@domain")
@@ -295,9 +297,9 @@ def login_of(request: Request) -> Login:
     )
 
 
-def _attempt(request: Request, login: Login, consent: Consent) -> Attempt:
+def _attempt(request: ConnectRequest, login: Login, consent: GivenConsent) -> ConnectionAttempt:
     mailbox_id = request.mailbox_id or f"m-{secrets.token_hex(6)}"
-    return Attempt(request.company_id, request.account_id, mailbox_id, request.role, login, consent)
+    return ConnectionAttempt(request.company_id, request.account_id, mailbox_id, request.role, login, consent)
 
 
 def _check_login(registry: Registry, company_id: str, login: Login, mailbox_id: str = "") -> None:
@@ -315,7 +317,7 @@ def _check_login(registry: Registry, company_id: str, login: Login, mailbox_id: 
         raise
 
 
-def _rejected(registry: Registry, company_id: str, mailbox_id: str, report: Report, by: str) -> Rejected:
+def _rejected(registry: Registry, company_id: str, mailbox_id: str, report: TestReport, by: str) -> MailboxRefused:
     assert report.failed is not None
     state = registry.test_failed(company_id, mailbox_id, report.failed.code, by=by)
-    return Rejected(report, mailbox_id, state)
+    return MailboxRefused(report, mailbox_id, state)

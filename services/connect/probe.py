@@ -29,7 +29,7 @@ Verdict = Literal["filed", "gone", "others", "failing", "not-filed", "not-read"]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class MailboxSighting:
     """What is known of one mailbox since the start: messages that are new, those of them to the own address, those that
     were gone before they could be read."""
 
@@ -51,7 +51,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ProbeReading:
     """What polls found since the start. `verdict` is `filed` as soon as the own mail is there; the others may change
     while there is time:
 
@@ -61,7 +61,7 @@ class Look:
     """
 
     verdict: Verdict
-    mailboxes: tuple[Seen, ...]
+    mailboxes: tuple[MailboxSighting, ...]
 
     @property
     def over(self) -> bool:
@@ -69,7 +69,7 @@ class Look:
         return self.verdict == "filed" or all(one.failing for one in self.mailboxes)
 
 
-class Probe:
+class TestMailProbe:
     """One test over one connection (autocommit)."""
 
     def __init__(self, connection: psycopg.Connection, company_id: str, account_id: str | None) -> None:
@@ -88,21 +88,21 @@ class Probe:
         # One whose login was given up may hold the mail as well as one whose polls fail.
         self._gone = {row["mailbox_id"]: row["gone"] for row in rows if row["state"] in ("active", "needs_reconnect")}
 
-    def ask(self, look: Look) -> None:
+    def ask(self, look: ProbeReading) -> None:
         """Let the fetchers read the mailboxes as soon as their providers allow."""
         sooner = [one for one in look.mailboxes if not one.failing and one.reading_at < one.next_poll_at]
         pacing.draw(self._connection, [(self._company_id, one.mailbox_id, one.reading_at) for one in sooner])
 
-    def look(self) -> Look:
+    def look(self) -> ProbeReading:
         """What is known by now."""
         place = {"company_id": self._company_id, "mailboxes": list(self._gone), "since": self.since}
         found = tuple(self._seen(row) for row in self._all("look", **place))
-        return Look(verdict(found), found)
+        return ProbeReading(verdict(found), found)
 
-    def _seen(self, row: Mapping[str, Any]) -> Seen:
+    def _seen(self, row: Mapping[str, Any]) -> MailboxSighting:
         spacing = pacing.again_seconds(row["host"])
         failing, through = row["state"] != "active" or row["failures"] > 0, row["complete_through"]
-        return Seen(
+        return MailboxSighting(
             mailbox_id=row["mailbox_id"],
             state=row["state"],
             state_reason=row["state_reason"],
@@ -136,7 +136,7 @@ def reading_at(since: datetime, last_attempt_at: datetime | None, spacing_second
     return max(at, last_attempt_at + timedelta(seconds=max(spacing_seconds, ours)))
 
 
-def verdict(mailboxes: Sequence[Seen]) -> Verdict:
+def verdict(mailboxes: Sequence[MailboxSighting]) -> Verdict:
     """What was seen of all mailboxes together."""
     if any(one.own for one in mailboxes):
         return "filed"

@@ -6,10 +6,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from services.connect.completeness import Numbers, Settling
-from services.connect.connection_test import PASSED, SKIPPED, Report, Stage, Warned
+from services.connect.completeness import NumbersForecast, SettlingRule
+from services.connect.connection_test import PASSED, SKIPPED, StageResult, TestReport, Warned
 from services.imap.connection import folder_text
-from services.providers.catalog import Language, Mistake
+from services.providers.catalog import HostMistake, Language
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
@@ -33,7 +33,7 @@ def stage_name(stage: str, language: Language) -> str:
     return name
 
 
-def says(report: Report, stage: Stage, language: Language) -> str:
+def says(report: TestReport, stage: StageResult, language: Language) -> str:
     """What a stage found out."""
     if stage.code == SKIPPED:
         return phrase("skipped", language)
@@ -44,7 +44,7 @@ def says(report: Report, stage: Stage, language: Language) -> str:
     return _filled(stage.code, "says", report.words, language)
 
 
-def next_step(report: Report, language: Language) -> str | None:
+def next_step(report: TestReport, language: Language) -> str | None:
     """What the person does about the stage that failed; None when none did."""
     return None if report.failed is None else _filled(report.failed.code, "next", report.words, language)
 
@@ -61,7 +61,7 @@ def warning(found: Warned, language: Language) -> str:
     return text.format_map(found.zh if language == "zh" and found.zh is not None else found.words)
 
 
-def sentence(report: Report, language: Language) -> str:
+def sentence(report: TestReport, language: Language) -> str:
     """What failed and what to do, in one line; "" when nothing did."""
     failed = report.failed
     return "" if failed is None else f"{says(report, failed, language)} {next_step(report, language)}"
@@ -72,12 +72,12 @@ def word(name: str, language: Language) -> str:
     return str(texts()["word"][name][language])
 
 
-def mistyped(found: Mistake, language: Language) -> str:
+def mistyped(found: HostMistake, language: Language) -> str:
     """What is wrong with a server that was typed and what to write instead, in one line."""
     return " ".join(_filled(found.code, part, {"host": found.host}, language) for part in ("says", "next"))
 
 
-def told(found: Numbers, settling: Settling, language: Language) -> str:
+def told(found: NumbersForecast, settling: SettlingRule, language: Language) -> str:
     """Since when the numbers of a mailbox are complete and when that is seen."""
     words = {
         "first_day": f"{found.first_day}", "visible_on": f"{found.visible_on}", "whole_on": f"{found.whole_on}",
@@ -91,7 +91,7 @@ def told(found: Numbers, settling: Settling, language: Language) -> str:
     return ("" if language == "zh" else " ").join(phrase(name, language, **words) for name in names)
 
 
-def as_data(report: Report) -> dict[str, Any]:
+def as_data(report: TestReport) -> dict[str, Any]:
     """The report as plain values, every text in both languages."""
     return {
         "passed": report.passed,
@@ -138,7 +138,7 @@ def _filled(code: str, part: str, words: Mapping[str, str], language: Language) 
     return text.format_map(words)
 
 
-def _newest(report: Report, language: Language) -> str:
+def _newest(report: TestReport, language: Language) -> str:
     earliest = min((folder.earliest_at for folder in report.folders if folder.earliest_at), default=None)
     newest = max((folder.newest_at for folder in report.folders if folder.newest_at), default=None)
     if not sum(folder.messages for folder in report.folders):

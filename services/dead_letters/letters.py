@@ -19,7 +19,7 @@ from services.common.kafka import Admin, Publisher, Reader, Record
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, DEAD_GROUP, INQUIRIES, REPLAYED, REPLIES, SENT, replays
 from services.common.trace import TRACEPARENT, traceparent
-from services.dead_letters.progress import Become, DoneWith, State
+from services.dead_letters.progress import Become, Progress, State
 
 ACCEPT: Final = frozenset({DEAD_LETTER})
 TOPICS: Final = frozenset({INQUIRIES, SENT, REPLIES})
@@ -39,7 +39,7 @@ class NoSuchLetter(ReplyrateError):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetterRecord:
     """A record of dead-letters.v1; `data` is None when it is no dead letter at all."""
 
     partition: int
@@ -99,10 +99,10 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ReplayResult:
     """What became of one letter, and why when it was not replayed."""
 
-    letter: Letter
+    letter: DeadLetterRecord
     outcome: Outcome
     why: str = ""
 
@@ -118,21 +118,21 @@ class DeadLetters:
     def waiting(self) -> dict[int, list[tuple[int, int]]]:
         """The letters that nobody is done with; partitions without any are left out."""
         held = self._held()
-        found = {at: held.get(at, DoneWith()).open(*span) for at, span in self._spans().items()}
+        found = {at: held.get(at, Progress()).open(*span) for at, span in self._spans().items()}
         return {at: spans for at, spans in found.items() if spans}
 
     def everything(self) -> dict[int, list[tuple[int, int]]]:
         """The same for every letter that still exists."""
         return {at: [span] for at, span in self._spans().items()}
 
-    def read(self, spans: Spans) -> Iterator[Letter]:
+    def read(self, spans: Spans) -> Iterator[DeadLetterRecord]:
         """The letters of `spans`, partition by partition, in order."""
         held = self._held()
         for record in _records(self._reader, spans):
             letter = _letter(record)
-            yield replace(letter, state=held.get(letter.partition, DoneWith()).state(letter.offset))
+            yield replace(letter, state=held.get(letter.partition, Progress()).state(letter.offset))
 
-    def at(self, position: str) -> Letter:
+    def at(self, position: str) -> DeadLetterRecord:
         """One letter by its position. NoSuchLetter when there is none."""
         partition, offset = parse(position)
         first, end = self._spans().get(partition, (0, 0))
@@ -148,17 +148,17 @@ class DeadLetters:
         TransientError when the broker did not take it.
         """
         held, first = self._held(), {at: span[0] for at, span in self._spans().items()}
-        changed: dict[int, DoneWith] = {}
+        changed: dict[int, Progress] = {}
         for state, spans in become.items():
             for at, runs in spans.items():
-                changed[at] = changed.get(at, held.get(at, DoneWith())).mark(runs, state)
+                changed[at] = changed.get(at, held.get(at, Progress())).mark(runs, state)
         offsets = {at: (one.offset(first.get(at, 0)), one.note(first.get(at, 0))) for at, one in changed.items()}
         if offsets and not dry:
             self._admin.commit(DEAD_GROUP, DEAD, offsets)
 
-    def _held(self) -> dict[int, DoneWith]:
+    def _held(self) -> dict[int, Progress]:
         noted = self._admin.noted(DEAD_GROUP)
-        return {where[1]: DoneWith.read(*one) for where, one in noted.items() if where[0] == DEAD}
+        return {where[1]: Progress.read(*one) for where, one in noted.items() if where[0] == DEAD}
 
     def _spans(self) -> dict[int, tuple[int, int]]:
         spans = {where[1]: span for where, span in self._admin.spans((DEAD,)).items()}
@@ -182,7 +182,7 @@ class DeadLetters:
         self.close()
 
 
-class Replay:
+class LetterReplay:
     """Sends the records of letters back to their topics; `rescan` asks for a mailbox to be read again."""
 
     def __init__(
@@ -206,20 +206,20 @@ class Replay:
         self._again = again
         self._asked: dict[tuple[str, str], str] = {}
 
-    def run(self, letters: Sequence[Letter]) -> list[Done]:
+    def run(self, letters: Sequence[DeadLetterRecord]) -> list[ReplayResult]:
         """Replay some letters; every record is acknowledged when this returns, whatever the others came to."""
         again = [letter for letter in letters if letter.needs() == "read-again" and letter.replayed < self._most]
         found = self._read_again(again)
-        results: list[Done] = []
+        results: list[ReplayResult] = []
         sent: list[tuple[int, Any]] = []
         for letter in letters:
             data = letter.data
             if letter.state == "replayed" and not self._again:
-                results.append(Done(letter, "refused", "it was replayed before; --again sends it once more"))
+                results.append(ReplayResult(letter, "refused", "it was replayed before; --again sends it once more"))
                 continue
             match letter.needs():
                 case "nothing":
-                    results.append(Done(letter, "refused", "it names no topic of ours and no mailbox"))
+                    results.append(ReplayResult(letter, "refused", "it names no topic of ours and no mailbox"))
                     continue
                 case "rescan":
                     assert data is not None and data.mailbox_id is not None
@@ -228,11 +228,13 @@ class Replay:
             assert data is not None and data.topic is not None
             value = found.get(letter.origin) if data.value is None else _bytes(data.value)
             if letter.replayed >= self._most:
-                results.append(Done(letter, "loops", f"it was replayed {letter.replayed} times and always rejected"))
+                results.append(
+                    ReplayResult(letter, "loops", f"it was replayed {letter.replayed} times and always rejected")
+                )
             elif value is None:
-                results.append(Done(letter, "gone", f"{letter.origin} does not exist any more"))
+                results.append(ReplayResult(letter, "gone", f"{letter.origin} does not exist any more"))
             elif self._publisher is None:
-                results.append(Done(letter, "replayed"))
+                results.append(ReplayResult(letter, "replayed"))
             else:
                 # The matcher keeps a company in the partition of its input; inputs go where their key belongs.
                 partition = data.partition if data.topic == REPLIES else None
@@ -241,17 +243,17 @@ class Replay:
                     headers.append((TRACEPARENT, letter.trace))
                 pending = self._publisher.send(data.topic, letter.key, value, partition=partition, headers=headers)
                 sent.append((len(results), pending))
-                results.append(Done(letter, "replayed"))
+                results.append(ReplayResult(letter, "replayed"))
         if self._publisher is not None:
             for index in self._publisher.wait([pending for _, pending in sent]):
                 at = sent[index][0]
-                results[at] = Done(results[at].letter, "refused", "the broker refuses the record")
+                results[at] = ReplayResult(results[at].letter, "refused", "the broker refuses the record")
         return results
 
-    def _ask(self, letter: Letter, mailbox_id: str) -> Done:
+    def _ask(self, letter: DeadLetterRecord, mailbox_id: str) -> ReplayResult:
         key = (letter.company_id, mailbox_id)
         if self._publisher is None:
-            return Done(letter, "rescan")
+            return ReplayResult(letter, "rescan")
         if key not in self._asked:
             try:
                 self._rescan(*key)
@@ -261,9 +263,9 @@ class Replay:
             except ReplyrateError as error:
                 self._asked[key] = str(error)
         why = self._asked[key]
-        return Done(letter, "refused", why) if why else Done(letter, "rescan")
+        return ReplayResult(letter, "refused", why) if why else ReplayResult(letter, "rescan")
 
-    def _read_again(self, letters: Sequence[Letter]) -> dict[str, bytes | None]:
+    def _read_again(self, letters: Sequence[DeadLetterRecord]) -> dict[str, bytes | None]:
         """Values by origin of the records that still exist."""
         found: dict[str, bytes | None] = {}
         for topic in sorted({letter.data.topic for letter in letters if letter.data and letter.data.topic}):
@@ -315,13 +317,13 @@ def _records(reader: Reader, spans: Spans) -> Iterator[Record]:
                     yield record
 
 
-def _letter(record: Record) -> Letter:
+def _letter(record: Record) -> DeadLetterRecord:
     try:
         data = codec.decode(record.value or b"", accept=ACCEPT).data
     except InvalidEvent:
         data = None
     assert data is None or isinstance(data, DeadLetter)
-    return Letter(
+    return DeadLetterRecord(
         record.partition,
         record.offset,
         record.key or b"",
@@ -338,7 +340,7 @@ def _bytes(value: str) -> bytes | None:
         return None
 
 
-def spans_of(letters: Iterable[Letter]) -> dict[int, list[tuple[int, int]]]:
+def spans_of(letters: Iterable[DeadLetterRecord]) -> dict[int, list[tuple[int, int]]]:
     """Where these letters lie."""
     spans: dict[int, list[tuple[int, int]]] = {}
     for letter in letters:
@@ -346,7 +348,7 @@ def spans_of(letters: Iterable[Letter]) -> dict[int, list[tuple[int, int]]]:
     return spans
 
 
-def became(results: Iterable[Done]) -> dict[Become, Spans]:
+def result_of(results: Iterable[ReplayResult]) -> dict[Become, Spans]:
     """What a replay makes of its letters: what it could not replay is told and left, and what was done before stays."""
     sent, left = [], []
     for done in results:

@@ -29,7 +29,7 @@ class TooScattered(ReplyrateError):
 
 
 @dataclass(frozen=True, slots=True)
-class DoneWith:
+class Progress:
     """Runs of offsets (first, behind the last, what became of them): sorted, apart from each other."""
 
     runs: tuple[tuple[int, int, Become], ...] = ()
@@ -112,4 +112,4 @@ def waiting(
     spans: Mapping[tuple[str, int], tuple[int, int]], held: Mapping[tuple[str, int], tuple[int, str]]
 ) -> dict[tuple[str, int], list[tuple[int, int]]]:
     """What is open in each partition, by what exists there and what its group committed."""
-    return {where: DoneWith.read(*held.get(where, (0, ""))).open(*span) for where, span in spans.items()}
+    return {where: Progress.read(*held.get(where, (0, ""))).open(*span) for where, span in spans.items()}

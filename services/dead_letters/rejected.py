@@ -25,7 +25,7 @@ AROUND_BYTES: Final = 1024
 TOO_LARGE: Final = "; the record of {} bytes is too large for a letter and stands at its position alone"
 
 
-class Rejected(NamedTuple):
+class RejectedRecord(NamedTuple):
     """A record for dead-letters.v1."""
 
     key: bytes
@@ -40,7 +40,7 @@ def position(record: Record) -> str:
 
 def letter(
     record: Record, error: InvalidEvent, *, service: str, version: str, at: datetime, most_bytes: int
-) -> Rejected:
+) -> RejectedRecord:
     """The letter, of at most `most_bytes` with its key.
 
     The record's value is left out where it would be larger, and for inquiries.v1, which holds plain addresses: a replay reads
@@ -68,4 +68,4 @@ def letter(
         value = codec.encode(bare, id=position(record), source=source, time=at)
     # They come from others as well: one that is longer is none that we wrote.
     kept = [one for one in record.headers if one[0] in (REPLAYED, TRACEPARENT) and len(one[1] or b"") <= HEADER_BYTES]
-    return Rejected(key, value, kept)
+    return RejectedRecord(key, value, kept)

@@ -15,7 +15,7 @@ import psycopg
 from services.common import health, http, lifecycle, logs, metrics, telemetry, verify
 from services.common.errors import TransientError
 from services.common.hashing import Hasher
-from services.common.health import STUCK_SECONDS, Probe, Problems, Progress
+from services.common.health import STUCK_SECONDS, ConsumerProgress, DependencyProbe, Problems
 from services.common.kafka import Admin, Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
@@ -25,7 +25,7 @@ from services.common.telemetry import Tracing
 from services.common.topics import DEAD, SENT
 from services.common.version import version
 from services.fetcher.poller import Poller
-from services.imap.session import Budgets, resolve, tls_context
+from services.imap.session import SessionLimits, resolve, tls_context
 from services.registry import login_slots, pacing, retention
 from services.registry.leases import Leases
 from services.registry.states import STATES
@@ -70,16 +70,16 @@ class Workers:
         self._heartbeats = {f"{owner}-{number}": Heartbeat(STUCK_SECONDS) for number in range(settings.fetcher.workers)}
         self._failure: BaseException | None = None
         self._begun = False
-        self._progress = Progress("poll ended", what_waits="mailboxes")
+        self._progress = ConsumerProgress("poll ended", what_waits="mailboxes")
         dsn = settings.postgres.dsn.get_secret_value()
-        self._postgres = Probe(
+        self._postgres = DependencyProbe(
             "fetcher",
             "postgres",
             lambda: connect(dsn, "replyrate-fetcher-probe"),
             self._ask_postgres,
             failed=self._progress.unknown,
         )
-        self._kafka = Probe(
+        self._kafka = DependencyProbe(
             "fetcher",
             "kafka",
             lambda: Admin(settings.kafka, "replyrate-fetcher-probe"),
@@ -127,7 +127,7 @@ class Workers:
     @contextmanager
     def asking(self) -> Iterator[None]:
         """Ask Postgres and Kafka until the block ends."""
-        health.tell(
+        health.report_lag(
             "fetcher", self.healthy, self.ready, lambda: max(one.age_seconds for one in self._heartbeats.values())
         )
         with self._postgres, self._kafka:
@@ -184,7 +184,7 @@ class Workers:
             clock=lambda: datetime.now(UTC),
             stop=self._stop,
             heartbeat=heartbeat,
-            budgets=Budgets(),
+            budgets=SessionLimits(),
             tokens=self._tokens,
             tracing=self._tracing,
         )

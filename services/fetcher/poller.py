@@ -30,26 +30,26 @@ from services.common.telemetry import NO_SPAN, OFF, Span, Tracing
 from services.common.topics import DEAD, SENT
 from services.common.trace import TRACEPARENT, trace_id
 from services.imap import connection as imap
-from services.imap.connection import CHUNK, WINDOW, Connection, Found
+from services.imap.connection import CHUNK, WINDOW, Connection, FetchedHeader
 from services.imap.session import (
-    Budgets,
-    BudgetSpent,
     CommandRefused,
     LoginRefused,
     LoginUnclear,
     MailboxError,
     Resolver,
     ServerBroken,
+    SessionLimitReached,
+    SessionLimits,
     Throttled,
     check_host,
 )
 from services.mail import messages, plan
 from services.mail.headers import Skipped
-from services.mail.plan import FolderView, Marks
+from services.mail.plan import Cursor, FolderView
 from services.providers import catalog
 from services.registry import pacing, states
-from services.registry.leases import HeldMarks, Leased, LeaseLost, Leases, Remembered
-from services.registry.login_slots import Allowance, OverBudget
+from services.registry.leases import LeasedMailbox, LeaseLost, Leases, PublishedMessage, SavedCursor
+from services.registry.login_slots import LoginSlots, NoSlotFree
 from services.registry.pacing import Pacing
 from services.signin import oauth
 from services.signin.oauth import AccessTokens
@@ -64,14 +64,14 @@ WITNESSES: Final = 3
 """Messages that are asked for to tell a server that fails from mail that cannot be read."""
 REFUSED: Final = "the server refuses to show it"
 UNPARSABLE: Final = "the server's answer cannot be parsed"
-EMPTY: Final[Mapping[str, Remembered]] = {}
+EMPTY: Final[Mapping[str, PublishedMessage]] = {}
 
 
 @dataclass(slots=True)
-class Poll:
+class PollState:
     """What one poll has done so far."""
 
-    mailbox: Leased
+    mailbox: LeasedMailbox
     started: float
     left: int
     published: int = 0
@@ -87,13 +87,13 @@ class Poll:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PendingBatch:
     """Messages on their way to Kafka: nothing of them may be saved before every ack is here."""
 
     uids: Sequence[int]
     records: Sequence[tuple[int, bytes]]
     pendings: Sequence[Pending]
-    remembered: Mapping[str, Remembered]
+    remembered: Mapping[str, PublishedMessage]
     unreadable: list[tuple[int, str]]
     now: datetime
     span: Span
@@ -116,7 +116,7 @@ class Poller:
         clock: Callable[[], datetime],
         stop: Stop,
         heartbeat: Heartbeat,
-        budgets: Budgets,
+        budgets: SessionLimits,
         tokens: AccessTokens | None = None,
         tracing: Tracing = OFF,
     ) -> None:
@@ -136,7 +136,7 @@ class Poller:
         self._tokens = tokens or AccessTokens(settings.oauth2)
         self._tracing = tracing
         self._horizon = timedelta(days=settings.horizon_days)
-        self._allowance = Allowance(leases.connection, settings.imap)
+        self._allowance = LoginSlots(leases.connection, settings.imap)
         self._pacing = Pacing(leases.connection, settings.imap.poll_interval_seconds)
         metrics.from_zero(metrics.RECORDS_REJECTED, ["fetcher"], metrics.REASONS["fetcher"])
         metrics.from_zero(metrics.LOGINS, ["done", *_codes(MailboxError)])
@@ -153,9 +153,9 @@ class Poller:
             else:
                 self.poll(leased)
 
-    def poll(self, leased: Leased) -> None:
+    def poll(self, leased: LeasedMailbox) -> None:
         """Read one leased mailbox and release it, whatever happens."""
-        work = Poll(leased, time.monotonic(), self._budgets.messages, span=self._tracing.start("poll"))
+        work = PollState(leased, time.monotonic(), self._budgets.messages, span=self._tracing.start("poll"))
         try:
             self._poll(work)
         finally:
@@ -165,7 +165,7 @@ class Poller:
             work.span.set(published=work.published, new=work.first)
             work.span.end()
 
-    def _poll(self, work: Poll) -> None:
+    def _poll(self, work: PollState) -> None:
         leased = work.mailbox
         due = leased.reconcile_after
         work.reconciling = leased.complete_through is not None and due is not None and due <= leased.now
@@ -173,7 +173,7 @@ class Poller:
             with self._allowance.session(leased.host):
                 self._read(work)
             self._finish(work)
-        except OverBudget as error:
+        except NoSlotFree as error:
             # Together we come too often; a little apart, so that those who wait do not come all at once.
             seconds = error.again_seconds + 30 * random.random()
             _ended(work, "postponed")
@@ -201,7 +201,7 @@ class Poller:
             delay = _spaced(leased, FAILURE.delay(leased.failures + 1, random.random()))
             self._leases.failed(leased, reason=f"internal-{type(error).__name__}", next_seconds=delay, counts=True)
 
-    def _read(self, work: Poll) -> None:
+    def _read(self, work: PollState) -> None:
         leased, settings = work.mailbox, self._settings.imap
         endpoint = check_host(
             leased.host,
@@ -230,7 +230,7 @@ class Poller:
                     log.warning("a folder cannot be opened", extra={"action": "mailbox-failed", **_ids(leased)})
             if work.stopped_by_budget and work.left == self._budgets.messages and not self._stop.is_set():
                 # It would be due again at once, and go on so for ever.
-                raise BudgetSpent("search", "a whole poll in which nothing could be read")
+                raise SessionLimitReached("search", "a whole poll in which nothing could be read")
             # Without somebody's choice every folder with the name is read.
             if (
                 leased.sent_override
@@ -238,14 +238,14 @@ class Poller:
                 and (work.reconciling or leased.complete_through is None)
             ):
                 self._others(work, connection, [folder.name for folder in folders])
-        except BudgetSpent:
+        except SessionLimitReached:
             if not work.published:
                 raise
             work.stopped_by_budget = True
         finally:
             connection.logout()
 
-    def _login(self, connection: Connection, leased: Leased) -> None:
+    def _login(self, connection: Connection, leased: LeasedMailbox) -> None:
         try:
             if leased.kind == oauth.KIND:
                 tries = itertools.count()
@@ -256,10 +256,10 @@ class Poller:
                         budget = self._allowance.session(leased.host) if next(tries) else nullcontext()
                         with budget:
                             connection.login_with_token(leased.user, token, self._version)
-                    except OverBudget:
+                    except NoSlotFree:
                         raise LoginRefused("login", code="oauth2-login-refused") from None
 
-                keeping = self._leases.keeping(leased)
+                keeping = self._leases.token_store(leased)
                 self._tokens.log_in(leased.host, leased.user, leased.password, keeping, attempt)
             else:
                 connection.login(leased.user, leased.password, self._version)
@@ -268,7 +268,7 @@ class Poller:
             raise
         metrics.LOGINS.labels("done").inc()
 
-    def _folder(self, work: Poll, connection: Connection, folder: bytes) -> None:
+    def _folder(self, work: PollState, connection: Connection, folder: bytes) -> None:
         look_back = self._settings.imap.look_back
         view = connection.examine(folder)
         held = self._leases.marks(work.mailbox, folder)
@@ -278,7 +278,7 @@ class Poller:
         why = plan.why_scan(None if held is None else held.marks, view, reconcile=reconcile)
         if why is not None:
             newest = self._newest(connection, view)
-            held = HeldMarks(plan.begin(view, newest, look_back), work.mailbox.complete_through)
+            held = SavedCursor(plan.begin(view, newest, look_back), work.mailbox.complete_through)
             self._leases.save(work.mailbox, folder, held, messages=view.messages, restarted=True)
             log.info(
                 "reading everything within the horizon",
@@ -292,7 +292,7 @@ class Poller:
         if held.marks.complete and (work.mailbox.complete_from is None or work.reconciling):
             self._window(work, connection, view)
 
-    def _window(self, work: Poll, connection: Connection, view: FolderView) -> None:
+    def _window(self, work: PollState, connection: Connection, view: FolderView) -> None:
         """How far back a provider shows the folder that is open, if it hides old mail (QQ: 30 days, Yahoo: 10,000).
 
         What it hides is no mail that was not sent: it is outside of what we are complete for. A window of days is open
@@ -313,7 +313,7 @@ class Poller:
         if hidden is not None:
             work.visible_from = max(work.visible_from or hidden, hidden)
 
-    def _others(self, work: Poll, connection: Connection, watched: Sequence[bytes]) -> None:
+    def _others(self, work: PollState, connection: Connection, watched: Sequence[bytes]) -> None:
         """Once a day: how much lies in folders that are named like Sent and are not read. Nothing of it is looked at, and
         no trouble with it is held against the mailbox: what is read was read."""
         counts: dict[bytes, int] = {}
@@ -336,8 +336,8 @@ class Poller:
         return found[-max(self._settings.imap.look_back, 1) :]
 
     def _new_mail(
-        self, work: Poll, connection: Connection, folder: bytes, view: FolderView, held: HeldMarks
-    ) -> HeldMarks:
+        self, work: PollState, connection: Connection, folder: bytes, view: FolderView, held: SavedCursor
+    ) -> SavedCursor:
         """What came since the last poll, oldest first, and what appeared late in the look-back window."""
         look_back = self._settings.imap.look_back
         low = plan.search_low(held.marks, look_back)
@@ -363,7 +363,7 @@ class Poller:
             self._leases.save(work.mailbox, folder, held, messages=view.messages, passed=passed, found=there)
         return held
 
-    def _search(self, connection: Connection, view: FolderView, marks: Marks, low: int) -> list[int]:
+    def _search(self, connection: Connection, view: FolderView, marks: Cursor, low: int) -> list[int]:
         """UIDs from `low` on: one round trip, unless so many came that the answer would not fit into a line."""
         if view.messages <= WINDOW or (view.uidnext is not None and view.uidnext - low <= WINDOW):
             return connection.search_from(low)
@@ -375,10 +375,12 @@ class Poller:
                 break
         return sorted(found)
 
-    def _scan(self, work: Poll, connection: Connection, folder: bytes, view: FolderView, held: HeldMarks) -> HeldMarks:
+    def _scan(
+        self, work: PollState, connection: Connection, folder: bytes, view: FolderView, held: SavedCursor
+    ) -> SavedCursor:
         """Older mail, newest first, down to the horizon; as much as this poll may."""
         since: date | None = (work.mailbox.now - self._horizon - timedelta(days=2)).date()
-        sent: Batch | None = None  # on its way while the next one is fetched and read
+        sent: PendingBatch | None = None  # on its way while the next one is fetched and read
         try:
             for first, last in plan.windows(view.messages, WINDOW):
                 found = connection.search_window(view, first, last, since)
@@ -427,7 +429,9 @@ class Poller:
             for found in (connection.fetch_headers(newest) if newest else ())
         )
 
-    def _scanned(self, work: Poll, folder: bytes, view: FolderView, held: HeldMarks, batch: Batch | None) -> HeldMarks:
+    def _scanned(
+        self, work: PollState, folder: bytes, view: FolderView, held: SavedCursor, batch: PendingBatch | None
+    ) -> SavedCursor:
         """The marks behind a batch of older mail, saved once all of it is acknowledged."""
         if batch is None:
             return held
@@ -440,23 +444,23 @@ class Poller:
 
     def _publish(
         self,
-        work: Poll,
+        work: PollState,
         connection: Connection,
         uids: Sequence[int],
         *,
         after: datetime | None,
         witnesses: Sequence[int],
-        ahead: Mapping[str, Remembered] = EMPTY,
+        ahead: Mapping[str, PublishedMessage] = EMPTY,
         again: bool = False,
-    ) -> Batch:
+    ) -> PendingBatch:
         """Fetch, parse and send some messages. `ahead` was sent before and is not saved yet; `witnesses` are known UIDs;
         `again`: a scan of a folder that was read before."""
         leased = work.mailbox
         unreadable: list[tuple[int, str]] = []
-        reads: list[messages.Read] = []
+        reads: list[messages.ParsedMessage] = []
         for found in self._fetch(connection, uids, unreadable, witnesses):
             try:
-                read = messages.read(leased.company_id, found, self._hasher)
+                read = messages.parse_message(leased.company_id, found, self._hasher)
             except Exception as error:  # parsing is total; should it not be, one message pays and not the mailbox
                 unreadable.append((found.uid, f"parsing failed ({type(error).__name__})"))
                 continue
@@ -467,7 +471,7 @@ class Poller:
             known |= self._leases.known(leased, asked)
         now = leased.now + timedelta(seconds=time.monotonic() - work.started)
         records: list[tuple[int, bytes]] = []
-        remembered: dict[str, Remembered] = {}
+        remembered: dict[str, PublishedMessage] = {}
         # Behind the matcher's horizon a fact would only become a dead letter; an hour is room for what takes time.
         earliest = now - self._horizon + timedelta(hours=1)
         for read in reads:
@@ -496,9 +500,9 @@ class Poller:
         metrics.BATCH_MESSAGES.observe(len(uids))
         work.left -= len(uids)
         self._heartbeat.beat()
-        return Batch(uids, records, pendings, remembered, unreadable, now, span)
+        return PendingBatch(uids, records, pendings, remembered, unreadable, now, span)
 
-    def _acknowledged(self, work: Poll, uidvalidity: int, batch: Batch) -> list[Remembered]:
+    def _acknowledged(self, work: PollState, uidvalidity: int, batch: PendingBatch) -> list[PublishedMessage]:
         """Wait for every ack; returns what is published for the first time."""
         unreadable, remembered = [*batch.unreadable], dict(batch.remembered)
         for index in self._publisher.wait(batch.pendings) if batch.pendings else ():
@@ -520,7 +524,7 @@ class Poller:
 
     def _fetch(
         self, connection: Connection, uids: Sequence[int], unreadable: list[tuple[int, str]], witnesses: Sequence[int]
-    ) -> list[Found]:
+    ) -> list[FetchedHeader]:
         """Headers of `uids`. An answer that cannot be parsed is halved until the one message is alone.
 
         Where not one of several can be read, or the only one is refused, a message that was read before is asked for: if
@@ -535,7 +539,7 @@ class Poller:
         unreadable += bad
         return found
 
-    def _halved(self, connection: Connection, uids: Sequence[int], bad: list[tuple[int, str]]) -> list[Found]:
+    def _halved(self, connection: Connection, uids: Sequence[int], bad: list[tuple[int, str]]) -> list[FetchedHeader]:
         try:
             return connection.fetch_headers(uids)
         except ServerBroken as error:
@@ -545,7 +549,9 @@ class Poller:
             half = len(uids) // 2
             return self._halved(connection, uids[:half], bad) + self._halved(connection, uids[half:], bad)
 
-    def _first(self, leased: Leased, read: messages.Read, *, after: datetime | None, now: datetime) -> Remembered:
+    def _first(
+        self, leased: LeasedMailbox, read: messages.ParsedMessage, *, after: datetime | None, now: datetime
+    ) -> PublishedMessage:
         event, dropped = messages.event(
             leased.company_id,
             leased.account_id,
@@ -557,9 +563,9 @@ class Poller:
         )
         metrics.HEADERS_DROPPED.inc(dropped)
         record = codec.encode(event, id=event.message_id, source=f"replyrate/fetcher/{leased.mailbox_id}", time=now)
-        return Remembered(event.message_id, event.sent_at, record, event.kind, event.evidence == "suspect")
+        return PublishedMessage(event.message_id, event.sent_at, record, event.kind, event.evidence == "suspect")
 
-    def _bury(self, work: Poll, uidvalidity: int, unreadable: Sequence[tuple[int, str]], now: datetime) -> None:
+    def _bury(self, work: PollState, uidvalidity: int, unreadable: Sequence[tuple[int, str]], now: datetime) -> None:
         """One dead letter for each message that cannot be read, acknowledged before the marks move on."""
         leased = work.mailbox
         if not unreadable:
@@ -584,14 +590,14 @@ class Poller:
             log.warning("%s", detail, extra={"action": "message-rejected", "uid": uid, **_ids(leased)})
         self._publisher.wait_letters(pendings)
 
-    def _pause(self, work: Poll) -> bool:
+    def _pause(self, work: PollState) -> bool:
         """Whether this poll must end here: messages or time are used up, or the service stops."""
         late = time.monotonic() - work.started > self._budgets.session_seconds * 0.75
         if work.left <= 0 or late or self._stop.is_set():
             work.stopped_by_budget = True
         return work.stopped_by_budget
 
-    def _finish(self, work: Poll) -> None:
+    def _finish(self, work: PollState) -> None:
         leased = work.mailbox
         complete = not work.stopped_by_budget
         horizon = leased.now - self._horizon
@@ -621,7 +627,7 @@ class Poller:
             },
         )  # fmt: skip
 
-    def _mailbox_failed(self, work: Poll, error: MailboxError) -> None:
+    def _mailbox_failed(self, work: PollState, error: MailboxError) -> None:
         leased = work.mailbox
         failures = leased.failures + 1
         refused = isinstance(error, LoginRefused)
@@ -655,16 +661,16 @@ def _chunks(uids: Sequence[int]) -> list[Sequence[int]]:
     return [uids[at : at + CHUNK] for at in range(0, len(uids), CHUNK)]
 
 
-def _spaced(leased: Leased, seconds: float) -> float:
+def _spaced(leased: LeasedMailbox, seconds: float) -> float:
     """So many seconds, and not fewer than the provider wants between two logins of a mailbox."""
     return max(seconds, pacing.again_seconds(leased.host))
 
 
-def _ids(leased: Leased) -> dict[str, str]:
+def _ids(leased: LeasedMailbox) -> dict[str, str]:
     return {"company_id": leased.company_id, "mailbox_id": leased.mailbox_id}
 
 
-def _trace(work: Poll) -> dict[str, str]:
+def _trace(work: PollState) -> dict[str, str]:
     """The trace of a poll next to its ids, in the log and nowhere else."""
     made = work.span.traceparent
     return {} if made is None else {"trace_id": trace_id(made)}
@@ -675,7 +681,7 @@ def _headers(span: Span) -> list[tuple[str, bytes]]:
     return [] if made is None else [(TRACEPARENT, made)]
 
 
-def _ended(work: Poll, result: str) -> None:
+def _ended(work: PollState, result: str) -> None:
     metrics.POLLS.labels(result).inc()
     work.span.set(result=result)
     if result not in ("complete", "stopped", "postponed"):

@@ -28,8 +28,6 @@ from imapclient.response_parser import parse_fetch_response
 
 from services.imap.session import (
     BoundedClient,
-    Budgets,
-    BudgetSpent,
     CommandRefused,
     Endpoint,
     LoginRefused,
@@ -37,6 +35,8 @@ from services.imap.session import (
     MailboxError,
     NoSentFolder,
     ServerBroken,
+    SessionLimitReached,
+    SessionLimits,
     Throttled,
     Unreachable,
 )
@@ -81,7 +81,7 @@ class SentFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FetchedHeader:
     """One message: flags and times as the server tells them, and its header block."""
 
     uid: int
@@ -130,7 +130,7 @@ class Connection:
     """One session with one mailbox. Not to be shared by threads."""
 
     def __init__(
-        self, client: BoundedClient, budgets: Budgets, reached: Callable[[str], None] = lambda _: None
+        self, client: BoundedClient, budgets: SessionLimits, reached: Callable[[str], None] = lambda _: None
     ) -> None:
         self._client = client
         self._budgets = budgets
@@ -278,7 +278,7 @@ class Connection:
                     pass  # some servers know no SINCE; the times of each message are looked at later anyway
             return sorted(_uids(self._client.search(window)))
 
-    def fetch_headers(self, uids: Sequence[int]) -> list[Found]:
+    def fetch_headers(self, uids: Sequence[int]) -> list[FetchedHeader]:
         """Headers of `uids`, in their order; those that are gone are missing. ServerBroken when the answer is none."""
         items = [*ITEMS, *(["SAVEDATE"] if self.save_dates else [])]
         with _translated("fetch"):
@@ -326,14 +326,14 @@ class Connection:
             else:
                 listed = self._client.list_folders("", "*")
         if len(listed) > self._budgets.folders:
-            raise BudgetSpent("list", f"more than {self._budgets.folders} folders")
+            raise SessionLimitReached("list", f"more than {self._budgets.folders} folders")
         return [Folder(_raw(name), frozenset(flag.lower() for flag in flags)) for flags, _, name in listed]
 
 
 def connect(
     endpoint: Endpoint,
     context: ssl.SSLContext,
-    budgets: Budgets,
+    budgets: SessionLimits,
     *,
     record: Callable[[bytes], None] | None = None,
     reached: Callable[[str], None] = lambda _: None,
@@ -364,7 +364,7 @@ def _translated(stage: str) -> Iterator[None]:
     except (exceptions.IMAPClientError, imaplib.IMAP4.error) as error:
         raise _refusal(stage, error) or CommandRefused(stage, "the server refused the command") from None
     except TimeoutError:
-        raise BudgetSpent(stage, "the server answers too slowly") from None
+        raise SessionLimitReached(stage, "the server answers too slowly") from None
     except OSError as error:
         raise Unreachable(stage, type(error).__name__) from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, RecursionError, OverflowError):
@@ -467,7 +467,7 @@ def _is_news(part: Any, *asked: bytes) -> bool:
     )
 
 
-def _fixed(data: Sequence[Any]) -> dict[int, Found] | None:
+def _fixed(data: Sequence[Any]) -> dict[int, FetchedHeader] | None:
     """Answers of the one form that servers give to our one FETCH, read without a lexer; None when any is another.
 
     imapclient's lexer looks at every character in Python, which costs more than all the rest of a scan; it still reads
@@ -475,7 +475,7 @@ def _fixed(data: Sequence[Any]) -> dict[int, Found] | None:
     """
     if len(data) % 2:
         return None
-    found: dict[int, Found] = {}
+    found: dict[int, FetchedHeader] = {}
     for pair, rest in zip(data[::2], data[1::2], strict=True):
         if not isinstance(pair, tuple) or not isinstance(rest, bytes):
             return None
@@ -493,7 +493,7 @@ def _fixed(data: Sequence[Any]) -> dict[int, Found] | None:
         internal_date = None if internal is None else _instant(internal)
         if internal is not None and internal_date is None:
             return None
-        found[uid] = Found(
+        found[uid] = FetchedHeader(
             uid=uid,
             internal_date=internal_date,
             save_date=None if save.upper() == b"NIL" else _instant(save),
@@ -518,12 +518,12 @@ def _instant(text: bytes) -> datetime | None:
         return None
 
 
-def _found(uid: int, answer: Any) -> Found:
+def _found(uid: int, answer: Any) -> FetchedHeader:
     header = next((value for key, value in answer.items() if key.upper().startswith(b"BODY[")), None)
     if header is None:
         raise ServerBroken("fetch", "an answer without the header")
     flags = {flag.lower() for flag in answer.get(b"FLAGS", ()) if isinstance(flag, bytes)}
-    return Found(
+    return FetchedHeader(
         uid=uid,
         internal_date=_aware(answer.get(b"INTERNALDATE")),
         save_date=_aware(answer.get(b"SAVEDATE")),

@@ -96,14 +96,14 @@ class CommandRefused(ServerBroken):
     """The server answers NO or BAD to a command that it should know."""
 
 
-class BudgetSpent(MailboxError):
+class SessionLimitReached(MailboxError):
     """The server said too much, or too slowly."""
 
     code = "budget-spent"
 
 
 @dataclass(frozen=True, slots=True)
-class Budgets:
+class SessionLimits:
     """What one session may cost."""
 
     literal_bytes: int = 64 * 1024
@@ -233,7 +233,7 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
         self,
         endpoint: Endpoint,
         context: ssl.SSLContext,
-        budgets: Budgets,
+        budgets: SessionLimits,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         record: Callable[[bytes], None] | None = None,
@@ -251,7 +251,7 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
         self.normalise_times = False
 
     def _create_IMAP4(self) -> imaplib.IMAP4:
-        return _Bounded(self._endpoint, self._context, self._budgets, self._monotonic, self._record, self._reached)
+        return _BoundedImap(self._endpoint, self._context, self._budgets, self._monotonic, self._record, self._reached)
 
     def fetch_raw(self, uids: Sequence[int], items: Sequence[str]) -> list[Any]:
         """UID FETCH as imaplib has it: (line, literal) pairs and what follows them, not yet parsed."""
@@ -266,14 +266,14 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
         self._imap.shutdown()
 
 
-class _Bounded(imaplib.IMAP4):
+class _BoundedImap(imaplib.IMAP4):
     """imaplib with its reading and writing replaced."""
 
     def __init__(
         self,
         endpoint: Endpoint,
         context: ssl.SSLContext,
-        budgets: Budgets,
+        budgets: SessionLimits,
         monotonic: Callable[[], float],
         record: Callable[[bytes], None] | None,
         reached: Callable[[str], None],
@@ -312,7 +312,7 @@ class _Bounded(imaplib.IMAP4):
         try:
             self.sock.sendall(data)
         except TimeoutError:
-            raise BudgetSpent("send", "the server does not read") from None
+            raise SessionLimitReached("send", "the server does not read") from None
         except OSError as error:
             raise Unreachable("send", type(error).__name__) from None
 
@@ -320,7 +320,7 @@ class _Bounded(imaplib.IMAP4):
 class _Wire:
     """Bytes from the server within their budgets."""
 
-    def __init__(self, sock: ssl.SSLSocket, budgets: Budgets, monotonic: Callable[[], float]) -> None:
+    def __init__(self, sock: ssl.SSLSocket, budgets: SessionLimits, monotonic: Callable[[], float]) -> None:
         self._sock = sock
         self._budgets = budgets
         self._monotonic = monotonic
@@ -338,17 +338,17 @@ class _Wire:
         while (end := self._buffer.find(b"\n", start)) < 0:
             start = len(self._buffer)
             if start > self._budgets.line_bytes:
-                raise BudgetSpent("read", "a line is longer than 64 KiB")
+                raise SessionLimitReached("read", "a line is longer than 64 KiB")
             if not self._more():
                 break
         end = len(self._buffer) if end < 0 else end + 1
         if end > self._budgets.line_bytes:
-            raise BudgetSpent("read", "a line is longer than 64 KiB")
+            raise SessionLimitReached("read", "a line is longer than 64 KiB")
         return self._take(end)
 
     def literal(self, size: int) -> bytes:
         if size > self._budgets.literal_bytes:
-            raise BudgetSpent("read", "a literal is longer than 64 KiB")
+            raise SessionLimitReached("read", "a literal is longer than 64 KiB")
         while len(self._buffer) < size and self._more():
             pass
         return self._take(size)
@@ -363,23 +363,23 @@ class _Wire:
         try:
             data = self._sock.recv(64 * 1024)
         except TimeoutError:
-            raise BudgetSpent("read", "the server answers too slowly") from None
+            raise SessionLimitReached("read", "the server answers too slowly") from None
         except OSError as error:
             raise Unreachable("read", type(error).__name__) from None
         self._taken += len(data)
         if self._taken > self._budgets.session_bytes:
-            raise BudgetSpent("read", "the session is larger than 8 MiB")
+            raise SessionLimitReached("read", "the session is larger than 8 MiB")
         self._buffer += data
         return bool(data)
 
     def _left(self) -> float:
         left = min(self._command_ends, self._session_ends) - self._monotonic()
         if left <= 0:
-            raise BudgetSpent("read", "the server answers too slowly")
+            raise SessionLimitReached("read", "the server answers too slowly")
         return left
 
 
-def _connected(endpoint: Endpoint, budgets: Budgets) -> socket.socket:
+def _connected(endpoint: Endpoint, budgets: SessionLimits) -> socket.socket:
     failure = "no address"
     for address in endpoint.addresses[:4]:
         try:

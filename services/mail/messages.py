@@ -6,7 +6,7 @@ from typing import Final
 
 from services.common.events import MessageSent
 from services.common.hashing import SEPARATOR, Hasher
-from services.imap.connection import Found
+from services.imap.connection import FetchedHeader
 from services.mail import trust
 from services.mail.classify import classify
 from services.mail.headers import Headers, Skipped, parse
@@ -16,10 +16,10 @@ LEAD: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ParsedMessage:
     """A message that was parsed: its identity, and what the event is made of."""
 
-    found: Found
+    found: FetchedHeader
     headers: Headers
     message_id: str
 
@@ -29,7 +29,7 @@ class Read:
         return self.found.internal_date or self.headers.date
 
 
-def read(company_id: str, found: Found, hasher: Hasher) -> Read | Skipped:
+def parse_message(company_id: str, found: FetchedHeader, hasher: Hasher) -> ParsedMessage | Skipped:
     """Parse one message. Skipped: a draft (`draft`), or nothing to read (`empty`)."""
     if found.draft:
         return Skipped("draft")
@@ -37,14 +37,14 @@ def read(company_id: str, found: Found, hasher: Hasher) -> Read | Skipped:
     if isinstance(headers, Skipped):
         return headers
     identity = hasher.message(company_id, headers.message_id) if headers.message_id is not None else None
-    return Read(found, headers, identity or hasher.content(company_id, _content(headers, found.size)))
+    return ParsedMessage(found, headers, identity or hasher.content(company_id, _content(headers, found.size)))
 
 
 def event(
     company_id: str,
     account_id: str,
     mailbox_id: str,
-    message: Read,
+    message: ParsedMessage,
     hasher: Hasher,
     *,
     after: datetime | None,
@@ -56,7 +56,7 @@ def event(
     """
     found, headers = message.found, message.headers
     date, internal, save = (_within(at, first_seen) for at in (headers.date, found.internal_date, found.save_date))
-    sent = trust.decide(date=date, internal=internal, save=save, after=after, first_seen=first_seen)
+    sent = trust.trusted_time(date=date, internal=internal, save=save, after=after, first_seen=first_seen)
     kind, reason = classify(headers)
     recipients = [hasher.address(company_id, address) for address in headers.recipients]
     answers = [hasher.message(company_id, one) for one in headers.in_reply_to]

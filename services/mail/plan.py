@@ -29,7 +29,7 @@ class FolderView:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class Cursor:
     """How far a folder is published. `recent` holds the UIDs of the look-back window that are known, ascending."""
 
     uidvalidity: int
@@ -44,7 +44,7 @@ class Marks:
         return self.scan_down_to is None
 
 
-def why_scan(marks: Marks | None, view: FolderView, *, reconcile: bool) -> Begin | None:
+def why_scan(marks: Cursor | None, view: FolderView, *, reconcile: bool) -> Begin | None:
     """Why a scan must begin now, if it must: a folder never seen, another UIDVALIDITY, UIDs that went back, the day's
     reconcile. A server without UIDVALIDITY is scanned again whenever the last scan is complete."""
     if marks is None:
@@ -56,15 +56,15 @@ def why_scan(marks: Marks | None, view: FolderView, *, reconcile: bool) -> Begin
     return "reconcile" if reconcile and marks.complete else None
 
 
-def begin(view: FolderView, newest: Sequence[int], look_back: int) -> Marks:
+def begin(view: FolderView, newest: Sequence[int], look_back: int) -> Cursor:
     """Marks of a scan that begins now; `newest` are UIDs of the newest messages (any number, at least the last one's)."""
     high = max(newest, default=(view.uidnext or 1) - 1)
-    return Marks(
+    return Cursor(
         view.uidvalidity, high, high + 1, view.uidnext, tuple(sorted(newest)[-look_back:] if look_back else ())
     )
 
 
-def search_low(marks: Marks, look_back: int) -> int:
+def search_low(marks: Cursor, look_back: int) -> int:
     """Where the poll's search starts: the lowest UID of the look-back window, or 1 while the window is not full.
 
     In a folder that is smaller than the window even the lowest UID may be one that the server shows later.
@@ -75,24 +75,24 @@ def search_low(marks: Marks, look_back: int) -> int:
     return window[0] if len(window) == look_back else 1
 
 
-def unseen(marks: Marks, found: Sequence[int], limit: int) -> list[int]:
+def unseen(marks: Cursor, found: Sequence[int], limit: int) -> list[int]:
     """UIDs to read out of those found from `search_low` on: new ones and such as appeared below `high`; ascending."""
     known = set(marks.recent)
     return sorted(uid for uid in found if uid > marks.high or uid not in known)[:limit]
 
 
-def published(marks: Marks, uids: Sequence[int], look_back: int) -> Marks:
+def published(marks: Cursor, uids: Sequence[int], look_back: int) -> Cursor:
     """Marks when `uids`, the first of `unseen`, are acknowledged."""
     recent = tuple(sorted({*marks.recent, *uids})[-look_back:]) if look_back else ()
     return replace(marks, high=max(marks.high, *uids) if uids else marks.high, recent=recent)
 
 
-def looked(marks: Marks, view: FolderView) -> Marks:
+def looked(marks: Cursor, view: FolderView) -> Cursor:
     """Marks after a poll that found nothing more: what the server will number next is remembered."""
     return replace(marks, uidnext=view.uidnext)
 
 
-def passed(marks: Marks, view: FolderView, found: Sequence[int]) -> tuple[int, int]:
+def passed(marks: Cursor, view: FolderView, found: Sequence[int]) -> tuple[int, int]:
     """How many UIDs the server gave away since the last poll, and how many of their messages are among those `found`.
 
     The others were deleted or moved in between. (0, 0) where the server does not tell what it numbers next.
@@ -102,20 +102,20 @@ def passed(marks: Marks, view: FolderView, found: Sequence[int]) -> tuple[int, i
     return view.uidnext - marks.uidnext, sum(marks.uidnext <= uid < view.uidnext for uid in found)
 
 
-def older(marks: Marks, found: Sequence[int], limit: int) -> list[int]:
+def older(marks: Cursor, found: Sequence[int], limit: int) -> list[int]:
     """UIDs that the scan reads next out of a window: the highest below `scan_down_to`, descending."""
     below = marks.scan_down_to
     return [] if below is None else sorted((uid for uid in found if uid < below), reverse=True)[:limit]
 
 
-def scanned(marks: Marks, uids: Sequence[int]) -> Marks:
+def scanned(marks: Cursor, uids: Sequence[int]) -> Cursor:
     """Marks when `uids`, the first of `older`, are acknowledged."""
     if marks.scan_down_to is None or not uids:
         return marks
     return replace(marks, scan_down_to=min(marks.scan_down_to, *uids))
 
 
-def at_horizon(marks: Marks) -> Marks:
+def at_horizon(marks: Cursor) -> Cursor:
     """Marks when there is nothing older to read."""
     return replace(marks, scan_down_to=None)
 

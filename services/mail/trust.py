@@ -19,7 +19,7 @@ AGREE: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class TrustedTime:
     """When a message counts as sent, by which clock, and how far that can be trusted."""
 
     sent_at: datetime
@@ -27,14 +27,14 @@ class Sent:
     evidence: Evidence
 
 
-def decide(
+def trusted_time(
     *,
     date: datetime | None,
     internal: datetime | None,
     save: datetime | None,
     after: datetime | None,
     first_seen: datetime,
-) -> Sent:
+) -> TrustedTime:
     """The time of a message.
 
     `date`, `internal`, `save` are its clocks where it has them; `after` is the start of the last complete poll before
@@ -42,29 +42,29 @@ def decide(
     """
     if save is not None:
         if date is not None and abs(date - save) <= SAVE_TOLERANCE:
-            return Sent(date, "date", "verified")
-        return Sent(save, "save-date", "suspect")
+            return TrustedTime(date, "date", "verified")
+        return TrustedTime(save, "save-date", "suspect")
     agree = date is not None and internal is not None and abs(date - internal) <= AGREE
     if after is None:
         if agree and date is not None and date <= first_seen + LATE:
-            return Sent(date, "date", "backfill")
+            return TrustedTime(date, "date", "backfill")
         return _later(date, internal, lower=None, upper=first_seen, end=first_seen)
     if first_seen - after <= SHORT:
         # The tolerance is for the client's clock alone; the server's own stamp has no reason to lie outside.
         if date is not None and after - EARLY <= date <= first_seen + LATE:
-            return Sent(date, "date", "verified")
+            return TrustedTime(date, "date", "verified")
         if internal is not None and after <= internal <= first_seen:
-            return Sent(internal, "internal-date", "verified")
-        return Sent(first_seen, "interval-end", "suspect")
+            return TrustedTime(internal, "internal-date", "verified")
+        return TrustedTime(first_seen, "interval-end", "suspect")
     inside = all(clock is not None and after <= clock <= first_seen for clock in (date, internal))
     if agree and inside and date is not None:
-        return Sent(date, "date", "verified")
+        return TrustedTime(date, "date", "verified")
     return _later(date, internal, lower=after, upper=first_seen, end=first_seen)
 
 
 def _later(
     date: datetime | None, internal: datetime | None, *, lower: datetime | None, upper: datetime, end: datetime
-) -> Sent:
+) -> TrustedTime:
     """The later of the clocks that lie in the interval; its upper end when none does."""
     clocks: list[tuple[datetime, Basis]] = []
     if date is not None:
@@ -73,6 +73,6 @@ def _later(
         clocks.append((internal, "internal-date"))
     inside = [(at, basis) for at, basis in clocks if at <= upper and (lower is None or at >= lower)]
     if not inside:
-        return Sent(end, "interval-end", "suspect")
+        return TrustedTime(end, "interval-end", "suspect")
     at, basis = max(inside)
-    return Sent(at, basis, "suspect")
+    return TrustedTime(at, basis, "suspect")

@@ -9,7 +9,7 @@ from logging import getLogger
 
 from services.common import health, http, lifecycle, logs, metrics, telemetry, verify
 from services.common.hashing import Hasher
-from services.common.health import STUCK_SECONDS, UNREAD, Probe, Problems, Progress
+from services.common.health import STUCK_SECONDS, UNREAD, ConsumerProgress, DependencyProbe, Problems
 from services.common.kafka import Admin
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings, load_settings
@@ -52,8 +52,8 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing)
         heartbeat=heartbeat,
         tracing=tracing,
     )
-    progress = Progress("offset was committed")
-    probe = Probe(
+    progress = ConsumerProgress("offset was committed")
+    probe = DependencyProbe(
         "matcher",
         "kafka",
         lambda: Admin(settings.kafka, "replyrate-matcher-probe"),
@@ -67,7 +67,7 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing)
     def ready() -> Problems:
         return [*probe.problems(), *matcher.not_ready()]
 
-    health.tell("matcher", healthy, ready, lambda: heartbeat.age_seconds)
+    health.report_lag("matcher", healthy, ready, lambda: heartbeat.age_seconds)
     with probe, http.serve(settings.http.port, healthy, ready, host=settings.http.host):
         # Nothing else runs in this event loop yet, and the pages have threads of their own.
         if lifecycle.until_answers(
@@ -76,7 +76,7 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing)
             await matcher.run(stop)
 
 
-def look(admin: Admin, group: str, mine: frozenset[int], progress: Progress) -> None:
+def look(admin: Admin, group: str, mine: frozenset[int], progress: ConsumerProgress) -> None:
     """How far the group is, as the broker knows it: for the gauges all of it, for our health our partitions."""
     at = admin.committed(group)
     lag = health.behind(admin.spans((INQUIRIES, SENT)), at)

@@ -142,7 +142,7 @@ class Matcher:
         """Work until `stop` is set, then finish the batch in hand, commit and leave the group."""
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
-        stop.also(lambda: _wake(loop, stopping))
+        stop.on_stop(lambda: _wake(loop, stopping))
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         self._app.finalize()
         # Since it was made it may have waited for Kafka, which is no standstill.
@@ -264,7 +264,7 @@ class Matcher:
         store = self._stores[partition]
         for key in [*store.scan(b"e")]:
             erased = state.unpack(key, store.get(key) or b"")
-            assert isinstance(erased, state.Erasure)
+            assert isinstance(erased, state.ErasureEntry)
             fact = CompanyErased(company_id=state.company_of(key), at=erased.at)
             store.write(join.apply(store.get, store.scan, [fact]).changes)
 
@@ -294,7 +294,7 @@ class Matcher:
         for span in out.spans.values():
             span.end()
 
-    def _join(self, records: Sequence[Any]) -> tuple[int, _Outbox, join.Applied]:
+    def _join(self, records: Sequence[Any]) -> tuple[int, _Outbox, join.JoinResult]:
         partition = records[0].partition
         out = _Outbox({}, {}, {}, {}, {})
         facts: list[join.Fact] = []
@@ -383,7 +383,7 @@ class Matcher:
             extra={"action": "record-rejected", "reason": error.reason, "position": rejected.position(record)},
         )  # fmt: skip
 
-    def _publish(self, partition: int, applied: join.Applied, out: _Outbox) -> None:
+    def _publish(self, partition: int, applied: join.JoinResult, out: _Outbox) -> None:
         entries = out.replies.setdefault(partition, []) if applied.changed or applied.erased else []
         for erased, dropped in applied.erased:
             company_id = erased.company_id
@@ -491,7 +491,7 @@ def _trace_of(key: bytes, inquiry: InquiryReplies, traces: Mapping[str | bytes, 
     return _NO_HEADERS if found is None else [(TRACEPARENT, found)]
 
 
-def _count(facts: Sequence[join.Fact], applied: join.Applied) -> None:
+def _count(facts: Sequence[join.Fact], applied: join.JoinResult) -> None:
     for kind, count in Counter(map(type, facts)).items():
         metrics.FACTS_APPLIED.labels(kind.__name__).inc(count)
     metrics.STATES_EMITTED.inc(len(applied.changed))

@@ -29,7 +29,7 @@ from services.common.events import (
 )
 from services.common.hashing import Hasher
 from services.matcher import state
-from services.matcher.state import Entry, Erasure, JoinDay, JoinKey, Message
+from services.matcher.state import Entry, ErasureEntry, JoinDayEntry, JoinKeyEntry, MessageEntry
 
 Fact = InquiryReplies | StatusChanged | ReplyRecorded | MessageSent | CompanyErased
 Read = Callable[[bytes], bytes | None]
@@ -37,7 +37,7 @@ Scan = Callable[[bytes], Iterable[bytes]]
 
 
 @dataclass(slots=True)
-class Applied:
+class JoinResult:
     """What a batch did."""
 
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
@@ -96,13 +96,13 @@ def instant_of(fact: Fact) -> datetime:
 
 def apply(
     read: Read, scan: Scan, facts: Sequence[Fact], *, earliest: datetime | None = None, bounded: bool = True
-) -> Applied:
+) -> JoinResult:
     """Join `facts` with what is stored.
 
     `read` gives the stored value of a key, `scan` the stored keys with a prefix. Facts before `earliest` (the horizon)
     are refused as `late`; None refuses nothing. `bounded` refuses what makes a join key grow over its bound.
     """
-    work = _Work(read, scan, bounded)
+    work = _BatchJoin(read, scan, bounded)
     for index, fact in enumerate(facts):
         try:
             if earliest is not None and instant_of(fact) < earliest and not isinstance(fact, CompanyErased):
@@ -121,24 +121,24 @@ def sweep(key: bytes, value: bytes, cutoff: datetime) -> bytes | None:
         case InquiryReplies():
             latest = entry.received_at or state.latest_instant(entry)
             return None if latest is None or latest < cutoff else value
-        case JoinDay():
+        case JoinDayEntry():
             return None if int(key.rpartition(state.SEPARATOR)[2]) < first else value
-        case JoinKey():
-            left = JoinKey(
+        case JoinKeyEntry():
+            left = JoinKeyEntry(
                 {inquiry_id: day for inquiry_id, day in entry.inquiries.items() if day >= first},
                 [day for day in entry.days if day >= first],
             )
             return value if left == entry else state.pack(left) if left.inquiries or left.days else None
-        case Erasure():
+        case ErasureEntry():
             # Kept a day longer than what it erased: facts that old are refused anyway.
             return None if entry.at < cutoff - timedelta(days=1) else value
 
 
-class _Work:
+class _BatchJoin:
     """Entries touched by one batch: each is read once, changed in memory and written once."""
 
     def __init__(self, read: Read, scan: Scan, bounded: bool) -> None:
-        self.applied = Applied()
+        self.applied = JoinResult()
         self._bounded = bounded
         self._read = read
         self._scan = scan
@@ -150,7 +150,7 @@ class _Work:
         erased = self._get(state.erasure_key(fact.company_id))
         if isinstance(fact, CompanyErased):
             self._erase(fact, erased)
-        elif isinstance(erased, Erasure) and instant_of(fact) <= erased.at:
+        elif isinstance(erased, ErasureEntry) and instant_of(fact) <= erased.at:
             return
         elif isinstance(fact, MessageSent):
             self._message(fact)
@@ -162,7 +162,7 @@ class _Work:
         else:
             self._merge(_empty(fact.company_id, fact.inquiry_id, replies=(_platform_reply(fact),)))
 
-    def done(self) -> Applied:
+    def done(self) -> JoinResult:
         applied = self.applied
         for key in sorted(self._dirty):
             entry = self._entries[key]
@@ -210,11 +210,11 @@ class _Work:
 
     def _message(self, fact: MessageSent) -> None:
         company_id, day = fact.company_id, state.day_of(fact.sent_at)
-        found: list[tuple[str, bytes, list[Message], Message]] = []
+        found: list[tuple[str, bytes, list[MessageEntry], MessageEntry]] = []
         for hashed_value, roles in _roles(fact).items():
             key = state.join_day(company_id, hashed_value, day)
             held = self._get(key)
-            messages = held.messages if isinstance(held, JoinDay) else []
+            messages = held.messages if isinstance(held, JoinDayEntry) else []
             message = _message(fact, roles)
             if self._bounded and len(messages) >= state.JOIN_DAY_MESSAGES and message not in messages:
                 raise InvalidEvent(
@@ -223,13 +223,13 @@ class _Work:
             found.append((hashed_value, key, messages, message))
         for hashed_value, key, messages, message in found:
             if message not in messages:
-                self._put(key, JoinDay(sorted([*messages, message])))
+                self._put(key, JoinDayEntry(sorted([*messages, message])))
             join = state.join_key(company_id, hashed_value)
             entry = self._get(join)
-            waiting = entry if isinstance(entry, JoinKey) else JoinKey()
+            waiting = entry if isinstance(entry, JoinKeyEntry) else JoinKeyEntry()
             # Looked at even when the day is known: after a crash one of the two rows may be durable without the other.
             if day not in waiting.days:
-                self._put(join, JoinKey(waiting.inquiries, sorted([*waiting.days, day])))
+                self._put(join, JoinKeyEntry(waiting.inquiries, sorted([*waiting.days, day])))
             for inquiry_id in tuple(waiting.inquiries):
                 self._attach(company_id, inquiry_id, hashed_value, (message,))
 
@@ -244,7 +244,7 @@ class _Work:
             waiting = self._get(state.join_key(fact.company_id, hashed_value))
             if (
                 self._bounded
-                and isinstance(waiting, JoinKey)
+                and isinstance(waiting, JoinKeyEntry)
                 and fact.inquiry_id not in waiting.inquiries
                 and len(waiting.inquiries) >= state.JOIN_KEY_INQUIRIES
             ):
@@ -262,16 +262,16 @@ class _Work:
         for hashed_value in sorted(_hashes(merged)):
             join = state.join_key(fact.company_id, hashed_value)
             entry = self._get(join)
-            waiting_key = entry if isinstance(entry, JoinKey) else JoinKey()
+            waiting_key = entry if isinstance(entry, JoinKeyEntry) else JoinKeyEntry()
             if waiting_key.inquiries.get(fact.inquiry_id) != day:
-                self._put(join, JoinKey({**waiting_key.inquiries, fact.inquiry_id: day}, waiting_key.days))
+                self._put(join, JoinKeyEntry({**waiting_key.inquiries, fact.inquiry_id: day}, waiting_key.days))
             for found in waiting_key.days:
                 if found >= first and hashed_value in fresh:
                     there = self._get(state.join_day(fact.company_id, hashed_value, found))
-                    if isinstance(there, JoinDay):
+                    if isinstance(there, JoinDayEntry):
                         self._attach(fact.company_id, fact.inquiry_id, hashed_value, there.messages)
 
-    def _attach(self, company_id: str, inquiry_id: str, hashed_value: str, messages: Iterable[Message]) -> None:
+    def _attach(self, company_id: str, inquiry_id: str, hashed_value: str, messages: Iterable[MessageEntry]) -> None:
         held = self._get(state.inquiry_key(company_id, inquiry_id))
         if not isinstance(held, InquiryReplies) or held.received_at is None:
             return
@@ -280,8 +280,8 @@ class _Work:
             self._merge(_empty(company_id, inquiry_id, replies=replies))
 
     def _erase(self, fact: CompanyErased, before: Entry | None) -> None:
-        at = max(fact.at, before.at) if isinstance(before, Erasure) else fact.at
-        self._put(state.erasure_key(fact.company_id), Erasure(at))
+        at = max(fact.at, before.at) if isinstance(before, ErasureEntry) else fact.at
+        self._put(state.erasure_key(fact.company_id), ErasureEntry(at))
         prefixes = state.company_prefixes(fact.company_id)
         keys = {key for prefix in prefixes for key in self._scan(prefix)}
         keys |= {key for key in self._entries if key.startswith(prefixes)}
@@ -291,14 +291,16 @@ class _Work:
             entry = self._get(key)
             if entry is None:
                 continue
-            left = self._pointing(fact.company_id, key, entry) if isinstance(entry, JoinKey) else _without(entry, at)
+            left = (
+                self._pointing(fact.company_id, key, entry) if isinstance(entry, JoinKeyEntry) else _without(entry, at)
+            )
             if left != entry:
                 self._put(key, left)
                 if isinstance(entry, InquiryReplies) and left is None:
                     dropped.append(entry.inquiry_id)
         self.applied.erased.append((fact, tuple(dropped)))
 
-    def _pointing(self, company_id: str, key: bytes, entry: JoinKey) -> JoinKey | None:
+    def _pointing(self, company_id: str, key: bytes, entry: JoinKeyEntry) -> JoinKeyEntry | None:
         """What points to an inquiry or to messages that are there. By the day alone, a hash of the day of an erase stayed."""
         hashed = key.partition(state.SEPARATOR)[2].decode()
         inquiries = {}
@@ -307,10 +309,10 @@ class _Work:
             if isinstance(there, InquiryReplies) and there.received_at is not None:
                 inquiries[inquiry_id] = day
         days = [day for day in entry.days if self._get(state.join_day(company_id, hashed, day)) is not None]
-        return JoinKey(inquiries, days) if inquiries or days else None
+        return JoinKeyEntry(inquiries, days) if inquiries or days else None
 
 
-def matches(inquiry: InquiryReplies, hashed_value: str, message: Message) -> list[ReplyFact]:
+def matches(inquiry: InquiryReplies, hashed_value: str, message: MessageEntry) -> list[ReplyFact]:
     """The replies that `message` is to `inquiry` through one of its hashes: one per test that holds."""
     if inquiry.received_at is None or message.sent_at < inquiry.received_at - state.GRACE:
         return []
@@ -351,8 +353,8 @@ def _roles(fact: MessageSent) -> dict[str, int]:
     return roles
 
 
-def _message(fact: MessageSent, roles: int) -> Message:
-    return Message(
+def _message(fact: MessageSent, roles: int) -> MessageEntry:
+    return MessageEntry(
         fact.sent_at, fact.message_id, fact.account_id, fact.mailbox_id, fact.kind, fact.kind_reason or "",
         fact.evidence, roles,
     )  # fmt: skip
@@ -390,7 +392,7 @@ def _present(hashes: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(sorted({value for value in hashes if value is not None}))
 
 
-def _without(entry: InquiryReplies | JoinDay | Erasure, at: datetime) -> Entry | None:
+def _without(entry: InquiryReplies | JoinDayEntry | ErasureEntry, at: datetime) -> Entry | None:
     """What an erase up to `at` leaves of an entry."""
     match entry:
         case InquiryReplies():
@@ -402,8 +404,8 @@ def _without(entry: InquiryReplies | JoinDay | Erasure, at: datetime) -> Entry |
             replies = tuple(fact for fact in replies if fact.source == "platform")
             left = _empty(entry.company_id, entry.inquiry_id, statuses=statuses, replies=replies)
             return left if statuses or replies else None
-        case JoinDay():
+        case JoinDayEntry():
             messages = [message for message in entry.messages if message.sent_at > at]
-            return JoinDay(messages) if messages else None
-        case Erasure():
+            return JoinDayEntry(messages) if messages else None
+        case ErasureEntry():
             return entry

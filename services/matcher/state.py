@@ -35,7 +35,7 @@ REFERENCES: Final = 2
 RECIPIENT: Final = 4
 
 
-class Message(msgspec.Struct, gc=False, frozen=True, array_like=True, order=True):
+class MessageEntry(msgspec.Struct, gc=False, frozen=True, array_like=True, order=True):
     """A sent message under one of its hashes: what an inquiry needs to make a reply of it."""
 
     sent_at: datetime
@@ -49,26 +49,26 @@ class Message(msgspec.Struct, gc=False, frozen=True, array_like=True, order=True
     """How the hash stands in the message: IN_REPLY_TO, REFERENCES, RECIPIENT."""
 
 
-class JoinKey(msgspec.Struct, gc=False, array_like=True):
+class JoinKeyEntry(msgspec.Struct, gc=False, array_like=True):
     """Who waits on a hash (inquiry_id → day of received_at), and on which days messages carried it."""
 
     inquiries: dict[str, int] = {}
     days: list[int] = []
 
 
-class JoinDay(msgspec.Struct, gc=False, array_like=True):
+class JoinDayEntry(msgspec.Struct, gc=False, array_like=True):
     """The messages of one day, ascending."""
 
-    messages: list[Message] = []
+    messages: list[MessageEntry] = []
 
 
-class Erasure(msgspec.Struct, gc=False, array_like=True):
+class ErasureEntry(msgspec.Struct, gc=False, array_like=True):
     """Facts of the company up to `at` are forgotten."""
 
     at: datetime
 
 
-Entry = InquiryReplies | JoinKey | JoinDay | Erasure
+Entry = InquiryReplies | JoinKeyEntry | JoinDayEntry | ErasureEntry
 
 
 def inquiry_key(company_id: str, inquiry_id: str) -> bytes:
@@ -107,7 +107,12 @@ def day_of(at: datetime) -> int:
     return (at - EPOCH).days
 
 
-_KINDS: Final[dict[bytes, type[Any]]] = {b"i": InquiryReplies, b"k": JoinKey, b"d": JoinDay, b"e": Erasure}
+_KINDS: Final[dict[bytes, type[Any]]] = {
+    b"i": InquiryReplies,
+    b"k": JoinKeyEntry,
+    b"d": JoinDayEntry,
+    b"e": ErasureEntry,
+}
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODERS = {kind: msgspec.msgpack.Decoder(cls) for kind, cls in _KINDS.items()}
 
@@ -130,22 +135,22 @@ def merge(key: bytes, one: bytes, other: bytes) -> bytes:
     a, b = unpack(key, one), unpack(key, other)
     if isinstance(a, InquiryReplies) and isinstance(b, InquiryReplies):
         return pack(merge_inquiries(a, b))
-    if isinstance(a, JoinKey) and isinstance(b, JoinKey):
+    if isinstance(a, JoinKeyEntry) and isinstance(b, JoinKeyEntry):
         return pack(merge_keys(a, b))
-    if isinstance(a, JoinDay) and isinstance(b, JoinDay):
-        return pack(JoinDay(sorted({*a.messages, *b.messages})[:JOIN_DAY_MESSAGES]))
-    if isinstance(a, Erasure) and isinstance(b, Erasure):
-        return pack(Erasure(max(a.at, b.at)))
+    if isinstance(a, JoinDayEntry) and isinstance(b, JoinDayEntry):
+        return pack(JoinDayEntry(sorted({*a.messages, *b.messages})[:JOIN_DAY_MESSAGES]))
+    if isinstance(a, ErasureEntry) and isinstance(b, ErasureEntry):
+        return pack(ErasureEntry(max(a.at, b.at)))
     raise TypeError("two kinds of entries under one key")
 
 
-def merge_keys(one: JoinKey, other: JoinKey) -> JoinKey:
+def merge_keys(one: JoinKeyEntry, other: JoinKeyEntry) -> JoinKeyEntry:
     """Union; of two days for one inquiry the earlier."""
     inquiries = dict(one.inquiries)
     for inquiry_id, day in other.inquiries.items():
         inquiries[inquiry_id] = min(day, inquiries.get(inquiry_id, day))
     kept = sorted(inquiries)[:JOIN_KEY_INQUIRIES]
-    return JoinKey({inquiry_id: inquiries[inquiry_id] for inquiry_id in kept}, sorted({*one.days, *other.days}))
+    return JoinKeyEntry({inquiry_id: inquiries[inquiry_id] for inquiry_id in kept}, sorted({*one.days, *other.days}))
 
 
 def merge_inquiries(one: InquiryReplies, other: InquiryReplies) -> InquiryReplies:

@@ -40,7 +40,7 @@ _SIGNS: Final = str.maketrans({"。": ".", "、": "/", "\u200b": None, "\ufeff":
 _LABEL: Final = re.compile(r"(?:hw)?(pop|smtp)3?(?:s|out|com|w|pro|mail|-.*)?")
 
 
-class Both(msgspec.Struct, frozen=True):
+class Bilingual(msgspec.Struct, frozen=True):
     """A text in both languages."""
 
     en: str
@@ -51,14 +51,14 @@ class Both(msgspec.Struct, frozen=True):
         return self.zh if language == "zh" else self.en
 
 
-class Caution(Both, frozen=True):
+class Caution(Bilingual, frozen=True):
     """A warning about a provider, with where and when (YYYY-MM) it was read."""
 
     source: str
     as_of: str
 
 
-class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+class ProviderLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a provider allows; None: not known."""
 
     logins_per_hour: int | None = None
@@ -78,7 +78,7 @@ class FaqRow(msgspec.Struct, frozen=True):
     supported: bool = True
 
 
-class Doubt(msgspec.Struct, frozen=True):
+class UnconfirmedServer(msgspec.Struct, frozen=True):
     """An entry of `hosts` or `mx` that no current source confirms, with where and when (YYYY-MM) it was read."""
 
     key: Literal["hosts", "mx"]
@@ -105,18 +105,18 @@ class Provider(msgspec.Struct, frozen=True):
     id_command: str
     sent_folders: tuple[str, ...]
     distrust: tuple[str, ...]
-    limits: Limits
+    limits: ProviderLimits
     files_sent: str
     support: str
-    reason: Both
-    advice: Both
+    reason: Bilingual
+    advice: Bilingual
     unconfirmed: tuple[str, ...]
     faq: tuple[FaqRow, ...]
     source: str
     as_of: str
     family: str | None = None
     caution: Caution | None = None
-    doubts: tuple[Doubt, ...] = ()
+    doubts: tuple[UnconfirmedServer, ...] = ()
 
     def servers(self, domain: str) -> tuple[tuple[str, int], ...]:
         """(host, port) in the order to try them."""
@@ -124,7 +124,7 @@ class Provider(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class SrvRecord:
     """One `_imaps._tcp` record; target "." means that the domain offers no IMAP."""
 
     target: str
@@ -134,16 +134,16 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DomainFacts:
     """What was found out about a domain; None: nobody asked."""
 
     mx: tuple[str, ...] | None = None
-    srv: tuple[Service, ...] | None = None
+    srv: tuple[SrvRecord, ...] | None = None
     answering: tuple[tuple[str, int], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LookupAnswer:
     """Where the mailbox of an address may be. `evidence` is what decided: a domain, an MX server, a record, a host."""
 
     domain: str
@@ -155,7 +155,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class HostMistake:
     """What is wrong with a typed host or port, as a code of connection_texts.toml, and the host to write.
 
     Not `certain`: only the name looks so, and a server of that name may well speak IMAP.
@@ -167,7 +167,7 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
+class TypedServer:
     """A server as a person typed it, taken apart: `host` in lower case, `port` and `scheme` where they stood with it."""
 
     host: str
@@ -175,7 +175,7 @@ class Typed:
     scheme: str = ""
 
 
-class Directory:
+class ProviderCatalog:
     """All providers, found by domain, MX server, host or name."""
 
     def __init__(self, providers: Sequence[Provider]) -> None:
@@ -215,7 +215,7 @@ class Directory:
         found = exact or (within if wanted else [])
         return found[0] if len(found) == 1 else None
 
-    def mistake(self, host: str, port: int, address: str) -> Mistake | None:
+    def mistake(self, host: str, port: int, address: str) -> HostMistake | None:
         """What a person got wrong in host or port, judged from what was typed alone; None when nothing is seen."""
         written, domain = typed(host), domain_of(address)
         name = written.host
@@ -227,26 +227,28 @@ class Directory:
         kind = _kind(written.scheme) or (_kind(name) if "." in name else None)
         if name in self._wrong or kind is not None:
             code = "smtp-host" if kind == "smtp" else "pop-host"
-            return Mistake(code, first or _imap_of(name), name in self._wrong or bool(_kind(written.scheme)))
+            return HostMistake(code, first or _imap_of(name), name in self._wrong or bool(_kind(written.scheme)))
         if name and written.scheme and written.scheme not in ("imap", "imaps"):
-            return Mistake("web-address", first or (name if self.by_host(name) else _imap_of(name)), True)
+            return HostMistake("web-address", first or (name if self.by_host(name) else _imap_of(name)), True)
         if port in POP_PORTS or port in SMTP_PORTS:
-            return Mistake("pop-port" if port in POP_PORTS else "smtp-port", first or name, True)
+            return HostMistake("pop-port" if port in POP_PORTS else "smtp-port", first or name, True)
         if port == PLAIN_PORT:
-            return Mistake("plain-port", first or name, True)
+            return HostMistake("plain-port", first or name, True)
         other = self.by_host(name)
         if own and first and other and other is not own and own.family == other.family == "netease":
             # Each NetEase domain has its own server, and the others say "wrong password" to it.
-            return Mistake("other-domains-host", first, True)
+            return HostMistake("other-domains-host", first, True)
         return None
 
 
-def decide(directory: Directory, domain: str, facts: Facts, *, offline: bool = False) -> Answer | Need:
+def decide(
+    directory: ProviderCatalog, domain: str, facts: DomainFacts, *, offline: bool = False
+) -> LookupAnswer | Need:
     """The answer for a domain (A-labels, lower case), or the fact that is needed to find it."""
     if (provider := directory.by_domain(domain)) is not None:
         return _known(domain, "domain", provider, domain)
     if offline:
-        return Answer(domain, "ask", None, (), "the domain is not in the directory", False)
+        return LookupAnswer(domain, "ask", None, (), "the domain is not in the directory", False)
     if facts.mx is None:
         return "mx"
     for server in facts.mx:
@@ -256,18 +258,18 @@ def decide(directory: Directory, domain: str, facts: Facts, *, offline: bool = F
         return "srv"
     offered = sorted(facts.srv, key=lambda one: (one.priority, -one.weight, one.target))
     if offered and all(one.target.rstrip(".") == "" for one in offered):
-        return Answer(domain, "ask", None, (), "its DNS says that it offers no IMAP", False)
+        return LookupAnswer(domain, "ask", None, (), "its DNS says that it offers no IMAP", False)
     if found := tuple((one.target.rstrip(".").lower(), one.port) for one in offered if one.target.rstrip(".")):
         provider = directory.by_host(found[0][0])
-        return Answer(domain, "srv", provider, found, f"_imaps._tcp.{domain}", provider is not None)
+        return LookupAnswer(domain, "srv", provider, found, f"_imaps._tcp.{domain}", provider is not None)
     if facts.answering is None:
         return "guess"
     if facts.answering:
-        return Answer(domain, "guess", None, facts.answering, facts.answering[0][0], False)
-    return Answer(domain, "ask", None, (), "nothing is known of the domain", False)
+        return LookupAnswer(domain, "guess", None, facts.answering, facts.answering[0][0], False)
+    return LookupAnswer(domain, "ask", None, (), "nothing is known of the domain", False)
 
 
-def doubts(answer: Answer) -> tuple[Doubt, ...]:
+def doubts(answer: LookupAnswer) -> tuple[UnconfirmedServer, ...]:
     """What no current source confirms of an answer: the MX server that decided, the servers that were found."""
     provider = answer.provider
     if provider is None:
@@ -277,14 +279,14 @@ def doubts(answer: Answer) -> tuple[Doubt, ...]:
     return tuple(one for key, name in names if (one := doubt(provider, key, name)) is not None)
 
 
-def doubt(provider: Provider, key: str, name: str) -> Doubt | None:
+def doubt(provider: Provider, key: str, name: str) -> UnconfirmedServer | None:
     """That no current source confirms an entry of a provider's `hosts` or `mx`: this one, or all MX servers together."""
     if key == "mx" and "mx" in provider.unconfirmed:
-        return Doubt("mx", name, provider.source, provider.as_of)
+        return UnconfirmedServer("mx", name, provider.source, provider.as_of)
     return next((one for one in provider.doubts if (one.key, one.name) == (key, name)), None)
 
 
-def typed(text: str) -> Typed:
+def typed(text: str) -> TypedServer:
     """What a person meant who typed a server: full-width signs, blanks around dots, a scheme, a path or a port with it.
 
     Whether that is a host at all is `session.check_host`'s to say.
@@ -296,7 +298,7 @@ def typed(text: str) -> Typed:
     port = _PORT.fullmatch(rest)
     number = int(port["port"]) if port and 0 < int(port["port"]) <= 65535 else None
     host = port["host"] if port and number else rest
-    return Typed(host.rstrip("."), number, scheme[1] if scheme else "")
+    return TypedServer(host.rstrip("."), number, scheme[1] if scheme else "")
 
 
 def parent_domain(host: str) -> str:
@@ -325,7 +327,7 @@ def guesses(domain: str, ports: Sequence[int]) -> tuple[tuple[str, int], ...]:
     return tuple((host.format(domain=domain), port) for host in GUESSES for port in ports)
 
 
-def parse(text: str, origin: str) -> Directory:
+def parse(text: str, origin: str) -> ProviderCatalog:
     """The directory from TOML. ConfigError that names `origin`, the block, the key, its value and what is allowed."""
     try:
         data = tomllib.loads(text)
@@ -346,11 +348,11 @@ def parse(text: str, origin: str) -> Directory:
         problems = [f"{origin}: {problem}" for problem in _twice(blocks)]
     if problems:
         raise ConfigError(problems)
-    return Directory(msgspec.convert(blocks, list[Provider]))
+    return ProviderCatalog(msgspec.convert(blocks, list[Provider]))
 
 
 @cache
-def load() -> Directory:
+def load() -> ProviderCatalog:
     """services/providers/providers.toml."""
     return parse(
         resources.files("services.providers").joinpath("providers.toml").read_text("utf-8"),
@@ -365,8 +367,8 @@ def schema() -> dict[str, Any]:
     return found
 
 
-def _known(domain: str, how: How, provider: Provider, evidence: str) -> Answer:
-    return Answer(domain, how, provider, provider.servers(domain), evidence, True)
+def _known(domain: str, how: How, provider: Provider, evidence: str) -> LookupAnswer:
+    return LookupAnswer(domain, how, provider, provider.servers(domain), evidence, True)
 
 
 def _problem(error: ValidationError) -> str:

@@ -11,14 +11,14 @@ Kind = Literal["refused", "unclear", "later"]
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class ServerTextMeaning:
     """What a text says: whether a person must act, and the code of it."""
 
     kind: Kind
     code: str
 
 
-def meaning(stage: str, text: str) -> Meaning | None:
+def meaning(stage: str, text: str) -> ServerTextMeaning | None:
     """The meaning of what a server said at a stage; None when nothing is known of it. Linear in the text."""
     head = text[:1000]
     for entry in texts():
@@ -27,7 +27,7 @@ def meaning(stage: str, text: str) -> Meaning | None:
         if re.search(entry["pattern"], head, re.I) and not (
             "unless" in entry and re.search(entry["unless"], head, re.I)
         ):
-            return Meaning(entry["kind"], entry["code"])
+            return ServerTextMeaning(entry["kind"], entry["code"])
     return None
 
 

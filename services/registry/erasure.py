@@ -24,7 +24,7 @@ SOURCE: Final = "replyrate/erase"
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class ErasedCompany:
     """What was deleted, rows by table of the registry, and the instant up to which facts are forgotten downstream."""
 
     rows: Mapping[str, int]
@@ -38,7 +38,7 @@ def held(connection: psycopg.Connection, company_id: str) -> dict[str, int]:
     return dict(row)
 
 
-def erase(connection: psycopg.Connection, publisher: Publisher, company_id: str) -> Erased:
+def erase(connection: psycopg.Connection, publisher: Publisher, company_id: str) -> ErasedCompany:
     """Delete what the registry holds, then publish company-erased; may be repeated, also when it was interrupted.
 
     TransientError when Postgres or Kafka are away, ReplyrateError when Kafka refuses: what was done by then stays done.
@@ -57,4 +57,4 @@ def erase(connection: psycopg.Connection, publisher: Publisher, company_id: str)
             f"Kafka refuses the event in {INQUIRIES}, so matcher and ledger still hold {company_id}; allow this user to"
             " write there (docs/operations.md) and run the same command again"
         )
-    return Erased(rows, at)
+    return ErasedCompany(rows, at)

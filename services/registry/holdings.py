@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from services.common.postgres import translate
 from services.imap.connection import folder_text
 from services.registry import personal_data
-from services.registry.personal_data import Table
+from services.registry.personal_data import PersonalDataTable
 
 FEW: Final = 5
 """A table with more rows of the mailbox is told by its number of rows alone."""
@@ -37,10 +37,10 @@ its login; tries of the connection test are told for the whole company, since th
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class StoredValue:
     """What one table holds; `rows` is None when this user may not read it, `shown` is empty when there are many."""
 
-    table: Table
+    table: PersonalDataTable
     rows: int | None
     shown: tuple[Mapping[str, Any], ...] = ()
 
@@ -54,7 +54,7 @@ def companies(connection: psycopg.Connection, mailbox_id: str) -> list[str]:
     return [company_id for (company_id,) in rows]
 
 
-def look(connection: psycopg.Connection, company_id: str, mailbox_id: str) -> list[Held]:
+def look(connection: psycopg.Connection, company_id: str, mailbox_id: str) -> list[StoredValue]:
     """What each table with a mailbox's id holds of this one, registry first."""
     tables = personal_data.load().tables
     found = [
@@ -66,7 +66,9 @@ def look(connection: psycopg.Connection, company_id: str, mailbox_id: str) -> li
     return found
 
 
-def _look(connection: psycopg.Connection, table: Table, company_id: str, mailbox_id: str, of: LiteralString) -> Held:
+def _look(
+    connection: psycopg.Connection, table: PersonalDataTable, company_id: str, mailbox_id: str, of: LiteralString
+) -> StoredValue:
     name = sql.Identifier(*table.name.split("."))
     with translate(), connection.cursor(row_factory=dict_row) as cursor:
         readable = cursor.execute(
@@ -74,16 +76,16 @@ def _look(connection: psycopg.Connection, table: Table, company_id: str, mailbox
             (table.name.split(".")[0], table.name),
         ).fetchone()
         if readable != {"readable": True}:
-            return Held(table, None)
+            return StoredValue(table, None)
         place = {"company_id": company_id, "mailbox_id": mailbox_id}
         where = sql.SQL("FROM {} t WHERE ").format(name) + sql.SQL(of)
         counted = cursor.execute(sql.SQL("SELECT count(*) AS rows ") + where, place).fetchone()
         assert counted is not None
         rows = cursor.execute(sql.SQL("SELECT t.* ") + where, place).fetchall() if counted["rows"] <= FEW else []
-    return Held(table, counted["rows"], tuple(_told(table, row) for row in rows))
+    return StoredValue(table, counted["rows"], tuple(_told(table, row) for row in rows))
 
 
-def _told(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+def _told(table: PersonalDataTable, row: Mapping[str, Any]) -> dict[str, Any]:
     return {column: _value(table.columns[column], value) for column, value in row.items() if value is not None}
 
 

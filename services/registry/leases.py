@@ -14,10 +14,10 @@ import psycopg
 
 from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
-from services.mail.plan import Marks
+from services.mail.plan import Cursor
 from services.registry import states
-from services.registry.vault import Misplaced, Vault
-from services.signin.oauth import InRegistry, secret_place
+from services.registry.vault import Vault, WrongContext
+from services.signin.oauth import RegistryTokenStore, seal_context
 
 SQL = load_statements("services.registry", "leases.sql")
 
@@ -27,7 +27,7 @@ class LeaseLost(ReplyrateError):
 
 
 @dataclass(frozen=True, slots=True)
-class Leased:
+class LeasedMailbox:
     """A mailbox that this process may read until its lease ends. `now` is Postgres time at the lease."""
 
     company_id: str
@@ -51,16 +51,16 @@ class Leased:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldMarks:
+class SavedCursor:
     """Marks of a folder and the lower bound for messages that its scan finds first."""
 
-    marks: Marks
+    marks: Cursor
     lower_bound_at: datetime | None
     scan_began_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class PublishedMessage:
     """One message that was published for the first time."""
 
     message_id: str
@@ -71,7 +71,7 @@ class Remembered:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingMailboxes:
     """Mailboxes by state; of the active ones: how long the most overdue waits, and the oldest good poll's age."""
 
     states: Mapping[str, int]
@@ -86,7 +86,7 @@ class Leases:
         self._sql = Statements(connection, SQL)
         self._vault = vault
 
-    def lease(self, owner: str, seconds: float) -> Leased | None:
+    def lease(self, owner: str, seconds: float) -> LeasedMailbox | None:
         """The mailbox that is longest due, for so many seconds; None when none is due and free."""
         row = self._sql.one("lease", owner=owner, seconds=seconds)
         if row is None:
@@ -94,8 +94,8 @@ class Leases:
         place = (row["company_id"], row["mailbox_id"], row["host"], str(row["port"]))
         try:
             user = self._vault.open(row["user_sealed"], *place, "user")
-            password = self._vault.open(row["secret"], *secret_place(*place, user, kind=row["kind"]))
-        except Misplaced:
+            password = self._vault.open(row["secret"], *seal_context(*place, user, kind=row["kind"]))
+        except WrongContext:
             # This row alone was tampered with or mixed up: its owner must connect it again, the others go on.
             event = states.load().events["secret-unreadable"]
             self._sql.run(
@@ -103,7 +103,7 @@ class Leases:
                 to=event.to, reason=event.name,
             )  # fmt: skip
             return None
-        return Leased(
+        return LeasedMailbox(
             company_id=row["company_id"],
             mailbox_id=row["mailbox_id"],
             account_id=row["account_id"],
@@ -123,9 +123,9 @@ class Leases:
             kind=row["kind"],
         )
 
-    def keeping(self, leased: Leased) -> InRegistry:
+    def token_store(self, leased: LeasedMailbox) -> RegistryTokenStore:
         """Where the refresh token of a leased mailbox is kept. LeaseLost when another process owns it now."""
-        return InRegistry(
+        return RegistryTokenStore(
             self._sql.connection, self._vault, leased.company_id, leased.mailbox_id, epoch=leased.epoch,
             lost=lambda: LeaseLost(f"the lease of mailbox {leased.mailbox_id} is gone"),
         )  # fmt: skip
@@ -135,29 +135,29 @@ class Leases:
         """The connection that everything here goes over; its worker may use it between two calls."""
         return self._sql.connection
 
-    def marks(self, leased: Leased, folder: bytes) -> HeldMarks | None:
+    def marks(self, leased: LeasedMailbox, folder: bytes) -> SavedCursor | None:
         """The marks of a folder; None when it was never read."""
         row = self._sql.one("marks", **_place(leased), folder=folder)
         if row is None:
             return None
-        marks = Marks(
+        marks = Cursor(
             row["uidvalidity"], row["high_uid"], row["scan_down_to_uid"], row["uidnext"], tuple(row["recent_uids"])
         )
-        return HeldMarks(marks, row["lower_bound_at"], row["scan_began_at"])
+        return SavedCursor(marks, row["lower_bound_at"], row["scan_began_at"])
 
-    def known(self, leased: Leased, message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
+    def known(self, leased: LeasedMailbox, message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
         """(sent_at, record) of those messages that were published before; the record byte for byte."""
         rows = self._sql.all("known", **_place(leased), message_ids=list(message_ids))
         return {row["message_id"]: (row["sent_at"], bytes(row["record"])) for row in rows}
 
     def save(
         self,
-        leased: Leased,
+        leased: LeasedMailbox,
         folder: bytes,
-        held: HeldMarks,
+        held: SavedCursor,
         *,
         messages: int,
-        remembered: Sequence[Remembered] = (),
+        remembered: Sequence[PublishedMessage] = (),
         read: int = 0,
         restarted: bool = False,
         passed: int = 0,
@@ -203,19 +203,19 @@ class Leases:
                     suspects=[one.suspect for one in remembered],
                 )
 
-    def watch(self, leased: Leased, folders: Sequence[bytes]) -> None:
+    def watch(self, leased: LeasedMailbox, folders: Sequence[bytes]) -> None:
         """These are the Sent folders now; others are not waited for any more."""
         with self._fenced(leased):
             self._sql.run("unwatched", **_place(leased), folders=list(folders))
 
-    def others(self, leased: Leased, messages: Mapping[bytes, int]) -> None:
+    def others(self, leased: LeasedMailbox, messages: Mapping[bytes, int]) -> None:
         """Folders named like Sent that are not read, and how many messages are in them."""
         with self._fenced(leased):
             self._sql.run("others", **_place(leased), folders=list(messages), counts=list(messages.values()))
 
     def polled(
         self,
-        leased: Leased,
+        leased: LeasedMailbox,
         *,
         complete: bool,
         reconciled: bool,
@@ -249,7 +249,7 @@ class Leases:
 
     def failed(
         self,
-        leased: Leased,
+        leased: LeasedMailbox,
         *,
         reason: str | None,
         next_seconds: float,
@@ -273,22 +273,22 @@ class Leases:
         )
         return row is not None
 
-    def waiting(self) -> Waiting:
+    def waiting(self) -> WaitingMailboxes:
         """How all mailboxes are, without naming any."""
         rows = self._sql.all("waiting")
-        return Waiting(
+        return WaitingMailboxes(
             {row["state"]: row["mailboxes"] for row in rows},
             max((row["delay"] for row in rows), default=0.0),
             max((row["age"] for row in rows), default=0.0),
         )
 
     @contextmanager
-    def _fenced(self, leased: Leased) -> Iterator[None]:
+    def _fenced(self, leased: LeasedMailbox) -> Iterator[None]:
         with self._sql.transaction():
             if self._sql.one("held", **_place(leased), epoch=leased.epoch) is None:
                 raise LeaseLost(f"the lease of mailbox {leased.mailbox_id} is gone")
             yield
 
 
-def _place(leased: Leased) -> dict[str, str]:
+def _place(leased: LeasedMailbox) -> dict[str, str]:
     return {"company_id": leased.company_id, "mailbox_id": leased.mailbox_id}

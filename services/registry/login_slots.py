@@ -32,7 +32,7 @@ Kind = Literal["login", "session"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class LoginLimit:
     """What all of us together allow ourselves at one provider."""
 
     provider: str
@@ -40,7 +40,7 @@ class Limit:
     sessions: int
 
 
-class OverBudget(ReplyrateError):
+class NoSlotFree(ReplyrateError):
     """No login is free at a provider now. No failure of the mailbox; it may be tried again in `again_seconds`."""
 
     def __init__(self, provider: str, short: Kind, again_seconds: float) -> None:
@@ -50,12 +50,12 @@ class OverBudget(ReplyrateError):
         super().__init__(f"the budget of {short}s at {provider} is used up; again in {again_seconds:.0f} s")
 
 
-def limit(settings: ImapSettings, host: str) -> Limit:
+def limit(settings: ImapSettings, host: str) -> LoginLimit:
     """The limit for an IMAP server: that of its provider in the directory, else of the host itself."""
     name = catalog.host_name(host)[:253]
     provider = catalog.load().by_host(name)
     key = provider.id if provider is not None else name
-    return Limit(
+    return LoginLimit(
         key,
         settings.provider_logins_per_hour.get(key, settings.logins_per_hour),
         settings.provider_sessions.get(key, settings.sessions),
@@ -80,7 +80,7 @@ def check(settings: ImapSettings) -> None:
         raise ConfigError(problems)
 
 
-class Allowance:
+class LoginSlots:
     """Takes and gives back over one connection (autocommit); not to be shared by threads."""
 
     def __init__(
@@ -106,7 +106,7 @@ class Allowance:
         """End the lease of this epoch; the mailbox is due again in `seconds`."""
         self._sql.run("postpone", company_id=company_id, mailbox_id=mailbox_id, epoch=epoch, seconds=seconds)
 
-    def _take(self, allowed: Limit, holder: str) -> None:
+    def _take(self, allowed: LoginLimit, holder: str) -> None:
         whole: set[Kind] = set()
         while True:
             row = self._sql.one(
@@ -130,4 +130,4 @@ class Allowance:
         again = SESSION_AGAIN_SECONDS
         if short == "login" and row["login_seconds"] is not None:
             again = max(row["login_seconds"], 1.0)
-        raise OverBudget(allowed.provider, short, again)
+        raise NoSlotFree(allowed.provider, short, again)

@@ -11,7 +11,7 @@ LANGUAGES: Final = ("en", "zh")
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PersonalDataTable:
     """One table: `columns` maps each column to its kind, `kept` says for how long a row is."""
 
     name: str
@@ -29,7 +29,7 @@ class PersonalData:
 
     kinds: Mapping[str, Mapping[str, str]]
     kept: Mapping[str, Mapping[str, str]]
-    tables: Mapping[str, Table]
+    tables: Mapping[str, PersonalDataTable]
 
 
 @cache
@@ -37,16 +37,16 @@ def load() -> PersonalData:
     """schemas/personal_data.toml. ValueError when it contradicts itself: it is part of the program."""
     found = tomllib.loads(resources.files("schemas").joinpath("personal_data.toml").read_text("utf-8"))
     kinds, kept = found["kinds"], found["kept"]
-    tables: dict[str, Table] = {}
+    tables: dict[str, PersonalDataTable] = {}
     for name, said in found["tables"].items():
-        tables[name] = Table(name, said["kept"], _columns(name, said, kinds, tables))
+        tables[name] = PersonalDataTable(name, said["kept"], _columns(name, said, kinds, tables))
         if said["kept"] not in kept:
             raise ValueError(f"{name}: kept must be one of {', '.join(kept)}")
     return PersonalData(kinds, kept, tables)
 
 
 def _columns(
-    name: str, said: Mapping[str, Any], kinds: Mapping[str, Any], before: Mapping[str, Table]
+    name: str, said: Mapping[str, Any], kinds: Mapping[str, Any], before: Mapping[str, PersonalDataTable]
 ) -> dict[str, str]:
     columns = dict(before[said["like"]].columns) if "like" in said else {}
     for kind, listed in said.items():

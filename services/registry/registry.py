@@ -17,9 +17,9 @@ from services.common.hashing import Hasher
 from services.common.postgres import Statements, load_statements
 from services.imap.session import Login
 from services.registry import states
-from services.registry.states import HOLDING, Event
-from services.registry.vault import Misplaced, Vault, masked
-from services.signin.oauth import InRegistry, secret_place
+from services.registry.states import HOLDING, StateEvent
+from services.registry.vault import Vault, WrongContext, masked
+from services.signin.oauth import RegistryTokenStore, seal_context
 
 SQL = load_statements("services.registry", "registry.sql")
 ROLES: Final = ("registered", "backup")
@@ -37,7 +37,7 @@ class RegistryError(ReplyrateError):
     """A request that cannot be fulfilled; the text says why and what to do."""
 
 
-class TriesSpent(RegistryError):
+class TooManyTests(RegistryError):
     """A mailbox, or the mailboxes of a company, were tried too often; `again_at` is when the next try may be made."""
 
     def __init__(self, again_at: datetime) -> None:
@@ -57,7 +57,7 @@ class LoginTaken(RegistryError):
 
 
 @dataclass(frozen=True, slots=True)
-class Consent:
+class GivenConsent:
     """Who consented to which text."""
 
     by: str
@@ -66,7 +66,7 @@ class Consent:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class ConnectionAttempt:
     """A mailbox that somebody begins to connect; the password of `login` is not stored before it passed a test."""
 
     company_id: str
@@ -74,7 +74,7 @@ class Attempt:
     mailbox_id: str
     role: str
     login: Login
-    consent: Consent
+    consent: GivenConsent
 
 
 class Registry:
@@ -233,7 +233,7 @@ class Registry:
                 raise LoginTaken((holder["company_id"], holder["mailbox_id"]))
         return bool(holders)
 
-    def begin_mailbox(self, attempt: Attempt) -> str:
+    def begin_mailbox(self, attempt: ConnectionAttempt) -> str:
         """Consent is there, and a mailbox that waits for its test: the one of an earlier attempt of this account and role,
         else a new one. Returns its id. Its password is not stored."""
         event = states.load().events["connecting"]
@@ -315,7 +315,7 @@ class Registry:
         login: Login,
         expected_from: datetime,
         *,
-        consent: Consent | None,
+        consent: GivenConsent | None,
         by: str,
     ) -> bool:
         """Other credentials passed the test. True when they lead to another mailbox, which is read from the start; else
@@ -429,7 +429,7 @@ class Registry:
             if row["address_sealed"] is not None and row["user_sealed"] is not None:
                 address = self._vault.open(row["address_sealed"], *place, "address")
                 found = replace(found, address=address, user=self._vault.open(row["user_sealed"], *place, "user"))
-        except Misplaced:
+        except WrongContext:
             pass
         return found
 
@@ -450,19 +450,19 @@ class Registry:
                 host=row["host"],
                 port=row["port"],
                 user=user,
-                password=self._vault.open(row["secret"], *secret_place(*place, user, kind=row["kind"])),
+                password=self._vault.open(row["secret"], *seal_context(*place, user, kind=row["kind"])),
                 sent_override=tuple(bytes(name) for name in row["sent_override"] or ()),
                 kind=row["kind"],
             )
-        except Misplaced:
+        except WrongContext:
             raise RegistryError(
                 f"the sealed values of mailbox {mailbox_id} cannot be read; connect it again:"
                 f" replyrate mailbox reconnect {company_id} {mailbox_id}"
             ) from None
 
-    def keeping(self, company_id: str, mailbox_id: str) -> InRegistry:
+    def token_store(self, company_id: str, mailbox_id: str) -> RegistryTokenStore:
         """Where the refresh token of a mailbox is kept."""
-        return InRegistry(self._sql.connection, self._vault, company_id, mailbox_id)
+        return RegistryTokenStore(self._sql.connection, self._vault, company_id, mailbox_id)
 
     def begin_test(self, company_id: str, user: str) -> tuple[int, datetime]:
         """Count a try of the connection test; returns its number and Postgres time. TriesSpent when there were too many in the last hour.
@@ -480,7 +480,7 @@ class Registry:
                 (tries["of_company"], COMPANY_TRIES_PER_HOUR, tries["company_again_at"]),
             ):
                 if count >= most:
-                    raise TriesSpent(oldest)
+                    raise TooManyTests(oldest)
             row = self._sql.one("begin_test", **values)
             assert row is not None
         return row["test_id"], row["tested_at"]
@@ -525,14 +525,14 @@ class Registry:
         }
 
     def _set_secret(self, company_id: str, mailbox_id: str, login: Login) -> None:
-        place = secret_place(company_id, mailbox_id, login.host, str(login.port), login.user, kind=login.kind)
+        place = seal_context(company_id, mailbox_id, login.host, str(login.port), login.user, kind=login.kind)
         self._sql.run(
             "set_secret", company_id=company_id, mailbox_id=mailbox_id, sealed=self._vault.seal(login.password, *place),
             key_id=self._vault.key_id, kind=login.kind,
         )  # fmt: skip
 
     @contextmanager
-    def _acting(self, by: str, event: Event) -> Iterator[None]:
+    def _acting(self, by: str, event: StateEvent) -> Iterator[None]:
         """A transaction in which somebody makes an event happen."""
         with self._sql.transaction():
             self._sql.run("acting", actor=by, reason=event.name)
@@ -552,7 +552,7 @@ class Registry:
         self,
         company_id: str,
         mailbox_id: str,
-        event: Event,
+        event: StateEvent,
         *,
         reason: str | None = None,
         reconnected: bool = False,

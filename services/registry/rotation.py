@@ -8,8 +8,8 @@ import psycopg
 
 from services.common.errors import ConfigError
 from services.common.postgres import Statements, load_statements
-from services.registry.vault import Misplaced, Vault
-from services.signin.oauth import secret_place
+from services.registry.vault import Vault, WrongContext
+from services.signin.oauth import seal_context
 
 SQL = load_statements("services.registry", "rotation.sql")
 SEALED_TOGETHER = 50
@@ -19,7 +19,7 @@ State = Literal["current", "old", "rotated", "another-key", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedCounts:
     """A row with sealed values: `what` is a mailbox, or an account and a role; the key it is under now."""
 
     company_id: str
@@ -34,7 +34,7 @@ class Rotation:
         self._sql = Statements(connection, SQL)
         self._vault = vault
 
-    def rotate(self, *, write: bool = True) -> Iterator[Sealed]:
+    def rotate(self, *, write: bool = True) -> Iterator[SealedCounts]:
         """Open every sealed value and seal it with the vault key, some rows in one transaction; each row as it is done.
 
         What is under the vault key already is left, so a rotation that was ended goes on where it was. With `write`
@@ -58,7 +58,7 @@ class Rotation:
 
     def _rotate_some(
         self, name: str, last: Mapping[str, str], seal: Callable[[dict[str, Any], bool], State], write: bool
-    ) -> list[tuple[dict[str, Any], Sealed]]:
+    ) -> list[tuple[dict[str, Any], SealedCounts]]:
         with self._sql.transaction():
             done = []
             for row in self._sql.all(name, **last, count=SEALED_TOGETHER):
@@ -67,16 +67,16 @@ class Rotation:
                     state = seal(row, write)
                 except ConfigError:
                     state = "another-key"
-                except Misplaced:
+                except WrongContext:
                     state = "unreadable"
-                done.append((row, Sealed(row["company_id"], what, state)))
+                done.append((row, SealedCounts(row["company_id"], what, state)))
             return done
 
     def _seal_mailbox(self, row: dict[str, Any], write: bool) -> State:
         vault, place = self._vault, (row["company_id"], row["mailbox_id"], row["host"], str(row["port"]))
         user = vault.open(row["user_sealed"], *place, "user")
         address = None if row["address_sealed"] is None else vault.open(row["address_sealed"], *place, "address")
-        secret_at = secret_place(*place, user, kind=row["kind"])
+        secret_at = seal_context(*place, user, kind=row["kind"])
         password = None if row["secret"] is None else vault.open(row["secret"], *secret_at)
         values = [value for value in (row["user_sealed"], row["address_sealed"], row["secret"]) if value is not None]
         if all(vault.is_current(value) for value in values):

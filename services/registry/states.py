@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from services.common.errors import ConfigError
 from services.connect import texts as connection_texts
-from services.providers.catalog import Both, Language
+from services.providers.catalog import Bilingual, Language
 
 State = Literal["pending_test", "active", "paused", "needs_reconnect", "refused", "synced_by_platform", "removed"]
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -22,14 +22,14 @@ WHO: Final = ("owner", "account", "operator", "fetcher")
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class StateEvent:
     """What may happen to a mailbox. `says` None: the reason is a code of the connection test."""
 
     name: str
     froms: tuple[str, ...]
     to: State
     by: str
-    says: Both | None
+    says: Bilingual | None
     only: str
 
     def allows(self, state: str) -> bool:
@@ -38,11 +38,11 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class MailboxStates:
     """The whole table."""
 
-    names: Mapping[State, Both]
-    events: Mapping[str, Event]
+    names: Mapping[State, Bilingual]
+    events: Mapping[str, StateEvent]
     refusing: frozenset[str]
 
     @property
@@ -50,7 +50,7 @@ class Life:
         """(from, to) of every move of a row that is there."""
         return frozenset((one, event.to) for event in self.events.values() for one in event.froms if one != NEW)
 
-    def after_test(self, code: str) -> Event:
+    def after_test(self, code: str) -> StateEvent:
         """What a failed test of an attempt is: to be tried again, or of no use."""
         return self.events["provider-refused" if code in self.refusing else "test-failed"]
 
@@ -64,15 +64,15 @@ class Life:
         return connection_texts.says_code(code, language) or code
 
 
-def parse(text: str, origin: str) -> Life:
+def parse(text: str, origin: str) -> MailboxStates:
     """The table from TOML. ConfigError that names `origin`, the event and what is wrong with it."""
     try:
         data = tomllib.loads(text)
-        names = {state: Both(**data["state"][state]) for state in STATES}
+        names = {state: Bilingual(**data["state"][state]) for state in STATES}
         events = [
-            Event(
+            StateEvent(
                 one["name"], tuple(one["from"]), one["to"], one["by"],
-                Both(**one["says"]) if not one.get("code") else None, one["only"],
+                Bilingual(**one["says"]) if not one.get("code") else None, one["only"],
             )
             for one in data["event"]
         ]  # fmt: skip
@@ -90,11 +90,11 @@ def parse(text: str, origin: str) -> Life:
         problems.append(f"{origin}: an event stands twice")
     if problems:
         raise ConfigError(problems)
-    return Life(names, {event.name: event for event in events}, refusing)
+    return MailboxStates(names, {event.name: event for event in events}, refusing)
 
 
 @cache
-def load() -> Life:
+def load() -> MailboxStates:
     """services/registry/states.toml."""
     text = resources.files("services.registry").joinpath("states.toml").read_text("utf-8")
     return parse(text, "services/registry/states.toml")

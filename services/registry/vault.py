@@ -19,7 +19,7 @@ _NONCE: Final = 12
 _WRAPPED: Final = 32 + 16
 
 
-class Misplaced(ReplyrateError):
+class WrongContext(ReplyrateError):
     """A sealed value does not belong where it stands, or was changed."""
 
 
@@ -66,7 +66,7 @@ class Vault:
             data_key = wrapping.decrypt(first, wrapped, where)
             return AESGCM(data_key).decrypt(rest[:_NONCE], rest[_NONCE:], where).decode()
         except (InvalidTag, ValueError):
-            raise Misplaced("a stored secret does not belong to this mailbox; connect the mailbox again") from None
+            raise WrongContext("a stored secret does not belong to this mailbox; connect the mailbox again") from None
 
 
 def _identity(key: bytes) -> bytes:

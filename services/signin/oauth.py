@@ -30,7 +30,7 @@ from services.common.postgres import Statements, load_statements
 from services.common.settings import OAuth2Client, OAuth2Settings
 from services.imap.session import LoginRefused, MailboxError, Throttled, tls_context
 from services.providers import catalog
-from services.registry.vault import Misplaced, Vault
+from services.registry.vault import Vault, WrongContext
 
 SQL = load_statements("services.signin", "oauth.sql")
 KIND: Final = "oauth2"
@@ -69,7 +69,7 @@ class ClientRefused(MailboxError):
     code = "oauth2-client-refused"
 
 
-class NotSetUp(MailboxError):
+class SignInNotConfigured(MailboxError):
     """The operator has registered no client for this server."""
 
     code = "oauth2-not-set-up"
@@ -80,7 +80,7 @@ class SignInFailed(ReplyrateError):
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class OAuthClient:
     """The operator's client at a provider: `name` is the section of its settings."""
 
     name: str
@@ -92,7 +92,7 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenGrant:
     """An access token, how long it holds, and a refresh token where the provider gave another one."""
 
     access: str = field(repr=False)
@@ -101,7 +101,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class DeviceCode:
     """A sign-in that waits for a person: `code` is typed at `url`."""
 
     url: str
@@ -111,7 +111,7 @@ class Device:
     secret: str = field(repr=False)
 
 
-class Keeping(Protocol):
+class TokenStore(Protocol):
     """Where the refresh token of one mailbox is kept."""
 
     def read(self) -> str | None:
@@ -121,11 +121,11 @@ class Keeping(Protocol):
         """Keep `after` in place of `before`. An error when the mailbox is somebody else's now; TransientError when it could
         not be kept."""
 
-    def over(self, connection: psycopg.Connection) -> "Keeping":
+    def over(self, connection: psycopg.Connection) -> "TokenStore":
         """The same over another connection, whoever has the mailbox."""
 
 
-class InMemory:
+class MemoryTokenStore:
     """The refresh token of a mailbox that is not connected yet."""
 
     def __init__(self, token: str) -> None:
@@ -139,12 +139,12 @@ class InMemory:
         """Take the new one."""
         self._token = after
 
-    def over(self, connection: psycopg.Connection) -> "InMemory":
+    def over(self, connection: psycopg.Connection) -> "MemoryTokenStore":
         """Itself: memory does not go away."""
         return self
 
 
-class InRegistry:
+class RegistryTokenStore:
     """The refresh token of a mailbox in the registry, over one connection (autocommit)."""
 
     def __init__(
@@ -191,9 +191,9 @@ class InRegistry:
         if self._lost is not None and not (stands and held):
             raise self._lost()
 
-    def over(self, connection: psycopg.Connection) -> "InRegistry":
+    def over(self, connection: psycopg.Connection) -> "RegistryTokenStore":
         """The same over another connection, whoever has the mailbox."""
-        return InRegistry(connection, self._vault, self._key["company_id"], self._key["mailbox_id"])
+        return RegistryTokenStore(connection, self._vault, self._key["company_id"], self._key["mailbox_id"])
 
     def _held(self) -> tuple[str, tuple[str, ...], dict[str, Any]] | None:
         row = self._sql.one("held_token", **self._key)
@@ -201,11 +201,11 @@ class InRegistry:
             return None
         place = (self._key["company_id"], self._key["mailbox_id"], row["host"], str(row["port"]))
         user = self._vault.open(row["user_sealed"], *place, "user")
-        sealed_at = secret_place(*place, user, kind=KIND)
+        sealed_at = seal_context(*place, user, kind=KIND)
         return self._vault.open(row["sealed"], *sealed_at), sealed_at, row
 
 
-def secret_place(company_id: str, mailbox_id: str, host: str, port: str, user: str, *, kind: str) -> tuple[str, ...]:
+def seal_context(company_id: str, mailbox_id: str, host: str, port: str, user: str, *, kind: str) -> tuple[str, ...]:
     """Where a secret belongs. Its kind is a part of it, so that no refresh token is ever opened as a password."""
     place = (company_id, mailbox_id, host, port, user)
     return (*place, KIND) if kind == KIND else place
@@ -226,7 +226,7 @@ class AccessTokens:
         self._monotonic = monotonic
         self._held: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
-        self._unsaved: list[tuple[Keeping, str, str]] = []
+        self._unsaved: list[tuple[TokenStore, str, str]] = []
         """Refresh tokens (before, after) that came while Postgres was away."""
         self._saving = threading.Lock()
 
@@ -236,14 +236,14 @@ class AccessTokens:
             token, until = self._held.get(_identity(host, user, refresh), ("", 0.0))
         return token if token and until - EARLY_SECONDS > self._monotonic() else None
 
-    def put(self, host: str, user: str, refresh: str, tokens: Tokens) -> None:
+    def put(self, host: str, user: str, refresh: str, tokens: TokenGrant) -> None:
         """Remember an access token; those that ended are forgotten."""
         now = self._monotonic()
         with self._lock:
             self._held = {key: one for key, one in self._held.items() if one[1] > now}
             self._held[_identity(host, user, refresh)] = (tokens.access, now + tokens.seconds)
 
-    def renew(self, host: str, user: str, refresh: str, keeping: Keeping) -> str:
+    def renew(self, host: str, user: str, refresh: str, keeping: TokenStore) -> str:
         """A new access token; another refresh token is kept before this returns.
 
         GrantEnded, TokenUnavailable, TokenThrottled, ClientRefused, NotSetUp; what `keeping` raises.
@@ -275,11 +275,11 @@ class AccessTokens:
         with self._saving:
             while self._unsaved:
                 keeping, before, after = self._unsaved[0]
-                with suppress(Misplaced):  # who leases the mailbox tells of it
+                with suppress(WrongContext):  # who leases the mailbox tells of it
                     keeping.over(connection).rotated(before, after)
                 del self._unsaved[0]
 
-    def log_in(self, host: str, user: str, refresh: str, keeping: Keeping, attempt: Callable[[str], None]) -> None:
+    def log_in(self, host: str, user: str, refresh: str, keeping: TokenStore, attempt: Callable[[str], None]) -> None:
         """Log in with `attempt`, which is given an access token: one that is held, and once more with a new one when that
         is refused."""
         held = self.held(host, user, refresh)
@@ -293,15 +293,15 @@ class AccessTokens:
         attempt(self.renew(host, user, refresh, keeping))
 
 
-def client_of(host: str, settings: OAuth2Settings) -> Client:
+def client_of(host: str, settings: OAuth2Settings) -> OAuthClient:
     """The operator's client for a mail server. NotSetUp when there is none: no token goes to an unknown server."""
     provider = catalog.load().by_host(host)
     for name, known in services().items():
         own: OAuth2Client = getattr(settings, name)
         if host in own.hosts or (provider is not None and provider.id in known["providers"]):
             if not own.client_id:
-                raise NotSetUp("login", f"REPLYRATE_OAUTH2__{name.upper()}__CLIENT_ID is not set")
-            return Client(
+                raise SignInNotConfigured("login", f"REPLYRATE_OAUTH2__{name.upper()}__CLIENT_ID is not set")
+            return OAuthClient(
                 name,
                 own.client_id,
                 None if own.client_secret is None else own.client_secret.get_secret_value(),
@@ -309,7 +309,7 @@ def client_of(host: str, settings: OAuth2Settings) -> Client:
                 (own.device_url or known["device_url"]).replace("{tenant}", own.tenant),
                 own.scopes or tuple(known["scopes"]),
             )
-    raise NotSetUp("login", "no client is set up for this server; see REPLYRATE_OAUTH2__OTHER__HOSTS")
+    raise SignInNotConfigured("login", "no client is set up for this server; see REPLYRATE_OAUTH2__OTHER__HOSTS")
 
 
 @cache
@@ -323,7 +323,7 @@ def token_context(ca_file: Path | None) -> ssl.SSLContext:
     return tls_context(ca_file, setting="REPLYRATE_OAUTH2__CA_FILE")
 
 
-def refreshed(client: Client, refresh: str, context: ssl.SSLContext) -> Tokens:
+def refreshed(client: OAuthClient, refresh: str, context: ssl.SSLContext) -> TokenGrant:
     """An access token for a refresh token (RFC 6749 §6)."""
     form = {"grant_type": "refresh_token", "refresh_token": refresh, "scope": " ".join(client.scopes)}
     status, answer = _ask(client, client.token_url, form, context)
@@ -332,7 +332,7 @@ def refreshed(client: Client, refresh: str, context: ssl.SSLContext) -> Tokens:
     raise _failure(status, answer)
 
 
-def begin(client: Client, context: ssl.SSLContext) -> Device:
+def begin(client: OAuthClient, context: ssl.SSLContext) -> DeviceCode:
     """Begin a sign-in with a code (RFC 8628 §3.1). SignInFailed when the provider has none for mail."""
     if not client.device_url:
         raise SignInFailed(
@@ -346,19 +346,19 @@ def begin(client: Client, context: ssl.SSLContext) -> Device:
     code, secret = answer.get("user_code"), answer.get("device_code")
     if not (_is_shown(url) and str(url).startswith("https://") and _is_shown(code) and _is_token(secret)):
         raise TokenUnavailable("login", "an answer without a code or an address")
-    return Device(
+    return DeviceCode(
         str(url), str(code), _seconds(answer.get("expires_in"), 900), _seconds(answer.get("interval"), 5), str(secret)
     )
 
 
 def finish(
-    client: Client,
-    device: Device,
+    client: OAuthClient,
+    device: DeviceCode,
     context: ssl.SSLContext,
     *,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
-) -> Tokens:
+) -> TokenGrant:
     """Wait until the person has signed in (RFC 8628 §3.4, §3.5). SignInFailed with what to do when they do not."""
     ends, interval = monotonic() + device.seconds, device.interval
     form = {"grant_type": DEVICE_GRANT, "device_code": device.secret}
@@ -419,13 +419,13 @@ def _failure(status: int, answer: Mapping[str, Any]) -> MailboxError:
     return TokenUnavailable("login", f"the sign-in service answers {status}, an unknown error")
 
 
-def _tokens(answer: Mapping[str, Any]) -> Tokens:
+def _tokens(answer: Mapping[str, Any]) -> TokenGrant:
     access, refresh = answer.get("access_token"), answer.get("refresh_token")
     if not _is_token(access) or str(answer.get("token_type", "bearer")).lower() != "bearer":
         raise TokenUnavailable("login", "an answer without a bearer token")
     if refresh is not None and not _is_token(refresh):
         raise TokenUnavailable("login", "a refresh token that is none")
-    return Tokens(str(access), _seconds(answer.get("expires_in"), 3600), refresh)
+    return TokenGrant(str(access), _seconds(answer.get("expires_in"), 3600), refresh)
 
 
 def _is_token(value: object) -> bool:
@@ -443,7 +443,9 @@ def _seconds(value: object, default: float) -> float:
         return default
 
 
-def _ask(client: Client, url: str, form: Mapping[str, str], context: ssl.SSLContext) -> tuple[int, Mapping[str, Any]]:
+def _ask(
+    client: OAuthClient, url: str, form: Mapping[str, str], context: ssl.SSLContext
+) -> tuple[int, Mapping[str, Any]]:
     secret = {} if client.secret is None else {"client_secret": client.secret}
     status, body = post(url, {**form, "client_id": client.client_id, **secret}, context)
     try:
@@ -512,7 +514,22 @@ def _identity(*parts: Sequence[str] | str) -> str:
 
 
 __all__ = [
-    "KIND", "AccessTokens", "Client", "ClientRefused", "Device", "GrantEnded", "InMemory", "InRegistry", "NotSetUp",
-    "SignInFailed", "TokenThrottled", "TokenUnavailable", "Tokens", "begin", "client_of", "finish", "refreshed",
-    "secret_place",
+    "KIND",
+    "AccessTokens",
+    "ClientRefused",
+    "DeviceCode",
+    "GrantEnded",
+    "MemoryTokenStore",
+    "OAuthClient",
+    "RegistryTokenStore",
+    "SignInFailed",
+    "SignInNotConfigured",
+    "TokenGrant",
+    "TokenThrottled",
+    "TokenUnavailable",
+    "begin",
+    "client_of",
+    "finish",
+    "refreshed",
+    "seal_context",
 ]  # fmt: skip

@@ -33,7 +33,7 @@ SETTINGS_FILE: Final = "settings.env"
 Progress = Callable[[str], None]
 
 
-class OwnWorld:
+class OwnInstallation:
     """The servers and services of one folder. A context manager; `keep` runs them until told to stop."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str], progress: Progress) -> None:
@@ -141,7 +141,7 @@ def read_settings(folder: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class InstallationStatus:
     """How far everything is. Lags are records that are not worked off."""
 
     mailboxes: list[dict[str, Any]]
@@ -168,7 +168,7 @@ SELECT (SELECT count(DISTINCT company_id) FROM ledger.dirty) AS waiting, (SELECT
 """
 
 
-def status(settings: Settings) -> Status:
+def status(settings: Settings) -> InstallationStatus:
     """Ask Kafka and Postgres. TransientError when they are away."""
     with connect(settings.postgres.dsn.get_secret_value(), "replyrate-status") as connection:
         with connection.cursor(row_factory=dict_row) as cursor:
@@ -186,7 +186,9 @@ def status(settings: Settings) -> Status:
     aggregator_lag = sum(
         end - max(begin, merged.get(partition, 0)) for partition, (begin, end) in _spans(settings, REPLIES).items()
     )
-    return Status(mailboxes, matcher_lag, aggregator_lag, row["waiting"], row["inquiries"], row["judged_at"])
+    return InstallationStatus(
+        mailboxes, matcher_lag, aggregator_lag, row["waiting"], row["inquiries"], row["judged_at"]
+    )
 
 
 def _spans(settings: Settings, topic: str) -> dict[int, tuple[int, int]]:

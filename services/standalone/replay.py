@@ -66,7 +66,7 @@ class CoverageLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedLine:
     """A line that was left out: which one, and what is wrong with it."""
 
     source: str
@@ -76,11 +76,11 @@ class Rejected:
 
 
 @dataclass(slots=True)
-class Facts:
+class ReplayFacts:
     """What the dumps say, by company; the records that an erase takes are still among them."""
 
     by_company: dict[str, list[Fact]] = field(default_factory=lambda: defaultdict(list))
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[RejectedLine] = field(default_factory=list)
 
     def add(self, topic: str, source: str, lines: Iterable[tuple[int, bytes]], hasher: Hasher) -> None:
         """The records of one topic, as (number, record)."""
@@ -88,7 +88,7 @@ class Facts:
             try:
                 envelope = codec.decode(line, accept=ACCEPT[topic])
             except InvalidEvent as error:
-                self.rejected.append(Rejected(source, number, error.reason, error.detail))
+                self.rejected.append(RejectedLine(source, number, error.reason, error.detail))
                 continue
             event: Any = envelope.data
             if isinstance(event, InquiryReceived):
@@ -97,15 +97,15 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReplayQuestion:
     """The instant of the judgement: facts count when strictly earlier."""
 
     now: datetime
 
     @staticmethod
-    def of(day: date, rule_set: RuleSet) -> "Asked":
+    def of(day: date, rule_set: RuleSet) -> "ReplayQuestion":
         """The end of a local day."""
-        return Asked(judge.start_of(day + timedelta(days=1), rule_set).astimezone(UTC))
+        return ReplayQuestion(judge.start_of(day + timedelta(days=1), rule_set).astimezone(UTC))
 
 
 def numbered(text: bytes) -> Iterator[tuple[int, bytes]]:
@@ -115,22 +115,22 @@ def numbered(text: bytes) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def read_coverage(source: str, text: bytes) -> tuple[list[CoverageLine], list[Rejected]]:
+def read_coverage(source: str, text: bytes) -> tuple[list[CoverageLine], list[RejectedLine]]:
     """The coverage of a file, and the lines that are none."""
     decoder = msgspec.json.Decoder(CoverageLine)
     found: list[CoverageLine] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedLine] = []
     for number, raw in numbered(text):
         try:
             line = decoder.decode(raw)
         except msgspec.ValidationError as error:
-            rejected.append(Rejected(source, number, "schema", str(error)))
+            rejected.append(RejectedLine(source, number, "schema", str(error)))
             continue
         except (msgspec.DecodeError, UnicodeDecodeError):
-            rejected.append(Rejected(source, number, "not-json", "the line is not a JSON document in UTF-8"))
+            rejected.append(RejectedLine(source, number, "not-json", "the line is not a JSON document in UTF-8"))
             continue
         if line.from_at is not None and line.through_at is not None and line.through_at < line.from_at:
-            rejected.append(Rejected(source, number, "schema", "through: lies before from"))
+            rejected.append(RejectedLine(source, number, "schema", "through: lies before from"))
         else:
             found.append(line)
     return found, rejected
@@ -153,10 +153,10 @@ def joined(facts: Sequence[Fact]) -> list[InquiryReplies]:
 
 
 def replay(
-    facts: Facts,
+    facts: ReplayFacts,
     coverage: Sequence[CoverageLine] | None,
     rule_sets: Sequence[RuleSet],
-    asked: Callable[[RuleSet], Asked],
+    asked: Callable[[RuleSet], ReplayQuestion],
     progress: Progress,
 ) -> dict[str, list[dict[str, Any]]]:
     """`reply_rate` and `inquiry_outcomes` of every rule set, as the views show them.
@@ -178,7 +178,7 @@ def replay(
 
 
 def _load(
-    connection: psycopg.Connection, facts: Facts, coverage: Sequence[CoverageLine] | None, progress: Progress
+    connection: psycopg.Connection, facts: ReplayFacts, coverage: Sequence[CoverageLine] | None, progress: Progress
 ) -> None:
     ledger = Ledger(connection, REPLIES)
     (owned,) = ledger.take([0])
@@ -219,14 +219,14 @@ def _judge(
     for begin in range(0, len(companies), COMPANIES):
         batch = companies[begin : begin + COMPANIES]
         with connection.transaction():
-            judge.into(connection, "ledger")
+            judge.use_schema(connection, "ledger")
             plans = [
                 _plan(rule_set, span, watched.get(span["company_id"]), now, by_coverage)
                 for span in judge.spans(connection, rule_set, batch, now)
                 if span["first_at"] is not None
             ]
-            judge.judged(connection, rule_set, plans, now)
-            judge.write(connection, rule_set, plans, {one.company_id: judge.LATE_FACT for one in plans}, now)
+            judge.judge_units(connection, rule_set, plans, now)
+            judge.store_results(connection, rule_set, plans, {one.company_id: judge.LATE_FACT for one in plans}, now)
         progress(rule_set.name, begin + len(batch), len(companies))
 
 
@@ -239,4 +239,6 @@ def _plan(
     mailboxes, through = (watched["mailboxes"], watched["complete_through"]) if watched is not None else (0, None)
     settled = judge.settled_through(rule_set, now, mailboxes, through) if by_coverage else date.max
     row = AsOf(day, now, first, last, "final" if last <= settled else "provisional", now)
-    return Plan(span["company_id"], (judge.outcomes_at(now), row), settled, judge.first_day(span["first_at"], rule_set))
+    return Plan(
+        span["company_id"], (judge.outcomes_of_units_at(now), row), settled, judge.first_day(span["first_at"], rule_set)
+    )

@@ -9,7 +9,7 @@ import psycopg
 from services.aggregator.doctor import diagnosis
 from services.aggregator.doctor.causes import CAUSES, Finding
 from services.aggregator.judge import judge, rules
-from services.aggregator.judge.judge import Changed
+from services.aggregator.judge.judge import Delta
 from tests.doctor.worlds import NOW, STORIES, World, load, worlds
 
 SEED, EACH, HEALTHY = 20261120, 40, 140
@@ -50,7 +50,7 @@ def evaluate(connection: psycopg.Connection, made: Sequence[World] = ()) -> list
                 judge.judge_companies(
                     connection,
                     rule_set,
-                    dict.fromkeys(companies, Changed()),
+                    dict.fromkeys(companies, Delta()),
                     now=NOW,
                     days_from=judge.local_day(NOW, rule_set),
                 )

@@ -463,7 +463,7 @@ def observed(world: World, made: Box) -> Seen:
         if not there:
             continue
         clock = letter.clock or letter.at
-        sent = trust.decide(
+        sent = trust.trusted_time(
             date=clock if clock <= poll + DAY else None, internal=internal, save=None, after=after, first_seen=poll
         )
         key = (sent.sent_at.date(), letter.kind)

@@ -30,7 +30,7 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT, specs
 from services.common.version import version
-from services.connect.onboarding import Request, Trial, add_mailbox
+from services.connect.onboarding import ConnectionTester, ConnectRequest, add_mailbox
 from services.imap.session import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault
@@ -38,7 +38,7 @@ from services.standalone.demo.demo import events
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres
-from services.standalone.world.world import Mail, World
+from services.standalone.world.world import World, WorldMail
 from tests.faults.proxy import FaultProxy
 from tests.faults.schedule import KINDS, SERVICES, Fault
 from tests.support.dovecot import Dovecot
@@ -185,7 +185,7 @@ class Arena:
                     account.company_id, account.account_id, "registered", account.registered_address or ""
                 )
             for mailbox in company.mailboxes:
-                request = Request(
+                request = ConnectRequest(
                     company_id=mailbox.company_id,
                     account_id=mailbox.account_id,
                     address=mailbox.address,
@@ -195,11 +195,11 @@ class Arena:
                     host=self.imap_host,
                     port=self.imap_port,
                 )
-                add_mailbox(registry, request, Trial(settings.imap, self.resolve, version()))
+                add_mailbox(registry, request, ConnectionTester(settings.imap, self.resolve, version()))
 
     # What the world does
 
-    def file(self, mails: tuple[Mail, ...]) -> None:
+    def file(self, mails: tuple[WorldMail, ...]) -> None:
         """Put mail into the Sent folders, past the proxy: the seller's own client has a network of its own."""
         by_key = {mailbox.key: mailbox for mailbox in self.world.mailboxes}
         for mail in mails:

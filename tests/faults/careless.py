@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from services.aggregator import __main__ as aggregator
-from services.aggregator.ingest.ledger import Ledger, Owned
+from services.aggregator.ingest.ledger import Ledger, PartitionOwnership
 from services.common import lifecycle
 from services.common.events import CompanyErased, InquiryReplies
 
@@ -18,7 +18,7 @@ merge = Ledger.merge
 
 
 def offset_first(
-    self: Ledger, owned: Owned, next_offset: int, events: Sequence[InquiryReplies | CompanyErased]
+    self: Ledger, owned: PartitionOwnership, next_offset: int, events: Sequence[InquiryReplies | CompanyErased]
 ) -> None:
     """Two transactions in the wrong order; a kill between them loses `events`."""
     merge(self, owned, next_offset, [])

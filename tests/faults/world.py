@@ -8,8 +8,17 @@ import random
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from services.standalone.world.letters import Letter
-from services.standalone.world.world import Account, Company, Inquiry, Mail, Mailbox, PlatformReply, StatusChange, World
+from services.standalone.world.letters import MailText
+from services.standalone.world.world import (
+    PlatformReply,
+    StatusChange,
+    World,
+    WorldAccount,
+    WorldCompany,
+    WorldInquiry,
+    WorldMail,
+    WorldMailbox,
+)
 
 COMPANIES = 6
 STATUSES = ("spam", "rejected", "declined", "withdrawn", "buyer-closed", "reassigned")
@@ -41,14 +50,14 @@ class Story:
             world = world.joined(self._asked(self.chance.choice(self.companies), at, now))
         return world
 
-    def _asked(self, company: Company, at: datetime, now: datetime | None) -> World:
+    def _asked(self, company: WorldCompany, at: datetime, now: datetime | None) -> World:
         """One inquiry and what follows from it; with `now` everything has happened by then."""
         chance = self.chance
         self.numbers += 1
         number = self.numbers
         account = chance.choice(company.accounts)
         mailbox = next(one for one in company.mailboxes if one.account_id == account.account_id)
-        inquiry = Inquiry(
+        inquiry = WorldInquiry(
             company.company_id,
             account.account_id,
             f"inquiry-{number:05d}",
@@ -72,17 +81,17 @@ class Story:
                     taken.add(seconds)
                     return at + timedelta(seconds=seconds)
 
-        mails: list[Mail] = []
+        mails: list[WorldMail] = []
         for kind, likely in (("automatic", 0.2), ("human", 0.65), ("human", 0.1), ("forward", 0.05)):
             if chance.random() < likely:
                 sent = later(40)
-                mails.append(Mail(mailbox.key, self._letter(kind, mailbox, inquiry, sent), sent))
+                mails.append(WorldMail(mailbox.key, self._letter(kind, mailbox, inquiry, sent), sent))
         if chance.random() < 0.5:
             sent = later(40)
             other = replace(
                 inquiry, addresses=(f"partner{number}@supplier.example",), message_ids=(), reply_addresses=()
             )
-            mails.append(Mail(mailbox.key, self._letter("human", mailbox, other, sent), sent))
+            mails.append(WorldMail(mailbox.key, self._letter("human", mailbox, other, sent), sent))
         statuses: tuple[StatusChange, ...] = ()
         if chance.random() < 0.15:
             status = chance.choice(STATUSES)
@@ -107,13 +116,13 @@ class Story:
             )  # fmt: skip
         return World(self.seed, at, self.companies, (inquiry,), statuses, replies, tuple(mails))
 
-    def _letter(self, kind: str, mailbox: Mailbox, inquiry: Inquiry, sent: datetime) -> Letter:
+    def _letter(self, kind: str, mailbox: WorldMailbox, inquiry: WorldInquiry, sent: datetime) -> MailText:
         chance = self.chance
         by_thread = bool(inquiry.message_ids) and (kind == "forward" or chance.random() < 0.4)
         to = chance.choice((*inquiry.addresses, *inquiry.reply_addresses))
         if kind == "forward" or (by_thread and chance.random() < 0.5):
             to = f"colleague{self.numbers}@office.example"
-        return Letter(
+        return MailText(
             mailbox.address,
             (to,),
             "Fwd: Inquiry"
@@ -129,21 +138,21 @@ class Story:
         )
 
 
-def _company(number: int) -> Company:
+def _company(number: int) -> WorldCompany:
     company_id = f"seller-{number}"
     names = ("main", "sales") if number % 2 else ("main",)
     accounts = tuple(
-        Account(
+        WorldAccount(
             company_id, name, "main" if name == "main" else "sub",
             registered_address=f"{name}{number}@{company_id}.example",
         )
         for name in names
     )  # fmt: skip
     mailboxes = tuple(
-        Mailbox(
+        WorldMailbox(
             f"{company_id}/{account.account_id}", company_id, account.account_id, "registered",
             account.registered_address or "", f"Canary-{number}-{account.account_id}", "Sent",
         )
         for account in accounts
     )  # fmt: skip
-    return Company(company_id, company_id, "healthy", accounts, mailboxes)
+    return WorldCompany(company_id, company_id, "healthy", accounts, mailboxes)

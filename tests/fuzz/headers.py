@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from services.common import codec
 from services.common.events import MESSAGE_SENT
 from services.common.hashing import Hasher
-from services.imap.connection import Found
+from services.imap.connection import FetchedHeader
 from services.mail import messages
 from services.mail.headers import MAX_BYTES, Skipped
 
@@ -64,10 +64,10 @@ def check(raw: bytes, chance: random.Random) -> str:
     """Send one header down the whole way; returns what became of it. AssertionError when something is wrong."""
     hasher = Hasher(bytes(32))
     internal = chance.choice([None, NOW, NOW - timedelta(days=400), datetime(1999, 1, 1, tzinfo=UTC)])
-    found = Found(
+    found = FetchedHeader(
         uid=1, header=raw, size=len(raw), internal_date=internal, save_date=None, draft=False
     )  # fmt: skip
-    read = messages.read("c1", found, hasher)
+    read = messages.parse_message("c1", found, hasher)
     if isinstance(read, Skipped):
         return "skipped"
     after = chance.choice([None, NOW - timedelta(minutes=10), NOW - timedelta(days=3)])
@@ -75,7 +75,7 @@ def check(raw: bytes, chance: random.Random) -> str:
     record = codec.encode(event, id=event.message_id, source="replyrate/fetcher/m1", time=NOW)
     assert codec.decode(record, accept=frozenset({MESSAGE_SENT})).data == event
     assert CANARY.encode() not in record
-    again = messages.read("c1", found, hasher)
+    again = messages.parse_message("c1", found, hasher)
     assert not isinstance(again, Skipped) and again.message_id == read.message_id
     return event.kind
 

@@ -12,9 +12,9 @@ from typing import Final, TypeVar
 
 from services.common.settings import ImapSettings
 from services.connect import connection_test
-from services.connect.connection_test import Report
+from services.connect.connection_test import TestReport
 from services.imap.connection import folder_text
-from services.imap.session import Budgets, Login, tls_context
+from services.imap.session import Login, SessionLimits, tls_context
 from services.providers import catalog
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import DOVECOT, PROFILES, Defect, Profile
@@ -23,8 +23,8 @@ from tests.imap_lab.world import fill
 
 HOSTS: Final = {"exmail": "imap.exmail.qq.com", "godaddy": "imap.secureserver.net"}
 """Servers of companies' own domains, which MX servers tell."""
-PATIENT: Final = Budgets()
-IMPATIENT: Final = Budgets(command_seconds=3, session_seconds=12, connect_seconds=5)
+PATIENT: Final = SessionLimits()
+IMPATIENT: Final = SessionLimits(command_seconds=3, session_seconds=12, connect_seconds=5)
 SLOW: Final = frozenset({Defect.SILENT, Defect.HALF_OPEN, Defect.DRIP, Defect.DRIP_ANSWER, Defect.DRIP_LITERAL})
 """These end when time is up: the others are given all of it, so that a busy machine changes no table."""
 AT_ONCE: Final = 6
@@ -39,7 +39,7 @@ class Case:
     defect: Defect | None = None
     password: Callable[[LabServer], str] = lambda server: server.secret
     change: Callable[[LabServer], None] = lambda server: None
-    budgets: Budgets = PATIENT
+    budgets: SessionLimits = PATIENT
 
 
 CASES: Final = {
@@ -59,7 +59,7 @@ def host_of(profile: Profile) -> str:
     return known.hosts[0] if known is not None else HOSTS.get(profile.name, f"imap.{profile.domain}")
 
 
-def tried(folder: Path, ca: CertificateAuthority, profile: Profile, case: Case) -> Report:
+def tried(folder: Path, ca: CertificateAuthority, profile: Profile, case: Case) -> TestReport:
     """The connection test of a mailbox with three sent messages."""
     host, now = host_of(profile), datetime.now(UTC).replace(microsecond=0)
     server = LabServer(folder, ca, profile, hosts=(host,))
@@ -77,7 +77,7 @@ def tried(folder: Path, ca: CertificateAuthority, profile: Profile, case: Case) 
         ).report  # fmt: skip
 
 
-def told(report: Report) -> str:
+def told(report: TestReport) -> str:
     """A report in one cell: stage and code that failed, or the Sent folder and what is warned of."""
     if (failed := report.failed) is not None:
         return f"{failed.name}: `{failed.code}`"
@@ -103,7 +103,7 @@ def defects(folder: Path, ca: CertificateAuthority) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _all(run: Callable[[Place], Report], places: list[Place]) -> dict[Place, str]:
+def _all(run: Callable[[Place], TestReport], places: list[Place]) -> dict[Place, str]:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return dict(zip(places, map(told, pool.map(run, places)), strict=True))
 

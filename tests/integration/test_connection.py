@@ -19,13 +19,13 @@ from services.common.postgres import connect
 from services.common.settings import ImapSettings
 from services.connect import connection_test
 from services.connect import texts as connection_texts
-from services.connect.connection_test import STAGES, Outcome
-from services.connect.onboarding import Rejected, Request, Trial, add_mailbox
-from services.imap.session import Budgets, Login, Resolver, resolve, tls_context
+from services.connect.connection_test import STAGES, TestOutcome
+from services.connect.onboarding import ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
+from services.imap.session import Login, Resolver, SessionLimits, resolve, tls_context
 from services.providers import catalog
 from services.registry.registry import COMPANY_TRIES_PER_HOUR, TRIES_PER_HOUR, Registry
 from services.registry.vault import Vault
-from services.signin.oauth import InMemory
+from services.signin.oauth import MemoryTokenStore
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import (  # fmt: skip
     ALIBABA,
@@ -47,7 +47,7 @@ from tests.support.wire import allowed
 from tests.unit.providers.test_catalog import codes
 
 PROMPT = "Password or authorization code"
-SMALL = Budgets(command_seconds=1, session_seconds=3, connect_seconds=1)
+SMALL = SessionLimits(command_seconds=1, session_seconds=3, connect_seconds=1)
 Serve = Callable[..., LabServer]
 
 
@@ -93,14 +93,14 @@ def target(server: LabServer, **changes: Any) -> Login:
 
 def run(
     server: LabServer, *, resolver: Resolver = resolve, imap: ImapSettings | None = None, **changes: Any
-) -> Outcome:
+) -> TestOutcome:
     return connection_test.run(
         target(server, **changes), imap or settings(server), catalog.load(), resolve=resolver,
         context=tls_context(server.ca_file), version="0", budgets=SMALL, now=datetime.now(UTC),
     )  # fmt: skip
 
 
-def failure(outcome: Outcome) -> tuple[str, str]:
+def failure(outcome: TestOutcome) -> tuple[str, str]:
     failed = outcome.report.failed
     assert failed is not None
     # Whatever is told has no gap in either language.
@@ -265,7 +265,7 @@ def test_no_sent_folder_suggests_those_there_are(serve: Serve) -> None:
     assert failure(run(server, sent_override=(b"Sent",))) == ("examine", "folder-missing")
 
 
-def warned(outcome: Outcome) -> set[str]:
+def warned(outcome: TestOutcome) -> set[str]:
     for found in outcome.report.warnings:
         for language in connection_texts.LANGUAGES:
             assert "{" not in connection_texts.warning(found, language)
@@ -310,8 +310,8 @@ def registry(dsn: str) -> Iterator[Registry]:
 
 def tried(registry: Registry, server: LabServer, company_id: str = "c1", **changes: Any) -> tuple[str, str] | None:
     login = target(server, **changes)
-    trial = Trial(settings(server), resolve, "0", budgets=SMALL)
-    report, _ = trial.test(registry, company_id, login, InMemory(login.password))
+    trial = ConnectionTester(settings(server), resolve, "0", budgets=SMALL)
+    report, _ = trial.test(registry, company_id, login, MemoryTokenStore(login.password))
     return None if report.failed is None else (report.failed.name, report.failed.code)
 
 
@@ -326,9 +326,9 @@ def test_tries_of_a_mailbox_are_counted_whatever_host_is_typed(registry: Registr
     assert tried(registry, server, "c2") == ("dns", "tries-spent")  # nor from another company
     assert [one for one in server.wire if one.name == b"LOGIN"] == logins
     assert tried(registry, server, user="other@own-server.example") == ("login", "login-refused")
-    request = Request("c1", "main", server.user, server.secret, "Li", host="localhost", port=server.port)
-    with pytest.raises(Rejected, match="tried too often in the last hour. Try again at"):
-        add_mailbox(registry, request, Trial(settings(server), resolve, "0", budgets=SMALL))
+    request = ConnectRequest("c1", "main", server.user, server.secret, "Li", host="localhost", port=server.port)
+    with pytest.raises(MailboxRefused, match="tried too often in the last hour. Try again at"):
+        add_mailbox(registry, request, ConnectionTester(settings(server), resolve, "0", budgets=SMALL))
     registry._sql.connection.execute("UPDATE registry.connection_tests SET tested_at = tested_at - interval '1 hour'")
     assert tried(registry, server) is None
     rows = registry._sql.connection.execute("SELECT DISTINCT stage, code FROM registry.connection_tests").fetchall()

@@ -14,12 +14,12 @@ import pytest
 from services.aggregator.doctor import diagnosis
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.judge import rules
-from services.aggregator.refresh.refresh import Settler
+from services.aggregator.refresh.refresh import Refresher
 from services.cli.numbers.doctor import waiting_seconds
 from services.common.events import CompanyErased
 from services.common.postgres import connect
 from services.common.topics import REPLIES
-from services.connect.probe import ASK_SECONDS, FILE_SECONDS, SEND_SECONDS, Probe, verdict
+from services.connect.probe import ASK_SECONDS, FILE_SECONDS, SEND_SECONDS, TestMailProbe, verdict
 from services.registry import states
 from tests.integration.test_fetcher import USER, Lab, lab, letter, make_lab
 from tests.integration.test_numbers_cli import run
@@ -67,7 +67,7 @@ def shop(dsn: str) -> Iterator[psycopg.Connection]:
 
 
 def refresh(connection: psycopg.Connection) -> None:
-    settler = Settler(connection, [rules.load_builtin("default")])
+    settler = Refresher(connection, [rules.load_builtin("default")])
     settler.activate()
     while settler.refresh():
         pass
@@ -333,7 +333,7 @@ def test_a_person_has_time_to_send_before_a_reading_that_does_not_come_twice(
 
 def test_a_reading_before_the_mail_is_no_verdict(read: psycopg.Connection) -> None:
     """Where the next one is far away; the time to wait follows it."""
-    probe = Probe(read, "shop", None)
+    probe = TestMailProbe(read, "shop", None)
     read.execute(
         "UPDATE registry.mailboxes SET last_attempt_at = now(), complete_through = now() + interval '1 second'"
     )
@@ -366,7 +366,7 @@ def test_a_mailbox_that_fails_is_told_at_once_and_left_alone(run: Any, read: psy
     done = run("doctor", "shop", "--probe", "--wait", 5, code=1)
     assert "m1 cannot be read" in done.stderr and "Now send a mail" in done.stderr
     assert planned(read, "m1")[0] == pytest.approx(before[0]) and planned(read, "m2")[1] <= 0
-    probe = Probe(read, "shop", None)
+    probe = TestMailProbe(read, "shop", None)
     read.execute("UPDATE registry.mailboxes SET state = 'paused', complete_through = now() WHERE mailbox_id = 'm2'")
     look = probe.look()
     assert look.over and look.verdict == "failing"
@@ -377,7 +377,7 @@ def test_a_mailbox_whose_login_was_given_up_may_hold_the_mail(run: Any, read: ps
     read.execute(
         "UPDATE registry.mailboxes SET state = 'needs_reconnect', state_reason = 'login-given-up' WHERE mailbox_id = 'm2'"
     )
-    probe = Probe(read, "shop", None)
+    probe = TestMailProbe(read, "shop", None)
     read.execute(
         "UPDATE registry.mailboxes SET complete_through = now() + interval '1 second', host = 'imap.own-server.example'"
         " WHERE mailbox_id = 'm1'"
@@ -397,7 +397,7 @@ def test_a_mailbox_that_began_to_fail_since_the_look_is_left_alone(read: psycopg
     """Between looking and asking a poll may fail, or begin."""
     read.execute("UPDATE registry.mailboxes SET host = 'imap.own-server.example'")
     mailbox(read, "m2", "imap.own-server.example")
-    probe = Probe(read, "shop", None)
+    probe = TestMailProbe(read, "shop", None)
     look = probe.look()
     assert all(not one.failing and one.reading_at < one.next_poll_at for one in look.mailboxes)
     read.execute("UPDATE registry.mailboxes SET failures = 1 WHERE mailbox_id = 'm1'")

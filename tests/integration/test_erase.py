@@ -25,7 +25,7 @@ from services.registry.leases import LeaseLost, Leases
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.standalone.demo import recount
-from services.standalone.demo.demo import RULE_SETS, Report, Stage
+from services.standalone.demo.demo import RULE_SETS, DemoReport, DemoStage
 from services.standalone.servers.postgres import scratch_folder
 from services.standalone.world import cast
 from tests.support.mailboxes import connected
@@ -96,10 +96,10 @@ def test_nothing_is_left_of_an_erased_company_also_after_a_rebuild(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExitStack() as stack:
-        stage = Stage(folder, cast.build(5, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
+        stage = DemoStage(folder, cast.build(5, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
         stage.open()
         stage.play()
-        report = Report()
+        report = DemoReport()
         stage.read(report)
         assert report.differences == []
         for name, value in stage._environ().items():
@@ -176,12 +176,12 @@ def only_what_stays(left: dict[str, list[dict[str, Any]]], at: str) -> None:
         assert (row["cause"], row["old_value"]) == ("erase", None)
 
 
-def differences(stage: Stage, connection: psycopg.Connection) -> list[str]:
+def differences(stage: DemoStage, connection: psycopg.Connection) -> list[str]:
     found = recount.compare(connection, stage.world, RULE_SETS)
     return [one for one in found.differences if GONE not in str(one)]
 
 
-def others_agree(stage: Stage, connection: psycopg.Connection) -> None:
+def others_agree(stage: DemoStage, connection: psycopg.Connection) -> None:
     until(lambda: not differences(stage, connection), lambda: differences(stage, connection)[:5])
 
 
@@ -214,7 +214,7 @@ def test_a_person_is_asked_and_a_wrong_id_erases_nothing(
     lacking = CliRunner().invoke(main, ["erase", "shop", "--yes"])
     assert lacking.exit_code == 78 and "replyrate topics create" in lacking.output
     assert CliRunner().invoke(main, ["topics", "create"]).exit_code == 0
-    monkeypatch.setattr("services.cli.registry.erase.somebody", lambda: True)
+    monkeypatch.setattr("services.cli.registry.erase.is_interactive", lambda: True)
     other = CliRunner().invoke(main, ["erase", "shop"], input="shup\n")
     assert other.exit_code == 1 and "nothing was erased" in other.output
     with connect(dsn, "tests") as connection:

@@ -21,10 +21,10 @@ from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import ImapSettings, KafkaSettings, load_settings
 from services.common.topics import DEAD, SENT
-from services.connect.onboarding import Connected, Rejected, Request, Trial, add_mailbox
+from services.connect.onboarding import ConnectedMailbox, ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
 from services.fetcher.poller import Poller
 from services.imap.connection import CHUNK
-from services.imap.session import Budgets, resolve, tls_context
+from services.imap.session import SessionLimits, resolve, tls_context
 from services.registry.leases import Leases
 from services.registry.registry import Registry, RegistryError
 from services.registry.vault import Vault
@@ -72,13 +72,13 @@ class Lab:
         with connect(self.dsn, "tests") as connection:
             yield Leases(connection, Vault(VAULT_KEY))
 
-    def connect(self, user: str = USER, company_id: str = "c1", **changes: Any) -> Connected:
+    def connect(self, user: str = USER, company_id: str = "c1", **changes: Any) -> ConnectedMailbox:
         values = {"company_id": company_id, "account_id": "main", "address": user, "password": USERS[user]} | changes
-        request = Request(consent_by="tests", host="localhost", port=self.server.port, **values)
+        request = ConnectRequest(consent_by="tests", host="localhost", port=self.server.port, **values)
         with self.registry() as registry:
             registry.add_company(company_id)
             registry.add_account(company_id, "main")
-            return add_mailbox(registry, request, Trial(imap_settings(self.server), resolve, "0"))
+            return add_mailbox(registry, request, ConnectionTester(imap_settings(self.server), resolve, "0"))
 
     def fetcher(self, name: str = "fetcher", **environ: str) -> Process:
         return Process("services.fetcher", {**self.environ, **environ}, self.folder / f"{name}.log")
@@ -221,7 +221,7 @@ def test_a_scan_goes_on_although_every_session_ends_in_its_second_batch(dovecot_
     with lab.registry() as registry, lab.leases() as leases, Publisher(lab.kafka, "tests") as publisher:
         poller = Poller(
             "tests", leases, publisher, HASHER, environ, lambda: tls_context(environ.imap.ca_file), version="0", resolve=resolve,
-            clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=Budgets(session_bytes=130_000),
+            clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=SessionLimits(session_bytes=130_000),
         )  # fmt: skip
         marks = []
         for _ in range(8):
@@ -361,13 +361,13 @@ def test_no_address_secret_or_text_of_a_mail_leaves_the_vault(dovecot_lab: Lab) 
 
 def test_onboarding_says_what_is_wrong(dovecot_lab: Lab) -> None:
     lab = dovecot_lab
-    with pytest.raises(Rejected, match="refused user name or password") as caught:
+    with pytest.raises(MailboxRefused, match="refused user name or password") as caught:
         lab.connect(password="wrong-canary")
     assert caught.value.stage == "login" and "canary" not in str(caught.value)
     with pytest.raises(RegistryError, match="--consent-by"):
         with lab.registry() as registry:
-            request = Request("c1", "main", USER, "x", consent_by=" ", host="localhost", port=lab.server.port)
-            add_mailbox(registry, request, Trial(imap_settings(lab.server), resolve, "0"))
+            request = ConnectRequest("c1", "main", USER, "x", consent_by=" ", host="localhost", port=lab.server.port)
+            add_mailbox(registry, request, ConnectionTester(imap_settings(lab.server), resolve, "0"))
     lab.connect()
     with pytest.raises(RegistryError, match="connected already as mailbox"):
         lab.connect()
@@ -377,10 +377,12 @@ def test_onboarding_says_what_is_wrong(dovecot_lab: Lab) -> None:
         registry.add_account("c1", "platform", synced_from=now())
     with pytest.raises(RegistryError, match="needs no mailbox"):
         lab.connect("seller-3@mail.test", account_id="platform")
-    with pytest.raises(Rejected, match="cannot be used"), lab.registry() as registry:
+    with pytest.raises(MailboxRefused, match="cannot be used"), lab.registry() as registry:
         closed = imap_settings(lab.server).model_copy(update={"allowed_private_networks": (ip_network("10.0.0.0/8"),)})
-        request = Request("c1", "main", "seller-4@mail.test", "x", "tests", host="localhost", port=lab.server.port)
-        add_mailbox(registry, request, Trial(closed, resolve, "0"))
+        request = ConnectRequest(
+            "c1", "main", "seller-4@mail.test", "x", "tests", host="localhost", port=lab.server.port
+        )
+        add_mailbox(registry, request, ConnectionTester(closed, resolve, "0"))
 
 
 def test_a_changed_address_and_the_states_a_person_sets(dovecot_lab: Lab) -> None:

@@ -14,9 +14,9 @@ from psycopg.types.json import Jsonb
 
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.judge import judge, rules
-from services.aggregator.judge.judge import Changed
+from services.aggregator.judge.judge import Delta
 from services.aggregator.refresh import recompute
-from services.aggregator.refresh.refresh import Settler
+from services.aggregator.refresh.refresh import Refresher
 from services.common.errors import ReplyrateError
 from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, ReplyFact, StatusFact
 from services.common.postgres import connect
@@ -69,7 +69,7 @@ def judged(
     cause: str = judge.LATE_FACT,
 ) -> None:
     with connection.transaction():
-        judge.judge_companies(connection, rule_set, {"c1": Changed(changed_from, cause)}, now=now)
+        judge.judge_companies(connection, rule_set, {"c1": Delta(changed_from, cause)}, now=now)
 
 
 def rows(connection: psycopg.Connection, statement: str) -> list[dict[str, Any]]:
@@ -248,7 +248,7 @@ def test_an_erase_leaves_a_line_and_no_number(connection: psycopg.Connection) ->
     assert rows(connection, "SELECT DISTINCT cause FROM ledger.dirty WHERE company_id = 'c1' ORDER BY 1")[0] == {
         "cause": "erase"
     }
-    settler = Settler(connection, [])
+    settler = Refresher(connection, [])
     while settler.refresh():
         pass
     # Nothing of the first inquiry is left: its days are gone, with a line each; what stays is the second one's.
@@ -288,7 +288,7 @@ def test_an_account_that_only_erased_facts_named_has_no_row(connection: psycopg.
         PLAIN.name, PLAIN.identity, Jsonb(PLAIN.parameters()),
     ))  # fmt: skip
     tell(connection, CompanyErased(company_id="c1", at=NOON + DAY))
-    settler = Settler(connection, [])
+    settler = Refresher(connection, [])
     while settler.refresh():
         pass
     assert accounts(connection) == {"a": 1}
@@ -356,7 +356,7 @@ def test_a_recompute_is_shown_at_once_and_goes_on_after_a_kill(connection: psyco
     for company_id in companies:
         event = state()
         tell(connection, InquiryReplies(**{name: getattr(event, name) for name in event.__struct_fields__} | {"company_id": company_id}))  # fmt: skip
-    settler = Settler(connection, [PLAIN])
+    settler = Refresher(connection, [PLAIN])
     settler.activate()
     while settler.refresh():
         pass
@@ -369,8 +369,8 @@ def test_a_recompute_is_shown_at_once_and_goes_on_after_a_kill(connection: psyco
     with connect(dsn, "killed") as killed:
         with pytest.raises(psycopg.errors.AdminShutdown):
             with killed.transaction():
-                for one in recompute.under_way(killed):
-                    judge_in = {row[0]: Changed() for row in killed.execute(recompute.SQL["lacking"], {"name": PLAIN.name, "most": 3, "aside": []}).fetchall()}  # fmt: skip
+                for one in recompute.unfinished(killed):
+                    judge_in = {row[0]: Delta() for row in killed.execute(recompute.SQL["lacking"], {"name": PLAIN.name, "most": 3, "aside": []}).fetchall()}  # fmt: skip
                     recompute.judge_in_shadow(killed, one, judge_in, datetime.now(UTC))
                 connection.execute("SELECT pg_terminate_backend(%s)", (killed.info.backend_pid,))
                 killed.execute("SELECT 1")
@@ -383,7 +383,7 @@ def test_a_recompute_is_shown_at_once_and_goes_on_after_a_kill(connection: psyco
     tell(connection, answered)
     while recompute.step(connection, 7):
         assert rows(connection, versions) == [{"rule_version": PLAIN.identity}]
-    settler_again = Settler(connection, [])
+    settler_again = Refresher(connection, [])
     while settler_again.refresh():
         pass
     assert rows(connection, versions) == [{"rule_version": changed.identity}]
@@ -405,7 +405,7 @@ def test_a_recompute_is_shown_at_once_and_goes_on_after_a_kill(connection: psyco
 
 def test_a_recompute_of_the_same_rules_repairs_and_says_so(connection: psycopg.Connection) -> None:
     tell(connection, state())
-    settler = Settler(connection, [PLAIN])
+    settler = Refresher(connection, [PLAIN])
     settler.activate()
     while settler.refresh():
         pass
@@ -429,8 +429,8 @@ def versions(connection: psycopg.Connection) -> list[dict[str, Any]]:
     return rows(connection, "SELECT count(*) FILTER (WHERE valid_to IS NOT NULL) AS old FROM ledger.rates")
 
 
-def counting(connection: psycopg.Connection, rule_set: rules.RuleSet = PLAIN) -> Settler:
-    settler = Settler(connection, [rule_set])
+def counting(connection: psycopg.Connection, rule_set: rules.RuleSet = PLAIN) -> Refresher:
+    settler = Refresher(connection, [rule_set])
     settler.activate()
     while settler.refresh():
         pass
@@ -491,7 +491,7 @@ def test_a_new_version_is_computed_as_a_whole(connection: psycopg.Connection) ->
         recompute.begin(connection, changed, date(2026, 11, 11))
     # An aggregator whose settings hold the version of before starts meanwhile, and afterwards.
     assert not recompute.activate(connection, PLAIN, at_start=True)
-    settler = Settler(connection, [PLAIN])
+    settler = Refresher(connection, [PLAIN])
     while settler.refresh():
         pass
     settler.activate()
@@ -539,9 +539,9 @@ def test_a_large_company_is_judged_in_portions_with_the_same_result(
     connection.execute("TRUNCATE ledger.rates, ledger.outcomes, ledger.settled")
     monkeypatch.setattr(judge, "STATEMENT_ROWS", 100)
     with connection.transaction():
-        judge.into(connection, "ledger")
+        judge.use_schema(connection, "ledger")
         (span,) = judge.spans(connection, PLAIN, ["c1"], NOON + 9 * DAY)
-    assert len([*judge.slices([judge.plan(PLAIN, span, Changed(), NOON + 9 * DAY)])]) > 4
+    assert len([*judge.slices([judge.plan(PLAIN, span, Delta(), NOON + 9 * DAY)])]) > 4
     judged(connection, NOON + 9 * DAY)
     assert rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id") == wanted
     assert rows(connection, "SELECT * FROM ledger.outcomes ORDER BY inquiry_id") == outcomes

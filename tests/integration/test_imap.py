@@ -21,14 +21,14 @@ from services.common.errors import ConfigError
 from services.imap import connection as imap
 from services.imap.connection import Connection, folder_name, folder_text, is_sent_name
 from services.imap.session import (
-    Budgets,
-    BudgetSpent,
     Endpoint,
     HostRefused,
     LoginRefused,
     MailboxError,
     NoSentFolder,
     ServerBroken,
+    SessionLimitReached,
+    SessionLimits,
     TlsFailed,
     Unreachable,
     check_host,
@@ -44,11 +44,11 @@ from tests.support.servers import USERS
 from tests.support.wire import allowed
 
 USER = "seller-1@mail.test"
-SMALL = Budgets(command_seconds=1.0, session_seconds=3.0, connect_seconds=2.0)
+SMALL = SessionLimits(command_seconds=1.0, session_seconds=3.0, connect_seconds=2.0)
 
 
 def connect(
-    port: int, ca_file: Path, budgets: Budgets = SMALL, record: Callable[[bytes], None] | None = None
+    port: int, ca_file: Path, budgets: SessionLimits = SMALL, record: Callable[[bytes], None] | None = None
 ) -> Connection:
     return imap.connect(Endpoint("localhost", port, ("127.0.0.1",)), tls_context(ca_file), budgets, record=record)
 
@@ -59,7 +59,7 @@ def test_only_these_commands_can_be_sent_and_nothing_changes(dovecot: Dovecot) -
     dovecot.client.append(USER, "Sent", raw, at, flags="")
     dovecot.close_client()
     wire: list[bytes] = []
-    connection = connect(dovecot.port, dovecot.ca_file, Budgets(), wire.append)
+    connection = connect(dovecot.port, dovecot.ca_file, SessionLimits(), wire.append)
     connection.login(USER, USERS[USER], "0")
     (folder,) = connection.sent_folders()
     assert (folder.name, folder.found_by) == (b"Sent", "special-use")
@@ -87,7 +87,7 @@ def test_only_these_commands_can_be_sent_and_nothing_changes(dovecot: Dovecot) -
 
 def test_an_idle_folder_costs_two_round_trips(dovecot: Dovecot) -> None:
     wire: list[bytes] = []
-    connection = connect(dovecot.port, dovecot.ca_file, Budgets(), wire.append)
+    connection = connect(dovecot.port, dovecot.ca_file, SessionLimits(), wire.append)
     connection.login(USER, USERS[USER], "0")
     connection.sent_folders()
     wire.clear()
@@ -100,7 +100,7 @@ def test_an_idle_folder_costs_two_round_trips(dovecot: Dovecot) -> None:
 @pytest.mark.parametrize("text", ["a\r\nX LOGOUT", "a\0b", "a\nb"])
 def test_no_line_break_reaches_the_wire(dovecot: Dovecot, text: str) -> None:
     wire: list[bytes] = []
-    connection = connect(dovecot.port, dovecot.ca_file, Budgets(), wire.append)
+    connection = connect(dovecot.port, dovecot.ca_file, SessionLimits(), wire.append)
     for user, password in ((text, "x"), ("x", text)):
         with pytest.raises(LoginRefused):
             connection.login(user, password, "0")
@@ -123,7 +123,7 @@ def test_a_hostile_server_costs_little_and_ends_in_an_error_of_ours(
     began = time.monotonic()
     with LabServer(tmp_path / "s", ca, DOVECOT) as server:
         server.defects.add(defect)
-        with pytest.raises((BudgetSpent, Unreachable, ServerBroken)):
+        with pytest.raises((SessionLimitReached, Unreachable, ServerBroken)):
             open_mailbox(server).sent_folders()
     assert time.monotonic() - began < 15
 

@@ -23,9 +23,9 @@ from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import DEAD, SENT
-from services.connect.onboarding import Connected, Request, Trial, add_mailbox
+from services.connect.onboarding import ConnectedMailbox, ConnectionTester, ConnectRequest, add_mailbox
 from services.fetcher.poller import Poller
-from services.imap.session import Budgets, resolve, tls_context
+from services.imap.session import SessionLimits, resolve, tls_context
 from services.registry.leases import Leases
 from services.registry.registry import Registry
 from services.registry.vault import Vault
@@ -42,7 +42,7 @@ HORIZON = timedelta(days=60)
 SENT_ONLY = frozenset({"replyrate.message-sent.v1"})
 AGES = (timedelta(hours=2), timedelta(days=1), timedelta(days=9), timedelta(days=29), timedelta(days=33),
         timedelta(days=59, hours=20), timedelta(days=75))  # fmt: skip
-SMALL = Budgets(command_seconds=2, session_seconds=6, connect_seconds=2)
+SMALL = SessionLimits(command_seconds=2, session_seconds=6, connect_seconds=2)
 
 Serve = Callable[..., LabServer]
 
@@ -99,23 +99,23 @@ class Lab:
     def registry(self, connection: psycopg.Connection) -> Registry:
         return Registry(connection, HASHER, Vault(bytes(range(32))))
 
-    def connect(self, server: LabServer, **changes: Any) -> Connected:
+    def connect(self, server: LabServer, **changes: Any) -> ConnectedMailbox:
         """Connect the mailbox for a company of its own, while the server behaves."""
         defects, server.defects = server.defects, set(server.profile.defects) - {Defect.LOGIN_DISABLED}
         company_id = f"lab-{time.monotonic_ns()}"
-        request = Request(
+        request = ConnectRequest(
             company_id, "main", server.user, server.secret, "tests", host="localhost", port=server.port, **changes
         )
         with connect(self._dsn, "tests") as connection:
             registry = self.registry(connection)
             registry.add_company(company_id)
             registry.add_account(company_id, "main")
-            connected = add_mailbox(registry, request, Trial(self.settings(server).imap, resolve, "0"))
+            connected = add_mailbox(registry, request, ConnectionTester(self.settings(server).imap, resolve, "0"))
         server.defects = defects
         server.wire.clear()
         return connected
 
-    def poll(self, connected: Connected, *servers: LabServer, budgets: Budgets = SMALL) -> dict[str, Any]:
+    def poll(self, connected: ConnectedMailbox, *servers: LabServer, budgets: SessionLimits = SMALL) -> dict[str, Any]:
         """One poll of a mailbox, as a worker makes it; returns what the registry says of it then."""
         settings = self.settings(*servers)
         with connect(self._dsn, "tests") as connection, Publisher(self.topics, "tests") as publisher:
@@ -135,7 +135,9 @@ class Lab:
             poller.poll(leased)
             return registry.mailbox(connected.company_id, connected.mailbox_id)
 
-    def complete(self, connected: Connected, *servers: LabServer, most: int = 12, budgets: Budgets = SMALL) -> int:
+    def complete(
+        self, connected: ConnectedMailbox, *servers: LabServer, most: int = 12, budgets: SessionLimits = SMALL
+    ) -> int:
         """Poll until everything is read; returns how many polls it took."""
         for number in range(1, most + 1):
             shown = self.poll(connected, *servers, budgets=budgets)
@@ -143,7 +145,7 @@ class Lab:
                 return number
         raise AssertionError(f"not complete after {most} polls: {shown}")
 
-    def events(self, connected: Connected) -> list[MessageSent]:
+    def events(self, connected: ConnectedMailbox) -> list[MessageSent]:
         """What was published for a mailbox, repeats included; each is a valid event."""
         key = connected.company_id.encode()
         found = [
@@ -153,13 +155,13 @@ class Lab:
         ]
         return [event for event in found if isinstance(event, MessageSent)]
 
-    def published(self, connected: Connected) -> set[str]:
+    def published(self, connected: ConnectedMailbox) -> set[str]:
         return {event.message_id for event in self.events(connected)}
 
-    def buried(self, connected: Connected) -> int:
+    def buried(self, connected: ConnectedMailbox) -> int:
         return len([one for one in read_all(self.topics, DEAD) if one.key == connected.company_id.encode()])
 
-    def rescan(self, connected: Connected) -> None:
+    def rescan(self, connected: ConnectedMailbox) -> None:
         with connect(self._dsn, "tests") as connection:
             self.registry(connection).rescan(connected.company_id, connected.mailbox_id)
 
@@ -294,7 +296,7 @@ def test_a_defect_changes_nothing_in_what_is_published(
     check_wire(server.said())
 
 
-def reason(lab: Lab, connected: Connected, server: LabServer, *defects: Defect) -> str | None:
+def reason(lab: Lab, connected: ConnectedMailbox, server: LabServer, *defects: Defect) -> str | None:
     """Why a poll fails when these defects are switched on."""
     server.defects |= set(defects)
     found: str | None = lab.poll(connected, server)["state_reason"]
@@ -698,7 +700,7 @@ def test_f17_ten_thousand_messages_are_what_yahoo_shows(lab: Lab, serve: Serve) 
     connected = lab.connect(server)
     assert connected.messages == 10_000
     assert {"window-messages"} <= {warned.code for warned in connected.report.warnings}
-    polls = lab.complete(connected, server, budgets=Budgets())
+    polls = lab.complete(connected, server, budgets=SessionLimits())
     assert polls == 6  # 2,000 messages a poll, and one that finds that there is no more
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
     assert lab.poll(connected, server)["complete_from"] == server.visible(server.sent)[0].filed_at

@@ -9,10 +9,10 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from services.aggregator.judge import judge, rules
-from services.aggregator.judge.judge import Changed
+from services.aggregator.judge.judge import Delta
 from services.common.postgres import connect, load_statements
 from services.standalone.demo import oracle
-from services.standalone.demo.oracle import Covered
+from services.standalone.demo.oracle import CoveredInterval
 from services.standalone.servers.paths import ROOT
 from services.standalone.world import cast
 from tests.integration.test_judge import put, random_facts
@@ -42,7 +42,7 @@ def judged(connection: psycopg.Connection, companies: list[str], now: datetime) 
             (rule_set.name, rule_set.identity, Jsonb(rule_set.parameters())),
         )
         with connection.transaction():
-            judge.judge_companies(connection, rule_set, dict.fromkeys(companies, Changed()), now=now)
+            judge.judge_companies(connection, rule_set, dict.fromkeys(companies, Delta()), now=now)
 
 
 def test_the_worked_example(connection: psycopg.Connection) -> None:
@@ -60,7 +60,7 @@ def test_the_demo_world(connection: psycopg.Connection) -> None:
     world = cast.build(7, NOW)
     for company in world.companies:
         covered = [
-            Covered(one.account_id, one.key, NOW - timedelta(days=50), NOW - timedelta(days=3, seconds=number), None,
+            CoveredInterval(one.account_id, one.key, NOW - timedelta(days=50), NOW - timedelta(days=3, seconds=number), None,
                     NOW - timedelta(days=50 - 15 * (number % 2)), NOW - timedelta(days=4))
             for number, one in enumerate(company.mailboxes) if one.connected
         ]  # fmt: skip

@@ -15,10 +15,10 @@ from psycopg.rows import dict_row
 from services.aggregator.judge import judge, rules
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
-from services.aggregator.refresh.refresh import Settler
+from services.aggregator.refresh.refresh import Refresher
 from services.common.postgres import connect
 from services.standalone.demo import oracle
-from services.standalone.demo.oracle import Asked, Covered, Facts, Marked, Replied
+from services.standalone.demo.oracle import AskedInquiry, CoveredInterval, GivenReply, RecountFacts, StatusMark
 
 DEFAULT, PLAIN = rules.load_builtin("default"), rules.load_builtin("first-reply-24h")
 RULES = [rules.load_builtin(name) for name in rules.builtin_names()]
@@ -45,7 +45,7 @@ PACIFIC = ZoneInfo("America/Los_Angeles")
 STATUSES = ("spam", "spam-undone", "rejected", "declined", "withdrawn", "blacklisted", "buyer-closed", "trashed")
 
 
-def put(connection: psycopg.Connection, company: str, facts: Facts) -> None:
+def put(connection: psycopg.Connection, company: str, facts: RecountFacts) -> None:
     """Facts as the sink and the fetcher would have written them."""
     cursor = connection.cursor()
     cursor.execute("INSERT INTO registry.companies (company_id) VALUES (%s) ON CONFLICT DO NOTHING", (company,))
@@ -113,7 +113,9 @@ def judged(
     return outcomes, rates
 
 
-def assert_equal(connection: psycopg.Connection, company: str, facts: Facts, rule_set: RuleSet, now: datetime) -> None:
+def assert_equal(
+    connection: psycopg.Connection, company: str, facts: RecountFacts, rule_set: RuleSet, now: datetime
+) -> None:
     outcomes, rates = judged(connection, company, rule_set, now)
     parameters = rule_set.parameters()
     wanted = {one.inquiry_id: one for one in oracle.outcomes(facts, parameters, now)}
@@ -136,7 +138,7 @@ def assert_equal(connection: psycopg.Connection, company: str, facts: Facts, rul
         assert (row["reply_seconds"] is None) == (one.reply_seconds is None)
         if one.reply_seconds is not None:
             assert float(row["reply_seconds"]) == pytest.approx(one.reply_seconds)
-    by_day: dict[date, list[oracle.Outcome]] = {}
+    by_day: dict[date, list[oracle.RecountOutcome]] = {}
     accounts = {row["account_id"] for row in rates}
     assert accounts >= {None, *facts.accounts}
     for row in rates:
@@ -156,11 +158,11 @@ def assert_equal(connection: psycopg.Connection, company: str, facts: Facts, rul
                 )
 
 
-def random_facts(seed: int, now: datetime) -> Facts:
+def random_facts(seed: int, now: datetime) -> RecountFacts:
     """A company in which every rule has something to bite on; instants crowd around the edges of the rules."""
     chance = random.Random(seed)
     accounts = ["a", "b", "c"][: chance.randint(1, 3)]
-    facts = Facts(accounts=set(accounts))
+    facts = RecountFacts(accounts=set(accounts))
     edges = [0, -1, 1, -300, -301, 86_400, 86_401, 86_399, 3600, 40_000, 200_000]
 
     def near(at: datetime) -> datetime:
@@ -172,7 +174,7 @@ def random_facts(seed: int, now: datetime) -> Facts:
             day.year, day.month, day.day, chance.choice([0, 7, 8, 23]), chance.choice([0, 0, 30, 59]), tzinfo=UTC
         )
         received = min(start, now - timedelta(seconds=chance.choice([0, 1, 86_400])))
-        asked = Asked(
+        asked = AskedInquiry(
             f"i{number}", chance.choice(accounts), received, f"b{chance.randint(0, 4)}",
             thread_id=chance.choice([None, "t1", "t2"]), from_china=chance.random() < 0.05,
         )  # fmt: skip
@@ -180,7 +182,7 @@ def random_facts(seed: int, now: datetime) -> Facts:
         for _ in range(chance.choice([0, 0, 1, 1, 2])):
             mail = chance.random() < 0.75
             facts.replied.append(
-                Replied(
+                GivenReply(
                     asked.inquiry_id, f"r{chance.randint(0, 40)}", "mail" if mail else "platform", chance.choice(accounts), near(received),
                     chance.choice(["human", "human", "automatic", "bulk", "bounce", "forward"] if mail else ["human", "automatic"]),
                     chance.choice(["in-reply-to", "references", "relay-address", "buyer-address"]) if mail else "platform",
@@ -188,13 +190,13 @@ def random_facts(seed: int, now: datetime) -> Facts:
                 )
             )  # fmt: skip
         for _ in range(chance.choice([0, 0, 0, 1, 2])):
-            facts.marked.append(Marked(asked.inquiry_id, chance.choice(STATUSES), near(received)))
+            facts.marked.append(StatusMark(asked.inquiry_id, chance.choice(STATUSES), near(received)))
         if chance.random() < 0.1:
-            facts.marked.append(Marked(asked.inquiry_id, "reassigned", near(received), chance.choice(accounts)))
+            facts.marked.append(StatusMark(asked.inquiry_id, "reassigned", near(received), chance.choice(accounts)))
     for account in accounts:
         for box in range(chance.choice([0, 1, 1, 2])):
             connected = now - timedelta(days=chance.choice([0, 1, 10, 50]), seconds=chance.randint(0, 9))
-            facts.covered.append(Covered(account, f"{account}-m{box}", connected, connected))
+            facts.covered.append(CoveredInterval(account, f"{account}-m{box}", connected, connected))
             reached = connected - timedelta(days=60)
             for step in range(chance.randint(0, 4)):
                 low = chance.choice([connected - timedelta(days=60), reached, reached + timedelta(hours=1)])
@@ -203,11 +205,13 @@ def random_facts(seed: int, now: datetime) -> Facts:
                 recorded = min(
                     now + timedelta(seconds=1), connected + timedelta(seconds=step + 1 + chance.choice([0, 90_000]))
                 )
-                facts.covered.append(Covered(account, f"{account}-m{box}", connected, recorded, None, low, reached))
+                facts.covered.append(
+                    CoveredInterval(account, f"{account}-m{box}", connected, recorded, None, low, reached)
+                )
             if chance.random() < 0.2:
                 removed = now - timedelta(hours=chance.choice([1, 30]))
                 facts.covered.append(
-                    Covered(
+                    CoveredInterval(
                         account,
                         f"{account}-m{box}",
                         connected,
@@ -219,7 +223,7 @@ def random_facts(seed: int, now: datetime) -> Facts:
                 )
         if chance.random() < 0.2:
             since = now - timedelta(days=chance.choice([1, 20, 60]))
-            facts.covered.append(Covered(account, None, since, since, None, since))
+            facts.covered.append(CoveredInterval(account, None, since, since, None, since))
     # Ties of recorded_at are decided by the order of the lines; the recount asks for distinct ones.
     facts.covered = [
         replace(line, recorded_at=line.recorded_at + timedelta(microseconds=number))
@@ -261,7 +265,7 @@ def test_judging_only_what_facts_touched_equals_judging_everything(dsn: str, see
     def step_of(at: datetime) -> int:
         return chance.choice([number for number, step in enumerate(steps) if at < step] or [len(steps) - 1])
 
-    parts = [Facts(facts.accounts) for _ in steps]
+    parts = [RecountFacts(facts.accounts) for _ in steps]
     for asked in facts.asked:
         parts[step_of(asked.received_at)].asked.append(asked)
     for mark in set(facts.marked):
@@ -285,23 +289,23 @@ def test_judging_only_what_facts_touched_equals_judging_everything(dsn: str, see
             assert_equal(connection, "c1", facts, rule_set, now)
 
 
-def single(connection: psycopg.Connection, facts: Facts, rule_set: RuleSet, now: datetime) -> dict[str, Any]:
+def single(connection: psycopg.Connection, facts: RecountFacts, rule_set: RuleSet, now: datetime) -> dict[str, Any]:
     put(connection, "c1", facts)
     outcomes, _ = judged(connection, "c1", rule_set, now)
     return {row["inquiry_id"]: row for row in outcomes}
 
 
-def mail(inquiry_id: str, at: datetime, kind: str = "human") -> Replied:
-    return Replied(inquiry_id, f"re-{inquiry_id}", "mail", "a", at, kind, "in-reply-to", "m", "verified")
+def mail(inquiry_id: str, at: datetime, kind: str = "human") -> GivenReply:
+    return GivenReply(inquiry_id, f"re-{inquiry_id}", "mail", "a", at, kind, "in-reply-to", "m", "verified")
 
 
 def test_a_reply_answers_the_units_of_both_pacific_days(dsn: str) -> None:
     evening = datetime(2026, 11, 10, 22, 50, tzinfo=PACIFIC).astimezone(UTC)
     midnight = datetime(2026, 11, 11, 0, 10, tzinfo=PACIFIC).astimezone(UTC)
     reply = datetime(2026, 11, 11, 1, 0, tzinfo=PACIFIC).astimezone(UTC)
-    facts = Facts(
+    facts = RecountFacts(
         {"a"},
-        [Asked("one", "a", evening, "b"), Asked("two", "a", midnight, "b")],
+        [AskedInquiry("one", "a", evening, "b"), AskedInquiry("two", "a", midnight, "b")],
         [],
         [mail("one", reply), mail("two", reply)],
     )
@@ -317,7 +321,9 @@ def test_a_reply_answers_the_units_of_both_pacific_days(dsn: str) -> None:
 )
 def test_exactly_the_target_is_in_time(dsn: str, seconds: float, outcome: str, bucket: int) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
-    facts = Facts({"a"}, [Asked("one", "a", start, "b")], [], [mail("one", start + timedelta(seconds=seconds))])
+    facts = RecountFacts(
+        {"a"}, [AskedInquiry("one", "a", start, "b")], [], [mail("one", start + timedelta(seconds=seconds))]
+    )
     with connect(dsn, "tests") as connection:
         rows = single(connection, facts, PLAIN, datetime(2026, 11, 20, tzinfo=UTC))
         found = connection.execute(
@@ -329,9 +335,13 @@ def test_exactly_the_target_is_in_time(dsn: str, seconds: float, outcome: str, b
 
 def test_nothing_counted_is_no_rate_and_automatic_replies_answer_nothing(dsn: str) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
-    covered = [Covered("a", "m", start, start, None, start - timedelta(days=9), start + timedelta(days=9))]
-    facts = Facts(
-        {"a"}, [Asked("one", "a", start, "b")], [], [mail("one", start + timedelta(hours=1), "automatic")], covered
+    covered = [CoveredInterval("a", "m", start, start, None, start - timedelta(days=9), start + timedelta(days=9))]
+    facts = RecountFacts(
+        {"a"},
+        [AskedInquiry("one", "a", start, "b")],
+        [],
+        [mail("one", start + timedelta(hours=1), "automatic")],
+        covered,
     )
     with connect(dsn, "tests") as connection:
         rows = single(connection, facts, PLAIN, datetime(2026, 11, 20, tzinfo=UTC))
@@ -345,7 +355,7 @@ def test_nothing_counted_is_no_rate_and_automatic_replies_answer_nothing(dsn: st
 
 def test_what_nobody_looked_at_is_unmeasured_and_no_rate(dsn: str) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
-    facts = Facts({"a"}, [Asked("one", "a", start, "b")])
+    facts = RecountFacts({"a"}, [AskedInquiry("one", "a", start, "b")])
     with connect(dsn, "tests") as connection:
         rows = single(connection, facts, PLAIN, datetime(2026, 11, 20, tzinfo=UTC))
         row = connection.execute(
@@ -357,7 +367,7 @@ def test_what_nobody_looked_at_is_unmeasured_and_no_rate(dsn: str) -> None:
 
 def test_versions_of_ended_days_stay_and_those_of_the_running_day_do_not(dsn: str) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
-    facts = Facts({"a"}, [Asked("one", "a", start, "b")])
+    facts = RecountFacts({"a"}, [AskedInquiry("one", "a", start, "b")])
     with connect(dsn, "tests") as connection:
         put(connection, "c1", facts)
         judged(connection, "c1", PLAIN, datetime(2026, 11, 12, 6, tzinfo=UTC))
@@ -376,12 +386,12 @@ def test_versions_of_ended_days_stay_and_those_of_the_running_day_do_not(dsn: st
 def test_a_rule_set_that_is_switched_off_leaves_no_number_and_stays_off(dsn: str) -> None:
     """Its rates stand in the history, its outcomes are gone, a start does not bring it back; a person does."""
     now = datetime(2026, 11, 24, 12, tzinfo=UTC)
-    facts = Facts(accounts={"a"}, asked=[Asked("i1", "a", now - timedelta(days=9), "b1")])
+    facts = RecountFacts(accounts={"a"}, asked=[AskedInquiry("i1", "a", now - timedelta(days=9), "b1")])
     default, other = rules.load_builtin("default"), rules.load_builtin("first-reply-24h")
     with connect(dsn, "tests") as connection:
         put(connection, "c1", facts)
         connection.execute("INSERT INTO ledger.companies (company_id) VALUES ('c1')")
-        settler = Settler(connection, [default, other])
+        settler = Refresher(connection, [default, other])
         settler.activate()
         while settler.refresh():
             pass

@@ -17,9 +17,9 @@ import pytest
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
-from services.connect.onboarding import Rejected, Request, Trial, add_mailbox
+from services.connect.onboarding import ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
 from services.imap.session import resolve
-from services.registry.login_slots import Allowance, OverBudget
+from services.registry.login_slots import LoginSlots, NoSlotFree
 from services.registry.pacing import Pacing
 from services.registry.registry import Registry
 from services.registry.vault import Vault
@@ -113,10 +113,10 @@ class Town:
                 company_id = f"c{server.port}"
                 registry.add_company(company_id)
                 registry.add_account(company_id, "main")
-                request = Request(
+                request = ConnectRequest(
                     company_id, "main", server.user, server.secret, "tests", host="localhost", port=server.port
                 )
-                add_mailbox(registry, request, Trial(settings.imap, resolve, "0"))
+                add_mailbox(registry, request, ConnectionTester(settings.imap, resolve, "0"))
 
     def fetcher(self, name: str, **more: str) -> Process:
         return Process("services.fetcher", self.environ(**more), self.folder / f"{name}.log")
@@ -208,7 +208,7 @@ def test_a_connection_test_waits_for_the_budget_and_says_until_when(make_town: C
     town = make_town(2)
     settings = town.settings(REPLYRATE_IMAP__PROVIDER_LOGINS_PER_HOUR="localhost=1")
     town.connect(settings, town.servers[0])
-    with pytest.raises(Rejected, match=r"as often as we may already.*Try again at \d\d:\d\d UTC") as refused:
+    with pytest.raises(MailboxRefused, match=r"as often as we may already.*Try again at \d\d:\d\d UTC") as refused:
         town.connect(settings, town.servers[1])
     assert refused.value.code == "provider-busy"
     assert town.wire.logins() == 1
@@ -223,7 +223,7 @@ def test_threads_never_hold_more_than_the_limit(make_town: Callable[[int], Town]
     def work(_: int) -> None:
         nonlocal held, most, done
         with connect(town.dsn, "tests") as connection:
-            allowance = Allowance(connection, settings)
+            allowance = LoginSlots(connection, settings)
             for _ in range(20):
                 try:
                     with allowance.session("imap.some.example"):
@@ -233,7 +233,7 @@ def test_threads_never_hold_more_than_the_limit(make_town: Callable[[int], Town]
                         time.sleep(0.005)
                         with lock:
                             held -= 1
-                except OverBudget:
+                except NoSlotFree:
                     continue
 
     with ThreadPoolExecutor(16) as pool:
@@ -241,8 +241,8 @@ def test_threads_never_hold_more_than_the_limit(make_town: Callable[[int], Town]
     assert 2 <= most <= 11
     assert done <= 150
     with connect(town.dsn, "tests") as connection:
-        allowance, taken = Allowance(connection, settings), done
-        with pytest.raises(OverBudget) as refused:
+        allowance, taken = LoginSlots(connection, settings), done
+        with pytest.raises(NoSlotFree) as refused:
             for _ in range(200):
                 with allowance.session("imap.some.example"):
                     taken += 1
@@ -268,13 +268,13 @@ def test_who_begin_together_do_not_use_up_a_wide_budget_of_logins(
     def work(_: int) -> set[str]:
         short: set[str] = set()
         with connect(town.dsn, "tests") as connection:
-            allowance = Allowance(connection, settings)
+            allowance = LoginSlots(connection, settings)
             together.wait(30)
             for _ in range(10):
                 try:
                     with allowance.session("imap.some.example"):
                         pass
-                except OverBudget as refused:
+                except NoSlotFree as refused:
                     short.add(refused.short)
         return short
 
@@ -285,11 +285,11 @@ def test_who_begin_together_do_not_use_up_a_wide_budget_of_logins(
 def test_one_that_expired_gives_back_nothing_that_is_anothers(dsn: str, make_town: Callable[[int], Town]) -> None:
     settings = make_town(1).settings(REPLYRATE_IMAP__SESSIONS="1").imap
     with connect(dsn, "tests") as first, connect(dsn, "tests") as second:
-        slow, other = Allowance(first, settings, held_seconds=0), Allowance(second, settings)
+        slow, other = LoginSlots(first, settings, held_seconds=0), LoginSlots(second, settings)
         with slow.session("imap.some.example"):
             taken = other.session("imap.some.example")
             taken.__enter__()
-        with pytest.raises(OverBudget) as refused, other.session("imap.some.example"):
+        with pytest.raises(NoSlotFree) as refused, other.session("imap.some.example"):
             pass
         assert refused.value.short == "session"
         taken.__exit__(None, None, None)

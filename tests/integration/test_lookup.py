@@ -18,7 +18,7 @@ from services.connect.dns_records import DnsRecords
 from services.connect.lookup import look_up
 from services.imap.session import tls_context
 from services.providers import catalog
-from services.providers.catalog import Answer, Service
+from services.providers.catalog import LookupAnswer, SrvRecord
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.names import NameServer
 from tests.imap_lab.profiles import DOVECOT, Defect
@@ -51,7 +51,9 @@ def loopback(host: str, port: int) -> list[str]:
     return ["127.0.0.1"]
 
 
-def find(names: NameServer, found: ImapSettings, domain: str = DOMAIN, **options: Any) -> tuple[Answer, list[str]]:
+def find(
+    names: NameServer, found: ImapSettings, domain: str = DOMAIN, **options: Any
+) -> tuple[LookupAnswer, list[str]]:
     return look_up(
         catalog.load(), domain, records=DnsRecords(["127.0.0.1"], names.port), settings=found,
         context=tls_context(found.ca_file), **{"resolve": loopback, **options},
@@ -65,7 +67,7 @@ def test_records_are_read_as_they_stand(names: NameServer) -> None:
     }
     records = DnsRecords(["127.0.0.1"], names.port)
     assert records.mx(DOMAIN) == ("mxbiz1.qq.com", "mx2.other.example")
-    assert set(records.srv(DOMAIN)) == {Service("imap.other.example.", 1993, 5, 1), Service(".", 0, 0, 0)}
+    assert set(records.srv(DOMAIN)) == {SrvRecord("imap.other.example.", 1993, 5, 1), SrvRecord(".", 0, 0, 0)}
     assert records.mx("nobody.example") == () and records.srv("nobody.example") == ()
     assert records.mx("x" * 64 + ".example") == ()
 

@@ -20,13 +20,13 @@ from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.connect import connection_test, consent
 from services.connect import texts as connection_texts
-from services.connect.onboarding import Request, refuse_mailbox
+from services.connect.onboarding import ConnectRequest, refuse_mailbox
 from services.imap.session import Login
 from services.providers import catalog
-from services.providers.catalog import Answer, Language
+from services.providers.catalog import Language, LookupAnswer
 from services.registry import states
 from services.registry.leases import LeaseLost, Leases
-from services.registry.registry import Attempt, Consent, Registry, RegistryError
+from services.registry.registry import ConnectionAttempt, GivenConsent, Registry, RegistryError
 from services.registry.states import NEW, STATES
 from services.registry.vault import Vault
 from tests.imap_lab.profiles import DOVECOT, QQ
@@ -145,7 +145,7 @@ def test_a_failed_test_leaves_an_attempt_without_a_password_and_the_next_add_tak
 
 def test_a_provider_that_cannot_work_is_refused_with_its_reason(registry: Registry) -> None:
     unsupported = next(one for one in catalog.load().providers if one.support == "unsupported")
-    request = Request("c1", "main", "x@mail.test", "", "Li", host="imap.mail.test")
+    request = ConnectRequest("c1", "main", "x@mail.test", "", "Li", host="imap.mail.test")
     report = connection_test.unsupported(unsupported)
     error = refuse_mailbox(registry, request, report)
     (row,) = registry.mailboxes("c1")
@@ -166,7 +166,7 @@ def test_a_provider_that_cannot_work_is_told_in_both_languages_and_as_json(
 ) -> None:
     """Whoever looks the server up is told the reason and what to do, before a password is asked for."""
     one = next(one for one in catalog.load().providers if one.support == "unsupported")
-    answer = Answer("closed.example", "domain", one, (), "closed.example", True)
+    answer = LookupAnswer("closed.example", "domain", one, (), "closed.example", True)
     monkeypatch.setattr("services.cli.registry.connection.find", lambda *_, **__: (answer, []))
     address = ("--address", "x@closed.example")
     words: list[object] = ["mailbox", "test", "c1", *address]
@@ -422,7 +422,9 @@ def test_whatever_is_done_the_history_is_a_walk_of_the_table(registry: Registry,
             case "attempt":
                 registry.check_account("c1", "main")
                 registry.check_login("c1", login.host, login.user)
-                attempt = Attempt("c1", "main", f"m{len(ids())}", "registered", login, Consent("Li", "2", "en"))
+                attempt = ConnectionAttempt(
+                    "c1", "main", f"m{len(ids())}", "registered", login, GivenConsent("Li", "2", "en")
+                )
                 newest = registry.begin_mailbox(attempt)
             case "fail":
                 registry.test_failed("c1", newest, "login-refused")
@@ -514,7 +516,9 @@ def test_the_first_address_that_is_told_touches_the_connected_mailboxes_of_anoth
         "UPDATE registry.mailboxes SET state = 'needs_reconnect', state_reason = 'x' WHERE mailbox_id = 'given-up'"
     )
     login = Login("a@mail.test", "attempt.mail.test", 993, "a@mail.test", "secret")
-    registry.begin_mailbox(Attempt("c1", "main", "attempt", "registered", login, Consent("Li", "2", "en")))
+    registry.begin_mailbox(
+        ConnectionAttempt("c1", "main", "attempt", "registered", login, GivenConsent("Li", "2", "en"))
+    )
     before = {row["mailbox_id"]: (row["state"], row["state_reason"]) for row in registry.mailboxes()}
     moved = {"active", "failing", "given-up", "paused"}
     assert set(registry.change_address("c1", "main", "registered", "new@mail.test")) == moved

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from services.aggregator.judge import rules
 from services.aggregator.refresh import recompute
-from services.aggregator.refresh.refresh import Settler
+from services.aggregator.refresh.refresh import Refresher
 from services.cli.__main__ import main
 from services.common import codec
 from services.common.events import MessageSent
@@ -76,7 +76,7 @@ def shop(dsn: str) -> Iterator[psycopg.Connection]:
             (OLD + HOUR,),
         )
         connection.execute("INSERT INTO ledger.companies (company_id) VALUES ('shop')")
-        settler = Settler(connection, [rules.load_builtin("default"), rules.load_builtin("first-reply-24h")])
+        settler = Refresher(connection, [rules.load_builtin("default"), rules.load_builtin("first-reply-24h")])
         settler.activate()
         while settler.refresh():
             pass
@@ -179,7 +179,7 @@ def test_a_clock_that_is_not_trusted_is_told(run: Any, shop: psycopg.Connection,
     text = (ROOT / "services" / "aggregator" / "judge" / "rule_sets" / "default.toml").read_text("utf-8")
     file.write_text(text.replace('"default"', '"strict"').replace('evidence = "any"', 'evidence = "verified"'), "utf-8")
     recompute.activate(shop, rules.read(file))
-    settler = Settler(shop, [])
+    settler = Refresher(shop, [])
     while settler.refresh():
         pass
     found = story(run, "unanswered", "strict")

@@ -19,22 +19,22 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings, OAuth2Settings, Settings
 from services.common.topics import DEAD, SENT
 from services.connect.onboarding import (
-    Changes,
-    Connected,
-    Rejected,
-    Request,
-    Trial,
+    ConnectedMailbox,
+    ConnectionTester,
+    ConnectRequest,
+    LoginChanges,
+    MailboxRefused,
     add_mailbox,
     changed_login,
     reconnect_mailbox,
 )
 from services.fetcher.poller import Poller
 from services.imap.session import MailboxError, resolve, tls_context
-from services.registry.leases import Leased, LeaseLost, Leases
+from services.registry.leases import LeasedMailbox, LeaseLost, Leases
 from services.registry.rotation import Rotation
 from services.registry.vault import Vault
 from services.signin import oauth
-from services.signin.oauth import AccessTokens, Client, InMemory
+from services.signin.oauth import AccessTokens, MemoryTokenStore, OAuthClient
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import GMAIL, OUTLOOK, SINA, Profile
 from tests.imap_lab.server import LabServer
@@ -89,30 +89,30 @@ class SignedIn(Lab):
     def settings(self, *servers: LabServer) -> Settings:
         return super().settings(*servers).model_copy(update={"oauth2": self.oauth2()})
 
-    def connect(self, server: LabServer, *, known: bool = True, **changes: Any) -> Connected:
+    def connect(self, server: LabServer, *, known: bool = True, **changes: Any) -> ConnectedMailbox:
         """Connect a mailbox; `known`: its server takes the tokens of the endpoint."""
         server.access_tokens = self.endpoint.given if known else set()
         company_id = f"oauth-{time.monotonic_ns()}"
-        request = Request(
+        request = ConnectRequest(
             company_id, "main", server.user, "Refresh-canary-0", "tests", host="localhost", port=server.port, kind="oauth2", **changes
         )  # fmt: skip
         with connect(self._dsn, "tests") as connection:
             registry = self.registry(connection)
             registry.add_company(company_id)
             registry.add_account(company_id, "main")
-            trial = Trial(self.settings(server).imap, resolve, "0", tokens=self.tokens)
+            trial = ConnectionTester(self.settings(server).imap, resolve, "0", tokens=self.tokens)
             connected = add_mailbox(registry, request, trial)
         server.wire.clear()
         server.bearers.clear()
         return connected
 
-    def lease(self, leases: Leases, connected: Connected, seconds: float = 60) -> Leased:
+    def lease(self, leases: Leases, connected: ConnectedMailbox, seconds: float = 60) -> LeasedMailbox:
         self.due(leases, connected)
         leased = leases.lease("tests", seconds)
         assert leased is not None and leased.company_id == connected.company_id
         return leased
 
-    def due(self, leases: Leases, connected: Connected) -> None:
+    def due(self, leases: Leases, connected: ConnectedMailbox) -> None:
         """This mailbox is the only one that is due."""
         leases.connection.execute(
             "UPDATE registry.mailboxes SET lease_until = NULL, next_poll_at = clock_timestamp()"
@@ -120,12 +120,12 @@ class SignedIn(Lab):
             (connected.company_id,),
         )
 
-    def poll(self, connected: Connected, *servers: LabServer, **_: Any) -> dict[str, Any]:
+    def poll(self, connected: ConnectedMailbox, *servers: LabServer, **_: Any) -> dict[str, Any]:
         return self._with_poller(
             connected, servers, Stop(), lambda poller, leases: poller.poll(self.lease(leases, connected))
         )
 
-    def work(self, connected: Connected, server: LabServer) -> dict[str, Any]:
+    def work(self, connected: ConnectedMailbox, server: LabServer) -> dict[str, Any]:
         """As a worker does, until nothing is due."""
 
         def work(poller: Poller, leases: Leases) -> None:
@@ -135,7 +135,11 @@ class SignedIn(Lab):
         return self._with_poller(connected, (server,), UntilIdle(), work)
 
     def _with_poller(
-        self, connected: Connected, servers: Sequence[LabServer], stop: Stop, do: Callable[[Poller, Leases], None]
+        self,
+        connected: ConnectedMailbox,
+        servers: Sequence[LabServer],
+        stop: Stop,
+        do: Callable[[Poller, Leases], None],
     ) -> dict[str, Any]:
         settings = self.settings(*servers)
         with connect(self._dsn, "tests") as connection, Publisher(self.topics, "tests") as publisher:
@@ -147,9 +151,9 @@ class SignedIn(Lab):
             do(poller, leases)
             return self.registry(connection).mailbox(connected.company_id, connected.mailbox_id)
 
-    def stored(self, connected: Connected, key: bytes = KEY) -> str | None:
+    def stored(self, connected: ConnectedMailbox, key: bytes = KEY) -> str | None:
         with connect(self._dsn, "tests") as connection:
-            return oauth.InRegistry(connection, Vault(key), connected.company_id, connected.mailbox_id).read()
+            return oauth.RegistryTokenStore(connection, Vault(key), connected.company_id, connected.mailbox_id).read()
 
 
 @pytest.fixture
@@ -158,8 +162,10 @@ def lab(dsn: str, topics: KafkaSettings, tmp_path: Path, ca: CertificateAuthorit
 
 
 @pytest.fixture
-def client(endpoint: TokenEndpoint) -> Client:
-    return Client("other", "our-client", "Client-canary", endpoint.url(), endpoint.url("/device"), ("mail", "offline"))
+def client(endpoint: TokenEndpoint) -> OAuthClient:
+    return OAuthClient(
+        "other", "our-client", "Client-canary", endpoint.url(), endpoint.url("/device"), ("mail", "offline")
+    )
 
 
 def outlook(serve: Serve) -> LabServer:
@@ -252,9 +258,9 @@ def test_a_grant_that_ended_needs_its_owner_at_once(lab: SignedIn, serve: Serve,
         again = reconnect_mailbox(
             registry, connected.company_id, connected.mailbox_id,
             changed_login(
-                registry.stored(connected.company_id, connected.mailbox_id), Changes("Refresh-canary-new", kind="oauth2")
+                registry.stored(connected.company_id, connected.mailbox_id), LoginChanges("Refresh-canary-new", kind="oauth2")
             ),
-            Trial(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
+            ConnectionTester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
     assert not again.anew
     assert lab.poll(connected, server)["state"] == "active"
@@ -337,7 +343,7 @@ def test_a_crash_behind_the_save_loses_nothing(lab: SignedIn, serve: Serve, endp
         leases = Leases(connection, Vault(KEY))
         leased = lab.lease(leases, connected)
         with pytest.raises(KeyboardInterrupt):
-            lab.tokens.log_in("localhost", leased.user, leased.password, leases.keeping(leased), crash)
+            lab.tokens.log_in("localhost", leased.user, leased.password, leases.token_store(leased), crash)
     lab.forget()
     assert lab.poll(connected, server)["state_reason"] is None
 
@@ -355,7 +361,7 @@ def test_a_token_that_comes_while_postgres_is_away_is_saved_when_it_is_back(
         leased = lab.lease(leases, connected)
         connection.close()
         with pytest.raises(TransientError):
-            lab.tokens.log_in("localhost", leased.user, leased.password, leases.keeping(leased), used.append)
+            lab.tokens.log_in("localhost", leased.user, leased.password, leases.token_store(leased), used.append)
         with pytest.raises(TransientError):
             lab.tokens.save(connection)
     assert (used, lab.stored(connected)) == ([], "Refresh-canary-0")
@@ -364,7 +370,7 @@ def test_a_token_that_comes_while_postgres_is_away_is_saved_when_it_is_back(
     assert endpoint.valid == {lab.stored(connected)}
     # Once: a token that was put in its place since stays.
     with connect(lab._dsn, "tests") as connection:
-        oauth.InRegistry(connection, Vault(KEY), connected.company_id, connected.mailbox_id).rotated(
+        oauth.RegistryTokenStore(connection, Vault(KEY), connected.company_id, connected.mailbox_id).rotated(
             lab.stored(connected) or "", "Refresh-canary-0"
         )
         lab.tokens.save(connection)
@@ -384,11 +390,13 @@ def test_two_fetchers_and_one_rotated_token(lab: SignedIn, serve: Serve, endpoin
         used: list[str] = []
         with pytest.raises(LeaseLost):
             AccessTokens(lab.oauth2()).log_in(
-                "localhost", frozen.user, frozen.password, first.keeping(frozen), used.append
+                "localhost", frozen.user, frozen.password, first.token_store(frozen), used.append
             )
         assert used == []  # a fetcher without the lease does not log in
         assert endpoint.valid == {lab.stored(connected)}
-        AccessTokens(lab.oauth2()).log_in("localhost", taken.user, taken.password, second.keeping(taken), used.append)
+        AccessTokens(lab.oauth2()).log_in(
+            "localhost", taken.user, taken.password, second.token_store(taken), used.append
+        )
         assert len(used) == 1
         assert endpoint.valid == {lab.stored(connected)}
 
@@ -404,12 +412,12 @@ def test_a_reconnection_wins_over_a_rotation(lab: SignedIn, serve: Serve, endpoi
         reconnect_mailbox(
             registry, connected.company_id, connected.mailbox_id,
             changed_login(
-                registry.stored(connected.company_id, connected.mailbox_id), Changes("Refresh-canary-new", kind="oauth2")
+                registry.stored(connected.company_id, connected.mailbox_id), LoginChanges("Refresh-canary-new", kind="oauth2")
             ),
-            Trial(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
+            ConnectionTester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
         with pytest.raises(LeaseLost):
-            leases.keeping(leased).rotated("Refresh-canary-0", "Refresh-canary-late")
+            leases.token_store(leased).rotated("Refresh-canary-0", "Refresh-canary-late")
     assert lab.stored(connected) == "Refresh-canary-new"
 
 
@@ -431,7 +439,7 @@ def test_a_rotation_of_the_vault_key_takes_refresh_tokens_along(
             assert states == {connected.mailbox_id: place}
         assert lab.stored(connected, new) == "Refresh-canary-0"
         # A poll that began before keeps the token that it got, for it is the same secret under another key.
-        kept = oauth.InRegistry(
+        kept = oauth.RegistryTokenStore(
             connection, Vault(new, KEY), connected.company_id, connected.mailbox_id, epoch=leased.epoch, lost=LeaseLost
         )
         kept.rotated("Refresh-canary-0", "Refresh-canary-1")
@@ -469,27 +477,27 @@ def test_the_connection_test_tells_failures_of_a_sign_in_apart(
     server = outlook(serve)
     endpoint.script = [answer] if answer else []
     lab.tokens = AccessTokens(lab.oauth2(**changes))
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(MailboxRefused) as refused:
         lab.connect(server, known=code != "oauth2-login-refused")
     assert (refused.value.stage, refused.value.code) == ("login", code)
     assert CANARY not in str(refused.value)
 
 
 def test_a_server_without_sign_in_says_so(lab: SignedIn, serve: Serve) -> None:
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(MailboxRefused) as refused:
         lab.connect(serve(SINA))
     assert refused.value.code == "oauth2-not-offered"
 
 
 def test_a_token_goes_to_no_server_that_a_seller_types(lab: SignedIn) -> None:
-    with pytest.raises(oauth.NotSetUp):
+    with pytest.raises(oauth.SignInNotConfigured):
         oauth.client_of("imap.evil.test", lab.oauth2())
     known = oauth.client_of("outlook.office365.com", lab.oauth2(token_url=None, tenant="contoso.com"))
     assert known.token_url == "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token"
 
 
 def test_a_sign_in_with_a_code_waits_as_it_is_told(
-    client: Client, endpoint: TokenEndpoint, ca: CertificateAuthority
+    client: OAuthClient, endpoint: TokenEndpoint, ca: CertificateAuthority
 ) -> None:
     context, slept = tls_context(ca.ca_file), list[float]()
     device = oauth.begin(client, context)
@@ -512,7 +520,7 @@ def test_a_sign_in_with_a_code_waits_as_it_is_told(
     ],
 )  # fmt: skip
 def test_a_sign_in_that_does_not_end_well_says_what_to_do(
-    client: Client, endpoint: TokenEndpoint, ca: CertificateAuthority, answer: Any, says: str
+    client: OAuthClient, endpoint: TokenEndpoint, ca: CertificateAuthority, answer: Any, says: str
 ) -> None:
     context, slept = tls_context(ca.ca_file), list[float]()
     device = oauth.begin(client, context)
@@ -521,7 +529,7 @@ def test_a_sign_in_that_does_not_end_well_says_what_to_do(
         oauth.finish(client, device, context, sleep=slept.append, monotonic=lambda: sum(slept) * 10)
 
 
-def test_a_device_answer_that_is_none(client: Client, endpoint: TokenEndpoint, ca: CertificateAuthority) -> None:
+def test_a_device_answer_that_is_none(client: OAuthClient, endpoint: TokenEndpoint, ca: CertificateAuthority) -> None:
     good = {
         "device_code": "x",
         "user_code": "A",
@@ -607,7 +615,7 @@ def test_on_the_command_line_and_nowhere_a_token(
         run("mailbox", "test", company_id, found["mailbox_id"])
         endpoint.rotates = True
         run("mailbox", "test", company_id, found["mailbox_id"])  # the token that the test got is kept
-        connected = Connected(company_id, found["mailbox_id"], now(), None, now())  # type: ignore[arg-type]
+        connected = ConnectedMailbox(company_id, found["mailbox_id"], now(), None, now())  # type: ignore[arg-type]
         assert endpoint.valid >= {lab.stored(connected)}
         lab.poll(connected, server)
         server.access_tokens = set()
@@ -639,7 +647,7 @@ def test_on_the_command_line_and_nowhere_a_token(
 
 
 def test_what_holds_tokens_does_not_show_them(
-    client: Client, endpoint: TokenEndpoint, ca: CertificateAuthority
+    client: OAuthClient, endpoint: TokenEndpoint, ca: CertificateAuthority
 ) -> None:
     context = tls_context(ca.ca_file)
     device = oauth.begin(client, context)
@@ -648,6 +656,6 @@ def test_what_holds_tokens_does_not_show_them(
     with pytest.raises(MailboxError) as error:
         AccessTokens(OAuth2Settings.model_validate(
             {"other": {"client_id": "c", "token_url": endpoint.url(), "hosts": "localhost"}, "ca_file": ca.ca_file}
-        )).renew("localhost", "u", "Refresh-canary-0", InMemory("Refresh-canary-0"))  # fmt: skip
+        )).renew("localhost", "u", "Refresh-canary-0", MemoryTokenStore("Refresh-canary-0"))  # fmt: skip
     for one in (client, device, tokens, error.value):
         assert CANARY not in repr(one).lower() and CANARY not in str(one).lower()

@@ -16,7 +16,7 @@ import pytest
 
 from services.common.postgres import connect
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
-from services.standalone.demo.demo import Report, Stage
+from services.standalone.demo.demo import DemoReport, DemoStage
 from services.standalone.servers.postgres import scratch_folder
 from services.standalone.world import cast
 from services.standalone.world.world import Wave, World
@@ -30,7 +30,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(found, ignore_errors=True)
 
 
-class Disturbed(Stage):
+class Disturbed(DemoStage):
     """Kills a service after each wave of facts, and publishes every wave twice in another order."""
 
     kills = ("matcher", "aggregator", "fetcher")
@@ -77,7 +77,7 @@ def shuffled(world: World, seed: int) -> World:
 
 @pytest.mark.timeout(400)
 def test_kills_duplicates_and_disorder_change_no_number(folder: Path) -> None:
-    report = Report()
+    report = DemoReport()
     with ExitStack() as stack:
         stage = Disturbed(folder, cast.build(3, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
         stage.open()
@@ -91,7 +91,7 @@ def test_kills_duplicates_and_disorder_change_no_number(folder: Path) -> None:
     assert codes == {"matcher": 0, "fetcher": 0, "aggregator": 0}
 
 
-def secrets_nowhere(stage: Stage) -> None:
+def secrets_nowhere(stage: DemoStage) -> None:
     """No password, address or subject of the world in any log, topic (inquiries aside) or table."""
     kafka = kafka_settings(stage.kafka.bootstrap_servers)
     logs = b"".join(file.read_bytes() for file in (stage.folder / "services").glob("*.log"))

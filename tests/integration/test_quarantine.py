@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from services.aggregator.refresh import recompute, refresh
-from services.aggregator.refresh.quarantine import PAUSES, Aside, Unjudged
-from services.aggregator.refresh.refresh import Settler
+from services.aggregator.refresh.quarantine import PAUSES, JudgementFailed, Quarantine
+from services.aggregator.refresh.refresh import Refresher
 from services.common import metrics
 from services.common.postgres import connect
 from tests.integration.test_final_numbers import NOON, PLAIN, mail, state, tell
@@ -23,7 +23,7 @@ LIMIT_SECONDS = 2
 @pytest.fixture
 def connection(dsn: str) -> Iterator[psycopg.Connection]:
     with connect(dsn, "tests", statement_seconds=LIMIT_SECONDS) as found:
-        settler = Settler(found, [PLAIN])
+        settler = Refresher(found, [PLAIN])
         settler.activate()
         settler.refresh()
         for company_id in COMPANIES:
@@ -35,7 +35,7 @@ def connection(dsn: str) -> Iterator[psycopg.Connection]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that go by only when the test says so."""
     now = [0.0]
-    monkeypatch.setattr(refresh, "Aside", lambda: Aside(lambda: now[0]))
+    monkeypatch.setattr(refresh, "Aside", lambda: Quarantine(lambda: now[0]))
     return now
 
 
@@ -54,8 +54,8 @@ def antidote(connection: psycopg.Connection) -> None:
     connection.execute("DROP FUNCTION ledger.poison() CASCADE")
 
 
-def settled(connection: psycopg.Connection) -> Settler:
-    settler = Settler(connection, [])
+def settled(connection: psycopg.Connection) -> Refresher:
+    settler = Refresher(connection, [])
     while settler.refresh():
         pass
     settler._gauges()
@@ -124,7 +124,7 @@ def test_a_recompute_waits_for_it_and_readers_keep_what_was_shown(
     assert (progress["done"], progress["companies"]) == (19, 20)
     versions = "SELECT DISTINCT rule_version FROM report_v1.reply_rate"
     assert companies(connection, versions) == [PLAIN.identity]
-    with pytest.raises(Unjudged, match=f"could not judge {POISON} "):
+    with pytest.raises(JudgementFailed, match=f"could not judge {POISON} "):
         recompute.step(connection)
     antidote(connection)
     clock[0] += PAUSES.first + 1
@@ -149,16 +149,16 @@ def test_a_right_that_lacks_is_no_company_s_fault(connection: psycopg.Connection
 
 def test_pauses_grow_and_end_with_success() -> None:
     now = [0.0]
-    aside = Aside(lambda: now[0])
-    assert aside.failed(Unjudged(["a", "b", "c"], "22012")) is None
+    aside = Quarantine(lambda: now[0])
+    assert aside.failed(JudgementFailed(["a", "b", "c"], "22012")) is None
     assert aside.most(8) == 1 and len(aside) == 0
-    assert aside.failed(Unjudged(["b"], "22012")) == 60
+    assert aside.failed(JudgementFailed(["b"], "22012")) == 60
     aside.judged(["a"])
     assert aside.most(8) == 1, "c is still under suspicion"
     aside.judged(["c"])
     assert aside.most(8) == 8 and aside.companies() == ["b"]
     now[0] = 61
     assert aside.companies() == [] and len(aside) == 1
-    assert [aside.failed(Unjudged(["b"], "22012")) for _ in range(4)] == [240, 960, 3600, 3600]
+    assert [aside.failed(JudgementFailed(["b"], "22012")) for _ in range(4)] == [240, 960, 3600, 3600]
     aside.judged(["b"])
     assert len(aside) == 0

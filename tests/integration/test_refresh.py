@@ -11,22 +11,22 @@ from psycopg.rows import dict_row
 
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.judge import judge
-from services.aggregator.refresh.refresh import Settler
+from services.aggregator.refresh.refresh import Refresher
 from services.common.events import HashedBuyer, InquiryReplies, ReplyFact, StatusFact
 from services.common.postgres import connect
 from services.common.topics import REPLIES
-from services.standalone.demo.oracle import Asked, Facts, Replied
+from services.standalone.demo.oracle import AskedInquiry, GivenReply, RecountFacts
 from tests.integration.test_judge import RULES, random_facts
 
 DAY = timedelta(days=1)
 STEPS = 5
 
 
-def shifted(facts: Facts, by: timedelta) -> Facts:
+def shifted(facts: RecountFacts, by: timedelta) -> RecountFacts:
     """The same facts at another time."""
     from dataclasses import replace
 
-    return Facts(
+    return RecountFacts(
         facts.accounts,
         [replace(one, received_at=one.received_at + by) for one in facts.asked],
         [replace(one, at=one.at + by) for one in facts.marked],
@@ -45,7 +45,7 @@ def shifted(facts: Facts, by: timedelta) -> Facts:
     )
 
 
-def states(facts: Facts, chance: random.Random) -> list[InquiryReplies]:
+def states(facts: RecountFacts, chance: random.Random) -> list[InquiryReplies]:
     """One state for each fact, in no order."""
     found: list[InquiryReplies] = []
     for one in facts.asked:
@@ -73,7 +73,7 @@ def states(facts: Facts, chance: random.Random) -> list[InquiryReplies]:
     return found
 
 
-def cover(connection: psycopg.Connection, facts: Facts, step: int) -> None:
+def cover(connection: psycopg.Connection, facts: RecountFacts, step: int) -> None:
     """The part of the coverage that is recorded in this step."""
     lines = sorted(facts.covered, key=lambda line: line.recorded_at)
     for line in lines[len(lines) * step // STEPS : len(lines) * (step + 1) // STEPS]:
@@ -101,7 +101,7 @@ def test_a_full_judgement_after_narrow_refreshes_changes_nothing(dsn: str, seed:
     narrow = 0
     with connect(dsn, "tests") as connection:
         lags = seed % 2 == 1
-        settler = Settler(connection, RULES, partitions=1 if lags else None)
+        settler = Refresher(connection, RULES, partitions=1 if lags else None)
         settler.activate()
         passed(connection, timedelta(days=-60))
         ledger = Ledger(connection, REPLIES)
@@ -125,9 +125,9 @@ def test_a_full_judgement_after_narrow_refreshes_changes_nothing(dsn: str, seed:
             assert cursor.execute("SELECT count(*) AS n FROM ledger.dirty").fetchone() == {"n": 0}
         for rule_set in RULES:
             with connection.transaction():
-                judge.into(connection, "ledger")
+                judge.use_schema(connection, "ledger")
                 (span,) = judge.spans(connection, rule_set, ["c1"], company["judged_at"])
-                narrow += judge.outcomes_touched(rule_set, span, judge.Changed(None)) > judge.EVER
+                narrow += judge.outcomes_touched(rule_set, span, judge.Delta(None)) > judge.EVER
                 full = judge.judge_company(connection, rule_set, "c1", now=company["judged_at"])
             assert (full.outcomes_changed, full.rates_written) == (0, 0), rule_set.name
     assert narrow, "no refresh was narrow, so nothing was tested"
@@ -142,15 +142,15 @@ def test_time_alone_ends_what_was_open_and_brings_what_was_told_beforehand(
     """No fact comes any more: a deadline passes, or a reply to an old, final inquiry happens that was told before."""
     now, rule_set = datetime.now(UTC), next(one for one in RULES if one.name == "first-reply-24h")
     received = {"old": now - 30 * DAY, "due": now - DAY + timedelta(seconds=1)}[inquiry_id]
-    facts = Facts({"a"}, [Asked(inquiry_id, "a", received, "b")])
+    facts = RecountFacts({"a"}, [AskedInquiry(inquiry_id, "a", received, "b")])
     if inquiry_id == "old":
-        facts.replied = [Replied("old", "r", "platform", "a", now + timedelta(seconds=1), "human", "platform")]
+        facts.replied = [GivenReply("old", "r", "platform", "a", now + timedelta(seconds=1), "human", "platform")]
 
     def outcome(connection: psycopg.Connection) -> tuple[str, ...] | None:
         return connection.execute("SELECT outcome FROM report_v1.inquiry_outcomes").fetchone()
 
     with connect(dsn, "tests") as connection:
-        settler = Settler(connection, [rule_set])
+        settler = Refresher(connection, [rule_set])
         settler.activate()
         ledger = Ledger(connection, REPLIES)
         (owned,) = ledger.take([0])

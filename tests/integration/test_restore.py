@@ -9,13 +9,13 @@ import pytest
 
 from services.common.postgres import connect
 from services.common.topics import DEAD
-from services.standalone.demo.demo import Report, Stage
+from services.standalone.demo.demo import DemoReport, DemoStage
 from services.standalone.world import cast
 from services.standalone.world.world import Wave
 from tests.support.topics import kafka_settings, read_all
 
 
-class BackedUp(Stage):
+class BackedUp(DemoStage):
     """The demo; a dump is taken while the services work, before the second wave of facts."""
 
     @property
@@ -56,7 +56,7 @@ def test_services_catch_up_from_an_older_dump(scratch: Path) -> None:
         stage = BackedUp(scratch, cast.build(5, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
         stage.open()
         stage.play()
-        before = Report()
+        before = DemoReport()
         stage.read(before)
         assert before.differences == [] and before.checked_outcomes > 800
         with connect(stage.dsn, "tests") as connection:
@@ -70,7 +70,7 @@ def test_services_catch_up_from_an_older_dump(scratch: Path) -> None:
         stage.supervisor.start()
         # What people changed since the dump is not in Kafka: they must do it again.
         stage._change_addresses()
-        after = Report()
+        after = DemoReport()
         stage.read(after)
         assert after.differences == [] and after.checked_outcomes == before.checked_outcomes
         with connect(stage.dsn, "tests") as connection:

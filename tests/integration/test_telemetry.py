@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from services.aggregator.refresh import trace_handoff
-from services.aggregator.refresh.trace_handoff import Merged
+from services.aggregator.refresh.trace_handoff import TraceHandoff
 from services.common.errors import ConfigError
 from services.common.kafka import Record
 from services.common.settings import TelemetrySettings
 from services.common.telemetry import NO_SPAN, OFF, ended, opened, telling
 from services.common.topics import REPLIES, reply_key
 from services.common.trace import TRACEPARENT, trace_id, traceparent
-from services.fetcher.poller import Poll, Poller
-from services.imap.session import Budgets
-from services.standalone.demo.demo import Report, Stage
+from services.fetcher.poller import Poller, PollState
+from services.imap.session import SessionLimits
+from services.standalone.demo.demo import DemoReport, DemoStage
 from services.standalone.servers.child import free_port
 from services.standalone.servers.postgres import scratch_folder
 from services.standalone.world import cast
@@ -132,7 +132,7 @@ def test_a_refresh_belongs_to_the_merges_that_made_it_due() -> None:
     other = PARENT.replace(b"0af7", b"1af7")
     with Collector() as collector:
         with telling(settings(collector), "aggregator", "1") as tracing:
-            merged = Merged(tracing)
+            merged = TraceHandoff(tracing)
             records = [record("c1", 0, PARENT), record("c2", 1, PARENT), record("c3", 2, other), record("c4", 3, None),
                        record("c5", 4, NOT_SAMPLED)]  # fmt: skip
             with merged.merging(records):
@@ -157,7 +157,7 @@ def test_what_others_judge_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch)
     clock = 0.0
     with Collector() as collector:
         with telling(settings(collector), "aggregator", "1") as tracing:
-            merged = Merged(tracing, lambda: clock)
+            merged = TraceHandoff(tracing, lambda: clock)
             for number in range(4):
                 with merged.merging([record(f"c{number}", number, PARENT)]):
                     pass
@@ -175,7 +175,7 @@ def test_what_others_judge_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch)
 def test_a_refresh_that_is_tried_again_is_told_again_and_a_merge_that_fails_makes_none() -> None:
     with Collector() as collector:
         with telling(settings(collector), "aggregator", "1") as tracing:
-            merged = Merged(tracing)
+            merged = TraceHandoff(tracing)
             with pytest.raises(ZeroDivisionError), merged.merging([record("c2", 1, PARENT)]):
                 raise ZeroDivisionError
             with merged.refreshing(["c2"]):
@@ -194,9 +194,9 @@ def test_a_batch_that_is_not_acknowledged_is_told_as_failed() -> None:
     poller = object.__new__(Poller)
     with Collector() as collector:
         with telling(settings(collector), "fetcher", "1") as tracing:
-            poller._tracing, poller._budgets = tracing, Budgets()
+            poller._tracing, poller._budgets = tracing, SessionLimits()
 
-            def broken(work: Poll) -> None:
+            def broken(work: PollState) -> None:
                 work.publishing.append(tracing.start("publish", work.span.traceparent))
 
             poller._poll = broken  # type: ignore[method-assign]
@@ -222,7 +222,7 @@ def test_what_the_library_says_of_a_collector_is_one_line_of_ours(
     assert lines[0].__dict__["action"] == "spans-lost"
 
 
-class Traced(Stage):
+class Traced(DemoStage):
     """The demo's play, with somebody who listens."""
 
     collector: Collector
@@ -235,7 +235,7 @@ class Traced(Stage):
 def test_three_processes_tell_one_trace_from_the_poll_to_the_refresh() -> None:
     """Each span below the one that caused it; who they are about is in none; the numbers are what they are without."""
     folder = scratch_folder("replyrate-traces-")
-    report = Report()
+    report = DemoReport()
     try:
         with ExitStack() as stack:
             stage = Traced(folder, cast.build(3, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)

@@ -14,7 +14,7 @@ from kafka import KafkaProducer
 
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.judge import rules
-from services.aggregator.refresh.refresh import Settler
+from services.aggregator.refresh.refresh import Refresher
 from services.common import codec
 from services.common.events import Buyer, HashedBuyer, InquiryReceived, InquiryReplies, ReplyFact, ReplyRecorded
 from services.common.kafka import Admin
@@ -63,13 +63,13 @@ def counted_until(connection: psycopg.Connection, at: datetime, partition: int =
     connection.execute("UPDATE ledger.pipeline SET passed_at = %s WHERE partition = %s", (at, partition))
 
 
-def settler(connection: psycopg.Connection) -> Settler:
-    found = Settler(connection, RULES, partitions=PARTITIONS)
+def settler(connection: psycopg.Connection) -> Refresher:
+    found = Refresher(connection, RULES, partitions=PARTITIONS)
     found.activate()
     return found
 
 
-def refresh(found: Settler) -> int:
+def refresh(found: Refresher) -> int:
     """How many rounds had something to do."""
     for rounds in range(50):
         if not found.refresh():
@@ -169,7 +169,7 @@ def test_a_row_whose_day_is_over_is_not_final_while_its_end_is_not_counted(dsn: 
     with connect(dsn, "tests") as connection:
         connection.execute("INSERT INTO registry.companies VALUES ('shop')")
         connection.execute("INSERT INTO registry.accounts (company_id, account_id) VALUES ('shop', 'main')")
-        found = Settler(connection, [rule_set], partitions=PARTITIONS)
+        found = Refresher(connection, [rule_set], partitions=PARTITIONS)
         found.activate()
         counted_until(connection, midnight - timedelta(seconds=5))
         ask(connection, asked("i1", midnight - DAY - timedelta(seconds=2)))
@@ -246,7 +246,7 @@ def test_topics_with_another_number_of_partitions_begin_anew(shop: psycopg.Conne
     counted_until(shop, RECEIVED)
     settler(shop)
     assert shop.execute("SELECT count(*), min(passed_at) FROM ledger.pipeline").fetchone() == (PARTITIONS, RECEIVED)
-    Settler(shop, RULES, partitions=PARTITIONS + 2).activate()
+    Refresher(shop, RULES, partitions=PARTITIONS + 2).activate()
     held = shop.execute("SELECT count(*), min(passed_at) > %s FROM ledger.pipeline", (NOW,)).fetchone()
     assert held == (PARTITIONS + 2, True)
     assert shop.execute("SELECT partition FROM ledger.companies").fetchone() == (partition_of(b"shop", PARTITIONS + 2),)

@@ -19,7 +19,7 @@ from services.imap import connection as imap
 from services.mail import headers, plan, trust
 from services.mail.classify import classify
 from services.mail.headers import Headers, Skipped, decoded, parse
-from services.mail.plan import FolderView, Marks
+from services.mail.plan import Cursor, FolderView
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 pieces = st.sampled_from(
@@ -155,7 +155,7 @@ def test_a_clock_counts_only_inside_of_what_we_know(
     date: datetime | None, internal: datetime | None, gap: int | None
 ) -> None:
     after = None if gap is None else NOW - timedelta(seconds=gap)
-    sent = trust.decide(date=date, internal=internal, save=None, after=after, first_seen=NOW)
+    sent = trust.trusted_time(date=date, internal=internal, save=None, after=after, first_seen=NOW)
     assert sent.sent_at <= NOW + trust.LATE
     if after is not None:
         assert sent.sent_at >= after - trust.EARLY
@@ -169,13 +169,13 @@ def test_a_forged_date_never_gains_more_than_the_tolerance(
 ) -> None:
     """Filed inside of the interval: whatever Date says, the message counts no earlier than the interval − 15 min."""
     after = NOW - timedelta(seconds=gap)
-    sent = trust.decide(date=forged, internal=internal, save=None, after=after, first_seen=NOW)
+    sent = trust.trusted_time(date=forged, internal=internal, save=None, after=after, first_seen=NOW)
     assert sent.sent_at >= after - trust.EARLY
 
 
 @given(instants, instants, maybe)
 def test_savedate_beats_every_other_clock(save: datetime, date: datetime, internal: datetime | None) -> None:
-    sent = trust.decide(date=date, internal=internal, save=save, after=None, first_seen=NOW)
+    sent = trust.trusted_time(date=date, internal=internal, save=save, after=None, first_seen=NOW)
     assert abs(sent.sent_at - save) <= trust.SAVE_TOLERANCE
     assert (sent.evidence == "verified") == (sent.basis == "date")
 
@@ -209,7 +209,7 @@ def test_the_table_of_clocks(
     def at(minutes: int | None) -> datetime | None:
         return None if minutes is None else NOW + timedelta(minutes=minutes)
 
-    sent = trust.decide(date=at(date), internal=at(internal), save=at(save), after=at(after), first_seen=NOW)
+    sent = trust.trusted_time(date=at(date), internal=at(internal), save=at(save), after=at(after), first_seen=NOW)
     assert (sent.basis, sent.evidence, sent.sent_at) == (expected[0], expected[1], at(expected[2]))
 
 
@@ -242,13 +242,13 @@ def test_kinds_of_mail(lines: list[str], kind: str) -> None:
 
 @given(st.integers(1, 40), st.integers(0, 20), st.sets(st.integers(1, 60)))
 def test_what_is_gone_is_counted_between_two_polls(before: int, more: int, found: set[int]) -> None:
-    marks = Marks(1, before - 1, None, before)
+    marks = Cursor(1, before - 1, None, before)
     given_away, there = plan.passed(marks, FolderView(1, before + more, len(found)), sorted(found))
     assert given_away == more
     assert there == len(found & set(range(before, before + more))) <= given_away
     # A message that came after EXAMINE has its turn in the next poll; a server that does not tell is not counted.
     assert plan.passed(marks, FolderView(1, None, 0), sorted(found)) == (0, 0)
-    assert plan.passed(Marks(1, before, None, None), FolderView(1, before, 0), sorted(found)) == (0, 0)
+    assert plan.passed(Cursor(1, before, None, None), FolderView(1, before, 0), sorted(found)) == (0, 0)
 
 
 class MarksMachine(RuleBasedStateMachine):
@@ -265,7 +265,7 @@ class MarksMachine(RuleBasedStateMachine):
         self.hidden: set[int] = set()
         self.next_uid = 1
         self.published: set[int] = set()
-        self.marks: Marks | None = None
+        self.marks: Cursor | None = None
         self.complete_with: set[int] = set()
 
     @rule(count=st.integers(1, 5))
@@ -306,7 +306,7 @@ class MarksMachine(RuleBasedStateMachine):
         view = FolderView(getattr(self, "validity", 1), self.next_uid, len(self.visible))
         left = steps
 
-        def save(marks: Marks, uids: list[int]) -> bool:
+        def save(marks: Cursor, uids: list[int]) -> bool:
             nonlocal left
             self.published |= set(uids)  # acknowledged, perhaps before a crash that forgets the marks
             left -= 1
@@ -330,7 +330,7 @@ class MarksMachine(RuleBasedStateMachine):
                     return
             if not save(plan.looked(self.marks, view), []):
                 return
-        while uids := plan.older(self.marks or Marks(0), sorted(self.visible), chunk):
+        while uids := plan.older(self.marks or Cursor(0), sorted(self.visible), chunk):
             assert self.marks is not None
             if not save(plan.scanned(self.marks, uids), uids):
                 return

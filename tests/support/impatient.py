@@ -13,5 +13,5 @@ SECONDS = 4.0
 
 if __name__ == "__main__":
     health.ASK_SECONDS = 0.5
-    health.Progress.__init__.__defaults__ = (SECONDS, time.monotonic)
+    health.ConsumerProgress.__init__.__defaults__ = (SECONDS, time.monotonic)
     runpy.run_module(os.environ.pop("SERVICE"), run_name="__main__", alter_sys=True)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from services.imap.session import Login
-from services.registry.registry import Attempt, Consent, Registry
+from services.registry.registry import ConnectionAttempt, GivenConsent, Registry
 
 
 def connected(
@@ -21,7 +21,7 @@ def connected(
     """A mailbox that is active; its user name is its address. Returns its id."""
     login = Login(address, host, 993, address, password)
     mailbox_id = registry.begin_mailbox(
-        Attempt(company_id, account_id, mailbox_id, role, login, Consent(by, "2", "en"))
+        ConnectionAttempt(company_id, account_id, mailbox_id, role, login, GivenConsent(by, "2", "en"))
     )
     registry.connect_mailbox(company_id, mailbox_id, login, datetime.now(UTC) - timedelta(days=60), by=by)
     return mailbox_id

@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 from services.aggregator.doctor import diagnosis
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.judge import judge, rules
-from services.aggregator.judge.judge import Changed
+from services.aggregator.judge.judge import Delta
 from services.aggregator.judge.rules import RuleSet
 from services.common.hashing import Hasher
 from services.common.topics import INQUIRIES, REPLIES, SENT
@@ -166,9 +166,9 @@ def psql_environ(dsn: str) -> dict[str, str]:
     return {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "REPLYRATE_POSTGRES__DSN": dsn}
 
 
-def facts() -> offline.Facts:
+def facts() -> offline.ReplayFacts:
     """The facts of the two dumps."""
-    found, hasher = offline.Facts(), Hasher((FOLDER / "hash.key").read_bytes())
+    found, hasher = offline.ReplayFacts(), Hasher((FOLDER / "hash.key").read_bytes())
     for topic, name in ((INQUIRIES, "inquiries.ndjson"), (SENT, "sent.ndjson")):
         found.add(topic, name, offline.numbered((FOLDER / name).read_bytes()), hasher)
     assert not found.rejected
@@ -195,7 +195,13 @@ def load(connection: psycopg.Connection, rule_sets: Sequence[RuleSet]) -> None:
         )
         with connection.transaction():
             judge.judge_companies(
-                connection, rule_set, {COMPANY: Changed()}, now=offline.Asked.of(AS_OF, rule_set).now, days_to=AS_OF
+                connection,
+                rule_set,
+                {COMPANY: Delta()},
+                now=offline.ReplayQuestion.of(AS_OF, rule_set).now,
+                days_to=AS_OF,
             )
     with connection.transaction():
-        diagnosis.record(connection, rule_sets, [COMPANY], offline.Asked.of(AS_OF, rules.load_builtin("default")).now)
+        diagnosis.record(
+            connection, rule_sets, [COMPANY], offline.ReplayQuestion.of(AS_OF, rules.load_builtin("default")).now
+        )

@@ -18,7 +18,7 @@ import pytest
 from services.common import migrations
 from services.common.postgres import connect
 from services.standalone.servers.paths import ROOT
-from services.standalone.world.letters import Letter
+from services.standalone.world.letters import MailText
 from tests.support.dovecot import Dovecot
 from tests.support.processes import Process, until
 from tests.support.servers import USERS
@@ -68,7 +68,7 @@ def now() -> datetime:
 
 def answer(server: Dovecot, number: int, at: datetime) -> None:
     """The seller's mail, filed as it was sent."""
-    letter = Letter(USER, (buyer(number),), "Re: your inquiry", at, f"answer-{number}@mail.test")
+    letter = MailText(USER, (buyer(number),), "Re: your inquiry", at, f"answer-{number}@mail.test")
     server.append(USER, "Sent", letter.render(), at)
 
 

@@ -11,9 +11,9 @@ import pytest
 from psycopg.rows import dict_row
 
 from services.aggregator.judge import judge
-from services.aggregator.judge.judge import Changed
+from services.aggregator.judge.judge import Delta
 from services.aggregator.refresh import recompute
-from services.aggregator.refresh.refresh import Settler
+from services.aggregator.refresh.refresh import Refresher
 from services.common import migrations
 from services.common.postgres import connect
 from services.standalone.servers.postgres import EmbeddedPostgres
@@ -66,9 +66,9 @@ def test_todays_code_finds_the_numbers_of_then(earlier: str) -> None:
                 "SELECT max(computed_at), max(as_of) FROM ledger.rates WHERE rule_set = %s", (rule_set.name,)
             ).fetchall()
             with connection.transaction():
-                found = judge.judge_companies(connection, rule_set, {"shop": Changed()}, now=then[0], days_to=then[1])
+                found = judge.judge_companies(connection, rule_set, {"shop": Delta()}, now=then[0], days_to=then[1])
             assert (found.outcomes_changed, found.rates_written) == (0, 0)
-        settler = Settler(connection, [])
+        settler = Refresher(connection, [])
         connection.execute("INSERT INTO ledger.dirty (company_id) VALUES ('shop')")
         while settler.refresh():
             pass

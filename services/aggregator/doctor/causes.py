@@ -25,7 +25,7 @@ BEHIND_SECONDS: Final = 15 * 60
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Symptoms:
     """What is known of one account (or, added up, of a company) in the window of its newest row.
 
     Counts of units: `silent_units` were read completely and nothing answered them; `units_…` are those that a trouble of
@@ -108,7 +108,7 @@ class Cause:
 
     code: str
     facts: tuple[str, ...]
-    confidence: Callable[[Evidence], Confidence | None]
+    confidence: Callable[[Symptoms], Confidence | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,28 +138,28 @@ def best(*found: Confidence | None) -> Confidence | None:
     return min((one for one in found if one is not None), key=ORDER.index, default=None)
 
 
-def silence(e: Evidence) -> Confidence | None:
+def silence(e: Symptoms) -> Confidence | None:
     """What was read to the end and not answered; at most medium, since it has several explanations."""
     return no_more_than("medium", part(e.silent_units, e.untimely))
 
 
-def pipeline_behind(e: Evidence) -> Confidence | None:
+def pipeline_behind(e: Symptoms) -> Confidence | None:
     """What was published, or a fact, waits longer than 15 minutes to be counted: `high`, and no other cause is more than
     `medium`."""
     return "high" if e.waiting_seconds > BEHIND_SECONDS else None
 
 
-def no_valid_inquiries(e: Evidence) -> Confidence | None:
+def no_valid_inquiries(e: Symptoms) -> Confidence | None:
     """No inquiry in the window and none after it: `high`."""
     return "high" if not e.inquiries and not e.units and not e.later_inquiries and not e.pending else None
 
 
-def all_excluded(e: Evidence) -> Confidence | None:
+def all_excluded(e: Symptoms) -> Confidence | None:
     """Inquiries in the window, and the rule set excludes each of them: `high`."""
     return "high" if not e.units and not e.pending and 0 < e.inquiries == e.excluded else None
 
 
-def settling_not_over(e: Evidence) -> Confidence | None:
+def settling_not_over(e: Symptoms) -> Confidence | None:
     """Nothing to count in the window, but later inquiries (or open ones): `high`. Else by the part of the units that were
     due before the first mailbox was connected, when that is not longer ago than settling takes or its first scan is not
     over; at most `medium` when the first scan could read the time of most of them and found no answer."""
@@ -171,7 +171,7 @@ def settling_not_over(e: Evidence) -> Confidence | None:
     return no_more_than("medium", found) if silence(e) == "medium" and not e.mailboxes_scanning else found
 
 
-def mailbox_not_connected(e: Evidence) -> Confidence | None:
+def mailbox_not_connected(e: Symptoms) -> Confidence | None:
     """No mailbox of the account is read (none connected, or paused, removed, not tested) and the platform does not sync it:
     by the part of the units that were not measured, or were counted as unanswered without being measured."""
     if e.synced or e.mailboxes:
@@ -179,7 +179,7 @@ def mailbox_not_connected(e: Evidence) -> Confidence | None:
     return part(e.untimely - e.late - e.silent_units, e.untimely)
 
 
-def address_changed(e: Evidence) -> Confidence | None:
+def address_changed(e: Symptoms) -> Confidence | None:
     """A mailbox was connected for an address that the account does not have any more: by the part of the units that were
     due after the change. The platform may have told of the change late: as mailbox-does-not-answer, when practically
     nothing lies in the Sent folders; at least `low`."""
@@ -188,24 +188,24 @@ def address_changed(e: Evidence) -> Confidence | None:
     return best(part(e.units_changed, e.untimely), mailbox_does_not_answer(e) if e.quiet else None, "low")
 
 
-def login_failing_since(e: Evidence) -> Confidence | None:
+def login_failing_since(e: Symptoms) -> Confidence | None:
     """A mailbox is not read (login refused, server away, no Sent folder, paused beside others that are read, …): by the part of
     the units that were due after it was read to the end for the last time."""
     return part(e.units_blind, e.untimely) if e.mailboxes_failing else None
 
 
-def provider_window_too_short(e: Evidence) -> Confidence | None:
+def provider_window_too_short(e: Symptoms) -> Confidence | None:
     """The provider shows only the newest messages or days: by the part of the units that were due before the first of
     them."""
     return part(e.units_invisible, e.untimely)
 
 
-def only_automatic_replies(e: Evidence) -> Confidence | None:
+def only_automatic_replies(e: Symptoms) -> Confidence | None:
     """By the part of the units that have replies, all of them automatic."""
     return part(e.automatic_units, e.untimely)
 
 
-def clock_trouble(e: Evidence) -> Confidence | None:
+def clock_trouble(e: Symptoms) -> Confidence | None:
     """At least 3 messages and 30 % of what was sent have a time in doubt: by the part of the units whose late answer is one
     of them; `medium` when there is none but half of all messages are in doubt, for a wrong clock can also put an answer
     before its inquiry."""
@@ -216,7 +216,7 @@ def clock_trouble(e: Evidence) -> Confidence | None:
     return best(found, doubt, "low")
 
 
-def wrong_sent_folder(e: Evidence) -> Confidence | None:
+def wrong_sent_folder(e: Symptoms) -> Confidence | None:
     """Another folder with a name for sent mail has messages: by the part of the silent units. Where the folders that are
     read are practically empty at most `medium`, unless the other one grows; where they are not, at most `medium` when it
     grows, else `low`."""
@@ -229,7 +229,7 @@ def wrong_sent_folder(e: Evidence) -> Confidence | None:
     return no_more_than(most, part(e.silent_units, e.untimely))
 
 
-def copies_deleted(e: Evidence) -> Confidence | None:
+def copies_deleted(e: Symptoms) -> Confidence | None:
     """Messages were filed and are gone (UIDs used up between polls, or fewer messages in the folder than were seen): by the
     part of the silent units. At most `medium` when no more are gone than are left; at most `low` when they are fewer than 3,
     or than 30 % of the silent units."""
@@ -241,13 +241,13 @@ def copies_deleted(e: Evidence) -> Confidence | None:
     return no_more_than(most, part(e.silent_units, e.untimely))
 
 
-def mailbox_does_not_answer(e: Evidence) -> Confidence | None:
+def mailbox_does_not_answer(e: Symptoms) -> Confidence | None:
     """Read to the end and no answer found: by the part of the silent units, at most `medium`; `low` when more units were
     answered late than not at all."""
     return "low" if silence(e) and e.late > e.silent_units else silence(e)
 
 
-def backup_not_connected(e: Evidence) -> Confidence | None:
+def backup_not_connected(e: Symptoms) -> Confidence | None:
     """As mailbox-does-not-answer, and the account has a backup address whose mailbox is not connected; without any mailbox
     by the part of the units that were not measured, at most `medium`."""
     if not e.backups_unconnected:
@@ -255,7 +255,7 @@ def backup_not_connected(e: Evidence) -> Confidence | None:
     return mailbox_does_not_answer(e) or no_more_than("medium", mailbox_not_connected(e))
 
 
-def sent_not_stored(e: Evidence) -> Confidence | None:
+def sent_not_stored(e: Symptoms) -> Confidence | None:
     """As mailbox-does-not-answer while practically nothing lies in the Sent folders; `low` when something does, or when
     every mailbox's provider files what it sends by itself."""
     found = mailbox_does_not_answer(e)
@@ -264,13 +264,13 @@ def sent_not_stored(e: Evidence) -> Confidence | None:
     return found if e.quiet and e.mailboxes_filing < max(1, e.mailboxes) else "low"
 
 
-def buyers_second_address(e: Evidence) -> Confidence | None:
+def buyers_second_address(e: Symptoms) -> Confidence | None:
     """As mailbox-does-not-answer, when people are sent at least half as many messages as there are silent units: the facts
     do not tell whom."""
     return mailbox_does_not_answer(e) if 2 * e.sent >= max(1, e.silent_units) else None
 
 
-def nothing_wrong(e: Evidence) -> Confidence | None:
+def nothing_wrong(e: Symptoms) -> Confidence | None:
     """By the part of the units that were answered late by trusted clocks. Silent units may simply not be answered: by their
     part, at most `medium`. `high` when the platform syncs the account, or when too few units were counted to show a rate."""
     if e.synced and e.untimely:
@@ -309,7 +309,7 @@ CAUSES: Final = (
 """In the order in which equally confident ones are told."""
 
 
-def diagnose(e: Evidence) -> list[Finding]:
+def diagnose(e: Symptoms) -> list[Finding]:
     """Causes of one account, most confident first; never empty: `none` is what is left when nothing is found."""
     found = [(cause, confidence) for cause in CAUSES if (confidence := cause.confidence(e)) is not None]
     if not found:
@@ -322,7 +322,7 @@ def diagnose(e: Evidence) -> list[Finding]:
     return ranked([Finding(cause.code, confidence, facts(e, cause)) for cause, confidence in found])
 
 
-def of_company(accounts: Sequence[tuple[Evidence, Sequence[Finding]]]) -> list[Finding]:
+def of_company(accounts: Sequence[tuple[Symptoms, Sequence[Finding]]]) -> list[Finding]:
     """Causes of a company out of those of its accounts, weighed by their units; facts are added up.
 
     A cause has the confidence that it reaches for at least half of the company, else it is `low`.
@@ -353,7 +353,7 @@ def ranked(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda one: (ORDER.index(one.confidence), place[one.cause]))
 
 
-def facts(e: Evidence, cause: Cause) -> dict[str, Any]:
+def facts(e: Symptoms, cause: Cause) -> dict[str, Any]:
     """The facts of a cause: counts, and days as text; the number of units they are part of first."""
     shown: dict[str, Any] = {"units": e.units}
     for name in cause.facts:
@@ -362,10 +362,10 @@ def facts(e: Evidence, cause: Cause) -> dict[str, Any]:
     return shown
 
 
-def added(evidence: Sequence[Evidence]) -> Evidence:
+def added(evidence: Sequence[Symptoms]) -> Symptoms:
     """Several accounts as one: counts added, the earliest day of what began, the latest of what was last."""
     values: dict[str, Any] = {}
-    for one in fields(Evidence):
+    for one in fields(Symptoms):
         held = [getattr(e, one.name) for e in evidence]
         days = [day for day in held if isinstance(day, date)]
         if one.name == "excluded_by":

@@ -12,10 +12,10 @@ from typing import Any, Final
 import psycopg
 
 from services.aggregator.doctor import causes, evidence
-from services.aggregator.doctor.causes import Evidence, Finding
+from services.aggregator.doctor.causes import Finding, Symptoms
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
-from services.aggregator.refresh.quarantine import together
+from services.aggregator.refresh.quarantine import isolating
 from services.common.postgres import clock, load_statements
 
 SQL: Final = load_statements("services.aggregator.doctor", "diagnosis.sql")
@@ -60,7 +60,7 @@ def step(connection: psycopg.Connection, most: int = MOST, aside: Sequence[str] 
         companies = [company_id for (company_id,) in found]
         if companies:
             now = clock(connection)
-            with together(companies):
+            with isolating(companies):
                 record(connection, recompute.active(connection), companies, now)
                 connection.execute(SQL["looked"], {"companies": companies, "now": now})
     return companies
@@ -111,5 +111,5 @@ def texts() -> dict[str, Any]:
     return tomllib.loads(resources.files("services.aggregator.doctor").joinpath("causes.toml").read_text("utf-8"))
 
 
-def _diagnosis(one: Evidence, findings: Sequence[Finding]) -> Diagnosis:
+def _diagnosis(one: Symptoms, findings: Sequence[Finding]) -> Diagnosis:
     return Diagnosis(one.company_id, one.account_id, one.as_of, one.window_start, one.window_end, tuple(findings))

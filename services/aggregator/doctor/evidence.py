@@ -10,7 +10,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from services.aggregator.doctor.causes import Evidence
+from services.aggregator.doctor.causes import Symptoms
 from services.aggregator.judge.rules import RuleSet
 from services.common.postgres import load_statements
 
@@ -23,7 +23,7 @@ COUNTS: Final = (
 
 def read(
     connection: psycopg.Connection, rule_set: RuleSet, companies: Sequence[str], now: datetime
-) -> dict[str, list[Evidence]]:
+) -> dict[str, list[Symptoms]]:
     """By company the evidence of its rows whose newest rate is 0 or null; the one with an empty account is the company's own."""
     values = {
         "rule_set": rule_set.name,
@@ -35,7 +35,7 @@ def read(
         cursor.execute(SQL["planner"])
         accounts = cursor.execute((SQL["scope"] + SQL["accounts"]).encode(), values).fetchall()
         mailboxes = cursor.execute((SQL["scope"] + SQL["mailboxes"]).encode(), values).fetchall()
-    found: dict[str, list[Evidence]] = {}
+    found: dict[str, list[Symptoms]] = {}
     for row in accounts:
         held = [
             one for one in mailboxes if (one["company_id"], one["account_id"]) == (row["company_id"], row["account_id"])
@@ -46,7 +46,7 @@ def read(
 
 def of_account(
     row: Mapping[str, Any], mailboxes: Sequence[Mapping[str, Any]], rule_set: RuleSet, now: datetime
-) -> Evidence:
+) -> Symptoms:
     """One account out of its row and its mailboxes."""
     read_now = [one for one in mailboxes if one["state"] in ("active", "needs_reconnect")]
     # A server that is away for some hours fails too, but reaches no unit of the window.
@@ -62,7 +62,7 @@ def of_account(
     settle = timedelta(days=rule_set.settle_days)
     first = row["first_later_on"] or (connected_at.astimezone(rule_set.zone).date() if connected_at else None)
     visible = [one["visible_from"] for one in healthy if one["visible_from"] is not None]
-    return Evidence(
+    return Symptoms(
         company_id=row["company_id"],
         account_id=row["account_id"],
         as_of=row["as_of"],

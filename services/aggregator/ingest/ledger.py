@@ -24,7 +24,7 @@ Changed = tuple[str, str | None, datetime | None]
 
 
 @dataclass(slots=True)
-class Owned:
+class PartitionOwnership:
     """A partition that belongs to this process: its epoch and where it goes on."""
 
     partition: int
@@ -50,17 +50,19 @@ class Ledger:
             self._run("new_topic", topic_id=topic_id)
             return row is None
 
-    def take(self, partitions: Iterable[int]) -> list[Owned]:
+    def take(self, partitions: Iterable[int]) -> list[PartitionOwnership]:
         """Own partitions from now on."""
         owned = []
         with translate(), self._connection.transaction():
             for partition in sorted(partitions):
                 row = self._one("take", partition=partition)
                 assert row is not None
-                owned.append(Owned(partition, row["owner_epoch"], row["next_offset"]))
+                owned.append(PartitionOwnership(partition, row["owner_epoch"], row["next_offset"]))
         return owned
 
-    def merge(self, owned: Owned, next_offset: int, events: Sequence[InquiryReplies | CompanyErased]) -> None:
+    def merge(
+        self, owned: PartitionOwnership, next_offset: int, events: Sequence[InquiryReplies | CompanyErased]
+    ) -> None:
         """Merge events of one partition, in order, and move its offset, together.
 
         UnsureError when another process owns the partition now; nothing was written then.

@@ -9,8 +9,8 @@ from datetime import datetime
 from logging import getLogger
 from typing import Final
 
-from services.aggregator.ingest.ledger import Ledger, Owned
-from services.aggregator.refresh.trace_handoff import Merged
+from services.aggregator.ingest.ledger import Ledger, PartitionOwnership
+from services.aggregator.refresh.trace_handoff import TraceHandoff
 from services.common import codec, metrics
 from services.common.errors import InvalidEvent
 from services.common.events import COMPANY_ERASED, INQUIRY_REPLIES, CompanyErased, InquiryReplies
@@ -39,7 +39,7 @@ class Sink:
         topic_id: Callable[[], str | None],
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
-        merged: Merged | None = None,
+        merged: TraceHandoff | None = None,
     ) -> None:
         self._reader = reader
         self._ledger = ledger
@@ -48,8 +48,8 @@ class Sink:
         self._topic_id = topic_id
         self._clock = clock
         self._monotonic = monotonic
-        self._merged = merged or Merged()
-        self._owned: dict[int, Owned] = {}
+        self._merged = merged or TraceHandoff()
+        self._owned: dict[int, PartitionOwnership] = {}
         self._rejected_in_a_row = 0
         self._checked = monotonic()
         metrics.from_zero(metrics.RECORDS_REJECTED, ["aggregator"], metrics.REASONS["aggregator"])
@@ -109,7 +109,7 @@ class Sink:
                 at = begins[owned.partition]
             self._reader.seek(owned.partition, at)
 
-    def _merge(self, owned: Owned, records: list[Record]) -> None:
+    def _merge(self, owned: PartitionOwnership, records: list[Record]) -> None:
         events: list[InquiryReplies | CompanyErased] = []
         letters: list[Pending] = []
         for record in records:

@@ -7,7 +7,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator.judge import judge
-from services.aggregator.judge.judge import Changed, Plan
+from services.aggregator.judge.judge import Delta, Plan
 from services.aggregator.judge.rules import RuleSet
 from services.common.postgres import clock, load_statements
 
@@ -34,15 +34,15 @@ def compare(
         batch = companies[begin : begin + COMPANIES]
         with connection.transaction(force_rollback=True), connection.cursor(row_factory=dict_row) as cursor:
             now = clock(connection)
-            judge.into(connection, "ledger")
+            judge.use_schema(connection, "ledger")
             for rule_set, table in ((one, "a"), (other, "b")):
                 plans = []
                 for span in judge.spans(connection, rule_set, batch, now):
-                    plan = judge.plan(rule_set, span, Changed(), now)
+                    plan = judge.plan(rule_set, span, Delta(), now)
                     # Outcomes as they are, and today's row.
                     last = (plan.judgements[0], plan.judgements[-1]) if plan.judgements else ()
                     plans.append(Plan(plan.company_id, last, plan.settled, plan.begin))
-                judge.judged(connection, rule_set, plans, now)
+                judge.judge_units(connection, rule_set, plans, now)
                 cursor.execute(SQL[f"keep_{table}"])
             rates = cursor.execute(SQL["rates"]).fetchall()
             differ = cursor.execute(SQL["outcomes"]).fetchall()

@@ -33,7 +33,7 @@ ERASE: Final = "erase"
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class Delta:
     """Why a company is judged again: the instant of the earliest fact that changed since (None when none did), what a
     final number is corrected for, the earliest receipt of an inquiry that such a fact belongs to, and the earliest time
     that new coverage says something about (None: there is none)."""
@@ -45,7 +45,7 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class RefreshResult:
     """What one judgement wrote, by company when time alone will change something next, and how far its mailboxes must have
     been read for another day to settle (None: not for want of that)."""
 
@@ -140,7 +140,7 @@ def settles_at(rule_set: RuleSet, now: datetime, settled: date) -> datetime | No
     return start_of(settled + timedelta(days=2), rule_set) + timedelta(seconds=rule_set.target_seconds)
 
 
-def outcomes_at(now: datetime, first: date = EVER) -> AsOf:
+def outcomes_of_units_at(now: datetime, first: date = EVER) -> AsOf:
     """The judgement of outcomes as they are at `now`, of inquiries received on the local day `first` or later."""
     return AsOf(None, now, first, date(9999, 12, 31), "provisional", now)
 
@@ -160,7 +160,7 @@ def days(
     settled: until then it is still being counted.
     """
     today = min(local_day(now, rule_set), last)
-    found = [outcomes_at(now, outcomes_from)]
+    found = [outcomes_of_units_at(now, outcomes_from)]
     for number in range((today - first).days + 1):
         day = first + timedelta(days=number)
         over_at = start_of(day + timedelta(days=1), rule_set)
@@ -173,7 +173,7 @@ def days(
 def plan(
     rule_set: RuleSet,
     span: Mapping[str, Any],
-    changed: Changed,
+    changed: Delta,
     now: datetime,
     *,
     days_from: date = date.min,
@@ -204,7 +204,7 @@ def plan(
     return Plan(company_id, tuple(judgements), settled, begin, max(1, weight))
 
 
-def outcomes_touched(rule_set: RuleSet, span: Mapping[str, Any], changed: Changed) -> date:
+def outcomes_touched(rule_set: RuleSet, span: Mapping[str, Any], changed: Delta) -> date:
     """The first local day of receipt whose outcomes may be other ones now.
 
     A fact touches its inquiry, coverage what was open in its time, time alone what is not final or was told beforehand.
@@ -261,15 +261,15 @@ def first_touched(rule_set: RuleSet, span: Mapping[str, Any], changed_from: date
 def judge_companies(
     connection: psycopg.Connection,
     rule_set: RuleSet,
-    companies: Mapping[str, Changed],
+    companies: Mapping[str, Delta],
     *,
     now: datetime,
     days_from: date = date.min,
     days_to: date = date.max,
     schema: Schema = "ledger",
-) -> Judged:
+) -> RefreshResult:
     """Write outcomes and rates of companies as of `now` into the tables of `schema`, inside the caller's transaction."""
-    into(connection, schema)
+    use_schema(connection, schema)
     known = spans(connection, rule_set, list(companies), now)
     plans = [
         plan(rule_set, span, companies[span["company_id"]], now, days_from=days_from, days_to=days_to) for span in known
@@ -277,8 +277,8 @@ def judge_companies(
     causes = {company_id: changed.cause for company_id, changed in companies.items()}
     outcomes = rates = 0
     for portion in slices(plans):
-        judged(connection, rule_set, portion, now)
-        written = write(connection, rule_set, portion, causes, now)
+        judge_units(connection, rule_set, portion, now)
+        written = store_results(connection, rule_set, portion, causes, now)
         outcomes, rates = outcomes + written[0], rates + written[1]
     turns = {
         span["company_id"]: start_of(local_day(span["passed_at"], rule_set) + timedelta(days=1), rule_set)
@@ -287,7 +287,7 @@ def judge_companies(
     }
     place = {"companies": list(companies), "now": now, "rule_set": rule_set.name}
     found = connection.execute(SQL["next_due"], place).fetchall()
-    return Judged(
+    return RefreshResult(
         outcomes,
         rates,
         {company_id: _earlier(at, turns.get(company_id)) for company_id, at in found},
@@ -306,12 +306,12 @@ def judge_company(
     now: datetime,
     changed_from: datetime | None = EVERYTHING,
     days_from: date = date.min,
-) -> Judged:
+) -> RefreshResult:
     """`judge_companies` for one."""
-    return judge_companies(connection, rule_set, {company_id: Changed(changed_from)}, now=now, days_from=days_from)
+    return judge_companies(connection, rule_set, {company_id: Delta(changed_from)}, now=now, days_from=days_from)
 
 
-def into(connection: psycopg.Connection, schema: Schema) -> None:
+def use_schema(connection: psycopg.Connection, schema: Schema) -> None:
     """Until the transaction ends, numbers are read from and written to the tables of `schema`."""
     connection.execute(SQL["into"], {"schema": schema})
 
@@ -325,7 +325,7 @@ def spans(
         return cursor.execute(SQL["span"], values).fetchall()
 
 
-def judged(connection: psycopg.Connection, rule_set: RuleSet, plans: Sequence[Plan], now: datetime) -> None:
+def judge_units(connection: psycopg.Connection, rule_set: RuleSet, plans: Sequence[Plan], now: datetime) -> None:
     """Fill the temporary tables `judged` and `counted` with what the plans ask for; gone with the transaction."""
     prepare(connection)
     if any(one.judgements for one in plans):
@@ -340,7 +340,7 @@ def prepare(connection: psycopg.Connection) -> None:
         connection.execute(statement)
 
 
-def write(
+def store_results(
     connection: psycopg.Connection, rule_set: RuleSet, plans: Sequence[Plan], causes: Mapping[str, str], now: datetime
 ) -> tuple[int, int]:
     """Write what stands in `judged` and `counted` into the tables that `into` named, with corrections.

@@ -26,7 +26,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Observation:
     """One partition at one look; what is asked first stands first, and the instant is Postgres' clock before all of it."""
 
     at: datetime
@@ -39,19 +39,19 @@ class Look:
 
 
 @dataclass(slots=True)
-class _Mark:
+class _PartitionMark:
     at: datetime
     ends: dict[str, int]
     replies_end: int | None = None
 
 
 @dataclass(slots=True)
-class Passage:
+class PartitionWatermark:
     """The mark of one partition that is under way."""
 
-    _mark: _Mark | None = None
+    _mark: _PartitionMark | None = None
 
-    def note(self, look: Look) -> datetime | None:
+    def note(self, look: Observation) -> datetime | None:
         """The instant up to which everything has been counted, when this look shows a later one."""
         mark = self._mark
         if mark is not None and (
@@ -63,29 +63,29 @@ class Passage:
         if mark is not None and self._passes(mark, look):
             passed, mark = mark.at, None
         if mark is None:
-            mark = _Mark(look.at, {topic: end for topic, (_, end) in look.inputs.items()})
+            mark = _PartitionMark(look.at, {topic: end for topic, (_, end) in look.inputs.items()})
             if self._passes(mark, look):
                 passed, mark = mark.at, None
         self._mark = mark
         return passed
 
-    def _passes(self, mark: _Mark, look: Look) -> bool:
+    def _passes(self, mark: _PartitionMark, look: Observation) -> bool:
         if mark.replies_end is None and all(_reached(look, topic, end) for topic, end in mark.ends.items()):
             mark.replies_end = look.replies[1]
-        return mark.replies_end is not None and _within(look.replies, look.merged) >= mark.replies_end
+        return mark.replies_end is not None and position_in(look.replies, look.merged) >= mark.replies_end
 
 
-def _reached(look: Look, topic: str, end: int) -> bool:
-    return _within(look.inputs[topic], look.committed.get(topic, 0)) >= end
+def _reached(look: Observation, topic: str, end: int) -> bool:
+    return position_in(look.inputs[topic], look.committed.get(topic, 0)) >= end
 
 
-def _within(span: Span, at: int) -> int:
+def position_in(span: Span, at: int) -> int:
     """Where who stands at `at` has read to: what expired is not waited for; an offset behind the end is another topic's."""
     first, end = span
     return max(first, at) if at <= end else -1
 
 
-def begin(connection: psycopg.Connection, partitions: int) -> None:
+def unassigned_companies(connection: psycopg.Connection, partitions: int) -> None:
     """Every partition has a row from now on, and every company its partition. What was judged before stands."""
     with connection.transaction():
         row = connection.execute(SQL["held"]).fetchone()
@@ -95,16 +95,16 @@ def begin(connection: psycopg.Connection, partitions: int) -> None:
             connection.execute(SQL["forget_partitions"])
         connection.execute(SQL["begin"], {"partitions": partitions})
     while found := [company_id for (company_id,) in connection.execute(SQL["homeless"], {"most": AT_ONCE}).fetchall()]:
-        settle_in(connection, found, partitions)
+        assign_partitions(connection, found, partitions)
 
 
-def settle_in(connection: psycopg.Connection, companies: Sequence[str], partitions: int) -> None:
+def assign_partitions(connection: psycopg.Connection, companies: Sequence[str], partitions: int) -> None:
     """Write down in which partition the inquiries of companies lie."""
     homes = [partition_of(company_id.encode(), partitions) for company_id in companies]
     connection.execute(SQL["homes"], {"companies": list(companies), "partitions": homes})
 
 
-def waiting_seconds(connection: psycopg.Connection, partition: int) -> int:
+def watermark_lag_seconds(connection: psycopg.Connection, partition: int) -> int:
     """For how long what was published into a partition may have been waiting to be counted; 0 where nobody looks."""
     row = connection.execute(SQL["waiting"], {"partition": partition}).fetchone()
     return 0 if row is None else int(row[0])

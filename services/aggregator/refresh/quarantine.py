@@ -27,7 +27,7 @@ OWN: Final[tuple[type[psycopg.Error], ...]] = (
 PAUSES: Final = Backoff(60, 4, 3600)
 
 
-class Unjudged(ReplyrateError):
+class JudgementFailed(ReplyrateError):
     """The companies that were judged together when Postgres refused; their transaction is undone."""
 
     def __init__(self, companies: Sequence[str], code: str) -> None:
@@ -39,15 +39,15 @@ class Unjudged(ReplyrateError):
 
 
 @contextmanager
-def together(companies: Sequence[str]) -> Iterator[None]:
+def isolating(companies: Sequence[str]) -> Iterator[None]:
     """What is done for these companies in one transaction; Unjudged when one of them may be the reason that it failed."""
     try:
         yield
     except OWN as error:
-        raise Unjudged(companies, error.sqlstate or type(error).__name__) from error
+        raise JudgementFailed(companies, error.sqlstate or type(error).__name__) from error
 
 
-class Aside:
+class Quarantine:
     """The companies that wait apart. `monotonic` gives seconds."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -68,7 +68,7 @@ class Aside:
         """How many companies to judge together: one while it is not known which of some it was."""
         return 1 if self._singly else most
 
-    def failed(self, failure: Unjudged) -> float | None:
+    def failed(self, failure: JudgementFailed) -> float | None:
         """Take note of it: the seconds until this company is tried again; None when it may be one of several."""
         if len(failure.companies) > 1:
             self._singly = len(failure.companies)

@@ -19,9 +19,9 @@ import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator.judge import judge, rules
-from services.aggregator.judge.judge import Changed, Judged, Plan
+from services.aggregator.judge.judge import Delta, Plan, RefreshResult
 from services.aggregator.judge.rules import RuleSet
-from services.aggregator.refresh.quarantine import together
+from services.aggregator.refresh.quarantine import isolating
 from services.common.errors import ReplyrateError
 from services.common.postgres import clock, load_statements
 
@@ -46,12 +46,12 @@ def active(connection: psycopg.Connection) -> list[RuleSet]:
     return [rules.stored(row[0]) for row in connection.execute(SQL["active"]).fetchall()]
 
 
-def counting(connection: psycopg.Connection) -> list[RuleSet]:
+def active_readonly(connection: psycopg.Connection) -> list[RuleSet]:
     """The rule sets that count now, by name, for somebody who only reads."""
     return [rules.stored(row[0]) for row in connection.execute(SQL["counting"]).fetchall()]
 
 
-def under_way(connection: psycopg.Connection) -> list[Recompute]:
+def unfinished(connection: psycopg.Connection) -> list[Recompute]:
     """The recomputes under way; none of them is shown before the caller's transaction ends."""
     return [
         Recompute(rules.stored(parameters), first or date.min, last or date.max)
@@ -140,19 +140,19 @@ def step(connection: psycopg.Connection, most: int = COMPANIES, aside: Sequence[
     """
     done: list[str] = []
     with connection.transaction():
-        for one in under_way(connection):
+        for one in unfinished(connection):
             values = {"name": one.rule_set.name, "most": most, "aside": list(aside)}
             lacking = [company_id for (company_id,) in connection.execute(SQL["lacking"], values).fetchall()]
             if lacking:
-                with together(lacking):
-                    judge_in_shadow(connection, one, dict.fromkeys(lacking, Changed()), clock(connection))
+                with isolating(lacking):
+                    judge_in_shadow(connection, one, dict.fromkeys(lacking, Delta()), clock(connection))
                 done += lacking
     return done
 
 
 def judge_in_shadow(
-    connection: psycopg.Connection, one: Recompute, companies: Mapping[str, Changed], now: datetime
-) -> Judged:
+    connection: psycopg.Connection, one: Recompute, companies: Mapping[str, Delta], now: datetime
+) -> RefreshResult:
     """Judge companies beside what is shown, inside the caller's transaction."""
     found = judge.judge_companies(
         connection,
@@ -191,7 +191,7 @@ def _show(connection: psycopg.Connection, rule_set: RuleSet) -> bool:
         held = cursor.execute(SQL["held"], name).fetchone()
         same = held is None or held["identity"] == rule_set.identity
         now = clock(connection)
-        judge.into(connection, "ledger")
+        judge.use_schema(connection, "ledger")
         judge.prepare(connection)
         values = {**name, "zone": rule_set.time_zone, "now": now}
         cursor.execute(SQL["judged"], values)
@@ -202,7 +202,9 @@ def _show(connection: psycopg.Connection, rule_set: RuleSet) -> bool:
         ]
         causes = dict.fromkeys((one.company_id for one in plans), RECOMPUTE if same else RULE_VERSION)
         waiting = {row["company_id"]: row["cause"] for row in cursor.execute(SQL["waiting"]).fetchall()}
-        judge.write(connection, rule_set, plans, {**causes, **{k: v for k, v in waiting.items() if k in causes}}, now)
+        judge.store_results(
+            connection, rule_set, plans, {**causes, **{k: v for k, v in waiting.items() if k in causes}}, now
+        )
         parameters = json.dumps(rule_set.parameters(), ensure_ascii=False)
         cursor.execute(SQL["count"], {**name, "identity": rule_set.identity, "parameters": parameters})
         _end(connection, rule_set.name)

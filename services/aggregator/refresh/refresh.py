@@ -17,11 +17,11 @@ from psycopg.rows import dict_row
 
 from services.aggregator.doctor import diagnosis
 from services.aggregator.judge import judge, watermark
-from services.aggregator.judge.judge import Changed, Judged
+from services.aggregator.judge.judge import Delta, RefreshResult
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
-from services.aggregator.refresh.quarantine import Aside, Unjudged, together
-from services.aggregator.refresh.trace_handoff import Merged
+from services.aggregator.refresh.quarantine import JudgementFailed, Quarantine, isolating
+from services.aggregator.refresh.trace_handoff import TraceHandoff
 from services.common import metrics
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import clock, load_statements, translate
@@ -31,7 +31,7 @@ log = getLogger(__name__)
 SQL: Final = load_statements("services.aggregator.refresh", "refresh.sql")
 
 
-class Settler:
+class Refresher:
     """Refreshes over one connection (autocommit); not to be shared by threads."""
 
     def __init__(
@@ -40,20 +40,20 @@ class Settler:
         rule_sets: Sequence[RuleSet],
         *,
         partitions: int | None = None,
-        merged: Merged | None = None,
+        merged: TraceHandoff | None = None,
     ) -> None:
         """`partitions` of the topics; None where there are none (everything has been counted then)."""
         self._connection = connection
         self._rule_sets = tuple(rule_sets)
         self._partitions = partitions
-        self._merged = merged or Merged()
-        self._aside = {work: Aside() for work in ("refresh", "recompute", "diagnosis")}
+        self._merged = merged or TraceHandoff()
+        self._aside = {work: Quarantine() for work in ("refresh", "recompute", "diagnosis")}
 
     def activate(self) -> None:
         """The rule sets of the settings count from now on, but for those that a person has switched off."""
         with translate():
             if self._partitions is not None:
-                watermark.begin(self._connection, self._partitions)
+                watermark.unassigned_companies(self._connection, self._partitions)
             for rule_set in self._rule_sets:
                 if recompute.activate(self._connection, rule_set, at_start=True):
                     _tell("rule-set-activated", rule_set)
@@ -87,7 +87,7 @@ class Settler:
         aside = self._aside[work]
         try:
             done = run(aside.most(most), aside.companies())
-        except Unjudged as failure:
+        except JudgementFailed as failure:
             pause = aside.failed(failure)
             if pause is not None:
                 log.error(
@@ -105,8 +105,8 @@ class Settler:
             if not due:
                 return []
             if self._partitions is not None:
-                watermark.settle_in(self._connection, due, self._partitions)
-            with together(due), self._merged.refreshing(due):
+                watermark.assign_partitions(self._connection, due, self._partitions)
+            with isolating(due), self._merged.refreshing(due):
                 active, found = self._judge(due)
         seconds = time.monotonic() - started
         metrics.REFRESH_SECONDS.observe(seconds / len(due))
@@ -121,15 +121,15 @@ class Settler:
         )  # fmt: skip
         return due
 
-    def _judge(self, due: list[str]) -> tuple[list[RuleSet], list[Judged]]:
+    def _judge(self, due: list[str]) -> tuple[list[RuleSet], list[RefreshResult]]:
         """By each rule set that counts, and beside by those that will; returns the former, and what both wrote."""
         # Before the rule sets: when a recompute is shown meanwhile, its rule set is read as it counts from then on.
-        shadows = recompute.under_way(self._connection)
+        shadows = recompute.unfinished(self._connection)
         active = recompute.active(self._connection)
         now = clock(self._connection)
         seen = {row["company_id"]: row for row in self._all("seen", companies=due)}
         changed = {
-            company_id: Changed(
+            company_id: Delta(
                 judge.EVERYTHING if row["everything"] else row["earliest"],
                 judge.ERASE if row["erased_since"] else judge.LATE_FACT,
                 received_from=row["received_from"],

@@ -18,7 +18,7 @@ FRESH_SECONDS: Final = 60.0
 """How many companies are remembered, and for how long: some are judged by another aggregator, or changed in nothing."""
 
 
-class Merged:
+class TraceHandoff:
     """Spans of merges, and by company the one that its next refresh belongs to."""
 
     def __init__(self, tracing: Tracing = OFF, monotonic: Callable[[], float] = time.monotonic) -> None:

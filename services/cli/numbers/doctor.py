@@ -18,13 +18,13 @@ from services.aggregator.doctor.causes import BEHIND_SECONDS, Finding
 from services.aggregator.doctor.diagnosis import Diagnosis
 from services.aggregator.judge import rules as sets
 from services.aggregator.judge import watermark
-from services.cli.context import as_json, database, errors, guarded, percent, print_json, settings
+from services.cli.context import as_json, database, errors, guarded, load_config, percent, print_json
 from services.cli.numbers.explain import chosen, language
 from services.cli.texts import Texts
 from services.common.errors import EXIT_FAILED
 from services.common.postgres import clock
 from services.common.topics import partition_of
-from services.connect.probe import ASK_SECONDS, SEND_SECONDS, Look, Probe, Seen
+from services.connect.probe import ASK_SECONDS, SEND_SECONDS, MailboxSighting, ProbeReading, TestMailProbe
 from services.providers.catalog import Language
 from services.registry import states
 from services.registry.states import State
@@ -67,7 +67,7 @@ def doctor(
     The facts are counted now; report_v1.zero_rate_diagnosis holds what the aggregator found last. Exit 1 when no rate is
     known, and with --probe when the mail is not found in the Sent folder.
     """
-    found = settings()
+    found = load_config()
     with database(found) as connection:
         if probe:
             _probe(connection, company_id, account_id, wait, Texts("doctor", lang), lang, json_)
@@ -79,7 +79,7 @@ def doctor(
         rates = {row["rule_set"]: row for row in known if row["account_id"] == account_id}
         backdating = cursor.execute(BACKDATING, place).fetchall()
         now = clock(connection)
-        waited = watermark.waiting_seconds(connection, partition_of(company_id.encode(), found.kafka.partitions))
+        waited = watermark.watermark_lag_seconds(connection, partition_of(company_id.encode(), found.kafka.partitions))
         looked = {one.name: diagnosis.look(connection, one, [company_id], now) for one in active}
     cases = [
         (rates[rules], next((one for one in held if one.account_id == (account_id or "")), None), held)
@@ -215,7 +215,7 @@ def _probe(
     lang: str,
     json_: bool,
 ) -> None:
-    probe = Probe(connection, company_id, account_id)
+    probe = TestMailProbe(connection, company_id, account_id)
     started = time.monotonic()
     look = _watch(probe, wait, text, lang)
     seconds = round(time.monotonic() - started)
@@ -228,7 +228,7 @@ def _probe(
         sys.exit(EXIT_FAILED)
 
 
-def _box(one: Seen) -> dict[str, Any]:
+def _box(one: MailboxSighting) -> dict[str, Any]:
     return {
         **{name: getattr(one, name) for name in ("mailbox_id", "state", "state_reason", "failing", "read", "new", "own", "gone")},
         "reading_at": one.reading_at,
@@ -236,7 +236,7 @@ def _box(one: Seen) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _watch(probe: Probe, wait: int | None, text: Texts, lang: str) -> Look:
+def _watch(probe: TestMailProbe, wait: int | None, text: Texts, lang: str) -> ProbeReading:
     """Ask for polls and look, until the mail is there, nothing can be read, or time is up."""
     began, told = time.monotonic(), dict[str, tuple[bool, datetime]]()
     look = probe.look()
@@ -259,7 +259,7 @@ def _watch(probe: Probe, wait: int | None, text: Texts, lang: str) -> Look:
             seconds = max(seconds, waiting_seconds(probe.since, look, wait))
 
 
-def waiting_seconds(since: datetime, look: Look, wait: int | None) -> int:
+def waiting_seconds(since: datetime, look: ProbeReading, wait: int | None) -> int:
     """Seconds from the start that a probe waits: those that a person named, else until the seldom read mailboxes are read."""
     if wait is not None:
         return wait
@@ -271,7 +271,7 @@ def waiting_seconds(since: datetime, look: Look, wait: int | None) -> int:
     return round(min(max([PROBE_SECONDS, *late]), PROBE_MOST_SECONDS))
 
 
-def _plan(since: datetime, one: Seen, seconds: int, text: Texts, lang: str) -> None:
+def _plan(since: datetime, one: MailboxSighting, seconds: int, text: Texts, lang: str) -> None:
     """What a person is told of one mailbox: why it is not read, or when it is where that takes long."""
     values = {"mailbox": one.mailbox_id, "spacing": round(one.spacing_seconds), "at": f"{one.reading_at:%H:%M:%S} UTC"}
     if one.failing:

@@ -13,7 +13,7 @@ from rich.table import Table
 from services.aggregator import explain as account
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
-from services.cli.context import as_json, database, duration, guarded, print_json, settings
+from services.cli.context import as_json, database, duration, guarded, load_config, print_json
 from services.cli.numbers import rules
 from services.cli.texts import LANGUAGES, Texts
 from services.common.errors import EXIT_FAILED, ReplyrateError
@@ -35,7 +35,7 @@ def explain(company_id: str, inquiry_id: str, name: str | None, lang: str, json_
 
     Exit 1 when the inquiry is not known.
     """
-    found = settings()
+    found = load_config()
     with database(found) as connection:
         stories = [
             account.explain(connection, rule_set, company_id, inquiry_id)
@@ -47,14 +47,14 @@ def explain(company_id: str, inquiry_id: str, name: str | None, lang: str, json_
         print_json(stories)
     else:
         for story in stories:
-            tell(story, Texts("explain", lang))
+            print_explanation(story, Texts("explain", lang))
     if any(story["outcome"] == "unknown" for story in stories):
         sys.exit(EXIT_FAILED)
 
 
 def chosen(connection: psycopg.Connection, name: str | None, load: Any) -> list[RuleSet]:
     """The rule set of that name (as it counts, else as its file says), or all that count."""
-    active = recompute.counting(connection)
+    active = recompute.active_readonly(connection)
     if name is None:
         if not active:
             raise ReplyrateError("no rule set counts yet; start the aggregator, or name one with --rules")
@@ -103,7 +103,7 @@ def _whole(story: dict[str, Any], outcome: str, text: Texts) -> str:
     )  # fmt: skip
 
 
-def tell(story: dict[str, Any], text: Texts) -> None:
+def print_explanation(story: dict[str, Any], text: Texts) -> None:
     """The whole story for a person."""
     out = Console(highlight=False)
     rules = f"{story['rule_set']} {story['rule_version']}"

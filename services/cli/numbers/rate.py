@@ -17,7 +17,18 @@ from rich.table import Table
 from services.aggregator.judge import rules
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
-from services.cli.context import as_json, bar, database, duration, errors, guarded, percent, plain, print_json, settings
+from services.cli.context import (
+    as_json,
+    bar,
+    database,
+    duration,
+    errors,
+    guarded,
+    load_config,
+    percent,
+    plain,
+    print_json,
+)
 from services.cli.texts import LANGUAGES, Texts
 from services.common.errors import EXIT_FAILED
 
@@ -62,7 +73,7 @@ def rate(company_id: str | None, as_of: datetime | None, name: str | None, csv_:
         raise click.UsageError("--csv and --json: choose one")
     view = sql.Identifier("report_v1", "reply_rate" if as_of is not None else "reply_rate_latest")
     values = {"company": company_id, "rules": name, "as_of": None if as_of is None else as_of.date()}
-    with database(settings()) as connection, connection.cursor(row_factory=dict_row) as cursor:
+    with database(load_config()) as connection, connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(sql.SQL(SELECT).format(view=view), values).fetchall()
         trends, histograms = (trend(connection, rows, values), histogram(connection, rows)) if rows else ({}, {})
         stored = {
@@ -85,7 +96,7 @@ def rate(company_id: str | None, as_of: datetime | None, name: str | None, csv_:
     elif rows:
         for one in sorted({row["rule_set"] for row in rows}):
             mine = [row for row in rows if row["rule_set"] == one]
-            tell(mine, stored[one], trends, histograms.get(one, {}), Texts("rate", lang))
+            print_rate(mine, stored[one], trends, histograms.get(one, {}), Texts("rate", lang))
     if not rows and name is not None and name not in stored:
         errors.print(f"the rule set {name} does not count; `replyrate rules list` tells which do", markup=False)
         sys.exit(EXIT_FAILED)
@@ -136,7 +147,7 @@ def histogram(connection: psycopg.Connection, rows: Sequence[Mapping[str, Any]])
     return found
 
 
-def tell(
+def print_rate(
     rows: list[dict[str, Any]],
     rule_set: RuleSet,
     trends: Mapping[Key, Sequence[Any]],

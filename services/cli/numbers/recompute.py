@@ -7,7 +7,7 @@ import click
 import psycopg
 
 from services.aggregator.refresh import recompute as work
-from services.cli.context import Tell, as_json, bars, database, errors, guarded, print_json, settings
+from services.cli.context import ProgressBars, Tell, as_json, database, errors, guarded, load_config, print_json
 from services.common.errors import ReplyrateError
 from services.common.postgres import clock
 
@@ -28,9 +28,9 @@ def recompute(name: str, from_day: datetime | None, to_day: datetime | None, jso
     differently gets a line in report_v1.corrections.
     """
     started = time.monotonic()
-    with database(settings()) as connection:
+    with database(load_config()) as connection:
         with connection.transaction():
-            wanted = {one.rule_set.name: one.rule_set for one in work.under_way(connection)}
+            wanted = {one.rule_set.name: one.rule_set for one in work.unfinished(connection)}
             counting = {one.name: one for one in work.active(connection)}
         if name not in wanted and name not in counting:
             raise ReplyrateError(f"{name} does not count; `replyrate rules activate {name}` computes and shows it")
@@ -38,7 +38,7 @@ def recompute(name: str, from_day: datetime | None, to_day: datetime | None, jso
         if name not in wanted or from_day is not None or to_day is not None:
             work.begin(connection, rule_set, _day(from_day), _day(to_day))
         since = clock(connection)
-        with bars() as tell:
+        with ProgressBars() as tell:
             companies = follow(connection, name, tell)
         corrected = connection.execute(
             "SELECT count(*) FROM ledger.corrections WHERE rule_set = %s AND changed_at >= %s"

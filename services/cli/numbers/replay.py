@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from services.aggregator.judge.rules import RuleSet
-from services.cli.context import as_json, bars, errors, guarded, print_json, settings
+from services.cli.context import ProgressBars, as_json, errors, guarded, load_config, print_json
 from services.cli.numbers import rules
 from services.cli.numbers.rate import show
 from services.common.errors import ConfigError, ReplyrateError
@@ -18,7 +18,7 @@ from services.common.kafka import Reader
 from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES, SENT
 from services.standalone import replay as offline
-from services.standalone.replay import Asked, Facts
+from services.standalone.replay import ReplayFacts, ReplayQuestion
 
 DUMP = click.Path(exists=True, dir_okay=False, path_type=Path)
 RULES_DIR = "REPLYRATE_AGGREGATOR__RULES_DIR"
@@ -65,10 +65,10 @@ def replay(
         if times > 1:
             raise click.UsageError(f"{times} rule sets are called {name}; give the changed one a name of its own")
     asked = instant(as_of)
-    with bars() as tell:
-        facts = Facts()
+    with ProgressBars() as tell:
+        facts = ReplayFacts()
         if from_kafka:
-            found = settings()
+            found = load_config()
             hasher = Hasher(key(hash_key_file) if hash_key_file is not None else found.hash_key())
             for topic in (INQUIRIES, SENT):
                 facts.add(topic, topic, records(found.kafka, topic, tell), hasher)
@@ -99,7 +99,7 @@ def replay(
             errors.print(f"{one.name}: no inquiry is known at {as_of}", markup=False)
 
 
-def instant(text: str) -> Callable[[RuleSet], Asked]:
+def instant(text: str) -> Callable[[RuleSet], ReplayQuestion]:
     """What `--as-of` means for a rule set: the end of a day in its zone, or an instant for all of them."""
     try:
         day = date.fromisoformat(text)
@@ -110,7 +110,7 @@ def instant(text: str) -> Callable[[RuleSet], Asked]:
             raise click.BadParameter(
                 f"{text} lies outside of what is counted; write a day since 2000", param_hint="--as-of"
             )
-        return lambda one: Asked.of(day, one)
+        return lambda one: ReplayQuestion.of(day, one)
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -119,7 +119,7 @@ def instant(text: str) -> Callable[[RuleSet], Asked]:
         raise click.BadParameter(
             f"{text!r} is no day and no instant; write 2026-11-20 or 2026-11-20T08:00:00Z", param_hint="--as-of"
         )
-    return lambda _: Asked(at.astimezone(UTC))
+    return lambda _: ReplayQuestion(at.astimezone(UTC))
 
 
 def key(file: Path) -> bytes:

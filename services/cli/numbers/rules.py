@@ -11,7 +11,17 @@ from services.aggregator.judge import comparison
 from services.aggregator.judge import rules as sets
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
-from services.cli.context import as_json, bars, database, errors, guarded, percent, print_json, print_table, settings
+from services.cli.context import (
+    ProgressBars,
+    as_json,
+    database,
+    errors,
+    guarded,
+    load_config,
+    percent,
+    print_json,
+    print_table,
+)
 from services.common.errors import EXIT_FAILED, ConfigError, ReplyrateError
 
 COLUMNS = {
@@ -41,7 +51,7 @@ def rules() -> None:
 @guarded
 def rules_list(json_: bool) -> None:
     """Every rule set there is, and which of them count."""
-    found = settings()
+    found = load_config()
     folder = found.aggregator.rules_dir
     files = sets.names(folder)
     with database(found) as connection, connection.cursor(row_factory=dict_row) as cursor:
@@ -79,7 +89,7 @@ def rules_list(json_: bool) -> None:
 @guarded
 def rules_show(name: str, json_: bool) -> None:
     """Every parameter of a rule set."""
-    rule_set = sets.load(name, settings().aggregator.rules_dir)
+    rule_set = sets.load(name, load_config().aggregator.rules_dir)
     if json_:
         print_json({**rule_set.parameters(), "identity": rule_set.identity})
         return
@@ -93,7 +103,7 @@ def rules_show(name: str, json_: bool) -> None:
 @guarded
 def rules_validate(file: Path, json_: bool) -> None:
     """Check a file of your own; every problem at once, exit 78 when there is one."""
-    found = settings()
+    found = load_config()
     rule_set = sets.read(file)
     sets.check_horizon(rule_set, found.horizon_days)
     if json_:
@@ -107,7 +117,7 @@ def rules_validate(file: Path, json_: bool) -> None:
 @guarded
 def rules_activate(name: str) -> None:
     """Count by this rule set too. Aggregators judge every company by it first; then its numbers are shown at once."""
-    found = settings()
+    found = load_config()
     rule_set = sets.load(name, found.aggregator.rules_dir)
     sets.check_horizon(rule_set, found.horizon_days)
     with database(found) as connection:
@@ -130,7 +140,7 @@ def rules_activate(name: str) -> None:
 @guarded
 def rules_deactivate(name: str) -> None:
     """Count by this rule set no more: its rates stay in report_v1.reply_rate_history only."""
-    with database(settings()) as connection:
+    with database(load_config()) as connection:
         done = recompute.deactivate(connection, name)
     errors.print(f"{name} does not count any more" if done else f"{name} does not count; `replyrate rules list`")
     if not done:
@@ -153,9 +163,9 @@ def rules_diff(a: str, b: str, company: str | None, json_: bool) -> None:
 
     A and B are names or files (.toml). Judges both over the real facts and writes nothing.
     """
-    chosen = settings()
+    chosen = load_config()
     one, other = (by_name(name, chosen.aggregator.rules_dir) for name in (a, b))
-    with database(chosen) as connection, bars() as tell:
+    with database(chosen) as connection, ProgressBars() as tell:
         companies = comparison.companies(connection, company)
         if company is not None and not companies:
             raise ReplyrateError(f"nothing is known of the company {company}; check its id")

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from services.cli.context import as_json, errors, guarded, print_json, print_table, registry, settings, text
+from services.cli.context import as_json, errors, guarded, load_config, print_json, print_table, registry, text
 from services.common.errors import EXIT_FAILED
 from services.common.kafka import Publisher
 from services.common.settings import Settings
-from services.dead_letters.letters import BATCH, DeadLetters, Letter, Replay, became, parse, spans_of
+from services.dead_letters.letters import BATCH, DeadLetterRecord, DeadLetters, LetterReplay, parse, result_of, spans_of
 
 COLUMNS = {
     "position": "position", "state": "state", "at": "at (UTC)", "service": "service", "reason": "reason", "detail": "detail",
@@ -45,7 +45,7 @@ def dlq_list(all_: bool, reason: str | None, limit: int, json_: bool) -> None:
       purged    somebody was done with it
       done      one of these; too long ago to tell which
     """
-    with DeadLetters(settings().kafka) as letters:
+    with DeadLetters(load_config().kafka) as letters:
         spans = letters.everything() if all_ else letters.waiting()
         rows = [letter.row() for letter in islice(_matching(letters.read(spans), reason), limit)]
     if json_:
@@ -64,7 +64,7 @@ def dlq_list(all_: bool, reason: str | None, limit: int, json_: bool) -> None:
 @guarded
 def dlq_show(position: str, json_: bool) -> None:
     """One dead letter, POSITION as `dlq list` shows it. With --json its record too, in base64."""
-    with DeadLetters(settings().kafka) as letters:
+    with DeadLetters(load_config().kafka) as letters:
         letter = letters.at(position)
     data = letter.data
     row = {
@@ -95,7 +95,7 @@ def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again:
     Without POSITIONS: everything that waits, or what has --reason of it. What was replayed waits no more, and what could
     not be is told and left. A record that is rejected again becomes a new dead letter that knows how often it went round.
     """
-    found = settings()
+    found = load_config()
     counts: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
     with DeadLetters(found.kafka) as letters, _replay(found, most, again, yes) as replay:
@@ -109,7 +109,7 @@ def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again:
                 letters.done({"replayed": spans_of(batch)}, dry=True)
             results = replay.run(batch)
             if yes:
-                letters.done(became(results))
+                letters.done(result_of(results))
             for done in results:
                 counts[done.outcome] = counts.get(done.outcome, 0) + 1
                 rows.append({**done.letter.row(), "outcome": done.outcome, "why": done.why})
@@ -139,7 +139,7 @@ def dlq_purge(through: str | None, reason: str | None, delete: bool, yes: bool, 
     """Be done with dead letters without replaying them: they wait no more."""
     if delete and reason is not None:
         raise click.UsageError("a topic is deleted up to an offset, so --delete takes --through and no --reason")
-    with DeadLetters(settings().kafka) as letters:
+    with DeadLetters(load_config().kafka) as letters:
         spans = letters.everything() if delete else letters.waiting()
         if through is not None:
             partition, offset = parse(through)
@@ -168,16 +168,16 @@ def _within(waiting: Sequence[tuple[int, int]], chosen: Sequence[tuple[int, int]
     return [(first, end) for first, end in both if first < end]
 
 
-def _matching(letters: Iterator[Letter], reason: str | None) -> Iterator[Letter]:
+def _matching(letters: Iterator[DeadLetterRecord], reason: str | None) -> Iterator[DeadLetterRecord]:
     return (letter for letter in letters if reason is None or letter.row()["reason"] == reason)
 
 
 @contextmanager
-def _replay(found: Settings, most: int, again: bool, yes: bool) -> Iterator[Replay]:
+def _replay(found: Settings, most: int, again: bool, yes: bool) -> Iterator[LetterReplay]:
     def rescan(company_id: str, mailbox_id: str) -> None:
         with registry(found) as held:
             held.rescan(company_id, mailbox_id)
 
     with ExitStack() as stack:
         publisher = stack.enter_context(Publisher(found.kafka, "replyrate-cli")) if yes else None
-        yield Replay(found.kafka, publisher, rescan, most=most, again=again)
+        yield LetterReplay(found.kafka, publisher, rescan, most=most, again=again)

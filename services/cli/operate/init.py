@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from services.cli.context import database, errors, guarded, settings
+from services.cli.context import database, errors, guarded, load_config
 from services.common import lifecycle, migrations
 from services.common.errors import EXIT_FAILED, ConfigError
 from services.common.kafka import Admin
@@ -59,7 +59,7 @@ GRANT CONNECT, TEMPORARY ON DATABASE {database} TO replyrate_aggregator;
 @guarded
 def init(admin_dsn: str | None, admin_password_file: Path | None, passwords: Path | None) -> None:
     """Make roles, schema and topics, as far as they are missing; waits while Postgres or Kafka are starting."""
-    found = settings()
+    found = load_config()
     dbname = str(conninfo_to_dict(found.postgres.dsn.get_secret_value()).get("dbname") or "replyrate")
     stop = Stop()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from services.cli.context import as_json, errors, guarded, print_json, settings
+from services.cli.context import as_json, errors, guarded, load_config, print_json
 from services.common import codec
 from services.common.errors import EXIT_FAILED, InvalidEvent, ReplyrateError
 from services.common.events import (
@@ -78,7 +78,7 @@ def publish(file: str, skip_invalid: bool, json_: bool) -> None:
     CSV: columns are the fields of `data`, `buyer_id`, `buyer_addresses`, …; several values are separated by blanks;
     a column `type` as above, inquiry when there is none. Nothing is published while a line is wrong.
     """
-    found = settings()
+    found = load_config()
     text = read(file)
     earliest = datetime.now(UTC) - timedelta(days=found.horizon_days)
     valid: list[tuple[bytes, bytes]] = []

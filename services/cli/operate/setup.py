@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from services.cli.context import as_json, database, errors, guarded, print_json, settings
+from services.cli.context import as_json, database, errors, guarded, load_config, print_json
 from services.cli.numbers import rules
 from services.cli.pages import dictionary, environment, mailbox_states
 from services.cli.registry import privacy, provider
@@ -20,7 +20,7 @@ from services.common.verify import wanted_topics
 @guarded
 def migrate() -> None:
     """Bring the database to the schema of this release."""
-    with database(settings()) as connection:
+    with database(load_config()) as connection:
         count = migrations.migrate(connection, lambda name: errors.print(f"applying {name}", markup=False))
     errors.print(f"{count} migration(s) applied" if count else "the schema is up to date")
 
@@ -35,7 +35,7 @@ def topics() -> None:
 @guarded
 def topics_create(json_: bool) -> None:
     """Make the topics that are missing; those that exist stay as they are."""
-    found = settings()
+    found = load_config()
     with Admin(found.kafka, "replyrate-cli") as admin:
         made = admin.create_topics(wanted_topics(found))
         problems = admin.check_topics(wanted_topics(found))
@@ -46,7 +46,7 @@ def topics_create(json_: bool) -> None:
             errors.print(f"created {name}", markup=False)
         if not made:
             errors.print("all topics are there")
-    tell(problems)
+    fail_on_problems(problems)
 
 
 @topics.command("check")
@@ -54,14 +54,14 @@ def topics_create(json_: bool) -> None:
 @guarded
 def topics_check(json_: bool) -> None:
     """Compare the topics with what they must be; exit 1 with what mends them."""
-    found = settings()
+    found = load_config()
     with Admin(found.kafka, "replyrate-cli") as admin:
         problems = admin.check_topics(wanted_topics(found))
     if json_:
         print_json({"problems": problems})
     elif not problems:
         errors.print("all topics are as they must be")
-    tell(problems)
+    fail_on_problems(problems)
 
 
 @click.group()
@@ -73,7 +73,7 @@ def config() -> None:
 @guarded
 def config_check() -> None:
     """Read every setting and both keys; all problems at once."""
-    found = settings()
+    found = load_config()
     found.hash_key()
     if found.vault_key_file is not None:
         found.vault_key()
@@ -86,7 +86,7 @@ def config_check() -> None:
 @guarded
 def config_print(json_: bool) -> None:
     """Print the settings that hold; secrets blotted out."""
-    found = settings()
+    found = load_config()
     values = {one.name: shown(found, one.path, one.secret) for one in declarations()}
     if json_:
         print_json(values)
@@ -158,7 +158,7 @@ def metrics_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def tell(problems: list[str]) -> None:
+def fail_on_problems(problems: list[str]) -> None:
     """Print problems and end with 1 when there are any."""
     for problem in problems:
         errors.print(problem, style="red", markup=False)

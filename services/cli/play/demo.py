@@ -36,8 +36,8 @@ def demo(keep: bool, seed: int, json_: bool) -> None:
 
     signal.signal(signal.SIGINT, interrupt)
 
-    def staying(report: stage.Report) -> None:
-        tell(report, json_)
+    def staying(report: stage.DemoReport) -> None:
+        print_report(report, json_)
         errors.print(
             f"\nPostgres  {report.postgres}\nKafka     {report.kafka}\nlogs      {report.folder}/services", markup=False
         )
@@ -53,7 +53,7 @@ def demo(keep: bool, seed: int, json_: bool) -> None:
             if not errors.is_terminal:
                 errors.print(line, markup=False)
 
-        def kept(report: stage.Report) -> None:
+        def kept(report: stage.DemoReport) -> None:
             status.stop()
             staying(report)
 
@@ -64,12 +64,12 @@ def demo(keep: bool, seed: int, json_: bool) -> None:
         except KeyboardInterrupt:
             errors.print("\nstopped; nothing is left behind")
             sys.exit(0 if keep else 130)
-    tell(report, json_)
+    print_report(report, json_)
     if report.differences:
         sys.exit(EXIT_FAILED)
 
 
-def tell(report: stage.Report, json_: bool) -> None:
+def print_report(report: stage.DemoReport, json_: bool) -> None:
     """Print what was found; with differences, those first."""
     for line in report.differences[:50]:
         errors.print(line, style="red", markup=False)

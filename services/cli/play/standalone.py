@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from services.cli.context import WORLD, as_json, errors, guarded, print_json, print_table, settings
-from services.standalone.own import OwnWorld, Status, read_settings, status
+from services.cli.context import WORLD, as_json, errors, guarded, load_config, print_json, print_table
+from services.standalone.own import InstallationStatus, OwnInstallation, read_settings, status
 
 COLUMNS = {
     "company_id": "company", "account_id": "account", "mailbox_id": "mailbox", "role": "role", "state": "state",
@@ -37,12 +37,12 @@ def standalone(context: click.Context, data: Path | None, status_: bool, json_: 
         raise click.UsageError("name the folder that keeps everything: replyrate standalone --data DIR")
     if status_:
         use_world(data)
-        tell(status(settings()), json_)
+        print_status(status(load_config()), json_)
         return
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with OwnWorld(data, os.environ, lambda line: errors.print(line, markup=False)) as world:
+    with OwnInstallation(data, os.environ, lambda line: errors.print(line, markup=False)) as world:
         if json_:
             print_json(
                 {"data": world.folder, "kafka": world.bootstrap_servers, "settings": world.folder / "settings.env"}
@@ -73,7 +73,7 @@ def use_world(data: Path) -> None:
     guarded(lambda: WORLD.update(read_settings(data)))()
 
 
-def tell(found: Status, json_: bool) -> None:
+def print_status(found: InstallationStatus, json_: bool) -> None:
     """Print a status."""
     if json_:
         print_json({**asdict(found), "settled": found.settled})

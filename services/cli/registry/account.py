@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import click
 
-from services.cli.context import errors, guarded, registry, settings
+from services.cli.context import errors, guarded, load_config, registry
 from services.connect.onboarding import check_name
 from services.registry.registry import OPERATOR, RegistryError
 
@@ -19,7 +19,7 @@ def company() -> None:
 @guarded
 def company_add(company_id: str) -> None:
     """Register a company."""
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         added = found.add_company(company_id)
     errors.print(f"company {company_id} is registered" if added else f"company {company_id} was registered before")
 
@@ -58,7 +58,7 @@ def account_add(
         if synced_from > datetime.now(UTC):
             raise click.UsageError("--since lies in the future; name the day since when the platform does")
     changed: list[str] = []
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         added = found.add_account(company_id, account_id, kind="sub" if sub else "main", synced_from=synced_from)
         told = {
             role: value for role, value in (("registered", address), ("backup", backup_address)) if value is not None
@@ -91,7 +91,7 @@ def account_change_address(company_id: str, account_id: str, address: str, role:
     That is the mailbox of the address before; when none was known, every one of this role with another address. The
     registered address of a sub-account is changed by the main account.
     """
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         changed = found.change_address(company_id, account_id, role, address, by=by)
     _connect_again(company_id, changed)
     if not changed:
@@ -124,7 +124,7 @@ def account_platform_sync(company_id: str, account_id: str, on: bool, since: dat
     if since is not None and not on:
         raise click.UsageError("--since says since when the platform syncs the account: it goes with --on")
     check_name("--by", by)
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         if on:
             begins = since.replace(tzinfo=UTC) if since is not None else datetime.now(UTC)
             moved = found.begin_platform_sync(company_id, account_id, begins, by=by)

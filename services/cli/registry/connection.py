@@ -15,13 +15,13 @@ from services.cli.context import errors
 from services.common import logs
 from services.common.settings import ImapSettings, Settings
 from services.connect import texts as connection_texts
-from services.connect.connection_test import PASSED, SKIPPED, Report, mistyped, unsupported
+from services.connect.connection_test import PASSED, SKIPPED, TestReport, mistyped, unsupported
 from services.connect.dns_records import DnsRecords
 from services.connect.lookup import look_up, mistaken
-from services.connect.onboarding import Rejected
+from services.connect.onboarding import MailboxRefused
 from services.imap.session import resolve, tls_context
 from services.providers import catalog
-from services.providers.catalog import Answer, Language, Mistake
+from services.providers.catalog import HostMistake, Language, LookupAnswer
 from services.registry.registry import RegistryError
 
 in_language = click.option(
@@ -66,7 +66,7 @@ def server_of(
         errors.print(f"warning: {problem}", style="yellow", markup=False)
     provider = answer.provider
     if provider is not None and provider.support == "unsupported":
-        raise Rejected(unsupported(provider))
+        raise MailboxRefused(unsupported(provider))
     if not answer.servers:
         raise RegistryError(
             f"the IMAP server of {domain} is not known ({answer.evidence}); name it: --host imap.example.com"
@@ -96,11 +96,11 @@ def checked(host: str, port: int | None, address: str, settings: ImapSettings) -
         known, host, number, address, settings=settings, resolve=resolve, context=tls_context(settings.ca_file)
     )
     if mistake is not None:
-        raise Rejected(mistyped(server, number, address, known, mistake))
+        raise MailboxRefused(mistyped(server, number, address, known, mistake))
     return server, number
 
 
-def find(domain: str, settings: ImapSettings, *, offline: bool = False) -> tuple[Answer, list[str]]:
+def find(domain: str, settings: ImapSettings, *, offline: bool = False) -> tuple[LookupAnswer, list[str]]:
     """Look a domain up, with the DNS and the network of this machine."""
     return look_up(
         catalog.load(), domain, records=DnsRecords(), settings=settings, resolve=resolve,
@@ -113,7 +113,7 @@ def operators_log(settings: Settings) -> None:
     logs.configure(settings.log.format, "warning", "cli")
 
 
-def print_report(report: Report, language: Language) -> None:
+def print_report(report: TestReport, language: Language) -> None:
     """A connection test for people."""
     console = Console(highlight=False)
     server = [f"{report.host}:{report.port}"] if report.host else []
@@ -147,7 +147,9 @@ def _line(console: Console, text: str) -> None:
     console.print(text, markup=False, soft_wrap=not console.is_terminal)
 
 
-def answer_data(asked: str, answer: Answer, problems: list[str], mistake: Mistake | None = None) -> dict[str, Any]:
+def answer_data(
+    asked: str, answer: LookupAnswer, problems: list[str], mistake: HostMistake | None = None
+) -> dict[str, Any]:
     """A look-up as plain values."""
     provider = answer.provider
     return {

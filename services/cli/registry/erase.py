@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from services.cli.context import as_json, database, errors, guarded, print_json, settings, text
+from services.cli.context import as_json, database, errors, guarded, load_config, print_json, text
 from services.common import verify
 from services.common.errors import EXIT_FAILED
 from services.common.kafka import Publisher
@@ -30,7 +30,7 @@ def erase(company_id: str, yes: bool, dry_run: bool, json_: bool) -> None:
     Facts up to now (up to the end of a poll that is under way) are forgotten. What the platform publishes about the
     company afterwards is counted anew, so stop that first.
     """
-    found = settings()
+    found = load_config()
     with database(found) as connection:
         rows = erasure.held(connection, company_id)
         if not json_:
@@ -48,7 +48,7 @@ def erase(company_id: str, yes: bool, dry_run: bool, json_: bool) -> None:
                 print_json({"company_id": company_id, "rows": rows, "at": None})
             return
         if not yes:
-            if not somebody():
+            if not is_interactive():
                 raise click.UsageError("nobody is there to be asked; add --yes when it is meant")
             if (
                 click.prompt("Type the company's id to erase it", default="", show_default=False, err=True)
@@ -71,6 +71,6 @@ def erase(company_id: str, yes: bool, dry_run: bool, json_: bool) -> None:
     errors.print(LEFT, markup=False, soft_wrap=True)
 
 
-def somebody() -> bool:
+def is_interactive() -> bool:
     """Whether a person can be asked."""
     return sys.stdin.isatty()

@@ -8,10 +8,10 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from services.cli.context import as_json, database, errors, guarded, print_json, settings
+from services.cli.context import as_json, database, errors, guarded, load_config, print_json
 from services.common.errors import EXIT_FAILED, ConfigError
 from services.common.settings import Settings
-from services.registry.rotation import Rotation, Sealed
+from services.registry.rotation import Rotation, SealedCounts
 from services.registry.vault import Vault
 
 SAYS = {
@@ -33,7 +33,7 @@ def keys() -> None:
 @guarded
 def keys_check(json_: bool) -> None:
     """Open everything that is sealed, and tell by which key; exit 1 when something does not open."""
-    found = settings()
+    found = load_config()
     _go(found, found.old_vault_key(), json_, write=False)
 
 
@@ -50,7 +50,7 @@ def keys_rotate(old_key_file: Path | None, json_: bool) -> None:
     First let every fetcher know both keys (docs/operations.md, Rotate the vault key). It may be ended at any moment
     and started again: it goes on where it was, and fetchers go on meanwhile.
     """
-    found = settings()
+    found = load_config()
     if old_key_file is not None:
         found = found.model_copy(update={"vault_old_key_file": old_key_file})
     old = found.old_vault_key()
@@ -66,7 +66,7 @@ def keys_rotate(old_key_file: Path | None, json_: bool) -> None:
 
 def _go(found: Settings, old: bytes | None, json_: bool, *, write: bool) -> None:
     counts: Counter[str] = Counter()
-    bad: list[Sealed] = []
+    bad: list[SealedCounts] = []
     vault = Vault(found.vault_key(), old)
     with database(found) as connection, Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
         rotation = Rotation(connection, vault)

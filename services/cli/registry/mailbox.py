@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from services.aggregator.judge import rules
-from services.cli.context import as_json, errors, guarded, print_json, print_table, registry, settings, text
+from services.cli.context import as_json, errors, guarded, load_config, print_json, print_table, registry, text
 from services.cli.registry.connection import (
     checked,
     in_language,
@@ -24,14 +24,14 @@ from services.common.settings import Settings
 from services.common.version import version
 from services.connect import consent
 from services.connect import texts as connection_texts
-from services.connect.completeness import Numbers, Settling, numbers
-from services.connect.connection_test import Report
+from services.connect.completeness import NumbersForecast, SettlingRule, numbers
+from services.connect.connection_test import TestReport
 from services.connect.onboarding import (
-    Changes,
-    Connected,
-    Rejected,
-    Request,
-    Trial,
+    ConnectedMailbox,
+    ConnectionTester,
+    ConnectRequest,
+    LoginChanges,
+    MailboxRefused,
     add_mailbox,
     changed_login,
     check_name,
@@ -45,7 +45,7 @@ from services.imap.session import Login, resolve
 from services.providers.catalog import Language, domain_of
 from services.registry import states
 from services.registry.registry import OPERATOR, RegistryError
-from services.signin.oauth import KIND, AccessTokens, InMemory, Keeping
+from services.signin.oauth import KIND, AccessTokens, MemoryTokenStore, TokenStore
 
 COLUMNS = {
     "company_id": "company", "mailbox_id": "mailbox", "account_id": "account", "role": "role", "state": "state",
@@ -95,9 +95,9 @@ def mailbox_add(
 
     Without --password-file the password is asked for; it is sealed at once and never shown again.
     """
-    found = settings()
+    found = load_config()
     operators_log(found)
-    request = Request(
+    request = ConnectRequest(
         company_id=company_id,
         account_id=account_id,
         address=address,
@@ -111,7 +111,7 @@ def mailbox_add(
     )
     try:
         server, number = server_of(address, host, port, found.imap, quiet=json_)
-    except Rejected as error:
+    except MailboxRefused as error:
         if error.code == "provider-unsupported" and consent_by:
             with registry(found) as held:
                 error = refuse_mailbox(held, request, error.report)
@@ -127,7 +127,7 @@ def mailbox_add(
     try:
         with registry(found) as held:
             connected = add_mailbox(held, request, _trial(found, tokens))
-    except Rejected as error:
+    except MailboxRefused as error:
         _refused(error, company_id, language, json_=json_)
     _connected(found, connected, language, json_=json_)
 
@@ -168,7 +168,7 @@ def mailbox_reconnect(
     The password is always needed again, and the connection test must pass before anything changes. The same login is read
     on from where it was; another one is another mailbox, which needs consent and is read from the start.
     """
-    found = settings()
+    found = load_config()
     operators_log(found)
     with registry(found) as held:
         stored = held.stored(company_id, mailbox_id)
@@ -181,12 +181,12 @@ def mailbox_reconnect(
             elif moved:
                 # Another provider's password does not go to the server of before.
                 host, port = server_of(address or "", None, port, found.imap, quiet=json_)
-        except Rejected as error:
+        except MailboxRefused as error:
             _refused(error, company_id, language, json_=json_)
         tokens = AccessTokens(found.oauth2)
         account = user or address or stored.user
         secret = asked_secret(password_file, host or stored.host, account, tokens if oauth2 else None, found.oauth2)
-        changes = Changes(
+        changes = LoginChanges(
             password=secret,
             kind=KIND if oauth2 else "password",
             address=address,
@@ -202,7 +202,7 @@ def mailbox_reconnect(
             connected = reconnect_mailbox(
                 held, company_id, mailbox_id, login, _trial(found, tokens), consent_by=consent_by, language=language
             )
-        except Rejected as error:
+        except MailboxRefused as error:
             _refused(error, company_id, language, json_=json_)
     _connected(found, connected, language, json_=json_)
 
@@ -217,7 +217,7 @@ def _asked_consent(language: Language) -> str:
     return name
 
 
-def _connected(found: Settings, connected: Connected, language: Language, *, json_: bool) -> None:
+def _connected(found: Settings, connected: ConnectedMailbox, language: Language, *, json_: bool) -> None:
     folders = [folder_text(folder.name) for folder in connected.folders]
     settling = _settling(found)
     expected = numbers(connected.expected_from, settling, datetime.now(UTC))
@@ -249,13 +249,15 @@ def _connected(found: Settings, connected: Connected, language: Language, *, jso
     )
 
 
-def _settling(found: Settings) -> Settling:
+def _settling(found: Settings) -> SettlingRule:
     """What of the rule set `default` decides when a number is shown."""
     rule_set = rules.load("default", found.aggregator.rules_dir)
-    return Settling(rule_set.name, rule_set.zone, rule_set.target_seconds, rule_set.window_days, rule_set.settle_days)
+    return SettlingRule(
+        rule_set.name, rule_set.zone, rule_set.target_seconds, rule_set.window_days, rule_set.settle_days
+    )
 
 
-def _numbers(expected: Numbers) -> dict[str, Any]:
+def _numbers(expected: NumbersForecast) -> dict[str, Any]:
     return {
         "first_day": expected.first_day,
         "visible_on": expected.visible_on,
@@ -293,7 +295,7 @@ def mailbox_consent_text(number: str | None, language: Language, json_: bool) ->
 @guarded
 def mailbox_history(company_id: str, mailbox_id: str, language: Language, json_: bool) -> None:
     """Every change of a mailbox's state: when, by whom, why; and who consented to what."""
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         row = found.mailbox(company_id, mailbox_id)
     life = states.load()
     changes = [{**one, "says": life.reason(one["reason"], language)} for one in row["history"]]
@@ -354,7 +356,7 @@ def mailbox_test(
         raise click.UsageError("name a connected mailbox (MAILBOX_ID), or one that is not connected with --address")
     if mailbox_id is not None and any((host, port, user, password_file, oauth2, sent_folder)):
         raise click.UsageError("a connected mailbox is tried as it is stored; leave the other options out")
-    found = settings()
+    found = load_config()
     operators_log(found)
     overrides = _chosen(sent_folder)
     tokens = AccessTokens(found.oauth2)
@@ -362,23 +364,23 @@ def mailbox_test(
     if address is not None:
         try:
             server, number = server_of(address, host, port, found.imap, quiet=json_)
-        except Rejected as error:
+        except MailboxRefused as error:
             _told(error.report, language, json_=json_)
             return
         # Before the database is opened: who signs in takes minutes.
         secret = asked_secret(password_file, server, user or address, tokens if oauth2 else None, found.oauth2)
-        request = Request(
+        request = ConnectRequest(
             company_id, "", address, secret, "", host=server, port=number, user=user, sent_override=overrides,
             kind=KIND if oauth2 else "password",
         )  # fmt: skip
         typed = login_of(request)
-    keeping: Keeping
+    keeping: TokenStore
     with registry(found) as held:
         if typed is not None:
-            login, keeping = typed, InMemory(typed.password)
+            login, keeping = typed, MemoryTokenStore(typed.password)
         else:
             assert mailbox_id is not None
-            login, keeping = held.credentials(company_id, mailbox_id), held.keeping(company_id, mailbox_id)
+            login, keeping = held.credentials(company_id, mailbox_id), held.token_store(company_id, mailbox_id)
         report, _ = _trial(found, tokens).test(held, company_id, login, keeping)
     if password_file is not None and keeping.read() != login.password:
         errors.print(
@@ -389,7 +391,7 @@ def mailbox_test(
     _told(report, language, json_=json_)
 
 
-def _told(report: Report, language: Language, *, json_: bool) -> None:
+def _told(report: TestReport, language: Language, *, json_: bool) -> None:
     if json_:
         print_json(connection_texts.as_data(report))
     else:
@@ -398,7 +400,7 @@ def _told(report: Report, language: Language, *, json_: bool) -> None:
         sys.exit(EXIT_FAILED)
 
 
-def _refused(error: Rejected, company_id: str, language: Language, *, json_: bool) -> NoReturn:
+def _refused(error: MailboxRefused, company_id: str, language: Language, *, json_: bool) -> NoReturn:
     if json_:
         print_json(
             {
@@ -419,8 +421,8 @@ def _chosen(sent_folder: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(folder_name(name) for name in sent_folder if name)
 
 
-def _trial(found: Settings, tokens: AccessTokens) -> Trial:
-    return Trial(found.imap, resolve, version(), found.horizon_days, progress=_began, tokens=tokens)
+def _trial(found: Settings, tokens: AccessTokens) -> ConnectionTester:
+    return ConnectionTester(found.imap, resolve, version(), found.horizon_days, progress=_began, tokens=tokens)
 
 
 def _began(stage: str) -> None:
@@ -433,7 +435,7 @@ def _began(stage: str) -> None:
 @guarded
 def mailbox_list(company_id: str | None, json_: bool) -> None:
     """Mailboxes of a company, or all."""
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         rows = found.mailboxes(company_id)
     if json_:
         print_json(rows)
@@ -455,7 +457,7 @@ def mailbox_show(company_id: str, mailbox_id: str, language: Language, json_: bo
     With --json each folder has its raw name as the server lists it (`folder`) and as people read it (`name`); --sent-folder
     takes either.
     """
-    found = settings()
+    found = load_config()
     with registry(found) as held:
         row = held.mailbox(company_id, mailbox_id)
     settling, begins = _settling(found), row["complete_from"] or row["expected_from"]
@@ -498,7 +500,7 @@ def progress(folder: dict[str, Any]) -> str:
 def mailbox_pause(company_id: str, mailbox_id: str, by: str) -> None:
     """Read a mailbox no more until it is resumed."""
     check_name("--by", by)
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         found.pause(company_id, mailbox_id, by=by)
     errors.print(f"mailbox {mailbox_id} is paused")
 
@@ -511,7 +513,7 @@ def mailbox_pause(company_id: str, mailbox_id: str, by: str) -> None:
 def mailbox_resume(company_id: str, mailbox_id: str, by: str) -> None:
     """Read a paused mailbox again."""
     check_name("--by", by)
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         found.resume(company_id, mailbox_id, by=by)
     errors.print(f"mailbox {mailbox_id} is active")
 
@@ -522,7 +524,7 @@ def mailbox_resume(company_id: str, mailbox_id: str, by: str) -> None:
 @guarded
 def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
     """Read everything within the horizon again; what is known is published unchanged."""
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         found.rescan(company_id, mailbox_id)
         state = found.mailbox(company_id, mailbox_id)["state"]
     errors.print(
@@ -541,7 +543,7 @@ def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
 def mailbox_remove(company_id: str, mailbox_id: str, by: str, language: Language) -> None:
     """Withdraw the consent: a mailbox is never read again; its password, address and user name are deleted."""
     check_name("--by", by)
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         found.remove(company_id, mailbox_id, by=by)
     errors.print(f"mailbox {mailbox_id} is removed; its secrets are deleted")
     for sentence in consent.load().remains[language]:
@@ -557,7 +559,7 @@ def mailbox_remove(company_id: str, mailbox_id: str, by: str, language: Language
 def mailbox_link(company_id: str, mailbox_id: str, other_company_id: str, by: str) -> None:
     """Let another company connect the login of this mailbox too; each reads it by itself."""
     check_name("--by", by)
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         found.link(company_id, mailbox_id, other_company_id, by=by)
     errors.print(f"company {other_company_id} may connect the login of mailbox {mailbox_id} too: replyrate mailbox add")
 
@@ -569,6 +571,6 @@ def mailbox_link(company_id: str, mailbox_id: str, other_company_id: str, by: st
 @guarded
 def mailbox_unlink(company_id: str, mailbox_id: str, other_company_id: str) -> None:
     """Take that back; the other company must have removed the mailbox first."""
-    with registry(settings()) as found:
+    with registry(load_config()) as found:
         found.unlink(company_id, mailbox_id, other_company_id)
     errors.print(f"company {other_company_id} may not connect the login of mailbox {mailbox_id} any more")

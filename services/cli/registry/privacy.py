@@ -2,13 +2,13 @@
 
 import click
 
-from services.cli.context import as_json, database, guarded, print_json, settings, text
+from services.cli.context import as_json, database, guarded, load_config, print_json, text
 from services.cli.registry.connection import in_language
 from services.common.errors import ReplyrateError
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
 from services.providers.catalog import Language
 from services.registry import holdings, personal_data
-from services.registry.holdings import Held
+from services.registry.holdings import StoredValue
 
 KAFKA = {
     "en": (
@@ -43,7 +43,7 @@ def privacy_show(mailbox_id: str, company_id: str | None, language: Language, js
 
     Nothing sealed is opened. docs/personal-data.md has the same for every table.
     """
-    found = settings()
+    found = load_config()
     with database(found) as connection:
         owners = holdings.companies(connection, mailbox_id)
         if company_id is None and len(owners) > 1:
@@ -87,7 +87,7 @@ def privacy_show(mailbox_id: str, company_id: str | None, language: Language, js
     click.echo(nowhere)
 
 
-def _data(one: Held, language: Language) -> dict[str, object]:
+def _data(one: StoredValue, language: Language) -> dict[str, object]:
     known = personal_data.load()
     return {
         "table": one.table.name,

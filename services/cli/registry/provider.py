@@ -12,7 +12,7 @@ from services.cli.registry.connection import answer_data, find, in_language, pro
 from services.common.settings import ImapSettings, load_imap_settings
 from services.connect import texts as connection_texts
 from services.providers import catalog
-from services.providers.catalog import Answer, Language, Mistake, Provider
+from services.providers.catalog import HostMistake, Language, LookupAnswer, Provider
 from services.registry.registry import RegistryError
 
 
@@ -68,7 +68,7 @@ def provider_list(json_: bool) -> None:
     )
 
 
-def look(text: str, settings: ImapSettings, *, offline: bool) -> tuple[Answer, list[str], Mistake | None]:
+def look(text: str, settings: ImapSettings, *, offline: bool) -> tuple[LookupAnswer, list[str], HostMistake | None]:
     """Look up an address, a domain, a server or a provider's name. RegistryError for what is none of them.
 
     With sentences about what could not be asked, and what is wrong with a server that was typed.
@@ -86,7 +86,7 @@ def look(text: str, settings: ImapSettings, *, offline: bool) -> tuple[Answer, l
                 known.named(plain) or known.by_host(written.host) or (known.by_host(mistake.host) if mistake else None)
             )
         if found is not None:
-            return Answer("", "name", found, found.servers("{domain}"), plain, True), [], mistake
+            return LookupAnswer("", "name", found, found.servers("{domain}"), plain, True), [], mistake
         plain = catalog.parent_domain(mistake.host) if mistake else written.host
     domain = catalog.domain_of(plain)
     if domain is None:
@@ -97,7 +97,7 @@ def look(text: str, settings: ImapSettings, *, offline: bool) -> tuple[Answer, l
     return answer, problems, mistake
 
 
-def rows(answer: Answer, language: Language, mistake: Mistake | None = None) -> list[tuple[str, str]]:
+def rows(answer: LookupAnswer, language: Language, mistake: HostMistake | None = None) -> list[tuple[str, str]]:
     """A look-up for people: name and value of each line."""
     servers = ", ".join(f"{host}:{port} (TLS)" for host, port in answer.servers)
     how = connection_texts.phrase(f"how-{answer.how}", language)

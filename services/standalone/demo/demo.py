@@ -28,7 +28,7 @@ from services.common.postgres import clock, connect
 from services.common.settings import load_settings
 from services.common.topics import INQUIRIES, specs
 from services.common.version import version
-from services.connect.onboarding import Request, Trial, add_mailbox
+from services.connect.onboarding import ConnectionTester, ConnectRequest, add_mailbox
 from services.imap.session import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault
@@ -39,7 +39,7 @@ from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 from services.standalone.servers.supervisor import Supervisor
 from services.standalone.world import cast
-from services.standalone.world.world import Mail, Wave, World
+from services.standalone.world.world import Wave, World, WorldMail
 
 PARTITIONS = 4
 RULE_SETS = ("default", "first-reply-24h")
@@ -48,7 +48,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class Report:
+class DemoReport:
     """What the demo found, all of it read from the views and the registry."""
 
     companies: list[dict[str, Any]] = field(default_factory=list)
@@ -64,16 +64,16 @@ class Report:
 
 
 def run(
-    *, seed: int, progress: Progress, keep: Callable[[Report], None] | None = None, folder: Path | None = None
-) -> Report:
+    *, seed: int, progress: Progress, keep: Callable[[DemoReport], None] | None = None, folder: Path | None = None
+) -> DemoReport:
     """Run the world once. With `keep` everything stays up until that returns. TransientError when something fails."""
     began = time.monotonic()
     place = folder or scratch_folder("replyrate-demo-")
-    report = Report(folder=str(place))
+    report = DemoReport(folder=str(place))
     try:
         with ExitStack() as stack:
             now = datetime.now(UTC).replace(microsecond=0)
-            stage = Stage(place, cast.build(seed, now), progress, stack)
+            stage = DemoStage(place, cast.build(seed, now), progress, stack)
             stage.open()
             stage.play()
             stage.read(report)
@@ -87,7 +87,7 @@ def run(
     return report
 
 
-class Stage:
+class DemoStage:
     """The servers, the services, and the world that is put into them."""
 
     mail_host = "localhost"
@@ -144,7 +144,7 @@ class Stage:
         self._deliver(live.mails)
         self._mail_came()
 
-    def read(self, report: Report) -> None:
+    def read(self, report: DemoReport) -> None:
         """Wait until views and recount agree; then read what is shown."""
         self._progress("comparing every number with the recount")
         deadline = time.monotonic() + AGREE_SECONDS
@@ -206,7 +206,7 @@ class Stage:
         with Admin(self._settings.kafka, "replyrate-demo") as admin:
             admin.create_topics(specs(partitions=PARTITIONS, horizon_days=self._settings.horizon_days))
 
-    def _deliver(self, mails: tuple[Mail, ...]) -> None:
+    def _deliver(self, mails: tuple[WorldMail, ...]) -> None:
         by_key = {mailbox.key: mailbox for mailbox in self.world.mailboxes}
         client = self._mail_client()
         for mailbox in self.world.mailboxes:
@@ -239,7 +239,7 @@ class Stage:
                             registry.set_address(account.company_id, account.account_id, role, address)
                 for mailbox in company.mailboxes:
                     if mailbox.connected:
-                        request = Request(
+                        request = ConnectRequest(
                             company_id=mailbox.company_id,
                             account_id=mailbox.account_id,
                             address=mailbox.address,
@@ -249,7 +249,9 @@ class Stage:
                             host=self.mail_host,
                             port=self.mail_port,
                         )
-                        connected = add_mailbox(registry, request, Trial(self._settings.imap, resolve, version()))
+                        connected = add_mailbox(
+                            registry, request, ConnectionTester(self._settings.imap, resolve, version())
+                        )
                         self._ids[mailbox.key] = connected.mailbox_id
 
     def _publish(self, wave: Wave) -> None:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from services.standalone.world.world import Mail, World
+from services.standalone.world.world import World, WorldMail
 
 GRACE = timedelta(seconds=300)
 SOURCES = ("mail", "platform", "status")
@@ -21,7 +21,7 @@ STRENGTH = ("in-reply-to", "references", "relay-address", "buyer-address", "plat
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedInquiry:
     """A known inquiry."""
 
     inquiry_id: str
@@ -33,7 +33,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class StatusMark:
     """A status of an inquiry."""
 
     inquiry_id: str
@@ -43,7 +43,7 @@ class Marked:
 
 
 @dataclass(frozen=True, slots=True)
-class Replied:
+class GivenReply:
     """A reply attached to an inquiry."""
 
     inquiry_id: str
@@ -59,7 +59,7 @@ class Replied:
 
 
 @dataclass(frozen=True, slots=True)
-class Covered:
+class CoveredInterval:
     """One line of the coverage history, in the order in which it was recorded."""
 
     account_id: str
@@ -72,18 +72,18 @@ class Covered:
 
 
 @dataclass(slots=True)
-class Facts:
+class RecountFacts:
     """Everything that is known of one company."""
 
     accounts: set[str] = field(default_factory=set)
-    asked: list[Asked] = field(default_factory=list)
-    marked: list[Marked] = field(default_factory=list)
-    replied: list[Replied] = field(default_factory=list)
-    covered: list[Covered] = field(default_factory=list)
+    asked: list[AskedInquiry] = field(default_factory=list)
+    marked: list[StatusMark] = field(default_factory=list)
+    replied: list[GivenReply] = field(default_factory=list)
+    covered: list[CoveredInterval] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RecountOutcome:
     """What became of one inquiry."""
 
     inquiry_id: str
@@ -104,12 +104,12 @@ class Outcome:
     started_at: datetime | None = None
 
 
-def outcomes(facts: Facts, rules: dict[str, Any], now: datetime) -> list[Outcome]:
+def outcomes(facts: RecountFacts, rules: dict[str, Any], now: datetime) -> list[RecountOutcome]:
     """The fate of every inquiry that is known at `now`, by the parameters of a rule set."""
     zone = ZoneInfo(rules["time_zone"])
     target = timedelta(seconds=rules["target_seconds"])
-    found: list[Outcome] = []
-    units: dict[tuple[Any, ...], list[Asked]] = defaultdict(list)
+    found: list[RecountOutcome] = []
+    units: dict[tuple[Any, ...], list[AskedInquiry]] = defaultdict(list)
     for asked in facts.asked:
         if asked.received_at >= now:
             continue
@@ -117,7 +117,7 @@ def outcomes(facts: Facts, rules: dict[str, Any], now: datetime) -> list[Outcome
         reason = _excluded(asked, _statuses(facts, asked, now), rules)
         if reason is not None:
             owner, counted = _owner(facts, asked, rules, now), _period(asked.received_at, rules, zone)
-            found.append(Outcome(asked.inquiry_id, owner, owner, counted, counted, None, "excluded", reason))
+            found.append(RecountOutcome(asked.inquiry_id, owner, owner, counted, counted, None, "excluded", reason))
         else:
             units[_unit(asked, day, rules)].append(asked)
     for members in units.values():
@@ -126,7 +126,7 @@ def outcomes(facts: Facts, rules: dict[str, Any], now: datetime) -> list[Outcome
     return found
 
 
-def _unit(asked: Asked, day: date, rules: dict[str, Any]) -> tuple[Any, ...]:
+def _unit(asked: AskedInquiry, day: date, rules: dict[str, Any]) -> tuple[Any, ...]:
     if rules["unit"] == "each-inquiry":
         return (asked.inquiry_id,)
     if rules["unit"] == "first-per-buyer-day":
@@ -137,8 +137,13 @@ def _unit(asked: Asked, day: date, rules: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _judge_unit(
-    facts: Facts, members: list[Asked], rules: dict[str, Any], now: datetime, zone: ZoneInfo, target: timedelta
-) -> Iterable[Outcome]:
+    facts: RecountFacts,
+    members: list[AskedInquiry],
+    rules: dict[str, Any],
+    now: datetime,
+    zone: ZoneInfo,
+    target: timedelta,
+) -> Iterable[RecountOutcome]:
     first = members[0]
     start, unit_day = first.received_at, _period(first.received_at, rules, zone)
     account = _owner(facts, first, rules, now)
@@ -160,7 +165,7 @@ def _judge_unit(
     for member in members[1:]:
         own = _period(member.received_at, rules, zone)
         owner = responder or _owner(facts, member, rules, now)
-        yield Outcome(member.inquiry_id, responder or account, owner, own, unit_day, first.inquiry_id, "merged")
+        yield RecountOutcome(member.inquiry_id, responder or account, owner, own, unit_day, first.inquiry_id, "merged")
     base: dict[str, Any] = {
         "inquiry_id": first.inquiry_id, "account_id": responder or account, "owner": responder or account, "own_day": unit_day,
         "unit_day": unit_day, "unit_inquiry_id": first.inquiry_id, "started_at": start,
@@ -168,19 +173,19 @@ def _judge_unit(
     if chosen is None:
         is_covered = _is_covered(facts, account, start, start + target, now)
         if now < start + target:
-            yield Outcome(**base, outcome="pending", is_covered=is_covered)
+            yield RecountOutcome(**base, outcome="pending", is_covered=is_covered)
         elif not is_covered and rules["unmeasured"] == "separate":
-            yield Outcome(**base, outcome="unmeasured")
+            yield RecountOutcome(**base, outcome="unmeasured")
         else:
             silent = bool(replies) and all(reply.kind == "automatic" for reply in replies)
             reason = "only-automatic-replies" if silent else None
-            yield Outcome(**base, outcome="unanswered", reason=reason, is_covered=is_covered)
+            yield RecountOutcome(**base, outcome="unanswered", reason=reason, is_covered=is_covered)
         return
     at, number, reply_id, _, mailbox_id, _, evidence = chosen
     source = SOURCES[number]
     seconds = max(0.0, (at - start).total_seconds())
     ways = [reply.matched_by for reply in replies if reply.reply_id == reply_id and reply.source == source]
-    yield Outcome(
+    yield RecountOutcome(
         **base,
         outcome="timely" if at - start <= target and _makes_timely(chosen, rules) else "late",
         first_reply_at=at,
@@ -212,7 +217,7 @@ def _period(received_at: datetime, rules: dict[str, Any], zone: ZoneInfo) -> dat
     return (received_at + late).astimezone(zone).date()
 
 
-def rate(found: Sequence[Outcome], rules: dict[str, Any], as_of: date, account: str | None) -> dict[str, Any]:
+def rate(found: Sequence[RecountOutcome], rules: dict[str, Any], as_of: date, account: str | None) -> dict[str, Any]:
     """One row of reply_rate: counts and times of a window, of one account or (None) of the company."""
     last = as_of - timedelta(days=rules["settle_days"])
     first = last - timedelta(days=rules["window_days"] - 1)
@@ -252,7 +257,9 @@ def rate(found: Sequence[Outcome], rules: dict[str, Any], as_of: date, account: 
     }
 
 
-def _widened(found: Sequence[Outcome], sample: dict[str, Any], first: date, last: date, account: str | None) -> date:
+def _widened(
+    found: Sequence[RecountOutcome], sample: dict[str, Any], first: date, last: date, account: str | None
+) -> date:
     """The first day of a window that counts too few: that of the last `min_counted` counted units within reach."""
     earliest = last - timedelta(days=sample["max_days"] - 1)
     counted = sorted(
@@ -289,7 +296,7 @@ def judged_at(as_of: date, rules: dict[str, Any], now: datetime) -> datetime:
     return min(now, datetime.combine(as_of + timedelta(days=1), time.min, ZoneInfo(rules["time_zone"])))
 
 
-def _statuses(facts: Facts, asked: Asked, now: datetime) -> list[Marked]:
+def _statuses(facts: RecountFacts, asked: AskedInquiry, now: datetime) -> list[StatusMark]:
     """Statuses known at `now`; of spam and spam-undone only the latest."""
     mine = sorted(
         (mark for mark in facts.marked if mark.inquiry_id == asked.inquiry_id and mark.at < now),
@@ -299,7 +306,7 @@ def _statuses(facts: Facts, asked: Asked, now: datetime) -> list[Marked]:
     return [mark for mark in mine if mark not in spam] + spam[-1:]
 
 
-def _excluded(asked: Asked, statuses: list[Marked], rules: dict[str, Any]) -> str | None:
+def _excluded(asked: AskedInquiry, statuses: list[StatusMark], rules: dict[str, Any]) -> str | None:
     for entry in rules["exclude"]:
         when, within = entry["when"], entry.get("within_seconds")
         if when == "mainland-china-buyer":
@@ -312,14 +319,14 @@ def _excluded(asked: Asked, statuses: list[Marked], rules: dict[str, Any]) -> st
     return None
 
 
-def _owner(facts: Facts, asked: Asked, rules: dict[str, Any], now: datetime) -> str:
+def _owner(facts: RecountFacts, asked: AskedInquiry, rules: dict[str, Any], now: datetime) -> str:
     if rules["attribution"] != "current-owner":
         return asked.account_id
     moves = [mark for mark in _statuses(facts, asked, now) if mark.status == "reassigned"]
     return max(moves, key=lambda mark: (mark.at, mark.account_id)).account_id if moves else asked.account_id
 
 
-def _answers(reply: Replied, rules: dict[str, Any]) -> bool:
+def _answers(reply: GivenReply, rules: dict[str, Any]) -> bool:
     by = rules["answered_by"]
     if reply.kind == "automatic":
         return "automatic-reply" in by
@@ -328,9 +335,9 @@ def _answers(reply: Replied, rules: dict[str, Any]) -> bool:
     return reply.kind == "human" and "platform-reply" in by
 
 
-def _is_covered(facts: Facts, account: str, start: datetime, end: datetime, now: datetime) -> bool:
+def _is_covered(facts: RecountFacts, account: str, start: datetime, end: datetime, now: datetime) -> bool:
     lines = [line for line in facts.covered if line.account_id == account and line.recorded_at < now]
-    boxes: dict[str | None, list[Covered]] = defaultdict(list)
+    boxes: dict[str | None, list[CoveredInterval]] = defaultdict(list)
     for line in lines:
         boxes[line.mailbox_id].append(line)
     if synced := boxes.pop(None, None):
@@ -349,7 +356,7 @@ def _is_covered(facts: Facts, account: str, start: datetime, end: datetime, now:
     return all(due) if due else any(_complete(history, start, end) for history in boxes.values())
 
 
-def _complete(history: Sequence[Covered], start: datetime, end: datetime) -> bool:
+def _complete(history: Sequence[CoveredInterval], start: datetime, end: datetime) -> bool:
     """Whether the union of the closed intervals holds all of [start, end]."""
     spans = sorted((line.from_at, line.through_at) for line in history if line.from_at and line.through_at)
     reached: datetime | None = None
@@ -363,17 +370,17 @@ def _complete(history: Sequence[Covered], start: datetime, end: datetime) -> boo
     return reached is not None and reached >= end
 
 
-def world_facts(world: World, company_id: str, covered: Sequence[Covered]) -> Facts:
+def world_facts(world: World, company_id: str, covered: Sequence[CoveredInterval]) -> RecountFacts:
     """What replyrate must come to know of a company of the demo world: connected mailboxes only."""
     company = next(company for company in world.companies if company.company_id == company_id)
-    facts = Facts(accounts={account.account_id for account in company.accounts}, covered=list(covered))
+    facts = RecountFacts(accounts={account.account_id for account in company.accounts}, covered=list(covered))
     connected = {mailbox.key: mailbox for mailbox in company.mailboxes if mailbox.connected}
     mails = [mail for mail in world.mails if mail.mailbox in connected]
     for inquiry in world.inquiries:
         if inquiry.company_id != company_id:
             continue
         facts.asked.append(
-            Asked(
+            AskedInquiry(
                 inquiry.inquiry_id, inquiry.account_id, inquiry.received_at, inquiry.buyer_id,
                 from_china=inquiry.region == "CN",
             )
@@ -381,7 +388,7 @@ def world_facts(world: World, company_id: str, covered: Sequence[Covered]) -> Fa
         for mail in mails:
             mailbox = connected[mail.mailbox]
             facts.replied += [
-                Replied(
+                GivenReply(
                     inquiry.inquiry_id, mail.letter.message_id or "", "mail", mailbox.account_id, mail.counts_at,
                     mail.kind, way, mailbox.key,
                 )
@@ -389,12 +396,12 @@ def world_facts(world: World, company_id: str, covered: Sequence[Covered]) -> Fa
                 if mail.counts_at >= inquiry.received_at - GRACE
             ]  # fmt: skip
     facts.marked = [
-        Marked(mark.inquiry_id, mark.status, mark.at, mark.account_id or "")
+        StatusMark(mark.inquiry_id, mark.status, mark.at, mark.account_id or "")
         for mark in world.statuses
         if mark.company_id == company_id
     ]
     facts.replied += [
-        Replied(
+        GivenReply(
             reply.inquiry_id, reply.reply_id, "platform", reply.account_id, reply.replied_at,
             "automatic" if reply.automatic else "human", "platform",
         )
@@ -403,7 +410,7 @@ def world_facts(world: World, company_id: str, covered: Sequence[Covered]) -> Fa
     return facts
 
 
-def _ways(mail: Mail, addresses: Sequence[str], relays: Sequence[str], message_ids: Sequence[str]) -> list[str]:
+def _ways(mail: WorldMail, addresses: Sequence[str], relays: Sequence[str], message_ids: Sequence[str]) -> list[str]:
     letter, ways = mail.letter, []
     if letter.kind != "forward":
         if letter.in_reply_to in message_ids:

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from services.aggregator.judge import rules
 from services.common.hashing import Hasher
 from services.standalone.demo import oracle
-from services.standalone.demo.oracle import Covered
+from services.standalone.demo.oracle import CoveredInterval
 from services.standalone.world.world import World
 
 COVERAGE = """
@@ -30,7 +30,7 @@ INQUIRIES = "SELECT inquiry_id, account_id, received_at FROM ledger.inquiries WH
 
 
 @dataclass(slots=True)
-class Compared:
+class Comparison:
     """What was compared, and one sentence for each difference."""
 
     differences: list[str] = field(default_factory=list)
@@ -38,14 +38,14 @@ class Compared:
     outcomes: int = 0
 
 
-def compare(connection: psycopg.Connection, world: World, rule_sets: Sequence[str]) -> Compared:
+def compare(connection: psycopg.Connection, world: World, rule_sets: Sequence[str]) -> Comparison:
     """Every row of reply_rate_latest and every outcome against the recount."""
     latest = rows(connection, "SELECT * FROM report_v1.reply_rate_latest")
     outcomes = rows(connection, "SELECT * FROM report_v1.inquiry_outcomes")
     found: list[str] = []
     for company in world.companies:
         company_id = company.company_id
-        covered = [Covered(*row) for row in connection.execute(COVERAGE, {"company_id": company_id}).fetchall()]
+        covered = [CoveredInterval(*row) for row in connection.execute(COVERAGE, {"company_id": company_id}).fetchall()]
         facts = oracle.world_facts(world, company_id, covered)
         for name in rule_sets:
             parameters = rules.load_builtin(name).parameters()
@@ -65,10 +65,10 @@ def compare(connection: psycopg.Connection, world: World, rule_sets: Sequence[st
                     for key, value in wanted.items()
                     if not _same(shown[account][key], value)
                 ]
-    return Compared(found, len(latest), len(outcomes))
+    return Comparison(found, len(latest), len(outcomes))
 
 
-def compare_ledger(connection: psycopg.Connection, world: World, hasher: Hasher) -> Compared:
+def compare_ledger(connection: psycopg.Connection, world: World, hasher: Hasher) -> Comparison:
     """Every fact of the ledger against the plan: nothing lost, nothing twice, nothing that nobody told.
 
     A fact is what decides a number; how a reply's clock was believed (evidence) depends on when it was seen. The plan
@@ -95,7 +95,7 @@ def compare_ledger(connection: psycopg.Connection, world: World, hasher: Hasher)
             held = set(connection.execute(statement.encode(), place).fetchall())
             found += [f"{company_id}: {name} {fact} is lost" for fact in sorted(planned[name] - held)]
             found += [f"{company_id}: {name} {fact} was never told" for fact in sorted(held - planned[name])]
-    return Compared(found)
+    return Comparison(found)
 
 
 def rows(connection: psycopg.Connection, statement: str) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ def rows(connection: psycopg.Connection, statement: str) -> list[dict[str, Any]]
 
 
 def _differing_outcomes(
-    company_id: str, name: str, counted: list[oracle.Outcome], rows: list[dict[str, Any]]
+    company_id: str, name: str, counted: list[oracle.RecountOutcome], rows: list[dict[str, Any]]
 ) -> list[str]:
     mine = {row["inquiry_id"]: row for row in rows}
     found = [

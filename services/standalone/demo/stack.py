@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from services.cli.play.demo import tell
+from services.cli.play.demo import print_report
 from services.common import lifecycle
 from services.common.errors import EXIT_FAILED, EXIT_USAGE
 from services.common.hashing import Hasher
@@ -25,7 +25,7 @@ from services.common.kafka import Publisher
 from services.common.postgres import connect
 from services.common.settings import load_settings
 from services.registry.vault import Vault
-from services.standalone.demo.demo import Report, Stage
+from services.standalone.demo.demo import DemoReport, DemoStage
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.imap import MailClient
 from services.standalone.world import cast
@@ -39,7 +39,7 @@ PRIVATE: Final = Path("/var/lib/replyrate")
 POLL_NOW: Final = "UPDATE registry.mailboxes SET next_poll_at = clock_timestamp() WHERE state = 'active'"
 
 
-class GuestStage(Stage):
+class StackStage(DemoStage):
     """The demo's world as a guest of servers and services that run already."""
 
     mail_host = MAIL_HOST
@@ -61,7 +61,7 @@ class GuestStage(Stage):
         with self._registry() as registry:
             return any(row["company_id"] == self.world.companies[0].company_id for row in registry.mailboxes())
 
-    def settle_in(self) -> None:
+    def register_and_publish(self) -> None:
         """The history into the mailboxes, the companies into the registry."""
         self._progress("filling the mailboxes")
         self._deliver(self.world.mails)
@@ -91,7 +91,7 @@ def play() -> None:
     AGREES.unlink(missing_ok=True)
     with ExitStack() as stack:
         world = cast.build(SEED, datetime.now(UTC).replace(microsecond=0))
-        stage = GuestStage(Path(), world, Progress(), stack)
+        stage = StackStage(Path(), world, StartProgress(), stack)
         stage.open()
         if stage.here_before():
             # Its plan is not known here, so nothing can be compared: it had another `now`.
@@ -100,12 +100,12 @@ def play() -> None:
             )
             print("their rates: docker compose run --rm replyrate rate")
         else:
-            report = Report()
-            stage.settle_in()
+            report = DemoReport()
+            stage.register_and_publish()
             stage.play()
             stage.read(report)
             report.seconds = time.monotonic() - began
-            tell(report, False)
+            print_report(report, False)
             if report.differences:
                 sys.exit(EXIT_FAILED)
     sys.stdout.flush()
@@ -116,7 +116,7 @@ def play() -> None:
     stop.wait()
 
 
-class Progress:
+class StartProgress:
     """Each step once, as a line of the container's log."""
 
     def __init__(self) -> None:

@@ -11,17 +11,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from services.standalone.world import letters
-from services.standalone.world.letters import Letter
+from services.standalone.world.letters import MailText
 from services.standalone.world.world import (
-    Account,
-    Company,
-    Inquiry,
-    Mail,
-    Mailbox,
     PlatformReply,
     StatusChange,
     Wave,
     World,
+    WorldAccount,
+    WorldCompany,
+    WorldInquiry,
+    WorldMail,
+    WorldMailbox,
 )
 
 HISTORY_DAYS = 40
@@ -124,7 +124,7 @@ def _backup_connected(script: "_Script") -> None:
     # One message in both Sent folders is one reply.
     twice = script.inquiry("rd-lighting", "rd-main", script.past(12))
     letter = script.reply(twice, registered, timedelta(hours=2))
-    script.mails.append(Mail(backup.key, letter, letter.date + timedelta(seconds=20)))
+    script.mails.append(WorldMail(backup.key, letter, letter.date + timedelta(seconds=20)))
     script.noise(registered, 20)
     script.noise(backup, 20)
 
@@ -189,13 +189,13 @@ class _Script:
     def __init__(self, seed: int, now: datetime, prefix: str = "q") -> None:
         self.seed, self.now, self.prefix = seed, now, prefix
         self.random = random.Random(seed)
-        self.companies: list[Company] = []
-        self.planned: list[Inquiry] = []
+        self.companies: list[WorldCompany] = []
+        self.planned: list[WorldInquiry] = []
         self.statuses: list[StatusChange] = []
         self.platform_replies: list[PlatformReply] = []
-        self.mails: list[Mail] = []
+        self.mails: list[WorldMail] = []
         self.numbers = 0
-        self._mailboxes: dict[str, Mailbox] = {}
+        self._mailboxes: dict[str, WorldMailbox] = {}
 
     def world(self) -> World:
         """The finished plan, mail in the order in which it was filed."""
@@ -205,9 +205,9 @@ class _Script:
         )  # fmt: skip
 
     def company(
-        self, company_id: str, title: str, story: str, accounts: list[Account], mailboxes: list[Mailbox]
+        self, company_id: str, title: str, story: str, accounts: list[WorldAccount], mailboxes: list[WorldMailbox]
     ) -> None:
-        self.companies.append(Company(company_id, title, story, tuple(accounts), tuple(mailboxes)))  # type: ignore[arg-type]
+        self.companies.append(WorldCompany(company_id, title, story, tuple(accounts), tuple(mailboxes)))  # type: ignore[arg-type]
         for mailbox in mailboxes:
             self._mailboxes[mailbox.key] = mailbox
             if mailbox.connected and story != "sent-not-stored":
@@ -223,15 +223,15 @@ class _Script:
         kind: str = "main",
         address: str | None = None,
         backup: str | None = None,
-    ) -> Account:
-        return Account(company_id, account_id, kind, None, address, backup)  # type: ignore[arg-type]
+    ) -> WorldAccount:
+        return WorldAccount(company_id, account_id, kind, None, address, backup)  # type: ignore[arg-type]
 
-    def mailbox(self, account: Account, folder: str, role: str = "registered") -> Mailbox:
+    def mailbox(self, account: WorldAccount, folder: str, role: str = "registered") -> WorldMailbox:
         address = account.backup_address if role == "backup" else account.registered_address
         assert address is not None
         key = f"{account.company_id}/{account.account_id}/{role}"
         password = f"pw-{self.random.getrandbits(64):016x}"
-        return Mailbox(key, account.company_id, account.account_id, role, address, password, folder)  # type: ignore[arg-type]
+        return WorldMailbox(key, account.company_id, account.account_id, role, address, password, folder)  # type: ignore[arg-type]
 
     def past(self, days: float) -> datetime:
         """About so many days ago, at any time of the day, no fraction of a second."""
@@ -246,7 +246,7 @@ class _Script:
         """A delay well over 24 hours."""
         return timedelta(seconds=round(self.random.uniform(26, 90) * 3600))
 
-    def inquiries(self, account: Account, count: int) -> list[Inquiry]:
+    def inquiries(self, account: WorldAccount, count: int) -> list[WorldInquiry]:
         """`count` inquiries spread over the history, some of them from today; oldest first."""
         found = []
         for number in range(count):
@@ -265,8 +265,8 @@ class _Script:
         received_at: datetime,
         *,
         wave: Wave = "first",
-        of: Inquiry | None = None,
-    ) -> Inquiry:
+        of: WorldInquiry | None = None,
+    ) -> WorldInquiry:
         """One inquiry of a new buyer, or of the buyer of another inquiry."""
         self.numbers += 1
         number = self.numbers
@@ -276,7 +276,7 @@ class _Script:
             addresses.append(f"{name.split('.', maxsplit=1)[0]}{self.prefix}{number}@mobile.example")
         serial = f"{company_id}-{self.prefix}{number:04d}"
         mailed = self.random.random() < 0.7
-        inquiry = Inquiry(
+        inquiry = WorldInquiry(
             company_id=company_id,
             account_id=account_id,
             inquiry_id=serial,
@@ -292,7 +292,9 @@ class _Script:
         self.planned.append(inquiry)
         return inquiry
 
-    def answer(self, inquiries: list[Inquiry], mailbox: Mailbox, *, timely: float, late: float, wave_from: int) -> None:
+    def answer(
+        self, inquiries: list[WorldInquiry], mailbox: WorldMailbox, *, timely: float, late: float, wave_from: int
+    ) -> None:
         """Answer a share in time and a share late; from number `wave_from` on the platform publishes after the scan."""
         for number, inquiry in enumerate(inquiries):
             luck = self.random.random()
@@ -310,8 +312,14 @@ class _Script:
                 self.planned[self.planned.index(inquiry)] = replace(inquiry, wave="second")
 
     def reply(
-        self, inquiry: Inquiry, mailbox: Mailbox, delay: timedelta, *, kind: str = "human", wave: Wave = "first"
-    ) -> Letter:
+        self,
+        inquiry: WorldInquiry,
+        mailbox: WorldMailbox,
+        delay: timedelta,
+        *,
+        kind: str = "human",
+        wave: Wave = "first",
+    ) -> MailText:
         """A reply that the rules can attach: by thread, by relay address, or by one of the buyer's addresses."""
         self.numbers += 1
         at = inquiry.received_at + delay
@@ -331,7 +339,7 @@ class _Script:
             thread = f"{self.numbers}.later@mail.example"
             references = (*inquiry.message_ids, thread)
         subjects = letters.AUTOMATIC_SUBJECTS if kind == "automatic" else letters.REPLY_SUBJECTS
-        letter = Letter(
+        letter = MailText(
             sender=mailbox.address,
             to=(to,),
             subject=self._subject(subjects),
@@ -344,15 +352,15 @@ class _Script:
             agent=self.random.choice(letters.AGENTS),
             extra=(("X-Auto-Response-Suppress", "All"),) if self.random.random() < 0.05 else (),
         )
-        self.mails.append(Mail(mailbox.key, letter, at + timedelta(seconds=self.random.randrange(40)), wave))
+        self.mails.append(WorldMail(mailbox.key, letter, at + timedelta(seconds=self.random.randrange(40)), wave))
         return letter
 
-    def status(self, inquiry: Inquiry, status: str, at: datetime, account_id: str | None = None) -> None:
+    def status(self, inquiry: WorldInquiry, status: str, at: datetime, account_id: str | None = None) -> None:
         self.statuses.append(
             StatusChange(inquiry.company_id, inquiry.inquiry_id, status, at, account_id)  # type: ignore[arg-type]
         )
 
-    def platform_reply(self, inquiry: Inquiry, delay: timedelta, *, automatic: bool = False) -> None:
+    def platform_reply(self, inquiry: WorldInquiry, delay: timedelta, *, automatic: bool = False) -> None:
         self.numbers += 1
         at = inquiry.received_at + delay
         if at < self.now - timedelta(minutes=5):
@@ -367,11 +375,11 @@ class _Script:
                 )
             )
 
-    def specials(self, inquiries: list[Inquiry], account: Account, mailbox: Mailbox) -> None:
+    def specials(self, inquiries: list[WorldInquiry], account: WorldAccount, mailbox: WorldMailbox) -> None:
         """The cases that decide whether a counter is right."""
         company, owner = account.company_id, account.account_id
 
-        def fresh(days: float) -> Inquiry:
+        def fresh(days: float) -> WorldInquiry:
             return self.inquiry(company, owner, self.past(days))
 
         for status, hours in (("spam", 2), ("blacklisted", 20), ("withdrawn", 1), ("buyer-closed", 60)):
@@ -397,17 +405,17 @@ class _Script:
         )
         # A client that dates its mail back by 20 hours: the server's date counts, and the answer is late.
         backdated = fresh(10)
-        letter = Letter(
+        letter = MailText(
             mailbox.address, backdated.addresses[:1], "Re: 报价", backdated.received_at + timedelta(hours=9),
             self._message_id(mailbox), agent=letters.AGENTS[1],
         )  # fmt: skip
-        self.mails.append(Mail(mailbox.key, letter, backdated.received_at + timedelta(hours=29)))
+        self.mails.append(WorldMail(mailbox.key, letter, backdated.received_at + timedelta(hours=29)))
         # A forward to a colleague keeps the thread and answers nobody.
         passed_on = fresh(9)
         self.mails.append(
-            Mail(
+            WorldMail(
                 mailbox.key,
-                Letter(
+                MailText(
                     mailbox.address, ("colleague@hx-tools.example",), self._subject(letters.FORWARD_SUBJECTS),
                     passed_on.received_at + timedelta(hours=1), self._message_id(mailbox), kind="forward",
                     in_reply_to=(passed_on.message_ids or ("x@notify.platform.example",))[0], references=passed_on.message_ids,
@@ -420,7 +428,7 @@ class _Script:
         for number, bulk_by in enumerate(("list", "precedence")):
             self._newsletter(mailbox, waiting, self.past(4 + number), bulk_by)
 
-    def noise(self, mailbox: Mailbox, count: int, *, touches_buyers: bool = True) -> None:
+    def noise(self, mailbox: WorldMailbox, count: int, *, touches_buyers: bool = True) -> None:
         """Mail to other people, newsletters, bounces."""
         for number in range(count):
             at = self.now - timedelta(seconds=self.random.randrange(3600, HISTORY_DAYS * 86_400))
@@ -429,33 +437,33 @@ class _Script:
                 self._newsletter(mailbox, crowd, at, "list")
             elif number % 17 == 16 and touches_buyers:
                 self.numbers += 1
-                letter = Letter(
+                letter = MailText(
                     mailbox.address, (f"sender{self.numbers}@supplier.example",), "Undelivered Mail Returned to Sender",
                     at, self._message_id(mailbox), kind="bounce",
                 )  # fmt: skip
-                self.mails.append(Mail(mailbox.key, letter, at))
+                self.mails.append(WorldMail(mailbox.key, letter, at))
             else:
                 self.other(mailbox, at)
 
-    def other(self, mailbox: Mailbox, at: datetime) -> None:
+    def other(self, mailbox: WorldMailbox, at: datetime) -> None:
         """An ordinary mail to somebody who never asked anything."""
         self.numbers += 1
-        letter = Letter(
+        letter = MailText(
             mailbox.address, (f"partner{self.numbers}@supplier.example",), self._subject(letters.OTHER_SUBJECTS), at,
             self._message_id(mailbox), cc=(f"cc{self.numbers}@supplier.example",) if self.random.random() < 0.2 else (),
             agent=self.random.choice(letters.AGENTS),
         )  # fmt: skip
-        self.mails.append(Mail(mailbox.key, letter, at + timedelta(seconds=self.random.randrange(30))))
+        self.mails.append(WorldMail(mailbox.key, letter, at + timedelta(seconds=self.random.randrange(30))))
 
-    def _newsletter(self, mailbox: Mailbox, to: tuple[str, ...], at: datetime, bulk_by: str) -> None:
-        letter = Letter(
+    def _newsletter(self, mailbox: WorldMailbox, to: tuple[str, ...], at: datetime, bulk_by: str) -> None:
+        letter = MailText(
             mailbox.address, to, self._subject(letters.NEWSLETTER_SUBJECTS), at, self._message_id(mailbox),
             kind="bulk", bulk_by=bulk_by,
         )  # fmt: skip
-        self.mails.append(Mail(mailbox.key, letter, at))
+        self.mails.append(WorldMail(mailbox.key, letter, at))
 
     def _subject(self, forms: tuple[str, ...]) -> str:
         return self.random.choice(forms).format(product=self.random.choice(PRODUCTS), number=self.numbers)
 
-    def _message_id(self, mailbox: Mailbox) -> str:
+    def _message_id(self, mailbox: WorldMailbox) -> str:
         return f"{self.random.getrandbits(64):016x}.{self.prefix}@{mailbox.address.split('@')[1]}"

@@ -53,7 +53,7 @@ AGENTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class MailText:
     """One message before it is bytes. Ids without angle brackets; `date` is what the client writes."""
 
     sender: str

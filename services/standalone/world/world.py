@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from services.common.events import Kind, Status
-from services.standalone.world.letters import Letter
+from services.standalone.world.letters import MailText
 
 Story = Literal[
     "healthy", "sub-account", "backup-connected", "synced-by-platform",
@@ -21,7 +21,7 @@ Wave = Literal["first", "second", "live"]
 
 
 @dataclass(frozen=True, slots=True)
-class Mailbox:
+class WorldMailbox:
     """A mailbox on the IMAP server. Only a `connected` one is told to replyrate."""
 
     key: str
@@ -36,7 +36,7 @@ class Mailbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class WorldAccount:
     """A main or sub-account of a company; `synced_from` when it answers through the platform's own mail."""
 
     company_id: str
@@ -48,18 +48,18 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Company:
+class WorldCompany:
     """One seller."""
 
     company_id: str
     title: str
     story: Story
-    accounts: tuple[Account, ...]
-    mailboxes: tuple[Mailbox, ...]
+    accounts: tuple[WorldAccount, ...]
+    mailboxes: tuple[WorldMailbox, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class WorldInquiry:
     """A buyer's question as the platform tells it. `copies` > 1: the platform publishes it more than once."""
 
     company_id: str
@@ -101,11 +101,11 @@ class PlatformReply:
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class WorldMail:
     """One message in a Sent folder: what the client wrote and when the server filed it."""
 
     mailbox: str
-    letter: Letter
+    letter: MailText
     filed_at: datetime
     wave: Wave = "first"
 
@@ -128,14 +128,14 @@ class World:
 
     seed: int
     now: datetime
-    companies: tuple[Company, ...]
-    inquiries: tuple[Inquiry, ...] = ()
+    companies: tuple[WorldCompany, ...]
+    inquiries: tuple[WorldInquiry, ...] = ()
     statuses: tuple[StatusChange, ...] = ()
     platform_replies: tuple[PlatformReply, ...] = ()
-    mails: tuple[Mail, ...] = field(default=())
+    mails: tuple[WorldMail, ...] = field(default=())
 
     @property
-    def mailboxes(self) -> tuple[Mailbox, ...]:
+    def mailboxes(self) -> tuple[WorldMailbox, ...]:
         """Every mailbox on the IMAP server, connected or not."""
         return tuple(mailbox for company in self.companies for mailbox in company.mailboxes)
 

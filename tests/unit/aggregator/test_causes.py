@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from services.aggregator.doctor.causes import CAUSES, Cause, Evidence, Finding, diagnose, facts, of_company, part
+from services.aggregator.doctor.causes import CAUSES, Cause, Finding, Symptoms, diagnose, facts, of_company, part
 from services.aggregator.doctor.diagnosis import LANGUAGES, advice, texts
 from services.aggregator.doctor.evidence import files_by_itself
 from services.providers import catalog
 
 DAY = date(2026, 11, 1)
-SILENT = Evidence(
+SILENT = Symptoms(
     company_id="c", account_id="a", as_of=DAY, window_start=DAY, window_end=DAY, inquiries=10, unanswered=10, silent_units=10,
     mailboxes=1, mailboxes_read=1,
 )  # fmt: skip
 """A mailbox that is read to the end, and ten inquiries that nothing answers."""
 
 
-def top(e: Evidence) -> tuple[str, set[str]]:
+def top(e: Symptoms) -> tuple[str, set[str]]:
     found = diagnose(e)
     return found[0].confidence, {one.cause for one in found if one.confidence == found[0].confidence}
 
@@ -112,7 +112,7 @@ def test_facts_of_a_company_are_those_of_its_accounts_together() -> None:
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.code)
 def test_every_cause_has_its_texts_in_both_languages(cause: Cause) -> None:
-    known = {one.name for one in fields(Evidence)} | {"units"}
+    known = {one.name for one in fields(Symptoms)} | {"units"}
     assert set(cause.facts) <= known
     for part_of in ("title", "advice"):
         held = texts()[cause.code][part_of]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.aggregator.judge.watermark import Look, Passage
+from services.aggregator.judge.watermark import Observation, PartitionWatermark
 from services.common.topics import INQUIRIES, SENT
 
 BEGIN = datetime(2026, 11, 25, tzinfo=UTC)
@@ -16,27 +16,27 @@ def at(second: float) -> datetime:
     return BEGIN + timedelta(seconds=second)
 
 
-IDLE = Look(
+IDLE = Observation(
     at=at(0), merged=7, committed={INQUIRIES: 3, SENT: 5}, inputs={INQUIRIES: (0, 3), SENT: (0, 5)},
     replies=(0, 7),
 )  # fmt: skip
 
 
 def test_where_nothing_waits_every_look_passes() -> None:
-    passage = Passage()
+    passage = PartitionWatermark()
     assert [passage.note(replace(IDLE, at=at(second))) for second in (0, 5, 10)] == [at(0), at(5), at(10)]
 
 
 def test_where_nothing_was_ever_published_or_all_of_it_is_gone_nothing_waits() -> None:
     empty = replace(IDLE, merged=0, committed={}, inputs={INQUIRIES: (0, 0), SENT: (0, 0)}, replies=(0, 0))
-    assert Passage().note(empty) == at(0)
+    assert PartitionWatermark().note(empty) == at(0)
     expired = replace(IDLE, committed={}, inputs={INQUIRIES: (3, 3), SENT: (9, 9)})
-    assert Passage().note(expired) == at(0)
+    assert PartitionWatermark().note(expired) == at(0)
 
 
 @pytest.mark.parametrize("topic", [INQUIRIES, SENT])
 def test_a_matcher_that_stands_still_holds_the_mark(topic: str) -> None:
-    passage = Passage()
+    passage = PartitionWatermark()
     waiting = replace(IDLE, committed={**IDLE.committed, topic: IDLE.inputs[topic][1] - 1})
     assert [passage.note(replace(waiting, at=at(second))) for second in (0, 5, 5000)] == [None] * 3
     # What waited is read: its answer goes out, and must be merged too.
@@ -46,7 +46,7 @@ def test_a_matcher_that_stands_still_holds_the_mark(topic: str) -> None:
 
 
 def test_the_mark_is_the_instant_before_its_ends_were_read() -> None:
-    passage = Passage()
+    passage = PartitionWatermark()
     assert passage.note(replace(IDLE, inputs={**IDLE.inputs, SENT: (0, 6)})) is None
     # More came meanwhile; what the mark waited for is read and merged, the rest is not.
     later = replace(IDLE, at=at(5), inputs={**IDLE.inputs, SENT: (0, 90)}, committed={**IDLE.committed, SENT: 6})
@@ -55,7 +55,7 @@ def test_the_mark_is_the_instant_before_its_ends_were_read() -> None:
 
 
 def test_a_topic_that_was_made_anew_begins_anew() -> None:
-    passage = Passage()
+    passage = PartitionWatermark()
     assert passage.note(replace(IDLE, committed={INQUIRIES: 3, SENT: 0})) is None
     # What the group committed belongs to the topic before; nobody has read the new one.
     anew = replace(IDLE, at=at(5), inputs={INQUIRIES: (0, 3), SENT: (0, 2)}, committed={INQUIRIES: 3, SENT: 5})
@@ -65,7 +65,7 @@ def test_a_topic_that_was_made_anew_begins_anew() -> None:
 
 
 def test_replies_that_were_made_anew_begin_anew() -> None:
-    passage = Passage()
+    passage = PartitionWatermark()
     joined = replace(IDLE, replies=(0, 9))
     assert passage.note(joined) is None
     # The ledger stands in the topic before: none of the new one's records is merged.
@@ -76,7 +76,7 @@ def test_replies_that_were_made_anew_begin_anew() -> None:
 
 
 def test_one_record_that_waits_is_enough_for_however_long() -> None:
-    passage = Passage()
+    passage = PartitionWatermark()
     assert passage.note(IDLE) == at(0)
     waiting = replace(IDLE, inputs={**IDLE.inputs, SENT: (0, 6)})
     assert [passage.note(replace(waiting, at=at(second))) for second in range(5, 100_000, 500)] == [None] * 200
@@ -85,7 +85,7 @@ def test_one_record_that_waits_is_enough_for_however_long() -> None:
 @pytest.mark.parametrize("seed", range(200))
 def test_nothing_that_was_published_before_a_passed_instant_is_uncounted(seed: int) -> None:
     """A world of publishers, a matcher that is now there and now not, a ledger, and looks whose questions lie apart."""
-    chance, passage = random.Random(seed), Passage()
+    chance, passage = random.Random(seed), PartitionWatermark()
     published: dict[str, list[int]] = {INQUIRIES: [], SENT: []}
     joined, committed = dict.fromkeys(published, 0), dict.fromkeys(published, 0)
     outputs: list[tuple[str, int]] = []
@@ -115,7 +115,7 @@ def test_nothing_that_was_published_before_a_passed_instant_is_uncounted(seed: i
         happens()
         offsets = {topic: offset for topic, offset in committed.items() if offset}
         happens()
-        look = Look(
+        look = Observation(
             at=at(now), merged=stood, committed=offsets,
             inputs={topic: (0, len(times)) for topic, times in published.items()}, replies=(0, len(outputs)),
         )  # fmt: skip
@@ -130,7 +130,7 @@ def test_nothing_that_was_published_before_a_passed_instant_is_uncounted(seed: i
     while merged < len(outputs) or committed != {topic: len(times) for topic, times in published.items()}:
         happens()
         committed.update(joined)
-    last = Look(
+    last = Observation(
         at=at(clock + 1), merged=merged, committed=committed,
         inputs={topic: (0, len(times)) for topic, times in published.items()}, replies=(0, len(outputs)),
     )  # fmt: skip

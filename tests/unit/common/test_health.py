@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from services.common.errors import TransientError
-from services.common.health import Probe, Progress, behind
+from services.common.health import ConsumerProgress, DependencyProbe, behind
 from services.common.lifecycle import Heartbeat
 from tests.support.processes import until
 
 
 def test_work_that_waits_at_one_position_for_too_long_is_a_problem() -> None:
     now = [0.0]
-    progress = Progress("record was merged", 300, lambda: now[0])
+    progress = ConsumerProgress("record was merged", 300, lambda: now[0])
     progress.note(True, {0: 7})
     now[0] = 300
     progress.note(True, {0: 7})
@@ -32,7 +32,7 @@ def test_work_that_waits_at_one_position_for_too_long_is_a_problem() -> None:
 
 def test_what_was_seen_before_a_failed_look_proves_nothing() -> None:
     now = [0.0]
-    progress = Progress("offset was committed", 300, lambda: now[0])
+    progress = ConsumerProgress("offset was committed", 300, lambda: now[0])
     progress.note(True, 1)
     now[0] = 400
     progress.unknown()
@@ -72,7 +72,7 @@ def test_a_dependency_that_fails_or_hangs_does_not_answer_until_it_does() -> Non
     def failed() -> None:
         failures[0] += 1
 
-    probe = Probe("tests", "postgres", open, ask, failed=failed, ask_seconds=0.01, fresh_seconds=0.5)
+    probe = DependencyProbe("tests", "postgres", open, ask, failed=failed, ask_seconds=0.01, fresh_seconds=0.5)
     assert probe.problems() == ["postgres does not answer"], "nobody was asked yet"
     with probe:
         until(lambda: probe.problems() == [], 5, "answers")

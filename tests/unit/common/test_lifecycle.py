@@ -19,7 +19,7 @@ from services.common.lifecycle import Heartbeat, Stop, finish, on_signals, run
 def test_a_signal_sets_stop_and_wakes_who_waits() -> None:
     stop = Stop()
     woken: list[bool] = []
-    stop.also(lambda: woken.append(True))
+    stop.on_stop(lambda: woken.append(True))
     with on_signals(stop):
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(10)
@@ -31,7 +31,7 @@ def test_a_late_action_runs_at_once() -> None:
     stop = Stop()
     stop.set()
     woken: list[bool] = []
-    stop.also(lambda: woken.append(True))
+    stop.on_stop(lambda: woken.append(True))
     assert woken == [True]
 
 

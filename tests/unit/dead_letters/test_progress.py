@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.dead_letters.progress import MOST_BYTES, Become, DoneWith, TooScattered, waiting
+from services.dead_letters.progress import MOST_BYTES, Become, Progress, TooScattered, waiting
 
 STATES: tuple[Become, ...] = ("replayed", "left", "purged", "done")
 marks = st.lists(
@@ -23,8 +23,8 @@ def plain(drawn: list[tuple[int, int, Become]]) -> dict[int, str]:
     return found
 
 
-def made(drawn: list[tuple[int, int, Become]]) -> DoneWith:
-    held = DoneWith()
+def made(drawn: list[tuple[int, int, Become]]) -> Progress:
+    held = Progress()
     for first, behind, state in drawn:
         held = held.mark([(first, behind)], state)
     return held
@@ -33,7 +33,7 @@ def made(drawn: list[tuple[int, int, Become]]) -> DoneWith:
 @given(marks, st.integers(0, 20))
 def test_what_is_committed_is_read_again(drawn: list[tuple[int, int, Become]], first: int) -> None:
     held, known = made(drawn), plain(drawn)
-    again = DoneWith.read(held.offset(first), held.note(first))
+    again = Progress.read(held.offset(first), held.note(first))
     for offset in range(first, 80):
         assert held.state(offset) == again.state(offset) == known.get(offset, "open")
     left = {offset for a, b in again.open(first, 80) for offset in range(a, b)}
@@ -44,24 +44,24 @@ def test_what_is_committed_is_read_again(drawn: list[tuple[int, int, Become]], f
 
 
 def test_the_note_is_the_one_that_is_written_down() -> None:
-    held = DoneWith().mark([(120, 137)], "replayed").mark([(137, 140)], "purged").mark([(144, 145)], "replayed")
+    held = Progress().mark([(120, 137)], "replayed").mark([(137, 140)], "purged").mark([(144, 145)], "replayed")
     assert (held.offset(120), held.note(120)) == (140, "1:120r17p3-4r1")
-    assert DoneWith.read(140, "1:120r17p3-4r1").open(120, 150) == [(140, 144), (145, 150)]
+    assert Progress.read(140, "1:120r17p3-4r1").open(120, 150) == [(140, 144), (145, 150)]
 
 
 @pytest.mark.parametrize("note", ["", "somebody else's", "2:0r5", "1:0x5", "1:r5"])
 def test_a_note_that_is_not_ours_leaves_the_offset(note: str) -> None:
-    held = DoneWith.read(7, note)
+    held = Progress.read(7, note)
     assert held.open(0, 9) == [(7, 9)] and held.state(3) == "done"
 
 
 def test_what_does_not_fit_is_told_less_exactly_before_it_is_refused() -> None:
     turns: list[tuple[int, int, Become]] = [(at, at + 1, STATES[at % 2]) for at in range(3000)]
-    held = DoneWith(tuple(turns)).mark([(3500, 3510)], "replayed")
+    held = Progress(tuple(turns)).mark([(3500, 3510)], "replayed")
     note = held.note(0)
-    assert len(note) <= MOST_BYTES and DoneWith.read(3000, note).state(10) == "done"
-    assert DoneWith.read(3000, note).state(3505) == "replayed"
-    far = DoneWith().mark([(at, at + 1) for at in range(1, 2600, 2)], "replayed")
+    assert len(note) <= MOST_BYTES and Progress.read(3000, note).state(10) == "done"
+    assert Progress.read(3000, note).state(3505) == "replayed"
+    far = Progress().mark([(at, at + 1) for at in range(1, 2600, 2)], "replayed")
     with pytest.raises(TooScattered, match="replyrate dlq purge"):
         far.note(0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.matcher import state
-from services.matcher.state import JoinKey
+from services.matcher.state import JoinKeyEntry
 from services.matcher.stores import Stores
 
 
@@ -16,7 +16,7 @@ def test_recovery_merges_what_repeats_and_drops_what_was_dropped(kind: str, size
     chance = random.Random(size)
     keys = [state.join_key("c1", f"{number:032x}") for number in range(6)]
     rows: list[tuple[bytes, bytes | None]] = [
-        (chance.choice(keys), None if chance.random() < 0.2 else state.pack(JoinKey({}, [chance.randrange(9)])))
+        (chance.choice(keys), None if chance.random() < 0.2 else state.pack(JoinKeyEntry({}, [chance.randrange(9)])))
         for _ in range(80)
     ]
     expected: dict[bytes, set[int]] = {}
@@ -25,7 +25,7 @@ def test_recovery_merges_what_repeats_and_drops_what_was_dropped(kind: str, size
             expected.pop(key, None)
         else:
             entry = state.unpack(key, value)
-            assert isinstance(entry, JoinKey)
+            assert isinstance(entry, JoinKeyEntry)
             expected.setdefault(key, set()).update(entry.days)
     stores = Stores(kind, tmp_path)
     for begin in range(0, len(rows), size):
@@ -34,7 +34,7 @@ def test_recovery_merges_what_repeats_and_drops_what_was_dropped(kind: str, size
     for key in keys:
         if (value := stores[0].get(key)) is not None:
             entry = state.unpack(key, value)
-            assert isinstance(entry, JoinKey)
+            assert isinstance(entry, JoinKeyEntry)
             found[key] = set(entry.days)
     stores.close()
     assert found == expected and expected

@@ -12,7 +12,7 @@ from services.common.errors import ConfigError
 from services.connect import texts as connection_texts
 from services.connect.connection_test import STAGES
 from services.providers import catalog, server_texts
-from services.providers.catalog import Answer, Facts, Service, decide, domain_of
+from services.providers.catalog import DomainFacts, LookupAnswer, SrvRecord, decide, domain_of
 
 KNOWN = catalog.load()
 
@@ -52,15 +52,15 @@ ROWS = [
 """Row of the FAQ, what a person has (an address, or the FAQ's name where no domain tells), MX, the server to write today."""
 
 
-def looked_up(text: str, mx: tuple[str, ...] | None) -> Answer:
+def looked_up(text: str, mx: tuple[str, ...] | None) -> LookupAnswer:
     if mx is None:
         found = KNOWN.named(text)
         assert found is not None
-        return Answer("", "name", found, found.servers("{domain}"), text, True)
+        return LookupAnswer("", "name", found, found.servers("{domain}"), text, True)
     domain = domain_of(text)
     assert domain is not None
-    answer = decide(KNOWN, domain, Facts(mx=mx, srv=(), answering=()))
-    assert isinstance(answer, Answer)
+    answer = decide(KNOWN, domain, DomainFacts(mx=mx, srv=(), answering=()))
+    assert isinstance(answer, LookupAnswer)
     return answer
 
 
@@ -83,30 +83,33 @@ def test_the_table_of_this_file_is_the_faqs() -> None:
 
 def test_steps_in_their_order() -> None:
     decided = [
-        decide(KNOWN, "firm.example", Facts()),
-        decide(KNOWN, "firm.example", Facts(mx=("mail.firm.example",))),
-        decide(KNOWN, "firm.example", Facts(mx=(), srv=())),
+        decide(KNOWN, "firm.example", DomainFacts()),
+        decide(KNOWN, "firm.example", DomainFacts(mx=("mail.firm.example",))),
+        decide(KNOWN, "firm.example", DomainFacts(mx=(), srv=())),
     ]
     assert decided == ["mx", "srv", "guess"]
     service = (
-        Service("b.firm.example.", 993, 10),
-        Service("a.firm.example.", 1993, 5),
-        Service("c.firm.example.", 993, 5, 9),
+        SrvRecord("b.firm.example.", 993, 10),
+        SrvRecord("a.firm.example.", 1993, 5),
+        SrvRecord("c.firm.example.", 993, 5, 9),
     )
-    answer = decide(KNOWN, "firm.example", Facts(mx=(), srv=service))
-    assert isinstance(answer, Answer)
+    answer = decide(KNOWN, "firm.example", DomainFacts(mx=(), srv=service))
+    assert isinstance(answer, LookupAnswer)
     assert answer.servers == (("c.firm.example", 993), ("a.firm.example", 1993), ("b.firm.example", 993))
     assert (answer.how, answer.trusted) == ("srv", False)
-    hosted = decide(KNOWN, "firm.example", Facts(mx=(), srv=(Service("imap.gmail.com.", 993),)))
-    assert isinstance(hosted, Answer) and hosted.trusted and hosted.provider is KNOWN.by_domain("gmail.com")
-    none = decide(KNOWN, "firm.example", Facts(mx=(), srv=(Service(".", 0),)))
-    assert isinstance(none, Answer) and (none.how, none.evidence) == ("ask", "its DNS says that it offers no IMAP")
-    guessed = decide(KNOWN, "firm.example", Facts(mx=(), srv=(), answering=(("imap.firm.example", 993),)))
-    assert isinstance(guessed, Answer) and (guessed.how, guessed.trusted) == ("guess", False)
-    asked = decide(KNOWN, "firm.example", Facts(mx=(), srv=(), answering=()))
-    assert isinstance(asked, Answer) and (asked.how, asked.servers) == ("ask", ())
-    offline = decide(KNOWN, "firm.example", Facts(), offline=True)
-    assert isinstance(offline, Answer) and offline.how == "ask"
+    hosted = decide(KNOWN, "firm.example", DomainFacts(mx=(), srv=(SrvRecord("imap.gmail.com.", 993),)))
+    assert isinstance(hosted, LookupAnswer) and hosted.trusted and hosted.provider is KNOWN.by_domain("gmail.com")
+    none = decide(KNOWN, "firm.example", DomainFacts(mx=(), srv=(SrvRecord(".", 0),)))
+    assert isinstance(none, LookupAnswer) and (none.how, none.evidence) == (
+        "ask",
+        "its DNS says that it offers no IMAP",
+    )
+    guessed = decide(KNOWN, "firm.example", DomainFacts(mx=(), srv=(), answering=(("imap.firm.example", 993),)))
+    assert isinstance(guessed, LookupAnswer) and (guessed.how, guessed.trusted) == ("guess", False)
+    asked = decide(KNOWN, "firm.example", DomainFacts(mx=(), srv=(), answering=()))
+    assert isinstance(asked, LookupAnswer) and (asked.how, asked.servers) == ("ask", ())
+    offline = decide(KNOWN, "firm.example", DomainFacts(), offline=True)
+    assert isinstance(offline, LookupAnswer) and offline.how == "ask"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +192,7 @@ def test_mistakes_are_seen_in_what_was_typed(host: str, port: int, address: str,
     ],
 )  # fmt: skip
 def test_servers_as_people_type_them(text: str, host: str, port: int | None, scheme: str) -> None:
-    assert catalog.typed(text) == catalog.Typed(host, port, scheme)
+    assert catalog.typed(text) == catalog.TypedServer(host, port, scheme)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +205,8 @@ def test_servers_as_people_type_them(text: str, host: str, port: int | None, sch
     ],
 )  # fmt: skip
 def test_an_mx_server_that_no_source_confirms_is_told_with_source_and_date(server: str, doubted: str | None) -> None:
-    answer = decide(KNOWN, "firm.example", Facts(mx=(server,)))
-    assert isinstance(answer, Answer) and answer.how == "mx"
+    answer = decide(KNOWN, "firm.example", DomainFacts(mx=(server,)))
+    assert isinstance(answer, LookupAnswer) and answer.how == "mx"
     found = next(iter(catalog.doubts(answer)), None)
     assert (None if found is None else (found.key, found.name)) == (None if doubted is None else ("mx", doubted))
     languages: tuple[catalog.Language, ...] = ("en", "zh")

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from services.common.errors import ConfigError
 from services.connect import completeness, consent
 from services.connect import texts as connection_texts
-from services.connect.completeness import Settling
+from services.connect.completeness import SettlingRule
 from services.connect.connection_test import OpenedFolder
-from services.providers.catalog import Limits
+from services.providers.catalog import ProviderLimits
 from services.registry import states
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-PACIFIC = Settling("default", ZoneInfo("America/Los_Angeles"), 86_400, 30, 5)
+PACIFIC = SettlingRule("default", ZoneInfo("America/Los_Angeles"), 86_400, 30, 5)
 
 
 def text(name: str) -> str:
-    return resources.files("services.registry").joinpath(name).read_text("utf-8")
+    return resources.files("services.connect" if name == "consent.toml" else "services.registry").joinpath(name).read_text("utf-8")
 
 
 def test_a_text_that_somebody_consented_to_cannot_be_changed() -> None:
@@ -74,16 +74,16 @@ def opened(messages: int = 10, earliest: datetime | None = None) -> OpenedFolder
     ("limits", "folder", "days"),
     [
         (None, opened(), 60),
-        (Limits(), opened(), 60),
-        (Limits(visible_days=30), opened(earliest=NOW - 29 * DAY), 30),
-        (Limits(visible_days=30), opened(0), 30),
-        (Limits(visible_days=30), opened(earliest=NOW - 50 * DAY), 60),  # its owner opened the window
-        (Limits(visible_messages=10_000), opened(9_999, NOW - 20 * DAY), 60),
-        (Limits(visible_messages=10_000), opened(10_000, NOW - 20 * DAY), 20),
-        (Limits(visible_messages=10_000), opened(10_000, NOW - 90 * DAY), 60),
+        (ProviderLimits(), opened(), 60),
+        (ProviderLimits(visible_days=30), opened(earliest=NOW - 29 * DAY), 30),
+        (ProviderLimits(visible_days=30), opened(0), 30),
+        (ProviderLimits(visible_days=30), opened(earliest=NOW - 50 * DAY), 60),  # its owner opened the window
+        (ProviderLimits(visible_messages=10_000), opened(9_999, NOW - 20 * DAY), 60),
+        (ProviderLimits(visible_messages=10_000), opened(10_000, NOW - 20 * DAY), 20),
+        (ProviderLimits(visible_messages=10_000), opened(10_000, NOW - 90 * DAY), 60),
     ],
 )
-def test_how_far_back_a_mailbox_can_be_complete(limits: Limits | None, folder: OpenedFolder, days: int) -> None:
+def test_how_far_back_a_mailbox_can_be_complete(limits: ProviderLimits | None, folder: OpenedFolder, days: int) -> None:
     assert completeness.expected_from(NOW, 60, limits, [folder]) == NOW - days * DAY
 
 
@@ -106,7 +106,7 @@ def test_the_days_that_are_told() -> None:
 )
 def test_no_day_is_promised_before_it_is_whole_and_over(hours: int, zone: str, settle: int) -> None:
     begins = NOW - timedelta(hours=hours)
-    settling = Settling("x", ZoneInfo(zone), 86_400, 30, settle)
+    settling = SettlingRule("x", ZoneInfo(zone), 86_400, 30, settle)
     found = completeness.numbers(begins, settling, NOW)
     assert datetime.combine(found.first_day, datetime.min.time(), settling.zone) >= begins
     assert found.today <= found.visible_on <= found.whole_on

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import ConfigError
-from services.registry.vault import Misplaced, Vault, masked
+from services.registry.vault import Vault, WrongContext, masked
 
 VAULT = Vault(bytes(32))
 
@@ -22,7 +22,7 @@ def test_what_was_sealed_opens_again_and_never_looks_the_same(value: str) -> Non
     "place", [("c2", "m", "host"), ("c", "m2", "host"), ("c", "m", "other"), ("c", "m"), ("c", "m", "host", "x")]
 )
 def test_a_value_that_was_moved_does_not_open(place: tuple[str, ...]) -> None:
-    with pytest.raises(Misplaced, match="connect the mailbox again"):
+    with pytest.raises(WrongContext, match="connect the mailbox again"):
         VAULT.open(VAULT.seal("secret", "c", "m", "host"), *place)
 
 
@@ -35,7 +35,7 @@ def test_every_changed_byte_is_noticed() -> None:
     sealed = VAULT.seal("secret", "c")
     for at in range(len(sealed)):
         changed = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
-        with pytest.raises((ConfigError, Misplaced)):
+        with pytest.raises((ConfigError, WrongContext)):
             VAULT.open(changed, "c")
 
 

@@ -22,7 +22,11 @@ PACIFIC = SettlingRule("default", ZoneInfo("America/Los_Angeles"), 86_400, 30, 5
 
 
 def text(name: str) -> str:
-    return resources.files("services.connect" if name == "consent.toml" else "services.registry").joinpath(name).read_text("utf-8")
+    return (
+        resources.files("services.connect" if name == "consent.toml" else "services.registry")
+        .joinpath(name)
+        .read_text("utf-8")
+    )
 
 
 def test_a_text_that_somebody_consented_to_cannot_be_changed() -> None:

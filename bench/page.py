@@ -1,4 +1,4 @@
-"""docs/speed.md and the measured part of docs/scaling.md, rendered from the newest results: `python -m bench.page`."""
+"""docs/dev/speed.md and the measured part of docs/scaling.md, rendered from the newest results: `python -m bench.page`."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Any, Final
 from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, connections
 
 RESULTS: Final = Path(__file__).with_name("results")
-PAGE: Final = Path(__file__).parents[1] / "docs" / "speed.md"
+PAGE: Final = Path(__file__).parents[1] / "docs" / "dev" / "speed.md"
 SCALING: Final = Path(__file__).parents[1] / "docs" / "scaling.md"
 MEASURED: Final = (
     "<!-- Rendered by `python -m bench.page` from bench/results/stack-*.json; do not edit. -->",

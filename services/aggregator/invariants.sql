@@ -1,5 +1,5 @@
 -- What must hold of the views whatever happens: each statement gives the rows that break it, so nothing is right.
--- Support runs all of it with psql (docs/operations.md); tests run each by name.
+-- Support runs all of it with psql (docs/failures.md); tests run each by name.
 
 -- name: accounts_add_up
 -- Each unit counts for one account, so in every row of reply_rate the accounts add up to the company. A rule set that

@@ -89,7 +89,7 @@ def guarded(command: Callable[P, T]) -> Callable[P, T]:
         except psycopg.errors.InsufficientPrivilege as error:
             errors.print(
                 f"configuration: the user of REPLYRATE_POSTGRES__DSN may not do this ({error.diag.message_primary});"
-                " docs/operations.md tells which role the command line needs", style="red", markup=False, soft_wrap=True,
+                " docs/dashboards.md lists the role that each command needs", style="red", markup=False, soft_wrap=True,
             )  # fmt: skip
             sys.exit(EXIT_CONFIG)
         except psycopg.errors.UndefinedTable:

@@ -1,4 +1,4 @@
-"""The kinds of error, one decision each (docs/operations.md, "When something fails").
+"""The kinds of error, one decision each (docs/failures.md).
 
 ConfigError     exit 78 with every problem listed
 TransientError  back off, same item again, offsets stand still, the heartbeat goes on

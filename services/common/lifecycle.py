@@ -35,7 +35,7 @@ log = getLogger(__name__)
 COLLECT: Final = (100_000, 10, 10)
 FINISH_SECONDS: Final = 19.0
 STOP_SECONDS: Final = 24.0
-"""Under the 25 s that orchestrators are told (docs/operations.md), with what closing the clients may take between them."""
+"""Under the 25 s that orchestrators are told (docs/failures.md), with what closing the clients may take between them."""
 
 
 class Stop:

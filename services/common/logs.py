@@ -47,7 +47,7 @@ ACTIONS: Final[dict[str, str]] = {
     "library": "a line of a library that we use",
     "crashed": "an error nobody expected; the process ends and may be restarted",
 }
-"""Every `action` with its meaning; docs/operations.md lists them."""
+"""Every `action` with its meaning; docs/metrics.md lists them."""
 
 _ADDRESS: Final = re.compile(r"[^\s@<>\"'(),;:=\[\]]{1,256}@[^\s@<>\"'(),;:=\[\]]{1,256}")
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "action"}

@@ -55,6 +55,6 @@ def erase(connection: psycopg.Connection, publisher: Publisher, company_id: str)
     if publisher.wait([publisher.send(INQUIRIES, company_id.encode(), value)]):
         raise ReplyrateError(
             f"Kafka refuses the event in {INQUIRIES}, so matcher and ledger still hold {company_id}; allow this user to"
-            " write there (docs/operations.md) and run the same command again"
+            " write there (docs/dashboards.md, Kafka ACLs) and run the same command again"
         )
     return ErasedCompany(rows, at)

@@ -337,7 +337,7 @@ def begin(client: OAuthClient, context: ssl.SSLContext) -> DeviceCode:
     if not client.device_url:
         raise SignInFailed(
             f"there is no sign-in with a code for mail at {client.name}; get a refresh token with the provider's own tools"
-            " and give it: --password-file FILE (docs/operations.md, Mailboxes that sign in)"
+            " and give it: --password-file FILE (docs/oauth.md)"
         )
     status, answer = _ask(client, client.device_url, {"scope": " ".join(client.scopes)}, context)
     if status != 200:

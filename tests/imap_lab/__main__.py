@@ -1,4 +1,4 @@
-"""`python -m tests.imap_lab`: runs the connection test against every server of the lab, and writes docs/lab.md."""
+"""`python -m tests.imap_lab`: runs the connection test against every server of the lab, and writes docs/dev/lab.md."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""What the connection test says of every provider of the lab and of every defect: the tables of docs/lab.md.
+"""What the connection test says of every provider of the lab and of every defect: the tables of docs/dev/lab.md.
 
 Each server has the name of the provider's real one, so that the directory of providers knows it; only loopback is connected.
 """

@@ -1,4 +1,4 @@
-"""docs/lab.md shows what the connection test says today."""
+"""docs/dev/lab.md shows what the connection test says today."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.paths import ROOT
 from tests.imap_lab import matrix
 
-PAGE = ROOT / "docs" / "lab.md"
+PAGE = ROOT / "docs" / "dev" / "lab.md"
 BLOCKS = {
     name: (f"<!-- {name}: rendered by `python -m tests.imap_lab` -->\n", f"<!-- end of {name} -->")
     for name in ("providers", "defects")

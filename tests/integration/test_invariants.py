@@ -101,10 +101,10 @@ def test_a_number_that_was_touched_is_found(connection: psycopg.Connection, chan
 
 
 def test_support_runs_the_file(dsn: str) -> None:
-    """As docs/operations.md says."""
+    """As docs/failures.md says."""
     with connect(dsn, "tests") as connection:
         load(connection, PRESETS[:1])
-    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    page = (ROOT / "docs/failures.md").read_text("utf-8")
     (line,) = [line.strip() for line in page.splitlines() if line.startswith("    ") and "invariants.sql" in line]
 
     def said() -> str:

@@ -142,7 +142,7 @@ def test_wrong_keys_are_named(environ: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_the_steps_of_the_page_for_the_compose_file(dsn: str, tmp_path: Path) -> None:
-    """docs/operations.md, Rotate, with the files and settings that docker-compose.yml gives to its containers."""
+    """docs/keys-and-backup.md, with the files and settings that docker-compose.yml gives to its containers."""
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 
     def make_secrets() -> str:

@@ -268,7 +268,7 @@ def test_what_if_and_recompute(run: Any, shop: psycopg.Connection) -> None:
 
 
 def test_support_needs_no_more_than_the_role_of_the_aggregator(run: Any, shop: psycopg.Connection, dsn: str) -> None:
-    """What docs/operations.md says of the command line: these commands work with that role, and others say what is missing."""
+    """What docs/dashboards.md says of the command line: these commands work with that role, and others say what is missing."""
     roles = {f"{role}_{dsn.rsplit('/', 1)[1]}": f"replyrate_{role}" for role in ("aggregator", "fetcher")}
     for name, role in roles.items():
         shop.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x' IN ROLE {role}".encode())
@@ -280,7 +280,7 @@ def test_support_needs_no_more_than_the_role_of_the_aggregator(run: Any, shop: p
         ):  # fmt: skip
             run(*command, dsn=support)
         refused = run("company", "add", "other", dsn=support, code=78).stderr
-        assert "docs/operations.md tells which role the command line needs" in " ".join(refused.split())
+        assert "docs/dashboards.md lists the role that each command needs" in " ".join(refused.split())
         for command in (("company", "add", "other"), ("account", "add", "other", "main"), ("mailbox", "list", "other")):
             run(*command, dsn=registrar)
     finally:

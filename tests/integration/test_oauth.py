@@ -592,7 +592,7 @@ def test_on_the_command_line_and_nowhere_a_token(
            "--port", server.port, "--oauth2", "--consent-by", "Wang Wei")  # fmt: skip
     with caplog.at_level(logging.DEBUG):
         endpoint.script = [(401, {"error": "invalid_client", "error_description": "canary"})]
-        assert "docs/operations.md" in run(*add, code=1).output
+        assert "docs/oauth.md" in run(*add, code=1).output
         # Before anything is stored: tried with a sign-in, and with a refresh token that a single use takes away.
         test = ("mailbox", "test", company_id, "--address", server.user, "--host", "localhost", "--port", server.port,
                 "--oauth2")  # fmt: skip

@@ -36,7 +36,7 @@ class BackedUp(DemoStage):
         assert done.returncode == 0, done.stderr
 
     def restore(self) -> None:
-        """As docs/operations.md says it: an empty database of the same name, filled from the dump."""
+        """As docs/keys-and-backup.md says it: an empty database of the same name, filled from the dump."""
         self.postgres.drop_database("replyrate")
         self.postgres.create_database("replyrate", "template0")
         self.run("pg_restore", "--exit-on-error", f"--dbname={self.dsn}", str(self.dump))

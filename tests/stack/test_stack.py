@@ -116,7 +116,7 @@ def test_scaled_out_and_back(stack: Stack, seller: Seller, mail_server: Dovecot)
     settings.write_text(before + "FETCHER_REPLICAS=3\nMATCHER_REPLICAS=2\nAGGREGATOR_REPLICAS=2\n", "utf-8")
     stack.up()
     assert [len(stack.containers(service)) for service in SERVICES] == [3, 2, 2]
-    # Later commands of docs/operations.md leave it so.
+    # Later commands of the pages leave it so.
     stack.up("--force-recreate", "fetcher")
     stack.up()
     assert [len(stack.containers(service)) for service in SERVICES] == [3, 2, 2]
@@ -240,7 +240,7 @@ def test_compaction_takes_nothing_away(stack: Stack, seller: Seller, mail_server
 
 
 def test_the_vault_key_is_changed_while_mailboxes_are_read(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
-    """docs/operations.md, The vault key, step by step: with both keys, sealed anew, with the new one alone."""
+    """docs/keys-and-backup.md, Rotate the vault key, step by step: with both keys, sealed anew, with the new one alone."""
     keys, settings = stack.folder / "secrets", stack.folder / ".env"
     before = settings.read_text("utf-8")
     old = (keys / "vault.key").read_bytes()
@@ -263,7 +263,7 @@ def test_the_vault_key_is_changed_while_mailboxes_are_read(stack: Stack, seller:
 def test_passwords_of_the_database_are_changed_while_servers_go_on(
     stack: Stack, seller: Seller, mail_server: Dovecot
 ) -> None:
-    """docs/operations.md, Everything else: the command of its first row leaves Postgres, Kafka and the matcher alone."""
+    """docs/keys-and-backup.md, Rotate everything else: the command of its first row leaves Postgres, Kafka and the matcher alone."""
     kept = {
         service: stack.inspect(stack.containers(service)[0])["State"]["StartedAt"]
         for service in ("postgres", "kafka", "matcher")

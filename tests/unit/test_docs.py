@@ -27,7 +27,7 @@ def test_rendered_pages_are_fresh(name: str) -> None:
 
 
 def test_the_page_of_figures_shows_the_newest_results() -> None:
-    assert (ROOT / "docs" / "speed.md").read_text("utf-8") == speed.render(), "run `python -m bench.page`"
+    assert (ROOT / "docs" / "dev" / "speed.md").read_text("utf-8") == speed.render(), "run `python -m bench.page`"
     assert (ROOT / "docs" / "scaling.md").read_text("utf-8") == speed.render_scaling(), "run `python -m bench.page`"
 
 
@@ -59,7 +59,7 @@ def test_connections_that_pages_tell_are_those_of_the_code() -> None:
 
 
 def test_bounds_are_those_of_the_code() -> None:
-    rows = re.findall(r"\| `(services[\w.]+)` \| (\d+) \|", (ROOT / "docs" / "operations.md").read_text("utf-8"))
+    rows = re.findall(r"\| `(services[\w.]+)` \| (\d+) \|", (ROOT / "docs" / "dev" / "limits.md").read_text("utf-8"))
     assert len(rows) > 10
     for name, told in rows:
         value: Any = services

@@ -98,12 +98,12 @@ def test_each_service_gets_its_own_secrets_only() -> None:
 
 
 def test_the_command_line_is_there_when_it_is_asked_for_and_not_before() -> None:
-    """The commands of docs/scaling.md find what they name."""
+    """The commands of docs/kubernetes.md find what they name."""
     assert CLI["spec"]["replicas"] == 0, "a pod that holds every key and serves nobody"
     (container,) = pod(CLI)["containers"]
     dockerfile = (ROOT / "services" / "cli" / "Dockerfile").read_text("utf-8")
     assert container["image"] == "replyrate/cli" and 'ENTRYPOINT ["python", "-m", "services.cli"]' in dockerfile
-    page = (ROOT / "docs" / "scaling.md").read_text("utf-8")
+    page = (ROOT / "docs" / "kubernetes.md").read_text("utf-8")
     asked = re.findall(r"^kubectl (.+)$", page, re.MULTILINE)
     assert len(asked) >= 4
     for line in asked:
@@ -121,7 +121,7 @@ def test_spans_have_a_way_to_a_labelled_collector() -> None:
     (port,) = [port["port"] for rule in policy["egress"] for port in rule["ports"]]
     assert f":{port}/" in setting.description
     ((name, value),) = label.items()
-    assert f'`{name}: "{value}"`' in (ROOT / "docs" / "scaling.md").read_text("utf-8")
+    assert f'`{name}: "{value}"`' in (ROOT / "docs" / "kubernetes.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -128,7 +128,7 @@ def make_roles(admin_dsn: str, dbname: str, passwords: dict[str, str]) -> None:
         except psycopg.errors.InsufficientPrivilege as error:
             raise ConfigError(
                 f"the user of --admin-dsn may not make roles and databases ({error.diag.message_primary});"
-                " name one with CREATEROLE and CREATEDB, or make the roles by hand (docs/operations.md)"
+                " name one with CREATEROLE and CREATEDB, or make the roles by hand (docs/dashboards.md, Roles)"
             ) from None
 
 

@@ -11,7 +11,7 @@ STACK: Final[tuple[tuple[str, str, str], ...]] = (
     ("IMAGE_TAG", "local", "Release of our images; `local` is what `docker compose build` makes of this tree."),
     ("PYTHON_TAG", "3.11-slim-bookworm", "Base of our images when they are built."),
     ("PYTHON_DIGEST", "", "Digest of that base, `@sha256:…`, so that a build is the same tomorrow."),
-    ("TELEMETRY", "", "`yes` builds OpenTelemetry into our images (docs/operations.md, Traces)."),
+    ("TELEMETRY", "", "`yes` builds OpenTelemetry into our images (docs/observability.md, Traces)."),
     ("REVISION", "unknown", "Commit that is written into the labels of built images."),
     ("POSTGRES_TAG", "18", "Release of Postgres; a digest may follow any of these tags, `18@sha256:…`."),
     ("KAFKA_TAG", "4.4.0", "Release of Apache Kafka."),

@@ -47,7 +47,7 @@ def keys_check(json_: bool) -> None:
 def keys_rotate(old_key_file: Path | None, json_: bool) -> None:
     """Seal everything with the key of REPLYRATE_VAULT_KEY_FILE that is sealed with the key before it.
 
-    First let every fetcher know both keys (docs/operations.md, Rotate the vault key). It may be ended at any moment
+    First let every fetcher know both keys (docs/keys-and-backup.md, Rotate the vault key). It may be ended at any moment
     and started again: it goes on where it was, and fetchers go on meanwhile.
     """
     found = load_config()

@@ -160,7 +160,7 @@ def page() -> str:
         "found and how; `mailbox add` and `mailbox test` use it when no `--host` is given.",
         "",
         "Everything was read in public sources in the month that is named, nothing was tried with a real account. What no",
-        "current source confirms is marked with °. [lab.md](lab.md) shows what the connection test says of each family.",
+        "current source confirms is marked with °. [dev/lab.md](dev/lab.md) shows what the connection test says of each family.",
         "",
         "## The table of the FAQ, then and now",
         "",

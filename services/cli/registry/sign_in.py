@@ -19,8 +19,8 @@ sign_in_option = click.option(
 )
 
 CURES = {
-    "oauth2-not-set-up": "write what docs/operations.md (Mailboxes that sign in) names",
-    "oauth2-client-refused": "compare the client with docs/operations.md (Mailboxes that sign in)",
+    "oauth2-not-set-up": "set what docs/oauth.md lists",
+    "oauth2-client-refused": "compare the client with docs/oauth.md",
 }
 """What to do about a code, where it is not to try again later."""
 

@@ -1,4 +1,4 @@
-"""The worked example of docs/rules.md: dumps as `replyrate replay` reads them, written from the story below.
+"""The worked example of docs/rules-worked.md: dumps as `replyrate replay` reads them, written from the story below.
 
     python examples/worked/make.py [FOLDER]
 

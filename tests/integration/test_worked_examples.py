@@ -1,4 +1,4 @@
-"""docs/rules.md against the program: every cell of every table is what `replyrate replay` makes of examples/worked."""
+"""docs/rules-worked.md against the program: every cell of every table is what `replyrate replay` makes of examples/worked."""
 
 import json
 import random

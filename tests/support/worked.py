@@ -1,4 +1,4 @@
-"""The worked example (examples/worked) and the page that explains it (docs/rules.md), for tests.
+"""The worked example (examples/worked) and the page that explains it (docs/rules-worked.md), for tests.
 
 The page is read as a person reads it: the tables below the heading of each rule set. `differences` says which cells are
 not what a replay gives; `load` puts the same facts into a live database.
@@ -28,7 +28,7 @@ from services.standalone import replay as offline
 from services.standalone.servers.paths import ROOT
 
 FOLDER = ROOT / "examples/worked"
-PAGE = ROOT / "docs/rules.md"
+PAGE = ROOT / "docs/rules-worked.md"
 COMPANY = "shop"
 AS_OF = date(2026, 3, 20)
 COUNTS = ("inquiries", "excluded", "timely", "late", "unanswered", "unmeasured", "pending")

@@ -1,14 +1,16 @@
 """A first scan beside a raw socket that only reads the same answers, and beside imapclient fetching envelopes."""
 
-import functools
 import os
 import pwd
 import socket
 import ssl
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from imapclient import IMAPClient
 
@@ -21,9 +23,8 @@ from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import load_settings
 from services.fetcher.poller import Poller
-from services.imap import connection as imap
 from services.imap.connection import ITEMS
-from services.imap.session import SessionLimits, resolve, tls_context
+from services.imap.session import BoundedClient, SessionLimits, resolve, tls_context
 from services.registry.leases import Leases
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
@@ -190,10 +191,18 @@ def _idle(server: Dovecot, kafka: EmbeddedKafka, dsn: str, folder: Path) -> tupl
     return 60 * count / taken, 60 * count / spent, _round_trips(world)
 
 
+def _recording_client(sent: list[bytes]) -> Callable[..., BoundedClient]:
+    """A BoundedClient that appends every byte it sends to `sent`."""
+
+    def client(*arguments: Any, **options: Any) -> BoundedClient:
+        return BoundedClient(*arguments, **{**options, "record": sent.append})
+
+    return client
+
+
 def _round_trips(world: World) -> float:
     """Commands between the end of the login and LOGOUT in one idle poll, LIST aside, for each folder."""
     said: list[bytes] = []
-    connecting = imap.connect
     settings = load_settings(world.environ)
     with connect(world.dsn, "bench") as connection, Publisher(settings.kafka, "bench") as publisher:
         leases = Leases(connection, Vault(VAULT_KEY))
@@ -204,11 +213,8 @@ def _round_trips(world: World) -> float:
             "bench", leases, publisher, Hasher(HASH_KEY), settings,
             lambda: tls_context(settings.imap.ca_file), version="0", resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=SessionLimits(),
         )  # fmt: skip
-        imap.connect = functools.partial(connecting, record=said.append)
-        try:
+        with mock.patch("services.imap.connection.BoundedClient", _recording_client(said)):
             poller.poll(leased)
-        finally:
-            imap.connect = connecting
     commands = [line.split()[1] for line in b"".join(said).splitlines()]
     assert commands[-1] == b"LOGOUT", commands
     opened = commands.count(b"EXAMINE")

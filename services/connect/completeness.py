@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from services.connect.connection_test import OpenedFolder
+from services.mail.values import OpenedFolder
 from services.providers.catalog import ProviderLimits
 
 SLACK: Final = timedelta(days=2)

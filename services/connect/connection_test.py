@@ -17,10 +17,9 @@ from functools import partial
 from typing import Final
 
 from services.common.settings import ImapSettings
-from services.imap import connection as imap
-from services.imap.connection import WINDOW, Connection, Folder, SentFolder, folder_text
+from services.imap.connection import WINDOW, Connection, Folder, SentFolder, connect, folder_text
 from services.imap.session import CommandRefused, Login, MailboxError, Resolver, ServerBroken, SessionLimits, check_host
-from services.mail.plan import FolderView
+from services.mail.values import FolderView, OpenedFolder
 from services.providers.catalog import TLS_PORT, HostMistake, Provider, ProviderCatalog
 
 STAGES: Final = ("dns", "tcp", "tls", "greeting", "login", "id", "list", "sent", "examine", "newest")
@@ -39,17 +38,6 @@ class StageResult:
     name: str
     code: str
     seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedFolder:
-    """A Sent folder as it was opened. Instants as the server filed its first and last messages, None when untold."""
-
-    name: bytes
-    found_by: str
-    messages: int
-    earliest_at: datetime | None
-    newest_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +146,7 @@ def run(
             resolve=resolve,
         )
         watch.begin("tcp")
-        connection = imap.connect(endpoint, context, budgets, reached=watch.begin)
+        connection = connect(endpoint, context, budgets, reached=watch.begin)
         watch.begin("login")
         if authorize is None:
             connection.login(login.user, login.password, version)

@@ -7,7 +7,7 @@ from typing import Final, Protocol, TypeVar
 
 from services.common.errors import TransientError
 from services.common.settings import ImapSettings
-from services.imap import connection as imap
+from services.imap.connection import connect
 from services.imap.session import MailboxError, Resolver, SessionLimits, check_host
 from services.providers.catalog import (
     DomainFacts,
@@ -96,7 +96,7 @@ def answers(host: str, port: int, settings: ImapSettings, resolve: Resolver, con
             allowed_ports=settings.allowed_ports,
             resolve=resolve,
         )
-        connection = imap.connect(endpoint, context, PROBE)
+        connection = connect(endpoint, context, PROBE)
     except MailboxError:
         return False
     connection.logout()

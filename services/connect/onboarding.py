@@ -13,10 +13,10 @@ from logging import getLogger
 
 from services.common.hashing import normalise_address
 from services.common.settings import ImapSettings, OAuth2Settings
-from services.connect import completeness, connection_test, consent
-from services.connect import texts as connection_texts
-from services.connect.connection_test import OpenedFolder, TestReport
+from services.connect import completeness, connection_test, consent, texts
+from services.connect.connection_test import TestReport
 from services.imap.session import Login, Resolver, SessionLimits, tls_context
+from services.mail.values import OpenedFolder
 from services.providers import catalog
 from services.providers.catalog import Language
 from services.registry.login_slots import LoginSlots, NoSlotFree
@@ -105,7 +105,7 @@ class MailboxRefused(RegistryError):
         self.state = state
         self.stage = failed.name
         self.code = failed.code
-        super().__init__(f"{connection_texts.sentence(report, 'en')} (step: {failed.name})")
+        super().__init__(f"{texts.sentence(report, 'en')} (step: {failed.name})")
 
 
 @dataclass(frozen=True, slots=True)

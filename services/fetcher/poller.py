@@ -29,8 +29,7 @@ from services.common.settings import Settings
 from services.common.telemetry import NO_SPAN, OFF, Span, Tracing
 from services.common.topics import DEAD, SENT
 from services.common.trace import TRACEPARENT, trace_id
-from services.imap import connection as imap
-from services.imap.connection import CHUNK, WINDOW, Connection, FetchedHeader
+from services.imap.connection import CHUNK, WINDOW, Connection, connect
 from services.imap.session import (
     CommandRefused,
     LoginRefused,
@@ -45,7 +44,8 @@ from services.imap.session import (
 )
 from services.mail import messages, plan
 from services.mail.headers import Skipped
-from services.mail.plan import Cursor, FolderView
+from services.mail.plan import Cursor
+from services.mail.values import FetchedHeader, FolderView
 from services.providers import catalog
 from services.registry import pacing, states
 from services.registry.leases import LeasedMailbox, LeaseLost, Leases, PublishedMessage, SavedCursor
@@ -211,7 +211,7 @@ class Poller:
             allowed_ports=settings.allowed_ports,
             resolve=self._resolve,
         )
-        connection = imap.connect(endpoint, self._context(), self._budgets)
+        connection = connect(endpoint, self._context(), self._budgets)
         try:
             self._login(connection, leased)
             folders = connection.sent_folders(leased.sent_override)

@@ -40,7 +40,7 @@ from services.imap.session import (
     Throttled,
     Unreachable,
 )
-from services.mail.plan import FolderView
+from services.mail.values import FetchedHeader, FolderView
 from services.providers import server_texts
 
 HEADER_FIELDS: Final = (
@@ -78,18 +78,6 @@ class SentFolder:
 
     name: bytes
     found_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class FetchedHeader:
-    """One message: flags and times as the server tells them, and its header block."""
-
-    uid: int
-    internal_date: datetime | None
-    save_date: datetime | None
-    size: int
-    draft: bool
-    header: bytes
 
 
 class _Bearer:

@@ -6,10 +6,10 @@ from typing import Final
 
 from services.common.events import MessageSent
 from services.common.hashing import SEPARATOR, Hasher
-from services.imap.connection import FetchedHeader
 from services.mail import trust
 from services.mail.classify import classify
 from services.mail.headers import Headers, Skipped, parse
+from services.mail.values import FetchedHeader
 
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LEAD: Final = timedelta(days=1)

@@ -16,16 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from services.mail.values import FolderView
+
 Begin = Literal["first", "uidvalidity", "uidnext", "reconcile"]
-
-
-@dataclass(frozen=True, slots=True)
-class FolderView:
-    """What EXAMINE says. `uidvalidity` is 0 and `uidnext` None where the server does not tell."""
-
-    uidvalidity: int
-    uidnext: int | None
-    messages: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from services.common import codec
 from services.common.events import MESSAGE_SENT
 from services.common.hashing import Hasher
-from services.imap.connection import FetchedHeader
 from services.mail import messages
 from services.mail.headers import MAX_BYTES, Skipped
+from services.mail.values import FetchedHeader
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CANARY = "canary-9f3b"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.connect import texts as connection_texts
+from services.connect import texts
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.paths import ROOT
 from tests.imap_lab import matrix
@@ -30,9 +30,9 @@ def test_the_page_shows_what_the_connection_test_says(name: str, tmp_path: Path,
 
 
 def test_every_code_on_the_page_has_its_sentences() -> None:
-    texts = connection_texts.texts()
+    sentences = texts.texts()
     told = set(block("providers").split("`")[1::2]) | {
         line.split("`")[-2] for line in block("defects").splitlines()[2:]
     }
-    known = set(texts["code"]) | set(texts["warning"])
+    known = set(sentences["code"]) | set(sentences["warning"])
     assert told - {"filing-unknown"} <= known and len(told) > 10

@@ -17,8 +17,7 @@ from services.cli.__main__ import main
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings
-from services.connect import connection_test
-from services.connect import texts as connection_texts
+from services.connect import connection_test, texts
 from services.connect.connection_test import STAGES, TestOutcome
 from services.connect.onboarding import ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
 from services.imap.session import Login, Resolver, SessionLimits, resolve, tls_context
@@ -104,8 +103,8 @@ def failure(outcome: TestOutcome) -> tuple[str, str]:
     failed = outcome.report.failed
     assert failed is not None
     # Whatever is told has no gap in either language.
-    for language in connection_texts.LANGUAGES:
-        assert "{" not in connection_texts.sentence(outcome.report, language)
+    for language in texts.LANGUAGES:
+        assert "{" not in texts.sentence(outcome.report, language)
     return failed.name, failed.code
 
 
@@ -121,7 +120,7 @@ def test_a_mailbox_of_every_provider_passes_every_stage(serve: Serve, name: str)
     shown = server.visible(server.sent)
     assert (folder.name, folder.messages) == (server.sent.name, len(shown))
     assert (folder.earliest_at, folder.newest_at) == (shown[0].filed_at, shown[-1].filed_at)
-    data = connection_texts.as_data(report)
+    data = texts.as_data(report)
     assert (data["passed"], data["code"], data["next"]) == (True, "ok", None)
     known = catalog.load().by_domain(server.profile.domain)
     assert data["provider"] == (known.id if known else None)
@@ -166,7 +165,7 @@ def test_a_server_that_misbehaves_fails_at_its_stage(
     fill(server, [now()])
     outcome = run(server)
     assert failure(outcome) == (stage, code)
-    told = json.dumps(connection_texts.as_data(outcome.report), default=str) + outcome.detail + caplog.text
+    told = json.dumps(texts.as_data(outcome.report), default=str) + outcome.detail + caplog.text
     for secret in (server.secret, server.user, "no such user", "kefu@188.com", "canary"):
         assert secret not in told
 
@@ -205,8 +204,8 @@ def test_what_is_typed_wrong_is_told_without_asking_anybody(
 
     outcome = run(serve(NETEASE), host=host, port=port, resolver=nobody)
     assert failure(outcome) == ("dns", code)
-    for language in connection_texts.LANGUAGES:
-        assert next_host in str(connection_texts.next_step(outcome.report, language))
+    for language in texts.LANGUAGES:
+        assert next_host in str(texts.next_step(outcome.report, language))
 
 
 def test_a_server_that_only_looks_like_pop_is_tried_first(
@@ -221,7 +220,7 @@ def test_a_server_that_only_looks_like_pop_is_tried_first(
         server.defects.add(Defect.PREAUTH)
         outcome = run(server, host=name, resolver=loopback)
         assert failure(outcome) == ("greeting", "pop-host")
-        assert "imap.own-server.example" in connection_texts.sentence(outcome.report, "en")
+        assert "imap.own-server.example" in texts.sentence(outcome.report, "en")
 
 
 def test_nothing_tells_a_private_address_from_a_name_that_does_not_exist(serve: Serve) -> None:
@@ -243,7 +242,7 @@ def test_nothing_tells_a_private_address_from_a_name_that_does_not_exist(serve: 
     ]
     shown = []
     for outcome in outcomes:
-        data = connection_texts.as_data(outcome.report)
+        data = texts.as_data(outcome.report)
         for stage in data["stages"]:
             stage["seconds"] = None
         shown.append(json.dumps({**data, "host": None, "port": None}, default=str))
@@ -259,7 +258,7 @@ def test_no_sent_folder_suggests_those_there_are(serve: Serve) -> None:
     server.folders += [Folder(b"&W6JiNw-", b""), Folder(b"Firm", b"\\Noselect")]
     outcome = run(server)
     assert failure(outcome) == ("sent", "no-sent-folder")
-    assert "name the folder: Drafts, Trash, 客户." in connection_texts.sentence(outcome.report, "en")
+    assert "name the folder: Drafts, Trash, 客户." in texts.sentence(outcome.report, "en")
     named = run(server, sent_override=(b"Trash",)).report
     assert named.passed and named.folders[0].found_by == "override"
     assert failure(run(server, sent_override=(b"Sent",))) == ("examine", "folder-missing")
@@ -267,8 +266,8 @@ def test_no_sent_folder_suggests_those_there_are(serve: Serve) -> None:
 
 def warned(outcome: TestOutcome) -> set[str]:
     for found in outcome.report.warnings:
-        for language in connection_texts.LANGUAGES:
-            assert "{" not in connection_texts.warning(found, language)
+        for language in texts.LANGUAGES:
+            assert "{" not in texts.warning(found, language)
     return {found.code for found in outcome.report.warnings}
 
 
@@ -285,7 +284,7 @@ def test_warnings_of_windows_filing_and_age(serve: Serve) -> None:
     fill(gmail, [now()])
     assert warned(run(gmail)) == {"caution"}
     note = run(gmail).report.warnings[0]
-    assert "(source: the platform's FAQ, 2016-12)" in connection_texts.warning(note, "en")
+    assert "(source: the platform's FAQ, 2016-12)" in texts.warning(note, "en")
     godaddy = serve(GODADDY)
     fill(godaddy, [now()])
     assert warned(run(godaddy)) == {"filing-unknown"}
@@ -541,7 +540,7 @@ def test_what_is_no_imap_server_is_told_before_a_password_is_asked_for(
         *(["--port", str(port)] if port else []),
     ]
     words = ["test", "c1"] if verb == "test" else ["add", "--company", "c1", "--account", "main", "--consent-by", "Li"]
-    told = connection_texts.texts()["code"][code]
+    told = texts.texts()["code"][code]
     for options in ([], ["--lang", "zh"], ["--json"]):
         done = CliRunner().invoke(main, ["mailbox", *words, *place, *options], env=env, input="")
         assert done.exit_code == 1 and PROMPT not in done.output, done.output

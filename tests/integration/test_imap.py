@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from services.common.errors import ConfigError
-from services.imap import connection as imap
-from services.imap.connection import Connection, folder_name, folder_text, is_sent_name
+from services.imap.connection import Connection, connect, folder_name, folder_text, is_sent_name
 from services.imap.session import (
     Endpoint,
     HostRefused,
@@ -47,10 +46,10 @@ USER = "seller-1@mail.test"
 SMALL = SessionLimits(command_seconds=1.0, session_seconds=3.0, connect_seconds=2.0)
 
 
-def connect(
+def open_session(
     port: int, ca_file: Path, budgets: SessionLimits = SMALL, record: Callable[[bytes], None] | None = None
 ) -> Connection:
-    return imap.connect(Endpoint("localhost", port, ("127.0.0.1",)), tls_context(ca_file), budgets, record=record)
+    return connect(Endpoint("localhost", port, ("127.0.0.1",)), tls_context(ca_file), budgets, record=record)
 
 
 def test_only_these_commands_can_be_sent_and_nothing_changes(dovecot: Dovecot) -> None:
@@ -59,7 +58,7 @@ def test_only_these_commands_can_be_sent_and_nothing_changes(dovecot: Dovecot) -
     dovecot.client.append(USER, "Sent", raw, at, flags="")
     dovecot.close_client()
     wire: list[bytes] = []
-    connection = connect(dovecot.port, dovecot.ca_file, SessionLimits(), wire.append)
+    connection = open_session(dovecot.port, dovecot.ca_file, SessionLimits(), wire.append)
     connection.login(USER, USERS[USER], "0")
     (folder,) = connection.sent_folders()
     assert (folder.name, folder.found_by) == (b"Sent", "special-use")
@@ -87,7 +86,7 @@ def test_only_these_commands_can_be_sent_and_nothing_changes(dovecot: Dovecot) -
 
 def test_an_idle_folder_costs_two_round_trips(dovecot: Dovecot) -> None:
     wire: list[bytes] = []
-    connection = connect(dovecot.port, dovecot.ca_file, SessionLimits(), wire.append)
+    connection = open_session(dovecot.port, dovecot.ca_file, SessionLimits(), wire.append)
     connection.login(USER, USERS[USER], "0")
     connection.sent_folders()
     wire.clear()
@@ -100,7 +99,7 @@ def test_an_idle_folder_costs_two_round_trips(dovecot: Dovecot) -> None:
 @pytest.mark.parametrize("text", ["a\r\nX LOGOUT", "a\0b", "a\nb"])
 def test_no_line_break_reaches_the_wire(dovecot: Dovecot, text: str) -> None:
     wire: list[bytes] = []
-    connection = connect(dovecot.port, dovecot.ca_file, SessionLimits(), wire.append)
+    connection = open_session(dovecot.port, dovecot.ca_file, SessionLimits(), wire.append)
     for user, password in ((text, "x"), ("x", text)):
         with pytest.raises(LoginRefused):
             connection.login(user, password, "0")
@@ -129,7 +128,7 @@ def test_a_hostile_server_costs_little_and_ends_in_an_error_of_ours(
 
 
 def open_mailbox(server: LabServer) -> Connection:
-    connection = connect(server.port, server.ca_file)
+    connection = open_session(server.port, server.ca_file)
     connection.login(server.user, server.secret, "0")
     return connection
 
@@ -271,7 +270,7 @@ def test_tls_that_proves_nothing_is_refused_before_anything_is_said(
             ):
                 assert connection.version() == {"TLS 1.0": "TLSv1", "TLS 1.1": "TLSv1.1"}[case]
         with pytest.raises(TlsFailed) as caught:
-            connect(port, ca.ca_file)
+            open_session(port, ca.ca_file)
         assert (caught.value.stage, caught.value.code) == ("tls", "tls-failed")
 
 
@@ -306,9 +305,9 @@ def self_signed(folder: Path) -> ServerCertificate:
 
 def test_a_certificate_for_another_name_or_of_nobody_is_refused(dovecot: Dovecot) -> None:
     with pytest.raises(TlsFailed):
-        imap.connect(Endpoint("mail.example.com", dovecot.port, ("127.0.0.1",)), tls_context(dovecot.ca_file), SMALL)
+        connect(Endpoint("mail.example.com", dovecot.port, ("127.0.0.1",)), tls_context(dovecot.ca_file), SMALL)
     with pytest.raises(TlsFailed):
-        imap.connect(Endpoint("localhost", dovecot.port, ("127.0.0.1",)), tls_context(None), SMALL)
+        connect(Endpoint("localhost", dovecot.port, ("127.0.0.1",)), tls_context(None), SMALL)
 
 
 @pytest.mark.parametrize(
@@ -370,7 +369,7 @@ def test_a_name_that_leads_elsewhere_the_second_time_is_connected_where_it_was_c
     monkeypatch.setattr(socket, "create_connection", dial)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("a name was resolved after the check"))
     with pytest.raises(Unreachable):
-        imap.connect(endpoint, tls_context(dovecot.ca_file), SMALL)
+        connect(endpoint, tls_context(dovecot.ca_file), SMALL)
     assert (asked, dialled) == (["mail.example.com"], ["93.184.216.34"])
     # The next poll asks again, and is refused before anything is dialled.
     with pytest.raises(HostRefused):

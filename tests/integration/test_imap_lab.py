@@ -663,12 +663,12 @@ def test_half_open_connections_end_in_time(lab: Lab, serve: Serve) -> None:
 
 def test_the_lab_is_no_lax_server(serve: Serve, lab: Lab) -> None:
     """Its own checks bite: UIDs that descend are BAD for QQ, ID without quotes is BAD for NetEase."""
-    from services.imap import connection as imap
+    from services.imap.connection import connect as connect_imap
     from services.imap.session import CommandRefused, Endpoint, LoginRefused
 
     server = serve(QQ)
     fill(server, sorted(now() - age for age in AGES))
-    connection = imap.connect(Endpoint("localhost", server.port, ("127.0.0.1",)), tls_context(lab.ca_file), SMALL)
+    connection = connect_imap(Endpoint("localhost", server.port, ("127.0.0.1",)), tls_context(lab.ca_file), SMALL)
     connection.login(server.user, server.secret, "0")
     connection.examine(server.sent.name)
     uids = connection.search_from(1)
@@ -680,7 +680,7 @@ def test_the_lab_is_no_lax_server(serve: Serve, lab: Lab) -> None:
         raw.uid("FETCH", str(uids[0]), "(BODY[])")
     connection.logout()
     netease = serve(NETEASE)
-    connection = imap.connect(Endpoint("localhost", netease.port, ("127.0.0.1",)), tls_context(lab.ca_file), SMALL)
+    connection = connect_imap(Endpoint("localhost", netease.port, ("127.0.0.1",)), tls_context(lab.ca_file), SMALL)
     raw = connection._client._imap
     assert raw._simple_command("LOGIN", f'"{netease.user}"', f'"{netease.secret}"')[0] == "OK"
     raw.state = "AUTH"

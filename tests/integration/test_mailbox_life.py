@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from services.common.hashing import Hasher
 from services.common.postgres import connect
-from services.connect import connection_test, consent
-from services.connect import texts as connection_texts
+from services.connect import connection_test, consent, texts
 from services.connect.onboarding import ConnectRequest, refuse_mailbox
 from services.imap.session import Login
 from services.providers import catalog
@@ -159,7 +158,7 @@ def test_a_provider_that_cannot_work_is_refused_with_its_reason(registry: Regist
     assert connected(registry, "c1", mailbox_id="another") == row["mailbox_id"]
 
 
-@pytest.mark.parametrize("language", connection_texts.LANGUAGES)
+@pytest.mark.parametrize("language", texts.LANGUAGES)
 @pytest.mark.parametrize("verb", ["add", "add without consent", "test", "reconnect"])
 def test_a_provider_that_cannot_work_is_told_in_both_languages_and_as_json(
     run: Run, server: LabServer, verb: str, language: Language, monkeypatch: pytest.MonkeyPatch
@@ -175,13 +174,13 @@ def test_a_provider_that_cannot_work_is_told_in_both_languages_and_as_json(
         words += ["--consent-by", "Li"] if verb == "add" else []
     if verb == "reconnect":
         words = ["mailbox", "reconnect", "c1", added(run, server)["mailbox_id"], *address]
-    known = connection_texts.texts()["code"]["provider-unsupported"][language]
+    known = texts.texts()["code"]["provider-unsupported"][language]
     server.wire.clear()
     told = run(*words, "--lang", language, code=1)
     for sentence in (known["says"], known["next"], one.reason.text(language), one.advice.text(language)):
         assert sentence in told.stdout
     other = {"en": "zh", "zh": "en"}[language]
-    assert connection_texts.texts()["code"]["provider-unsupported"][other]["says"] not in told.stdout + told.stderr
+    assert texts.texts()["code"]["provider-unsupported"][other]["says"] not in told.stdout + told.stderr
     assert "Password" not in told.stderr and server.wire == []
     data = json.loads(run(*words, "--lang", language, "--json", code=1).stdout)
     test = data if verb == "test" else data["test"]
@@ -203,11 +202,11 @@ def test_a_provider_that_cannot_work_is_told_in_both_languages_and_as_json(
         assert rows == []
 
 
-@pytest.mark.parametrize("language", connection_texts.LANGUAGES)
+@pytest.mark.parametrize("language", texts.LANGUAGES)
 def test_a_refused_mailbox_is_told_in_one_language(run: Run, server: LabServer, language: Language) -> None:
     """On standard error too, where the sentence ends the command."""
     done = run("mailbox", "add", *place(server, consent_by="Li", lang=language), input="Wrong\n", code=1)
-    says = {one: connection_texts.texts()["code"]["login-refused"][one]["says"] for one in connection_texts.LANGUAGES}
+    says = {one: texts.texts()["code"]["login-refused"][one]["says"] for one in texts.LANGUAGES}
     last = done.stderr.strip().splitlines()[-1]
     assert says.pop(language) in last and all(text not in done.stdout + done.stderr for text in says.values())
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from services.cli.context import errors
 from services.common import logs
 from services.common.settings import ImapSettings, Settings
-from services.connect import texts as connection_texts
+from services.connect import texts
 from services.connect.connection_test import PASSED, SKIPPED, TestReport, mistyped, unsupported
 from services.connect.dns_records import DnsRecords
 from services.connect.lookup import look_up, mistaken
@@ -73,7 +73,7 @@ def server_of(
             " (the provider's help tells it)"
         )
     name, known_port = answer.servers[0]
-    how = connection_texts.phrase(f"how-{answer.how}", "en")
+    how = texts.phrase(f"how-{answer.how}", "en")
     if not answer.trusted and not (
         not quiet
         and sys.stdin.isatty()
@@ -126,21 +126,21 @@ def print_report(report: TestReport, language: Language) -> None:
     for stage in report.stages:
         sign, style = {PASSED: ("✓", "green"), SKIPPED: ("·", "dim")}.get(stage.code, ("✗", "red"))
         seconds = "" if stage.seconds is None else f"{stage.seconds:.3f} s"
-        says = connection_texts.says(report, stage, language)
+        says = texts.says(report, stage, language)
         code = "" if stage.code in (PASSED, SKIPPED) else f" [{stage.code}]"
-        table.add_row(sign, connection_texts.stage_name(stage.name, language), seconds, says + code, style=style)
+        table.add_row(sign, texts.stage_name(stage.name, language), seconds, says + code, style=style)
     console.print(table, markup=False)
-    console.print(connection_texts.phrase("passed" if report.passed else "failed", language), style="bold")
+    console.print(texts.phrase("passed" if report.passed else "failed", language), style="bold")
     colon = "：" if language == "zh" else ": "
-    if step := connection_texts.next_step(report, language):
-        _line(console, connection_texts.phrase("next", language) + colon + step)
+    if step := texts.next_step(report, language):
+        _line(console, texts.phrase("next", language) + colon + step)
     if report.provider is not None and not report.passed:
-        heading = connection_texts.phrase("provider", language, provider=report.provider.name)
+        heading = texts.phrase("provider", language, provider=report.provider.name)
         said = [report.provider.reason] if report.provider.support == "unsupported" else []
         between = "" if language == "zh" else " "
         _line(console, heading + colon + between.join(one.text(language) for one in [*said, report.provider.advice]))
     for found in report.warnings:
-        _line(console, connection_texts.phrase("note", language) + colon + connection_texts.warning(found, language))
+        _line(console, texts.phrase("note", language) + colon + texts.warning(found, language))
 
 
 def _line(console: Console, text: str) -> None:
@@ -170,7 +170,7 @@ def answer_data(
         else {
             "code": mistake.code,
             "host": mistake.host,
-            "text": {one: connection_texts.mistyped(mistake, one) for one in connection_texts.LANGUAGES},
+            "text": {one: texts.mistyped(mistake, one) for one in texts.LANGUAGES},
         },
     }
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from services.cli.context import WORLD, as_json, errors, guarded, print_json, print_table
 from services.cli.registry.connection import answer_data, find, in_language, provider_data
 from services.common.settings import ImapSettings, load_imap_settings
-from services.connect import texts as connection_texts
+from services.connect import texts
 from services.providers import catalog
 from services.providers.catalog import HostMistake, Language, LookupAnswer, Provider
 from services.registry.registry import RegistryError
@@ -40,7 +40,7 @@ def provider_lookup(address: str, offline: bool, language: Language, json_: bool
     for problem in problems:
         errors.print(f"warning: {problem}", style="yellow", markup=False)
     for name, value in rows(answer, language, mistake):
-        label = connection_texts.phrase(f"label-{name}", language)
+        label = texts.phrase(f"label-{name}", language)
         click.echo(label + " " * max(1, 15 - cell_len(label)) + value)
 
 
@@ -100,38 +100,37 @@ def look(text: str, settings: ImapSettings, *, offline: bool) -> tuple[LookupAns
 def rows(answer: LookupAnswer, language: Language, mistake: HostMistake | None = None) -> list[tuple[str, str]]:
     """A look-up for people: name and value of each line."""
     servers = ", ".join(f"{host}:{port} (TLS)" for host, port in answer.servers)
-    how = connection_texts.phrase(f"how-{answer.how}", language)
+    how = texts.phrase(f"how-{answer.how}", language)
     lines = [
-        ("server", servers or connection_texts.phrase("ask-provider", language)),
+        ("server", servers or texts.phrase("ask-provider", language)),
         ("how", f"{how} ({answer.evidence})"),
     ]
     if mistake is not None:
-        lines.insert(0, ("caution", connection_texts.mistyped(mistake, language)))
+        lines.insert(0, ("caution", texts.mistyped(mistake, language)))
     for doubt in catalog.doubts(answer):
         words = {"entry": doubt.name, "source": doubt.source, "as_of": doubt.as_of}
-        lines.append(("unconfirmed", connection_texts.phrase(f"unconfirmed-{doubt.key}", language, **words)))
+        lines.append(("unconfirmed", texts.phrase(f"unconfirmed-{doubt.key}", language, **words)))
     if not answer.trusted and answer.servers:
-        lines.append(("caution", connection_texts.phrase("unconfirmed-host", language)))
+        lines.append(("caution", texts.phrase("unconfirmed-host", language)))
     if (one := answer.provider) is None:
         return lines
     between = "、" if language == "zh" else ", "
-    folders, filing = ", ".join(one.sent_folders) or "?", connection_texts.word(one.files_sent, language)
+    folders, filing = ", ".join(one.sent_folders) or "?", texts.word(one.files_sent, language)
     colon = "：" if language == "zh" else ": "
     lines += [
         ("provider", f"{one.name} [{one.id}]"),
-        ("support", connection_texts.word(one.support, language) + colon + one.reason.text(language)),
-        ("secret", between.join(connection_texts.word(kind, language) for kind in one.auth)),
+        ("support", texts.word(one.support, language) + colon + one.reason.text(language)),
+        ("secret", between.join(texts.word(kind, language) for kind in one.auth)),
         ("advice", one.advice.text(language)),
-        ("sent", connection_texts.phrase("sent-over-smtp", language, folders=folders, filing=filing)),
+        ("sent", texts.phrase("sent-over-smtp", language, folders=folders, filing=filing)),
     ]
     if one.caution is not None:
         lines.append(("caution", f"{one.caution.text(language)} ({one.caution.source}, {one.caution.as_of})"))
     lines += [
-        ("faq", connection_texts.phrase("faq-row", language, row=str(row.row), told=faq_text(row, language)))
-        for row in one.faq
+        ("faq", texts.phrase("faq-row", language, row=str(row.row), told=faq_text(row, language))) for row in one.faq
     ]
     if one.unconfirmed:
-        lines.append(("unconfirmed", between.join(connection_texts.word(key, language) for key in one.unconfirmed)))
+        lines.append(("unconfirmed", between.join(texts.word(key, language) for key in one.unconfirmed)))
     lines.append(("source", f"{one.source} ({one.as_of})"))
     return lines
 
@@ -139,11 +138,9 @@ def rows(answer: LookupAnswer, language: Language, mistake: HostMistake | None =
 def faq_text(row: catalog.FaqRow, language: Language = "en") -> str:
     """What the FAQ said of a provider."""
     if not row.supported:
-        return connection_texts.phrase("faq-unsupported", language)
+        return texts.phrase("faq-unsupported", language)
     hosts = ("、" if language == "zh" else " or ").join(row.hosts)
-    return connection_texts.phrase(
-        "faq-ports", language, hosts=hosts, plain=str(row.plain or "–"), tls=str(row.tls or "–")
-    )
+    return texts.phrase("faq-ports", language, hosts=hosts, plain=str(row.plain or "–"), tls=str(row.tls or "–"))
 
 
 def page() -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from services.cli.registry import provider as command
 from services.common.errors import ConfigError
-from services.connect import texts as connection_texts
+from services.connect import texts
 from services.connect.connection_test import STAGES
 from services.providers import catalog, server_texts
 from services.providers.catalog import DomainFacts, LookupAnswer, SrvRecord, decide, domain_of
@@ -279,9 +279,9 @@ def _words(text: str) -> set[str]:
 
 
 def test_every_text_of_the_connection_test_has_both_languages_with_the_same_words() -> None:
-    texts = connection_texts.texts()
-    assert set(texts["stage"]) == set(STAGES)
-    pairs = [(f"{kind}.{name}", entry) for kind, entries in texts.items() for name, entry in entries.items()]
+    sentences = texts.texts()
+    assert set(sentences["stage"]) == set(STAGES)
+    pairs = [(f"{kind}.{name}", entry) for kind, entries in sentences.items() for name, entry in entries.items()]
     for name, entry in pairs:
         assert set(entry) == {"en", "zh"}, name
         english, chinese = entry["en"], entry["zh"]
@@ -295,7 +295,7 @@ def test_every_text_of_the_connection_test_has_both_languages_with_the_same_word
 
 
 def test_every_value_that_a_look_up_shows_has_words() -> None:
-    known, properties = set(connection_texts.texts()["word"]), catalog.schema()["properties"]
+    known, properties = set(texts.texts()["word"]), catalog.schema()["properties"]
     for key in ("support", "files_sent"):
         assert set(properties[key]["enum"]) <= known
     for key in ("auth", "unconfirmed"):
@@ -327,8 +327,8 @@ def codes() -> set[str]:
 
 
 def test_every_code_has_its_sentences() -> None:
-    assert codes() <= set(connection_texts.texts()["code"])
-    assert set(connection_texts.texts()["code"]) - codes() == {
+    assert codes() <= set(texts.texts()["code"])
+    assert set(texts.texts()["code"]) - codes() == {
         "folder-missing", "provider-busy", "provider-unsupported", "tries-spent",
     }  # fmt: skip
 

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import ConfigError
-from services.connect import completeness, consent
-from services.connect import texts as connection_texts
+from services.connect import completeness, consent, texts
 from services.connect.completeness import SettlingRule
-from services.connect.connection_test import OpenedFolder
+from services.mail.values import OpenedFolder
 from services.providers.catalog import ProviderLimits
 from services.registry import states
 
@@ -98,9 +97,9 @@ def test_the_days_that_are_told() -> None:
     found = completeness.numbers(NOW - 3 * DAY, PACIFIC, NOW)
     assert found.first_day == date(2026, 11, 23)
     assert found.visible_on == date(2026, 11, 28) and found.whole_on == date(2026, 12, 27)
-    said = connection_texts.told(found, PACIFIC, "en")
+    said = texts.told(found, PACIFIC, "en")
     assert "complete from 2026-11-23" in said and "visible on 2026-11-28" in said and "2026-12-27" in said
-    assert "2026-11-28" in connection_texts.told(found, PACIFIC, "zh")
+    assert "2026-11-28" in texts.told(found, PACIFIC, "zh")
 
 
 @given(

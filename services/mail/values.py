@@ -1,0 +1,36 @@
+"""Values that cross the border between mail servers and the rest of the program. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FolderView:
+    """The answer to EXAMINE. `uidvalidity` is 0 and `uidnext` None where the server does not report them."""
+
+    uidvalidity: int
+    uidnext: int | None
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedHeader:
+    """One message as the server reports it: flags, times, and its header block (not yet parsed)."""
+
+    uid: int
+    internal_date: datetime | None
+    save_date: datetime | None
+    size: int
+    draft: bool
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFolder:
+    """A Sent folder as it was opened. Instants as the server filed its first and last messages, None where it does not report them."""
+
+    name: bytes
+    found_by: str
+    messages: int
+    earliest_at: datetime | None
+    newest_at: datetime | None

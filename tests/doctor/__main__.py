@@ -1,4 +1,4 @@
-"""`python -m tests.doctor`: evaluates the doctor and writes confusion table and conditions into docs/doctor.md."""
+"""`python -m tests.doctor`: evaluates the doctor and writes confusion table and conditions into docs/doctor.md and docs/dev/doctor-evaluation.md."""
 
 import shutil
 
@@ -6,7 +6,7 @@ from services.common import migrations
 from services.common.postgres import connect
 from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 from tests.doctor.evaluation import conditions, evaluate, render
-from tests.doctor.test_doctor import BLOCKS, PAGE
+from tests.doctor.test_doctor import BLOCKS, PAGES
 
 
 def main() -> None:
@@ -20,11 +20,11 @@ def main() -> None:
             table = render(evaluate(connection))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    text = PAGE.read_text("utf-8")
     for name, block in (("conditions", conditions()), ("confusion", table)):
         begin, end = BLOCKS[name]
+        text = PAGES[name].read_text("utf-8")
         text = text[: text.index(begin) + len(begin)] + block + text[text.index(end) :]
-    PAGE.write_text(text, "utf-8")
+        PAGES[name].write_text(text, "utf-8")
     print(table)
 
 

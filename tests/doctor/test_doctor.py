@@ -16,12 +16,13 @@ BLOCKS = {
     for name in ("conditions", "confusion")
 }
 PAGE = ROOT / "docs" / "doctor.md"
+PAGES = {"conditions": PAGE, "confusion": ROOT / "docs" / "dev" / "doctor-evaluation.md"}
 
 
 def block(name: str) -> str:
     """A rendered block of the page."""
     begin, end = BLOCKS[name]
-    text = PAGE.read_text("utf-8")
+    text = PAGES[name].read_text("utf-8")
     return text[text.index(begin) + len(begin) : text.index(end)]
 
 

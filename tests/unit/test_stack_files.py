@@ -1,4 +1,4 @@
-"""The files an operator deploys, as data: what docker-compose.yml, the Dockerfiles and .env.example promise each other."""
+"""The files an operator deploys, as data: what docker-compose.yml, the Dockerfile and .env.example promise each other."""
 
 import re
 import subprocess
@@ -11,13 +11,16 @@ import yaml
 from services.cli.pages.environment import DECIDED, STACK
 from services.common.settings import declarations
 from services.standalone.servers.paths import ROOT
+from tests.support.docker_stages import docker_stages
 
 TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 OWN_SERVERS = {file.stem.rpartition("-")[2]: file for file in sorted((ROOT / "deploy").glob("compose.own-*.yml"))}
 """Server of the compose file → the file beside it that puts an operator's own in its place."""
 OURS = {name: one for name, one in COMPOSE["services"].items() if one["image"].startswith("${REGISTRY:-}replyrate/")}
-IMAGES = ("fetcher", "matcher", "aggregator", "cli", "standalone")
+SERVICES = ("fetcher", "matcher", "aggregator")
+TARGETS = (*SERVICES, "cli", "demo")
+"""The targets of the Dockerfile: an image for each."""
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*)|:\?[^}]*)?\}")
 
 
@@ -56,7 +59,7 @@ def test_every_container_is_guarded(name: str) -> None:
     for text in one.get("environment", {}).values():
         assert not re.search(r"//[^/@]*:[^/@]*@", str(text)), "a password in the environment"
     once = name in ("init", "replyrate")
-    assert once or "healthcheck" in one or name in IMAGES, f"{name} has no health check"
+    assert once or "healthcheck" in one or name in SERVICES, f"{name} has no health check"
     for condition in one.get("depends_on", {}).values():
         assert condition["condition"] in ("service_healthy", "service_completed_successfully")
 
@@ -122,32 +125,54 @@ def test_nothing_waits_for_a_server_that_an_operator_has_elsewhere(servers: tupl
     }
 
 
-@pytest.mark.parametrize("name", IMAGES)
-def test_dockerfiles_share_their_layers_and_their_rules(name: str) -> None:
-    text = (ROOT / "services" / name / "Dockerfile").read_text("utf-8")
-    first = (ROOT / "services" / "fetcher" / "Dockerfile").read_text("utf-8")
-    shared = first[first.index("COPY --from=packages /opt/venv") : first.index("COPY services/fetcher")]
-    assert shared in text, "the layers down to services/common are not those of the other images"
-    assert "--require-hashes --only-binary :all: -r /requirements/runtime.txt" in text
+@pytest.mark.parametrize("target", TARGETS)
+def test_images_share_their_layers_and_their_rules(target: str) -> None:
+    stages = docker_stages()
+    image = stages[target]
+    base = stages["service" if target in SERVICES else "base"]
+    assert image.parent == base.name and (base.name == "base" or base.parent == "base"), "the layers are not shared"
+    assert "COPY" not in stages["service"].text and "RUN" not in stages["service"].text
+    assert (
+        image.text.count("USER 10001:0\n") == 1
+        and image.text.count("HEALTHCHECK") + base.text.count("HEALTHCHECK") == 1
+    )
+    assert re.search(r'^ENTRYPOINT \["python", "-m", "services\.', image.text, re.MULTILINE)
+    copied = re.findall(r"^COPY services/(\w+) ", stages["base"].text + image.text, re.MULTILINE)
+    assert len(copied) == len(set(copied))
+    room = "standalone" if target == "demo" else target
+    assert set(copied) == imported(room, {"common"}), "what is copied is not what is imported"
+
+
+def test_every_image_has_the_same_libraries_checked_by_hash() -> None:
+    text = (ROOT / "Dockerfile").read_text("utf-8")
+    stages = docker_stages()
+    assert set(stages) == {"packages", "base", "service", "demo-packages", *TARGETS}
+    assert (
+        "COPY --from=packages /opt/venv /opt/venv\n" in stages["base"].text and text.count("/opt/venv /opt/venv") == 1
+    )
+    assert "--require-hashes --only-binary :all: -r /requirements/runtime.txt" in stages["packages"].text
+    assert text.count("--require-hashes --only-binary :all:") == text.count("pip --python") == 2
     # An extra of one image would cost every host the layers of two.
     assert (
         text.count("ARG TELEMETRY=\n")
         == text.count('$(test "$TELEMETRY" != yes || echo "-r /requirements/telemetry.txt")')
         == 1
     )
-    assert "USER 10001:0\n" in text and "HEALTHCHECK" in text
-    assert re.search(r'^ENTRYPOINT \["python", "-m", "services\.', text, re.MULTILINE)
     assert not re.search(r"# syntax|--mount|--link|--chmod|<<", text), "the classic builder does not know this"
-    rooms = set(re.findall(r"^COPY services/(\w+) ", text, re.MULTILINE))
-    assert rooms == imported(name, {"common"}), "what is copied is not what is imported"
+
+
+def test_the_compose_file_builds_every_image_from_its_target() -> None:
+    built = {name: service["build"]["target"] for name, service in OURS.items() if "build" in service}
+    assert set(built.values()) == set(TARGETS) and len(built) == len(TARGETS)
+    for name, target in built.items():
+        assert OURS[name]["image"] == f"${{REGISTRY:-}}replyrate/{target}:${{IMAGE_TAG:-local}}"
+        assert OURS[name]["build"]["context"] == "." and "dockerfile" not in OURS[name]["build"]
 
 
 def test_health_checks_ask_for_a_page_that_there_is() -> None:
     pages = (ROOT / "services" / "common" / "http.py").read_text("utf-8")
-    for name in ("fetcher", "matcher", "aggregator"):
-        text = (ROOT / "services" / name / "Dockerfile").read_text("utf-8")
-        asked = re.search(r"c\.request\('GET', '(/[a-z]+)'\)", text)
-        assert asked and f'case "{asked[1]}"' in pages
+    asked = re.search(r"c\.request\('GET', '(/[a-z]+)'\)", docker_stages()["service"].text)
+    assert asked and f'case "{asked[1]}"' in pages
 
 
 def imported(room: str, found: set[str]) -> set[str]:

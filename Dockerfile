@@ -135,7 +135,6 @@ COPY services/connect services/connect
 COPY services/matcher services/matcher
 COPY services/aggregator services/aggregator
 COPY services/standalone services/standalone
-COPY services/cli services/cli
 RUN python -m compileall -q services \
     && install -d -m 0775 -o 10001 -g 0 /var/lib/replyrate /etc/replyrate/imap-ca
 VOLUME /var/lib/replyrate

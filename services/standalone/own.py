@@ -8,7 +8,6 @@ are those of production.
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +25,7 @@ from services.common.topics import INQUIRIES, REPLIES, SENT, specs
 from services.standalone.servers.child import free_port, keep_port
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres
+from services.standalone.servers.server import start_together
 from services.standalone.servers.supervisor import Supervisor
 
 PARTITIONS: Final = 4
@@ -70,12 +70,7 @@ class OwnInstallation:
         postgres = EmbeddedPostgres(self.folder / "postgres", ports["postgres"], durable=True)
         kafka = EmbeddedKafka(self.folder / "kafka", ports["kafka"])
         self._progress("starting Postgres and Kafka")
-        with ThreadPoolExecutor(2) as pool:
-            started = [pool.submit(server.start) for server in (postgres, kafka)]
-        for server in (postgres, kafka):
-            self._stack.callback(server.stop)
-        for start in started:
-            start.result()
+        start_together(self._stack, postgres, kafka)
         # Only now: another process that has this folder in use keeps its ports.
         (self.folder / "ports.json").write_text(json.dumps(ports), "utf-8")
         if postgres.sql("SELECT 1 FROM pg_database WHERE datname = 'replyrate'") != "1":

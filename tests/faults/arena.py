@@ -34,10 +34,10 @@ from services.connect.onboarding import ConnectionTester, ConnectRequest, add_ma
 from services.imap.session import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault
-from services.standalone.demo.demo import events
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres
+from services.standalone.world.events import events
 from services.standalone.world.world import World, WorldMail
 from tests.faults.proxy import FaultProxy
 from tests.faults.schedule import KINDS, SERVICES, Fault

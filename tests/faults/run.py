@@ -21,7 +21,7 @@ from services.aggregator.ingest.ledger import Ledger
 from services.common.errors import TransientError
 from services.common.postgres import connect
 from services.common.topics import REPLIES
-from services.standalone.demo import recount
+from services.standalone.demo import comparison
 from services.standalone.servers.postgres import scratch_folder
 from services.standalone.world.world import World
 from tests.faults import schedule
@@ -133,9 +133,9 @@ def _settle(arena: Arena, seconds: float, result: Result) -> list[str]:
         arena.rest(1)
         try:
             with connect(arena.direct_dsn, "faults") as connection:
-                found = recount.compare_ledger(connection, arena.world, arena.hasher).differences
+                found = comparison.compare_ledger(connection, arena.world, arena.hasher).differences
                 if not found:
-                    compared = recount.compare(connection, arena.world, RULE_SETS)
+                    compared = comparison.compare(connection, arena.world, RULE_SETS)
                     found, result.rates, result.outcomes = compared.differences, compared.rates, compared.outcomes
         except TransientError as error:
             found = [str(error)]

@@ -24,8 +24,10 @@ from services.registry import erasure
 from services.registry.leases import LeaseLost, Leases
 from services.registry.registry import Registry
 from services.registry.vault import Vault
-from services.standalone.demo import recount
-from services.standalone.demo.demo import RULE_SETS, DemoReport, DemoStage
+from services.standalone.demo import comparison
+from services.standalone.demo.demo import EmbeddedStage
+from services.standalone.demo.report import DemoReport
+from services.standalone.demo.stage import RULE_SETS
 from services.standalone.servers.postgres import scratch_folder
 from services.standalone.world import cast
 from tests.support.mailboxes import connected
@@ -96,13 +98,13 @@ def test_nothing_is_left_of_an_erased_company_also_after_a_rebuild(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExitStack() as stack:
-        stage = DemoStage(folder, cast.build(5, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
+        stage = EmbeddedStage(folder, cast.build(5, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
         stage.open()
         stage.play()
         report = DemoReport()
         stage.read(report)
         assert report.differences == []
-        for name, value in stage._environ().items():
+        for name, value in stage.environ().items():
             monkeypatch.setenv(name, value)
         kafka = kafka_settings(stage.kafka.bootstrap_servers)
         with connect(stage.dsn, "tests") as connection:
@@ -176,12 +178,12 @@ def only_what_stays(left: dict[str, list[dict[str, Any]]], at: str) -> None:
         assert (row["cause"], row["old_value"]) == ("erase", None)
 
 
-def differences(stage: DemoStage, connection: psycopg.Connection) -> list[str]:
-    found = recount.compare(connection, stage.world, RULE_SETS)
+def differences(stage: EmbeddedStage, connection: psycopg.Connection) -> list[str]:
+    found = comparison.compare(connection, stage.world, RULE_SETS)
     return [one for one in found.differences if GONE not in str(one)]
 
 
-def others_agree(stage: DemoStage, connection: psycopg.Connection) -> None:
+def others_agree(stage: EmbeddedStage, connection: psycopg.Connection) -> None:
     until(lambda: not differences(stage, connection), lambda: differences(stage, connection)[:5])
 
 

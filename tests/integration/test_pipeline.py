@@ -16,7 +16,8 @@ import pytest
 
 from services.common.postgres import connect
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
-from services.standalone.demo.demo import DemoReport, DemoStage
+from services.standalone.demo.demo import EmbeddedStage
+from services.standalone.demo.report import DemoReport
 from services.standalone.servers.postgres import scratch_folder
 from services.standalone.world import cast
 from services.standalone.world.world import Wave, World
@@ -30,14 +31,14 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(found, ignore_errors=True)
 
 
-class Disturbed(DemoStage):
+class Disturbed(EmbeddedStage):
     """Kills a service after each wave of facts, and publishes every wave twice in another order."""
 
     kills = ("matcher", "aggregator", "fetcher")
 
-    def _environ(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
         # A killed fetcher keeps its leases until they end, a killed worker its partitions until its session ends.
-        return super()._environ() | {
+        return super().environ() | {
             "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
             "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "6",
             "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "6",
@@ -91,7 +92,7 @@ def test_kills_duplicates_and_disorder_change_no_number(folder: Path) -> None:
     assert codes == {"matcher": 0, "fetcher": 0, "aggregator": 0}
 
 
-def secrets_nowhere(stage: DemoStage) -> None:
+def secrets_nowhere(stage: EmbeddedStage) -> None:
     """No password, address or subject of the world in any log, topic (inquiries aside) or table."""
     kafka = kafka_settings(stage.kafka.bootstrap_servers)
     logs = b"".join(file.read_bytes() for file in (stage.folder / "services").glob("*.log"))

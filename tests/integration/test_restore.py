@@ -9,13 +9,14 @@ import pytest
 
 from services.common.postgres import connect
 from services.common.topics import DEAD
-from services.standalone.demo.demo import DemoReport, DemoStage
+from services.standalone.demo.demo import EmbeddedStage
+from services.standalone.demo.report import DemoReport
 from services.standalone.world import cast
 from services.standalone.world.world import Wave
 from tests.support.topics import kafka_settings, read_all
 
 
-class BackedUp(DemoStage):
+class BackedUp(EmbeddedStage):
     """The demo; a dump is taken while the services work, before the second wave of facts."""
 
     @property

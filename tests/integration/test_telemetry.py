@@ -21,7 +21,8 @@ from services.common.topics import REPLIES, reply_key
 from services.common.trace import TRACEPARENT, trace_id, traceparent
 from services.fetcher.poller import Poller, PollState
 from services.imap.session import SessionLimits
-from services.standalone.demo.demo import DemoReport, DemoStage
+from services.standalone.demo.demo import EmbeddedStage
+from services.standalone.demo.report import DemoReport
 from services.standalone.servers.child import free_port
 from services.standalone.servers.postgres import scratch_folder
 from services.standalone.world import cast
@@ -222,13 +223,13 @@ def test_what_the_library_says_of_a_collector_is_one_line_of_ours(
     assert lines[0].__dict__["action"] == "spans-lost"
 
 
-class Traced(DemoStage):
+class Traced(EmbeddedStage):
     """The demo's play, with somebody who listens."""
 
     collector: Collector
 
-    def _environ(self) -> dict[str, str]:
-        return super()._environ() | {"REPLYRATE_TELEMETRY__ENDPOINT": self.collector.endpoint}
+    def environ(self) -> dict[str, str]:
+        return super().environ() | {"REPLYRATE_TELEMETRY__ENDPOINT": self.collector.endpoint}
 
 
 @pytest.mark.timeout(300)
@@ -246,7 +247,7 @@ def test_three_processes_tell_one_trace_from_the_poll_to_the_refresh() -> None:
             assert report.differences == []
             assert stage.supervisor.stop() == {"matcher": 0, "fetcher": 0, "aggregator": 0}
             logs = b"".join(file.read_bytes() for file in (stage.folder / "services").glob("fetcher*.log"))
-            world, ids = stage.world, [*stage._ids.values()]
+            world, ids = stage.world, [*stage.mailbox_ids.values()]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     spans = {one["id"]: one for one in collector.spans()}

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from services.common.topics import INQUIRIES
-from services.standalone.demo.demo import DemoStage
+from services.standalone.demo.demo import EmbeddedStage
 from services.standalone.servers.child import free_port
 from services.standalone.servers.paths import ROOT
 from services.standalone.world import cast
@@ -81,14 +81,14 @@ def prometheus(folder: Path, ports: dict[str, int]) -> Iterator[Prometheus]:
 def test_every_query_of_the_board_returns_rows(scratch: Path) -> None:
     ports = {name: free_port() for name in ("fetcher", "matcher", "aggregator")}
     with ExitStack() as stack:
-        stage = DemoStage(scratch, cast.build(2, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
+        stage = EmbeddedStage(scratch, cast.build(2, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
         stage.open()
         board = stack.enter_context(prometheus(scratch, ports))
         processes = tuple(
             stack.enter_context(
                 Process(
                     f"services.{name}",
-                    {**stage._environ(), "REPLYRATE_HTTP__PORT": str(port)},
+                    {**stage.environ(), "REPLYRATE_HTTP__PORT": str(port)},
                     scratch / f"{name}.log",
                 )
             )

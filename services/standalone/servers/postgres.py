@@ -16,10 +16,10 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 
 from services.common.errors import ConfigError, TransientError
-from services.standalone.servers.child import LOOPBACK, Child, FolderLock, await_answer, free_port
+from services.standalone.servers.child import LOOPBACK, Child, await_answer
+from services.standalone.servers.server import EmbeddedServer
 
 START_SECONDS = 30.0
 SUPERUSER = "postgres"
@@ -38,15 +38,12 @@ SETTINGS = {
 }
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """One server on `127.0.0.1`; a context manager. `start` after `stop` or `kill` keeps port, password and data."""
 
     def __init__(self, data_dir: Path, port: int | None = None, *, durable: bool = False) -> None:
-        self.data_dir = data_dir.absolute()
-        self.port = port or free_port()
+        super().__init__(data_dir, port)
         self._durable = durable
-        self._lock = FolderLock(self.data_dir)
-        self._child: Child | None = None
         self._password = ""
         self._binaries = Path()
 
@@ -59,19 +56,12 @@ class EmbeddedPostgres:
         """Folder of the server's own programs (psql, pg_dump, pg_restore); known once it was started."""
         return self._binaries
 
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id while it runs."""
-        return None if self._child is None else self._child.pid
-
     def start(self) -> None:
         """Make the cluster if the folder is new, start, wait until a query answers.
 
         ConfigError when the folder is in use or cannot be reached by the user it drops to.
         """
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._lock.take()
-        try:
+        with self._starting():
             user = _unprivileged(self.data_dir)
             self._binaries = _reachable_binaries(user is not None)
             cluster = self.data_dir / "cluster"
@@ -85,28 +75,12 @@ class EmbeddedPostgres:
             command = [str(self._binaries / "postgres"), "-D", str(cluster)]
             for name, value in settings.items():
                 command += ["-c", f"{name}={value}"]
+            # Its stop signal is a fast shutdown: sessions are cut, nothing is lost.
             self._child = Child(
                 "Postgres", command, self.data_dir / "postgres.log",
                 cwd=self.data_dir, stop_signal=signal.SIGINT, grace_seconds=10, user=user,
             )  # fmt: skip
             await_answer(self._child, self._answers, START_SECONDS)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Fast shutdown (sessions are cut, nothing is lost), then SIGKILL; nothing when it does not run."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
-        self._lock.release()
-
-    def kill(self) -> None:
-        """SIGKILL to the postmaster, as a power cut."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
-        self._lock.release()
 
     def sql(self, statement: str, dbname: str = "postgres") -> str:
         """Run one statement with psql (set-up only; outside a transaction), its rows as unaligned text."""
@@ -163,15 +137,6 @@ class EmbeddedPostgres:
             return self.sql("SELECT 1") == "1"
         except (TransientError, subprocess.TimeoutExpired):
             return False
-
-    def __enter__(self) -> "EmbeddedPostgres":
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def scratch_folder(prefix: str) -> Path:

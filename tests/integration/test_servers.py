@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,12 +63,15 @@ def test_kafka_keeps_records_over_stop_and_kill(own_kafka: EmbeddedKafka) -> Non
         producer.close()
 
 
-def test_topics_can_be_deleted_and_made_again(topics_gone: str) -> None:
+def test_topics_can_be_deleted_and_created_again(topics_gone: str) -> None:
+    def is_known() -> bool:
+        (topic,) = admin.describe_topics(["again"])
+        return topic["error_code"] == 0 and len(topic["partitions"]) == 12
+
     for _ in range(2):
-        admin = KafkaAdminClient(bootstrap_servers=topics_gone)
-        admin.create_topics([NewTopic(name="again", num_partitions=12, replication_factor=1)])
-        until(lambda: admin.describe_topics(["again"])[0]["error_code"] == 0, 20, "the broker knows it")  # noqa: B023
-        admin.close()
+        with closing(KafkaAdminClient(bootstrap_servers=topics_gone)) as admin:
+            admin.create_topics([NewTopic(name="again", num_partitions=12, replication_factor=1)])
+            until(is_known, 60, "the broker knows the topic")
         delete_topics(topics_gone)
 
 

@@ -255,12 +255,12 @@ def secrets(folder: Path, code: int = 0) -> str:
 
 
 def test_every_secret_of_the_compose_file_is_made_and_kept(tmp_path: Path) -> None:
-    assert "is new and other" not in secrets(tmp_path)
+    assert "is new, but other" not in secrets(tmp_path)
     folder = tmp_path / "secrets"
     files = {one["file"].rpartition("}/")[2] for one in COMPOSE["secrets"].values() if "SECRETS_DIR" in one["file"]}
     kept = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert set(kept) == files and (tmp_path / ".env").read_text("utf-8") == "SECRETS_DIR=./secrets\n"
-    assert "all secrets are there" in secrets(tmp_path)
+    assert "all secrets exist" in secrets(tmp_path)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == kept
 
 
@@ -275,8 +275,8 @@ def test_a_secret_that_is_missing_empty_or_closed_is_mended_and_told(tmp_path: P
     (folder / "hash.key").unlink()
     said = secrets(tmp_path)
     for line in (
-        "made ./secrets/postgres-admin.password", "made ./secrets/grafana-admin.password", "made ./secrets/hash.key",
-        "./secrets/hash.key is new and other secrets are older", "let containers read ./secrets/vault.key",
+        "created ./secrets/postgres-admin.password", "created ./secrets/grafana-admin.password", "created ./secrets/hash.key",
+        "./secrets/hash.key is new, but other secrets are older", "made ./secrets/vault.key readable for the containers",
     ):  # fmt: skip
         assert line in said
     assert all(file.stat().st_size >= 32 and file.stat().st_mode & 0o777 == 0o444 for file in folder.iterdir())
@@ -288,9 +288,9 @@ def test_a_key_that_is_broken_is_not_replaced(tmp_path: Path) -> None:
     key = tmp_path / "secrets" / "vault.key"
     key.chmod(0o600)
     key.write_bytes(b"short")
-    assert "must hold 32 bytes and holds 5" in secrets(tmp_path, code=1)
+    assert "must have 32 bytes but has 5" in secrets(tmp_path, code=1)
     assert key.read_bytes() == b"short"
     key.unlink()
     key.mkdir()
     (key / "something").touch()
-    assert "must be a file and is a folder" in secrets(tmp_path, code=1)
+    assert "must be a file but is a folder" in secrets(tmp_path, code=1)

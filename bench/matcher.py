@@ -22,7 +22,7 @@ from services.common.errors import TransientError
 from services.common.kafka import Admin
 from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES, SENT, TopicSpec, changelog_name, partition_of
-from services.matcher.bulk import Rows, send_all
+from services.matcher.handoff import Rows, send_all
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.paths import ROOT
 from tests.support.processes import Process, until

@@ -8,8 +8,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from bench.peers.core import Begin, joined
 from services.common.topics import INQUIRIES, SENT, partition_of
-from services.matcher.bulk import Rows, send_all
-from services.matcher.host import MAX_BATCH_BYTES
+from services.matcher.handoff import MAX_BATCH_BYTES, Rows, send_all
 
 
 async def run(address: str, group: str, output: str, partitions: int) -> None:

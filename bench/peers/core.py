@@ -1,4 +1,4 @@
-"""What every peer shares with our matcher: decode, join, encode. Only the machinery around it differs."""
+"""The parts that every peer shares with our matcher: decode, join, encode. Only the machinery around them differs."""
 
 import os
 import time
@@ -11,8 +11,10 @@ from services.common import codec
 from services.common.events import DeadLetter, InquiryReceived, InquiryReplies
 from services.common.hashing import Hasher
 from services.common.topics import reply_key
-from services.matcher import join, state
-from services.matcher.host import ACCEPT, SOURCE
+from services.matcher import join, matching, state
+from services.matcher.decode import ACCEPT
+from services.matcher.encode import SOURCE
+from services.matcher.entries import Read
 
 HORIZON = timedelta(days=60)
 HASHER = Hasher(HASH_KEY)
@@ -20,24 +22,25 @@ HASHER = Hasher(HASH_KEY)
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """What a batch of records leads to."""
+    """The result of a batch of records."""
 
     changes: dict[bytes, bytes | None]
     states: list[tuple[bytes, bytes]]
 
 
-def joined(records: Sequence[tuple[str, bytes]], read: join.Read) -> Out:
-    """Join records (topic, value) with what `read` finds."""
+def joined(records: Sequence[tuple[str, bytes]], read: Read) -> Out:
+    """Join records (topic, value) with the entries that `read` returns."""
     facts: list[join.Fact] = []
     for topic, value in records:
         envelope = codec.decode(value, accept=ACCEPT[topic])
         event = envelope.data
         assert not isinstance(event, InquiryReplies | DeadLetter)
         if isinstance(event, InquiryReceived):
-            event, _ = join.hashed(event, codec.facts_text(envelope), HASHER)
+            event, _ = matching.hashed_inquiry(event, codec.facts_text(envelope), HASHER)
         facts.append(event)
-    applied = join.apply(read, lambda _: (), facts, earliest=datetime.now(UTC) - HORIZON)
-    return Out(applied.changes, [(reply_key(one.company_id, one.inquiry_id), _state(one)) for one in applied.changed])
+    result = join.apply(read, lambda _: (), facts, earliest=datetime.now(UTC) - HORIZON)
+    states = [(reply_key(inquiry.company_id, inquiry.inquiry_id), _state(inquiry)) for inquiry in result.changed]
+    return Out(result.changes, states)
 
 
 def _state(inquiry: InquiryReplies) -> bytes:
@@ -48,13 +51,13 @@ def _state(inquiry: InquiryReplies) -> bytes:
 
 
 class Begin:
-    """Says once, on standard output, when the first record was in hand."""
+    """Prints the time of the first record to standard output, once."""
 
     def __init__(self) -> None:
-        self._said = False
+        self._printed = False
 
     def now(self) -> None:
         """Call it for every record or batch."""
-        if not self._said:
-            self._said = True
+        if not self._printed:
+            self._printed = True
             os.write(1, f"first {time.time()}\n".encode())  # Faust takes sys.stdout for its log

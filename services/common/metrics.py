@@ -118,13 +118,29 @@ IDS_DROPPED = Counter(
     registry=REGISTRY,
 )
 CONFLICTS = Counter("replyrate_matcher_conflicts_total", "Inquiries received with differing facts.", registry=REGISTRY)
-FACTS_CUT = Counter("replyrate_matcher_cut_total", "Facts cut by the bounds of a joined state.", registry=REGISTRY)
+FACTS_CUT = Counter(
+    "replyrate_matcher_cut_total",
+    "Facts cut by the bounds of a joined state, by what they are: `replies`, `statuses`, `addresses-and-ids`.",
+    ["reason"],
+    registry=REGISTRY,
+)
+FACTS_IGNORED = Counter(
+    "replyrate_matcher_facts_ignored_total",
+    "Valid facts that change nothing: `erased` (an erase of the company covers them), `no-join-key` (a sent message without"
+    " a recipient or reference that could join it).",
+    ["reason"],
+    registry=REGISTRY,
+)
 STATE_ENTRIES = Gauge(
     "replyrate_matcher_state_entries", "Entries of the joined state held here.", ["kind"], registry=REGISTRY
 )
 STATE_BYTES = Gauge("replyrate_matcher_state_bytes", "Bytes of the joined state held here.", registry=REGISTRY)
 STATE_DROPPED = Counter(
-    "replyrate_matcher_state_dropped_total", "Entries dropped behind the horizon.", registry=REGISTRY
+    "replyrate_matcher_state_dropped_total",
+    "Entries of the joined state that were dropped or reduced: `horizon` (older than the horizon), `erased` (by an erase of"
+    " the company).",
+    ["reason"],
+    registry=REGISTRY,
 )
 RECOVERY_SECONDS = Gauge("replyrate_matcher_recovery_seconds", "How long the last recovery took.", registry=REGISTRY)
 

@@ -1,4 +1,4 @@
-"""`python -m services.matcher`: joins what was sent with what was asked, until SIGTERM."""
+"""`python -m services.matcher`: joins sent messages with inquiries, until SIGTERM."""
 
 import asyncio
 import os
@@ -16,20 +16,20 @@ from services.common.settings import Settings, load_settings
 from services.common.telemetry import Tracing
 from services.common.topics import INQUIRIES, SENT
 from services.common.version import version
-from services.matcher.host import Matcher
+from services.matcher.host import Clocks, Matcher
 
 log = getLogger("services.matcher")
 
 
 def main() -> None:
-    """Settings → logs → pages → topics checked → the loop, until a signal."""
+    """Load the settings, configure the logs, serve health and metrics, check the topics, then run the loop."""
     settings = load_settings(os.environ)
     logs.configure(settings.log.format, settings.log.level, "matcher")
     for warning in settings.warnings:
         log.warning("%s", warning, extra={"action": "setting-unknown"})
     hasher = Hasher(settings.hash_key())
     stop = Stop()
-    # Faust may wait for ever for a stream that does not come to rest; the batch is replayed then.
+    # Faust may wait for ever for a stream that does not become idle; then the process ends and the batch is read again.
     with (
         lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
         telemetry.telling(settings.telemetry, "matcher", version()) as tracing,
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing) -> None:
-    """Serve the pages, and run the loop once Kafka has answered."""
+    """Serve health and metrics, and run the loop once Kafka has answered."""
     heartbeat = Heartbeat(STUCK_SECONDS)
     matcher = Matcher(
         settings.kafka,
@@ -47,8 +47,7 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing)
         hasher,
         horizon_days=settings.horizon_days,
         version=version(),
-        clock=lambda: datetime.now(UTC),
-        monotonic=time.monotonic,
+        clocks=Clocks(lambda: datetime.now(UTC), time.monotonic),
         heartbeat=heartbeat,
         tracing=tracing,
     )
@@ -57,7 +56,7 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing)
         "matcher",
         "kafka",
         lambda: Admin(settings.kafka, "replyrate-matcher-probe"),
-        lambda admin: look(admin, settings.matcher.app_id, matcher.partitions(), progress),
+        lambda admin: measure_lag(admin, settings.matcher.app_id, matcher.partitions(), progress),
         failed=progress.unknown,
     )
 
@@ -69,21 +68,21 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing)
 
     health.report_lag("matcher", healthy, ready, lambda: heartbeat.age_seconds)
     with probe, http.serve(settings.http.port, healthy, ready, host=settings.http.host):
-        # Nothing else runs in this event loop yet, and the pages have threads of their own.
+        # Blocks the event loop, in which nothing else runs yet; health and metrics are served by threads of their own.
         if lifecycle.until_answers(
             stop, "kafka", lambda: verify.topics(settings, "replyrate-matcher-check"), heartbeat.beat
         ):
             await matcher.run(stop)
 
 
-def look(admin: Admin, group: str, mine: frozenset[int], progress: ConsumerProgress) -> None:
-    """How far the group is, as the broker knows it: for the gauges all of it, for our health our partitions."""
-    at = admin.committed(group)
-    lag = health.behind(admin.spans((INQUIRIES, SENT)), at)
+def measure_lag(admin: Admin, group: str, assigned: frozenset[int], progress: ConsumerProgress) -> None:
+    """Read the group's consumer position from the broker: the whole group for the gauges, `assigned` for our health."""
+    committed = admin.committed(group)
+    lag = health.behind(admin.spans((INQUIRIES, SENT)), committed)
     for topic in (INQUIRIES, SENT):
-        metrics.MATCHER_LAG_RECORDS.labels(topic).set(sum(lag[where] for where in lag if where[0] == topic))
-    own = {where: at.get(where, 0) for where in lag if where[1] in mine}
-    progress.note(any(lag[where] > UNREAD for where in own), own)
+        metrics.MATCHER_LAG_RECORDS.labels(topic).set(sum(lag[tp] for tp in lag if tp[0] == topic))
+    positions = {tp: committed.get(tp, 0) for tp in lag if tp[1] in assigned}
+    progress.note(any(lag[tp] > UNREAD for tp in positions), positions)
 
 
 if __name__ == "__main__":

@@ -2,38 +2,40 @@
 
 A sent message is attached to an inquiry of its company when it is not older than `received_at` − 300 s and one of four
 tests holds; each test that holds makes an entry with its `matched_by`. Both sides are stored, so either may come
-first: a message looks up who waits on its hashes, an inquiry reads the days from `received_at` on.
+first: a message looks up the inquiries that wait on its hashes, an inquiry reads the days from `received_at` on.
+
+A fact that does not count is never dropped without a trace: it is refused (and becomes a dead letter), ignored or cut,
+and `JoinResult` says which, with a reason.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from services.common.errors import InvalidEvent
 from services.common.events import (
     CompanyErased,
-    Evidence,
-    HashedBuyer,
-    InquiryReceived,
     InquiryReplies,
-    Kind,
-    MatchedBy,
     MessageSent,
     ReplyFact,
     ReplyRecorded,
     StatusChanged,
     StatusFact,
 )
-from services.common.hashing import Hasher
 from services.matcher import state
+from services.matcher.entries import BatchEntries, Read, Scan
+from services.matcher.matching import entry_of, hashes_of, hashes_with_roles, matches, roles_of
 from services.matcher.state import Entry, ErasureEntry, JoinDayEntry, JoinKeyEntry, MessageEntry
 
 Fact = InquiryReplies | StatusChanged | ReplyRecorded | MessageSent | CompanyErased
-Read = Callable[[bytes], bytes | None]
-Scan = Callable[[bytes], Iterable[bytes]]
+IgnoredReason = Literal["erased", "no-join-key"]
+"""`erased`: an erase of the company covers the instant of the fact; `no-join-key`: a sent message without a recipient,
+In-Reply-To or References that could join it with an inquiry."""
+IGNORED_REASONS: Final[tuple[str, ...]] = get_args(IgnoredReason)
 
 
 @dataclass(slots=True)
@@ -41,43 +43,23 @@ class JoinResult:
     """What a batch did."""
 
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
-    """Entries to write; None drops one. Each also is one row of the changelog."""
+    """Entries to write; None drops one. Each is also one row of the changelog."""
     changed: list[InquiryReplies] = field(default_factory=list)
-    """Inquiries whose state is another one now, each once."""
+    """Inquiries whose state has changed, each once."""
     erased: list[tuple[CompanyErased, tuple[str, ...]]] = field(default_factory=list)
     """Erased companies with the inquiries that were dropped."""
     refused: list[tuple[int, InvalidEvent]] = field(default_factory=list)
-    """Facts (by index) that went over a bound or came too late."""
+    """Facts (by index) that exceeded a bound or came too late."""
+    ignored: Counter[IgnoredReason] = field(default_factory=Counter)
+    """Valid facts that change nothing, by reason."""
+    cut: Counter[str] = field(default_factory=Counter)
+    """Facts that the bounds of a joined state cut, by what they are (state.CUT_REASONS)."""
+    erased_entries: int = 0
+    """Entries that an erase dropped or reduced."""
     conflicts: int = 0
-    cut: int = 0
-    matched: dict[str, int] = field(default_factory=dict)
+    """Inquiries that were received again with different facts."""
+    matched: Counter[str] = field(default_factory=Counter)
     """Replies that are new to an inquiry, by `matched_by`."""
-
-
-def hashed(inquiry: InquiryReceived, facts_text: str, hasher: Hasher) -> tuple[InquiryReplies, int]:
-    """The inquiry as it is stored, addresses and ids as hashes; and how many of them could not be normalised."""
-    company_id = inquiry.company_id
-    addresses = [hasher.address(company_id, address) for address in inquiry.buyer.addresses]
-    relays = [hasher.address(company_id, address) for address in inquiry.reply_addresses]
-    ids = [hasher.message(company_id, message_id) for message_id in inquiry.message_ids]
-    fact = InquiryReplies(
-        company_id=company_id,
-        inquiry_id=inquiry.inquiry_id,
-        account_id=inquiry.account_id,
-        received_at=inquiry.received_at,
-        buyer=HashedBuyer(
-            id=inquiry.buyer.id,
-            addresses=_present(addresses),
-            region=inquiry.buyer.region,
-            sent_from_region=inquiry.buyer.sent_from_region,
-        ),
-        message_ids=_present(ids),
-        reply_addresses=_present(relays),
-        thread_id=inquiry.thread_id,
-        channel=inquiry.channel,
-        facts_id=hasher.content(company_id, facts_text),
-    )
-    return fact, (addresses + relays + ids).count(None)
 
 
 def instant_of(fact: Fact) -> datetime:
@@ -100,264 +82,227 @@ def apply(
     """Join `facts` with what is stored.
 
     `read` gives the stored value of a key, `scan` the stored keys with a prefix. Facts before `earliest` (the horizon)
-    are refused as `late`; None refuses nothing. `bounded` refuses what makes a join key grow over its bound.
+    are refused as `late`; None refuses nothing. `bounded` refuses what would make a join key exceed its bound.
     """
-    work = _BatchJoin(read, scan, bounded)
+    batch = _BatchJoin(BatchEntries(read, scan), bounded)
     for index, fact in enumerate(facts):
         try:
             if earliest is not None and instant_of(fact) < earliest and not isinstance(fact, CompanyErased):
                 raise InvalidEvent("late", "the fact happened before the horizon (REPLYRATE_HORIZON_DAYS)")
-            work.take(fact)
+            batch.add(fact)
         except InvalidEvent as error:
-            work.applied.refused.append((index, error))
-    return work.done()
+            batch.result.refused.append((index, error))
+    return batch.finish()
 
 
 def sweep(key: bytes, value: bytes, cutoff: datetime) -> bytes | None:
-    """What is left of a stored entry when everything before `cutoff` is dropped; None when nothing is."""
+    """The part of a stored entry that remains when everything before `cutoff` is dropped; None if nothing remains."""
     entry = state.unpack(key, value)
-    first = state.day_of(cutoff)
+    first_day = state.day_of(cutoff)
     match entry:
         case InquiryReplies():
             latest = entry.received_at or state.latest_instant(entry)
             return None if latest is None or latest < cutoff else value
         case JoinDayEntry():
-            return None if int(key.rpartition(state.SEPARATOR)[2]) < first else value
+            return None if int(key.rpartition(state.SEPARATOR)[2]) < first_day else value
         case JoinKeyEntry():
-            left = JoinKeyEntry(
-                {inquiry_id: day for inquiry_id, day in entry.inquiries.items() if day >= first},
-                [day for day in entry.days if day >= first],
+            remaining = JoinKeyEntry(
+                {inquiry_id: day for inquiry_id, day in entry.inquiries.items() if day >= first_day},
+                [day for day in entry.days if day >= first_day],
             )
-            return value if left == entry else state.pack(left) if left.inquiries or left.days else None
+            if remaining == entry:
+                return value
+            return state.pack(remaining) if remaining.inquiries or remaining.days else None
         case ErasureEntry():
             # Kept a day longer than what it erased: facts that old are refused anyway.
             return None if entry.at < cutoff - timedelta(days=1) else value
 
 
 class _BatchJoin:
-    """Entries touched by one batch: each is read once, changed in memory and written once."""
+    """Joins the facts of one batch, one after the other."""
 
-    def __init__(self, read: Read, scan: Scan, bounded: bool) -> None:
-        self.applied = JoinResult()
+    def __init__(self, entries: BatchEntries, bounded: bool) -> None:
+        self.result = JoinResult()
+        self._entries = entries
         self._bounded = bounded
-        self._read = read
-        self._scan = scan
-        self._entries: dict[bytes, Entry | None] = {}
-        self._before: dict[bytes, bytes | None] = {}
-        self._dirty: set[bytes] = set()
 
-    def take(self, fact: Fact) -> None:
-        erased = self._get(state.erasure_key(fact.company_id))
+    def add(self, fact: Fact) -> None:
+        """Join one fact; InvalidEvent, and nothing is changed, when it would exceed a bound."""
+        erasure = self._entries.erasure(state.erasure_key(fact.company_id))
         if isinstance(fact, CompanyErased):
-            self._erase(fact, erased)
-        elif isinstance(erased, ErasureEntry) and instant_of(fact) <= erased.at:
-            return
+            self._erase(fact, erasure)
+        elif erasure is not None and instant_of(fact) <= erasure.at:
+            self.result.ignored["erased"] += 1
         elif isinstance(fact, MessageSent):
-            self._message(fact)
+            self._add_message(fact)
         elif isinstance(fact, InquiryReplies):
-            self._inquiry(fact)
+            self._add_inquiry(fact)
         elif isinstance(fact, StatusChanged):
             status = StatusFact(status=fact.status, at=fact.at, account_id=fact.account_id)
-            self._merge(_empty(fact.company_id, fact.inquiry_id, statuses=(status,)))
+            self._merge(_partial_state(fact.company_id, fact.inquiry_id, statuses=(status,)))
         else:
-            self._merge(_empty(fact.company_id, fact.inquiry_id, replies=(_platform_reply(fact),)))
+            self._merge(_partial_state(fact.company_id, fact.inquiry_id, replies=(_platform_reply(fact),)))
 
-    def done(self) -> JoinResult:
-        applied = self.applied
-        for key in sorted(self._dirty):
-            entry = self._entries[key]
-            value = None if entry is None else state.pack(entry)
-            if value == self._before.get(key):
-                continue
-            applied.changes[key] = value
+    def finish(self) -> JoinResult:
+        """The result, with the entries that differ from the stored ones."""
+        result = self.result
+        for key, entry, value in self._entries.changes():
+            result.changes[key] = value
             if isinstance(entry, InquiryReplies):
-                applied.changed.append(entry)
-        return applied
+                result.changed.append(entry)
+        return result
 
-    def _get(self, key: bytes) -> Entry | None:
-        try:
-            return self._entries[key]
-        except KeyError:
-            value = self._before[key] = self._read(key)
-            entry = self._entries[key] = None if value is None else state.unpack(key, value)
-            return entry
-
-    def _put(self, key: bytes, entry: Entry | None) -> None:
-        self._entries[key] = entry
-        self._dirty.add(key)
-
-    def _merge(self, fact: InquiryReplies) -> InquiryReplies:
-        """Merge one more piece of knowledge into an inquiry's entry; returns the entry."""
-        key = state.inquiry_key(fact.company_id, fact.inquiry_id)
-        held = self._get(key)
-        if not isinstance(held, InquiryReplies):
-            merged = state.normal(fact)
+    def _merge(self, partial: InquiryReplies) -> InquiryReplies:
+        """Merge a partial state into the entry of its inquiry; returns the entry."""
+        key = state.inquiry_key(partial.company_id, partial.inquiry_id)
+        stored = self._entries.inquiry(key)
+        if stored is None:
+            merged = state.normal(partial)
         else:
-            merged = state.merge_inquiries(held, fact)
-            if merged is not held and len(merged.replies) + len(merged.statuses) < (
-                len(held.replies) + len(fact.replies) + len(held.statuses) + len(fact.statuses)
-            ):
-                before = len({*held.replies, *fact.replies}) + len({*held.statuses, *fact.statuses})
-                self.applied.cut += max(0, before - len(merged.replies) - len(merged.statuses))
-        if merged != held:
-            self._put(key, merged)
-            if fact.replies:
-                known = held.replies if isinstance(held, InquiryReplies) else ()
+            merged = state.merge_inquiries(stored, partial)
+            if merged is not stored and (cut := state.cut_by(stored, partial, merged)):
+                self.result.cut.update(cut)
+        if merged != stored:
+            self._entries.put(key, merged)
+            if partial.replies:
+                replies_before = () if stored is None else stored.replies
                 for reply in merged.replies:
-                    if reply not in known:
-                        self.applied.matched[reply.matched_by] = self.applied.matched.get(reply.matched_by, 0) + 1
+                    if reply not in replies_before:
+                        self.result.matched[reply.matched_by] += 1
         return merged
 
-    def _message(self, fact: MessageSent) -> None:
+    def _add_message(self, fact: MessageSent) -> None:
+        """Store a message under each of its hashes, and attach it to the inquiries that wait on one of them."""
         company_id, day = fact.company_id, state.day_of(fact.sent_at)
-        found: list[tuple[str, bytes, list[MessageEntry], MessageEntry]] = []
-        for hashed_value, roles in _roles(fact).items():
-            key = state.join_day(company_id, hashed_value, day)
-            held = self._get(key)
-            messages = held.messages if isinstance(held, JoinDayEntry) else []
-            message = _message(fact, roles)
+        roles = roles_of(fact)
+        if not roles:
+            self.result.ignored["no-join-key"] += 1
+            return
+        entries = self._entries
+        # The bounds first, so that a message is stored under all of its hashes or under none.
+        places: list[tuple[str, bytes, list[MessageEntry], MessageEntry]] = []
+        for hashed_value, role in roles.items():
+            day_key = state.join_day(company_id, hashed_value, day)
+            messages, message = entries.join_day(day_key).messages, entry_of(fact, role)
             if self._bounded and len(messages) >= state.JOIN_DAY_MESSAGES and message not in messages:
                 raise InvalidEvent(
                     "over-bound", f"more than {state.JOIN_DAY_MESSAGES} messages of a day carry one address or id"
                 )
-            found.append((hashed_value, key, messages, message))
-        for hashed_value, key, messages, message in found:
+            places.append((hashed_value, day_key, messages, message))
+        for hashed_value, day_key, messages, message in places:
             if message not in messages:
-                self._put(key, JoinDayEntry(sorted([*messages, message])))
-            join = state.join_key(company_id, hashed_value)
-            entry = self._get(join)
-            waiting = entry if isinstance(entry, JoinKeyEntry) else JoinKeyEntry()
-            # Looked at even when the day is known: after a crash one of the two rows may be durable without the other.
+                entries.put(day_key, JoinDayEntry(sorted([*messages, message])))
+            join_key = state.join_key(company_id, hashed_value)
+            waiting = entries.join_key(join_key)
+            # Checked even if the day is stored: after a crash one of the two rows may be durable without the other.
             if day not in waiting.days:
-                self._put(join, JoinKeyEntry(waiting.inquiries, sorted([*waiting.days, day])))
+                entries.put(join_key, JoinKeyEntry(waiting.inquiries, sorted([*waiting.days, day])))
             for inquiry_id in tuple(waiting.inquiries):
                 self._attach(company_id, inquiry_id, hashed_value, (message,))
 
-    def _inquiry(self, fact: InquiryReplies) -> None:
-        key = state.inquiry_key(fact.company_id, fact.inquiry_id)
-        before = self._get(key)
-        held = before if isinstance(before, InquiryReplies) else None
-        if held is not None and held.facts_id is not None and held.facts_id != fact.facts_id:
-            self.applied.conflicts += 1
+    def _add_inquiry(self, fact: InquiryReplies) -> None:
+        """Merge an inquiry, make it wait on each of its hashes, and attach the messages that came before it."""
+        stored = self._entries.inquiry(state.inquiry_key(fact.company_id, fact.inquiry_id))
+        if stored is not None and stored.facts_id is not None and stored.facts_id != fact.facts_id:
+            self.result.conflicts += 1
         fact = state.normal(fact)
-        for hashed_value in sorted(_hashes(fact)):
-            waiting = self._get(state.join_key(fact.company_id, hashed_value))
-            if (
-                self._bounded
-                and isinstance(waiting, JoinKeyEntry)
-                and fact.inquiry_id not in waiting.inquiries
-                and len(waiting.inquiries) >= state.JOIN_KEY_INQUIRIES
-            ):
+        self._check_join_keys(fact)
+        merged = self._merge(fact)
+        assert merged.received_at is not None
+        # By role as well: an address that is now also named as a Message-ID passes another test.
+        searched = frozenset[tuple[str, str]]()
+        if stored is not None and stored.received_at is not None and merged.received_at >= stored.received_at:
+            searched = hashes_with_roles(stored)
+        to_search = {hashed_value for _, hashed_value in hashes_with_roles(merged) - searched}
+        day, first_day = state.day_of(merged.received_at), state.day_of(merged.received_at - state.GRACE)
+        for hashed_value in sorted(hashes_of(merged)):
+            join_key = state.join_key(fact.company_id, hashed_value)
+            waiting = self._entries.join_key(join_key)
+            if waiting.inquiries.get(fact.inquiry_id) != day:
+                self._entries.put(join_key, JoinKeyEntry({**waiting.inquiries, fact.inquiry_id: day}, waiting.days))
+            if hashed_value not in to_search:
+                continue
+            for message_day in waiting.days:
+                if message_day >= first_day:
+                    day_key = state.join_day(fact.company_id, hashed_value, message_day)
+                    messages = self._entries.join_day(day_key).messages
+                    self._attach(fact.company_id, fact.inquiry_id, hashed_value, messages)
+
+    def _check_join_keys(self, fact: InquiryReplies) -> None:
+        """InvalidEvent if one of the inquiry's join keys is full."""
+        if not self._bounded:
+            return
+        for hashed_value in hashes_of(fact):
+            inquiries = self._entries.join_key(state.join_key(fact.company_id, hashed_value)).inquiries
+            if len(inquiries) >= state.JOIN_KEY_INQUIRIES and fact.inquiry_id not in inquiries:
                 raise InvalidEvent(
                     "over-bound", f"more than {state.JOIN_KEY_INQUIRIES} inquiries share one address or id"
                 )
-        merged = self._merge(fact)
-        assert merged.received_at is not None
-        fell = held is None or held.received_at is None or merged.received_at < held.received_at
-        # By what it is known too: an address that is named as a message's id as well answers another test.
-        known = frozenset() if held is None or fell else _named(held)
-        fresh = {hashed_value for _, hashed_value in _named(merged) - known}
-        day = state.day_of(merged.received_at)
-        first = state.day_of(merged.received_at - state.GRACE)
-        for hashed_value in sorted(_hashes(merged)):
-            join = state.join_key(fact.company_id, hashed_value)
-            entry = self._get(join)
-            waiting_key = entry if isinstance(entry, JoinKeyEntry) else JoinKeyEntry()
-            if waiting_key.inquiries.get(fact.inquiry_id) != day:
-                self._put(join, JoinKeyEntry({**waiting_key.inquiries, fact.inquiry_id: day}, waiting_key.days))
-            for found in waiting_key.days:
-                if found >= first and hashed_value in fresh:
-                    there = self._get(state.join_day(fact.company_id, hashed_value, found))
-                    if isinstance(there, JoinDayEntry):
-                        self._attach(fact.company_id, fact.inquiry_id, hashed_value, there.messages)
 
     def _attach(self, company_id: str, inquiry_id: str, hashed_value: str, messages: Iterable[MessageEntry]) -> None:
-        held = self._get(state.inquiry_key(company_id, inquiry_id))
-        if not isinstance(held, InquiryReplies) or held.received_at is None:
+        """Merge the messages that are replies to an inquiry by this hash into the inquiry."""
+        inquiry = self._entries.inquiry(state.inquiry_key(company_id, inquiry_id))
+        if inquiry is None or inquiry.received_at is None:
             return
-        replies = tuple(reply for message in messages for reply in matches(held, hashed_value, message))
+        replies = tuple(reply for message in messages for reply in matches(inquiry, hashed_value, message))
         if replies:
-            self._merge(_empty(company_id, inquiry_id, replies=replies))
+            self._merge(_partial_state(company_id, inquiry_id, replies=replies))
 
-    def _erase(self, fact: CompanyErased, before: Entry | None) -> None:
-        at = max(fact.at, before.at) if isinstance(before, ErasureEntry) else fact.at
-        self._put(state.erasure_key(fact.company_id), ErasureEntry(at))
-        prefixes = state.company_prefixes(fact.company_id)
-        keys = {key for prefix in prefixes for key in self._scan(prefix)}
-        keys |= {key for key in self._entries if key.startswith(prefixes)}
+    def _erase(self, fact: CompanyErased, earlier: ErasureEntry | None) -> None:
+        """Drop what the company's entries hold up to the erase, and remember the erase."""
+        at = fact.at if earlier is None else max(fact.at, earlier.at)
+        self._entries.put(state.erasure_key(fact.company_id), ErasureEntry(at))
         dropped: list[str] = []
-        # Sorted, what was sent and asked comes before the keys that point to it (d, i, k).
-        for key in sorted(keys):
-            entry = self._get(key)
+        # In the order of the keys, messages and inquiries come before the join keys that point to them (d, i, k).
+        for key in self._entries.keys(state.company_prefixes(fact.company_id)):
+            entry: Entry | None = self._entries.get(key)
             if entry is None:
                 continue
-            left = (
-                self._pointing(fact.company_id, key, entry) if isinstance(entry, JoinKeyEntry) else _without(entry, at)
-            )
-            if left != entry:
-                self._put(key, left)
-                if isinstance(entry, InquiryReplies) and left is None:
+            if isinstance(entry, JoinKeyEntry):
+                remaining: Entry | None = self._without_dangling(fact.company_id, key, entry)
+            else:
+                remaining = _after_erase(entry, at)
+            if remaining != entry:
+                self._entries.put(key, remaining)
+                self.result.erased_entries += 1
+                if isinstance(entry, InquiryReplies) and remaining is None:
                     dropped.append(entry.inquiry_id)
-        self.applied.erased.append((fact, tuple(dropped)))
+        self.result.erased.append((fact, tuple(dropped)))
 
-    def _pointing(self, company_id: str, key: bytes, entry: JoinKeyEntry) -> JoinKeyEntry | None:
-        """What points to an inquiry or to messages that are there. By the day alone, a hash of the day of an erase stayed."""
-        hashed = key.partition(state.SEPARATOR)[2].decode()
+    def _without_dangling(self, company_id: str, key: bytes, entry: JoinKeyEntry) -> JoinKeyEntry | None:
+        """The join key with only the inquiries and days that still exist.
+
+        The day alone does not decide: then a hash of the day of the erase would remain.
+        """
+        hashed_value = key.partition(state.SEPARATOR)[2].decode()
         inquiries = {}
         for inquiry_id, day in entry.inquiries.items():
-            there = self._get(state.inquiry_key(company_id, inquiry_id))
-            if isinstance(there, InquiryReplies) and there.received_at is not None:
+            inquiry = self._entries.inquiry(state.inquiry_key(company_id, inquiry_id))
+            if inquiry is not None and inquiry.received_at is not None:
                 inquiries[inquiry_id] = day
-        days = [day for day in entry.days if self._get(state.join_day(company_id, hashed, day)) is not None]
+        days = [
+            day for day in entry.days if self._entries.get(state.join_day(company_id, hashed_value, day)) is not None
+        ]
         return JoinKeyEntry(inquiries, days) if inquiries or days else None
 
 
-def matches(inquiry: InquiryReplies, hashed_value: str, message: MessageEntry) -> list[ReplyFact]:
-    """The replies that `message` is to `inquiry` through one of its hashes: one per test that holds."""
-    if inquiry.received_at is None or message.sent_at < inquiry.received_at - state.GRACE:
-        return []
-    tests: list[MatchedBy] = []
-    if message.kind != "forward" and hashed_value in inquiry.message_ids:
-        tests += ["in-reply-to"] if message.roles & state.IN_REPLY_TO else []
-        tests += ["references"] if message.roles & state.REFERENCES else []
-    if message.roles & state.RECIPIENT:
-        tests += ["relay-address"] if hashed_value in inquiry.reply_addresses else []
-        tests += ["buyer-address"] if inquiry.buyer is not None and hashed_value in inquiry.buyer.addresses else []
-    return [
-        ReplyFact(
-            reply_id=message.message_id,
-            source="mail",
-            account_id=message.account_id,
-            mailbox_id=message.mailbox_id,
-            replied_at=message.sent_at,
-            evidence=cast(Evidence, message.evidence),
-            kind=cast(Kind, message.kind),
-            kind_reason=message.kind_reason or None,
-            matched_by=test,
-        )
-        for test in tests
-    ]
-
-
-def _roles(fact: MessageSent) -> dict[str, int]:
-    roles: dict[str, int] = {}
-    for hashes, role in (
-        (fact.in_reply_to, state.IN_REPLY_TO),
-        (fact.references, state.REFERENCES),
-        (fact.recipients, state.RECIPIENT),
-    ):
-        if fact.kind == "forward" and role != state.RECIPIENT:
-            continue
-        for hashed_value in hashes:
-            roles[hashed_value] = roles.get(hashed_value, 0) | role
-    return roles
-
-
-def _message(fact: MessageSent, roles: int) -> MessageEntry:
-    return MessageEntry(
-        fact.sent_at, fact.message_id, fact.account_id, fact.mailbox_id, fact.kind, fact.kind_reason or "",
-        fact.evidence, roles,
-    )  # fmt: skip
+def _after_erase(entry: InquiryReplies | JoinDayEntry | ErasureEntry, at: datetime) -> Entry | None:
+    """The part of an entry that an erase up to `at` leaves; None if nothing remains."""
+    match entry:
+        case InquiryReplies():
+            statuses = tuple(fact for fact in entry.statuses if fact.at > at)
+            replies = tuple(fact for fact in entry.replies if fact.replied_at > at)
+            if entry.received_at is not None and entry.received_at > at:
+                return msgspec.structs.replace(entry, statuses=statuses, replies=replies)
+            # The inquiry is gone, and with it the only thing that a mail could be a reply to.
+            replies = tuple(fact for fact in replies if fact.source == "platform")
+            remaining = _partial_state(entry.company_id, entry.inquiry_id, statuses=statuses, replies=replies)
+            return remaining if statuses or replies else None
+        case JoinDayEntry():
+            messages = [message for message in entry.messages if message.sent_at > at]
+            return JoinDayEntry(messages) if messages else None
+        case ErasureEntry():
+            return entry
 
 
 def _platform_reply(fact: ReplyRecorded) -> ReplyFact:
@@ -371,41 +316,8 @@ def _platform_reply(fact: ReplyRecorded) -> ReplyFact:
     )
 
 
-def _hashes(inquiry: InquiryReplies) -> frozenset[str]:
-    return frozenset(hashed_value for _, hashed_value in _named(inquiry))
-
-
-def _named(inquiry: InquiryReplies) -> frozenset[tuple[str, str]]:
-    """Its hashes with what each is: a Message-ID, a relay address or the buyer's."""
-    addresses = inquiry.buyer.addresses if inquiry.buyer is not None else ()
-    groups = (("message", inquiry.message_ids), ("relay", inquiry.reply_addresses), ("buyer", addresses))
-    return frozenset((name, hashed_value) for name, hashes in groups for hashed_value in hashes)
-
-
-def _empty(
+def _partial_state(
     company_id: str, inquiry_id: str, *, statuses: tuple[StatusFact, ...] = (), replies: tuple[ReplyFact, ...] = ()
 ) -> InquiryReplies:
+    """A state of an inquiry that holds these facts and nothing else."""
     return InquiryReplies(company_id=company_id, inquiry_id=inquiry_id, statuses=statuses, replies=replies)
-
-
-def _present(hashes: Iterable[str | None]) -> tuple[str, ...]:
-    return tuple(sorted({value for value in hashes if value is not None}))
-
-
-def _without(entry: InquiryReplies | JoinDayEntry | ErasureEntry, at: datetime) -> Entry | None:
-    """What an erase up to `at` leaves of an entry."""
-    match entry:
-        case InquiryReplies():
-            statuses = tuple(fact for fact in entry.statuses if fact.at > at)
-            replies = tuple(fact for fact in entry.replies if fact.replied_at > at)
-            if entry.received_at is not None and entry.received_at > at:
-                return msgspec.structs.replace(entry, statuses=statuses, replies=replies)
-            # The inquiry is gone, and with it the only thing a mail could be a reply to.
-            replies = tuple(fact for fact in replies if fact.source == "platform")
-            left = _empty(entry.company_id, entry.inquiry_id, statuses=statuses, replies=replies)
-            return left if statuses or replies else None
-        case JoinDayEntry():
-            messages = [message for message in entry.messages if message.sent_at > at]
-            return JoinDayEntry(messages) if messages else None
-        case ErasureEntry():
-            return entry

@@ -1,4 +1,4 @@
-"""What the matcher remembers, and how two memories of one thing merge.
+"""The entries that the matcher stores, and how two versions of one entry merge. Pure.
 
 Four kinds of entries, each under a key that begins with its kind and its company:
 
@@ -8,7 +8,7 @@ Four kinds of entries, each under a key that begins with its kind and its compan
     e company                                Erasure: facts up to this instant are forgotten
 
 Every merge is a set union with bounds: commutative, associative, idempotent (tests/properties/test_matcher_laws.py).
-An entry never grows without bound; what a bound cuts is counted by the caller.
+An entry never grows without bound; `cut_by` says what the bounds cut, and the join counts it.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -30,13 +30,16 @@ JOIN_KEY_INQUIRIES: Final = 256
 JOIN_DAY_MESSAGES: Final = 256
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+CUT_REASONS: Final = ("replies", "statuses", "addresses-and-ids")
+"""What the bounds of a joined state can cut."""
+
 IN_REPLY_TO: Final = 1
 REFERENCES: Final = 2
 RECIPIENT: Final = 4
 
 
 class MessageEntry(msgspec.Struct, gc=False, frozen=True, array_like=True, order=True):
-    """A sent message under one of its hashes: what an inquiry needs to make a reply of it."""
+    """A sent message under one of its hashes: everything that a reply to an inquiry is made of."""
 
     sent_at: datetime
     message_id: str
@@ -46,11 +49,11 @@ class MessageEntry(msgspec.Struct, gc=False, frozen=True, array_like=True, order
     kind_reason: str
     evidence: str
     roles: int
-    """How the hash stands in the message: IN_REPLY_TO, REFERENCES, RECIPIENT."""
+    """Where the message carries the hash: IN_REPLY_TO, REFERENCES, RECIPIENT."""
 
 
 class JoinKeyEntry(msgspec.Struct, gc=False, array_like=True):
-    """Who waits on a hash (inquiry_id → day of received_at), and on which days messages carried it."""
+    """The inquiries that wait on a hash (inquiry_id → day of received_at), and the days on which messages carried it."""
 
     inquiries: dict[str, int] = {}
     days: list[int] = []
@@ -87,12 +90,12 @@ def join_day(company_id: str, hashed: str, day: int) -> bytes:
 
 
 def erasure_key(company_id: str) -> bytes:
-    """Key of the entry that says up to when a company was erased."""
+    """Key of the erasure of a company."""
     return f"e{company_id}".encode()
 
 
 def company_prefixes(company_id: str) -> tuple[bytes, bytes, bytes]:
-    """What the keys of a company's entries begin with, its erasure aside."""
+    """The prefixes of the keys of a company's entries, except its erasure."""
     name = company_id.encode() + SEPARATOR
     return b"i" + name, b"k" + name, b"d" + name
 
@@ -118,7 +121,7 @@ _DECODERS = {kind: msgspec.msgpack.Decoder(cls) for kind, cls in _KINDS.items()}
 
 
 def pack(entry: Entry) -> bytes:
-    """An entry as it is stored and written to the changelog."""
+    """The bytes of an entry in the store and in the changelog."""
     return _ENCODER.encode(entry)
 
 
@@ -128,63 +131,87 @@ def unpack(key: bytes, value: bytes) -> Entry:
     return entry
 
 
-def merge(key: bytes, one: bytes, other: bytes) -> bytes:
+def merge(key: bytes, left: bytes, right: bytes) -> bytes:
     """Two stored values of one key as one: recovery merges, so that an old value takes nothing away."""
-    if one == other:
-        return one
-    a, b = unpack(key, one), unpack(key, other)
-    if isinstance(a, InquiryReplies) and isinstance(b, InquiryReplies):
-        return pack(merge_inquiries(a, b))
-    if isinstance(a, JoinKeyEntry) and isinstance(b, JoinKeyEntry):
-        return pack(merge_keys(a, b))
-    if isinstance(a, JoinDayEntry) and isinstance(b, JoinDayEntry):
-        return pack(JoinDayEntry(sorted({*a.messages, *b.messages})[:JOIN_DAY_MESSAGES]))
-    if isinstance(a, ErasureEntry) and isinstance(b, ErasureEntry):
-        return pack(ErasureEntry(max(a.at, b.at)))
+    if left == right:
+        return left
+    pair = unpack(key, left), unpack(key, right)
+    match pair:
+        case InquiryReplies() as inquiry, InquiryReplies() as older:
+            return pack(merge_inquiries(inquiry, older))
+        case JoinKeyEntry() as join_key_entry, JoinKeyEntry() as older_key:
+            return pack(merge_keys(join_key_entry, older_key))
+        case JoinDayEntry(messages), JoinDayEntry(older_messages):
+            return pack(JoinDayEntry(sorted({*messages, *older_messages})[:JOIN_DAY_MESSAGES]))
+        case ErasureEntry(at), ErasureEntry(earlier):
+            return pack(ErasureEntry(max(at, earlier)))
     raise TypeError("two kinds of entries under one key")
 
 
-def merge_keys(one: JoinKeyEntry, other: JoinKeyEntry) -> JoinKeyEntry:
+def merge_keys(left: JoinKeyEntry, right: JoinKeyEntry) -> JoinKeyEntry:
     """Union; of two days for one inquiry the earlier."""
-    inquiries = dict(one.inquiries)
-    for inquiry_id, day in other.inquiries.items():
+    inquiries = dict(left.inquiries)
+    for inquiry_id, day in right.inquiries.items():
         inquiries[inquiry_id] = min(day, inquiries.get(inquiry_id, day))
-    kept = sorted(inquiries)[:JOIN_KEY_INQUIRIES]
-    return JoinKeyEntry({inquiry_id: inquiries[inquiry_id] for inquiry_id in kept}, sorted({*one.days, *other.days}))
+    smallest_ids = sorted(inquiries)[:JOIN_KEY_INQUIRIES]
+    days = sorted({*left.days, *right.days})
+    return JoinKeyEntry({inquiry_id: inquiries[inquiry_id] for inquiry_id in smallest_ids}, days)
 
 
-def merge_inquiries(one: InquiryReplies, other: InquiryReplies) -> InquiryReplies:
-    """The union of what two states of one inquiry know, within the bounds of the contract."""
-    if one == other:
-        return one
-    if other.received_at is None:
-        # A reply or a status for an inquiry that is held: nothing but the facts can change.
+def merge_inquiries(stored: InquiryReplies, arriving: InquiryReplies) -> InquiryReplies:
+    """The union of the facts in two states of one inquiry, within the bounds of the contract."""
+    if stored == arriving:
+        return stored
+    if arriving.received_at is None:
+        # A reply or a status: the facts of the inquiry itself cannot change.
         return msgspec.structs.replace(
-            one,
-            statuses=bounded_statuses({*one.statuses, *other.statuses}) if other.statuses else one.statuses,
-            replies=bounded_replies({*one.replies, *other.replies}, one.received_at) if other.replies else one.replies,
+            stored,
+            statuses=bounded_statuses({*stored.statuses, *arriving.statuses}) if arriving.statuses else stored.statuses,
+            replies=bounded_replies({*stored.replies, *arriving.replies}, stored.received_at)
+            if arriving.replies
+            else stored.replies,
         )
-    known = [state for state in (one, other) if state.received_at is not None]
-    chosen = min(known, key=_seniority, default=one)
-    received_at = chosen.received_at
+    received = [state for state in (stored, arriving) if state.received_at is not None]
+    # The fields that are not united come from the record with the smallest (received_at, facts_id).
+    senior = min(received, key=_seniority, default=stored)
+    received_at = senior.received_at
     buyer = None
-    if chosen.buyer is not None:
-        addresses = _smallest({a for state in (one, other) if state.buyer for a in state.buyer.addresses})
-        buyer = msgspec.structs.replace(chosen.buyer, addresses=addresses)
+    if senior.buyer is not None:
+        addresses = _smallest({a for state in (stored, arriving) if state.buyer for a in state.buyer.addresses})
+        buyer = msgspec.structs.replace(senior.buyer, addresses=addresses)
     return InquiryReplies(
-        company_id=one.company_id,
-        inquiry_id=one.inquiry_id,
-        account_id=chosen.account_id,
+        company_id=stored.company_id,
+        inquiry_id=stored.inquiry_id,
+        account_id=senior.account_id,
         received_at=received_at,
         buyer=buyer,
-        message_ids=_smallest({*one.message_ids, *other.message_ids}),
-        reply_addresses=_smallest({*one.reply_addresses, *other.reply_addresses}),
-        thread_id=chosen.thread_id,
-        channel=chosen.channel,
-        facts_id=chosen.facts_id,
-        statuses=bounded_statuses({*one.statuses, *other.statuses}),
-        replies=bounded_replies({*one.replies, *other.replies}, received_at),
+        message_ids=_smallest({*stored.message_ids, *arriving.message_ids}),
+        reply_addresses=_smallest({*stored.reply_addresses, *arriving.reply_addresses}),
+        thread_id=senior.thread_id,
+        channel=senior.channel,
+        facts_id=senior.facts_id,
+        statuses=bounded_statuses({*stored.statuses, *arriving.statuses}),
+        replies=bounded_replies({*stored.replies, *arriving.replies}, received_at),
     )
+
+
+def cut_by(stored: InquiryReplies, arriving: InquiryReplies, merged: InquiryReplies) -> dict[str, int]:
+    """How many facts of the two states are not in `merged`, by what they are (CUT_REASONS); empty: nothing was cut."""
+    cut: dict[str, int] = {}
+    for reason, before, arrived, after in (
+        ("replies", stored.replies, arriving.replies, merged.replies),
+        ("statuses", stored.statuses, arriving.statuses, merged.statuses),
+    ):
+        # Sets are built only if the union can be larger than the merged list.
+        if len(after) < len(before) + len(arrived):
+            missing = len({*before, *arrived}) - len(after)
+            if missing > 0:
+                cut[reason] = missing
+    if arriving.received_at is not None:
+        pairs = zip(_hash_lists(stored), _hash_lists(arriving), _hash_lists(merged), strict=True)
+        if missing := sum(len({*before, *arrived}) - len(after) for before, arrived, after in pairs):
+            cut["addresses-and-ids"] = missing
+    return cut
 
 
 def normal(state: InquiryReplies) -> InquiryReplies:
@@ -213,11 +240,11 @@ def bounded_statuses(facts: Collection[StatusFact]) -> tuple[StatusFact, ...]:
     """Of each status the 16 smallest and the 16 largest by (at, account_id), sorted."""
     if not facts:
         return ()
-    kept: set[StatusFact] = set()
+    bounded: set[StatusFact] = set()
     for group in _groups(facts, lambda fact: fact.status):
         group.sort(key=status_order)
-        kept.update(group[:STATUSES], group[-STATUSES:])
-    return tuple(sorted(kept, key=status_order))
+        bounded.update(group[:STATUSES], group[-STATUSES:])
+    return tuple(sorted(bounded, key=status_order))
 
 
 def bounded_replies(facts: Collection[ReplyFact], received_at: datetime | None) -> tuple[ReplyFact, ...]:
@@ -228,23 +255,23 @@ def bounded_replies(facts: Collection[ReplyFact], received_at: datetime | None) 
     facts = set(facts)
     if not facts:
         return ()
-    kept: list[ReplyFact] = []
+    bounded: list[ReplyFact] = []
     mail = [fact for fact in facts if fact.source == "mail"]
     if received_at is None:
-        kept += mail
+        bounded += mail
     else:
         earliest = received_at - GRACE
         timely = [fact for fact in mail if fact.replied_at >= earliest]
         if len(timely) <= MAIL_REPLIES:
-            kept += timely
+            bounded += timely
         else:
             for group in _groups(timely, lambda fact: (fact.kind, fact.matched_by, fact.evidence)):
-                kept += sorted(group, key=reply_order)[:MAIL_REPLIES]
+                bounded += sorted(group, key=reply_order)[:MAIL_REPLIES]
     if len(facts) > len(mail):
         platform = (fact for fact in facts if fact.source == "platform")
         for group in _groups(platform, lambda fact: fact.kind):
-            kept += sorted(group, key=reply_order)[:PLATFORM_REPLIES]
-    return tuple(sorted(kept, key=reply_order))
+            bounded += sorted(group, key=reply_order)[:PLATFORM_REPLIES]
+    return tuple(sorted(bounded, key=reply_order))
 
 
 def status_order(fact: StatusFact) -> tuple[Any, ...]:
@@ -253,7 +280,7 @@ def status_order(fact: StatusFact) -> tuple[Any, ...]:
 
 
 def reply_order(fact: ReplyFact) -> tuple[Any, ...]:
-    """Replies are ordered by (replied_at, reply_id, account_id, mailbox_id, kind_reason), then by all that is left."""
+    """Replies are ordered by (replied_at, reply_id, account_id, mailbox_id, kind_reason), then by their other fields."""
     return (
         fact.replied_at, fact.reply_id, fact.account_id, fact.mailbox_id or "", fact.kind_reason or "",
         fact.source, fact.kind, fact.matched_by, fact.evidence or "",
@@ -261,7 +288,7 @@ def reply_order(fact: ReplyFact) -> tuple[Any, ...]:
 
 
 def latest_instant(state: InquiryReplies) -> datetime | None:
-    """The latest instant inside: the time of the event, and how old the entry is."""
+    """The latest instant in a state: the time of its event, and the age of its entry."""
     instants = [fact.at for fact in state.statuses] + [fact.replied_at for fact in state.replies]
     if state.received_at is not None:
         instants.append(state.received_at)
@@ -273,17 +300,21 @@ def _seniority(state: InquiryReplies) -> tuple[datetime, str]:
     return state.received_at, state.facts_id or ""
 
 
+def _hash_lists(state: InquiryReplies) -> tuple[tuple[str, ...], ...]:
+    return state.message_ids, state.reply_addresses, state.buyer.addresses if state.buyer is not None else ()
+
+
 def _smallest(hashes: Collection[str]) -> tuple[str, ...]:
     if len(hashes) < 2:
         return tuple(hashes)
     return tuple(sorted(set(hashes))[:HASHES])
 
 
-T = TypeVar("T")
+FactT = TypeVar("FactT")
 
 
-def _groups(facts: Iterable[T], key: Callable[[T], object]) -> Iterable[list[T]]:
-    groups: dict[object, list[T]] = {}
+def _groups(facts: Iterable[FactT], key: Callable[[FactT], object]) -> Iterable[list[FactT]]:
+    groups: dict[object, list[FactT]] = {}
     for fact in facts:
         groups.setdefault(key(fact), []).append(fact)
     return groups.values()

@@ -1,7 +1,7 @@
-"""Where the entries of a partition live between two batches: in a dict, or in RocksDB when they outgrow memory.
+"""Stores for the entries of a partition: a dict, or RocksDB if they outgrow memory.
 
-Both are caches of the changelog: a store begins empty whenever its partition comes to this process and is filled by
-recovery. So a local file that is old, damaged or deleted can never be wrong, and nothing here needs a sync.
+Both are caches of the changelog: a store is empty when its partition is assigned to this process, and recovery fills it.
+So a local file that is old, damaged or deleted can never be wrong, and nothing here needs a sync.
 """
 
 import shutil
@@ -20,16 +20,16 @@ class Store(Protocol):
         """The value under `key`, if any."""
 
     def scan(self, prefix: bytes) -> Iterator[bytes]:
-        """Keys that begin with `prefix`, in order."""
+        """Keys with this prefix, in order."""
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
-        """Set and (None) drop entries, together."""
+        """Set entries, and drop those whose value is None, all together."""
 
     def slice(self, after: bytes, count: int) -> list[tuple[bytes, bytes]]:
-        """The next `count` entries behind `after`, in the order of the store; empty at its end."""
+        """The next `count` entries after the key `after`, in key order; empty at the end."""
 
     def close(self) -> None:
-        """Forget everything."""
+        """Drop everything."""
 
     def size(self) -> tuple[int, int]:
         """(entries, bytes of keys and values); an estimate where counting would cost too much."""
@@ -62,20 +62,20 @@ class MemoryStore:
                 del entries[key]
 
     def slice(self, after: bytes, count: int) -> list[tuple[bytes, bytes]]:
-        # Sorted once per round, not per slice; keys that came since are met in the next round.
+        # Sorted once per round, not per slice; keys that were added since then are part of the next round.
         if not after:
             self._order = sorted(self._entries)
         start = bisect_left(self._order, after + b"\0" if after else b"")
-        found: list[tuple[bytes, bytes]] = []
+        entries: list[tuple[bytes, bytes]] = []
         for key in self._order[start:]:
             value = self._entries.get(key)
             if value is not None:
-                found.append((key, value))
-            if len(found) == count:
+                entries.append((key, value))
+            if len(entries) == count:
                 break
-        if not found:
+        if not entries:
             self._order = []
-        return found
+        return entries
 
     def close(self) -> None:
         self._entries.clear()
@@ -87,7 +87,7 @@ class MemoryStore:
 
 
 class RocksStore:
-    """RocksDB in a folder of its own, wiped when it is opened."""
+    """RocksDB in its own folder, which is wiped when it is opened."""
 
     def __init__(self, folder: Path) -> None:
         from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
@@ -96,22 +96,22 @@ class RocksStore:
         folder.parent.mkdir(parents=True, exist_ok=True)
         options = Options(raw_mode=True)
         options.create_if_missing(True)
-        # The library's defaults take 2 GiB of cache for each store; a partition needs a small part of that.
+        # By default the library takes 2 GiB of cache for each store; a partition needs a small part of that.
         options.set_write_buffer_size(16 * 1024 * 1024)
         blocks = BlockBasedOptions()
         blocks.set_block_cache(Cache(16 * 1024 * 1024))
         blocks.set_bloom_filter(10, False)
         options.set_block_based_table_factory(blocks)
         self._folder = folder
-        self._batch = WriteBatch
-        writing: Any = WriteOptions()
-        writing.disable_wal = True
-        self._writing = writing
+        self._new_batch = WriteBatch
+        write_options: Any = WriteOptions()
+        write_options.disable_wal = True
+        self._write_options = write_options
         self._db: Any = Rdict(str(folder), options, access_type=AccessType.read_write())
 
     def get(self, key: bytes) -> bytes | None:
-        found: bytes | None = self._db.get(key)
-        return found
+        value: bytes | None = self._db.get(key)
+        return value
 
     def scan(self, prefix: bytes) -> Iterator[bytes]:
         for key in self._db.keys(from_key=prefix):
@@ -120,21 +120,21 @@ class RocksStore:
             yield key
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
-        batch = self._batch(raw_mode=True)
+        batch = self._new_batch(raw_mode=True)
         for key, value in changes.items():
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        self._db.write(batch, self._writing)
+        self._db.write(batch, self._write_options)
 
     def slice(self, after: bytes, count: int) -> list[tuple[bytes, bytes]]:
-        found: list[tuple[bytes, bytes]] = []
+        entries: list[tuple[bytes, bytes]] = []
         for key, value in self._db.items(from_key=after + b"\0" if after else b"\0"):
-            found.append((key, value))
-            if len(found) == count:
+            entries.append((key, value))
+            if len(entries) == count:
                 break
-        return found
+        return entries
 
     def close(self) -> None:
         self._db.close()
@@ -146,16 +146,16 @@ class RocksStore:
 
 
 class Stores:
-    """The stores of the partitions that this process has."""
+    """The stores of the partitions that are assigned to this process."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        """`kind` is `memory` or `rocksdb`; `folder` is where RocksDB may write."""
+        """`kind`: `memory` or `rocksdb`; `folder`: where RocksDB may write."""
         self._kind = kind
         self._folder = folder
         self._stores: dict[int, Store] = {}
 
     def __getitem__(self, partition: int) -> Store:
-        """The store of a partition; an empty one when it is new here."""
+        """The store of a partition; a new and empty one if there is none."""
         store = self._stores.get(partition)
         if store is None:
             store = MemoryStore() if self._kind == "memory" else RocksStore(self._folder / f"partition-{partition}")
@@ -163,26 +163,26 @@ class Stores:
         return store
 
     def partitions(self) -> list[int]:
-        """Partitions that have a store."""
+        """The partitions that have a store."""
         return sorted(self._stores)
 
     def recover(self, partition: int, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Rows of the changelog, oldest first: merged into what is held, so that an old row takes nothing away."""
+        """Merge rows of the changelog, oldest first, into the store, so that an old row takes nothing away."""
         store = self[partition]
         changes: dict[bytes, bytes | None] = {}
         for key, value in rows:
-            held = changes[key] if key in changes else store.get(key)
-            changes[key] = value if value is None or held is None else state.merge(key, held, value)
+            stored = changes[key] if key in changes else store.get(key)
+            changes[key] = value if value is None or stored is None else state.merge(key, stored, value)
         store.write(changes)
 
     def drop(self, partition: int) -> None:
-        """The partition is not ours any more, or begins anew."""
+        """Remove a partition's store."""
         store = self._stores.pop(partition, None)
         if store is not None:
             store.close()
 
     def close(self) -> None:
-        """Drop them all."""
+        """Remove all stores."""
         for partition in self.partitions():
             self.drop(partition)
 

@@ -33,7 +33,7 @@ from services.common.events import (
 from services.common.hashing import Hasher
 from services.common.postgres import connect, load_statements
 from services.common.topics import INQUIRIES, REPLIES, SENT
-from services.matcher import join
+from services.matcher import join, matching
 from services.matcher.join import Fact
 from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 
@@ -92,7 +92,7 @@ class ReplayFacts:
                 continue
             event: Any = envelope.data
             if isinstance(event, InquiryReceived):
-                event, _ = join.hashed(event, codec.facts_text(envelope), hasher)
+                event, _ = matching.hashed_inquiry(event, codec.facts_text(envelope), hasher)
             self.by_company[event.company_id].append(event)
 
 

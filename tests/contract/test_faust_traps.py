@@ -28,7 +28,7 @@ from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
 
 from services.common.settings import KafkaSettings
-from services.matcher.bulk import BulkConsumer
+from services.matcher.faust_batches import BatchConsumer
 from services.standalone.servers.paths import ROOT
 from tests.support.topics import committed, create_topics, kafka_settings, publish
 
@@ -79,9 +79,9 @@ def test_an_event_is_acknowledged_in_finally_whatever_happened_in_the_body() -> 
     assert "finally:" in body and "event.ack()" in body[body.index("finally:") :]
 
 
-def consumer(ends: list[int], acked: list[int]) -> BulkConsumer:
-    made: Any = object.__new__(BulkConsumer)
-    made.app = SimpleNamespace(bulk_topics=frozenset({HERE.topic}))
+def consumer(ends: list[int], acked: list[int]) -> BatchConsumer:
+    made: Any = object.__new__(BatchConsumer)
+    made.app = SimpleNamespace(batch_topics=frozenset({HERE.topic}))
     made._batch_ends = defaultdict(deque, {HERE: deque(ends)})
     made._acked = defaultdict(list, {HERE: list(acked)})
     made._acked_index = defaultdict(set, {HERE: set(acked)})

@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,26 +12,21 @@ import pytest
 from services.common import codec
 from services.common.events import (
     DEAD_LETTER,
-    INQUIRY_RECEIVED,
     Buyer,
     CompanyErased,
     DeadLetter,
-    Event,
     InquiryReceived,
     InquiryReplies,
     MessageSent,
-    ReplyRecorded,
     StatusChanged,
 )
-from services.common.hashing import Hasher
 from services.common.kafka import Publisher
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, INQUIRIES, REPLAYED, REPLIES, SENT, changelog_name, partition_of, reply_key
-from services.matcher import join
+from tests.support.matching import HASHER, KEY, NOW, a_world, drained, expected, record, send
 from tests.support.processes import Process, until
 from tests.support.topics import (
     PARTITIONS,
-    committed,
     create_topics,
     kafka_settings,
     latest,
@@ -40,11 +35,7 @@ from tests.support.topics import (
     read_all,
 )
 
-KEY = bytes(range(32))
-HASHER = Hasher(KEY)
-NOW = datetime.now(UTC).replace(microsecond=0)
 ACCEPT = frozenset({"replyrate.inquiry-replies.v1", "replyrate.company-erased.v1"})
-GROUP = "replyrate-matcher"
 
 
 @pytest.fixture
@@ -69,94 +60,11 @@ def environ(settings: KafkaSettings, tmp_path: Path) -> dict[str, str]:
     }
 
 
-def record(event: Event) -> tuple[bytes, bytes]:
-    """A record as its writer would send it."""
-    at = join.instant_of(event) if not isinstance(event, InquiryReceived) else event.received_at  # type: ignore[arg-type]
-    value = codec.encode(event, id=f"e{random.getrandbits(64)}", source="tests", time=at)
-    return event.company_id.encode(), value  # type: ignore[union-attr]
-
-
-def a_world(seed: int, inquiries: int = 60) -> list[tuple[str, Event]]:
-    """Inquiries, mails that answer some of them, statuses and platform replies of three companies."""
-    chance = random.Random(seed)
-    facts: list[tuple[str, Event]] = []
-    for number in range(inquiries):
-        company = f"c{number % 3}"
-        received = NOW - timedelta(days=chance.uniform(0.1, 30))
-        address, mail_id = f"buyer{number % 7}@shop.example", f"<ask-{number}@platform.example>"
-        facts.append(
-            (
-                INQUIRIES,
-                InquiryReceived(
-                    company_id=company, account_id="main", inquiry_id=f"i{number}", received_at=received,
-                    buyer=Buyer(id=f"b{number % 7}", addresses=(address,)), message_ids=(mail_id,),
-                ),
-            )
-        )  # fmt: skip
-        if chance.random() < 0.7:
-            sent = received + timedelta(hours=chance.uniform(-0.05, 60))
-            hashed_id = HASHER.message(company, f"re-{number}@shop.example")
-            hashed_ask, hashed_to = HASHER.message(company, mail_id), HASHER.address(company, address)
-            assert hashed_id and hashed_ask and hashed_to
-            message = MessageSent(
-                company_id=company, account_id="main", mailbox_id="m1", message_id=hashed_id, sent_at=sent,
-                sent_at_basis="date", evidence="verified", kind="human", recipients=(hashed_to,),
-                in_reply_to=(hashed_ask,) if chance.random() < 0.5 else (),
-            )  # fmt: skip
-            facts.append((SENT, message))
-        if chance.random() < 0.2:
-            at = received + timedelta(hours=1)
-            facts.append((INQUIRIES, StatusChanged(company_id=company, inquiry_id=f"i{number}", status="spam", at=at)))
-        if chance.random() < 0.2:
-            reply = ReplyRecorded(
-                company_id=company, account_id="main", inquiry_id=f"i{number}", reply_id=f"r{number}",
-                replied_at=received + timedelta(hours=2), channel="chat",
-            )  # fmt: skip
-            facts.append((INQUIRIES, reply))
-    chance.shuffle(facts)
-    return facts
-
-
-def expected(facts: list[tuple[str, Event]]) -> dict[bytes, InquiryReplies]:
-    """What the pure join makes of all facts at once."""
-    joined: list[join.Fact] = []
-    for _, event in facts:
-        if isinstance(event, InquiryReceived):
-            joined.append(
-                join.hashed(
-                    event,
-                    codec.facts_text(codec.decode(record(event)[1], accept=frozenset({INQUIRY_RECEIVED}))),
-                    HASHER,
-                )[0]
-            )
-        else:
-            joined.append(event)  # type: ignore[arg-type]
-    store: dict[bytes, bytes] = {}
-    applied = join.apply(store.get, lambda _: (), joined)
-    return {reply_key(state.company_id, state.inquiry_id): state for state in applied.changed}
-
-
-def send(settings: KafkaSettings, facts: list[tuple[str, Event]]) -> None:
-    for topic in (INQUIRIES, SENT):
-        publish(settings, topic, [record(event) for name, event in facts if name == topic])
-
-
 def published(settings: KafkaSettings) -> dict[bytes, object]:
     return {
         key: None if value is None else codec.decode(value, accept=ACCEPT).data
         for key, value in latest(read_all(settings, REPLIES)).items()
     }
-
-
-def drained(settings: KafkaSettings) -> bool:
-    """Whether the group committed everything that stands in the input topics."""
-    offsets = committed(settings, GROUP)
-    ends = {
-        (found.topic, found.partition): found.offset + 1
-        for topic in (INQUIRIES, SENT)
-        for found in read_all(settings, topic)
-    }
-    return all(offsets.get(where, 0) >= end for where, end in ends.items())
 
 
 @pytest.mark.parametrize("store", ["memory", "rocksdb"])

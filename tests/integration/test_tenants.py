@@ -14,7 +14,7 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, INQUIRIES, SENT, partition_of
 from tests.integration.test_aggregator import Lab
-from tests.integration.test_matcher import HASHER, KEY, NOW, a_world, drained, record
+from tests.support.matching import HASHER, KEY, NOW, a_world, drained, record
 from tests.support.processes import Process, until
 from tests.support.servers import delete_topics
 from tests.support.topics import PARTITIONS, create_topics, kafka_settings, publish, read_all

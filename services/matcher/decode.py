@@ -1,0 +1,112 @@
+"""Step 1 of the pipeline: the records of a batch as facts, once.
+
+A record that is not a valid event of its topic is rejected. A record of inquiries.v1 in the wrong partition (the
+producer's partitioner is not murmur2) is sent to the right one, once; anywhere else it is rejected as `misrouted`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from logging import getLogger
+from typing import Any, Final, cast
+
+from services.common import codec
+from services.common.errors import InvalidEvent
+from services.common.events import MESSAGE_SENT, PLATFORM_TYPES, InquiryReceived
+from services.common.hashing import Hasher
+from services.common.telemetry import OFF, Tracing
+from services.common.topics import INPUT_BYTES, INQUIRIES, REROUTED, SENT, partition_of
+from services.dead_letters.rejected import AROUND_BYTES
+from services.matcher.handoff import Rows
+from services.matcher.join import Fact
+from services.matcher.matching import hashed_inquiry
+from services.matcher.traces import BatchTraces
+
+log = getLogger(__name__)
+
+ACCEPT: Final = {
+    INQUIRIES: PLATFORM_TYPES,
+    SENT: frozenset({MESSAGE_SENT}),
+}
+REJECTED_IN_A_ROW: Final = 10_000
+
+
+@dataclass(slots=True)
+class DecodedBatch:
+    """What the records of one batch say."""
+
+    traces: BatchTraces
+    facts: list[Fact] = field(default_factory=list)
+    origins: list[Any] = field(default_factory=list)
+    """The record of each fact, by the same index."""
+    rejected: list[tuple[Any, InvalidEvent]] = field(default_factory=list)
+    """Records that become dead letters, and why."""
+    rerouted: Rows = field(default_factory=dict)
+    """Records for other partitions of inquiries.v1."""
+    ids_dropped: int = 0
+    """Addresses and ids of inquiries that could not be normalised."""
+
+
+class BatchDecoder:
+    """Decodes batches; hashes the addresses and ids of inquiries, so that no plain one goes further."""
+
+    def __init__(self, hasher: Hasher, partitions: int, tracing: Tracing = OFF) -> None:
+        """`partitions`: of each input topic."""
+        self._hasher = hasher
+        self._partitions = partitions
+        self._tracing = tracing
+        self._rejected_in_a_row = 0
+
+    def decode(self, records: Sequence[Any]) -> DecodedBatch:
+        """The batch as values. RuntimeError after so many invalid records in a row that the topic must be a wrong one."""
+        batch = DecodedBatch(BatchTraces(self._tracing))
+        for record in records:
+            try:
+                fact = self._decode(record, batch)
+            except InvalidEvent as error:
+                batch.rejected.append((record, error))
+                self._rejected_in_a_row += 1
+                if self._rejected_in_a_row >= REJECTED_IN_A_ROW:
+                    raise RuntimeError(
+                        f"{REJECTED_IN_A_ROW} invalid records in a row; is this the right topic?"
+                    ) from None
+                continue
+            if fact is not None:
+                self._rejected_in_a_row = 0
+                batch.facts.append(fact)
+                batch.origins.append(record)
+                if record.headers:
+                    batch.traces.add(fact, record)
+        return batch
+
+    def _decode(self, record: Any, batch: DecodedBatch) -> Fact | None:
+        """The fact of one record; None if the record was sent to its partition."""
+        if record.value is None:
+            raise InvalidEvent("not-json", "the record has no value")
+        envelope = codec.decode(record.value, accept=ACCEPT[record.topic])
+        event = envelope.data
+        company_id: str = event.company_id  # type: ignore[union-attr] # no type that is accepted here lacks it
+        home = partition_of(company_id.encode(), self._partitions)
+        if home != record.partition:
+            self._reroute(company_id, home, record, batch)
+            return None
+        if isinstance(event, InquiryReceived):
+            fact, dropped = hashed_inquiry(event, codec.facts_text(envelope), self._hasher)
+            batch.ids_dropped += dropped
+            return fact
+        return cast(Fact, event)
+
+    def _reroute(self, company_id: str, home: int, record: Any, batch: DecodedBatch) -> None:
+        """Send a record to its partition. InvalidEvent if that was done before, or cannot be done."""
+        if record.topic != INQUIRIES or REROUTED in record.headers:
+            raise InvalidEvent("misrouted", "the partition is not murmur2(company_id); set the producer's partitioner")
+        size = len(record.value) + sum(len(name.encode()) + len(value or b"") + 8 for name, value in record.headers)
+        if size > INPUT_BYTES - AROUND_BYTES:
+            # A topic's limit applies to compressed batches, and the matcher sends uncompressed ones.
+            raise InvalidEvent(
+                "limit", f"the record is in the wrong partition, and its {size} bytes are too many to move"
+            )
+        row = (company_id.encode(), record.value, [*record.headers, REROUTED])
+        batch.rerouted.setdefault(home, []).append(row)
+        log.info(
+            "sent to its partition", extra={"action": "record-rerouted", "partition": record.partition, "home": home}
+        )

@@ -1,0 +1,78 @@
+"""What the join reports about facts that do not count: each has a reason."""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from services.common import metrics
+from services.common.lifecycle import Heartbeat
+from services.matcher import join, state
+from services.matcher.horizon import DROP_REASONS
+from services.matcher.join import Fact, JoinResult
+from tests.support.builders import T0, a_sent_message, a_status, an_erase, an_inquiry
+from tests.support.matching import a_matcher
+
+
+def joined(*batches: list[Fact]) -> JoinResult:
+    """The result of the last batch, all over one store."""
+    store: dict[bytes, bytes] = {}
+    for facts in batches:
+        result = join.apply(store.get, lambda prefix: [key for key in store if key.startswith(prefix)], facts)
+        for key, value in result.changes.items():
+            if value is None:
+                store.pop(key)
+            else:
+                store[key] = value
+    return result
+
+
+def test_facts_that_an_erase_covers_are_counted_as_erased() -> None:
+    later = T0 + timedelta(hours=1)
+    result = joined([an_erase(at=T0)], [an_inquiry(received_at=T0), a_status(at=T0), an_inquiry(received_at=later)])
+    assert result.ignored == {"erased": 2}
+    assert [inquiry.received_at for inquiry in result.changed] == [later]
+
+
+def test_a_message_without_any_hash_is_counted_as_unmatchable() -> None:
+    forward = a_sent_message(kind="forward", in_reply_to=("0" * 32,))
+    result = joined([a_sent_message(), forward, a_sent_message(recipients=("0" * 32,))])
+    assert result.ignored == {"no-join-key": 2}
+
+
+def test_what_the_bounds_cut_is_counted_by_what_it_is() -> None:
+    statuses: list[Fact] = [a_status(at=T0 + timedelta(seconds=second)) for second in range(2 * state.STATUSES + 3)]
+    assert joined(statuses).cut == {"statuses": 3}
+    hashes = [f"{number:032x}" for number in range(state.HASHES + 2)]
+    inquiries: list[Fact] = [
+        an_inquiry(message_ids=tuple(hashes[start : start + 6]), facts_id=f"{start:032x}")
+        for start in range(0, len(hashes), 6)
+    ]
+    assert joined(inquiries).cut == {"addresses-and-ids": 2}
+    asked = an_inquiry(message_ids=("0" * 32,))
+    replies: list[Fact] = [
+        a_sent_message(message_id=f"{number:032x}", sent_at=T0 + timedelta(hours=number), in_reply_to=("0" * 32,))
+        for number in range(state.MAIL_REPLIES + 2)
+    ]
+    assert joined([asked, *replies]).cut == {"replies": 2}
+    assert joined([asked, *replies[: state.MAIL_REPLIES]]).cut == {}
+
+
+def test_the_entries_that_an_erase_drops_are_counted() -> None:
+    asked = an_inquiry(message_ids=("0" * 32,))
+    reply = a_sent_message(sent_at=T0 + timedelta(hours=1), in_reply_to=("0" * 32,))
+    result = joined([asked, reply], [an_erase(at=T0 + timedelta(days=1))])
+    assert result.erased_entries == 3, "the inquiry, the join key and the day"
+    assert result.ignored == {}
+
+
+def series(counter: Any) -> set[str]:
+    """The values of the counter's `reason` label that are exported."""
+    return {sample.labels["reason"] for metric in counter.collect() for sample in metric.samples}
+
+
+def test_every_reason_is_exported_from_the_start(tmp_path: Path) -> None:
+    a_matcher(tmp_path, Heartbeat(300), time.monotonic)
+    assert series(metrics.FACTS_IGNORED) == set(join.IGNORED_REASONS) == {"erased", "no-join-key"}
+    assert series(metrics.FACTS_CUT) == set(state.CUT_REASONS)
+    assert series(metrics.STATE_DROPPED) == set(DROP_REASONS)

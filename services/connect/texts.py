@@ -10,6 +10,7 @@ from services.connect.completeness import NumbersForecast, SettlingRule
 from services.connect.connection_test import PASSED, SKIPPED, StageResult, TestReport, Warned
 from services.imap.connection import folder_text
 from services.providers.catalog import HostMistake, Language
+from services.registry import states
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
@@ -53,6 +54,17 @@ def says_code(code: str, language: Language) -> str | None:
     """The sentence of a code that needs no words of a test; None when it has none."""
     known = texts()["code"].get(code)
     return None if known is None else str(known[language]["says"])
+
+
+def state_reason(code: str | None, language: Language) -> str:
+    """Why a mailbox is in its state, as a sentence: of the event, else of the connection test's code; the code itself where
+    neither has one, "" without a code."""
+    if code is None:
+        return ""
+    event = states.load().events.get(code)
+    if event is not None and event.says is not None:
+        return event.says.text(language)
+    return says_code(code, language) or code
 
 
 def warning(found: Warned, language: Language) -> str:

@@ -8,8 +8,7 @@ from importlib import resources
 from typing import Final, Literal, get_args
 
 from services.common.errors import ConfigError
-from services.connect import texts as connection_texts
-from services.providers.catalog import Bilingual, Language
+from services.providers.catalog import Bilingual
 
 State = Literal["pending_test", "active", "paused", "needs_reconnect", "refused", "synced_by_platform", "removed"]
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -53,15 +52,6 @@ class MailboxStates:
     def after_test(self, code: str) -> StateEvent:
         """What a failed test of an attempt is: to be tried again, or of no use."""
         return self.events["provider-refused" if code in self.refusing else "test-failed"]
-
-    def reason(self, code: str | None, language: Language) -> str:
-        """The sentence of a reason; the code itself where nobody wrote one, "" without any."""
-        if code is None:
-            return ""
-        event = self.events.get(code)
-        if event is not None and event.says is not None:
-            return event.says.text(language)
-        return connection_texts.says_code(code, language) or code
 
 
 def parse(text: str, origin: str) -> MailboxStates:

@@ -19,8 +19,8 @@ from services.cli.numbers.doctor import waiting_seconds
 from services.common.events import CompanyErased
 from services.common.postgres import connect
 from services.common.topics import REPLIES
+from services.connect import texts as connection_texts
 from services.connect.probe import ASK_SECONDS, FILE_SECONDS, SEND_SECONDS, TestMailProbe, verdict
-from services.registry import states
 from tests.integration.test_fetcher import USER, Lab, lab, letter, make_lab
 from tests.integration.test_numbers_cli import run
 from tests.support.dovecot import Dovecot
@@ -358,7 +358,7 @@ def test_a_mailbox_that_fails_is_told_at_once_and_left_alone(run: Any, read: psy
     found = json.loads(done.stdout)
     assert found["verdict"] == "failing" and found["mailboxes"][0]["failing"] is True
     assert planned(read, "m1")[0] == pytest.approx(before[0])
-    because = states.load().reason("throttled", "zh" if language == "zh" else "en")
+    because = connection_texts.state_reason("throttled", "zh" if language == "zh" else "en")
     assert because in done.stderr and "replyrate mailbox test" in done.stderr
     assert "yourself" not in done.stderr and "给自己" not in done.stderr, "nobody is asked to send anything"
     # One that works beside it is read; when it ends too, so does the waiting.

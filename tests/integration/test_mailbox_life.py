@@ -151,7 +151,7 @@ def test_a_provider_that_cannot_work_is_refused_with_its_reason(registry: Regist
     assert (error.mailbox_id, error.state, error.code) == (row["mailbox_id"], "refused", "provider-unsupported")
     assert "no IMAP" in str(error)
     assert (row["state"], row["state_reason"]) == ("refused", "provider-unsupported")
-    assert "no IMAP" in states.load().reason(row["state_reason"], "en")
+    assert "no IMAP" in texts.state_reason(row["state_reason"], "en")
     with pytest.raises(RegistryError, match="nobody consented"):
         refuse_mailbox(registry, replace(request, consent_by=""), report)
     # The account connects another mailbox in its place.

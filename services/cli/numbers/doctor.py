@@ -24,6 +24,7 @@ from services.cli.texts import Texts
 from services.common.errors import EXIT_FAILED
 from services.common.postgres import clock
 from services.common.topics import partition_of
+from services.connect import texts as connection_texts
 from services.connect.probe import ASK_SECONDS, SEND_SECONDS, MailboxSighting, ProbeReading, TestMailProbe
 from services.providers.catalog import Language
 from services.registry import states
@@ -275,10 +276,14 @@ def _plan(since: datetime, one: MailboxSighting, seconds: int, text: Texts, lang
     """What a person is told of one mailbox: why it is not read, or when it is where that takes long."""
     values = {"mailbox": one.mailbox_id, "spacing": round(one.spacing_seconds), "at": f"{one.reading_at:%H:%M:%S} UTC"}
     if one.failing:
-        life, language = states.load(), cast(Language, lang)
+        language = cast(Language, lang)
         code = "failing-again" if one.state == "active" else "failing-over"
-        name = text("probe", "failed") if one.state == "active" else life.names[cast(State, one.state)].text(language)
-        because = life.reason(one.state_reason, language) or name + ("。" if lang == "zh" else ".")
+        name = (
+            text("probe", "failed")
+            if one.state == "active"
+            else states.load().names[cast(State, one.state)].text(language)
+        )
+        because = connection_texts.state_reason(one.state_reason, language) or name + ("。" if lang == "zh" else ".")
         errors.print(text("probe", code, because=because, **values), style="yellow", markup=False, soft_wrap=True)
     elif one.spacing_seconds > ASK_SECONDS and not one.read:
         due = round((one.reading_at - since).total_seconds())

@@ -297,8 +297,7 @@ def mailbox_history(company_id: str, mailbox_id: str, language: Language, json_:
     """Every change of a mailbox's state: when, by whom, why; and who consented to what."""
     with registry(load_config()) as found:
         row = found.mailbox(company_id, mailbox_id)
-    life = states.load()
-    changes = [{**one, "says": life.reason(one["reason"], language)} for one in row["history"]]
+    changes = [{**one, "says": connection_texts.state_reason(one["reason"], language)} for one in row["history"]]
     if json_:
         print_json({"history": changes, "consents": row["consents"]})
         return
@@ -479,7 +478,7 @@ def mailbox_show(company_id: str, mailbox_id: str, language: Language, json_: bo
         click.echo(f"{'linked with':18} {link['company_id']} (by {link['linked_by']}, {text(link['linked_at'])})")
     click.echo(f"{'that is':18} {_state(row['state'], language)}")
     if row["state_reason"]:
-        click.echo(f"{'because':18} {states.load().reason(row['state_reason'], language)}")
+        click.echo(f"{'because':18} {connection_texts.state_reason(row['state_reason'], language)}")
     if expected is not None:
         click.echo(f"{'numbers':18} {connection_texts.told(expected, settling, language)}")
 

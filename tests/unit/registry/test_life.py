@@ -63,10 +63,10 @@ def test_every_reason_has_a_sentence_in_both_languages() -> None:
     life = states.load()
     for event in life.events.values():
         if event.says is not None:
-            assert life.reason(event.name, "en").isascii() and not life.reason(event.name, "zh").isascii()
+            assert texts.state_reason(event.name, "en").isascii() and not texts.state_reason(event.name, "zh").isascii()
     for code in life.refusing:
-        assert life.reason(code, "en") not in ("", code) and life.reason(code, "zh") not in ("", code)
-    assert life.reason(None, "en") == "" and life.reason("internal-KeyError", "en") == "internal-KeyError"
+        assert texts.state_reason(code, "en") not in ("", code) and texts.state_reason(code, "zh") not in ("", code)
+    assert texts.state_reason(None, "en") == "" and texts.state_reason("internal-KeyError", "en") == "internal-KeyError"
 
 
 def opened(messages: int = 10, earliest: datetime | None = None) -> OpenedFolder:

@@ -25,7 +25,9 @@ DECIDING: Final = (
 """Parameters that decide about one inquiry."""
 
 
-def explain(connection: psycopg.Connection, rule_set: RuleSet, company_id: str, inquiry_id: str) -> dict[str, Any]:
+def explain_inquiry(
+    connection: psycopg.Connection, rule_set: RuleSet, company_id: str, inquiry_id: str
+) -> dict[str, Any]:
     """Everything that led to the outcome, as plain values; `outcome` is `unknown` when the inquiry is not known.
 
     Keys: company_id, inquiry_id, rule_set, rule_version, now, outcome, reason, state, account_id, owner, excluded_by,

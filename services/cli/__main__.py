@@ -1,21 +1,24 @@
-"""`replyrate`: set-up, mailboxes, numbers. `replyrate COMMAND --help` explains each."""
+"""The command `replyrate`: set-up, mailboxes, numbers. `replyrate COMMAND --help` describes each."""
 
 from pathlib import Path
 
 import click
 
+from services.cli.context import guarded, use_environment
 from services.cli.numbers.doctor import doctor
 from services.cli.numbers.explain import explain
 from services.cli.numbers.rate import rate
-from services.cli.numbers.recompute import recompute
-from services.cli.numbers.replay import replay
-from services.cli.numbers.rules import rules
+from services.cli.numbers.recompute import recompute_command
+from services.cli.numbers.replay import replay_command
+from services.cli.numbers.rules import rules_group
+from services.cli.operate.config import config
 from services.cli.operate.dlq import dlq
 from services.cli.operate.init import init
+from services.cli.operate.migrate import migrate
 from services.cli.operate.publish import publish
-from services.cli.operate.setup import config, migrate, topics
+from services.cli.operate.topics import topics
 from services.cli.play.demo import demo
-from services.cli.play.standalone import standalone, use_world
+from services.cli.play.standalone import standalone
 from services.cli.registry.account import account, company
 from services.cli.registry.erase import erase
 from services.cli.registry.keys import keys
@@ -23,6 +26,7 @@ from services.cli.registry.mailbox import mailbox
 from services.cli.registry.privacy import privacy
 from services.cli.registry.provider import provider
 from services.common.version import version
+from services.standalone.own import read_settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -31,15 +35,17 @@ from services.common.version import version
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="REPLYRATE_DATA",
-    help="Folder of a `replyrate standalone`: use its servers and settings.",
+    help="Use the servers and settings of the `replyrate standalone` in this folder.",
 )
-def main(data: Path | None) -> None:
-    """Reply rates of sellers, counted from their Sent folders and the platform's inquiries.
+@click.pass_context
+@guarded
+def main(context: click.Context, data: Path | None) -> None:
+    """Measure the reply rates of sellers from their Sent folders and the platform's inquiries.
 
-    Exit codes: 0 done, 1 failed, 2 usage, 69 a dependency is away, 70 state unsure (restart), 78 configuration.
+    Exit codes: 0 done, 1 failed, 2 usage, 69 dependency unavailable, 70 inconsistent local state (restart), 78 configuration.
     """
-    if data is not None and click.get_current_context().invoked_subcommand not in ("standalone", "demo"):
-        use_world(data)
+    if data is not None and context.invoked_subcommand not in ("standalone", "demo"):
+        use_environment(read_settings(data))
 
 
 for command in (
@@ -56,9 +62,9 @@ for command in (
     rate,
     explain,
     doctor,
-    recompute,
-    replay,
-    rules,
+    recompute_command,
+    replay_command,
+    rules_group,
     dlq,
     keys,
     privacy,

@@ -565,8 +565,8 @@ def test_a_server_with_the_name_of_another_kind_is_greeted_before_a_password_is_
 ) -> None:
     """It may well speak IMAP: then the password is asked for; if it does not, what it looks like is told."""
     name = "pop3.own-server.example"
-    monkeypatch.setattr("services.cli.registry.connection.resolve", lambda host, port: ["127.0.0.1"])
-    monkeypatch.setattr("services.cli.registry.mailbox.resolve", lambda host, port: ["127.0.0.1"])
+    monkeypatch.setattr("services.cli.registry.mailbox.server.resolve", lambda host, port: ["127.0.0.1"])
+    monkeypatch.setattr("services.cli.registry.mailbox.report.resolve", lambda host, port: ["127.0.0.1"])
     with LabServer(tmp_path / "pop", ca, DOVECOT, hosts=(name,)) as server:
         command(server, "company", "add", "c1")
         typed = ("mailbox", "test", "c1", "--address", server.user, "--host", name, "--port", server.port)

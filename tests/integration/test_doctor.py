@@ -15,7 +15,7 @@ from services.aggregator.doctor import diagnosis
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.judge import rules
 from services.aggregator.refresh.refresh import Refresher
-from services.cli.numbers.doctor import waiting_seconds
+from services.cli.numbers.probe import waiting_seconds
 from services.common.events import CompanyErased
 from services.common.postgres import connect
 from services.common.topics import REPLIES

@@ -166,7 +166,7 @@ def test_a_provider_that_cannot_work_is_told_in_both_languages_and_as_json(
     """Whoever looks the server up is told the reason and what to do, before a password is asked for."""
     one = next(one for one in catalog.load().providers if one.support == "unsupported")
     answer = LookupAnswer("closed.example", "domain", one, (), "closed.example", True)
-    monkeypatch.setattr("services.cli.registry.connection.find", lambda *_, **__: (answer, []))
+    monkeypatch.setattr("services.cli.registry.mailbox.server.look_up_domain", lambda *_, **__: (answer, []))
     address = ("--address", "x@closed.example")
     words: list[object] = ["mailbox", "test", "c1", *address]
     if verb.startswith("add"):

@@ -10,7 +10,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from services.aggregator.judge import rules
-from services.cli.context import plain
+from services.cli.output import plain
 from services.common.postgres import connect
 from services.common.topics import INQUIRIES, SENT
 from services.standalone import replay as offline

@@ -14,16 +14,16 @@ import yaml
 
 import services
 from bench import page as speed
-from services.cli.operate.setup import pages
+from services.cli.pages import render_all
 from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, connections
 from services.standalone.servers.paths import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "schemas").glob("*.md")])
 
 
-@pytest.mark.parametrize("name", sorted(pages()))
+@pytest.mark.parametrize("name", sorted(render_all()))
 def test_rendered_pages_are_fresh(name: str) -> None:
-    assert (ROOT / "docs" / name).read_text("utf-8") == pages()[name], "run `make docs`"
+    assert (ROOT / "docs" / name).read_text("utf-8") == render_all()[name], "run `make docs`"
 
 
 def test_the_page_of_figures_shows_the_newest_results() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.cli.pages.environment import DECIDED, STACK
+from services.cli.pages.environment import FIXED, STACK
 from services.common.settings import declarations
 from services.standalone.servers.paths import ROOT
 from tests.support.docker_stages import docker_stages
@@ -43,8 +43,8 @@ def test_settings_that_the_compose_file_decides_are_not_in_the_example() -> None
         for name, value in one.get("environment", {}).items()
         if name.startswith("REPLYRATE_") and "${" not in str(value)
     }
-    assert decided == DECIDED
-    assert set(DECIDED) <= {one.name for one in declarations()}
+    assert decided == FIXED
+    assert set(FIXED) <= {one.name for one in declarations()}
 
 
 @pytest.mark.parametrize("name", sorted(COMPOSE["services"]))

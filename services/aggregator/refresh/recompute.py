@@ -16,7 +16,7 @@ from datetime import date, datetime
 from typing import Any, Final
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 
 from services.aggregator.judge import judge, rules
 from services.aggregator.judge.judge import Delta, Plan, RefreshResult
@@ -41,6 +41,20 @@ class Recompute:
     days_to: date
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRuleSet:
+    """A rule set as it was last activated; `parameters` is JSON."""
+
+    name: str
+    is_active: bool
+    parameters: str
+
+    @property
+    def rule_set(self) -> RuleSet:
+        """Its parameters, checked. Raises ConfigError when this release cannot read them."""
+        return rules.stored(self.parameters)
+
+
 def active(connection: psycopg.Connection) -> list[RuleSet]:
     """The rule sets that count now, by name; they stay so until the caller's transaction ends."""
     return [rules.stored(row[0]) for row in connection.execute(SQL["active"]).fetchall()]
@@ -49,6 +63,19 @@ def active(connection: psycopg.Connection) -> list[RuleSet]:
 def active_readonly(connection: psycopg.Connection) -> list[RuleSet]:
     """The rule sets that count now, by name, for somebody who only reads."""
     return [rules.stored(row[0]) for row in connection.execute(SQL["counting"]).fetchall()]
+
+
+def stored_rule_sets(connection: psycopg.Connection) -> list[StoredRuleSet]:
+    """Every rule set that is or was active, by name."""
+    with connection.cursor(row_factory=class_row(StoredRuleSet)) as cursor:
+        return cursor.execute(SQL["stored"]).fetchall()
+
+
+def corrections_since(connection: psycopg.Connection, name: str, since: datetime) -> int:
+    """Number of final numbers of a rule set that a recompute or a new rule version has corrected since an instant."""
+    corrections = connection.execute(SQL["corrections_since"], {"name": name, "since": since}).fetchone()
+    assert corrections is not None
+    return int(corrections[0])
 
 
 def unfinished(connection: psycopg.Connection) -> list[Recompute]:

@@ -11,8 +11,13 @@ SELECT parameters::text FROM ledger.rule_sets WHERE active ORDER BY name FOR SHA
 SELECT parameters::text FROM ledger.rule_sets WHERE active ORDER BY name
 
 -- name: stored
--- Every rule set that ever counted.
-SELECT name, identity, active, activated_at, parameters::text AS parameters FROM ledger.rule_sets ORDER BY name
+-- Every rule set that is or was active.
+SELECT name, active AS is_active, parameters::text AS parameters FROM ledger.rule_sets ORDER BY name
+
+-- name: corrections_since
+-- Corrections of a rule set that a recompute or a new version of it made.
+SELECT count(*) FROM ledger.corrections WHERE rule_set = %(name)s AND changed_at >= %(since)s
+    AND cause IN ('recompute', 'rule-version')
 
 -- name: count
 -- The rule set counts from now on.

@@ -1,7 +1,7 @@
-"""`explain COMPANY INQUIRY`: one number's story, in English or Chinese."""
+"""`explain COMPANY INQUIRY`: why an inquiry counts as it does, in English or Chinese."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,11 +10,12 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from services.aggregator import explain as account
+from services.aggregator.explain import explain_inquiry
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
-from services.cli.context import as_json, database, duration, guarded, load_config, print_json
-from services.cli.numbers import rules
+from services.cli.context import as_json, database, guarded, load_config
+from services.cli.numbers.rules import rule_set_named
+from services.cli.output import duration, print_json
 from services.cli.texts import LANGUAGES, Texts
 from services.common.errors import EXIT_FAILED, ReplyrateError
 
@@ -26,23 +27,25 @@ language = click.option(
 @click.command()
 @click.argument("company_id")
 @click.argument("inquiry_id")
-@click.option("--rules", "name", help="Rule set; every active one when not given.")
+@click.option("--rules", "name", help="Rule set. Default: every active one.")
 @language
 @as_json
 @guarded
 def explain(company_id: str, inquiry_id: str, name: str | None, lang: str, json_: bool) -> None:
-    """Why an inquiry counts as it does: facts, what was considered, rules, deadline, outcome, history.
+    """Explain why an inquiry counts as it does: facts, replies considered, rules, deadline, outcome, history.
 
     Exit 1 when the inquiry is not known.
     """
-    found = load_config()
-    with database(found) as connection:
+    config = load_config()
+    with database(config) as connection:
         stories = [
-            account.explain(connection, rule_set, company_id, inquiry_id)
-            for rule_set in chosen(connection, name, lambda other: rules.by_name(other, found.aggregator.rules_dir))
+            explain_inquiry(connection, rule_set, company_id, inquiry_id)
+            for rule_set in chosen_rule_sets(
+                connection, name, lambda missing: rule_set_named(missing, config.aggregator.rules_dir)
+            )
         ]
     for story in stories:
-        story["sentences"] = {one: sentences(story, Texts("explain", one)) for one in LANGUAGES}
+        story["sentences"] = {written_in: sentences(story, Texts("explain", written_in)) for written_in in LANGUAGES}
     if json_:
         print_json(stories)
     else:
@@ -52,47 +55,49 @@ def explain(company_id: str, inquiry_id: str, name: str | None, lang: str, json_
         sys.exit(EXIT_FAILED)
 
 
-def chosen(connection: psycopg.Connection, name: str | None, load: Any) -> list[RuleSet]:
-    """The rule set of that name (as it counts, else as its file says), or all that count."""
+def chosen_rule_sets(connection: psycopg.Connection, name: str | None, load: Callable[[str], RuleSet]) -> list[RuleSet]:
+    """The rule set of that name (as it is active, else as `load` finds it), or all active ones."""
     active = recompute.active_readonly(connection)
     if name is None:
         if not active:
-            raise ReplyrateError("no rule set counts yet; start the aggregator, or name one with --rules")
+            raise ReplyrateError("no rule set is active yet; start the aggregator, or name one with --rules")
         return active
-    return [one for one in active if one.name == name] or [load(name)]
+    return [rule_set for rule_set in active if rule_set.name == name] or [load(name)]
 
 
 def sentences(story: dict[str, Any], text: Texts) -> list[str]:
-    """What became of the inquiry and why, in whole sentences."""
+    """The outcome of the inquiry and the reason, in whole sentences."""
     outcome = story["outcome"]
     if outcome == "unknown":
-        received = [one["received_at"] for one in story["facts"]["inquiries"] if one["received_at"] is not None]
+        received = [
+            inquiry["received_at"] for inquiry in story["facts"]["inquiries"] if inquiry["received_at"] is not None
+        ]
         if received:
             return [text("outcome", "unknown"), text("unknown", "later", at=_utc(received[0]))]
-        known = any(story["facts"][name] for name in ("statuses", "replies"))
-        return [text("outcome", "unknown"), text("unknown", "facts" if known else "nothing")]
+        is_named = any(story["facts"][name] for name in ("statuses", "replies"))
+        return [text("outcome", "unknown"), text("unknown", "facts" if is_named else "nothing")]
     if outcome == "excluded":
         limit = (story["exclusion"] or {}).get("within_seconds")
         within = "" if limit is None else text("excluded", "within", limit=duration(limit))
         why = text("excluded", story["excluded_by"], within=within)
         return [text("outcome", "excluded", why=why), text("state", story["state"])]
     unit = story["unit"]
-    whole = _whole(story, unit["unit_outcome"], text)
+    sentence = _outcome_sentence(story, unit["unit_outcome"], text)
     if outcome == "merged":
         kind = text("unit", story["parameters"]["unit"])
-        whole = text("outcome", "merged", first=unit["unit_inquiry_id"], unit=kind, whole=whole)
+        sentence = text("outcome", "merged", first=unit["unit_inquiry_id"], unit=kind, whole=sentence)
     reasons = [text("reason", unit["unit_reason"])] if unit["unit_reason"] else []
     if story["reading_waits"] and unit["unit_outcome"] in ("unmeasured", "unanswered") and not unit["covered"]:
         reasons.append(text("reason", "reading-waits", counted=_utc(story["counted_until"].replace(microsecond=0))))
-    return [whole, *reasons, text("state", story["state"])]
+    return [sentence, *reasons, text("state", story["state"])]
 
 
-def _whole(story: dict[str, Any], outcome: str, text: Texts) -> str:
+def _outcome_sentence(story: dict[str, Any], outcome: str, text: Texts) -> str:
     unit = story["unit"]
-    # Late although the answer's own clock says that it was in time: the rule set does not trust that clock.
+    # Late although the time of the answer is within the target: the rule set does not trust that time.
     in_time = outcome == "late" and unit["reply_seconds"] <= story["parameters"]["target_seconds"]
     unread = outcome == "unanswered" and not unit["covered"]
-    # Its time is over, and what was sent in that time may still be on its way to be counted.
+    # The deadline has passed, but messages sent before it may not have been counted yet.
     if outcome == "pending" and unit["due_at"] <= story["now"]:
         outcome = "pending-uncounted"
     code = "late-unverified" if in_time else "unanswered-unread" if unread else outcome
@@ -104,7 +109,7 @@ def _whole(story: dict[str, Any], outcome: str, text: Texts) -> str:
 
 
 def print_explanation(story: dict[str, Any], text: Texts) -> None:
-    """The whole story for a person."""
+    """Print the whole explanation for people."""
     out = Console(highlight=False)
     rules = f"{story['rule_set']} {story['rule_version']}"
     title = text("label", "title", inquiry=story["inquiry_id"], company=story["company_id"], rules=rules)
@@ -114,106 +119,134 @@ def print_explanation(story: dict[str, Any], text: Texts) -> None:
     if story["waiting"]:
         out.print(text("history", "waiting"), style="yellow", markup=False)
     if "unit" in story:
-        unit, others = story["unit"], [one for one in story["unit"]["members"] if one != story["inquiry_id"]]
+        unit = story["unit"]
+        is_alone = all(member == story["inquiry_id"] for member in unit["members"])
         line = text(
             "unit", "line", account=story["account_id"], day=unit["unit_day"], zone=story["parameters"]["time_zone"],
             start=_utc(unit["start_at"]), due=_utc(unit["due_at"]),
         )  # fmt: skip
-        together = text("unit", "members", members=", ".join(unit["members"])) if others else text("unit", "alone")
+        together = text("unit", "alone") if is_alone else text("unit", "members", members=", ".join(unit["members"]))
         _section(out, text("label", "unit"))
         out.print(f"{line} {together}", markup=False)
     _table(out, text("label", "facts"), (text("label", "time"), text("label", "what")), list(_facts(story, text)), text)
     if "considered" in story:
-        replies = [(shown(one["at"]), _considered(one, text), text("verdict", one["verdict"])) for one in _once(story)]
+        replies = [
+            (instant_text(reply["at"]), _considered_text(reply, text), text("verdict", reply["verdict"]))
+            for reply in _considered_once(story)
+        ]
         columns = (text("label", "time"), text("label", "what"), text("label", "verdict"))
         _table(out, text("label", "considered"), columns, replies, text)
         if story["unit"]["first_reply_at"] is None:
-            _coverage(out, story, text)
+            _print_coverage(out, story, text)
     if story["outcome"] == "unknown":
         return
-    rows = [(name, _plainly(value)) for name, value in story["parameters"].items()]
+    rows = [(name, _value_text(value)) for name, value in story["parameters"].items()]
     _table(out, text("label", "rules"), (text("label", "parameter"), text("label", "value")), rows, text)
-    past = [
-        (_roughly(one["changed_at"]), text("name", one["outcome"]), text("name", one["state"]), one["rule_version"])
-        for one in story["history"]
+    history = [
+        (
+            _to_the_minute(version["changed_at"]),
+            text("name", version["outcome"]),
+            text("name", version["state"]),
+            version["rule_version"],
+        )
+        for version in story["history"]
     ]
     heads = (text("label", "changed"), text("label", "outcome"), text("label", "state"), "")
-    _table(out, text("label", "history"), heads, past, text)
+    _table(out, text("label", "history"), heads, history, text)
 
 
 def _facts(story: dict[str, Any], text: Texts) -> list[tuple[str, str]]:
-    rows: list[tuple[datetime, str]] = []
-    for one in story["facts"]["inquiries"]:
-        if one["received_at"] is not None:
-            regions = one["buyer_region"] or one["buyer_sent_from_region"]
-            region = {"region": one["buyer_region"] or "–", "sent_from": one["buyer_sent_from_region"] or "–"}
-            values = {
-                "inquiry": one["inquiry_id"], "account": one["account_id"], "buyer": one["buyer_id"],
-                "regions": text("source", "regions", **region) if regions else "",
-            }  # fmt: skip
-            rows.append((one["received_at"], text("source", "inquiry", **values)))
-    for one in story["facts"]["statuses"]:
-        code = "reassigned" if one["status"] == "reassigned" else "status"
-        rows.append((one["at"], text("fact", code, status=text("status", one["status"]), account=one["account_id"])))
-    replies: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for one in story["facts"]["replies"]:
-        key = (one["replied_at"], one["source"], one["reply_id"], one["account_id"], one["mailbox_id"], one["kind"])
-        replies.setdefault(key, []).append(one)
-    for (at, *_), entries in replies.items():
-        one = entries[0]
+    """Time and description of every fact, earliest first."""
+    facts = story["facts"]
+    lines = [
+        *(_inquiry_line(inquiry, text) for inquiry in facts["inquiries"] if inquiry["received_at"] is not None),
+        *(_status_line(status, text) for status in facts["statuses"]),
+        *_reply_lines(facts["replies"], text),
+    ]
+    return [(instant_text(at), line) for at, line in sorted(lines, key=lambda line: line[0])]
+
+
+def _inquiry_line(inquiry: dict[str, Any], text: Texts) -> tuple[datetime, str]:
+    regions = inquiry["buyer_region"] or inquiry["buyer_sent_from_region"]
+    region = {"region": inquiry["buyer_region"] or "–", "sent_from": inquiry["buyer_sent_from_region"] or "–"}
+    values = {
+        "inquiry": inquiry["inquiry_id"], "account": inquiry["account_id"], "buyer": inquiry["buyer_id"],
+        "regions": text("source", "regions", **region) if regions else "",
+    }  # fmt: skip
+    return inquiry["received_at"], text("source", "inquiry", **values)
+
+
+def _status_line(status: dict[str, Any], text: Texts) -> tuple[datetime, str]:
+    code = "reassigned" if status["status"] == "reassigned" else "status"
+    return status["at"], text("fact", code, status=text("status", status["status"]), account=status["account_id"])
+
+
+def _reply_lines(replies: Sequence[dict[str, Any]], text: Texts) -> Iterator[tuple[datetime, str]]:
+    """A line for each reply, with every way in which it was matched."""
+    by_reply: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for reply in replies:
+        key = (
+            reply["replied_at"], reply["source"], reply["reply_id"], reply["account_id"], reply["mailbox_id"], reply["kind"],
+        )  # fmt: skip
+        by_reply.setdefault(key, []).append(reply)
+    for (at, *_), entries in by_reply.items():
+        reply = entries[0]
         ways = ", ".join(text("matched_by", way) for way in dict.fromkeys(entry["matched_by"] for entry in entries))
-        values = {"mailbox": one["mailbox_id"], "account": one["account_id"], "kind": _kind(one, text), "matched": ways}
-        parts = [text("fact", one["source"], **values)]
-        if one["evidence"]:
-            parts.append(text("evidence", one["evidence"]))
-        if one["clock"]:
-            parts.append(text("basis", one["clock"]["basis"]))
-        rows.append((at, "; ".join(parts)))
-    return [(shown(at), line) for at, line in sorted(rows, key=lambda row: row[0])]
+        values = {
+            "mailbox": reply["mailbox_id"], "account": reply["account_id"], "kind": _kind_text(reply, text), "matched": ways,
+        }  # fmt: skip
+        parts = [text("fact", reply["source"], **values)]
+        if reply["evidence"]:
+            parts.append(text("evidence", reply["evidence"]))
+        if reply["clock"]:
+            parts.append(text("basis", reply["clock"]["basis"]))
+        yield at, "; ".join(parts)
 
 
-def _once(story: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each reply of each mailbox once, by its strongest evidence; those from the future at the end."""
+def _considered_once(story: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each reply of each mailbox once, by its strongest evidence; replies from the future at the end."""
     seen: set[tuple[Any, ...]] = set()
-    rows = []
-    for one in story["considered"]:
-        key = (one["at"], one["source"], one["reply_id"], one["mailbox_id"], one["account_id"], one["verdict"])
+    considered = []
+    for reply in story["considered"]:
+        key = (
+            reply["at"], reply["source"], reply["reply_id"], reply["mailbox_id"], reply["account_id"], reply["verdict"],
+        )  # fmt: skip
         if key not in seen:
             seen.add(key)
-            rows.append(one)
-    future = [one for one in story["facts"]["replies"] if one["replied_at"] >= story["now"]]
-    return rows + [{**one, "at": one["replied_at"], "verdict": "not-yet"} for one in future]
+            considered.append(reply)
+    future = [reply for reply in story["facts"]["replies"] if reply["replied_at"] >= story["now"]]
+    return considered + [{**reply, "at": reply["replied_at"], "verdict": "not-yet"} for reply in future]
 
 
-def _considered(one: dict[str, Any], text: Texts) -> str:
-    if one["source"] == "status":
-        return text("source", "status", status=text("status", one["reply_id"]))
-    parts = [text("source", one["source"]), _kind(one, text)]
-    if one["source"] == "mail":
-        parts += [one["mailbox_id"], text("matched_by", one["matched_by"]), text("evidence", one["evidence"])]
+def _considered_text(reply: dict[str, Any], text: Texts) -> str:
+    if reply["source"] == "status":
+        return text("source", "status", status=text("status", reply["reply_id"]))
+    parts = [text("source", reply["source"]), _kind_text(reply, text)]
+    if reply["source"] == "mail":
+        parts += [reply["mailbox_id"], text("matched_by", reply["matched_by"]), text("evidence", reply["evidence"])]
     return ", ".join(parts)
 
 
-def _kind(one: dict[str, Any], text: Texts) -> str:
-    kind = text("kind", one["kind"])
-    return f"{kind} ({text('kind_reason', one['kind_reason'])})" if one["kind_reason"] else kind
+def _kind_text(reply: dict[str, Any], text: Texts) -> str:
+    kind = text("kind", reply["kind"])
+    return f"{kind} ({text('kind_reason', reply['kind_reason'])})" if reply["kind_reason"] else kind
 
 
-def _coverage(out: Console, story: dict[str, Any], text: Texts) -> None:
+def _print_coverage(out: Console, story: dict[str, Any], text: Texts) -> None:
     rows = []
-    for one in story["coverage"]:
-        if one["covers"]:
-            what = text("coverage", "covers")
-        elif one["complete_from"] is None:
-            what = text("coverage", "never")
+    for interval in story["coverage"]:
+        if interval["covers"]:
+            coverage = text("coverage", "covers")
+        elif interval["complete_from"] is None:
+            coverage = text("coverage", "never")
         else:
-            spans = {"from": _roughly(one["complete_from"]), "through": _roughly(one["complete_through"])}
-            what = text("coverage", "gap", **spans)
-        if not one["due"] and one["mailbox_id"] is not None:
-            code = "later" if one["connected_at"] > story["unit"]["due_at"] else "removed"
-            at = one["connected_at"] if code == "later" else one["removed_at"]
-            what = text("coverage", code, at=_roughly(at), rest=what)
-        rows.append((one["mailbox_id"] or text("coverage", "platform"), what))
+            from_, through = _to_the_minute(interval["complete_from"]), _to_the_minute(interval["complete_through"])
+            coverage = text("coverage", "gap", **{"from": from_, "through": through})
+        if not interval["due"] and interval["mailbox_id"] is not None:
+            code = "later" if interval["connected_at"] > story["unit"]["due_at"] else "removed"
+            at = interval["connected_at"] if code == "later" else interval["removed_at"]
+            coverage = text("coverage", code, at=_to_the_minute(at), rest=coverage)
+        rows.append((interval["mailbox_id"] or text("coverage", "platform"), coverage))
     if not rows:
         rows.append(("–", text("coverage", "nobody")))
     _table(out, text("label", "coverage"), (text("label", "mailbox"), text("label", "what")), rows, text)
@@ -231,29 +264,30 @@ def _table(out: Console, title: str, heads: Sequence[str], rows: Sequence[Sequen
     table = Table(box=None, pad_edge=False, header_style="dim")
     for number, head in enumerate(heads):
         table.add_column(head, overflow="fold", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*row)
+    for cells in rows:
+        table.add_row(*cells)
     out.print(table, markup=False)
 
 
-def _plainly(value: Any) -> str:
+def _value_text(value: Any) -> str:
+    """A parameter as text; of a table, the values alone."""
     if isinstance(value, list | tuple):
-        return ", ".join(_plainly(one) for one in value) or "–"
+        return ", ".join(_value_text(part) for part in value) or "–"
     if isinstance(value, dict):
         return " ".join(str(part) for part in value.values() if part is not None)
     return str(value)
 
 
-def shown(at: datetime | None) -> str:
-    """An instant for a person: to the second, finer only when it is."""
+def instant_text(at: datetime | None) -> str:
+    """An instant for people: to the second, or to the microsecond when it has a fraction."""
     if at is None:
         return "–"
     return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond:06}" if at.microsecond else "")
 
 
 def _utc(at: datetime) -> str:
-    return f"{shown(at)} UTC"
+    return f"{instant_text(at)} UTC"
 
 
-def _roughly(at: datetime | None) -> str:
+def _to_the_minute(at: datetime | None) -> str:
     return "–" if at is None else f"{at:%Y-%m-%d %H:%M}"

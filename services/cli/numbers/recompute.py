@@ -1,4 +1,4 @@
-"""`recompute`: the numbers of a rule set computed anew, beside those that are shown, then shown at once."""
+"""`recompute`: compute the numbers of a rule set again beside those that are shown, then replace them at once."""
 
 import time
 from datetime import date, datetime
@@ -6,8 +6,9 @@ from datetime import date, datetime
 import click
 import psycopg
 
-from services.aggregator.refresh import recompute as work
-from services.cli.context import ProgressBars, Tell, as_json, database, errors, guarded, load_config, print_json
+from services.aggregator.refresh import recompute
+from services.cli.context import as_json, database, guarded, load_config
+from services.cli.output import ProgressBars, ReportProgress, errors, print_json
 from services.common.errors import ReplyrateError
 from services.common.postgres import clock
 
@@ -15,57 +16,52 @@ DAY = click.DateTime(["%Y-%m-%d"])
 PAUSE_SECONDS = 0.5
 
 
-@click.command()
-@click.option("--rules", "name", required=True, help="Rule set that counts, or is being computed.")
-@click.option("--from", "from_day", type=DAY, help="First as_of day; every row that may still change when not given.")
-@click.option("--to", "to_day", type=DAY, help="Last as_of day; today when not given.")
+@click.command("recompute")
+@click.option("--rules", "name", required=True, help="Rule set that is active or being computed.")
+@click.option("--from", "from_day", type=DAY, help="First as_of day. Default: every row that may still change.")
+@click.option("--to", "to_day", type=DAY, help="Last as_of day. Default: today.")
 @as_json
 @guarded
-def recompute(name: str, from_day: datetime | None, to_day: datetime | None, json_: bool) -> None:
-    """Compute outcomes and rates anew from the facts; readers see the old numbers until all of the new ones are there.
+def recompute_command(name: str, from_day: datetime | None, to_day: datetime | None, json_: bool) -> None:
+    """Compute outcomes and rates again from the facts; readers see the old numbers until all new ones are complete.
 
-    Ctrl-C or a kill loses nothing: aggregators go on, and so does the same command. A final number that comes out
-    differently gets a line in report_v1.corrections.
+    Interrupting the command loses nothing: aggregators continue the work, and so does the same command. A final number that
+    changes gets a row in report_v1.corrections.
     """
     started = time.monotonic()
     with database(load_config()) as connection:
         with connection.transaction():
-            wanted = {one.rule_set.name: one.rule_set for one in work.unfinished(connection)}
-            counting = {one.name: one for one in work.active(connection)}
-        if name not in wanted and name not in counting:
-            raise ReplyrateError(f"{name} does not count; `replyrate rules activate {name}` computes and shows it")
-        rule_set = wanted.get(name) or counting[name]
-        if name not in wanted or from_day is not None or to_day is not None:
-            work.begin(connection, rule_set, _day(from_day), _day(to_day))
+            unfinished = {
+                unfinished.rule_set.name: unfinished.rule_set for unfinished in recompute.unfinished(connection)
+            }
+            active = {rule_set.name: rule_set for rule_set in recompute.active(connection)}
+        if name not in unfinished and name not in active:
+            raise ReplyrateError(f"{name} is not active; `replyrate rules activate {name}` computes and shows it")
+        rule_set = unfinished.get(name) or active[name]
+        if name not in unfinished or from_day is not None or to_day is not None:
+            recompute.begin(connection, rule_set, _day(from_day), _day(to_day))
         since = clock(connection)
-        with ProgressBars() as tell:
-            companies = follow(connection, name, tell)
-        corrected = connection.execute(
-            "SELECT count(*) FROM ledger.corrections WHERE rule_set = %s AND changed_at >= %s"
-            " AND cause IN ('recompute', 'rule-version')",
-            (name, since),
-        ).fetchone()
-    assert corrected is not None
+        with ProgressBars() as report:
+            companies = follow(connection, name, report)
+        corrections = recompute.corrections_since(connection, name, since)
     seconds = round(time.monotonic() - started, 1)
     if json_:
-        print_json({"rule_set": name, "companies": companies, "corrections": corrected[0], "seconds": seconds})
+        print_json({"rule_set": name, "companies": companies, "corrections": corrections, "seconds": seconds})
     else:
-        errors.print(
-            f"{name}: {companies} companies computed anew, {corrected[0]} corrections; {seconds} s", markup=False
-        )
+        errors.print(f"{name}: {companies} companies recomputed, {corrections} corrections; {seconds} s", markup=False)
 
 
-def follow(connection: psycopg.Connection, name: str, tell: Tell) -> int:
-    """Help until the recompute is shown; returns how many companies it has."""
+def follow(connection: psycopg.Connection, name: str, report: ReportProgress) -> int:
+    """Help with the recompute until its numbers are shown; returns its number of companies."""
     companies = 0
     while True:
-        (row,) = [one for one in work.progress(connection) if one["rule_set"] == name] or (None,)
-        if row is None:
+        progress = next((each for each in recompute.progress(connection) if each["rule_set"] == name), None)
+        if progress is None:
             return companies
-        companies = row["companies"]
-        tell("companies", row["done"], companies)
-        if not work.step(connection) and not work.finish(connection):
-            time.sleep(PAUSE_SECONDS)  # another process is at the companies that lack
+        companies = progress["companies"]
+        report("companies", progress["done"], companies)
+        if not recompute.step(connection) and not recompute.finish(connection):
+            time.sleep(PAUSE_SECONDS)  # Another process is computing the remaining companies.
 
 
 def _day(at: datetime | None) -> date | None:

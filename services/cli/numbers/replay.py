@@ -1,48 +1,54 @@
 """`replay`: dumps of the two topics through the real join and the real SQL, for what-if, audit and bug reports."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Final
 
 import click
 
 from services.aggregator.judge.rules import RuleSet
-from services.cli.context import ProgressBars, as_json, errors, guarded, load_config, print_json
-from services.cli.numbers import rules
-from services.cli.numbers.rate import show
+from services.cli.context import as_json, environment, guarded, load_config
+from services.cli.numbers.rate_table import print_rate_table
+from services.cli.numbers.rules import rule_set_named
+from services.cli.output import ProgressBars, ReportProgress, errors, print_json
 from services.common.errors import ConfigError, ReplyrateError
 from services.common.hashing import Hasher
 from services.common.kafka import Reader
 from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES, SENT
-from services.standalone import replay as offline
+from services.standalone import replay
 from services.standalone.replay import ReplayFacts, ReplayQuestion
 
-DUMP = click.Path(exists=True, dir_okay=False, path_type=Path)
-RULES_DIR = "REPLYRATE_AGGREGATOR__RULES_DIR"
-KEY_BYTES = 32
+DUMP: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+RULES_DIR: Final = "REPLYRATE_AGGREGATOR__RULES_DIR"
+KEY_BYTES: Final = 32
 
 
-@click.command()
+@click.command("replay")
 @click.option("--inquiries", type=DUMP, help="Dump of inquiries.v1: one record (a CloudEvent) per line.")
 @click.option("--sent", type=DUMP, help="Dump of sent-messages.v1.")
 @click.option("--from-kafka", is_flag=True, help="Read both topics from Kafka instead, without a consumer group.")
 @click.option(
-    "--hash-key-file", type=DUMP, help="The installation's hash key; REPLYRATE_HASH_KEY_FILE with --from-kafka."
+    "--hash-key-file",
+    type=DUMP,
+    help="Hash key of the installation. Default with --from-kafka: REPLYRATE_HASH_KEY_FILE.",
 )
 @click.option(
     "--rules", "names", multiple=True, required=True, metavar="R…", help="Rule sets, by name or as files (.toml)."
 )
 @click.option(
-    "--as-of", required=True, metavar="T", help="A day (judged at its end in the rule set's zone) or an instant."
+    "--as-of",
+    required=True,
+    metavar="T",
+    help="A day (judged at its end in the time zone of the rule set) or an instant.",
 )
-@click.option("--coverage", type=DUMP, help="Coverage history; without it everything counts as covered.")
+@click.option("--coverage", type=DUMP, help="Coverage history. Default: everything counts as covered.")
 @click.argument("more", nargs=-1, metavar="")
 @as_json
 @guarded
-def replay(
+def replay_command(
     inquiries: Path | None,
     sent: Path | None,
     from_kafka: bool,
@@ -55,33 +61,22 @@ def replay(
 ) -> None:
     """Count again, offline: what would the rates have been?
 
-    Needs no services and writes nothing but its result; the same facts give the same bytes, in whatever order they come.
-    Lines that break the contract are left out and told with their numbers. docs/replay.md has the formats.
+    Needs no services and writes nothing but its result. The same facts give the same bytes, in any order. Lines that break
+    the contract are left out and reported with their numbers. docs/replay.md describes the formats.
     """
-    if from_kafka == (inquiries is not None and sent is not None) or (from_kafka and (inquiries or sent)):
+    has_dumps = inquiries is not None and sent is not None
+    if from_kafka == has_dumps or (from_kafka and (inquiries or sent)):
         raise click.UsageError("give --inquiries FILE and --sent FILE, or --from-kafka")
-    rule_sets = [rules.by_name(name, os.environ.get(RULES_DIR)) for name in dict.fromkeys((*names, *more))]
-    for name, times in Counter(one.name for one in rule_sets).items():
-        if times > 1:
-            raise click.UsageError(f"{times} rule sets are called {name}; give the changed one a name of its own")
-    asked = instant(as_of)
-    with ProgressBars() as tell:
-        facts = ReplayFacts()
+    rule_sets = _rule_sets(dict.fromkeys((*names, *more)))
+    question = question_at(as_of)
+    with ProgressBars() as report:
         if from_kafka:
-            found = load_config()
-            hasher = Hasher(key(hash_key_file) if hash_key_file is not None else found.hash_key())
-            for topic in (INQUIRIES, SENT):
-                facts.add(topic, topic, records(found.kafka, topic, tell), hasher)
+            facts = _facts_from_kafka(hash_key_file, report)
         else:
             assert inquiries is not None and sent is not None
-            if hash_key_file is None:
-                raise click.UsageError("give --hash-key-file FILE: the key that the hashes of --sent were made with")
-            hasher = Hasher(key(hash_key_file))
-            for topic, file in ((INQUIRIES, inquiries), (SENT, sent)):
-                lines = list(offline.numbered(read(file)))
-                facts.add(topic, file.name, counted(lines, file.name, len(lines), tell), hasher)
-        history, rejected = (None, []) if coverage is None else offline.read_coverage(coverage.name, read(coverage))
-        result = offline.replay(facts, history, rule_sets, asked, tell)
+            facts = _facts_from_dumps(inquiries, sent, hash_key_file, report)
+        history, rejected = (None, []) if coverage is None else replay.read_coverage(coverage.name, read(coverage))
+        result = replay.replay(facts, history, rule_sets, question, report)
     for line in (*facts.rejected, *rejected):
         errors.print(
             f"{line.source} line {line.line}: left out: {line.detail} ({line.reason})", style="yellow", markup=False,
@@ -90,17 +85,44 @@ def replay(
     if json_:
         print_json(result)
         return
-    for one in rule_sets:
-        rows = [row for row in result["reply_rate"] if row["rule_set"] == one.name]
-        rows.sort(key=lambda row: (row["company_id"], row["account_id"] or ""))
+    for rule_set in rule_sets:
+        rows = [rate_row for rate_row in result["reply_rate"] if rate_row["rule_set"] == rule_set.name]
+        rows.sort(key=lambda rate_row: (rate_row["company_id"], rate_row["account_id"] or ""))
         if rows:
-            show(rows, f"{one.name} {one.identity} (as of {rows[0]['as_of']})")
+            print_rate_table(rows, f"{rule_set.name} {rule_set.identity} (as of {rows[0]['as_of']})")
         else:
-            errors.print(f"{one.name}: no inquiry is known at {as_of}", markup=False)
+            errors.print(f"{rule_set.name}: no inquiry is known at {as_of}", markup=False)
 
 
-def instant(text: str) -> Callable[[RuleSet], ReplayQuestion]:
-    """What `--as-of` means for a rule set: the end of a day in its zone, or an instant for all of them."""
+def _rule_sets(names: Iterable[str]) -> list[RuleSet]:
+    """The rule sets that were asked for. Raises UsageError when two files have the same name inside."""
+    rule_sets = [rule_set_named(name, environment().get(RULES_DIR)) for name in names]
+    for name, times in Counter(rule_set.name for rule_set in rule_sets).items():
+        if times > 1:
+            raise click.UsageError(f"{times} rule sets are called {name}; rename the changed one")
+    return rule_sets
+
+
+def _facts_from_kafka(hash_key_file: Path | None, report: ReportProgress) -> ReplayFacts:
+    config, facts = load_config(), ReplayFacts()
+    hasher = Hasher(hash_key(hash_key_file) if hash_key_file is not None else config.hash_key())
+    for topic in (INQUIRIES, SENT):
+        facts.add(topic, topic, records(config.kafka, topic, report), hasher)
+    return facts
+
+
+def _facts_from_dumps(inquiries: Path, sent: Path, hash_key_file: Path | None, report: ReportProgress) -> ReplayFacts:
+    if hash_key_file is None:
+        raise click.UsageError("give --hash-key-file FILE: the key that the hashes of --sent were made with")
+    hasher, facts = Hasher(hash_key(hash_key_file)), ReplayFacts()
+    for topic, file in ((INQUIRIES, inquiries), (SENT, sent)):
+        lines = list(replay.numbered(read(file)))
+        facts.add(topic, file.name, _reporting(lines, file.name, len(lines), report), hasher)
+    return facts
+
+
+def question_at(text: str) -> Callable[[RuleSet], ReplayQuestion]:
+    """What `--as-of` asks of a rule set: the end of a day in its time zone, or an instant. Raises BadParameter."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
@@ -108,68 +130,69 @@ def instant(text: str) -> Callable[[RuleSet], ReplayQuestion]:
     else:
         if not 2000 <= day.year <= 2200:
             raise click.BadParameter(
-                f"{text} lies outside of what is counted; write a day since 2000", param_hint="--as-of"
+                f"{text} is outside of the years that can be counted; write a day from 2000 to 2200",
+                param_hint="--as-of",
             )
-        return lambda one: ReplayQuestion.of(day, one)
+        return lambda rule_set: ReplayQuestion.of(day, rule_set)
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         at = None
     if at is None or at.tzinfo is None:
         raise click.BadParameter(
-            f"{text!r} is no day and no instant; write 2026-11-20 or 2026-11-20T08:00:00Z", param_hint="--as-of"
+            f"{text!r} is neither a day nor an instant; write 2026-11-20 or 2026-11-20T08:00:00Z", param_hint="--as-of"
         )
     return lambda _: ReplayQuestion(at.astimezone(UTC))
 
 
-def key(file: Path) -> bytes:
-    """The hash key of a file. ConfigError when it is none."""
+def hash_key(file: Path) -> bytes:
+    """The hash key in a file. Raises ConfigError when its length is wrong."""
     raw = read(file)
     if len(raw) != KEY_BYTES:
         raise ConfigError(
-            f"--hash-key-file: {file.name} holds {len(raw)} bytes; the key of an installation has {KEY_BYTES}"
+            f"--hash-key-file: {file.name} contains {len(raw)} bytes; the hash key of an installation has {KEY_BYTES}"
         )
     return raw
 
 
 def read(file: Path) -> bytes:
-    """All of a file. ReplyrateError when it cannot be read."""
+    """The content of a file. Raises ReplyrateError when it cannot be read."""
     try:
         return file.read_bytes()
     except OSError as error:
-        raise ReplyrateError(f"{file} cannot be read ({error.strerror}); check the path and who may read it") from None
+        raise ReplyrateError(f"{file} cannot be read ({error.strerror}); check its path and permissions") from None
 
 
-def records(kafka: KafkaSettings, topic: str, tell: offline.Progress) -> Iterator[tuple[int, bytes]]:
-    """What a topic holds now, as (number, record); nobody else's position moves."""
+def records(kafka: KafkaSettings, topic: str, report: ReportProgress) -> Iterator[tuple[int, bytes]]:
+    """What a topic holds now, as (number, record); the position of no consumer group changes."""
     with Reader(kafka, "replyrate-replay", topic) as reader:
         partitions = sorted(reader.partitions())
         if not partitions:
-            raise ReplyrateError(f"there is no topic {topic}; `replyrate topics check` tells what is missing")
+            raise ReplyrateError(f"there is no topic {topic}; run `replyrate topics check`")
         begins, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
-        left = {partition: end for partition, end in ends.items() if end > begins[partition]}
+        unread = {partition: end for partition, end in ends.items() if end > begins[partition]}
         reader.assign(partitions)
         for partition in partitions:
             reader.seek(partition, begins[partition])
         number, total = 0, sum(ends[partition] - begins[partition] for partition in partitions)
-        while left:
+        while unread:
             for partition, batch in reader.poll(1.0).items():
                 for record in batch:
                     if record.offset >= ends[partition]:
                         break
                     number += 1
                     yield number, record.value or b""
-                if partition in left and batch[-1].offset + 1 >= left[partition]:
-                    del left[partition]
-                tell(topic, number, total)
-        tell(topic, total, total)
+                if partition in unread and batch[-1].offset + 1 >= unread[partition]:
+                    del unread[partition]
+                report(topic, number, total)
+        report(topic, total, total)
 
 
-def counted(
-    lines: Iterable[tuple[int, bytes]], name: str, total: int, tell: offline.Progress
+def _reporting(
+    lines: Iterable[tuple[int, bytes]], name: str, total: int, report: ReportProgress
 ) -> Iterator[tuple[int, bytes]]:
-    """The same lines, telling how many have passed."""
-    for place, line in enumerate(lines, 1):
-        if place % 1_000 == 0 or place == total:
-            tell(name, place, total)
+    """The same lines; reports after every 1,000 of them and after the last."""
+    for count, line in enumerate(lines, 1):
+        if count % 1_000 == 0 or count == total:
+            report(name, count, total)
         yield line

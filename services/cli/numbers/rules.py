@@ -1,255 +1,218 @@
-"""`rules`: what counts. List, show and check rule sets, switch them on and off."""
+"""`rules`: the rule sets, which define what a reply rate means. List, show, check, activate, deactivate, compare."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
-from psycopg.rows import dict_row
 
-from services.aggregator.judge import comparison
-from services.aggregator.judge import rules as sets
+from services.aggregator.judge import comparison, rules
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
-from services.cli.context import (
-    ProgressBars,
-    as_json,
-    database,
-    errors,
-    guarded,
-    load_config,
-    percent,
-    print_json,
-    print_table,
-)
+from services.aggregator.refresh.recompute import StoredRuleSet
+from services.cli.context import as_json, database, guarded, load_config
+from services.cli.output import ProgressBars, errors, parameter_text, percent, print_json, print_table
 from services.common.errors import EXIT_FAILED, ConfigError, ReplyrateError
 
-COLUMNS = {
-    "name": "rule set",
-    "counts": "counts",
-    "version": "version",
-    "computing": "being computed",
-    "title": "title",
-}
-DIFF = {
+COLUMNS: Final = {
+    "name": "rule set", "counts": "active", "version": "version", "computing": "being computed", "title": "title",
+}  # fmt: skip
+DIFF: Final = {
     "company_id": "company", "rate_a": "rate {a}", "rate_b": "rate {b}", "counted_a": "counted {a}", "counted_b": "counted {b}",
     "inquiries": "inquiries that differ",
 }  # fmt: skip
-EACH = {
-    "inquiry_id": "inquiry", "outcome_a": "{a}", "reason_a": "why", "in_a": "counts for", "outcome_b": "{b}", "reason_b": "why",
-    "in_b": "counts for",
+INQUIRY_DIFF: Final = {
+    "inquiry_id": "inquiry", "outcome_a": "{a}", "reason_a": "reason", "in_a": "counts for", "outcome_b": "{b}",
+    "reason_b": "reason", "in_b": "counts for",
 }  # fmt: skip
 
-
-@click.group()
-def rules() -> None:
-    """Rule sets: what a reply rate means."""
+UNUSABLE: Final = "cannot be used"
+"""Version of a rule set whose file is invalid."""
 
 
-@rules.command("list")
+@click.group("rules")
+def rules_group() -> None:
+    """Rule sets: they define what a reply rate means."""
+
+
+@rules_group.command("list")
 @as_json
 @guarded
 def rules_list(json_: bool) -> None:
-    """Every rule set there is, and which of them count."""
-    found = load_config()
-    folder = found.aggregator.rules_dir
-    files = sets.names(folder)
-    with database(found) as connection, connection.cursor(row_factory=dict_row) as cursor:
-        held = {row["name"]: row for row in cursor.execute(recompute.SQL["stored"]).fetchall()}
-        under_way = {row["rule_set"]: row for row in recompute.progress(connection)}
+    """List every rule set and whether it is active."""
+    config = load_config()
+    folder = config.aggregator.rules_dir
+    files = rules.names(folder)
+    with database(config) as connection:
+        stored = {rule_set.name: rule_set for rule_set in recompute.stored_rule_sets(connection)}
+        computing = {progress["rule_set"]: progress for progress in recompute.progress(connection)}
     rows: list[dict[str, Any]] = []
-    for name in sorted({*files, *held}):
-        there = held.get(name)
-        counts = "yes" if there is not None and there["active"] else "no"
-        try:
-            if there is not None and (there["active"] or name not in files):
-                rule_set = sets.stored(there["parameters"])
-            else:
-                rule_set = sets.load(name, folder)
-        except ConfigError as error:
-            # One broken file of one's own must not hide the others.
-            rows.append(
-                {"name": name, "counts": counts, "version": "cannot be used", "title": str(error), "computing": None}
-            )
-            continue
-        row = {"name": name, "counts": counts, "version": rule_set.identity, "title": rule_set.title, "computing": None}
-        if name in under_way:
-            one = under_way[name]
-            row["computing"] = f"{one['identity']}: {one['done']} of {one['companies']} companies"
-        rows.append(row)
+    for name in sorted({*files, *stored}):
+        columns = _list_columns(name, stored.get(name), folder, has_file=name in files)
+        if name in computing and columns["version"] != UNUSABLE:
+            progress = computing[name]
+            columns["computing"] = f"{progress['identity']}: {progress['done']} of {progress['companies']} companies"
+        rows.append(columns)
     if json_:
-        print_json([{**row, "counts": row["counts"] == "yes"} for row in rows])
+        print_json([{**columns, "counts": columns["counts"] == "yes"} for columns in rows])
     else:
         print_table(rows, COLUMNS)
 
 
-@rules.command("show")
+def _list_columns(name: str, stored: StoredRuleSet | None, folder: Path | None, *, has_file: bool) -> dict[str, Any]:
+    """A rule set as it is active, else as its file says; an invalid file must not hide the other rule sets."""
+    is_active = stored is not None and stored.is_active
+    columns = {"name": name, "counts": "yes" if is_active else "no", "computing": None}
+    try:
+        if stored is not None and (is_active or not has_file):
+            rule_set = stored.rule_set
+        else:
+            rule_set = rules.load(name, folder)
+    except ConfigError as error:
+        return {**columns, "version": UNUSABLE, "title": str(error)}
+    return {**columns, "version": rule_set.identity, "title": rule_set.title}
+
+
+@rules_group.command("show")
 @click.argument("name")
 @as_json
 @guarded
 def rules_show(name: str, json_: bool) -> None:
-    """Every parameter of a rule set."""
-    rule_set = sets.load(name, load_config().aggregator.rules_dir)
+    """Show every parameter of a rule set."""
+    rule_set = rules.load(name, load_config().aggregator.rules_dir)
     if json_:
         print_json({**rule_set.parameters(), "identity": rule_set.identity})
         return
-    rows = [{"key": key, "value": _plainly(value)} for key, value in rule_set.parameters().items()]
+    rows = [{"key": key, "value": parameter_text(value)} for key, value in rule_set.parameters().items()]
     print_table(rows, {"key": "parameter", "value": "value"}, f"{rule_set.name} {rule_set.identity}")
 
 
-@rules.command("validate")
+@rules_group.command("validate")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @as_json
 @guarded
 def rules_validate(file: Path, json_: bool) -> None:
-    """Check a file of your own; every problem at once, exit 78 when there is one."""
-    found = load_config()
-    rule_set = sets.read(file)
-    sets.check_horizon(rule_set, found.horizon_days)
+    """Check the file of a rule set; report all problems at once and exit with 78 if there are any."""
+    config = load_config()
+    rule_set = rules.read(file)
+    rules.check_horizon(rule_set, config.horizon_days)
     if json_:
         print_json({"name": rule_set.name, "identity": rule_set.identity})
     else:
-        errors.print(f"{rule_set.name} {rule_set.identity} can be used", markup=False)
+        errors.print(f"{rule_set.name} {rule_set.identity} is valid", markup=False)
 
 
-@rules.command("activate")
+@rules_group.command("activate")
 @click.argument("name")
 @guarded
 def rules_activate(name: str) -> None:
-    """Count by this rule set too. Aggregators judge every company by it first; then its numbers are shown at once."""
-    found = load_config()
-    rule_set = sets.load(name, found.aggregator.rules_dir)
-    sets.check_horizon(rule_set, found.horizon_days)
-    with database(found) as connection:
-        new = recompute.activate(connection, rule_set)
-        waits = any(row["rule_set"] == name for row in recompute.progress(connection))
-    if new and not waits:
-        errors.print(f"{name} {rule_set.identity} counts from now on", markup=False)
-    elif new:
+    """Activate a rule set beside the others. Aggregators first judge every company by it; then its numbers are shown."""
+    config = load_config()
+    rule_set = rules.load(name, config.aggregator.rules_dir)
+    rules.check_horizon(rule_set, config.horizon_days)
+    with database(config) as connection:
+        is_new = recompute.activate(connection, rule_set)
+        is_computing = any(progress["rule_set"] == name for progress in recompute.progress(connection))
+    if is_new and not is_computing:
+        errors.print(f"{name} {rule_set.identity} is active", markup=False)
+    elif is_new:
         errors.print(
-            f"{name} {rule_set.identity} counts as soon as every company has been judged by it; `replyrate rules list`"
-            f" tells how far that is, `replyrate recompute --rules {name}` helps",
+            f"{name} {rule_set.identity} becomes active as soon as every company has been judged by it; `replyrate rules"
+            f" list` shows the progress, `replyrate recompute --rules {name}` speeds it up",
             markup=False,
         )
     else:
-        errors.print(f"{name} {rule_set.identity} counts already, or is on its way", markup=False)
+        errors.print(f"{name} {rule_set.identity} is already active or being activated", markup=False)
 
 
-@rules.command("deactivate")
+@rules_group.command("deactivate")
 @click.argument("name")
 @guarded
 def rules_deactivate(name: str) -> None:
-    """Count by this rule set no more: its rates stay in report_v1.reply_rate_history only."""
+    """Deactivate a rule set: its rates are kept in report_v1.reply_rate_history only."""
     with database(load_config()) as connection:
-        done = recompute.deactivate(connection, name)
-    errors.print(f"{name} does not count any more" if done else f"{name} does not count; `replyrate rules list`")
-    if not done:
+        was_active = recompute.deactivate(connection, name)
+    errors.print(f"{name} is no longer active" if was_active else f"{name} is not active; see `replyrate rules list`")
+    if not was_active:
         sys.exit(EXIT_FAILED)
 
 
-def by_name(name: str, folder: Path | str | None) -> RuleSet:
-    """A rule set by name, from the operator's folder too, or from a file (.toml)."""
-    return sets.read(Path(name)) if name.endswith(".toml") else sets.load(name, Path(folder) if folder else None)
+def rule_set_named(name: str, folder: Path | str | None) -> RuleSet:
+    """A rule set by name (also from the operator's folder), or from a file (.toml)."""
+    return rules.read(Path(name)) if name.endswith(".toml") else rules.load(name, Path(folder) if folder else None)
 
 
-@rules.command("diff")
+@rules_group.command("diff")
 @click.argument("a")
 @click.argument("b")
-@click.option("--company", help="One company, with every inquiry whose outcome differs.")
+@click.option("--company", help="Compare one company and show every inquiry whose outcome differs.")
 @as_json
 @guarded
 def rules_diff(a: str, b: str, company: str | None, json_: bool) -> None:
-    """What would be different by the rule set B than by A: today's rate and the outcomes, per company.
+    """Compare two rule sets: today's rate and the outcomes of each company by A and by B.
 
-    A and B are names or files (.toml). Judges both over the real facts and writes nothing.
+    A and B are names or files (.toml). Both are judged over the real facts; nothing is written.
     """
-    chosen = load_config()
-    one, other = (by_name(name, chosen.aggregator.rules_dir) for name in (a, b))
-    with database(chosen) as connection, ProgressBars() as tell:
-        companies = comparison.companies(connection, company)
-        if company is not None and not companies:
-            raise ReplyrateError(f"nothing is known of the company {company}; check its id")
-        rows = list(comparison.compare(connection, one, other, companies, tell))
+    config = load_config()
+    rule_set_a, rule_set_b = (rule_set_named(name, config.aggregator.rules_dir) for name in (a, b))
+    with database(config) as connection, ProgressBars() as report:
+        company_ids = comparison.companies(connection, company)
+        if company is not None and not company_ids:
+            raise ReplyrateError(f"the company {company} is not known; check its id")
+        companies = list(comparison.compare(connection, rule_set_a, rule_set_b, company_ids, report))
     if json_:
-        print_json({"a": one.identity, "b": other.identity, "companies": rows})
+        print_json({"a": rule_set_a.identity, "b": rule_set_b.identity, "companies": companies})
         return
-    same = (one.name, one.version) == (other.name, other.version)
-    titles = {
-        "a": f"{one.name} {one.identity if same else one.version}",
-        "b": f"{other.name} {other.identity if same else other.version}",
-    }
-    print_table([_told(row, row["company_id"], len(row["inquiries"])) for row in rows], _titled(DIFF, titles))
-    if company is not None:
-        for row in rows:
-            print_table(
-                [_told(each, f"  {each['account_id']}", None) for each in row["accounts"]], _titled(DIFF, titles)
-            )
-            print_table(
-                [{**each, "in_a": _in(each, "a"), "in_b": _in(each, "b")} for each in row["inquiries"]],
-                _titled(EACH, titles),
-            )
-    changed = sum(
-        bool(row["inquiries"]) or any(row[f"{name}_a"] != row[f"{name}_b"] for name in ("rate", "counted"))
-        for row in rows
+    _print_diff(companies, _diff_titles(rule_set_a, rule_set_b), with_inquiries=company is not None)
+    changed = sum(_differs(difference) for difference in companies)
+    inquiries = sum(len(difference["inquiries"]) for difference in companies)
+    errors.print(f"{changed} of {len(companies)} companies differ, {inquiries} inquiries count differently")
+
+
+def _print_diff(companies: list[dict[str, Any]], titles: Mapping[str, str], *, with_inquiries: bool) -> None:
+    columns = _with_titles(DIFF, titles)
+    print_table(
+        [_diff_columns(difference, difference["company_id"], len(difference["inquiries"])) for difference in companies],
+        columns,
     )
-    errors.print(
-        f"{changed} of {len(rows)} companies differ, {sum(len(row['inquiries']) for row in rows)} inquiries count differently"
+    for difference in companies if with_inquiries else ():
+        accounts = difference["accounts"]
+        print_table([_diff_columns(account, f"  {account['account_id']}", None) for account in accounts], columns)
+        inquiries = [
+            {**inquiry, "in_a": _counts_for(inquiry, "a"), "in_b": _counts_for(inquiry, "b")}
+            for inquiry in difference["inquiries"]
+        ]
+        print_table(inquiries, _with_titles(INQUIRY_DIFF, titles))
+
+
+def _differs(difference: dict[str, Any]) -> bool:
+    return bool(difference["inquiries"]) or any(
+        difference[f"{name}_a"] != difference[f"{name}_b"] for name in ("rate", "counted")
     )
 
 
-def _titled(columns: dict[str, str], titles: dict[str, str]) -> dict[str, str]:
-    return {key: title.format(**titles) for key, title in columns.items()}
-
-
-def _told(row: dict[str, Any], name: str, inquiries: int | None) -> dict[str, Any]:
+def _diff_titles(rule_set_a: RuleSet, rule_set_b: RuleSet) -> dict[str, str]:
+    """How the two are called in headings: by identity where name and version are the same."""
+    is_same = (rule_set_a.name, rule_set_a.version) == (rule_set_b.name, rule_set_b.version)
     return {
-        **row, "company_id": name, "inquiries": inquiries, "rate_a": percent(row["rate_a"]), "rate_b": percent(row["rate_b"]),
+        letter: f"{rule_set.name} {rule_set.identity if is_same else rule_set.version}"
+        for letter, rule_set in (("a", rule_set_a), ("b", rule_set_b))
+    }
+
+
+def _with_titles(columns: dict[str, str], titles: Mapping[str, str]) -> dict[str, str]:
+    return {key: heading.format(**titles) for key, heading in columns.items()}
+
+
+def _diff_columns(difference: dict[str, Any], name: str, inquiries: int | None) -> dict[str, Any]:
+    return {
+        **difference, "company_id": name, "inquiries": inquiries, "rate_a": percent(difference["rate_a"]),
+        "rate_b": percent(difference["rate_b"]),
     }  # fmt: skip
 
 
-def _in(row: dict[str, Any], which: str) -> str:
-    return (
-        f"{row[f'account_{which}']} {row[f'day_{which}']}{'' if row[f'in_window_{which}'] else ' (not in the window)'}"
-    )
-
-
-def page() -> str:
-    """docs/rule-sets.md: every parameter, and every rule set that comes along beside the others."""
-    properties = sets.schema()["properties"]
-    lines = [
-        "# Rule sets",
-        "",
-        "Rendered by `replyrate config docs --write docs`. [rules.md](rules.md) tells how the parameters work together.",
-        "",
-        "| Parameter | Default | Meaning |",
-        "|---|---|---|",
-    ]
-    for name, form in properties.items():
-        default = "**required**" if name in sets.schema()["required"] else f"`{_plainly(form.get('default'))}`"
-        values = f" One of {', '.join(f'`{value}`' for value in form['enum'])}." if "enum" in form else ""
-        lines.append(f"| `{name}` | {default} | {form['description']}{values} |")
-    found = [sets.load_builtin(name) for name in sets.builtin_names()]
-    lines += [
-        "",
-        "## What comes along",
-        "",
-        f"| | {' | '.join(f'`{one.name}`' for one in found)} |",
-        f"|---|{'---|' * len(found)}",
-    ]
-    for key in properties:
-        if key not in ("name", "title", "source", "calendar"):
-            cells = [_plainly(one.parameters()[key]) for one in found]
-            lines.append(f"| {key} | {' | '.join(cells)} |")
-    lines += ["", "Where each comes from:", ""]
-    lines += [f"- `{one.name}` {one.identity}: {one.title}. {one.source}." for one in found]
-    return "\n".join(lines) + "\n"
-
-
-def _plainly(value: Any) -> str:
-    match value:
-        case list() | tuple():
-            return ", ".join(_plainly(part) for part in value) or "–"
-        case dict():
-            return " ".join(f"{key}={_plainly(part)}" for key, part in value.items() if part is not None)
-        case _:
-            return str(value)
+def _counts_for(inquiry: dict[str, Any], letter: str) -> str:
+    """Account and day that an inquiry counts for by one of the two rule sets."""
+    outside = "" if inquiry[f"in_window_{letter}"] else " (not in the window)"
+    return f"{inquiry[f'account_{letter}']} {inquiry[f'day_{letter}']}{outside}"

@@ -1,61 +1,66 @@
-"""`dlq`: what was rejected and why; send it back, or be done with it."""
+"""`dlq`: dead letters. Show what was rejected and why; send it back, or discard it."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from services.cli.context import as_json, errors, guarded, load_config, print_json, print_table, registry, text
+from services.cli.context import as_json, guarded, load_config, open_registry
+from services.cli.output import errors, print_json, print_table, text
 from services.common.errors import EXIT_FAILED
 from services.common.kafka import Publisher
 from services.common.settings import Settings
 from services.dead_letters.letters import BATCH, DeadLetterRecord, DeadLetters, LetterReplay, parse, result_of, spans_of
 
-COLUMNS = {
+COLUMNS: Final = {
     "position": "position", "state": "state", "at": "at (UTC)", "service": "service", "reason": "reason", "detail": "detail",
     "company_id": "company", "origin": "from", "replayed": "replayed",
 }  # fmt: skip
-RESULTS = {"position": "position", "reason": "reason", "outcome": "what happens", "why": "why"}
+RESULTS: Final = {"position": "position", "reason": "reason", "outcome": "result", "why": "why"}
+DRY_RUN: Final = "dry run: nothing was changed; pass --yes to apply"
+
+only_reason = click.option("--reason", help="Only letters with this reason.")
+apply_changes = click.option("--yes", is_flag=True, help="Apply the changes. Default: a dry run that prints them.")
 
 
 @click.group()
 def dlq() -> None:
-    """Dead letters: records and mails that no service could read."""
+    """Dead letters: records and messages that no service could read."""
 
 
 @dlq.command("list")
 @click.option(
-    "--all", "all_", is_flag=True, help="Also what was replayed or purged before, as long as the topic has it."
+    "--all", "all_", is_flag=True, help="Include letters that were replayed or purged, as long as the topic has them."
 )
-@click.option("--reason", help="Only letters with this reason.")
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True, help="At most so many.")
+@only_reason
+@click.option("--limit", type=click.IntRange(1), default=200, show_default=True, help="Maximum number of letters.")
 @as_json
 @guarded
 def dlq_list(all_: bool, reason: str | None, limit: int, json_: bool) -> None:
-    """Dead letters that wait, oldest first in each partition; with --all also the others, and what became of them.
+    """List open dead letters, oldest first in each partition; with --all also the others and what was done with them.
 
     \b
     State:
-      open      it waits
+      open      not processed yet
       replayed  its record was sent back, or its mailbox is read again
-      left      it could not be replayed; `dlq replay` told why
-      purged    somebody was done with it
-      done      one of these; too long ago to tell which
+      left      could not be replayed; `dlq replay` reported why
+      purged    discarded by an operator
+      done      replayed, left or purged; too long ago to tell which
     """
     with DeadLetters(load_config().kafka) as letters:
         spans = letters.everything() if all_ else letters.waiting()
-        rows = [letter.row() for letter in islice(_matching(letters.read(spans), reason), limit)]
+        rows = [letter.row() for letter in islice(_with_reason(letters.read(spans), reason), limit)]
     if json_:
         print_json(rows)
     elif rows:
         print_table(rows, COLUMNS)
         if len(rows) == limit:
-            errors.print(f"only the first {limit}; --limit shows more", style="dim")
+            errors.print(f"only the first {limit} letters are shown; raise --limit to see more", style="dim")
     else:
-        errors.print("no dead letter waits" if not all_ else "there is no dead letter")
+        errors.print("no dead letters" if all_ else "no open dead letters")
 
 
 @dlq.command("show")
@@ -63,46 +68,49 @@ def dlq_list(all_: bool, reason: str | None, limit: int, json_: bool) -> None:
 @as_json
 @guarded
 def dlq_show(position: str, json_: bool) -> None:
-    """One dead letter, POSITION as `dlq list` shows it. With --json its record too, in base64."""
+    """Show a dead letter, POSITION as in `dlq list`. With --json also its record, in base64."""
     with DeadLetters(load_config().kafka) as letters:
         letter = letters.at(position)
     data = letter.data
-    row = {
+    fields = {
         **letter.row(),
         "service_version": data.service_version if data else None,
         "value": data.value if data else None,
         "needs": letter.needs(),
     }
     if json_:
-        print_json(row)
+        print_json(fields)
         return
-    row["value"] = None if row["value"] is None else f"{len(str(row['value'])) * 3 // 4} bytes (--json prints them)"
-    for name, value in row.items():
+    if fields["value"] is not None:
+        fields["value"] = f"{len(str(fields['value'])) * 3 // 4} bytes (--json prints them)"
+    for name, value in fields.items():
         click.echo(f"{name:16} {text(value)}")
 
 
 @dlq.command("replay")
 @click.argument("positions", nargs=-1)
-@click.option("--reason", help="Only letters with this reason.")
-@click.option("--most", type=click.IntRange(1), default=3, show_default=True, help="How often one record may go round.")
-@click.option("--again", is_flag=True, help="Also letters at POSITIONS that were replayed before.")
-@click.option("--yes", is_flag=True, help="Do it; without it only what would happen is told.")
+@only_reason
+@click.option(
+    "--most", type=click.IntRange(1), default=3, show_default=True, help="Maximum number of replays of a record."
+)
+@click.option("--again", is_flag=True, help="Include letters at POSITIONS that were replayed before.")
+@apply_changes
 @as_json
 @guarded
 def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again: bool, yes: bool, json_: bool) -> None:
-    """Send the records of dead letters back to their topics; for a mail, read its mailbox again.
+    """Send the records of dead letters back to their topics; for a mail message, read its mailbox again.
 
-    Without POSITIONS: everything that waits, or what has --reason of it. What was replayed waits no more, and what could
-    not be is told and left. A record that is rejected again becomes a new dead letter that knows how often it went round.
+    Without POSITIONS: every open letter, or those with --reason. A replayed letter is no longer open; one that cannot be
+    replayed is reported and left. A record that is rejected again becomes a new dead letter, which counts its replays.
     """
-    found = load_config()
+    config = load_config()
     counts: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
-    with DeadLetters(found.kafka) as letters, _replay(found, most, again, yes) as replay:
+    with DeadLetters(config.kafka) as letters, _letter_replay(config, most, again, yes) as replay:
         chosen = (
             iter([letters.at(position) for position in positions])
             if positions
-            else _matching(letters.read(letters.waiting()), reason)
+            else _with_reason(letters.read(letters.waiting()), reason)
         )
         while batch := list(islice(chosen, BATCH)):
             if yes:
@@ -110,74 +118,84 @@ def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again:
             results = replay.run(batch)
             if yes:
                 letters.done(result_of(results))
-            for done in results:
-                counts[done.outcome] = counts.get(done.outcome, 0) + 1
-                rows.append({**done.letter.row(), "outcome": done.outcome, "why": done.why})
+            for result in results:
+                counts[result.outcome] = counts.get(result.outcome, 0) + 1
+                rows.append({**result.letter.row(), "outcome": result.outcome, "why": result.why})
             errors.print(f"{sum(counts.values())} letters", style="dim")
     if json_:
         print_json({"done": yes, "counts": counts, "letters": rows})
     elif rows:
         print_table([row for row in rows if row["why"]] if yes else rows, RESULTS)
     if not rows:
-        errors.print("no dead letter waits")
+        errors.print("no open dead letters")
     elif yes:
         errors.print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
     else:
-        errors.print("nothing was done; --yes does it")
+        errors.print(DRY_RUN)
     if yes and set(counts) - {"replayed", "rescan"}:
         sys.exit(EXIT_FAILED)
 
 
 @dlq.command("purge")
 @click.option("--through", help="Only up to this position (PARTITION/OFFSET), in its partition.")
-@click.option("--reason", help="Only letters with this reason.")
-@click.option("--delete", is_flag=True, help="Delete them from the topic too, for everybody and for ever.")
-@click.option("--yes", is_flag=True, help="Do it; without it only what would happen is told.")
+@only_reason
+@click.option("--delete", is_flag=True, help="Also delete them from the topic, for every reader and irrevocably.")
+@apply_changes
 @as_json
 @guarded
 def dlq_purge(through: str | None, reason: str | None, delete: bool, yes: bool, json_: bool) -> None:
-    """Be done with dead letters without replaying them: they wait no more."""
+    """Discard dead letters without replaying them: they are no longer open."""
     if delete and reason is not None:
-        raise click.UsageError("a topic is deleted up to an offset, so --delete takes --through and no --reason")
+        raise click.UsageError("a topic is deleted up to an offset: use --delete with --through, without --reason")
     with DeadLetters(load_config().kafka) as letters:
         spans = letters.everything() if delete else letters.waiting()
         if through is not None:
             partition, offset = parse(through)
             letters.at(through)
-            spans = {partition: [(a, min(b, offset + 1)) for a, b in spans.get(partition, ()) if a <= offset]}
+            spans = {
+                partition: [(first, min(end, offset + 1)) for first, end in spans.get(partition, ()) if first <= offset]
+            }
         if reason is not None:
-            spans = spans_of(_matching(letters.read(spans), reason))
-        count = sum(end - first for found in spans.values() for first, end in found)
-        ends = {at: found[-1][1] for at, found in spans.items() if found}
+            spans = spans_of(_with_reason(letters.read(spans), reason))
+        count = sum(end - first for chosen in spans.values() for first, end in chosen)
+        ends = {partition: chosen[-1][1] for partition, chosen in spans.items() if chosen}
         if yes:
-            # What was replayed before stays so.
+            # Letters that were replayed before keep that state.
             waiting = letters.waiting()
-            letters.done({"purged": {at: _within(waiting.get(at, ()), found) for at, found in spans.items()}})
+            letters.done({
+                "purged": {
+                    partition: _intersection(waiting.get(partition, ()), chosen) for partition, chosen in spans.items()
+                }
+            })  # fmt: skip
             if delete and ends:
                 letters.delete(ends)
     if json_:
         print_json({"done": yes, "letters": count, "deleted": delete and yes, "before": ends})
         return
-    verb = "deleted" if delete else "done with"
-    errors.print(f"{count} letters {verb}" if yes else f"{count} letters would be {verb}; --yes does it")
+    verb = "deleted" if delete else "purged"
+    errors.print(f"{count} letters {verb}" if yes else f"{count} letters would be {verb}; {DRY_RUN}")
 
 
-def _within(waiting: Sequence[tuple[int, int]], chosen: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What two lists of spans have in common."""
-    both = [(max(a, first), min(b, end)) for a, b in waiting for first, end in chosen]
-    return [(first, end) for first, end in both if first < end]
+def _intersection(waiting: Sequence[tuple[int, int]], chosen: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The offsets that two lists of spans [first, end) have in common."""
+    overlaps = [
+        (max(first, chosen_first), min(end, chosen_end))
+        for first, end in waiting
+        for chosen_first, chosen_end in chosen
+    ]
+    return [(first, end) for first, end in overlaps if first < end]
 
 
-def _matching(letters: Iterator[DeadLetterRecord], reason: str | None) -> Iterator[DeadLetterRecord]:
+def _with_reason(letters: Iterator[DeadLetterRecord], reason: str | None) -> Iterator[DeadLetterRecord]:
     return (letter for letter in letters if reason is None or letter.row()["reason"] == reason)
 
 
 @contextmanager
-def _replay(found: Settings, most: int, again: bool, yes: bool) -> Iterator[LetterReplay]:
+def _letter_replay(config: Settings, most: int, again: bool, yes: bool) -> Iterator[LetterReplay]:
     def rescan(company_id: str, mailbox_id: str) -> None:
-        with registry(found) as held:
-            held.rescan(company_id, mailbox_id)
+        with open_registry(config) as registry:
+            registry.rescan(company_id, mailbox_id)
 
     with ExitStack() as stack:
-        publisher = stack.enter_context(Publisher(found.kafka, "replyrate-cli")) if yes else None
-        yield LetterReplay(found.kafka, publisher, rescan, most=most, again=again)
+        publisher = stack.enter_context(Publisher(config.kafka, "replyrate-cli")) if yes else None
+        yield LetterReplay(config.kafka, publisher, rescan, most=most, again=again)

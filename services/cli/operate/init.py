@@ -1,7 +1,7 @@
-"""`init`: the roles, the schema and the topics of an installation, for what starts before the services do.
+"""`init`: the roles, the schema and the topics of an installation; runs before the services start.
 
-Everything here may run again: roles get the passwords that their files hold now, migrations and topics are added where
-they are missing. So an upgrade is the same command with the new release.
+It may run any number of times: roles get the current passwords of their files, missing migrations and topics are added.
+An upgrade is therefore the same command of the new release.
 """
 
 import sys
@@ -13,7 +13,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from services.cli.context import database, errors, guarded, load_config
+from services.cli.context import database, guarded, load_config
+from services.cli.output import errors
 from services.common import lifecycle, migrations
 from services.common.errors import EXIT_FAILED, ConfigError
 from services.common.kafka import Admin
@@ -32,35 +33,28 @@ LOGINS: Final[dict[str, dict[str, str]]] = {
         "default_transaction_read_only": "on", "search_path": "report_v1",
     },
 }  # fmt: skip
-"""Login → what holds in its sessions unless they say otherwise. What it may see is granted by the migrations."""
+"""Login → default parameters of its sessions. Its privileges are granted by the migrations."""
 
 GROUPS: Final = ("replyrate_company",)
-"""Roles without login that migrations grant to, and that only an administrator may make."""
+"""Roles without login that migrations grant privileges to and that only an administrator can create."""
 
-HAND_OVER: Final = sql.SQL("GRANT {owner} TO CURRENT_USER")
-"""Who is no superuser may give a database only to a role that it is a member of."""
-
-GRANTS: Final = sql.SQL("""
-ALTER DATABASE {database} OWNER TO {owner};
-REVOKE ALL ON DATABASE {database} FROM PUBLIC;
-GRANT CONNECT ON DATABASE {database} TO replyrate_fetcher, replyrate_dashboard, replyrate_company;
--- The judgement of a company works in a temporary table.
-GRANT CONNECT, TEMPORARY ON DATABASE {database} TO replyrate_aggregator;
-""")
+SQL: Final = load_statements("services.cli.operate", "init.sql")
 
 
 @click.command()
-@click.option("--admin-dsn", help="DSN of a user who may make roles and databases; without it roles stay as they are.")
-@click.option("--admin-password-file", type=click.Path(path_type=Path), help="File with its password.")
+@click.option(
+    "--admin-dsn", help="DSN of a user who may create roles and databases. Default: leave the roles as they are."
+)
+@click.option("--admin-password-file", type=click.Path(path_type=Path), help="File with the password of that user.")
 @click.option(
     "--passwords", type=click.Path(path_type=Path),
-    help="Folder with the logins' passwords: postgres-migrator, postgres-fetcher, …",
+    help="Folder with the passwords of the logins: postgres-migrator, postgres-fetcher, …",
 )  # fmt: skip
 @guarded
 def init(admin_dsn: str | None, admin_password_file: Path | None, passwords: Path | None) -> None:
-    """Make roles, schema and topics, as far as they are missing; waits while Postgres or Kafka are starting."""
-    found = load_config()
-    dbname = str(conninfo_to_dict(found.postgres.dsn.get_secret_value()).get("dbname") or "replyrate")
+    """Create the roles, the schema and the topics that are missing; waits until Postgres and Kafka have started."""
+    config = load_config()
+    dbname = str(conninfo_to_dict(config.postgres.dsn.get_secret_value()).get("dbname") or "replyrate")
     stop = Stop()
 
     def roles() -> None:
@@ -69,67 +63,70 @@ def init(admin_dsn: str | None, admin_password_file: Path | None, passwords: Pat
         make_roles(dsn, dbname, {login: secret_in(passwords / _file(login)) for login in LOGINS})
 
     def schema() -> None:
-        with database(found) as connection:
+        with database(config) as connection:
             migrations.migrate(connection, lambda name: errors.print(f"applying {name}", markup=False))
 
     def topics() -> list[str]:
-        with Admin(found.kafka, "replyrate-init") as admin:
-            for name in admin.create_topics(wanted_topics(found)):
+        with Admin(config.kafka, "replyrate-init") as admin:
+            for name in admin.create_topics(wanted_topics(config)):
                 errors.print(f"created {name}", markup=False)
-            return admin.check_topics(wanted_topics(found))
+            return admin.check_topics(wanted_topics(config))
 
     if admin_dsn is not None and passwords is None:
-        raise click.UsageError("--admin-dsn needs --passwords, the folder with the logins' passwords")
+        raise click.UsageError("--admin-dsn needs --passwords, the folder with the passwords of the logins")
     problems: list[str] = []
     with lifecycle.on_signals(stop):
-        done = (
+        is_done = (
             (admin_dsn is None or lifecycle.until_answers(stop, "postgres", roles))
             and lifecycle.until_answers(stop, "postgres", schema)
             and lifecycle.until_answers(stop, "kafka", lambda: problems.extend(topics()))
         )
     for problem in problems:
         errors.print(problem, style="red", markup=False, soft_wrap=True)
-    if problems or not done:
+    if problems or not is_done:
         sys.exit(EXIT_FAILED)
-    errors.print(
-        "roles, schema and topics are as they must be" if admin_dsn else "schema and topics are as they must be"
-    )
+    errors.print(f"{'roles, schema' if admin_dsn else 'schema'} and topics are up to date")
 
 
 def make_roles(admin_dsn: str, dbname: str, passwords: dict[str, str]) -> None:
-    """Give every login its password and settings, and the database to its owner; makes what is missing.
+    """Create the roles and the database that are missing; set every login's password and parameters, and the owner.
 
-    `passwords` maps login to password; they are sent as SCRAM verifiers, so no log of the server can hold one.
+    `passwords` maps login to password. They are sent as SCRAM verifiers, so no server log can contain one. Raises
+    ConfigError when the administrator may not do this.
     """
-    statements = load_statements("services.cli.operate", "init.sql")
+    owner, database_name = sql.Identifier(OWNER), sql.Identifier(dbname)
     with connect(admin_dsn, "replyrate-init") as connection, translate():
         try:
             for role in (*passwords, *GROUPS):
-                if connection.execute(statements["role_exists"], {"name": role}).fetchone() is None:
-                    connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+                if connection.execute(SQL["role_exists"], {"name": role}).fetchone() is None:
+                    connection.execute(_statement("create_role", role=sql.Identifier(role)))
             for login, password in passwords.items():
-                verifier = connection.pgconn.encrypt_password(password.encode(), login.encode(), b"scram-sha-256")
-                connection.execute(
-                    sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
-                        sql.Identifier(login), sql.Literal(verifier.decode())
-                    )
-                )
-                for name, value in LOGINS[login].items():
-                    connection.execute(
-                        sql.SQL("ALTER ROLE {} SET {} = {}").format(
-                            sql.Identifier(login), sql.Identifier(name), sql.Literal(value)
-                        )
-                    )
-            if connection.execute(statements["database_exists"], {"name": dbname}).fetchone() is None:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(dbname)))
-            if connection.execute(statements["is_superuser"]).fetchone() == (False,):
-                connection.execute(HAND_OVER.format(owner=sql.Identifier(OWNER)))
-            connection.execute(GRANTS.format(database=sql.Identifier(dbname), owner=sql.Identifier(OWNER)))
+                _set_login(connection, login, password)
+            if connection.execute(SQL["database_exists"], {"name": dbname}).fetchone() is None:
+                connection.execute(_statement("create_database", database=database_name))
+            if connection.execute(SQL["is_superuser"]).fetchone() == (False,):
+                connection.execute(_statement("join_owner", owner=owner))
+            connection.execute(_statement("grant_database", database=database_name, owner=owner))
         except psycopg.errors.InsufficientPrivilege as error:
             raise ConfigError(
-                f"the user of --admin-dsn may not make roles and databases ({error.diag.message_primary});"
-                " name one with CREATEROLE and CREATEDB, or make the roles by hand (docs/dashboards.md, Roles)"
+                f"the user of --admin-dsn may not create roles and databases ({error.diag.message_primary});"
+                " name one with CREATEROLE and CREATEDB, or create the roles by hand (docs/dashboards.md, Roles)"
             ) from None
+
+
+def _set_login(connection: psycopg.Connection, login: str, password: str) -> None:
+    verifier = connection.pgconn.encrypt_password(password.encode(), login.encode(), b"scram-sha-256")
+    role = sql.Identifier(login)
+    connection.execute(_statement("set_password", role=role, verifier=sql.Literal(verifier.decode())))
+    for name, value in LOGINS[login].items():
+        connection.execute(
+            _statement("set_parameter", role=role, parameter=sql.Identifier(name), value=sql.Literal(value))
+        )
+
+
+def _statement(name: str, **parts: sql.Composable) -> sql.Composed:
+    """A statement of init.sql with identifiers and literals, which Postgres does not take as parameters here."""
+    return sql.SQL(SQL[name]).format(**parts)
 
 
 def _file(login: str) -> str:

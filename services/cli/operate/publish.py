@@ -1,4 +1,4 @@
-"""`publish FILE`: inquiry facts from CSV or NDJSON into inquiries.v1, validated first, every problem with its line."""
+"""`publish FILE`: validate inquiry facts from CSV or NDJSON and publish them to inquiries.v1."""
 
 import csv
 import hashlib
@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from services.cli.context import as_json, errors, guarded, load_config, print_json
+from services.cli.context import as_json, guarded, load_config
+from services.cli.output import errors, print_json
 from services.common import codec
 from services.common.errors import EXIT_FAILED, InvalidEvent, ReplyrateError
 from services.common.events import (
@@ -41,24 +42,24 @@ INSTANT = "an instant with its offset, like 2026-11-20T10:00:00Z or 2026-11-20T1
 COLUMNS = {
     "type": "inquiry (when empty), status, reply or erase",
     "company_id": "the seller's id, as in `replyrate company add`",
-    "account_id": "the account that was asked or answered, as in `replyrate account add`",
+    "account_id": "the account that received the inquiry or replied, as in `replyrate account add`",
     "inquiry_id": "the platform's id of the inquiry",
     "received_at": "inquiry: when it was received; " + INSTANT,
     "buyer_id": "inquiry: the platform's id of the buyer",
-    "buyer_addresses": "inquiry: the buyer's addresses, separated by blanks; hashed before they are stored",
-    "buyer_region": "inquiry: where the buyer is at home, like US",
-    "buyer_sent_from_region": "inquiry: where it was sent from, like CN",
-    "message_ids": "inquiry: Message-IDs of the notification mails, separated by blanks",
-    "reply_addresses": "inquiry: relay addresses that answers may go to, separated by blanks",
+    "buyer_addresses": "inquiry: the buyer's addresses, separated by spaces; hashed before they are stored",
+    "buyer_region": "inquiry: country where the buyer is based, like US",
+    "buyer_sent_from_region": "inquiry: country where it was sent from, like CN",
+    "message_ids": "inquiry: Message-IDs of the notification mails, separated by spaces",
+    "reply_addresses": "inquiry: relay addresses that replies may go to, separated by spaces",
     "thread_id": "inquiry: the platform's id of the conversation",
-    "channel": "inquiry and reply: how it came, like inquiry, mail or chat",
+    "channel": "inquiry and reply: the channel it was sent through, like inquiry, mail or chat",
     "status": "status: the new status, like spam, rejected, withdrawn, reassigned",
-    "at": "status: when it changed; erase: up to when facts are forgotten; " + INSTANT,
+    "at": "status: when it changed; erase: the instant up to which facts are forgotten; " + INSTANT,
     "reply_id": "reply: the platform's id of the reply",
     "replied_at": "reply: when it was sent; " + INSTANT,
-    "automatic": "reply: yes when no human wrote it",
+    "automatic": "reply: yes when no person wrote it",
 }
-"""Column of a CSV file (and flat field of NDJSON) → what to write there."""
+"""Column of a CSV file (and flat field of NDJSON) → what to write into it."""
 _FIELD = re.compile(r"^data(?:\.([a-z_.]+))?[^:]*: (.*)$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `([a-z_]+)`")
 
@@ -68,42 +69,33 @@ YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0"
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--skip-invalid", is_flag=True, help="Publish the valid lines although others are wrong.")
+@click.option("--skip-invalid", is_flag=True, help="Publish the valid lines even if other lines are invalid.")
 @as_json
 @guarded
 def publish(file: str, skip_invalid: bool, json_: bool) -> None:
-    """Publish inquiry facts from FILE (CSV with a header line, or NDJSON; `-` reads standard input).
+    """Publish inquiry facts from FILE (CSV with a header line, or NDJSON; `-` is standard input).
 
     NDJSON: one CloudEvent per line, or only its `data` with a field `type` (inquiry, status, reply, erase).
-    CSV: columns are the fields of `data`, `buyer_id`, `buyer_addresses`, …; several values are separated by blanks;
-    a column `type` as above, inquiry when there is none. Nothing is published while a line is wrong.
+    CSV: the columns are the fields of `data`, `buyer_id`, `buyer_addresses`, …; several values in a cell are separated by
+    spaces; a column `type` as above, inquiry if it is missing. Nothing is published if any line is invalid.
     """
-    found = load_config()
+    config = load_config()
     text = read(file)
-    earliest = datetime.now(UTC) - timedelta(days=found.horizon_days)
+    earliest = datetime.now(UTC) - timedelta(days=config.horizon_days)
+    is_csv = file.lower().endswith(".csv")
+    check_header(text, csv_form=is_csv)
     valid: list[tuple[bytes, bytes]] = []
     problems: list[dict[str, Any]] = []
-    csv_form = file.lower().endswith(".csv")
-    check_header(text, csv_form=csv_form)
-    for number, entry in lines(text, csv_form=csv_form):
+    for number, entry in lines(text, csv_form=is_csv):
         try:
             valid.append(record(entry, earliest))
         except InvalidEvent as error:
-            column, detail = place(error.detail) if is_flat(entry) else (None, error.detail)
-            cure = re.sub(r"^[a-z ]+: ", "", COLUMNS[column]) if column in COLUMNS else None
-            problems.append(
-                {"line": number, "column": column, "reason": error.reason, "detail": detail, "cure": cure}
-            )  # fmt: skip
+            problems.append(_problem(number, entry, error))
     for problem in problems:
-        where = f", column {problem['column']}" if problem["column"] else ""
-        cure = f"; write {problem['cure']}" if problem["cure"] else ""
-        errors.print(
-            f"line {problem['line']}{where}: {problem['detail']} ({problem['reason']}){cure}", style="red", markup=False,
-            soft_wrap=True,
-        )  # fmt: skip
+        _print_problem(problem)
     published = 0
     if valid and (skip_invalid or not problems):
-        with Publisher(found.kafka, "replyrate-cli") as publisher:
+        with Publisher(config.kafka, "replyrate-cli") as publisher:
             sent = [publisher.send(INQUIRIES, key, value) for key, value in valid]
             published = len(sent) - len(publisher.wait(sent))
     if json_:
@@ -111,30 +103,46 @@ def publish(file: str, skip_invalid: bool, json_: bool) -> None:
     else:
         errors.print(f"{published} published, {len(problems)} invalid")
         if problems and not skip_invalid:
-            errors.print("nothing was published; mend the lines, or publish the others with --skip-invalid")
+            errors.print("nothing was published; fix the lines, or pass --skip-invalid to publish the valid ones")
     if problems or published < len(valid):
         sys.exit(EXIT_FAILED)
 
 
+def _problem(number: int, entry: dict[str, Any] | str, error: InvalidEvent) -> dict[str, Any]:
+    """An invalid line as --json prints it: line, column, reason, detail, and the `cure`: what to write instead."""
+    column, detail = column_of(error.detail) if is_flat(entry) else (None, error.detail)
+    cure = re.sub(r"^[a-z ]+: ", "", COLUMNS[column]) if column in COLUMNS else None
+    return {"line": number, "column": column, "reason": error.reason, "detail": detail, "cure": cure}
+
+
+def _print_problem(problem: dict[str, Any]) -> None:
+    column = f", column {problem['column']}" if problem["column"] else ""
+    cure = f"; write {problem['cure']}" if problem["cure"] else ""
+    errors.print(
+        f"line {problem['line']}{column}: {problem['detail']} ({problem['reason']}){cure}", style="red", markup=False,
+        soft_wrap=True,
+    )  # fmt: skip
+
+
 def check_header(text: str, *, csv_form: bool) -> None:
-    """ReplyrateError when a CSV file has a column that nobody would read."""
+    """Raise ReplyrateError when a CSV file has a column that is unknown or occurs twice."""
     if not csv_form:
         return
     try:
         header = next(csv.reader(io.StringIO(text)), [])
     except csv.Error as error:
-        raise ReplyrateError(f"line 1: no CSV ({error}). Nothing was published") from None
+        raise ReplyrateError(f"line 1: not CSV ({error}). Nothing was published") from None
     unknown = [name for name in header if name not in COLUMNS]
     if unknown:
         raise ReplyrateError(
             f"line 1: unknown column {', '.join(unknown)}; the columns are {', '.join(COLUMNS)}. Nothing was published"
         )
-    if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise ReplyrateError(f"line 1: column {', '.join(twice)} stands there twice; drop one. Nothing was published")
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise ReplyrateError(f"line 1: column {', '.join(repeated)} occurs twice; remove one. Nothing was published")
 
 
 def read(file: str) -> str:
-    """The text of a file, or of standard input. ReplyrateError when it is not UTF-8."""
+    """The text of a file, or of standard input. Raises ReplyrateError when it is not UTF-8."""
     raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     try:
         return raw.decode("utf-8-sig")
@@ -146,70 +154,52 @@ def read(file: str) -> str:
 
 
 def is_flat(entry: dict[str, Any] | str) -> bool:
-    """Whether an entry is written in columns, not as an event."""
+    """Whether an entry has columns rather than the fields of an event."""
     return isinstance(entry, dict) and not {"specversion", "buyer", "data"} & entry.keys()
 
 
-def place(detail: str) -> tuple[str | None, str]:
-    """The column that a finding of the contract is about, and what is wrong there."""
-    found = _FIELD.match(detail)
-    if found is None:
-        kind = detail.partition(":")[0]
-        return (kind, detail.partition(": ")[2]) if kind in COLUMNS else (None, detail)
-    path, what = (found[1] or "").split("."), found[2]
-    if missing := _MISSING.search(what):
-        path, what = [*path, missing[1]], "is missing"
+def column_of(detail: str) -> tuple[str | None, str]:
+    """The column that a validation message is about, and what is wrong with it."""
+    match = _FIELD.match(detail)
+    if match is None:
+        column = detail.partition(":")[0]
+        return (column, detail.partition(": ")[2]) if column in COLUMNS else (None, detail)
+    path, problem = (match[1] or "").split("."), match[2]
+    if missing := _MISSING.search(problem):
+        path, problem = [*path, missing[1]], "is missing"
     names = [part for part in path if part]
     if names[:1] == ["buyer"]:
         inner = names[1] if len(names) > 1 else "id"
-        return next((column for column, field in BUYER.items() if field == inner), "buyer_id"), what
-    return (names[0] if names and names[0] in COLUMNS else None), what
+        return next((column for column, field in BUYER.items() if field == inner), "buyer_id"), problem
+    return (names[0] if names and names[0] in COLUMNS else None), problem
 
 
 def lines(text: str, *, csv_form: bool) -> list[tuple[int, dict[str, Any] | str]]:
-    """(line number, entry): a dict, or the text of a line that is no JSON."""
+    """(line number, entry) of every line that is not empty: a dict, or the text of a line that is not a JSON object."""
     if csv_form:
         reader = csv.DictReader(io.StringIO(text))
         try:
-            return [(reader.line_num, {name: value for name, value in row.items() if value}) for row in reader]
+            return [(reader.line_num, {name: value for name, value in cells.items() if value}) for cells in reader]
         except csv.Error as error:
-            raise ReplyrateError(f"line {reader.line_num}: no CSV ({error}). Nothing was published") from None
-    found: list[tuple[int, dict[str, Any] | str]] = []
+            raise ReplyrateError(f"line {reader.line_num}: not CSV ({error}). Nothing was published") from None
+    entries: list[tuple[int, dict[str, Any] | str]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
                 entry = json.loads(line)
             except ValueError:
                 entry = line
-            found.append((number, entry if isinstance(entry, dict) else line))
-    return found
+            entries.append((number, entry if isinstance(entry, dict) else line))
+    return entries
 
 
 def record(entry: dict[str, Any] | str, earliest: datetime | None = None) -> tuple[bytes, bytes]:
-    """Key and value of one entry. InvalidEvent when it breaks the contract, or lies before `earliest` (the horizon)."""
+    """Key and value of an entry. Raises InvalidEvent when it breaks the contract or is before `earliest`, the horizon."""
     if isinstance(entry, str):
-        raise InvalidEvent("not-json", "the line is no JSON object")
+        raise InvalidEvent("not-json", "the line is not a JSON object")
     if None in entry:
-        raise InvalidEvent("schema", "more cells than columns; put a cell that holds a comma into quotes")
-    if "specversion" in entry:
-        value = json.dumps(entry, ensure_ascii=False).encode()
-    else:
-        kind = str(entry.pop("type", "inquiry"))
-        if kind not in TYPES:
-            raise InvalidEvent("schema", f"type: expected one of {', '.join(TYPES)}")
-        data = nested(entry)
-        text = json.dumps(data, ensure_ascii=False, sort_keys=True)
-        envelope = {
-            "specversion": "1.0",
-            # The same line gives the same id, so publishing a file twice is one fact.
-            "id": hashlib.sha256(text.encode()).hexdigest()[:32],
-            "source": "replyrate/publish",
-            "type": TYPES[kind],
-            "time": codec.instant_text(datetime.now(UTC)),
-            "datacontenttype": "application/json",
-            "data": data,
-        }
-        value = json.dumps(envelope, ensure_ascii=False).encode()
+        raise InvalidEvent("schema", "more cells than columns; put a cell that contains a comma into quotes")
+    value = json.dumps(entry if "specversion" in entry else _envelope(entry), ensure_ascii=False).encode()
     event = codec.decode(value, accept=PLATFORM_TYPES).data
     field = {InquiryReceived: "received_at", StatusChanged: "at", ReplyRecorded: "replied_at"}.get(type(event))
     if earliest is not None and field is not None and getattr(event, field) < earliest:
@@ -220,8 +210,27 @@ def record(entry: dict[str, Any] | str, earliest: datetime | None = None) -> tup
     return event.company_id.encode(), value  # type: ignore[union-attr]
 
 
+def _envelope(entry: dict[str, Any]) -> dict[str, Any]:
+    """The CloudEvent of an entry that has only the data and a type."""
+    kind = str(entry.pop("type", "inquiry"))
+    if kind not in TYPES:
+        raise InvalidEvent("schema", f"type: expected one of {', '.join(TYPES)}")
+    data = nested(entry)
+    text = json.dumps(data, ensure_ascii=False, sort_keys=True)
+    return {
+        "specversion": "1.0",
+        # The same line gives the same id, so publishing a file twice is one fact.
+        "id": hashlib.sha256(text.encode()).hexdigest()[:32],
+        "source": "replyrate/publish",
+        "type": TYPES[kind],
+        "time": codec.instant_text(datetime.now(UTC)),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+
+
 def nested(entry: dict[str, Any]) -> dict[str, Any]:
-    """A flat line as `data`: lists split, buyer_… moved into `buyer`."""
+    """A flat entry as `data`: lists split, buyer_… moved into `buyer`."""
     data: dict[str, Any] = {}
     for name, value in entry.items():
         if name in LISTS and isinstance(value, str):
@@ -239,7 +248,7 @@ def nested(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_utc(text: str) -> str:
-    """An instant with any offset as the contract wants it; other text as it is, so that the contract names it."""
+    """An instant with any offset in UTC, as the contract requires; other text unchanged, so that validation reports it."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

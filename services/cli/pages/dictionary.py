@@ -1,4 +1,4 @@
-"""The data dictionary: docs/data-dictionary.md, made of the contract of the views (schemas/report_v1.json)."""
+"""docs/data-dictionary.md: the views of the schema report_v1, from their contract schemas/report_v1.json."""
 
 import json
 from importlib import resources
@@ -6,24 +6,25 @@ from typing import Any
 
 
 def contract() -> dict[str, Any]:
-    """schemas/report_v1.json: each view with its comment, its key, what it means for people, and its columns in order."""
-    found: dict[str, Any] = json.loads(resources.files("schemas").joinpath("report_v1.json").read_text("utf-8"))
-    return found
+    """schemas/report_v1.json: each view with its comment, its key, its meaning in plain words, and its columns in order."""
+    views: dict[str, Any] = json.loads(resources.files("schemas").joinpath("report_v1.json").read_text("utf-8"))
+    return views
 
 
 def page() -> str:
-    """docs/data-dictionary.md."""
-    found = contract()
+    """The page: a section for each view, a row for each column."""
+    schema = contract()
     lines = [
         "# Data dictionary",
         "",
         "Rendered by `replyrate config docs --write docs` from `schemas/report_v1.json`, which a test compares with the",
-        f"database. These are the views of the schema `{found['schema']}`; the role `replyrate_dashboard` reads them and no more.",
+        f"database. These are the views of the schema `{schema['schema']}`; the role `replyrate_dashboard` can read them and",
+        "nothing else.",
         "",
-        f"{found['comment']} A new column stands at the end of its",
-        "view: name the columns you read. Text sorts by code point. [rules.md](rules.md) explains the words.",
+        f"{schema['comment']} A new column is added at the end of its",
+        "view, so name the columns you read. Text sorts by code point. [rules.md](rules.md) explains the terms.",
     ]
-    for name, view in found["views"].items():
+    for name, view in schema["views"].items():
         key = ", ".join(f"`{column}`" for column in view["key"])
         lines += ["", f"## {name}", "", view["comment"], "", view["meaning"], "", f"One row for each {key}.", ""]
         lines += ["| Column | Type | Meaning |", "|---|---|---|"]

@@ -6,7 +6,8 @@ import threading
 
 import click
 
-from services.cli.context import as_json, errors, guarded, print_json
+from services.cli.context import as_json, guarded
+from services.cli.output import StatusLine, errors, print_json
 from services.common.errors import EXIT_FAILED
 from services.standalone.demo.demo import run
 from services.standalone.demo.report import DemoReport, print_differences, print_report
@@ -16,14 +17,14 @@ from services.standalone.demo.report import DemoReport, print_differences, print
 @click.option(
     "--keep", is_flag=True, help="Keep everything running afterwards and print the addresses; Ctrl-C stops it."
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the invented world.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Random seed for the demo data.")
 @as_json
 @guarded
 def demo(keep: bool, seed: int, json_: bool) -> None:
-    """Run eight sellers through real servers and the real services, and show their reply rates.
+    """Run eight sellers through the real services and show their reply rates.
 
-    Needs nothing but `make setup`. Every number is compared with an independent recount before it is shown; exit 1
-    with the differences when they disagree.
+    Needs only `make setup`: the servers are embedded. Every number is compared with an independent recount before it is
+    shown; if they differ, the differences are printed and the exit code is 1.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     interrupted = threading.Event()
@@ -34,30 +35,24 @@ def demo(keep: bool, seed: int, json_: bool) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
+    with StatusLine() as status:
 
-    def staying(report: DemoReport) -> None:
-        show_report(report, json_)
-        errors.print(
-            f"\nPostgres  {report.postgres}\nKafka     {report.kafka}\nlogs      {report.folder}/services", markup=False
-        )
-        errors.print("Everything keeps running. Press Ctrl-C to stop.")
-        threading.Event().wait()
-
-    with errors.status("starting") as status:
-
-        def progress(line: str) -> None:
+        def progress(step: str) -> None:
             if interrupted.is_set():
                 raise KeyboardInterrupt
-            status.update(line)
-            if not errors.is_terminal:
-                errors.print(line, markup=False)
+            status.update(step)
 
-        def kept(report: DemoReport) -> None:
+        def keep_running(report: DemoReport) -> None:
             status.stop()
-            staying(report)
+            show_report(report, json_)
+            errors.print(
+                f"\nPostgres  {report.postgres}\nKafka     {report.kafka}\nlogs      {report.folder}/services", markup=False
+            )
+            errors.print("Everything keeps running. Press Ctrl-C to stop.")
+            threading.Event().wait()
 
         try:
-            report = run(seed=seed, progress=progress, keep=kept if keep else None)
+            report = run(seed=seed, progress=progress, keep=keep_running if keep else None)
             if interrupted.is_set():
                 raise KeyboardInterrupt
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`standalone`: one's own mailboxes on one machine, and how it stands with them."""
+"""`standalone`: replyrate for your own mailboxes on one machine, and its status."""
 
 import os
 import signal
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from services.cli.context import WORLD, as_json, errors, guarded, load_config, print_json, print_table
+from services.cli.context import as_json, guarded, load_config, use_environment
+from services.cli.output import errors, print_json, print_table
 from services.standalone.own import InstallationStatus, OwnInstallation, read_settings, status
 
 COLUMNS = {
@@ -20,42 +21,47 @@ COLUMNS = {
 @click.command()
 @click.option(
     "--data", type=click.Path(file_okay=False, path_type=Path), envvar="REPLYRATE_DATA",
-    help="Folder that keeps everything; made when it is not there.",
+    help="Folder that keeps everything; created if missing.",
 )  # fmt: skip
-@click.option("--status", "status_", is_flag=True, help="Say how it stands with the world of --data, and end.")
+@click.option("--status", "status_", is_flag=True, help="Print the status of the installation in --data and exit.")
 @as_json
 @click.pass_context
 @guarded
 def standalone(context: click.Context, data: Path | None, status_: bool, json_: bool) -> None:
     """Run Postgres, Kafka and the three services on this machine, for your own mailboxes, until Ctrl-C.
 
-    Data, keys and logs stay in the folder; start it again and it goes on. Other commands find it by
-    `replyrate --data DIR COMMAND`, or with REPLYRATE_DATA set. docs/own-mailbox.md walks through it.
+    Data, keys and logs are kept in the folder; the next start continues with them. Other commands use the installation with
+    `replyrate --data DIR COMMAND`, or with REPLYRATE_DATA set. docs/own-mailbox.md is a walk-through.
     """
     data = data or (context.parent.params.get("data") if context.parent is not None else None)
     if data is None:
-        raise click.UsageError("name the folder that keeps everything: replyrate standalone --data DIR")
+        raise click.UsageError("name the folder of the installation: replyrate standalone --data DIR")
     if status_:
-        use_world(data)
+        use_environment(read_settings(data))
         print_status(status(load_config()), json_)
         return
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with OwnInstallation(data, os.environ, lambda line: errors.print(line, markup=False)) as world:
+    with OwnInstallation(data, os.environ, lambda line: errors.print(line, markup=False)) as installation:
         if json_:
             print_json(
-                {"data": world.folder, "kafka": world.bootstrap_servers, "settings": world.folder / "settings.env"}
+                {
+                    "data": installation.folder,
+                    "kafka": installation.bootstrap_servers,
+                    "settings": installation.folder / "settings.env",
+                }
             )
         errors.print(
-            f"\neverything is up; in another terminal:\n\n  export REPLYRATE_DATA={world.folder}", markup=False
+            f"\neverything is running; in another terminal:\n\n  export REPLYRATE_DATA={installation.folder}",
+            markup=False,
         )
         for line in NEXT:
             errors.print(f"  {line}", markup=False, soft_wrap=True)
-        errors.print("\nlogs are in its folder logs; Ctrl-C ends it, and nothing is lost")
-        world.keep(stop.wait)
+        errors.print("\nthe logs are in its subfolder logs; Ctrl-C stops everything, and nothing is lost")
+        installation.keep(stop.wait)
         errors.print("stopping the services")
-    errors.print("stopped; start it again with the same folder to go on")
+    errors.print("stopped; start again with the same folder to continue")
 
 
 NEXT = (
@@ -68,22 +74,19 @@ NEXT = (
 )
 
 
-def use_world(data: Path) -> None:
-    """Let every command of this process use the servers of the world in `data`."""
-    guarded(lambda: WORLD.update(read_settings(data)))()
-
-
-def print_status(found: InstallationStatus, json_: bool) -> None:
-    """Print a status."""
+def print_status(installation_status: InstallationStatus, json_: bool) -> None:
+    """Print the mailboxes of an installation and how many records and companies still have to be processed."""
     if json_:
-        print_json({**asdict(found), "settled": found.settled})
+        print_json({**asdict(installation_status), "settled": installation_status.settled})
         return
-    if found.mailboxes:
-        print_table(found.mailboxes, COLUMNS)
+    if installation_status.mailboxes:
+        print_table(installation_status.mailboxes, COLUMNS)
     else:
-        errors.print("no mailbox is connected; `replyrate mailbox add --help` tells how")
+        errors.print("no mailbox is connected; connect one: replyrate mailbox add --help")
     click.echo(
-        f"\n{found.inquiries} inquiries known; waiting: {found.matcher_lag} records before the matcher,"
-        f" {found.aggregator_lag} before the aggregator, {found.companies_waiting} companies to be judged"
+        f"\n{installation_status.inquiries} inquiries known; waiting: {installation_status.matcher_lag} records for the matcher,"
+        f" {installation_status.aggregator_lag} for the aggregator, {installation_status.companies_waiting} companies to be judged"
     )
-    click.echo("every published fact stands in the numbers" if found.settled else "the numbers are still moving")
+    click.echo(
+        "the numbers include every published fact" if installation_status.settled else "the numbers are still changing"
+    )

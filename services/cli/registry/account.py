@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import click
 
-from services.cli.context import errors, guarded, load_config, registry
+from services.cli.context import guarded, load_config, open_registry
+from services.cli.output import errors
 from services.connect.onboarding import check_name
-from services.registry.registry import OPERATOR, RegistryError
+from services.registry.registry import OPERATOR, Registry, RegistryError
 
 
 @click.group()
@@ -19,24 +20,26 @@ def company() -> None:
 @guarded
 def company_add(company_id: str) -> None:
     """Register a company."""
-    with registry(load_config()) as found:
-        added = found.add_company(company_id)
-    errors.print(f"company {company_id} is registered" if added else f"company {company_id} was registered before")
+    with open_registry(load_config()) as registry:
+        is_new = registry.add_company(company_id)
+    errors.print(f"company {company_id} is registered" if is_new else f"company {company_id} already exists")
 
 
 @click.group()
 def account() -> None:
-    """Accounts and sub-accounts of a company."""
+    """Main accounts and sub-accounts of a company."""
 
 
 @account.command("add")
 @click.argument("company_id")
 @click.argument("account_id")
-@click.option("--sub", is_flag=True, help="A sub-account; the default is a main account.")
+@click.option("--sub", is_flag=True, help="A sub-account. Default: a main account.")
 @click.option(
-    "--synced-by-platform", is_flag=True, help="It answers through the platform's own mail: no mailbox needed."
+    "--synced-by-platform", is_flag=True, help="It replies through the platform's own mail and needs no mailbox."
 )
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Since when it does (UTC day; default: now).")
+@click.option(
+    "--since", type=click.DateTime(["%Y-%m-%d"]), help="Start of the sync by the platform, a UTC day. Default: now."
+)
 @click.option("--address", help="Its registered address on the platform.")
 @click.option("--backup-address", help="Its backup address on the platform.")
 @guarded
@@ -51,59 +54,76 @@ def account_add(
 ) -> None:
     """Register an account."""
     if since is not None and not synced_by_platform:
-        raise click.UsageError("--since says since when the platform syncs the account: add --synced-by-platform")
+        raise click.UsageError("--since is the start of the sync by the platform: add --synced-by-platform")
     synced_from = None
     if synced_by_platform:
         synced_from = since.replace(tzinfo=UTC) if since is not None else datetime.now(UTC)
         if synced_from > datetime.now(UTC):
-            raise click.UsageError("--since lies in the future; name the day since when the platform does")
-    changed: list[str] = []
-    with registry(load_config()) as found:
-        added = found.add_account(company_id, account_id, kind="sub" if sub else "main", synced_from=synced_from)
-        told = {
-            role: value for role, value in (("registered", address), ("backup", backup_address)) if value is not None
-        }
-        held = {role: None if added else found.has_address(company_id, account_id, role, told[role]) for role in told}
-        # Both before the first is written: what a refused command had changed would be told nobody.
-        for role in told:
-            if held[role] is False:
-                raise RegistryError(
-                    f"account {account_id} has another {role} address; change it with: replyrate account change-address"
-                    f" {company_id} {account_id} ADDRESS" + (" --role backup" if role == "backup" else "")
-                )
-        for role, value in told.items():
-            if held[role] is None:
-                changed += found.set_address(company_id, account_id, role, value)
-    errors.print(f"account {account_id} is registered" if added else f"account {account_id} was registered before")
-    _connect_again(company_id, changed)
+            raise click.UsageError("--since is in the future; name the day on which the sync started")
+    addresses = {
+        role: value for role, value in (("registered", address), ("backup", backup_address)) if value is not None
+    }
+    with open_registry(load_config()) as registry:
+        is_new = registry.add_account(company_id, account_id, kind="sub" if sub else "main", synced_from=synced_from)
+        reconnect = _set_addresses(registry, company_id, account_id, addresses, is_new=is_new)
+    errors.print(f"account {account_id} is registered" if is_new else f"account {account_id} already exists")
+    _print_reconnect(company_id, reconnect)
+
+
+def _set_addresses(
+    registry: Registry, company_id: str, account_id: str, addresses: dict[str, str], *, is_new: bool
+) -> list[str]:
+    """Set the addresses that the account does not have yet, by role; returns the mailboxes to connect again.
+
+    Raises RegistryError when one of the roles has another address. All are compared before the first is written, so that
+    a command that fails has changed nothing.
+    """
+    same = {
+        role: None if is_new else registry.has_address(company_id, account_id, role, value)
+        for role, value in addresses.items()
+    }
+    for role in addresses:
+        if same[role] is False:
+            raise RegistryError(
+                f"account {account_id} has another {role} address; change it with: replyrate account change-address"
+                f" {company_id} {account_id} ADDRESS" + (" --role backup" if role == "backup" else "")
+            )
+    reconnect: list[str] = []
+    for role, value in addresses.items():
+        if same[role] is None:
+            reconnect += registry.set_address(company_id, account_id, role, value)
+    return reconnect
 
 
 @account.command("change-address")
 @click.argument("company_id")
 @click.argument("account_id")
 @click.argument("address")
-@click.option("--role", type=click.Choice(["registered", "backup"]), default="registered", show_default=True)
-@click.option("--by", metavar="ACCOUNT", help="The account that changes it; itself when not given.")
+@click.option(
+    "--role", type=click.Choice(["registered", "backup"]), default="registered", show_default=True,
+    help="Which address of the account changed.",
+)  # fmt: skip
+@click.option("--by", metavar="ACCOUNT", help="Account that changes it. Default: the account itself.")
 @guarded
 def account_change_address(company_id: str, account_id: str, address: str, role: str, by: str | None) -> None:
-    """An address of an account changed on the platform: its mailbox must be connected again.
+    """Record that an address of an account changed on the platform; its mailbox must then be connected again.
 
-    That is the mailbox of the address before; when none was known, every one of this role with another address. The
+    That is the mailbox of the previous address; when none was known, every mailbox of this role with another address. The
     registered address of a sub-account is changed by the main account.
     """
-    with registry(load_config()) as found:
-        changed = found.change_address(company_id, account_id, role, address, by=by)
-    _connect_again(company_id, changed)
-    if not changed:
+    with open_registry(load_config()) as registry:
+        reconnect = registry.change_address(company_id, account_id, role, address, by=by)
+    _print_reconnect(company_id, reconnect)
+    if not reconnect:
         errors.print("no connected mailbox is affected")
 
 
-def _connect_again(company_id: str, mailbox_ids: list[str]) -> None:
+def _print_reconnect(company_id: str, mailbox_ids: list[str]) -> None:
     for mailbox_id in mailbox_ids:
         errors.print(
-            f"mailbox {mailbox_id} needs to be connected again (address-changed): replyrate mailbox reconnect"
-            f" {company_id} {mailbox_id} --address ADDRESS (and --user USER where the login has another name); or, when the"
-            f" account does not use it any more: replyrate mailbox remove {company_id} {mailbox_id}",
+            f"mailbox {mailbox_id} must be connected again (address-changed): replyrate mailbox reconnect"
+            f" {company_id} {mailbox_id} --address ADDRESS (and --user USER where the login has another name). If the"
+            f" account no longer uses the mailbox: replyrate mailbox remove {company_id} {mailbox_id}",
             markup=False,
             soft_wrap=True,
         )
@@ -112,28 +132,28 @@ def _connect_again(company_id: str, mailbox_ids: list[str]) -> None:
 @account.command("platform-sync")
 @click.argument("company_id")
 @click.argument("account_id")
-@click.option("--on/--off", required=True, help="Whether it answers through the platform's own mail now.")
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="With --on: since when (UTC day; default: now).")
-@click.option("--by", default=OPERATOR, show_default=True, help="Who decided it.")
+@click.option("--on/--off", required=True, help="Whether the account replies through the platform's own mail.")
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="With --on: start, a UTC day. Default: now.")
+@click.option("--by", default=OPERATOR, show_default=True, help="Person to record as having decided it.")
 @guarded
 def account_platform_sync(company_id: str, account_id: str, on: bool, since: datetime | None, by: str) -> None:
-    """An account answers through the platform's own mail from now on, or does not any more.
+    """Record that an account starts or stops replying through the platform's own mail.
 
-    With --on its mailboxes are not read any more and their passwords are deleted; after --off they must be connected again.
+    With --on its mailboxes are no longer read and their passwords are deleted; after --off they must be connected again.
     """
     if since is not None and not on:
-        raise click.UsageError("--since says since when the platform syncs the account: it goes with --on")
+        raise click.UsageError("--since is the start of the sync by the platform: it goes with --on")
     check_name("--by", by)
-    with registry(load_config()) as found:
+    with open_registry(load_config()) as registry:
         if on:
-            begins = since.replace(tzinfo=UTC) if since is not None else datetime.now(UTC)
-            moved = found.begin_platform_sync(company_id, account_id, begins, by=by)
+            synced_from = since.replace(tzinfo=UTC) if since is not None else datetime.now(UTC)
+            mailbox_ids = registry.begin_platform_sync(company_id, account_id, synced_from, by=by)
         else:
-            moved = found.end_platform_sync(company_id, account_id, by=by)
-    errors.print(f"account {account_id} is {'synced' if on else 'not synced any more'} by the platform")
-    for mailbox_id in moved:
+            mailbox_ids = registry.end_platform_sync(company_id, account_id, by=by)
+    errors.print(f"account {account_id} is {'synced' if on else 'no longer synced'} by the platform")
+    for mailbox_id in mailbox_ids:
         errors.print(
-            f"mailbox {mailbox_id} is not read any more; its password is deleted"
+            f"mailbox {mailbox_id} is no longer read; its password is deleted"
             if on
             else f"mailbox {mailbox_id} must be connected again: replyrate mailbox reconnect {company_id} {mailbox_id}",
             markup=False,

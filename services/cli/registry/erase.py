@@ -1,64 +1,54 @@
 """`erase COMPANY`: forget a company everywhere."""
 
 import sys
+from collections.abc import Mapping
+from typing import Final
 
 import click
 
-from services.cli.context import as_json, database, errors, guarded, load_config, print_json, text
+from services.cli.context import as_json, database, guarded, load_config
+from services.cli.output import errors, print_json, text
 from services.common import verify
 from services.common.errors import EXIT_FAILED
 from services.common.kafka import Publisher
 from services.common.topics import INQUIRIES
 from services.registry import erasure
 
-LEFT = (
-    "What stays: that it was erased and until when; plain buyer addresses in inquiries.v1 and hashes in"
-    " sent-messages.v1 until their retention ends (docs/privacy.md)."
+REMAINS: Final = (
+    "What remains: the fact that the company was erased, and up to when; plain buyer addresses in inquiries.v1 and hashes"
+    " in sent-messages.v1 until their retention ends (docs/privacy.md)."
 )
 
 
 @click.command()
 @click.argument("company_id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be deleted.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
 @as_json
 @guarded
 def erase(company_id: str, yes: bool, dry_run: bool, json_: bool) -> None:
-    """Forget a company: its mailboxes, secrets and marks at once, its facts and numbers as soon as matcher and
-    aggregator read the event. It cannot be undone. Run it again when it was interrupted.
+    """Forget a company. This cannot be undone.
 
-    Facts up to now (up to the end of a poll that is under way) are forgotten. What the platform publishes about the
-    company afterwards is counted anew, so stop that first.
+    Its mailboxes, secrets and cursors are deleted at once, its facts and numbers as soon as matcher and aggregator have
+    read the event. If the command is interrupted, run it again.
+
+    Facts up to now (up to the end of a poll that is running) are forgotten. What the platform publishes about the company
+    afterwards is counted as new, so stop that first.
     """
-    found = load_config()
-    with database(found) as connection:
+    config = load_config()
+    with database(config) as connection:
         rows = erasure.held(connection, company_id)
         if not json_:
-            shown = ", ".join(f"{count} {name}" for name, count in rows.items() if count)
-            errors.print(
-                f"the registry holds of {company_id}: {shown}"
-                if shown
-                else f"the registry holds nothing of {company_id}: it was erased before, or its id is written another way;"
-                " what matcher and ledger hold by this id is erased all the same",
-                markup=False,
-                soft_wrap=True,
-            )
+            _print_holdings(company_id, rows)
         if dry_run:
             if json_:
                 print_json({"company_id": company_id, "rows": rows, "at": None})
             return
         if not yes:
-            if not is_interactive():
-                raise click.UsageError("nobody is there to be asked; add --yes when it is meant")
-            if (
-                click.prompt("Type the company's id to erase it", default="", show_default=False, err=True)
-                != company_id
-            ):
-                errors.print("that is another id; nothing was erased", style="red")
-                sys.exit(EXIT_FAILED)
-        # Before anything is deleted: without Kafka the half of it would be done.
-        verify.topics(found, "replyrate-cli-check", (INQUIRIES,))
-        with Publisher(found.kafka, "replyrate-cli") as publisher:
+            _confirm(company_id)
+        # Before anything is deleted: without Kafka the company would be erased in part only.
+        verify.topics(config, "replyrate-cli-check", (INQUIRIES,))
+        with Publisher(config.kafka, "replyrate-cli") as publisher:
             erased = erasure.erase(connection, publisher, company_id)
     if json_:
         print_json({"company_id": company_id, "rows": erased.rows, "at": erased.at})
@@ -68,9 +58,30 @@ def erase(company_id: str, yes: bool, dry_run: bool, json_: bool) -> None:
         markup=False,
         soft_wrap=True,
     )
-    errors.print(LEFT, markup=False, soft_wrap=True)
+    errors.print(REMAINS, markup=False, soft_wrap=True)
+
+
+def _print_holdings(company_id: str, rows: Mapping[str, int]) -> None:
+    counts = ", ".join(f"{count} {name}" for name, count in rows.items() if count)
+    errors.print(
+        f"the registry holds for {company_id}: {counts}"
+        if counts
+        else f"the registry holds nothing for {company_id}: it was erased before, or the id is misspelt. Matcher and ledger"
+        " data under this id will still be erased",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _confirm(company_id: str) -> None:
+    """Ask for the id of the company; exits when it does not match or nobody can answer."""
+    if not is_interactive():
+        raise click.UsageError("not a terminal: pass --yes to confirm")
+    if click.prompt("Type the company's id to erase it", default="", show_default=False, err=True) != company_id:
+        errors.print("the id does not match; nothing was erased", style="red")
+        sys.exit(EXIT_FAILED)
 
 
 def is_interactive() -> bool:
-    """Whether a person can be asked."""
+    """Whether standard input is a terminal, so that a question can be answered."""
     return sys.stdin.isatty()

@@ -1,25 +1,26 @@
-"""`keys`: which key seals what is secret, and how to change it."""
+"""`keys`: which key seals the stored secrets, and how to rotate it."""
 
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.progress import Progress
 
-from services.cli.context import as_json, database, errors, guarded, load_config, print_json
+from services.cli.context import as_json, database, guarded, load_config
+from services.cli.output import errors, print_json
 from services.common.errors import EXIT_FAILED, ConfigError
 from services.common.settings import Settings
 from services.registry.rotation import Rotation, SealedCounts
 from services.registry.vault import Vault
 
-SAYS = {
-    "current": "under the vault key",
-    "old": "under the key before it",
-    "rotated": "sealed anew",
-    "another-key": "under a key that is not given",
-    "unreadable": "cannot be opened; connect the mailbox again",
+STATES: Final = {
+    "current": "sealed with the vault key",
+    "old": "sealed with the previous key",
+    "rotated": "sealed again with the vault key",
+    "another-key": "sealed with a key that was not given",
+    "unreadable": "not readable; connect the mailbox again",
 }
 
 
@@ -32,61 +33,66 @@ def keys() -> None:
 @as_json
 @guarded
 def keys_check(json_: bool) -> None:
-    """Open everything that is sealed, and tell by which key; exit 1 when something does not open."""
-    found = load_config()
-    _go(found, found.old_vault_key(), json_, write=False)
+    """Open every sealed value and report which key opens it; exit 1 when one does not open."""
+    config = load_config()
+    _check_or_rotate(config, config.old_vault_key(), json_, write=False)
 
 
 @keys.command("rotate")
 @click.option(
     "--old-key-file", type=click.Path(dir_okay=False, path_type=Path),
-    help="File with the key before; REPLYRATE_VAULT_OLD_KEY_FILE when not given.",
+    help="File with the previous key. Default: REPLYRATE_VAULT_OLD_KEY_FILE.",
 )  # fmt: skip
 @as_json
 @guarded
 def keys_rotate(old_key_file: Path | None, json_: bool) -> None:
-    """Seal everything with the key of REPLYRATE_VAULT_KEY_FILE that is sealed with the key before it.
+    """Seal again, with the key of REPLYRATE_VAULT_KEY_FILE, every value that is sealed with the previous key.
 
-    First let every fetcher know both keys (docs/keys-and-backup.md, Rotate the vault key). It may be ended at any moment
-    and started again: it goes on where it was, and fetchers go on meanwhile.
+    First give every fetcher both keys (docs/keys-and-backup.md, Rotate the vault key). The command may be interrupted and
+    started again at any time; it continues where it was. Fetchers keep running meanwhile.
     """
-    found = load_config()
+    config = load_config()
     if old_key_file is not None:
-        found = found.model_copy(update={"vault_old_key_file": old_key_file})
-    old = found.old_vault_key()
-    if old is None:
-        raise ConfigError("the key before is not given; write --old-key-file or set REPLYRATE_VAULT_OLD_KEY_FILE")
-    if old == found.vault_key():
+        config = config.model_copy(update={"vault_old_key_file": old_key_file})
+    old_key = config.old_vault_key()
+    if old_key is None:
+        raise ConfigError("the previous key is missing; pass --old-key-file or set REPLYRATE_VAULT_OLD_KEY_FILE")
+    if old_key == config.vault_key():
         raise ConfigError(
-            "REPLYRATE_VAULT_KEY_FILE and the old key file hold the same key; make a new one:"
+            "REPLYRATE_VAULT_KEY_FILE and the old key file contain the same key; create a new one:"
             " head -c 32 /dev/urandom > FILE"
         )
-    _go(found, old, json_, write=True)
+    _check_or_rotate(config, old_key, json_, write=True)
 
 
-def _go(found: Settings, old: bytes | None, json_: bool, *, write: bool) -> None:
+def _check_or_rotate(config: Settings, old_key: bytes | None, json_: bool, *, write: bool) -> None:
     counts: Counter[str] = Counter()
-    bad: list[SealedCounts] = []
-    vault = Vault(found.vault_key(), old)
-    with database(found) as connection, Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+    unopened: list[SealedCounts] = []
+    vault = Vault(config.vault_key(), old_key)
+    with (
+        database(config) as connection,
+        Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar,
+    ):
         rotation = Rotation(connection, vault)
         task = bar.add_task("sealing" if write else "opening", total=rotation.sealed())
         for sealed in rotation.rotate(write=write):
             counts[sealed.state] += 1
             bar.advance(task)
             if sealed.state in ("another-key", "unreadable"):
-                bad.append(sealed)
-    rows: list[dict[str, Any]] = [{"company_id": one.company_id, "what": one.what, "state": one.state} for one in bad]
+                unopened.append(sealed)
     if json_:
+        rows: list[dict[str, Any]] = [
+            {"company_id": sealed.company_id, "what": sealed.what, "state": sealed.state} for sealed in unopened
+        ]
         print_json({"key_id": vault.key_id, "counts": dict(counts), "bad": rows})
     else:
         for state, count in sorted(counts.items()):
-            errors.print(f"{count} {SAYS[state]}", markup=False)
-        for one in bad:
-            errors.print(f"{one.company_id} {one.what}: {SAYS[one.state]}", style="red", markup=False)
+            errors.print(f"{count} {STATES[state]}", markup=False)
+        for sealed in unopened:
+            errors.print(f"{sealed.company_id} {sealed.what}: {STATES[sealed.state]}", style="red", markup=False)
         if not counts:
             errors.print("nothing is sealed yet")
-        elif write and not bad:
-            errors.print("done; take REPLYRATE_VAULT_OLD_KEY_FILE out of every fetcher's settings")
-    if bad:
+        elif write and not unopened:
+            errors.print("done; remove REPLYRATE_VAULT_OLD_KEY_FILE from the settings of every fetcher")
+    if unopened:
         sys.exit(EXIT_FAILED)

@@ -1,9 +1,9 @@
-"""What a seller can read, in English and Chinese: one TOML file per command, a line per sentence.
+"""Sentences that a seller may read, in English and Chinese: a TOML file for each command, a line for each sentence.
 
     [section]
     code = { en = "… {name} …", zh = "… {name} …" }
 
-A test holds that every code has both languages with the same names in braces.
+A test checks that every code has both languages with the same names in braces.
 """
 
 import tomllib
@@ -15,16 +15,16 @@ LANGUAGES = ("en", "zh")
 
 
 class Texts:
-    """The sentences of one file in one language; a code that has none stands for itself."""
+    """The sentences of one file in one language."""
 
     def __init__(self, name: str, language: str) -> None:
         self._sections = load(name)
         self._language = language
 
     def __call__(self, section: str, code: object, **values: Any) -> str:
-        """The sentence for `code`, with `values` filled in."""
-        found = self._sections.get(section, {}).get(str(code))
-        return str(code) if found is None else found[self._language].format(**values)
+        """The sentence for `code` with `values` filled in; the code itself when it has no sentence."""
+        sentence = self._sections.get(section, {}).get(str(code))
+        return str(code) if sentence is None else sentence[self._language].format(**values)
 
 
 @cache
@@ -35,6 +35,6 @@ def load(name: str) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def names() -> list[str]:
-    """Names of the files there are."""
+    """Names of the files, without their ending."""
     folder = resources.files("services.cli.texts")
-    return sorted(one.name.removesuffix(".toml") for one in folder.iterdir() if one.name.endswith(".toml"))
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.cli.pages import providers
 from services.cli.registry import provider as command
 from services.common.errors import ConfigError
 from services.connect import texts
@@ -211,7 +212,7 @@ def test_an_mx_server_that_no_source_confirms_is_told_with_source_and_date(serve
     assert (None if found is None else (found.key, found.name)) == (None if doubted is None else ("mx", doubted))
     languages: tuple[catalog.Language, ...] = ("en", "zh")
     for language in languages:
-        shown = [value for name, value in command.rows(answer, language) if name == "unconfirmed" and "20" in value]
+        shown = [value for name, value in command.answer_lines(answer, language) if name == "unconfirmed" and "20" in value]
         assert len(shown) == (0 if found is None else 1)
         assert found is None or all(part in shown[0] for part in (found.name, found.source, found.as_of))
 
@@ -369,11 +370,11 @@ def test_what_servers_mean(stage: str, text: str, kind: str | None, code: str | 
 def test_a_server_that_no_source_confirms_is_marked_among_those_that_are() -> None:
     told = [(one.key, one.name) for one in catalog.doubts(looked_up("21CN enterprise", None))]
     assert told == [("hosts", "imap-entcnc.21cn.com")]
-    assert "`imap-ent.21cn.com`, `imap-entcnc.21cn.com`° |" in command.page()
+    assert "`imap-ent.21cn.com`, `imap-entcnc.21cn.com`° |" in providers.page()
 
 
 def test_the_page_names_every_provider_and_marks_what_is_unconfirmed() -> None:
-    page = command.page()
+    page = providers.page()
     for one in KNOWN.providers:
         assert f"### {one.name}\n" in page
     assert page.count("`imap.corpease.net`°") == 1

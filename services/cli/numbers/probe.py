@@ -1,0 +1,120 @@
+"""`doctor --probe`: waits for a mail that the seller sends to themselves, and says whether the server filed it."""
+
+import sys
+import time
+from datetime import datetime
+from typing import Any, Final, cast
+
+import psycopg
+from rich.console import Console
+
+from services.cli.output import errors, print_json
+from services.cli.texts import Texts
+from services.common.errors import EXIT_FAILED
+from services.connect.probe import ASK_SECONDS, SEND_SECONDS, MailboxSighting, ProbeReading, TestMailProbe
+from services.providers.catalog import Language
+from services.registry import states
+from services.registry.states import State
+
+PROBE_SECONDS: Final = 180
+"""How long --probe waits without --wait."""
+PROBE_MOST_SECONDS: Final = 1800
+"""How long --probe waits at most, for a provider that allows few logins."""
+READING_SECONDS: Final = 60
+"""From when a mailbox may be read to when its messages have been published."""
+
+
+def run_probe(
+    connection: psycopg.Connection,
+    company_id: str,
+    account_id: str | None,
+    wait: int | None,
+    text: Texts,
+    lang: str,
+    json_: bool,
+) -> None:
+    """Run a probe and print its verdict; exits with 1 when the mail was not filed."""
+    probe = TestMailProbe(connection, company_id, account_id)
+    started = time.monotonic()
+    reading = _wait_for_mail(probe, wait, text, lang)
+    seconds = round(time.monotonic() - started)
+    if json_:
+        print_json({"company_id": company_id, "account_id": account_id, "since": probe.since, "seconds": seconds,
+                    "verdict": reading.verdict,
+                    "mailboxes": [_sighting_data(sighting) for sighting in reading.mailboxes]})  # fmt: skip
+    else:
+        Console(highlight=False).print(text("probe", reading.verdict), markup=False)
+    if reading.verdict != "filed":
+        sys.exit(EXIT_FAILED)
+
+
+def _wait_for_mail(probe: TestMailProbe, wait: int | None, text: Texts, lang: str) -> ProbeReading:
+    """Request polls and read their result, until the mail is there, no mailbox can be read, or the time is up."""
+    started, announced = time.monotonic(), dict[str, tuple[bool, datetime]]()
+    reading = probe.look()
+    seconds = waiting_seconds(probe.since, reading, wait)
+    if not reading.over:
+        errors.print(text("probe", "begin", seconds=seconds), markup=False)
+    with errors.status("") as status:
+        while True:
+            for sighting in reading.mailboxes:
+                if announced.get(sighting.mailbox_id) != (sighting.failing, sighting.reading_at):
+                    announced[sighting.mailbox_id] = (sighting.failing, sighting.reading_at)
+                    _announce(probe.since, sighting, seconds, text, lang)
+            seconds_left = started + seconds - time.monotonic()
+            if reading.over or seconds_left <= 0:
+                return reading
+            probe.ask(reading)
+            status.update(text("probe", "waiting", left=round(seconds_left)))
+            time.sleep(min(1, seconds_left))
+            reading = probe.look()
+            seconds = max(seconds, waiting_seconds(probe.since, reading, wait))
+
+
+def waiting_seconds(since: datetime, reading: ProbeReading, wait: int | None) -> int:
+    """Seconds from the start that a probe waits: `wait` if given, else until the mailboxes that are read seldom are read."""
+    if wait is not None:
+        return wait
+    late = [
+        (sighting.reading_at - since).total_seconds() + READING_SECONDS
+        for sighting in reading.mailboxes
+        if not sighting.failing and not sighting.read and sighting.spacing_seconds > ASK_SECONDS
+    ]
+    return round(min(max([PROBE_SECONDS, *late]), PROBE_MOST_SECONDS))
+
+
+def _announce(since: datetime, sighting: MailboxSighting, seconds: int, text: Texts, lang: str) -> None:
+    """Print why a mailbox is not read, or when it will be where that takes long."""
+    values = {
+        "mailbox": sighting.mailbox_id, "spacing": round(sighting.spacing_seconds), "at": f"{sighting.reading_at:%H:%M:%S} UTC",
+    }  # fmt: skip
+    if sighting.failing:
+        machine, language = states.load(), cast(Language, lang)
+        is_active = sighting.state == "active"
+        state = text("probe", "failed") if is_active else machine.names[cast(State, sighting.state)].text(language)
+        because = machine.reason(sighting.state_reason, language) or state + ("。" if lang == "zh" else ".")
+        code = "failing-again" if is_active else "failing-over"
+        errors.print(text("probe", code, because=because, **values), style="yellow", markup=False, soft_wrap=True)
+    elif sighting.spacing_seconds > ASK_SECONDS and not sighting.read:
+        due = round((sighting.reading_at - since).total_seconds())
+        errors.print(text("probe", "spaced", due=due, send=SEND_SECONDS, **values), markup=False, soft_wrap=True)
+        if due + READING_SECONDS > seconds:
+            errors.print(
+                text("probe", "too-short", seconds=min(due + READING_SECONDS, PROBE_MOST_SECONDS), **values),
+                style="yellow", markup=False, soft_wrap=True,
+            )  # fmt: skip
+
+
+def _sighting_data(sighting: MailboxSighting) -> dict[str, Any]:
+    return {
+        "mailbox_id": sighting.mailbox_id,
+        "state": sighting.state,
+        "state_reason": sighting.state_reason,
+        "failing": sighting.failing,
+        "read": sighting.read,
+        "new": sighting.new,
+        "own": sighting.own,
+        "gone": sighting.gone,
+        "reading_at": sighting.reading_at,
+        "spacing_seconds": sighting.spacing_seconds,
+    }

@@ -1,0 +1,141 @@
+"""How data are printed: JSON documents, tables, values as text, and the progress of long work."""
+
+import json
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+ReportProgress = Callable[[str, int, int], None]
+"""Called with a stage of long work, how much of it is done, and how much there is."""
+
+errors = Console(stderr=True, highlight=False)
+"""Standard error, for everything that is not the data a command prints."""
+
+
+def print_json(value: object) -> None:
+    """One JSON document: numbers as numbers, instants with `Z`, days as text."""
+    click.echo(json.dumps(plain(value), ensure_ascii=False))
+
+
+def plain(value: Any) -> Any:
+    """`value` in the types that JSON has."""
+    match value:
+        case dict():
+            return {str(name): plain(part) for name, part in value.items()}
+        case list() | tuple():
+            return [plain(part) for part in value]
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case Decimal():
+            return int(value) if value == value.to_integral_value() and abs(value) >= 1 else float(value)
+        case bytes():
+            return value.decode("utf-8", "backslashreplace")
+        case _:
+            return value
+
+
+def print_table(rows: list[dict[str, Any]], columns: dict[str, str], title: str = "") -> None:
+    """A table for people: `columns` maps names of `rows` to headings."""
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading in columns.values():
+        table.add_column(heading, overflow="fold")
+    for cells in rows:
+        table.add_row(*(text(cells.get(name)) for name in columns))
+    Console(highlight=False).print(table)
+
+
+def text(value: Any) -> str:
+    """One cell: a dash for None, minutes for instants."""
+    if value is None:
+        return "–"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return str(plain(value))
+
+
+def parameter_text(value: Any) -> str:
+    """A parameter of a rule set in one line: lists with commas, tables as `key=value`."""
+    match value:
+        case list() | tuple():
+            return ", ".join(parameter_text(part) for part in value) or "–"
+        case dict():
+            return " ".join(f"{key}={parameter_text(part)}" for key, part in value.items() if part is not None)
+        case _:
+            return str(value)
+
+
+def percent(value: Any) -> str:
+    """`94.7 %`, or a dash for "not measured", which is not 0."""
+    return "–" if value is None else f"{float(value) * 100:.1f} %"
+
+
+def duration(seconds: Any) -> str:
+    """`3:20 h`, or minutes when it is less than an hour."""
+    if seconds is None:
+        return "–"
+    minutes = round(float(seconds) / 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02} h" if hours else f"{minutes} min"
+
+
+def bar(share: float, width: int = 24) -> str:
+    """A bar of at most `width` cells, in eighths of a cell."""
+    eighths = round(max(0.0, min(1.0, share)) * width * 8)
+    full_cells, remaining_eighths = divmod(eighths, 8)
+    return "█" * full_cells + ("▏▎▍▌▋▊▉"[remaining_eighths - 1] if remaining_eighths else "")
+
+
+class ProgressBars:
+    """A progress bar for each stage on standard error; nothing when that is not a terminal."""
+
+    def __enter__(self) -> ReportProgress:
+        self._bars = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=errors, transient=True,
+            disable=not errors.is_terminal,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+        self._bars.start()
+        return self._report
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def _report(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done)
+
+
+class StatusLine:
+    """The current step of long work on standard error: one line that changes on a terminal, else each step once."""
+
+    def __init__(self, console: Console = errors) -> None:
+        self._console = console
+        self._status = console.status("starting")
+        self._printed = ""
+
+    def __enter__(self) -> "StatusLine":
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the line off the terminal."""
+        self._status.stop()
+
+    def update(self, step: str) -> None:
+        """Show `step`; a step that repeats the one before is not printed again."""
+        self._status.update(step)
+        if not self._console.is_terminal and step != self._printed:
+            self._console.print(step, markup=False)
+            self._printed = step

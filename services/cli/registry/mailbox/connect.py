@@ -1,0 +1,194 @@
+"""`mailbox add` and `mailbox reconnect`: consent, the connection test, then the mailbox is active."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import NoReturn
+
+import click
+
+from services.cli.context import as_json, guarded, in_language, load_config, open_registry
+from services.cli.output import errors, print_json
+from services.cli.registry.mailbox.consent import ask_consent
+from services.cli.registry.mailbox.forecast import forecast_data, settling_rule
+from services.cli.registry.mailbox.options import CHANGED_LOGIN, NEW_LOGIN, LoginOptions, login_options
+from services.cli.registry.mailbox.report import connection_tester, exit_refused, operators_log, print_report
+from services.cli.registry.mailbox.secret import read_secret
+from services.cli.registry.mailbox.server import checked_server, server_of
+from services.common.settings import ImapSettings, Settings
+from services.connect import texts
+from services.connect.completeness import numbers
+from services.connect.onboarding import (
+    ConnectedMailbox,
+    ConnectRequest,
+    LoginChanges,
+    MailboxRefused,
+    add_mailbox,
+    changed_login,
+    consented,
+    reconnect_mailbox,
+    refuse_mailbox,
+)
+from services.imap.connection import folder_text
+from services.imap.session import Login
+from services.providers.catalog import Language, domain_of
+from services.signin.oauth import KIND, AccessTokens
+
+
+@click.command("add")
+@click.option("--company", "company_id", required=True, help="Company.")
+@click.option("--account", "account_id", required=True, help="Account of the company.")
+@click.option("--address", required=True, help="Address of the mailbox.")
+@click.option("--role", type=click.Choice(["registered", "backup"]), default="registered", show_default=True,
+              help="Which address of the account the mailbox belongs to.")  # fmt: skip
+@login_options(NEW_LOGIN)
+@click.option("--consent-by", default="", help="Name of the person who consents (see `mailbox consent-text`).")
+@click.option("--consent-text", help="Version of the text that was shown; rejected when it is not the current one.")
+@in_language
+@as_json
+@guarded
+def mailbox_add(
+    company_id: str,
+    account_id: str,
+    address: str,
+    role: str,
+    options: LoginOptions,
+    consent_by: str,
+    consent_text: str | None,
+    language: Language,
+    json_: bool,
+) -> None:
+    """Connect a mailbox: record the consent, run the connection test (see `mailbox test`), then activate it.
+
+    Without --password-file the password is asked for. It is encrypted at once and never shown again.
+    """
+    config = load_config()
+    operators_log(config)
+    request = ConnectRequest(
+        company_id, account_id, address, password="", consent_by=consent_by, role=role, user=options.user,
+        sent_override=options.sent_override, language=language, text_version=consent_text,
+    )  # fmt: skip
+    try:
+        host, port = server_of(address, options.host, options.port, config.imap, quiet=json_)
+    except MailboxRefused as error:
+        _exit_unsupported(error, config, request, json_=json_)
+    request = replace(request, host=host, port=port, consent_by=consent_by or ask_consent(language))
+    with open_registry(config) as registry:
+        # Checked first: without consent, or for an account that needs no mailbox, no password is asked for.
+        consented(request.consent_by, language, consent_text)
+        registry.check_account(company_id, account_id)
+    tokens = AccessTokens(config.oauth2)
+    user = request.user or address
+    secret = read_secret(options.password_file, host, user, tokens if options.oauth2 else None, config.oauth2)
+    request = replace(request, password=secret, kind=KIND if options.oauth2 else request.kind)
+    try:
+        with open_registry(config) as registry:
+            connected = add_mailbox(registry, request, connection_tester(config, tokens))
+    except MailboxRefused as error:
+        exit_refused(error, company_id, language, json_=json_)
+    _print_connected(config, connected, language, json_=json_)
+
+
+def _exit_unsupported(error: MailboxRefused, config: Settings, request: ConnectRequest, *, json_: bool) -> NoReturn:
+    """Exit for a server that cannot be used; the wish to connect to an unsupported provider is recorded."""
+    if error.code == "provider-unsupported" and request.consent_by:
+        with open_registry(config) as registry:
+            error = refuse_mailbox(registry, request, error.report)
+    exit_refused(error, request.company_id, request.language, json_=json_)
+
+
+@click.command("reconnect")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@click.option("--address", help="Address of the mailbox. Default: as before.")
+@login_options(CHANGED_LOGIN)
+@click.option(
+    "--consent-by", default="", help="Name of the person who consents; needed for the login of another mailbox."
+)
+@in_language
+@as_json
+@guarded
+def mailbox_reconnect(
+    company_id: str,
+    mailbox_id: str,
+    address: str | None,
+    options: LoginOptions,
+    consent_by: str,
+    language: Language,
+    json_: bool,
+) -> None:
+    """Connect a mailbox again after its address, password, server or user name changed.
+
+    The password is always needed again, and nothing changes until the connection test has passed. With the same login,
+    reading continues where it was. Another login is another mailbox: it needs consent and is read from the start.
+    """
+    config = load_config()
+    operators_log(config)
+    tokens = AccessTokens(config.oauth2)
+    with open_registry(config) as registry:
+        stored = registry.stored(company_id, mailbox_id)
+        # Checked before a secret is asked for: whether it is needed at all, and which server it would go to.
+        registry.check_reconnect(company_id, mailbox_id, replace(stored, address=address or stored.address))
+        try:
+            host, port = _changed_server(stored, address, options, config.imap, quiet=json_)
+            secret = read_secret(
+                options.password_file, host or stored.host, options.user or address or stored.user,
+                tokens if options.oauth2 else None, config.oauth2,
+            )  # fmt: skip
+            login = changed_login(stored, LoginChanges(
+                password=secret, kind=KIND if options.oauth2 else "password", address=address, host=host, port=port,
+                user=options.user, sent_override=options.sent_override if options.sent_folder else None,
+            ))  # fmt: skip
+            if not consent_by and not registry.is_same_login(company_id, mailbox_id, login):
+                consent_by = ask_consent(language)
+            connected = reconnect_mailbox(
+                registry, company_id, mailbox_id, login, connection_tester(config, tokens), consent_by=consent_by,
+                language=language,
+            )  # fmt: skip
+        except MailboxRefused as error:
+            exit_refused(error, company_id, language, json_=json_)
+    _print_connected(config, connected, language, json_=json_)
+
+
+def _changed_server(
+    stored: Login, address: str | None, options: LoginOptions, settings: ImapSettings, *, quiet: bool
+) -> tuple[str | None, int | None]:
+    """Host and port when they change, else None. Raises MailboxRefused for one that cannot be used."""
+    has_moved = address is not None and domain_of(address) != domain_of(stored.address)
+    if options.host is not None or (options.port is not None and not has_moved):
+        return checked_server(options.host or stored.host, options.port, address or stored.address, settings)
+    if has_moved:
+        # The password of another provider must not go to the previous server.
+        return server_of(address or "", None, options.port, settings, quiet=quiet)
+    return None, None
+
+
+def _print_connected(config: Settings, connected: ConnectedMailbox, language: Language, *, json_: bool) -> None:
+    folders = [folder_text(folder.name) for folder in connected.folders]
+    settling = settling_rule(config)
+    forecast = numbers(connected.expected_from, settling, datetime.now(UTC))
+    if json_:
+        print_json(
+            {
+                "company_id": connected.company_id,
+                "mailbox_id": connected.mailbox_id,
+                "state": "active",
+                "sent_folders": folders,
+                "messages": connected.messages,
+                "read_anew": connected.anew,
+                "complete_from": connected.expected_from,
+                "numbers": forecast_data(forecast),
+                "test": texts.as_data(connected.report),
+            }
+        )
+        return
+    print_report(connected.report, language)
+    errors.print(
+        f"mailbox {connected.mailbox_id} is active: {', '.join(folders)} with {connected.messages} messages",
+        markup=False,
+    )
+    click.echo(texts.told(forecast, settling, language))
+    errors.print(
+        "the first scan starts now; `replyrate mailbox show` shows its progress"
+        if connected.anew
+        else "reading continues where it was"
+    )

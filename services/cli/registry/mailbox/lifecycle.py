@@ -1,0 +1,102 @@
+"""`mailbox pause|resume|rescan|remove|link|unlink`: what an operator does with a connected mailbox."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from services.cli.context import guarded, in_language, load_config, open_registry
+from services.cli.output import errors
+from services.cli.registry.mailbox.options import acting_operator
+from services.connect import consent
+from services.connect.onboarding import check_name
+from services.providers.catalog import Language
+from services.registry.registry import OPERATOR, Registry
+
+
+@click.command("pause")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@acting_operator
+@guarded
+def mailbox_pause(company_id: str, mailbox_id: str, by: str) -> None:
+    """Stop polling a mailbox until it is resumed."""
+    with _registry_as(by) as registry:
+        registry.pause(company_id, mailbox_id, by=by)
+    errors.print(f"mailbox {mailbox_id} is paused")
+
+
+@click.command("resume")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@acting_operator
+@guarded
+def mailbox_resume(company_id: str, mailbox_id: str, by: str) -> None:
+    """Poll a paused mailbox again."""
+    with _registry_as(by) as registry:
+        registry.resume(company_id, mailbox_id, by=by)
+    errors.print(f"mailbox {mailbox_id} is active")
+
+
+@click.command("rescan")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@guarded
+def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
+    """Read everything within the horizon again; known messages are published unchanged."""
+    with open_registry(load_config()) as registry:
+        registry.rescan(company_id, mailbox_id)
+        state = registry.mailbox(company_id, mailbox_id)["state"]
+    errors.print(
+        f"mailbox {mailbox_id} is read again from the newest message back to the horizon"
+        + ("" if state == "active" else f" once it is active; its state is {state}"),
+        soft_wrap=True,
+    )
+
+
+@click.command("remove")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@click.option("--by", default=OPERATOR, show_default=True, help="Person to record as withdrawing the consent.")
+@in_language
+@guarded
+def mailbox_remove(company_id: str, mailbox_id: str, by: str, language: Language) -> None:
+    """Withdraw the consent: the mailbox is never read again; its password, address and user name are deleted."""
+    with _registry_as(by) as registry:
+        registry.remove(company_id, mailbox_id, by=by)
+    errors.print(f"mailbox {mailbox_id} is removed; its secrets are deleted")
+    for sentence in consent.load().remains[language]:
+        click.echo(sentence)
+
+
+@click.command("link")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@click.argument("other_company_id")
+@click.option("--by", required=True, help="Operator who decided it.")
+@guarded
+def mailbox_link(company_id: str, mailbox_id: str, other_company_id: str, by: str) -> None:
+    """Allow another company to connect the login of this mailbox too; each company reads it separately."""
+    with _registry_as(by) as registry:
+        registry.link(company_id, mailbox_id, other_company_id, by=by)
+    errors.print(f"company {other_company_id} may connect the login of mailbox {mailbox_id} too: replyrate mailbox add")
+
+
+@click.command("unlink")
+@click.argument("company_id")
+@click.argument("mailbox_id")
+@click.argument("other_company_id")
+@guarded
+def mailbox_unlink(company_id: str, mailbox_id: str, other_company_id: str) -> None:
+    """Undo `mailbox link`; the other company must have removed the mailbox first."""
+    with open_registry(load_config()) as registry:
+        registry.unlink(company_id, mailbox_id, other_company_id)
+    errors.print(f"company {other_company_id} may no longer connect the login of mailbox {mailbox_id}")
+
+
+@contextmanager
+def _registry_as(by: str) -> Iterator[Registry]:
+    """The registry for a change that is recorded as done by `by`. Raises RegistryError when that is not a name."""
+    check_name("--by", by)
+    with open_registry(load_config()) as registry:
+        yield registry

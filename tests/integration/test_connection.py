@@ -405,7 +405,7 @@ def test_a_sent_folder_is_named_as_it_is_shown_and_let_go_again(
         counts = "INSERT INTO registry.message_counts VALUES (%s, %s, '&XfJT0ZAB-', now(), 'human', 1, 0)"
         connection.execute(counts, ids)
     shown = command(server, "mailbox", "show", *ids).stdout
-    assert "已发送: scanning" in shown and "R&D: 0 messages" in shown and "&XfJ" not in shown
+    assert "已发送: scan running" in shown and "R&D: 0 messages" in shown and "&XfJ" not in shown
     folders = json.loads(command(server, "mailbox", "show", *ids, "--json").stdout)["folders"]
     assert [(one["folder"], one["name"]) for one in folders] == [("&XfJT0ZAB-", "已发送"), ("R&-D", "R&D")]
     server.folders.append(Folder(b"R&-D", b""))

@@ -169,18 +169,18 @@ def test_each_letter_gets_what_it_needs(kafka_: KafkaSettings, dsn: str, run: Ru
     with connect(dsn, "tests") as connection:
         row = connection.execute("SELECT reconcile_after <= clock_timestamp() FROM registry.mailboxes").fetchone()
     assert row == (True,)
-    assert "no dead letter waits" in run("replay", "--yes").stderr
+    assert "no open dead letters" in run("replay", "--yes").stderr
 
 
 def test_progress_goes_on_where_it_was_and_purge_moves_or_deletes(kafka_: KafkaSettings, run: Run) -> None:
-    assert "no dead letter waits" in run("list").stderr
-    assert "no dead letter waits" in run("replay").stderr
+    assert "no open dead letters" in run("list").stderr
+    assert "no open dead letters" in run("replay").stderr
     for offset in range(4):
         bury(kafka_, letter(topic=SENT, partition=0, offset=offset, value="e30="))
     (first, second, third, fourth) = [row["position"] for row in rows(run("list", "--json"))]
-    assert "would be done with; --yes" in run("purge").stderr
+    assert "would be purged; dry run" in run("purge").stderr
     assert len(rows(run("list", "--json"))) == 4
-    assert "2 letters done with" in run("purge", "--through", second, "--yes").stderr
+    assert "2 letters purged" in run("purge", "--through", second, "--yes").stderr
     assert [row["position"] for row in rows(run("list", "--json"))] == [third, fourth]
     assert "0 letters" in run("purge", "--through", first, "--yes").stderr, "never back"
     assert [row["position"] for row in rows(run("list", "--json"))] == [third, fourth]
@@ -225,9 +225,9 @@ def test_what_was_chosen_is_remembered_and_the_rest_still_waits(kafka_: KafkaSet
     # By reason, and a dry run before it that changes nothing.
     assert rows(run("replay", "--reason", "late", "--json"))["counts"] == {"replayed": 1}
     assert states(run)["6"] == "open"
-    assert "1 letters done with" in run("purge", "--reason", "late", "--yes").stderr
+    assert "1 letters purged" in run("purge", "--reason", "late", "--yes").stderr
     assert "takes --through" in run("purge", "--reason", "late", "--delete", code=2).stderr
-    assert "2 letters done with" in run("purge", "--through", at[1], "--yes").stderr
+    assert "2 letters purged" in run("purge", "--through", at[1], "--yes").stderr
     assert states(run) == {
         "0": "purged", "1": "purged", "2": "replayed", "3": "open", "4": "open", "5": "open", "6": "purged",
     }  # fmt: skip
@@ -237,7 +237,7 @@ def test_what_was_chosen_is_remembered_and_the_rest_still_waits(kafka_: KafkaSet
     assert rows(run("replay", "--reason", "schema", "--yes", "--json"))["counts"] == {"replayed": 3}
     with Admin(kafka_, "tests") as admin:
         assert admin.committed(DEAD_GROUP) == {(DEAD, HOME): 7}
-    assert "no dead letter waits" in run("list").stderr and len(read_all(kafka_, SENT)) == 5
+    assert "no open dead letters" in run("list").stderr and len(read_all(kafka_, SENT)) == 5
     shown = run("list", "--all").stdout
     assert shown.count("replayed") >= 4 and shown.count("purged") == 3
 
@@ -266,8 +266,8 @@ def test_more_gaps_than_can_be_remembered_stop_before_anything_is_sent(kafka_: K
     # What was sent is known, and the cure is one.
     sent = len(read_all(kafka_, SENT))
     assert sent == sum(state == "replayed" for state in states(run).values()) > 400
-    assert f"{4000 - sent} letters done with" in run("purge", "--yes").stderr
-    assert "no dead letter waits" in run("list").stderr
+    assert f"{4000 - sent} letters purged" in run("purge", "--yes").stderr
+    assert "no open dead letters" in run("list").stderr
 
 
 def test_errors_say_what_to_do(kafka_: KafkaSettings, run: Run, environ: dict[str, str]) -> None:

@@ -56,7 +56,7 @@ def test_from_an_empty_server_to_logins_schema_and_topics(
     said = init(own_postgres, topics_gone, tmp_path, *arguments).stderr
     assert "applying 0001" in said and "created inquiries.v1" in said
     again = init(own_postgres, topics_gone, tmp_path, *arguments).stderr
-    assert "applying" not in again and "created" not in again and "as they must be" in again
+    assert "applying" not in again and "created" not in again and "up to date" in again
     assert read_all(kafka_settings(topics_gone, 2), "inquiries.v1") == []
     with as_login(own_postgres, "replyrate_aggregator", passwords) as connection:
         connection.execute("CREATE TEMPORARY TABLE t (n int)")
@@ -111,7 +111,7 @@ def test_an_administrator_who_is_no_superuser_is_enough(
         admin = make_conninfo(host="127.0.0.1", port=hosted.port, dbname="postgres", user="keeper", password="kept")
         arguments = ("--admin-dsn", admin, "--passwords", str(passwords))
         assert "applying 0001" in init(hosted, topics_gone, tmp_path, *arguments).stderr
-        assert "as they must be" in init(hosted, topics_gone, tmp_path, *arguments).stderr
+        assert "up to date" in init(hosted, topics_gone, tmp_path, *arguments).stderr
         with as_login(hosted, "replyrate_migrator", passwords) as connection:
             owner = connection.execute(
                 "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'rates'"

@@ -92,7 +92,7 @@ def test_a_kill_in_the_middle_loses_nothing_and_the_next_run_goes_on(dsn: str, e
                         lambda: look.execute(
                             "SELECT count(*) FROM registry.secrets WHERE key_id = %s", [both.key_id]
                         ).fetchone() == (SEALED_TOGETHER,),
-                        30, "the first batch is sealed anew",
+                        30, "the first batch is sealed again",
                     )  # fmt: skip
             finally:
                 rotating.kill()
@@ -124,7 +124,7 @@ def test_what_does_not_open_is_told_and_stops_nothing(dsn: str, environ: dict[st
     assert told["counts"] == {"rotated": 3, "unreadable": 1, "another-key": 1}
     assert [(one["what"], one["state"]) for one in told["bad"]] == [("m0001", "unreadable"), ("m0002", "another-key")]
     checked = CliRunner().invoke(main, ["keys", "check"], env=environ)
-    assert checked.exit_code == 1 and "m0001: cannot be opened; connect the mailbox again" in checked.stderr
+    assert checked.exit_code == 1 and "m0001: not readable; connect the mailbox again" in checked.stderr
     assert "secret" not in done.stdout + done.stderr + checked.stdout + checked.stderr
 
 
@@ -187,7 +187,7 @@ def test_the_steps_of_the_page_for_the_compose_file(dsn: str, tmp_path: Path) ->
             connected(registry, "c1", mailbox_id=f"m{number}", address=user, password=f"secret-{number}")
     expected = {f"m{number}": f"secret-{number}" for number in range(3)}
     assert passwords(dsn, fetcher()) == expected, "no old key, and the start goes on"
-    assert "the key before is not given" in replyrate("keys", "rotate", code=78)
+    assert "the previous key is missing" in replyrate("keys", "rotate", code=78)
 
     (tmp_path / "secrets" / "vault.key").rename(tmp_path / "secrets" / "vault-old.key")
     assert "secrets/vault.key is new" in make_secrets()
@@ -196,10 +196,10 @@ def test_the_steps_of_the_page_for_the_compose_file(dsn: str, tmp_path: Path) ->
     with (tmp_path / ".env").open("a", encoding="utf-8") as env:
         env.write("VAULT_OLD_KEY=./secrets/vault-old.key\n")
     assert passwords(dsn, fetcher()) == expected, "a fetcher that was started anew knows both"
-    assert "3 sealed anew" in replyrate("keys", "rotate")
-    assert "under the key before" not in replyrate("keys", "check")
+    assert "3 sealed again with the vault key" in replyrate("keys", "rotate")
+    assert "with the previous key" not in replyrate("keys", "check")
     text = (tmp_path / ".env").read_text("utf-8").replace("VAULT_OLD_KEY=./secrets/vault-old.key\n", "")
     (tmp_path / ".env").write_text(text, "utf-8")
     (tmp_path / "secrets" / "vault-old.key").unlink()
-    assert "3 under the vault key" in replyrate("keys", "check")
+    assert "3 sealed with the vault key" in replyrate("keys", "check")
     assert passwords(dsn, fetcher()) == expected

@@ -290,7 +290,7 @@ def test_a_sub_account_s_registered_address_is_changed_by_the_main_account(run: 
 def test_an_account_that_the_platform_syncs_needs_no_mailbox(run: Run, server: LabServer, dsn: str) -> None:
     mailbox_id = added(run, server)["mailbox_id"]
     told = run("account", "platform-sync", "c1", "main", "--on").stderr
-    assert f"mailbox {mailbox_id} is not read any more" in told
+    assert f"mailbox {mailbox_id} is no longer read" in told
     row = shown(run, mailbox_id)
     assert row["state"] == "synced_by_platform"
     with connect(dsn, "tests") as connection:

@@ -597,7 +597,7 @@ def test_on_the_command_line_and_nowhere_a_token(
         test = ("mailbox", "test", company_id, "--address", server.user, "--host", "localhost", "--port", server.port,
                 "--oauth2")  # fmt: skip
         tried = run(*test)
-        assert "type the code ABCD-EFGH" in tried.output and "The mailbox can be connected." in tried.stdout
+        assert "enter the code ABCD-EFGH" in tried.output and "The mailbox can be connected." in tried.stdout
         (tmp_path / "refresh").write_text("Refresh-canary-0\n", "utf-8")
         endpoint.valid.add("Refresh-canary-0")
         from_file = (*test, "--password-file", tmp_path / "refresh")
@@ -609,7 +609,7 @@ def test_on_the_command_line_and_nowhere_a_token(
         with connect(lab._dsn, "tests") as connection:
             assert lab.registry(connection).mailboxes(company_id) == []
         shown = run(*add).output
-        assert "open https://sign.in/device and type the code ABCD-EFGH" in shown
+        assert "open https://sign.in/device and enter the code ABCD-EFGH" in shown
         with connect(lab._dsn, "tests") as connection:
             (found,) = lab.registry(connection).mailboxes(company_id)
         run("mailbox", "test", company_id, found["mailbox_id"])

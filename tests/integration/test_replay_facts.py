@@ -122,11 +122,11 @@ def test_without_coverage_everything_counts_as_covered_and_is_final(dump: Any) -
     ("change", "code", "says"),
     [
         (["--as-of", "yesterday"], 2, "write 2026-11-20 or 2026-11-20T08:00:00Z"),
-        (["--as-of", "2026-11-20T08:00:00"], 2, "is no day and no instant"),
+        (["--as-of", "2026-11-20T08:00:00"], 2, "is neither a day nor an instant"),
         (["--rules", "no-such"], 78, "there is no rule set no-such; choose of"),
         (["--rules", "missing.toml"], 78, "cannot be read"),
         (["--from-kafka"], 2, "give --inquiries FILE and --sent FILE, or --from-kafka"),
-        (["--hash-key-file", "pyproject.toml"], 78, "the key of an installation has 32"),
+        (["--hash-key-file", "pyproject.toml"], 78, "the hash key of an installation has 32"),
     ],
 )
 def test_wrong_options_say_what_to_write(dump: Any, change: list[str], code: int, says: str) -> None:

@@ -146,7 +146,7 @@ def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again:
 def dlq_purge(through: str | None, reason: str | None, delete: bool, yes: bool, json_: bool) -> None:
     """Discard dead letters without replaying them: they are no longer open."""
     if delete and reason is not None:
-        raise click.UsageError("a topic is deleted up to an offset: use --delete with --through, without --reason")
+        raise click.UsageError("a topic is deleted up to an offset, so --delete takes --through and no --reason")
     with DeadLetters(load_config().kafka) as letters:
         spans = letters.everything() if delete else letters.waiting()
         if through is not None:

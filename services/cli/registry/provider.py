@@ -147,9 +147,7 @@ def faq_text(faq: catalog.FaqRow, language: Language = "en") -> str:
     if not faq.supported:
         return texts.phrase("faq-unsupported", language)
     hosts = ("、" if language == "zh" else " or ").join(faq.hosts)
-    return texts.phrase(
-        "faq-ports", language, hosts=hosts, plain=str(faq.plain or "–"), tls=str(faq.tls or "–")
-    )
+    return texts.phrase("faq-ports", language, hosts=hosts, plain=str(faq.plain or "–"), tls=str(faq.tls or "–"))
 
 
 def answer_data(

@@ -114,7 +114,7 @@ def test_an_unreachable_database_is_69() -> None:
     [
         ("comma.csv", b"company_id,account_id,inquiry_id\nc,a,i,too,many\n", "more cells than columns"),
         ("gbk.csv", "company_id,inquiry_id\n张,i\n".encode("gbk"), "line 2: not UTF-8"),
-        ("twice.csv", b"company_id,inquiry_id,company_id\nc,i,d\n", "column company_id stands there twice"),
+        ("twice.csv", b"company_id,inquiry_id,company_id\nc,i,d\n", "column company_id occurs twice"),
         ("zero.csv", b"company_id,inquiry_id\nc,i\0\x01\n", "line 2"),
         (
             "late.csv",

@@ -212,7 +212,9 @@ def test_an_mx_server_that_no_source_confirms_is_told_with_source_and_date(serve
     assert (None if found is None else (found.key, found.name)) == (None if doubted is None else ("mx", doubted))
     languages: tuple[catalog.Language, ...] = ("en", "zh")
     for language in languages:
-        shown = [value for name, value in command.answer_lines(answer, language) if name == "unconfirmed" and "20" in value]
+        shown = [
+            value for name, value in command.answer_lines(answer, language) if name == "unconfirmed" and "20" in value
+        ]
         assert len(shown) == (0 if found is None else 1)
         assert found is None or all(part in shown[0] for part in (found.name, found.source, found.as_of))
 

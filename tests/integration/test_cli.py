@@ -47,7 +47,7 @@ def test_from_nothing_to_a_mailbox(run: Any, pymap: EmbeddedImap, topics_gone: s
     assert "is missing; run `replyrate topics create`" in run("topics", "check", code=1).stderr
     assert "inquiries.v1" in json.loads(run("topics", "create", "--json").stdout)["created"]
     run("topics", "check")
-    assert "is valid" in run("config", "check").stderr
+    assert "Configuration is valid." in run("config", "check").stderr
     printed = json.loads(run("config", "print", "--json").stdout)
     assert printed["REPLYRATE_POSTGRES__DSN"] == "********"
     assert "replyrate company add c1" in run("account", "add", "c1", "main", code=1).stderr
@@ -95,7 +95,7 @@ def test_from_nothing_to_a_mailbox(run: Any, pymap: EmbeddedImap, topics_gone: s
     assert json.loads(run("publish", file, "--json").stdout) == {"published": 1, "invalid": []}
     (found,) = read_all(kafka_settings(topics_gone, 2), "inquiries.v1")
     assert found.key == b"c1"
-    assert "no rate" in run("rate", "c1", code=1).stderr
+    assert "No rate" in run("rate", "c1", code=1).stderr
 
 
 def test_rule_sets_are_listed_shown_checked_and_switched(run: Any, tmp_path: Path) -> None:

@@ -169,16 +169,16 @@ def test_each_letter_gets_what_it_needs(kafka_: KafkaSettings, dsn: str, run: Ru
     with connect(dsn, "tests") as connection:
         row = connection.execute("SELECT reconcile_after <= clock_timestamp() FROM registry.mailboxes").fetchone()
     assert row == (True,)
-    assert "no open dead letters" in run("replay", "--yes").stderr
+    assert "No open dead letters." in run("replay", "--yes").stderr
 
 
 def test_progress_goes_on_where_it_was_and_purge_moves_or_deletes(kafka_: KafkaSettings, run: Run) -> None:
-    assert "no open dead letters" in run("list").stderr
-    assert "no open dead letters" in run("replay").stderr
+    assert "No open dead letters." in run("list").stderr
+    assert "No open dead letters." in run("replay").stderr
     for offset in range(4):
         bury(kafka_, letter(topic=SENT, partition=0, offset=offset, value="e30="))
     (first, second, third, fourth) = [row["position"] for row in rows(run("list", "--json"))]
-    assert "would be purged; dry run" in run("purge").stderr
+    assert "would be purged. Dry run. Pass --yes" in run("purge").stderr
     assert len(rows(run("list", "--json"))) == 4
     assert "2 letters purged" in run("purge", "--through", second, "--yes").stderr
     assert [row["position"] for row in rows(run("list", "--json"))] == [third, fourth]
@@ -237,7 +237,7 @@ def test_what_was_chosen_is_remembered_and_the_rest_still_waits(kafka_: KafkaSet
     assert rows(run("replay", "--reason", "schema", "--yes", "--json"))["counts"] == {"replayed": 3}
     with Admin(kafka_, "tests") as admin:
         assert admin.committed(DEAD_GROUP) == {(DEAD, HOME): 7}
-    assert "no open dead letters" in run("list").stderr and len(read_all(kafka_, SENT)) == 5
+    assert "No open dead letters." in run("list").stderr and len(read_all(kafka_, SENT)) == 5
     shown = run("list", "--all").stdout
     assert shown.count("replayed") >= 4 and shown.count("purged") == 3
 
@@ -267,7 +267,7 @@ def test_more_gaps_than_can_be_remembered_stop_before_anything_is_sent(kafka_: K
     sent = len(read_all(kafka_, SENT))
     assert sent == sum(state == "replayed" for state in states(run).values()) > 400
     assert f"{4000 - sent} letters purged" in run("purge", "--yes").stderr
-    assert "no open dead letters" in run("list").stderr
+    assert "No open dead letters." in run("list").stderr
 
 
 def test_errors_say_what_to_do(kafka_: KafkaSettings, run: Run, environ: dict[str, str]) -> None:

@@ -290,7 +290,7 @@ def test_a_sub_account_s_registered_address_is_changed_by_the_main_account(run: 
 def test_an_account_that_the_platform_syncs_needs_no_mailbox(run: Run, server: LabServer, dsn: str) -> None:
     mailbox_id = added(run, server)["mailbox_id"]
     told = run("account", "platform-sync", "c1", "main", "--on").stderr
-    assert f"mailbox {mailbox_id} is no longer read" in told
+    assert f"Mailbox {mailbox_id} is no longer read" in told
     row = shown(run, mailbox_id)
     assert row["state"] == "synced_by_platform"
     with connect(dsn, "tests") as connection:
@@ -533,7 +533,7 @@ def test_the_first_address_that_is_told_touches_the_connected_mailboxes_of_anoth
 def test_a_mailbox_is_invalidated_by_the_first_change_of_address_that_is_told(run: Run, server: LabServer) -> None:
     """On the command line: nobody told an address of the account before, not even by `account add`."""
     mailbox_id = added(run, server)["mailbox_id"]
-    assert "no connected mailbox is affected" in run("account", "change-address", "c1", "main", server.user).stderr
+    assert "No connected mailbox is affected." in run("account", "change-address", "c1", "main", server.user).stderr
     assert shown(run, mailbox_id)["state"] == "active"
     other = json.loads(
         run("mailbox", "add", *place(server, "c2", host="127.0.0.1", consent_by="Li"), "PASSWORD", "--json").stdout
@@ -586,7 +586,7 @@ def test_nothing_is_asked_of_a_mailbox_that_cannot_be_reconnected(run: Run, serv
     mailbox_id = added(run, server)["mailbox_id"]
     run("mailbox", "pause", "c1", mailbox_id, "--by", "Zhao")
     told = run("mailbox", "rescan", "c1", mailbox_id).stderr
-    assert "once it is active; now it is paused" in told
+    assert "once it is active; its state is paused" in told
     history = json.loads(run("mailbox", "history", "c1", mailbox_id, "--json").stdout)["history"]
     assert history[-1]["changed_by"] == "Zhao"
     run("mailbox", "remove", "c1", mailbox_id)

@@ -230,8 +230,8 @@ def test_rates_for_people_and_exactly(run: Any, shop: psycopg.Connection) -> Non
     chinese = run("rate", "shop", "--lang", "zh").stdout
     assert "未测量不等于 0" in chinese
     assert "choose one" in run("rate", "--csv", "--json", code=2).stderr
-    assert "publish inquiries" in run("rate", "nobody", code=1).stderr
-    assert "the rule set nope is not active" in run("rate", "shop", "--rules", "nope", code=1).stderr
+    assert "Publish inquiries" in run("rate", "nobody", code=1).stderr
+    assert "The rule set nope is not active" in run("rate", "shop", "--rules", "nope", code=1).stderr
 
 
 def test_what_if_and_recompute(run: Any, shop: psycopg.Connection) -> None:

@@ -601,9 +601,9 @@ def test_on_the_command_line_and_nowhere_a_token(
         (tmp_path / "refresh").write_text("Refresh-canary-0\n", "utf-8")
         endpoint.valid.add("Refresh-canary-0")
         from_file = (*test, "--password-file", tmp_path / "refresh")
-        assert "sign in without --password-file" not in run(*from_file).output
+        assert "Sign in without --password-file" not in run(*from_file).output
         endpoint.rotates = True
-        assert "sign in without --password-file to connect this mailbox" in run(*from_file).output
+        assert "Sign in without --password-file to connect this mailbox" in run(*from_file).output
         endpoint.rotates = False
         run("mailbox", "test", company_id, "m1", "--oauth2", code=2)
         with connect(lab._dsn, "tests") as connection:

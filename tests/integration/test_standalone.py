@@ -84,7 +84,7 @@ class Walker:
         """The company's row of the default rule set."""
         done = self.run("rate", "my-shop", "--rules", "default", "--json", code=None)
         if done.returncode == 1:  # nothing is known of the company yet, and that is what it says
-            assert "no rate" in done.stderr or done.stdout.strip() == "[]"
+            assert "No rate" in done.stderr or done.stdout.strip() == "[]"
             return None
         rows = json.loads(done.stdout)
         return next((row for row in rows if row["level"] == "company"), None)

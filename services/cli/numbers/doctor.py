@@ -17,8 +17,9 @@ from services.aggregator.judge import rules, watermark
 from services.cli.context import as_json, database, guarded, load_config
 from services.cli.numbers.explain import chosen_rule_sets, language
 from services.cli.numbers.probe import PROBE_MOST_SECONDS, PROBE_SECONDS, run_probe
-from services.cli.output import percent, print_json
+from services.cli.output import print_json
 from services.cli.texts import Texts
+from services.common.display import percent
 from services.common.errors import EXIT_FAILED
 from services.common.postgres import clock, load_statements
 from services.common.topics import partition_of

@@ -15,8 +15,9 @@ from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
 from services.cli.context import as_json, database, guarded, load_config
 from services.cli.numbers.rules import rule_set_named
-from services.cli.output import duration, print_json
+from services.cli.output import print_json
 from services.cli.texts import LANGUAGES, Texts
+from services.common.display import duration
 from services.common.errors import EXIT_FAILED, ReplyrateError
 
 language = click.option(

@@ -59,10 +59,10 @@ def rate(company_id: str | None, as_of: datetime | None, name: str | None, csv_:
             )
     if not rows:
         errors.print(
-            f"the rule set {name} is not active; `replyrate rules list` shows the active ones"
+            f"The rule set {name} is not active; `replyrate rules list` shows the active ones."
             if name is not None and name not in rule_sets
-            else "no rate: no inquiry of this company is known, or none for this day and rule set;"
-            " publish inquiries (replyrate publish FILE) and let the services run",
+            else "No rate: no inquiry of this company is known, or none for this day and rule set."
+            " Publish inquiries (replyrate publish FILE) and let the services run.",
             markup=False,
         )
         sys.exit(EXIT_FAILED)

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from services.aggregator.judge.rules import RuleSet
-from services.cli.output import bar, duration, percent
 from services.cli.texts import Texts
+from services.common.display import bar, duration, percent
 
 TREND_DAYS: Final = 30
 RowKey = tuple[str, str, str | None]

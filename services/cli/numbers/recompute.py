@@ -48,7 +48,7 @@ def recompute_command(name: str, from_day: datetime | None, to_day: datetime | N
     if json_:
         print_json({"rule_set": name, "companies": companies, "corrections": corrections, "seconds": seconds})
     else:
-        errors.print(f"{name}: {companies} companies recomputed, {corrections} corrections; {seconds} s", markup=False)
+        errors.print(f"{name}: {companies} companies recomputed, {corrections} corrections; {seconds} s.", markup=False)
 
 
 def follow(connection: psycopg.Connection, name: str, report: ReportProgress) -> int:

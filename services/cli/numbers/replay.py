@@ -91,7 +91,7 @@ def replay_command(
         if rows:
             print_rate_table(rows, f"{rule_set.name} {rule_set.identity} (as of {rows[0]['as_of']})")
         else:
-            errors.print(f"{rule_set.name}: no inquiry is known at {as_of}", markup=False)
+            errors.print(f"{rule_set.name}: no inquiry is known at {as_of}.", markup=False)
 
 
 def _rule_sets(names: Iterable[str]) -> list[RuleSet]:

@@ -12,7 +12,8 @@ from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.recompute import StoredRuleSet
 from services.cli.context import as_json, database, guarded, load_config
-from services.cli.output import ProgressBars, errors, parameter_text, percent, print_json, print_table
+from services.cli.output import ProgressBars, errors, parameter_text, print_json, print_table
+from services.common.display import percent
 from services.common.errors import EXIT_FAILED, ConfigError, ReplyrateError
 
 COLUMNS: Final = {
@@ -100,7 +101,7 @@ def rules_validate(file: Path, json_: bool) -> None:
     if json_:
         print_json({"name": rule_set.name, "identity": rule_set.identity})
     else:
-        errors.print(f"{rule_set.name} {rule_set.identity} is valid", markup=False)
+        errors.print(f"{rule_set.name} {rule_set.identity} is valid.", markup=False)
 
 
 @rules_group.command("activate")
@@ -115,15 +116,15 @@ def rules_activate(name: str) -> None:
         is_new = recompute.activate(connection, rule_set)
         is_computing = any(progress["rule_set"] == name for progress in recompute.progress(connection))
     if is_new and not is_computing:
-        errors.print(f"{name} {rule_set.identity} is active", markup=False)
+        errors.print(f"{name} {rule_set.identity} is active.", markup=False)
     elif is_new:
         errors.print(
             f"{name} {rule_set.identity} becomes active as soon as every company has been judged by it; `replyrate rules"
-            f" list` shows the progress, `replyrate recompute --rules {name}` speeds it up",
+            f" list` shows the progress, `replyrate recompute --rules {name}` speeds it up.",
             markup=False,
         )
     else:
-        errors.print(f"{name} {rule_set.identity} is already active or being activated", markup=False)
+        errors.print(f"{name} {rule_set.identity} is already active or being activated.", markup=False)
 
 
 @rules_group.command("deactivate")
@@ -133,7 +134,7 @@ def rules_deactivate(name: str) -> None:
     """Deactivate a rule set: its rates are kept in report_v1.reply_rate_history only."""
     with database(load_config()) as connection:
         was_active = recompute.deactivate(connection, name)
-    errors.print(f"{name} is no longer active" if was_active else f"{name} is not active; see `replyrate rules list`")
+    errors.print(f"{name} is no longer active." if was_active else f"{name} is not active; see `replyrate rules list`.")
     if not was_active:
         sys.exit(EXIT_FAILED)
 
@@ -167,7 +168,7 @@ def rules_diff(a: str, b: str, company: str | None, json_: bool) -> None:
     _print_diff(companies, _diff_titles(rule_set_a, rule_set_b), with_inquiries=company is not None)
     changed = sum(_differs(difference) for difference in companies)
     inquiries = sum(len(difference["inquiries"]) for difference in companies)
-    errors.print(f"{changed} of {len(companies)} companies differ, {inquiries} inquiries count differently")
+    errors.print(f"{changed} of {len(companies)} companies differ, {inquiries} inquiries count differently.")
 
 
 def _print_diff(companies: list[dict[str, Any]], titles: Mapping[str, str], *, with_inquiries: bool) -> None:

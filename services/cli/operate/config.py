@@ -26,7 +26,7 @@ def config_check() -> None:
     if settings.vault_key_file is not None:
         settings.vault_key()
     settings.old_vault_key()
-    errors.print("the configuration is valid")
+    errors.print("Configuration is valid.")
 
 
 @config.command("print")

@@ -20,7 +20,7 @@ COLUMNS: Final = {
     "company_id": "company", "origin": "from", "replayed": "replayed",
 }  # fmt: skip
 RESULTS: Final = {"position": "position", "reason": "reason", "outcome": "result", "why": "why"}
-DRY_RUN: Final = "dry run: nothing was changed; pass --yes to apply"
+DRY_RUN: Final = "Dry run. Pass --yes to apply."
 
 only_reason = click.option("--reason", help="Only letters with this reason.")
 apply_changes = click.option("--yes", is_flag=True, help="Apply the changes. Default: a dry run that prints them.")
@@ -58,9 +58,9 @@ def dlq_list(all_: bool, reason: str | None, limit: int, json_: bool) -> None:
     elif rows:
         print_table(rows, COLUMNS)
         if len(rows) == limit:
-            errors.print(f"only the first {limit} letters are shown; raise --limit to see more", style="dim")
+            errors.print(f"Only the first {limit} letters are shown; raise --limit to see more.", style="dim")
     else:
-        errors.print("no dead letters" if all_ else "no open dead letters")
+        errors.print("No dead letters." if all_ else "No open dead letters.")
 
 
 @dlq.command("show")
@@ -127,7 +127,7 @@ def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again:
     elif rows:
         print_table([row for row in rows if row["why"]] if yes else rows, RESULTS)
     if not rows:
-        errors.print("no open dead letters")
+        errors.print("No open dead letters.")
     elif yes:
         errors.print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
     else:
@@ -173,7 +173,7 @@ def dlq_purge(through: str | None, reason: str | None, delete: bool, yes: bool, 
         print_json({"done": yes, "letters": count, "deleted": delete and yes, "before": ends})
         return
     verb = "deleted" if delete else "purged"
-    errors.print(f"{count} letters {verb}" if yes else f"{count} letters would be {verb}; {DRY_RUN}")
+    errors.print(f"{count} letters {verb}." if yes else f"{count} letters would be {verb}. {DRY_RUN}")
 
 
 def _intersection(waiting: Sequence[tuple[int, int]], chosen: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

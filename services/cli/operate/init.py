@@ -85,7 +85,7 @@ def init(admin_dsn: str | None, admin_password_file: Path | None, passwords: Pat
         errors.print(problem, style="red", markup=False, soft_wrap=True)
     if problems or not is_done:
         sys.exit(EXIT_FAILED)
-    errors.print(f"{'roles, schema' if admin_dsn else 'schema'} and topics are up to date")
+    errors.print(f"{'Roles, schema' if admin_dsn else 'Schema'} and topics are up to date.")
 
 
 def make_roles(admin_dsn: str, dbname: str, passwords: dict[str, str]) -> None:

@@ -13,4 +13,4 @@ def migrate() -> None:
     """Migrate the database to the schema of this release."""
     with database(load_config()) as connection:
         count = migrations.migrate(connection, lambda name: errors.print(f"applying {name}", markup=False))
-    errors.print(f"{count} migration(s) applied" if count else "the schema is up to date")
+    errors.print(f"{count} migration(s) applied." if count else "The schema is up to date.")

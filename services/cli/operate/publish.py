@@ -101,9 +101,9 @@ def publish(file: str, skip_invalid: bool, json_: bool) -> None:
     if json_:
         print_json({"published": published, "invalid": problems})
     else:
-        errors.print(f"{published} published, {len(problems)} invalid")
+        errors.print(f"{published} published, {len(problems)} invalid.")
         if problems and not skip_invalid:
-            errors.print("nothing was published; fix the lines, or pass --skip-invalid to publish the valid ones")
+            errors.print("Nothing was published. Fix the lines, or pass --skip-invalid to publish the valid ones.")
     if problems or published < len(valid):
         sys.exit(EXIT_FAILED)
 

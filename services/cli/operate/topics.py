@@ -31,7 +31,7 @@ def topics_create(json_: bool) -> None:
         for name in created:
             errors.print(f"created {name}", markup=False)
         if not created:
-            errors.print("all topics exist")
+            errors.print("All topics exist.")
     _fail_on_problems(problems)
 
 
@@ -46,7 +46,7 @@ def topics_check(json_: bool) -> None:
     if json_:
         print_json({"problems": problems})
     elif not problems:
-        errors.print("all topics are configured correctly")
+        errors.print("All topics are configured correctly.")
     _fail_on_problems(problems)
 
 

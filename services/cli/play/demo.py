@@ -46,7 +46,8 @@ def demo(keep: bool, seed: int, json_: bool) -> None:
             status.stop()
             show_report(report, json_)
             errors.print(
-                f"\nPostgres  {report.postgres}\nKafka     {report.kafka}\nlogs      {report.folder}/services", markup=False
+                f"\nPostgres  {report.postgres}\nKafka     {report.kafka}\nlogs      {report.folder}/services",
+                markup=False,
             )
             errors.print("Everything keeps running. Press Ctrl-C to stop.")
             threading.Event().wait()

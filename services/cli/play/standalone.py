@@ -53,15 +53,15 @@ def standalone(context: click.Context, data: Path | None, status_: bool, json_: 
                 }
             )
         errors.print(
-            f"\neverything is running; in another terminal:\n\n  export REPLYRATE_DATA={installation.folder}",
+            f"\nEverything is running. In another terminal:\n\n  export REPLYRATE_DATA={installation.folder}",
             markup=False,
         )
         for line in NEXT:
             errors.print(f"  {line}", markup=False, soft_wrap=True)
-        errors.print("\nthe logs are in its subfolder logs; Ctrl-C stops everything, and nothing is lost")
+        errors.print("\nThe logs are in its subfolder logs. Press Ctrl-C to stop; nothing is lost.")
         installation.keep(stop.wait)
         errors.print("stopping the services")
-    errors.print("stopped; start again with the same folder to continue")
+    errors.print("Stopped. Start again with the same folder to continue.")
 
 
 NEXT = (
@@ -82,11 +82,13 @@ def print_status(installation_status: InstallationStatus, json_: bool) -> None:
     if installation_status.mailboxes:
         print_table(installation_status.mailboxes, COLUMNS)
     else:
-        errors.print("no mailbox is connected; connect one: replyrate mailbox add --help")
+        errors.print("No mailbox is connected. Connect one: replyrate mailbox add --help")
     click.echo(
         f"\n{installation_status.inquiries} inquiries known; waiting: {installation_status.matcher_lag} records for the matcher,"
-        f" {installation_status.aggregator_lag} for the aggregator, {installation_status.companies_waiting} companies to be judged"
+        f" {installation_status.aggregator_lag} for the aggregator, {installation_status.companies_waiting} companies to be judged."
     )
     click.echo(
-        "the numbers include every published fact" if installation_status.settled else "the numbers are still changing"
+        "The numbers include every published fact."
+        if installation_status.settled
+        else "The numbers are still changing."
     )

@@ -22,7 +22,7 @@ def company_add(company_id: str) -> None:
     """Register a company."""
     with open_registry(load_config()) as registry:
         is_new = registry.add_company(company_id)
-    errors.print(f"company {company_id} is registered" if is_new else f"company {company_id} already exists")
+    errors.print(f"Company {company_id} is registered." if is_new else f"Company {company_id} already exists.")
 
 
 @click.group()
@@ -66,7 +66,7 @@ def account_add(
     with open_registry(load_config()) as registry:
         is_new = registry.add_account(company_id, account_id, kind="sub" if sub else "main", synced_from=synced_from)
         reconnect = _set_addresses(registry, company_id, account_id, addresses, is_new=is_new)
-    errors.print(f"account {account_id} is registered" if is_new else f"account {account_id} already exists")
+    errors.print(f"Account {account_id} is registered." if is_new else f"Account {account_id} already exists.")
     _print_reconnect(company_id, reconnect)
 
 
@@ -115,13 +115,13 @@ def account_change_address(company_id: str, account_id: str, address: str, role:
         reconnect = registry.change_address(company_id, account_id, role, address, by=by)
     _print_reconnect(company_id, reconnect)
     if not reconnect:
-        errors.print("no connected mailbox is affected")
+        errors.print("No connected mailbox is affected.")
 
 
 def _print_reconnect(company_id: str, mailbox_ids: list[str]) -> None:
     for mailbox_id in mailbox_ids:
         errors.print(
-            f"mailbox {mailbox_id} must be connected again (address-changed): replyrate mailbox reconnect"
+            f"Mailbox {mailbox_id} must be connected again (address-changed): replyrate mailbox reconnect"
             f" {company_id} {mailbox_id} --address ADDRESS (and --user USER where the login has another name). If the"
             f" account no longer uses the mailbox: replyrate mailbox remove {company_id} {mailbox_id}",
             markup=False,
@@ -150,12 +150,12 @@ def account_platform_sync(company_id: str, account_id: str, on: bool, since: dat
             mailbox_ids = registry.begin_platform_sync(company_id, account_id, synced_from, by=by)
         else:
             mailbox_ids = registry.end_platform_sync(company_id, account_id, by=by)
-    errors.print(f"account {account_id} is {'synced' if on else 'no longer synced'} by the platform")
+    errors.print(f"Account {account_id} is {'synced' if on else 'no longer synced'} by the platform.")
     for mailbox_id in mailbox_ids:
         errors.print(
-            f"mailbox {mailbox_id} is no longer read; its password is deleted"
+            f"Mailbox {mailbox_id} is no longer read; its password is deleted."
             if on
-            else f"mailbox {mailbox_id} must be connected again: replyrate mailbox reconnect {company_id} {mailbox_id}",
+            else f"Mailbox {mailbox_id} must be connected again: replyrate mailbox reconnect {company_id} {mailbox_id}",
             markup=False,
             soft_wrap=True,
         )

@@ -54,7 +54,7 @@ def erase(company_id: str, yes: bool, dry_run: bool, json_: bool) -> None:
         print_json({"company_id": company_id, "rows": erased.rows, "at": erased.at})
         return
     errors.print(
-        f"{company_id} is erased from the registry; matcher and ledger forget its facts up to {text(erased.at)} UTC",
+        f"{company_id} is erased from the registry; matcher and ledger forget its facts up to {text(erased.at)} UTC.",
         markup=False,
         soft_wrap=True,
     )
@@ -64,10 +64,10 @@ def erase(company_id: str, yes: bool, dry_run: bool, json_: bool) -> None:
 def _print_holdings(company_id: str, rows: Mapping[str, int]) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in rows.items() if count)
     errors.print(
-        f"the registry holds for {company_id}: {counts}"
+        f"The registry holds for {company_id}: {counts}."
         if counts
-        else f"the registry holds nothing for {company_id}: it was erased before, or the id is misspelt. Matcher and ledger"
-        " data under this id will still be erased",
+        else f"The registry holds nothing for {company_id}: it was erased before, or the id is misspelt. Matcher and ledger"
+        " data under this id will still be erased.",
         markup=False,
         soft_wrap=True,
     )
@@ -76,9 +76,9 @@ def _print_holdings(company_id: str, rows: Mapping[str, int]) -> None:
 def _confirm(company_id: str) -> None:
     """Ask for the id of the company; exits when it does not match or nobody can answer."""
     if not is_interactive():
-        raise click.UsageError("not a terminal: pass --yes to confirm")
+        raise click.UsageError("Not a terminal: pass --yes to confirm.")
     if click.prompt("Type the company's id to erase it", default="", show_default=False, err=True) != company_id:
-        errors.print("the id does not match; nothing was erased", style="red")
+        errors.print("The id does not match. Nothing was erased.", style="red")
         sys.exit(EXIT_FAILED)
 
 

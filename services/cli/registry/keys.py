@@ -91,8 +91,8 @@ def _check_or_rotate(config: Settings, old_key: bytes | None, json_: bool, *, wr
         for sealed in unopened:
             errors.print(f"{sealed.company_id} {sealed.what}: {STATES[sealed.state]}", style="red", markup=False)
         if not counts:
-            errors.print("nothing is sealed yet")
+            errors.print("Nothing is sealed yet.")
         elif write and not unopened:
-            errors.print("done; remove REPLYRATE_VAULT_OLD_KEY_FILE from the settings of every fetcher")
+            errors.print("Done. Remove REPLYRATE_VAULT_OLD_KEY_FILE from the settings of every fetcher.")
     if unopened:
         sys.exit(EXIT_FAILED)

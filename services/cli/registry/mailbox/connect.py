@@ -183,12 +183,12 @@ def _print_connected(config: Settings, connected: ConnectedMailbox, language: La
         return
     print_report(connected.report, language)
     errors.print(
-        f"mailbox {connected.mailbox_id} is active: {', '.join(folders)} with {connected.messages} messages",
+        f"Mailbox {connected.mailbox_id} is active: {', '.join(folders)} with {connected.messages} messages.",
         markup=False,
     )
     click.echo(texts.told(forecast, settling, language))
     errors.print(
-        "the first scan starts now; `replyrate mailbox show` shows its progress"
+        "The first scan starts now; `replyrate mailbox show` shows its progress."
         if connected.anew
-        else "reading continues where it was"
+        else "Reading continues where it was."
     )

@@ -23,7 +23,7 @@ def mailbox_pause(company_id: str, mailbox_id: str, by: str) -> None:
     """Stop polling a mailbox until it is resumed."""
     with _registry_as(by) as registry:
         registry.pause(company_id, mailbox_id, by=by)
-    errors.print(f"mailbox {mailbox_id} is paused")
+    errors.print(f"Mailbox {mailbox_id} is paused.")
 
 
 @click.command("resume")
@@ -35,7 +35,7 @@ def mailbox_resume(company_id: str, mailbox_id: str, by: str) -> None:
     """Poll a paused mailbox again."""
     with _registry_as(by) as registry:
         registry.resume(company_id, mailbox_id, by=by)
-    errors.print(f"mailbox {mailbox_id} is active")
+    errors.print(f"Mailbox {mailbox_id} is active.")
 
 
 @click.command("rescan")
@@ -48,8 +48,8 @@ def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
         registry.rescan(company_id, mailbox_id)
         state = registry.mailbox(company_id, mailbox_id)["state"]
     errors.print(
-        f"mailbox {mailbox_id} is read again from the newest message back to the horizon"
-        + ("" if state == "active" else f" once it is active; its state is {state}"),
+        f"Mailbox {mailbox_id} is read again from the newest message back to the horizon"
+        + ("." if state == "active" else f" once it is active; its state is {state}."),
         soft_wrap=True,
     )
 
@@ -64,7 +64,7 @@ def mailbox_remove(company_id: str, mailbox_id: str, by: str, language: Language
     """Withdraw the consent: the mailbox is never read again; its password, address and user name are deleted."""
     with _registry_as(by) as registry:
         registry.remove(company_id, mailbox_id, by=by)
-    errors.print(f"mailbox {mailbox_id} is removed; its secrets are deleted")
+    errors.print(f"Mailbox {mailbox_id} is removed; its secrets are deleted.")
     for sentence in consent.load().remains[language]:
         click.echo(sentence)
 
@@ -79,7 +79,7 @@ def mailbox_link(company_id: str, mailbox_id: str, other_company_id: str, by: st
     """Allow another company to connect the login of this mailbox too; each company reads it separately."""
     with _registry_as(by) as registry:
         registry.link(company_id, mailbox_id, other_company_id, by=by)
-    errors.print(f"company {other_company_id} may connect the login of mailbox {mailbox_id} too: replyrate mailbox add")
+    errors.print(f"Company {other_company_id} may connect the login of mailbox {mailbox_id} too: replyrate mailbox add")
 
 
 @click.command("unlink")
@@ -91,7 +91,7 @@ def mailbox_unlink(company_id: str, mailbox_id: str, other_company_id: str) -> N
     """Undo `mailbox link`; the other company must have removed the mailbox first."""
     with open_registry(load_config()) as registry:
         registry.unlink(company_id, mailbox_id, other_company_id)
-    errors.print(f"company {other_company_id} may no longer connect the login of mailbox {mailbox_id}")
+    errors.print(f"Company {other_company_id} may no longer connect the login of mailbox {mailbox_id}.")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def mailbox_list(company_id: str | None, json_: bool) -> None:
     elif mailboxes:
         print_table(mailboxes, COLUMNS)
     else:
-        errors.print("no mailbox is connected; connect one: replyrate mailbox add --help")
+        errors.print("No mailbox is connected. Connect one: replyrate mailbox add --help")
 
 
 @click.command("show")

@@ -64,8 +64,8 @@ def mailbox_test(
         report, _ = connection_tester(config, tokens).test(registry, company_id, login, token_store)
     if options.password_file is not None and token_store.read() != login.password:
         errors.print(
-            "the provider replaced the refresh token of the file; the old one may be worthless now, and a test does not keep"
-            " the new one. Sign in without --password-file to connect this mailbox",
+            "The provider replaced the refresh token of the file; the old one may be worthless now, and a test does not keep"
+            " the new one. Sign in without --password-file to connect this mailbox.",
             style="yellow", markup=False, soft_wrap=True,
         )  # fmt: skip
     print_result(report, language, json_=json_)

@@ -218,7 +218,7 @@ def test_a_person_is_asked_and_a_wrong_id_erases_nothing(
     assert CliRunner().invoke(main, ["topics", "create"]).exit_code == 0
     monkeypatch.setattr("services.cli.registry.erase.is_interactive", lambda: True)
     other = CliRunner().invoke(main, ["erase", "shop"], input="shup\n")
-    assert other.exit_code == 1 and "nothing was erased" in other.output
+    assert other.exit_code == 1 and "Nothing was erased" in other.output
     with connect(dsn, "tests") as connection:
         assert erasure.held(connection, "shop")["accounts"] == 1
         # Kafka goes away in the middle: the second run does what the first could not.

@@ -567,7 +567,7 @@ def test_adding_an_account_again_changes_no_address(run: Run, server: LabServer)
     assert "--role backup" in refused.stderr
     run(*third, "--address", "another@mail.test")
     later = ("account", "add", "c1", "later", "--synced-by-platform", "--since", "2999-01-01")
-    assert "lies in the future" in run(*later, code=2).stderr
+    assert "is in the future" in run(*later, code=2).stderr
 
 
 def test_a_user_name_that_is_no_address_does_not_follow_another_address(run: Run, server: LabServer) -> None:

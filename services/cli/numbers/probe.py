@@ -11,6 +11,7 @@ from rich.console import Console
 from services.cli.output import errors, print_json
 from services.cli.texts import Texts
 from services.common.errors import EXIT_FAILED
+from services.connect import texts
 from services.connect.probe import ASK_SECONDS, SEND_SECONDS, MailboxSighting, ProbeReading, TestMailProbe
 from services.providers.catalog import Language
 from services.registry import states
@@ -89,10 +90,11 @@ def _announce(since: datetime, sighting: MailboxSighting, seconds: int, text: Te
         "mailbox": sighting.mailbox_id, "spacing": round(sighting.spacing_seconds), "at": f"{sighting.reading_at:%H:%M:%S} UTC",
     }  # fmt: skip
     if sighting.failing:
-        machine, language = states.load(), cast(Language, lang)
+        language = cast(Language, lang)
         is_active = sighting.state == "active"
-        state = text("probe", "failed") if is_active else machine.names[cast(State, sighting.state)].text(language)
-        because = machine.reason(sighting.state_reason, language) or state + ("。" if lang == "zh" else ".")
+        state_name = states.load().names[cast(State, sighting.state)].text(language)
+        state = text("probe", "failed") if is_active else state_name
+        because = texts.state_reason(sighting.state_reason, language) or state + ("。" if lang == "zh" else ".")
         code = "failing-again" if is_active else "failing-over"
         errors.print(text("probe", code, because=because, **values), style="yellow", markup=False, soft_wrap=True)
     elif sighting.spacing_seconds > ASK_SECONDS and not sighting.read:

@@ -70,7 +70,7 @@ def _print_mailbox(mailbox: dict[str, Any], language: Language) -> None:
         if name == "state":
             _print_field("state", f"{value} ({_state_name(value, language)})")
         elif name == "state_reason":
-            reason = states.load().reason(value, language)
+            reason = texts.state_reason(value, language)
             _print_field("reason", f"{value}: {reason}" if reason else text(value))
         elif not isinstance(value, list):
             _print_field(name, text(value))
@@ -104,8 +104,7 @@ def mailbox_history(company_id: str, mailbox_id: str, language: Language, json_:
     """Show every state change of a mailbox (when, by whom, why) and every consent."""
     with open_registry(load_config()) as registry:
         mailbox = registry.mailbox(company_id, mailbox_id)
-    machine = states.load()
-    changes = [{**change, "says": machine.reason(change["reason"], language)} for change in mailbox["history"]]
+    changes = [{**change, "says": texts.state_reason(change["reason"], language)} for change in mailbox["history"]]
     if json_:
         print_json({"history": changes, "consents": mailbox["consents"]})
         return

@@ -84,10 +84,12 @@ def measure_growth(repeats: int) -> list[Figure]:
                 with connect(server.create_database(name), "bench") as connection:
                     migrations.migrate(connection, lambda _: None)
                     _load(connection, size)
-                    rates[size] = GROWTH_STATES / seconds(lambda held=connection: _merge(held, states))  # type: ignore[misc]
+                    rates[size] = GROWTH_STATES / seconds(lambda database=connection: _merge(database, states))  # type: ignore[misc]
                 server.drop_database(name)
             growth.values.append(min(rates.values()) / max(rates.values()))
-            growth.detail.setdefault("states_per_second", []).append({str(at): round(one) for at, one in rates.items()})
+            growth.detail.setdefault("states_per_second", []).append(
+                {str(at): round(rate) for at, rate in rates.items()}
+            )
     return [growth]
 
 
@@ -98,8 +100,11 @@ def measure_service(repeats: int) -> list[Figure]:
     rate = Figure("aggregator_states_per_second", "from its first commit on", None)
     states = _states(4, STATES, COMPANIES)
     records = [
-        (reply_key(one.company_id, one.inquiry_id), codec.encode(one, id=one.inquiry_id, source="bench", time=LATEST))
-        for one in states
+        (
+            reply_key(state.company_id, state.inquiry_id),
+            codec.encode(state, id=state.inquiry_id, source="bench", time=LATEST),
+        )
+        for state in states
     ]
     for number in range(repeats):
         with (
@@ -187,8 +192,8 @@ def _columns(connection: psycopg.Connection, table: str) -> tuple[bytes, list[li
         values=", ".join(f"new.{name}::{kind}" for name, kind in shape), arrays=", ".join("%s::text[]" for _ in shape),
     )  # fmt: skip
     texts = ", ".join(f"{name}::text" for name, _ in shape)
-    found = connection.execute(f"SELECT {texts} FROM ledger.{table}".encode()).fetchall()
-    return statement.encode(), [list(column) for column in zip(*found, strict=True)]
+    ledger_rows = connection.execute(f"SELECT {texts} FROM ledger.{table}".encode()).fetchall()
+    return statement.encode(), [list(column) for column in zip(*ledger_rows, strict=True)]
 
 
 LOAD = """

@@ -84,9 +84,9 @@ def measure(repeats: int) -> list[Figure]:
             idle.values.append(per_core)
             idle.detail["per_minute"].append(round(per_minute))
             round_trips.values.append(trips)
-    raw.values = [ours / other for ours, other in zip(rates["ours"], rates["raw"], strict=True)]
-    envelope.values = [ours / other for ours, other in zip(rates["ours"], rates["envelope"], strict=True)]
-    raw.detail["messages_per_second"] = {name: [round(value) for value in found] for name, found in rates.items()}
+    raw.values = [ours / theirs for ours, theirs in zip(rates["ours"], rates["raw"], strict=True)]
+    envelope.values = [ours / theirs for ours, theirs in zip(rates["ours"], rates["envelope"], strict=True)]
+    raw.detail["messages_per_second"] = {name: [round(value) for value in values] for name, values in rates.items()}
     return [raw, envelope, round_trips, idle]
 
 
@@ -112,8 +112,8 @@ def _fill(server: Dovecot) -> None:
         os.utime(file, (at.timestamp(), at.timestamp()))
     if os.geteuid() == 0:
         owner = pwd.getpwnam("nobody")
-        for found in (server.data_dir / "mail").rglob("*"):
-            os.chown(found, owner.pw_uid, owner.pw_gid)
+        for path in (server.data_dir / "mail").rglob("*"):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
 def _raw(server: Dovecot) -> None:
@@ -146,10 +146,10 @@ def _envelope(server: Dovecot) -> None:
     client.login(USER, PASSWORD)
     client.select_folder("Sent", readonly=True)
     uids = client.search("ALL")
-    found = 0
+    count = 0
     for begin in range(0, len(uids), CHUNK):
-        found += len(client.fetch(uids[begin : begin + CHUNK], ["ENVELOPE", "INTERNALDATE"]))
-    assert found == MESSAGES
+        count += len(client.fetch(uids[begin : begin + CHUNK], ["ENVELOPE", "INTERNALDATE"]))
+    assert count == MESSAGES
     client.logout()
 
 

@@ -95,19 +95,19 @@ def _round(
     began = time.monotonic()
     due = sorted((began + chance.uniform(0, POLL_SECONDS), company) for company in range(MAILBOXES))
     appended: dict[str, float] = {}
-    found: dict[str, float] = {}
-    while len(found) < MAILBOXES:
-        assert time.monotonic() - began < 90, f"not fresh after 90 s: {set(appended) - set(found)}"
+    fresh: dict[str, float] = {}
+    while len(fresh) < MAILBOXES:
+        assert time.monotonic() - began < 90, f"not fresh after 90 s: {set(appended) - set(fresh)}"
         while due and due[0][0] <= time.monotonic():
             _, company = due.pop(0)
             _append(server, users[company], f"c{company}-{round_}")
             appended[f"c{company}"] = time.monotonic()
         rows: dict[str, int] = dict(connection.execute(ANSWERED).fetchall())
-        for company_id in appended.keys() - found.keys():
+        for company_id in appended.keys() - fresh.keys():
             if rows.get(company_id, 0) >= round_ + 1:
-                found[company_id] = time.monotonic() - appended[company_id]
+                fresh[company_id] = time.monotonic() - appended[company_id]
         time.sleep(0.05)
-    return list(found.values())
+    return list(fresh.values())
 
 
 def _append(server: Dovecot, user: str, name: str) -> None:

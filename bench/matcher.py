@@ -57,10 +57,10 @@ def measure_growth(repeats: int) -> list[Figure]:
         print(f"  {events:,} events", file=sys.stderr)
         progress = run.long(events)
         stretches = [_stretch(progress, 3 * at, STRETCH) for at in GROWTH_AT]
-        growth.values.append(min(one for one, _ in stretches) / max(one for one, _ in stretches))
+        growth.values.append(min(speed for speed, _ in stretches) / max(speed for speed, _ in stretches))
         growth.detail = {
-            "inquiries_stored": list(GROWTH_AT), "events_per_second": [round(one) for one, _ in stretches],
-            "cpu_us_per_event": [round(one, 1) for _, one in stretches],
+            "inquiries_stored": list(GROWTH_AT), "events_per_second": [round(speed) for speed, _ in stretches],
+            "cpu_us_per_event": [round(cpu, 1) for _, cpu in stretches],
         }  # fmt: skip
         entries, size, seconds = run.recovered("long")
         recovery.values.append(seconds / entries * 100_000)
@@ -91,8 +91,8 @@ def measure(repeats: int) -> list[Figure]:
             told["quix"].append(run.peer("quix", EVENTS))
             told["naive"].append(run.peer("naive_faust", NAIVE_EVENTS))
     ours = [rate.per_second for rate in told["ours"]]
-    for figure, other in ((naive, "naive"), (quix, "quix"), (bare, "bare")):
-        figure.values = [mine / one.per_second for mine, one in zip(ours, told[other], strict=True)]
+    for figure, peer in ((naive, "naive"), (quix, "quix"), (bare, "bare")):
+        figure.values = [mine / theirs.per_second for mine, theirs in zip(ours, told[peer], strict=True)]
     two.values = [both.per_second / mine for both, mine in zip(told["two"], ours, strict=True)]
     naive.detail |= {
         name: {
@@ -169,7 +169,9 @@ def watched(settings: KafkaSettings, group: str, usage: Sequence[Usage]) -> Iter
                 except TransientError:
                     continue  # a broker that has just begun makes its topic of offsets first
                 count = sum(offset for (topic, _), offset in offsets.items() if topic in (INQUIRIES, SENT))
-                progress.samples.append((time.time(), count, sum(one.cpu_seconds() for one in usage)))
+                progress.samples.append(
+                    (time.time(), count, sum(process_usage.cpu_seconds() for process_usage in usage))
+                )
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
@@ -218,9 +220,9 @@ class Run:
         """Entries, bytes and seconds of a worker that begins with nothing but the changelog of `name`."""
         with start_matcher(self._settings, self._folder / "again", f"bench-{name}-{self._label}", store) as process:
             until(lambda: bool(_recoveries(process)), 600, "the state is here", (process,))
-            found = _recoveries(process)[-1]
+            recovery = _recoveries(process)[-1]
             process.terminate()
-        return found["entries"], found["bytes"], found["seconds"]
+        return recovery["entries"], recovery["bytes"], recovery["seconds"]
 
     def peer(self, module: str, target: int) -> Rate:
         """One of bench/peers, from its first record to the commit of its `target`th."""
@@ -291,4 +293,6 @@ def _rate(progress: Progress, begin: float, target: int, usage: Sequence[Usage])
     _, count, cpu = progress.at(begin)
     end, total, spent = next(sample for sample in progress.samples if sample[1] >= target)
     events = total - count
-    return Rate(events / (end - begin), (spent - cpu) / events * 1e6, max(one.peak_mb for one in usage))
+    return Rate(
+        events / (end - begin), (spent - cpu) / events * 1e6, max(process_usage.peak_mb for process_usage in usage)
+    )

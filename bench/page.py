@@ -53,18 +53,18 @@ value below was run once.
 
 def newest(kind: str) -> dict[str, Any]:
     """The last written results of `bench`, `soak` or `recompute`."""
-    found: dict[str, Any] = json.loads(max(RESULTS.glob(f"{kind}-*.json")).read_text("utf-8"))
-    return found  # a file of some parts only is for the eye and not for the repository
+    results: dict[str, Any] = json.loads(max(RESULTS.glob(f"{kind}-*.json")).read_text("utf-8"))
+    return results  # a file of some parts only is for the eye and not for the repository
 
 
 def render() -> str:
     """The page."""
     bench, soak = newest("bench"), newest("soak")
     figures: dict[str, dict[str, Any]] = bench["figures"]
-    repeats = max(len(one["repeats"]) for one in figures.values())
+    repeats = max(len(figure["repeats"]) for figure in figures.values())
     lines = [HEAD.format(cores=bench["cores"], python=bench["python"], repeats=repeats)]
     lines += _table(figures)
-    missed = [name for name, one in figures.items() if one["reached"] is False]
+    missed = [name for name, figure in figures.items() if figure["reached"] is False]
     if missed:
         lines += ["", "## What misses its reach", ""]
         lines += [f"- `{name}`: {WHY.get(name, 'not looked into yet.')}" for name in missed]
@@ -100,13 +100,13 @@ def render() -> str:
         "",
         "## A large recompute",
         "",
-        "`make bench PARTS=recompute`: the floor is one aggregate scan and a bare INSERT of as many outcome rows, which took"
+        "`make bench PARTS=recompute`: the floor is figure aggregate scan and a bare INSERT of as many outcome rows, which took"
         f" {large['recompute_3m_seconds']['floor_seconds']:g} s; {large['recompute_3m_seconds']['rows_of_reply_rate']:,} rows of"
         " reply_rate came out. Run once, with other work on the machine.",
         "",
         *_table(large),
     ]
-    missed_soak = [name for name, one in soak["figures"].items() if one["reached"] is False]
+    missed_soak = [name for name, figure in soak["figures"].items() if figure["reached"] is False]
     lines += [
         "",
         "## Soak",
@@ -124,8 +124,8 @@ def render() -> str:
 def render_scaling() -> str:
     """docs/scaling.md with its measured part as it must be."""
     begin, end = MEASURED
-    before, rest = SCALING.read_text("utf-8").split(begin)
-    return "\n".join([before + begin, "", *_measured(), "", end]) + rest.split(end)[1]
+    before, after_begin = SCALING.read_text("utf-8").split(begin)
+    return "\n".join([before + begin, "", *_measured(), "", end]) + after_begin.split(end)[1]
 
 
 def _measured() -> list[str]:
@@ -138,60 +138,63 @@ def _measured() -> list[str]:
         " answered, five mailboxes a company. The mail server shares the cores, and in the first scan it and Postgres take most of"
         " them, so seconds are this machine's; memory and bytes are yours too.",
         "",
-        "| " + " | ".join(["", *(f"{one['mailboxes']:,} mailboxes" for one in sizes)]) + " |",
+        "| " + " | ".join(["", *(f"{size['mailboxes']:,} mailboxes" for size in sizes)]) + " |",
         "|---" * (len(sizes) + 1) + "|",
     ]
 
     def row(name: str, cells: list[str]) -> None:
         lines.append(f"| {name} | {' | '.join(cells)} |")
 
-    row("up --wait, nothing to healthy", [f"{one['start_seconds']:.0f} s" for one in sizes])
-    row("first scan of all", [f"{one['first_scan_seconds']:,.0f} s" for one in sizes])
-    row("… until every outcome is judged", [f"{one['settled_seconds']:,.0f} s" for one in sizes])
+    row("up --wait, nothing to healthy", [f"{size['start_seconds']:.0f} s" for size in sizes])
+    row("first scan of all", [f"{size['first_scan_seconds']:,.0f} s" for size in sizes])
+    row("… until every outcome is judged", [f"{size['settled_seconds']:,.0f} s" for size in sizes])
     for name in sizes[0]["idle_mb"]:
         row(f"memory of {name}: idle, highest, an ordinary minute", [
-            f"{one['idle_mb'][name]:,.0f}, {one['loaded_mb'][name]:,.0f}, {one['ordinary_mb'][name]:,.0f} MB" for one in sizes
+            f"{size['idle_mb'][name]:,.0f}, {size['loaded_mb'][name]:,.0f}, {size['ordinary_mb'][name]:,.0f} MB" for size in sizes
         ])  # fmt: skip
     for name in sizes[0]["idle_mb"]:
-        row(f"cores of {name} in ordinary work", [f"{one['ordinary_cores'][name]:.3f}" for one in sizes])
+        row(f"cores of {name} in ordinary work", [f"{size['ordinary_cores'][name]:.3f}" for size in sizes])
     row("CPU of the fetcher for a first scan, a mailbox", [
-        f"{1000 * one['first_scan_cpu_seconds']['fetcher'] / one['mailboxes']:.1f} ms" for one in sizes
+        f"{1000 * size['first_scan_cpu_seconds']['fetcher'] / size['mailboxes']:.1f} ms" for size in sizes
     ])  # fmt: skip
     row("mail to outcome, its poll being due: median, 95 %", [
-        f"{one['mail_to_rate_seconds']['p50']:.1f}, {one['mail_to_rate_seconds']['p95']:.1f} s" for one in sizes
+        f"{size['mail_to_rate_seconds']['p50']:.1f}, {size['mail_to_rate_seconds']['p95']:.1f} s" for size in sizes
     ])  # fmt: skip
-    row("connections of the services to Postgres", [str(one["connections"]) for one in sizes])
+    row("connections of the services to Postgres", [str(size["connections"]) for size in sizes])
     lines += [
         "",
         f"Mailboxes a second in the first scan, {sizes[-1]['mailboxes']:,} ÷ {sizes[0]['mailboxes']:,}: {figure['median']:.2f}.",
         "The arithmetic above beside this measurement, per unit:",
         "",
-        "| " + " | ".join(["", "above", *(f"{one['mailboxes']:,}" for one in sizes)]) + " |",
+        "| " + " | ".join(["", "above", *(f"{size['mailboxes']:,}" for size in sizes)]) + " |",
         "|---" * (len(sizes) + 2) + "|",
     ]
     row("polls a second in ordinary work", [
         f"mailboxes ÷ {figure['poll_seconds']} s",
-        *(f"{one['mailboxes'] / figure['poll_seconds']:.1f} told, {one['ordinary_polls_per_second']:.1f} found" for one in sizes),
+        *(f"{size['mailboxes'] / figure['poll_seconds']:.1f} told, {size['ordinary_polls_per_second']:.1f} found" for size in sizes),
     ])  # fmt: skip
     row("cores of the fetcher, and 30 mails a day", ["polls a minute ÷ 10,450", *(
-        f"{60 * one['ordinary_polls_per_second'] / 10_450:.3f} told, {one['ordinary_cores']['fetcher']:.3f} found" for one in sizes
+        f"{60 * size['ordinary_polls_per_second'] / 10_450:.3f} told, {size['ordinary_cores']['fetcher']:.3f} found" for size in sizes
     )])  # fmt: skip
     row(
         "`registry.published`, a message",
-        ["723 B", *(f"{one['published_bytes'] / one['published_rows']:,.0f} B" for one in sizes)],
+        ["723 B", *(f"{size['published_bytes'] / size['published_rows']:,.0f} B" for size in sizes)],
     )
     row(
         "entries of the matcher's state, a message",
-        ["2.8", *(f"{one['state_entries'] / one['published_rows']:.1f}" for one in sizes)],
+        ["2.8", *(f"{size['state_entries'] / size['published_rows']:.1f}" for size in sizes)],
     )
-    row("ledger, an inquiry", ["2.1 kB", *(f"{one['ledger_bytes'] / one['inquiries'] / 1000:.1f} kB" for one in sizes)])
+    row(
+        "ledger, an inquiry",
+        ["2.1 kB", *(f"{size['ledger_bytes'] / size['inquiries'] / 1000:.1f} kB" for size in sizes)],
+    )
     row(
         "connections",
         [
             f"workers + {FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator",
             *(
-                f"{connections(workers=figure['workers'], fetchers=1, aggregators=1)} told, {one['connections']} found"
-                for one in sizes
+                f"{connections(workers=figure['workers'], fetchers=1, aggregators=1)} told, {size['connections']} found"
+                for size in sizes
             ),
         ],
     )
@@ -215,11 +218,13 @@ PEERS: Final = {
 
 def _table(figures: dict[str, dict[str, Any]]) -> list[str]:
     lines = ["| Figure | Median | Repeats | Reach | Means |", "|---|---|---|---|---|"]
-    for name, one in figures.items():
-        sign = "≤" if one.get("smaller_is_better") else "≥"
-        reach = "" if one["reach"] is None else f"{sign} {one['reach']:g}{'' if one['reached'] else ' (missed)'}"
-        repeats = " ".join(f"{value:.3g}" for value in one["repeats"])
-        lines.append(f"| `{name}` | {one['median']:,.4g} | {repeats} | {reach} | {one['meaning']} |")
+    for name, figure in figures.items():
+        sign = "≤" if figure.get("smaller_is_better") else "≥"
+        reach = (
+            "" if figure["reach"] is None else f"{sign} {figure['reach']:g}{'' if figure['reached'] else ' (missed)'}"
+        )
+        repeats = " ".join(f"{value:.3g}" for value in figure["repeats"])
+        lines.append(f"| `{name}` | {figure['median']:,.4g} | {repeats} | {reach} | {figure['meaning']} |")
     return lines
 
 

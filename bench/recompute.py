@@ -72,10 +72,10 @@ def _run(connection: psycopg.Connection, dsn: str, folder: Path) -> tuple[float,
     command = [sys.executable, "-m", "services.cli", "recompute", "--rules", "default", "--json"]
     began = time.monotonic()
     workers = [subprocess.Popen(command, env=environ, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(WORKERS)]
-    usages = [Usage(one.pid) for one in workers]
+    usages = [Usage(worker.pid) for worker in workers]
     backends: dict[int, Usage] = {}
     judged_at = 0.0
-    while any(one.poll() is None for one in workers):
+    while any(worker.poll() is None for worker in workers):
         time.sleep(POLL_SECONDS)
         for (pid,) in connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'replyrate-cli'"):
             backends.setdefault(pid, Usage(pid))
@@ -85,7 +85,7 @@ def _run(connection: psycopg.Connection, dsn: str, folder: Path) -> tuple[float,
         if progress and progress[0]["done"] == progress[0]["companies"] and not judged_at:
             judged_at = time.monotonic()
     ended = time.monotonic()
-    told = [json.loads(one.communicate()[0]) for one in workers]
-    assert all(one["companies"] == COMPANIES for one in told), told
-    peaks = {"worker": [one.peak_mb for one in usages], "backend": [one.peak_mb for one in backends.values()]}
+    told = [json.loads(worker.communicate()[0]) for worker in workers]
+    assert all(result["companies"] == COMPANIES for result in told), told
+    peaks = {"worker": [usage.peak_mb for usage in usages], "backend": [usage.peak_mb for usage in backends.values()]}
     return ended - began, ended - (judged_at or ended), peaks

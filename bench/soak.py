@@ -86,7 +86,7 @@ def services(minutes: float) -> list[Figure]:
     figures = []
     for place, name in enumerate(SERVICES):
         series = [(at, sizes[place]) for at, sizes in samples]
-        warm = [one for one in series if one[0] >= minutes * 60 * WARM]
+        warm = [sample for sample in series if sample[0] >= minutes * 60 * WARM]
         figure = Figure(f"rss_slope_{name}", "MB a minute, the first third left out", 1.0, smaller_is_better=True)
         figure.values = [linear_regression(*zip(*warm, strict=True)).slope * 60]
         figure.detail = {
@@ -130,7 +130,7 @@ def _sampled(usage: list[Usage], minutes: float, running: Callable[[], bool]) ->
     samples: list[tuple[float, list[float]]] = []
     while (at := time.monotonic() - began) < minutes * 60:
         assert running(), "a service ended"
-        samples.append((at, [one.rss_mb() for one in usage]))
+        samples.append((at, [process_usage.rss_mb() for process_usage in usage]))
         told = ", ".join(f"{name} {size:.0f} MB" for name, size in zip(SERVICES, samples[-1][1], strict=True))
         print(f"\r  {at / 60:5.1f} of {minutes:g} min: {told}   ", end="", file=sys.stderr, flush=True)
         time.sleep(SAMPLE_SECONDS)

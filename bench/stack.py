@@ -167,19 +167,19 @@ class Docker:
     def memory_mb(self) -> dict[str, float]:
         """Container → what it holds, without the file pages that the kernel can drop at once."""
         return {
-            name: round((one["usage"] - one["stats"].get("inactive_file", one["stats"].get("total_inactive_file", 0))) / 1024**2, 1)
-            for name, one in self._read("memory_stats").items()
+            name: round((stats["usage"] - stats["stats"].get("inactive_file", stats["stats"].get("total_inactive_file", 0))) / 1024**2, 1)
+            for name, stats in self._read("memory_stats").items()
         }  # fmt: skip
 
     def cpu_seconds(self) -> dict[str, float]:
         """Container → CPU time since it began."""
-        return {name: one["cpu_usage"]["total_usage"] / 1e9 for name, one in self._read("cpu_stats").items()}
+        return {name: stats["cpu_usage"]["total_usage"] / 1e9 for name, stats in self._read("cpu_stats").items()}
 
     def _read(self, part: str) -> dict[str, Any]:
         # Docker takes a second for each; all at once take no longer.
         with ThreadPoolExecutor(len(self._containers)) as pool:
-            read = {name: pool.submit(one.stats, stream=False) for name, one in self._containers.items()}
-            return {name: one.result()[part] for name, one in read.items()}
+            read = {name: pool.submit(container.stats, stream=False) for name, container in self._containers.items()}
+            return {name: pending.result()[part] for name, pending in read.items()}
 
 
 class Peaks:
@@ -207,8 +207,8 @@ class Peaks:
 
     def _look(self) -> None:
         while not self._done:
-            for name, held in self._docker.memory_mb().items():
-                self._highest[name] = max(held, self._highest.get(name, 0))
+            for name, used_mb in self._docker.memory_mb().items():
+                self._highest[name] = max(used_mb, self._highest.get(name, 0))
             time.sleep(1)
 
 
@@ -323,12 +323,12 @@ def _timed_mails(
         connection.execute(DUE, [[f"m{mailbox}"]])
 
         def answered(company_id: str = company_id, inquiry_id: str = f"i{mailbox}-{ANSWERED}") -> bool:
-            row = connection.execute(
+            answer_row = connection.execute(
                 "SELECT bool_and(first_reply_at IS NOT NULL) FROM report_v1.inquiry_outcomes"
                 " WHERE company_id = %s AND inquiry_id = %s",
                 (company_id, inquiry_id),
             ).fetchone()
-            return row == (True,)
+            return answer_row == (True,)
 
         until(answered, 120, f"the answer of {users[mailbox]}")
         waited.append(time.monotonic() - began)
@@ -338,20 +338,20 @@ def _timed_mails(
 
 def _until_equal(connection: psycopg.Connection, count: str, wanted: int, what: str) -> None:
     deadline, last = time.monotonic() + FIRST_SCAN_SECONDS, 0
-    while (found := _one(connection, count)[0]) < wanted:
-        assert time.monotonic() < deadline, f"{what}: {found:,} of {wanted:,} after {FIRST_SCAN_SECONDS} s"
-        if found != last:
-            print(f"\r    {what}: {found:,} of {wanted:,}    ", end="", file=sys.stderr)
-            last = found
+    while (count_now := _one(connection, count)[0]) < wanted:
+        assert time.monotonic() < deadline, f"{what}: {count_now:,} of {wanted:,} after {FIRST_SCAN_SECONDS} s"
+        if count_now != last:
+            print(f"\r    {what}: {count_now:,} of {wanted:,}    ", end="", file=sys.stderr)
+            last = count_now
         time.sleep(1)
-    assert found == wanted, f"{what}: {found:,}, not {wanted:,}"
+    assert count_now == wanted, f"{what}: {count_now:,}, not {wanted:,}"
     print(file=sys.stderr)
 
 
 def _one(connection: psycopg.Connection, statement: str) -> tuple[Any, ...]:
-    row = connection.execute(statement.encode()).fetchone()
-    assert row is not None
-    return row
+    result_row = connection.execute(statement.encode()).fetchone()
+    assert result_row is not None
+    return result_row
 
 
 def _minus(after: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:

@@ -23,8 +23,8 @@ async def run(address: str, group: str, output: str, partitions: int) -> None:
     entries: dict[bytes, bytes | None] = {}
     begin, committed = Begin(), time.monotonic()
     while True:
-        found = await consumer.getmany(timeout_ms=500)
-        for records in found.values():
+        fetched = await consumer.getmany(timeout_ms=500)
+        for records in fetched.values():
             begin.now()
             out = joined([(record.topic, record.value) for record in records], entries.get)
             entries.update(out.changes)
@@ -32,7 +32,7 @@ async def run(address: str, group: str, output: str, partitions: int) -> None:
             for key, value in out.states:
                 rows.setdefault(partition_of(key, partitions), []).append((key, value, []))
             await asyncio.gather(*await send_all(producer, output, rows))
-        if not found or time.monotonic() - committed > 1:
+        if not fetched or time.monotonic() - committed > 1:
             await consumer.commit()
             committed = time.monotonic()
 

@@ -105,8 +105,8 @@ class BatchDecoder:
             raise InvalidEvent(
                 "limit", f"the record is in the wrong partition, and its {size} bytes are too many to move"
             )
-        row = (company_id.encode(), record.value, [*record.headers, REROUTED])
-        batch.rerouted.setdefault(home, []).append(row)
+        moved_record = (company_id.encode(), record.value, [*record.headers, REROUTED])
+        batch.rerouted.setdefault(home, []).append(moved_record)
         log.info(
             "sent to its partition", extra={"action": "record-rerouted", "partition": record.partition, "home": home}
         )

@@ -80,14 +80,14 @@ def test_an_event_is_acknowledged_in_finally_whatever_happened_in_the_body() -> 
 
 
 def consumer(ends: list[int], acked: list[int]) -> BatchConsumer:
-    made: Any = object.__new__(BatchConsumer)
-    made.app = SimpleNamespace(batch_topics=frozenset({HERE.topic}))
-    made._batch_ends = defaultdict(deque, {HERE: deque(ends)})
-    made._acked = defaultdict(list, {HERE: list(acked)})
-    made._acked_index = defaultdict(set, {HERE: set(acked)})
-    made._undelivered = set()
-    made._committed_offset = defaultdict(lambda: None)
-    return made  # type: ignore[no-any-return]
+    batch_consumer: Any = object.__new__(BatchConsumer)
+    batch_consumer.app = SimpleNamespace(batch_topics=frozenset({HERE.topic}))
+    batch_consumer._batch_ends = defaultdict(deque, {HERE: deque(ends)})
+    batch_consumer._acked = defaultdict(list, {HERE: list(acked)})
+    batch_consumer._acked_index = defaultdict(set, {HERE: set(acked)})
+    batch_consumer._undelivered = set()
+    batch_consumer._committed_offset = defaultdict(lambda: None)
+    return batch_consumer  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -104,21 +104,21 @@ def consumer(ends: list[int], acked: list[int]) -> BatchConsumer:
 def test_offsets_move_to_the_end_of_the_acknowledged_prefix(
     ends: list[int], acked: list[int], offset: int | None, left: list[int]
 ) -> None:
-    made = consumer(ends, acked)
-    assert made._new_offset(HERE) == offset
-    assert list(made._batch_ends[HERE]) == left
-    assert made._new_offset(HERE) is None
+    batch_consumer = consumer(ends, acked)
+    assert batch_consumer._new_offset(HERE) == offset
+    assert list(batch_consumer._batch_ends[HERE]) == left
+    assert batch_consumer._new_offset(HERE) is None
 
 
 def test_a_revoked_partition_forgets_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = consumer([9], [])
+    batch_consumer = consumer([9], [])
 
     async def nothing(self: Any, revoked: Any) -> None:
         pass
 
     monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", nothing)
-    asyncio.run(made.on_partitions_revoked({HERE}))
-    assert HERE not in made._batch_ends
+    asyncio.run(batch_consumer.on_partitions_revoked({HERE}))
+    assert HERE not in batch_consumer._batch_ends
 
 
 @pytest.mark.parametrize(
@@ -136,14 +136,14 @@ def test_a_revoked_partition_forgets_its_batches(monkeypatch: pytest.MonkeyPatch
 def test_what_is_no_record_is_passed_when_all_before_it_is_done_with(
     position: int | None, committed_offset: int | None, ends: list[int], acked: list[int], undelivered: Any, offset: int | None
 ) -> None:  # fmt: skip
-    made: Any = consumer(ends, acked)
-    made._undelivered, made._committed_offset[HERE] = undelivered, committed_offset
-    found = SimpleNamespace(has_valid_position=position is not None, position=position)
-    assignment = SimpleNamespace(tps={HERE}, state_value={HERE: found}.get)
+    batch_consumer: Any = consumer(ends, acked)
+    batch_consumer._undelivered, batch_consumer._committed_offset[HERE] = undelivered, committed_offset
+    position_state = SimpleNamespace(has_valid_position=position is not None, position=position)
+    assignment = SimpleNamespace(tps={HERE}, state_value={HERE: position_state}.get)
     library = SimpleNamespace(_subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment)))
-    made._thread = SimpleNamespace(_ensure_consumer=lambda: library)
-    made._pass_gaps()
-    assert made._new_offset(HERE) == offset
+    batch_consumer._thread = SimpleNamespace(_ensure_consumer=lambda: library)
+    batch_consumer._pass_gaps()
+    assert batch_consumer._new_offset(HERE) == offset
 
 
 FAILING = """

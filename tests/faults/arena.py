@@ -47,6 +47,8 @@ from tests.support.topics import read_all
 
 PARTITIONS = 4
 FREEZE_SECONDS = 10.0
+LINE_SECONDS = 180.0
+BROKER_SECONDS = 240.0
 ACCEPTED = {EXIT_UNSURE, EXIT_UNAVAILABLE, -signal.SIGKILL}
 """How a service may end by itself or by our hand; the matcher also ends with 70 when it cannot know."""
 
@@ -92,6 +94,7 @@ class Arena:
         self._stack = ExitStack()
         self._slow_until = 0.0
         self._numbers = 0
+        self._lines: dict[str, int] = {}
 
     def __enter__(self) -> "Arena":
         try:
@@ -218,7 +221,7 @@ class Arena:
 
     def publish(self, topic: str, records: Sequence[tuple[bytes, bytes | None, int | None]]) -> None:
         """Send until everything is acknowledged; what was sent in vain may stand in the topic all the same."""
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + BROKER_SECONDS
         while True:
             try:
                 self.publisher.wait(
@@ -260,6 +263,14 @@ class Arena:
         while time.monotonic() < deadline:
             self.step()
             time.sleep(0.1)
+
+    def await_line(self, service: str, text: str) -> None:
+        """Let the services work until `text` appears in the log of `service` again, more often than at the last call."""
+        deadline = time.monotonic() + LINE_SECONDS
+        while (count := self._first(service).log.read_text("utf-8", "replace").count(text)) <= self._lines.get(text, 0):
+            assert time.monotonic() < deadline, f"{service} did not log {text!r} within {LINE_SECONDS} s"
+            self.rest(0.1)
+        self._lines[text] = count
 
     def calm(self) -> None:
         """No fault is left in force: nothing frozen, nothing slow, one process of each service."""
@@ -307,9 +318,9 @@ class Arena:
 
     def hit(self, fault: Fault) -> None:
         """Apply one fault."""
-        name, _, rest = fault.kind.partition("-")
+        name, _, target = fault.kind.partition("-")
         chance = random.Random(fault.dice)
-        self._deeds()[name](rest, chance)
+        self._deeds()[name](target, chance)
         self.faults[fault.kind] = self.faults.get(fault.kind, 0) + 1
 
     def _deeds(self) -> dict[str, Callable[[str, random.Random], None]]:
@@ -417,12 +428,14 @@ class Arena:
         for topic, forms in POISON.items():
             good = [record for record in read_all(self.kafka_settings, topic) if not _planted(record.key)]
             partition = chance.choice(good).partition if good else 0
-            same = [(one.key or b"", one.value, one.partition) for one in good if one.partition == partition][:5]
+            neighbours = [
+                (record.key or b"", record.value, record.partition) for record in good if record.partition == partition
+            ][:5]
             batch: list[tuple[bytes, bytes | None, int | None]] = []
-            for place in range(len(same) + 1):
+            for place in range(len(neighbours) + 1):
                 marker = f"{self._number()}"
                 batch.append((MARK, chance.choice(forms).replace(b"%s", marker.encode()), partition))
-                batch += same[place : place + 1]
+                batch += neighbours[place : place + 1]
                 self.planted += 1
             self.publish(topic, batch)
 
@@ -442,11 +455,11 @@ class Arena:
                 if _planted(record.key)
             }
         letters = [json.loads(record.value or b"{}")["data"] for record in read_all(self.kafka_settings, DEAD)]
-        buried = {(one.get("topic"), one.get("partition"), one.get("offset")) for one in letters}
+        lettered = {(letter.get("topic"), letter.get("partition"), letter.get("offset")) for letter in letters}
         assert len(planted) >= self.planted
-        found = [f"poison at {place} has no dead letter" for place in sorted(planted - buried)]
-        found += [f"a dead letter for {place}: {_reason(letters, place)}" for place in buried - planted]
-        return found
+        wrong = [f"poison at {place} has no dead letter" for place in sorted(planted - lettered)]
+        wrong += [f"a dead letter for {place}: {_reason(letters, place)}" for place in lettered - planted]
+        return wrong
 
 
 def _planted(key: bytes | None) -> bool:
@@ -454,9 +467,11 @@ def _planted(key: bytes | None) -> bool:
 
 
 def _reason(letters: list[dict[str, object]], place: tuple[object, ...]) -> str:
-    one = next(one for one in letters if (one.get("topic"), one.get("partition"), one.get("offset")) == place)
-    value = base64.b64decode(str(one.get("value") or ""))[:200]
-    return f"{one.get('reason')}: {one.get('detail')} {value!r}"
+    letter = next(
+        letter for letter in letters if (letter.get("topic"), letter.get("partition"), letter.get("offset")) == place
+    )
+    value = base64.b64decode(str(letter.get("value") or ""))[:200]
+    return f"{letter.get('reason')}: {letter.get('detail')} {value!r}"
 
 
 def _tail(file: Path) -> str:
@@ -465,11 +480,11 @@ def _tail(file: Path) -> str:
 
 def differences_of(connection: psycopg.Connection) -> list[str]:
     """What must hold of the tables whatever happened; a sentence for each query that finds a row."""
-    found = []
+    wrong = []
     for name, statement in INVARIANTS.items():
         rows = connection.execute(statement.encode()).fetchall()
-        found += [f"{name}: {row}" for row in rows[:5]]
-    return found
+        wrong += [f"{name}: {violation}" for violation in rows[:5]]
+    return wrong
 
 
 INVARIANTS = {

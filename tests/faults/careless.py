@@ -1,4 +1,4 @@
-"""The control: an aggregator that moves its offset before it merges, as one would who never tried a kill.
+"""The control: an aggregator that moves its offset before it merges, a mistake that only a kill in between reveals.
 
 Run as a service in place of the real one (`python -m tests.faults.careless`); a fault run with it must find what it lost.
 """
@@ -6,6 +6,8 @@ Run as a service in place of the real one (`python -m tests.faults.careless`); a
 import sys
 import time
 from collections.abc import Sequence
+from logging import getLogger
+from typing import Final
 
 from services.aggregator import __main__ as aggregator
 from services.aggregator.ingest.ledger import Ledger, PartitionOwnership
@@ -13,7 +15,10 @@ from services.common import lifecycle
 from services.common.events import CompanyErased, InquiryReplies
 
 BETWEEN_SECONDS = 2.5
+MARKER: Final = "the offset has moved, its effects have not"
+"""In the log for as long as a kill loses facts for certain."""
 
+log = getLogger("careless")
 merge = Ledger.merge
 
 
@@ -22,6 +27,8 @@ def offset_first(
 ) -> None:
     """Two transactions in the wrong order; a kill between them loses `events`."""
     merge(self, owned, next_offset, [])
+    if events:
+        log.warning(MARKER, extra={"action": "crashed"})
     time.sleep(BETWEEN_SECONDS)
     merge(self, owned, next_offset, events)
 

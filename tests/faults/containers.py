@@ -146,17 +146,19 @@ class ContainerArena(Arena):
         """No fault is left in force: nothing frozen or isolated, one container of each service, and that one healthy."""
         until(self._calm_containers, SERVERS_SECONDS, "everything is thawed and on its network")
         for service in SERVICES:
-            until(lambda one=service: self.stack.healthy(one), SERVERS_SECONDS, f"{service} is healthy")  # type: ignore[misc]
+            until(lambda name=service: self.stack.healthy(name), SERVERS_SECONDS, f"{service} is healthy")  # type: ignore[misc]
 
     def stop(self) -> dict[str, int]:
         """SIGTERM to each service; its exit code, and every one before that nobody may end with."""
         self.stack.compose("stop", *SERVICES)
-        found = {one: self.stack.inspect(self._first(one))["State"]["ExitCode"] for one in SERVICES}
-        return {**{f"{name}, earlier,": code for name, code in self._deaths() if code not in ACCEPTED}, **found}
+        codes = {service: self.stack.inspect(self._first(service))["State"]["ExitCode"] for service in SERVICES}
+        return {**{f"{name}, earlier,": code for name, code in self._deaths() if code not in ACCEPTED}, **codes}
 
     def logs(self) -> str:
         """The end of every container's log."""
-        return "\n".join(f"--- {one}\n{self.stack.logs(one, 15)}" for one in (*SERVICES, "kafka", "postgres"))
+        return "\n".join(
+            f"--- {service}\n{self.stack.logs(service, 15)}" for service in (*SERVICES, "kafka", "postgres")
+        )
 
     def _calm_containers(self) -> bool:
         """End every fault that lasts; whether none is left."""
@@ -170,8 +172,8 @@ class ContainerArena(Arena):
         """The container that Compose made for a service."""
         filters = {"project": self.stack.project, "service": service, "oneoff": "False"}
         labels = [f"--filter=label=com.docker.compose.{name}={text}" for name, text in filters.items()]
-        (found,) = run(["docker", "ps", "--all", "--quiet", "--no-trunc", *labels]).split()
-        return found
+        (container,) = run(["docker", "ps", "--all", "--quiet", "--no-trunc", *labels]).split()
+        return container
 
     def _state(self, service: str) -> dict[str, Any]:
         state: dict[str, Any] = self.stack.inspect(self._first(service))["State"]
@@ -179,7 +181,7 @@ class ContainerArena(Arena):
 
     def _runs(self, service: str) -> str:
         """The container of a service once its process runs, thawed when it was frozen: a fault needs somebody to hit."""
-        self._frozen |= {one: 0.0 for one in (self._first(service),) if one in self._frozen}
+        self._frozen |= {name: 0.0 for name in (self._first(service),) if name in self._frozen}
         self.step()
         until(lambda: self._state(service)["Status"] == "running", SERVERS_SECONDS, f"{service} runs")
         return self._first(service)
@@ -207,10 +209,10 @@ class ContainerArena(Arena):
         """(service, exit code) of every container of a service that ended."""
         ended = [json.loads(line)["Actor"]["Attributes"] for line in self._events.read_text("utf-8").splitlines()]
         return [
-            (one["com.docker.compose.service"], int(one["exitCode"]))
-            for one in ended
-            if one.get("com.docker.compose.service") in SERVICES
-            and not (one.get("com.docker.compose.oneoff") == "True" and int(one["exitCode"]) == UNBORN)
+            (attributes["com.docker.compose.service"], int(attributes["exitCode"]))
+            for attributes in ended
+            if attributes.get("com.docker.compose.service") in SERVICES
+            and not (attributes.get("com.docker.compose.oneoff") == "True" and int(attributes["exitCode"]) == UNBORN)
         ]
 
     # The faults
@@ -318,4 +320,4 @@ class ContainerArena(Arena):
 
 
 def _due(waiting: dict[str, float], now: float) -> list[str]:
-    return [one for one, at in waiting.items() if now >= at]
+    return [container for container, at in waiting.items() if now >= at]

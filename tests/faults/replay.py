@@ -1,6 +1,5 @@
-"""The whole topics once more, into an empty database and by a matcher that knows nothing: the same ledger."""
+"""Replay of the whole topics into an empty database by a matcher without state: it must give the same ledger."""
 
-import time
 from contextlib import ExitStack
 
 from kafka import KafkaAdminClient
@@ -10,6 +9,7 @@ from services.common.postgres import connect
 from services.common.settings import load_settings
 from services.common.topics import REPLIES
 from tests.faults.arena import Arena
+from tests.faults.progress import observe, wait_until_still
 from tests.support.processes import Process, until
 
 LEDGER = {
@@ -18,18 +18,15 @@ LEDGER = {
     "replies": "SELECT to_jsonb(t)::text FROM ledger.replies t ORDER BY 1",
     "erased": "SELECT to_jsonb(t)::text FROM ledger.erased t ORDER BY 1",
 }
-SECONDS = 90.0
+DELETE_SECONDS = 120.0
 
 
 def forget(arena: Arena, topic: str) -> None:
-    """Delete a topic; it may be made again then."""
+    """Delete a topic, and return when it can be created again."""
     client = KafkaAdminClient(bootstrap_servers=arena.environ()["REPLYRATE_KAFKA__BOOTSTRAP_SERVERS"])
     try:
         client.delete_topics([topic])
-        deadline = time.monotonic() + 20
-        while topic in client.list_topics():
-            assert time.monotonic() < deadline, f"topic {topic} does not go away"
-            time.sleep(0.1)
+        until(lambda: topic not in client.list_topics(), DELETE_SECONDS, f"topic {topic} is deleted")
     finally:
         client.close()
 
@@ -38,12 +35,13 @@ def ledger(dsn: str) -> dict[str, list[str]]:
     """Every row of the facts, as text."""
     with connect(dsn, "faults") as connection:
         return {
-            name: [row[0] for row in connection.execute(query.encode()).fetchall()] for name, query in LEDGER.items()
+            name: [fact_row[0] for fact_row in connection.execute(query.encode()).fetchall()]
+            for name, query in LEDGER.items()
         }
 
 
-def replayed_differences(arena: Arena) -> list[str]:
-    """Replay what the topics of `arena` hold; its services must be stopped. Sentences about what differs."""
+def replayed_differences(arena: Arena, still_seconds: float, longest_seconds: float) -> list[str]:
+    """Replay the topics of `arena`, whose services must be stopped; a sentence for each row that differs."""
     app_id, name = "replyrate-replay", "replayed"
     dsn = arena.create_database(name)
     with connect(dsn, "faults") as connection:
@@ -55,7 +53,7 @@ def replayed_differences(arena: Arena) -> list[str]:
         REPLYRATE_AGGREGATOR__GROUP=f"{app_id}-ledger",
     )
     wanted = ledger(arena.direct_dsn)
-    # What the first matcher joined goes, so that the ledger can only come from the new one.
+    # The joined states of the first matcher are deleted, so that the ledger can only come from the new one.
     forget(arena, REPLIES)
     arena.create_topics(load_settings(environ), app_id)
     with ExitStack() as stack:
@@ -63,14 +61,22 @@ def replayed_differences(arena: Arena) -> list[str]:
             stack.enter_context(Process(f"services.{service}", environ, arena.folder / f"replay-{service}.log"))
             for service in ("matcher", "aggregator")
         )
-        try:
-            until(lambda: ledger(dsn) == wanted, SECONDS, "the replay", processes)
-        except AssertionError:
-            found = ledger(dsn)
+
+        def differences() -> list[str]:
+            for process in processes:
+                assert process.running(), f"a service of the replay ended: {process.log.read_text('utf-8')[-3000:]}"
+            replayed = ledger(dsn)
             return [
-                f"replay: {table}: {row}"
+                f"replay: {table}: {fact_row}"
                 for table in LEDGER
-                for row in sorted(set(wanted[table]) ^ set(found[table]))[:5]
+                for fact_row in sorted(set(wanted[table]) ^ set(replayed[table]))[:5]
             ]
+
+        remaining = wait_until_still(
+            differences,
+            lambda: observe(arena.kafka_settings, dsn, app_id),
+            still_seconds=still_seconds,
+            longest_seconds=longest_seconds,
+        )
         codes = [process.terminate() for process in processes]
-    return [f"replay: a service ended with {code}" for code in codes if code != 0]
+    return [*remaining, *(f"replay: a service ended with {code}" for code in codes if code != 0)]

@@ -56,7 +56,7 @@ class Story:
         self.numbers += 1
         number = self.numbers
         account = chance.choice(company.accounts)
-        mailbox = next(one for one in company.mailboxes if one.account_id == account.account_id)
+        mailbox = next(candidate for candidate in company.mailboxes if candidate.account_id == account.account_id)
         inquiry = WorldInquiry(
             company.company_id,
             account.account_id,
@@ -88,10 +88,10 @@ class Story:
                 mails.append(WorldMail(mailbox.key, self._letter(kind, mailbox, inquiry, sent), sent))
         if chance.random() < 0.5:
             sent = later(40)
-            other = replace(
+            unrelated = replace(
                 inquiry, addresses=(f"partner{number}@supplier.example",), message_ids=(), reply_addresses=()
             )
-            mails.append(WorldMail(mailbox.key, self._letter("human", mailbox, other, sent), sent))
+            mails.append(WorldMail(mailbox.key, self._letter("human", mailbox, unrelated, sent), sent))
         statuses: tuple[StatusChange, ...] = ()
         if chance.random() < 0.15:
             status = chance.choice(STATUSES)

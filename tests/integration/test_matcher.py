@@ -40,9 +40,9 @@ ACCEPT = frozenset({"replyrate.inquiry-replies.v1", "replyrate.company-erased.v1
 
 @pytest.fixture
 def settings(topics_gone: str) -> KafkaSettings:
-    found = kafka_settings(topics_gone)
-    create_topics(found)
-    return found
+    broker = kafka_settings(topics_gone)
+    create_topics(broker)
+    return broker
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ def test_it_publishes_what_the_join_says_in_the_partition_of_the_company(
         until(lambda: drained(settings), 60, "all input committed", (matcher,))
         assert matcher.terminate() == 0
     assert published(settings) == expected(facts)
-    for found in read_all(settings, REPLIES):
-        assert found.key is not None
-        assert found.partition == partition_of(found.key.partition(b"\x1f")[0], PARTITIONS)
+    for state_record in read_all(settings, REPLIES):
+        assert state_record.key is not None
+        assert state_record.partition == partition_of(state_record.key.partition(b"\x1f")[0], PARTITIONS)
 
 
 @pytest.mark.parametrize("moment", [0, 0.03, 0.1, 0.2, 0.35, 0.5, 0.8, 1.2])
@@ -126,11 +126,11 @@ def test_duplicates_and_another_order_change_nothing(
 def test_a_second_worker_joins_and_leaves(settings: KafkaSettings, environ: dict[str, str], tmp_path: Path) -> None:
     facts = a_world(4, 300)
     third = len(facts) // 3
-    other = {**environ, "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "other")}
+    second_environ = {**environ, "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "other")}
     with Process("services.matcher", environ, tmp_path / "first") as first:
         send(settings, facts[:third])
         until(lambda: drained(settings), 60, "the first third", (first,))
-        with Process("services.matcher", other, tmp_path / "second") as second:
+        with Process("services.matcher", second_environ, tmp_path / "second") as second:
             until(
                 lambda: any(line.get("action") == "service-started" for line in second.lines()), 60, "joined", (second,)
             )
@@ -192,8 +192,8 @@ def test_what_is_wrong_becomes_a_dead_letter_and_stops_nothing(
         until(lambda: reply_key("c0", "stray") in published(settings), 30, "the stray inquiry went home", (matcher,))
         assert matcher.terminate() == 0
     letters = [
-        codec.decode(found.value or b"", accept=frozenset({"replyrate.dead-letter.v1"})).data
-        for found in read_all(settings, DEAD)
+        codec.decode(letter_record.value or b"", accept=frozenset({"replyrate.dead-letter.v1"})).data
+        for letter_record in read_all(settings, DEAD)
     ]
     assert sorted(letter.reason for letter in letters) == ["late", "not-json", "not-json", "schema"]  # type: ignore[union-attr]
     assert all(letter.value is None for letter in letters)  # type: ignore[union-attr]
@@ -219,9 +219,9 @@ def test_records_that_came_compressed_stop_nothing_however_large_they_are(
         assert matcher.terminate() == 0
     assert expected(facts).items() <= published(settings).items()
     letters = {}
-    for found in read_all(settings, DEAD):
-        letter = codec.decode(found.value or b"", accept=frozenset({DEAD_LETTER})).data
-        assert isinstance(letter, DeadLetter) and letter.value is None and found.headers == ()
+    for letter_record in read_all(settings, DEAD):
+        letter = codec.decode(letter_record.value or b"", accept=frozenset({DEAD_LETTER})).data
+        assert isinstance(letter, DeadLetter) and letter.value is None and letter_record.headers == ()
         letters[letter.topic, letter.partition] = letter
     assert len(letters) == 3
     assert "3000000 bytes is too large for a letter" in letters[SENT, home].detail
@@ -307,7 +307,7 @@ def test_it_stops_while_kafka_is_away(environ: dict[str, str], tmp_path: Path) -
 def test_a_trace_goes_with_the_state_that_its_fact_changed(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    asked, other, answered = (
+    asked, unsampled, answered = (
         f"00-{number:032x}-{number:016x}-{flags}".encode() for number, flags in ((1, "01"), (2, "00"), (3, "01"))
     )
     inquiries = [
@@ -324,7 +324,7 @@ def test_a_trace_goes_with_the_state_that_its_fact_changed(
         evidence="verified", kind="human", recipients=(to,),
     )  # fmt: skip
     with Publisher(settings, "tests") as publisher:
-        for event, headers in ((inquiries[0], [("traceparent", asked)]), (inquiries[1], [("traceparent", other)]),
+        for event, headers in ((inquiries[0], [("traceparent", asked)]), (inquiries[1], [("traceparent", unsampled)]),
                                (inquiries[2], [("traceparent", b"not a trace")])):  # fmt: skip
             assert publisher.wait([publisher.send(INQUIRIES, *record(event), headers=headers)]) == []
         with Process("services.matcher", environ, tmp_path / "log") as matcher:
@@ -332,7 +332,14 @@ def test_a_trace_goes_with_the_state_that_its_fact_changed(
             assert publisher.wait([publisher.send(SENT, *record(mail), headers=[("traceparent", answered)])]) == []
             until(lambda: len(read_all(settings, REPLIES)) == 4, 60, "and the answer", (matcher,))
             assert matcher.terminate() == 0
-            told = [line["trace_id"] for line in matcher.lines() if line.get("action") == "record-traced"]
-    found = {(one.key or b"").rpartition(b"\x1f")[2]: dict(one.headers) for one in read_all(settings, REPLIES)}
-    assert found == {b"i0": {"traceparent": asked}, b"i1": {"traceparent": other}, b"i2": {"traceparent": answered}}
-    assert told == [f"{1:032x}", f"{3:032x}"], "sampled ones only"
+            logged = [line["trace_id"] for line in matcher.lines() if line.get("action") == "record-traced"]
+    headers_by_inquiry = {
+        (state_record.key or b"").rpartition(b"\x1f")[2]: dict(state_record.headers)
+        for state_record in read_all(settings, REPLIES)
+    }
+    assert headers_by_inquiry == {
+        b"i0": {"traceparent": asked},
+        b"i1": {"traceparent": unsampled},
+        b"i2": {"traceparent": answered},
+    }
+    assert logged == [f"{1:032x}", f"{3:032x}"], "sampled ones only"

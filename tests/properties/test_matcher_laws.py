@@ -54,14 +54,14 @@ platform = st.builds(
 facts = st.lists(inquiries | messages | statuses | platform, max_size=14)
 
 
-def normal_facts(found: Iterable[Any]) -> list[Any]:
+def normal_facts(drawn: Iterable[Any]) -> list[Any]:
     """Facts of one inquiry with one `facts_id` are equal in the real world; make them so here."""
     seen: dict[tuple[str, str, Any, Any], Any] = {}
     return [
         seen.setdefault((fact.company_id, fact.inquiry_id, fact.received_at, fact.facts_id), fact)
         if isinstance(fact, InquiryReplies)
         else fact
-        for fact in found
+        for fact in drawn
     ]
 
 
@@ -79,24 +79,24 @@ def joined(batches: list[list[Any]], store: dict[bytes, bytes] | None = None) ->
 
 
 def states(store: dict[bytes, bytes]) -> dict[tuple[str, str], InquiryReplies]:
-    found = {}
+    inquiry_states = {}
     for key, value in store.items():
         entry = state.unpack(key, value)
         if isinstance(entry, InquiryReplies):
-            found[entry.company_id, entry.inquiry_id] = entry
-    return found
+            inquiry_states[entry.company_id, entry.inquiry_id] = entry
+    return inquiry_states
 
 
-def reference(found: list[Any]) -> dict[tuple[str, str], InquiryReplies]:
+def reference(drawn: list[Any]) -> dict[tuple[str, str], InquiryReplies]:
     """All facts of an inquiry united, and every message of its company tested against it."""
     result: dict[tuple[str, str], InquiryReplies] = {}
 
     def add(company: str, inquiry: str, **values: Any) -> None:
-        one = InquiryReplies(company_id=company, inquiry_id=inquiry, **values)
+        partial = InquiryReplies(company_id=company, inquiry_id=inquiry, **values)
         key = (company, inquiry)
-        result[key] = state.merge_inquiries(result[key], one) if key in result else state.normal(one)
+        result[key] = state.merge_inquiries(result[key], partial) if key in result else state.normal(partial)
 
-    for fact in found:
+    for fact in drawn:
         if isinstance(fact, InquiryReplies):
             key = (fact.company_id, fact.inquiry_id)
             result[key] = state.merge_inquiries(result[key], fact) if key in result else state.normal(fact)
@@ -108,19 +108,20 @@ def reference(found: list[Any]) -> dict[tuple[str, str], InquiryReplies]:
                 kind="automatic" if fact.automatic else "human", matched_by="platform",
             )  # fmt: skip
             add(fact.company_id, fact.inquiry_id, replies=(reply,))
-    for (company, inquiry), held in list(result.items()):
-        if held.received_at is None:
+    for (company, inquiry), joined_state in list(result.items()):
+        if joined_state.received_at is None:
             continue
-        for fact in found:
+        for fact in drawn:
             if not isinstance(fact, MessageSent) or fact.company_id != company:
                 continue
-            if fact.sent_at < held.received_at - timedelta(seconds=300):
+            if fact.sent_at < joined_state.received_at - timedelta(seconds=300):
                 continue
             tests = {
-                "in-reply-to": fact.kind != "forward" and set(fact.in_reply_to) & set(held.message_ids),
-                "references": fact.kind != "forward" and set(fact.references) & set(held.message_ids),
-                "relay-address": set(fact.recipients) & set(held.reply_addresses),
-                "buyer-address": held.buyer is not None and set(fact.recipients) & set(held.buyer.addresses),
+                "in-reply-to": fact.kind != "forward" and set(fact.in_reply_to) & set(joined_state.message_ids),
+                "references": fact.kind != "forward" and set(fact.references) & set(joined_state.message_ids),
+                "relay-address": set(fact.recipients) & set(joined_state.reply_addresses),
+                "buyer-address": joined_state.buyer is not None
+                and set(fact.recipients) & set(joined_state.buyer.addresses),
             }
             for name in MATCH_ORDER:
                 if tests.get(name):
@@ -133,9 +134,9 @@ def reference(found: list[Any]) -> dict[tuple[str, str], InquiryReplies]:
 
 
 @given(facts)
-def test_the_join_is_what_the_plain_reference_says(found: list[Any]) -> None:
-    found = normal_facts(found)
-    assert states(joined([found])) == reference(found)
+def test_the_join_is_what_the_plain_reference_says(drawn: list[Any]) -> None:
+    drawn = normal_facts(drawn)
+    assert states(joined([drawn])) == reference(drawn)
 
 
 def test_a_hash_that_is_named_in_a_second_role_is_joined_again() -> None:
@@ -155,16 +156,16 @@ def test_a_hash_that_is_named_in_a_second_role_is_joined_again() -> None:
 
 
 @given(facts, st.randoms(use_true_random=False))
-def test_order_duplicates_and_batches_do_not_matter(found: list[Any], chance: random.Random) -> None:
-    found = normal_facts(found)
-    again = found + [chance.choice(found) for _ in range(3) if found]
+def test_order_duplicates_and_batches_do_not_matter(drawn: list[Any], chance: random.Random) -> None:
+    drawn = normal_facts(drawn)
+    again = drawn + [chance.choice(drawn) for _ in range(3) if drawn]
     chance.shuffle(again)
-    batches, rest = [], again
-    while rest:
+    batches, unread = [], again
+    while unread:
         size = chance.randint(1, 4)
-        batches.append(rest[:size])
-        rest = rest[size:]
-    assert joined(batches) == joined([found])
+        batches.append(unread[:size])
+        unread = unread[size:]
+    assert joined(batches) == joined([drawn])
 
 
 @given(facts, facts, st.randoms(use_true_random=False))
@@ -196,33 +197,33 @@ def test_recovery_merges_old_rows_without_losing_anything(first: list[Any], seco
 
 @given(inquiries, inquiries, inquiries)
 def test_merging_inquiries_is_commutative_associative_and_idempotent(
-    one: InquiryReplies, two: InquiryReplies, three: InquiryReplies
+    first: InquiryReplies, second: InquiryReplies, third: InquiryReplies
 ) -> None:
-    a, b, c = (
-        state.normal(msgspec.structs.replace(found, company_id="c", inquiry_id="i"))
-        for found in normal_facts([one, two, three])
+    left, middle, right = (
+        state.normal(msgspec.structs.replace(inquiry, company_id="c", inquiry_id="i"))
+        for inquiry in normal_facts([first, second, third])
     )
-    if len({(found.received_at, found.facts_id) for found in (a, b, c)}) < 3:
+    if len({(inquiry.received_at, inquiry.facts_id) for inquiry in (left, middle, right)}) < 3:
         return
-    assert state.merge_inquiries(a, b) == state.merge_inquiries(b, a)
-    assert state.merge_inquiries(a, a) == a
-    left = state.merge_inquiries(state.merge_inquiries(a, b), c)
-    assert left == state.merge_inquiries(a, state.merge_inquiries(b, c))
+    assert state.merge_inquiries(left, middle) == state.merge_inquiries(middle, left)
+    assert state.merge_inquiries(left, left) == left
+    left = state.merge_inquiries(state.merge_inquiries(left, middle), right)
+    assert left == state.merge_inquiries(left, state.merge_inquiries(middle, right))
 
 
 @given(facts, instants)
 @settings(max_examples=100)
-def test_after_an_erase_the_company_is_as_if_only_later_facts_had_been(found: list[Any], at: datetime) -> None:
-    found = [fact for fact in normal_facts(found) if not isinstance(fact, MessageSent)]
+def test_after_an_erase_the_company_is_as_if_only_later_facts_had_been(drawn: list[Any], at: datetime) -> None:
+    drawn = [fact for fact in normal_facts(drawn) if not isinstance(fact, MessageSent)]
     erase = CompanyErased(company_id="c1", at=at)
     erasing: list[Any] = [erase]
-    after = states(joined([list(found), erasing, list(found)]))
-    before = states(joined([erasing, list(found)]))
+    after = states(joined([list(drawn), erasing, list(drawn)]))
+    before = states(joined([erasing, list(drawn)]))
     # Facts of one inquiry that were merged before the erase go together with the earliest of them.
     single = {
         key
         for key in before
-        if sum(isinstance(fact, InquiryReplies) and (fact.company_id, fact.inquiry_id) == key for fact in found) < 2
+        if sum(isinstance(fact, InquiryReplies) and (fact.company_id, fact.inquiry_id) == key for fact in drawn) < 2
     }
     assert {key: after.get(key) for key in single} == {key: before[key] for key in single}
 
@@ -272,7 +273,7 @@ def test_a_reply_may_be_300_seconds_early_and_no_more(seconds: int) -> None:
 
 
 def test_over_a_bound_a_fact_is_refused_and_the_others_are_not() -> None:
-    made = [
+    messages_over_bound = [
         MessageSent(
             company_id="c", account_id="a", mailbox_id="m", message_id=f"{number:032x}", sent_at=T0, sent_at_basis="date",
             evidence="verified", kind="human", recipients=(HASHES[0],),
@@ -280,7 +281,7 @@ def test_over_a_bound_a_fact_is_refused_and_the_others_are_not() -> None:
         for number in range(state.JOIN_DAY_MESSAGES + 3)
     ]  # fmt: skip
     store: dict[bytes, bytes] = {}
-    applied = join.apply(store.get, lambda _: (), made)
+    applied = join.apply(store.get, lambda _: (), messages_over_bound)
     assert [index for index, _ in applied.refused] == [state.JOIN_DAY_MESSAGES + number for number in range(3)]
     assert {error.reason for _, error in applied.refused} == {"over-bound"}
 

@@ -31,7 +31,7 @@ class Collector:
     def spans(self, name: str | None = None) -> list[dict[str, Any]]:
         """Those that came: service, name, trace, id, parent, failed, attributes."""
         with self._lock:
-            return [one for one in self._spans if name is None or one["name"] == name]
+            return [span for span in self._spans if name is None or span["name"] == name]
 
     def _take(self, body: bytes) -> None:
         request = ExportTraceServiceRequest.FromString(body)
@@ -41,13 +41,13 @@ class Collector:
             if self.status != 200:
                 return
             for of in request.resource_spans:
-                resource = {one.key: _value(one.value) for one in of.resource.attributes}
+                resource = {attribute.key: _value(attribute.value) for attribute in of.resource.attributes}
                 self._spans += [
                     {
                         "service": resource["service.name"], "resource": resource, "name": span.name,
                         "trace": span.trace_id.hex(), "id": span.span_id.hex(), "parent": span.parent_span_id.hex(),
                         "failed": span.status.message if span.status.code == 2 else None,
-                        "attributes": {one.key: _value(one.value) for one in span.attributes},
+                        "attributes": {attribute.key: _value(attribute.value) for attribute in span.attributes},
                     }
                     for scope in of.scope_spans for span in scope.spans
                 ]  # fmt: skip
@@ -88,5 +88,5 @@ class Collector:
         self._thread.join(10)
 
 
-def _value(found: Any) -> Any:
-    return getattr(found, found.WhichOneof("value"))
+def _value(any_value: Any) -> Any:
+    return getattr(any_value, any_value.WhichOneof("value"))

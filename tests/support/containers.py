@@ -42,19 +42,19 @@ def container(name: str, inside: int, port: int) -> Any:
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
     from testcontainers.core.container import DockerContainer
 
-    made = DockerContainer(name)
+    docker_container = DockerContainer(name)
     # The library knows ports on every address only; Docker takes a pair.
-    made.ports[str(inside)] = (LOOPBACK, port)  # type: ignore[assignment]
-    return made
+    docker_container.ports[str(inside)] = (LOOPBACK, port)  # type: ignore[assignment]
+    return docker_container
 
 
-def started(made: Any, answers: Callable[[], bool], what: str) -> None:
+def started(docker_container: Any, answers: Callable[[], bool], what: str) -> None:
     """Start a container and wait until it answers; one that does not is removed."""
-    made.start()
+    docker_container.start()
     try:
         until(answers, START_SECONDS, what)
     except BaseException:
-        made.stop()
+        docker_container.stop()
         raise
 
 
@@ -100,7 +100,7 @@ class ContainerPostgres(EmbeddedPostgres):
         with psycopg.connect(self.dsn(dbname), autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             rows = cursor.fetchall() if cursor.description else []
-        return "\n".join("|".join("" if value is None else str(value) for value in row) for row in rows)
+        return "\n".join("|".join("" if value is None else str(value) for value in result_row) for result_row in rows)
 
     def _answers(self) -> bool:
         try:

@@ -65,13 +65,13 @@ class Process:
 
     def lines(self) -> list[dict[str, Any]]:
         """The log so far; lines that are no JSON appear as {"text": …}."""
-        found = []
+        parsed = []
         for line in self.log.read_text("utf-8").splitlines():
             try:
-                found.append(json.loads(line))
+                parsed.append(json.loads(line))
             except ValueError:
-                found.append({"text": line})
-        return found
+                parsed.append({"text": line})
+        return parsed
 
     def __enter__(self) -> "Process":
         return self

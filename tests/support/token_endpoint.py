@@ -73,8 +73,8 @@ class TokenEndpoint:
         self.asked.append(form)
         self.paths.append(path)
         if self.script:
-            one = self.script.pop(0)
-            return one() if callable(one) else one
+            step = self.script.pop(0)
+            return step() if callable(step) else step
         if path == "/device":
             return 200, {
                 "device_code": "Device-canary", "user_code": "ABCD-EFGH", "verification_uri": "https://sign.in/device",

@@ -64,13 +64,13 @@ def read_all(settings: KafkaSettings, topic: str) -> list[Record]:
         partitions = reader.partitions()
         ends = {partition: end for partition, end in reader.end_offsets(partitions).items() if end}
         reader.assign(partitions)
-        found: list[Record] = []
+        read: list[Record] = []
         position = dict(reader.beginning_offsets(ends))
         while any(position[partition] < end for partition, end in ends.items()):
             for partition, records in reader.poll(1).items():
-                found += records
+                read += records
                 position[partition] = records[-1].offset + 1
-        return sorted(found, key=lambda record: (record.partition, record.offset))
+        return sorted(read, key=lambda record: (record.partition, record.offset))
 
 
 def latest(records: list[Record]) -> dict[bytes, bytes | None]:
@@ -88,6 +88,8 @@ def committed(settings: KafkaSettings, group: str) -> dict[tuple[str, int], int]
             offsets = admin.list_group_offsets([group])[group]
         except errors.RetriableError:
             return {}  # a broker that has just begun makes its topic of offsets first
-        return {(where.topic, where.partition): found.offset for where, found in offsets.items()}
+        return {
+            (where.topic, where.partition): offset_and_metadata.offset for where, offset_and_metadata in offsets.items()
+        }
     finally:
         admin.close()

@@ -73,7 +73,7 @@ def tables(text: str) -> Iterator[Table]:
     """The tables of a text in order."""
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         heads, _, *rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()]
-        yield Table(tuple(heads), tuple(dict(zip(heads, row, strict=True)) for row in rows))
+        yield Table(tuple(heads), tuple(dict(zip(heads, cells, strict=True)) for cells in rows))
 
 
 def story(page: str) -> Table:
@@ -83,11 +83,11 @@ def story(page: str) -> Table:
 
 def sections(page: str) -> dict[str, Section]:
     """What the page says, by rule set."""
-    found = {}
+    by_rule_set = {}
     for name, text in re.findall(r"^### ([a-z0-9-]+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL):
         lines, inquiries = tables(text)
-        found[name] = Section(text, lines, inquiries)
-    return found
+        by_rule_set[name] = Section(text, lines, inquiries)
+    return by_rule_set
 
 
 def differences(page: str, rates: Iterable[Row], outcomes: Iterable[Row]) -> list[str]:
@@ -96,7 +96,7 @@ def differences(page: str, rates: Iterable[Row], outcomes: Iterable[Row]) -> lis
     Their rows are as JSON: days and instants as text, numbers as numbers. Shares stand on the page as fractions, a rate
     in percent that its rule set does not round with two decimals.
     """
-    found: list[str] = []
+    wrong: list[str] = []
     told = sections(page)
     by_name: dict[str, tuple[dict[str, Row], dict[str, Row]]] = {name: ({}, {}) for name in told}
     for rate in rates:
@@ -105,31 +105,31 @@ def differences(page: str, rates: Iterable[Row], outcomes: Iterable[Row]) -> lis
         by_name.setdefault(outcome["rule_set"], ({}, {}))[1][outcome["inquiry_id"]] = outcome
     for name, (lines, inquiries) in by_name.items():
         if name not in told:
-            found.append(f"{name} is not on the page")
+            wrong.append(f"{name} is not on the page")
             continue
         for table, key, rows in ((told[name].lines, "For", lines), (told[name].inquiries, "Inquiry", inquiries)):
             listed = [cells[key] for cells in table.rows]
             if sorted(listed) != sorted(rows):
-                found.append(f"{name}: the page has {listed}, not {sorted(rows)}")
+                wrong.append(f"{name}: the page has {listed}, not {sorted(rows)}")
         for cells in told[name].lines.rows:
-            if (row := lines.get(cells["For"])) is not None:
-                found += _wrong(f"{name} {cells['For']}", cells, _line(name, row))
+            if (rate_row := lines.get(cells["For"])) is not None:
+                wrong += _wrong(f"{name} {cells['For']}", cells, _line(name, rate_row))
         for cells in told[name].inquiries.rows:
-            if (row := inquiries.get(cells["Inquiry"])) is not None and COMPANY in lines:
-                found += _wrong(f"{name} {cells['Inquiry']}", cells, _inquiry(row, lines[COMPANY]))
-    return found
+            if (rate_row := inquiries.get(cells["Inquiry"])) is not None and COMPANY in lines:
+                wrong += _wrong(f"{name} {cells['Inquiry']}", cells, _inquiry(rate_row, lines[COMPANY]))
+    return wrong
 
 
-def _line(name: str, row: Row) -> dict[str, str]:
+def _line(name: str, rate_row: Row) -> dict[str, str]:
     """The cells that a row of reply_rate must have."""
     rounded = rules.load_builtin(name).rounding != "none"
     return {
-        "Window": f"{row['window_start']} … {row['window_end']}",
-        **{count.capitalize(): str(row[count]) for count in COUNTS},
-        "Rate": _share(row["rate"], row["timely"], row["counted"]),
-        "Shown": "–" if row["rate_shown"] is None else f"{row['rate_shown']:{'g' if rounded else '.2f'}}",
-        "Coverage": str(Fraction(row["coverage"]).limit_denominator(1_000)),
-        "State": row["state"],
+        "Window": f"{rate_row['window_start']} … {rate_row['window_end']}",
+        **{count.capitalize(): str(rate_row[count]) for count in COUNTS},
+        "Rate": _share(rate_row["rate"], rate_row["timely"], rate_row["counted"]),
+        "Shown": "–" if rate_row["rate_shown"] is None else f"{rate_row['rate_shown']:{'g' if rounded else '.2f'}}",
+        "Coverage": str(Fraction(rate_row["coverage"]).limit_denominator(1_000)),
+        "State": rate_row["state"],
     }
 
 
@@ -140,13 +140,13 @@ def _share(rate: float | None, timely: int, counted: int) -> str:
     return f"{timely}/{counted}" if counted and abs(rate - timely / counted) < 1e-12 else str(rate)
 
 
-def _inquiry(row: Row, company: Row) -> dict[str, str]:
+def _inquiry(outcome_row: Row, company: Row) -> dict[str, str]:
     """The cells that a row of inquiry_outcomes must have."""
-    inside = company["window_start"] <= row["unit_day"] <= company["window_end"]
-    merged = f"with {row['unit_inquiry_id']}" if row["outcome"] == "merged" else None
+    inside = company["window_start"] <= outcome_row["unit_day"] <= company["window_end"]
+    merged = f"with {outcome_row['unit_inquiry_id']}" if outcome_row["outcome"] == "merged" else None
     return {
-        "Account": row["account_id"], "Day": row["unit_day"],
-        "In the window": "yes" if inside else "–", "Outcome": row["outcome"], "Reason": row["reason"] or merged or "–",
+        "Account": outcome_row["account_id"], "Day": outcome_row["unit_day"],
+        "In the window": "yes" if inside else "–", "Outcome": outcome_row["outcome"], "Reason": outcome_row["reason"] or merged or "–",
     }  # fmt: skip
 
 
@@ -168,11 +168,11 @@ def psql_environ(dsn: str) -> dict[str, str]:
 
 def facts() -> offline.ReplayFacts:
     """The facts of the two dumps."""
-    found, hasher = offline.ReplayFacts(), Hasher((FOLDER / "hash.key").read_bytes())
+    dump, hasher = offline.ReplayFacts(), Hasher((FOLDER / "hash.key").read_bytes())
     for topic, name in ((INQUIRIES, "inquiries.ndjson"), (SENT, "sent.ndjson")):
-        found.add(topic, name, offline.numbered((FOLDER / name).read_bytes()), hasher)
-    assert not found.rejected
-    return found
+        dump.add(topic, name, offline.numbered((FOLDER / name).read_bytes()), hasher)
+    assert not dump.rejected
+    return dump
 
 
 def load(connection: psycopg.Connection, rule_sets: Sequence[RuleSet]) -> None:

@@ -30,11 +30,11 @@ def test_recovery_merges_what_repeats_and_drops_what_was_dropped(kind: str, size
     stores = Stores(kind, tmp_path)
     for begin in range(0, len(rows), size):
         stores.recover(0, rows[begin : begin + size])
-    found = {}
+    days_by_key = {}
     for key in keys:
         if (value := stores[0].get(key)) is not None:
             entry = state.unpack(key, value)
             assert isinstance(entry, JoinKeyEntry)
-            found[key] = set(entry.days)
+            days_by_key[key] = set(entry.days)
     stores.close()
-    assert found == expected and expected
+    assert days_by_key == expected and expected

@@ -19,12 +19,10 @@ from bench.traffic import HASH_KEY
 from bench.world import PASSWORD, VAULT_KEY, World
 from services.common.hashing import Hasher
 from services.common.kafka import Publisher
-from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import load_settings
-from services.fetcher.poller import Poller
 from services.imap.connection import ITEMS
-from services.imap.session import BoundedClient, SessionLimits, resolve, tls_context
+from services.imap.session import BoundedClient
 from services.registry.leases import Leases
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
@@ -32,6 +30,7 @@ from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres
 from services.standalone.world.letters import MailText
 from tests.support.dovecot import Dovecot
+from tests.support.pollers import make_poller
 from tests.support.processes import until
 from tests.support.servers import delete_topics
 from tests.support.topics import create_topics, kafka_settings
@@ -209,10 +208,7 @@ def _round_trips(world: World) -> float:
         connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
         leased = leases.lease("bench", 60)
         assert leased is not None
-        poller = Poller(
-            "bench", leases, publisher, Hasher(HASH_KEY), settings,
-            lambda: tls_context(settings.imap.ca_file), version="0", resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=SessionLimits(),
-        )  # fmt: skip
+        poller = make_poller(leases, publisher, Hasher(HASH_KEY), settings)
         with mock.patch("services.imap.connection.BoundedClient", _recording_client(said)):
             poller.poll(leased)
     commands = [line.split()[1] for line in b"".join(said).splitlines()]

@@ -56,6 +56,13 @@ MESSAGES_SEEN = Counter(
 HEADERS_DROPPED = Counter(
     "replyrate_fetcher_headers_dropped_total", "Addresses and ids that could not be normalised.", registry=REGISTRY
 )
+MESSAGES_DROPPED = Counter(
+    "replyrate_fetcher_messages_dropped_total",
+    "Messages in Sent folders that were not published, by reason: `draft`; `empty` (none of the headers that are read);"
+    " `behind-horizon` (a scan finds some); `duplicate` (another copy of a message that was published).",
+    ["reason"],
+    registry=REGISTRY,
+)
 LOGINS = Counter(
     "replyrate_fetcher_logins_total", "Logins to mail servers by how they ended.", ["result"], registry=REGISTRY
 )
@@ -193,6 +200,8 @@ REASONS: Final[Mapping[str, tuple[str, ...]]] = {
     "aggregator": ("not-json", "schema", "limit"),
 }
 """Service → the reasons of its dead letters."""
+DROP_REASONS: Final[Mapping[str, tuple[str, ...]]] = {"fetcher": ("draft", "empty", "behind-horizon", "duplicate")}
+"""Service → the reasons for which it drops a message without a dead letter."""
 
 
 def from_zero(metric: Counter, *values: Iterable[str]) -> None:

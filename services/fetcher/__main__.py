@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from logging import getLogger
 
 import psycopg
@@ -24,8 +23,8 @@ from services.common.settings import Settings, load_settings
 from services.common.telemetry import Tracing
 from services.common.topics import DEAD, SENT
 from services.common.version import version
-from services.fetcher.poller import Poller
-from services.imap.session import SessionLimits, resolve, tls_context
+from services.fetcher.poller import Poller, PollerResources
+from services.imap.session import resolve, tls_context
 from services.registry import login_slots, pacing, retention
 from services.registry.leases import Leases
 from services.registry.states import STATES
@@ -128,7 +127,10 @@ class Workers:
     def asking(self) -> Iterator[None]:
         """Ask Postgres and Kafka until the block ends."""
         health.report_lag(
-            "fetcher", self.healthy, self.ready, lambda: max(one.age_seconds for one in self._heartbeats.values())
+            "fetcher",
+            self.healthy,
+            self.ready,
+            lambda: max(heartbeat.age_seconds for heartbeat in self._heartbeats.values()),
         )
         with self._postgres, self._kafka:
             yield
@@ -172,22 +174,16 @@ class Workers:
                 self._stop.set()
 
     def _poller(self, name: str, leases: Leases, heartbeat: Heartbeat, publisher: Publisher) -> Poller:
-        return Poller(
-            name,
-            leases,
-            publisher,
-            self._hasher,
-            self._settings,
-            lambda: tls_context(self._settings.imap.ca_file),
-            version=version(),
-            resolve=resolve,
-            clock=lambda: datetime.now(UTC),
-            stop=self._stop,
-            heartbeat=heartbeat,
-            budgets=SessionLimits(),
+        resources = PollerResources(
+            settings=self._settings,
+            publisher=publisher,
+            hasher=self._hasher,
             tokens=self._tokens,
+            tls_context=lambda: tls_context(self._settings.imap.ca_file),
+            resolve=resolve,
             tracing=self._tracing,
         )
+        return Poller(name, leases, resources, stop=self._stop, heartbeat=heartbeat)
 
     def _ask_postgres(self, connection: psycopg.Connection) -> None:
         """How the mailboxes are, by the registry: the same on every fetcher."""

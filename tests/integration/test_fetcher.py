@@ -17,14 +17,12 @@ from services.common import codec
 from services.common.events import MessageSent
 from services.common.hashing import Hasher
 from services.common.kafka import Publisher
-from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import ImapSettings, KafkaSettings, load_settings
 from services.common.topics import DEAD, SENT
 from services.connect.onboarding import ConnectedMailbox, ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
-from services.fetcher.poller import Poller
 from services.imap.connection import CHUNK
-from services.imap.session import SessionLimits, resolve, tls_context
+from services.imap.session import SessionLimits, resolve
 from services.registry.leases import Leases
 from services.registry.registry import Registry, RegistryError
 from services.registry.vault import Vault
@@ -33,6 +31,7 @@ from services.standalone.servers.imap import EmbeddedImap
 from tests.imap_lab.profiles import DOVECOT, Defect
 from tests.imap_lab.server import LabServer
 from tests.support.dovecot import Dovecot
+from tests.support.pollers import make_poller
 from tests.support.processes import Process, until
 from tests.support.servers import USERS
 from tests.support.topics import PARTITIONS, create_topics, kafka_settings, read_all
@@ -219,10 +218,7 @@ def test_a_scan_goes_on_although_every_session_ends_in_its_second_batch(dovecot_
     connected = lab.connect()
     environ = load_settings(lab.environ)
     with lab.registry() as registry, lab.leases() as leases, Publisher(lab.kafka, "tests") as publisher:
-        poller = Poller(
-            "tests", leases, publisher, HASHER, environ, lambda: tls_context(environ.imap.ca_file), version="0", resolve=resolve,
-            clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=SessionLimits(session_bytes=130_000),
-        )  # fmt: skip
+        poller = make_poller(leases, publisher, HASHER, environ, limits=SessionLimits(session_bytes=130_000))
         marks = []
         for _ in range(8):
             registry._sql.connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")

@@ -15,16 +15,15 @@ import psutil
 import psycopg
 import pytest
 
-from services.common import codec
+from services.common import codec, metrics
 from services.common.events import MessageSent
 from services.common.hashing import Hasher
 from services.common.kafka import Publisher
-from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import DEAD, SENT
 from services.connect.onboarding import ConnectedMailbox, ConnectionTester, ConnectRequest, add_mailbox
-from services.fetcher.poller import Poller
+from services.fetcher.poll_report import metrics_from_zero
 from services.imap.session import SessionLimits, resolve, tls_context
 from services.registry.leases import Leases
 from services.registry.registry import Registry
@@ -33,6 +32,7 @@ from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import DOVECOT, GMAIL, NETEASE, OUTLOOK, PROFILES, QQ, YAHOO, Defect, Profile
 from tests.imap_lab.server import Folder, LabServer, Said
 from tests.imap_lab.world import CANARY, expected, fill, letter
+from tests.support.pollers import make_poller
 from tests.support.servers import delete_topics
 from tests.support.topics import create_topics, kafka_settings, read_all
 from tests.support.wire import allowed
@@ -120,10 +120,7 @@ class Lab:
         settings = self.settings(*servers)
         with connect(self._dsn, "tests") as connection, Publisher(self.topics, "tests") as publisher:
             leases, registry = Leases(connection, Vault(bytes(range(32)))), self.registry(connection)
-            poller = Poller(
-                "tests", leases, publisher, HASHER, settings, lambda: tls_context(settings.imap.ca_file), version="0",
-                resolve=resolve, clock=lambda: datetime.now(UTC), stop=Stop(), heartbeat=Heartbeat(60), budgets=budgets,
-            )  # fmt: skip
+            poller = make_poller(leases, publisher, HASHER, settings, limits=budgets)
             with self._leasing:  # this one is due, the others are not
                 connection.execute(
                     "UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()"
@@ -339,6 +336,45 @@ def test_f9_mail_that_comes_while_the_folder_is_open_is_found_by_the_next_poll(l
         server.sent.file(letter(number, now(), server.user), now())
         lab.poll(connected, server)
         assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+
+
+def test_more_new_mail_than_one_poll_may_read_is_read_by_the_polls_that_follow(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT)
+    fill(server, [now() - timedelta(hours=1)])
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    fill(server, [now()] * 10, first=300)
+    for count in (4, 8, 10):
+        shown = lab.poll(connected, server, budgets=dataclasses.replace(SMALL, messages=4))
+        assert shown["state_reason"] is None
+        assert len(lab.published(connected)) == 1 + count
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+
+
+def test_messages_that_are_not_published_are_counted_by_reason(
+    lab: Lab, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(DOVECOT)
+    fill(server, [now() - timedelta(hours=1), now() - HORIZON + timedelta(minutes=30)])
+    server.sent.file(letter(1, now(), server.user), now())  # a copy
+    server.sent.file(b"\r\n", now())
+    connected = lab.connect(server)
+
+    def counted() -> dict[str, float]:
+        samples = [sample for family in metrics.MESSAGES_DROPPED.collect() for sample in family.samples]
+        return {sample.labels["reason"]: sample.value for sample in samples if sample.name.endswith("_total")}
+
+    metrics_from_zero()
+    before = counted()
+    with caplog.at_level(logging.INFO, "services.fetcher"):
+        lab.complete(connected, server)
+    (line,) = [line for line in caplog.records if getattr(line, "action", None) == "mailbox-polled"]
+    assert (line.__dict__["published"], line.__dict__["new"]) == (1, 1)
+    dropped = {name: value for name, value in line.__dict__.items() if name.startswith("dropped_")}
+    assert dropped == {"dropped_behind_horizon": 1, "dropped_duplicate": 1, "dropped_empty": 1}
+    assert {reason: counted()[reason] - count for reason, count in before.items()} == {
+        "draft": 0, "empty": 1, "behind-horizon": 1, "duplicate": 1,
+    }  # fmt: skip
 
 
 def test_f10_a_bare_copy_is_a_second_fact_that_stays_the_same(lab: Lab, serve: Serve) -> None:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from services.cli.__main__ import main
 from services.common.errors import TransientError
 from services.common.kafka import Publisher
-from services.common.lifecycle import Heartbeat, Stop
+from services.common.lifecycle import Stop
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, OAuth2Settings, Settings
 from services.common.topics import DEAD, SENT
@@ -41,6 +41,7 @@ from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
 from tests.integration.test_connection import now
 from tests.integration.test_imap_lab import HASHER, SMALL, Lab, Serve, serve, topics  # noqa: F401
+from tests.support.pollers import make_poller
 from tests.support.token_endpoint import DRIP, TokenEndpoint
 from tests.support.topics import read_all
 from tests.support.wire import allowed
@@ -144,9 +145,8 @@ class SignedIn(Lab):
         settings = self.settings(*servers)
         with connect(self._dsn, "tests") as connection, Publisher(self.topics, "tests") as publisher:
             leases = Leases(connection, Vault(KEY))
-            poller = Poller(
-                "tests", leases, publisher, HASHER, settings, lambda: tls_context(settings.imap.ca_file), version="0",
-                resolve=resolve, clock=now, stop=stop, heartbeat=Heartbeat(60), budgets=SMALL, tokens=self.tokens,
+            poller = make_poller(
+                leases, publisher, HASHER, settings, limits=SMALL, tokens=self.tokens, stop=stop
             )  # fmt: skip
             do(poller, leases)
             return self.registry(connection).mailbox(connected.company_id, connected.mailbox_id)

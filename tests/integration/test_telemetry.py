@@ -19,14 +19,14 @@ from services.common.settings import TelemetrySettings
 from services.common.telemetry import NO_SPAN, OFF, ended, opened, telling
 from services.common.topics import REPLIES, reply_key
 from services.common.trace import TRACEPARENT, trace_id, traceparent
-from services.fetcher.poller import Poller, PollState
-from services.imap.session import SessionLimits
+from services.fetcher.poll_report import PollReport
 from services.standalone.demo.demo import EmbeddedStage
 from services.standalone.demo.report import DemoReport
 from services.standalone.servers.child import free_port
 from services.standalone.servers.postgres import scratch_folder
 from services.standalone.world import cast
 from tests.support.collector import Collector
+from tests.support.pollers import leased_mailbox
 
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOT_SAMPLED = PARENT[:-2] + b"00"
@@ -191,17 +191,12 @@ def test_a_refresh_that_is_tried_again_is_told_again_and_a_merge_that_fails_make
         assert [one["failed"] for one in collector.spans("refresh")] == ["ZeroDivisionError", None]
 
 
-def test_a_batch_that_is_not_acknowledged_is_told_as_failed() -> None:
-    poller = object.__new__(Poller)
+def test_a_batch_without_an_acknowledgement_ends_as_failed() -> None:
     with Collector() as collector:
         with telling(settings(collector), "fetcher", "1") as tracing:
-            poller._tracing, poller._budgets = tracing, SessionLimits()
-
-            def broken(work: PollState) -> None:
-                work.publishing.append(tracing.start("publish", work.span.traceparent))
-
-            poller._poll = broken  # type: ignore[method-assign]
-            poller.poll(None)  # type: ignore[arg-type]
+            report = PollReport(leased_mailbox(), tracing)
+            report.batch_sent(3)
+            report.close()
         (publish,) = collector.spans("publish")
         (poll,) = collector.spans("poll")
         assert (publish["failed"], publish["parent"]) == ("not-acknowledged", poll["id"])

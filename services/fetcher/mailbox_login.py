@@ -1,0 +1,84 @@
+"""From a leased mailbox to a session on its server: the host is checked, the connection encrypted, the login counted."""
+
+import itertools
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+from services.common import metrics
+from services.common.settings import ImapSettings
+from services.common.version import version
+from services.fetcher.poll_report import login_result
+from services.imap import connection as imap
+from services.imap.connection import Connection
+from services.imap.session import LoginRefused, MailboxError, Resolver, SessionLimits, check_host
+from services.registry.leases import LeasedMailbox
+from services.registry.login_slots import LoginSlots, NoSlotFree
+from services.signin import oauth
+from services.signin.oauth import AccessTokens, TokenStore
+
+
+class MailboxLogin:
+    """Opens sessions of leased mailboxes within the login slots of their providers."""
+
+    def __init__(
+        self,
+        settings: ImapSettings,
+        slots: LoginSlots,
+        tokens: AccessTokens,
+        tls_context: Callable[[], ssl.SSLContext],
+        resolve: Resolver,
+        limits: SessionLimits,
+    ) -> None:
+        self._settings = settings
+        self._slots = slots
+        self._tokens = tokens
+        self._tls_context = tls_context
+        self._resolve = resolve
+        self._limits = limits
+
+    @contextmanager
+    def session(self, leased: LeasedMailbox, token_store: TokenStore) -> Iterator[Connection]:
+        """A session that is logged in; it ends with the block. `token_store` keeps its refresh token, if it has one.
+
+        NoSlotFree when the provider's logins are used up for now; MailboxError.
+        """
+        with self._slots.session(leased.host):
+            endpoint = check_host(
+                leased.host,
+                leased.port,
+                allowed_networks=self._settings.allowed_private_networks,
+                private_hosts=self._settings.private_hosts,
+                allowed_ports=self._settings.allowed_ports,
+                resolve=self._resolve,
+            )
+            connection = imap.connect(endpoint, self._tls_context(), self._limits)
+            try:
+                self._log_in(connection, leased, token_store)
+                yield connection
+            finally:
+                connection.logout()
+
+    def _log_in(self, connection: Connection, leased: LeasedMailbox, token_store: TokenStore) -> None:
+        try:
+            if leased.kind == oauth.KIND:
+                self._log_in_with_token(connection, leased, token_store)
+            else:
+                connection.login(leased.user, leased.password, version())
+        except MailboxError as error:
+            metrics.LOGINS.labels(login_result(type(error))).inc()
+            raise
+        metrics.LOGINS.labels("done").inc()
+
+    def _log_in_with_token(self, connection: Connection, leased: LeasedMailbox, token_store: TokenStore) -> None:
+        attempts = itertools.count()
+
+        def attempt(token: str) -> None:
+            # The second attempt is another login of the hour; without a slot for it the first refusal counts.
+            try:
+                with self._slots.session(leased.host) if next(attempts) else nullcontext():
+                    connection.login_with_token(leased.user, token, version())
+            except NoSlotFree:
+                raise LoginRefused("login", code="oauth2-login-refused") from None
+
+        self._tokens.log_in(leased.host, leased.user, leased.password, token_store, attempt)

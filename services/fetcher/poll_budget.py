@@ -1,0 +1,40 @@
+"""What one poll may still use: messages and time. A poll that uses it up ends early, and the next one continues."""
+
+import time
+from typing import Final
+
+from services.common.lifecycle import Stop
+from services.imap.session import SessionLimits
+
+TIME_SHARE: Final = 0.75
+"""Share of a session's time that reading may take; the rest is for acknowledgements and saving."""
+
+
+class PollBudget:
+    """Counts down the messages of a poll and watches its time. Once exhausted it stays exhausted."""
+
+    def __init__(self, limits: SessionLimits, stop: Stop) -> None:
+        self.messages = limits.messages
+        self.exhausted = False
+        self._limits = limits
+        self._stop = stop
+        self._started = time.monotonic()
+
+    def spend(self, messages: int) -> None:
+        """Take `messages` off what is left."""
+        self.messages -= messages
+
+    def exhaust(self) -> None:
+        """End the poll early, as something else has run out."""
+        self.exhausted = True
+
+    def must_end(self) -> bool:
+        """Whether the poll must end here: messages or time are used up, or the service stops."""
+        late = time.monotonic() - self._started > self._limits.session_seconds * TIME_SHARE
+        if self.messages <= 0 or late or self._stop.is_set():
+            self.exhausted = True
+        return self.exhausted
+
+    def ended_without_reading(self) -> bool:
+        """Whether the poll ended early without having read a message, and not because the service stops."""
+        return self.exhausted and self.messages == self._limits.messages and not self._stop.is_set()

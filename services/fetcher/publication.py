@@ -1,0 +1,266 @@
+"""Publishing a batch of messages: what becomes of each one is decided as values, then sent.
+
+1. Parse the fetched headers (`parse_batch`).
+2. Look up which of the messages were published before: in the registry and in the batch that is still in flight.
+3. `decide`: each message is new, published before, dropped with a reason code, or unreadable.
+4. Send the record of each new message, and the stored record of each message published before, byte for byte.
+5. Wait until the broker has acknowledged every record. A record that it refuses for its own fault counts as unreadable.
+6. Send a dead letter for each unreadable message and wait for it as well.
+
+Only then does the reader save the cursor: a crash between two steps repeats the batch and loses nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from services.common import codec
+from services.common.events import DeadLetter
+from services.common.hashing import Hasher
+from services.common.kafka import Pending, Publisher
+from services.common.lifecycle import Heartbeat
+from services.common.telemetry import Span
+from services.common.topics import DEAD, SENT
+from services.common.version import version
+from services.fetcher.poll_report import PollReport, trace_headers
+from services.mail import messages
+from services.mail.headers import Skipped
+from services.mail.messages import ParsedMessage
+from services.mail.values import FetchedHeader
+from services.registry.leases import LeasedMailbox, Leases, PublishedMessage
+
+BEHIND_HORIZON: Final = "behind-horizon"
+"""Reason of a drop: sent before the horizon (REPLYRATE_HORIZON_DAYS); the matcher would reject it as `late`."""
+DUPLICATE: Final = "duplicate"
+"""Reason of a drop: another copy of a new message in the same batch; one of them is published."""
+HORIZON_MARGIN: Final = timedelta(hours=1)
+"""A record must reach the matcher before it falls behind the horizon there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A message that becomes a dead letter; `detail` says why and holds nothing of the message."""
+
+    uid: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedMessage:
+    """A message that is not published; `reason` is one of metrics.DROP_REASONS."""
+
+    uid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedBatch:
+    """Messages of one folder that were asked for together. Those that are gone from the folder are in neither list."""
+
+    uidvalidity: int
+    uids: Sequence[int]
+    headers: Sequence[FetchedHeader]
+    unreadable: Sequence[Unreadable]
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedBatch:
+    """The messages of a batch after parsing; each fetched header is in exactly one list."""
+
+    messages: Sequence[ParsedMessage]
+    unreadable: Sequence[Unreadable]
+    dropped: Sequence[DroppedMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Where and when the messages of a batch were seen.
+
+    A message that was not published before was filed after `since` (None: unknown) and no later than `now`. Messages sent
+    before `earliest` are not published. `rescan`: a scan of a folder that had been read before.
+    """
+
+    company_id: str
+    account_id: str
+    mailbox_id: str
+    now: datetime
+    since: datetime | None
+    earliest: datetime
+    rescan: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRecord:
+    """A record to send, and the UID of its message."""
+
+    uid: int
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationPlan:
+    """What becomes of each message of a batch. `new` is by message id; its records are among `records`."""
+
+    records: Sequence[PlannedRecord]
+    new: Mapping[str, PublishedMessage]
+    unreadable: Sequence[Unreadable]
+    dropped: Sequence[DroppedMessage]
+    values_dropped: int
+    """Addresses and ids of new messages that could not be normalised."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentBatch:
+    """A batch on its way to Kafka. The cursor must not pass it before `BatchPublisher.wait` has returned."""
+
+    uidvalidity: int
+    uids: Sequence[int]
+    plan: PublicationPlan
+    pendings: Sequence[Pending]
+    now: datetime
+    span: Span
+
+
+def parse_batch(company_id: str, batch: FetchedBatch, hasher: Hasher) -> ParsedBatch:
+    """Parse each header of a batch. Pure."""
+    parsed: list[ParsedMessage] = []
+    unreadable = list(batch.unreadable)
+    dropped: list[DroppedMessage] = []
+    for header in batch.headers:
+        try:
+            message = messages.parse_message(company_id, header, hasher)
+        except (
+            Exception
+        ) as error:  # the parser should never raise; if it does, that costs a message and not the mailbox
+            unreadable.append(Unreadable(header.uid, f"parsing failed ({type(error).__name__})"))
+            continue
+        if isinstance(message, Skipped):
+            dropped.append(DroppedMessage(header.uid, message.reason))
+        else:
+            parsed.append(message)
+    return ParsedBatch(parsed, unreadable, dropped)
+
+
+def decide(
+    batch: ParsedBatch, published: Mapping[str, tuple[datetime, bytes]], sighting: Sighting, hasher: Hasher
+) -> PublicationPlan:
+    """What becomes of each message of a batch. Pure; the order of the messages does not matter.
+
+    `published` has (sent_at, record) of those that were published before: they are published again unchanged, whatever
+    their clocks say now. Of several copies of a new message the one with the lowest UID counts.
+    """
+    records: list[PlannedRecord] = []
+    new: dict[str, PublishedMessage] = {}
+    unreadable, dropped = list(batch.unreadable), list(batch.dropped)
+    values_dropped = 0
+    for message in sorted(batch.messages, key=lambda parsed: parsed.found.uid):
+        uid = message.found.uid
+        if message.message_id in published:
+            sent_at, record = published[message.message_id]
+            if sent_at >= sighting.earliest:
+                records.append(PlannedRecord(uid, record))
+            else:
+                dropped.append(DroppedMessage(uid, BEHIND_HORIZON))
+        elif sighting.rescan and message.filed_at is not None and message.filed_at < sighting.earliest:
+            # A rescan's search finds messages up to two days older than the horizon, and the registry has forgotten that
+            # they were published. As new messages they would seem to be sent since the last poll, so they would count now.
+            dropped.append(DroppedMessage(uid, BEHIND_HORIZON))
+        elif message.message_id in new:
+            dropped.append(DroppedMessage(uid, DUPLICATE))
+        else:
+            try:
+                first, ignored = first_record(message, sighting, hasher)
+            except Exception as error:
+                unreadable.append(Unreadable(uid, f"no event can be made of it ({type(error).__name__})"))
+                continue
+            values_dropped += ignored
+            if first.sent_at >= sighting.earliest:
+                new[message.message_id] = first
+                records.append(PlannedRecord(uid, first.record))
+            else:
+                dropped.append(DroppedMessage(uid, BEHIND_HORIZON))
+    return PublicationPlan(records, new, unreadable, dropped, values_dropped)
+
+
+def first_record(message: ParsedMessage, sighting: Sighting, hasher: Hasher) -> tuple[PublishedMessage, int]:
+    """The record of a message that was not published before, and how many of its addresses and ids were dropped. Pure."""
+    event, ignored = messages.event(
+        sighting.company_id, sighting.account_id, sighting.mailbox_id, message, hasher,
+        after=sighting.since, first_seen=sighting.now,
+    )  # fmt: skip
+    source = f"replyrate/fetcher/{sighting.mailbox_id}"
+    record = codec.encode(event, id=event.message_id, source=source, time=sighting.now)
+    return PublishedMessage(event.message_id, event.sent_at, record, event.kind, event.evidence == "suspect"), ignored
+
+
+class BatchPublisher:
+    """Publishes the batches of one poll."""
+
+    def __init__(
+        self,
+        leased: LeasedMailbox,
+        leases: Leases,
+        publisher: Publisher,
+        hasher: Hasher,
+        heartbeat: Heartbeat,
+        report: PollReport,
+    ) -> None:
+        self._leased = leased
+        self._leases = leases
+        self._publisher = publisher
+        self._hasher = hasher
+        self._heartbeat = heartbeat
+        self._report = report
+
+    def send(self, batch: FetchedBatch, sighting: Sighting, in_flight: Mapping[str, PublishedMessage]) -> SentBatch:
+        """Steps 1 to 4. `in_flight`: new messages of a batch that was sent and is not saved yet."""
+        parsed = parse_batch(sighting.company_id, batch, self._hasher)
+        published = {key: (message.sent_at, message.record) for key, message in in_flight.items()}
+        asked = [message.message_id for message in parsed.messages if message.message_id not in published]
+        if asked:
+            published |= self._leases.known(self._leased, asked)
+        plan = decide(parsed, published, sighting, self._hasher)
+        span = self._report.batch_sent(len(batch.uids))
+        key, headers = sighting.company_id.encode(), trace_headers(span)
+        pendings = [self._publisher.send(SENT, key, planned.record, headers=headers) for planned in plan.records]
+        self._heartbeat.beat()
+        return SentBatch(batch.uidvalidity, batch.uids, plan, pendings, sighting.now, span)
+
+    def wait(self, batch: SentBatch) -> list[PublishedMessage]:
+        """Steps 5 and 6; returns the messages that were published for the first time."""
+        plan = batch.plan
+        unreadable, new = list(plan.unreadable), dict(plan.new)
+        for index in self._publisher.wait(batch.pendings) if batch.pendings else ():
+            refused = plan.records[index]
+            unreadable.append(Unreadable(refused.uid, "the broker refuses the record"))
+            new = {key: message for key, message in new.items() if message.record != refused.record}
+        self._reject(batch, unreadable)
+        self._report.batch_acknowledged(batch.span, len(plan.records), len(unreadable), list(new.values()))
+        self._report.batch_dropped([dropped.reason for dropped in plan.dropped], plan.values_dropped)
+        self._heartbeat.beat()
+        return list(new.values())
+
+    def _reject(self, batch: SentBatch, unreadable: Sequence[Unreadable]) -> None:
+        """One dead letter for each unreadable message, acknowledged."""
+        leased = self._leased
+        if not unreadable:
+            return
+        pendings = []
+        for message in unreadable:
+            letter = DeadLetter(
+                reason="unreadable-message",
+                detail=message.detail,
+                service="fetcher",
+                service_version=version(),
+                at=batch.now,
+                mailbox_id=leased.mailbox_id,
+                uidvalidity=batch.uidvalidity,
+                uid=message.uid,
+            )
+            identity = f"{leased.mailbox_id}/{batch.uidvalidity}/{message.uid}"[:128]
+            value = codec.encode(letter, id=identity, source="replyrate/fetcher", time=batch.now)
+            headers = self._report.trace_headers()
+            pendings.append(self._publisher.send(DEAD, leased.company_id.encode(), value, headers=headers))
+            self._report.message_rejected(message.uid, message.detail)
+        self._publisher.wait_letters(pendings)

@@ -1,0 +1,47 @@
+"""Pollers that run in the test's own process, so that limits can be small and a single poll can be made."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from services.common.hashing import Hasher
+from services.common.kafka import Publisher
+from services.common.lifecycle import Heartbeat, Stop
+from services.common.settings import Settings
+from services.fetcher.poller import Poller, PollerResources
+from services.imap.session import SessionLimits, resolve, tls_context
+from services.registry.leases import LeasedMailbox, Leases
+from services.signin.oauth import AccessTokens
+
+
+def make_poller(
+    leases: Leases,
+    publisher: Publisher,
+    hasher: Hasher,
+    settings: Settings,
+    *,
+    limits: SessionLimits | None = None,
+    tokens: AccessTokens | None = None,
+    stop: Stop | None = None,
+) -> Poller:
+    resources = PollerResources(
+        settings=settings,
+        publisher=publisher,
+        hasher=hasher,
+        tokens=tokens or AccessTokens(settings.oauth2),
+        tls_context=lambda: tls_context(settings.imap.ca_file),
+        resolve=resolve,
+        limits=limits or SessionLimits(),
+    )
+    return Poller("tests", leases, resources, stop=stop or Stop(), heartbeat=Heartbeat(60))
+
+
+def leased_mailbox(**changes: Any) -> LeasedMailbox:
+    """A mailbox that is leased by nobody, for what needs its values only."""
+    now = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    leased = LeasedMailbox(
+        company_id="c1", mailbox_id="m1", account_id="a1", host="imap.mail.test", port=993, user="seller@mail.test",
+        password="x", sent_override=(), epoch=1, now=now, connected_at=now, complete_from=None, complete_through=None,
+        reconcile_after=None, failures=0,
+    )  # fmt: skip
+    return replace(leased, **changes)

@@ -26,6 +26,7 @@ from services.fetcher.publication import (
     decide,
     parse_batch,
 )
+from services.mail import messages
 from services.mail.headers import Skipped
 from services.mail.messages import ParsedMessage
 from services.mail.values import FetchedHeader
@@ -104,7 +105,7 @@ def test_every_message_is_in_exactly_one_class(
 ) -> None:
     decided = plan(*headers, published=published, seen=seen)
     uids = [planned.uid for planned in decided.records]
-    uids += [message.uid for message in (*decided.unreadable, *decided.dropped)]
+    uids += [message.uid for message in decided.unreadable] + [message.uid for message in decided.dropped]
     assert sorted(uids) == [fetched.uid for fetched in headers]
     assert {message.reason for message in decided.dropped} <= set(metrics.DROP_REASONS["fetcher"])
 
@@ -211,14 +212,14 @@ def test_drafts_and_messages_without_headers_are_dropped_with_their_reason() -> 
 
 
 def test_an_error_in_the_parser_costs_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    parse = publication.messages.parse_message
+    parse = messages.parse_message
 
     def failing(company_id: str, fetched: FetchedHeader, hasher: Hasher) -> ParsedMessage | Skipped:
         if fetched.uid == 2:
             raise RecursionError
         return parse(company_id, fetched, hasher)
 
-    monkeypatch.setattr(publication.messages, "parse_message", failing)
+    monkeypatch.setattr(messages, "parse_message", failing)
     refused = Unreadable(4, "the server refuses to show it")
     parsed = parse_batch("c1", batch(header(1), header(2), header(3), unreadable=(refused,)), HASHER)
     assert [message.found.uid for message in parsed.messages] == [1, 3]

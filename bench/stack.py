@@ -30,7 +30,8 @@ from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES
 from services.connect.onboarding import consented
 from services.imap.session import Login
-from services.registry.registry import ConnectionAttempt, Registry
+from services.registry.connection_attempts import ConnectionAttempt
+from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.child import LOOPBACK
@@ -254,13 +255,13 @@ def _register(stack: Stack, port: int, users: list[str]) -> None:
         since = datetime.now(UTC) - timedelta(days=60)
         for number, user in enumerate(users):
             company_id, account_id = _place(number)
-            registry.add_company(company_id)
-            registry.add_account(company_id, account_id)
+            registry.companies.add(company_id)
+            registry.accounts.add(company_id, account_id)
             login = Login(user, HOST, port, user, "bench")
-            registry.begin_mailbox(
+            registry.connection_attempts.begin(
                 ConnectionAttempt(company_id, account_id, f"m{number}", "registered", login, consent)
             )
-            registry.connect_mailbox(company_id, f"m{number}", login, since)
+            registry.connection_attempts.connect(company_id, f"m{number}", login, since)
 
 
 def _ask(stack: Stack, users: list[str], at: datetime) -> None:

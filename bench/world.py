@@ -59,8 +59,8 @@ class World:
         with connect(self.dsn, "bench") as connection:
             registry = Registry(connection, Hasher(HASH_KEY), Vault(VAULT_KEY))
             for company_id, user in users:
-                registry.add_company(company_id)
-                registry.add_account(company_id, "main")
+                registry.companies.add(company_id)
+                registry.accounts.add(company_id, "main")
                 request = ConnectRequest(
                     company_id, "main", user, PASSWORD, "bench", host="localhost", port=self._server.port
                 )

@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar, get_args
 import click
 import psycopg
 
+from services.cli import remedies
 from services.cli.output import errors
 from services.common.errors import (
     EXIT_CONFIG,
@@ -27,6 +28,7 @@ from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
 from services.providers.catalog import Language
+from services.registry.errors import RegistryError
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 
@@ -92,6 +94,9 @@ def guarded(command: Callable[P, T]) -> Callable[P, T]:
         except TransientError as error:
             errors.print(str(error), style="red", markup=False, soft_wrap=True)
             sys.exit(EXIT_UNAVAILABLE)
+        except RegistryError as error:
+            errors.print(remedies.explain(error), style="red", markup=False, soft_wrap=True)
+            sys.exit(EXIT_FAILED)
         except ReplyrateError as error:
             errors.print(str(error), style="red", markup=False, soft_wrap=True)
             sys.exit(EXIT_FAILED)

@@ -19,17 +19,14 @@ from services.imap.session import Login, Resolver, SessionLimits, tls_context
 from services.mail.values import OpenedFolder
 from services.providers import catalog
 from services.providers.catalog import Language
+from services.registry.addresses import ROLES
+from services.registry.connection_attempts import ConnectionAttempt, GivenConsent
+from services.registry.connection_tests import TooManyTests
+from services.registry.errors import RegistryError
 from services.registry.login_slots import LoginSlots, NoSlotFree
-from services.registry.registry import (
-    OPERATOR,
-    ROLES,
-    ConnectionAttempt,
-    GivenConsent,
-    LoginTaken,
-    Registry,
-    RegistryError,
-    TooManyTests,
-)
+from services.registry.logins import LoginTaken
+from services.registry.registry import Registry
+from services.registry.state_changes import OPERATOR
 from services.signin.oauth import KIND, AccessTokens, MemoryTokenStore, TokenStore
 
 log = getLogger(__name__)
@@ -128,7 +125,7 @@ class ConnectionTester:
         the operator's log and table. `keeping` holds the refresh token of a login that has one: the test may change it."""
         known = catalog.load()
         try:
-            test_id, now = registry.begin_test(company_id, login.user)
+            test_id, now = registry.connection_tests.begin(company_id, login.user)
         except TooManyTests as error:
             return connection_test.spent(login, known, error.again_at), error.again_at
         try:
@@ -143,7 +140,7 @@ class ConnectionTester:
         report = outcome.report
         failed = report.failed
         stage, code = (failed.name, failed.code) if failed is not None else (None, "passed")
-        registry.end_test(test_id, stage, code, outcome.detail)
+        registry.connection_tests.end(test_id, stage, code, outcome.detail)
         if failed is not None:
             log.warning(
                 "%s", outcome.detail,
@@ -163,15 +160,11 @@ def consented(by: str, language: Language, text_version: str | None = None) -> G
     """A consent to the text of today. RegistryError that says what to do when nobody gave one, or to another text."""
     name, current = by.strip(), consent.load().current
     if not name:
-        raise RegistryError(
-            "nobody consented: show the owner of the mailbox the text (replyrate mailbox consent-text), and say who consented"
-            " with --consent-by NAME; without consent no mailbox is read"
-        )
+        raise RegistryError("nobody consented, and without consent no mailbox is read", "consent-give")
     check_name("--consent-by", name)
     if text_version is not None and text_version != current.version:
         raise RegistryError(
-            f"consent text {text_version} is not the one of today; show text {current.version} (replyrate mailbox"
-            " consent-text) and ask again"
+            f"consent text {text_version} is not the current one, which is {current.version}", "consent-show-again"
         )
     if language not in current.texts:
         raise RegistryError(f"there is no consent text in {language}; choose of {', '.join(current.texts)}")
@@ -196,15 +189,17 @@ def add_mailbox(registry: Registry, request: ConnectRequest, trial: ConnectionTe
     if request.role not in ROLES:
         raise RegistryError("the role must be registered or backup")
     login = login_of(request)
-    registry.check_account(request.company_id, request.account_id)
+    registry.accounts.check_needs_mailbox(request.company_id, request.account_id)
     _check_login(registry, request.company_id, login)
-    mailbox_id = registry.begin_mailbox(_attempt(request, login, consent))
+    mailbox_id = registry.connection_attempts.begin(_attempt(request, login, consent))
     kept = MemoryTokenStore(login.password)
     report, expected_from = trial.test(registry, request.company_id, login, kept)
     login = replace(login, password=kept.read())
     if not report.passed:
         raise _rejected(registry, request.company_id, mailbox_id, report, consent.by)
-    connected_at = registry.connect_mailbox(request.company_id, mailbox_id, login, expected_from, by=consent.by)
+    connected_at = registry.connection_attempts.connect(
+        request.company_id, mailbox_id, login, expected_from, by=consent.by
+    )
     return ConnectedMailbox(request.company_id, mailbox_id, connected_at, report, expected_from)
 
 
@@ -212,9 +207,9 @@ def refuse_mailbox(registry: Registry, request: ConnectRequest, report: TestRepo
     """Write down that somebody wanted to connect a mailbox whose provider cannot be read (`connection_test.unsupported`);
     returns the error to raise."""
     consent = consented(request.consent_by, request.language, request.text_version)
-    registry.check_account(request.company_id, request.account_id)
+    registry.accounts.check_needs_mailbox(request.company_id, request.account_id)
     login = Login(request.address, "", request.port, request.user or request.address, "")
-    mailbox_id = registry.begin_mailbox(_attempt(request, login, consent))
+    mailbox_id = registry.connection_attempts.begin(_attempt(request, login, consent))
     return _rejected(registry, request.company_id, mailbox_id, report, consent.by)
 
 
@@ -233,10 +228,10 @@ def reconnect_mailbox(
     The same login goes on where it was. Another one is another mailbox: somebody consents to it, and it is read from the
     start.
     """
-    registry.check_reconnect(company_id, mailbox_id, login)
+    registry.connection_attempts.check_reconnect(company_id, mailbox_id, login)
     _check_login(registry, company_id, login, mailbox_id)
     consent = None
-    if consent_by or not registry.is_same_login(company_id, mailbox_id, login):
+    if consent_by or not registry.logins.is_same(company_id, mailbox_id, login):
         consent = consented(consent_by, language)
     by = OPERATOR if consent is None else consent.by
     kept = MemoryTokenStore(login.password)
@@ -244,8 +239,8 @@ def reconnect_mailbox(
     login = replace(login, password=kept.read())
     if not report.passed:
         raise _rejected(registry, company_id, mailbox_id, report, by)
-    anew = registry.reconnect(company_id, mailbox_id, login, expected_from, consent=consent, by=by)
-    shown = registry.mailbox(company_id, mailbox_id)
+    anew = registry.connection_attempts.reconnect(company_id, mailbox_id, login, expected_from, consent=consent, by=by)
+    shown = registry.mailboxes.details(company_id, mailbox_id)
     return ConnectedMailbox(company_id, mailbox_id, shown["connected_at"], report, expected_from, anew)
 
 
@@ -254,15 +249,15 @@ def changed_login(stored: Login, changes: LoginChanges) -> Login:
     something is missing."""
     address = changes.address or stored.address
     if not address:
-        raise RegistryError("the stored address cannot be read; say which mailbox it is: --address ADDRESS")
+        raise RegistryError("the stored address cannot be opened", "address-name")
     if normalise_address(address) is None:
-        raise RegistryError("this is no e-mail address; write it as name@domain")
+        raise RegistryError("this is not an e-mail address; write it as name@domain")
     follows = not stored.user or stored.user == stored.address
     if changes.user is None and not follows and changes.address not in (None, stored.address):
-        raise RegistryError("its user name is not its address; say whose login belongs to the new address: --user NAME")
+        raise RegistryError("the stored user name is not the address, so the new one cannot be derived", "user-name")
     user = changes.user or (address if follows else stored.user)
     if not changes.password:
-        raise RegistryError("the password is needed again: --password-file FILE, or type it when asked")
+        raise RegistryError("the password is needed again", "password-give")
     return replace(
         stored,
         address=address,
@@ -278,13 +273,11 @@ def changed_login(stored: Login, changes: LoginChanges) -> Login:
 def login_of(request: ConnectRequest) -> Login:
     """What is tested of what was typed. RegistryError when something is missing."""
     if normalise_address(request.address) is None:
-        raise RegistryError("this is no e-mail address; write it as name@domain")
+        raise RegistryError("this is not an e-mail address; write it as name@domain")
     if not request.host:
-        raise RegistryError(
-            "name the IMAP server of this mailbox: --host imap.example.com (its provider's help tells it)"
-        )
+        raise RegistryError("the IMAP server of this mailbox is missing", "host-name")
     if not request.password:
-        raise RegistryError("a password is needed: --password-file FILE, or type it when asked")
+        raise RegistryError("a password is needed", "password-give")
     user = request.user or request.address
     return Login(
         request.address,
@@ -304,11 +297,11 @@ def _attempt(request: ConnectRequest, login: Login, consent: GivenConsent) -> Co
 
 def _check_login(registry: Registry, company_id: str, login: Login, mailbox_id: str = "") -> None:
     try:
-        registry.check_login(company_id, login.host, login.user, mailbox_id)
+        registry.logins.check_available(company_id, login.host, login.user, mailbox_id)
     except LoginTaken as error:
         # Counted as a try: nobody asks here which logins other companies have.
-        test_id, _ = registry.begin_test(company_id, login.user)
-        registry.end_test(test_id, None, "login-taken", str(error))
+        test_id, _ = registry.connection_tests.begin(company_id, login.user)
+        registry.connection_tests.end(test_id, None, "login-taken", str(error))
         holder, held = error.holder
         log.warning(
             "the login is mailbox %s of company %s", held, holder,
@@ -319,5 +312,5 @@ def _check_login(registry: Registry, company_id: str, login: Login, mailbox_id: 
 
 def _rejected(registry: Registry, company_id: str, mailbox_id: str, report: TestReport, by: str) -> MailboxRefused:
     assert report.failed is not None
-    state = registry.test_failed(company_id, mailbox_id, report.failed.code, by=by)
+    state = registry.connection_attempts.fail(company_id, mailbox_id, report.failed.code, by=by)
     return MailboxRefused(report, mailbox_id, state)

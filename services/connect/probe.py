@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 
 from services.common.postgres import load_statements, translate
 from services.registry import pacing
-from services.registry.registry import RegistryError
+from services.registry.errors import RegistryError
 
 SQL: Final = load_statements("services.connect", "probe.sql")
 ASK_SECONDS: Final = 20
@@ -80,9 +80,7 @@ class TestMailProbe:
         if not active:
             who = company_id if account_id is None else f"{company_id}, account {account_id}"
             states = ", ".join(f"{row['mailbox_id']} is {row['state']}" for row in rows) or "none is connected"
-            raise RegistryError(
-                f"no mailbox of company {who} is being read ({states}); connect one first: replyrate mailbox add"
-            )
+            raise RegistryError(f"no mailbox of company {who} is being read ({states})", "mailbox-add")
         self.since: datetime = active[0]["now"]
         self._company_id = company_id
         # One whose login was given up may hold the mail as well as one whose polls fail.

@@ -15,8 +15,10 @@ STATES: Final[tuple[State, ...]] = get_args(State)
 """As the check of registry.mailboxes allows them."""
 NEW: Final = "new"
 """Before there is a row."""
-HOLDING: Final[tuple[State, ...]] = ("active", "paused", "needs_reconnect", "synced_by_platform")
-"""States of a mailbox that was connected: nobody else may connect its login. An attempt holds nothing."""
+CONNECTED: Final[tuple[State, ...]] = ("active", "paused", "needs_reconnect", "synced_by_platform")
+"""States of a mailbox that was connected and not removed: no other mailbox may be connected with its login."""
+NEVER_CONNECTED: Final[tuple[State, ...]] = ("pending_test", "refused")
+"""States of an attempt to connect a mailbox; it does not reserve its login."""
 WHO: Final = ("owner", "account", "operator", "fetcher")
 
 

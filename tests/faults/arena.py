@@ -181,10 +181,10 @@ class Arena:
     def register(self, registry: Registry, settings: Settings) -> None:
         """Companies, accounts, mailboxes of the world."""
         for company in self.world.companies:
-            registry.add_company(company.company_id)
+            registry.companies.add(company.company_id)
             for account in company.accounts:
-                registry.add_account(account.company_id, account.account_id, kind=account.kind)
-                registry.set_address(
+                registry.accounts.add(account.company_id, account.account_id, kind=account.kind)
+                registry.addresses.set(
                     account.company_id, account.account_id, "registered", account.registered_address or ""
                 )
             for mailbox in company.mailboxes:

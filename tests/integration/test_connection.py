@@ -22,7 +22,8 @@ from services.connect.connection_test import STAGES, TestOutcome
 from services.connect.onboarding import ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
 from services.imap.session import Login, Resolver, SessionLimits, resolve, tls_context
 from services.providers import catalog
-from services.registry.registry import COMPANY_TRIES_PER_HOUR, TRIES_PER_HOUR, Registry
+from services.registry.connection_tests import COMPANY_TRIES_PER_HOUR, TRIES_PER_HOUR
+from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.signin.oauth import MemoryTokenStore
 from services.standalone.servers.ca import CertificateAuthority
@@ -302,8 +303,8 @@ def registry(dsn: str) -> Iterator[Registry]:
     with connect(dsn, "tests") as connection:
         found = Registry(connection, Hasher(bytes(32)), Vault(bytes(range(32))))
         for company in ("c1", "c2"):
-            found.add_company(company)
-            found.add_account(company, "main")
+            found.companies.add(company)
+            found.accounts.add(company, "main")
         yield found
 
 
@@ -328,23 +329,23 @@ def test_tries_of_a_mailbox_are_counted_whatever_host_is_typed(registry: Registr
     request = ConnectRequest("c1", "main", server.user, server.secret, "Li", host="localhost", port=server.port)
     with pytest.raises(MailboxRefused, match="tried too often in the last hour. Try again at"):
         add_mailbox(registry, request, ConnectionTester(settings(server), resolve, "0", budgets=SMALL))
-    registry._sql.connection.execute("UPDATE registry.connection_tests SET tested_at = tested_at - interval '1 hour'")
+    registry.connection.execute("UPDATE registry.connection_tests SET tested_at = tested_at - interval '1 hour'")
     assert tried(registry, server) is None
-    rows = registry._sql.connection.execute("SELECT DISTINCT stage, code FROM registry.connection_tests").fetchall()
+    rows = registry.connection.execute("SELECT DISTINCT stage, code FROM registry.connection_tests").fetchall()
     assert set(rows) == {(None, "passed"), ("login", "login-refused")}
 
 
 def test_tries_of_a_company_are_counted(registry: Registry, serve: Serve) -> None:
     server = serve(DOVECOT)
     for number in range(COMPANY_TRIES_PER_HOUR):
-        test_id, _ = registry.begin_test("c1", f"u{number}")
-        registry.end_test(test_id, "tcp", "unreachable", "x")
+        test_id, _ = registry.connection_tests.begin("c1", f"u{number}")
+        registry.connection_tests.end(test_id, "tcp", "unreachable", "x")
     assert tried(registry, server) == ("dns", "tries-spent")
     assert tried(registry, server, "c2") is None
 
 
 def test_every_code_that_a_mailbox_may_be_in_has_advice(registry: Registry) -> None:
-    rows = registry._sql.connection.execute("SELECT code FROM ledger.advice").fetchall()
+    rows = registry.connection.execute("SELECT code FROM ledger.advice").fetchall()
     typed = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host", "web-address"}
     assert codes() - typed <= {row[0] for row in rows}
 

@@ -141,8 +141,8 @@ def test_what_was_mended_counts_and_what_was_not_goes_round_three_times(
 def test_each_letter_gets_what_it_needs(kafka_: KafkaSettings, dsn: str, run: Run) -> None:
     with connect(dsn, "tests") as connection:
         registry = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
-        registry.add_company("c1")
-        registry.add_account("c1", "main")
+        registry.companies.add("c1")
+        registry.accounts.add("c1", "main")
         connected(registry, "c1")
     bury(kafka_, letter(topic=REPLIES, partition=2, offset=5, value="e30="), key=b"c1\x1fi1")
     trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

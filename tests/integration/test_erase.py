@@ -247,8 +247,8 @@ def test_a_poll_under_way_reaches_no_further_than_the_erase(dsn: str) -> None:
     """Whatever it still publishes was sent before the instant up to which facts are forgotten."""
     with connect(dsn, "tests") as connection:
         registry = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
-        registry.add_company("shop")
-        registry.add_account("shop", "main")
+        registry.companies.add("shop")
+        registry.accounts.add("shop", "main")
         connected(registry, "shop")
         leases = Leases(connection, Vault(bytes(32)))
         leased = leases.lease("fetcher-1", 300)

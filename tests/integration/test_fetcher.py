@@ -23,8 +23,9 @@ from services.common.topics import DEAD, SENT
 from services.connect.onboarding import ConnectedMailbox, ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
 from services.imap.connection import CHUNK
 from services.imap.session import SessionLimits, resolve
+from services.registry.errors import RegistryError
 from services.registry.leases import Leases
-from services.registry.registry import Registry, RegistryError
+from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.imap import EmbeddedImap
@@ -75,8 +76,8 @@ class Lab:
         values = {"company_id": company_id, "account_id": "main", "address": user, "password": USERS[user]} | changes
         request = ConnectRequest(consent_by="tests", host="localhost", port=self.server.port, **values)
         with self.registry() as registry:
-            registry.add_company(company_id)
-            registry.add_account(company_id, "main")
+            registry.companies.add(company_id)
+            registry.accounts.add(company_id, "main")
             return add_mailbox(registry, request, ConnectionTester(imap_settings(self.server), resolve, "0"))
 
     def fetcher(self, name: str = "fetcher", **environ: str) -> Process:
@@ -84,7 +85,7 @@ class Lab:
 
     def mailbox(self, mailbox_id: str, company_id: str = "c1") -> dict[str, Any]:
         with self.registry() as registry:
-            return registry.mailbox(company_id, mailbox_id)
+            return registry.mailboxes.details(company_id, mailbox_id)
 
     def complete(self, mailbox_id: str, since: datetime | None = None) -> bool:
         through = self.mailbox(mailbox_id)["complete_through"]
@@ -176,14 +177,14 @@ def test_a_kill_in_a_first_scan_loses_nothing_and_a_rescan_publishes_the_same_by
         until(lambda: len(read_all(lab.kafka, SENT)) >= 100, 40, "some are published", (fetcher,))
         fetcher.kill()
     with lab.registry() as registry:
-        registry._sql.connection.execute("UPDATE registry.mailboxes SET lease_until = clock_timestamp()")
+        registry.connection.execute("UPDATE registry.mailboxes SET lease_until = clock_timestamp()")
     with lab.fetcher("second") as fetcher:
         until(lambda: lab.complete(connected.mailbox_id), 60, "first scan", (fetcher,))
         before = {record.value for record in read_all(lab.kafka, SENT)}
         assert len({event.message_id for event in lab.sent()}) == 450
         with lab.registry() as registry:
             count = len(read_all(lab.kafka, SENT))
-            registry.rescan("c1", connected.mailbox_id)
+            registry.mailboxes.rescan("c1", connected.mailbox_id)
         until(lambda: len(read_all(lab.kafka, SENT)) >= count + 450, 60, "the rescan", (fetcher,))
         assert fetcher.terminate() == 0
     assert {record.value for record in read_all(lab.kafka, SENT)} == before
@@ -221,7 +222,7 @@ def test_a_scan_goes_on_although_every_session_ends_in_its_second_batch(dovecot_
         poller = make_poller(leases, publisher, HASHER, environ, limits=SessionLimits(session_bytes=130_000))
         marks = []
         for _ in range(8):
-            registry._sql.connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
+            registry.connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
             leased = leases.lease("tests", 60)
             assert leased is not None
             poller.poll(leased)
@@ -240,7 +241,7 @@ def test_a_rescan_asked_for_during_a_poll_is_not_lost(dovecot_lab: Lab) -> None:
             leased = leases.lease("tests", 30)
             assert leased is not None
             if rescan:
-                registry.rescan("c1", leased.mailbox_id)
+                registry.mailboxes.rescan("c1", leased.mailbox_id)
             leases.polled(leased, complete=True, reconciled=True, complete_from=now(), next_seconds=60)
             again = leases.lease("tests", 30)
             if again is None:
@@ -249,7 +250,7 @@ def test_a_rescan_asked_for_during_a_poll_is_not_lost(dovecot_lab: Lab) -> None:
             return again.reconcile_after is not None and again.reconcile_after <= again.now
 
         assert not poll(rescan=False)
-        registry._sql.connection.execute("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()")
+        registry.connection.execute("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()")
         assert poll(rescan=True)
         assert not poll(rescan=False)
 
@@ -267,7 +268,7 @@ def test_another_uidvalidity_is_read_again_unchanged(dovecot_lab: Lab) -> None:
         lab.server.reset_uidvalidity(USER)
         lab.server.start()
         with lab.registry() as registry:
-            registry._sql.connection.execute("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()")
+            registry.connection.execute("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()")
         until(lambda: len(read_all(lab.kafka, SENT)) >= 10, 40, "read again", (fetcher,))
         assert fetcher.terminate() == 0
     assert len({record.value for record in read_all(lab.kafka, SENT)}) == 5
@@ -360,17 +361,18 @@ def test_onboarding_says_what_is_wrong(dovecot_lab: Lab) -> None:
     with pytest.raises(MailboxRefused, match="refused user name or password") as caught:
         lab.connect(password="wrong-canary")
     assert caught.value.stage == "login" and "canary" not in str(caught.value)
-    with pytest.raises(RegistryError, match="--consent-by"):
+    with pytest.raises(RegistryError, match="nobody consented") as refused:
         with lab.registry() as registry:
             request = ConnectRequest("c1", "main", USER, "x", consent_by=" ", host="localhost", port=lab.server.port)
             add_mailbox(registry, request, ConnectionTester(imap_settings(lab.server), resolve, "0"))
+    assert refused.value.remedy == "consent-give"
     lab.connect()
     with pytest.raises(RegistryError, match="connected already as mailbox"):
         lab.connect()
     with pytest.raises(RegistryError, match="connected by another company"):
         lab.connect(company_id="c9")
     with lab.registry() as registry:
-        registry.add_account("c1", "platform", synced_from=now())
+        registry.accounts.add("c1", "platform", synced_from=now())
     with pytest.raises(RegistryError, match="needs no mailbox"):
         lab.connect("seller-3@mail.test", account_id="platform")
     with pytest.raises(MailboxRefused, match="cannot be used"), lab.registry() as registry:
@@ -385,19 +387,19 @@ def test_a_changed_address_and_the_states_a_person_sets(dovecot_lab: Lab) -> Non
     lab = dovecot_lab
     connected = lab.connect()
     with lab.registry() as registry, lab.leases() as leases:
-        registry.pause("c1", connected.mailbox_id)
+        registry.mailboxes.pause("c1", connected.mailbox_id)
         with pytest.raises(RegistryError, match="only an active mailbox can be paused"):
-            registry.pause("c1", connected.mailbox_id)
+            registry.mailboxes.pause("c1", connected.mailbox_id)
         assert leases.lease("tests", 30) is None
-        registry.resume("c1", connected.mailbox_id)
-        assert registry.set_address("c1", "main", "registered", USER) == []
-        assert registry.set_address("c1", "main", "registered", "new@mail.test") == [connected.mailbox_id]
-        assert registry.mailbox("c1", connected.mailbox_id)["state"] == "needs_reconnect"
-        registry.remove("c1", connected.mailbox_id)
+        registry.mailboxes.resume("c1", connected.mailbox_id)
+        assert registry.addresses.set("c1", "main", "registered", USER) == []
+        assert registry.addresses.set("c1", "main", "registered", "new@mail.test") == [connected.mailbox_id]
+        assert registry.mailboxes.details("c1", connected.mailbox_id)["state"] == "needs_reconnect"
+        registry.mailboxes.remove("c1", connected.mailbox_id)
         with pytest.raises(RegistryError, match="removed before"):
-            registry.remove("c1", connected.mailbox_id)
+            registry.mailboxes.remove("c1", connected.mailbox_id)
         with pytest.raises(RegistryError, match="no mailbox m-none"):
-            registry.rescan("c1", "m-none")
+            registry.mailboxes.rescan("c1", "m-none")
     assert lab.connect().mailbox_id != connected.mailbox_id
 
 

@@ -108,8 +108,8 @@ class Lab:
         )
         with connect(self._dsn, "tests") as connection:
             registry = self.registry(connection)
-            registry.add_company(company_id)
-            registry.add_account(company_id, "main")
+            registry.companies.add(company_id)
+            registry.accounts.add(company_id, "main")
             connected = add_mailbox(registry, request, ConnectionTester(self.settings(server).imap, resolve, "0"))
         server.defects = defects
         server.wire.clear()
@@ -130,7 +130,7 @@ class Lab:
                 leased = leases.lease("tests", 60)
             assert leased is not None and leased.company_id == connected.company_id
             poller.poll(leased)
-            return registry.mailbox(connected.company_id, connected.mailbox_id)
+            return registry.mailboxes.details(connected.company_id, connected.mailbox_id)
 
     def complete(
         self, connected: ConnectedMailbox, *servers: LabServer, most: int = 12, budgets: SessionLimits = SMALL
@@ -160,7 +160,7 @@ class Lab:
 
     def rescan(self, connected: ConnectedMailbox) -> None:
         with connect(self._dsn, "tests") as connection:
-            self.registry(connection).rescan(connected.company_id, connected.mailbox_id)
+            self.registry(connection).mailboxes.rescan(connected.company_id, connected.mailbox_id)
 
 
 @pytest.fixture

@@ -45,9 +45,9 @@ def environ(dsn: str, tmp_path: Path) -> dict[str, str]:
 def fill(dsn: str, count: int) -> None:
     with connect(dsn, "tests") as connection:
         registry = Registry(connection, HASHER, Vault(OLD))
-        registry.add_company("c1")
-        registry.add_account("c1", "main")
-        registry.set_address("c1", "main", "registered", "main@mail.test")
+        registry.companies.add("c1")
+        registry.accounts.add("c1", "main")
+        registry.addresses.set("c1", "main", "registered", "main@mail.test")
         for number in range(count):
             user = f"user-{number}@mail.test"
             connected(registry, "c1", mailbox_id=f"m{number:04}", address=user, password=f"secret-{number}")
@@ -180,8 +180,8 @@ def test_the_steps_of_the_page_for_the_compose_file(dsn: str, tmp_path: Path) ->
     make_secrets()
     with connect(dsn, "tests") as connection:
         registry = Registry(connection, Hasher((tmp_path / "secrets" / "hash.key").read_bytes()), fetcher())
-        registry.add_company("c1")
-        registry.add_account("c1", "main")
+        registry.companies.add("c1")
+        registry.accounts.add("c1", "main")
         for number in range(3):
             user = f"user-{number}@mail.test"
             connected(registry, "c1", mailbox_id=f"m{number}", address=user, password=f"secret-{number}")

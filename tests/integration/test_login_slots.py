@@ -111,8 +111,8 @@ class Town:
             registry = Registry(connection, Hasher(KEY), Vault(KEY))
             for server in servers:
                 company_id = f"c{server.port}"
-                registry.add_company(company_id)
-                registry.add_account(company_id, "main")
+                registry.companies.add(company_id)
+                registry.accounts.add(company_id, "main")
                 request = ConnectRequest(
                     company_id, "main", server.user, server.secret, "tests", host="localhost", port=server.port
                 )

@@ -24,8 +24,10 @@ from services.imap.session import Login
 from services.providers import catalog
 from services.providers.catalog import Language, LookupAnswer
 from services.registry import states
+from services.registry.connection_attempts import ConnectionAttempt, GivenConsent
+from services.registry.errors import RegistryError
 from services.registry.leases import LeaseLost, Leases
-from services.registry.registry import ConnectionAttempt, GivenConsent, Registry, RegistryError
+from services.registry.registry import Registry
 from services.registry.states import NEW, STATES
 from services.registry.vault import Vault
 from tests.imap_lab.profiles import DOVECOT, QQ
@@ -66,8 +68,8 @@ def registry(dsn: str) -> Iterator[Registry]:
     with connect(dsn, "tests") as connection:
         found = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
         for company_id in ("c1", "c2"):
-            found.add_company(company_id)
-            found.add_account(company_id, "main")
+            found.companies.add(company_id)
+            found.accounts.add(company_id, "main")
         yield found
 
 
@@ -94,7 +96,7 @@ def test_without_consent_no_password_is_asked_for_and_nothing_is_connected(run: 
     told = run("mailbox", "add", *place(server), input="Canary\n", code=1)
     assert "nobody consented" in told.stderr and "consent-text" in told.stderr and "Password" not in told.stderr
     old = run("mailbox", "add", *place(server, consent_by="Li", consent_text="1"), "PASSWORD", code=1)
-    assert "consent text 1 is not the one of today" in old.stderr
+    assert "consent text 1 is not the current one" in old.stderr
     named = run("mailbox", "add", *place(server, consent_by="li@mail.test"), "PASSWORD", code=1)
     assert "not an address" in named.stderr
     assert server.wire == [] and json.loads(run("mailbox", "list", "--json").stdout) == []
@@ -147,7 +149,7 @@ def test_a_provider_that_cannot_work_is_refused_with_its_reason(registry: Regist
     request = ConnectRequest("c1", "main", "x@mail.test", "", "Li", host="imap.mail.test")
     report = connection_test.unsupported(unsupported)
     error = refuse_mailbox(registry, request, report)
-    (row,) = registry.mailboxes("c1")
+    (row,) = registry.mailboxes.summaries("c1")
     assert (error.mailbox_id, error.state, error.code) == (row["mailbox_id"], "refused", "provider-unsupported")
     assert "no IMAP" in str(error)
     assert (row["state"], row["state_reason"]) == ("refused", "provider-unsupported")
@@ -387,7 +389,7 @@ def test_a_window_of_the_provider_bounds_what_is_promised(command: Run, serve: S
 
 
 def test_the_database_has_the_moves_of_the_table_and_refuses_others(registry: Registry) -> None:
-    connection = registry._sql.connection
+    connection = registry.connection
     rows = connection.execute("SELECT from_state, to_state FROM registry.mailbox_moves").fetchall()
     assert set(rows) == states.load().pairs
     connected(registry, "c1")
@@ -407,7 +409,7 @@ DEEDS = (
 @given(deeds=st.lists(st.sampled_from(DEEDS), max_size=14))
 def test_whatever_is_done_the_history_is_a_walk_of_the_table(registry: Registry, deeds: list[str]) -> None:
     """Each deed happens or is refused with a sentence; secrets are there exactly where somebody may log in."""
-    connection = registry._sql.connection
+    connection = registry.connection
     connection.execute("DELETE FROM registry.mailboxes")
     connection.execute("DELETE FROM registry.coverage")
     connection.execute("UPDATE registry.accounts SET synced_by_platform_from = NULL")
@@ -419,33 +421,33 @@ def test_whatever_is_done_the_history_is_a_walk_of_the_table(registry: Registry,
         nonlocal newest
         match deed:
             case "attempt":
-                registry.check_account("c1", "main")
-                registry.check_login("c1", login.host, login.user)
+                registry.accounts.check_needs_mailbox("c1", "main")
+                registry.logins.check_available("c1", login.host, login.user)
                 attempt = ConnectionAttempt(
                     "c1", "main", f"m{len(ids())}", "registered", login, GivenConsent("Li", "2", "en")
                 )
-                newest = registry.begin_mailbox(attempt)
+                newest = registry.connection_attempts.begin(attempt)
             case "fail":
-                registry.test_failed("c1", newest, "login-refused")
+                registry.connection_attempts.fail("c1", newest, "login-refused")
             case "refuse":
-                registry.test_failed("c1", newest, "oauth2-needed")
+                registry.connection_attempts.fail("c1", newest, "oauth2-needed")
             case "connect":
-                registry.connect_mailbox("c1", newest, login, begins)
+                registry.connection_attempts.connect("c1", newest, login, begins)
             case "pause":
-                registry.pause("c1", newest)
+                registry.mailboxes.pause("c1", newest)
             case "resume":
-                registry.resume("c1", newest)
+                registry.mailboxes.resume("c1", newest)
             case "reconnect":
-                registry.check_reconnect("c1", newest, login)
-                registry.reconnect("c1", newest, login, begins, consent=None, by="Li")
+                registry.connection_attempts.check_reconnect("c1", newest, login)
+                registry.connection_attempts.reconnect("c1", newest, login, begins, consent=None, by="Li")
             case "withdraw":
-                registry.remove("c1", newest)
+                registry.mailboxes.remove("c1", newest)
             case "sync":
-                registry.begin_platform_sync("c1", "main", begins)
+                registry.accounts.start_platform_sync("c1", "main", begins)
             case "unsync":
-                registry.end_platform_sync("c1", "main")
+                registry.accounts.end_platform_sync("c1", "main")
             case "address":
-                registry.set_address("c1", "main", "registered", f"n{len(ids())}@mail.test")
+                registry.addresses.set("c1", "main", "registered", f"n{len(ids())}@mail.test")
             case "fetch":
                 leases = Leases(connection, Vault(bytes(32)))
                 leased = leases.lease("f", 60)
@@ -454,13 +456,13 @@ def test_whatever_is_done_the_history_is_a_walk_of_the_table(registry: Registry,
                     leases.failed(leased, reason="login-refused", next_seconds=1, counts=True, state=to)
 
     def ids() -> list[str]:
-        return [row["mailbox_id"] for row in registry.mailboxes("c1")]
+        return [row["mailbox_id"] for row in registry.mailboxes.summaries("c1")]
 
     for deed in deeds:
         with suppress(RegistryError):
             do(deed)
     for mailbox_id in ids():
-        row = registry.mailbox("c1", mailbox_id)
+        row = registry.mailboxes.details("c1", mailbox_id)
         walk = row["history"]
         assert walk[0]["from_state"] is None and walk[-1]["to_state"] == row["state"]
         for before, after in pairwise(walk):
@@ -490,12 +492,12 @@ def test_every_event_can_be_reached_from_the_beginning() -> None:
 
 
 def test_only_the_mailbox_that_used_the_old_address_is_touched(registry: Registry) -> None:
-    registry.set_address("c1", "main", "registered", "old@mail.test")
+    registry.addresses.set("c1", "main", "registered", "old@mail.test")
     connected(registry, "c1", mailbox_id="m1", address="old@mail.test")
     connected(registry, "c1", mailbox_id="m2", address="alias@mail.test")
-    assert registry.set_address("c1", "main", "registered", "old@mail.test") == []
-    assert registry.set_address("c1", "main", "registered", "new@mail.test") == ["m1"]
-    assert [row["state"] for row in registry.mailboxes("c1")] == ["needs_reconnect", "active"]
+    assert registry.addresses.set("c1", "main", "registered", "old@mail.test") == []
+    assert registry.addresses.set("c1", "main", "registered", "new@mail.test") == ["m1"]
+    assert [row["state"] for row in registry.mailboxes.summaries("c1")] == ["needs_reconnect", "active"]
 
 
 def test_the_first_address_that_is_told_touches_the_connected_mailboxes_of_another_one(registry: Registry) -> None:
@@ -508,26 +510,26 @@ def test_the_first_address_that_is_told_touches_the_connected_mailboxes_of_anoth
     ):  # fmt: skip
         connected(registry, "c1", mailbox_id=mailbox_id, role=role, address=address, host=f"{mailbox_id}.mail.test")
     connected(registry, "c2", mailbox_id="other", address="old@mail.test", host="elsewhere.mail.test")
-    registry.pause("c1", "paused")
-    registry.remove("c1", "removed")
+    registry.mailboxes.pause("c1", "paused")
+    registry.mailboxes.remove("c1", "removed")
     connection.execute("UPDATE registry.mailboxes SET failures = 2, state_reason = 'x' WHERE mailbox_id = 'failing'")
     connection.execute(
         "UPDATE registry.mailboxes SET state = 'needs_reconnect', state_reason = 'x' WHERE mailbox_id = 'given-up'"
     )
     login = Login("a@mail.test", "attempt.mail.test", 993, "a@mail.test", "secret")
-    registry.begin_mailbox(
+    registry.connection_attempts.begin(
         ConnectionAttempt("c1", "main", "attempt", "registered", login, GivenConsent("Li", "2", "en"))
     )
-    before = {row["mailbox_id"]: (row["state"], row["state_reason"]) for row in registry.mailboxes()}
+    before = {row["mailbox_id"]: (row["state"], row["state_reason"]) for row in registry.mailboxes.summaries()}
     moved = {"active", "failing", "given-up", "paused"}
-    assert set(registry.change_address("c1", "main", "registered", "new@mail.test")) == moved
-    after = {row["mailbox_id"]: (row["state"], row["state_reason"]) for row in registry.mailboxes()}
+    assert set(registry.addresses.change("c1", "main", "registered", "new@mail.test")) == moved
+    after = {row["mailbox_id"]: (row["state"], row["state_reason"]) for row in registry.mailboxes.summaries()}
     assert after == before | dict.fromkeys(moved, ("needs_reconnect", "address-changed"))
-    last = registry.mailbox("c1", "failing")["history"][-1]
+    last = registry.mailboxes.details("c1", "failing")["history"][-1]
     assert (last["from_state"], last["reason"], last["changed_by"]) == ("active", "address-changed", "account main")
-    assert registry.change_address("c1", "main", "registered", "new@mail.test") == []
-    assert registry.change_address("c1", "main", "backup", "old@mail.test") == []
-    assert registry.mailbox("c1", "backup")["state"] == "active"
+    assert registry.addresses.change("c1", "main", "registered", "new@mail.test") == []
+    assert registry.addresses.change("c1", "main", "backup", "old@mail.test") == []
+    assert registry.mailboxes.details("c1", "backup")["state"] == "active"
 
 
 def test_a_mailbox_is_invalidated_by_the_first_change_of_address_that_is_told(run: Run, server: LabServer) -> None:

@@ -99,8 +99,8 @@ class SignedIn(Lab):
         )  # fmt: skip
         with connect(self._dsn, "tests") as connection:
             registry = self.registry(connection)
-            registry.add_company(company_id)
-            registry.add_account(company_id, "main")
+            registry.companies.add(company_id)
+            registry.accounts.add(company_id, "main")
             trial = ConnectionTester(self.settings(server).imap, resolve, "0", tokens=self.tokens)
             connected = add_mailbox(registry, request, trial)
         server.wire.clear()
@@ -149,7 +149,7 @@ class SignedIn(Lab):
                 leases, publisher, HASHER, settings, limits=SMALL, tokens=self.tokens, stop=stop
             )  # fmt: skip
             do(poller, leases)
-            return self.registry(connection).mailbox(connected.company_id, connected.mailbox_id)
+            return self.registry(connection).mailboxes.details(connected.company_id, connected.mailbox_id)
 
     def stored(self, connected: ConnectedMailbox, key: bytes = KEY) -> str | None:
         with connect(self._dsn, "tests") as connection:
@@ -258,7 +258,7 @@ def test_a_grant_that_ended_needs_its_owner_at_once(lab: SignedIn, serve: Serve,
         again = reconnect_mailbox(
             registry, connected.company_id, connected.mailbox_id,
             changed_login(
-                registry.stored(connected.company_id, connected.mailbox_id), LoginChanges("Refresh-canary-new", kind="oauth2")
+                registry.logins.without_password(connected.company_id, connected.mailbox_id), LoginChanges("Refresh-canary-new", kind="oauth2")
             ),
             ConnectionTester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
@@ -412,7 +412,7 @@ def test_a_reconnection_wins_over_a_rotation(lab: SignedIn, serve: Serve, endpoi
         reconnect_mailbox(
             registry, connected.company_id, connected.mailbox_id,
             changed_login(
-                registry.stored(connected.company_id, connected.mailbox_id), LoginChanges("Refresh-canary-new", kind="oauth2")
+                registry.logins.without_password(connected.company_id, connected.mailbox_id), LoginChanges("Refresh-canary-new", kind="oauth2")
             ),
             ConnectionTester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
@@ -459,7 +459,7 @@ def test_a_refresh_token_is_never_opened_as_a_password(lab: SignedIn, serve: Ser
             " + CASE WHEN company_id = %s THEN interval '-1 day' ELSE interval '1 day' END", (connected.company_id,),
         )  # fmt: skip
         assert Leases(connection, Vault(KEY)).lease("tests", 60) is None
-        shown = lab.registry(connection).mailbox(connected.company_id, connected.mailbox_id)
+        shown = lab.registry(connection).mailboxes.details(connected.company_id, connected.mailbox_id)
     assert (shown["state"], shown["state_reason"]) == ("needs_reconnect", "secret-unreadable")
 
 
@@ -607,11 +607,11 @@ def test_on_the_command_line_and_nowhere_a_token(
         endpoint.rotates = False
         run("mailbox", "test", company_id, "m1", "--oauth2", code=2)
         with connect(lab._dsn, "tests") as connection:
-            assert lab.registry(connection).mailboxes(company_id) == []
+            assert lab.registry(connection).mailboxes.summaries(company_id) == []
         shown = run(*add).output
         assert "open https://sign.in/device and enter the code ABCD-EFGH" in shown
         with connect(lab._dsn, "tests") as connection:
-            (found,) = lab.registry(connection).mailboxes(company_id)
+            (found,) = lab.registry(connection).mailboxes.summaries(company_id)
         run("mailbox", "test", company_id, found["mailbox_id"])
         endpoint.rotates = True
         run("mailbox", "test", company_id, found["mailbox_id"])  # the token that the test got is kept

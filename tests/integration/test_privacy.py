@@ -34,9 +34,9 @@ def mailbox(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv(f"REPLYRATE_{name}_KEY_FILE", str(file))
     with connect(dsn, "tests") as connection:
         registry = Registry(connection, Hasher(keys["HASH"]), Vault(keys["VAULT"]))
-        registry.add_company("shop")
-        registry.add_account("shop", "main")
-        registry.set_address("shop", "main", "registered", ADDRESS)
+        registry.companies.add("shop")
+        registry.accounts.add("shop", "main")
+        registry.addresses.set("shop", "main", "registered", ADDRESS)
         connected(registry, "shop", address=ADDRESS, password=PASSWORD, by="The Owner")
     return dsn
 
@@ -173,8 +173,8 @@ def test_a_wrong_id_is_told(mailbox: str, arguments: list[str], told: str) -> No
 def test_one_id_in_two_companies_asks_for_the_company(mailbox: str) -> None:
     with connect(mailbox, "tests") as connection:
         registry = Registry(connection, Hasher(bytes([1]) * 32), Vault(bytes([2]) * 32))
-        registry.add_company("other")
-        registry.add_account("other", "main")
+        registry.companies.add("other")
+        registry.accounts.add("other", "main")
         connected(registry, "other", address="b@x.test")
     done = CliRunner().invoke(main, ["privacy", "show", "m1"])
     assert done.exit_code == 1 and "--company other or shop" in done.output

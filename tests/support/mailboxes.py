@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from services.imap.session import Login
-from services.registry.registry import ConnectionAttempt, GivenConsent, Registry
+from services.registry.connection_attempts import ConnectionAttempt, GivenConsent
+from services.registry.registry import Registry
 
 
 def connected(
@@ -20,8 +21,8 @@ def connected(
 ) -> str:
     """A mailbox that is active; its user name is its address. Returns its id."""
     login = Login(address, host, 993, address, password)
-    mailbox_id = registry.begin_mailbox(
+    mailbox_id = registry.connection_attempts.begin(
         ConnectionAttempt(company_id, account_id, mailbox_id, role, login, GivenConsent(by, "2", "en"))
     )
-    registry.connect_mailbox(company_id, mailbox_id, login, datetime.now(UTC) - timedelta(days=60), by=by)
+    registry.connection_attempts.connect(company_id, mailbox_id, login, datetime.now(UTC) - timedelta(days=60), by=by)
     return mailbox_id

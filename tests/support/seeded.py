@@ -24,9 +24,9 @@ def seed(connection: psycopg.Connection, rule_sets: tuple[str, ...] = ("default"
     """Inquiries of 40 days, most of them answered, some late, some never; a late fact that corrects final numbers."""
     registry = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
     for company in COMPANIES:
-        registry.add_company(company)
-        registry.add_account(company, "main")
-        registry.add_account(company, "idle", kind="sub")  # it has no inquiry, so no rate, and a diagnosis of that
+        registry.companies.add(company)
+        registry.accounts.add(company, "main")
+        registry.accounts.add(company, "idle", kind="sub")  # it has no inquiry, so no rate, and a diagnosis of that
         mailbox_id = f"m-{company}"
         connected(registry, company, mailbox_id=mailbox_id, address=f"{company}@mail.test")
         connection.execute(

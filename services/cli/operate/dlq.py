@@ -194,7 +194,7 @@ def _with_reason(letters: Iterator[DeadLetterRecord], reason: str | None) -> Ite
 def _letter_replay(config: Settings, most: int, again: bool, yes: bool) -> Iterator[LetterReplay]:
     def rescan(company_id: str, mailbox_id: str) -> None:
         with open_registry(config) as registry:
-            registry.rescan(company_id, mailbox_id)
+            registry.mailboxes.rescan(company_id, mailbox_id)
 
     with ExitStack() as stack:
         publisher = stack.enter_context(Publisher(config.kafka, "replyrate-cli")) if yes else None

@@ -7,7 +7,9 @@ import click
 from services.cli.context import guarded, load_config, open_registry
 from services.cli.output import errors
 from services.connect.onboarding import check_name
-from services.registry.registry import OPERATOR, Registry, RegistryError
+from services.registry.errors import RegistryError
+from services.registry.registry import Registry
+from services.registry.state_changes import OPERATOR
 
 
 @click.group()
@@ -21,7 +23,7 @@ def company() -> None:
 def company_add(company_id: str) -> None:
     """Register a company."""
     with open_registry(load_config()) as registry:
-        is_new = registry.add_company(company_id)
+        is_new = registry.companies.add(company_id)
     errors.print(f"Company {company_id} is registered." if is_new else f"Company {company_id} already exists.")
 
 
@@ -64,7 +66,7 @@ def account_add(
         role: value for role, value in (("registered", address), ("backup", backup_address)) if value is not None
     }
     with open_registry(load_config()) as registry:
-        is_new = registry.add_account(company_id, account_id, kind="sub" if sub else "main", synced_from=synced_from)
+        is_new = registry.accounts.add(company_id, account_id, kind="sub" if sub else "main", synced_from=synced_from)
         reconnect = _set_addresses(registry, company_id, account_id, addresses, is_new=is_new)
     errors.print(f"Account {account_id} is registered." if is_new else f"Account {account_id} already exists.")
     _print_reconnect(company_id, reconnect)
@@ -79,7 +81,7 @@ def _set_addresses(
     a command that fails has changed nothing.
     """
     same = {
-        role: None if is_new else registry.has_address(company_id, account_id, role, value)
+        role: None if is_new else registry.addresses.matches(company_id, account_id, role, value)
         for role, value in addresses.items()
     }
     for role in addresses:
@@ -91,7 +93,7 @@ def _set_addresses(
     reconnect: list[str] = []
     for role, value in addresses.items():
         if same[role] is None:
-            reconnect += registry.set_address(company_id, account_id, role, value)
+            reconnect += registry.addresses.set(company_id, account_id, role, value)
     return reconnect
 
 
@@ -112,7 +114,7 @@ def account_change_address(company_id: str, account_id: str, address: str, role:
     registered address of a sub-account is changed by the main account.
     """
     with open_registry(load_config()) as registry:
-        reconnect = registry.change_address(company_id, account_id, role, address, by=by)
+        reconnect = registry.addresses.change(company_id, account_id, role, address, by=by)
     _print_reconnect(company_id, reconnect)
     if not reconnect:
         errors.print("No connected mailbox is affected.")
@@ -147,9 +149,9 @@ def account_platform_sync(company_id: str, account_id: str, on: bool, since: dat
     with open_registry(load_config()) as registry:
         if on:
             synced_from = since.replace(tzinfo=UTC) if since is not None else datetime.now(UTC)
-            mailbox_ids = registry.begin_platform_sync(company_id, account_id, synced_from, by=by)
+            mailbox_ids = registry.accounts.start_platform_sync(company_id, account_id, synced_from, by=by)
         else:
-            mailbox_ids = registry.end_platform_sync(company_id, account_id, by=by)
+            mailbox_ids = registry.accounts.end_platform_sync(company_id, account_id, by=by)
     errors.print(f"Account {account_id} is {'synced' if on else 'no longer synced'} by the platform.")
     for mailbox_id in mailbox_ids:
         errors.print(

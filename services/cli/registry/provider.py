@@ -15,7 +15,7 @@ from services.common.settings import ImapSettings, load_imap_settings
 from services.connect import texts
 from services.providers import catalog
 from services.providers.catalog import HostMistake, Language, LookupAnswer, Provider
-from services.registry.registry import RegistryError
+from services.registry.errors import RegistryError
 
 
 @click.group()

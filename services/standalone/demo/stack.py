@@ -56,7 +56,10 @@ class StackStage(DemoStage):
     def here_before(self) -> bool:
         """Whether an earlier run registered its companies."""
         with self._registry() as registry:
-            return any(mailbox["company_id"] == self.world.companies[0].company_id for mailbox in registry.mailboxes())
+            return any(
+                mailbox["company_id"] == self.world.companies[0].company_id
+                for mailbox in registry.mailboxes.summaries()
+            )
 
     def register(self) -> None:
         """Put the history into the mailboxes, the companies into the registry."""

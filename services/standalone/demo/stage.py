@@ -138,16 +138,16 @@ class DemoStage(ABC):
         self._progress("registering companies, connecting their mailboxes")
         with self._registry() as registry:
             for company in self.world.companies:
-                registry.add_company(company.company_id)
+                registry.companies.add(company.company_id)
                 for account in company.accounts:
-                    registry.add_account(
+                    registry.accounts.add(
                         account.company_id, account.account_id, kind=account.kind, synced_from=account.synced_from
                     )
                     for role, address in (
                         ("registered", account.registered_address), ("backup", account.backup_address),
                     ):  # fmt: skip
                         if address is not None:
-                            registry.set_address(account.company_id, account.account_id, role, address)
+                            registry.addresses.set(account.company_id, account.account_id, role, address)
                 for mailbox in company.mailboxes:
                     if mailbox.connected:
                         tester = ConnectionTester(self._settings.imap, resolve, version())
@@ -183,7 +183,9 @@ class DemoStage(ABC):
         with self._registry() as registry:
             while True:
                 self._check_services()
-                mailboxes = [mailbox for mailbox in registry.mailboxes() if mailbox["company_id"] in company_ids]
+                mailboxes = [
+                    mailbox for mailbox in registry.mailboxes.summaries() if mailbox["company_id"] in company_ids
+                ]
                 done = sum(mailbox["complete_through"] is not None for mailbox in mailboxes)
                 seen = sum(mailbox["messages_seen"] for mailbox in mailboxes)
                 self._progress(f"first scan: {done} of {len(mailboxes)} mailboxes, {seen} messages")
@@ -204,4 +206,4 @@ class DemoStage(ABC):
                             for mailbox in company.mailboxes
                             if mailbox is not old and mailbox.account_id == old.account_id
                         )
-                        registry.set_address(old.company_id, old.account_id, old.role, new.address)
+                        registry.addresses.set(old.company_id, old.account_id, old.role, new.address)

@@ -75,7 +75,7 @@ def mailbox_add(
     with open_registry(config) as registry:
         # Checked first: without consent, or for an account that needs no mailbox, no password is asked for.
         consented(request.consent_by, language, consent_text)
-        registry.check_account(company_id, account_id)
+        registry.accounts.check_needs_mailbox(company_id, account_id)
     tokens = AccessTokens(config.oauth2)
     user = request.user or address
     secret = read_secret(options.password_file, host, user, tokens if options.oauth2 else None, config.oauth2)
@@ -125,9 +125,11 @@ def mailbox_reconnect(
     operators_log(config)
     tokens = AccessTokens(config.oauth2)
     with open_registry(config) as registry:
-        stored = registry.stored(company_id, mailbox_id)
+        stored = registry.logins.without_password(company_id, mailbox_id)
         # Checked before a secret is asked for: whether it is needed at all, and which server it would go to.
-        registry.check_reconnect(company_id, mailbox_id, replace(stored, address=address or stored.address))
+        registry.connection_attempts.check_reconnect(
+            company_id, mailbox_id, replace(stored, address=address or stored.address)
+        )
         try:
             host, port = _changed_server(stored, address, options, config.imap, quiet=json_)
             secret = read_secret(
@@ -138,7 +140,7 @@ def mailbox_reconnect(
                 password=secret, kind=KIND if options.oauth2 else "password", address=address, host=host, port=port,
                 user=options.user, sent_override=options.sent_override if options.sent_folder else None,
             ))  # fmt: skip
-            if not consent_by and not registry.is_same_login(company_id, mailbox_id, login):
+            if not consent_by and not registry.logins.is_same(company_id, mailbox_id, login):
                 consent_by = ask_consent(language)
             connected = reconnect_mailbox(
                 registry, company_id, mailbox_id, login, connection_tester(config, tokens), consent_by=consent_by,

@@ -8,7 +8,7 @@ from services.cli.context import as_json, guarded, in_language
 from services.cli.output import errors, print_json
 from services.connect import consent
 from services.providers.catalog import Language
-from services.registry.registry import RegistryError
+from services.registry.errors import RegistryError
 
 
 @click.command("consent-text")

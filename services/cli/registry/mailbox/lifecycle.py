@@ -11,7 +11,8 @@ from services.cli.registry.mailbox.options import acting_operator
 from services.connect import consent
 from services.connect.onboarding import check_name
 from services.providers.catalog import Language
-from services.registry.registry import OPERATOR, Registry
+from services.registry.registry import Registry
+from services.registry.state_changes import OPERATOR
 
 
 @click.command("pause")
@@ -22,7 +23,7 @@ from services.registry.registry import OPERATOR, Registry
 def mailbox_pause(company_id: str, mailbox_id: str, by: str) -> None:
     """Stop polling a mailbox until it is resumed."""
     with _registry_as(by) as registry:
-        registry.pause(company_id, mailbox_id, by=by)
+        registry.mailboxes.pause(company_id, mailbox_id, by=by)
     errors.print(f"Mailbox {mailbox_id} is paused.")
 
 
@@ -34,7 +35,7 @@ def mailbox_pause(company_id: str, mailbox_id: str, by: str) -> None:
 def mailbox_resume(company_id: str, mailbox_id: str, by: str) -> None:
     """Poll a paused mailbox again."""
     with _registry_as(by) as registry:
-        registry.resume(company_id, mailbox_id, by=by)
+        registry.mailboxes.resume(company_id, mailbox_id, by=by)
     errors.print(f"Mailbox {mailbox_id} is active.")
 
 
@@ -45,8 +46,8 @@ def mailbox_resume(company_id: str, mailbox_id: str, by: str) -> None:
 def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
     """Read everything within the horizon again; known messages are published unchanged."""
     with open_registry(load_config()) as registry:
-        registry.rescan(company_id, mailbox_id)
-        state = registry.mailbox(company_id, mailbox_id)["state"]
+        registry.mailboxes.rescan(company_id, mailbox_id)
+        state = registry.mailboxes.details(company_id, mailbox_id)["state"]
     errors.print(
         f"Mailbox {mailbox_id} is read again from the newest message back to the horizon"
         + ("." if state == "active" else f" once it is active; its state is {state}."),
@@ -63,7 +64,7 @@ def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
 def mailbox_remove(company_id: str, mailbox_id: str, by: str, language: Language) -> None:
     """Withdraw the consent: the mailbox is never read again; its password, address and user name are deleted."""
     with _registry_as(by) as registry:
-        registry.remove(company_id, mailbox_id, by=by)
+        registry.mailboxes.remove(company_id, mailbox_id, by=by)
     errors.print(f"Mailbox {mailbox_id} is removed; its secrets are deleted.")
     for sentence in consent.load().remains[language]:
         click.echo(sentence)
@@ -78,7 +79,7 @@ def mailbox_remove(company_id: str, mailbox_id: str, by: str, language: Language
 def mailbox_link(company_id: str, mailbox_id: str, other_company_id: str, by: str) -> None:
     """Allow another company to connect the login of this mailbox too; each company reads it separately."""
     with _registry_as(by) as registry:
-        registry.link(company_id, mailbox_id, other_company_id, by=by)
+        registry.links.add(company_id, mailbox_id, other_company_id, by=by)
     errors.print(f"Company {other_company_id} may connect the login of mailbox {mailbox_id} too: replyrate mailbox add")
 
 
@@ -90,7 +91,7 @@ def mailbox_link(company_id: str, mailbox_id: str, other_company_id: str, by: st
 def mailbox_unlink(company_id: str, mailbox_id: str, other_company_id: str) -> None:
     """Undo `mailbox link`; the other company must have removed the mailbox first."""
     with open_registry(load_config()) as registry:
-        registry.unlink(company_id, mailbox_id, other_company_id)
+        registry.links.remove(company_id, mailbox_id, other_company_id)
     errors.print(f"Company {other_company_id} may no longer connect the login of mailbox {mailbox_id}.")
 
 

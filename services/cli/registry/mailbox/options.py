@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import click
 
 from services.imap.connection import folder_name
-from services.registry.registry import OPERATOR
+from services.registry.state_changes import OPERATOR
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import click
 from services.cli.output import errors
 from services.common.settings import OAuth2Settings
 from services.imap.session import MailboxError
-from services.registry.registry import RegistryError
+from services.registry.errors import RegistryError
 from services.signin import oauth
 from services.signin.oauth import AccessTokens, SignInFailed
 

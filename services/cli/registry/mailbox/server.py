@@ -14,7 +14,7 @@ from services.connect.onboarding import MailboxRefused
 from services.imap.session import resolve, tls_context
 from services.providers import catalog
 from services.providers.catalog import LookupAnswer
-from services.registry.registry import RegistryError
+from services.registry.errors import RegistryError
 
 
 def server_of(

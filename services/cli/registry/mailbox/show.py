@@ -28,7 +28,7 @@ COLUMNS: Final = {
 def mailbox_list(company_id: str | None, json_: bool) -> None:
     """List the mailboxes of a company, or all."""
     with open_registry(load_config()) as registry:
-        mailboxes = registry.mailboxes(company_id)
+        mailboxes = registry.mailboxes.summaries(company_id)
     if json_:
         print_json(mailboxes)
     elif mailboxes:
@@ -51,7 +51,7 @@ def mailbox_show(company_id: str, mailbox_id: str, language: Language, json_: bo
     """
     config = load_config()
     with open_registry(config) as registry:
-        mailbox = registry.mailbox(company_id, mailbox_id)
+        mailbox = registry.mailboxes.details(company_id, mailbox_id)
     settling, complete_from = settling_rule(config), mailbox["complete_from"] or mailbox["expected_from"]
     forecast = None
     if mailbox["state"] == "active" and complete_from is not None:
@@ -103,7 +103,7 @@ def folder_progress(folder: dict[str, Any]) -> str:
 def mailbox_history(company_id: str, mailbox_id: str, language: Language, json_: bool) -> None:
     """Show every state change of a mailbox (when, by whom, why) and every consent."""
     with open_registry(load_config()) as registry:
-        mailbox = registry.mailbox(company_id, mailbox_id)
+        mailbox = registry.mailboxes.details(company_id, mailbox_id)
     changes = [{**change, "says": texts.state_reason(change["reason"], language)} for change in mailbox["history"]]
     if json_:
         print_json({"history": changes, "consents": mailbox["consents"]})

@@ -58,8 +58,8 @@ def mailbox_test(
         else:
             assert mailbox_id is not None
             login, token_store = (
-                registry.credentials(company_id, mailbox_id),
-                registry.token_store(company_id, mailbox_id),
+                registry.logins.with_password(company_id, mailbox_id),
+                registry.logins.token_store(company_id, mailbox_id),
             )
         report, _ = connection_tester(config, tokens).test(registry, company_id, login, token_store)
     if options.password_file is not None and token_store.read() != login.password:

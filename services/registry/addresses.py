@@ -1,0 +1,87 @@
+"""The platform's e-mail addresses of an account, one for each role. SQL is in addresses.sql.
+
+An address is stored sealed, masked for display, and hashed for comparison.
+"""
+
+from typing import Final
+
+import psycopg
+
+from services.common.hashing import Hasher
+from services.common.postgres import Statements, load_statements
+from services.registry import states
+from services.registry.accounts import Accounts
+from services.registry.errors import RegistryError
+from services.registry.state_changes import OPERATOR, StateChanges
+from services.registry.vault import Vault, masked
+
+SQL = load_statements("services.registry", "addresses.sql")
+ROLES: Final = ("registered", "backup")
+
+
+class Addresses:
+    """Reads and writes registry.addresses over one connection (autocommit); not to be shared by threads."""
+
+    def __init__(self, connection: psycopg.Connection, hasher: Hasher, vault: Vault) -> None:
+        self._sql = Statements(connection, SQL)
+        self._changes = StateChanges(connection)
+        self._accounts = Accounts(connection)
+        self._hasher = hasher
+        self._vault = vault
+
+    def set(self, company_id: str, account_id: str, role: str, address: str, *, by: str = OPERATOR) -> list[str]:
+        """Set the address of an account in a role. Returns the mailboxes that must be connected again because of it: those
+        of the previous address, and those of any other address when no previous one is known."""
+        self._accounts.get(company_id, account_id)
+        new_hash = address_hash(self._hasher, company_id, address)
+        values = {"company_id": company_id, "account_id": account_id, "role": role}
+        event = states.load().events["address-changed"]
+        with self._changes.transaction(event, by):
+            stored = self._sql.one("address", **values)
+            previous_hash = None if stored is None else stored["address_hash"]
+            if previous_hash == new_hash:
+                return []
+            sealed = self._vault.seal(address, company_id, account_id, role)
+            self._sql.run("set_address", **values, sealed=sealed, masked=masked(address), hash=new_hash)
+            mailboxes = self._sql.all(
+                "address_changed", **values, previous_hash=previous_hash, hash=new_hash, to=event.to, froms=list(event.froms),
+                reason=event.name,
+            )  # fmt: skip
+        return [mailbox["mailbox_id"] for mailbox in mailboxes]
+
+    def change(self, company_id: str, account_id: str, role: str, address: str, *, by: str | None = None) -> list[str]:
+        """Set an address on behalf of an account of the company (None: the account itself); returns as `set`.
+
+        The registered address of a sub-account can be changed by the main account only.
+        """
+        kind = self._accounts.get(company_id, account_id)["kind"]
+        actor = account_id if by is None else by
+        is_main = self._accounts.get(company_id, actor)["kind"] == "main"
+        if kind == "sub" and role == "registered" and not is_main:
+            raise RegistryError(
+                f"{account_id} is a sub-account: its registered address is changed by the main account",
+                "main-account-name",
+            )
+        if actor != account_id and not is_main:
+            raise RegistryError(f"account {actor} is a sub-account and changes only its own backup address")
+        return self.set(company_id, account_id, role, address, by=f"account {actor}")
+
+    def matches(self, company_id: str, account_id: str, role: str, address: str) -> bool | None:
+        """Whether this is the account's address in a role; None when none is stored."""
+        stored = self._sql.one("address", company_id=company_id, account_id=account_id, role=role)
+        return (
+            None if stored is None else bool(stored["address_hash"] == address_hash(self._hasher, company_id, address))
+        )
+
+    def masked(self, company_id: str, account_id: str, role: str) -> str | None:
+        """The account's address in a role as people may see it; None when none is stored."""
+        stored = self._sql.one("address", company_id=company_id, account_id=account_id, role=role)
+        return None if stored is None else str(stored["address_masked"])
+
+
+def address_hash(hasher: Hasher, company_id: str, address: str) -> str:
+    """The hash of an address within a company. RegistryError when it is not an e-mail address."""
+    hashed = hasher.address(company_id, address)
+    if hashed is None:
+        raise RegistryError("this is not an e-mail address; write it as name@domain")
+    return hashed

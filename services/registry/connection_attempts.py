@@ -1,0 +1,178 @@
+"""Connecting a mailbox: from an attempt that waits for its test to an active mailbox, and again after a change of login.
+
+SQL is in connection_attempts.sql. The password of an attempt is not stored before it passed the connection test.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from services.common.postgres import Statements, load_statements
+from services.imap.session import Login
+from services.registry import states
+from services.registry.accounts import Accounts
+from services.registry.addresses import Addresses
+from services.registry.errors import RegistryError
+from services.registry.links import Links
+from services.registry.logins import Logins
+from services.registry.mailboxes import Mailboxes
+from services.registry.state_changes import OPERATOR, StateChanges
+from services.registry.states import NEVER_CONNECTED
+
+SQL = load_statements("services.registry", "connection_attempts.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class GivenConsent:
+    """Who consented to which text."""
+
+    by: str
+    text_version: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionAttempt:
+    """A mailbox that a person starts to connect."""
+
+    company_id: str
+    account_id: str
+    mailbox_id: str
+    role: str
+    login: Login
+    consent: GivenConsent
+
+
+class ConnectionAttempts:
+    """Writes of connecting over one connection (autocommit); not to be shared by threads."""
+
+    def __init__(self, connection: psycopg.Connection, logins: Logins, addresses: Addresses) -> None:
+        self._sql = Statements(connection, SQL)
+        self._changes = StateChanges(connection)
+        self._accounts = Accounts(connection)
+        self._mailboxes = Mailboxes(connection)
+        self._links = Links(connection)
+        self._logins = logins
+        self._addresses = addresses
+
+    def begin(self, attempt: ConnectionAttempt) -> str:
+        """Store the consent and a mailbox that waits for its test; returns its id.
+
+        An earlier attempt of this account and role is continued under its own id.
+        """
+        event = states.load().events["connecting"]
+        consent = attempt.consent
+        place = {"company_id": attempt.company_id, "account_id": attempt.account_id, "role": attempt.role}
+        try:
+            with self._changes.transaction(event, consent.by):
+                earlier = self._sql.one("attempt", **place, states=list(NEVER_CONNECTED))
+                mailbox_id = attempt.mailbox_id if earlier is None else earlier["mailbox_id"]
+                self._sql.run(
+                    "insert_attempt" if earlier is None else "update_attempt",
+                    **place, mailbox_id=mailbox_id, to=event.to, consent_by=consent.by, text_version=consent.text_version,
+                    **self._logins.columns(attempt.company_id, mailbox_id, attempt.login),
+                )  # fmt: skip
+                self._store_consent(attempt.company_id, mailbox_id, consent)
+        except psycopg.errors.UniqueViolation as error:
+            if error.diag.constraint_name == "mailboxes_attempt":
+                raise RegistryError(
+                    "another person is connecting a mailbox of this account at this moment; try again"
+                ) from None
+            raise RegistryError(f"mailbox {attempt.mailbox_id} exists already; choose another id") from None
+        return mailbox_id
+
+    def fail(self, company_id: str, mailbox_id: str, code: str, *, by: str = OPERATOR) -> str:
+        """The connection test failed with `code`; returns the state of the mailbox, which one that was connected keeps."""
+        event = states.load().after_test(code)
+        with self._changes.transaction(event, by):
+            state = self._changes.lock(company_id, mailbox_id)
+            if not event.allows(state):
+                return state
+            self._changes.move(company_id, mailbox_id, event, reason=code)
+        return event.to
+
+    def connect(
+        self, company_id: str, mailbox_id: str, login: Login, expected_from: datetime, *, by: str = OPERATOR
+    ) -> datetime:
+        """The test of an attempt passed: store its password and read the mailbox from now on. Returns when it was connected.
+
+        `expected_from`: from when on its mail is likely to be visible.
+        """
+        event = states.load().events["connected"]
+        values = {"company_id": company_id, "mailbox_id": mailbox_id}
+        with self._login_taken_meanwhile(company_id, mailbox_id, login), self._changes.transaction(event, by):
+            state = self._changes.lock(company_id, mailbox_id)
+            linked = self._logins.check_available(company_id, login.host, login.user, mailbox_id)
+            connected = self._sql.one("connect", **values, expected_from=expected_from, linked=linked)
+            assert connected is not None
+            self._changes.move(company_id, mailbox_id, event, state=state)
+            self._logins.store_secret(company_id, mailbox_id, login)
+            self._sql.run("connected_coverage", **values, **connected)
+        connected_at: datetime = connected["connected_at"]
+        return connected_at
+
+    def check_reconnect(self, company_id: str, mailbox_id: str, login: Login) -> None:
+        """RegistryError when a mailbox cannot be connected again with this login, before any server is contacted."""
+        mailbox = self._mailboxes.details(company_id, mailbox_id)
+        account_id, role = mailbox["account_id"], mailbox["role"]
+        event = states.load().events["reconnected"]
+        if mailbox["state"] == "synced_by_platform":
+            self._accounts.check_needs_mailbox(company_id, account_id)
+        if not event.allows(mailbox["state"]):
+            raise RegistryError(f"mailbox {mailbox_id} is {mailbox['state']}; {event.only}")
+        if mailbox["state_reason"] != "address-changed":
+            return
+        if self._addresses.matches(company_id, account_id, role, login.address) is False:
+            address = self._addresses.masked(company_id, account_id, role)
+            raise RegistryError(f"the {role} address of account {account_id} is {address} now", "new-address-connect")
+
+    def reconnect(
+        self,
+        company_id: str,
+        mailbox_id: str,
+        login: Login,
+        expected_from: datetime,
+        *,
+        consent: GivenConsent | None,
+        by: str,
+    ) -> bool:
+        """The test of another login passed. True when it leads to another mailbox, which is read from the start; else reading
+        continues where it was."""
+        event = states.load().events["reconnected"]
+        values: dict[str, Any] = {"company_id": company_id, "mailbox_id": mailbox_id}
+        with self._login_taken_meanwhile(company_id, mailbox_id, login), self._changes.transaction(event, by):
+            state = self._changes.lock(company_id, mailbox_id)
+            is_another = not self._logins.is_same(company_id, mailbox_id, login)
+            linked = self._logins.check_available(company_id, login.host, login.user, mailbox_id)
+            if is_another:
+                self._links.delete_all(company_id, mailbox_id)
+            columns = self._logins.columns(company_id, mailbox_id, login)
+            self._sql.run("reconnect", **values, **columns, expected_from=expected_from, linked=linked)
+            self._logins.store_secret(company_id, mailbox_id, login)
+            if consent is not None:
+                self._store_consent(company_id, mailbox_id, consent)
+            if is_another:
+                connected = self._sql.one("start_over", **values)
+                assert connected is not None
+                self._sql.run("connected_coverage", **values, **connected)
+            self._changes.move(company_id, mailbox_id, event, state=state, reconnected=True)
+        return is_another
+
+    def _store_consent(self, company_id: str, mailbox_id: str, consent: GivenConsent) -> None:
+        self._sql.run(
+            "insert_consent", company_id=company_id, mailbox_id=mailbox_id, consent_by=consent.by,
+            text_version=consent.text_version, language=consent.language,
+        )  # fmt: skip
+
+    @contextmanager
+    def _login_taken_meanwhile(self, company_id: str, mailbox_id: str, login: Login) -> Iterator[None]:
+        """RegistryError when somebody else connected the same login while the block ran."""
+        try:
+            yield
+        except psycopg.errors.UniqueViolation:
+            self._logins.check_available(company_id, login.host, login.user, mailbox_id)
+            raise RegistryError("this login was connected at the same moment; try again") from None

@@ -1,0 +1,46 @@
+"""Requests that the registry refuses: what happened and why, and a code for what to do about it."""
+
+from typing import Final, Literal, get_args
+
+from services.common.errors import ReplyrateError
+
+Remedy = Literal[
+    "account-add",
+    "account-platform-sync",
+    "address-name",
+    "company-add",
+    "consent-give",
+    "consent-show-again",
+    "host-name",
+    "link-remove-there",
+    "mailbox-add",
+    "mailbox-add-again",
+    "mailbox-connect",
+    "mailbox-list",
+    "mailbox-reconnect",
+    "mailbox-reconnect-differently",
+    "main-account-name",
+    "new-address-connect",
+    "password-give",
+    "since-in-the-past",
+    "user-name",
+]
+REMEDIES: Final[tuple[Remedy, ...]] = get_args(Remedy)
+
+
+class RegistryError(ReplyrateError):
+    """A request that cannot be fulfilled; the text says what happened and why.
+
+    What to do about it reads differently at the command line and on a web page, so it is a code here: the sentence of the
+    command line is in services/cli/remedies.toml, and `values` fill its placeholders.
+    """
+
+    def __init__(self, message: str, remedy: Remedy | None = None, **values: str) -> None:
+        self.remedy = remedy
+        self.values = values
+        super().__init__(message)
+
+
+def unknown_mailbox(company_id: str, mailbox_id: str) -> RegistryError:
+    """The refusal of a request about a mailbox that does not exist."""
+    return RegistryError(f"company {company_id} has no mailbox {mailbox_id}", "mailbox-list", company_id=company_id)

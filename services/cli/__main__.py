@@ -7,6 +7,7 @@ import click
 from services.cli.context import guarded, use_environment
 from services.cli.numbers.doctor import doctor
 from services.cli.numbers.explain import explain
+from services.cli.numbers.message import message
 from services.cli.numbers.rate import rate
 from services.cli.numbers.recompute import recompute_command
 from services.cli.numbers.replay import replay_command
@@ -61,6 +62,7 @@ for command in (
     publish,
     rate,
     explain,
+    message,
     doctor,
     recompute_command,
     replay_command,

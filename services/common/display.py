@@ -22,3 +22,8 @@ def bar(share: float, width: int = 24) -> str:
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
     full_cells, remaining_eighths = divmod(eighths, 8)
     return "█" * full_cells + ("▏▎▍▌▋▊▉"[remaining_eighths - 1] if remaining_eighths else "")
+
+
+def printable(text: str) -> str:
+    """Text from outside for a terminal: control characters and invisible ones are replaced, so that none is interpreted."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -327,6 +327,16 @@ class Settings(Section):
         return None if path is None else _key(path, "VAULT_OLD_KEY_FILE", OLD_KEY, (0, KEY_BYTES)) or None
 
 
+def load_hash_key(environ: Mapping[str, str]) -> bytes:
+    """The 32 bytes of the hash key, for what needs no other setting. ConfigError when it is not set or cannot be read."""
+    file = environ.get(f"{PREFIX}HASH_KEY_FILE", "")
+    if not file:
+        raise ConfigError(
+            f"{PREFIX}HASH_KEY_FILE is not set; write the path of the file with this installation's hash key"
+        )
+    return _key(Path(file), "HASH_KEY_FILE", NEW_KEY)
+
+
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read and check every setting in `environ`. Raises ConfigError with one sentence per problem."""
     known = {declared.name: declared for declared in declarations()}
@@ -547,5 +557,5 @@ __all__ = [
     "AggregatorSettings", "Declaration", "FetcherSettings", "HttpSettings", "ImapSettings", "KafkaSettings",
     "LogSettings", "MatcherSettings", "OAuth2Client", "OAuth2Settings", "PostgresSettings", "Settings", "TelemetrySettings",
     "declarations", "dsn_with_password",
-    "load_imap_settings", "load_settings", "secret_in",
+    "load_hash_key", "load_imap_settings", "load_settings", "secret_in",
 ]  # fmt: skip

@@ -40,13 +40,11 @@ from services.imap.session import (
     Throttled,
     Unreachable,
 )
+from services.mail import headers
 from services.mail.values import FetchedHeader, FolderView
 from services.providers import server_texts
 
-HEADER_FIELDS: Final = (
-    "MESSAGE-ID IN-REPLY-TO REFERENCES DATE FROM TO CC BCC SUBJECT AUTO-SUBMITTED PRECEDENCE LIST-ID LIST-UNSUBSCRIBE"
-    " X-AUTOREPLY X-AUTORESPOND X-AUTO-RESPONSE-SUPPRESS CONTENT-TYPE"
-)
+HEADER_FIELDS: Final = " ".join(headers.FETCHED).upper()
 ITEMS: Final = ("UID", "INTERNALDATE", "RFC822.SIZE", "FLAGS", f"BODY.PEEK[HEADER.FIELDS ({HEADER_FIELDS})]<0.32768>")
 TIMES: Final = ("UID", "INTERNALDATE")
 """What a connection test asks of a message: it may be made before the owner of the mailbox consents to anything."""

@@ -16,8 +16,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
+FETCHED: Final = (
+    "message-id", "in-reply-to", "references", "date", "from", "to", "cc", "bcc", "subject", "auto-submitted", "precedence",
+    "list-id", "list-unsubscribe", "x-autoreply", "x-autorespond", "x-auto-response-suppress", "content-type",
+)  # fmt: skip
+"""The header fields that the fetcher asks for: BODY.PEEK[HEADER.FIELDS (…)]."""
 MAX_BYTES: Final = 32 * 1024
-"""More is never fetched: BODY.PEEK[…]<0.32768>."""
+"""More of them is never fetched: BODY.PEEK[…]<0.32768>."""
 MAX_RECIPIENTS: Final = 64
 MAX_IN_REPLY_TO: Final = 4
 MAX_REFERENCES: Final = 20
@@ -64,7 +69,7 @@ class Skipped:
 
 def parse(raw: bytes) -> Headers | Skipped:
     """The header block of one message. `Skipped('empty')` when there is no header at all."""
-    values = _split(raw[:MAX_BYTES])
+    values = split_fields(raw[:MAX_BYTES])
     if not values:
         return Skipped("empty")
     ids = message_ids(" ".join(values.get("message-id", ())[:1]))
@@ -91,7 +96,7 @@ def addresses(values: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     """The mailboxes in address header values, each as `local@domain` still with what surrounds it, in order, once."""
     found: dict[str, None] = {}
     for value in values:
-        for part in _mailboxes(value):
+        for part in split_addresses(value):
             if "@" in part:
                 found.setdefault(part.strip())
     return tuple(found)
@@ -171,7 +176,7 @@ def _word(charset: str, encoding: str, payload: str) -> str | None:
         return None
 
 
-def _split(raw: bytes) -> dict[str, list[str]]:
+def split_fields(raw: bytes) -> dict[str, list[str]]:
     """The fields by lower-case name, in order, values still folded; cut as the standard library's compat32 parser cuts.
 
     That parser is right but does much that is not needed here (email.message, defects): it would take half of the time
@@ -213,7 +218,7 @@ def _unfolded(text: str) -> str:
     return text.replace("\r", "").replace("\n", "")
 
 
-def _mailboxes(value: str) -> list[str]:
+def split_addresses(value: str) -> list[str]:
     """Split an address list at its commas and semicolons, outside quotes, comments and angle brackets. One pass."""
     if not _SPECIAL.search(value) and ("<" not in value or "," not in value):
         return value.split(",")  # nothing that could hide a comma: most values

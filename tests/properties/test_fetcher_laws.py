@@ -58,12 +58,12 @@ def test_fields_are_cut_as_the_standard_library_cuts_them(raw: bytes) -> None:
     expected: dict[str, list[str]] = {}
     for name, value in BytesHeaderParser(policy=compat32).parsebytes(raw).raw_items():
         expected.setdefault(name.strip().lower(), []).append(headers._as_text(str(value)))
-    assert headers._split(raw) == expected
+    assert headers.split_fields(raw) == expected
 
 
 @given(st.lists(pieces.map(lambda piece: piece.decode("latin-1")), max_size=30).map("".join))
 def test_the_short_way_through_an_address_list_gives_what_the_scanner_gives(value: str) -> None:
-    assert headers._mailboxes(value) == headers._spread(value)
+    assert headers.split_addresses(value) == headers._spread(value)
 
 
 FORMS = st.fixed_dictionaries(

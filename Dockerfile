@@ -100,6 +100,7 @@ COPY services/registry services/registry
 COPY services/connect services/connect
 COPY services/matcher services/matcher
 COPY services/aggregator services/aggregator
+COPY services/recount services/recount
 COPY services/standalone services/standalone
 COPY services/cli services/cli
 RUN python -m compileall -q services
@@ -121,7 +122,7 @@ COPY requirements/demo.txt /requirements/
 RUN pip --python /opt/venv/bin/python install --quiet --no-cache-dir --disable-pip-version-check \
         --target /opt/demo --no-deps --require-hashes --only-binary :all: -r /requirements/demo.txt
 
-# It registers mailboxes as the command line does; its recount judges by the aggregator's rule sets.
+# It registers mailboxes as the command line does; the recount takes the aggregator's rule sets.
 FROM base AS demo
 COPY --from=demo-packages /opt/demo /opt/demo
 ENV PYTHONPATH=/opt/demo
@@ -134,6 +135,7 @@ COPY services/registry services/registry
 COPY services/connect services/connect
 COPY services/matcher services/matcher
 COPY services/aggregator services/aggregator
+COPY services/recount services/recount
 COPY services/standalone services/standalone
 RUN python -m compileall -q services \
     && install -d -m 0775 -o 10001 -g 0 /var/lib/replyrate /etc/replyrate/imap-ca

@@ -11,8 +11,8 @@ from psycopg.types.json import Jsonb
 from services.aggregator.judge import judge, rules
 from services.aggregator.judge.judge import Delta
 from services.common.postgres import connect, load_statements
-from services.standalone.demo import oracle
-from services.standalone.demo.oracle import CoveredInterval
+from services.recount.company import CoveredInterval
+from services.standalone.demo.planned import planned_facts
 from services.standalone.servers.paths import ROOT
 from services.standalone.world import cast
 from tests.integration.test_judge import put, random_facts
@@ -64,7 +64,7 @@ def test_the_demo_world(connection: psycopg.Connection) -> None:
                     NOW - timedelta(days=50 - 15 * (number % 2)), NOW - timedelta(days=4))
             for number, one in enumerate(company.mailboxes) if one.connected
         ]  # fmt: skip
-        put(connection, company.company_id, oracle.world_facts(world, company.company_id, covered))
+        put(connection, company.company_id, planned_facts(world, company.company_id, covered))
     judged(connection, [company.company_id for company in world.companies], NOW)
     (rows,) = connection.execute("SELECT count(*), count(DISTINCT account_id) FROM report_v1.reply_rate").fetchall()
     assert rows[0] > 5_000 and rows[1] > len(world.companies)

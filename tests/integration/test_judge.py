@@ -17,8 +17,8 @@ from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.refresh import Refresher
 from services.common.postgres import connect
-from services.standalone.demo import oracle
-from services.standalone.demo.oracle import AskedInquiry, CoveredInterval, GivenReply, RecountFacts, StatusMark
+from services.recount.company import AskedInquiry, CompanyFacts, CompanyRecount, CoveredInterval, GivenReply, StatusMark
+from services.standalone.demo.comparison import OUTCOME_COLUMNS, RATE_COLUMNS, same
 
 DEFAULT, PLAIN = rules.load_builtin("default"), rules.load_builtin("first-reply-24h")
 RULES = [rules.load_builtin(name) for name in rules.builtin_names()]
@@ -45,7 +45,7 @@ PACIFIC = ZoneInfo("America/Los_Angeles")
 STATUSES = ("spam", "spam-undone", "rejected", "declined", "withdrawn", "blacklisted", "buyer-closed", "trashed")
 
 
-def put(connection: psycopg.Connection, company: str, facts: RecountFacts) -> None:
+def put(connection: psycopg.Connection, company: str, facts: CompanyFacts) -> None:
     """Facts as the sink and the fetcher would have written them."""
     cursor = connection.cursor()
     cursor.execute("INSERT INTO registry.companies (company_id) VALUES (%s) ON CONFLICT DO NOTHING", (company,))
@@ -114,55 +114,30 @@ def judged(
 
 
 def assert_equal(
-    connection: psycopg.Connection, company: str, facts: RecountFacts, rule_set: RuleSet, now: datetime
+    connection: psycopg.Connection, company: str, facts: CompanyFacts, rule_set: RuleSet, now: datetime
 ) -> None:
     outcomes, rates = judged(connection, company, rule_set, now)
-    parameters = rule_set.parameters()
-    wanted = {one.inquiry_id: one for one in oracle.outcomes(facts, parameters, now)}
-    assert {row["inquiry_id"] for row in outcomes} == set(wanted)
+    recount = CompanyRecount(company, facts, rule_set.parameters())
+    expected_outcomes = recount.outcomes(now)
+    assert {row["inquiry_id"] for row in outcomes} == set(expected_outcomes)
     for row in outcomes:
-        one = wanted[row["inquiry_id"]]
-        for key in (
-            "outcome",
-            "reason",
-            "account_id",
-            "unit_day",
-            "unit_inquiry_id",
-            "first_reply_at",
-            "reply_source",
-            "matched_by",
-            "mailbox_id",
-            "evidence",
-        ):
-            assert row[key] == getattr(one, key), (rule_set.name, row["inquiry_id"], key)
-        assert (row["reply_seconds"] is None) == (one.reply_seconds is None)
-        if one.reply_seconds is not None:
-            assert float(row["reply_seconds"]) == pytest.approx(one.reply_seconds)
-    by_day: dict[date, list[oracle.RecountOutcome]] = {}
+        expected = expected_outcomes[row["inquiry_id"]]
+        for column in (*OUTCOME_COLUMNS, "mailbox_id", "evidence", "reply_seconds"):
+            assert same(row[column], expected[column]), (rule_set.name, row["inquiry_id"], column)
     accounts = {row["account_id"] for row in rates}
     assert accounts >= {None, *facts.accounts}
+    expected_rates = {as_of: recount.rates_then(as_of, now) for as_of in {row["as_of"] for row in rates}}
     for row in rates:
-        as_of = row["as_of"]
-        if as_of not in by_day:
-            by_day[as_of] = oracle.outcomes(facts, parameters, oracle.judged_at(as_of, parameters, now))
-        for key, value in oracle.rate(by_day[as_of], parameters, as_of, row["account_id"]).items():
-            found = row[key]
-            if value is None or isinstance(value, date):
-                assert found == value, (rule_set.name, as_of, row["account_id"], key)
-            else:
-                assert float(found) == pytest.approx(float(value), abs=1e-9), (
-                    rule_set.name,
-                    as_of,
-                    row["account_id"],
-                    key,
-                )
+        expected = expected_rates[row["as_of"]][row["account_id"]]
+        for column in RATE_COLUMNS:
+            assert same(row[column], expected[column]), (rule_set.name, row["as_of"], row["account_id"], column)
 
 
-def random_facts(seed: int, now: datetime) -> RecountFacts:
+def random_facts(seed: int, now: datetime) -> CompanyFacts:
     """A company in which every rule has something to bite on; instants crowd around the edges of the rules."""
     chance = random.Random(seed)
     accounts = ["a", "b", "c"][: chance.randint(1, 3)]
-    facts = RecountFacts(accounts=set(accounts))
+    facts = CompanyFacts(accounts=set(accounts))
     edges = [0, -1, 1, -300, -301, 86_400, 86_401, 86_399, 3600, 40_000, 200_000]
 
     def near(at: datetime) -> datetime:
@@ -265,7 +240,7 @@ def test_judging_only_what_facts_touched_equals_judging_everything(dsn: str, see
     def step_of(at: datetime) -> int:
         return chance.choice([number for number, step in enumerate(steps) if at < step] or [len(steps) - 1])
 
-    parts = [RecountFacts(facts.accounts) for _ in steps]
+    parts = [CompanyFacts(facts.accounts) for _ in steps]
     for asked in facts.asked:
         parts[step_of(asked.received_at)].asked.append(asked)
     for mark in set(facts.marked):
@@ -289,7 +264,7 @@ def test_judging_only_what_facts_touched_equals_judging_everything(dsn: str, see
             assert_equal(connection, "c1", facts, rule_set, now)
 
 
-def single(connection: psycopg.Connection, facts: RecountFacts, rule_set: RuleSet, now: datetime) -> dict[str, Any]:
+def single(connection: psycopg.Connection, facts: CompanyFacts, rule_set: RuleSet, now: datetime) -> dict[str, Any]:
     put(connection, "c1", facts)
     outcomes, _ = judged(connection, "c1", rule_set, now)
     return {row["inquiry_id"]: row for row in outcomes}
@@ -303,7 +278,7 @@ def test_a_reply_answers_the_units_of_both_pacific_days(dsn: str) -> None:
     evening = datetime(2026, 11, 10, 22, 50, tzinfo=PACIFIC).astimezone(UTC)
     midnight = datetime(2026, 11, 11, 0, 10, tzinfo=PACIFIC).astimezone(UTC)
     reply = datetime(2026, 11, 11, 1, 0, tzinfo=PACIFIC).astimezone(UTC)
-    facts = RecountFacts(
+    facts = CompanyFacts(
         {"a"},
         [AskedInquiry("one", "a", evening, "b"), AskedInquiry("two", "a", midnight, "b")],
         [],
@@ -321,7 +296,7 @@ def test_a_reply_answers_the_units_of_both_pacific_days(dsn: str) -> None:
 )
 def test_exactly_the_target_is_in_time(dsn: str, seconds: float, outcome: str, bucket: int) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
-    facts = RecountFacts(
+    facts = CompanyFacts(
         {"a"}, [AskedInquiry("one", "a", start, "b")], [], [mail("one", start + timedelta(seconds=seconds))]
     )
     with connect(dsn, "tests") as connection:
@@ -336,7 +311,7 @@ def test_exactly_the_target_is_in_time(dsn: str, seconds: float, outcome: str, b
 def test_nothing_counted_is_no_rate_and_automatic_replies_answer_nothing(dsn: str) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
     covered = [CoveredInterval("a", "m", start, start, None, start - timedelta(days=9), start + timedelta(days=9))]
-    facts = RecountFacts(
+    facts = CompanyFacts(
         {"a"},
         [AskedInquiry("one", "a", start, "b")],
         [],
@@ -355,7 +330,7 @@ def test_nothing_counted_is_no_rate_and_automatic_replies_answer_nothing(dsn: st
 
 def test_what_nobody_looked_at_is_unmeasured_and_no_rate(dsn: str) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
-    facts = RecountFacts({"a"}, [AskedInquiry("one", "a", start, "b")])
+    facts = CompanyFacts({"a"}, [AskedInquiry("one", "a", start, "b")])
     with connect(dsn, "tests") as connection:
         rows = single(connection, facts, PLAIN, datetime(2026, 11, 20, tzinfo=UTC))
         row = connection.execute(
@@ -367,7 +342,7 @@ def test_what_nobody_looked_at_is_unmeasured_and_no_rate(dsn: str) -> None:
 
 def test_versions_of_ended_days_stay_and_those_of_the_running_day_do_not(dsn: str) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
-    facts = RecountFacts({"a"}, [AskedInquiry("one", "a", start, "b")])
+    facts = CompanyFacts({"a"}, [AskedInquiry("one", "a", start, "b")])
     with connect(dsn, "tests") as connection:
         put(connection, "c1", facts)
         judged(connection, "c1", PLAIN, datetime(2026, 11, 12, 6, tzinfo=UTC))
@@ -386,7 +361,7 @@ def test_versions_of_ended_days_stay_and_those_of_the_running_day_do_not(dsn: st
 def test_a_rule_set_that_is_switched_off_leaves_no_number_and_stays_off(dsn: str) -> None:
     """Its rates stand in the history, its outcomes are gone, a start does not bring it back; a person does."""
     now = datetime(2026, 11, 24, 12, tzinfo=UTC)
-    facts = RecountFacts(accounts={"a"}, asked=[AskedInquiry("i1", "a", now - timedelta(days=9), "b1")])
+    facts = CompanyFacts(accounts={"a"}, asked=[AskedInquiry("i1", "a", now - timedelta(days=9), "b1")])
     default, other = rules.load_builtin("default"), rules.load_builtin("first-reply-24h")
     with connect(dsn, "tests") as connection:
         put(connection, "c1", facts)

@@ -15,18 +15,18 @@ from services.aggregator.refresh.refresh import Refresher
 from services.common.events import HashedBuyer, InquiryReplies, ReplyFact, StatusFact
 from services.common.postgres import connect
 from services.common.topics import REPLIES
-from services.standalone.demo.oracle import AskedInquiry, GivenReply, RecountFacts
+from services.recount.company import AskedInquiry, CompanyFacts, GivenReply
 from tests.integration.test_judge import RULES, random_facts
 
 DAY = timedelta(days=1)
 STEPS = 5
 
 
-def shifted(facts: RecountFacts, by: timedelta) -> RecountFacts:
+def shifted(facts: CompanyFacts, by: timedelta) -> CompanyFacts:
     """The same facts at another time."""
     from dataclasses import replace
 
-    return RecountFacts(
+    return CompanyFacts(
         facts.accounts,
         [replace(one, received_at=one.received_at + by) for one in facts.asked],
         [replace(one, at=one.at + by) for one in facts.marked],
@@ -45,7 +45,7 @@ def shifted(facts: RecountFacts, by: timedelta) -> RecountFacts:
     )
 
 
-def states(facts: RecountFacts, chance: random.Random) -> list[InquiryReplies]:
+def states(facts: CompanyFacts, chance: random.Random) -> list[InquiryReplies]:
     """One state for each fact, in no order."""
     found: list[InquiryReplies] = []
     for one in facts.asked:
@@ -73,7 +73,7 @@ def states(facts: RecountFacts, chance: random.Random) -> list[InquiryReplies]:
     return found
 
 
-def cover(connection: psycopg.Connection, facts: RecountFacts, step: int) -> None:
+def cover(connection: psycopg.Connection, facts: CompanyFacts, step: int) -> None:
     """The part of the coverage that is recorded in this step."""
     lines = sorted(facts.covered, key=lambda line: line.recorded_at)
     for line in lines[len(lines) * step // STEPS : len(lines) * (step + 1) // STEPS]:
@@ -142,7 +142,7 @@ def test_time_alone_ends_what_was_open_and_brings_what_was_told_beforehand(
     """No fact comes any more: a deadline passes, or a reply to an old, final inquiry happens that was told before."""
     now, rule_set = datetime.now(UTC), next(one for one in RULES if one.name == "first-reply-24h")
     received = {"old": now - 30 * DAY, "due": now - DAY + timedelta(seconds=1)}[inquiry_id]
-    facts = RecountFacts({"a"}, [AskedInquiry(inquiry_id, "a", received, "b")])
+    facts = CompanyFacts({"a"}, [AskedInquiry(inquiry_id, "a", received, "b")])
     if inquiry_id == "old":
         facts.replied = [GivenReply("old", "r", "platform", "a", now + timedelta(seconds=1), "human", "platform")]
 

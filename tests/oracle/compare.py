@@ -4,7 +4,8 @@ from collections import Counter
 from math import isclose
 from typing import Any
 
-from tests.oracle.recount import Json, instant
+from services.recount.facts import Json
+from services.recount.instants import instant
 
 KEYS = {
     "reply_rate": ("rule_set", "level", "company_id", "account_id", "as_of"),

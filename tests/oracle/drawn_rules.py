@@ -2,7 +2,8 @@
 
 from random import Random
 
-from tests.oracle.recount import DEFAULTS, Json
+from services.recount.facts import Json
+from services.recount.recount import DEFAULTS
 
 ZONES = (
     "America/Los_Angeles",

@@ -11,7 +11,10 @@ from datetime import date, timedelta
 from random import Random
 from typing import Any
 
-from tests.oracle.recount import GRACE, SECOND, Json, first_instant, hashed, instant, instant_text, judged_at
+from services.recount.facts import Json
+from services.recount.instants import SECOND, first_instant, instant, instant_text, judged_at
+from services.recount.join import GRACE
+from services.recount.names import hashed
 
 KEY = bytes(range(32))
 """The hash key of every history."""

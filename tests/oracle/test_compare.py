@@ -6,10 +6,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from services.recount.facts import Json
+from services.recount.recount import recount, rule_set
 from tests.oracle.compare import IGNORED, KEYS, differences, disorder
 from tests.oracle.drawn_rules import drawn, file_text
 from tests.oracle.histories import KEY, history
-from tests.oracle.recount import Json, recount, rule_set
 
 PRESETS = Path(__file__).parents[2] / "services" / "aggregator" / "judge" / "rule_sets"
 

@@ -9,8 +9,11 @@ import jsonschema
 import pytest
 from referencing import Registry, Resource
 
+from services.recount.facts import Inquiry, Json
+from services.recount.instants import instant
+from services.recount.join import joined
+from services.recount.recount import judged, rule_set
 from tests.oracle.histories import ANCHORS, DAY, KEY, History, history
-from tests.oracle.recount import Inquiry, Json, instant, joined, judged, rule_set
 
 ROOT = Path(__file__).parents[2]
 RULES = {

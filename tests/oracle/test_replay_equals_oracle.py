@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from services.recount.facts import Json
+from services.recount.recount import recount, rule_set
 from tests.oracle.compare import differences, disorder
 from tests.oracle.drawn_rules import drawn, file_text
 from tests.oracle.histories import ANCHORS, KEY, History, Judgement, anchor_of, history, lines
-from tests.oracle.recount import Json, recount, rule_set
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "services" / "aggregator" / "judge" / "rule_sets"

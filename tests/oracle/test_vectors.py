@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.oracle import recount
-from tests.oracle.recount import Json, bucket, first_instant, hashed, instant, instant_text
+from services.recount.facts import Json
+from services.recount.instants import SECOND, first_instant, instant, instant_text
+from services.recount.names import hashed, normal_address, normal_message_id
+from services.recount.rates import bucket, rounded_percent
+from services.recount.recount import recount, rule_set
 
 KEY = bytes(range(32))
 PRESETS = Path(__file__).parents[2] / "services" / "aggregator" / "judge" / "rule_sets"
@@ -19,7 +22,7 @@ SETTLED = "2021-02-13"
 
 def rule(name: str, **changes: Any) -> Json:
     """A preset, with some parameters changed."""
-    return recount.rule_set(PRESETS / f"{name}.toml") | changes
+    return rule_set(PRESETS / f"{name}.toml") | changes
 
 
 def event(kind: str, /, **data: Any) -> Json:
@@ -83,7 +86,7 @@ class Found:
         coverage: list[Json] | None = None,
         as_of: str = SETTLED,
     ) -> None:
-        found = recount.recount(inquiries, sent, coverage, [rules], as_of, KEY)
+        found = recount(inquiries, sent, coverage, [rules], as_of, KEY)
         self.company = next(row for row in found["reply_rate"] if row["level"] == "company")
         self.accounts = {row["account_id"]: row for row in found["reply_rate"] if row["level"] == "account"}
         self.outcomes = {row["inquiry_id"]: row for row in found["inquiry_outcomes"]}
@@ -119,7 +122,7 @@ def test_windows(name: str, as_of: str, start: str, end: str) -> None:
 def test_pacific_days(day: str, starts: str, ends: str, hours: int) -> None:
     first, after = first_instant(date.fromisoformat(day), PACIFIC), instant(ends)
     assert instant_text(first) == starts
-    assert after - first == hours * 3600 * recount.SECOND
+    assert after - first == hours * 3600 * SECOND
     for at, shown in ((first, day), (after - 1, day)):
         found = Found(rule("default"), [asked("i", instant_text(at))], as_of="2021-12-31")
         assert found.outcomes["i"]["unit_day"] == shown
@@ -160,7 +163,7 @@ def test_two_inquiries_of_a_day_are_one_unit() -> None:
 def test_the_target_itself_is_in_time(sent_at: str, outcome: str, place: int) -> None:
     found = Found(rule("default"), [asked("i", "2021-01-15T20:00:00Z")], [mail("x", sent_at)])
     assert found.outcomes["i"]["outcome"] == outcome
-    seconds = Fraction(instant(sent_at) - instant("2021-01-15T20:00:00Z"), recount.SECOND)
+    seconds = Fraction(instant(sent_at) - instant("2021-01-15T20:00:00Z"), SECOND)
     assert bucket(seconds) == place
     assert found.outcomes["i"]["reply_seconds"] == pytest.approx(float(seconds), rel=1e-12)
 
@@ -295,7 +298,7 @@ def test_facts_count_from_their_instant_on() -> None:
     )
     assert Found(rule("default"), inquiries, as_of="2021-01-16T19:59:59.999999Z").outcomes["i"]["outcome"] == "pending"
     assert Found(rule("default"), inquiries, as_of="2021-01-16T20:00:00Z").outcomes["i"]["outcome"] == "unanswered"
-    unknown = recount.recount(inquiries, sent, None, [rule("default")], "2021-01-15T20:00:00Z", KEY)
+    unknown = recount(inquiries, sent, None, [rule("default")], "2021-01-15T20:00:00Z", KEY)
     assert unknown == {"reply_rate": [], "inquiry_outcomes": []}
 
 
@@ -405,7 +408,7 @@ def test_what_is_shown_and_averaged() -> None:
         for name in ("down-1", "half-up-0")
     }
     assert shown == {"down-1": 66.6, "half-up-0": 67}
-    assert [recount.shown(Fraction(n, 8), "half-up-0") for n in (1, 3, 5, 7)] == [13, 38, 63, 88]
+    assert [rounded_percent(Fraction(n, 8), "half-up-0") for n in (1, 3, 5, 7)] == [13, 38, 63, 88]
 
 
 def test_names_as_other_people_write_them() -> None:
@@ -415,8 +418,8 @@ def test_names_as_other_people_write_them() -> None:
         "Some <A@bücher.example> (at (the) desk)",
         ' "x, (y)" <a@BÜCHER.example>',
     ):
-        assert recount.normal_address(text) == "a@xn--bcher-kva.example"
-    assert [recount.normal_address(text) for text in ("", "nobody", "@x.example", "a@")] == [None] * 4
+        assert normal_address(text) == "a@xn--bcher-kva.example"
+    assert [normal_address(text) for text in ("", "nobody", "@x.example", "a@")] == [None] * 4
     for text in ("A@b", "<A@b>", " see <A @b> ", "A@b (here)"):
-        assert recount.normal_message_id(text) == "A@b"
-    assert recount.normal_message_id(" ") is None
+        assert normal_message_id(text) == "A@b"
+    assert normal_message_id(" ") is None

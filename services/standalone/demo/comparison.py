@@ -1,32 +1,35 @@
-"""Every number in Postgres against the recount of services.standalone.demo.oracle: for the demo and for the tests.
+"""Every number in Postgres against the recount (services.recount), for the demo and for the tests.
 
-What the ledger holds, what became of each inquiry and each row of reply_rate_latest must be what the world's plan says.
+The facts of the ledger, the outcome of each inquiry and each row of reply_rate_latest must be those of the world's plan.
+The recount computes, this module compares.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator.judge import rules
 from services.common.hashing import Hasher
-from services.standalone.demo import oracle
-from services.standalone.demo.oracle import CoveredInterval
+from services.common.postgres import load_statements
+from services.recount.company import CompanyRecount, CoveredInterval
+from services.recount.instants import instant_of, instant_text
+from services.standalone.demo.planned import planned_facts
 from services.standalone.world.world import World
 
-COVERAGE = """
-SELECT account_id, mailbox_id, connected_at, recorded_at, removed_at, from_at, through_at
-FROM registry.coverage WHERE company_id = %(company_id)s ORDER BY recorded_at, coverage_id
-"""
-REPLIES = """
-SELECT inquiry_id, source, reply_id, account_id, replied_at, kind, matched_by
-FROM ledger.replies WHERE company_id = %(company_id)s
-"""
-STATUSES = "SELECT inquiry_id, status, at, account_id FROM ledger.statuses WHERE company_id = %(company_id)s"
-INQUIRIES = "SELECT inquiry_id, account_id, received_at FROM ledger.inquiries WHERE company_id = %(company_id)s"
+SQL: Final = load_statements("services.standalone.demo", "comparison.sql")
+OUTCOME_COLUMNS: Final = (
+    "outcome", "reason", "account_id", "unit_day", "unit_inquiry_id", "first_reply_at", "reply_source", "matched_by",
+)  # fmt: skip
+"""Compared columns of inquiry_outcomes. The plan does not know mailbox_id and evidence: both exist once a mailbox is read."""
+RATE_COLUMNS: Final = (
+    "window_start", "window_end", "inquiries", "excluded", "counted", "timely", "late", "unanswered", "unmeasured", "pending",
+    "rate", "rate_shown", "mean_seconds", "median_seconds", "p90_seconds", "p95_seconds", "coverage",
+)  # fmt: skip
+"""Compared columns of reply_rate_latest."""
 
 
 @dataclass(slots=True)
@@ -40,112 +43,95 @@ class Comparison:
 
 def compare(connection: psycopg.Connection, world: World, rule_sets: Sequence[str]) -> Comparison:
     """Every row of reply_rate_latest and every outcome against the recount."""
-    latest = rows(connection, "SELECT * FROM report_v1.reply_rate_latest")
-    outcomes = rows(connection, "SELECT * FROM report_v1.inquiry_outcomes")
-    found: list[str] = []
+    rates, outcomes = _rows(connection, "rates"), _rows(connection, "outcomes")
+    differences: list[str] = []
     for company in world.companies:
         company_id = company.company_id
-        covered = [CoveredInterval(*row) for row in connection.execute(COVERAGE, {"company_id": company_id}).fetchall()]
-        facts = oracle.world_facts(world, company_id, covered)
+        coverage = connection.execute(SQL["coverage"], {"company_id": company_id}).fetchall()
+        facts = planned_facts(world, company_id, [CoveredInterval(*line) for line in coverage])
         for name in rule_sets:
-            parameters = rules.load_builtin(name).parameters()
-            counted = oracle.outcomes(facts, parameters, datetime.now(UTC))
-            mine = [row for row in outcomes if (row["company_id"], row["rule_set"]) == (company_id, name)]
-            found += _differing_outcomes(company_id, name, counted, mine)
-            shown = {
-                row["account_id"]: row for row in latest if (row["company_id"], row["rule_set"]) == (company_id, name)
-            }
-            for account in (None, *sorted(facts.accounts)):
-                if account not in shown:
-                    found.append(f"{company_id} {name}: no row for {account or 'the company'}")
+            now = datetime.now(UTC)
+            recount = CompanyRecount(company_id, facts, rules.load_builtin(name).parameters())
+            key = (company_id, name)
+            actual = {row["inquiry_id"]: row for row in outcomes if (row["company_id"], row["rule_set"]) == key}
+            differences += _differing_outcomes(f"{company_id} {name}", recount.outcomes(now), actual)
+            shown = {row["account_id"]: row for row in rates if (row["company_id"], row["rule_set"]) == key}
+            for account_id in (None, *sorted(facts.accounts)):
+                if account_id not in shown:
+                    differences.append(f"{company_id} {name}: no row for {account_id or 'the company'}")
                     continue
-                wanted = oracle.rate(counted, parameters, shown[account]["as_of"], account)
-                found += [
-                    f"{company_id} {name} {account or 'company'}: {key} is {shown[account][key]}, must be {value}"
-                    for key, value in wanted.items()
-                    if not _same(shown[account][key], value)
+                actual_rate = shown[account_id]
+                expected_rate = recount.rates(actual_rate["as_of"], now).get(account_id, {})
+                differences += [
+                    f"{company_id} {name} {account_id or 'company'}: {column} is {actual_rate[column]},"
+                    f" must be {expected_rate.get(column)}"
+                    for column in RATE_COLUMNS
+                    if not same(actual_rate[column], expected_rate.get(column))
                 ]
-    return Comparison(found, len(latest), len(outcomes))
+    return Comparison(differences, len(rates), len(outcomes))
 
 
 def compare_ledger(connection: psycopg.Connection, world: World, hasher: Hasher) -> Comparison:
-    """Every fact of the ledger against the plan: nothing lost, nothing twice, nothing that nobody told.
+    """Every fact of the ledger against the plan: nothing lost, nothing twice, nothing that was never published.
 
-    A fact is what decides a number; how a reply's clock was believed (evidence) depends on when it was seen. The plan
+    A fact is what decides a number; how far a reply's clock is trusted (evidence) depends on when it was seen. The plan
     must stay below the bounds of the contract.
     """
-    found: list[str] = []
+    differences: list[str] = []
     for company in world.companies:
         company_id = company.company_id
-        place = {"company_id": company_id}
-        facts = oracle.world_facts(world, company_id, ())
+        facts = planned_facts(world, company_id, ())
         planned: dict[str, set[tuple[Any, ...]]] = {
-            "inquiry": {(one.inquiry_id, one.account_id, one.received_at) for one in facts.asked},
-            "status": {(one.inquiry_id, one.status, one.at, one.account_id) for one in facts.marked},
+            "inquiry": {(asked.inquiry_id, asked.account_id, asked.received_at) for asked in facts.asked},
+            "status": {(mark.inquiry_id, mark.status, mark.at, mark.account_id) for mark in facts.marked},
             "reply": {
                 (
-                    one.inquiry_id, one.source,
-                    hasher.message(company_id, one.reply_id) if one.source == "mail" else one.reply_id,
-                    one.account_id, one.replied_at, one.kind, one.matched_by,
+                    reply.inquiry_id, reply.source,
+                    hasher.message(company_id, reply.reply_id) if reply.source == "mail" else reply.reply_id,
+                    reply.account_id, reply.replied_at, reply.kind, reply.matched_by,
                 )
-                for one in facts.replied
+                for reply in facts.replied
             },
         }  # fmt: skip
-        for name, statement in (("inquiry", INQUIRIES), ("status", STATUSES), ("reply", REPLIES)):
-            held = set(connection.execute(statement.encode(), place).fetchall())
-            found += [f"{company_id}: {name} {fact} is lost" for fact in sorted(planned[name] - held)]
-            found += [f"{company_id}: {name} {fact} was never told" for fact in sorted(held - planned[name])]
-    return Comparison(found)
+        for name, expected in planned.items():
+            actual = set(connection.execute(SQL[name], {"company_id": company_id}).fetchall())
+            differences += [f"{company_id}: {name} {fact} is lost" for fact in sorted(expected - actual)]
+            differences += [f"{company_id}: {name} {fact} was never published" for fact in sorted(actual - expected)]
+    return Comparison(differences)
 
 
-def rows(connection: psycopg.Connection, statement: str) -> list[dict[str, Any]]:
-    """All rows of a statement, as dicts."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement.encode()).fetchall()
+def same(actual: Any, expected: Any) -> bool:
+    """Whether a value of the views is that of the recount: days and instants as text, numbers within 0.000001."""
+    if actual is None or expected is None:
+        return actual is expected
+    if isinstance(actual, datetime):
+        return bool(instant_text(instant_of(actual)) == expected)
+    if isinstance(actual, date):
+        return bool(actual.isoformat() == expected)
+    if isinstance(actual, str):
+        return bool(actual == expected)
+    return abs(float(actual) - float(expected)) < 1e-6
 
 
 def _differing_outcomes(
-    company_id: str, name: str, counted: list[oracle.RecountOutcome], rows: list[dict[str, Any]]
+    name: str, expected: Mapping[str, Mapping[str, Any]], actual: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    mine = {row["inquiry_id"]: row for row in rows}
-    found = [
-        f"{company_id} {name}: an outcome for {extra}, which is not known"
-        for extra in mine.keys() - {one.inquiry_id for one in counted}
+    differences = [
+        f"{name}: an outcome for {inquiry_id}, which is not known" for inquiry_id in actual.keys() - expected
     ]
-    for one in counted:
-        row = mine.get(one.inquiry_id)
-        if row is None:
-            found.append(f"{company_id} {name}: no outcome for {one.inquiry_id}")
+    for inquiry_id, outcome in expected.items():
+        if inquiry_id not in actual:
+            differences.append(f"{name}: no outcome for {inquiry_id}")
             continue
-        wanted = (
-            one.outcome,
-            one.reason,
-            one.account_id,
-            one.unit_day,
-            one.unit_inquiry_id,
-            one.first_reply_at,
-            one.reply_source,
-            one.matched_by,
-        )
-        is_ = tuple(
-            row[key]
-            for key in (
-                "outcome",
-                "reason",
-                "account_id",
-                "unit_day",
-                "unit_inquiry_id",
-                "first_reply_at",
-                "reply_source",
-                "matched_by",
-            )
-        )
-        if wanted != is_:
-            found.append(f"{company_id} {name} {one.inquiry_id}: is {is_}, must be {wanted}")
-    return found
+        row = actual[inquiry_id]
+        differences += [
+            f"{name} {inquiry_id}: {column} is {row[column]}, must be {outcome[column]}"
+            for column in OUTCOME_COLUMNS
+            if not same(row[column], outcome[column])
+        ]
+    return differences
 
 
-def _same(one: Any, other: Any) -> bool:
-    if one is None or other is None or isinstance(other, date):
-        return bool(one == other)
-    return abs(float(one) - float(other)) < 1e-6
+def _rows(connection: psycopg.Connection, name: str) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(SQL[name]).fetchall()

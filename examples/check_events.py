@@ -1,8 +1,8 @@
-"""Which records of a file are invalid, and why. Offline; needs the Python package `jsonschema` and the folder schemas/.
+"""Print which records of a file are invalid, and why. Works offline; needs the Python package `jsonschema` and the folder schemas/.
 
     python examples/check_events.py FILE [--any-type]
 
-FILE holds one record (the JSON text of one event) a line; `-` is standard input. Exit 0: all are valid, 1: some are
+FILE has one record (the JSON text of one event) per line; `-` is standard input. Exit 0: all are valid, 1: some are
 not, 2: FILE cannot be read. Without --any-type only the events that a platform publishes to `inquiries.v1` are valid.
 """
 
@@ -35,7 +35,7 @@ Problem = tuple[str, str]
 
 
 def _integer(_: object, value: object) -> bool:
-    # JSON Schema takes 1.0 for an integer; replyrate does not.
+    # JSON Schema accepts 1.0 as an integer; replyrate does not.
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -45,7 +45,7 @@ Validator: type[Draft202012Validator] = extend(  # type: ignore[no-untyped-call]
 
 
 class Checker:
-    """The schemas of one folder, ready for records."""
+    """Validates records against the schemas of one folder."""
 
     def __init__(self, folder: Traversable | Path) -> None:
         schemas = [json.loads(file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".json")]
@@ -62,7 +62,7 @@ class Checker:
         self.types = tuple(sorted(self._validators))
 
     def problems(self, record: bytes, accept: Iterable[str]) -> list[Problem]:
-        """What is wrong with `record`; an empty list when it is valid and of a type in `accept`."""
+        """What is wrong with `record`; empty when it is valid and its type is in `accept`."""
         try:
             event = json.loads(record.decode(), parse_constant=_no_constant)
             json.dumps(event, ensure_ascii=False).encode()
@@ -71,20 +71,20 @@ class Checker:
         accept = tuple(accept)
         kind = event.get("type") if isinstance(event, dict) else None
         validator = self._validators.get(kind, self._envelope) if isinstance(kind, str) else self._envelope
-        found = [_said(error) for error in sorted(validator.iter_errors(event), key=relevance, reverse=True)]
+        problems = [_problem(error) for error in sorted(validator.iter_errors(event), key=relevance, reverse=True)]
         if isinstance(kind, str) and kind not in accept:
-            found.append(("schema", f"type: expected one of {', '.join(accept)}"))
-        if not found:
-            found = list(_instants(event))
-        return list(dict.fromkeys(found))
+            problems.append(("schema", f"type: expected one of {', '.join(accept)}"))
+        if not problems:
+            problems = list(_instants(event))
+        return list(dict.fromkeys(problems))
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _said(error: ValidationError) -> Problem:
-    """A schema's complaint in our words: jsonschema's own message would repeat the value, which may be an address."""
+def _problem(error: ValidationError) -> Problem:
+    """A violation in our own words: the message of jsonschema would repeat the value, which may be an address."""
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
     rule: Any = error.validator_value
     match error.validator:
@@ -126,7 +126,7 @@ def _pattern(error: ValidationError) -> str:
 
 
 def _instants(event: Mapping[str, Any]) -> Iterator[Problem]:
-    """What a schema cannot say of the instants: days that do not exist, and more than a day after the envelope."""
+    """What a schema cannot check: days that do not exist, and instants more than a day after the envelope."""
     written = _moment(event["time"])
     if written is None:
         yield "schema", "time: no such day"
@@ -166,16 +166,18 @@ def _moment(text: str) -> datetime | None:
 
 
 def schemas() -> Traversable | Path:
-    """schemas/events of the checkout this file lies in, else of the installed package."""
+    """schemas/events of the checkout that contains this file, else of the installed package."""
     beside = Path(__file__).resolve().parent.parent / "schemas" / "events"
     return beside if beside.is_dir() else resources.files("schemas") / "events"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print what is wrong, line by line."""
+    """Print the problems, line by line; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("file", metavar="FILE", help="one record a line; - is standard input")
-    parser.add_argument("--any-type", action="store_true", help="also the events that replyrate itself publishes")
+    parser.add_argument("file", metavar="FILE", help="one record per line; - is standard input")
+    parser.add_argument(
+        "--any-type", action="store_true", help="accept the events that replyrate itself publishes, too"
+    )
     options = parser.parse_args(arguments)
     checker = Checker(schemas())
     accept = checker.types if options.any_type else PLATFORM_TYPES
@@ -187,11 +189,11 @@ def main(arguments: list[str] | None = None) -> int:
                 if not record:
                     continue
                 total += 1
-                found = checker.problems(record, accept)
+                problems = checker.problems(record, accept)
                 if len(record) > MAX_RECORD_BYTES and not options.any_type:
-                    found.insert(0, ("limit", f"record: more than {MAX_RECORD_BYTES} bytes"))
-                bad += bool(found)
-                for reason, detail in found:
+                    problems.insert(0, ("limit", f"record: more than {MAX_RECORD_BYTES} bytes"))
+                bad += bool(problems)
+                for reason, detail in problems:
                     print(f"line {number}: {reason}: {detail}")
     except OSError as error:
         print(f"cannot read {options.file}: {error.strerror}", file=sys.stderr)

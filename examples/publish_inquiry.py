@@ -1,9 +1,9 @@
-"""Publish one inquiry to `inquiries.v1`, with kafka-python and nothing of replyrate's own.
+"""Publish one inquiry to `inquiries.v1`, with kafka-python and no code of replyrate.
 
     pip install kafka-python
     python examples/publish_inquiry.py localhost:9092 --company c-1 --account a-1 --buyer-address buyer@example.com
 
-What matters for any language: the key is `company_id` in UTF-8, the partitioner is murmur2 (librdkafka: set
+In any language: the key is `company_id` in UTF-8, the partitioner is murmur2 (librdkafka: set
 `partitioner=murmur2_random`), the value is a CloudEvents 1.0 record in structured JSON.
 """
 
@@ -27,7 +27,7 @@ def instant(at: datetime) -> str:
 
 
 def inquiry_received(data: dict[str, Any], *, time: datetime) -> bytes:
-    """The record for one inquiry; publish the same record again when in doubt: equal facts merge."""
+    """The record for one inquiry; when in doubt, publish the same record again: equal facts merge."""
     return json.dumps(
         {
             "specversion": "1.0",
@@ -43,7 +43,7 @@ def inquiry_received(data: dict[str, Any], *, time: datetime) -> bytes:
 
 
 def main() -> int:
-    """Publish, wait for the acknowledgement, say where the record lies."""
+    """Publish, wait for the acknowledgement, print the position of the record."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("bootstrap_servers", metavar="HOST:PORT")
     parser.add_argument("--company", required=True)
@@ -51,7 +51,9 @@ def main() -> int:
     parser.add_argument("--inquiry", default=str(uuid.uuid4()), help="unique inside the company")
     parser.add_argument("--buyer", default="buyer-1")
     parser.add_argument("--buyer-address", action="append", default=[], help="up to 8")
-    parser.add_argument("--message-id", action="append", default=[], help="of the mail that the seller got; up to 8")
+    parser.add_argument(
+        "--message-id", action="append", default=[], help="of the notification mail to the seller; up to 8"
+    )
     options = parser.parse_args()
     now = datetime.now(UTC)
     record = inquiry_received(

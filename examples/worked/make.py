@@ -2,8 +2,8 @@
 
     python examples/worked/make.py [FOLDER]
 
-One seller, `shop`, with two accounts and a mailbox each. Nothing of replyrate is imported; tell a story of your own the
-same way to ask what a rule set makes of it, or to report a number that looks wrong (docs/replay.md).
+One seller, `shop`, has two accounts with a mailbox each. The script imports no code of replyrate. Write a story of your own
+in the same way to see what a rule set makes of it, or to report a number that looks wrong (docs/replay.md).
 """
 
 import hashlib
@@ -19,7 +19,7 @@ COMPANY = "shop"
 MAILBOXES = {"main": "main-mail", "desk": "desk-mail"}
 """Account → its mailbox."""
 
-# Who asked whom, and when (UTC). What else is known of a buyer or a conversation stands in the last column.
+# Inquiry, account that received it, buyer, instant (UTC). The last column has further facts about buyer or conversation.
 INQUIRIES: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("i01", "desk", "olga", "2026-01-05T17:00:00Z", {}),
     ("i02", "main", "ana", "2026-02-23T18:00:00Z", {}),
@@ -46,7 +46,7 @@ INQUIRIES: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("i23", "main", "tom", "2026-03-20T17:00:00Z", {}),
 ]
 
-# What became of an inquiry on the platform.
+# Status changes of inquiries on the platform.
 STATUSES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("i07", "spam", "2026-02-27T06:00:00Z", {}),
     ("i08", "spam", "2026-03-01T19:00:00Z", {}),
@@ -58,10 +58,10 @@ STATUSES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("i18", "reassigned", "2026-03-10T18:00:00Z", {"account_id": "desk"}),
 ]
 
-# Replies through the platform: inquiry, account, when.
+# Replies through the platform: inquiry, account, instant.
 PLATFORM_REPLIES = [("i19", "main", "2026-03-11T22:00:00Z")]
 
-# What lay in the Sent folders: the inquiry whose mail it answers, the account it left from, when, what it is.
+# Messages in the Sent folders: the inquiry whose mail it replies to, the account that sent it, instant, kind.
 MAILS = [
     ("i01", "desk", "2026-01-05T20:00:00Z", "human"),
     ("i02", "main", "2026-02-23T20:00:00Z", "human"),
@@ -78,8 +78,8 @@ MAILS = [
     ("i22", "desk", "2026-03-20T01:00:00Z", "human"),
 ]
 
-# For which time each mailbox is known completely. Desk's provider was changed on 7 March and the old mail stayed behind:
-# nobody can say what left between the two lines.
+# When each mailbox was completely read. Desk moved to another provider on 7 March and the old mail was not taken along, so
+# what was sent between the two intervals is unknown.
 COVERAGE = [
     ("main", "2025-12-01T00:00:00Z", "2026-03-20T23:50:00Z"),
     ("desk", "2025-12-01T00:00:00Z", "2026-03-05T10:00:00Z"),
@@ -89,7 +89,7 @@ CONNECTED_AT = "2025-12-01T00:00:00Z"
 
 
 def hashed(kind: str, value: str) -> str:
-    """The keyed hash that stands for an address or a Message-ID (schemas/README.md); these are normalised already."""
+    """The keyed hash of an address or a Message-ID (schemas/README.md); the values here are already normalised."""
     text = "\x1f".join((kind, COMPANY, value)).encode()
     return hmac.digest(KEY, text, hashlib.sha256)[:16].hex()
 
@@ -100,7 +100,7 @@ def address(buyer: str) -> str:
 
 
 def event(kind: str, source: str, name: str, time: str, data: dict[str, Any]) -> dict[str, Any]:
-    """A CloudEvent of this seller's."""
+    """A CloudEvent about this seller."""
     return {
         "specversion": "1.0", "id": name, "source": source, "type": f"replyrate.{kind}.v1", "time": time,
         "datacontenttype": "application/json", "data": {"company_id": COMPANY, **data},
@@ -108,7 +108,7 @@ def event(kind: str, source: str, name: str, time: str, data: dict[str, Any]) ->
 
 
 def inquiries() -> Iterator[dict[str, Any]]:
-    """inquiries.v1, as the platform publishes it: buyers' addresses are plain here."""
+    """inquiries.v1 as the platform publishes it: addresses of buyers are in plain text here."""
     source = "example/platform"
     for inquiry_id, account_id, buyer, at, more in INQUIRIES:
         person = {"id": buyer, "addresses": [address(buyer)]}
@@ -126,7 +126,7 @@ def inquiries() -> Iterator[dict[str, Any]]:
 
 
 def sent() -> Iterator[dict[str, Any]]:
-    """sent-messages.v1, as the fetcher publishes it: hashes and times, no address."""
+    """sent-messages.v1 as the fetcher publishes it: hashes and times, no addresses."""
     buyers = {inquiry_id: buyer for inquiry_id, _, buyer, _, _ in INQUIRIES}
     for inquiry_id, account_id, at, kind in MAILS:
         message_id = hashed("message", f"reply-to-{inquiry_id}@shop.example")
@@ -142,11 +142,11 @@ def sent() -> Iterator[dict[str, Any]]:
 
 
 def coverage() -> Iterator[dict[str, Any]]:
-    """The registry's history of what was read; each line became known when it ends."""
-    for account_id, begin, end in COVERAGE:
+    """The coverage history of the registry; each line was recorded at the end of its interval."""
+    for account_id, start, end in COVERAGE:
         yield {
             "company_id": COMPANY, "account_id": account_id, "mailbox_id": MAILBOXES[account_id],
-            "connected_at": CONNECTED_AT, "removed_at": None, "from": begin, "through": end, "recorded_at": end,
+            "connected_at": CONNECTED_AT, "removed_at": None, "from": start, "through": end, "recorded_at": end,
         }  # fmt: skip
 
 

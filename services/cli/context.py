@@ -32,8 +32,8 @@ from services.registry.errors import RegistryError
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 
-P = ParamSpec("P")
-T = TypeVar("T")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print exactly one JSON document.")
 in_language = click.option(
@@ -80,11 +80,11 @@ def open_registry(config: Settings) -> Iterator[Registry]:
         yield Registry(connection, Hasher(config.hash_key()), Vault(config.vault_key(), config.old_vault_key()))
 
 
-def guarded(command: Callable[P, T]) -> Callable[P, T]:
+def guarded(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Print an error of ours as a sentence on standard error and exit with the code that belongs to it."""
 
     @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
             return command(*args, **kwargs)
         except ConfigError as error:

@@ -1,4 +1,4 @@
-"""The command on real servers: from an empty database to a mailbox and a rate."""
+"""The command line on real servers: from an empty database to a mailbox and a rate."""
 
 import json
 from pathlib import Path
@@ -93,12 +93,12 @@ def test_from_nothing_to_a_mailbox(run: Any, pymap: EmbeddedImap, topics_gone: s
         "company_id,account_id,inquiry_id,received_at,buyer_id\nc1,main,i1,2026-11-20T08:00:00Z,b1\n", "utf-8"
     )
     assert json.loads(run("publish", file, "--json").stdout) == {"published": 1, "invalid": []}
-    (found,) = read_all(kafka_settings(topics_gone, 2), "inquiries.v1")
-    assert found.key == b"c1"
+    (record,) = read_all(kafka_settings(topics_gone, 2), "inquiries.v1")
+    assert record.key == b"c1"
     assert "No rate" in run("rate", "c1", code=1).stderr
 
 
-def test_rule_sets_are_listed_shown_checked_and_switched(run: Any, tmp_path: Path) -> None:
+def test_rule_sets_are_listed_shown_validated_and_activated(run: Any, tmp_path: Path) -> None:
     run("migrate")
     file = tmp_path / "mine.toml"
     file.write_text(
@@ -110,26 +110,28 @@ def test_rule_sets_are_listed_shown_checked_and_switched(run: Any, tmp_path: Pat
     checked = json.loads(run("rules", "validate", file, "--json").stdout)
     assert checked["name"] == "mine" and checked["identity"].startswith("1+")
     file.write_text(file.read_text("utf-8").replace('unit = "first-per-buyer-day"', 'unit = "day"'), "utf-8")
-    said = " ".join(run("rules", "validate", file, code=78).stderr.split())
-    assert "unit: 'day' is not one of" in said and "'each-inquiry'" in said
+    printed = " ".join(run("rules", "validate", file, code=78).stderr.split())
+    assert "unit: 'day' is not one of" in printed and "'each-inquiry'" in printed
     assert "first-per-buyer-day" in run("rules", "show", "default").stdout
     assert json.loads(run("rules", "show", "etsy", "--json").stdout)["period_by"] == "deadline"
     assert "choose of" in " ".join(run("rules", "show", "none", code=78).stderr.split())
     assert "REPLYRATE_HORIZON_DAYS=114" in "".join(run("rules", "activate", "airbnb", code=78).stderr.split())
     assert "is active" in run("rules", "activate", "alibaba-2016").stderr
     assert "already" in run("rules", "activate", "alibaba-2016").stderr
-    counts = {row["name"]: row["counts"] for row in json.loads(run("rules", "list", "--json").stdout)}
+    counts = {rule_set["name"]: rule_set["counts"] for rule_set in json.loads(run("rules", "list", "--json").stdout)}
     assert counts["alibaba-2016"] is True and counts["default"] is False
     run("rules", "deactivate", "alibaba-2016")
     assert "is not active" in run("rules", "deactivate", "alibaba-2016", code=1).stderr
     assert "alibaba-2016" in run("rules", "list").stdout
 
 
-def test_a_broken_file_of_ones_own_hides_no_other_rule_set(run: Any, tmp_path: Path) -> None:
+def test_an_invalid_file_does_not_hide_the_other_rule_sets(run: Any, tmp_path: Path) -> None:
     run("migrate")
     (tmp_path / "mine.toml").write_text('name = "mine"\nunit = "day"\n', "utf-8")
     call = CliRunner().invoke
     env = {**run.env, "REPLYRATE_AGGREGATOR__RULES_DIR": str(tmp_path)}
-    listed = {row["name"]: row for row in json.loads(call(main, ["rules", "list", "--json"], env=env).stdout)}
+    listed = {
+        rule_set["name"]: rule_set for rule_set in json.loads(call(main, ["rules", "list", "--json"], env=env).stdout)
+    }
     assert listed["default"]["version"].startswith("1+")
     assert listed["mine"]["version"] == "cannot be used" and "'day' is not one of" in listed["mine"]["title"]

@@ -385,7 +385,7 @@ def test_a_mailbox_whose_login_was_given_up_may_hold_the_mail(run: Any, read: ps
     look = probe.look()
     assert look.verdict == "failing" and not look.over, "nothing in the one that is read does not say where the mail is"
     done = run("doctor", "shop", "--probe", "--wait", 5, code=1)
-    assert "m2 is not read any more" in done.stderr
+    assert "m2 is no longer read" in done.stderr
     read.execute(
         "UPDATE registry.mailboxes SET state = 'active', failures = 1, state_reason = NULL WHERE mailbox_id = 'm2'"
     )

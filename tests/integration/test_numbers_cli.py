@@ -1,4 +1,4 @@
-"""What a person is shown of the numbers: rates, one inquiry's story, what-if, recompute; exact with --json."""
+"""The commands about numbers: rate, explain, rules diff, recompute, for people and exactly with --json."""
 
 import json
 import re
@@ -23,12 +23,12 @@ from services.standalone.servers.paths import ROOT
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 OLD = NOW - 20 * DAY
-"""Long settled by every rule set."""
+"""Settled long ago by every rule set."""
 
 
 @pytest.fixture
 def run(dsn: str, tmp_path: Path) -> Any:
-    """The command on a database of its own; there is no Kafka, and nothing here asks for one."""
+    """The command on its own database; there is no Kafka, and these commands need none."""
     for key in ("hash.key", "vault.key"):
         (tmp_path / key).write_bytes(bytes(32))
     env = {
@@ -61,7 +61,7 @@ def shop(dsn: str) -> Iterator[psycopg.Connection]:
         asked(connection, "unanswered", OLD, "b3")
         asked(connection, "spam", OLD, "b4")
         asked(connection, "unmeasured", OLD, "b5", "desk")
-        # Of today also in the first hour of a day: what came yesterday lies in the windows of some rule sets and not of others.
+        # Received today even in the first hour of the day: yesterday is in the window of some rule sets and not of others.
         asked(connection, "pending", max(NOW - HOUR, NOW.replace(hour=0, minute=0, second=0, microsecond=0)), "b6")
         replied(connection, "timely", "r1", OLD + 2 * HOUR)
         replied(connection, "timely", "r1", OLD + 2 * HOUR, matched_by="buyer-address")
@@ -76,9 +76,9 @@ def shop(dsn: str) -> Iterator[psycopg.Connection]:
             (OLD + HOUR,),
         )
         connection.execute("INSERT INTO ledger.companies (company_id) VALUES ('shop')")
-        settler = Refresher(connection, [rules.load_builtin("default"), rules.load_builtin("first-reply-24h")])
-        settler.activate()
-        while settler.refresh():
+        refresher = Refresher(connection, [rules.load_builtin("default"), rules.load_builtin("first-reply-24h")])
+        refresher.activate()
+        while refresher.refresh():
             pass
         yield connection
 
@@ -102,70 +102,70 @@ def replied(
 
 
 def story(run: Any, inquiry_id: str, rule_set: str = "default", code: int = 0) -> dict[str, Any]:
-    (found,) = json.loads(run("explain", "shop", inquiry_id, "--rules", rule_set, "--json", code=code).stdout)
-    assert isinstance(found, dict)
-    return found
+    (explanation,) = json.loads(run("explain", "shop", inquiry_id, "--rules", rule_set, "--json", code=code).stdout)
+    assert isinstance(explanation, dict)
+    return explanation
 
 
-def verdicts(found: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(one["reply_id"], one["verdict"]) for one in found["considered"]]
+def verdicts(explanation: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(reply["reply_id"], reply["verdict"]) for reply in explanation["considered"]]
 
 
-def test_an_answered_inquiry_is_explained_reply_by_reply(run: Any, shop: psycopg.Connection) -> None:
-    found = story(run, "timely")
-    assert (found["outcome"], found["state"], found["account_id"]) == ("timely", "final", "main")
-    assert verdicts(found) == [
+def test_explain_gives_a_verdict_on_each_reply(run: Any, shop: psycopg.Connection) -> None:
+    explanation = story(run, "timely")
+    assert (explanation["outcome"], explanation["state"], explanation["account_id"]) == ("timely", "final", "main")
+    assert verdicts(explanation) == [
         ("r9", "before-the-inquiry"), ("r0", "automatic"), ("r1", "answer"), ("r1", "answer"), ("r5", "later"),
     ]  # fmt: skip
-    unit = found["unit"]
+    unit = explanation["unit"]
     assert (unit["reply_id"], unit["matched_by"], unit["mailbox_id"]) == ("r1", "in-reply-to", "m1")
     assert unit["members"] == ["timely", "merged"] and unit["reply_seconds"] == 7200
     assert datetime.fromisoformat(unit["due_at"]) == OLD + DAY
-    assert found["parameters"]["target_seconds"] == 86400
-    assert [one["revision"] for one in found["history"]] == [1]
-    told = run("explain", "shop", "timely", "--rules", "default").stdout
-    assert "Answered in time: 2:00 h after it came, 24:00 h were allowed." in told
-    assert "an automatic reply" in told and "its Auto-Submitted header says so" in told
-    assert "sent before the inquiry" in told and "In-Reply-To" in told
+    assert explanation["parameters"]["target_seconds"] == 86400
+    assert [version["revision"] for version in explanation["history"]] == [1]
+    printed = run("explain", "shop", "timely", "--rules", "default").stdout
+    assert "Answered in time: 2:00 h after it was received; the target is 24:00 h." in printed
+    assert "an automatic reply" in printed and "its Auto-Submitted header says so" in printed
+    assert "sent before the inquiry" in printed and "In-Reply-To" in printed
 
 
 @pytest.mark.parametrize(
     ("inquiry_id", "outcome", "says"),
     [
-        ("late", "late", "Answered too late: 30:00 h after it came"),
-        ("unanswered", "unanswered", "all of them were automatic"),
+        ("late", "late", "Answered late: 30:00 h after it was received"),
+        ("unanswered", "unanswered", "all were automatic"),
         ("spam", "excluded", "it was reported as spam within 24:00 h of its receipt"),
         ("merged", "merged", "Counted together with inquiry timely"),
-        ("unmeasured", "unmeasured", "nobody read the account's mailboxes"),
-        ("pending", "pending", "Still open: an answer is in time until"),
-        ("nothing", "unknown", "This inquiry is not known here"),
+        ("unmeasured", "unmeasured", "the account's mailboxes were not completely read"),
+        ("pending", "pending", "Open: an answer is in time until"),
+        ("nothing", "unknown", "This inquiry is not known"),
     ],
 )
-def test_every_outcome_has_a_story_in_both_languages(
+def test_every_outcome_is_explained_in_both_languages(
     run: Any, shop: psycopg.Connection, inquiry_id: str, outcome: str, says: str
 ) -> None:
     code = 1 if outcome == "unknown" else 0
-    found = story(run, inquiry_id, code=code)
+    explanation = story(run, inquiry_id, code=code)
     shown = shop.execute(
         "SELECT outcome, reason, state FROM report_v1.inquiry_outcomes WHERE rule_set = 'default' AND inquiry_id = %s",
         (inquiry_id,),
     ).fetchone()
-    assert found["outcome"] == outcome
+    assert explanation["outcome"] == outcome
     if outcome != "unknown":
-        reason = found["excluded_by"] or found["reason"] if outcome != "merged" else None
-        assert shown == (outcome, reason, found["state"])
-    # An unanswered inquiry with a newsletter beside the automatic reply is no `only-automatic-replies`.
+        reason = explanation["excluded_by"] or explanation["reason"] if outcome != "merged" else None
+        assert shown == (outcome, reason, explanation["state"])
+    # With a newsletter beside the automatic reply the reason is not `only-automatic-replies`.
     if inquiry_id == "unanswered":
-        says = "Not answered: nothing that counts was sent"
+        says = "Not answered: no reply that counts was sent"
     assert says in run("explain", "shop", inquiry_id, "--rules", "default", code=code).stdout
     chinese = run("explain", "shop", inquiry_id, "--rules", "default", "--lang", "zh", code=code).stdout
     assert chinese.splitlines()[2:] and re.search("[\u4e00-\u9fff]", chinese)
-    assert [len(found["sentences"][language]) > 0 for language in ("en", "zh")] == [True, True]
+    assert [len(explanation["sentences"][language]) > 0 for language in ("en", "zh")] == [True, True]
 
 
-def test_without_a_name_every_rule_set_that_counts_tells_its_story(run: Any, shop: psycopg.Connection) -> None:
-    found = json.loads(run("explain", "shop", "merged", "--json").stdout)
-    assert [(one["rule_set"], one["outcome"]) for one in found] == [
+def test_without_a_name_every_active_rule_set_is_explained(run: Any, shop: psycopg.Connection) -> None:
+    explanations = json.loads(run("explain", "shop", "merged", "--json").stdout)
+    assert [(explanation["rule_set"], explanation["outcome"]) for explanation in explanations] == [
         ("default", "merged"),
         ("first-reply-24h", "unanswered"),
     ]
@@ -173,24 +173,22 @@ def test_without_a_name_every_rule_set_that_counts_tells_its_story(run: Any, sho
     assert "choose of" in " ".join(run("explain", "shop", "late", "--rules", "none", code=78).stderr.split())
 
 
-def test_a_clock_that_is_not_trusted_is_told(run: Any, shop: psycopg.Connection, tmp_path: Path) -> None:
+def test_explain_says_when_a_time_is_not_trusted(run: Any, shop: psycopg.Connection, tmp_path: Path) -> None:
     replied(shop, "unanswered", "r6", OLD + 3 * HOUR, evidence="suspect")
     file = tmp_path / "strict.toml"
     text = (ROOT / "services" / "aggregator" / "judge" / "rule_sets" / "default.toml").read_text("utf-8")
     file.write_text(text.replace('"default"', '"strict"').replace('evidence = "any"', 'evidence = "verified"'), "utf-8")
     recompute.activate(shop, rules.read(file))
-    settler = Refresher(shop, [])
-    while settler.refresh():
+    refresher = Refresher(shop, [])
+    while refresher.refresh():
         pass
-    found = story(run, "unanswered", "strict")
-    assert (found["outcome"], found["unit"]["reply_seconds"]) == ("late", 3 * 3600)
-    assert ("r6", "unverified-answer") in verdicts(found)
-    assert (
-        "the clock of that mail cannot be trusted" in run("explain", "shop", "unanswered", "--rules", "strict").stdout
-    )
+    explanation = story(run, "unanswered", "strict")
+    assert (explanation["outcome"], explanation["unit"]["reply_seconds"]) == ("late", 3 * 3600)
+    assert ("r6", "unverified-answer") in verdicts(explanation)
+    assert "the time of that mail cannot be trusted" in run("explain", "shop", "unanswered", "--rules", "strict").stdout
 
 
-def test_the_clock_of_a_mail_is_told_as_long_as_its_record_is_kept(run: Any, shop: psycopg.Connection) -> None:
+def test_explain_names_the_time_basis_of_a_mail_while_its_record_is_kept(run: Any, shop: psycopg.Connection) -> None:
     shop.execute(
         "INSERT INTO registry.mailboxes (company_id, mailbox_id, account_id, role, address_masked, address_hash, host, port,"
         " login_hash, consent_by, consent_at, consent_text_version) VALUES ('shop', 'm1', 'main', 'registered', 'x', 'x', 'x',"
@@ -205,22 +203,22 @@ def test_the_clock_of_a_mail_is_told_as_long_as_its_record_is_kept(run: Any, sho
         "INSERT INTO registry.published (company_id, mailbox_id, message_id, sent_at, record) VALUES ('shop', 'm1', %s, %s, %s)",
         ("0" * 32, OLD + HOUR, codec.encode(sent, id="0" * 32, source="replyrate/fetcher/m1", time=OLD + HOUR)),
     )
-    found = story(run, "late")
-    (clock,) = [one["clock"] for one in found["facts"]["replies"] if one["clock"]]
+    explanation = story(run, "late")
+    (clock,) = [reply["clock"] for reply in explanation["facts"]["replies"] if reply["clock"]]
     assert clock["basis"] == "save-date" and datetime.fromisoformat(clock["date_header"]) == OLD
-    assert "the server's time of filing counted" in run("explain", "shop", "late", "--rules", "default").stdout
-    # Explained is what holds now; what is shown follows.
-    assert found["outcome"] == "timely" and found["history"][-1]["outcome"] == "late"
+    assert "time when the server filed it (SAVEDATE)" in run("explain", "shop", "late", "--rules", "default").stdout
+    # The explanation is computed now; the shown outcome follows with the next refresh.
+    assert explanation["outcome"] == "timely" and explanation["history"][-1]["outcome"] == "late"
 
 
-def test_rates_for_people_and_exactly(run: Any, shop: psycopg.Connection) -> None:
+def test_rate_prints_a_table_json_and_csv(run: Any, shop: psycopg.Connection) -> None:
     shown = run("rate", "shop", "--rules", "default").stdout
     assert "1/1/1/1" in shown and "66.7 %" not in shown and "33.3 %" in shown
-    assert "only 0.0 % of the units lie in a time" in shown and "Not measured is not 0" in shown
+    assert "completely read for only 0.0 % of the units" in shown and "Not measured is not 0" in shown
     assert re.search("[▁▂▃▄▅▆▇█·]{30}", shown) and re.search(r"1-2 h +1 █", shown)
-    found = json.loads(run("rate", "shop", "--rules", "default", "--json").stdout)
-    company, desk, main = found
-    assert [row["account_id"] for row in found] == [None, "desk", "main"]
+    rates = json.loads(run("rate", "shop", "--rules", "default", "--json").stdout)
+    company, desk, main = rates
+    assert [rate["account_id"] for rate in rates] == [None, "desk", "main"]
     assert (company["timely"], company["excluded"], desk["rate"], main["rate"]) == (1, 1, None, 1 / 3)
     assert len(company["trend"]) == 30 and company["trend"][-1] == company["rate"]
     assert (sum(company["histogram"]), company["histogram"][1], company["histogram"][24]) == (2, 1, 1)
@@ -234,19 +232,20 @@ def test_rates_for_people_and_exactly(run: Any, shop: psycopg.Connection) -> Non
     assert "The rule set nope is not active" in run("rate", "shop", "--rules", "nope", code=1).stderr
 
 
-def test_what_if_and_recompute(run: Any, shop: psycopg.Connection) -> None:
-    found = json.loads(run("rules", "diff", "default", "amazon", "--json").stdout)
-    (company,) = found["companies"]
-    differ = {one["inquiry_id"]: (one["outcome_a"], one["outcome_b"]) for one in company["inquiries"]}
+def test_rule_sets_are_compared_and_recomputed(run: Any, shop: psycopg.Connection) -> None:
+    difference = json.loads(run("rules", "diff", "default", "amazon", "--json").stdout)
+    (company,) = difference["companies"]
+    differ = {inquiry["inquiry_id"]: (inquiry["outcome_a"], inquiry["outcome_b"]) for inquiry in company["inquiries"]}
     assert differ == {
         "merged": ("merged", "unanswered"), "spam": ("excluded", "unanswered"), "unmeasured": ("unmeasured", "unanswered"),
     }  # fmt: skip
     assert (company["counted_a"], company["counted_b"]) == (3, 6)
-    assert [one["account_id"] for one in company["accounts"]] == ["desk", "main"]
-    # The same outcomes over other days are a difference as well.
-    found = json.loads(run("rules", "diff", "first-reply-24h", "amazon", "--json").stdout)
+    assert [account["account_id"] for account in company["accounts"]] == ["desk", "main"]
+    # The same outcomes in other windows are a difference as well.
+    difference = json.loads(run("rules", "diff", "first-reply-24h", "amazon", "--json").stdout)
     assert {
-        one["inquiry_id"]: (one["in_window_a"], one["in_window_b"]) for one in found["companies"][0]["inquiries"]
+        inquiry["inquiry_id"]: (inquiry["in_window_a"], inquiry["in_window_b"])
+        for inquiry in difference["companies"][0]["inquiries"]
     } == {
         "pending": (True, False),
         "unmeasured": (True, True),
@@ -266,7 +265,7 @@ def test_what_if_and_recompute(run: Any, shop: psycopg.Connection) -> None:
 
 
 def test_support_needs_no_more_than_the_role_of_the_aggregator(run: Any, shop: psycopg.Connection, dsn: str) -> None:
-    """What docs/dashboards.md says of the command line: these commands work with that role, and others say what is missing."""
+    """As docs/dashboards.md says: these commands work with that role, and the others name the missing privilege."""
     roles = {f"{role}_{dsn.rsplit('/', 1)[1]}": f"replyrate_{role}" for role in ("aggregator", "fetcher")}
     for name, role in roles.items():
         shop.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x' IN ROLE {role}".encode())

@@ -1,4 +1,4 @@
-"""docs/replay.md by its own lines: coverage out of Postgres, topics out of Kafka, what-if; against the live numbers."""
+"""The commands of docs/replay.md: coverage from Postgres, topics from Kafka, what-if; compared with the live numbers."""
 
 import json
 import subprocess
@@ -26,13 +26,13 @@ COVERAGE = ["--coverage", str(FOLDER / "coverage.ndjson")]
 
 
 def lines(word: str) -> list[str]:
-    """The commands of the page that begin with `word`."""
+    """The commands of the page that start with `word`."""
     joined = PAGE.replace("\\\n", "")
     return [line.strip() for line in joined.splitlines() if line.startswith(f"    {word} ")]
 
 
 def replay(*arguments: str, environ: dict[str, str] | None = None, cwd: Path = ROOT) -> tuple[Any, str]:
-    """The JSON that the command prints, and what it tells."""
+    """The JSON that the command prints, and its standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "services.cli", "replay", *arguments, "--as-of", AS_OF.isoformat(), "--json"],
         capture_output=True, text=True, timeout=120, check=False, env=environ, cwd=cwd,
@@ -45,7 +45,7 @@ def test_coverage_from_the_database_gives_the_live_numbers(dsn: str, tmp_path: P
     """The same facts and mailboxes live and replayed: every column of every row and outcome, for each rule set."""
     with connect(dsn, "tests") as connection:
         load(connection, PRESETS)
-        # Lines that only tell a connection, a removed mailbox, an account that answers through the platform.
+        # A mailbox that is only connected, a removed one, and an account that replies through the platform.
         connection.execute(
             "INSERT INTO registry.accounts (company_id, account_id) SELECT 'shop', unnest(ARRAY['chat', 'old'])"
         )
@@ -61,21 +61,23 @@ def test_coverage_from_the_database_gives_the_live_numbers(dsn: str, tmp_path: P
             }
     (command,) = lines("psql")
     subprocess.run(["bash", "-c", command], env=psql_environ(dsn), cwd=tmp_path, check=True, timeout=60)
-    found, rejected = offline.read_coverage("coverage.ndjson", (tmp_path / "coverage.ndjson").read_bytes())
-    assert (len(found), rejected) == (6, [])
-    assert [line.mailbox_id for line in found[3:]] == [None, "old-mail", "late-mail"]
-    assert found[4].removed_at is not None and found[4].removed_at.isoformat() == "2026-01-02T03:04:05.678901+00:00"
+    coverage, rejected = offline.read_coverage("coverage.ndjson", (tmp_path / "coverage.ndjson").read_bytes())
+    assert (len(coverage), rejected) == (6, [])
+    assert [line.mailbox_id for line in coverage[3:]] == [None, "old-mail", "late-mail"]
+    assert (
+        coverage[4].removed_at is not None and coverage[4].removed_at.isoformat() == "2026-01-02T03:04:05.678901+00:00"
+    )
     names = [rule_set.name for rule_set in PRESETS]
-    counted, told = replay(*DUMPS, *KEY, "--coverage", str(tmp_path / "coverage.ndjson"), "--rules", *names)
-    assert told == ""
+    counted, printed = replay(*DUMPS, *KEY, "--coverage", str(tmp_path / "coverage.ndjson"), "--rules", *names)
+    assert printed == ""
     keys = {
         "reply_rate": ("rule_set", "company_id", "account_id"),
         "inquiry_outcomes": ("rule_set", "company_id", "inquiry_id"),
     }
     for view, key in keys.items():
-        wanted = {tuple(row[name] for name in key): plain(row) for row in live[view]}
-        replayed = {tuple(row[name] for name in key): row for row in counted[view]}
-        # What was loaded after the live judgement: their rows hold nothing, and nobody else's change.
+        wanted = {tuple(columns[name] for name in key): plain(columns) for columns in live[view]}
+        replayed = {tuple(columns[name] for name in key): columns for columns in counted[view]}
+        # Accounts that were inserted after the live judgement have rows without inquiries and change no other row.
         for extra in replayed.keys() - wanted.keys():
             assert extra[2] in ("chat", "old") and replayed.pop(extra)["inquiries"] == 0
         assert len(replayed) == len(PRESETS) * (3 if view == "reply_rate" else 23)
@@ -91,39 +93,41 @@ def test_the_topics_give_what_their_dumps_give(topics_gone: str) -> None:
         "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": topics_gone, "REPLYRATE_KAFKA__PARTITIONS": str(settings.partitions),
         "REPLYRATE_HASH_KEY_FILE": str(FOLDER / "hash.key"), "REPLYRATE_POSTGRES__DSN": "postgresql://nobody@127.0.0.1:1/none",
     }  # fmt: skip
-    found, _ = replay("--from-kafka", *COVERAGE, "--rules", "default", environ=environ)
-    assert found == replay(*DUMPS, *KEY, *COVERAGE, "--rules", "default")[0]
-    assert len(found["inquiry_outcomes"]) == 23
+    result, _ = replay("--from-kafka", *COVERAGE, "--rules", "default", environ=environ)
+    assert result == replay(*DUMPS, *KEY, *COVERAGE, "--rules", "default")[0]
+    assert len(result["inquiry_outcomes"]) == 23
     assert committed(settings, "replyrate-replay") == {}
 
 
 def test_what_if(tmp_path: Path) -> None:
-    """i04, answered after exactly 24 h, is late when 12 are allowed."""
+    """i04, answered after exactly 24 h, is late with a target of 12 h."""
     (change,) = lines("sed")
     (tmp_path / "services").symlink_to(ROOT / "services")
     subprocess.run(["bash", "-c", change], cwd=tmp_path, check=True, timeout=60)
     own = tmp_path / "twelve-hours.toml"
     assert rules.read(own).target_seconds == 43_200
-    found, _ = replay(*DUMPS, *KEY, *COVERAGE, "--rules", "default", str(own))
-    company = {row["rule_set"]: row for row in found["reply_rate"] if row["level"] == "company"}
+    result, _ = replay(*DUMPS, *KEY, *COVERAGE, "--rules", "default", str(own))
+    company = {rate["rule_set"]: rate for rate in result["reply_rate"] if rate["level"] == "company"}
     assert (company["default"]["timely"], company["default"]["late"]) == (7, 2)
     assert (company["twelve-hours"]["timely"], company["twelve-hours"]["late"]) == (6, 3)
 
 
 def test_without_coverage_everything_counts_as_covered() -> None:
-    found, _ = replay(*DUMPS, *KEY, "--rules", "default")
-    rows = {row["account_id"]: row for row in found["reply_rate"]}
-    assert {row["state"] for row in rows.values()} == {"final"}
-    assert (rows["desk"]["unanswered"], rows["desk"]["unmeasured"], rows["desk"]["coverage"]) == (1, 0, 1)
+    result, _ = replay(*DUMPS, *KEY, "--rules", "default")
+    rates = {rate["account_id"]: rate for rate in result["reply_rate"]}
+    assert {rate["state"] for rate in rates.values()} == {"final"}
+    assert (rates["desk"]["unanswered"], rates["desk"]["unmeasured"], rates["desk"]["coverage"]) == (1, 0, 1)
 
 
-def test_a_line_that_is_none_is_told_and_the_rest_counts(tmp_path: Path) -> None:
+def test_an_invalid_line_is_reported_and_the_others_count(tmp_path: Path) -> None:
     dump = tmp_path / "inquiries.ndjson"
-    first, *rest = (FOLDER / "inquiries.ndjson").read_text("utf-8").splitlines()
-    dump.write_text("\n".join([first.replace('"received_at": "2026', '"received_at": "1926'), "", "{", *rest]), "utf-8")
-    found, told = replay("--inquiries", str(dump), *DUMPS[2:], *KEY, *COVERAGE, "--rules", "default")
-    assert len(found["inquiry_outcomes"]) == 22
-    assert told.splitlines() == [
+    first, *other_lines = (FOLDER / "inquiries.ndjson").read_text("utf-8").splitlines()
+    dump.write_text(
+        "\n".join([first.replace('"received_at": "2026', '"received_at": "1926'), "", "{", *other_lines]), "utf-8"
+    )
+    result, printed = replay("--inquiries", str(dump), *DUMPS[2:], *KEY, *COVERAGE, "--rules", "default")
+    assert len(result["inquiry_outcomes"]) == 22
+    assert printed.splitlines() == [
         "inquiries.ndjson line 1: left out: data.received_at: an instant before 2000-01-01 (limit)",
         "inquiries.ndjson line 3: left out: the record is not a JSON document in UTF-8 (not-json)",
     ]
@@ -134,5 +138,5 @@ def test_the_page_names_what_a_line_of_coverage_needs(field: str) -> None:
     raw = json.loads((FOLDER / "coverage.ndjson").read_text("utf-8").splitlines()[0])
     assert all(f"`{name}`" in PAGE for name in raw)
     del raw[field]
-    found, (rejected,) = offline.read_coverage("c", json.dumps(raw).encode())
-    assert not found and field in rejected.detail
+    coverage, (rejected,) = offline.read_coverage("c", json.dumps(raw).encode())
+    assert not coverage and field in rejected.detail

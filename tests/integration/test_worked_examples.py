@@ -40,8 +40,8 @@ def printed() -> bytes:
 
 @pytest.fixture(scope="module")
 def replayed(printed: bytes) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = json.loads(printed)
-    return found
+    result: dict[str, list[dict[str, Any]]] = json.loads(printed)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +56,16 @@ def test_every_cell_is_what_the_program_says(page: str, replayed: dict[str, list
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_wrong_cell_is_found(name: str, page: str, replayed: dict[str, list[dict[str, Any]]]) -> None:
-    """One cell after the other is changed: each change must be told."""
-    rates, outcomes = ([row for row in rows if row["rule_set"] == name] for rows in replayed.values())
+    """Every cell is changed once: each change must be reported."""
+    rates, outcomes = ([columns for columns in rows if columns["rule_set"] == name] for rows in replayed.values())
     text = f"### {name}\n{sections(page)[name].text}"
     assert differences(text, rates, outcomes) == []
     changed = 0
-    for row in re.finditer(r"^\| (?:i\d\d|shop|main|desk) \|.*$", text, re.MULTILINE):
-        for cell in re.finditer(r"[^|]+", row[0]):
-            begin, end = (row.start() + place for place in cell.span())
-            other = f"{text[:begin]} {cell[0].strip()}9 {text[end:]}"
-            assert differences(other, rates, outcomes), (row[0], cell[0])
+    for table_row in re.finditer(r"^\| (?:i\d\d|shop|main|desk) \|.*$", text, re.MULTILINE):
+        for cell in re.finditer(r"[^|]+", table_row[0]):
+            begin, end = (table_row.start() + place for place in cell.span())
+            changed_text = f"{text[:begin]} {cell[0].strip()}9 {text[end:]}"
+            assert differences(changed_text, rates, outcomes), (table_row[0], cell[0])
             changed += 1
     assert changed == 23 * 6 + 3 * 13
 
@@ -82,16 +82,16 @@ def test_the_page_names_the_source_of_the_rule_set(name: str, page: str) -> None
 
 
 def test_the_story_is_the_dump(page: str) -> None:
-    asked = [json.loads(line) for line in (FOLDER / "inquiries.ndjson").read_text("utf-8").splitlines()]
-    facts = [one["data"] for one in asked if one["type"] == "replyrate.inquiry-received.v1"]
-    assert [(row["Inquiry"], row["Account"], row["Buyer"], row["Received"]) for row in story(page).rows] == [
+    events = [json.loads(line) for line in (FOLDER / "inquiries.ndjson").read_text("utf-8").splitlines()]
+    facts = [event["data"] for event in events if event["type"] == "replyrate.inquiry-received.v1"]
+    assert [(line["Inquiry"], line["Account"], line["Buyer"], line["Received"]) for line in story(page).rows] == [
         (
-            one["inquiry_id"],
-            one["account_id"],
-            one["buyer"]["id"],
-            one["received_at"].replace("T", " ").removesuffix("Z"),
+            inquiry["inquiry_id"],
+            inquiry["account_id"],
+            inquiry["buyer"]["id"],
+            inquiry["received_at"].replace("T", " ").removesuffix("Z"),
         )
-        for one in facts
+        for inquiry in facts
     ]
 
 
@@ -103,20 +103,20 @@ def test_the_files_are_what_the_script_writes(tmp_path: Path) -> None:
 
 
 def test_the_hashes_are_those_of_the_key() -> None:
-    """The script hashes by itself; here the fetcher's own code does it again."""
+    """The script has its own hash function; the fetcher's code must give the same hashes."""
     key = (FOLDER / "hash.key").read_bytes()
     assert len(key) == 32 and b"not a secret" in key
     hasher = Hasher(key)
-    asked = [json.loads(line)["data"] for line in (FOLDER / "inquiries.ndjson").read_text("utf-8").splitlines()]
+    inquiries = [json.loads(line)["data"] for line in (FOLDER / "inquiries.ndjson").read_text("utf-8").splitlines()]
     wanted = {
-        (hasher.address(COMPANY, one["buyer"]["addresses"][0]), hasher.message(COMPANY, one["message_ids"][0]))
-        for one in asked
-        if "buyer" in one
+        (hasher.address(COMPANY, inquiry["buyer"]["addresses"][0]), hasher.message(COMPANY, inquiry["message_ids"][0]))
+        for inquiry in inquiries
+        if "buyer" in inquiry
     }
     lines = (FOLDER / "sent.ndjson").read_bytes().splitlines()
     mails: list[Any] = [codec.decode(line, accept=frozenset({MESSAGE_SENT})).data for line in lines]
-    found = {(recipient, answered) for mail in mails for recipient in mail.recipients for answered in mail.in_reply_to}
-    assert len(found) == len(mails) and found <= wanted
+    hashes = {(recipient, answered) for mail in mails for recipient in mail.recipients for answered in mail.in_reply_to}
+    assert len(hashes) == len(mails) and hashes <= wanted
 
 
 def test_order_and_copies_change_no_byte(printed: bytes, tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ Case = tuple[dict[str, Any], Diagnosis | None, list[Diagnosis]]
 def doctor(
     company_id: str, account_id: str | None, name: str | None, probe: bool, wait: int | None, lang: str, json_: bool
 ) -> None:
-    """Explain why the rate of a company (or an account) is 0 or missing, with the supporting facts and what to do.
+    """Explain why a rate is 0 or missing, and what to do.
 
-    The facts are counted now; report_v1.zero_rate_diagnosis holds the last result of the aggregator. Exit 1 when no rate
+    The rate is that of a company or of one of its accounts. The supporting facts are counted now; report_v1.zero_rate_diagnosis holds the last result of the aggregator. Exit 1 when no rate
     is known, and with --probe when the mail is not found in the Sent folder.
     """
     config, text = load_config(), Texts("doctor", lang)

@@ -33,9 +33,10 @@ language = click.option(
 @as_json
 @guarded
 def explain(company_id: str, inquiry_id: str, name: str | None, lang: str, json_: bool) -> None:
-    """Explain why an inquiry counts as it does: facts, replies considered, rules, deadline, outcome, history.
+    """Explain why an inquiry counts as it does.
 
-    Exit 1 when the inquiry is not known.
+    Shows the facts, the replies that were considered, the rules, the deadline, the outcome and its history. Exit 1 when the
+    inquiry is not known.
     """
     config = load_config()
     with database(config) as connection:

@@ -26,7 +26,10 @@ SQL: Final = load_statements("services.cli.numbers", "rate.sql")
 @click.command()
 @click.argument("company_id", required=False)
 @click.option(
-    "--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Day in the time zone of the rule set. Default: the newest."
+    "--as-of",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="Day in the time zone of the rule set. Default: the newest.",
 )
 @click.option("--rules", "name", help="Rule set. Default: every active one.")
 @click.option("--csv", "csv_", is_flag=True, help="Print CSV with the columns of report_v1.reply_rate.")
@@ -34,7 +37,7 @@ SQL: Final = load_statements("services.cli.numbers", "rate.sql")
 @as_json
 @guarded
 def rate(company_id: str | None, as_of: datetime | None, name: str | None, csv_: bool, lang: str, json_: bool) -> None:
-    """Show the reply rates of a company and its accounts, or of all companies.
+    """Show the reply rates of a company and its accounts, or of all.
 
     --json prints the rows of report_v1.reply_rate, each with `trend` (30 rates, ending with the day of the row; null where
     there is no rate) and, at company level, `histogram` (25 counts).

@@ -18,14 +18,20 @@ PAUSE_SECONDS = 0.5
 
 @click.command("recompute")
 @click.option("--rules", "name", required=True, help="Rule set that is active or being computed.")
-@click.option("--from", "from_day", type=DAY, help="First as_of day. Default: every row that may still change.")
-@click.option("--to", "to_day", type=DAY, help="Last as_of day. Default: today.")
+@click.option(
+    "--from",
+    "from_day",
+    type=DAY,
+    metavar="YYYY-MM-DD",
+    help="First as_of day. Default: every row that may still change.",
+)
+@click.option("--to", "to_day", type=DAY, metavar="YYYY-MM-DD", help="Last as_of day. Default: today.")
 @as_json
 @guarded
 def recompute_command(name: str, from_day: datetime | None, to_day: datetime | None, json_: bool) -> None:
-    """Compute outcomes and rates again from the facts; readers see the old numbers until all new ones are complete.
+    """Compute outcomes and rates of a rule set again.
 
-    Interrupting the command loses nothing: aggregators continue the work, and so does the same command. A final number that
+    They are computed from the facts; readers see the old numbers until all new ones are complete. Interrupting the command loses nothing: aggregators continue the work, and so does the same command. A final number that
     changes gets a row in report_v1.corrections.
     """
     started = time.monotonic()

@@ -94,7 +94,10 @@ def rules_show(name: str, json_: bool) -> None:
 @as_json
 @guarded
 def rules_validate(file: Path, json_: bool) -> None:
-    """Check the file of a rule set; report all problems at once and exit with 78 if there are any."""
+    """Check the file of a rule set.
+
+    All problems are reported at once; exit 78 if there are any.
+    """
     config = load_config()
     rule_set = rules.read(file)
     rules.check_horizon(rule_set, config.horizon_days)
@@ -108,7 +111,10 @@ def rules_validate(file: Path, json_: bool) -> None:
 @click.argument("name")
 @guarded
 def rules_activate(name: str) -> None:
-    """Activate a rule set beside the others. Aggregators first judge every company by it; then its numbers are shown."""
+    """Activate a rule set beside the others.
+
+    Aggregators first judge every company by it; then its numbers are shown.
+    """
     config = load_config()
     rule_set = rules.load(name, config.aggregator.rules_dir)
     rules.check_horizon(rule_set, config.horizon_days)
@@ -131,7 +137,10 @@ def rules_activate(name: str) -> None:
 @click.argument("name")
 @guarded
 def rules_deactivate(name: str) -> None:
-    """Deactivate a rule set: its rates are kept in report_v1.reply_rate_history only."""
+    """Deactivate a rule set.
+
+    Its rates are kept in report_v1.reply_rate_history only.
+    """
     with database(load_config()) as connection:
         was_active = recompute.deactivate(connection, name)
     errors.print(f"{name} is no longer active." if was_active else f"{name} is not active; see `replyrate rules list`.")
@@ -145,18 +154,18 @@ def rule_set_named(name: str, folder: Path | str | None) -> RuleSet:
 
 
 @rules_group.command("diff")
-@click.argument("a")
-@click.argument("b")
+@click.argument("name_a", metavar="A")
+@click.argument("name_b", metavar="B")
 @click.option("--company", help="Compare one company and show every inquiry whose outcome differs.")
 @as_json
 @guarded
-def rules_diff(a: str, b: str, company: str | None, json_: bool) -> None:
-    """Compare two rule sets: today's rate and the outcomes of each company by A and by B.
+def rules_diff(name_a: str, name_b: str, company: str | None, json_: bool) -> None:
+    """Compare two rule sets over the real facts.
 
-    A and B are names or files (.toml). Both are judged over the real facts; nothing is written.
+    Shows today's rate and the outcomes of each company by A and by B, which are names or files (.toml). Nothing is written.
     """
     config = load_config()
-    rule_set_a, rule_set_b = (rule_set_named(name, config.aggregator.rules_dir) for name in (a, b))
+    rule_set_a, rule_set_b = (rule_set_named(name, config.aggregator.rules_dir) for name in (name_a, name_b))
     with database(config) as connection, ProgressBars() as report:
         company_ids = comparison.companies(connection, company)
         if company is not None and not company_ids:

@@ -20,7 +20,10 @@ def config() -> None:
 @config.command("check")
 @guarded
 def config_check() -> None:
-    """Read every setting and every key file, and report all problems at once."""
+    """Check every setting and key file.
+
+    All problems are reported at once.
+    """
     settings = load_config()
     settings.hash_key()
     if settings.vault_key_file is not None:
@@ -46,7 +49,7 @@ def config_print(json_: bool) -> None:
 @config.command("docs")
 @click.option("--write", type=click.Path(file_okay=False, path_type=Path), help="Folder to write the pages into.")
 def config_docs(write: Path | None) -> None:
-    """Render the documentation pages that are made from code and data.
+    """Render the pages that are made from code and data.
 
     These are settings, metrics and log actions, rule sets, providers, mailbox states, personal data, data dictionary and
     .env.example.

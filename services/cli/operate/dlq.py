@@ -40,7 +40,9 @@ def dlq() -> None:
 @as_json
 @guarded
 def dlq_list(all_: bool, reason: str | None, limit: int, json_: bool) -> None:
-    """List open dead letters, oldest first in each partition; with --all also the others and what was done with them.
+    """List dead letters, oldest first in each partition.
+
+    Lists open letters; with --all also the others and what was done with them.
 
     \b
     State:
@@ -98,9 +100,9 @@ def dlq_show(position: str, json_: bool) -> None:
 @as_json
 @guarded
 def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again: bool, yes: bool, json_: bool) -> None:
-    """Send the records of dead letters back to their topics; for a mail message, read its mailbox again.
+    """Send the records of dead letters back to their topics.
 
-    Without POSITIONS: every open letter, or those with --reason. A replayed letter is no longer open; one that cannot be
+    For a mail message, its mailbox is read again. Without POSITIONS: every open letter, or those with --reason. A replayed letter is no longer open; one that cannot be
     replayed is reported and left. A record that is rejected again becomes a new dead letter, which counts its replays.
     """
     config = load_config()
@@ -125,7 +127,7 @@ def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again:
     if json_:
         print_json({"done": yes, "counts": counts, "letters": rows})
     elif rows:
-        print_table([row for row in rows if row["why"]] if yes else rows, RESULTS)
+        print_table([letter for letter in rows if letter["why"]] if yes else rows, RESULTS)
     if not rows:
         errors.print("No open dead letters.")
     elif yes:
@@ -144,7 +146,7 @@ def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again:
 @as_json
 @guarded
 def dlq_purge(through: str | None, reason: str | None, delete: bool, yes: bool, json_: bool) -> None:
-    """Discard dead letters without replaying them: they are no longer open."""
+    """Discard dead letters without replaying them."""
     if delete and reason is not None:
         raise click.UsageError("a topic is deleted up to an offset, so --delete takes --through and no --reason")
     with DeadLetters(load_config().kafka) as letters:

@@ -52,7 +52,10 @@ SQL: Final = load_statements("services.cli.operate", "init.sql")
 )  # fmt: skip
 @guarded
 def init(admin_dsn: str | None, admin_password_file: Path | None, passwords: Path | None) -> None:
-    """Create the roles, the schema and the topics that are missing; waits until Postgres and Kafka have started."""
+    """Create the roles, schema and topics that are missing.
+
+    Waits until Postgres and Kafka have started. Run it again for an upgrade.
+    """
     config = load_config()
     dbname = str(conninfo_to_dict(config.postgres.dsn.get_secret_value()).get("dbname") or "replyrate")
     stop = Stop()

@@ -73,9 +73,12 @@ YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0"
 @as_json
 @guarded
 def publish(file: str, skip_invalid: bool, json_: bool) -> None:
-    """Publish inquiry facts from FILE (CSV with a header line, or NDJSON; `-` is standard input).
+    """Publish inquiry facts from a CSV or NDJSON file.
+
+    FILE is CSV with a header line if its name ends in .csv, otherwise NDJSON; `-` is standard input.
 
     NDJSON: one CloudEvent per line, or only its `data` with a field `type` (inquiry, status, reply, erase).
+
     CSV: the columns are the fields of `data`, `buyer_id`, `buyer_addresses`, …; several values in a cell are separated by
     spaces; a column `type` as above, inquiry if it is missing. Nothing is published if any line is invalid.
     """

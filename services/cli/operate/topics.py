@@ -20,7 +20,10 @@ def topics() -> None:
 @as_json
 @guarded
 def topics_create(json_: bool) -> None:
-    """Create the topics that are missing; existing topics are not changed."""
+    """Create the topics that are missing.
+
+    Existing topics are not changed.
+    """
     config = load_config()
     with Admin(config.kafka, "replyrate-cli") as admin:
         created = admin.create_topics(wanted_topics(config))
@@ -39,7 +42,10 @@ def topics_create(json_: bool) -> None:
 @as_json
 @guarded
 def topics_check(json_: bool) -> None:
-    """Check that the topics are configured as they must be; exit 1 with the fix for each that is not."""
+    """Check that the topics are configured correctly.
+
+    Exit 1, with the fix for each topic that is not.
+    """
     config = load_config()
     with Admin(config.kafka, "replyrate-cli") as admin:
         problems = admin.check_topics(wanted_topics(config))

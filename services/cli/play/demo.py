@@ -21,9 +21,9 @@ from services.standalone.demo.report import DemoReport, print_differences, print
 @as_json
 @guarded
 def demo(keep: bool, seed: int, json_: bool) -> None:
-    """Run eight sellers through the real services and show their reply rates.
+    """Show the reply rates of eight invented sellers.
 
-    Needs only `make setup`: the servers are embedded. Every number is compared with an independent recount before it is
+    Their inquiries and mail run through the real services on embedded servers; needs only `make setup`. Every number is compared with an independent recount before it is
     shown; if they differ, the differences are printed and the exit code is 1.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

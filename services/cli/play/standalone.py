@@ -28,9 +28,9 @@ COLUMNS = {
 @click.pass_context
 @guarded
 def standalone(context: click.Context, data: Path | None, status_: bool, json_: bool) -> None:
-    """Run Postgres, Kafka and the three services on this machine, for your own mailboxes, until Ctrl-C.
+    """Run replyrate on this machine for your own mailboxes.
 
-    Data, keys and logs are kept in the folder; the next start continues with them. Other commands use the installation with
+    Postgres, Kafka and the three services run until Ctrl-C. Data, keys and logs are kept in the folder; the next start continues with them. Other commands use the installation with
     `replyrate --data DIR COMMAND`, or with REPLYRATE_DATA set. docs/own-mailbox.md is a walk-through.
     """
     data = data or (context.parent.params.get("data") if context.parent is not None else None)

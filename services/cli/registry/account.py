@@ -40,7 +40,10 @@ def account() -> None:
     "--synced-by-platform", is_flag=True, help="It replies through the platform's own mail and needs no mailbox."
 )
 @click.option(
-    "--since", type=click.DateTime(["%Y-%m-%d"]), help="Start of the sync by the platform, a UTC day. Default: now."
+    "--since",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="Start of the sync by the platform, a UTC day. Default: now.",
 )
 @click.option("--address", help="Its registered address on the platform.")
 @click.option("--backup-address", help="Its backup address on the platform.")
@@ -108,9 +111,9 @@ def _set_addresses(
 @click.option("--by", metavar="ACCOUNT", help="Account that changes it. Default: the account itself.")
 @guarded
 def account_change_address(company_id: str, account_id: str, address: str, role: str, by: str | None) -> None:
-    """Record that an address of an account changed on the platform; its mailbox must then be connected again.
+    """Record that the address of an account changed.
 
-    That is the mailbox of the previous address; when none was known, every mailbox of this role with another address. The
+    The address is the one on the platform. A mailbox must then be connected again: the mailbox of the previous address; when none was known, every mailbox of this role with another address. The
     registered address of a sub-account is changed by the main account.
     """
     with open_registry(load_config()) as registry:
@@ -135,13 +138,18 @@ def _print_reconnect(company_id: str, mailbox_ids: list[str]) -> None:
 @click.argument("company_id")
 @click.argument("account_id")
 @click.option("--on/--off", required=True, help="Whether the account replies through the platform's own mail.")
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="With --on: start, a UTC day. Default: now.")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="With --on: start, a UTC day. Default: now.",
+)
 @click.option("--by", default=OPERATOR, show_default=True, help="Person to record as having decided it.")
 @guarded
 def account_platform_sync(company_id: str, account_id: str, on: bool, since: datetime | None, by: str) -> None:
-    """Record that an account starts or stops replying through the platform's own mail.
+    """Record whether an account replies through the platform.
 
-    With --on its mailboxes are no longer read and their passwords are deleted; after --off they must be connected again.
+    That is, through the platform's own mail instead of a mailbox. With --on its mailboxes are no longer read and their passwords are deleted; after --off they must be connected again.
     """
     if since is not None and not on:
         raise click.UsageError("--since is the start of the sync by the platform: it goes with --on")

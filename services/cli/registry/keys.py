@@ -33,7 +33,10 @@ def keys() -> None:
 @as_json
 @guarded
 def keys_check(json_: bool) -> None:
-    """Open every sealed value and report which key opens it; exit 1 when one does not open."""
+    """Check which key opens each sealed value.
+
+    Exit 1 when one does not open.
+    """
     config = load_config()
     _check_or_rotate(config, config.old_vault_key(), json_, write=False)
 
@@ -46,9 +49,9 @@ def keys_check(json_: bool) -> None:
 @as_json
 @guarded
 def keys_rotate(old_key_file: Path | None, json_: bool) -> None:
-    """Seal again, with the key of REPLYRATE_VAULT_KEY_FILE, every value that is sealed with the previous key.
+    """Seal every value again with the current vault key.
 
-    First give every fetcher both keys (docs/keys-and-backup.md, Rotate the vault key). The command may be interrupted and
+    Values sealed with the previous key are sealed with the key of REPLYRATE_VAULT_KEY_FILE. First give every fetcher both keys (docs/keys-and-backup.md, Rotate the vault key). The command may be interrupted and
     started again at any time; it continues where it was. Fetchers keep running meanwhile.
     """
     config = load_config()

@@ -44,9 +44,9 @@ def privacy() -> None:
 @as_json
 @guarded
 def privacy_show(mailbox_id: str, company_id: str | None, language: Language, json_: bool) -> None:
-    """Show everything stored about a mailbox: every table, what its columns are, and for how long they are kept.
+    """Show everything that is stored about a mailbox.
 
-    Sealed values are not opened. docs/personal-data.md describes every table in the same way.
+    Lists every table, what its columns are, and for how long its rows are kept. Sealed values are not opened. docs/personal-data.md describes every table in the same way.
     """
     config = load_config()
     with database(config) as connection:

@@ -20,7 +20,7 @@ from services.registry.errors import RegistryError
 
 @click.group()
 def provider() -> None:
-    """Mail providers: their IMAP servers and what is known about them."""
+    """Mail providers, their IMAP servers and what is known about them."""
 
 
 @provider.command("lookup")
@@ -30,9 +30,9 @@ def provider() -> None:
 @as_json
 @guarded
 def provider_lookup(address: str, offline: bool, language: Language, json_: bool) -> None:
-    """Show which IMAP server belongs to ADDRESS (or to a domain, a server or a provider's name), and the evidence.
+    """Look up the IMAP server of an address, with the evidence.
 
-    Looked up in this order: the domain in the provider directory, its MX servers, its DNS record for IMAP, the names imap.
+    ADDRESS may also be a domain, a server or a provider's name. Looked up in this order: the domain in the provider directory, its MX servers, its DNS record for IMAP, the names imap.
     and mail. before the domain (connected to without user name or password). Needs no configuration.
     """
     answer, problems, mistake = look_up(address, load_imap_settings(environment()), offline=offline)

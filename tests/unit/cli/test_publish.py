@@ -1,4 +1,4 @@
-"""`publish`: every wrong line is told with its number, and nothing goes out while one is."""
+"""`publish`: every invalid line is reported with its number, and nothing is published while there is one."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ GOOD = {"company_id": "c", "account_id": "a", "inquiry_id": "i", "received_at": 
 
 @pytest.fixture
 def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings that can be read; nothing answers there."""
+    """Valid settings; no server answers at these addresses."""
     (tmp_path / "hash.key").write_bytes(bytes(32))
     monkeypatch.setenv("REPLYRATE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
     monkeypatch.setenv("REPLYRATE_POSTGRES__DSN", "postgresql://unused")
@@ -35,7 +35,7 @@ def test_the_same_line_has_the_same_id() -> None:
     assert len(ids) == 1
 
 
-def test_csv_and_types() -> None:
+def test_a_csv_line_has_its_number_and_type() -> None:
     text = "type,company_id,inquiry_id,status,at\nstatus,c,i,spam,2026-11-01T00:00:00Z\n"
     ((number, entry),) = lines(text, csv_form=True)
     assert number == 2
@@ -43,7 +43,7 @@ def test_csv_and_types() -> None:
 
 
 @pytest.fixture
-def wrong(tmp_path: Path) -> Path:
+def invalid_file(tmp_path: Path) -> Path:
     file = tmp_path / "facts.ndjson"
     bad = {**GOOD, "received_at": "yesterday"}
     file.write_text(
@@ -53,17 +53,17 @@ def wrong(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("environ")
-def test_all_wrong_lines_are_told_and_nothing_is_published(wrong: Path) -> None:
-    done = CliRunner().invoke(main, ["publish", str(wrong), "--json"], env={})
+def test_all_invalid_lines_are_reported_and_nothing_is_published(invalid_file: Path) -> None:
+    done = CliRunner().invoke(main, ["publish", str(invalid_file), "--json"], env={})
     assert done.exit_code == 1
-    told = json.loads(done.stdout)
-    assert told["published"] == 0
-    assert [problem["line"] for problem in told["invalid"]] == [2, 4, 5]
+    result = json.loads(done.stdout)
+    assert result["published"] == 0
+    assert [problem["line"] for problem in result["invalid"]] == [2, 4, 5]
     assert "line 4, column received_at" in done.stderr and "yesterday" not in done.stderr
 
 
 @pytest.mark.usefixtures("environ")
-def test_a_wrong_table_is_told_by_line_column_and_cure(tmp_path: Path) -> None:
+def test_invalid_csv_is_reported_with_line_column_and_fix(tmp_path: Path) -> None:
     file = tmp_path / "facts.csv"
     file.write_text(
         "company_id,account_id,inquiry_id,received_at,buyer_id,type\n"
@@ -71,11 +71,11 @@ def test_a_wrong_table_is_told_by_line_column_and_cure(tmp_path: Path) -> None:
         "utf-8",
     )
     done = CliRunner().invoke(main, ["publish", str(file), "--json"], env={})
-    found = json.loads(done.stdout)["invalid"]
-    assert [(one["line"], one["column"]) for one in found] == [
+    problems = json.loads(done.stdout)["invalid"]
+    assert [(problem["line"], problem["column"]) for problem in problems] == [
         (2, "received_at"), (3, "buyer_id"), (4, "inquiry_id"), (5, "type"),
     ]  # fmt: skip
-    assert "2026-11-20T10:00:00Z" in found[0]["cure"] and found[2]["detail"] == "is missing"
+    assert "2026-11-20T10:00:00Z" in problems[0]["cure"] and problems[2]["detail"] == "is missing"
     file.write_text("company_id,colour\nc,red\n", "utf-8")
     done = CliRunner().invoke(main, ["publish", str(file)], env={})
     assert done.exit_code == 1 and "unknown column colour" in done.stderr
@@ -84,7 +84,7 @@ def test_a_wrong_table_is_told_by_line_column_and_cure(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "command", [["rate"], ["mailbox", "list"], ["migrate"], ["topics", "check"], ["config", "check"]]
 )
-def test_without_settings_every_command_names_them_and_ends_with_78(command: list[str]) -> None:
+def test_without_settings_every_command_names_them_and_exits_with_78(command: list[str]) -> None:
     done = CliRunner().invoke(main, command, env={})
     assert done.exit_code == 78
     assert "REPLYRATE_POSTGRES__DSN is not set" in done.stderr
@@ -94,11 +94,11 @@ def test_without_settings_every_command_names_them_and_ends_with_78(command: lis
     "command",
     [["rate", "--csv", "--json"], ["account", "add", "c", "a", "--since", "2026-01-01"], ["mailbox", "add"], ["nothing"], ["publish", "/nowhere"]],
 )  # fmt: skip
-def test_wrong_usage_ends_with_2(command: list[str]) -> None:
+def test_wrong_usage_exits_with_2(command: list[str]) -> None:
     assert CliRunner().invoke(main, command, env={}).exit_code == 2
 
 
-def test_an_unreachable_database_is_69() -> None:
+def test_an_unreachable_database_exits_with_69() -> None:
     env = {
         "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9", "REPLYRATE_HASH_KEY_FILE": "/x",
         "REPLYRATE_POSTGRES__DSN": "postgresql://u:secret-canary@127.0.0.1:9/x",
@@ -110,7 +110,7 @@ def test_an_unreachable_database_is_69() -> None:
 
 @pytest.mark.usefixtures("environ")
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "expected"),
     [
         ("comma.csv", b"company_id,account_id,inquiry_id\nc,a,i,too,many\n", "more cells than columns"),
         ("gbk.csv", "company_id,inquiry_id\n张,i\n".encode("gbk"), "line 2: not UTF-8"),
@@ -129,10 +129,12 @@ def test_an_unreachable_database_is_69() -> None:
         ),
     ],
 )
-def test_what_spreadsheets_do_is_told_with_its_cure(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+def test_typical_mistakes_of_spreadsheets_are_reported_with_the_fix(
+    name: str, content: bytes, expected: str, tmp_path: Path
+) -> None:
     file = tmp_path / name
     file.write_bytes(content)
     done = CliRunner().invoke(main, ["publish", str(file)])
-    told = " ".join(done.stderr.split())
-    assert done.exit_code == 1 and said in told, told
-    assert "othing was published" in told
+    printed = " ".join(done.stderr.split())
+    assert done.exit_code == 1 and expected in printed, printed
+    assert "Nothing was published" in printed

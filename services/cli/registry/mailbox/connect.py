@@ -57,9 +57,9 @@ def mailbox_add(
     language: Language,
     json_: bool,
 ) -> None:
-    """Connect a mailbox: record the consent, run the connection test (see `mailbox test`), then activate it.
+    """Connect a mailbox.
 
-    Without --password-file the password is asked for. It is encrypted at once and never shown again.
+    Records the consent, runs the connection test (see `mailbox test`), then activates the mailbox. Without --password-file the password is asked for. It is encrypted at once and never shown again.
     """
     config = load_config()
     operators_log(config)
@@ -116,9 +116,9 @@ def mailbox_reconnect(
     language: Language,
     json_: bool,
 ) -> None:
-    """Connect a mailbox again after its address, password, server or user name changed.
+    """Connect a mailbox again, for example with a new password.
 
-    The password is always needed again, and nothing changes until the connection test has passed. With the same login,
+    Use it after the address, password, server or user name changed. The password is always needed again, and nothing changes until the connection test has passed. With the same login,
     reading continues where it was. Another login is another mailbox: it needs consent and is read from the start.
     """
     config = load_config()

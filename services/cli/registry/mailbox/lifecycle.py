@@ -44,7 +44,10 @@ def mailbox_resume(company_id: str, mailbox_id: str, by: str) -> None:
 @click.argument("mailbox_id")
 @guarded
 def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
-    """Read everything within the horizon again; known messages are published unchanged."""
+    """Read everything within the horizon again.
+
+    Known messages are published unchanged.
+    """
     with open_registry(load_config()) as registry:
         registry.mailboxes.rescan(company_id, mailbox_id)
         state = registry.mailboxes.details(company_id, mailbox_id)["state"]
@@ -62,7 +65,10 @@ def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
 @in_language
 @guarded
 def mailbox_remove(company_id: str, mailbox_id: str, by: str, language: Language) -> None:
-    """Withdraw the consent: the mailbox is never read again; its password, address and user name are deleted."""
+    """Withdraw the consent to read a mailbox.
+
+    The mailbox is never read again; its password, address and user name are deleted.
+    """
     with _registry_as(by) as registry:
         registry.mailboxes.remove(company_id, mailbox_id, by=by)
     errors.print(f"Mailbox {mailbox_id} is removed; its secrets are deleted.")
@@ -77,7 +83,10 @@ def mailbox_remove(company_id: str, mailbox_id: str, by: str, language: Language
 @click.option("--by", required=True, help="Operator who decided it.")
 @guarded
 def mailbox_link(company_id: str, mailbox_id: str, other_company_id: str, by: str) -> None:
-    """Allow another company to connect the login of this mailbox too; each company reads it separately."""
+    """Allow another company to connect the same login.
+
+    Each company reads the mailbox separately.
+    """
     with _registry_as(by) as registry:
         registry.links.add(company_id, mailbox_id, other_company_id, by=by)
     errors.print(f"Company {other_company_id} may connect the login of mailbox {mailbox_id} too: replyrate mailbox add")
@@ -89,7 +98,10 @@ def mailbox_link(company_id: str, mailbox_id: str, other_company_id: str, by: st
 @click.argument("other_company_id")
 @guarded
 def mailbox_unlink(company_id: str, mailbox_id: str, other_company_id: str) -> None:
-    """Undo `mailbox link`; the other company must have removed the mailbox first."""
+    """Undo `mailbox link`.
+
+    The other company must have removed the mailbox first.
+    """
     with open_registry(load_config()) as registry:
         registry.links.remove(company_id, mailbox_id, other_company_id)
     errors.print(f"Company {other_company_id} may no longer connect the login of mailbox {mailbox_id}.")

@@ -11,7 +11,7 @@ import click
 from services.imap.connection import folder_name
 from services.registry.state_changes import OPERATOR
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 acting_operator = click.option(
     "--by", default=OPERATOR, show_default=True, help="Operator to record as the author of the change."
@@ -55,7 +55,7 @@ class LoginOptions:
         return tuple(folder_name(name) for name in self.sent_folder if name)
 
 
-def login_options(help_texts: dict[str, str]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+def login_options(help_texts: dict[str, str]) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Add the options of a login to a command, which gets them as one `LoginOptions` in its parameter `options`."""
     decorators = (
         click.option("--host", help=help_texts["--host"]),
@@ -69,14 +69,14 @@ def login_options(help_texts: dict[str, str]) -> Callable[[Callable[..., T]], Ca
         click.option(
             "--oauth2",
             is_flag=True,
-            help="Sign in at the provider instead of giving a password; --password-file then names a refresh token.",
+            help="Sign in at the provider instead of giving a password; --password-file then contains a refresh token.",
         ),
         click.option("--sent-folder", multiple=True, help=help_texts["--sent-folder"]),
     )
 
-    def decorate(command: Callable[..., T]) -> Callable[..., T]:
+    def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
         @wraps(command)
-        def run(*args: object, **kwargs: object) -> T:
+        def run(*args: object, **kwargs: object) -> Result:
             login = {name: kwargs.pop(name) for name in LoginOptions.__dataclass_fields__}
             return command(*args, options=LoginOptions(**login), **kwargs)  # type: ignore[arg-type]
 

@@ -44,9 +44,9 @@ def mailbox_list(company_id: str | None, json_: bool) -> None:
 @as_json
 @guarded
 def mailbox_show(company_id: str, mailbox_id: str, language: Language, json_: bool) -> None:
-    """Show a mailbox: its state and the reason, since when its numbers are complete, folders, messages by kind.
+    """Show the state of a mailbox and what was read of it.
 
-    With --json each folder has its raw name as the server lists it (`folder`) and a readable one (`name`); --sent-folder
+    Shows the reason for the state, since when its numbers are complete, folders, messages by kind. With --json each folder has its raw name as the server lists it (`folder`) and a readable one (`name`); --sent-folder
     accepts either.
     """
     config = load_config()
@@ -101,7 +101,10 @@ def folder_progress(folder: dict[str, Any]) -> str:
 @as_json
 @guarded
 def mailbox_history(company_id: str, mailbox_id: str, language: Language, json_: bool) -> None:
-    """Show every state change of a mailbox (when, by whom, why) and every consent."""
+    """Show every state change and consent of a mailbox.
+
+    For each change: when, by whom, why.
+    """
     with open_registry(load_config()) as registry:
         mailbox = registry.mailboxes.details(company_id, mailbox_id)
     changes = [{**change, "says": texts.state_reason(change["reason"], language)} for change in mailbox["history"]]

@@ -31,9 +31,9 @@ def mailbox_test(
     language: Language,
     json_: bool,
 ) -> None:
-    """Test a mailbox stage by stage and say what to do about the stage that fails. Nothing in the mailbox is changed.
+    """Test the connection to a mailbox, stage by stage.
 
-    A connected mailbox is tested with its stored login; for one that is not connected yet, give --address and its
+    Prints what to do about the stage that fails. Nothing in the mailbox is changed. A connected mailbox is tested with its stored login; for one that is not connected yet, give --address and its
     password. Standard output may be shown to the owner of the mailbox; log lines on standard error are for the operator.
     """
     if (mailbox_id is None) == (address is None):

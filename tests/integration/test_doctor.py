@@ -176,7 +176,7 @@ def test_wrong_input_says_what_to_do(run: Any, shop: psycopg.Connection) -> None
         "doctor", "shop", "--probe", code=1
     ).stderr.replace("\n", " ")
     assert "none is connected" in run("doctor", "nobody", "--probe", code=1).stderr.replace("\n", " ")
-    assert "No rate of this account" in run("doctor", "shop", "nobody", code=1).stdout
+    assert "No rate is known for this account" in run("doctor", "shop", "nobody", code=1).stdout
     assert "`replyrate rate shop`" in run("doctor", "shop", "--rules", "etsy", code=1).stdout
     assert "no-such-set" in run("doctor", "shop", "--rules", "no-such-set", code=78).stderr
 
@@ -306,7 +306,7 @@ def test_a_probe_reads_no_sooner_than_the_provider_lets_us_and_says_how_long_tha
     done = run("doctor", "shop", "--probe", "--wait", 5, "--json", code=1)
     assert planned(read, "m1")[0] == pytest.approx(spacing)
     told = " ".join(done.stderr.split())
-    assert f"every {spacing} s at most" in told and f"about {spacing - 20} s after the start" in told
+    assert f"one sign-in every {spacing} s" in told and f"about {spacing - 20} s after the start" in told
     assert f"--wait {spacing + 40}" in told, "what was named is too short, and what is not"
     found = json.loads(done.stdout)
     assert found["verdict"] == "not-read" and found["mailboxes"][0]["spacing_seconds"] == spacing

@@ -27,7 +27,7 @@ from services.cli.registry.mailbox import mailbox
 from services.cli.registry.privacy import privacy
 from services.cli.registry.provider import provider
 from services.common.version import version
-from services.standalone.own import read_settings
+from services.standalone.installation import read_settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -75,7 +75,7 @@ def _unit_rows(judge: Judge, unit: Unit) -> list[Json]:
             "mailbox_id": unit.answer.mailbox_id if mail else None,
             "evidence": unit.answer.evidence if mail else None,
         }
-    return [first, *(row | {"outcome": "merged"} for row in merged)]
+    return [first, *(outcome | {"outcome": "merged"} for outcome in merged)]
 
 
 def _outcome(judge: Judge, inquiry: Inquiry, account_id: str, day: date, unit_inquiry_id: str | None) -> Json:

@@ -1,4 +1,4 @@
-"""Offline: dumps of the two topics through the real join and the real SQL, on a database that is thrown away.
+"""Offline replay: dumps of the two topics through the real join and the real SQL, on a temporary database.
 
 `read lines | drop what an erase takes | join each company | merge into a ledger | judge at one instant | read the views`.
 Nothing depends on the order of the facts, on copies, on a clock or on a horizon: the same facts give the same bytes.
@@ -43,11 +43,11 @@ ACCEPT: Final = {
     SENT: frozenset({MESSAGE_SENT}),
 }
 STATES: Final = 2_000
-"""Joined states that are merged in one transaction."""
+"""How many joined states are merged in one transaction."""
 COMPANIES: Final = 64
-"""Companies that are judged in one transaction."""
+"""How many companies are judged in one transaction."""
 Progress = Callable[[str, int, int], None]
-"""Told the stage, how much of it is done, and how much there is (0: not known)."""
+"""Called with the stage, how much of it is done, and how much there is (0: not known)."""
 
 Instant = Annotated[datetime, Meta(tz=True)]
 
@@ -67,7 +67,7 @@ class CoverageLine(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class RejectedLine:
-    """A line that was left out: which one, and what is wrong with it."""
+    """A line that was rejected: its place, and what is wrong with it."""
 
     source: str
     line: int
@@ -77,13 +77,13 @@ class RejectedLine:
 
 @dataclass(slots=True)
 class ReplayFacts:
-    """What the dumps say, by company; the records that an erase takes are still among them."""
+    """The facts of the dumps, by company; records that an erase removes are still among them."""
 
     by_company: dict[str, list[Fact]] = field(default_factory=lambda: defaultdict(list))
     rejected: list[RejectedLine] = field(default_factory=list)
 
     def add(self, topic: str, source: str, lines: Iterable[tuple[int, bytes]], hasher: Hasher) -> None:
-        """The records of one topic, as (number, record)."""
+        """Add the records of one topic, as (line number, record)."""
         for number, line in lines:
             try:
                 envelope = codec.decode(line, accept=ACCEPT[topic])
@@ -109,16 +109,16 @@ class ReplayQuestion:
 
 
 def numbered(text: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that hold something, with their numbers from 1 on."""
+    """The non-empty lines of a file, numbered from 1."""
     for number, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if line.strip():
             yield number, line
 
 
 def read_coverage(source: str, text: bytes) -> tuple[list[CoverageLine], list[RejectedLine]]:
-    """The coverage of a file, and the lines that are none."""
+    """The coverage lines of a file, and the lines that were rejected."""
     decoder = msgspec.json.Decoder(CoverageLine)
-    found: list[CoverageLine] = []
+    coverage: list[CoverageLine] = []
     rejected: list[RejectedLine] = []
     for number, raw in numbered(text):
         try:
@@ -132,34 +132,34 @@ def read_coverage(source: str, text: bytes) -> tuple[list[CoverageLine], list[Re
         if line.from_at is not None and line.through_at is not None and line.through_at < line.from_at:
             rejected.append(RejectedLine(source, number, "schema", "through: lies before from"))
         else:
-            found.append(line)
-    return found, rejected
+            coverage.append(line)
+    return coverage, rejected
 
 
 def joined(facts: Sequence[Fact]) -> list[InquiryReplies]:
     """The joined state of every inquiry of one company.
 
-    An erase acts whatever the judgement's instant is: a record whose own instant is not later is as if it had never been.
+    An erase acts at any instant of the judgement: a record whose own instant is not later is treated as if it never existed.
     """
     erased_at = max((fact.at for fact in facts if isinstance(fact, CompanyErased)), default=None)
-    kept = [
+    remaining = [
         fact
         for fact in facts
         if not isinstance(fact, CompanyErased) and (erased_at is None or join.instant_of(fact) > erased_at)
     ]
-    # Inquiries first: then a message finds all that wait on it, and nothing is looked up twice.
-    kept.sort(key=lambda fact: not isinstance(fact, InquiryReplies))
-    return join.apply(lambda _: None, lambda _: (), kept, bounded=False).changed
+    # Inquiries first: then a message finds every inquiry that it matches, and nothing is looked up twice.
+    remaining.sort(key=lambda fact: not isinstance(fact, InquiryReplies))
+    return join.apply(lambda _: None, lambda _: (), remaining, bounded=False).changed
 
 
 def replay(
     facts: ReplayFacts,
     coverage: Sequence[CoverageLine] | None,
     rule_sets: Sequence[RuleSet],
-    asked: Callable[[RuleSet], ReplayQuestion],
+    question: Callable[[RuleSet], ReplayQuestion],
     progress: Progress,
 ) -> dict[str, list[dict[str, Any]]]:
-    """`reply_rate` and `inquiry_outcomes` of every rule set, as the views show them.
+    """`reply_rate` and `inquiry_outcomes` under every rule set, as the views show them.
 
     `coverage` None: everything counts as covered, and every row is final.
     """
@@ -170,7 +170,7 @@ def replay(
             migrations.migrate(connection, lambda _: None)
             _load(connection, facts, coverage, progress)
             for rule_set in rule_sets:
-                _judge(connection, rule_set, asked(rule_set).now, coverage is not None, progress)
+                _judge(connection, rule_set, question(rule_set).now, coverage is not None, progress)
             with connection.cursor(row_factory=dict_row) as cursor:
                 return {name: cursor.execute(SQL[name]).fetchall() for name in ("reply_rate", "inquiry_outcomes")}
     finally:
@@ -213,7 +213,7 @@ def _judge(
 ) -> None:
     with connection.cursor(row_factory=dict_row) as cursor:
         watched: Mapping[str, dict[str, Any]] = {
-            row["company_id"]: row for row in cursor.execute(SQL["watched"], {"now": now}).fetchall()
+            coverage["company_id"]: coverage for coverage in cursor.execute(SQL["watched"], {"now": now}).fetchall()
         }
     companies = [company_id for (company_id,) in connection.execute(SQL["known"]).fetchall()]
     for begin in range(0, len(companies), COMPANIES):
@@ -226,19 +226,22 @@ def _judge(
                 if span["first_at"] is not None
             ]
             judge.judge_units(connection, rule_set, plans, now)
-            judge.store_results(connection, rule_set, plans, {one.company_id: judge.LATE_FACT for one in plans}, now)
+            judge.store_results(connection, rule_set, plans, {plan.company_id: judge.LATE_FACT for plan in plans}, now)
         progress(rule_set.name, begin + len(batch), len(companies))
 
 
 def _plan(
     rule_set: RuleSet, span: Mapping[str, Any], watched: Mapping[str, Any] | None, now: datetime, by_coverage: bool
 ) -> Plan:
-    """One row and the outcomes, both judged at `now`; a mailbox that was not removed counts as active."""
+    """The plan for one row and the outcomes, both judged at `now`; a mailbox that was not removed counts as active."""
     day = judge.as_of_day(now, rule_set)
     first, last = judge.window(day, rule_set)
     mailboxes, through = (watched["mailboxes"], watched["complete_through"]) if watched is not None else (0, None)
     settled = judge.settled_through(rule_set, now, mailboxes, through) if by_coverage else date.max
-    row = AsOf(day, now, first, last, "final" if last <= settled else "provisional", now)
+    judged_day = AsOf(day, now, first, last, "final" if last <= settled else "provisional", now)
     return Plan(
-        span["company_id"], (judge.outcomes_of_units_at(now), row), settled, judge.first_day(span["first_at"], rule_set)
+        span["company_id"],
+        (judge.outcomes_of_units_at(now), judged_day),
+        settled,
+        judge.first_day(span["first_at"], rule_set),
     )

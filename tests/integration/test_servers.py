@@ -17,7 +17,7 @@ from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from services.common.errors import ConfigError, TransientError
-from services.standalone.servers.child import LOOPBACK, Child, free_port, keep_port
+from services.standalone.servers.child import LOOPBACK, Child, free_port, reserve_port
 from services.standalone.servers.imap import EmbeddedImap, modified_utf7
 from services.standalone.servers.kafka import EmbeddedKafka, answers_metadata
 from services.standalone.servers.paths import ROOT
@@ -202,9 +202,9 @@ def test_a_free_port_is_kept_for_its_server() -> None:
 def test_a_certain_port_is_kept_unless_somebody_has_it() -> None:
     with socket.create_server((LOOPBACK, 0)) as server:
         port = server.getsockname()[1]
-        assert not keep_port(port)
+        assert not reserve_port(port)
         with socket.create_connection((LOOPBACK, port)), server.accept()[0]:
             pass
-    assert keep_port(port)
+    assert reserve_port(port)
     with socket.create_server((LOOPBACK, 0)) as other, pytest.raises(OSError, match="in use"):
         socket.create_connection(other.getsockname(), source_address=(LOOPBACK, port))

@@ -10,7 +10,8 @@ import click
 
 from services.cli.context import as_json, guarded, load_config, use_environment
 from services.cli.output import errors, print_json, print_table
-from services.standalone.own import InstallationStatus, OwnInstallation, read_settings, status
+from services.standalone.installation import Installation, read_settings
+from services.standalone.status import InstallationStatus, status
 
 COLUMNS = {
     "company_id": "company", "account_id": "account", "mailbox_id": "mailbox", "role": "role", "state": "state",
@@ -43,7 +44,7 @@ def standalone(context: click.Context, data: Path | None, status_: bool, json_: 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with OwnInstallation(data, os.environ, lambda line: errors.print(line, markup=False)) as installation:
+    with Installation(data, os.environ, lambda line: errors.print(line, markup=False)) as installation:
         if json_:
             print_json(
                 {

@@ -53,9 +53,13 @@ def compare(connection: psycopg.Connection, world: World, rule_sets: Sequence[st
             now = datetime.now(UTC)
             recount = CompanyRecount(company_id, facts, rules.load_builtin(name).parameters())
             key = (company_id, name)
-            actual = {row["inquiry_id"]: row for row in outcomes if (row["company_id"], row["rule_set"]) == key}
+            actual = {
+                outcome["inquiry_id"]: outcome
+                for outcome in outcomes
+                if (outcome["company_id"], outcome["rule_set"]) == key
+            }
             differences += _differing_outcomes(f"{company_id} {name}", recount.outcomes(now), actual)
-            shown = {row["account_id"]: row for row in rates if (row["company_id"], row["rule_set"]) == key}
+            shown = {rate["account_id"]: rate for rate in rates if (rate["company_id"], rate["rule_set"]) == key}
             for account_id in (None, *sorted(facts.accounts)):
                 if account_id not in shown:
                     differences.append(f"{company_id} {name}: no row for {account_id or 'the company'}")
@@ -123,11 +127,11 @@ def _differing_outcomes(
         if inquiry_id not in actual:
             differences.append(f"{name}: no outcome for {inquiry_id}")
             continue
-        row = actual[inquiry_id]
+        actual_outcome = actual[inquiry_id]
         differences += [
-            f"{name} {inquiry_id}: {column} is {row[column]}, must be {outcome[column]}"
+            f"{name} {inquiry_id}: {column} is {actual_outcome[column]}, must be {outcome[column]}"
             for column in OUTCOME_COLUMNS
-            if not same(row[column], outcome[column])
+            if not same(actual_outcome[column], outcome[column])
         ]
     return differences
 

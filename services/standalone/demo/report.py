@@ -89,11 +89,11 @@ def figures(story: dict[str, Any]) -> str:
 
 def likely_cause(story: dict[str, Any]) -> str:
     """The doctor's first finding, and the command that shows the others."""
-    first, *others = story["diagnosis"]
+    first, *further = story["diagnosis"]
     text = f"{first['title']} ({first['confidence']} confidence)"
-    if not others:
+    if not further:
         return text
-    causes = "1 other possible cause" if len(others) == 1 else f"{len(others)} other possible causes"
+    causes = "1 other possible cause" if len(further) == 1 else f"{len(further)} other possible causes"
     return f"{text}, and {causes}: replyrate doctor {story['company_id']}"
 
 

@@ -1,4 +1,4 @@
-"""A private certificate authority for loopback servers, so that TLS is verified in the demo and the tests as anywhere.
+"""A private certificate authority for loopback servers, so that the demo and the tests verify TLS like everything else.
 
 `ca.pem` is what a client trusts (REPLYRATE_IMAP__CA_FILE). Keys are elliptic (P-256), valid for thirty days.
 """
@@ -26,7 +26,7 @@ class ServerCertificate:
 
 
 class CertificateAuthority:
-    """An authority whose key lives only in this process; its certificate is `folder/ca.pem`."""
+    """An authority whose key exists only in this process; its certificate is `folder/ca.pem`."""
 
     def __init__(self, folder: Path, now: datetime | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)

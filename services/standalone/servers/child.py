@@ -1,6 +1,6 @@
-"""A process of ours: started under a guard, its output in a file, stopped with its signal and then with SIGKILL.
+"""A child process under a guard: its output goes to a file, it is stopped with its signal and then with SIGKILL.
 
-Also the two small things every embedded server needs: a free port on loopback and a lock on its data folder.
+Also the two things that every embedded server needs: a free port on loopback and a lock on its data folder.
 """
 
 import fcntl
@@ -20,37 +20,37 @@ GUARD = Path(__file__).with_name("guard.py")
 LOOPBACK = "127.0.0.1"
 
 
-_kept: list[socket.socket] = []
-"""One socket for each port that is kept."""
+_reserved: list[socket.socket] = []
+"""A bound socket for each reserved port."""
 
 
 def free_port() -> int:
-    """A port on loopback that nobody has, kept for a server of ours as long as this process lives.
+    """A free port on loopback, reserved for an embedded server as long as this process lives.
 
-    One that is only looked up may be gone before its server listens: a database takes seconds to make, and meanwhile
-    any connection that goes out is given a port from the same range.
+    A port that is only looked up may be taken before its server listens: creating a database takes seconds, and meanwhile
+    every outgoing connection gets a port from the same range.
     """
     holder = socket.socket()
     holder.bind((LOOPBACK, 0))
-    # Bound and not listening: taken for everybody but a listener that says SO_REUSEADDR too, as servers do. Said only
-    # now, so that the kernel does not choose a port that is kept already.
+    # Bound but not listening: only a listener that also sets SO_REUSEADDR can take the port, as servers do. Set after the
+    # bind, so that the kernel does not choose a port that is reserved already.
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    _kept.append(holder)
+    _reserved.append(holder)
     port: int = holder.getsockname()[1]
     return port
 
 
-def keep_port(port: int) -> bool:
-    """Keep a certain port as `free_port` does; False when somebody has it."""
+def reserve_port(port: int) -> bool:
+    """Reserve a certain port as `free_port` does; False when it is taken."""
     holder = socket.socket()
-    # Said before: connections of a server that has just ended do not make its port taken.
+    # Set before the bind: connections of a server that has just ended then do not block its port.
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         holder.bind((LOOPBACK, port))
     except OSError:
         holder.close()
         return False
-    _kept.append(holder)
+    _reserved.append(holder)
     return True
 
 
@@ -62,7 +62,7 @@ class FolderLock:
         self._stream: IO[str] | None = None
 
     def take(self) -> None:
-        """ConfigError when another process holds it."""
+        """Take the lock. ConfigError when another process has it."""
         stream = self._file.open("w")
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,7 +74,7 @@ class FolderLock:
         self._stream = stream
 
     def release(self) -> None:
-        """Give it up; nothing when it is not held."""
+        """Release the lock; does nothing when it is not taken."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -134,7 +134,7 @@ class Child:
             return None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the real process; nothing when it is gone."""
+        """Send a signal to the real process; does nothing when it has ended."""
         if self.poll() is None:
             try:
                 os.kill(self.pid, number)
@@ -142,13 +142,13 @@ class Child:
                 pass
 
     def stop(self) -> int:
-        """Stop signal, grace, SIGKILL; returns the exit code. Fine to call twice."""
+        """Send the stop signal and, after the grace, SIGKILL; returns the exit code. Can be called twice."""
         if self._guard.stdin is not None and not self._guard.stdin.closed:
             self._guard.stdin.close()
         return self._guard.wait(self._grace_seconds + 10)
 
     def kill(self) -> int:
-        """SIGKILL to the real process, as a power cut; returns the exit code."""
+        """Send SIGKILL to the real process, as in a power failure; returns the exit code."""
         self.signal(signal.SIGKILL)
         return self.stop()
 
@@ -161,7 +161,7 @@ class Child:
 
 
 def await_answer(child: Child, answers: Callable[[], bool], seconds: float, *, pause: float = 0.05) -> None:
-    """Wait until `answers()`; TransientError with the end of the log when the process ends or the time is over."""
+    """Wait until `answers()` is true. TransientError with the end of the log when the process ends or time runs out."""
     deadline = time.monotonic() + seconds
     while not answers():
         if (code := child.poll()) is not None:

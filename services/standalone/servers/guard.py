@@ -1,11 +1,11 @@
-"""Runs one command and ends it when whoever started it goes away, however that happens.
+"""Runs one command and ends it when the process that started the guard ends, however that happens.
 
-A server that outlives a killed demo or test run would hold its port and its data folder. The guard holds the read end
-of a pipe; when the starter dies, even by SIGKILL, the pipe closes and the guard stops the command (its stop signal,
-then SIGKILL). Should the guard itself be killed, Linux kills the command (PR_SET_PDEATHSIG).
+A server that outlives a killed demo or test run would block its port and its data folder. The guard has the read end of
+a pipe; when the starter dies, even by SIGKILL, the pipe closes and the guard stops the command (its stop signal, then
+SIGKILL). When the guard itself is killed, Linux kills the command (PR_SET_PDEATHSIG).
 
 Started by services.standalone.servers.child as a plain file with `python -I -S`: it may import the standard library only.
-Arguments: stop-signal grace-seconds uid gid command…; uid -1 keeps the user. Its standard output tells the pid.
+Arguments: stop-signal grace-seconds uid gid command…; uid -1 keeps the user. It writes the pid of the command to standard output.
 """
 
 import ctypes
@@ -33,15 +33,15 @@ def main(arguments: list[str]) -> int:
     os.close(1)
     kill_at: float | None = None
     while child.poll() is None:
-        left = None if kill_at is None else max(0.0, kill_at - time.monotonic())
+        seconds_left = None if kill_at is None else max(0.0, kill_at - time.monotonic())
         watched = [wakeup_read] if kill_at is not None else [wakeup_read, 0]
-        ready = select.select(watched, [], [], left)[0]
-        asked = False
+        ready = select.select(watched, [], [], seconds_left)[0]
+        stop_requested = False
         if wakeup_read in ready:
-            asked = any(number != signal.SIGCHLD for number in os.read(wakeup_read, 64))
+            stop_requested = any(number != signal.SIGCHLD for number in os.read(wakeup_read, 64))
         if 0 in ready:
-            asked = asked or not os.read(0, 64)
-        if asked and kill_at is None:
+            stop_requested = stop_requested or not os.read(0, 64)
+        if stop_requested and kill_at is None:
             kill_at = time.monotonic() + grace
             child.send_signal(stop_signal)
         elif kill_at is not None and time.monotonic() >= kill_at:
@@ -53,10 +53,10 @@ def main(arguments: list[str]) -> int:
 
 def _start(command: list[str], uid: int, gid: int) -> subprocess.Popen[bytes]:
     parent = os.getpid()
-    # Looked up before the fork: afterwards the user may be one who cannot read Python's own files.
+    # Looked up before the fork: after it the user may not be allowed to read Python's own files.
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
-    def die_with_parent() -> None:  # runs after the change of user, which would clear the setting
+    def die_with_parent() -> None:  # runs after the change of user, because that clears the setting
         if prctl is not None:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
@@ -71,7 +71,7 @@ def _start(command: list[str], uid: int, gid: int) -> subprocess.Popen[bytes]:
 
 
 def _sweep(group: int) -> None:
-    """What the command left in its process group."""
+    """Kill what the command left in its process group."""
     try:
         os.killpg(group, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):

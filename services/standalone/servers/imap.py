@@ -1,7 +1,7 @@
 """An IMAP server on loopback for the demo and the tests: pymap with implicit TLS from a private CA, mail in memory.
 
-`append` puts mail into a folder as a mail client would, with the date the server shall report; `create` makes the
-folder. Nothing here is used to read mail: that is the fetcher's business.
+`append` stores mail in a folder as a mail client would, with the date that the server must report; `create` creates the
+folder. Nothing here reads mail: that is the fetcher's part.
 """
 
 import base64
@@ -25,7 +25,7 @@ START_SECONDS = 30.0
 
 
 class MailClient:
-    """A mail user's side of one server: log in, make folders, store sent mail. Not safe for several threads."""
+    """A mail user's side of one server: log in, create folders, store sent mail. Not safe for several threads."""
 
     def __init__(self, host: str, port: int, ca_file: Path, users: Mapping[str, str]) -> None:
         self._host, self._port, self._users = host, port, dict(users)
@@ -34,7 +34,7 @@ class MailClient:
         self._folders: set[tuple[str, str]] = set()
 
     def append(self, user: str, folder: str, message: bytes, internal_date: datetime, flags: str = r"(\Seen)") -> None:
-        """Store one message; the folder is made when it is not there."""
+        """Store one message; the folder is created when it is missing."""
         if (user, folder) not in self._folders:
             self.create(user, folder)
         stamp = imaplib.Time2Internaldate(internal_date)
@@ -43,7 +43,7 @@ class MailClient:
             raise TransientError(f"the IMAP server refused a message: {answer!r}")
 
     def create(self, user: str, folder: str) -> None:
-        """Make a folder; fine when it exists."""
+        """Create a folder; does nothing when it exists."""
         self.session(user).create(_quoted(folder))
         self._folders.add((user, folder))
 
@@ -56,14 +56,14 @@ class MailClient:
         """The open session of a user, logged in."""
         if user not in self._sessions:
             session = imaplib.IMAP4_SSL(self._host, self._port, ssl_context=self._context, timeout=20)
-            # imaplib writes a literal and its line end apart: with Nagle's algorithm each APPEND would cost 40 ms.
+            # imaplib writes a literal and its line end separately: with Nagle's algorithm each APPEND would take 40 ms.
             session.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             session.login(user, self._users[user])
             self._sessions[user] = session
         return self._sessions[user]
 
     def close(self) -> None:
-        """Log out everywhere; errors do not matter any more."""
+        """Log out of every session; errors do not matter any more."""
         for session in self._sessions.values():
             try:
                 session.logout()
@@ -122,7 +122,7 @@ class EmbeddedImap(EmbeddedServer):
         return self._client
 
     def append(self, user: str, folder: str, message: bytes, internal_date: datetime) -> None:
-        """Store one message in a user's folder, with the date that the server shall report."""
+        """Store one message in a user's folder, with the date that the server must report."""
         self.client.append(user, folder, message, internal_date)
 
 

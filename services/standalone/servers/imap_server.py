@@ -1,8 +1,8 @@
 """The process behind services.standalone.servers.imap: pymap in memory, and a TLS relay in front of it.
 
-pymap speaks STARTTLS only and mailboxes are read over implicit TLS only, so pymap listens without TLS on a port that
-stays on loopback and a relay of a few lines ends the TLS. Reads its settings as JSON from the file it is given:
-port, certificate, key, users (name → password), and host when not loopback alone may reach it.
+pymap supports STARTTLS only and mailboxes are read over implicit TLS only, so pymap listens without TLS on a loopback
+port, and a relay of a few lines terminates the TLS. Reads its settings as JSON from the file it is given:
+port, certificate, key, users (name → password), and host, unless it listens on loopback only.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ async def serve(settings: Mapping[str, Any]) -> None:
         )  # fmt: skip
         await stack.enter_async_context(relay)
         await stop.wait()
-        # Open sessions would hold an orderly end up, and the mail is in memory and goes with the process anyway.
+        # Open sessions would delay an orderly end, and the mail is in memory and ends with the process anyway.
         os._exit(0)
 
 
@@ -56,7 +56,7 @@ async def _start_pymap(stack: AsyncExitStack, users: Mapping[str, str]) -> int:
         debug=False, host=LOOPBACK, port=port, cert=None, key=None, tls=False, inherited_sockets=None,
         proxy_protocol=None, passlib_cfg=None, demo_data=False, demo_user="nobody", demo_password="",
     )  # fmt: skip
-    # Passwords in clear in memory: a test server's, and a login then costs no key stretching.
+    # Passwords in plain text in memory: they are those of a test server, and logins skip the key stretching.
     config = Config.from_args(arguments, hash_context=Cleartext(), invalid_user_sleep=0.05)
     login = Login(config)
     backend = DictBackend(login, config)

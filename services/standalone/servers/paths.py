@@ -1,11 +1,11 @@
-"""Where the embedded servers find and keep things: the cache of downloads and the folder of the source tree."""
+"""Folders of the embedded servers: the cache of downloads and the source tree."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-"""The folder that holds `services/`: the source tree, or site-packages of an installed distribution."""
+"""The folder that contains `services/`: the source tree, or site-packages of an installed distribution."""
 
 
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:

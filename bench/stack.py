@@ -29,7 +29,7 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES
 from services.connect.onboarding import consented
-from services.imap.session import Login
+from services.mail.values import Login
 from services.registry.connection_attempts import ConnectionAttempt
 from services.registry.registry import Registry
 from services.registry.vault import Vault

@@ -9,7 +9,7 @@ from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings, KafkaSettings
 from services.connect.onboarding import ConnectionTester, ConnectRequest, add_mailbox
-from services.imap.session import resolve
+from services.imap.host_policy import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 from tests.support.dovecot import Dovecot

@@ -25,9 +25,9 @@ from services.common.errors import (
     TransientError,
 )
 from services.common.hashing import Hasher
+from services.common.language import Language
 from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
-from services.providers.catalog import Language
 from services.registry.errors import RegistryError
 from services.registry.registry import Registry
 from services.registry.vault import Vault

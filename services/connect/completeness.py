@@ -7,7 +7,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from services.mail.values import OpenedFolder
-from services.providers.catalog import ProviderLimits
+from services.providers.provider import ProviderLimits
 
 SLACK: Final = timedelta(days=2)
 """A provider that shows D days shows a message this much older in vain: it shows more than it says."""

@@ -16,11 +16,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from services.common.settings import ImapSettings
-from services.imap.connection import WINDOW, Connection, Folder, SentFolder, connect, folder_text
-from services.imap.session import CommandRefused, Login, MailboxError, Resolver, ServerBroken, SessionLimits, check_host
-from services.mail.values import FolderView, OpenedFolder
-from services.providers.catalog import TLS_PORT, HostMistake, Provider, ProviderCatalog
+from services.imap.connection import WINDOW, Connection, connect
+from services.imap.errors import CommandRefused, MailboxError, ServerBroken
+from services.imap.folders import Folder, SentFolder, folder_text
+from services.imap.host_policy import HostPolicy
+from services.imap.limits import SessionLimits
+from services.mail.values import FolderView, Login, OpenedFolder
+from services.providers.catalog import ProviderCatalog
+from services.providers.provider import Provider
+from services.providers.typed_server import TLS_PORT, HostMistake, find_mistake
 
 STAGES: Final = ("dns", "tcp", "tls", "greeting", "login", "id", "list", "sent", "examine", "newest")
 PASSED: Final = "ok"
@@ -108,10 +112,9 @@ class _Watch:
 
 def run(
     login: Login,
-    settings: ImapSettings,
     directory: ProviderCatalog,
     *,
-    resolve: Resolver,
+    hosts: HostPolicy,
     context: ssl.SSLContext,
     version: str,
     budgets: SessionLimits,
@@ -124,7 +127,7 @@ def run(
     access tokens to a login that needs one instead of a password."""
     watch = _Watch(monotonic, progress)
     provider = directory.of_mailbox(login.address, login.host)
-    mistake = directory.mistake(login.host, login.port, login.address)
+    mistake = find_mistake(directory, login.host, login.port, login.address)
     words: dict[str, str] = {"host": mistake.host if mistake else login.host}
     tested: list[OpenedFolder] = []
     listed: list[Folder] = []
@@ -137,16 +140,9 @@ def run(
         )
     connection: Connection | None = None
     try:
-        endpoint = check_host(
-            login.host,
-            login.port,
-            allowed_networks=settings.allowed_private_networks,
-            private_hosts=settings.private_hosts,
-            allowed_ports=settings.allowed_ports,
-            resolve=resolve,
-        )
+        endpoint = hosts.check(login.host, login.port)
         watch.begin("tcp")
-        connection = connect(endpoint, context, budgets, reached=watch.begin)
+        connection = connect(endpoint, context, budgets, on_stage=watch.begin)
         watch.begin("login")
         if authorize is None:
             connection.login(login.user, login.password, version)

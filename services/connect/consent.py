@@ -16,7 +16,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from services.common.errors import ConfigError
-from services.providers.catalog import Language
+from services.common.language import Language
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import dns.name
 import dns.resolver
 
 from services.common.errors import TransientError
-from services.providers.catalog import SrvRecord
+from services.providers.lookup_decision import SrvRecord
 
 SECONDS: Final = 5.0
 """How long one question may take, with every name server and repetition."""

@@ -1,4 +1,4 @@
-"""Looking a provider up: brings `directory.decide` the facts it asks for. No password is ever sent here."""
+"""Looking a provider up: brings `lookup_decision.decide` the facts it asks for. No password is ever sent here."""
 
 import ssl
 from collections.abc import Callable
@@ -6,19 +6,13 @@ from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from services.common.errors import TransientError
-from services.common.settings import ImapSettings
 from services.imap.connection import connect
-from services.imap.session import MailboxError, Resolver, SessionLimits, check_host
-from services.providers.catalog import (
-    DomainFacts,
-    HostMistake,
-    LookupAnswer,
-    ProviderCatalog,
-    SrvRecord,
-    decide,
-    guesses,
-    typed,
-)
+from services.imap.errors import MailboxError
+from services.imap.host_policy import HostPolicy
+from services.imap.limits import SessionLimits
+from services.providers.catalog import ProviderCatalog
+from services.providers.lookup_decision import DomainFacts, LookupAnswer, SrvRecord, decide, guesses
+from services.providers.typed_server import HostMistake, find_mistake, parse_server
 
 T = TypeVar("T")
 PROBE: Final = SessionLimits(
@@ -43,8 +37,7 @@ def look_up(
     domain: str,
     *,
     records: DomainRecords,
-    settings: ImapSettings,
-    resolve: Resolver,
+    hosts: HostPolicy,
     context: ssl.SSLContext,
     offline: bool = False,
 ) -> tuple[LookupAnswer, list[str]]:
@@ -58,8 +51,8 @@ def look_up(
             case "srv":
                 facts = replace(facts, srv=_asked(lambda: records.srv(domain), "SRV", problems))
             case "guess":
-                candidates = guesses(domain, settings.allowed_ports)
-                found = tuple(one for one in candidates if answers(*one, settings, resolve, context))
+                candidates = guesses(domain, hosts.allowed_ports)
+                found = tuple(one for one in candidates if answers(*one, hosts, context))
                 facts = replace(facts, answering=found)
             case LookupAnswer():
                 return step, problems
@@ -71,32 +64,23 @@ def mistaken(
     port: int,
     address: str,
     *,
-    settings: ImapSettings,
-    resolve: Resolver,
+    hosts: HostPolicy,
     context: ssl.SSLContext,
 ) -> HostMistake | None:
     """What is wrong with a typed server, known before a password is asked for; None when nothing is seen.
 
     A server that only has the name of a POP or SMTP server is greeted first, without user name or password.
     """
-    found = directory.mistake(host, port, address)
-    if found is not None and not found.certain and answers(typed(host).host, port, settings, resolve, context):
+    found = find_mistake(directory, host, port, address)
+    if found is not None and not found.certain and answers(parse_server(host).host, port, hosts, context):
         return None
     return found
 
 
-def answers(host: str, port: int, settings: ImapSettings, resolve: Resolver, context: ssl.SSLContext) -> bool:
+def answers(host: str, port: int, hosts: HostPolicy, context: ssl.SSLContext) -> bool:
     """Whether a guessed host greets as an IMAP server over verified TLS, at an address that may be connected to."""
     try:
-        endpoint = check_host(
-            host,
-            port,
-            allowed_networks=settings.allowed_private_networks,
-            private_hosts=settings.private_hosts,
-            allowed_ports=settings.allowed_ports,
-            resolve=resolve,
-        )
-        connection = connect(endpoint, context, PROBE)
+        connection = connect(hosts.check(host, port), context, PROBE)
     except MailboxError:
         return False
     connection.logout()

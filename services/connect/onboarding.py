@@ -12,13 +12,16 @@ from datetime import datetime, timedelta
 from logging import getLogger
 
 from services.common.hashing import normalise_address
+from services.common.language import Language
 from services.common.settings import ImapSettings, OAuth2Settings
 from services.connect import completeness, connection_test, consent, texts
 from services.connect.connection_test import TestReport
-from services.imap.session import Login, Resolver, SessionLimits, tls_context
-from services.mail.values import OpenedFolder
+from services.imap.host_policy import HostPolicy, Resolver
+from services.imap.limits import SessionLimits
+from services.imap.tls import tls_context
+from services.mail.values import Login, OpenedFolder
 from services.providers import catalog
-from services.providers.catalog import Language
+from services.providers.addresses import host_name
 from services.registry.addresses import ROLES
 from services.registry.connection_attempts import ConnectionAttempt, GivenConsent
 from services.registry.connection_tests import TooManyTests
@@ -27,7 +30,8 @@ from services.registry.login_slots import LoginSlots, NoSlotFree
 from services.registry.logins import LoginTaken
 from services.registry.registry import Registry
 from services.registry.state_changes import OPERATOR
-from services.signin.oauth import KIND, AccessTokens, MemoryTokenStore, TokenStore
+from services.signin.access_tokens import AccessTokens
+from services.signin.token_store import KIND, MemoryTokenStore, TokenStore
 
 log = getLogger(__name__)
 MOST_NAME = 200
@@ -131,7 +135,7 @@ class ConnectionTester:
         try:
             with LoginSlots(registry.connection, self.settings).session(login.host):
                 outcome = connection_test.run(
-                    login, self.settings, known, resolve=self.resolve, context=self.context or tls_context(self.settings.ca_file),
+                    login, known, hosts=HostPolicy.of(self.settings, self.resolve), context=self.context or tls_context(self.settings.ca_file),
                     version=self.version, budgets=self.budgets or SessionLimits(), now=now, progress=self.progress,
                     authorize=self._authorize(login, keeping),
                 )  # fmt: skip
@@ -261,7 +265,7 @@ def changed_login(stored: Login, changes: LoginChanges) -> Login:
     return replace(
         stored,
         address=address,
-        host=catalog.host_name(changes.host) if changes.host else stored.host,
+        host=host_name(changes.host) if changes.host else stored.host,
         port=changes.port or stored.port,
         user=user,
         password=changes.password,
@@ -281,7 +285,7 @@ def login_of(request: ConnectRequest) -> Login:
     user = request.user or request.address
     return Login(
         request.address,
-        catalog.host_name(request.host),
+        host_name(request.host),
         request.port,
         user,
         request.password,

@@ -6,10 +6,11 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from services.common.language import Language
 from services.connect.completeness import NumbersForecast, SettlingRule
 from services.connect.connection_test import PASSED, SKIPPED, StageResult, TestReport, Warned
-from services.imap.connection import folder_text
-from services.providers.catalog import HostMistake, Language
+from services.imap.folders import folder_text
+from services.providers.typed_server import HostMistake
 from services.registry import states
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")

@@ -24,12 +24,13 @@ from services.common.telemetry import Tracing
 from services.common.topics import DEAD, SENT
 from services.common.version import version
 from services.fetcher.poller import Poller, PollerResources
-from services.imap.session import resolve, tls_context
+from services.imap.host_policy import resolve
+from services.imap.tls import tls_context
 from services.registry import login_slots, pacing, retention
 from services.registry.leases import Leases
 from services.registry.states import STATES
 from services.registry.vault import Vault
-from services.signin.oauth import AccessTokens
+from services.signin.access_tokens import AccessTokens
 
 log = getLogger("services.fetcher")
 

@@ -26,7 +26,7 @@ from services.fetcher.publication import (
     Unreadable,
 )
 from services.imap.connection import CHUNK, WINDOW, Connection
-from services.imap.session import CommandRefused, MailboxError, ServerBroken
+from services.imap.errors import CommandRefused, MailboxError, ServerBroken
 from services.mail import plan
 from services.mail.values import FetchedHeader, FolderView
 from services.providers import catalog

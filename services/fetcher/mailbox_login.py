@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from services.common import metrics
-from services.common.settings import ImapSettings
 from services.common.version import version
 from services.fetcher.poll_report import login_result
-from services.imap import connection as imap
-from services.imap.connection import Connection
-from services.imap.session import LoginRefused, MailboxError, Resolver, SessionLimits, check_host
+from services.imap.connection import Connection, connect
+from services.imap.errors import LoginRefused, MailboxError
+from services.imap.host_policy import HostPolicy
+from services.imap.limits import SessionLimits
 from services.registry.leases import LeasedMailbox
 from services.registry.login_slots import LoginSlots, NoSlotFree
-from services.signin import oauth
-from services.signin.oauth import AccessTokens, TokenStore
+from services.signin.access_tokens import AccessTokens
+from services.signin.token_store import KIND, TokenStore
 
 
 class MailboxLogin:
@@ -23,18 +23,16 @@ class MailboxLogin:
 
     def __init__(
         self,
-        settings: ImapSettings,
+        hosts: HostPolicy,
         slots: LoginSlots,
         tokens: AccessTokens,
         tls_context: Callable[[], ssl.SSLContext],
-        resolve: Resolver,
         limits: SessionLimits,
     ) -> None:
-        self._settings = settings
+        self._hosts = hosts
         self._slots = slots
         self._tokens = tokens
         self._tls_context = tls_context
-        self._resolve = resolve
         self._limits = limits
 
     @contextmanager
@@ -44,15 +42,8 @@ class MailboxLogin:
         NoSlotFree when the provider's logins are used up for now; MailboxError.
         """
         with self._slots.session(leased.host):
-            endpoint = check_host(
-                leased.host,
-                leased.port,
-                allowed_networks=self._settings.allowed_private_networks,
-                private_hosts=self._settings.private_hosts,
-                allowed_ports=self._settings.allowed_ports,
-                resolve=self._resolve,
-            )
-            connection = imap.connect(endpoint, self._tls_context(), self._limits)
+            endpoint = self._hosts.check(leased.host, leased.port)
+            connection = connect(endpoint, self._tls_context(), self._limits)
             try:
                 self._log_in(connection, leased, token_store)
                 yield connection
@@ -61,7 +52,7 @@ class MailboxLogin:
 
     def _log_in(self, connection: Connection, leased: LeasedMailbox, token_store: TokenStore) -> None:
         try:
-            if leased.kind == oauth.KIND:
+            if leased.kind == KIND:
                 self._log_in_with_token(connection, leased, token_store)
             else:
                 connection.login(leased.user, leased.password, version())

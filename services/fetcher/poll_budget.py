@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 from services.common.lifecycle import Stop
-from services.imap.session import SessionLimits
+from services.imap.limits import SessionLimits
 
 TIME_SHARE: Final = 0.75
 """Share of a session's time that reading may take; the rest is for acknowledgements and saving."""

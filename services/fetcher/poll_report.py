@@ -12,7 +12,7 @@ from services.common.events import Kind
 from services.common.telemetry import Span, Tracing
 from services.common.topics import SENT
 from services.common.trace import TRACEPARENT, trace_id
-from services.imap.session import LoginRefused, MailboxError
+from services.imap.errors import LoginRefused, MailboxError
 from services.registry.leases import LeasedMailbox, PublishedMessage
 
 log = getLogger(__name__)

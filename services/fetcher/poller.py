@@ -33,22 +33,22 @@ from services.fetcher.poll_budget import PollBudget
 from services.fetcher.poll_report import PollReport, metrics_from_zero
 from services.fetcher.publication import BatchPublisher
 from services.imap.connection import Connection
-from services.imap.session import (
+from services.imap.errors import (
     CommandRefused,
     LoginRefused,
     LoginUnclear,
     MailboxError,
-    Resolver,
     ServerBroken,
     SessionLimitReached,
-    SessionLimits,
     Throttled,
 )
+from services.imap.host_policy import HostPolicy, Resolver
+from services.imap.limits import SessionLimits
 from services.registry import pacing, states
 from services.registry.leases import LeasedMailbox, LeaseLost, Leases
 from services.registry.login_slots import LoginSlots, NoSlotFree
 from services.registry.pacing import Pacing
-from services.signin.oauth import AccessTokens
+from services.signin.access_tokens import AccessTokens
 
 MAX_LOGIN_REFUSALS: Final = 3
 IDLE_SECONDS: Final = 0.5
@@ -87,7 +87,11 @@ class Poller:
         self._slots = LoginSlots(leases.connection, imap)
         self._pacing = Pacing(leases.connection, imap.poll_interval_seconds)
         self._login = MailboxLogin(
-            imap, self._slots, resources.tokens, resources.tls_context, resources.resolve, resources.limits
+            HostPolicy.of(imap, resources.resolve),
+            self._slots,
+            resources.tokens,
+            resources.tls_context,
+            resources.limits,
         )
         metrics_from_zero()
 

@@ -1,6 +1,6 @@
 """Values that cross the border between mail servers and the rest of the program. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -34,3 +34,17 @@ class OpenedFolder:
     messages: int
     earliest_at: datetime | None
     newest_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A mailbox and how to log in to it. `sent_override`: raw names of the folders to read instead of those that are found.
+    `kind` "oauth2": `password` is a refresh token, which is sent to no mail server."""
+
+    address: str
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    sent_override: tuple[bytes, ...] = ()
+    kind: str = "password"

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from services.common.postgres import Statements, load_statements
-from services.imap.session import Login
+from services.mail.values import Login
 from services.registry import states
 from services.registry.accounts import Accounts
 from services.registry.addresses import Addresses

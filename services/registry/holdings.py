@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from services.common.postgres import translate
-from services.imap.connection import folder_text
+from services.imap.folders import folder_text
 from services.registry import personal_data
 from services.registry.personal_data import PersonalDataTable
 

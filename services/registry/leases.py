@@ -16,8 +16,8 @@ from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
 from services.mail.plan import Cursor
 from services.registry import states
+from services.registry.tokens import RegistryTokenStore, seal_context
 from services.registry.vault import Vault, WrongContext
-from services.signin.oauth import RegistryTokenStore, seal_context
 
 SQL = load_statements("services.registry", "leases.sql")
 

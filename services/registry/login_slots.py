@@ -18,6 +18,7 @@ from services.common.errors import ConfigError, ReplyrateError, TransientError
 from services.common.postgres import Statements, load_statements
 from services.common.settings import ImapSettings
 from services.providers import catalog
+from services.providers.addresses import host_name
 
 SQL: Final = load_statements("services.registry", "login_slots.sql")
 HELD_SECONDS: Final = 300.0
@@ -52,7 +53,7 @@ class NoSlotFree(ReplyrateError):
 
 def limit(settings: ImapSettings, host: str) -> LoginLimit:
     """The limit for an IMAP server: that of its provider in the directory, else of the host itself."""
-    name = catalog.host_name(host)[:253]
+    name = host_name(host)[:253]
     provider = catalog.load().by_host(name)
     key = provider.id if provider is not None else name
     return LoginLimit(

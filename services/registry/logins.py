@@ -10,12 +10,12 @@ import psycopg
 
 from services.common.hashing import Hasher
 from services.common.postgres import Statements, load_statements
-from services.imap.session import Login
+from services.mail.values import Login
 from services.registry.addresses import address_hash
 from services.registry.errors import RegistryError, unknown_mailbox
 from services.registry.states import CONNECTED, NEVER_CONNECTED
+from services.registry.tokens import RegistryTokenStore, seal_context
 from services.registry.vault import Vault, WrongContext, masked
-from services.signin.oauth import RegistryTokenStore, seal_context
 
 SQL = load_statements("services.registry", "logins.sql")
 

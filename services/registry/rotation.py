@@ -8,8 +8,8 @@ import psycopg
 
 from services.common.errors import ConfigError
 from services.common.postgres import Statements, load_statements
+from services.registry.tokens import seal_context
 from services.registry.vault import Vault, WrongContext
-from services.signin.oauth import seal_context
 
 SQL = load_statements("services.registry", "rotation.sql")
 SEALED_TOGETHER = 50

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Final, Literal, get_args
 
 from services.common.errors import ConfigError
-from services.providers.catalog import Bilingual
+from services.common.language import Bilingual
 
 State = Literal["pending_test", "active", "paused", "needs_reconnect", "refused", "synced_by_platform", "removed"]
 STATES: Final[tuple[State, ...]] = get_args(State)

@@ -31,7 +31,7 @@ from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT, specs
 from services.common.version import version
 from services.connect.onboarding import ConnectionTester, ConnectRequest, add_mailbox
-from services.imap.session import resolve
+from services.imap.host_policy import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, TypeVar
 
-from services.common.settings import ImapSettings
 from services.connect import connection_test
 from services.connect.connection_test import TestReport
-from services.imap.connection import folder_text
-from services.imap.session import Login, SessionLimits, tls_context
+from services.imap.folders import folder_text
+from services.imap.host_policy import HostPolicy
+from services.imap.limits import SessionLimits
+from services.imap.tls import tls_context
+from services.mail.values import Login
 from services.providers import catalog
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import DOVECOT, PROFILES, Defect, Profile
@@ -69,10 +72,9 @@ def tried(folder: Path, ca: CertificateAuthority, profile: Profile, case: Case) 
     server.refused_uid = server.sent.messages[-1].uid
     case.change(server)
     with server:
-        imap = {"allowed_private_networks": ("127.0.0.0/8",), "allowed_ports": (server.port,)}
         return connection_test.run(
-            Login(server.user, host, server.port, server.user, case.password(server)), ImapSettings.model_validate(imap),
-            catalog.load(), resolve=lambda *_: ["127.0.0.1"], context=tls_context(ca.ca_file), version="0",
+            Login(server.user, host, server.port, server.user, case.password(server)), catalog.load(),
+            hosts=HostPolicy((server.port,), (ip_network("127.0.0.0/8"),), resolve=lambda *_: ["127.0.0.1"]), context=tls_context(ca.ca_file), version="0",
             budgets=case.budgets, now=datetime.now(UTC),
         ).report  # fmt: skip
 

@@ -20,12 +20,15 @@ from services.common.settings import ImapSettings
 from services.connect import connection_test, texts
 from services.connect.connection_test import STAGES, TestOutcome
 from services.connect.onboarding import ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
-from services.imap.session import Login, Resolver, SessionLimits, resolve, tls_context
+from services.imap.host_policy import HostPolicy, Resolver, resolve
+from services.imap.limits import SessionLimits
+from services.imap.tls import tls_context
+from services.mail.values import Login
 from services.providers import catalog
 from services.registry.connection_tests import COMPANY_TRIES_PER_HOUR, TRIES_PER_HOUR
 from services.registry.registry import Registry
 from services.registry.vault import Vault
-from services.signin.oauth import MemoryTokenStore
+from services.signin.token_store import MemoryTokenStore
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import (  # fmt: skip
     ALIBABA,
@@ -95,7 +98,7 @@ def run(
     server: LabServer, *, resolver: Resolver = resolve, imap: ImapSettings | None = None, **changes: Any
 ) -> TestOutcome:
     return connection_test.run(
-        target(server, **changes), imap or settings(server), catalog.load(), resolve=resolver,
+        target(server, **changes), catalog.load(), hosts=HostPolicy.of(imap or settings(server), resolver),
         context=tls_context(server.ca_file), version="0", budgets=SMALL, now=datetime.now(UTC),
     )  # fmt: skip
 

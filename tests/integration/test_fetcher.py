@@ -22,7 +22,8 @@ from services.common.settings import ImapSettings, KafkaSettings, load_settings
 from services.common.topics import DEAD, SENT
 from services.connect.onboarding import ConnectedMailbox, ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
 from services.imap.connection import CHUNK
-from services.imap.session import SessionLimits, resolve
+from services.imap.host_policy import resolve
+from services.imap.limits import SessionLimits
 from services.registry.errors import RegistryError
 from services.registry.leases import Leases
 from services.registry.registry import Registry

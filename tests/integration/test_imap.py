@@ -18,22 +18,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from services.common.errors import ConfigError
-from services.imap.connection import Connection, connect, folder_name, folder_text, is_sent_name
-from services.imap.session import (
-    Endpoint,
+from services.imap.connection import Connection, connect
+from services.imap.errors import (
     HostRefused,
     LoginRefused,
     MailboxError,
     NoSentFolder,
     ServerBroken,
     SessionLimitReached,
-    SessionLimits,
     TlsFailed,
     Unreachable,
-    check_host,
-    resolve,
-    tls_context,
 )
+from services.imap.folders import folder_name, folder_text, is_sent_name
+from services.imap.host_policy import Endpoint, HostPolicy
+from services.imap.limits import SessionLimits
+from services.imap.tls import tls_context
 from services.standalone.servers.ca import CertificateAuthority, ServerCertificate
 from tests.imap_lab.profiles import DOVECOT, Defect
 from tests.imap_lab.server import Folder, LabServer
@@ -328,9 +327,9 @@ def test_a_certificate_for_another_name_or_of_nobody_is_refused(dovecot: Dovecot
 )  # fmt: skip
 def test_addresses_that_are_not_public_are_refused(address: str) -> None:
     """One alone, and one among public ones, in any place."""
-    for found in ([address], ["93.184.216.34", address], [address, "93.184.216.34"]):
+    for resolved in ([address], ["93.184.216.34", address], [address, "93.184.216.34"]):
         with pytest.raises(HostRefused) as caught:
-            check_host("mail.example.com", 993, allowed_networks=(), allowed_ports=(993,), resolve=lambda *_: found)  # noqa: B023
+            HostPolicy((993,), resolve=lambda *_: resolved).check("mail.example.com", 993)  # noqa: B023
         assert caught.value.code == "host-refused"
 
 
@@ -344,7 +343,7 @@ def test_addresses_that_are_not_public_are_refused(address: str) -> None:
 def test_no_spelling_of_an_own_address_is_taken(host: str) -> None:
     """With the system's own resolver: what it makes of a spelling is what is looked at."""
     with pytest.raises((HostRefused, Unreachable)):
-        check_host(host, 993, allowed_networks=(), allowed_ports=(993,), resolve=resolve)
+        HostPolicy((993,)).check(host, 993)
 
 
 def test_a_name_that_leads_elsewhere_the_second_time_is_connected_where_it_was_checked(
@@ -363,9 +362,8 @@ def test_a_name_that_leads_elsewhere_the_second_time_is_connected_where_it_was_c
         dialled.append(address[0])
         raise TimeoutError
 
-    endpoint = check_host(
-        "mail.example.com", dovecot.port, allowed_networks=(), allowed_ports=(dovecot.port,), resolve=rebinding
-    )
+    policy = HostPolicy((dovecot.port,), resolve=rebinding)
+    endpoint = policy.check("mail.example.com", dovecot.port)
     monkeypatch.setattr(socket, "create_connection", dial)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("a name was resolved after the check"))
     with pytest.raises(Unreachable):
@@ -373,42 +371,24 @@ def test_a_name_that_leads_elsewhere_the_second_time_is_connected_where_it_was_c
     assert (asked, dialled) == (["mail.example.com"], ["93.184.216.34"])
     # The next poll asks again, and is refused before anything is dialled.
     with pytest.raises(HostRefused):
-        check_host(
-            "mail.example.com", dovecot.port, allowed_networks=(), allowed_ports=(dovecot.port,), resolve=rebinding
-        )
+        policy.check("mail.example.com", dovecot.port)
     assert dialled == ["93.184.216.34"]
 
 
 def test_public_addresses_and_allowed_networks_are_taken_as_resolved() -> None:
-    found = check_host(
-        "Mail.Example.com.",
-        993,
-        allowed_networks=(),
-        allowed_ports=(993,),
-        resolve=lambda *_: ["93.184.216.34", "2606:2800:220:1::1"],
-    )
-    assert found == Endpoint("mail.example.com", 993, ("93.184.216.34", "2606:2800:220:1::1"))
-    inside = check_host(
-        "mail",
-        993,
-        allowed_networks=(ip_network("10.0.0.0/8"),),
-        allowed_ports=(993,),
-        resolve=lambda *_: ["::ffff:10.0.0.1"],
-    )
+    addresses = ["93.184.216.34", "2606:2800:220:1::1"]
+    public = HostPolicy((993,), resolve=lambda *_: addresses).check("Mail.Example.com.", 993)
+    assert public == Endpoint("mail.example.com", 993, ("93.184.216.34", "2606:2800:220:1::1"))
+    inside = HostPolicy((993,), (ip_network("10.0.0.0/8"),), resolve=lambda *_: ["::ffff:10.0.0.1"]).check("mail", 993)
     assert inside.addresses == ("::ffff:10.0.0.1",)
 
 
 def test_a_host_that_the_operator_names_may_be_private_and_no_other() -> None:
-    def look(host: str) -> Endpoint:
-        return check_host(
-            host, 993, allowed_networks=(), allowed_ports=(993,), private_hosts=("mail.corp.example",),
-            resolve=lambda *_: ["10.1.2.3"],
-        )  # fmt: skip
-
-    assert look("Mail.Corp.Example.").addresses == ("10.1.2.3",)
-    for other in ("corp.example", "x.mail.corp.example", "mail.corp.example.evil.example"):
+    policy = HostPolicy((993,), private_hosts=("mail.corp.example",), resolve=lambda *_: ["10.1.2.3"])
+    assert policy.check("Mail.Corp.Example.", 993).addresses == ("10.1.2.3",)
+    for host in ("corp.example", "x.mail.corp.example", "mail.corp.example.evil.example"):
         with pytest.raises(HostRefused):
-            look(other)
+            policy.check(host, 993)
 
 
 def test_authorities_come_from_a_file_or_a_folder_and_are_read_again(tmp_path: Path) -> None:
@@ -431,19 +411,13 @@ def test_authorities_come_from_a_file_or_a_folder_and_are_read_again(tmp_path: P
 @pytest.mark.parametrize("host", ["", "a b", "a/b", "user@host", "a:b", "[::1]", "x" * 254, "a\nb", "a?b", "a%25b"])
 def test_what_is_no_host_name_is_refused(host: str) -> None:
     with pytest.raises((HostRefused, Unreachable)):
-        check_host(host, 993, allowed_networks=(), allowed_ports=(993,), resolve=lambda *_: ["93.184.216.34"])
+        HostPolicy((993,), resolve=lambda *_: ["93.184.216.34"]).check(host, 993)
 
 
 def test_other_ports_are_refused() -> None:
     for port in (22, 25, 143, 6379):
         with pytest.raises(HostRefused, match="ALLOWED_PORTS"):
-            check_host(
-                "mail.example.com",
-                port,
-                allowed_networks=(),
-                allowed_ports=(993,),
-                resolve=lambda *_: ["93.184.216.34"],
-            )
+            HostPolicy((993,), resolve=lambda *_: ["93.184.216.34"]).check("mail.example.com", port)
 
 
 def test_plain_utf8_is_shown_as_it_stands() -> None:

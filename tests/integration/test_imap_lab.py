@@ -24,7 +24,9 @@ from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import DEAD, SENT
 from services.connect.onboarding import ConnectedMailbox, ConnectionTester, ConnectRequest, add_mailbox
 from services.fetcher.poll_report import metrics_from_zero
-from services.imap.session import SessionLimits, resolve, tls_context
+from services.imap.host_policy import resolve
+from services.imap.limits import SessionLimits
+from services.imap.tls import tls_context
 from services.registry.leases import Leases
 from services.registry.registry import Registry
 from services.registry.vault import Vault
@@ -700,7 +702,8 @@ def test_half_open_connections_end_in_time(lab: Lab, serve: Serve) -> None:
 def test_the_lab_is_no_lax_server(serve: Serve, lab: Lab) -> None:
     """Its own checks bite: UIDs that descend are BAD for QQ, ID without quotes is BAD for NetEase."""
     from services.imap.connection import connect as connect_imap
-    from services.imap.session import CommandRefused, Endpoint, LoginRefused
+    from services.imap.errors import CommandRefused, LoginRefused
+    from services.imap.host_policy import Endpoint
 
     server = serve(QQ)
     fill(server, sorted(now() - age for age in AGES))

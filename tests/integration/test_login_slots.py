@@ -18,7 +18,7 @@ from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.connect.onboarding import ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
-from services.imap.session import resolve
+from services.imap.host_policy import resolve
 from services.registry.login_slots import LoginSlots, NoSlotFree
 from services.registry.pacing import Pacing
 from services.registry.registry import Registry

@@ -16,9 +16,10 @@ from services.common.settings import ImapSettings
 from services.connect import dns_records
 from services.connect.dns_records import DnsRecords
 from services.connect.lookup import look_up
-from services.imap.session import tls_context
+from services.imap.host_policy import HostPolicy
+from services.imap.tls import tls_context
 from services.providers import catalog
-from services.providers.catalog import LookupAnswer, SrvRecord
+from services.providers.lookup_decision import LookupAnswer, SrvRecord
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.names import NameServer
 from tests.imap_lab.profiles import DOVECOT, Defect
@@ -55,8 +56,8 @@ def find(
     names: NameServer, found: ImapSettings, domain: str = DOMAIN, **options: Any
 ) -> tuple[LookupAnswer, list[str]]:
     return look_up(
-        catalog.load(), domain, records=DnsRecords(["127.0.0.1"], names.port), settings=found,
-        context=tls_context(found.ca_file), **{"resolve": loopback, **options},
+        catalog.load(), domain, records=DnsRecords(["127.0.0.1"], names.port), hosts=HostPolicy.of(found, loopback),
+        context=tls_context(found.ca_file), **options,
     )  # fmt: skip
 
 

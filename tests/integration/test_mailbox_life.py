@@ -17,12 +17,13 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from services.common.hashing import Hasher
+from services.common.language import Language
 from services.common.postgres import connect
 from services.connect import connection_test, consent, texts
 from services.connect.onboarding import ConnectRequest, refuse_mailbox
-from services.imap.session import Login
+from services.mail.values import Login
 from services.providers import catalog
-from services.providers.catalog import Language, LookupAnswer
+from services.providers.lookup_decision import LookupAnswer
 from services.registry import states
 from services.registry.connection_attempts import ConnectionAttempt, GivenConsent
 from services.registry.errors import RegistryError

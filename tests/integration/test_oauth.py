@@ -29,12 +29,19 @@ from services.connect.onboarding import (
     reconnect_mailbox,
 )
 from services.fetcher.poller import Poller
-from services.imap.session import MailboxError, resolve, tls_context
+from services.imap.errors import MailboxError, SignInNotConfigured, TokenUnavailable
+from services.imap.host_policy import resolve
+from services.imap.tls import tls_context
 from services.registry.leases import LeasedMailbox, LeaseLost, Leases
 from services.registry.rotation import Rotation
+from services.registry.tokens import RegistryTokenStore
 from services.registry.vault import Vault
-from services.signin import oauth
-from services.signin.oauth import AccessTokens, MemoryTokenStore, OAuthClient
+from services.signin.access_tokens import AccessTokens
+from services.signin.clients import OAuthClient, client_for
+from services.signin.device_flow import DEVICE_GRANT, SignInFailed, start_sign_in, wait_for_sign_in
+from services.signin.http import post
+from services.signin.token_endpoint import refresh_grant
+from services.signin.token_store import MemoryTokenStore
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import GMAIL, OUTLOOK, SINA, Profile
 from tests.imap_lab.server import LabServer
@@ -153,7 +160,7 @@ class SignedIn(Lab):
 
     def stored(self, connected: ConnectedMailbox, key: bytes = KEY) -> str | None:
         with connect(self._dsn, "tests") as connection:
-            return oauth.RegistryTokenStore(connection, Vault(key), connected.company_id, connected.mailbox_id).read()
+            return RegistryTokenStore(connection, Vault(key), connected.company_id, connected.mailbox_id).read()
 
 
 @pytest.fixture
@@ -305,8 +312,8 @@ def test_tls_of_the_sign_in_service_is_verified(lab: SignedIn, serve: Serve, end
 def test_an_answer_that_drips_ends_in_time(endpoint: TokenEndpoint, ca: CertificateAuthority) -> None:
     endpoint.script = [(200, DRIP)]
     began = time.monotonic()
-    with pytest.raises(oauth.TokenUnavailable):
-        status, body = oauth.post(endpoint.url(), {}, tls_context(ca.ca_file), seconds=0.5)
+    with pytest.raises(TokenUnavailable):
+        status, body = post(endpoint.url(), {}, tls_context(ca.ca_file), seconds=0.5)
         raise AssertionError((status, body))
     assert time.monotonic() - began < 4
 
@@ -370,7 +377,7 @@ def test_a_token_that_comes_while_postgres_is_away_is_saved_when_it_is_back(
     assert endpoint.valid == {lab.stored(connected)}
     # Once: a token that was put in its place since stays.
     with connect(lab._dsn, "tests") as connection:
-        oauth.RegistryTokenStore(connection, Vault(KEY), connected.company_id, connected.mailbox_id).rotated(
+        RegistryTokenStore(connection, Vault(KEY), connected.company_id, connected.mailbox_id).replace(
             lab.stored(connected) or "", "Refresh-canary-0"
         )
         lab.tokens.save(connection)
@@ -417,7 +424,7 @@ def test_a_reconnection_wins_over_a_rotation(lab: SignedIn, serve: Serve, endpoi
             ConnectionTester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
         with pytest.raises(LeaseLost):
-            leases.token_store(leased).rotated("Refresh-canary-0", "Refresh-canary-late")
+            leases.token_store(leased).replace("Refresh-canary-0", "Refresh-canary-late")
     assert lab.stored(connected) == "Refresh-canary-new"
 
 
@@ -439,10 +446,10 @@ def test_a_rotation_of_the_vault_key_takes_refresh_tokens_along(
             assert states == {connected.mailbox_id: place}
         assert lab.stored(connected, new) == "Refresh-canary-0"
         # A poll that began before keeps the token that it got, for it is the same secret under another key.
-        kept = oauth.RegistryTokenStore(
+        kept = RegistryTokenStore(
             connection, Vault(new, KEY), connected.company_id, connected.mailbox_id, epoch=leased.epoch, lost=LeaseLost
         )
-        kept.rotated("Refresh-canary-0", "Refresh-canary-1")
+        kept.replace("Refresh-canary-0", "Refresh-canary-1")
         assert lab.stored(connected, new) == "Refresh-canary-1"
         list(Rotation(connection, Vault(KEY, new)).rotate())  # other tests' mailboxes are under the key before
 
@@ -490,9 +497,9 @@ def test_a_server_without_sign_in_says_so(lab: SignedIn, serve: Serve) -> None:
 
 
 def test_a_token_goes_to_no_server_that_a_seller_types(lab: SignedIn) -> None:
-    with pytest.raises(oauth.SignInNotConfigured):
-        oauth.client_of("imap.evil.test", lab.oauth2())
-    known = oauth.client_of("outlook.office365.com", lab.oauth2(token_url=None, tenant="contoso.com"))
+    with pytest.raises(SignInNotConfigured):
+        client_for("imap.evil.test", lab.oauth2())
+    known = client_for("outlook.office365.com", lab.oauth2(token_url=None, tenant="contoso.com"))
     assert known.token_url == "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token"
 
 
@@ -500,15 +507,15 @@ def test_a_sign_in_with_a_code_waits_as_it_is_told(
     client: OAuthClient, endpoint: TokenEndpoint, ca: CertificateAuthority
 ) -> None:
     context, slept = tls_context(ca.ca_file), list[float]()
-    device = oauth.begin(client, context)
+    device = start_sign_in(client, context)
     assert (device.url, device.code) == ("https://sign.in/device", "ABCD-EFGH")
     endpoint.script = [
         (400, {"error": "authorization_pending"}), (400, {"error": "slow_down"}), (503, b"away"), (400, {"error": "authorization_pending"}),
     ]  # fmt: skip
-    found = oauth.finish(client, device, context, sleep=slept.append, monotonic=lambda: sum(slept))
+    found = wait_for_sign_in(client, device, context, sleep=slept.append, monotonic=lambda: sum(slept))
     assert slept == [1, 1, 6, 12, 12]
     assert found.refresh in endpoint.valid
-    assert endpoint.asked[-1]["grant_type"] == oauth.DEVICE_GRANT
+    assert endpoint.asked[-1]["grant_type"] == DEVICE_GRANT
     assert endpoint.asked[-1]["device_code"] == "Device-canary"
 
 
@@ -523,10 +530,10 @@ def test_a_sign_in_that_does_not_end_well_says_what_to_do(
     client: OAuthClient, endpoint: TokenEndpoint, ca: CertificateAuthority, answer: Any, says: str
 ) -> None:
     context, slept = tls_context(ca.ca_file), list[float]()
-    device = oauth.begin(client, context)
+    device = start_sign_in(client, context)
     endpoint.script = [answer] * 1000
-    with pytest.raises(oauth.SignInFailed, match=says):
-        oauth.finish(client, device, context, sleep=slept.append, monotonic=lambda: sum(slept) * 10)
+    with pytest.raises(SignInFailed, match=says):
+        wait_for_sign_in(client, device, context, sleep=slept.append, monotonic=lambda: sum(slept) * 10)
 
 
 def test_a_device_answer_that_is_none(client: OAuthClient, endpoint: TokenEndpoint, ca: CertificateAuthority) -> None:
@@ -544,10 +551,10 @@ def test_a_device_answer_that_is_none(client: OAuthClient, endpoint: TokenEndpoi
         {"user_code": 7},
     ):
         endpoint.script = [(200, good | bad)]
-        with pytest.raises(oauth.TokenUnavailable):
-            oauth.begin(client, tls_context(ca.ca_file))
+        with pytest.raises(TokenUnavailable):
+            start_sign_in(client, tls_context(ca.ca_file))
     endpoint.script = [(200, good)]
-    device = oauth.begin(client, tls_context(ca.ca_file))
+    device = start_sign_in(client, tls_context(ca.ca_file))
     assert (device.interval, device.seconds) == (5, 900)
 
 
@@ -650,8 +657,8 @@ def test_what_holds_tokens_does_not_show_them(
     client: OAuthClient, endpoint: TokenEndpoint, ca: CertificateAuthority
 ) -> None:
     context = tls_context(ca.ca_file)
-    device = oauth.begin(client, context)
-    tokens = oauth.refreshed(client, "Refresh-canary-0", context)
+    device = start_sign_in(client, context)
+    tokens = refresh_grant(client, "Refresh-canary-0", context)
     endpoint.valid.clear()
     with pytest.raises(MailboxError) as error:
         AccessTokens(OAuth2Settings.model_validate(

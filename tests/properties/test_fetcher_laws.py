@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from imapclient.response_parser import parse_fetch_response
 
 from services.common.hashing import normalise_address
-from services.imap import connection
+from services.imap.fetch_answers import from_lexer, parse_fast
 from services.mail import headers, plan, trust
 from services.mail.classify import classify
 from services.mail.headers import Headers, Skipped, decoded, parse
@@ -90,11 +90,11 @@ def test_the_fixed_form_of_an_answer_says_what_the_lexer_says(forms: list[dict[b
         data.append((b"%d (" % sequence + head, literal))
         data.append(b"".join(b" " + one for one in attributes[cut:]) + b")")
     answer = parse_fetch_response(list(data), normalise_times=False)
-    fixed = connection._fixed(data)
+    fixed = parse_fast(data)
     if any(form[b"INTERNALDATE"] == b"NIL" for form in forms):
         assert fixed is None
     else:
-        assert fixed == {uid: connection._found(uid, found) for uid, found in answer.items()}
+        assert fixed == {uid: from_lexer(uid, found) for uid, found in answer.items()}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_fixed_form_of_an_answer_says_what_the_lexer_says(forms: list[dict[b
     ],
 )
 def test_every_other_form_is_left_to_the_lexer(data: list[object]) -> None:
-    assert connection._fixed(data) is None
+    assert parse_fast(data) is None
 
 
 def work(call: Callable[[], object]) -> int:

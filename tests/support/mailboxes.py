@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from services.imap.session import Login
+from services.mail.values import Login
 from services.registry.connection_attempts import ConnectionAttempt, GivenConsent
 from services.registry.registry import Registry
 

@@ -9,9 +9,11 @@ from services.common.kafka import Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings
 from services.fetcher.poller import Poller, PollerResources
-from services.imap.session import SessionLimits, resolve, tls_context
+from services.imap.host_policy import resolve
+from services.imap.limits import SessionLimits
+from services.imap.tls import tls_context
 from services.registry.leases import LeasedMailbox, Leases
-from services.signin.oauth import AccessTokens
+from services.signin.access_tokens import AccessTokens
 
 
 def make_poller(

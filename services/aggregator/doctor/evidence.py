@@ -1,10 +1,7 @@
 """Reads the facts of accounts whose newest rate is 0 or missing. Reads only; whole companies at a time."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
-from importlib import resources
 from typing import Any, Final
 
 import psycopg
@@ -13,6 +10,7 @@ from psycopg.rows import dict_row
 from services.aggregator.doctor.causes import Symptoms
 from services.aggregator.judge.rules import RuleSet
 from services.common.postgres import load_statements
+from services.providers import catalog
 
 SQL: Final = load_statements("services.aggregator.doctor", "evidence.sql")
 COUNTS: Final = (
@@ -48,6 +46,7 @@ def of_account(
     row: Mapping[str, Any], mailboxes: Sequence[Mapping[str, Any]], rule_set: RuleSet, now: datetime
 ) -> Symptoms:
     """One account out of its row and its mailboxes."""
+    providers = catalog.load()
     read_now = [one for one in mailboxes if one["state"] in ("active", "needs_reconnect")]
     # A server that is away for some hours fails too, but reaches no unit of the window.
     failing = [
@@ -76,7 +75,7 @@ def of_account(
         mailboxes=len(read_now),
         mailboxes_read=len(healthy),
         mailboxes_off=len(mailboxes) - len(read_now),
-        mailboxes_filing=sum(files_by_itself(one["host"]) for one in read_now),
+        mailboxes_filing=sum(providers.files_all_sent(one["host"]) for one in read_now),
         mailboxes_scanning=len(scanning),
         mailboxes_failing=len(failing),
         failing_since_on=_day(min((one["last_success_at"] or one["connected_at"] for one in failing), default=None)),
@@ -105,18 +104,6 @@ def of_account(
         other_messages=_sum(read_now, "other_messages"),
         other_grown=_sum(read_now, "other_grown"),
     )
-
-
-def files_by_itself(host: str) -> bool:
-    """Whether the server is known to file whatever is sent through it."""
-    name = host.rstrip(".").lower()
-    return any(name == one or name.endswith(f".{one}") for one in _filing())
-
-
-@cache
-def _filing() -> tuple[str, ...]:
-    text = resources.files("services.aggregator.doctor").joinpath("filing.toml").read_text("utf-8")
-    return tuple(tomllib.loads(text)["always"])
 
 
 def _day(at: datetime | None) -> date | None:

@@ -11,9 +11,9 @@ from rich.console import Console
 from services.cli.output import errors, print_json
 from services.cli.texts import Texts
 from services.common.errors import EXIT_FAILED
+from services.common.language import Language
 from services.connect import texts
 from services.connect.probe import ASK_SECONDS, SEND_SECONDS, MailboxSighting, ProbeReading, TestMailProbe
-from services.providers.catalog import Language
 from services.registry import states
 from services.registry.states import State
 

@@ -2,7 +2,7 @@
 
 from services.cli.registry.provider import faq_text
 from services.providers import catalog
-from services.providers.catalog import Provider
+from services.providers.provider import Provider
 
 HEAD = """\
 # Mail providers
@@ -64,7 +64,7 @@ def page() -> str:
 
 
 def _servers(provider: Provider) -> str:
-    hosts = [f"`{host}`" + ("°" if catalog.doubt(provider, "hosts", host) else "") for host in provider.hosts]
+    hosts = [f"`{host}`" + ("°" if provider.unconfirmed_server("hosts", host) else "") for host in provider.hosts]
     return _marked(provider, "hosts", ", ".join(hosts) or "none")
 
 
@@ -84,7 +84,7 @@ def _facts(provider: Provider) -> list[str]:
     limits_text = ", ".join(f"{name} {value:,}" for name, value in limits.items())
     facts = [
         ("address", ", ".join(provider.domains)),
-        ("MX", ", ".join(name + ("°" if catalog.doubt(provider, "mx", name) else "") for name in provider.mx)),
+        ("MX", ", ".join(name + ("°" if provider.unconfirmed_server("mx", name) else "") for name in provider.mx)),
         ("software", provider.software if provider.software != "unknown" else ""),
         (
             "ports",

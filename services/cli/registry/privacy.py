@@ -9,8 +9,8 @@ import psycopg
 from services.cli.context import as_json, database, guarded, in_language, load_config
 from services.cli.output import print_json, text
 from services.common.errors import ReplyrateError
+from services.common.language import Language
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
-from services.providers.catalog import Language
 from services.registry import holdings, personal_data
 from services.registry.holdings import StoredValue
 

@@ -11,10 +11,14 @@ from rich.cells import cell_len
 from services.cli.context import as_json, environment, guarded, in_language
 from services.cli.output import errors, print_json, print_table
 from services.cli.registry.mailbox.server import look_up_domain
+from services.common.language import Language
 from services.common.settings import ImapSettings, load_imap_settings
 from services.connect import texts
 from services.providers import catalog
-from services.providers.catalog import HostMistake, Language, LookupAnswer, Provider
+from services.providers.addresses import domain_of, parent_domain
+from services.providers.lookup_decision import LookupAnswer, unconfirmed_servers
+from services.providers.provider import FaqRow, Provider
+from services.providers.typed_server import TLS_PORT, HostMistake, find_mistake, parse_server
 from services.registry.errors import RegistryError
 
 
@@ -79,8 +83,8 @@ def look_up(text: str, settings: ImapSettings, *, offline: bool) -> tuple[Lookup
     plain = unicodedata.normalize("NFKC", text).strip()
     mistake = None
     if "@" not in plain:
-        typed = catalog.typed(plain)
-        mistake = directory.mistake(plain, typed.port or catalog.TLS_PORT, "")
+        typed = parse_server(plain)
+        mistake = find_mistake(directory, plain, typed.port or TLS_PORT, "")
         provider = None
         # Domains come first: 163.com is also part of other providers' names.
         if directory.by_domain(typed.host) is None:
@@ -89,8 +93,8 @@ def look_up(text: str, settings: ImapSettings, *, offline: bool) -> tuple[Lookup
                 provider = directory.by_host(mistake.host)
         if provider is not None:
             return LookupAnswer("", "name", provider, provider.servers("{domain}"), plain, True), [], mistake
-        plain = catalog.parent_domain(mistake.host) if mistake else typed.host
-    domain = catalog.domain_of(plain)
+        plain = parent_domain(mistake.host) if mistake else typed.host
+    domain = domain_of(plain)
     if domain is None:
         raise RegistryError("this is not an address, a domain or a provider; write name@domain")
     answer, problems = look_up_domain(domain, settings, offline=offline)
@@ -109,7 +113,7 @@ def answer_lines(answer: LookupAnswer, language: Language, mistake: HostMistake 
     ]
     if mistake is not None:
         lines.insert(0, ("caution", texts.mistyped(mistake, language)))
-    for doubt in catalog.doubts(answer):
+    for doubt in unconfirmed_servers(answer):
         words = {"entry": doubt.name, "source": doubt.source, "as_of": doubt.as_of}
         lines.append(("unconfirmed", texts.phrase(f"unconfirmed-{doubt.key}", language, **words)))
     if not answer.trusted and answer.servers:
@@ -142,7 +146,7 @@ def provider_lines(provider: Provider, language: Language) -> list[tuple[str, st
     return lines
 
 
-def faq_text(faq: catalog.FaqRow, language: Language = "en") -> str:
+def faq_text(faq: FaqRow, language: Language = "en") -> str:
     """What the platform's FAQ of 2016 said about a provider."""
     if not faq.supported:
         return texts.phrase("faq-unsupported", language)
@@ -165,7 +169,7 @@ def answer_data(
         "problems": problems,
         "doubts": [
             {"key": doubt.key, "name": doubt.name, "source": doubt.source, "as_of": doubt.as_of}
-            for doubt in catalog.doubts(answer)
+            for doubt in unconfirmed_servers(answer)
         ],
         "mistake": None
         if mistake is None

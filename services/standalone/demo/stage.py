@@ -24,7 +24,7 @@ from services.common.settings import Settings
 from services.common.topics import INQUIRIES
 from services.common.version import version
 from services.connect.onboarding import ConnectionTester, ConnectRequest, add_mailbox
-from services.imap.session import resolve
+from services.imap.host_policy import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.standalone.demo import comparison, results

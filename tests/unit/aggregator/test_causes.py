@@ -9,8 +9,6 @@ import pytest
 
 from services.aggregator.doctor.causes import CAUSES, Cause, Finding, Symptoms, diagnose, facts, of_company, part
 from services.aggregator.doctor.diagnosis import LANGUAGES, advice, texts
-from services.aggregator.doctor.evidence import files_by_itself
-from services.providers import catalog
 
 DAY = date(2026, 11, 1)
 SILENT = Symptoms(
@@ -130,10 +128,3 @@ def test_no_text_stands_for_nothing() -> None:
     codes = {cause.code for cause in CAUSES}
     assert set(texts()) == codes | {"fact", "confidence"}
     assert set(texts()["fact"]) == {"units"} | {name for cause in CAUSES for name in cause.facts}
-
-
-def test_who_files_by_itself_is_what_the_provider_directory_says() -> None:
-    told = {host: one.files_sent == "always" for one in catalog.load().providers for host in one.hosts}
-    assert len(told) > 20 and any(told.values())
-    assert {host: files_by_itself(host) for host in told} == told
-    assert not files_by_itself("notgmail.com")

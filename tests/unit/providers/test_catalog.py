@@ -10,10 +10,15 @@ import pytest
 from services.cli.pages import providers
 from services.cli.registry import provider as command
 from services.common.errors import ConfigError
+from services.common.language import Language
 from services.connect import texts
 from services.connect.connection_test import STAGES
+from services.imap import errors
+from services.imap.errors import MailboxError
 from services.providers import catalog, server_texts
-from services.providers.catalog import DomainFacts, LookupAnswer, SrvRecord, decide, domain_of
+from services.providers.addresses import domain_of
+from services.providers.lookup_decision import DomainFacts, LookupAnswer, SrvRecord, decide, unconfirmed_servers
+from services.providers.typed_server import TypedServer, find_mistake, parse_server
 
 KNOWN = catalog.load()
 
@@ -177,7 +182,7 @@ def test_domains_of_what_was_typed(text: str, domain: str | None) -> None:
     ],
 )
 def test_mistakes_are_seen_in_what_was_typed(host: str, port: int, address: str, mistake: Any) -> None:
-    found = KNOWN.mistake(host, port, address)
+    found = find_mistake(KNOWN, host, port, address)
     assert (None if found is None else (found.code, found.host, found.certain)) == mistake
 
 
@@ -193,7 +198,7 @@ def test_mistakes_are_seen_in_what_was_typed(host: str, port: int, address: str,
     ],
 )  # fmt: skip
 def test_servers_as_people_type_them(text: str, host: str, port: int | None, scheme: str) -> None:
-    assert catalog.typed(text) == catalog.TypedServer(host, port, scheme)
+    assert parse_server(text) == TypedServer(host, port, scheme)
 
 
 @pytest.mark.parametrize(
@@ -208,9 +213,9 @@ def test_servers_as_people_type_them(text: str, host: str, port: int | None, sch
 def test_an_mx_server_that_no_source_confirms_is_told_with_source_and_date(server: str, doubted: str | None) -> None:
     answer = decide(KNOWN, "firm.example", DomainFacts(mx=(server,)))
     assert isinstance(answer, LookupAnswer) and answer.how == "mx"
-    found = next(iter(catalog.doubts(answer)), None)
+    found = next(iter(unconfirmed_servers(answer)), None)
     assert (None if found is None else (found.key, found.name)) == (None if doubted is None else ("mx", doubted))
-    languages: tuple[catalog.Language, ...] = ("en", "zh")
+    languages: tuple[Language, ...] = ("en", "zh")
     for language in languages:
         shown = [
             value for name, value in command.answer_lines(answer, language) if name == "unconfirmed" and "20" in value
@@ -242,11 +247,11 @@ BLOCK = resources.files("services.providers").joinpath("providers.toml").read_te
         ('id = "netease-163"\n', 'id = "netease-163"\nprot = 993\n', ["provider netease-163", "'prot' was unexpected", "schemas/provider.schema.json"]),
         ('hosts = ["imap.163.com"]', 'hosts = ["imap 163.com"]', ["provider netease-163", "hosts.0", "imap 163.com"]),
         ('id = "netease-163"\n', 'id = "netease-163"\nreason = { en = "x", zh = "y" }\n', ["provider netease-163", "reason.zh", "'y'"]),
-        ('domains = ["126.com"]', 'domains = ["163.com"]', ["provider netease-126", "domains", "'163.com' stands in provider netease-163 already"]),
+        ('domains = ["126.com"]', 'domains = ["163.com"]', ["provider netease-126", "domains", "'163.com' is already in provider netease-163"]),
         ('family = "netease"\nname = "163 ', 'family = "nettease"\nname = "163 ', ["provider netease-163", "'nettease' is none of", "netease"]),
         ("[families.netease]", "[familys.netease]", ["familys", "[families.NAME]"]),
-        ("row = 2,", "row = 3,", ["provider netease-vip-163", "faq.row", "'3' stands in provider netease-163 already"]),
-        ('key = "mx", name = "qiye.163.com"', 'key = "mx", name = "qiye.126.com"', ["provider netease-enterprise", "doubts", "'qiye.126.com' does not stand in mx"]),
+        ("row = 2,", "row = 3,", ["provider netease-vip-163", "faq.row", "'3' is already in provider netease-163"]),
+        ('key = "mx", name = "qiye.163.com"', 'key = "mx", name = "qiye.126.com"', ["provider netease-enterprise", "doubts", "'qiye.126.com' is not in mx"]),
         ('key = "mx", name = "qiye.163.com"', 'key = "domains", name = "qiye.163.com"', ["provider netease-enterprise", "doubts.0.key", "'domains' is not one of"]),
         ("[families.netease]", "[families.netease", ["not TOML"]),
     ],
@@ -311,19 +316,11 @@ AUTHENTICATED = {"oauth2-login-refused", "oauth2-not-offered"}
 
 def codes() -> set[str]:
     """Every code that a test of a mailbox can end with."""
-    from services.imap import session
-    from services.signin import oauth
-
-    errors = [
-        one
-        for module in (session, oauth)
-        for one in vars(module).values()
-        if isinstance(one, type) and issubclass(one, session.MailboxError)
-    ]
     mistakes = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host", "web-address"}
     return (
-        {one.code for one in errors} - {"broken"}
-        | {one["code"] for one in server_texts.texts()}
+        {kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MailboxError)}
+        - {"broken"}
+        | {entry["code"] for entry in server_texts.texts()}
         | mistakes
         | AUTHENTICATED
     )
@@ -370,7 +367,7 @@ def test_what_servers_mean(stage: str, text: str, kind: str | None, code: str | 
 
 
 def test_a_server_that_no_source_confirms_is_marked_among_those_that_are() -> None:
-    told = [(one.key, one.name) for one in catalog.doubts(looked_up("21CN enterprise", None))]
+    told = [(one.key, one.name) for one in unconfirmed_servers(looked_up("21CN enterprise", None))]
     assert told == [("hosts", "imap-entcnc.21cn.com")]
     assert "`imap-ent.21cn.com`, `imap-entcnc.21cn.com`° |" in providers.page()
 
@@ -380,3 +377,14 @@ def test_the_page_names_every_provider_and_marks_what_is_unconfirmed() -> None:
     for one in KNOWN.providers:
         assert f"### {one.name}\n" in page
     assert page.count("`imap.corpease.net`°") == 1
+
+
+def test_a_server_files_all_sent_mail_where_its_provider_does() -> None:
+    expected = {host: provider.files_sent == "always" for provider in KNOWN.providers for host in provider.hosts}
+    assert {host: KNOWN.files_all_sent(host) for host in expected} == expected
+    assert KNOWN.files_all_sent("smtp-relay.Gmail.com.") and KNOWN.files_all_sent("imap.googlemail.com")
+    assert KNOWN.files_all_sent("eur.outlook.office365.com") and KNOWN.files_all_sent("partner.outlook.cn")
+    assert all(KNOWN.files_all_sent(f"imappro.zoho.{end}") for end in ("com", "eu", "com.cn"))
+    assert not any(
+        map(KNOWN.files_all_sent, ("notgmail.com", "gmail.com.firm.example", "imap.firm.example", "com", ""))
+    )

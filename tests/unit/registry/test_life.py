@@ -12,7 +12,7 @@ from services.common.errors import ConfigError
 from services.connect import completeness, consent, texts
 from services.connect.completeness import SettlingRule
 from services.mail.values import OpenedFolder
-from services.providers.catalog import ProviderLimits
+from services.providers.provider import ProviderLimits
 from services.registry import states
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

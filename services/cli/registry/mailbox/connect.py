@@ -14,6 +14,7 @@ from services.cli.registry.mailbox.options import CHANGED_LOGIN, NEW_LOGIN, Logi
 from services.cli.registry.mailbox.report import connection_tester, exit_refused, operators_log, print_report
 from services.cli.registry.mailbox.secret import read_secret
 from services.cli.registry.mailbox.server import checked_server, server_of
+from services.common.language import Language
 from services.common.settings import ImapSettings, Settings
 from services.connect import texts
 from services.connect.completeness import numbers
@@ -28,10 +29,11 @@ from services.connect.onboarding import (
     reconnect_mailbox,
     refuse_mailbox,
 )
-from services.imap.connection import folder_text
-from services.imap.session import Login
-from services.providers.catalog import Language, domain_of
-from services.signin.oauth import KIND, AccessTokens
+from services.imap.folders import folder_text
+from services.mail.values import Login
+from services.providers.addresses import domain_of
+from services.signin.access_tokens import AccessTokens
+from services.signin.token_store import KIND
 
 
 @click.command("add")

@@ -6,8 +6,8 @@ import click
 
 from services.cli.context import as_json, guarded, in_language
 from services.cli.output import errors, print_json
+from services.common.language import Language
 from services.connect import consent
-from services.providers.catalog import Language
 from services.registry.errors import RegistryError
 
 

@@ -8,9 +8,9 @@ import click
 from services.cli.context import guarded, in_language, load_config, open_registry
 from services.cli.output import errors
 from services.cli.registry.mailbox.options import acting_operator
+from services.common.language import Language
 from services.connect import consent
 from services.connect.onboarding import check_name
-from services.providers.catalog import Language
 from services.registry.registry import Registry
 from services.registry.state_changes import OPERATOR
 

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import click
 
-from services.imap.connection import folder_name
+from services.imap.folders import folder_name
 from services.registry.state_changes import OPERATOR
 
 Result = TypeVar("Result")

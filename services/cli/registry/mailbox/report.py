@@ -12,14 +12,14 @@ from rich.table import Table
 from services.cli.output import errors, print_json
 from services.common import logs
 from services.common.errors import EXIT_FAILED
+from services.common.language import Language
 from services.common.settings import Settings
 from services.common.version import version
 from services.connect import texts
 from services.connect.connection_test import PASSED, SKIPPED, TestReport
 from services.connect.onboarding import ConnectionTester, MailboxRefused
-from services.imap.session import resolve
-from services.providers.catalog import Language
-from services.signin.oauth import AccessTokens
+from services.imap.host_policy import resolve
+from services.signin.access_tokens import AccessTokens
 
 
 def connection_tester(config: Settings, tokens: AccessTokens) -> ConnectionTester:

@@ -7,10 +7,11 @@ import click
 
 from services.cli.output import errors
 from services.common.settings import OAuth2Settings
-from services.imap.session import MailboxError
+from services.imap.errors import MailboxError
 from services.registry.errors import RegistryError
-from services.signin import oauth
-from services.signin.oauth import AccessTokens, SignInFailed
+from services.signin.access_tokens import AccessTokens
+from services.signin.clients import client_for, token_context
+from services.signin.device_flow import SignInFailed, start_sign_in, wait_for_sign_in
 
 CURES: Final = {
     "oauth2-not-set-up": "add the settings that docs/oauth.md lists",
@@ -26,9 +27,9 @@ def read_secret(
     if tokens is None or secret_file is not None:
         return read_password(secret_file)
     try:
-        client = oauth.client_of(host, settings)
-        context = oauth.token_context(settings.ca_file)
-        device = oauth.begin(client, context)
+        client = client_for(host, settings)
+        context = token_context(settings.ca_file)
+        device = start_sign_in(client, context)
         # On a line of its own, so that it can be passed on to the owner of the mailbox as it is.
         errors.print(
             f"open {device.url} and enter the code {device.code} (valid for {device.seconds / 60:.0f} minutes)",
@@ -36,7 +37,7 @@ def read_secret(
             soft_wrap=True,
         )
         errors.print("waiting for the sign-in …", style="dim")
-        grant = oauth.finish(client, device, context)
+        grant = wait_for_sign_in(client, device, context)
     except SignInFailed as error:
         raise RegistryError(str(error)) from None
     except MailboxError as error:

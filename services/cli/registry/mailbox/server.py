@@ -11,9 +11,12 @@ from services.connect.connection_test import mistyped, unsupported
 from services.connect.dns_records import DnsRecords
 from services.connect.lookup import look_up, mistaken
 from services.connect.onboarding import MailboxRefused
-from services.imap.session import resolve, tls_context
+from services.imap.host_policy import HostPolicy
+from services.imap.tls import tls_context
 from services.providers import catalog
-from services.providers.catalog import LookupAnswer
+from services.providers.addresses import domain_of
+from services.providers.lookup_decision import LookupAnswer
+from services.providers.typed_server import TLS_PORT, parse_server
 from services.registry.errors import RegistryError
 
 
@@ -27,7 +30,7 @@ def server_of(
     """
     if host:
         return checked_server(host, port, address, settings)
-    domain = catalog.domain_of(address)
+    domain = domain_of(address)
     if domain is None:
         raise RegistryError("this is not an e-mail address; write it as name@domain")
     answer, problems = look_up_domain(domain, settings)
@@ -46,7 +49,7 @@ def server_of(
     if not answer.trusted and (quiet or not _confirmed(found_host)):
         raise RegistryError(
             f"{found_host} may be the IMAP server of {domain} ({how}). The password is sent there only if you confirm it:"
-            f" --host {found_host}" + (f" --port {found_port}" if found_port != catalog.TLS_PORT else "")
+            f" --host {found_host}" + (f" --port {found_port}" if found_port != TLS_PORT else "")
         )
     if not quiet:
         errors.print(f"server {found_host}:{found_port} ({how})", markup=False)
@@ -55,10 +58,10 @@ def server_of(
 
 def checked_server(host: str, port: int | None, address: str, settings: ImapSettings) -> tuple[str, int]:
     """Host and port, normalised. Raises MailboxRefused when they are known not to belong to an IMAP server."""
-    providers, typed = catalog.load(), catalog.typed(host)
-    server, port = typed.host, port or typed.port or catalog.TLS_PORT
+    providers, typed = catalog.load(), parse_server(host)
+    server, port = typed.host, port or typed.port or TLS_PORT
     mistake = mistaken(
-        providers, host, port, address, settings=settings, resolve=resolve, context=tls_context(settings.ca_file)
+        providers, host, port, address, hosts=HostPolicy.of(settings), context=tls_context(settings.ca_file)
     )
     if mistake is not None:
         raise MailboxRefused(mistyped(server, port, address, providers, mistake))
@@ -68,7 +71,7 @@ def checked_server(host: str, port: int | None, address: str, settings: ImapSett
 def look_up_domain(domain: str, settings: ImapSettings, *, offline: bool = False) -> tuple[LookupAnswer, list[str]]:
     """The servers of a domain, and a sentence for each query that failed; uses the DNS and network of this machine."""
     return look_up(
-        catalog.load(), domain, records=DnsRecords(), settings=settings, resolve=resolve,
+        catalog.load(), domain, records=DnsRecords(), hosts=HostPolicy.of(settings),
         context=tls_context(settings.ca_file), offline=offline,
     )  # fmt: skip
 

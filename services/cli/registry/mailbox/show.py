@@ -8,10 +8,10 @@ import click
 from services.cli.context import as_json, guarded, in_language, load_config, open_registry
 from services.cli.output import errors, print_json, print_table, text
 from services.cli.registry.mailbox.forecast import forecast_data, settling_rule
+from services.common.language import Language
 from services.connect import texts
 from services.connect.completeness import numbers
-from services.imap.connection import folder_text
-from services.providers.catalog import Language
+from services.imap.folders import folder_text
 from services.registry import states
 
 COLUMNS: Final = {

@@ -8,11 +8,12 @@ from services.cli.registry.mailbox.options import NEW_LOGIN, LoginOptions, login
 from services.cli.registry.mailbox.report import connection_tester, operators_log, print_result
 from services.cli.registry.mailbox.secret import read_secret
 from services.cli.registry.mailbox.server import server_of
+from services.common.language import Language
 from services.common.settings import Settings
 from services.connect.onboarding import ConnectRequest, MailboxRefused, login_of
-from services.imap.session import Login
-from services.providers.catalog import Language
-from services.signin.oauth import KIND, AccessTokens, MemoryTokenStore, TokenStore
+from services.mail.values import Login
+from services.signin.access_tokens import AccessTokens
+from services.signin.token_store import KIND, MemoryTokenStore, TokenStore
 
 
 @click.command("test")

@@ -1,11 +1,11 @@
--- name: held_token
--- The sealed refresh token of a mailbox; its row is locked, so that neither a rotation of the vault key nor a reconnection
--- comes between.
+-- name: stored_token
+-- The sealed refresh token of a mailbox. Its rows are locked, so that neither a rotation of the vault key nor a reconnection
+-- comes between reading and replacing it.
 SELECT m.host, m.port, m.user_sealed, m.lease_epoch, m.lease_until > clock_timestamp() AS leased, s.sealed, s.kind
 FROM registry.mailboxes m JOIN registry.secrets s USING (company_id, mailbox_id)
 WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s FOR UPDATE OF m, s
 
 -- name: rotate_token
--- Another refresh token for the one before it.
+-- Replace a refresh token by its successor.
 UPDATE registry.secrets SET sealed = %(sealed)s, key_id = %(key_id)s, changed_at = clock_timestamp()
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND kind = 'oauth2' AND sealed = %(before)s

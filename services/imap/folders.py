@@ -1,0 +1,94 @@
+"""Folders of a mailbox: their names as people and as servers write them, and which of them hold sent mail."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from imapclient import imap_utf7
+
+from services.imap.errors import NoSentFolder
+from services.providers import sent_names
+
+CLOSED: Final = frozenset((b"\\noselect", b"\\nonexistent"))
+"""Attributes of entries that cannot be opened."""
+MAX_OTHERS: Final = 5
+"""Sent folders that are counted without being read: a server's list is hostile until proven otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """An entry of LIST: its raw name, its attributes in lower case."""
+
+    name: bytes
+    flags: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class SentFolder:
+    """A folder that holds sent mail: its raw name, and how it was found ("override", "special-use", "xlist", "name")."""
+
+    name: bytes
+    found_by: str
+
+
+def choose_sent_folders(folders: Sequence[Folder], by_xlist: Sequence[bytes]) -> list[SentFolder]:
+    """All folders with \\Sent (those of XLIST where LIST shows none) and all with a known name. NoSentFolder.
+
+    Both, because a mail program that did not find the server's folder makes its own and files there (docs/decisions,
+    "Sent folders together").
+    """
+    chosen = dict.fromkeys(with_sent_attribute(folders), "special-use") or dict.fromkeys(by_xlist, "xlist")
+    for folder in folders:
+        if not folder.flags & CLOSED and is_sent_name(folder.name):
+            chosen.setdefault(folder.name, "name")
+    if not chosen:
+        raise NoSentFolder("sent", f"{len(folders)} folders, none of them holds sent mail by attribute or name")
+    return [SentFolder(name, found_by) for name, found_by in sorted(chosen.items())]
+
+
+def with_sent_attribute(folders: Sequence[Folder]) -> list[bytes]:
+    """Names of the folders with \\Sent (RFC 6154)."""
+    return [folder.name for folder in folders if b"\\sent" in folder.flags]
+
+
+def other_sent_folders(folders: Sequence[Folder], watched: Sequence[bytes]) -> list[bytes]:
+    """Folders for sent mail by attribute or name that are not among `watched`; at most five."""
+    others = {
+        folder.name
+        for folder in folders
+        if not folder.flags & CLOSED
+        and (b"\\sent" in folder.flags or is_sent_name(folder.name))
+        and folder.name not in watched
+    }
+    return sorted(others)[:MAX_OTHERS]
+
+
+def is_sent_name(name: bytes) -> bool:
+    """Whether the last part of a raw folder name is a known name for sent mail, in any of many languages."""
+    return sent_names.is_sent_name(folder_text(name))
+
+
+def folder_text(name: bytes) -> str:
+    """A raw folder name for people: modified UTF-7 decoded (RFC 3501 §5.1.3), control characters replaced."""
+    try:
+        # Some servers list plain UTF-8, of which the library would make Latin letters.
+        text = str(imap_utf7.decode(name)) if name.isascii() else name.decode("utf-8", "replace")
+    except Exception:  # not modified UTF-7: shown as it is
+        text = name.decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def folder_name(text: str) -> bytes:
+    """The raw name of a folder that a person typed: in modified UTF-7, as servers list it, unless it is that already."""
+    raw = bytes(imap_utf7.encode(text))
+    if not text.isascii():
+        return raw
+    try:
+        return text.encode() if imap_utf7.encode(imap_utf7.decode(text.encode())) == text.encode() else raw
+    except ValueError:  # an & that starts no encoded run: a part of the name
+        return raw
+
+
+def raw_name(name: str | bytes) -> bytes:
+    """A folder name of imapclient as the raw bytes that the server sent."""
+    return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")

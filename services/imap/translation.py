@@ -1,0 +1,54 @@
+"""Errors of imapclient, imaplib and sockets → the family in services.imap.errors."""
+
+import imaplib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from imapclient import exceptions
+
+from services.imap.errors import (
+    CommandRefused,
+    LoginRefused,
+    LoginUnclear,
+    MailboxError,
+    ServerBroken,
+    SessionLimitReached,
+    Throttled,
+    Unreachable,
+)
+from services.providers import server_texts
+
+
+@contextmanager
+def translated(stage: str) -> Iterator[None]:
+    """Translate errors raised inside. Words of the server stay out of them: they may hold names."""
+    try:
+        yield
+    except MailboxError as error:
+        error.stage = stage if error.stage in ("read", "send") else error.stage
+        raise
+    except exceptions.ProtocolError:
+        raise ServerBroken(stage, "an answer that cannot be parsed") from None
+    except imaplib.IMAP4.abort as error:
+        if "unexpected" in str(error)[:40]:  # imaplib: "unexpected response", "unexpected tagged response"
+            raise ServerBroken(stage, "an answer that is not IMAP") from None
+        raise refusal(stage, error) or Unreachable(stage, "the server closed the connection") from None
+    except (exceptions.IMAPClientError, imaplib.IMAP4.error) as error:
+        raise refusal(stage, error) or CommandRefused(stage, "the server refused the command") from None
+    except TimeoutError:
+        raise SessionLimitReached(stage, "the server answers too slowly") from None
+    except OSError as error:
+        raise Unreachable(stage, type(error).__name__) from None
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, RecursionError, OverflowError):
+        # imapclient's parser raises these on answers that are not IMAP.
+        raise ServerBroken(stage, "an answer that cannot be parsed") from None
+
+
+def refusal(stage: str, error: Exception) -> MailboxError | None:
+    """The meaning of the server's words in `error`, without the words; None when they are not known (server_texts.toml)."""
+    meaning = server_texts.meaning(stage, str(error))
+    if meaning is None:
+        return None
+    if meaning.kind == "later":
+        return Throttled(stage, code=meaning.code)
+    return (LoginUnclear if meaning.kind == "unclear" else LoginRefused)(stage, code=meaning.code)

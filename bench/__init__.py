@@ -1,1 +1,1 @@
-"""Speed as ratios: ours beside what one would take instead, in one run on one machine. `make bench`."""
+"""Speed as ratios: replyrate beside the usual alternatives, in one run on one machine. `make bench`."""

@@ -32,7 +32,7 @@ LATEST = datetime(2026, 11, 27, tzinfo=UTC)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 BARE = """
-INSERT INTO bare_{table} AS held SELECT {values} FROM unnest({arrays}) new ({columns})
+INSERT INTO bare_{table} AS stored SELECT {values} FROM unnest({arrays}) new ({columns})
 ON CONFLICT ({key}) DO UPDATE SET account_id = excluded.account_id
 """
 KEYS = {
@@ -94,9 +94,9 @@ def measure_growth(repeats: int) -> list[Figure]:
 
 
 def measure_service(repeats: int) -> list[Figure]:
-    """The service as production starts it, over a topic of states: what one costs it, and how large it gets."""
+    """The service as production starts it, over a topic of states: its CPU time for each state, and its memory."""
     cpu = Figure("aggregator_cpu_us_per_state", "CPU µs of the service for a state, judging included", None)
-    peak = Figure("aggregator_peak_rss_mb", "peak RSS of the service meanwhile", None)
+    peak = Figure("aggregator_peak_rss_mb", "peak RSS of the service during that", None)
     rate = Figure("aggregator_states_per_second", "from its first commit on", None)
     states = _states(4, STATES, COMPANIES)
     records = [
@@ -119,13 +119,13 @@ def measure_service(repeats: int) -> list[Figure]:
             with world.start("aggregator") as process:
                 usage = Usage(process.pid)
 
-                def read(asked: KafkaSettings = settings) -> int:
-                    return sum(committed(asked, "replyrate-aggregator").values())
+                def read(broker: KafkaSettings = settings) -> int:
+                    return sum(committed(broker, "replyrate-aggregator").values())
 
                 until(lambda: read() > 0, 60, "the first commit", (process,))
-                began, before = time.monotonic(), read()
+                started, before = time.monotonic(), read()
                 until(lambda: read() >= STATES, 300, "every state is merged", (process,))
-                rate.values.append((STATES - before) / (time.monotonic() - began))
+                rate.values.append((STATES - before) / (time.monotonic() - started))
                 cpu.values.append(usage.cpu_seconds() / STATES * 1e6)
                 peak.values.append(usage.peak_mb)
                 process.terminate()
@@ -223,7 +223,7 @@ def _load(connection: psycopg.Connection, inquiries: int) -> None:
 
 
 def _judge(connection: psycopg.Connection, recompute: Figure, refresh: Figure) -> None:
-    """Every company from nothing: its outcomes and today's row; then some of them as after a changed fact."""
+    """Judge every company from the start: its outcomes and today's row; then some of them as after a changed fact."""
     connection.execute("TRUNCATE ledger.outcomes, ledger.rates, floor_outcomes")
     connection.execute("CHECKPOINT")
     rule_set = rules.load_builtin("default")

@@ -67,7 +67,7 @@ def measure(repeats: int) -> list[Figure]:
         Dovecot(folder / "dovecot", dict.fromkeys(users, PASSWORD), CertificateAuthority(folder / "ca")) as server,
     ):
         _fill(server)
-        _raw(server)  # the first one makes Dovecot's index
+        _raw(server)  # the first scan builds Dovecot's index
         rates: dict[str, list[float]] = {"ours": [], "raw": [], "envelope": []}
         for number in range(repeats):
             print(f"  the fetcher, {number + 1} of {repeats}", file=sys.stderr)
@@ -94,7 +94,7 @@ def _idle_user(number: int) -> str:
 
 
 def _fill(server: Dovecot) -> None:
-    """The mailbox as maildir files, which is how Dovecot keeps them."""
+    """Write the mailbox as maildir files, the form in which Dovecot stores them."""
     place = server.data_dir / "mail" / USER / "Sent"
     for name in ("cur", "new", "tmp"):
         (place / name).mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def _fill(server: Dovecot) -> None:
 
 
 def _raw(server: Dovecot) -> None:
-    """The least that anyone could do: the same FETCH, read to its end, nothing looked at."""
+    """The minimum: the same FETCH, read to its end, nothing parsed."""
     context = ssl.create_default_context(cafile=str(server.ca_file))
     with (
         socket.create_connection((server.host, server.port)) as plain,
@@ -170,7 +170,7 @@ def _ours(server: Dovecot, kafka: EmbeddedKafka, dsn: str, folder: Path) -> tupl
 
 
 def _idle(server: Dovecot, kafka: EmbeddedKafka, dsn: str, folder: Path) -> tuple[float, float, float]:
-    """Many mailboxes with nothing new: polls a minute, polls a minute of CPU, and commands for each folder."""
+    """Many mailboxes without new mail: polls a minute, polls a minute of CPU, and commands for each folder."""
     settings = kafka_settings(kafka.bootstrap_servers)
     delete_topics(kafka.bootstrap_servers)
     create_topics(settings)
@@ -183,9 +183,9 @@ def _idle(server: Dovecot, kafka: EmbeddedKafka, dsn: str, folder: Path) -> tupl
 
         until(lambda: polls() >= 2 * IDLE_MAILBOXES, 300, "every mailbox was read", (fetcher,))
         usage = Usage(fetcher.pid)
-        before, cpu, began = polls(), usage.cpu_seconds(), time.monotonic()
+        before, cpu, started = polls(), usage.cpu_seconds(), time.monotonic()
         time.sleep(IDLE_SECONDS)
-        count, spent, taken = polls() - before, usage.cpu_seconds() - cpu, time.monotonic() - began
+        count, spent, taken = polls() - before, usage.cpu_seconds() - cpu, time.monotonic() - started
         fetcher.terminate()
     return 60 * count / taken, 60 * count / spent, _round_trips(world)
 
@@ -201,7 +201,7 @@ def _recording_client(sent: list[bytes]) -> Callable[..., BoundedClient]:
 
 def _round_trips(world: World) -> float:
     """Commands between the end of the login and LOGOUT in one idle poll, LIST aside, for each folder."""
-    said: list[bytes] = []
+    sent: list[bytes] = []
     settings = load_settings(world.environ)
     with connect(world.dsn, "bench") as connection, Publisher(settings.kafka, "bench") as publisher:
         leases = Leases(connection, Vault(VAULT_KEY))
@@ -209,9 +209,9 @@ def _round_trips(world: World) -> float:
         leased = leases.lease("bench", 60)
         assert leased is not None
         poller = make_poller(leases, publisher, Hasher(HASH_KEY), settings)
-        with mock.patch("services.imap.connection.BoundedClient", _recording_client(said)):
+        with mock.patch("services.imap.connection.BoundedClient", _recording_client(sent)):
             poller.poll(leased)
-    commands = [line.split()[1] for line in b"".join(said).splitlines()]
+    commands = [line.split()[1] for line in b"".join(sent).splitlines()]
     assert commands[-1] == b"LOGOUT", commands
     opened = commands.count(b"EXAMINE")
     return (len(commands) - 1 - commands.index(b"EXAMINE")) / opened

@@ -26,15 +26,15 @@ MAILBOXES = 10
 ROUNDS = 6
 POLL_SECONDS = 5
 ASKED = timedelta(days=7)
-"""So long ago that the day is settled and in the window: a late answer moves its row."""
+"""Long enough ago that the day is final and in the window: a late answer changes its row."""
 ANSWERED = "SELECT company_id, late FROM report_v1.reply_rate_latest WHERE level = 'company' AND rule_set = 'default'"
 KNOWN = "SELECT count(*) FROM report_v1.inquiry_outcomes WHERE rule_set = 'default'"
 
 
 def measure(repeats: int) -> list[Figure]:
-    """Every company has a mailbox; in each round each of them answers one inquiry at its own moment."""
+    """Every company has a mailbox; in each round each company answers one inquiry at its own time."""
     middle = Figure("freshness_p50_seconds", f"mail appended → rate row changed, polled every {POLL_SECONDS} s", None)
-    late = Figure("freshness_p95_seconds", "the same, of 20 mails the slowest", None)
+    late = Figure("freshness_p95_seconds", "the same, the slowest of 20 mails", None)
     users = [f"fresh{number}@mail.test" for number in range(MAILBOXES)]
     for number in range(repeats):
         print(f"  freshness, {number + 1} of {repeats}", file=sys.stderr)
@@ -68,12 +68,12 @@ def measure(repeats: int) -> list[Figure]:
 
 
 def _ask(settings: KafkaSettings, connection: psycopg.Connection) -> None:
-    """Every inquiry of every round, judged before the first answer."""
-    asked = [_inquiry(company, round_) for company in range(MAILBOXES) for round_ in range(ROUNDS)]
-    publish(settings, INQUIRIES, [*asked])
+    """Publish every inquiry of every round, and wait until they are judged."""
+    inquiries = [_inquiry(company, round_) for company in range(MAILBOXES) for round_ in range(ROUNDS)]
+    publish(settings, INQUIRIES, [*inquiries])
 
     def known() -> bool:
-        return connection.execute(KNOWN).fetchone() == (len(asked),)
+        return connection.execute(KNOWN).fetchone() == (len(inquiries),)
 
     until(known, 120, "the inquiries are judged")
 
@@ -92,12 +92,12 @@ def _round(
     connection: psycopg.Connection, server: Dovecot, users: list[str], round_: int, chance: random.Random
 ) -> list[float]:
     """Append one answer to each mailbox, spread over a poll interval; seconds until each company's row shows it."""
-    began = time.monotonic()
-    due = sorted((began + chance.uniform(0, POLL_SECONDS), company) for company in range(MAILBOXES))
+    started = time.monotonic()
+    due = sorted((started + chance.uniform(0, POLL_SECONDS), company) for company in range(MAILBOXES))
     appended: dict[str, float] = {}
     fresh: dict[str, float] = {}
     while len(fresh) < MAILBOXES:
-        assert time.monotonic() - began < 90, f"not fresh after 90 s: {set(appended) - set(fresh)}"
+        assert time.monotonic() - started < 90, f"not fresh after 90 s: {set(appended) - set(fresh)}"
         while due and due[0][0] <= time.monotonic():
             _, company = due.pop(0)
             _append(server, users[company], f"c{company}-{round_}")

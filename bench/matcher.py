@@ -31,19 +31,19 @@ from tests.support.topics import create_topics, kafka_settings
 INQUIRY_COUNT = 100_000
 EVENTS = 3 * INQUIRY_COUNT
 NAIVE_EVENTS = 30_000
-"""Where the naive one is stopped: it would need minutes for all, and grows slower with time."""
+"""The naive join stops here: it would need minutes for all events, and becomes slower with time."""
 PEERS_PYTHON = ROOT / ".cache" / "bench" / "bin" / "python"
 
 
 GROWTH_INQUIRIES = 1_030_000
 GROWTH_AT = (10_000, 100_000, 1_000_000)
-"""Inquiries that are stored when a stretch begins whose speed is told."""
+"""Numbers of stored inquiries at which a stretch starts whose speed is measured."""
 STRETCH = 60_000
 """Events of a stretch."""
 
 
 def measure_growth(repeats: int) -> list[Figure]:
-    """One long run (it takes minutes, so it is not repeated), then what it left is recovered."""
+    """One long run (it takes minutes, so it is not repeated), then a recovery of its state."""
     del repeats
     growth = Figure("matcher_growth", "events/s: the slowest of three stretches ÷ the fastest", 0.8)
     recovery = Figure("recovery_seconds_per_100k", "seconds to rebuild 100,000 entries from the changelog", None)
@@ -71,13 +71,13 @@ def measure_growth(repeats: int) -> list[Figure]:
 
 
 def measure(repeats: int) -> list[Figure]:
-    """Every variant reads the same topics from their beginning, one after the other, in each repeat."""
+    """In each repeat every variant reads the same topics from their start, one after the other."""
     detail = {"events": EVENTS, "naive_events": NAIVE_EVENTS, "companies": traffic.COMPANIES}
     naive = Figure("matcher_vs_naive_faust", "events/s ÷ the same join as idiomatic Faust", 10, detail=dict(detail))
     quix = Figure("matcher_vs_quix", "÷ the same join on Quix Streams 3.28", 3)
     bare = Figure("matcher_vs_bare_aiokafka", "÷ an aiokafka batch loop that persists nothing", 0.5)
     two = Figure("matcher_two_workers", "two processes ÷ one, two cores shared with the broker", 1.2)
-    told: dict[str, list[Rate]] = {name: [] for name in ("ours", "two", "naive", "quix", "bare")}
+    measured: dict[str, list[Rate]] = {name: [] for name in ("ours", "two", "naive", "quix", "bare")}
     with scratch() as folder, EmbeddedKafka(folder / "kafka") as kafka:
         settings = kafka_settings(kafka.bootstrap_servers)
         create_topics(settings)
@@ -85,29 +85,29 @@ def measure(repeats: int) -> list[Figure]:
         for number in range(repeats):
             print(f"  the matcher and its peers, {number + 1} of {repeats}", file=sys.stderr)
             run = Run(settings, folder / f"run-{number}", f"r{number}")
-            told["ours"].append(run.ours("ours", 1, EVENTS))
-            told["bare"].append(run.peer("bare_aiokafka", EVENTS))
-            told["two"].append(run.ours("two", 2, EVENTS))
-            told["quix"].append(run.peer("quix", EVENTS))
-            told["naive"].append(run.peer("naive_faust", NAIVE_EVENTS))
-    ours = [rate.per_second for rate in told["ours"]]
+            measured["ours"].append(run.ours("ours", 1, EVENTS))
+            measured["bare"].append(run.peer("bare_aiokafka", EVENTS))
+            measured["two"].append(run.ours("two", 2, EVENTS))
+            measured["quix"].append(run.peer("quix", EVENTS))
+            measured["naive"].append(run.peer("naive_faust", NAIVE_EVENTS))
+    ours = [rate.per_second for rate in measured["ours"]]
     for figure, peer in ((naive, "naive"), (quix, "quix"), (bare, "bare")):
-        figure.values = [mine / theirs.per_second for mine, theirs in zip(ours, told[peer], strict=True)]
-    two.values = [both.per_second / mine for both, mine in zip(told["two"], ours, strict=True)]
+        figure.values = [mine / theirs.per_second for mine, theirs in zip(ours, measured[peer], strict=True)]
+    two.values = [both.per_second / mine for both, mine in zip(measured["two"], ours, strict=True)]
     naive.detail |= {
         name: {
             "events_per_second": [round(rate.per_second) for rate in rates],
             "cpu_us_per_event": [round(rate.cpu_us, 1) for rate in rates],
             "peak_rss_mb": [round(rate.peak_mb) for rate in rates],
         }
-        for name, rates in told.items()
+        for name, rates in measured.items()
     }
     return [naive, quix, bare, two]
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What one variant did: events/s, CPU µs per event of all its processes, and the largest one's peak RSS in MB."""
+    """The speed of one variant: events/s, CPU µs per event of all its processes, and the peak RSS of the largest in MB."""
 
     per_second: float
     cpu_us: float
@@ -115,9 +115,11 @@ class Rate:
 
 
 def fill(
-    settings: KafkaSettings, events: Iterator[tuple[str, bytes, bytes]], told: Callable[[int], None] = lambda _: None
+    settings: KafkaSettings,
+    events: Iterator[tuple[str, bytes, bytes]],
+    progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Put the events into their topics, packed like the matcher packs; returns how many. `told` hears of each chunk."""
+    """Put the events into their topics, packed like the matcher packs; returns how many. `progress` is called after each chunk."""
 
     async def run() -> int:
         producer = AIOKafkaProducer(
@@ -133,7 +135,7 @@ def fill(
             sent = [future for topic, rows in topics.items() for future in await send_all(producer, topic, rows)]
             await asyncio.gather(*sent)
             count += len(chunk)
-            told(count)
+            progress(count)
         await producer.stop()
         return count
 
@@ -167,7 +169,7 @@ def watched(settings: KafkaSettings, group: str, usage: Sequence[Usage]) -> Iter
                 try:
                     offsets = admin.committed(group)
                 except TransientError:
-                    continue  # a broker that has just begun makes its topic of offsets first
+                    continue  # a broker that has just started creates its offsets topic first
                 count = sum(offset for (topic, _), offset in offsets.items() if topic in (INQUIRIES, SENT))
                 progress.samples.append(
                     (time.time(), count, sum(process_usage.cpu_seconds() for process_usage in usage))
@@ -192,7 +194,7 @@ class Run:
         folder.mkdir()
 
     def ours(self, name: str, workers: int, target: int, store: str = "memory") -> Rate:
-        """Our matcher in `workers` processes, from where all of them have their partitions to the last commit."""
+        """Our matcher in `workers` processes, from the time when all of them have their partitions to the last commit."""
         app_id = f"bench-{name}-{self._label}"
         create_topics(self._settings, app_id)
         processes = [start_matcher(self._settings, self._folder / f"{name}-{n}", app_id, store) for n in range(workers)]
@@ -207,7 +209,7 @@ class Run:
                 process.__exit__()
 
     def long(self, target: int) -> Progress:
-        """One worker through everything; how it went."""
+        """One worker through all events; its progress."""
         app_id = f"bench-long-{self._label}"
         create_topics(self._settings, app_id)
         with start_matcher(self._settings, self._folder / "long", app_id, "memory") as process:
@@ -217,7 +219,7 @@ class Run:
         return progress
 
     def recovered(self, name: str, store: str = "memory") -> tuple[int, int, float]:
-        """Entries, bytes and seconds of a worker that begins with nothing but the changelog of `name`."""
+        """Entries, bytes and seconds of a worker that starts with nothing but the changelog of `name`."""
         with start_matcher(self._settings, self._folder / "again", f"bench-{name}-{self._label}", store) as process:
             until(lambda: bool(_recoveries(process)), 600, "the state is here", (process,))
             recovery = _recoveries(process)[-1]
@@ -245,9 +247,9 @@ class Run:
             with watched(self._settings, group, usage) as progress:
                 deadline = time.monotonic() + 600
                 while not progress.reaches(target):
-                    said = log.read_text("utf-8")[-3000:]
-                    assert process.poll() is None, f"{module} ended: {said}"
-                    assert time.monotonic() < deadline, f"{module} is not done: {said}"
+                    output = log.read_text("utf-8")[-3000:]
+                    assert process.poll() is None, f"{module} ended: {output}"
+                    assert time.monotonic() < deadline, f"{module} is not done: {output}"
                     time.sleep(0.05)
             first = [line for line in log.read_text("utf-8").splitlines() if line.startswith("first ")]
             return _rate(progress, float(first[0].split()[1]), target, usage)
@@ -256,9 +258,9 @@ class Run:
             process.wait()
 
 
-def _stretch(progress: Progress, begin: int, events: int) -> tuple[float, float]:
+def _stretch(progress: Progress, start_at: int, events: int) -> tuple[float, float]:
     """events/s and CPU µs per event between two commits that are about `events` apart."""
-    first = next(sample for sample in progress.samples if sample[1] >= begin)
+    first = next(sample for sample in progress.samples if sample[1] >= start_at)
     last = next((sample for sample in progress.samples if sample[1] >= first[1] + events), progress.samples[-1])
     count = last[1] - first[1]
     return count / (last[0] - first[0]), (last[2] - first[2]) / count * 1e6
@@ -281,7 +283,7 @@ def start_matcher(settings: KafkaSettings, folder: Path, app_id: str, store: str
 
 
 def recovered_at(process: Process) -> float:
-    """When the worker last had the state of its partitions (epoch seconds)."""
+    """When the worker last completed a recovery (epoch seconds)."""
     return datetime.fromisoformat(_recoveries(process)[-1]["at"].replace("Z", "+00:00")).timestamp()
 
 
@@ -289,10 +291,10 @@ def _recoveries(process: Process) -> list[dict[str, Any]]:
     return [line for line in process.lines() if line.get("action") == "recovery-done"]
 
 
-def _rate(progress: Progress, begin: float, target: int, usage: Sequence[Usage]) -> Rate:
-    _, count, cpu = progress.at(begin)
+def _rate(progress: Progress, start_at: float, target: int, usage: Sequence[Usage]) -> Rate:
+    _, count, cpu = progress.at(start_at)
     end, total, spent = next(sample for sample in progress.samples if sample[1] >= target)
     events = total - count
     return Rate(
-        events / (end - begin), (spent - cpu) / events * 1e6, max(process_usage.peak_mb for process_usage in usage)
+        events / (end - start_at), (spent - cpu) / events * 1e6, max(process_usage.peak_mb for process_usage in usage)
     )

@@ -1,6 +1,6 @@
 """Checks that everything a measurement needs is there, by using it once, before anything is measured.
 
-A run takes the better part of an hour: what is missing must be found in its first seconds.
+A run takes most of an hour, so a missing server must be reported in its first seconds.
 """
 
 import subprocess

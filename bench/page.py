@@ -14,7 +14,7 @@ MEASURED: Final = (
     "<!-- Rendered by `python -m bench.page` from bench/results/stack-*.json; do not edit. -->",
     "<!-- End. -->",
 )
-"""Between these lines stands what is measured on the compose file."""
+"""The lines around the part that is measured on the compose file."""
 
 WHY: Final = {
     "matcher_vs_quix": "The join itself (decode, hash, merge, encode) is most of what both do, and it is the same for both.",
@@ -24,37 +24,37 @@ WHY: Final = {
         " Each of the three costs about as much as reading the answer ten times."
     ),
     "fetcher_vs_envelope": (
-        "The other side neither publishes nor remembers; that is two thirds of what a message costs the fetcher."
+        "The other side neither publishes nor stores anything; that is two thirds of the fetcher's cost of a message."
     ),
     "recompute_vs_floor": (
         "The floor writes one row per inquiry; judging joins statuses, replies, coverage and owners first, one company"
         " at a time, and writes the rates too."
     ),
     "matcher_growth": (
-        "When the first stretch is the slow one, as the table below shows, it is a process that has just begun, not one that"
+        "When the first stretch is the slow one, as the table below shows, it is a process that has just started, not one that"
         " has grown: compare the two others."
     ),
     "rss_slope_matcher": (
-        "It goes up and down by a batch's size and back; the figures of each minute stand in the file, and a leak would not"
-        " go back."
+        "It goes up by the size of a batch and down again; the figures of each minute are in the file, and a leak would not"
+        " go down again."
     ),
 }
-"""Why a figure that misses its reach does."""
+"""Why a figure misses its reach."""
 
 HEAD: Final = """# Speed
 
 <!-- Rendered by `python -m bench.page` from the newest files in bench/results/; do not edit. -->
 
-`make bench` measures replyrate beside what one would take instead, in one run on one machine, so that only ratios count
-({cores} cores, Python {python}, shared by the services, Kafka, Postgres and Dovecot). Medians of {repeats} runs; what has one
-value below was run once.
+`make bench` measures replyrate beside the usual alternatives, in one run on one machine, so that only ratios count
+({cores} cores, Python {python}, shared by the services, Kafka, Postgres and Dovecot). Medians of {repeats} runs; figures with one
+value were measured once.
 """
 
 
 def newest(kind: str) -> dict[str, Any]:
     """The last written results of `bench`, `soak` or `recompute`."""
     results: dict[str, Any] = json.loads(max(RESULTS.glob(f"{kind}-*.json")).read_text("utf-8"))
-    return results  # a file of some parts only is for the eye and not for the repository
+    return results  # partial results have another name, or are not committed
 
 
 def render() -> str:
@@ -67,13 +67,13 @@ def render() -> str:
     missed = [name for name, figure in figures.items() if figure["reached"] is False]
     if missed:
         lines += ["", "## What misses its reach", ""]
-        lines += [f"- `{name}`: {WHY.get(name, 'not looked into yet.')}" for name in missed]
+        lines += [f"- `{name}`: {WHY.get(name, 'not investigated yet.')}" for name in missed]
     fetcher, recompute = figures["fetcher_vs_raw_imap"], figures["recompute_vs_floor"]
     lines += [
         "",
         f"The fetcher takes {_middle(fetcher['cpu_us_per_message'])} µs of CPU for a message of a first scan and"
-        f" {_middle(fetcher['peak_rss_mb'])} MB. A rule set that is new is judged for every day there is, not for today"
-        f" alone: {1000 * float(_median(recompute['seconds_all_days_each_company'])):,.0f} ms for a company of 500 inquiries."
+        f" {_middle(fetcher['peak_rss_mb'])} MB. A new rule set is judged for every day, not for today"
+        f" only: {1000 * float(_median(recompute['seconds_all_days_each_company'])):,.0f} ms for a company of 500 inquiries."
         " The aggregator takes"
         f" {figures['aggregator_cpu_us_per_state']['median']:,.0f} µs for a state with two rule sets, and"
         f" {figures['aggregator_peak_rss_mb']['median']:,.0f} MB.",
@@ -100,7 +100,7 @@ def render() -> str:
         "",
         "## A large recompute",
         "",
-        "`make bench PARTS=recompute`: the floor is figure aggregate scan and a bare INSERT of as many outcome rows, which took"
+        "`make bench PARTS=recompute`: the floor is one aggregate scan and a bare INSERT of as many outcome rows, which took"
         f" {large['recompute_3m_seconds']['floor_seconds']:g} s; {large['recompute_3m_seconds']['rows_of_reply_rate']:,} rows of"
         " reply_rate came out. Run once, with other work on the machine.",
         "",
@@ -111,32 +111,32 @@ def render() -> str:
         "",
         "## Soak",
         "",
-        "`make soak`: all services for minutes with the same facts again and again, where memory that grows is a leak; and"
+        "`make soak`: all services for minutes with the same facts repeatedly, where memory that grows is a leak; and"
         " the matcher with millions of messages in RocksDB.",
         "",
         *_table(soak["figures"]),
         "",
-        *(f"- `{name}`: {WHY.get(name, 'not looked into yet.')}\n" for name in missed_soak),
+        *(f"- `{name}`: {WHY.get(name, 'not investigated yet.')}\n" for name in missed_soak),
     ]
     return "\n".join(lines)
 
 
 def render_scaling() -> str:
-    """docs/scaling.md with its measured part as it must be."""
+    """docs/scaling.md with its measured part rendered."""
     begin, end = MEASURED
     before, after_begin = SCALING.read_text("utf-8").split(begin)
     return "\n".join([before + begin, "", *_measured(), "", end]) + after_begin.split(end)[1]
 
 
 def _measured() -> list[str]:
-    told = newest("stack")
-    figure = told["figures"]["stack_first_scan_growth"]
+    results = newest("stack")
+    figure = results["figures"]["stack_first_scan_growth"]
     sizes: list[dict[str, Any]] = figure["sizes"]
     lines = [
-        f"`make bench PARTS=stack` on {told['cores']} cores: the compose file unchanged, {figure['workers']} workers, a poll every"
+        f"`make bench PARTS=stack` on {results['cores']} cores: the compose file unchanged, {figure['workers']} workers, a poll every"
         f" {figure['poll_seconds']} s; each mailbox with {figure['mails']} mails, {figure['inquiries']} inquiries, two of them"
         " answered, five mailboxes a company. The mail server shares the cores, and in the first scan it and Postgres take most of"
-        " them, so seconds are this machine's; memory and bytes are yours too.",
+        " them, so seconds apply to this machine; memory and bytes apply anywhere.",
         "",
         "| " + " | ".join(["", *(f"{size['mailboxes']:,} mailboxes" for size in sizes)]) + " |",
         "|---" * (len(sizes) + 1) + "|",
@@ -164,17 +164,17 @@ def _measured() -> list[str]:
     lines += [
         "",
         f"Mailboxes a second in the first scan, {sizes[-1]['mailboxes']:,} ÷ {sizes[0]['mailboxes']:,}: {figure['median']:.2f}.",
-        "The arithmetic above beside this measurement, per unit:",
+        "The arithmetic above beside this measurement, for each unit:",
         "",
         "| " + " | ".join(["", "above", *(f"{size['mailboxes']:,}" for size in sizes)]) + " |",
         "|---" * (len(sizes) + 2) + "|",
     ]
     row("polls a second in ordinary work", [
         f"mailboxes ÷ {figure['poll_seconds']} s",
-        *(f"{size['mailboxes'] / figure['poll_seconds']:.1f} told, {size['ordinary_polls_per_second']:.1f} found" for size in sizes),
+        *(f"{size['mailboxes'] / figure['poll_seconds']:.1f} predicted, {size['ordinary_polls_per_second']:.1f} measured" for size in sizes),
     ])  # fmt: skip
     row("cores of the fetcher, and 30 mails a day", ["polls a minute ÷ 10,450", *(
-        f"{60 * size['ordinary_polls_per_second'] / 10_450:.3f} told, {size['ordinary_cores']['fetcher']:.3f} found" for size in sizes
+        f"{60 * size['ordinary_polls_per_second'] / 10_450:.3f} predicted, {size['ordinary_cores']['fetcher']:.3f} measured" for size in sizes
     )])  # fmt: skip
     row(
         "`registry.published`, a message",
@@ -193,7 +193,7 @@ def _measured() -> list[str]:
         [
             f"workers + {FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator",
             *(
-                f"{connections(workers=figure['workers'], fetchers=1, aggregators=1)} told, {size['connections']} found"
+                f"{connections(workers=figure['workers'], fetchers=1, aggregators=1)} predicted, {size['connections']} measured"
                 for size in sizes
             ),
         ],

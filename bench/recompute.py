@@ -1,4 +1,4 @@
-"""A rule set computed anew over a large ledger, the way production does it, beside the floor of bench/aggregator.py.
+"""A recompute of a rule set over a large ledger, as production does it, beside the floor of bench/aggregator.py.
 
 Three million inquiries of two thousand companies over sixty days: every row of those days, two processes that share the
 companies, then the one transaction that shows the result. Takes half an hour; `make bench PARTS=recompute`.
@@ -28,10 +28,10 @@ POLL_SECONDS = 1.0
 
 
 def measure(repeats: int) -> list[Figure]:
-    """Once, however many repeats are asked for."""
+    """Measured once, whatever `repeats` is."""
     del repeats
     whole = Figure(
-        "recompute_3m_seconds", "3 M inquiries, 2,000 companies, every row of 60 days: begun → shown, two processes", None,
+        "recompute_3m_seconds", "3 M inquiries, 2,000 companies, every row of 60 days: started → shown, two processes", None,
         detail={"inquiries": INQUIRIES, "companies": COMPANIES, "workers": WORKERS},
     )  # fmt: skip
     shown = Figure("recompute_3m_show_seconds", "the one transaction that shows it", None)
@@ -70,7 +70,7 @@ def _run(connection: psycopg.Connection, dsn: str, folder: Path) -> tuple[float,
         "REPLYRATE_HASH_KEY_FILE": str(folder / "hash.key"), "REPLYRATE_VAULT_KEY_FILE": str(folder / "vault.key"),
     }  # fmt: skip
     command = [sys.executable, "-m", "services.cli", "recompute", "--rules", "default", "--json"]
-    began = time.monotonic()
+    started = time.monotonic()
     workers = [subprocess.Popen(command, env=environ, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(WORKERS)]
     usages = [Usage(worker.pid) for worker in workers]
     backends: dict[int, Usage] = {}
@@ -85,7 +85,7 @@ def _run(connection: psycopg.Connection, dsn: str, folder: Path) -> tuple[float,
         if progress and progress[0]["done"] == progress[0]["companies"] and not judged_at:
             judged_at = time.monotonic()
     ended = time.monotonic()
-    told = [json.loads(worker.communicate()[0]) for worker in workers]
-    assert all(result["companies"] == COMPANIES for result in told), told
+    results = [json.loads(worker.communicate()[0]) for worker in workers]
+    assert all(result["companies"] == COMPANIES for result in results), results
     peaks = {"worker": [usage.peak_mb for usage in usages], "backend": [usage.peak_mb for usage in backends.values()]}
-    return ended - began, ended - (judged_at or ended), peaks
+    return ended - started, ended - (judged_at or ended), peaks

@@ -1,9 +1,9 @@
-"""`make soak`: does anything grow that should not? RSS of the services at full rate, and the matcher with millions stored.
+"""`make soak`: the RSS of the services at full rate, which must not grow, and of the matcher with millions of messages.
 
-`services`: all three for minutes on end with the same facts again and again: mailboxes are read anew as soon as they are
-read, inquiries and joined states are published over and over. State cannot grow from that, so memory that does is a leak.
+`services`: all three for minutes with the same facts: a mailbox is rescanned as soon as it has been read, inquiries and
+joined states are published repeatedly. State cannot grow from that, so growing memory is a leak.
 
-`state`: one matcher with RocksDB and as many sent messages stored as asked for; what it needs, and how it recovers.
+`state`: one matcher with RocksDB and a given number of stored sent messages: its memory and its recovery.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from tests.support.topics import create_topics, kafka_settings, publish, read_al
 
 SAMPLE_SECONDS = 5.0
 WARM = 1 / 3
-"""The part of a soak in which caches fill; the slope is that of the rest."""
+"""The part of a soak in which caches fill; the slope is measured after it."""
 MESSAGES = 5_000
 INQUIRIES_AGAIN = 5_000
 BEHIND = 20_000
-"""Records that a reader may lie behind before no more are published."""
+"""Lag of a reader, in records, above which nothing more is published."""
 SERVICES = ("fetcher", "matcher", "aggregator")
 
 
@@ -55,20 +55,24 @@ def services(minutes: float) -> list[Figure]:
         create_topics(settings)
         world = World(folder / "world", settings, postgres.create_database("soak"), server)
         world.add_mailboxes([("company-0000", mailbox.USER)])
-        asked = [(key, value) for topic, key, value in traffic.records(1, INQUIRIES_AGAIN) if topic == INQUIRIES]
-        publish(settings, INQUIRIES, [*asked])
+        inquiries = [(key, value) for topic, key, value in traffic.records(1, INQUIRIES_AGAIN) if topic == INQUIRIES]
+        publish(settings, INQUIRIES, [*inquiries])
         with world.start("fetcher") as fetcher, world.start("matcher") as matcher, world.start("aggregator") as merger:
             processes = (fetcher, matcher, merger)
             until(lambda: "horizon is reached" in fetcher.log.read_text("utf-8"), 300, "the first scan", processes)
             states = [(record.key or b"", record.value) for record in read_all(settings, REPLIES)]
             done = threading.Event()
             threads = [
-                threading.Thread(target=_read_anew, args=(world.dsn, done), daemon=True),
+                threading.Thread(target=_rescan_repeatedly, args=(world.dsn, done), daemon=True),
                 threading.Thread(
-                    target=_again, args=(settings, INQUIRIES, asked, "replyrate-matcher", done), daemon=True
+                    target=_publish_repeatedly,
+                    args=(settings, INQUIRIES, inquiries, "replyrate-matcher", done),
+                    daemon=True,
                 ),
                 threading.Thread(
-                    target=_again, args=(settings, REPLIES, states, "replyrate-aggregator", done), daemon=True
+                    target=_publish_repeatedly,
+                    args=(settings, REPLIES, states, "replyrate-aggregator", done),
+                    daemon=True,
                 ),
             ]
             for thread in threads:
@@ -98,7 +102,7 @@ def services(minutes: float) -> list[Figure]:
 
 
 def state(messages: int) -> list[Figure]:
-    """Peak RSS of the matcher with that many sent messages in RocksDB."""
+    """Peak RSS of the matcher with `messages` sent messages in RocksDB."""
     with scratch() as folder, EmbeddedKafka(folder / "kafka") as kafka:
         settings = kafka_settings(kafka.bootstrap_servers)
         create_topics(settings)
@@ -109,12 +113,14 @@ def state(messages: int) -> list[Figure]:
             usage = Usage(matcher.pid)
             with watched(settings, app_id, [usage]) as progress:
                 events = fill(
-                    settings, traffic.records(3, messages // 2), lambda sent: _tell(sent, progress.samples[-1:])
+                    settings,
+                    traffic.records(3, messages // 2),
+                    lambda sent: _print_progress(sent, progress.samples[-1:]),
                 )
                 until(lambda: progress.reaches(events), 3_600, "everything is joined", (matcher,))
-            begun = recovered_at(matcher)
+            recovered = recovered_at(matcher)
             matcher.terminate()
-        rate = events / (progress.samples[-1][0] - begun)
+        rate = events / (progress.samples[-1][0] - recovered)
         entries, size, seconds = run.recovered("state", "rocksdb")
     peak = Figure("matcher_rocksdb_peak_mb", f"peak RSS of the matcher with {messages:,} sent messages stored", None)
     peak.values = [usage.peak_mb]
@@ -126,20 +132,20 @@ def state(messages: int) -> list[Figure]:
 
 
 def _sampled(usage: list[Usage], minutes: float, running: Callable[[], bool]) -> list[tuple[float, list[float]]]:
-    began = time.monotonic()
+    started = time.monotonic()
     samples: list[tuple[float, list[float]]] = []
-    while (at := time.monotonic() - began) < minutes * 60:
+    while (at := time.monotonic() - started) < minutes * 60:
         assert running(), "a service ended"
         samples.append((at, [process_usage.rss_mb() for process_usage in usage]))
-        told = ", ".join(f"{name} {size:.0f} MB" for name, size in zip(SERVICES, samples[-1][1], strict=True))
-        print(f"\r  {at / 60:5.1f} of {minutes:g} min: {told}   ", end="", file=sys.stderr, flush=True)
+        sizes_text = ", ".join(f"{name} {size:.0f} MB" for name, size in zip(SERVICES, samples[-1][1], strict=True))
+        print(f"\r  {at / 60:5.1f} of {minutes:g} min: {sizes_text}   ", end="", file=sys.stderr, flush=True)
         time.sleep(SAMPLE_SECONDS)
     print(file=sys.stderr)
     return samples
 
 
-def _read_anew(dsn: str, done: threading.Event) -> None:
-    """Ask for a rescan whenever the last one is through."""
+def _rescan_repeatedly(dsn: str, done: threading.Event) -> None:
+    """Request a rescan whenever the last one is complete."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         while not done.wait(0.2):
             connection.execute(
@@ -148,10 +154,10 @@ def _read_anew(dsn: str, done: threading.Event) -> None:
             )
 
 
-def _again(
+def _publish_repeatedly(
     settings: KafkaSettings, topic: str, records: list[tuple[bytes, bytes | None]], group: str, done: threading.Event
 ) -> None:
-    """Publish the same records over and over, as fast as the group reads them."""
+    """Publish the same records repeatedly, as fast as the group reads them."""
     sent = 0
     with Publisher(settings, "soak") as publisher, Admin(settings, "soak") as admin:
         while not done.is_set():
@@ -163,22 +169,22 @@ def _again(
             sent += len(records)
 
 
-def _tell(sent: int, last: list[tuple[float, int, float]]) -> None:
+def _print_progress(sent: int, last: list[tuple[float, int, float]]) -> None:
     print(f"\r  {sent:,} events sent, {last[0][1] if last else 0:,} joined   ", end="", file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Both, or the one that is named."""
+    """Measure both parts, or the one that is named."""
     parser = argparse.ArgumentParser(prog="make soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", nargs="?", choices=("services", "state"))
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--messages", type=int, default=5_000_000)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     figures: list[Figure] = []
-    if asked.part in (None, "services"):
-        figures += services(asked.minutes)
-    if asked.part in (None, "state"):
-        figures += state(asked.messages)
+    if options.part in (None, "services"):
+        figures += services(options.minutes)
+    if options.part in (None, "state"):
+        figures += state(options.messages)
     print(show(figures))
     print(f"written to {save(figures, Path(__file__).with_name('results'), 'soak')}", file=sys.stderr)
     return 1 if any(figure.reached is False for figure in figures) else 0

@@ -1,9 +1,9 @@
-"""What the containers of docker-compose.yml take for so many mailboxes: `make bench PARTS=stack`, Docker is needed.
+"""Resources that the containers of docker-compose.yml need for a number of mailboxes: `make bench PARTS=stack`; needs Docker.
 
-For each size a fresh stack, unchanged but for its number of workers: mailboxes with mail in their Sent folders, the
-platform's inquiries, the first scan of everything, then, once every mailbox is due again, a while of ordinary work at the
-rate that docs/scaling.md assumes for so many, then mails whose way to the rate is timed. Memory, CPU, bytes and connections are what Docker and Postgres
-say. The mail server stands beside, on the same machine.
+For each size a fresh stack, unchanged except for its number of workers: mailboxes with mail in their Sent folders, the
+platform's inquiries, the first scan of everything; then, once every mailbox is due again, two minutes of ordinary work at
+the rate that docs/scaling.md assumes; then mails whose time to the rate is measured. Memory, CPU, bytes and connections
+are as Docker and Postgres report them. The mail server runs beside the stack, on the same machine.
 """
 
 import os
@@ -72,7 +72,7 @@ CONNECTIONS = (
 
 
 def measure(repeats: int) -> list[Figure]:
-    """Every size once, however many repeats are asked for."""
+    """Every size once, whatever `repeats` is."""
     del repeats
     sizes = []
     for mailboxes in SIZES:
@@ -90,7 +90,7 @@ def measure(repeats: int) -> list[Figure]:
 
 
 def measure_size(folder: Path, mailboxes: int) -> dict[str, Any]:
-    """One stack, from nothing to its end; what was measured."""
+    """Start one stack, measure it, and remove it."""
     users = [f"seller{number}@mail.test" for number in range(mailboxes)]
     ca = CertificateAuthority(folder / "ca")
     (folder / "authorities").mkdir()
@@ -104,56 +104,56 @@ def measure_size(folder: Path, mailboxes: int) -> dict[str, Any]:
             f"IMAP_CA_DIR={folder / 'authorities'}\nREPLYRATE_IMAP__PRIVATE_HOSTS={HOST}\n"
             f"REPLYRATE_IMAP__ALLOWED_PORTS={server.port}\nREPLYRATE_FETCHER__WORKERS={WORKERS}\n"
             f"REPLYRATE_IMAP__POLL_INTERVAL_SECONDS={POLL_SECONDS}\n"
-            # All mailboxes lie at one host here; providers let so many log in that an hour is enough.
+            # All mailboxes are at one host here; real providers allow enough logins in an hour.
             f"REPLYRATE_IMAP__LOGINS_PER_HOUR=1000000\nREPLYRATE_IMAP__SESSIONS={WORKERS}\n"
         )
     stack.make_secrets()
-    told: dict[str, Any] = {"mailboxes": mailboxes, "messages": mailboxes * MAILS, "inquiries": mailboxes * ASKED}
+    measured: dict[str, Any] = {"mailboxes": mailboxes, "messages": mailboxes * MAILS, "inquiries": mailboxes * ASKED}
     with ExitStack() as ending:
         ending.callback(stack.down)
-        began = time.monotonic()
+        started = time.monotonic()
         stack.up()
-        told["start_seconds"] = round(time.monotonic() - began, 1)
+        measured["start_seconds"] = round(time.monotonic() - started, 1)
         ending.enter_context(server)
         connection = ending.enter_context(psycopg.connect(stack.dsn("migrator"), autocommit=True))
         docker = Docker(stack)
-        told["idle_mb"] = docker.memory_mb()
+        measured["idle_mb"] = docker.memory_mb()
         asked_at = datetime.now(UTC).replace(microsecond=0) - timedelta(days=7)
         _fill(server, users, asked_at)
-        before, began = docker.cpu_seconds(), time.monotonic()
+        before, started = docker.cpu_seconds(), time.monotonic()
         peaks = ending.enter_context(Peaks(docker))
-        told["registered_seconds"] = round(seconds(lambda: _register(stack, server.port, users)), 1)
+        measured["registered_seconds"] = round(seconds(lambda: _register(stack, server.port, users)), 1)
         _ask(stack, users, asked_at)
         _until_equal(connection, SCANNED, mailboxes, "first scan")
-        told["first_scan_seconds"] = round(time.monotonic() - began, 1)
+        measured["first_scan_seconds"] = round(time.monotonic() - started, 1)
         _until_equal(connection, REPLIES, mailboxes * ANSWERED, "answers joined")
         _until_equal(connection, OUTCOMES, mailboxes * ASKED * 2, "outcomes judged")
-        told["settled_seconds"] = round(time.monotonic() - began, 1)
-        told["scanned_per_second"] = round(mailboxes / told["first_scan_seconds"], 2)
-        told["first_scan_cpu_seconds"] = _minus(docker.cpu_seconds(), before)
-        told["loaded_mb"] = peaks.highest()
-        # Those that were read first are due after an interval, and the others spread as they were read.
-        _rest(began + POLL_SECONDS + 10 - time.monotonic())
-        before, began = docker.cpu_seconds(), time.monotonic()
-        told["ordinary_mails"] = _ordinary(server, users)
-        elapsed = time.monotonic() - began
-        told["ordinary_cores"] = {
+        measured["settled_seconds"] = round(time.monotonic() - started, 1)
+        measured["scanned_per_second"] = round(mailboxes / measured["first_scan_seconds"], 2)
+        measured["first_scan_cpu_seconds"] = _minus(docker.cpu_seconds(), before)
+        measured["loaded_mb"] = peaks.highest()
+        # The mailboxes that were read first are due after an interval; the others follow at the pace at which they were read.
+        _rest(started + POLL_SECONDS + 10 - time.monotonic())
+        before, started = docker.cpu_seconds(), time.monotonic()
+        measured["ordinary_mails"] = _ordinary(server, users)
+        elapsed = time.monotonic() - started
+        measured["ordinary_cores"] = {
             name: round(used / elapsed, 3) for name, used in _minus(docker.cpu_seconds(), before).items()
         }
-        told["ordinary_mb"] = docker.memory_mb()
+        measured["ordinary_mb"] = docker.memory_mb()
         polled = connection.execute(POLLED.encode(), [elapsed]).fetchone()
         assert polled is not None
-        told["ordinary_polls_per_second"] = round(polled[0] / elapsed, 2)
-        told["connections"] = _one(connection, CONNECTIONS)[0]
+        measured["ordinary_polls_per_second"] = round(polled[0] / elapsed, 2)
+        measured["connections"] = _one(connection, CONNECTIONS)[0]
         waited = _timed_mails(stack, connection, server, users)
         cuts = quantiles(waited, n=20, method="inclusive")
-        told["mail_to_rate_seconds"] = {"p50": round(cuts[9], 2), "p95": round(cuts[18], 2)}
+        measured["mail_to_rate_seconds"] = {"p50": round(cuts[9], 2), "p95": round(cuts[18], 2)}
         rows, size = _one(connection, PUBLISHED)
-        told["published_rows"], told["published_bytes"] = rows, size
-        told["ledger_bytes"] = _one(connection, LEDGER_BYTES)[0]
+        measured["published_rows"], measured["published_bytes"] = rows, size
+        measured["ledger_bytes"] = _one(connection, LEDGER_BYTES)[0]
         (matcher,) = stack.containers("matcher")
-        told["state_entries"] = int(stack.metric(matcher, "replyrate_matcher_state_entries"))
-    return told
+        measured["state_entries"] = int(stack.metric(matcher, "replyrate_matcher_state_entries"))
+    return measured
 
 
 class Docker:
@@ -166,25 +166,25 @@ class Docker:
         self._containers = {name: client.containers.get(stack.containers(name)[0]) for name in CONTAINERS}
 
     def memory_mb(self) -> dict[str, float]:
-        """Container → what it holds, without the file pages that the kernel can drop at once."""
+        """Container → its memory, without the file pages that the kernel can drop at once."""
         return {
             name: round((stats["usage"] - stats["stats"].get("inactive_file", stats["stats"].get("total_inactive_file", 0))) / 1024**2, 1)
             for name, stats in self._read("memory_stats").items()
         }  # fmt: skip
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Container → CPU time since it began."""
+        """Container → CPU time since its start."""
         return {name: stats["cpu_usage"]["total_usage"] / 1e9 for name, stats in self._read("cpu_stats").items()}
 
     def _read(self, part: str) -> dict[str, Any]:
-        # Docker takes a second for each; all at once take no longer.
+        # Docker needs a second for each container; in parallel all take one second.
         with ThreadPoolExecutor(len(self._containers)) as pool:
             read = {name: pool.submit(container.stats, stream=False) for name, container in self._containers.items()}
             return {name: pending.result()[part] for name, pending in read.items()}
 
 
 class Peaks:
-    """Looks at the memory every few seconds, in a thread of its own. A context manager."""
+    """Samples the memory every few seconds in a thread. A context manager."""
 
     def __init__(self, docker: Docker) -> None:
         self._docker = docker
@@ -193,7 +193,7 @@ class Peaks:
         self._pool = ThreadPoolExecutor(1)
 
     def highest(self) -> dict[str, float]:
-        """Container → the most of what was seen, in MB."""
+        """Container → the highest sample, in MB."""
         self._done = True
         self._work.result()
         return self._highest
@@ -214,7 +214,7 @@ class Peaks:
 
 
 def _fill(server: ContainerDovecot, users: list[str], asked_at: datetime) -> None:
-    """Mail of the past straight into the folders: the first two of each answer an inquiry an hour after it."""
+    """Write past mail into the folders: the first two mails of each folder answer an inquiry after an hour."""
     owner = (server.data_dir / "mail").stat()
     for number, user in enumerate(users):
         place = server.data_dir / "mail" / user / "Sent"
@@ -247,7 +247,7 @@ def _place(mailbox: int) -> tuple[str, str]:
 
 
 def _register(stack: Stack, port: int, users: list[str]) -> None:
-    """Without the connection test of each, which is not what is measured."""
+    """Register the mailboxes without their connection tests, which are not measured here."""
     keys = stack.folder / "secrets"
     hasher, vault = Hasher((keys / "hash.key").read_bytes()), Vault((keys / "vault.key").read_bytes())
     with connect(stack.dsn("migrator"), "bench") as connection:
@@ -284,7 +284,7 @@ def _ask(stack: Stack, users: list[str], at: datetime) -> None:
 
 
 def _rest(seconds: float) -> None:
-    """Wait, and say for how long."""
+    """Wait, and print the remaining time."""
     ends = time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:
         print(f"\r    every mailbox is due again in {left:.0f} s    ", end="", file=sys.stderr)
@@ -293,12 +293,12 @@ def _rest(seconds: float) -> None:
 
 
 def _ordinary(server: ContainerDovecot, users: list[str]) -> int:
-    """Mail at the rate of an ordinary day for a while; how many were appended."""
+    """Append mail at the rate of an ordinary day for ORDINARY_SECONDS; returns the number of mails."""
     chance = random.Random(1)
     pause = 86_400 / MAILS_A_DAY / len(users)
-    began, sent = time.monotonic(), 0
-    while (now := time.monotonic()) < began + ORDINARY_SECONDS:
-        if now >= began + sent * pause:
+    started, sent = time.monotonic(), 0
+    while (now := time.monotonic()) < started + ORDINARY_SECONDS:
+        if now >= started + sent * pause:
             user, at = chance.choice(users), datetime.now(UTC).replace(microsecond=0)
             server.append(
                 user, "Sent", _letter(user, f"friend{sent}@elsewhere.example", at, f"day.{sent}").render(), at
@@ -320,7 +320,7 @@ def _timed_mails(
         at = datetime.now(UTC).replace(microsecond=0)
         letter = _letter(users[mailbox], _buyer(mailbox, ANSWERED), at, f"timed.{number}")
         server.append(users[mailbox], "Sent", letter.render(), at)
-        began = time.monotonic()
+        started = time.monotonic()
         connection.execute(DUE, [[f"m{mailbox}"]])
 
         def answered(company_id: str = company_id, inquiry_id: str = f"i{mailbox}-{ANSWERED}") -> bool:
@@ -332,7 +332,7 @@ def _timed_mails(
             return answer_row == (True,)
 
         until(answered, 120, f"the answer of {users[mailbox]}")
-        waited.append(time.monotonic() - began)
+        waited.append(time.monotonic() - started)
         server.close_client()
     return waited
 

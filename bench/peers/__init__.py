@@ -1,1 +1,1 @@
-"""The same join on what one would take instead. Each is a process: address, group and output topic as arguments."""
+"""The same join on the usual alternatives. Each is a process with address, group and output topic as arguments."""

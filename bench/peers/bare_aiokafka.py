@@ -1,4 +1,4 @@
-"""A loop on aiokafka that takes whole batches and persists nothing: what is lost with the process is lost."""
+"""A loop on aiokafka that takes whole batches and persists nothing: its state is lost with the process."""
 
 import asyncio
 import sys
@@ -6,7 +6,7 @@ import time
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from bench.peers.core import Begin, joined
+from bench.peers.core import FirstRecord, joined
 from services.common.topics import INQUIRIES, SENT, partition_of
 from services.matcher.handoff import MAX_BATCH_BYTES, Rows, send_all
 
@@ -21,11 +21,11 @@ async def run(address: str, group: str, output: str, partitions: int) -> None:
     await consumer.start()
     await producer.start()
     entries: dict[bytes, bytes | None] = {}
-    begin, committed = Begin(), time.monotonic()
+    first_record, committed = FirstRecord(), time.monotonic()
     while True:
         fetched = await consumer.getmany(timeout_ms=500)
         for records in fetched.values():
-            begin.now()
+            first_record.now()
             out = joined([(record.topic, record.value) for record in records], entries.get)
             entries.update(out.changes)
             rows: Rows = {}

@@ -50,7 +50,7 @@ def _state(inquiry: InquiryReplies) -> bytes:
     return codec.encode(inquiry, id=identity, source=SOURCE, time=at)
 
 
-class Begin:
+class FirstRecord:
     """Prints the time of the first record to standard output, once."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import faust
 
-from bench.peers.core import Begin, joined
+from bench.peers.core import FirstRecord, joined
 from services.common.topics import INQUIRIES, SENT
 
 
@@ -20,12 +20,12 @@ def main() -> None:
     table = app.Table("joined", partitions=int(partitions), key_type=bytes, value_type=bytes)
     incoming = app.topic(INQUIRIES, SENT, key_type=bytes, value_type=bytes)
     states = app.topic(output, key_type=bytes, value_type=bytes)
-    begin = Begin()
+    first_record = FirstRecord()
 
     @app.agent(incoming, concurrency=1)  # type: ignore[untyped-decorator]
     async def join(stream: Any) -> None:
         async for event in stream.events():
-            begin.now()
+            first_record.now()
             out = joined([(event.message.topic, event.value)], table.get)
             for key, value in out.changes.items():
                 table[key] = value

@@ -7,7 +7,7 @@ from typing import Any
 from quixstreams import Application
 from quixstreams.models.serializers import Serializer
 
-from bench.peers.core import Begin, joined
+from bench.peers.core import FirstRecord, joined
 from services.common.topics import INQUIRIES, SENT
 
 
@@ -26,10 +26,10 @@ def main() -> None:
         broker_address=address, consumer_group=group, auto_offset_reset="earliest", commit_interval=1.0,
         state_dir=Path(folder), processing_guarantee="at-least-once", loglevel="WARNING",
     )  # fmt: skip
-    begin = Begin()
+    first_record = FirstRecord()
 
     def join(value: bytes, state: Any, topic: str) -> list[tuple[bytes, bytes]]:
-        begin.now()
+        first_record.now()
         out = joined([(topic, value)], lambda key: state.get_bytes(key.decode("latin-1")))
         for key, entry in out.changes.items():
             if entry is None:

@@ -23,6 +23,7 @@ from services.common.kafka import Admin
 from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES, SENT, TopicSpec, changelog_name, partition_of
 from services.matcher.handoff import Rows, send_all
+from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.paths import ROOT
 from tests.support.processes import Process, until
@@ -270,15 +271,14 @@ def start_matcher(settings: KafkaSettings, folder: Path, app_id: str, store: str
     """The service as production starts it."""
     folder.mkdir()
     (folder / "hash.key").write_bytes(traffic.HASH_KEY)
-    environ = {
-        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "REPLYRATE_KAFKA__PARTITIONS": str(settings.partitions),
-        "REPLYRATE_POSTGRES__DSN": "postgresql://nobody@127.0.0.1:1/none",  # required of every service, unused here
-        "REPLYRATE_HASH_KEY_FILE": str(folder / "hash.key"),
-        "REPLYRATE_MATCHER__APP_ID": app_id,
-        "REPLYRATE_MATCHER__DATA_DIR": str(folder / "data"),
-        "REPLYRATE_MATCHER__STORE": store,
-    }
+    environ = service_environ(
+        folder,
+        kafka=settings.bootstrap_servers,
+        partitions=settings.partitions,
+        dsn="postgresql://unused@127.0.0.1:1/none",
+        MATCHER__APP_ID=app_id,
+        MATCHER__STORE=store,
+    )
     return Process("services.matcher", environ, folder / "log")
 
 

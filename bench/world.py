@@ -12,6 +12,7 @@ from services.connect.onboarding import ConnectionTester, ConnectRequest, add_ma
 from services.imap.host_policy import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault
+from services.standalone.servers.environment import service_environ
 from tests.support.dovecot import Dovecot
 from tests.support.processes import Process
 
@@ -28,21 +29,16 @@ class World:
         self._server = server
         (folder / "hash.key").write_bytes(HASH_KEY)
         (folder / "vault.key").write_bytes(VAULT_KEY)
-        self.environ = {
-            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "REPLYRATE_KAFKA__PARTITIONS": str(kafka.partitions),
-            "REPLYRATE_POSTGRES__DSN": dsn,
-            "REPLYRATE_HASH_KEY_FILE": str(folder / "hash.key"),
-            "REPLYRATE_VAULT_KEY_FILE": str(folder / "vault.key"),
-            "REPLYRATE_MATCHER__DATA_DIR": str(folder / "data"),
-        }
-        if server is not None:
-            self.environ |= {
-                "REPLYRATE_IMAP__CA_FILE": str(server.ca_file),
-                "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
-                "REPLYRATE_IMAP__ALLOWED_PORTS": str(server.port),
-                "REPLYRATE_IMAP__LOGINS_PER_HOUR": "1000000",
-            }
+        self.environ = service_environ(
+            folder,
+            kafka=kafka.bootstrap_servers,
+            partitions=kafka.partitions,
+            dsn=dsn,
+            ca_file=None if server is None else server.ca_file,
+            imap_ports=[] if server is None else [server.port],
+            IMAP__LOGINS_PER_HOUR="1000000",
+            MATCHER__STORE="rocksdb",
+        )
         with connect(dsn, "bench") as connection:
             migrations.migrate(connection, lambda _: None)
 

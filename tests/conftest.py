@@ -1,4 +1,4 @@
-"""What every test gets: a clean environment, Hypothesis profiles, the fixtures of tests/support/servers.py."""
+"""For every test: a clean environment, Hypothesis profiles, the fixtures of tests/support/servers.py."""
 
 import os
 
@@ -39,7 +39,7 @@ __all__ = [
     "topics_gone",
 ]
 
-# A developer's own settings must not reach a test; the cache of downloads is the one that may.
+# A developer's own settings must not reach a test, except the cache of downloads.
 for _name in [name for name in os.environ if name.startswith("REPLYRATE_") and name != "REPLYRATE_CACHE"]:
     del os.environ[_name]
 
@@ -51,6 +51,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings that a test sets in the environment end with it."""
+    """Remove the settings that a test before set in the environment."""
     for name in [name for name in os.environ if name.startswith("REPLYRATE_") and name != "REPLYRATE_CACHE"]:
         monkeypatch.delenv(name)

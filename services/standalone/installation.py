@@ -6,7 +6,6 @@ services are those of production.
 """
 
 import json
-import secrets
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +18,7 @@ from services.common.postgres import connect
 from services.common.settings import PREFIX, Settings, load_settings
 from services.common.topics import specs
 from services.standalone.servers.child import free_port, reserve_port
+from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres
 from services.standalone.servers.server import start_together
@@ -92,24 +92,17 @@ class Installation:
         }
 
     def _write_settings(self) -> Settings:
-        for name in ("hash.key", "vault.key"):
-            file = self.folder / name
-            if not file.exists():
-                file.touch(mode=0o600)
-                file.write_bytes(secrets.token_bytes(32))
+        servers = service_environ(self.folder, kafka=self.bootstrap_servers, partitions=PARTITIONS, dsn=self.dsn)
+        store = servers.pop("REPLYRATE_MATCHER__STORE")
+        # The user's settings have precedence over the defaults, and the addresses of the servers over both.
         values = {
             "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",
             "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
-            "REPLYRATE_MATCHER__STORE": "memory",
+            "REPLYRATE_MATCHER__STORE": store,
             "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "60",
             "REPLYRATE_FETCHER__WORKERS": "2",
             **self._environ,
-            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
-            "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-            "REPLYRATE_POSTGRES__DSN": self.dsn,
-            "REPLYRATE_HASH_KEY_FILE": str(self.folder / "hash.key"),
-            "REPLYRATE_VAULT_KEY_FILE": str(self.folder / "vault.key"),
-            "REPLYRATE_MATCHER__DATA_DIR": str(self.folder / "matcher"),
+            **servers,
         }
         values.pop("REPLYRATE_DATA", None)
         settings = load_settings(values)

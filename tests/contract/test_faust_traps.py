@@ -1,4 +1,4 @@
-"""What the matcher leans on in faust-streaming and aiokafka, so that an upgrade tells what changed.
+"""The behaviour of faust-streaming and aiokafka that the matcher relies on, so that a changed one is found in an upgrade.
 
 The kill, freeze and two-worker runs of tests/integration/test_matcher.py belong to this contract too.
 """
@@ -36,7 +36,7 @@ HERE = TopicPartition("inquiries.v1", 0)
 
 
 @pytest.mark.parametrize("name", ["faust-streaming", "aiokafka"])
-def test_what_we_lean_on_is_pinned_exactly(name: str) -> None:
+def test_the_libraries_are_pinned_exactly(name: str) -> None:
     pinned = re.search(rf"^{name}==(\S+)", (ROOT / "requirements" / "runtime.in").read_text("utf-8"), re.MULTILINE)
     assert pinned and metadata.version(name) == pinned[1]
 
@@ -53,16 +53,16 @@ def test_what_we_lean_on_is_pinned_exactly(name: str) -> None:
         (BatchBuilder, ["append", "record_count"]),
     ],
 )  # fmt: skip
-def test_the_names_that_we_override_and_use_are_there(owner: type, names: list[str]) -> None:
+def test_the_names_that_we_override_and_use_exist(owner: type, names: list[str]) -> None:
     assert [name for name in names if not hasattr(owner, name)] == []
 
 
-def test_the_private_state_that_we_use_is_made_by_the_consumer() -> None:
+def test_the_private_state_that_we_use_is_created_by_the_consumer() -> None:
     source = inspect.getsource(base.Consumer.__init__)
     for name in ("_acked", "_acked_index", "_read_offset", "_committed_offset", "_unacked_messages"):
         assert f"self.{name} = " in source
     assert "_buffered_partitions" in inspect.getsource(base)
-    # Read when the consumer starts, so it may be set after it was made.
+    # Read when the consumer starts, so it may be set after construction.
     assert "isolation_level=self._isolation_level" in inspect.getsource(AIOKafkaConsumer.start)
     state = TopicPartitionState.__dict__.keys()
     assert (
@@ -72,8 +72,8 @@ def test_the_private_state_that_we_use_is_made_by_the_consumer() -> None:
     )
 
 
-def test_an_event_is_acknowledged_in_finally_whatever_happened_in_the_body() -> None:
-    """Why nothing may leave the agent's body but the process: an exception acknowledges the event."""
+def test_an_event_is_acknowledged_even_if_the_body_raised() -> None:
+    """Why an error in the agent's body must end the process: an exception acknowledges the event."""
     source = inspect.getsource(streams.Stream._py_aiter)
     body = source[source.index("yield value") :]
     assert "finally:" in body and "event.ack()" in body[body.index("finally:") :]
@@ -124,16 +124,16 @@ def test_a_revoked_partition_forgets_its_batches(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("position", "committed_offset", "ends", "acked", "undelivered", "offset"),
     [
-        (5, 4, [], [], set(), 5),  # what ends a transaction
-        (1, None, [], [], set(), 1),  # nothing else was ever there
+        (5, 4, [], [], set(), 5),  # the end of a transaction
+        (1, None, [], [], set(), 1),  # the partition never had a record
         (5, 5, [], [], set(), None),  # nothing to pass
         (5, 4, [4], [], set(), None),  # a batch is in hand
-        (5, 4, [4], [4], set(), 5),  # it is done with, and that is what is committed
-        (5, 4, [], [], {HERE}, None),  # something was fetched and not handed on
+        (5, 4, [4], [4], set(), 5),  # it is acknowledged, and its end is committed
+        (5, 4, [], [], {HERE}, None),  # something was fetched and not delivered
         (None, 4, [], [], set(), None),  # before the first fetch
     ],
 )
-def test_what_is_no_record_is_passed_when_all_before_it_is_done_with(
+def test_control_records_are_passed_when_everything_before_them_is_acknowledged(
     position: int | None, committed_offset: int | None, ends: list[int], acked: list[int], undelivered: Any, offset: int | None
 ) -> None:  # fmt: skip
     batch_consumer: Any = consumer(ends, acked)
@@ -178,9 +178,9 @@ def test_an_exception_in_the_body_loses_the_event(topics_gone: str, tmp_path: Pa
     try:
         deadline = time.monotonic() + 60
         while not any(offset for offset in committed(settings, "trap").values()):
-            assert process.poll() is None, "faust ended"
+            assert process.poll() is None, "Faust ended"
             assert time.monotonic() < deadline, (
-                "the event was not acknowledged: Faust changed, and app.py may be simpler"
+                "the event was not acknowledged: Faust changed, and services/matcher/host.py may become simpler"
             )
             time.sleep(0.3)
     finally:

@@ -25,7 +25,8 @@ from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.child import LOOPBACK
 from services.standalone.servers.kafka import answers_metadata
-from tests.faults.arena import FREEZE_SECONDS, PARTITIONS, Arena
+from tests.faults.arena import FREEZE_SECONDS, Arena
+from tests.faults.deployment import PARTITIONS
 from tests.faults.schedule import ON_CONTAINERS, SERVICES
 from tests.stack.mail import HOST
 from tests.stack.stack import Stack, run
@@ -33,9 +34,9 @@ from tests.support.containers import ContainerDovecot
 from tests.support.processes import until
 
 ACCEPTED: Final = {0, EXIT_UNSURE, EXIT_UNAVAILABLE, 128 + 9}
-"""As in the arena: by itself with a promise, by our hand, or asked to."""
-UNBORN: Final = 128 + 15
-"""A second one that was told to leave before it listened to signals."""
+"""As in deployment.py: on its own with a safe code, by a fault, or after SIGTERM."""
+NOT_STARTED: Final = 128 + 15
+"""A second worker that was stopped before it handled signals."""
 SERVERS_SECONDS: Final = 90
 SWAP: Final = "rm -rf /volume/18 && mv /volume/replica /volume/18"
 
@@ -48,7 +49,7 @@ class ContainerArena(Arena):
 
     @staticmethod
     def resolve(host: str, port: int) -> list[str]:
-        """The mail server's name means something to containers alone; from here it is on loopback, on the same port."""
+        """Only containers can resolve the mail server's name; from here it is on loopback, on the same port."""
         return [LOOPBACK]
 
     def _open(self) -> None:
@@ -90,7 +91,7 @@ class ContainerArena(Arena):
         self.direct_dsn = self.stack.dsn("migrator")
         self.settings = load_settings(self.environ())
         self.hasher, vault = Hasher(self.settings.hash_key()), Vault(self.settings.vault_key())
-        # In this order: the fetcher runs already, and history that came after its first look would be no history.
+        # In this order: the fetcher is running, and mail that is filed after its first poll would not be history.
         self.file(self.world.mails)
         with connect(self.direct_dsn, "faults") as connection:
             self.register(Registry(connection, self.hasher, vault), self.settings)
@@ -102,7 +103,7 @@ class ContainerArena(Arena):
         return self.dovecot.port
 
     def environ(self, **changes: str) -> dict[str, str]:
-        """The settings of a process of this machine that takes part."""
+        """The settings of a process on this machine."""
         return {
             "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": f"{LOOPBACK}:{self.stack.ports['KAFKA_PORT']}",
             "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
@@ -126,10 +127,10 @@ class ContainerArena(Arena):
     # The services
 
     def start(self) -> None:
-        """They run since the stack is up."""
+        """Nothing to do: they run since the stack is up."""
 
     def step(self) -> None:
-        """End what is over: frosts, isolations, second workers."""
+        """End the freezes, isolations and second workers whose time is over."""
         now = time.monotonic()
         for container in _due(self._frozen, now):
             run(["docker", "unpause", container])
@@ -142,14 +143,14 @@ class ContainerArena(Arena):
                 run(["docker", "rm", "--force", "--volumes", container])
                 del self._seconds[container]
 
-    def calm(self) -> None:
-        """No fault is left in force: nothing frozen or isolated, one container of each service, and that one healthy."""
-        until(self._calm_containers, SERVERS_SECONDS, "everything is thawed and on its network")
+    def end_faults(self) -> None:
+        """End every fault: nothing is frozen or isolated, and there is one healthy container of each service."""
+        until(self._calm_containers, SERVERS_SECONDS, "everything is resumed and on its network")
         for service in SERVICES:
             until(lambda name=service: self.stack.healthy(name), SERVERS_SECONDS, f"{service} is healthy")  # type: ignore[misc]
 
     def stop(self) -> dict[str, int]:
-        """SIGTERM to each service; its exit code, and every one before that nobody may end with."""
+        """SIGTERM to each service; its exit code, and earlier exit codes that are not accepted."""
         self.stack.compose("stop", *SERVICES)
         codes = {service: self.stack.inspect(self._first(service))["State"]["ExitCode"] for service in SERVICES}
         return {**{f"{name}, earlier,": code for name, code in self._deaths() if code not in ACCEPTED}, **codes}
@@ -161,7 +162,7 @@ class ContainerArena(Arena):
         )
 
     def _calm_containers(self) -> bool:
-        """End every fault that lasts; whether none is left."""
+        """End every lasting fault; whether none is left."""
         self._frozen = dict.fromkeys(self._frozen, 0.0)
         self._isolated = dict.fromkeys(self._isolated, 0.0)
         self._seconds = dict.fromkeys(self._seconds, 0.0)
@@ -169,7 +170,7 @@ class ContainerArena(Arena):
         return not (self._frozen or self._isolated or self._seconds)
 
     def _first(self, service: str) -> str:  # type: ignore[override]
-        """The container that Compose made for a service."""
+        """The container that Compose created for a service."""
         filters = {"project": self.stack.project, "service": service, "oneoff": "False"}
         labels = [f"--filter=label=com.docker.compose.{name}={text}" for name, text in filters.items()]
         (container,) = run(["docker", "ps", "--all", "--quiet", "--no-trunc", *labels]).split()
@@ -180,14 +181,14 @@ class ContainerArena(Arena):
         return state
 
     def _runs(self, service: str) -> str:
-        """The container of a service once its process runs, thawed when it was frozen: a fault needs somebody to hit."""
+        """The container of a service as soon as its process runs, resumed if it was frozen: a fault needs a running target."""
         self._frozen |= {name: 0.0 for name in (self._first(service),) if name in self._frozen}
         self.step()
         until(lambda: self._state(service)["Status"] == "running", SERVERS_SECONDS, f"{service} runs")
         return self._first(service)
 
     def _rejoin(self, container: str) -> None:
-        """Back on its network; later when Docker is about to start it again."""
+        """Connect a container to its network; later if Docker is about to restart it."""
         joined = subprocess.run(
             ["docker", "network", "connect", f"{self.stack.project}_inside", container],
             capture_output=True,
@@ -197,7 +198,7 @@ class ContainerArena(Arena):
             del self._isolated[container]
 
     def _watch(self, file: IO[str]) -> None:
-        """Docker forgets all but the last 256 events, and each health check is some."""
+        """Record events: Docker keeps only the last 256, and each health check produces some."""
         project = f"label=com.docker.compose.project={self.stack.project}"
         command = ["docker", "events", "--filter", project, "--filter", "event=die", "--format", "{{json .}}"]
         watching = subprocess.Popen(command, stdout=file)
@@ -212,13 +213,15 @@ class ContainerArena(Arena):
             (attributes["com.docker.compose.service"], int(attributes["exitCode"]))
             for attributes in ended
             if attributes.get("com.docker.compose.service") in SERVICES
-            and not (attributes.get("com.docker.compose.oneoff") == "True" and int(attributes["exitCode"]) == UNBORN)
+            and not (
+                attributes.get("com.docker.compose.oneoff") == "True" and int(attributes["exitCode"]) == NOT_STARTED
+            )
         ]
 
     # The faults
 
-    def _deeds(self) -> dict[str, Callable[[str, random.Random], None]]:
-        return super()._deeds() | {"isolate": self._isolate}
+    def _actions(self) -> dict[str, Callable[[str, random.Random], None]]:
+        return super()._actions() | {"isolate": self._isolate}
 
     def _kill(self, service: str, _: random.Random) -> None:
         self._crash(service)
@@ -226,7 +229,7 @@ class ContainerArena(Arena):
             self._kafka_answers()
 
     def _crash(self, service: str, user: str | None = None) -> None:
-        """SIGKILL inside the container, again when it was just about to start its process."""
+        """SIGKILL inside the container; repeated if its process had not started."""
 
         def crashed() -> bool:
             try:
@@ -247,12 +250,12 @@ class ContainerArena(Arena):
         self._second(service, random.Random(0))
 
     def _second(self, service: str, chance: random.Random) -> None:
-        # Not --scale: Compose would want to start the first one, which may be frozen.
+        # Not --scale: Compose would start the first container, too, which may be frozen.
         container = self.stack.compose("run", "--detach", "--no-deps", service).strip().splitlines()[-1]
         self._seconds[container] = time.monotonic() + (FREEZE_SECONDS + 2 if chance.random() > 0.8 else 6)
 
     def _isolate(self, _: str, chance: random.Random) -> None:
-        """Off the network, and back on it with another address: what was connected hears nothing more."""
+        """Take a service off the network and back with another address: its connections receive nothing more."""
         container = self._runs(chance.choice(SERVICES))
         if container in self._isolated:
             return
@@ -262,19 +265,19 @@ class ContainerArena(Arena):
     def _restart(self, _: str, __: random.Random) -> None:
         """Postgres crashes; Docker starts it again."""
         self._crash("postgres", "postgres")
-        self._postgres_again()
+        self._restart_postgres()
 
     def _lossy(self, _: str, chance: random.Random) -> None:
         container = self._runs("postgres")
         run(["docker", "kill", container])
         self._in_volume("rm -rf /volume/replica && cp -a /volume/18 /volume/replica")
         run(["docker", "start", container])
-        self._postgres_again()
+        self._restart_postgres()
         self.rest(chance.uniform(1.5, 4))
         run(["docker", "kill", container])
         self._in_volume(SWAP)
         run(["docker", "start", container])
-        self._postgres_again()
+        self._restart_postgres()
 
     def _delete(self, _: str, __: random.Random) -> None:
         container = self._first("matcher")
@@ -284,7 +287,7 @@ class ContainerArena(Arena):
         self.stack.compose("up", "--detach", "--no-deps", "--no-build", "--pull", "never", "matcher")
 
     def _in_volume(self, script: str) -> None:
-        """A shell on Postgres' volume, whose server does not run."""
+        """Run a shell script on the volume of Postgres, which must be stopped."""
         image = self.stack.inspect(self._first("postgres"))["Config"]["Image"]
         volume = f"{self.stack.project}_postgres-data:/volume"
         run(
@@ -304,7 +307,7 @@ class ContainerArena(Arena):
             ]
         )
 
-    def _postgres_again(self) -> None:
+    def _restart_postgres(self) -> None:
         def answers() -> bool:
             try:
                 with psycopg.connect(self.direct_dsn, connect_timeout=3) as connection:

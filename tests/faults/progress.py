@@ -81,7 +81,7 @@ def wait_until_still(
     *,
     still_seconds: float,
     longest_seconds: float,
-    rest: Callable[[float], None] = time.sleep,
+    pause: Callable[[float], None] = time.sleep,
 ) -> list[str]:
     """Wait until nothing differs, or nothing has moved for `still_seconds`; the differences at that time.
 
@@ -90,7 +90,7 @@ def wait_until_still(
     started = moved = time.monotonic()
     observation: Observation | None = None
     while True:
-        rest(1)
+        pause(1)
         now = time.monotonic()
         try:
             current = look()

@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks what passes through it: resets, delays, silence. One for each server of a fault run."""
+"""A TCP proxy that disturbs connections: resets, delays, silence. A fault run has one for each server."""
 
 import contextlib
 import socket
@@ -26,21 +26,21 @@ class FaultProxy:
         threading.Thread(target=self._accept, name=f"proxy-{self.port}", daemon=True).start()
 
     def reset(self) -> int:
-        """Break every connection that stands; returns how many."""
+        """Break every open connection; returns their number."""
         with self._lock:
             pairs, self._pairs = self._pairs, set()
         for pair in pairs:
             for end in pair:
                 with contextlib.suppress(OSError):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                    # Wakes the thread that reads here; close alone would leave it waiting on a dead number.
+                    # Wakes the reading thread; close alone would leave it waiting on an invalid descriptor.
                     end.shutdown(socket.SHUT_RD)
                 with contextlib.suppress(OSError):
                     end.close()
         return len(pairs)
 
     def close(self) -> None:
-        """Stop listening and break what stands."""
+        """Stop listening and break every connection."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -22,8 +22,10 @@ from services.standalone.demo import comparison
 from services.standalone.servers.postgres import scratch_folder
 from services.standalone.world.world import World
 from tests.faults import schedule
-from tests.faults.arena import Arena, differences_of, now
+from tests.faults.arena import Arena
 from tests.faults.careless import MARKER
+from tests.faults.deployment import now
+from tests.faults.invariants import differences_of
 from tests.faults.progress import observe, wait_until_still
 from tests.faults.replay import replayed_differences
 from tests.faults.world import Story
@@ -87,7 +89,7 @@ def run(
     with kind_of_arena(folder, history, modules=modules, store=("memory", "rocksdb")[seed % 2]) as arena:
         parts = _parts(history, len(planned) + 1, chance)
         arena.start()
-        arena.tell(parts[0], chance)
+        arena.publish_facts(parts[0], chance)
         arena.rest(3)
         fresh = (inquiries - len(history.inquiries)) / max(1, len(planned))
         owed = 0.0
@@ -100,7 +102,7 @@ def run(
                 arena.rest(fault.wait_seconds)
             else:
                 arena.await_line("aggregator", kill_at)
-            arena.hit(fault)
+            arena.apply(fault)
             arena.step()
             owed += fresh
             more = story.fresh(int(owed), now())
@@ -108,11 +110,11 @@ def run(
             arena.world = arena.world.joined(more)
             # The answer may be filed before the platform publishes the inquiry.
             arena.file(more.mails)
-            arena.tell(parts[number + 1].joined(more), chance)
-        arena.calm()
-        calm = time.monotonic()
+            arena.publish_facts(parts[number + 1].joined(more), chance)
+        arena.end_faults()
+        calm_at = time.monotonic()
         result.differences = _settle(arena, still_seconds, result)
-        result.settled_seconds = round(time.monotonic() - calm, 1)
+        result.settled_seconds = round(time.monotonic() - calm_at, 1)
         _measure(arena, result)
         result.exits = {name: code for name, code in arena.stop().items() if code != 0}
         result.differences += [f"{name} ended with {code} after SIGTERM" for name, code in result.exits.items()]
@@ -147,7 +149,7 @@ def _settle(arena: Arena, still_seconds: float, result: Result) -> list[str]:
         lambda: observe(arena.kafka_settings, arena.direct_dsn),
         still_seconds=still_seconds,
         longest_seconds=LONGEST_SECONDS,
-        rest=arena.rest,
+        pause=arena.rest,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which faults hit a run, and when: a function of the seed alone, so that a failing seed replays."""
+"""The faults of a run and their times: a function of the seed only, so that a failing seed can be repeated."""
 
 import random
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ KINDS: Final = (
     "republish-topics",
     "poison-batch",
 )
-"""Every kind once makes a deck; a run goes through as many decks as it has faults for."""
+"""Every kind once is a deck; a run uses as many decks as it needs for its faults."""
 
 ON_CONTAINERS: Final = (*(kind for kind in KINDS if not kind.endswith("-connections")), "isolate-service")
-"""The deck for containers: no proxy stands between them, but Docker can take one off its network."""
+"""The deck for containers: there is no proxy between them, but Docker can take one off its network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: how long to wait before it, what it is, and the dice for its details."""
+    """One fault: the wait before it, its kind, and the random seed of its details."""
 
     wait_seconds: float
     kind: str
@@ -37,7 +37,7 @@ class Fault:
 
 
 def plan(seed: int, faults: int, deck: Sequence[str] = KINDS) -> list[Fault]:
-    """The faults of a run, one every 1 to 4 s, each kind about equally often."""
+    """The faults of a run, one every 1 to 4 s, all kinds about equally often."""
     chance = random.Random(seed)
     kinds: list[str] = []
     while len(kinds) < faults:

@@ -1,7 +1,7 @@
-"""What a fault run is about: sellers, inquiries and what they sent, with an exact answer known beforehand.
+"""The world of a fault run: sellers, inquiries and sent mail, with an exact answer that is known beforehand.
 
-History lies in the Sent folders before the first scan; its inquiries are told later, in any order. Fresh inquiries
-come while the faults go on, and their answers are filed within minutes. No buyer asks so often that a bound cuts.
+History is in the Sent folders before the first scan; its inquiries are published later, in any order. Fresh inquiries
+arrive during the faults, and their answers are filed within minutes. No buyer sends enough inquiries to reach a bound.
 """
 
 import random
@@ -25,7 +25,7 @@ STATUSES = ("spam", "rejected", "declined", "withdrawn", "buyer-closed", "reassi
 
 
 class Story:
-    """Grows a world: `history` once, `fresh` as the run goes on. Everything follows from the seed and the instants."""
+    """Creates a world: `history` once, `fresh` during the run. Everything follows from the seed and the instants."""
 
     def __init__(self, seed: int, now: datetime) -> None:
         self.seed = seed
@@ -35,23 +35,23 @@ class Story:
         self.companies = tuple(_company(number) for number in range(COMPANIES))
 
     def history(self, inquiries: int) -> World:
-        """`inquiries` that were asked in the last 25 days, and what was sent then."""
+        """`inquiries` of the last 25 days, and the mail that was sent then."""
         world = World(self.seed, self.now, self.companies)
         for number in range(inquiries):
             at = self.now - timedelta(seconds=self.chance.randrange(2 * 86_400, 25 * 86_400))
-            world = world.joined(self._asked(self.companies[number % COMPANIES], at, None))
+            world = world.joined(self._inquiry(self.companies[number % COMPANIES], at, None))
         return world
 
     def fresh(self, inquiries: int, now: datetime) -> World:
-        """`inquiries` that are asked now, and their answers, sent within two minutes before `now`."""
+        """`inquiries` of the last two minutes before `now`, and their answers."""
         world = World(self.seed, now, self.companies)
         for _ in range(inquiries):
             at = now - timedelta(seconds=self.chance.randrange(60, 120))
-            world = world.joined(self._asked(self.chance.choice(self.companies), at, now))
+            world = world.joined(self._inquiry(self.chance.choice(self.companies), at, now))
         return world
 
-    def _asked(self, company: WorldCompany, at: datetime, now: datetime | None) -> World:
-        """One inquiry and what follows from it; with `now` everything has happened by then."""
+    def _inquiry(self, company: WorldCompany, at: datetime, now: datetime | None) -> World:
+        """One inquiry with its answers, statuses and replies; with `now` all of them happened before it."""
         chance = self.chance
         self.numbers += 1
         number = self.numbers
@@ -72,7 +72,7 @@ class Story:
         taken: set[int] = set()
 
         def later(longest_hours: float) -> datetime:
-            """An instant of its own: between two answers at the same one the recount and the ledger may choose freely."""
+            """A unique instant: of two answers at the same instant the recount and the ledger may choose different ones."""
             while True:
                 seconds = (
                     chance.randrange(1, 50) if now is not None else chance.randrange(30, int(longest_hours * 3600))

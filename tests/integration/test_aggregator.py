@@ -29,6 +29,7 @@ from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, REPLAYED, REPLIES, STATE_BYTES, partition_of, reply_key
 from services.common.trace import TRACEPARENT
 from services.matcher import state
+from services.standalone.servers.environment import service_environ
 from tests.support.processes import Process, until
 from tests.support.topics import (
     PARTITIONS,
@@ -120,14 +121,14 @@ def lab(dsn: str, topics_gone: str, tmp_path: Path) -> Lab:
     kafka = kafka_settings(topics_gone)
     create_topics(kafka)
     (tmp_path / "hash.key").write_bytes(bytes(32))
-    environ = {
-        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-        "REPLYRATE_POSTGRES__DSN": dsn,
-        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
-        "REPLYRATE_AGGREGATOR__REFRESH_INTERVAL_SECONDS": "0.2",
-        "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "6",
-    }
+    environ = service_environ(
+        tmp_path,
+        kafka=kafka.bootstrap_servers,
+        partitions=PARTITIONS,
+        dsn=dsn,
+        AGGREGATOR__REFRESH_INTERVAL_SECONDS="0.2",
+        AGGREGATOR__SESSION_TIMEOUT_SECONDS="6",
+    )
     return Lab(dsn, kafka, environ, tmp_path)
 
 

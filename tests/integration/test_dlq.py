@@ -21,6 +21,7 @@ from services.common.trace import TRACEPARENT
 from services.dead_letters.letters import DeadLetters
 from services.registry.registry import Registry
 from services.registry.vault import Vault
+from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
 from tests.support.mailboxes import connected
 from tests.support.processes import Process, until
@@ -43,16 +44,8 @@ def kafka_(topics_gone: str) -> KafkaSettings:
 def environ(kafka_: KafkaSettings, dsn: str, tmp_path: Path) -> dict[str, str]:
     for key in ("hash.key", "vault.key"):
         (tmp_path / key).write_bytes(bytes(32))
-    return {
-        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka_.bootstrap_servers,
-        "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-        "REPLYRATE_POSTGRES__DSN": dsn,
-        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
-        "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
-        "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "matcher"),
-        "REPLYRATE_MATCHER__STORE": "memory",
-        "COLUMNS": "250",
-    }
+    environ = service_environ(tmp_path, kafka=kafka_.bootstrap_servers, partitions=PARTITIONS, dsn=dsn)
+    return {**environ, "COLUMNS": "250"}
 
 
 @pytest.fixture

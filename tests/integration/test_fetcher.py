@@ -29,6 +29,7 @@ from services.registry.leases import Leases
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.environment import service_environ
 from services.standalone.servers.imap import EmbeddedImap
 from tests.imap_lab.profiles import DOVECOT, Defect
 from tests.imap_lab.server import LabServer
@@ -114,17 +115,15 @@ def make_lab(dsn: str, topics_gone: str, tmp_path: Path) -> Callable[[Server], L
         create_topics(kafka)
         (tmp_path / "hash.key").write_bytes(KEY)
         (tmp_path / "vault.key").write_bytes(VAULT_KEY)
-        environ = {
-            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-            "REPLYRATE_POSTGRES__DSN": dsn,
-            "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
-            "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
-            "REPLYRATE_IMAP__CA_FILE": str(server.ca_file),
-            "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
-            "REPLYRATE_IMAP__ALLOWED_PORTS": str(server.port),
-            "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "0.5",
-        }
+        environ = service_environ(
+            tmp_path,
+            kafka=kafka.bootstrap_servers,
+            partitions=PARTITIONS,
+            dsn=dsn,
+            ca_file=server.ca_file,
+            imap_ports=[server.port],
+            IMAP__POLL_INTERVAL_SECONDS="0.5",
+        )
         return Lab(dsn, kafka, environ, tmp_path, server)
 
     return make

@@ -13,6 +13,7 @@ from services.common.events import Buyer, InquiryReceived
 from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, connect, connections
 from services.common.topics import INQUIRIES, REPLIES, STATE_BYTES
 from services.standalone.servers.child import free_port
+from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres
 from tests.support.processes import Process, get, until
@@ -67,21 +68,16 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
     dsn = own_postgres.create_database("health")
     with connect(dsn, "tests") as connection:
         migrations.migrate(connection, lambda _: None)
-    for key in ("hash.key", "vault.key"):
-        (tmp_path / key).write_bytes(bytes(32))
     ports = {name: free_port() for name in SERVICES}
-    environ = {
-        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-        "REPLYRATE_POSTGRES__DSN": dsn,
-        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
-        "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
-        "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "matcher"),
-        "REPLYRATE_MATCHER__STORE": "memory",
-        "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
-        "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
-        "REPLYRATE_FETCHER__WORKERS": str(WORKERS),
-    }
+    environ = service_environ(
+        tmp_path,
+        kafka=kafka.bootstrap_servers,
+        partitions=PARTITIONS,
+        dsn=dsn,
+        MATCHER__SESSION_TIMEOUT_SECONDS=str(SESSION_SECONDS),
+        AGGREGATOR__SESSION_TIMEOUT_SECONDS=str(SESSION_SECONDS),
+        FETCHER__WORKERS=str(WORKERS),
+    )
     own_postgres.stop()
     own_kafka.stop()
     with ExitStack() as stack:
@@ -176,17 +172,8 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
 def test_work_that_waits_although_everything_answers_is_told(dsn: str, topics_gone: str, tmp_path: Path) -> None:
     kafka = kafka_settings(topics_gone)
     create_topics(kafka)
-    for key in ("hash.key", "vault.key"):
-        (tmp_path / key).write_bytes(bytes(32))
     ports = {name: free_port() for name in ("matcher", "aggregator")}
-    environ = {
-        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-        "REPLYRATE_POSTGRES__DSN": dsn,
-        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
-        "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "matcher"),
-        "REPLYRATE_MATCHER__STORE": "memory",
-    }
+    environ = service_environ(tmp_path, kafka=kafka.bootstrap_servers, partitions=PARTITIONS, dsn=dsn)
     with ExitStack() as stack:
         matcher, aggregator = (
             stack.enter_context(

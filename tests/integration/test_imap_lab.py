@@ -31,6 +31,7 @@ from services.registry.leases import Leases
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.environment import service_environ
 from tests.imap_lab.profiles import DOVECOT, GMAIL, NETEASE, OUTLOOK, PROFILES, QQ, YAHOO, Defect, Profile
 from tests.imap_lab.server import Folder, LabServer, Said
 from tests.imap_lab.world import CANARY, expected, fill, letter
@@ -86,16 +87,14 @@ class Lab:
 
     def settings(self, *servers: LabServer) -> Settings:
         return load_settings(
-            {
-                "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": self.topics.bootstrap_servers,
-                "REPLYRATE_KAFKA__PARTITIONS": str(self.topics.partitions),
-                "REPLYRATE_POSTGRES__DSN": self._dsn,
-                "REPLYRATE_HASH_KEY_FILE": str(self._folder / "hash.key"),
-                "REPLYRATE_VAULT_KEY_FILE": str(self._folder / "vault.key"),
-                "REPLYRATE_IMAP__CA_FILE": str(self.ca_file),
-                "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
-                "REPLYRATE_IMAP__ALLOWED_PORTS": ",".join(str(server.port) for server in servers),
-            }
+            service_environ(
+                self._folder,
+                kafka=self.topics.bootstrap_servers,
+                partitions=self.topics.partitions,
+                dsn=self._dsn,
+                ca_file=self.ca_file,
+                imap_ports=[server.port for server in servers],
+            )
         )
 
     def registry(self, connection: psycopg.Connection) -> Registry:

@@ -24,6 +24,7 @@ from services.registry.pacing import Pacing
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.environment import service_environ
 from tests.imap_lab.profiles import DOVECOT
 from tests.imap_lab.server import LabServer, Said
 from tests.imap_lab.world import fill
@@ -88,19 +89,17 @@ class Town:
     wire: Wire
 
     def environ(self, **more: str) -> dict[str, str]:
-        return {
-            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
-            "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-            "REPLYRATE_POSTGRES__DSN": self.dsn,
-            "REPLYRATE_HASH_KEY_FILE": str(self.folder / "hash.key"),
-            "REPLYRATE_VAULT_KEY_FILE": str(self.folder / "vault.key"),
-            "REPLYRATE_IMAP__CA_FILE": str(self.servers[0].ca_file),
-            "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
-            "REPLYRATE_IMAP__ALLOWED_PORTS": ",".join(str(server.port) for server in self.servers),
-            "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "0.5",
-            "REPLYRATE_FETCHER__WORKERS": "4",
-            **more,
-        }
+        environ = service_environ(
+            self.folder,
+            kafka=self.kafka.bootstrap_servers,
+            partitions=PARTITIONS,
+            dsn=self.dsn,
+            ca_file=self.servers[0].ca_file,
+            imap_ports=[server.port for server in self.servers],
+            IMAP__POLL_INTERVAL_SECONDS="0.5",
+            FETCHER__WORKERS="4",
+        )
+        return {**environ, **more}
 
     def settings(self, **more: str) -> Settings:
         return load_settings(self.environ(**more))

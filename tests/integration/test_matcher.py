@@ -1,4 +1,4 @@
-"""The matcher as a process on a real Kafka: what it publishes is what the pure join says, whatever happens to it."""
+"""The matcher as a process on a real Kafka: it publishes what the pure join computes, whatever happens to it."""
 
 import os
 import random
@@ -23,6 +23,7 @@ from services.common.events import (
 from services.common.kafka import Publisher
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, INQUIRIES, REPLAYED, REPLIES, SENT, changelog_name, partition_of, reply_key
+from services.standalone.servers.environment import service_environ
 from tests.support.matching import HASHER, KEY, NOW, a_world, drained, expected, record, send
 from tests.support.processes import Process, until
 from tests.support.topics import (
@@ -47,17 +48,14 @@ def settings(topics_gone: str) -> KafkaSettings:
 
 @pytest.fixture
 def environ(settings: KafkaSettings, tmp_path: Path) -> dict[str, str]:
-    key = tmp_path / "hash.key"
-    key.write_bytes(KEY)
-    return {
-        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-        "REPLYRATE_POSTGRES__DSN": "postgresql://unused",
-        "REPLYRATE_HASH_KEY_FILE": str(key),
-        "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "matcher"),
-        "REPLYRATE_MATCHER__STORE": "memory",
-        "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "6",
-    }
+    (tmp_path / "hash.key").write_bytes(KEY)
+    return service_environ(
+        tmp_path,
+        kafka=settings.bootstrap_servers,
+        partitions=PARTITIONS,
+        dsn="postgresql://unused",
+        MATCHER__SESSION_TIMEOUT_SECONDS="6",
+    )
 
 
 def published(settings: KafkaSettings) -> dict[bytes, object]:
@@ -68,7 +66,7 @@ def published(settings: KafkaSettings) -> dict[bytes, object]:
 
 
 @pytest.mark.parametrize("store", ["memory", "rocksdb"])
-def test_it_publishes_what_the_join_says_in_the_partition_of_the_company(
+def test_it_publishes_the_result_of_the_join_in_the_partition_of_the_company(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path, store: str
 ) -> None:
     facts = a_world(1)
@@ -83,7 +81,7 @@ def test_it_publishes_what_the_join_says_in_the_partition_of_the_company(
 
 
 @pytest.mark.parametrize("moment", [0, 0.03, 0.1, 0.2, 0.35, 0.5, 0.8, 1.2])
-def test_it_stops_at_any_moment_of_its_start(
+def test_it_can_be_stopped_at_any_moment_of_its_start(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path, moment: float
 ) -> None:
     send(settings, a_world(5, 50))
@@ -93,14 +91,14 @@ def test_it_stops_at_any_moment_of_its_start(
         assert matcher.terminate() == 0
 
 
-def test_a_kill_in_mid_work_loses_and_doubles_nothing(
+def test_a_kill_during_work_loses_and_duplicates_nothing(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:
     facts = a_world(2, 400)
     half = len(facts) // 2
     send(settings, facts[:half])
     with Process("services.matcher", environ, tmp_path / "first") as matcher:
-        until(lambda: len(read_all(settings, REPLIES)) > 20, 60, "work has begun", (matcher,))
+        until(lambda: len(read_all(settings, REPLIES)) > 20, 60, "work has started", (matcher,))
         send(settings, facts[half:])
         matcher.kill()
     with Process("services.matcher", environ, tmp_path / "second") as matcher:
@@ -143,7 +141,7 @@ def test_a_second_worker_joins_and_leaves(settings: KafkaSettings, environ: dict
     assert published(settings) == expected(facts)
 
 
-def test_state_comes_back_from_the_changelog_and_a_new_app_id_rebuilds_it(
+def test_state_is_restored_from_the_changelog_and_rebuilt_by_a_new_app_id(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:
     facts = a_world(5)
@@ -173,7 +171,7 @@ def test_state_comes_back_from_the_changelog_and_a_new_app_id_rebuilds_it(
     assert published(settings) == expected(facts)
 
 
-def test_what_is_wrong_becomes_a_dead_letter_and_stops_nothing(
+def test_an_invalid_record_becomes_a_dead_letter_and_stops_nothing(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:
     facts = a_world(6, 10)
@@ -189,7 +187,12 @@ def test_what_is_wrong_becomes_a_dead_letter_and_stops_nothing(
     publish(settings, INQUIRIES, [record(stray)], partition=wrong)
     with Process("services.matcher", environ, tmp_path / "log") as matcher:
         until(lambda: drained(settings), 60, "all input committed", (matcher,))
-        until(lambda: reply_key("c0", "stray") in published(settings), 30, "the stray inquiry went home", (matcher,))
+        until(
+            lambda: reply_key("c0", "stray") in published(settings),
+            30,
+            "the stray inquiry is in its partition",
+            (matcher,),
+        )
         assert matcher.terminate() == 0
     letters = [
         codec.decode(letter_record.value or b"", accept=frozenset({"replyrate.dead-letter.v1"})).data
@@ -200,10 +203,10 @@ def test_what_is_wrong_becomes_a_dead_letter_and_stops_nothing(
     assert expected(facts).items() <= published(settings).items()
 
 
-def test_records_that_came_compressed_stop_nothing_however_large_they_are(
+def test_compressed_records_stop_nothing_however_large_they_are(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    """The topics' limits are those of compressed batches, and nothing that is sent from here is compressed."""
+    """The limits of the topics apply to compressed batches, and the matcher sends uncompressed ones."""
     home = partition_of(b"c0", PARTITIONS)
     stray = InquiryReceived(
         company_id="c0", account_id="main", inquiry_id="stray", received_at=NOW, buyer=Buyer(id="b")
@@ -248,10 +251,10 @@ def test_an_erase_empties_state_and_topic_and_is_passed_on(
     assert [key for key in rows if key[1:].startswith(b"c1")] == [b"ec1"]
 
 
-def test_what_an_erase_took_out_of_an_entry_does_not_come_back_with_recovery(
+def test_recovery_does_not_restore_what_an_erase_removed_from_an_entry(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    """An erase in the middle leaves a smaller entry; the larger one still stands in the changelog, and is not united."""
+    """An erase leaves a smaller entry; the larger one is still in the changelog and must not be merged into it."""
     at = NOW - timedelta(days=5)
     asked = InquiryReceived(
         company_id="c1",
@@ -274,7 +277,7 @@ def test_what_an_erase_took_out_of_an_entry_does_not_come_back_with_recovery(
     assert [fact.status for fact in state.statuses] == ["spam", "declined"]
 
 
-def test_a_frozen_worker_that_wakes_up_says_nothing_more(
+def test_a_frozen_worker_that_resumes_sends_nothing_more(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:
     with Process("services.matcher", environ, tmp_path / "log") as matcher:
@@ -304,7 +307,7 @@ def test_it_stops_while_kafka_is_away(environ: dict[str, str], tmp_path: Path) -
         assert matcher.terminate() == 0
 
 
-def test_a_trace_goes_with_the_state_that_its_fact_changed(
+def test_a_trace_is_passed_on_with_the_state_that_its_fact_changed(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:
     asked, unsampled, answered = (

@@ -13,6 +13,7 @@ from services.common.events import CompanyErased, Event, InquiryReceived, Messag
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, INQUIRIES, SENT, partition_of
+from services.standalone.servers.environment import service_environ
 from tests.integration.test_aggregator import Lab
 from tests.support.matching import HASHER, KEY, NOW, a_world, drained, record
 from tests.support.processes import Process, until
@@ -74,17 +75,15 @@ def rows(
     """Run matcher and aggregator over `facts` with `harm` strewn in; the victim's rows."""
     folder.mkdir()
     (folder / "hash.key").write_bytes(KEY)
-    environ = {
-        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-        "REPLYRATE_POSTGRES__DSN": dsn,
-        "REPLYRATE_HASH_KEY_FILE": str(folder / "hash.key"),
-        "REPLYRATE_MATCHER__DATA_DIR": str(folder / "matcher"),
-        "REPLYRATE_MATCHER__STORE": "memory",
-        "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "6",
-        "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "6",
-        "REPLYRATE_AGGREGATOR__REFRESH_INTERVAL_SECONDS": "0.2",
-    }
+    environ = service_environ(
+        folder,
+        kafka=kafka.bootstrap_servers,
+        partitions=PARTITIONS,
+        dsn=dsn,
+        MATCHER__SESSION_TIMEOUT_SECONDS="6",
+        AGGREGATOR__SESSION_TIMEOUT_SECONDS="6",
+        AGGREGATOR__REFRESH_INTERVAL_SECONDS="0.2",
+    )
     create_topics(kafka)
     chance = random.Random(3)
     for topic in (INQUIRIES, SENT):

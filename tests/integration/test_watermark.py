@@ -20,6 +20,7 @@ from services.common.events import Buyer, HashedBuyer, InquiryReceived, InquiryR
 from services.common.kafka import Admin
 from services.common.postgres import connect
 from services.common.topics import INQUIRIES, REPLIES, partition_of
+from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
 from tests.integration.test_numbers_cli import run
 from tests.support.processes import Process, until
@@ -295,18 +296,16 @@ def test_a_matcher_that_is_stopped_makes_no_false_zero_and_the_doctor_says_so(
             " VALUES ('shop', 'main', %(at)s, %(at)s, %(at)s)",
             {"at": NOW - 90 * DAY},
         )
-        environ = {
-            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-            "REPLYRATE_POSTGRES__DSN": dsn,
-            "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
-            "REPLYRATE_MATCHER__DATA_DIR": str(tmp_path / "matcher"),
-            "REPLYRATE_MATCHER__STORE": "memory",
-            "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
-            "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",
-            "REPLYRATE_AGGREGATOR__RULE_SETS": "default",
-            "REPLYRATE_AGGREGATOR__REFRESH_INTERVAL_SECONDS": "0.2",
-        }
+        environ = service_environ(
+            tmp_path,
+            kafka=kafka.bootstrap_servers,
+            partitions=PARTITIONS,
+            dsn=dsn,
+            MATCHER__SESSION_TIMEOUT_SECONDS="10",
+            AGGREGATOR__SESSION_TIMEOUT_SECONDS="10",
+            AGGREGATOR__RULE_SETS="default",
+            AGGREGATOR__REFRESH_INTERVAL_SECONDS="0.2",
+        )
 
         def put(*events: InquiryReceived | ReplyRecorded) -> None:
             publish(

@@ -1,6 +1,6 @@
 """The laws of the join: any order, duplicates, splits into batches and crashes end in the same state.
 
-The reference below is as slow and plain as it can be: it keeps every fact and looks at all pairs.
+The reference below is slow and simple: it keeps every fact and tests all pairs.
 """
 
 import random
@@ -55,7 +55,7 @@ facts = st.lists(inquiries | messages | statuses | platform, max_size=14)
 
 
 def normal_facts(drawn: Iterable[Any]) -> list[Any]:
-    """Facts of one inquiry with one `facts_id` are equal in the real world; make them so here."""
+    """In production facts of one inquiry with one `facts_id` are equal; make the drawn ones equal, too."""
     seen: dict[tuple[str, str, Any, Any], Any] = {}
     return [
         seen.setdefault((fact.company_id, fact.inquiry_id, fact.received_at, fact.facts_id), fact)
@@ -134,13 +134,13 @@ def reference(drawn: list[Any]) -> dict[tuple[str, str], InquiryReplies]:
 
 
 @given(facts)
-def test_the_join_is_what_the_plain_reference_says(drawn: list[Any]) -> None:
+def test_the_join_agrees_with_the_simple_reference(drawn: list[Any]) -> None:
     drawn = normal_facts(drawn)
     assert states(joined([drawn])) == reference(drawn)
 
 
-def test_a_hash_that_is_named_in_a_second_role_is_joined_again() -> None:
-    """One text as the buyer's address first and as a Message-ID later: the later test is asked too."""
+def test_a_hash_that_gets_a_second_role_is_joined_again() -> None:
+    """The same text first as the buyer's address and later as a Message-ID: the later test applies, too."""
     at, shared = datetime(2026, 10, 30, 23, tzinfo=UTC), "0" * 32
     asked = InquiryReplies(
         company_id="c1", inquiry_id="i1", account_id="a", received_at=at, facts_id=shared,
@@ -169,7 +169,7 @@ def test_order_duplicates_and_batches_do_not_matter(drawn: list[Any], chance: ra
 
 
 @given(facts, facts, st.randoms(use_true_random=False))
-def test_a_crash_between_any_two_rows_of_the_changelog_is_healed_by_the_replay(
+def test_replay_repairs_a_crash_between_any_two_rows_of_the_changelog(
     first: list[Any], second: list[Any], chance: random.Random
 ) -> None:
     everything = normal_facts(first + second)
@@ -219,7 +219,7 @@ def test_after_an_erase_the_company_is_as_if_only_later_facts_had_been(drawn: li
     erasing: list[Any] = [erase]
     after = states(joined([list(drawn), erasing, list(drawn)]))
     before = states(joined([erasing, list(drawn)]))
-    # Facts of one inquiry that were merged before the erase go together with the earliest of them.
+    # Facts of one inquiry that were merged before the erase are erased together with the earliest of them.
     single = {
         key
         for key in before
@@ -229,7 +229,7 @@ def test_after_an_erase_the_company_is_as_if_only_later_facts_had_been(drawn: li
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["one after another", "in one batch"])
-def test_an_erase_leaves_nothing_of_its_own_day_but_what_came_later(apart: bool) -> None:
+def test_an_erase_leaves_of_its_own_day_only_what_came_later(apart: bool) -> None:
     def asked(name: str, at: datetime) -> InquiryReplies:
         return InquiryReplies(
             company_id="c",
@@ -272,7 +272,7 @@ def test_a_reply_may_be_300_seconds_early_and_no_more(seconds: int) -> None:
         assert len(states(joined(batches))["c", "i"].replies) == (1 if seconds == 300 else 0)
 
 
-def test_over_a_bound_a_fact_is_refused_and_the_others_are_not() -> None:
+def test_only_facts_over_a_bound_are_refused() -> None:
     messages_over_bound = [
         MessageSent(
             company_id="c", account_id="a", mailbox_id="m", message_id=f"{number:032x}", sent_at=T0, sent_at_basis="date",
@@ -286,7 +286,7 @@ def test_over_a_bound_a_fact_is_refused_and_the_others_are_not() -> None:
     assert {error.reason for _, error in applied.refused} == {"over-bound"}
 
 
-def test_behind_the_horizon_facts_are_late_and_entries_are_swept() -> None:
+def test_facts_before_the_horizon_are_late_and_entries_are_swept() -> None:
     inquiry = InquiryReplies(
         company_id="c", inquiry_id="i", account_id="a", received_at=T0, message_ids=(HASHES[0],), facts_id=HASHES[1]
     )

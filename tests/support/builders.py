@@ -1,4 +1,4 @@
-"""Facts for tests: each builder fills in what the test does not care about.
+"""Facts for tests: each builder fills in the fields that a test does not mention.
 
 Instants start at T0, ids are those of one company, one account, one inquiry and one mailbox.
 """

@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector on loopback: keeps the spans that come by OTLP over HTTP, or does as badly as it is told."""
+"""An OpenTelemetry collector on loopback: keeps the spans that arrive by OTLP over HTTP, or fails as configured."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class Collector:
-    """A context manager. `spans` are plain values; `bytes` everything that ever came."""
+    """A context manager. `spans` are plain values; `bytes` is everything that ever arrived."""
 
     def __init__(self, *, status: int = 200, hang_seconds: float = 0) -> None:
         self.status = status
@@ -25,11 +25,11 @@ class Collector:
 
     @property
     def endpoint(self) -> str:
-        """What REPLYRATE_TELEMETRY__ENDPOINT is."""
+        """The value of REPLYRATE_TELEMETRY__ENDPOINT."""
         return f"http://127.0.0.1:{self._server.server_port}/v1/traces"
 
     def spans(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Those that came: service, name, trace, id, parent, failed, attributes."""
+        """The spans that arrived: service, name, trace, id, parent, failed, attributes."""
         with self._lock:
             return [span for span in self._spans if name is None or span["name"] == name]
 
@@ -71,7 +71,7 @@ class Collector:
                 self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Nobody reads it."""
+                """Log nothing."""
 
         return Handler
 

@@ -1,7 +1,7 @@
 """The tests' Kafka, Postgres and Dovecot as containers, for the same integration tests: SERVERS=containers pytest …
 
-Images are those of docker-compose.yml. testcontainers starts and removes them; its own reaper is off, since that is one
-more image, and the fixtures stop what they started.
+The images are those of docker-compose.yml. testcontainers starts and removes them; its own reaper is off, since that
+would be one more image, and the fixtures stop what they started.
 """
 
 import os
@@ -26,7 +26,7 @@ START_SECONDS = 60
 
 
 def wanted() -> bool:
-    """Whether this run takes containers."""
+    """Whether this run uses containers."""
     return os.environ.get("SERVERS") == "containers"
 
 
@@ -38,18 +38,18 @@ def image(service: str) -> str:
 
 
 def container(name: str, inside: int, port: int) -> Any:
-    """A container of testcontainers that is not started yet; its port `inside` will be `port` on loopback."""
+    """A container of testcontainers, not started; its port `inside` will be `port` on loopback."""
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
     from testcontainers.core.container import DockerContainer
 
     docker_container = DockerContainer(name)
-    # The library knows ports on every address only; Docker takes a pair.
+    # The library supports only ports on every address; Docker accepts a pair.
     docker_container.ports[str(inside)] = (LOOPBACK, port)  # type: ignore[assignment]
     return docker_container
 
 
 def started(docker_container: Any, answers: Callable[[], bool], what: str) -> None:
-    """Start a container and wait until it answers; one that does not is removed."""
+    """Start a container and wait until it answers; remove it if it does not."""
     docker_container.start()
     try:
         until(answers, START_SECONDS, what)
@@ -110,9 +110,9 @@ class ContainerPostgres(EmbeddedPostgres):
 
 
 class ContainerDovecot(Dovecot):
-    """dovecot/dovecot with the settings of the private one; its mail lies in the folder, outside the container.
+    """dovecot/dovecot with the settings of the private one; its mail is in the folder, outside the container.
 
-    `network`: one of Docker's in which others find it as HOST, on the same port.
+    `network`: a Docker network in which other containers reach it as HOST, on the same port.
     """
 
     names = (*LOOPBACK_NAMES, HOST)
@@ -132,7 +132,7 @@ class ContainerDovecot(Dovecot):
         file = self.data_dir / "dovecot.conf"
         log = f"log_path = {self.data_dir}/dovecot.log"
         file.write_text(file.read_text("utf-8").replace("log_path = /dev/stderr", log), "utf-8")
-        # A process of the container before may have had the number that is this one's own now.
+        # A process of an earlier container may have had the same number.
         (self.data_dir / "run" / "master.pid").unlink(missing_ok=True)
         self._container = container(IMAGE, self.port, self.port)
         for folder in (self.data_dir, self._ca.folder):
@@ -150,18 +150,18 @@ class ContainerDovecot(Dovecot):
         return answers_greeting(self.host, self.port, self.ca_file)
 
     def stop(self) -> None:
-        """Remove the container; nothing when there is none."""
+        """Remove the container, if there is one."""
         self.close_client()
         if self._container is not None:
             self._container.stop()
             self._container = None
 
     def kill(self) -> None:
-        """SIGKILL, and remove it."""
+        """Kill and remove it."""
         self.stop()
 
     def pause(self) -> None:
-        """Freeze its processes: connections hang."""
+        """Freeze its processes, so that connections hang."""
         self._container.get_wrapped_container().pause()
 
     def resume(self) -> None:

@@ -1,4 +1,4 @@
-"""A private Dovecot on loopback: the truth for UIDVALIDITY, \\Sent, SAVEDATE, kill and restart.
+"""A private Dovecot on loopback: the reference for UIDVALIDITY, \\Sent, SAVEDATE, kill and restart.
 
 Dovecot is a Debian package (dovecot-imapd), not a wheel; `.ci/run` installs it. Every instance has its own folder,
 port, users and TLS certificate, and nothing of the system's configuration.
@@ -89,7 +89,7 @@ class Dovecot:
 
     host = LOOPBACK
     names: tuple[str, ...] = LOOPBACK_NAMES
-    """Whom its certificate is for."""
+    """The names in its certificate."""
     listens = LOOPBACK
 
     def __init__(
@@ -124,14 +124,14 @@ class Dovecot:
             raise
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL; nothing when it does not run."""
+        """SIGTERM, then SIGKILL; does nothing if it is not running."""
         self.close_client()
         if self._child is not None:
             self._child.stop()
             self._child = None
 
     def kill(self) -> None:
-        """SIGKILL; its children end with it."""
+        """SIGKILL, also for its children."""
         self.close_client()
         if self._child is not None:
             self._child.kill()
@@ -143,7 +143,7 @@ class Dovecot:
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP to the whole process group: connections hang."""
+        """SIGSTOP to the whole process group, so that connections hang."""
         assert self._child is not None
         os.killpg(self._child.pid, signal.SIGSTOP)
 
@@ -153,7 +153,7 @@ class Dovecot:
         os.killpg(self._child.pid, signal.SIGCONT)
 
     def reset_uidvalidity(self, user: str, folder: str = "Sent") -> None:
-        """Forget the UIDs: the folder's mail stays and gets a new UIDVALIDITY. Call while stopped."""
+        """Drop the UIDs: the mail of the folder stays, under a new UIDVALIDITY. Call while stopped."""
         place = self.data_dir / "mail" / user / folder
         for file in list(place.glob("dovecot*")) + list((self.data_dir / "mail" / user).glob("dovecot-uidvalidity*")):
             file.unlink()
@@ -172,7 +172,7 @@ class Dovecot:
             self._client = None
 
     def append(self, user: str, folder: str, message: bytes, internal_date: datetime) -> None:
-        """Store one message in a user's folder, with the date that the server shall report."""
+        """Store one message in a user's folder, with the date that the server is to report."""
         self.client.append(user, folder, message, internal_date)
 
     def _write_configuration(self) -> None:

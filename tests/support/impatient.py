@@ -1,6 +1,6 @@
-"""`python -m tests.support.impatient SERVICE`: the service as it is, but for one number: work may wait 4 s, not 300.
+"""`python -m tests.support.impatient SERVICE`: the service with one change: work may wait 4 s, not 300.
 
-The loops' own limit stays: what is found out here is that work waits although everything moves and everything answers.
+The limit of the loops stays: a test shows that waiting work is noticed although every loop runs and every server answers.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Mailboxes in the registry without a mail server: consented to and connected, as if a test had passed."""
+"""Mailboxes in the registry without a mail server: with consent and connected, as after a passed connection test."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +19,7 @@ def connected(
     role: str = "registered",
     by: str = "tests",
 ) -> str:
-    """A mailbox that is active; its user name is its address. Returns its id."""
+    """Add an active mailbox whose user name is its address; returns its id."""
     login = Login(address, host, 993, address, password)
     mailbox_id = registry.connection_attempts.begin(
         ConnectionAttempt(company_id, account_id, mailbox_id, role, login, GivenConsent(by, "2", "en"))

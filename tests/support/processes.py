@@ -20,7 +20,7 @@ STOP_SECONDS = 25
 class Process:
     """One service; its log goes to a file. A context manager that never leaves a process behind.
 
-    `root` is where its code lies, for a release other than this one.
+    `root`: the folder of its code, for another release than this one.
     """
 
     def __init__(self, module: str, environ: Mapping[str, str], log: Path, root: Path = ROOT) -> None:
@@ -42,11 +42,11 @@ class Process:
         return self._process.pid
 
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it is running."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
+        """SIGKILL, and wait until it has ended."""
         self._process.kill()
         self._process.wait(10)
 
@@ -55,16 +55,16 @@ class Process:
         self._process.send_signal(number)
 
     def wait(self, seconds: float) -> int:
-        """The exit code, once it ended by itself."""
+        """Wait until it ends; its exit code."""
         return self._process.wait(seconds)
 
     def terminate(self) -> int:
-        """SIGTERM; the exit code. Fails when it takes longer than the promise."""
+        """SIGTERM; the exit code. Fails if it takes longer than promised."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_SECONDS)
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log so far; lines that are no JSON appear as {"text": …}."""
+        """The log so far; a line that is not JSON appears as {"text": …}."""
         parsed = []
         for line in self.log.read_text("utf-8").splitlines():
             try:
@@ -83,7 +83,7 @@ class Process:
 
 
 def get(port: int, page: str) -> tuple[int, str]:
-    """Status and text of a page on loopback; (0, "") when nobody answers."""
+    """Status and text of a page on loopback; (0, "") if there is no answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=5) as answer:
             return answer.status, answer.read().decode()
@@ -94,7 +94,7 @@ def get(port: int, page: str) -> tuple[int, str]:
 
 
 def until(true: Callable[[], bool], seconds: float, what: str, processes: tuple[Process, ...] = ()) -> None:
-    """Wait until `true()`; fails with `what` after `seconds`, or when one of `processes` ended."""
+    """Wait until `true()`; fails with `what` after `seconds`, or if one of `processes` has ended."""
     deadline = time.monotonic() + seconds
     while not true():
         for process in processes:

@@ -1,9 +1,9 @@
-"""Fixtures with real servers, each started when the first test asks for it and stopped at the end. With
+"""Fixtures with real servers, each started when the first test requests it and stopped at the end. With
 SERVERS=containers the session's Kafka and Postgres are containers (tests/support/containers.py).
 
-kafka          bootstrap servers of one broker for the session; topics have fixed names, so a test that uses them asks
-               for `topics_gone` (or takes a broker of its own from `own_kafka`)
-postgres       a function that makes a fresh migrated database and returns its dsn; `dsn` is one such per test
+kafka          bootstrap servers of one broker for the session; topics have fixed names, so a test that uses them
+               requests `topics_gone` (or its own broker, `own_kafka`)
+postgres       a function that creates a migrated database and returns its dsn; `dsn` is one such per test
 pymap, dovecot an IMAP server per test with USERS; `make_pymap`, `make_dovecot` for other users or several
 """
 
@@ -52,7 +52,7 @@ def ca(server_folder: Path) -> CertificateAuthority:
 
 @pytest.fixture(scope="session")
 def kafka_server(server_folder: Path) -> Iterator[EmbeddedKafka]:
-    """The broker of the session. Do not stop it: take `own_kafka` for that."""
+    """The broker of the session. Do not stop it; use `own_kafka` for that."""
     with containers.kafka(server_folder / "kafka") as server:
         yield server
 
@@ -65,7 +65,7 @@ def kafka(kafka_server: EmbeddedKafka) -> str:
 
 @pytest.fixture
 def own_kafka(server_folder: Path, request: pytest.FixtureRequest) -> Iterator[EmbeddedKafka]:
-    """A broker for this test alone, to kill and restart (2.5 s)."""
+    """A broker for this test only, which may be killed and restarted (starts in 2.5 s)."""
     with EmbeddedKafka(
         server_folder / f"kafka-{request.node.name[:40].replace('/', '-')}-{time.monotonic_ns()}"
     ) as server:
@@ -74,7 +74,7 @@ def own_kafka(server_folder: Path, request: pytest.FixtureRequest) -> Iterator[E
 
 @pytest.fixture
 def topics_gone(kafka: str) -> Iterator[str]:
-    """The session's broker without any topic or consumer group of ours; returns its bootstrap servers."""
+    """The session's broker without any topic or consumer group; returns its bootstrap servers."""
     delete_topics(kafka)
     yield kafka
     delete_topics(kafka)
@@ -82,14 +82,14 @@ def topics_gone(kafka: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_server(server_folder: Path) -> Iterator[EmbeddedPostgres]:
-    """The database server of the session. Do not stop it: start an EmbeddedPostgres of your own for that."""
+    """The database server of the session. Do not stop it; start another EmbeddedPostgres for that."""
     with containers.postgres(server_folder / "postgres") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def postgres(postgres_server: EmbeddedPostgres) -> Callable[[], str]:
-    """Makes a fresh database with all migrations applied (a copy of a template, 50 ms); returns its dsn."""
+    """Creates a database with all migrations applied (a copy of a template, 50 ms); returns its dsn."""
     migrate_template(postgres_server)
     numbers = itertools.count(1)
     return lambda: postgres_server.create_database(f"test_{next(numbers)}", TEMPLATE)
@@ -148,7 +148,7 @@ def dovecot(make_dovecot: Callable[..., Dovecot]) -> Dovecot:
 
 
 def migrate_template(server: EmbeddedPostgres) -> None:
-    """Make the database that `postgres` copies."""
+    """Create the database that `postgres` copies."""
     from services.common import migrations
     from services.common.postgres import connect
 

@@ -1,7 +1,7 @@
-"""Events and records as Hypothesis strategies, heavy on the boundaries of the contract.
+"""Events and records as Hypothesis strategies, with emphasis on the limits of the contract.
 
 `events(kind)` gives valid events, `records(kind)` them as bytes with an envelope, `broken(record)` the same record with
-one thing changed, which may or may not make it invalid.
+one change, which may or may not make it invalid.
 """
 
 import json
@@ -202,7 +202,7 @@ def events(kind: type[msgspec.Struct] | None = None) -> st.SearchStrategy[Event]
 
 
 def records(kind: type[msgspec.Struct] | None = None) -> st.SearchStrategy[bytes]:
-    """Valid records: every instant lies within a day of the envelope's time."""
+    """Valid records: every instant is within a day of the envelope's time."""
     return st.builds(
         lambda event, id: codec.encode(event, id=id, source=SOURCE, time=BASE + timedelta(hours=12)),
         events(kind),
@@ -212,7 +212,7 @@ def records(kind: type[msgspec.Struct] | None = None) -> st.SearchStrategy[bytes
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A record with one thing changed, and what that was."""
+    """A record with one change, and a description of the change."""
 
     record: bytes
     change: str
@@ -240,8 +240,8 @@ def broken(draw: st.DrawFn, kind: type[msgspec.Struct] | None = None) -> Broken:
     places = list(_places(document))
     parent, name = draw(st.sampled_from(places))
     change: Callable[[Any, Any], str] = draw(st.sampled_from([_removed, _replaced(draw(_values)), _repeated]))
-    said = change(parent, name)
-    return Broken(json.dumps(document, ensure_ascii=False).encode(), said)
+    description = change(parent, name)
+    return Broken(json.dumps(document, ensure_ascii=False).encode(), description)
 
 
 def _places(value: Any) -> Any:

@@ -16,9 +16,9 @@ Answer = tuple[int, Any]
 
 
 class TokenEndpoint:
-    """Gives an access token for each refresh token in `valid`; what stands in `script` is answered first, in order.
+    """Returns an access token for each refresh token in `valid`; the answers in `script` come first, in order.
 
-    An answer of the script is (status, body): bytes are sent as they are, anything else as JSON. A function is called.
+    An answer of the script is (status, body), or a function that returns one: bytes are sent unchanged, anything else as JSON.
     """
 
     def __init__(self, ca: CertificateAuthority) -> None:
@@ -29,7 +29,7 @@ class TokenEndpoint:
         self.asked: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.given: set[str] = set()
-        """Access tokens that hold; a mail server of the lab may share the set."""
+        """Valid access tokens; a mail server of the lab may share the set."""
         self.headers: dict[str, str] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -40,7 +40,7 @@ class TokenEndpoint:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     def url(self, path: str = "/token") -> str:
-        """Where it answers."""
+        """The address of a path."""
         return f"https://localhost:{self._server.server_port}{path}"
 
     def __enter__(self) -> "TokenEndpoint":
@@ -108,13 +108,13 @@ class TokenEndpoint:
                     else:
                         self.wfile.write(raw)
                 except (OSError, ssl.SSLError):
-                    pass  # the client has had enough
+                    pass  # the client has closed the connection
 
             def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 
 
 DRIP = b"drip"
-"""A body that comes byte by byte."""
+"""A body that is sent byte by byte."""

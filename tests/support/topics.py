@@ -1,4 +1,4 @@
-"""Reading and writing whole topics in tests, through the product's own door to Kafka."""
+"""Read and write whole topics in tests, through the product's own Kafka client."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def publish_compressed(
     headers: Sequence[tuple[str, bytes]] = (),
     **options: int,
 ) -> None:
-    """Send a record as a producer of others may: compressed, so that the topic's limit lets a larger one through."""
+    """Send a compressed record, as another producer may; the topic's limit then allows a larger one."""
     from kafka import KafkaProducer
 
     producer = KafkaProducer(
@@ -48,6 +48,7 @@ def publish_compressed(
 
 
 def set_config(bootstrap_servers: str, topic: str, name: str, value: str) -> None:
+    """Change one setting of a topic."""
     from kafka import KafkaAdminClient
     from kafka.admin import ConfigResource
 
@@ -59,7 +60,7 @@ def set_config(bootstrap_servers: str, topic: str, name: str, value: str) -> Non
 
 
 def read_all(settings: KafkaSettings, topic: str) -> list[Record]:
-    """Every record that stands in a topic now, by partition and offset."""
+    """Every record that a topic has now, by partition and offset."""
     with Reader(settings, "tests", topic) as reader:
         partitions = reader.partitions()
         ends = {partition: end for partition, end in reader.end_offsets(partitions).items() if end}
@@ -74,7 +75,7 @@ def read_all(settings: KafkaSettings, topic: str) -> list[Record]:
 
 
 def latest(records: list[Record]) -> dict[bytes, bytes | None]:
-    """What compaction would leave: the last value of each key."""
+    """The last value of each key, as compaction would leave it."""
     return {record.key or b"": record.value for record in records}
 
 
@@ -87,7 +88,7 @@ def committed(settings: KafkaSettings, group: str) -> dict[tuple[str, int], int]
         try:
             offsets = admin.list_group_offsets([group])[group]
         except errors.RetriableError:
-            return {}  # a broker that has just begun makes its topic of offsets first
+            return {}  # a broker that has just started creates its offsets topic first
         return {
             (where.topic, where.partition): offset_and_metadata.offset for where, offset_and_metadata in offsets.items()
         }

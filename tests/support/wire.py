@@ -1,4 +1,4 @@
-"""Everything that may ever be said to a mail server (imap.md §1): no body, no SELECT, no STORE, no search for text."""
+"""Every command that may be sent to a mail server (imap.md §1): no body, no SELECT, no STORE, no search for text."""
 
 import re
 
@@ -6,14 +6,14 @@ HEADERS = (
     "MESSAGE-ID", "IN-REPLY-TO", "REFERENCES", "DATE", "FROM", "TO", "CC", "BCC", "SUBJECT", "AUTO-SUBMITTED", "PRECEDENCE",
     "LIST-ID", "LIST-UNSUBSCRIBE", "X-AUTOREPLY", "X-AUTORESPOND", "X-AUTO-RESPONSE-SUPPRESS", "CONTENT-TYPE",
 )  # fmt: skip
-"""The header fields that may be asked for; docs/privacy.md names the same."""
+"""The header fields that may be fetched; docs/privacy.md lists the same."""
 _FIELDS = " ".join(HEADERS).encode()
 WITHOUT_CONSENT = (
     rb"CAPABILITY", rb"AUTHENTICATE (XOAUTH2|OAUTHBEARER)", rb'LOGIN "[^"]*" "[^"]*"', rb"ID \(.*\)", rb'LIST "" "\*"( RETURN \(SPECIAL-USE\))?', rb'XLIST "" "\*"',
     rb'EXAMINE "[^"]*"', rb"UID SEARCH (ALL|\d+:\d+|(\d+:\d+ )?SINCE \d+-[A-Z][a-z]{2}-\d{4}|UID \d+:(\d+|\*))",
     rb"UID FETCH [0-9,]+ \(UID INTERNALDATE\)", rb"LOGOUT",
 )  # fmt: skip
-"""What a connection test may say: nothing that a message says itself."""
+"""The commands of a connection test: none that reads a message."""
 ALLOWED = (
     *WITHOUT_CONSENT,
     rb"UID FETCH [0-9,]+ \(UID INTERNALDATE RFC822\.SIZE FLAGS BODY\.PEEK\[HEADER\.FIELDS \("
@@ -22,5 +22,5 @@ ALLOWED = (
 
 
 def allowed(command: bytes, *, consented: bool = True) -> bool:
-    """Whether a command, without its tag, is one of them; before somebody consented, one that reads no header."""
+    """Whether a command, without its tag, is allowed; before consent only those that read no header."""
     return any(re.fullmatch(form, command) for form in (ALLOWED if consented else WITHOUT_CONSENT))

@@ -1,7 +1,7 @@
 """The worked example (examples/worked) and the page that explains it (docs/rules-worked.md), for tests.
 
-The page is read as a person reads it: the tables below the heading of each rule set. `differences` says which cells are
-not what a replay gives; `load` puts the same facts into a live database.
+The page is read like a person reads it: the tables below the heading of each rule set. `differences` lists the cells
+that differ from a replay; `load` puts the same facts into a live database.
 """
 
 import importlib.util
@@ -33,11 +33,11 @@ COMPANY = "shop"
 AS_OF = date(2026, 3, 20)
 COUNTS = ("inquiries", "excluded", "timely", "late", "unanswered", "unmeasured", "pending")
 
-# As the fetcher leaves the registry behind it.
+# The registry as the fetcher leaves it.
 LIVE: tuple[LiteralString, ...] = (
     "INSERT INTO registry.companies (company_id) VALUES (%(company_id)s) ON CONFLICT DO NOTHING",
     "INSERT INTO registry.accounts (company_id, account_id) VALUES (%(company_id)s, %(account_id)s) ON CONFLICT DO NOTHING",
-    "INSERT INTO registry.mailboxes AS held (company_id, mailbox_id, account_id, role, state, address_masked, address_hash,"
+    "INSERT INTO registry.mailboxes AS stored (company_id, mailbox_id, account_id, role, state, address_masked, address_hash,"
     " host, port, login_hash, consent_by, consent_at, consent_text_version, connected_at, complete_from, complete_through)"
     " VALUES (%(company_id)s, %(mailbox_id)s, %(account_id)s, 'registered', 'active', 'x', 'x', 'x', 993, %(mailbox_id)s, 'x',"
     " now(), '1', %(connected_at)s, %(from_at)s, %(through_at)s)"
@@ -62,7 +62,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What the page says of one rule set."""
+    """The part of the page about one rule set."""
 
     text: str
     lines: Table
@@ -77,12 +77,12 @@ def tables(text: str) -> Iterator[Table]:
 
 
 def story(page: str) -> Table:
-    """The table that tells what happened."""
+    """The table of the events."""
     return next(table for table in tables(page) if "Buyer" in table.heads)
 
 
 def sections(page: str) -> dict[str, Section]:
-    """What the page says, by rule set."""
+    """The sections of the page, by rule set."""
     by_rule_set = {}
     for name, text in re.findall(r"^### ([a-z0-9-]+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL):
         lines, inquiries = tables(text)
@@ -91,30 +91,33 @@ def sections(page: str) -> dict[str, Section]:
 
 
 def differences(page: str, rates: Iterable[Row], outcomes: Iterable[Row]) -> list[str]:
-    """A sentence for each cell that is not what `rates` (reply_rate) and `outcomes` (inquiry_outcomes) say.
+    """A sentence for each cell that differs from `rates` (reply_rate) and `outcomes` (inquiry_outcomes).
 
-    Their rows are as JSON: days and instants as text, numbers as numbers. Shares stand on the page as fractions, a rate
+    Their rows are as in JSON: days and instants as text, numbers as numbers. The page writes shares as fractions, and a rate
     in percent that its rule set does not round with two decimals.
     """
     wrong: list[str] = []
-    told = sections(page)
-    by_name: dict[str, tuple[dict[str, Row], dict[str, Row]]] = {name: ({}, {}) for name in told}
+    sections_by_name = sections(page)
+    by_name: dict[str, tuple[dict[str, Row], dict[str, Row]]] = {name: ({}, {}) for name in sections_by_name}
     for rate in rates:
         by_name.setdefault(rate["rule_set"], ({}, {}))[0][rate["account_id"] or rate["company_id"]] = rate
     for outcome in outcomes:
         by_name.setdefault(outcome["rule_set"], ({}, {}))[1][outcome["inquiry_id"]] = outcome
     for name, (lines, inquiries) in by_name.items():
-        if name not in told:
+        if name not in sections_by_name:
             wrong.append(f"{name} is not on the page")
             continue
-        for table, key, rows in ((told[name].lines, "For", lines), (told[name].inquiries, "Inquiry", inquiries)):
+        for table, key, rows in (
+            (sections_by_name[name].lines, "For", lines),
+            (sections_by_name[name].inquiries, "Inquiry", inquiries),
+        ):
             listed = [cells[key] for cells in table.rows]
             if sorted(listed) != sorted(rows):
                 wrong.append(f"{name}: the page has {listed}, not {sorted(rows)}")
-        for cells in told[name].lines.rows:
+        for cells in sections_by_name[name].lines.rows:
             if (rate_row := lines.get(cells["For"])) is not None:
                 wrong += _wrong(f"{name} {cells['For']}", cells, _line(name, rate_row))
-        for cells in told[name].inquiries.rows:
+        for cells in sections_by_name[name].inquiries.rows:
             if (rate_row := inquiries.get(cells["Inquiry"])) is not None and COMPANY in lines:
                 wrong += _wrong(f"{name} {cells['Inquiry']}", cells, _inquiry(rate_row, lines[COMPANY]))
     return wrong
@@ -134,7 +137,7 @@ def _line(name: str, rate_row: Row) -> dict[str, str]:
 
 
 def _share(rate: float | None, timely: int, counted: int) -> str:
-    """`7/12` when that is the rate; the rate itself when it is not."""
+    """`7/12` if that is the rate, else the rate itself."""
     if rate is None:
         return "–"
     return f"{timely}/{counted}" if counted and abs(rate - timely / counted) < 1e-12 else str(rate)
@@ -152,7 +155,7 @@ def _inquiry(outcome_row: Row, company: Row) -> dict[str, str]:
 
 def _wrong(where: str, cells: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     return [
-        f"{where}: {head} is {cells.get(head)!r} on the page, the program says {value!r}"
+        f"{where}: {head} is {cells.get(head)!r} on the page, the program computes {value!r}"
         for head, value in wanted.items()
         if cells.get(head) != value
     ]

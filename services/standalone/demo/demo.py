@@ -4,7 +4,6 @@
 views and the registry, and must first agree with the recount (services.standalone.demo.comparison).
 """
 
-import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from services.common.topics import specs
 from services.standalone.demo.report import DemoReport
 from services.standalone.demo.stage import CLIENT_ID, DemoStage, Progress
 from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.environment import service_environ
 from services.standalone.servers.imap import EmbeddedImap, MailClient
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
@@ -104,27 +104,18 @@ class EmbeddedStage(DemoStage):
 
     def environ(self) -> dict[str, str]:
         """The settings of the services; the keys are created with the first call."""
-        for name in ("hash.key", "vault.key"):
-            file = self.folder / name
-            if not file.exists():
-                file.touch(mode=0o600)
-                file.write_bytes(secrets.token_bytes(32))
-        return {
-            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
-            "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
-            "REPLYRATE_POSTGRES__DSN": self.dsn,
-            "REPLYRATE_HASH_KEY_FILE": str(self.folder / "hash.key"),
-            "REPLYRATE_VAULT_KEY_FILE": str(self.folder / "vault.key"),
-            "REPLYRATE_IMAP__CA_FILE": str(self.imap.ca_file),
-            "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
-            "REPLYRATE_IMAP__ALLOWED_PORTS": str(self.imap.port),
-            "REPLYRATE_IMAP__LOGINS_PER_HOUR": "1000000",
-            "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "2",
-            "REPLYRATE_FETCHER__WORKERS": "4",
-            "REPLYRATE_MATCHER__STORE": "memory",
-            "REPLYRATE_MATCHER__DATA_DIR": str(self.folder / "matcher"),
-            "REPLYRATE_AGGREGATOR__REFRESH_INTERVAL_SECONDS": "0.3",
-        }
+        return service_environ(
+            self.folder,
+            kafka=self.kafka.bootstrap_servers,
+            partitions=PARTITIONS,
+            dsn=self.dsn,
+            ca_file=self.imap.ca_file,
+            imap_ports=[self.imap.port],
+            IMAP__LOGINS_PER_HOUR="1000000",
+            IMAP__POLL_INTERVAL_SECONDS="2",
+            FETCHER__WORKERS="4",
+            AGGREGATOR__REFRESH_INTERVAL_SECONDS="0.3",
+        )
 
     def _create_topics(self) -> None:
         with Admin(self._settings.kafka, CLIENT_ID) as admin:

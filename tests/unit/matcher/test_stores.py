@@ -1,4 +1,4 @@
-"""Both stores take a changelog alike, whatever it repeats and however it is cut into batches."""
+"""Both stores recover the same from a changelog, whatever it repeats and however it is split into batches."""
 
 import random
 from pathlib import Path
@@ -12,7 +12,7 @@ from services.matcher.stores import Stores
 
 @pytest.mark.parametrize("kind", ["memory", "rocksdb"])
 @pytest.mark.parametrize("size", [1, 3, 1_000])
-def test_recovery_merges_what_repeats_and_drops_what_was_dropped(kind: str, size: int, tmp_path: Path) -> None:
+def test_recovery_merges_repeated_rows_and_drops_dropped_ones(kind: str, size: int, tmp_path: Path) -> None:
     chance = random.Random(size)
     keys = [state.join_key("c1", f"{number:032x}") for number in range(6)]
     rows: list[tuple[bytes, bytes | None]] = [

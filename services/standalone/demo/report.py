@@ -133,11 +133,11 @@ def _rates(companies: Sequence[dict[str, Any]], wide: bool) -> Table:
 def _bars(counts: Sequence[int]) -> list[str]:
     """A bar for each of the 25 buckets: the hours until the answer, and later."""
     most = max(counts, default=0) or 1
-    labels = [f"{hour}-{hour + 1} h" for hour in range(len(counts) - 1)] + ["later"]
-    return [
-        f"  {label:>8}  {answered:>4} [cyan]{bar(answered / most, 40)}[/]"
-        for label, answered in zip(labels, counts, strict=True)
-    ]
+    lines = []
+    for number, answered in enumerate(counts):
+        label = "later" if number == len(counts) - 1 else f"{number}-{number + 1} h"
+        lines.append(f"  {label:>8}  {answered:>4} [cyan]{bar(answered / most, 40)}[/]")
+    return lines
 
 
 def _minute(instant: datetime) -> str:

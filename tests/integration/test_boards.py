@@ -35,15 +35,15 @@ def dashboard(dsn: str) -> Any:
         connection.execute(
             sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x' IN ROLE replyrate_dashboard").format(sql.Identifier(login))
         )
-        with psycopg.connect(conninfo.make_conninfo(dsn, user=login, password="x"), autocommit=True) as found:
-            yield found
+        with psycopg.connect(conninfo.make_conninfo(dsn, user=login, password="x"), autocommit=True) as connection:
+            yield connection
         connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(login)))
 
 
 def test_every_panel_returns_rows(dashboard: psycopg.Connection) -> None:
     variables = {}
-    for one in BOARD["templating"]["list"]:
-        variables[one["name"]] = tuple(row[0] for row in dashboard.execute(one["query"]).fetchall())
+    for variable in BOARD["templating"]["list"]:
+        variables[variable["name"]] = tuple(values[0] for values in dashboard.execute(variable["query"]).fetchall())
     assert variables["company"] == COMPANIES
     variables["rule_set"] = variables["rule_set"][:1]
     for panel in BOARD["panels"]:
@@ -54,23 +54,27 @@ def test_every_panel_returns_rows(dashboard: psycopg.Connection) -> None:
         assert rows, panel["title"]
         if target["format"] == "time_series":
             assert columns[0] == "time" and isinstance(rows[0][0], datetime), panel["title"]
-            assert any(value is not None for row in rows for value in row[1:])
+            assert any(value is not None for cells in rows for value in cells[1:])
         if panel["type"] == "stat":
             assert len(rows) == 1 and rows[0][0] is not None, panel["title"]
         if panel["type"] == "barchart":
-            assert len(rows) == 25 and sum(row[1] for row in rows) > 0
+            assert len(rows) == 25 and sum(bucket_row[1] for bucket_row in rows) > 0
         for override in panel["fieldConfig"]["overrides"]:
             assert override["matcher"]["options"] in columns
 
 
 def test_what_is_not_measured_is_no_zero(dashboard: psycopg.Connection, dsn: str) -> None:
-    (panel,) = [one for one in BOARD["panels"] if one["title"] == "Reply rate" and one["type"] == "stat"]
+    (panel,) = [
+        candidate for candidate in BOARD["panels"] if candidate["title"] == "Reply rate" and candidate["type"] == "stat"
+    ]
 
     def shown(*companies: str) -> float | None:
         raw = panel["targets"][0]["rawSql"]
-        row = dashboard.execute(as_grafana_sends_it(raw, company=companies, rule_set=("default",)).encode()).fetchone()
-        assert row is not None
-        return row[0]  # type: ignore[no-any-return]
+        rate_row = dashboard.execute(
+            as_grafana_sends_it(raw, company=companies, rule_set=("default",)).encode()
+        ).fetchone()
+        assert rate_row is not None
+        return rate_row[0]  # type: ignore[no-any-return]
 
     alone = shown("c1")
     # Its mailbox covered too little: what was counted is no rate.

@@ -28,23 +28,23 @@ def environ(folder: Path) -> dict[str, str]:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     # Not pytest's own: an unprivileged Postgres may not enter that one.
-    found = Path(tempfile.mkdtemp(prefix="replyrate-demo-test-"))
-    found.chmod(0o755)
-    yield found
-    shutil.rmtree(found, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix="replyrate-demo-test-"))
+    scratch.chmod(0o755)
+    yield scratch
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def ours(folder: Path) -> list[str]:
     """Processes that were started from or for this folder."""
-    found = []
+    lines = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
         if str(folder) in line:
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines
 
 
 @pytest.mark.parametrize("seed", [1, 7])
@@ -57,24 +57,24 @@ def test_the_demo_agrees_with_its_recount(folder: Path, seed: int) -> None:
     report = json.loads(done.stdout)
     assert report["agrees"] is True
     assert report["rates_checked"] >= 30 and report["outcomes_checked"] >= 800
-    default = {row["company_id"]: row for row in report["companies"] if row["rule_set"] == "default"}
+    default = {rate["company_id"]: rate for rate in report["companies"] if rate["rule_set"] == "default"}
     assert len(default) == 8
     assert default["hx-tools"]["rate"] > 0.7 and default["jh-marine"]["rate"] > 0.4
     assert [default[name]["rate"] for name in ("bf-valves", "ds-toys", "km-plastics", "yg-ceramics")] == [0, 0, 0, 0]
     assert default["lt-textile"]["unmeasured"] > 0
-    stories = {row["company_id"]: row for row in report["stories"]}
+    stories = {story["company_id"]: story for story in report["stories"]}
     assert stories["bf-valves"]["matched"] == 0 and stories["bf-valves"]["seen"]["human"] > 50
     assert stories["km-plastics"]["seen"] is None
     assert "needs_reconnect" in stories["yg-ceramics"]["mailbox_states"]
     assert "backup not connected" in stories["ds-toys"]["addresses"]
-    said = {name: [one["cause"] for one in story["diagnosis"] if one["confidence"] == story["diagnosis"][0]["confidence"]]
+    said = {name: [finding["cause"] for finding in story["diagnosis"] if finding["confidence"] == story["diagnosis"][0]["confidence"]]
             for name, story in stories.items() if story["diagnosis"]}  # fmt: skip
     assert set(said) == {"bf-valves", "ds-toys", "km-plastics", "yg-ceramics"}
     assert "mailbox-does-not-answer" in said["bf-valves"] and "sent-not-stored" not in said["bf-valves"]
     assert said["ds-toys"][0] == "backup-not-connected"
     assert said["km-plastics"][0] == "sent-not-stored" and "backup-not-connected" not in said["km-plastics"]
     assert said["yg-ceramics"][0] == "address-changed"
-    assert sum(row["answered"] for row in report["histogram"]) > 100
+    assert sum(bucket["answered"] for bucket in report["histogram"]) > 100
     assert ours(folder) == []
     assert list(folder.glob("replyrate-demo-*")) == []
 
@@ -100,11 +100,11 @@ def test_a_demo_that_is_interrupted_leaves_nothing(folder: Path) -> None:
 
 def commands_in(folder: Path) -> list[str]:
     """Command lines of the processes that work inside of this folder; other demos may run on the machine."""
-    found = []
+    command_lines = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "cwd").resolve().is_relative_to(folder):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                command_lines.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         except OSError:
             continue
-    return found
+    return command_lines

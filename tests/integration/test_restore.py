@@ -27,7 +27,7 @@ class BackedUp(EmbeddedStage):
         if wave == "second":
             self.run("pg_dump", "--format=custom", f"--file={self.dump}", self.dsn)
             with connect(self.dsn, "tests") as connection:
-                self.known = facts(connection)
+                self.dumped_facts = facts(connection)
         super()._publish(wave)
 
     def run(self, program: str, *arguments: str) -> None:
@@ -44,11 +44,11 @@ class BackedUp(EmbeddedStage):
 
 
 def facts(connection: object) -> tuple[int, ...]:
-    row = connection.execute(  # type: ignore[attr-defined]
+    settled = connection.execute(  # type: ignore[attr-defined]
         "SELECT (SELECT count(*) FROM ledger.inquiries), (SELECT count(*) FROM ledger.replies),"
         " (SELECT coalesce(sum(next_offset), 0)::int FROM ledger.offsets), (SELECT count(*) FROM registry.published)"
     ).fetchone()
-    return tuple(row)
+    return tuple(settled)
 
 
 @pytest.mark.timeout(400)
@@ -62,7 +62,9 @@ def test_services_catch_up_from_an_older_dump(scratch: Path) -> None:
         assert before.differences == [] and before.checked_outcomes > 800
         with connect(stage.dsn, "tests") as connection:
             full = facts(connection)
-        assert all(now > then for now, then in zip(full, stage.known, strict=True)), "the dump is older in everything"
+        assert all(now > then for now, then in zip(full, stage.dumped_facts, strict=True)), (
+            "the dump is older in everything"
+        )
 
         assert set(stage.supervisor.stop().values()) == {0}
         stage.restore()

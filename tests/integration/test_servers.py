@@ -187,9 +187,9 @@ def test_exit_code_of_the_command_is_told(tmp_path: Path) -> None:
 
 def test_a_free_port_is_kept_for_its_server() -> None:
     port = free_port()
-    with socket.create_server((LOOPBACK, 0)) as other:
+    with socket.create_server((LOOPBACK, 0)) as outsider:
         with pytest.raises(OSError, match="in use"):
-            socket.create_connection(other.getsockname(), source_address=(LOOPBACK, port))
+            socket.create_connection(outsider.getsockname(), source_address=(LOOPBACK, port))
         assert port not in {free_port() for _ in range(100)}
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((LOOPBACK, port))
@@ -206,5 +206,5 @@ def test_a_certain_port_is_kept_unless_somebody_has_it() -> None:
         with socket.create_connection((LOOPBACK, port)), server.accept()[0]:
             pass
     assert reserve_port(port)
-    with socket.create_server((LOOPBACK, 0)) as other, pytest.raises(OSError, match="in use"):
-        socket.create_connection(other.getsockname(), source_address=(LOOPBACK, port))
+    with socket.create_server((LOOPBACK, 0)) as outsider, pytest.raises(OSError, match="in use"):
+        socket.create_connection(outsider.getsockname(), source_address=(LOOPBACK, port))

@@ -75,10 +75,10 @@ class Walker:
         """What `--status` says; None while the servers are away."""
         assert self._process is None or self._process.poll() is None, self.log()
         try:
-            found: dict[str, Any] = json.loads(self.run("standalone", "--status", "--json").stdout)
+            shown: dict[str, Any] = json.loads(self.run("standalone", "--status", "--json").stdout)
         except (AssertionError, ValueError):
             return None
-        return found
+        return shown
 
     def rate(self) -> dict[str, Any] | None:
         """The company's row of the default rule set."""
@@ -87,7 +87,7 @@ class Walker:
             assert "No rate" in done.stderr or done.stdout.strip() == "[]"
             return None
         rows = json.loads(done.stdout)
-        return next((row for row in rows if row["level"] == "company"), None)
+        return next((rate for rate in rows if rate["level"] == "company"), None)
 
     def end(self) -> None:
         if self._process is not None:
@@ -98,9 +98,9 @@ class Walker:
 @pytest.fixture
 def walker(dovecot: Dovecot) -> Iterator[Walker]:
     folder = scratch_folder("replyrate-own-")
-    found = Walker(folder, dovecot)
-    yield found
-    found.end()
+    started = Walker(folder, dovecot)
+    yield started
+    started.end()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -149,10 +149,10 @@ def test_the_walk(walker: Walker, dovecot: Dovecot, tmp_path: Path) -> None:
         writer.writerows(rows)
     walker.run("publish", str(file))
     # The mailbox is connected after the inquiries: what was not seen is unmeasured or unanswered, never answered.
-    until(lambda: (found := walker.rate()) is not None and found["inquiries"] == 2, 60, "both are counted")
+    until(lambda: (rate := walker.rate()) is not None and rate["inquiries"] == 2, 60, "both are counted")
     assert (walker.rate() or {})["late"] == 0
     server.append(USER, "Sent", letter(1, now), now)
-    until(lambda: (found := walker.rate()) is not None and found["late"] == 1, 60, "the answer is found")
+    until(lambda: (rate := walker.rate()) is not None and rate["late"] == 1, 60, "the answer is found")
     until(lambda: (walker.status() or {}).get("settled") is True, 60, "all is settled")
     (shown,) = (walker.status() or {})["mailboxes"]
     assert shown["state"] == "active" and shown["messages_seen"] == 1 and shown["last_success_at"] is not None
@@ -161,7 +161,7 @@ def test_the_walk(walker: Walker, dovecot: Dovecot, tmp_path: Path) -> None:
     walker.stop(signal.SIGKILL)
     walker.start()
     server.append(USER, "Sent", letter(2, now), now)
-    until(lambda: (found := walker.rate()) is not None and found["late"] == 2, 90, "it goes on after a kill")
+    until(lambda: (rate := walker.rate()) is not None and rate["late"] == 2, 90, "it goes on after a kill")
     after = walker.rate()
     assert before is not None and after is not None and before["inquiries"] == after["inquiries"] == 2
     assert walker.stop(signal.SIGTERM) == 0

@@ -65,17 +65,17 @@ def images() -> None:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that Docker can mount from."""
-    made = Path(tempfile.mkdtemp(prefix="replyrate-system-"))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix="replyrate-system-"))
+    yield scratch
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def session_folder() -> Iterator[Path]:
     """The same for the whole session."""
-    made = Path(tempfile.mkdtemp(prefix="replyrate-system-"))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix="replyrate-system-"))
+    yield scratch
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -87,23 +87,23 @@ def mail_server(session_folder: Path) -> Dovecot:
 @pytest.fixture(scope="session")
 def stack(images: None, session_folder: Path, mail_server: Dovecot) -> Iterator[Stack]:
     """The stack that most tests share; each test has sellers of its own."""
-    made = Stack(
+    shared = Stack(
         session_folder / "stack",
         {
             "IMAP_CA_DIR": str(mail_server.folder / "ca"),
             **IMPATIENT,
         },
     )
-    made.make_secrets()
-    with running(made):
+    shared.make_secrets()
+    with running(shared):
         began = time.monotonic()
-        made.up()
+        shared.up()
         FIGURES["up --wait, from nothing to healthy, s"] = f"{time.monotonic() - began:.1f}"
-        mail_server.start(made)
+        mail_server.start(shared)
         for service in (*SERVICES, "postgres", "kafka"):
-            FIGURES[f"memory of {service}, idle"] = memory(made, service)
+            FIGURES[f"memory of {service}, idle"] = memory(shared, service)
         try:
-            yield made
+            yield shared
         finally:
             mail_server.stop()
 

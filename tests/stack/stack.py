@@ -84,8 +84,8 @@ class Stack:
 
     def inspect(self, container: str) -> dict[str, Any]:
         """What Docker knows about a container."""
-        found: list[dict[str, Any]] = json.loads(run(["docker", "inspect", container]))
-        return found[0]
+        details: list[dict[str, Any]] = json.loads(run(["docker", "inspect", container]))
+        return details[0]
 
     def logs(self, service: str, lines: int = 1000) -> str:
         """The end of a service's log."""
@@ -179,11 +179,11 @@ class Seller:
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
         """inquiry id → its row of report_v1.inquiry_outcomes, by the rule set that counts every inquiry."""
-        found = self.stack.rows(
+        outcomes = self.stack.rows(
             "SELECT * FROM report_v1.inquiry_outcomes WHERE company_id = %(company_id)s AND rule_set = 'first-reply-24h'",
             company_id=self.company_id,
         )
-        return {row["inquiry_id"]: row for row in found}
+        return {outcome["inquiry_id"]: outcome for outcome in outcomes}
 
     def await_outcome(self, inquiry_id: str, outcome: str, seconds: float = 90) -> float:
         """Wait for an outcome; returns how long that took."""

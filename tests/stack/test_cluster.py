@@ -49,7 +49,7 @@ def cluster(images: None, session_folder: Path) -> Iterator[Cluster]:
     folder = session_folder / "cluster"
     tls, mail = folder / "tls", Dovecot(folder / "dovecot")
     make_tls(tls)
-    made = Cluster(
+    stack = Cluster(
         folder / "stack",
         {
             "CLUSTER_TLS": str(tls),
@@ -62,17 +62,17 @@ def cluster(images: None, session_folder: Path) -> Iterator[Cluster]:
             **IMPATIENT,
         },
     )
-    made.make_secrets()
-    own = made.folder / "secrets"
+    stack.make_secrets()
+    own = stack.folder / "secrets"
     shutil.copy(tls / "ca.pem", own / "kafka-ca.pem")
     for name in ("operator", "fetcher", "matcher", "aggregator"):
         shutil.copy(tls / "password", own / f"kafka-{name}.password")
-    with running(made):
-        made.up()
-        mail.start(made)
-        made.mail = mail
+    with running(stack):
+        stack.up()
+        mail.start(stack)
+        stack.mail = mail
         try:
-            yield made
+            yield stack
         finally:
             mail.stop()
 
@@ -94,10 +94,10 @@ def make_tls(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def seller(cluster: Cluster) -> Seller:
-    made = Seller(cluster)
-    cluster.mail.append(made.address, BUYER.format("first"), ago(minutes=1))
-    made.connect(HOST, PASSWORD)
-    return made
+    seller = Seller(cluster)
+    cluster.mail.append(seller.address, BUYER.format("first"), ago(minutes=1))
+    seller.connect(HOST, PASSWORD)
+    return seller
 
 
 def write_as(cluster: Cluster, user: str, topic: str, password: str = "a-password-of-the-cluster") -> str:
@@ -122,8 +122,11 @@ def test_the_broker_of_the_stack_is_not_there(cluster: Cluster) -> None:
         (container,) = cluster.containers(service)
         networks = cluster.inspect(container)["NetworkSettings"]["Networks"]
         assert f"{cluster.project}_outside" in networks, f"{service} has no way to brokers elsewhere"
-    held = {one: run(["docker", "exec", *cluster.containers(one), "ls", "/run/secrets"]).split() for one in SERVICES}
-    for service, files in held.items():
+    mounted = {
+        service: run(["docker", "exec", *cluster.containers(service), "ls", "/run/secrets"]).split()
+        for service in SERVICES
+    }
+    for service, files in mounted.items():
         assert {file for file in files if file.startswith("kafka")} == {"kafka-ca", f"kafka-{service}"}
 
 
@@ -171,6 +174,6 @@ def test_one_broker_lost_costs_nothing_and_two_are_waited_for(cluster: Cluster, 
     took = seller.await_outcome("two-lost", "timely", 180)
     FIGURES["two of three brokers back, until the rate, s"] = f"{took:.0f}"
     round_trip(cluster, seller, "all-back", 120)
-    assert {name: row["outcome"] for name, row in seller.outcomes().items()} == dict.fromkeys(
+    assert {name: outcome["outcome"] for name, outcome in seller.outcomes().items()} == dict.fromkeys(
         ("first", "one-lost", "two-lost", "all-back"), "timely"
     )

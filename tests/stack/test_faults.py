@@ -15,9 +15,9 @@ from tests.stack.conftest import FIGURES
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    found = scratch_folder("replyrate-faults-")
-    yield found
-    shutil.rmtree(found, ignore_errors=True)
+    scratch = scratch_folder("replyrate-faults-")
+    yield scratch
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 @pytest.mark.timeout(900)

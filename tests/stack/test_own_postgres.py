@@ -29,13 +29,13 @@ class Elsewhere(Stack):
 
 @pytest.fixture
 def elsewhere(images: None, folder: Path) -> Iterator[Elsewhere]:
-    made = Elsewhere(folder / "stack", {"POSTGRES_SERVER": "database:5432", "POSTGRES_ADMIN": "keeper"})
-    made.make_secrets()
+    stack = Elsewhere(folder / "stack", {"POSTGRES_SERVER": "database:5432", "POSTGRES_ADMIN": "keeper"})
+    stack.make_secrets()
     for name, text in (("postgres-ca.pem", ""), ("postgres-admin.password", "of-the-keeper")):
-        (made.folder / "secrets" / name).unlink(missing_ok=True)
-        (made.folder / "secrets" / name).write_text(text, "utf-8")
-    with running(made):
-        yield made
+        (stack.folder / "secrets" / name).unlink(missing_ok=True)
+        (stack.folder / "secrets" / name).write_text(text, "utf-8")
+    with running(stack):
+        yield stack
 
 
 def test_the_services_work_on_a_database_elsewhere(elsewhere: Elsewhere) -> None:

@@ -17,10 +17,10 @@ BUYER = "buyer-{}@buyers.example"
 @pytest.fixture(scope="module")
 def seller(stack: Stack, mail_server: Dovecot) -> Seller:
     """A company whose mailbox is connected and read."""
-    made = Seller(stack)
-    mail_server.append(made.address, BUYER.format("old"), ago(days=10, hours=-2))
-    assert made.connect(HOST, PASSWORD)["sent_folders"] == ["Sent"]
-    return made
+    connected = Seller(stack)
+    mail_server.append(connected.address, BUYER.format("old"), ago(days=10, hours=-2))
+    assert connected.connect(HOST, PASSWORD)["sent_folders"] == ["Sent"]
+    return connected
 
 
 def ask(seller: Seller, name: str) -> None:
@@ -47,8 +47,8 @@ def test_mail_becomes_a_rate_that_the_dashboard_reads(stack: Stack, seller: Sell
         SELECT timely, unanswered, rate FROM report_v1.reply_rate_latest
         WHERE company_id = %(company_id)s AND rule_set = 'first-reply-24h' AND level = 'company'
     """
-    (row,) = stack.rows(statement, company_id=seller.company_id)
-    assert (row["timely"], row["unanswered"], float(row["rate"])) == (1, 1, 0.5)
+    (numbers,) = stack.rows(statement, company_id=seller.company_id)
+    assert (numbers["timely"], numbers["unanswered"], float(numbers["rate"])) == (1, 1, 0.5)
     (health,) = stack.rows(
         "SELECT state, messages_seen FROM report_v1.mailbox_health WHERE company_id = %(company_id)s",
         company_id=seller.company_id,
@@ -77,24 +77,24 @@ def test_each_login_may_do_its_own_and_no_more(stack: Stack) -> None:
 def test_containers_are_closed(stack: Stack) -> None:
     for service in SERVICES:
         (container,) = stack.containers(service)
-        found = stack.inspect(container)
-        host = found["HostConfig"]
-        assert found["Config"]["User"] == "10001:0", service
+        details = stack.inspect(container)
+        host = details["HostConfig"]
+        assert details["Config"]["User"] == "10001:0", service
         assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["CapAdd"], service
         assert "no-new-privileges:true" in host["SecurityOpt"] and host["Memory"] > 0 and host["PidsLimit"] > 0, service
         assert host["LogConfig"]["Config"]["max-size"] and not host["PortBindings"], service
-        assert found["Config"]["Labels"]["org.opencontainers.image.title"] == f"replyrate {service}"
-        environment = " ".join(found["Config"]["Env"])
+        assert details["Config"]["Labels"]["org.opencontainers.image.title"] == f"replyrate {service}"
+        environment = " ".join(details["Config"]["Env"])
         for file in (stack.folder / "secrets").glob("*.password"):
             assert file.read_text("utf-8").strip() not in environment, f"{service} has a password in its environment"
         rooms = run(["docker", "exec", container, "ls", "/app/services"]).split()
         assert rooms == sorted(["__init__.py", "__pycache__", "common", service])
-        held = run(["docker", "exec", container, "ls", "/run/secrets"]).split()
-        assert ("vault.key" in held) == (service == "fetcher"), f"{service} holds {held}"
-        assert ("hash.key" in held) == (service != "aggregator"), f"{service} holds {held}"
+        mounted = run(["docker", "exec", container, "ls", "/run/secrets"]).split()
+        assert ("vault.key" in mounted) == (service == "fetcher"), f"{service} holds {mounted}"
+        assert ("hash.key" in mounted) == (service != "aggregator"), f"{service} holds {mounted}"
     for service in ("postgres", "kafka"):
         bindings = stack.inspect(stack.containers(service)[0])["HostConfig"]["PortBindings"]
-        assert {one["HostIp"] for ports in bindings.values() for one in ports} == {"127.0.0.1"}, service
+        assert {binding["HostIp"] for ports in bindings.values() for binding in ports} == {"127.0.0.1"}, service
 
 
 def test_images_work_under_any_user_number(images: None) -> None:
@@ -121,16 +121,19 @@ def test_scaled_out_and_back(stack: Stack, seller: Seller, mail_server: Dovecot)
     stack.up()
     assert [len(stack.containers(service)) for service in SERVICES] == [3, 2, 2]
     answer(seller, mail_server, "before")
-    others = [Seller(stack) for _ in range(3)]
-    for other in others:
-        other.connect(HOST, PASSWORD)
-        ask(other, "scaled")
-        mail_server.append(other.address, BUYER.format("scaled"), ago())
-    for other in others:
-        other.await_outcome("scaled", "timely")
+    sellers = [Seller(stack) for _ in range(3)]
+    for another in sellers:
+        another.connect(HOST, PASSWORD)
+        ask(another, "scaled")
+        mail_server.append(another.address, BUYER.format("scaled"), ago())
+    for another in sellers:
+        another.await_outcome("scaled", "timely")
     # Both of each kind have work: a worker without partitions would never have become healthy.
     for service in ("matcher", "aggregator"):
-        assert all(stack.inspect(one)["State"]["Health"]["Status"] == "healthy" for one in stack.containers(service))
+        assert all(
+            stack.inspect(container)["State"]["Health"]["Status"] == "healthy"
+            for container in stack.containers(service)
+        )
     FIGURES["memory of matcher, after some work"] = memory(stack, "matcher")
     ask(seller, "shrinking")
     settings.write_text(before, "utf-8")
@@ -156,22 +159,22 @@ def test_a_killed_service_comes_back_and_goes_on(
 
 def test_a_killed_broker_and_database_keep_what_they_had(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
     ask(seller, "killed-servers")
-    known = seller.outcomes()
+    before = seller.outcomes()
     began = time.monotonic()
     for service, user in (("kafka", None), ("postgres", "postgres")):
         (container,) = stack.containers(service)
         stack.kill_process(container, user)
         until(
-            lambda one=container: stack.inspect(one)["RestartCount"] > 0,  # type: ignore[misc]
+            lambda restarted=container: stack.inspect(restarted)["RestartCount"] > 0,  # type: ignore[misc]
             30,
-            lambda one=service: f"{one} was not started again",  # type: ignore[misc]
+            lambda name=service: f"{name} was not started again",  # type: ignore[misc]
         )
     until(lambda: stack.healthy("kafka") and stack.healthy("postgres"), 120, lambda: stack.logs("kafka", 30))
     FIGURES["broker and database killed, healthy again, s"] = f"{time.monotonic() - began:.0f}"
-    assert seller.outcomes().keys() >= known.keys()
+    assert seller.outcomes().keys() >= before.keys()
     answer(seller, mail_server, "killed-servers", 150)
     for service in SERVICES:
-        until(lambda one=service: stack.healthy(one), 120, lambda one=service: stack.logs(one, 30))  # type: ignore[misc]
+        until(lambda name=service: stack.healthy(name), 120, lambda name=service: stack.logs(name, 30))  # type: ignore[misc]
 
 
 def test_an_empty_volume_is_filled_from_the_changelog(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
@@ -218,7 +221,7 @@ def in_kafka(stack: Stack, script: str) -> dict[str, tuple[int, int]]:
 
 def test_compaction_takes_nothing_away(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
     ask(seller, "compacted")
-    known = seller.outcomes()
+    outcomes = seller.outcomes()
     before = in_kafka(stack, COUNT)
     in_kafka(stack, COMPACT_SOON)
     time.sleep(1)
@@ -234,8 +237,8 @@ def test_compaction_takes_nothing_away(stack: Stack, seller: Seller, mail_server
     stack.up()
     answer(seller, mail_server, "compacted")
     shown = seller.outcomes()
-    assert {name: shown[name]["outcome"] for name in known if name != "compacted"} == {
-        name: row["outcome"] for name, row in known.items() if name != "compacted"
+    assert {name: shown[name]["outcome"] for name in outcomes if name != "compacted"} == {
+        name: outcome["outcome"] for name, outcome in outcomes.items() if name != "compacted"
     }
 
 
@@ -264,7 +267,7 @@ def test_passwords_of_the_database_are_changed_while_servers_go_on(
     stack: Stack, seller: Seller, mail_server: Dovecot
 ) -> None:
     """docs/keys-and-backup.md, Rotate everything else: the command of its first row leaves Postgres, Kafka and the matcher alone."""
-    kept = {
+    started_at = {
         service: stack.inspect(stack.containers(service)[0])["State"]["StartedAt"]
         for service in ("postgres", "kafka", "matcher")
     }
@@ -277,7 +280,9 @@ def test_passwords_of_the_database_are_changed_while_servers_go_on(
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             psycopg.connect(dsn)
         psycopg.connect(stack.dsn(login)).close()
-    assert kept == {service: stack.inspect(stack.containers(service)[0])["State"]["StartedAt"] for service in kept}
+    assert started_at == {
+        service: stack.inspect(stack.containers(service)[0])["State"]["StartedAt"] for service in started_at
+    }
     assert all(
         stack.inspect(stack.containers(service)[0])["RestartCount"] == 0 for service in ("fetcher", "aggregator")
     )

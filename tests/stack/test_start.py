@@ -32,16 +32,18 @@ def test_a_missing_secret_stops_the_start_and_is_made_by_the_same_command(images
     assert "keep hash.key and vault.key" in stack.make_secrets()
     assert "all secrets exist" in stack.make_secrets()
     secrets = stack.folder / "secrets"
-    kept = {file.name: file.read_bytes() for file in secrets.iterdir()}
-    assert len(kept["hash.key"]) == len(kept["vault.key"]) == 32 and len(set(kept.values())) == len(kept)
+    contents = {file.name: file.read_bytes() for file in secrets.iterdir()}
+    assert len(contents["hash.key"]) == len(contents["vault.key"]) == 32 and len(set(contents.values())) == len(
+        contents
+    )
     assert secrets.stat().st_mode & 0o077 == 0
     (secrets / "hash.key").unlink()
     with running(stack):
         refused = stack.composed("up", "--detach", "--wait", "--no-build", "--pull", "never")
         assert refused.returncode != 0 and "secrets/hash.key" in refused.stderr
         stack.make_secrets()
-        assert {file.name for file in secrets.iterdir()} == set(kept)
-        for name, content in kept.items():
+        assert {file.name for file in secrets.iterdir()} == set(contents)
+        for name, content in contents.items():
             assert ((secrets / name).read_bytes() == content) == (name != "hash.key")
 
 
@@ -63,7 +65,7 @@ def test_the_demo_shows_the_rates_of_the_recount(images: None, folder: Path) -> 
             "SELECT rate FROM report_v1.reply_rate_latest"
             " WHERE level = 'company' AND rule_set = 'default' AND company_id <> 'somebody-else'"
         )
-        assert len(rates) == 8 and sum(row["rate"] == 0 for row in rates) == 4
+        assert len(rates) == 8 and sum(rate["rate"] == 0 for rate in rates) == 4
         # A second start finds its sellers and leaves them alone.
         stack.compose("--profile", "demo", "restart", "demo")
         stack.up(profile="demo")

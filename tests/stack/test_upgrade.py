@@ -36,8 +36,8 @@ class Releases(Stack):
         """What the operator has checked out from now on."""
         self.compose_file = code / "docker-compose.yml"
         file = self.folder / ".env"
-        kept = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("IMAGE_TAG=")]
-        file.write_text("\n".join([*kept, f"IMAGE_TAG={tag}", ""]), "utf-8")
+        lines = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("IMAGE_TAG=")]
+        file.write_text("\n".join([*lines, f"IMAGE_TAG={tag}", ""]), "utf-8")
 
     def releases(self) -> dict[str, str]:
         """Service → the tag of what runs."""
@@ -132,8 +132,8 @@ def test_services_of_then_go_on_over_todays_schema_until_todays_take_over(upgrad
         SELECT timely, late, unanswered FROM report_v1.reply_rate_latest
         WHERE company_id = %(company_id)s AND rule_set = 'first-reply-24h' AND level = 'company'
     """
-    (row,) = stack.rows(statement, company_id=seller.company_id)
-    assert (row["timely"], row["late"], row["unanswered"]) == (4, 1, 0)
+    (outcome,) = stack.rows(statement, company_id=seller.company_id)
+    assert (outcome["timely"], outcome["late"], outcome["unanswered"]) == (4, 1, 0)
     # What was counted before the upgrade stands as it was.
     assert stack.rows(SHOWN, before=ago(days=30)) == shown
     assert stack.rows("SELECT count(*) AS of_then FROM report_v1.corrections WHERE company_id = 'shop'") == [

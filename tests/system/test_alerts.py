@@ -62,9 +62,9 @@ BAD: dict[str, dict[str, str | None]] = {
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    found = shutil.which("promtool")
-    assert found, "promtool is missing: run .ci/install-prometheus"
-    return found
+    promtool = shutil.which("promtool")
+    assert promtool, "promtool is missing: run .ci/install-prometheus"
+    return promtool
 
 
 def test_the_rules_are_valid(promtool: str) -> None:

@@ -44,8 +44,8 @@ class Prometheus:
             return None
 
     def rows(self, query: str) -> int:
-        found = self.ask("query", query=query.replace("$__rate_interval", "1m"))
-        return 0 if found is None else len(found["result"])
+        answer = self.ask("query", query=query.replace("$__rate_interval", "1m"))
+        return 0 if answer is None else len(answer["result"])
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def prometheus(folder: Path, ports: dict[str, int]) -> Iterator[Prometheus]:
     program = shutil.which("prometheus")
     assert program, "prometheus is missing: run .ci/install-prometheus"
     port = free_port()
-    targets = [{"targets": [f"127.0.0.1:{one}"]} for one in ports.values()]
+    targets = [{"targets": [f"127.0.0.1:{port}"]} for port in ports.values()]
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(ROOT / "deploy" / "prometheus" / "alerts.yml")],

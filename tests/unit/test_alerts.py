@@ -27,15 +27,15 @@ LABELS = {
 
 def selectors(expression: str) -> Iterator[Any]:
     """The vector selectors of a PromQL expression. ValueError when it cannot be parsed."""
-    found: list[Any] = []
+    nodes: list[Any] = []
 
     def visit(node: Any) -> bool:
         if isinstance(node, promql_parser.VectorSelector):
-            found.append(node)
+            nodes.append(node)
         return True
 
     promql_parser.walk(promql_parser.parse(expression), visit)
-    yield from found
+    yield from nodes
 
 
 def unknown(expression: str) -> list[str]:
@@ -47,7 +47,9 @@ def unknown(expression: str) -> list[str]:
             continue
         labels = LABELS[selector.name] | {"job", "instance"} | ({"le"} if selector.name.endswith("_bucket") else set())
         problems += [
-            f"{selector.name} has no label {one.name}" for one in selector.matchers.matchers if one.name not in labels
+            f"{selector.name} has no label {matcher.name}"
+            for matcher in selector.matchers.matchers
+            if matcher.name not in labels
         ]
     return problems
 

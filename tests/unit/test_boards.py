@@ -38,10 +38,10 @@ def test_a_board_is_whole(name: str) -> None:
             assert SOURCES[source["uid"]] == source["type"]
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24
-    for one, other in combinations((panel["gridPos"] for panel in panels), 2):
+    for upper, lower in combinations((panel["gridPos"] for panel in panels), 2):
         apart = (
-            one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
-            or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+            upper["x"] + upper["w"] <= lower["x"] or lower["x"] + lower["w"] <= upper["x"]
+            or upper["y"] + upper["h"] <= lower["y"] or lower["y"] + lower["h"] <= upper["y"]
         )  # fmt: skip
         assert apart, "two panels overlap"
 

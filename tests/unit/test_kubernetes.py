@@ -22,7 +22,9 @@ DEPLOYED = {document["metadata"]["name"]: document for document in DOCUMENTS if 
 CLI = DEPLOYED["replyrate-cli"]
 SERVICES = {name: document for name, document in DEPLOYED.items() if document is not CLI}
 HASHING = (SERVICES["replyrate-fetcher"], SERVICES["replyrate-matcher"], CLI)
-SETTINGS = {one.name for one in declarations()} | {f"{one.name}_FILE" for one in declarations() if one.secret}
+SETTINGS = {declaration.name for declaration in declarations()} | {
+    f"{declaration.name}_FILE" for declaration in declarations() if declaration.secret
+}
 
 
 def name_of(document: dict[str, Any]) -> str:
@@ -30,8 +32,8 @@ def name_of(document: dict[str, Any]) -> str:
 
 
 def pod(document: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = document["spec"]["template"]["spec"]
-    return found
+    spec: dict[str, Any] = document["spec"]["template"]["spec"]
+    return spec
 
 
 def containers(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -66,7 +68,12 @@ def test_every_file_is_part_of_the_base() -> None:
 
 def test_every_setting_exists() -> None:
     named = {line.partition("=")[0] for line in (BASE / "settings.env").read_text("utf-8").split()}
-    named |= {one["name"] for document in WORKLOADS for container in containers(document) for one in container["env"]}
+    named |= {
+        variable["name"]
+        for document in WORKLOADS
+        for container in containers(document)
+        for variable in container["env"]
+    }
     assert len(named) > 10 and named <= SETTINGS
 
 
@@ -83,12 +90,14 @@ def test_a_pod_has_no_rights(document: dict[str, Any]) -> None:
         assert limited["readOnlyRootFilesystem"] and limited["allowPrivilegeEscalation"] is False
         assert limited["capabilities"] == {"drop": ["ALL"]}
         assert container["resources"]["limits"]["memory"]
-        mounted = {one["mountPath"] for one in container["volumeMounts"]}
-        for one in container["env"]:
+        mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+        for variable in container["env"]:
             # Only fetcher, matcher and command line hold the hash key; to the others it is a setting without a file.
-            if one["name"].endswith("_FILE") and (one["name"] != "REPLYRATE_HASH_KEY_FILE" or document in HASHING):
-                folder, _, file = one["value"].rpartition("/")
-                assert folder in mounted and file in files(document), one
+            if variable["name"].endswith("_FILE") and (
+                variable["name"] != "REPLYRATE_HASH_KEY_FILE" or document in HASHING
+            ):
+                folder, _, file = variable["value"].rpartition("/")
+                assert folder in mounted and file in files(document), variable
 
 
 def test_each_service_gets_its_own_secrets_only() -> None:
@@ -112,13 +121,13 @@ def test_the_command_line_is_there_when_it_is_asked_for_and_not_before() -> None
 
 
 def test_spans_have_a_way_to_a_labelled_collector() -> None:
-    (policy,) = [one["spec"] for one in DOCUMENTS if one["metadata"]["name"] == "replyrate-collector"]
+    (policy,) = [document["spec"] for document in DOCUMENTS if document["metadata"]["name"] == "replyrate-collector"]
     ((selector,),) = [rule["to"] for rule in policy["egress"]]
     label = selector["namespaceSelector"]["matchLabels"]
     assert policy["podSelector"]["matchExpressions"] == [
         {"key": "replyrate/needs", "operator": "In", "values": ["servers", "mail"]}
     ]
-    (setting,) = [one for one in declarations() if one.name == "REPLYRATE_TELEMETRY__ENDPOINT"]
+    (setting,) = [declaration for declaration in declarations() if declaration.name == "REPLYRATE_TELEMETRY__ENDPOINT"]
     (port,) = [port["port"] for rule in policy["egress"] for port in rule["ports"]]
     assert f":{port}/" in setting.description
     ((name, value),) = label.items()
@@ -138,15 +147,17 @@ def test_probes_and_stops_are_those_of_the_services(name: str) -> None:
 def test_budgets_and_policies_select_what_there_is() -> None:
     labels = [document["spec"]["template"]["metadata"]["labels"] for document in WORKLOADS]
     budgets = [document for document in DOCUMENTS if document["kind"] == "PodDisruptionBudget"]
-    assert {one["metadata"]["name"] for one in budgets} == set(SERVICES)
+    assert {budget["metadata"]["name"] for budget in budgets} == set(SERVICES)
     for budget in budgets:
         wanted = budget["spec"]["selector"]["matchLabels"].items()
-        assert sum(wanted <= found.items() for found in labels) == 1
-    policies = {one["metadata"]["name"]: one["spec"] for one in DOCUMENTS if one["kind"] == "NetworkPolicy"}
+        assert sum(wanted <= pod_labels.items() for pod_labels in labels) == 1
+    policies = {
+        document["metadata"]["name"]: document["spec"] for document in DOCUMENTS if document["kind"] == "NetworkPolicy"
+    }
     assert policies["replyrate-closed"]["podSelector"] == {}
     assert set(policies["replyrate-closed"]["policyTypes"]) == {"Ingress", "Egress"}
     mail = policies["replyrate-mail"]["podSelector"]["matchLabels"].items()
-    reaching = {found["app.kubernetes.io/name"] for found in labels if mail <= found.items()}
+    reaching = {pod_labels["app.kubernetes.io/name"] for pod_labels in labels if mail <= pod_labels.items()}
     assert reaching == {"replyrate-fetcher", "replyrate-cli"}
     outside = [rule for spec in policies.values() for rule in spec.get("egress", ()) if "993" in str(rule)]
     assert len(outside) == 1, "mail servers are for these two alone"

@@ -17,7 +17,11 @@ TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 OWN_SERVERS = {file.stem.rpartition("-")[2]: file for file in sorted((ROOT / "deploy").glob("compose.own-*.yml"))}
 """Server of the compose file → the file beside it that puts an operator's own in its place."""
-OURS = {name: one for name, one in COMPOSE["services"].items() if one["image"].startswith("${REGISTRY:-}replyrate/")}
+OURS = {
+    name: service
+    for name, service in COMPOSE["services"].items()
+    if service["image"].startswith("${REGISTRY:-}replyrate/")
+}
 SERVICES = ("fetcher", "matcher", "aggregator")
 TARGETS = (*SERVICES, "cli", "demo")
 """The targets of the Dockerfile: an image for each."""
@@ -27,10 +31,10 @@ VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*)|:\?[^}]*)?\}")
 def test_variables_of_the_compose_file_are_those_of_the_example() -> None:
     used: dict[str, str] = {}
     texts = [TEXT, *(file.read_text("utf-8") for file in OWN_SERVERS.values())]
-    for name, default in (one for text in texts for one in VARIABLE.findall(text)):
+    for name, default in (reference for text in texts for reference in VARIABLE.findall(text)):
         used.setdefault(name, default)
         assert used[name] == default, f"{name} has two defaults"
-    settings = {one.name for one in declarations()}
+    settings = {declaration.name for declaration in declarations()}
     assert {name: default for name, default in used.items() if name not in settings} == {
         name: default for name, default, _ in STACK
     }
@@ -39,28 +43,32 @@ def test_variables_of_the_compose_file_are_those_of_the_example() -> None:
 def test_settings_that_the_compose_file_decides_are_not_in_the_example() -> None:
     decided = {
         name.removesuffix("_FILE") if name.endswith("PASSWORD_FILE") else name
-        for one in OURS.values()
-        for name, value in one.get("environment", {}).items()
+        for service in OURS.values()
+        for name, value in service.get("environment", {}).items()
         if name.startswith("REPLYRATE_") and "${" not in str(value)
     }
     assert decided == FIXED
-    assert set(FIXED) <= {one.name for one in declarations()}
+    assert set(FIXED) <= {declaration.name for declaration in declarations()}
 
 
 @pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
 def test_every_container_is_guarded(name: str) -> None:
-    one = COMPOSE["services"][name]
-    assert one["cap_drop"] == ["ALL"] and one["security_opt"] == ["no-new-privileges:true"] and one["init"] is True
-    assert one["mem_limit"] and one["logging"]["options"]["max-size"]
-    assert one.get("read_only") is True or name == "kafka"
-    assert "container_name" not in one
-    for port in one.get("ports", ()):
+    service = COMPOSE["services"][name]
+    assert (
+        service["cap_drop"] == ["ALL"]
+        and service["security_opt"] == ["no-new-privileges:true"]
+        and service["init"] is True
+    )
+    assert service["mem_limit"] and service["logging"]["options"]["max-size"]
+    assert service.get("read_only") is True or name == "kafka"
+    assert "container_name" not in service
+    for port in service.get("ports", ()):
         assert port.startswith("127.0.0.1:")
-    for text in one.get("environment", {}).values():
+    for text in service.get("environment", {}).values():
         assert not re.search(r"//[^/@]*:[^/@]*@", str(text)), "a password in the environment"
     once = name in ("init", "replyrate")
-    assert once or "healthcheck" in one or name in SERVICES, f"{name} has no health check"
-    for condition in one.get("depends_on", {}).values():
+    assert once or "healthcheck" in service or name in SERVICES, f"{name} has no health check"
+    for condition in service.get("depends_on", {}).values():
         assert condition["condition"] in ("service_healthy", "service_completed_successfully")
 
 
@@ -70,8 +78,8 @@ def test_services_can_be_scaled() -> None:
         # A setting and no option: what an option of one command scaled, the next command would shrink again.
         assert COMPOSE["services"][name]["scale"] == f"${{{name.upper()}_REPLICAS:-1}}"
         # A volume with a name would be shared by every copy.
-        writable = [one for one in COMPOSE["services"][name].get("volumes", ()) if not one.endswith(":ro")]
-        assert all(":" not in one for one in writable)
+        writable = [volume for volume in COMPOSE["services"][name].get("volumes", ()) if not volume.endswith(":ro")]
+        assert all(":" not in volume for volume in writable)
 
 
 class Beside(yaml.SafeLoader):
@@ -83,18 +91,18 @@ Beside.add_constructor("!reset", lambda loader, node: None)
 
 def merged(whole: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
     """What Compose makes of two files: mappings are merged, lists of networks and secrets added, None is taken out."""
-    made = dict(whole)
+    result = dict(whole)
     for name, value in beside.items():
-        before = made.get(name)
+        before = result.get(name)
         if value is None:
-            made.pop(name, None)
+            result.pop(name, None)
         elif isinstance(value, dict) and isinstance(before, dict):
-            made[name] = merged(before, value)
+            result[name] = merged(before, value)
         elif isinstance(value, list) and isinstance(before, list) and name in ("networks", "secrets"):
-            made[name] = [*before, *value]
+            result[name] = [*before, *value]
         else:
-            made[name] = value
-    return made
+            result[name] = value
+    return result
 
 
 @pytest.mark.parametrize("servers", [("kafka",), ("postgres",), ("kafka", "postgres")], ids="-".join)
@@ -105,23 +113,28 @@ def test_nothing_waits_for_a_server_that_an_operator_has_elsewhere(servers: tupl
         whole = merged(whole, yaml.load(OWN_SERVERS[server].read_text("utf-8"), Beside))
     services = whole["services"]
     assert set(COMPOSE["services"]) - set(services) == {*servers, "demo", "demo-mail"}
-    for name, one in services.items():
-        assert set(one.get("depends_on", ())) <= set(services), name
-        environment = " ".join(str(text) for text in (one.get("environment") or {}).values())
+    for name, service in services.items():
+        assert set(service.get("depends_on", ())) <= set(services), name
+        environment = " ".join(str(text) for text in (service.get("environment") or {}).values())
         uses = {
-            "kafka": "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS" in one.get("environment", ()),
-            "postgres": "REPLYRATE_POSTGRES__PASSWORD_FILE" in one.get("environment", ()),
+            "kafka": "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS" in service.get("environment", ()),
+            "postgres": "REPLYRATE_POSTGRES__PASSWORD_FILE" in service.get("environment", ()),
         }
         for server in servers:
             if uses[server]:
                 assert f"{server}:" not in environment and f"@{server}" not in environment, name
-                assert "outside" in one["networks"], f"{name} has no way to {server}"
-                assert f"{server}-ca" in one["secrets"]
-        for secret in one.get("secrets", ()):
+                assert "outside" in service["networks"], f"{name} has no way to {server}"
+                assert f"{server}-ca" in service["secrets"]
+        for secret in service.get("secrets", ()):
             assert (secret if isinstance(secret, str) else secret["source"]) in whole["secrets"]
-    named = {name for one in services.values() for name in one.get("environment", ()) if name.startswith("REPLYRATE_")}
+    named = {
+        name
+        for service in services.values()
+        for name in service.get("environment", ())
+        if name.startswith("REPLYRATE_")
+    }
     assert {name for name in named if not name.startswith("REPLYRATE_DASHBOARD")} - {"REPLYRATE_PROMETHEUS_URL"} <= {
-        f"{one.name}{end}" for one in declarations() for end in ("", "_FILE")
+        f"{declaration.name}{end}" for declaration in declarations() for end in ("", "_FILE")
     }
 
 
@@ -175,15 +188,15 @@ def test_health_checks_ask_for_a_page_that_there_is() -> None:
     assert asked and f'case "{asked[1]}"' in pages
 
 
-def imported(room: str, found: set[str]) -> set[str]:
+def imported(room: str, rooms: set[str]) -> set[str]:
     """The rooms of services/ that `room` needs, with itself."""
-    found = found | {room}
+    rooms = rooms | {room}
     for file in (ROOT / "services" / room).rglob("*.py"):
-        for other in re.findall(r"(?:from|import) services\.(\w+)", file.read_text("utf-8")):
-            if other not in found:
-                found |= imported(other, found)
+        for needed in re.findall(r"(?:from|import) services\.(\w+)", file.read_text("utf-8")):
+            if needed not in rooms:
+                rooms |= imported(needed, rooms)
     # `from services.x import y` and `from services import x` are the two forms there are; the second is not used.
-    return found
+    return rooms
 
 
 def test_the_demo_installs_what_the_lock_of_the_embedded_servers_has() -> None:
@@ -231,7 +244,7 @@ def test_grafana_reads_as_the_dashboard_and_prometheus_asks_every_service() -> N
     rules = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["rule_files"]
     assert [(ROOT / "deploy/prometheus" / rule.removeprefix("/etc/prometheus/")).exists() for rule in rules] == [True]
     asked = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["scrape_configs"]
-    names = {name for job in asked for one in job.get("dns_sd_configs", ()) for name in one["names"]}
+    names = {name for job in asked for target in job.get("dns_sd_configs", ()) for name in target["names"]}
     assert names == {"fetcher", "matcher", "aggregator"}
 
 
@@ -240,11 +253,11 @@ def test_the_key_before_is_nothing_until_a_file_is_named() -> None:
     ((name, default),) = VARIABLE.findall(secret)
     assert (name, secret) == ("VAULT_OLD_KEY", "${VAULT_OLD_KEY:-/dev/null}")
     assert Path(default).read_bytes() == b"", "always there, and no key"
-    for service, one in COMPOSE["services"].items():
+    for service, service in COMPOSE["services"].items():
         # Whoever opens secrets may need the key before as well, and nobody else.
-        assert ("vault-old.key" in one.get("secrets", ())) == ("vault.key" in one.get("secrets", ())), service
-        if "vault.key" in one.get("secrets", ()):
-            assert one["environment"]["REPLYRATE_VAULT_OLD_KEY_FILE"] == "/run/secrets/vault-old.key"
+        assert ("vault-old.key" in service.get("secrets", ())) == ("vault.key" in service.get("secrets", ())), service
+        if "vault.key" in service.get("secrets", ()):
+            assert service["environment"]["REPLYRATE_VAULT_OLD_KEY_FILE"] == "/run/secrets/vault-old.key"
 
 
 def secrets(folder: Path, code: int = 0) -> str:
@@ -257,11 +270,13 @@ def secrets(folder: Path, code: int = 0) -> str:
 def test_every_secret_of_the_compose_file_is_made_and_kept(tmp_path: Path) -> None:
     assert "is new, but other" not in secrets(tmp_path)
     folder = tmp_path / "secrets"
-    files = {one["file"].rpartition("}/")[2] for one in COMPOSE["secrets"].values() if "SECRETS_DIR" in one["file"]}
-    kept = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert set(kept) == files and (tmp_path / ".env").read_text("utf-8") == "SECRETS_DIR=./secrets\n"
+    files = {
+        secret["file"].rpartition("}/")[2] for secret in COMPOSE["secrets"].values() if "SECRETS_DIR" in secret["file"]
+    }
+    contents = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert set(contents) == files and (tmp_path / ".env").read_text("utf-8") == "SECRETS_DIR=./secrets\n"
     assert "all secrets exist" in secrets(tmp_path)
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == kept
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == contents
 
 
 def test_a_secret_that_is_missing_empty_or_closed_is_mended_and_told(tmp_path: Path) -> None:

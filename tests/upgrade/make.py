@@ -29,8 +29,8 @@ CONTENT = (
 
 def main(name: str) -> int:
     """Write tests/upgrade/NAME.sql.gz and NAME.tar.gz, as far as they are missing."""
-    made = {"sql.gz": dump, "tar.gz": code}
-    files = {Path(__file__).with_name(f"{name}.{ending}"): make for ending, make in made.items()}
+    makers = {"sql.gz": dump, "tar.gz": code}
+    files = {Path(__file__).with_name(f"{name}.{ending}"): make for ending, make in makers.items()}
     missing = {file: make for file, make in files.items() if not file.exists()}
     if not missing:
         print(f"{name} is there; a release is kept once", file=sys.stderr)
@@ -61,7 +61,7 @@ def dump() -> bytes:
         dsn = server.create_database("replyrate")
         with connect(dsn, "upgrade") as connection:
             migrations.migrate(connection, lambda _: None)
-            load(connection, [rules.load_builtin(one) for one in RULE_SETS])
+            load(connection, [rules.load_builtin(name) for name in RULE_SETS])
         command = [str(server.binaries / "pg_dump"), "--no-owner", dsn]
         text = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
     # Words that only the program which wrote the file understands, and that differ each time.

@@ -51,7 +51,7 @@ def test_an_earlier_database_becomes_todays_with_its_numbers(earlier: str) -> No
         assert migrations.migrate(connection, lambda _: None) == len(migrations.available()) - done
         migrations.verify(connection)
         after = rates(connection)
-        assert [{name: row[name] for name in before[0]} for row in after] == before
+        assert [{name: rate[name] for name in before[0]} for rate in after] == before
 
 
 def test_todays_code_finds_the_numbers_of_then(earlier: str) -> None:
@@ -66,8 +66,8 @@ def test_todays_code_finds_the_numbers_of_then(earlier: str) -> None:
                 "SELECT max(computed_at), max(as_of) FROM ledger.rates WHERE rule_set = %s", (rule_set.name,)
             ).fetchall()
             with connection.transaction():
-                found = judge.judge_companies(connection, rule_set, {"shop": Delta()}, now=then[0], days_to=then[1])
-            assert (found.outcomes_changed, found.rates_written) == (0, 0)
+                judged = judge.judge_companies(connection, rule_set, {"shop": Delta()}, now=then[0], days_to=then[1])
+            assert (judged.outcomes_changed, judged.rates_written) == (0, 0)
         settler = Refresher(connection, [])
         connection.execute("INSERT INTO ledger.dirty (company_id) VALUES ('shop')")
         while settler.refresh():

@@ -16,12 +16,10 @@ from services.aggregator.judge.rules import RuleSet
 from services.aggregator.monitor import Monitor
 from services.aggregator.refresh.refresh import Refresher
 from services.aggregator.refresh.trace_handoff import TraceHandoff
-from services.common import http, lifecycle, logs, metrics, telemetry, verify
-from services.common.errors import TransientError
+from services.common import http, lifecycle, logs, retry, telemetry, verify
 from services.common.kafka import Admin, Publisher, Reader
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
-from services.common.retry import Backoff
 from services.common.settings import Settings, load_settings
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
 from services.common.version import version
@@ -46,9 +44,14 @@ def main() -> None:
         watch.probing_dependencies(),
         http.serve(settings.http.port, watch.healthy, watch.ready, host=settings.http.host),
     ):
-        if lifecycle.until_answers(
-            stop, "postgres", lambda: verify.schema(settings, "replyrate-aggregator-check"), watch.beat
-        ) and lifecycle.until_answers(stop, "kafka", lambda: verify_kafka(settings), watch.beat):
+        dependencies: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("postgres", lambda: verify.schema(settings, "replyrate-aggregator-check")),
+            ("kafka", lambda: verify_kafka(settings)),
+        )
+        if all(
+            retry.until_answers(stop, dependency, check, service="aggregator", beat=watch.beat)
+            for dependency, check in dependencies
+        ):
             work(settings, rule_sets, stop, watch, TraceHandoff(tracing))
     log.info("stopped", extra={"action": "service-stopped"})
 
@@ -66,7 +69,7 @@ def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop, watch: Monito
     def loop(name: str, heartbeat: Heartbeat, run: Callable[[], None]) -> threading.Thread:
         def go_on() -> None:
             try:
-                again(stop, heartbeat, run)
+                retry.run_until_stopped(stop, "any", run, service="aggregator", beat=heartbeat.beat)
             except BaseException as error:
                 failures.append(error)
                 stop.set()
@@ -87,21 +90,6 @@ def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop, watch: Monito
         lifecycle.finish(threads)
     if failures:
         raise failures[0]
-
-
-def again(stop: Stop, heartbeat: Heartbeat, run: Callable[[], None]) -> None:
-    """Call `run` until stop; after a TransientError with a growing pause, the heartbeat going on."""
-    backoff, attempt = Backoff(0.5, 2, 10), 0
-    while not stop.is_set():
-        began = time.monotonic()
-        try:
-            run()
-        except TransientError as error:
-            attempt = 1 if time.monotonic() - began > 30 else attempt + 1
-            metrics.DEPENDENCY_FAILURES.labels("aggregator", "any").inc()
-            log.warning("%s", error, extra={"action": "dependency-away", "attempt": attempt})
-            heartbeat.beat()
-            stop.wait(backoff.delay(attempt, 0.5))
 
 
 def sink(settings: Settings, stop: Stop, watch: Monitor, merged: TraceHandoff) -> None:

@@ -115,7 +115,7 @@ class Monitor:
         letters = {where: span for where, span in spans.items() if where[0] == DEAD}
         states = {where: span for where, span in spans.items() if where[0] == REPLIES}
         try:
-            open_ = progress.waiting(letters, admin.noted(DEAD_GROUP))
+            open_ = progress.waiting(letters, admin.commits(DEAD_GROUP))
             metrics.DEAD_LETTERS_WAITING.set(sum(b - a for spans in open_.values() for a, b in spans))
         except ConfigError:
             # Another group than ours: a broker's access rules may keep it from us, and nothing here depends on it.

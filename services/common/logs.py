@@ -45,7 +45,7 @@ ACTIONS: Final[dict[str, str]] = {
     "rule-set-activated": "a rule set is to count; every company is judged by it first",
     "recompute-shown": "every company was judged by a rule set; its numbers are the ones that are shown",
     "library": "a line of a library that we use",
-    "crashed": "an error nobody expected; the process ends and may be restarted",
+    "crashed": "an unexpected error; the process ends and may be restarted",
 }
 """Every `action` with its meaning; docs/metrics.md lists them."""
 

@@ -157,7 +157,7 @@ class DeadLetters:
             self._admin.commit(DEAD_GROUP, DEAD, offsets)
 
     def _held(self) -> dict[int, Progress]:
-        noted = self._admin.noted(DEAD_GROUP)
+        noted = self._admin.commits(DEAD_GROUP)
         return {where[1]: Progress.read(*one) for where, one in noted.items() if where[0] == DEAD}
 
     def _spans(self) -> dict[int, tuple[int, int]]:

@@ -11,14 +11,12 @@ from logging import getLogger
 
 import psycopg
 
-from services.common import health, http, lifecycle, logs, metrics, telemetry, verify
-from services.common.errors import TransientError
+from services.common import health, http, lifecycle, logs, metrics, retry, telemetry, verify
 from services.common.hashing import Hasher
 from services.common.health import STUCK_SECONDS, ConsumerProgress, DependencyProbe, Problems
 from services.common.kafka import Admin, Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
-from services.common.retry import Backoff
 from services.common.settings import Settings, load_settings
 from services.common.telemetry import Tracing
 from services.common.topics import DEAD, SENT
@@ -89,10 +87,13 @@ class Workers:
     def may_begin(self) -> bool:
         """Whether schema and topics are as they must be, once Postgres and Kafka answer; False when to end first."""
         settings, client = self._settings, "replyrate-fetcher-check"
-        return lifecycle.until_answers(
-            self._stop, "postgres", lambda: verify.schema(settings, client), self._beat
-        ) and lifecycle.until_answers(
-            self._stop, "kafka", lambda: verify.topics(settings, client, (SENT, DEAD)), self._beat
+        dependencies: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("postgres", lambda: verify.schema(settings, client)),
+            ("kafka", lambda: verify.topics(settings, client, (SENT, DEAD))),
+        )
+        return all(
+            retry.until_answers(self._stop, dependency, check, service="fetcher", beat=self._beat)
+            for dependency, check in dependencies
         )
 
     def run(self) -> None:
@@ -142,37 +143,34 @@ class Workers:
 
     def _work(self, name: str, heartbeat: Heartbeat, publisher: Publisher) -> None:
         """One worker."""
-        self._again(
+        self._keep_running(
             lambda connection: self._poller(name, Leases(connection, self._vault), heartbeat, publisher).run(),
             heartbeat.beat,
         )
 
     def _trim(self) -> None:
         """Deletes what need not be kept any longer."""
-        self._again(lambda connection: retention.run(connection, self._settings.horizon_days, self._stop), lambda: None)
+        self._keep_running(lambda connection: retention.run(connection, self._settings.horizon_days, self._stop))
 
     def _draw(self) -> None:
         """Draws polls forward for deadlines that come near."""
         interval = self._settings.imap.poll_interval_seconds
-        self._again(lambda connection: pacing.run(connection, interval, self._stop), lambda: None)
+        self._keep_running(lambda connection: pacing.run(connection, interval, self._stop))
 
-    def _again(self, work: Callable[[psycopg.Connection], None], beat: Callable[[], None]) -> None:
-        """Work over a connection of its own until stop; while Postgres is away wait and begin anew."""
-        backoff, attempt = Backoff(0.5, 2, 10), 0
-        while not self._stop.is_set():
-            try:
-                with connect(self._settings.postgres.dsn.get_secret_value(), "replyrate-fetcher") as connection:
-                    attempt = 0
-                    work(connection)
-            except TransientError as error:
-                attempt += 1
-                metrics.DEPENDENCY_FAILURES.labels("fetcher", "postgres").inc()
-                log.warning("%s", error, extra={"action": "dependency-away", "attempt": attempt})
-                self._stop.wait(backoff.delay(attempt, 0.5))
-                beat()
-            except BaseException as error:
-                self._failure = error
-                self._stop.set()
+    def _keep_running(
+        self, work: Callable[[psycopg.Connection], None], beat: Callable[[], None] = lambda: None
+    ) -> None:
+        """Call `work` with a connection of its own until stop, again with a new one after Postgres failed."""
+
+        def connected() -> None:
+            with connect(self._settings.postgres.dsn.get_secret_value(), "replyrate-fetcher") as connection:
+                work(connection)
+
+        try:
+            retry.run_until_stopped(self._stop, "postgres", connected, service="fetcher", beat=beat)
+        except BaseException as error:
+            self._failure = error
+            self._stop.set()
 
     def _poller(self, name: str, leases: Leases, heartbeat: Heartbeat, publisher: Publisher) -> Poller:
         resources = PollerResources(

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from logging import getLogger
 
-from services.common import health, http, lifecycle, logs, metrics, telemetry, verify
+from services.common import health, http, lifecycle, logs, metrics, retry, telemetry, verify
 from services.common.hashing import Hasher
 from services.common.health import STUCK_SECONDS, UNREAD, ConsumerProgress, DependencyProbe, Problems
 from services.common.kafka import Admin
@@ -69,8 +69,12 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing)
     health.report_lag("matcher", healthy, ready, lambda: heartbeat.age_seconds)
     with probe, http.serve(settings.http.port, healthy, ready, host=settings.http.host):
         # Blocks the event loop, in which nothing else runs yet; health and metrics are served by threads of their own.
-        if lifecycle.until_answers(
-            stop, "kafka", lambda: verify.topics(settings, "replyrate-matcher-check"), heartbeat.beat
+        if retry.until_answers(
+            stop,
+            "kafka",
+            lambda: verify.topics(settings, "replyrate-matcher-check"),
+            service="matcher",
+            beat=heartbeat.beat,
         ):
             await matcher.run(stop)
 

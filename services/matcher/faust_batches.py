@@ -20,7 +20,6 @@ tests/contract/test_faust_traps.py fails when an upgrade changes one of them. Wh
 - Faust's own recovery of tables hangs now and then; PartitionTable keeps it away from the changelog.
 """
 
-import ssl
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -30,6 +29,7 @@ from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
 
+from services.common.kafka import KafkaSecurity
 from services.common.settings import KafkaSettings
 
 
@@ -239,35 +239,19 @@ class PartitionTable(faust.Table):  # type: ignore[misc]
 
 def client_options(kafka: KafkaSettings) -> dict[str, Any]:
     """Options of an aiokafka client of our own, beside Faust's."""
-    options: dict[str, Any] = {
+    return {
         "bootstrap_servers": kafka.bootstrap_servers.split(","),
-        "security_protocol": kafka.security_protocol,
-        "ssl_context": _ssl_context(kafka),
+        **KafkaSecurity.of(kafka).client_options(),
         "max_partition_fetch_bytes": 4 * 1024 * 1024,
     }
-    if kafka.security_protocol.startswith("SASL"):
-        assert kafka.sasl_password is not None
-        options |= {
-            "sasl_mechanism": kafka.sasl_mechanism,
-            "sasl_plain_username": kafka.sasl_username,
-            "sasl_plain_password": kafka.sasl_password.get_secret_value(),
-        }
-    return options
 
 
 def credentials(kafka: KafkaSettings) -> Any:
-    """The same as Faust wants it; None without TLS and SASL."""
-    context = _ssl_context(kafka)
-    if kafka.security_protocol.startswith("SASL"):
-        assert kafka.sasl_password is not None
+    """The security of the brokers in Faust's form; None without TLS and SASL."""
+    security = KafkaSecurity.of(kafka)
+    context, sasl = security.ssl_context(), security.sasl
+    if sasl is not None:
         return faust.SASLCredentials(
-            username=kafka.sasl_username,
-            password=kafka.sasl_password.get_secret_value(),
-            mechanism=kafka.sasl_mechanism,
-            ssl_context=context,
+            username=sasl.username, password=sasl.password, mechanism=sasl.mechanism, ssl_context=context
         )
     return None if context is None else faust.SSLCredentials(context)
-
-
-def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
-    return ssl.create_default_context(cafile=kafka.ssl_ca_file) if kafka.security_protocol.endswith("SSL") else None

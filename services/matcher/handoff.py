@@ -12,9 +12,8 @@ from typing import Any, Final, NoReturn
 
 from aiokafka.errors import KafkaError
 
-from services.common import metrics
 from services.common.errors import EXIT_UNSURE
-from services.common.retry import Backoff
+from services.common.retry import DELIVERY, Attempts
 from services.matcher.traces import NO_HEADERS
 
 log = getLogger(__name__)
@@ -68,7 +67,7 @@ class Sender:
         topics = {topic: rows for topic, rows in topics.items() if rows}
         if not topics:
             return
-        backoff, started, attempt = Backoff(0.2, 2, 5), self._monotonic(), 0
+        attempts, started = Attempts(DELIVERY, "kafka", service="matcher"), self._monotonic()
         while True:
             self._guard.check()
             try:
@@ -77,12 +76,10 @@ class Sender:
                 await asyncio.gather(*futures)
                 return
             except KafkaError as error:
-                attempt += 1
-                metrics.DEPENDENCY_FAILURES.labels("matcher", "kafka").inc()
-                log.warning("%s", type(error).__name__, extra={"action": "dependency-away", "attempt": attempt})
+                delay = attempts.failed(error)
                 if self._monotonic() - started > SEND_TIMEOUT_SECONDS:
                     raise
-                await asyncio.sleep(backoff.delay(attempt, 0.5))
+                await asyncio.sleep(delay)
 
 
 class Handoff:

@@ -271,7 +271,7 @@ def test_errors_say_what_to_do(kafka_: KafkaSettings, run: Run, environ: dict[st
     away = CliRunner().invoke(
         main, ["dlq", "list"], env={**environ, "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
     )
-    assert away.exit_code == 69 and "Kafka is away" in away.stderr
+    assert away.exit_code == 69 and "Kafka is not reachable" in away.stderr
 
 
 def test_a_cluster_that_has_no_group_yet_is_waited_for(own_kafka: EmbeddedKafka, environ: dict[str, str]) -> None:

@@ -102,7 +102,7 @@ def test_every_service_stops_in_time_while_kafka_hangs(lab: Lab, own_kafka: Embe
             assert stop_all(running) == dict.fromkeys(SERVICES, 0)
         finally:
             os.kill(own_kafka.pid, signal.SIGCONT)
-        assert any("not finished, since a dependency hangs" in line.get("text", "") for line in fetcher.lines())
+        assert any("not finished because a dependency hangs" in line.get("text", "") for line in fetcher.lines())
         assert all("crashed" not in actions(process) for process in running.values())
     with connect(lab.dsn, "tests") as connection:
         connection.execute("UPDATE registry.mailboxes SET lease_until = clock_timestamp()")

@@ -126,7 +126,7 @@ def test_a_collector_in_trouble_holds_nobody_up(trouble: Mapping[str, Any] | Non
 
 def record(company_id: str, offset: int, header: bytes | None) -> Record:
     headers = () if header is None else ((TRACEPARENT, header),)
-    return Record(REPLIES, 3, offset, reply_key(company_id, f"i{offset}"), b"{}", headers, 0)
+    return Record(REPLIES, 3, offset, reply_key(company_id, f"i{offset}"), b"{}", headers)
 
 
 def test_a_refresh_belongs_to_the_merges_that_made_it_due() -> None:

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from services.cli.context import database, guarded, load_config
 from services.cli.output import errors
-from services.common import lifecycle, migrations
+from services.common import lifecycle, migrations, retry
 from services.common.errors import EXIT_FAILED, ConfigError
 from services.common.kafka import Admin
 from services.common.lifecycle import Stop
@@ -80,9 +80,9 @@ def init(admin_dsn: str | None, admin_password_file: Path | None, passwords: Pat
     problems: list[str] = []
     with lifecycle.on_signals(stop):
         is_done = (
-            (admin_dsn is None or lifecycle.until_answers(stop, "postgres", roles))
-            and lifecycle.until_answers(stop, "postgres", schema)
-            and lifecycle.until_answers(stop, "kafka", lambda: problems.extend(topics()))
+            (admin_dsn is None or retry.until_answers(stop, "postgres", roles))
+            and retry.until_answers(stop, "postgres", schema)
+            and retry.until_answers(stop, "kafka", lambda: problems.extend(topics()))
         )
     for problem in problems:
         errors.print(problem, style="red", markup=False, soft_wrap=True)

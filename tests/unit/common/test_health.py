@@ -52,7 +52,7 @@ def test_a_loop_that_stands_still_is_named() -> None:
     heartbeat = Heartbeat(300, lambda: now[0])
     assert heartbeat.problems("join") == []
     now[0] = 301
-    assert heartbeat.problems("join") == ["the join loop stands still for 301 s"]
+    assert heartbeat.problems("join") == ["the join loop has not progressed for 301 s"]
 
 
 def test_a_dependency_that_fails_or_hangs_does_not_answer_until_it_does() -> None:

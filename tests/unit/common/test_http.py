@@ -17,8 +17,10 @@ def test_states_tell_their_reasons_and_who_is_not_healthy_is_not_ready() -> None
         assert get(port, "/readyz") == (503, "no\nkafka does not answer\nno partition is assigned\n")
         ready.clear()
         assert get(port, "/readyz?x=1") == (200, "yes\n")
-        healthy.append("the join loop stands still for 301 s")
-        assert get(port, "/healthz") == get(port, "/readyz") == (503, "no\nthe join loop stands still for 301 s\n")
+        healthy.append("the join loop has not progressed for 301 s")
+        assert (
+            get(port, "/healthz") == get(port, "/readyz") == (503, "no\nthe join loop has not progressed for 301 s\n")
+        )
         assert "replyrate_fetcher_polls_total" in get(port, "/metrics")[1]
         assert get(port, "/else")[0] == 404
 

@@ -49,15 +49,15 @@ def test_the_second_signal_ends_the_process() -> None:
     assert subprocess.run([sys.executable, "-c", program], timeout=15, check=False).returncode == 128 + signal.SIGTERM
 
 
-def test_a_heart_that_stopped_is_not_alive() -> None:
+def test_a_heartbeat_that_stopped_is_a_problem_until_the_next_beat() -> None:
     now = [0.0]
     heartbeat = Heartbeat(5, lambda: now[0])
     now[0] = 5
-    assert heartbeat.alive()
-    now[0] = 5.1
-    assert not heartbeat.alive()
+    assert heartbeat.problems("poll") == []
+    now[0] = 5.6
+    assert heartbeat.problems("poll") == ["the poll loop has not progressed for 6 s"]
     heartbeat.beat()
-    assert heartbeat.alive()
+    assert heartbeat.problems("poll") == []
 
 
 @pytest.mark.parametrize(

@@ -19,4 +19,4 @@ def test_a_recovery_is_healthy_while_rows_come_and_ready_when_it_is_done(tmp_pat
         matcher.recovery.merge(0, [(b"i\x1fc1", None)])
         assert heartbeat.problems("join") == [], "rows come, however long it takes"
     now[0] += STUCK_SECONDS + 1
-    assert heartbeat.problems("join") == ["the join loop stands still for 301 s"]
+    assert heartbeat.problems("join") == ["the join loop has not progressed for 301 s"]

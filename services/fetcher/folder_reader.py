@@ -30,7 +30,7 @@ from services.imap.errors import CommandRefused, MailboxError, ServerBroken
 from services.mail import plan
 from services.mail.values import FetchedHeader, FolderView
 from services.providers import catalog
-from services.registry.leases import LeasedMailbox, Leases, PublishedMessage, SavedCursor
+from services.registry.leases import FolderProgress, LeasedMailbox, Leases, PublishedMessage, SavedCursor
 
 CONTROL_MESSAGES: Final = 3
 """Messages read before that are asked for again, to tell a server that fails from mail that cannot be read."""
@@ -70,25 +70,25 @@ class FolderReader:
         """
         leased = self._leased
         view = self._connection.examine(folder)
-        saved = self._leases.marks(leased, folder)
+        saved = self._leases.cursor(leased, folder)
         due, scan_began = leased.reconcile_after, None if saved is None else saved.scan_began_at
         # Once for each reconcile: a scan that took several polls must not start again in the last of them.
         reconcile = is_rescan_due(leased) and due is not None and scan_began is not None and scan_began < due
-        why = plan.why_scan(None if saved is None else saved.marks, view, reconcile=reconcile)
+        why = plan.why_scan(None if saved is None else saved.cursor, view, reconcile=reconcile)
         if saved is None or why is not None:
             saved = self._start_scan(folder, view, why or "first")
         else:
             saved = self._read_new(folder, view, saved)
-        if not saved.marks.complete:
+        if not saved.cursor.complete:
             saved = self._scan(folder, view, saved)
-        if saved.marks.complete and (leased.complete_from is None or is_rescan_due(leased)):
+        if saved.cursor.complete and (leased.complete_from is None or is_rescan_due(leased)):
             return visible_from(self._connection, view, leased)
         return None
 
     def _start_scan(self, folder: bytes, view: FolderView, why: str) -> SavedCursor:
         cursor = plan.begin(view, self._newest(view), self._look_back)
         saved = SavedCursor(cursor, self._leased.complete_through)
-        self._leases.save(self._leased, folder, saved, messages=view.messages, restarted=True)
+        self._leases.save(self._leased, folder, saved, view.messages, FolderProgress(scan_started=True))
         self._report.scan_started(why, view.messages)
         return saved
 
@@ -102,25 +102,26 @@ class FolderReader:
     def _read_new(self, folder: bytes, view: FolderView, saved: SavedCursor) -> SavedCursor:
         """Read what came since the last poll, oldest first, and what appeared late in the look-back window."""
         leased, budget = self._leased, self._budget
-        present = self._search(view, plan.search_low(saved.marks, self._look_back))
-        uids = plan.unseen(saved.marks, present, budget.messages + 1)
+        present = self._search(view, plan.search_low(saved.cursor, self._look_back))
+        uids = plan.unseen(saved.cursor, present, budget.messages + 1)
         more = len(uids) > budget.messages
         uids = uids[: budget.messages]
-        if not uids and saved.marks.uidnext == view.uidnext:
+        if not uids and saved.cursor.uidnext == view.uidnext:
             return saved
         for chunk in _chunks(uids):
             if budget.must_end():
                 return saved
-            batch = self._publish(view, chunk, saved.marks.recent, leased.complete_through)
+            batch = self._publish(view, chunk, saved.cursor.recent, leased.complete_through)
             new = self._publisher.wait(batch)
-            saved = replace(saved, marks=plan.published(saved.marks, chunk, self._look_back))
-            self._leases.save(leased, folder, saved, messages=view.messages, remembered=new)
+            saved = replace(saved, cursor=plan.published(saved.cursor, chunk, self._look_back))
+            self._leases.save(leased, folder, saved, view.messages, FolderProgress(published=new))
         if more:
             budget.exhaust()
             return saved
-        passed, still_there = plan.passed(saved.marks, view, present)
-        saved = replace(saved, marks=plan.looked(saved.marks, view))
-        self._leases.save(leased, folder, saved, messages=view.messages, passed=passed, found=still_there)
+        passed, still_there = plan.passed(saved.cursor, view, present)
+        saved = replace(saved, cursor=plan.looked(saved.cursor, view))
+        progress = FolderProgress(uids_passed=passed, uids_found=still_there)
+        self._leases.save(leased, folder, saved, view.messages, progress)
         return saved
 
     def _search(self, view: FolderView, low: int) -> list[int]:
@@ -141,7 +142,7 @@ class FolderReader:
         try:
             for uids in self._older_batches(view, saved):
                 following = self._publish(
-                    view, uids, saved.marks.recent, saved.lower_bound_at,
+                    view, uids, saved.cursor.recent, saved.lower_bound_at,
                     in_flight=in_flight.plan.new if in_flight else NOTHING_IN_FLIGHT,
                     rescan=saved.lower_bound_at is not None,
                 )  # fmt: skip
@@ -154,15 +155,15 @@ class FolderReader:
         saved = self._save_scanned(folder, view, saved, in_flight)
         if self._budget.exhausted:
             return saved
-        saved = replace(saved, marks=plan.at_horizon(saved.marks))
-        self._leases.save(self._leased, folder, saved, messages=view.messages)
+        saved = replace(saved, cursor=plan.at_horizon(saved.cursor))
+        self._leases.save(self._leased, folder, saved, view.messages)
         self._report.horizon_reached()
         return saved
 
     def _older_batches(self, view: FolderView, saved: SavedCursor) -> Iterator[list[int]]:
         """UIDs below the scan's cursor, newest first, in batches; ends at the horizon or with the budget exhausted."""
         since: date | None = (self._leased.now - self._horizon - SINCE_SLACK).date()
-        cursor = saved.marks
+        cursor = saved.cursor
         for first, last in plan.windows(view.messages, WINDOW):
             present = self._connection.search_window(view, first, last, since)
             if not present and since is not None and last == view.messages and self._newest_is_after(view, since):
@@ -191,10 +192,9 @@ class FolderReader:
         if batch is None:
             return saved
         new = self._publisher.wait(batch)
-        saved = replace(saved, marks=plan.scanned(saved.marks, batch.uids))
-        self._leases.save(
-            self._leased, folder, saved, messages=view.messages, remembered=new, read=len(batch.uids)
-        )  # fmt: skip
+        saved = replace(saved, cursor=plan.scanned(saved.cursor, batch.uids))
+        progress = FolderProgress(published=new, messages_scanned=len(batch.uids))
+        self._leases.save(self._leased, folder, saved, view.messages, progress)
         return saved
 
     def _publish(

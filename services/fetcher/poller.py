@@ -133,12 +133,12 @@ class Poller:
         except TransientError as error:
             # Kafka or Postgres, not the mailbox: it is due again soon, and this is not counted against it.
             report.dependency_away(error)
-            self._leases.failed(leased, reason=None, next_seconds=_spaced(leased, DEPENDENCY_SECONDS), counts=False)
+            self._leases.fail_poll(leased, reason=None, next_seconds=_spaced(leased, DEPENDENCY_SECONDS), counts=False)
             self._stop.wait(1)
         except Exception as error:
             report.crashed()
             delay = _spaced(leased, FAILURE.delay(leased.failures + 1, random.random()))
-            self._leases.failed(leased, reason=f"internal-{type(error).__name__}", next_seconds=delay, counts=True)
+            self._leases.fail_poll(leased, reason=f"internal-{type(error).__name__}", next_seconds=delay, counts=True)
 
     def _read(
         self, leased: LeasedMailbox, connection: Connection, budget: PollBudget, report: PollReport
@@ -167,7 +167,7 @@ class Poller:
     ) -> datetime | None:
         visible_from: list[datetime] = []
         folders = connection.sent_folders(leased.sent_override)
-        self._leases.watch(leased, [folder.name for folder in folders])
+        self._leases.set_sent_folders(leased, [folder.name for folder in folders])
         for folder in folders:
             if budget.must_end():
                 break
@@ -178,7 +178,7 @@ class Poller:
                 # A folder that only has the name of a Sent folder must not take the mailbox with it. One that was read
                 # before contains sent mail, and without it the mailbox is not complete.
                 must_open = error.stage != "examine" or folder.found_by != "name" or len(folders) == 1
-                if must_open or self._leases.marks(leased, folder.name) is not None:
+                if must_open or self._leases.cursor(leased, folder.name) is not None:
                     raise
                 report.folder_refused()
         if budget.ended_without_reading():
@@ -206,7 +206,7 @@ class Poller:
             report.folders_uncounted(error)
             connection.drop()
             return
-        self._leases.others(leased, counts)
+        self._leases.set_unread_folders(leased, counts)
 
     def _finish(self, leased: LeasedMailbox, visible_from: datetime | None, *, complete: bool) -> None:
         """Release the lease of a poll that ended well."""
@@ -220,7 +220,7 @@ class Poller:
             )
         else:
             next_seconds = _spaced(leased, 0)
-        self._leases.polled(
+        self._leases.end_poll(
             leased,
             complete=complete,
             reconciled=rescanned and complete,
@@ -237,7 +237,7 @@ class Poller:
         backoff = THROTTLE if isinstance(error, Throttled | LoginUnclear) else FAILURE
         delay = _spaced(leased, backoff.delay(leased.failures + 1, random.random()))
         report.failed(error, delay)
-        self._leases.failed(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)
+        self._leases.fail_poll(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)
 
 
 def _spaced(leased: LeasedMailbox, seconds: float) -> float:

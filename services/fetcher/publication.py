@@ -219,7 +219,7 @@ class BatchPublisher:
         published = {key: (message.sent_at, message.record) for key, message in in_flight.items()}
         asked = [message.message_id for message in parsed.messages if message.message_id not in published]
         if asked:
-            published |= self._leases.known(self._leased, asked)
+            published |= self._leases.published(self._leased, asked)
         plan = decide(parsed, published, sighting, self._hasher)
         span = self._report.batch_sent(len(batch.uids))
         key, headers = sighting.company_id.encode(), trace_headers(span)

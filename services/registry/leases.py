@@ -1,14 +1,16 @@
-"""The registry's half for polling: leases, marks, what was published, coverage. SQL is in leases.sql.
+"""Leases: which process polls a mailbox, and everything that a poll writes. SQL is in leases.sql.
 
-Every write of a poll is fenced: it locks the mailbox's row and looks whether the lease of its epoch still stands, so
-a process that was frozen or cut off writes nothing once another one took over. Nothing here logs, and no error text
-holds an address, a user name or a secret.
+A lease is an owner, an end and an epoch, which each new lease increments. It fences the writes of a poll: each of them is a
+transaction that first locks the mailbox's row and checks that the lease of its epoch has not ended. A process that was
+frozen or cut off therefore writes nothing once another process has taken over (LeaseLost), and the other process waits for
+a write in progress. Nothing here logs, and no error text holds an address, a user name or a secret.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final
 
 import psycopg
 
@@ -23,12 +25,12 @@ SQL = load_statements("services.registry", "leases.sql")
 
 
 class LeaseLost(ReplyrateError):
-    """Another process owns the mailbox now; nothing was written."""
+    """The lease has ended, and another process may own the mailbox; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeasedMailbox:
-    """A mailbox that this process may read until its lease ends. `now` is Postgres time at the lease."""
+    """A mailbox that this process may read until its lease ends. `now` is Postgres time at the start of the lease."""
 
     company_id: str
     mailbox_id: str
@@ -52,16 +54,16 @@ class LeasedMailbox:
 
 @dataclass(frozen=True, slots=True)
 class SavedCursor:
-    """Marks of a folder and the lower bound for messages that its scan finds first."""
+    """How far a folder is published. `lower_bound_at`: messages that the scan sees first were sent after this instant."""
 
-    marks: Cursor
+    cursor: Cursor
     lower_bound_at: datetime | None
     scan_began_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedMessage:
-    """One message that was published for the first time."""
+    """A message that was published for the first time. `record` is the event as sent, byte for byte."""
 
     message_id: str
     sent_at: datetime
@@ -71,8 +73,24 @@ class PublishedMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class FolderProgress:
+    """What one step of a poll adds to what is known of a folder; it is saved together with the cursor behind it."""
+
+    published: Sequence[PublishedMessage] = ()
+    scan_started: bool = False
+    messages_scanned: int = 0
+    uids_passed: int = 0
+    """UIDs that the server assigned since the last poll."""
+    uids_found: int = 0
+    """Those of them whose messages were present."""
+
+
+NO_PROGRESS: Final = FolderProgress()
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingMailboxes:
-    """Mailboxes by state; of the active ones: how long the most overdue waits, and the oldest good poll's age."""
+    """Mailboxes by state; of the active ones: how long the most overdue waits, and the age of the oldest last good poll."""
 
     states: Mapping[str, int]
     delay_seconds: float
@@ -86,134 +104,132 @@ class Leases:
         self._sql = Statements(connection, SQL)
         self._vault = vault
 
+    @property
+    def connection(self) -> psycopg.Connection:
+        """The connection of this worker, which may use it between two calls."""
+        return self._sql.connection
+
     def lease(self, owner: str, seconds: float) -> LeasedMailbox | None:
-        """The mailbox that is longest due, for so many seconds; None when none is due and free."""
-        row = self._sql.one("lease", owner=owner, seconds=seconds)
-        if row is None:
+        """Lease the mailbox that is most overdue; None when no mailbox is due and free."""
+        mailbox = self._sql.one("lease", owner=owner, seconds=seconds)
+        if mailbox is None:
             return None
-        place = (row["company_id"], row["mailbox_id"], row["host"], str(row["port"]))
+        place = (mailbox["company_id"], mailbox["mailbox_id"], mailbox["host"], str(mailbox["port"]))
         try:
-            user = self._vault.open(row["user_sealed"], *place, "user")
-            password = self._vault.open(row["secret"], *seal_context(*place, user, kind=row["kind"]))
+            user = self._vault.open(mailbox["user_sealed"], *place, "user")
+            password = self._vault.open(mailbox["secret"], *seal_context(*place, user, kind=mailbox["kind"]))
         except WrongContext:
-            # This row alone was tampered with or mixed up: its owner must connect it again, the others go on.
-            event = states.load().events["secret-unreadable"]
-            self._sql.run(
-                "unreadable", company_id=row["company_id"], mailbox_id=row["mailbox_id"], epoch=row["lease_epoch"],
-                to=event.to, reason=event.name,
-            )  # fmt: skip
+            # Only this row was tampered with or mixed up: its owner must connect it again, other mailboxes are read on.
+            self._end_unreadable(mailbox)
             return None
         return LeasedMailbox(
-            company_id=row["company_id"],
-            mailbox_id=row["mailbox_id"],
-            account_id=row["account_id"],
-            host=row["host"],
-            port=row["port"],
+            company_id=mailbox["company_id"],
+            mailbox_id=mailbox["mailbox_id"],
+            account_id=mailbox["account_id"],
+            host=mailbox["host"],
+            port=mailbox["port"],
             user=user,
             password=password,
-            sent_override=tuple(bytes(name) for name in row["sent_override"] or ()),
-            epoch=row["lease_epoch"],
-            now=row["now"],
-            connected_at=row["connected_at"],
-            complete_from=row["complete_from"],
-            complete_through=row["complete_through"],
-            reconcile_after=row["reconcile_after"],
-            failures=row["failures"],
-            refusals=row["login_refusals"],
-            kind=row["kind"],
+            sent_override=tuple(bytes(name) for name in mailbox["sent_override"] or ()),
+            epoch=mailbox["lease_epoch"],
+            now=mailbox["now"],
+            connected_at=mailbox["connected_at"],
+            complete_from=mailbox["complete_from"],
+            complete_through=mailbox["complete_through"],
+            reconcile_after=mailbox["reconcile_after"],
+            failures=mailbox["failures"],
+            refusals=mailbox["login_refusals"],
+            kind=mailbox["kind"],
         )
 
     def token_store(self, leased: LeasedMailbox) -> RegistryTokenStore:
-        """Where the refresh token of a leased mailbox is kept. LeaseLost when another process owns it now."""
+        """Where the refresh token of a leased mailbox is stored; it raises LeaseLost once another process owns it."""
         return RegistryTokenStore(
             self._sql.connection, self._vault, leased.company_id, leased.mailbox_id, epoch=leased.epoch,
-            lost=lambda: LeaseLost(f"the lease of mailbox {leased.mailbox_id} is gone"),
+            lost=lambda: _lost(leased),
         )  # fmt: skip
 
-    @property
-    def connection(self) -> psycopg.Connection:
-        """The connection that everything here goes over; its worker may use it between two calls."""
-        return self._sql.connection
-
-    def marks(self, leased: LeasedMailbox, folder: bytes) -> SavedCursor | None:
-        """The marks of a folder; None when it was never read."""
-        row = self._sql.one("marks", **_place(leased), folder=folder)
-        if row is None:
+    def cursor(self, leased: LeasedMailbox, folder: bytes) -> SavedCursor | None:
+        """The saved cursor of a folder; None when the folder was never read."""
+        stored = self._sql.one("cursor", **_key(leased), folder=folder)
+        if stored is None:
             return None
-        marks = Cursor(
-            row["uidvalidity"], row["high_uid"], row["scan_down_to_uid"], row["uidnext"], tuple(row["recent_uids"])
+        cursor = Cursor(
+            stored["uidvalidity"],
+            stored["high_uid"],
+            stored["scan_down_to_uid"],
+            stored["uidnext"],
+            tuple(stored["recent_uids"]),
         )
-        return SavedCursor(marks, row["lower_bound_at"], row["scan_began_at"])
+        return SavedCursor(cursor, stored["lower_bound_at"], stored["scan_began_at"])
 
-    def known(self, leased: LeasedMailbox, message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
+    def published(self, leased: LeasedMailbox, message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
         """(sent_at, record) of those messages that were published before; the record byte for byte."""
-        rows = self._sql.all("known", **_place(leased), message_ids=list(message_ids))
-        return {row["message_id"]: (row["sent_at"], bytes(row["record"])) for row in rows}
+        messages = self._sql.all("published", **_key(leased), message_ids=list(message_ids))
+        return {message["message_id"]: (message["sent_at"], bytes(message["record"])) for message in messages}
 
     def save(
         self,
         leased: LeasedMailbox,
         folder: bytes,
-        held: SavedCursor,
-        *,
+        saved: SavedCursor,
         messages: int,
-        remembered: Sequence[PublishedMessage] = (),
-        read: int = 0,
-        restarted: bool = False,
-        passed: int = 0,
-        found: int = 0,
+        progress: FolderProgress = NO_PROGRESS,
     ) -> None:
-        """Marks of a folder and what was published up to them, together. LeaseLost when the lease is gone.
+        """Save the cursor of a folder and what was published up to it, in one transaction. LeaseLost.
 
-        `passed` UIDs were given away since the last poll, and `found` of their messages were there.
+        `messages`: how many messages the folder has.
         """
-        place = _place(leased)
+        key, cursor = _key(leased), saved.cursor
         with self._fenced(leased):
-            self._sql.run("retire_marks", **place, folder=folder, uidvalidity=held.marks.uidvalidity)
+            self._sql.run("retire_cursors", **key, folder=folder, uidvalidity=cursor.uidvalidity)
             self._sql.run(
-                "save_marks",
-                **place,
+                "save_cursor",
+                **key,
                 folder=folder,
-                uidvalidity=held.marks.uidvalidity,
-                high=held.marks.high,
-                scan_down_to=held.marks.scan_down_to,
-                uidnext=held.marks.uidnext,
-                recent=list(held.marks.recent),
+                uidvalidity=cursor.uidvalidity,
+                high=cursor.high,
+                scan_down_to=cursor.scan_down_to,
+                uidnext=cursor.uidnext,
+                recent=list(cursor.recent),
                 messages=messages,
-                lower_bound_at=held.lower_bound_at,
-                read=read,
-                restarted=restarted,
-                passed=passed,
-                found=found,
+                lower_bound_at=saved.lower_bound_at,
+                messages_scanned=progress.messages_scanned,
+                scan_started=progress.scan_started,
+                uids_passed=progress.uids_passed,
+                uids_found=progress.uids_found,
             )
-            if remembered:
-                self._sql.run(
-                    "remember",
-                    **place,
-                    message_ids=[one.message_id for one in remembered],
-                    sent_ats=[one.sent_at for one in remembered],
-                    records=[one.record for one in remembered],
-                )
-                self._sql.run(
-                    "count",
-                    **place,
-                    folder=folder,
-                    days=[one.sent_at.date() for one in remembered],
-                    kinds=[one.kind for one in remembered],
-                    suspects=[one.suspect for one in remembered],
-                )
+            if progress.published:
+                self._save_published(key, folder, progress.published)
 
-    def watch(self, leased: LeasedMailbox, folders: Sequence[bytes]) -> None:
-        """These are the Sent folders now; others are not waited for any more."""
+    def _save_published(self, key: Mapping[str, str], folder: bytes, published: Sequence[PublishedMessage]) -> None:
+        self._sql.run(
+            "save_published",
+            **key,
+            message_ids=[message.message_id for message in published],
+            sent_ats=[message.sent_at for message in published],
+            records=[message.record for message in published],
+        )
+        self._sql.run(
+            "count_messages",
+            **key,
+            folder=folder,
+            days=[message.sent_at.date() for message in published],
+            kinds=[message.kind for message in published],
+            suspects=[message.suspect for message in published],
+        )
+
+    def set_sent_folders(self, leased: LeasedMailbox, folders: Sequence[bytes]) -> None:
+        """These are the Sent folders now; the completeness of the mailbox no longer depends on others. LeaseLost."""
         with self._fenced(leased):
-            self._sql.run("unwatched", **_place(leased), folders=list(folders))
+            self._sql.run("retire_folders", **_key(leased), folders=list(folders))
 
-    def others(self, leased: LeasedMailbox, messages: Mapping[bytes, int]) -> None:
-        """Folders named like Sent that are not read, and how many messages are in them."""
+    def set_unread_folders(self, leased: LeasedMailbox, messages: Mapping[bytes, int]) -> None:
+        """Folders with the name of a Sent folder that are not read, and how many messages are in each. LeaseLost."""
         with self._fenced(leased):
-            self._sql.run("others", **_place(leased), folders=list(messages), counts=list(messages.values()))
+            self._sql.run("save_unread_folders", **_key(leased), folders=list(messages), counts=list(messages.values()))
 
-    def polled(
+    def end_poll(
         self,
         leased: LeasedMailbox,
         *,
@@ -222,12 +238,15 @@ class Leases:
         complete_from: datetime,
         next_seconds: float,
     ) -> None:
-        """A poll ended well: release the lease, and when it was complete say through when."""
-        place = _place(leased)
+        """A poll ended well: release the lease, and if it was complete, store through when. LeaseLost.
+
+        `reconciled`: everything within the horizon was read again.
+        """
+        key = _key(leased)
         with self._fenced(leased):
-            row = self._sql.one(
-                "polled",
-                **place,
+            mailbox = self._sql.one(
+                "end_poll",
+                **key,
                 epoch=leased.epoch,
                 complete=complete,
                 reconciled=reconciled,
@@ -236,18 +255,18 @@ class Leases:
                 through=leased.now,
                 next_seconds=next_seconds,
             )
-            assert row is not None
+            assert mailbox is not None
             if complete:
                 self._sql.run(
-                    "covered",
-                    **place,
+                    "insert_coverage",
+                    **key,
                     account_id=leased.account_id,
                     connected_at=leased.connected_at,
-                    from_at=row["complete_from"],
-                    through_at=row["complete_through"],
+                    from_at=mailbox["complete_from"],
+                    through_at=mailbox["complete_through"],
                 )
 
-    def failed(
+    def fail_poll(
         self,
         leased: LeasedMailbox,
         *,
@@ -257,13 +276,14 @@ class Leases:
         refused: bool = False,
         state: str | None = None,
     ) -> bool:
-        """A poll failed: release the lease with the reason. False when the lease was gone anyway.
+        """A poll failed: release the lease and store the reason. False when the lease had ended already.
 
-        `refused`: the login was; refusals are counted until a poll ends well or a person acts.
+        `counts`: as a failure of the mailbox, which postpones its next polls. `refused`: the server refused the login;
+        refusals are counted until a poll ends well or a person acts. `state`: the state that follows, if another.
         """
-        row = self._sql.one(
-            "failed",
-            **_place(leased),
+        mailbox = self._sql.one(
+            "fail_poll",
+            **_key(leased),
             epoch=leased.epoch,
             reason=reason,
             next_seconds=next_seconds,
@@ -271,24 +291,36 @@ class Leases:
             refused=int(refused),
             state=state,
         )
-        return row is not None
+        return mailbox is not None
 
     def waiting(self) -> WaitingMailboxes:
-        """How all mailboxes are, without naming any."""
-        rows = self._sql.all("waiting")
+        """The state of all mailboxes together, without naming any."""
+        counts = self._sql.all("waiting")
         return WaitingMailboxes(
-            {row["state"]: row["mailboxes"] for row in rows},
-            max((row["delay"] for row in rows), default=0.0),
-            max((row["age"] for row in rows), default=0.0),
+            {count["state"]: count["mailboxes"] for count in counts},
+            max((count["delay"] for count in counts), default=0.0),
+            max((count["age"] for count in counts), default=0.0),
         )
+
+    def _end_unreadable(self, mailbox: Mapping[str, Any]) -> None:
+        event = states.load().events["secret-unreadable"]
+        self._sql.run(
+            "unreadable", company_id=mailbox["company_id"], mailbox_id=mailbox["mailbox_id"],
+            epoch=mailbox["lease_epoch"], to=event.to, reason=event.name,
+        )  # fmt: skip
 
     @contextmanager
     def _fenced(self, leased: LeasedMailbox) -> Iterator[None]:
+        """A transaction under a lease (see the head of this file). LeaseLost."""
         with self._sql.transaction():
-            if self._sql.one("held", **_place(leased), epoch=leased.epoch) is None:
-                raise LeaseLost(f"the lease of mailbox {leased.mailbox_id} is gone")
+            if self._sql.one("fence", **_key(leased), epoch=leased.epoch) is None:
+                raise _lost(leased)
             yield
 
 
-def _place(leased: LeasedMailbox) -> dict[str, str]:
+def _key(leased: LeasedMailbox) -> dict[str, str]:
     return {"company_id": leased.company_id, "mailbox_id": leased.mailbox_id}
+
+
+def _lost(leased: LeasedMailbox) -> LeaseLost:
+    return LeaseLost(f"the lease of mailbox {leased.mailbox_id} has ended")

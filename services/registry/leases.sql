@@ -1,5 +1,5 @@
 -- name: lease
--- The active mailbox that is longest due and that nobody holds; the epoch fences whoever held it before.
+-- Leases the active mailbox that is most overdue and not leased; the new epoch fences the process that leased it before.
 UPDATE registry.mailboxes m
 SET lease_owner = %(owner)s, lease_epoch = m.lease_epoch + 1, last_attempt_at = clock_timestamp(),
     lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
@@ -17,81 +17,82 @@ RETURNING m.company_id, m.mailbox_id, m.account_id, m.host, m.port, m.user_seale
     (SELECT sealed FROM registry.secrets s WHERE s.company_id = m.company_id AND s.mailbox_id = m.mailbox_id) AS secret,
     (SELECT kind FROM registry.secrets s WHERE s.company_id = m.company_id AND s.mailbox_id = m.mailbox_id) AS kind
 
--- name: held
--- Locks a mailbox's row for a write, if the lease of this epoch still stands.
+-- name: fence
+-- Locks a mailbox's row for a write; no row when the lease of this epoch has ended.
 SELECT 1 FROM registry.mailboxes
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s
     AND lease_until > clock_timestamp() FOR UPDATE
 
--- name: marks
+-- name: cursor
 -- How far a folder is published.
 SELECT uidvalidity, high_uid, scan_down_to_uid, uidnext, recent_uids, lower_bound_at, scan_began_at FROM registry.folders
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND folder = %(folder)s AND current
 
--- name: retire_marks
--- A folder's marks under another UIDVALIDITY are history.
+-- name: retire_cursors
+-- Cursors of a folder under another UIDVALIDITY are no longer current.
 UPDATE registry.folders SET current = false
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND folder = %(folder)s
     AND uidvalidity <> %(uidvalidity)s AND current
 
--- name: save_marks
--- The marks of a folder.
-INSERT INTO registry.folders AS held (
+-- name: save_cursor
+-- Stores the cursor of a folder and adds to its counts.
+INSERT INTO registry.folders AS stored (
     company_id, mailbox_id, folder, uidvalidity, high_uid, scan_down_to_uid, uidnext, recent_uids, messages,
     lower_bound_at, scan_done, uids_passed, uids_found
 ) VALUES (
     %(company_id)s, %(mailbox_id)s, %(folder)s, %(uidvalidity)s, %(high)s, %(scan_down_to)s, %(uidnext)s, %(recent)s,
-    %(messages)s, %(lower_bound_at)s, %(read)s, %(passed)s, %(found)s
+    %(messages)s, %(lower_bound_at)s, %(messages_scanned)s, %(uids_passed)s, %(uids_found)s
 )
 ON CONFLICT (company_id, mailbox_id, folder, uidvalidity) DO UPDATE
 SET current = true, high_uid = excluded.high_uid, scan_down_to_uid = excluded.scan_down_to_uid,
     uidnext = excluded.uidnext, recent_uids = excluded.recent_uids, messages = excluded.messages,
     lower_bound_at = excluded.lower_bound_at,
-    uids_passed = held.uids_passed + excluded.uids_passed, uids_found = held.uids_found + excluded.uids_found,
-    scan_done = CASE WHEN %(restarted)s THEN 0 ELSE held.scan_done END + excluded.scan_done,
-    scan_began_at = CASE WHEN %(restarted)s THEN clock_timestamp() ELSE held.scan_began_at END
+    uids_passed = stored.uids_passed + excluded.uids_passed, uids_found = stored.uids_found + excluded.uids_found,
+    scan_done = CASE WHEN %(scan_started)s THEN 0 ELSE stored.scan_done END + excluded.scan_done,
+    scan_began_at = CASE WHEN %(scan_started)s THEN clock_timestamp() ELSE stored.scan_began_at END
 
--- name: unwatched
--- Folders that are no Sent folders any more.
+-- name: retire_folders
+-- Folders that are not Sent folders any more.
 UPDATE registry.folders SET current = false
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND current AND NOT folder = ANY (%(folders)s)
 
--- name: others
--- Folders named like Sent that are not read, with as many messages as the server says; those that went are forgotten.
-WITH gone AS (
+-- name: save_unread_folders
+-- Folders with the name of a Sent folder that are not read, and how many messages the server reports in each; folders that
+-- no longer exist are deleted.
+WITH deleted_folder AS (
     DELETE FROM registry.other_folders
     WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND NOT folder = ANY (%(folders)s)
 )
-INSERT INTO registry.other_folders AS held (company_id, mailbox_id, folder, messages, first_messages)
+INSERT INTO registry.other_folders AS stored (company_id, mailbox_id, folder, messages, first_messages)
 SELECT %(company_id)s, %(mailbox_id)s, new.folder, new.messages, new.messages
 FROM unnest(%(folders)s::bytea[], %(counts)s::bigint[]) new (folder, messages)
 ON CONFLICT (company_id, mailbox_id, folder) DO UPDATE
-SET messages = excluded.messages, first_messages = least(held.first_messages, excluded.messages), seen_at = clock_timestamp()
+SET messages = excluded.messages, first_messages = least(stored.first_messages, excluded.messages), seen_at = clock_timestamp()
 
--- name: known
--- Records that were published for these messages.
+-- name: published
+-- Records of these messages that were published before.
 SELECT message_id, sent_at, record FROM registry.published
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND message_id = ANY (%(message_ids)s)
 
--- name: remember
--- What was published, with the times given to it; the first stays.
+-- name: save_published
+-- Stores published records with the times that were given to them; the first record of a message stays.
 INSERT INTO registry.published (company_id, mailbox_id, message_id, sent_at, record)
 SELECT %(company_id)s, %(mailbox_id)s, new.message_id, new.sent_at, new.record
 FROM unnest(%(message_ids)b::text[], %(sent_ats)b::timestamptz[], %(records)b::bytea[]) new (message_id, sent_at, record)
 ON CONFLICT DO NOTHING
 
--- name: count
--- Messages seen for the first time, by day and kind.
-INSERT INTO registry.message_counts AS held (company_id, mailbox_id, folder, day, kind, messages, suspect)
+-- name: count_messages
+-- Counts messages seen for the first time, by day and kind.
+INSERT INTO registry.message_counts AS stored (company_id, mailbox_id, folder, day, kind, messages, suspect)
 SELECT %(company_id)s, %(mailbox_id)s, %(folder)s, new.day, new.kind, count(*), count(*) FILTER (WHERE new.suspect)
 FROM unnest(%(days)s::date[], %(kinds)s::text[], %(suspects)s::boolean[]) new (day, kind, suspect)
 GROUP BY new.day, new.kind
 ON CONFLICT (company_id, mailbox_id, folder, day, kind) DO UPDATE
-SET messages = held.messages + excluded.messages, suspect = held.suspect + excluded.suspect
+SET messages = stored.messages + excluded.messages, suspect = stored.suspect + excluded.suspect
 
--- name: polled
--- A poll ended well and the lease with it. With `complete` every watched folder is complete through its start. A rescan
--- that was asked for while the poll ran (`due` is not what the lease saw) stands, and is due at once.
+-- name: end_poll
+-- Ends a lease after a good poll. With `complete`, every Sent folder is complete through the start of the poll. A rescan
+-- that was requested while the poll ran (`reconcile_after` is no longer what the lease read, `due`) is kept and due at once.
 UPDATE registry.mailboxes
 SET lease_owner = NULL, lease_until = NULL, failures = 0, login_refusals = 0, state_reason = NULL, last_success_at = clock_timestamp(),
     next_poll_at = CASE WHEN reconcile_after IS DISTINCT FROM %(due)s THEN clock_timestamp()
@@ -103,13 +104,13 @@ SET lease_owner = NULL, lease_until = NULL, failures = 0, login_refusals = 0, st
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s
 RETURNING complete_from, complete_through
 
--- name: covered
--- The span for which a mailbox is known to be complete after a good poll.
+-- name: insert_coverage
+-- The span of time for which a mailbox is known to be complete after a good poll.
 INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, from_at, through_at)
 VALUES (%(company_id)s, %(account_id)s, %(mailbox_id)s, %(connected_at)s, %(from_at)s, %(through_at)s)
 
--- name: failed
--- A poll failed: why, when next, and perhaps another state. The lease ends with it.
+-- name: fail_poll
+-- Ends a lease after a failed poll: the reason, when to poll next, and another state if one follows.
 UPDATE registry.mailboxes
 SET lease_owner = NULL, lease_until = NULL, failures = failures + %(counts)s, state_reason = %(reason)s,
     login_refusals = login_refusals + %(refused)s,
@@ -120,8 +121,8 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoc
 RETURNING state
 
 -- name: waiting
--- Mailboxes by state; of the active ones how long the most overdue waits, and how long ago the last good poll of the
--- one that waits longest was, or its connection. Seconds.
+-- Mailboxes by state; of the active ones how long the most overdue has been waiting, and the age of the oldest last good
+-- poll (or connection, before the first poll). Seconds.
 SELECT state, count(*) AS mailboxes,
     greatest(0, extract(epoch FROM max(clock_timestamp() - next_poll_at)
         FILTER (WHERE state = 'active' AND (lease_until IS NULL OR lease_until < clock_timestamp()))))::float8 AS delay,
@@ -130,7 +131,7 @@ SELECT state, count(*) AS mailboxes,
 FROM registry.mailboxes GROUP BY state
 
 -- name: unreadable
--- The sealed values of a mailbox do not belong to it: it must be connected again.
+-- Ends the lease of a mailbox whose sealed values do not belong to it: it must be connected again.
 UPDATE registry.mailboxes
 SET state = %(to)s, state_reason = %(reason)s, state_changed_at = clock_timestamp(),
     lease_owner = NULL, lease_until = NULL

@@ -266,4 +266,4 @@ def test_a_poll_under_way_reaches_no_further_than_the_erase(dsn: str) -> None:
         assert erased.at >= leased.now + timedelta(seconds=300)
         assert taken and b"company-erased" in taken[0]
         with pytest.raises(LeaseLost):
-            leases.watch(leased, [b"Sent"])
+            leases.set_sent_folders(leased, [b"Sent"])

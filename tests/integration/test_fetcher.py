@@ -242,11 +242,11 @@ def test_a_rescan_asked_for_during_a_poll_is_not_lost(dovecot_lab: Lab) -> None:
             assert leased is not None
             if rescan:
                 registry.mailboxes.rescan("c1", leased.mailbox_id)
-            leases.polled(leased, complete=True, reconciled=True, complete_from=now(), next_seconds=60)
+            leases.end_poll(leased, complete=True, reconciled=True, complete_from=now(), next_seconds=60)
             again = leases.lease("tests", 30)
             if again is None:
                 return False
-            leases.failed(again, reason=None, next_seconds=0, counts=False)
+            leases.fail_poll(again, reason=None, next_seconds=0, counts=False)
             return again.reconcile_after is not None and again.reconcile_after <= again.now
 
         assert not poll(rescan=False)

@@ -350,7 +350,7 @@ def test_withdrawal_shreds_what_tells_whose_it_was_and_says_what_remains(run: Ru
         told = run("mailbox", "remove", "c1", mailbox_id, "--by", "Wang Li", "--lang", "zh").stdout
         assert all(sentence in told for sentence in consent.load().remains["zh"])
         with pytest.raises(LeaseLost):
-            leases.watch(leased, [b"Sent"])
+            leases.set_sent_folders(leased, [b"Sent"])
         columns = connection.execute(
             "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'registry'"
             " AND column_name ~ 'sealed|masked|hash|override|folder$'"
@@ -454,7 +454,7 @@ def test_whatever_is_done_the_history_is_a_walk_of_the_table(registry: Registry,
                 leased = leases.lease("f", 60)
                 if leased is not None:
                     to = states.load().events["login-given-up"].to
-                    leases.failed(leased, reason="login-refused", next_seconds=1, counts=True, state=to)
+                    leases.fail_poll(leased, reason="login-refused", next_seconds=1, counts=True, state=to)
 
     def ids() -> list[str]:
         return [row["mailbox_id"] for row in registry.mailboxes.summaries("c1")]

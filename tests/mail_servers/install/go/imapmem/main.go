@@ -1,4 +1,4 @@
-// An in-memory IMAP server made of go-imap's imapserver, with TLS: imapmem ADDRESS CERTIFICATE KEY USER PASSWORD FOLDER
+// An in-memory IMAP server made of go-imap's imapserver, with TLS: imapmem ADDRESS CERTIFICATE KEY USER PASSWORD
 package main
 
 import (
@@ -12,16 +12,14 @@ import (
 )
 
 func main() {
-	address, certificate, key, name, password, folder := os.Args[1], os.Args[2], os.Args[3], os.Args[4], os.Args[5], os.Args[6]
+	address, certificate, key, name, password := os.Args[1], os.Args[2], os.Args[3], os.Args[4], os.Args[5]
 	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
 		log.Fatal(err)
 	}
 	user := imapmemserver.NewUser(name, password)
-	for _, mailbox := range []string{"INBOX", folder} {
-		if err := user.Create(mailbox, nil); err != nil {
-			log.Fatal(err)
-		}
+	if err := user.Create("INBOX", nil); err != nil {
+		log.Fatal(err)
 	}
 	memory := imapmemserver.New()
 	memory.AddUser(user)

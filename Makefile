@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-fast test test-long test-stack secrets faults fuzz bench soak check format docs clean
+.PHONY: help setup demo test-fast test test-long test-stack test-servers secrets faults fuzz bench soak check format docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -41,6 +41,9 @@ test-long: setup ## the same, with the full number of examples for the propertie
 
 # The suites that use Kafka, Postgres and Dovecot most; the others use the same clients.
 ON_CONTAINERS := matcher aggregator fetcher pipeline dlq restore
+
+test-servers: setup ## the fetcher against real IMAP servers of other projects (.ci/install-mail-servers installs them)
+	@$(BIN)/pytest -q tests/mail_servers
 
 test-stack: setup ## test the containers of docker-compose.yml end to end; needs Docker (on Debian: .ci/docker up, .ci/base-images)
 	@$(BIN)/pytest -q tests/stack

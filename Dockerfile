@@ -116,7 +116,7 @@ HEALTHCHECK NONE
 ENTRYPOINT ["python", "-m", "services.cli"]
 
 # The demo of the stack: the mail server of the invented sellers, and the process that plays them. The last targets,
-# because the classic builder makes every target that stands before the one it is asked for.
+# because the classic builder also builds every target before the requested one.
 FROM packages AS demo-packages
 COPY requirements/demo.txt /requirements/
 RUN pip --python /opt/venv/bin/python install --quiet --no-cache-dir --disable-pip-version-check \

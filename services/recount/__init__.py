@@ -1,7 +1,7 @@
 """An independent recount of reply rates, in plain Python, for the demo and the tests.
 
 Written from the rules and the contracts, not from the services, and sharing no code with them: its own join, merge,
-hashes, calendar and arithmetic; an import contract holds that it imports nothing of ours. It is slow and simple on
+hashes, calendar and arithmetic; an import contract checks that it imports nothing of ours. It is slow and simple on
 purpose. Instants are whole microseconds since 1970 (UTC), seconds are fractions until the last line. `noticed` counts
 which rules had something to decide, so that a test can show that its histories reach them.
 

@@ -18,7 +18,7 @@ class Mailbox:
     intervals: list[tuple[int, int]]
 
     def covers(self, start: int, end: int) -> bool:
-        """Whether one stretch of joined intervals holds all of [start, end]."""
+        """Whether one run of overlapping intervals covers all of [start, end]."""
         reach: tuple[int, int] | None = None
         for low, high in sorted(self.intervals):
             reach = (reach[0], max(reach[1], high)) if reach is not None and low <= reach[1] else (low, high)

@@ -11,7 +11,7 @@ from services.recount.instants import SECOND, instant
 from services.recount.names import hashed, normal_address, normal_message_id
 
 GRACE = 300 * SECOND
-"""How far before its inquiry a reply may lie: two clocks never agree."""
+"""How long before its inquiry a reply may be dated: two clocks never agree exactly."""
 
 
 def facts_id(key: bytes, data: Json) -> str:
@@ -108,7 +108,7 @@ def _join_keys(copies: Sequence[Json], key: bytes) -> _JoinKeys:
 
 
 def mail_replies(received_at: int, keys: _JoinKeys, messages: Iterable[Json]) -> set[Reply]:
-    """The messages that match an inquiry: one reply for each test of the join that holds."""
+    """The messages that match an inquiry: one reply for each test of the join that succeeds."""
     replies = set()
     for message in messages:
         sent_at = instant(message["sent_at"])
@@ -121,7 +121,7 @@ def mail_replies(received_at: int, keys: _JoinKeys, messages: Iterable[Json]) ->
             "relay-address": keys.relays & recipients,
             "buyer-address": keys.addresses & recipients,
         }
-        # A forward keeps the thread and answers nobody.
+        # A forward keeps the thread and answers no buyer.
         for matched_by in MATCHED_BY[2:] if message["kind"] == "forward" else MATCHED_BY:
             if matches[matched_by]:
                 replies.add(

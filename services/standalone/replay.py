@@ -130,7 +130,7 @@ def read_coverage(source: str, text: bytes) -> tuple[list[CoverageLine], list[Re
             rejected.append(RejectedLine(source, number, "not-json", "the line is not a JSON document in UTF-8"))
             continue
         if line.from_at is not None and line.through_at is not None and line.through_at < line.from_at:
-            rejected.append(RejectedLine(source, number, "schema", "through: lies before from"))
+            rejected.append(RejectedLine(source, number, "schema", "through: is before from"))
         else:
             coverage.append(line)
     return coverage, rejected
@@ -216,8 +216,8 @@ def _judge(
             coverage["company_id"]: coverage for coverage in cursor.execute(SQL["watched"], {"now": now}).fetchall()
         }
     companies = [company_id for (company_id,) in connection.execute(SQL["known"]).fetchall()]
-    for begin in range(0, len(companies), COMPANIES):
-        batch = companies[begin : begin + COMPANIES]
+    for start in range(0, len(companies), COMPANIES):
+        batch = companies[start : start + COMPANIES]
         with connection.transaction():
             judge.use_schema(connection, "ledger")
             plans = [
@@ -227,7 +227,7 @@ def _judge(
             ]
             judge.judge_units(connection, rule_set, plans, now)
             judge.store_results(connection, rule_set, plans, {plan.company_id: judge.LATE_FACT for plan in plans}, now)
-        progress(rule_set.name, begin + len(batch), len(companies))
+        progress(rule_set.name, start + len(batch), len(companies))
 
 
 def _plan(

@@ -27,7 +27,7 @@ def environ(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    # Not pytest's own: an unprivileged Postgres may not enter that one.
+    # Not pytest's own folder: an unprivileged Postgres may not enter that.
     scratch = Path(tempfile.mkdtemp(prefix="replyrate-demo-test-"))
     scratch.chmod(0o755)
     yield scratch
@@ -67,13 +67,13 @@ def test_the_demo_agrees_with_its_recount(folder: Path, seed: int) -> None:
     assert stories["km-plastics"]["seen"] is None
     assert "needs_reconnect" in stories["yg-ceramics"]["mailbox_states"]
     assert "backup not connected" in stories["ds-toys"]["addresses"]
-    said = {name: [finding["cause"] for finding in story["diagnosis"] if finding["confidence"] == story["diagnosis"][0]["confidence"]]
+    causes = {name: [finding["cause"] for finding in story["diagnosis"] if finding["confidence"] == story["diagnosis"][0]["confidence"]]
             for name, story in stories.items() if story["diagnosis"]}  # fmt: skip
-    assert set(said) == {"bf-valves", "ds-toys", "km-plastics", "yg-ceramics"}
-    assert "mailbox-does-not-answer" in said["bf-valves"] and "sent-not-stored" not in said["bf-valves"]
-    assert said["ds-toys"][0] == "backup-not-connected"
-    assert said["km-plastics"][0] == "sent-not-stored" and "backup-not-connected" not in said["km-plastics"]
-    assert said["yg-ceramics"][0] == "address-changed"
+    assert set(causes) == {"bf-valves", "ds-toys", "km-plastics", "yg-ceramics"}
+    assert "mailbox-does-not-answer" in causes["bf-valves"] and "sent-not-stored" not in causes["bf-valves"]
+    assert causes["ds-toys"][0] == "backup-not-connected"
+    assert causes["km-plastics"][0] == "sent-not-stored" and "backup-not-connected" not in causes["km-plastics"]
+    assert causes["yg-ceramics"][0] == "address-changed"
     assert sum(bucket["answered"] for bucket in report["histogram"]) > 100
     assert ours(folder) == []
     assert list(folder.glob("replyrate-demo-*")) == []

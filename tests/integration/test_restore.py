@@ -37,7 +37,7 @@ class BackedUp(EmbeddedStage):
         assert done.returncode == 0, done.stderr
 
     def restore(self) -> None:
-        """As docs/keys-and-backup.md says it: an empty database of the same name, filled from the dump."""
+        """As docs/keys-and-backup.md describes it: an empty database of the same name, filled from the dump."""
         self.postgres.drop_database("replyrate")
         self.postgres.create_database("replyrate", "template0")
         self.run("pg_restore", "--exit-on-error", f"--dbname={self.dsn}", str(self.dump))

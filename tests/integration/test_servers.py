@@ -1,4 +1,4 @@
-"""The servers that the other tests stand on: they start, answer, keep their data and leave nothing behind."""
+"""The servers that the other tests use: they start, answer, keep their data and leave nothing behind."""
 
 import imaplib
 import os
@@ -144,8 +144,8 @@ def uid_validity(server: Dovecot) -> int:
     return int(str(session.status("Sent", "(UIDVALIDITY)")[1]).split("UIDVALIDITY ")[1].split(")")[0])
 
 
-def test_a_killed_starter_takes_its_servers_along(tmp_path: Path) -> None:
-    """SIGKILL to whoever started a server: guard and server go, port and folder are free again."""
+def test_servers_end_with_a_killed_starter(tmp_path: Path) -> None:
+    """SIGKILL to the process that started a server: guard and server end, port and folder are free again."""
     program = (
         "import sys, time; from pathlib import Path; from services.standalone.servers.child import Child\n"
         f"child = Child('sleeper', ['sleep', '600'], Path({str(tmp_path / 'log')!r}))\n"
@@ -161,14 +161,14 @@ def test_a_killed_starter_takes_its_servers_along(tmp_path: Path) -> None:
     assert gone(child) and gone(guard)
 
 
-def test_a_killed_guard_takes_its_command_along(tmp_path: Path) -> None:
+def test_a_command_ends_with_its_killed_guard(tmp_path: Path) -> None:
     child = Child("sleeper", ["sleep", "600"], tmp_path / "log")
     os.kill(child._guard.pid, signal.SIGKILL)
     assert gone(child.pid)
     child.stop()
 
 
-def test_a_deaf_command_is_killed_after_its_grace(tmp_path: Path) -> None:
+def test_a_command_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
     code = (
         "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(600)"
     )
@@ -179,13 +179,13 @@ def test_a_deaf_command_is_killed_after_its_grace(tmp_path: Path) -> None:
     assert gone(child.pid)
 
 
-def test_exit_code_of_the_command_is_told(tmp_path: Path) -> None:
+def test_the_exit_code_of_the_command_is_returned(tmp_path: Path) -> None:
     child = Child("seven", [sys.executable, "-c", "raise SystemExit(7)"], tmp_path / "log")
     assert child.wait(10) == 7
     assert child.stop() == 7
 
 
-def test_a_free_port_is_kept_for_its_server() -> None:
+def test_a_free_port_is_reserved_for_its_server() -> None:
     port = free_port()
     with socket.create_server((LOOPBACK, 0)) as outsider:
         with pytest.raises(OSError, match="in use"):
@@ -193,13 +193,13 @@ def test_a_free_port_is_kept_for_its_server() -> None:
         assert port not in {free_port() for _ in range(100)}
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((LOOPBACK, port))
-        for _ in range(2):  # a server that is started again finds it as it was
+        for _ in range(2):  # a restarted server finds it unchanged
             with socket.create_server((LOOPBACK, port)) as server:
                 with socket.create_connection((LOOPBACK, port)) as client, server.accept()[0]:
                     assert client.getpeername() == (LOOPBACK, port)
 
 
-def test_a_certain_port_is_kept_unless_somebody_has_it() -> None:
+def test_a_certain_port_is_reserved_unless_it_is_taken() -> None:
     with socket.create_server((LOOPBACK, 0)) as server:
         port = server.getsockname()[1]
         assert not reserve_port(port)

@@ -72,7 +72,7 @@ class Walker:
         return done
 
     def status(self) -> dict[str, Any] | None:
-        """What `--status` says; None while the servers are away."""
+        """The output of `--status`; None while the servers do not answer."""
         assert self._process is None or self._process.poll() is None, self.log()
         try:
             shown: dict[str, Any] = json.loads(self.run("standalone", "--status", "--json").stdout)
@@ -83,7 +83,7 @@ class Walker:
     def rate(self) -> dict[str, Any] | None:
         """The company's row of the default rule set."""
         done = self.run("rate", "my-shop", "--rules", "default", "--json", code=None)
-        if done.returncode == 1:  # nothing is known of the company yet, and that is what it says
+        if done.returncode == 1:  # the company is not known yet, and the message says so
             assert "No rate" in done.stderr or done.stdout.strip() == "[]"
             return None
         rows = json.loads(done.stdout)
@@ -114,7 +114,7 @@ def letter(number: int, at: datetime) -> bytes:
 @pytest.mark.timeout(400)
 def test_the_walk(walker: Walker, dovecot: Dovecot, tmp_path: Path) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
-    asked = now - timedelta(days=10)
+    received = now - timedelta(days=10)
     server = dovecot
     walker.run("company", "add", "my-shop", code=78)
     walker.start()
@@ -125,8 +125,8 @@ def test_the_walk(walker: Walker, dovecot: Dovecot, tmp_path: Path) -> None:
     good.write_text(USERS[USER] + "\n", "utf-8")
     bad.write_text("not the password\n", "utf-8")
     yes = ("--consent-by", "the walker")
-    nobody = walker.run(*add, "--host", "localhost", "--password-file", str(good), code=1)
-    assert "--consent-by" in nobody.stderr
+    without_consent = walker.run(*add, "--host", "localhost", "--password-file", str(good), code=1)
+    assert "--consent-by" in without_consent.stderr
     wrong = walker.run(*add, *yes, "--host", "localhost", "--password-file", str(bad), code=1)
     assert "password" in wrong.stderr and "not the password" not in wrong.stderr
     nowhere = walker.run(*add, *yes, "--host", "no-such-host.invalid", "--password-file", str(good), code=1)
@@ -138,7 +138,7 @@ def test_the_walk(walker: Walker, dovecot: Dovecot, tmp_path: Path) -> None:
     file = tmp_path / "inquiries.csv"
     rows = [
         {
-            "company_id": "my-shop", "account_id": "main", "inquiry_id": f"i{number}", "received_at": asked.isoformat(),
+            "company_id": "my-shop", "account_id": "main", "inquiry_id": f"i{number}", "received_at": received.isoformat(),
             "buyer_id": f"b{number}", "buyer_addresses": f"buyer-{number}@shop.example",
         }
         for number in (1, 2)

@@ -26,10 +26,10 @@ def main() -> None:
     rules = tomllib.loads(Path("/app/schemas/kafka-access.toml").read_text("utf-8"))
     password = Path("/tls/password").read_text("utf-8").strip()
     admin = KafkaAdminClient(bootstrap_servers=["broker-1:19092", "broker-2:19092", "broker-3:19092"])
-    told = admin.alter_user_scram_credentials(
+    results = admin.alter_user_scram_credentials(
         [UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password) for user in rules]
     )
-    assert not any(told.values()), told
+    assert not any(results.values()), results
     acls = [
         ACL(f"User:{user}", "*", OPERATIONS[operation], ACLPermissionType.ALLOW, ResourcePattern(kind, name.format(**NAMES)))
         for user, resources in rules.items()

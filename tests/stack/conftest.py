@@ -17,17 +17,17 @@ IMPATIENT = {
     "REPLYRATE_IMAP__PRIVATE_HOSTS": HOST,
     "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "2",
     "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
-    # Shorter than in production, so that a killed worker's partitions do not lie idle for 45 s.
+    # Shorter than in production, so that a killed worker's partitions are not idle for 45 s.
     "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
     "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",
 }
 """Settings of every stack that reads the test's mail server."""
 FIGURES: dict[str, str] = {}
-"""What is told at the end: name → value with unit."""
+"""Printed at the end: name → value with unit."""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Without Docker nothing here can run, and that is a failure, never a skip."""
+    """Fail without Docker: these tests are never skipped."""
     for command, cure in (
         (["docker", "version"], "no Docker engine answers; install Docker, on Debian or Ubuntu: .ci/docker up"),
         (["docker", "compose", "version"], "Docker Compose is missing; on Debian or Ubuntu: .ci/docker up"),
@@ -49,13 +49,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def images() -> None:
     """Every image built from this tree, as an operator builds them."""
-    began = time.monotonic()
+    started = time.monotonic()
     with tempfile.TemporaryDirectory() as nowhere:
         run(
             ["docker", "compose", "--project-directory", str(ROOT), "--env-file", "/dev/null", "--profile", "demo", "build", "--quiet"],
             env={**clean_environment(), "SECRETS_DIR": nowhere},
         )  # fmt: skip
-    FIGURES["build of five images, s"] = f"{time.monotonic() - began:.0f}"
+    FIGURES["build of five images, s"] = f"{time.monotonic() - started:.0f}"
     for name in IMAGES:
         size = int(run(["docker", "image", "inspect", "--format", "{{.Size}}", f"replyrate/{name}:local"]))
         base = int(run(["docker", "image", "inspect", "--format", "{{.Size}}", "python:3.11-slim-bookworm"]))
@@ -96,9 +96,9 @@ def stack(images: None, session_folder: Path, mail_server: Dovecot) -> Iterator[
     )
     shared.make_secrets()
     with running(shared):
-        began = time.monotonic()
+        started = time.monotonic()
         shared.up()
-        FIGURES["up --wait, from nothing to healthy, s"] = f"{time.monotonic() - began:.1f}"
+        FIGURES["up --wait, from nothing to healthy, s"] = f"{time.monotonic() - started:.1f}"
         mail_server.start(shared)
         for service in (*SERVICES, "postgres", "kafka"):
             FIGURES[f"memory of {service}, idle"] = memory(shared, service)

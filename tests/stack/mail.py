@@ -1,4 +1,4 @@
-"""A Dovecot in a container beside the stack, with a certificate that the stack is told to trust."""
+"""A Dovecot in a container beside the stack, with a certificate that the stack is configured to trust."""
 
 import imaplib
 import ssl

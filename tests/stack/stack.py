@@ -1,7 +1,7 @@
 """A stack of docker-compose.yml as an operator has one: the file unchanged, settings and secrets in a folder of its own.
 
-Nothing of ours is imported here or in the tests beside, a free port, the fault runs and the kept release aside: they
-use what is published (the compose file, the command, the topics' events, the views).
+These tests use what is published (the compose file, the command, the topics' events, the views). Except for a free
+port, the fault runs and the earlier release, they import nothing of ours.
 """
 
 import json
@@ -41,18 +41,18 @@ class Stack:
         return [ROOT / "docker-compose.yml"]
 
     def make_secrets(self) -> str:
-        """What `make secrets` does; what it said."""
+        """Run `make secrets`; returns its output."""
         return run([str(ROOT / "deploy" / "secrets"), str(self.folder)])
 
     def compose(
         self, *arguments: str, seconds: float = WAIT_SECONDS, check: bool = True, text: str | None = None
     ) -> str:
-        """`docker compose ARGUMENTS`; its standard output. With `check` a failure fails the test with what it said."""
+        """`docker compose ARGUMENTS`; its standard output. With `check` a failure fails the test and shows the logs."""
         done = self.composed(*arguments, seconds=seconds, text=text)
         if check and done.returncode != 0:
-            said = "\n".join(f"== {service}\n{self.logs(service, 15)}" for service in ("init", *SERVICES, "kafka"))
+            logs = "\n".join(f"== {service}\n{self.logs(service, 15)}" for service in ("init", *SERVICES, "kafka"))
             raise AssertionError(
-                f"docker compose {arguments} ended with {done.returncode}:\n{done.stderr[-3000:]}\n{said}"
+                f"docker compose {arguments} ended with {done.returncode}:\n{done.stderr[-3000:]}\n{logs}"
             )
         return done.stdout
 
@@ -92,7 +92,7 @@ class Stack:
         done = self.composed("logs", "--no-color", "--no-log-prefix", "--tail", str(lines), service)
         return done.stdout
 
-    def said(self, service: str, action: str) -> list[dict[str, Any]]:
+    def logged(self, service: str, action: str) -> list[dict[str, Any]]:
         """The log lines of a service with one action."""
         return [
             line for text in self.logs(service, 5000).splitlines() if (line := as_json(text)).get("action") == action
@@ -148,7 +148,7 @@ class Stack:
 
 
 class Seller:
-    """A company with one account; its mailbox lies on the given IMAP server."""
+    """A company with one account; its mailbox is on the given IMAP server."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -174,8 +174,8 @@ class Seller:
     def publish(self, *facts: dict[str, Any]) -> None:
         """Publish facts about this company."""
         lines = "".join(json.dumps({"company_id": self.company_id, **fact}) + "\n" for fact in facts)
-        told = json.loads(self.stack.replyrate("publish", "--json", "-", text=lines))
-        assert told == {"published": len(facts), "invalid": []}
+        result = json.loads(self.stack.replyrate("publish", "--json", "-", text=lines))
+        assert result == {"published": len(facts), "invalid": []}
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
         """inquiry id → its row of report_v1.inquiry_outcomes, by the rule set that counts every inquiry."""
@@ -187,13 +187,13 @@ class Seller:
 
     def await_outcome(self, inquiry_id: str, outcome: str, seconds: float = 90) -> float:
         """Wait for an outcome; returns how long that took."""
-        began = time.monotonic()
+        started = time.monotonic()
         until(
             lambda: self.outcomes().get(inquiry_id, {}).get("outcome") == outcome, seconds,
             lambda: f"{inquiry_id} is {self.outcomes().get(inquiry_id)}, not {outcome}\n"
             + "\n".join(f"== {service}\n{self.stack.logs(service, 20)}" for service in SERVICES),
         )  # fmt: skip
-        return time.monotonic() - began
+        return time.monotonic() - started
 
 
 def inquiry(inquiry_id: str, received_at: str, address: str) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def seller(cluster: Cluster) -> Seller:
 
 
 def write_as(cluster: Cluster, user: str, topic: str, password: str = "a-password-of-the-cluster") -> str:
-    """What the broker says when `user` writes to `topic`; no user: without TLS and password."""
+    """The broker's answer when `user` writes to `topic`; no user: without TLS and password."""
     return run([
         "docker", "run", "--rm", "--network", f"{cluster.project}_inside", "--volume",
         f"{cluster.folder.parent}/tls:/tls:ro", "--entrypoint", "python", "replyrate/cli:local", "-c", TRY, user,
@@ -143,7 +143,7 @@ def test_a_user_may_do_its_own_and_no_more(cluster: Cluster) -> None:
         ("replyrate-aggregator", "inquiry-replies.v1"), ("replyrate-matcher", "sent-messages.v1"),
     ):  # fmt: skip
         assert "Authorization" in write_as(cluster, user, topic), (user, topic)
-    # A wrong password, no password and no TLS: the client library only sees that nobody answers.
+    # A wrong password, no password and no TLS: the client library only sees that no broker answers.
     assert write_as(cluster, "replyrate-platform", "inquiries.v1", "another") != "written"
     assert write_as(cluster, "", "inquiries.v1") != "written"
     refused = cluster.composed(

@@ -22,7 +22,7 @@ class Elsewhere(Stack):
         ]
 
     def psql(self, statement: str, database: str = "postgres") -> str:
-        """What the server's superuser is told."""
+        """The answer to a statement as the server's superuser."""
         command = ("psql", "--username", "postgres", "--dbname", database, "--tuples-only", "--no-align", "--command")
         return self.compose("exec", "-T", "--user", "postgres", "database", *command, statement).strip()
 
@@ -42,8 +42,8 @@ def test_the_services_work_on_a_database_elsewhere(elsewhere: Elsewhere) -> None
     assert "postgres" not in elsewhere.compose("--profile", "*", "config", "--services").split()
     elsewhere.up("database", "kafka")
     elsewhere.psql("CREATE ROLE keeper LOGIN CREATEROLE CREATEDB PASSWORD 'of-the-keeper'")
-    # The stand-in speaks no TLS, and without it nobody talks to a server elsewhere unless told to.
-    refused = elsewhere.composed("run", "--rm", "-T", "--no-deps", "replyrate", "company", "add", "nobody")
+    # The stand-in has no TLS, and without TLS a client connects to another server only if that is configured.
+    refused = elsewhere.composed("run", "--rm", "-T", "--no-deps", "replyrate", "company", "add", "refused")
     assert refused.returncode == 69 and "Postgres" in refused.stderr, refused.stderr
     with (elsewhere.folder / ".env").open("a", encoding="utf-8") as settings:
         settings.write("POSTGRES_SSLMODE=disable\n")
@@ -52,8 +52,8 @@ def test_the_services_work_on_a_database_elsewhere(elsewhere: Elsewhere) -> None
     assert all(elsewhere.healthy(service) for service in SERVICES)
     seller = Seller(elsewhere)
     seller.publish(inquiry("one", stamp(ago(minutes=5)), "buyer@buyers.example"))
-    asked = "SELECT count(*) FROM ledger.inquiries"
-    until(lambda: elsewhere.psql(asked, "replyrate") == "1", 60, lambda: elsewhere.logs("aggregator", 30))
+    count = "SELECT count(*) FROM ledger.inquiries"
+    until(lambda: elsewhere.psql(count, "replyrate") == "1", 60, lambda: elsewhere.logs("aggregator", 30))
     users = (
         "SELECT string_agg(DISTINCT usename, ',' ORDER BY usename) FROM pg_stat_activity WHERE datname = 'replyrate'"
     )

@@ -24,22 +24,22 @@ def seller(stack: Stack, mail_server: Dovecot) -> Seller:
 
 
 def ask(seller: Seller, name: str) -> None:
-    """A fresh inquiry that nobody answered."""
+    """Publish a new inquiry without an answer."""
     seller.publish(inquiry(name, stamp(ago(minutes=5)), BUYER.format(name)))
     seller.await_outcome(name, "pending")
 
 
 def answer(seller: Seller, mail_server: Dovecot, name: str, seconds: float = 90) -> float:
-    """The seller answers by mail; returns the time until the outcome says so."""
+    """Answer by mail as the seller; returns the seconds until the outcome is timely."""
     mail_server.append(seller.address, BUYER.format(name), ago())
     return seller.await_outcome(name, "timely", seconds)
 
 
 def test_mail_becomes_a_rate_that_the_dashboard_reads(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
-    asked = ago(days=10)
+    received = ago(days=10)
     seller.publish(
-        inquiry("answered", stamp(asked), BUYER.format("old")),
-        inquiry("forgotten", stamp(asked + timedelta(hours=1)), BUYER.format("forgotten")),
+        inquiry("answered", stamp(received), BUYER.format("old")),
+        inquiry("forgotten", stamp(received + timedelta(hours=1)), BUYER.format("forgotten")),
     )
     seller.await_outcome("answered", "timely")
     seller.await_outcome("forgotten", "unanswered")
@@ -90,8 +90,8 @@ def test_containers_are_closed(stack: Stack) -> None:
         rooms = run(["docker", "exec", container, "ls", "/app/services"]).split()
         assert rooms == sorted(["__init__.py", "__pycache__", "common", service])
         mounted = run(["docker", "exec", container, "ls", "/run/secrets"]).split()
-        assert ("vault.key" in mounted) == (service == "fetcher"), f"{service} holds {mounted}"
-        assert ("hash.key" in mounted) == (service != "aggregator"), f"{service} holds {mounted}"
+        assert ("vault.key" in mounted) == (service == "fetcher"), f"{service} has {mounted}"
+        assert ("hash.key" in mounted) == (service != "aggregator"), f"{service} has {mounted}"
     for service in ("postgres", "kafka"):
         bindings = stack.inspect(stack.containers(service)[0])["HostConfig"]["PortBindings"]
         assert {binding["HostIp"] for ports in bindings.values() for binding in ports} == {"127.0.0.1"}, service
@@ -160,17 +160,17 @@ def test_a_killed_service_comes_back_and_goes_on(
 def test_a_killed_broker_and_database_keep_what_they_had(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
     ask(seller, "killed-servers")
     before = seller.outcomes()
-    began = time.monotonic()
+    started = time.monotonic()
     for service, user in (("kafka", None), ("postgres", "postgres")):
         (container,) = stack.containers(service)
         stack.kill_process(container, user)
         until(
             lambda restarted=container: stack.inspect(restarted)["RestartCount"] > 0,  # type: ignore[misc]
             30,
-            lambda name=service: f"{name} was not started again",  # type: ignore[misc]
+            lambda name=service: f"{name} was not restarted",  # type: ignore[misc]
         )
     until(lambda: stack.healthy("kafka") and stack.healthy("postgres"), 120, lambda: stack.logs("kafka", 30))
-    FIGURES["broker and database killed, healthy again, s"] = f"{time.monotonic() - began:.0f}"
+    FIGURES["broker and database killed, healthy again, s"] = f"{time.monotonic() - started:.0f}"
     assert seller.outcomes().keys() >= before.keys()
     answer(seller, mail_server, "killed-servers", 150)
     for service in SERVICES:
@@ -184,7 +184,7 @@ def test_an_empty_volume_is_filled_from_the_changelog(stack: Stack, seller: Sell
     stack.up()
     (new,) = stack.containers("matcher")
     assert new != old
-    recovered = stack.said("matcher", "recovery-done")
+    recovered = stack.logged("matcher", "recovery-done")
     assert sum(line["rows"] for line in recovered) > 0
     # The inquiry was published before: only the recovered state knows it.
     answer(seller, mail_server, "remembered")
@@ -243,7 +243,7 @@ def test_compaction_takes_nothing_away(stack: Stack, seller: Seller, mail_server
 
 
 def test_the_vault_key_is_changed_while_mailboxes_are_read(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
-    """docs/keys-and-backup.md, Rotate the vault key, step by step: with both keys, sealed anew, with the new one alone."""
+    """docs/keys-and-backup.md, Rotate the vault key, step by step: with both keys, sealed with the new key, with the new key alone."""
     keys, settings = stack.folder / "secrets", stack.folder / ".env"
     before = settings.read_text("utf-8")
     old = (keys / "vault.key").read_bytes()
@@ -291,9 +291,9 @@ def test_passwords_of_the_database_are_changed_while_servers_go_on(
 
 
 def test_services_stop_in_order(stack: Stack, seller: Seller) -> None:
-    began = time.monotonic()
+    started = time.monotonic()
     stack.compose("stop", *SERVICES)
-    FIGURES["stop of the three services, s"] = f"{time.monotonic() - began:.1f}"
+    FIGURES["stop of the three services, s"] = f"{time.monotonic() - started:.1f}"
     for service in SERVICES:
         (container,) = stack.containers(service)
         assert stack.inspect(container)["State"]["ExitCode"] == 0, stack.logs(service, 20)

@@ -10,7 +10,7 @@ from tests.stack.conftest import FIGURES
 from tests.stack.mail import ago, stamp
 from tests.stack.stack import Stack, inquiry, running
 
-SOMEBODY = inquiry("one", stamp(ago(days=10)), "buyer@buyers.example")
+INQUIRY = inquiry("one", stamp(ago(days=10)), "buyer@buyers.example")
 pytestmark = pytest.mark.timeout(400)
 
 
@@ -53,17 +53,17 @@ def test_the_demo_shows_the_rates_of_the_recount(images: None, folder: Path) -> 
     with running(stack):
         # First without the demo, and with a seller of the operator's own: the running fetcher must learn of the mail server's authority later.
         stack.up()
-        stack.replyrate("company", "add", "somebody-else")
-        stack.replyrate("account", "add", "somebody-else", "main")
-        stack.replyrate("publish", "-", text=json.dumps({"company_id": "somebody-else", **SOMEBODY}))
-        began = time.monotonic()
+        stack.replyrate("company", "add", "earlier-company")
+        stack.replyrate("account", "add", "earlier-company", "main")
+        stack.replyrate("publish", "-", text=json.dumps({"company_id": "earlier-company", **INQUIRY}))
+        started = time.monotonic()
         stack.up(profile="demo")
-        FIGURES["profile demo until the rates agree, s"] = f"{time.monotonic() - began:.1f}"
+        FIGURES["profile demo until the rates agree, s"] = f"{time.monotonic() - started:.1f}"
         shown = stack.compose("--profile", "demo", "logs", "--no-log-prefix", "demo")
         assert "agree with the recount" in shown and "DO NOT" not in shown
         rates = stack.rows(
             "SELECT rate FROM report_v1.reply_rate_latest"
-            " WHERE level = 'company' AND rule_set = 'default' AND company_id <> 'somebody-else'"
+            " WHERE level = 'company' AND rule_set = 'default' AND company_id <> 'earlier-company'"
         )
         assert len(rates) == 8 and sum(rate["rate"] == 0 for rate in rates) == 4
         # A second start finds its sellers and leaves them alone.

@@ -85,7 +85,7 @@ def upgraded(images: None, code_of_then: Path, folder: Path) -> Iterator[tuple[R
         stack.compose("run", "--rm", "-T", "init")
         stack.restore(gzip.decompress((ROOT / "tests" / "upgrade" / f"{THEN}.sql.gz").read_bytes()))
         with psycopg.connect(stack.dsn("migrator"), autocommit=True) as connection:
-            # The worked example's mailboxes stand in the table alone: there is nothing sealed, and no server.
+            # The worked example's mailboxes exist in the table only: without sealed secrets and without a server.
             connection.execute("UPDATE registry.mailboxes SET state = 'paused'")
         stack.up()
         mail.start(stack)
@@ -119,7 +119,7 @@ def test_services_of_then_go_on_over_todays_schema_until_todays_take_over(upgrad
     for service in SERVICES:
         run(["docker", "restart", *stack.containers(service)])
     works("then-started-on-today")
-    # An answer that comes late moves a rate that stands.
+    # A late answer changes a rate that exists already.
     seller.publish(inquiry("forgotten", stamp(ago(days=10)), BUYER.format("forgotten")))
     seller.await_outcome("forgotten", "unanswered")
 
@@ -134,7 +134,7 @@ def test_services_of_then_go_on_over_todays_schema_until_todays_take_over(upgrad
     """
     (outcome,) = stack.rows(statement, company_id=seller.company_id)
     assert (outcome["timely"], outcome["late"], outcome["unanswered"]) == (4, 1, 0)
-    # What was counted before the upgrade stands as it was.
+    # What was counted before the upgrade is unchanged.
     assert stack.rows(SHOWN, before=ago(days=30)) == shown
     assert stack.rows("SELECT count(*) AS of_then FROM report_v1.corrections WHERE company_id = 'shop'") == [
         {"of_then": 0}

@@ -84,12 +84,12 @@ def test_each_alert_fires_when_it_should_and_none_on_a_good_day(promtool: str, t
 
 
 def test_a_burst_is_seen_where_the_series_was_there_before(promtool: str, tmp_path: Path) -> None:
-    """Why services show reasons that nothing was rejected for: what begins with its first value has no increase."""
+    """Why services export reasons without rejected records: a series that starts with its first value has no increase."""
     # Ten minutes before the end 500 facts come at once.
     before, burst = STEPS - 35, "500+0x60"
     tests = [
-        told(burst_of(f"0+0x{before - 1} {burst}"), ["ReplyrateLateFacts"]),
-        told(burst_of(f"_x{before} {burst}"), []),
+        expecting(burst_of(f"0+0x{before - 1} {burst}"), ["ReplyrateLateFacts"]),
+        expecting(burst_of(f"_x{before} {burst}"), []),
     ]
     file = tmp_path / "tests.yml"
     file.write_text(
@@ -113,10 +113,10 @@ def written(series: dict[str, str]) -> dict[str, str]:
 
 def scenario(changes: dict[str, str | None], alerts: list[str]) -> dict[str, object]:
     """A day with `changes`, at whose end exactly `alerts` fire."""
-    return told(written({name: value for name, value in {**GOOD, **changes}.items() if value is not None}), alerts)
+    return expecting(written({name: value for name, value in {**GOOD, **changes}.items() if value is not None}), alerts)
 
 
-def told(series: dict[str, str], alerts: list[str]) -> dict[str, object]:
+def expecting(series: dict[str, str], alerts: list[str]) -> dict[str, object]:
     """The same for series in promtool's words."""
     return {
         "interval": STEP,

@@ -77,15 +77,15 @@ def test_metrics_that_the_runbook_names_exist() -> None:
 
 
 def test_reasons_of_dead_letters_are_those_that_the_services_give() -> None:
-    """Each reason has a series from the start on, so a new one must be told to services.common.metrics too."""
+    """Each reason has a series from the start on, so a new one must be added to services.common.metrics too."""
     decoding = reasons("common/codec.py")
     assert decoding == {"not-json", "schema", "limit"}
     assert set(REASONS["aggregator"]) == decoding | reasons("aggregator/*.py")
     assert set(REASONS["matcher"]) == decoding | reasons("matcher/*.py")
     assert set(REASONS["fetcher"]) == {"unreadable-message"} and reasons("fetcher/*.py") == set()
     schema = json.loads((ROOT / "schemas" / "events" / "dead-letter.v1.schema.json").read_text("utf-8"))
-    told = schema["$defs"]["data"]["properties"]["reason"]["examples"]
-    assert set(told) == {reason for service in REASONS.values() for reason in service}
+    documented = schema["$defs"]["data"]["properties"]["reason"]["examples"]
+    assert set(documented) == {reason for service in REASONS.values() for reason in service}
 
 
 def reasons(pattern: str) -> set[str]:

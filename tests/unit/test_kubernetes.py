@@ -107,20 +107,20 @@ def test_each_service_gets_its_own_secrets_only() -> None:
     assert files(CLI) == {"migrator-dsn", "hash.key", "vault.key"}
 
 
-def test_the_command_line_is_there_when_it_is_asked_for_and_not_before() -> None:
+def test_the_command_line_is_scaled_to_zero_until_it_is_needed() -> None:
     """The commands of docs/kubernetes.md find what they name."""
-    assert CLI["spec"]["replicas"] == 0, "a pod that holds every key and serves nobody"
+    assert CLI["spec"]["replicas"] == 0, "a pod with every key that is not needed all the time"
     (container,) = pod(CLI)["containers"]
     assert container["image"] == "replyrate/cli"
     assert 'ENTRYPOINT ["python", "-m", "services.cli"]' in docker_stages()["cli"].text
     page = (ROOT / "docs" / "kubernetes.md").read_text("utf-8")
-    asked = re.findall(r"^kubectl (.+)$", page, re.MULTILINE)
-    assert len(asked) >= 4
-    for line in asked:
+    commands = re.findall(r"^kubectl (.+)$", page, re.MULTILINE)
+    assert len(commands) >= 4
+    for line in commands:
         assert f"-n {KUSTOMIZATION['namespace']} " in line and f"deployment/{CLI['metadata']['name']} " in f"{line} "
 
 
-def test_spans_have_a_way_to_a_labelled_collector() -> None:
+def test_spans_reach_a_labelled_collector() -> None:
     (policy,) = [document["spec"] for document in DOCUMENTS if document["metadata"]["name"] == "replyrate-collector"]
     ((selector,),) = [rule["to"] for rule in policy["egress"]]
     label = selector["namespaceSelector"]["matchLabels"]

@@ -1,4 +1,4 @@
-"""The files an operator deploys, as data: what docker-compose.yml, the Dockerfile and .env.example promise each other."""
+"""The files that an operator deploys agree with each other: docker-compose.yml, the Dockerfile, .env.example."""
 
 import re
 import subprocess
@@ -40,7 +40,7 @@ def test_variables_of_the_compose_file_are_those_of_the_example() -> None:
     }
 
 
-def test_settings_that_the_compose_file_decides_are_not_in_the_example() -> None:
+def test_settings_that_the_compose_file_sets_are_not_in_the_example() -> None:
     decided = {
         name.removesuffix("_FILE") if name.endswith("PASSWORD_FILE") else name
         for service in OURS.values()
@@ -75,7 +75,7 @@ def test_every_container_is_guarded(name: str) -> None:
 def test_services_can_be_scaled() -> None:
     for name in ("fetcher", "matcher", "aggregator"):
         assert not {"ports", "container_name", "hostname"} & COMPOSE["services"][name].keys()
-        # A setting and no option: what an option of one command scaled, the next command would shrink again.
+        # A setting, not an option: the next command would undo what an option of one command scaled.
         assert COMPOSE["services"][name]["scale"] == f"${{{name.upper()}_REPLICAS:-1}}"
         # A volume with a name would be shared by every copy.
         writable = [volume for volume in COMPOSE["services"][name].get("volumes", ()) if not volume.endswith(":ro")]
@@ -90,7 +90,7 @@ Beside.add_constructor("!reset", lambda loader, node: None)
 
 
 def merged(whole: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
-    """What Compose makes of two files: mappings are merged, lists of networks and secrets added, None is taken out."""
+    """Compose's merge of two files: mappings are merged, lists of networks and secrets appended, None removes a key."""
     result = dict(whole)
     for name, value in beside.items():
         before = result.get(name)
@@ -106,7 +106,7 @@ def merged(whole: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("servers", [("kafka",), ("postgres",), ("kafka", "postgres")], ids="-".join)
-def test_nothing_waits_for_a_server_that_an_operator_has_elsewhere(servers: tuple[str, ...]) -> None:
+def test_no_container_waits_for_a_server_that_the_operator_runs_elsewhere(servers: tuple[str, ...]) -> None:
     """tests/stack runs the services with these files; Compose's own merge is compared there."""
     whole = COMPOSE
     for server in servers:
@@ -182,14 +182,14 @@ def test_the_compose_file_builds_every_image_from_its_target() -> None:
         assert OURS[name]["build"]["context"] == "." and "dockerfile" not in OURS[name]["build"]
 
 
-def test_health_checks_ask_for_a_page_that_there_is() -> None:
+def test_health_checks_request_an_existing_page() -> None:
     pages = (ROOT / "services" / "common" / "http.py").read_text("utf-8")
-    asked = re.search(r"c\.request\('GET', '(/[a-z]+)'\)", docker_stages()["service"].text)
-    assert asked and f'case "{asked[1]}"' in pages
+    request = re.search(r"c\.request\('GET', '(/[a-z]+)'\)", docker_stages()["service"].text)
+    assert request and f'case "{request[1]}"' in pages
 
 
 def imported(room: str, rooms: set[str]) -> set[str]:
-    """The rooms of services/ that `room` needs, with itself."""
+    """The rooms of services/ that `room` imports, directly or through others, with itself."""
     rooms = rooms | {room}
     for file in (ROOT / "services" / room).rglob("*.py"):
         for needed in re.findall(r"(?:from|import) services\.(\w+)", file.read_text("utf-8")):
@@ -212,7 +212,7 @@ def pins(name: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9._-]+)==(\S+) \\$", text, re.MULTILINE))
 
 
-def test_the_telemetry_extra_goes_with_what_is_installed_and_tested() -> None:
+def test_the_telemetry_extra_pins_the_versions_that_are_installed_and_tested() -> None:
     extra, runtime, tested = pins("telemetry"), pins("runtime"), pins("dev")
     assert {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"} <= extra.keys()
     assert {name: tested[name] for name in extra} == extra
@@ -229,7 +229,7 @@ def test_an_image_is_built_from_named_files_only() -> None:
     ]
 
 
-def test_grafana_reads_as_the_dashboard_and_prometheus_asks_every_service() -> None:
+def test_grafana_uses_the_dashboard_login_and_prometheus_scrapes_every_service() -> None:
     text = (ROOT / "deploy/grafana/provisioning/datasources/replyrate.yml").read_text("utf-8")
     grafana = COMPOSE["services"]["grafana"]
     assert set(re.findall(r"\$\{(\w+)\}", text)) == {
@@ -243,25 +243,25 @@ def test_grafana_reads_as_the_dashboard_and_prometheus_asks_every_service() -> N
     assert f"./deploy/grafana/dashboards:{path}:ro" in grafana["volumes"]
     rules = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["rule_files"]
     assert [(ROOT / "deploy/prometheus" / rule.removeprefix("/etc/prometheus/")).exists() for rule in rules] == [True]
-    asked = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["scrape_configs"]
-    names = {name for job in asked for target in job.get("dns_sd_configs", ()) for name in target["names"]}
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    names = {name for job in jobs for target in job.get("dns_sd_configs", ()) for name in target["names"]}
     assert names == {"fetcher", "matcher", "aggregator"}
 
 
-def test_the_key_before_is_nothing_until_a_file_is_named() -> None:
+def test_the_previous_vault_key_is_empty_until_a_file_is_named() -> None:
     secret = COMPOSE["secrets"]["vault-old.key"]["file"]
     ((name, default),) = VARIABLE.findall(secret)
     assert (name, secret) == ("VAULT_OLD_KEY", "${VAULT_OLD_KEY:-/dev/null}")
-    assert Path(default).read_bytes() == b"", "always there, and no key"
+    assert Path(default).read_bytes() == b"", "the file always exists and has no key"
     for service, service in COMPOSE["services"].items():
-        # Whoever opens secrets may need the key before as well, and nobody else.
+        # A service that opens secrets may also need the previous key; no other service gets it.
         assert ("vault-old.key" in service.get("secrets", ())) == ("vault.key" in service.get("secrets", ())), service
         if "vault.key" in service.get("secrets", ()):
             assert service["environment"]["REPLYRATE_VAULT_OLD_KEY_FILE"] == "/run/secrets/vault-old.key"
 
 
 def secrets(folder: Path, code: int = 0) -> str:
-    """What `make secrets` says for a stack in `folder`."""
+    """The output of `make secrets` for a stack in `folder`."""
     done = subprocess.run([ROOT / "deploy" / "secrets", folder], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
@@ -279,26 +279,26 @@ def test_every_secret_of_the_compose_file_is_made_and_kept(tmp_path: Path) -> No
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == contents
 
 
-def test_a_secret_that_is_missing_empty_or_closed_is_mended_and_told(tmp_path: Path) -> None:
+def test_a_secret_that_is_missing_empty_or_unreadable_is_fixed_and_reported(tmp_path: Path) -> None:
     secrets(tmp_path)
     folder = tmp_path / "secrets"
     (folder / "postgres-admin.password").chmod(0o600)
     (folder / "postgres-admin.password").write_text("", "utf-8")
     (folder / "grafana-admin.password").unlink()
-    (folder / "grafana-admin.password").mkdir()  # what Docker makes of a file that is not there
+    (folder / "grafana-admin.password").mkdir()  # what Docker creates in place of a missing file
     (folder / "vault.key").chmod(0o400)
     (folder / "hash.key").unlink()
-    said = secrets(tmp_path)
+    output = secrets(tmp_path)
     for line in (
         "created ./secrets/postgres-admin.password", "created ./secrets/grafana-admin.password", "created ./secrets/hash.key",
         "./secrets/hash.key is new, but other secrets are older", "made ./secrets/vault.key readable for the containers",
     ):  # fmt: skip
-        assert line in said
+        assert line in output
     assert all(file.stat().st_size >= 32 and file.stat().st_mode & 0o777 == 0o444 for file in folder.iterdir())
     assert folder.stat().st_mode & 0o077 == 0
 
 
-def test_a_key_that_is_broken_is_not_replaced(tmp_path: Path) -> None:
+def test_a_damaged_key_is_not_replaced(tmp_path: Path) -> None:
     secrets(tmp_path)
     key = tmp_path / "secrets" / "vault.key"
     key.chmod(0o600)

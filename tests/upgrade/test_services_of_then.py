@@ -38,7 +38,7 @@ RATE = """
 
 
 def command_line(root: Path, environ: dict[str, str], *arguments: str, text: str | None = None) -> str:
-    """`replyrate ARGUMENTS` of the release whose code lies in `root`."""
+    """`replyrate ARGUMENTS` of the release whose code is in `root`."""
     done = subprocess.run(
         [sys.executable, "-m", "services.cli", *arguments], cwd=root, input=text, capture_output=True, text=True,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root), **environ}, timeout=60, check=False,
@@ -99,7 +99,7 @@ def test_earlier_services_go_on_over_todays_schema_and_todays_take_over(
         "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "6",
         "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "6",
     }
-    asked = now() - timedelta(days=10)
+    received = now() - timedelta(days=10)
     create_topics(kafka_settings(topics_gone))
     with connect(earlier, "tests") as connection, ExitStack() as running:
 
@@ -134,20 +134,20 @@ def test_earlier_services_go_on_over_todays_schema_and_todays_take_over(
                 "--password-file", str(tmp_path / "password"), "--json",
             )  # fmt: skip
 
-        # The mailboxes of the worked example stand in the table alone: there is nothing sealed, and no server.
+        # The mailboxes of the worked example exist in the table only: without sealed secrets and without a server.
         connection.execute("UPDATE registry.mailboxes SET state = 'paused'")
 
         # An upgrade as an operator has it: everything of then runs when the schema changes under it.
         processes = {service: start(service, "then", then) for service in SERVICES}
-        answer(server, 1, asked + timedelta(hours=2))
+        answer(server, 1, received + timedelta(hours=2))
         add(root=then)
-        command_line(then, environ, "publish", "-", text=inquiry(1, asked) + "\n")
+        command_line(then, environ, "publish", "-", text=inquiry(1, received) + "\n")
         await_outcomes({"i1": "timely"}, "they count on their own schema")
         migrations.migrate(connection, lambda _: None)
 
-        # They go on: facts, mail, rates, and a start anew, which asks whether they may.
+        # They continue: facts, mail, rates, and a restart, which checks the schema.
         answer(server, 2, now())
-        facts = [inquiry(2, asked), inquiry(3, asked + timedelta(hours=1))]
+        facts = [inquiry(2, received), inquiry(3, received + timedelta(hours=1))]
         command_line(then, environ, "publish", "-", text="\n".join(facts) + "\n")
         expected = {"i1": "timely", "i2": "late", "i3": "unanswered"}
         await_outcomes(expected, "they count on today's schema")
@@ -156,7 +156,7 @@ def test_earlier_services_go_on_over_todays_schema_and_todays_take_over(
             assert process.terminate() == 0, f"{service}: {process.log.read_text('utf-8')[-2000:]}"
         processes = {service: start(service, "then", then) for service in SERVICES}
         answer(server, 4, now())
-        command_line(then, environ, "publish", "-", text=inquiry(4, asked) + "\n")
+        command_line(then, environ, "publish", "-", text=inquiry(4, received) + "\n")
         expected |= {"i4": "late"}
         await_outcomes(expected, "they start on today's schema")
 
@@ -165,13 +165,13 @@ def test_earlier_services_go_on_over_todays_schema_and_todays_take_over(
             assert processes[service].terminate() == 0
             processes[service] = start(service, "today", ROOT)
             answer(server, number, now())
-            command_line(ROOT, environ, "publish", "-", text=inquiry(number, asked) + "\n")
+            command_line(ROOT, environ, "publish", "-", text=inquiry(number, received) + "\n")
             expected |= {f"i{number}": "late"}
             await_outcomes(expected, f"with today's {service}")
         until(lambda: rows(RATE) == [(1, 5, 1, pytest.approx(1 / 7, abs=1e-4))], 30, "the rate of today's aggregator")
         for service, process in processes.items():
             assert process.terminate() == 0, f"{service}: {process.log.read_text('utf-8')[-2000:]}"
-        # What the release had counted before stands as it was.
+        # What the release had counted before is unchanged.
         assert rows("SELECT count(*) FROM report_v1.corrections WHERE company_id = 'shop'") == [(0,)]
         assert rows("SELECT count(*) FROM ledger.outcomes WHERE company_id = 'shop'")[0][0] > 20
         assert not [

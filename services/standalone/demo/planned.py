@@ -8,7 +8,7 @@ from services.recount.company import AskedInquiry, CompanyFacts, CoveredInterval
 from services.standalone.world.world import World, WorldInquiry, WorldMail
 
 GRACE: Final = timedelta(seconds=300)
-"""How far before its inquiry a reply may lie."""
+"""How long before its inquiry a reply may be dated."""
 
 
 def planned_facts(world: World, company_id: str, covered: Sequence[CoveredInterval]) -> CompanyFacts:

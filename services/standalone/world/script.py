@@ -1,7 +1,7 @@
 """Writes the plan of a world: inquiries, answers and other mail, drawn from one seeded random generator.
 
-Two things are kept clear of chance, so that the plan has one right answer: no deadline lies near `now`, and no answer
-lies near 24 hours.
+Two things are not left to chance, so that the plan has exactly one right result: no deadline is near `now`, and no
+answer is near 24 hours.
 """
 
 import random
@@ -257,7 +257,7 @@ class Script:
                 self.ordinary_mail(mailbox, at)
 
     def ordinary_mail(self, mailbox: WorldMailbox, at: datetime) -> None:
-        """Add an ordinary mail to somebody who has sent no inquiry."""
+        """Add an ordinary mail to an address that sent no inquiry."""
         self.numbers += 1
         letter = MailText(
             mailbox.address, (f"partner{self.numbers}@supplier.example",), self.subject(letters.OTHER_SUBJECTS), at,

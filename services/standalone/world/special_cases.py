@@ -65,7 +65,7 @@ def _add_backdated(script: Script, account: WorldAccount, mailbox: WorldMailbox)
 
 
 def _add_forward(script: Script, account: WorldAccount, mailbox: WorldMailbox) -> None:
-    """A forward to a colleague keeps the thread and answers nobody."""
+    """A forward to a colleague keeps the thread and answers no buyer."""
     inquiry = _inquiry(script, account, 9)
     letter = MailText(
         mailbox.address, ("colleague@hx-tools.example",), script.subject(letters.FORWARD_SUBJECTS),

@@ -108,12 +108,10 @@ def test_what_cannot_be_opened_is_a_usage_error(file: str) -> None:
 
 @given(st.binary(max_size=200), st.text(max_size=60))
 def test_nothing_of_a_message_is_interpreted_by_a_terminal(raw: bytes, text: str) -> None:
-    hostile = b"To: a\x1b[31m@b.c, [red]@b.c, \xc2\x9b31m@b.c, " + text.encode("utf-8", "replace") + b"@b.c\n"
-    hostile += (
-        b"Message-ID: <"
-        + raw.translate(None, b"\r\n")
-        + b"@b.c>\nFrom: \xe2\x80\xae@b.c\nIn-Reply-To: <:smile:[red]@b.c>\n\n"
+    hostile = (
+        b"In-Reply-To: <:smile:[red]@b.c>\nFrom: \xe2\x80\xae@b.c\nTo: a\x1b[31m@b.c, [red]@b.c, \xc2\x9b31m@b.c, "
     )
+    hostile += text.encode("utf-8", "replace") + b"@b.c\nMessage-ID: <" + raw.translate(None, b"\r\n") + b"@b.c>\n\n"
     outcome = run("-", raw=hostile)
     assert outcome.exit_code == 0, outcome.output
     assert all(line.isprintable() for line in outcome.stdout.split("\n"))

@@ -1,4 +1,4 @@
-"""`explain COMPANY INQUIRY`: why an inquiry counts as it does, in English or Chinese."""
+"""`explain COMPANY INQUIRY`: why an inquiry counts as it does, in English or Chinese. `--message`: explain_message.py."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -8,17 +8,20 @@ from typing import Any
 import click
 import psycopg
 from rich.console import Console
-from rich.table import Table
 
 from services.aggregator.explain import explain_inquiry
 from services.aggregator.judge.rules import RuleSet
+from services.aggregator.message_story import message_story
 from services.aggregator.refresh import recompute
 from services.cli.context import as_json, database, guarded, load_config
+from services.cli.numbers.explain_message import MessageTexts, message_sentences, print_message_story
 from services.cli.numbers.rules import rule_set_named
+from services.cli.numbers.story_parts import instant_text, minute_text, print_section, print_table, utc_text
 from services.cli.output import print_json
 from services.cli.texts import LANGUAGES, Texts
 from services.common.display import duration
 from services.common.errors import EXIT_FAILED, ReplyrateError
+from services.common.hashing import Hasher
 
 language = click.option(
     "--lang", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Language of the answer."
@@ -27,25 +30,60 @@ language = click.option(
 
 @click.command()
 @click.argument("company_id")
-@click.argument("inquiry_id")
+@click.argument("inquiry_id", required=False)
+@click.option("--message", "message_id", metavar="MESSAGE-ID", help="Explain a sent message instead of an inquiry.")
 @click.option("--rules", "name", help="Rule set. Default: every active one.")
 @language
 @as_json
 @guarded
-def explain(company_id: str, inquiry_id: str, name: str | None, lang: str, json_: bool) -> None:
-    """Explain why an inquiry counts as it does.
+def explain(
+    company_id: str, inquiry_id: str | None, message_id: str | None, name: str | None, lang: str, json_: bool
+) -> None:
+    """Explain why an inquiry counts as it does, or where a sent message stands.
 
-    Shows the facts, the replies that were considered, the rules, the deadline, the outcome and its history. Exit 1 when the
-    inquiry is not known.
+    For an inquiry: the facts, the replies that were considered, the rules, the deadline, the outcome and its history.
+
+    For a message: when and by which mailbox it was published, to which inquiries it was matched, and whether it counts and
+    why; or that it was never seen, and which mailboxes could have shown it. The id may be in angle brackets.
+
+    Exit 1 when the inquiry or the message is not known.
     """
+    if (inquiry_id is None) == (message_id is None):
+        raise click.UsageError("give either an INQUIRY_ID or --message MESSAGE-ID")
     config = load_config()
+
+    def load(missing: str) -> RuleSet:
+        return rule_set_named(missing, config.aggregator.rules_dir)
+
     with database(config) as connection:
-        stories = [
-            explain_inquiry(connection, rule_set, company_id, inquiry_id)
-            for rule_set in chosen_rule_sets(
-                connection, name, lambda missing: rule_set_named(missing, config.aggregator.rules_dir)
+        if message_id is not None:
+            rule_sets = (
+                recompute.active_readonly(connection) if name is None else chosen_rule_sets(connection, name, load)
             )
-        ]
+            story = message_story(connection, rule_sets, Hasher(config.hash_key()), company_id, message_id)
+            is_known = _show_message(story, config.horizon_days, lang, json_=json_)
+        else:
+            rule_sets = chosen_rule_sets(connection, name, load)
+            stories = [explain_inquiry(connection, rule_set, company_id, str(inquiry_id)) for rule_set in rule_sets]
+            is_known = _show_inquiry(stories, lang, json_=json_)
+    if not is_known:
+        sys.exit(EXIT_FAILED)
+
+
+def _show_message(story: dict[str, Any], horizon_days: int, lang: str, *, json_: bool) -> bool:
+    """Print where a message stands; False when it was never seen."""
+    if json_:
+        story["sentences"] = {
+            written_in: message_sentences(story, MessageTexts(written_in), horizon_days) for written_in in LANGUAGES
+        }
+        print_json(story)
+    else:
+        print_message_story(story, MessageTexts(lang), horizon_days)
+    return bool(story["status"] != "never-seen")
+
+
+def _show_inquiry(stories: list[dict[str, Any]], lang: str, *, json_: bool) -> bool:
+    """Print an inquiry's story by each rule set; False when the inquiry is not known."""
     for story in stories:
         story["sentences"] = {written_in: sentences(story, Texts("explain", written_in)) for written_in in LANGUAGES}
     if json_:
@@ -53,8 +91,7 @@ def explain(company_id: str, inquiry_id: str, name: str | None, lang: str, json_
     else:
         for story in stories:
             print_explanation(story, Texts("explain", lang))
-    if any(story["outcome"] == "unknown" for story in stories):
-        sys.exit(EXIT_FAILED)
+    return all(story["outcome"] != "unknown" for story in stories)
 
 
 def chosen_rule_sets(connection: psycopg.Connection, name: str | None, load: Callable[[str], RuleSet]) -> list[RuleSet]:
@@ -75,7 +112,7 @@ def sentences(story: dict[str, Any], text: Texts) -> list[str]:
             inquiry["received_at"] for inquiry in story["facts"]["inquiries"] if inquiry["received_at"] is not None
         ]
         if received:
-            return [text("outcome", "unknown"), text("unknown", "later", at=_utc(received[0]))]
+            return [text("outcome", "unknown"), text("unknown", "later", at=utc_text(received[0]))]
         is_named = any(story["facts"][name] for name in ("statuses", "replies"))
         return [text("outcome", "unknown"), text("unknown", "facts" if is_named else "nothing")]
     if outcome == "excluded":
@@ -90,7 +127,7 @@ def sentences(story: dict[str, Any], text: Texts) -> list[str]:
         sentence = text("outcome", "merged", first=unit["unit_inquiry_id"], unit=kind, whole=sentence)
     reasons = [text("reason", unit["unit_reason"])] if unit["unit_reason"] else []
     if story["reading_waits"] and unit["unit_outcome"] in ("unmeasured", "unanswered") and not unit["covered"]:
-        reasons.append(text("reason", "reading-waits", counted=_utc(story["counted_until"].replace(microsecond=0))))
+        reasons.append(text("reason", "reading-waits", counted=utc_text(story["counted_until"].replace(microsecond=0))))
     return [sentence, *reasons, text("state", story["state"])]
 
 
@@ -105,8 +142,8 @@ def _outcome_sentence(story: dict[str, Any], outcome: str, text: Texts) -> str:
     code = "late-unverified" if in_time else "unanswered-unread" if unread else outcome
     return text(
         "outcome", code, taken=duration(unit["reply_seconds"]), target=duration(story["parameters"]["target_seconds"]),
-        due=_utc(unit["due_at"]), now=_utc(story["now"].replace(microsecond=0)),
-        counted=_utc((story["counted_until"] or story["now"]).replace(microsecond=0)),
+        due=utc_text(unit["due_at"]), now=utc_text(story["now"].replace(microsecond=0)),
+        counted=utc_text((story["counted_until"] or story["now"]).replace(microsecond=0)),
     )  # fmt: skip
 
 
@@ -125,28 +162,30 @@ def print_explanation(story: dict[str, Any], text: Texts) -> None:
         is_alone = all(member == story["inquiry_id"] for member in unit["members"])
         line = text(
             "unit", "line", account=story["account_id"], day=unit["unit_day"], zone=story["parameters"]["time_zone"],
-            start=_utc(unit["start_at"]), due=_utc(unit["due_at"]),
+            start=utc_text(unit["start_at"]), due=utc_text(unit["due_at"]),
         )  # fmt: skip
         together = text("unit", "alone") if is_alone else text("unit", "members", members=", ".join(unit["members"]))
-        _section(out, text("label", "unit"))
+        print_section(out, text("label", "unit"))
         out.print(f"{line} {together}", markup=False)
-    _table(out, text("label", "facts"), (text("label", "time"), text("label", "what")), list(_facts(story, text)), text)
+    print_table(
+        out, text("label", "facts"), (text("label", "time"), text("label", "what")), list(_facts(story, text)), text
+    )
     if "considered" in story:
         replies = [
             (instant_text(reply["at"]), _considered_text(reply, text), text("verdict", reply["verdict"]))
             for reply in _considered_once(story)
         ]
         columns = (text("label", "time"), text("label", "what"), text("label", "verdict"))
-        _table(out, text("label", "considered"), columns, replies, text)
+        print_table(out, text("label", "considered"), columns, replies, text)
         if story["unit"]["first_reply_at"] is None:
             _print_coverage(out, story, text)
     if story["outcome"] == "unknown":
         return
     rows = [(name, _value_text(value)) for name, value in story["parameters"].items()]
-    _table(out, text("label", "rules"), (text("label", "parameter"), text("label", "value")), rows, text)
+    print_table(out, text("label", "rules"), (text("label", "parameter"), text("label", "value")), rows, text)
     history = [
         (
-            _to_the_minute(version["changed_at"]),
+            minute_text(version["changed_at"]),
             text("name", version["outcome"]),
             text("name", version["state"]),
             version["rule_version"],
@@ -154,7 +193,7 @@ def print_explanation(story: dict[str, Any], text: Texts) -> None:
         for version in story["history"]
     ]
     heads = (text("label", "changed"), text("label", "outcome"), text("label", "state"), "")
-    _table(out, text("label", "history"), heads, history, text)
+    print_table(out, text("label", "history"), heads, history, text)
 
 
 def _facts(story: dict[str, Any], text: Texts) -> list[tuple[str, str]]:
@@ -242,33 +281,16 @@ def _print_coverage(out: Console, story: dict[str, Any], text: Texts) -> None:
         elif interval["complete_from"] is None:
             coverage = text("coverage", "never")
         else:
-            from_, through = _to_the_minute(interval["complete_from"]), _to_the_minute(interval["complete_through"])
+            from_, through = minute_text(interval["complete_from"]), minute_text(interval["complete_through"])
             coverage = text("coverage", "gap", **{"from": from_, "through": through})
         if not interval["due"] and interval["mailbox_id"] is not None:
             code = "later" if interval["connected_at"] > story["unit"]["due_at"] else "removed"
             at = interval["connected_at"] if code == "later" else interval["removed_at"]
-            coverage = text("coverage", code, at=_to_the_minute(at), rest=coverage)
+            coverage = text("coverage", code, at=minute_text(at), rest=coverage)
         rows.append((interval["mailbox_id"] or text("coverage", "platform"), coverage))
     if not rows:
         rows.append(("–", text("coverage", "nobody")))
-    _table(out, text("label", "coverage"), (text("label", "mailbox"), text("label", "what")), rows, text)
-
-
-def _section(out: Console, title: str) -> None:
-    out.print(f"\n{title}", style="bold cyan", markup=False)
-
-
-def _table(out: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], text: Texts) -> None:
-    _section(out, title)
-    if not rows:
-        out.print(text("label", "none"), markup=False)
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for number, head in enumerate(heads):
-        table.add_column(head, overflow="fold", no_wrap=number == 0)
-    for cells in rows:
-        table.add_row(*cells)
-    out.print(table, markup=False)
+    print_table(out, text("label", "coverage"), (text("label", "mailbox"), text("label", "what")), rows, text)
 
 
 def _value_text(value: Any) -> str:
@@ -278,18 +300,3 @@ def _value_text(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(str(part) for part in value.values() if part is not None)
     return str(value)
-
-
-def instant_text(at: datetime | None) -> str:
-    """An instant for people: to the second, or to the microsecond when it has a fraction."""
-    if at is None:
-        return "–"
-    return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond:06}" if at.microsecond else "")
-
-
-def _utc(at: datetime) -> str:
-    return f"{instant_text(at)} UTC"
-
-
-def _to_the_minute(at: datetime | None) -> str:
-    return "–" if at is None else f"{at:%Y-%m-%d %H:%M}"

@@ -1,0 +1,45 @@
+"""Parts of a printed story: headings, tables, instants. `explain` and `explain --message` use them alike."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from services.cli.texts import Texts
+
+
+def print_section(out: Console, title: str) -> None:
+    """A heading."""
+    out.print(f"\n{title}", style="bold cyan", markup=False)
+
+
+def print_table(out: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], text: Texts) -> None:
+    """A table below a heading; a word for nothing when it has no rows."""
+    print_section(out, title)
+    if not rows:
+        out.print(text("label", "none"), markup=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for number, head in enumerate(heads):
+        table.add_column(head, overflow="fold", no_wrap=number == 0)
+    for cells in rows:
+        table.add_row(*cells)
+    out.print(table, markup=False)
+
+
+def instant_text(at: datetime | None) -> str:
+    """An instant for people: to the second, or to the microsecond when it has a fraction."""
+    if at is None:
+        return "–"
+    return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond:06}" if at.microsecond else "")
+
+
+def utc_text(at: datetime) -> str:
+    """An instant with its time zone."""
+    return f"{instant_text(at)} UTC"
+
+
+def minute_text(at: datetime | None) -> str:
+    """An instant to the minute; a dash for None."""
+    return "–" if at is None else f"{at:%Y-%m-%d %H:%M}"

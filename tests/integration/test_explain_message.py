@@ -1,3 +1,4 @@
+# ruff: noqa: F811
 """`replyrate explain COMPANY --message MESSAGE-ID` on a real database: every state that a message can be in."""
 
 import json
@@ -34,7 +35,7 @@ def address(text: str) -> str:
 
 
 @pytest.fixture
-def mailboxes(shop: psycopg.Connection) -> Registry:  # noqa: F811
+def mailboxes(shop: psycopg.Connection) -> Registry:
     """Two mailboxes of the seller in the registry: m1 is read, m2 was removed."""
     registry = Registry(shop, Hasher(KEY), Vault(KEY))
     connected(registry, "shop", mailbox_id="m1", address="one@mail.test")
@@ -64,7 +65,7 @@ def publish(connection: psycopg.Connection, message_id: str, sent_at: datetime, 
 
 
 @pytest.fixture
-def story(run: Any, mailboxes: Registry) -> Any:  # noqa: F811
+def story(run: Any, mailboxes: Registry) -> Any:
     def explained(message_id: str, *arguments: str, code: int = 0) -> dict[str, Any]:
         document = json.loads(run("explain", "shop", "--message", message_id, "--json", *arguments, code=code).stdout)
         assert list(document) == KEYS
@@ -73,12 +74,12 @@ def story(run: Any, mailboxes: Registry) -> Any:  # noqa: F811
     return explained
 
 
-def shown(run: Any, message_id: str, *arguments: str, code: int = 0) -> str:  # noqa: F811
+def shown(run: Any, message_id: str, *arguments: str, code: int = 0) -> str:
     """What a person reads, in one line."""
     return " ".join(run("explain", "shop", "--message", message_id, *arguments, code=code).stdout.split())
 
 
-def test_a_message_that_counts_is_followed_to_the_outcome(run: Any, shop: psycopg.Connection, story: Any) -> None:  # noqa: F811
+def test_a_message_that_counts_is_followed_to_the_outcome(run: Any, shop: psycopg.Connection, story: Any) -> None:
     publish(shop, "answer@mail.test", OLD + 3 * HOUR, in_reply_to=(hashed("ask@platform.example"),))
     replied(shop, "unanswered", hashed("answer@mail.test"), OLD + 3 * HOUR)
     replied(shop, "unanswered", hashed("answer@mail.test"), OLD + 3 * HOUR, matched_by="buyer-address")
@@ -106,7 +107,7 @@ def test_a_message_that_counts_is_followed_to_the_outcome(run: Any, shop: psycop
     assert "计为询盘 unanswered 的回复" in shown(run, "answer@mail.test", "--lang", "zh")
 
 
-def test_a_message_that_does_not_count_has_its_reason(run: Any, shop: psycopg.Connection, story: Any) -> None:  # noqa: F811
+def test_a_message_that_does_not_count_has_its_reason(run: Any, shop: psycopg.Connection, story: Any) -> None:
     for name, kind in (("auto", "automatic"), ("list", "bulk")):
         replied(shop, "unanswered", hashed(f"{name}@mail.test"), OLD + 3 * HOUR, kind=kind)
     replied(shop, "timely", hashed("later@mail.test"), OLD + 9 * HOUR)
@@ -127,7 +128,7 @@ def test_a_message_that_does_not_count_has_its_reason(run: Any, shop: psycopg.Co
     assert "the inquiry itself does not count" in shown(run, "spam@mail.test")
 
 
-def test_a_message_in_several_inquiries_is_judged_in_each(shop: psycopg.Connection, story: Any) -> None:  # noqa: F811
+def test_a_message_in_several_inquiries_is_judged_in_each(shop: psycopg.Connection, story: Any) -> None:
     for inquiry_id in ("late", "unanswered"):
         replied(shop, inquiry_id, hashed("both@mail.test"), OLD + 26 * HOUR)
     explained = story("both@mail.test")
@@ -137,7 +138,7 @@ def test_a_message_in_several_inquiries_is_judged_in_each(shop: psycopg.Connecti
         assert {judgement["rule_set"] for judgement in inquiry["judgements"]} == rule_sets
 
 
-def test_a_match_outlives_what_the_registry_remembers(run: Any, shop: psycopg.Connection, story: Any) -> None:  # noqa: F811
+def test_a_match_outlives_what_the_registry_remembers(run: Any, shop: psycopg.Connection, story: Any) -> None:
     replied(shop, "timely", hashed("old@mail.test"), OLD + HOUR)
     explained = story("old@mail.test")
     assert (explained["status"], explained["publications"], explained["unknowable"]) == ("matched", [], ["forgotten"])
@@ -147,7 +148,7 @@ def test_a_match_outlives_what_the_registry_remembers(run: Any, shop: psycopg.Co
 def test_a_published_message_without_a_match_says_what_it_could_be_matched_by(
     run: Any,
     shop: psycopg.Connection,
-    story: Any,  # noqa: F811
+    story: Any,
 ) -> None:
     publish(shop, "bare@mail.test", RECENT)
     publish(shop, "stranger@mail.test", RECENT, recipients=(address("x@shop.example"),))
@@ -166,7 +167,7 @@ def test_a_published_message_without_a_match_says_what_it_could_be_matched_by(
         assert words in shown(run, f"{name}@mail.test")
 
 
-def test_a_message_that_is_still_to_be_counted_says_so(run: Any, shop: psycopg.Connection, story: Any) -> None:  # noqa: F811
+def test_a_message_that_is_still_to_be_counted_says_so(run: Any, shop: psycopg.Connection, story: Any) -> None:
     publish(shop, "new@mail.test", RECENT)
     shop.execute("INSERT INTO ledger.pipeline (partition, passed_at) VALUES (0, %s)", (NOW - HOUR,))
     assert datetime.fromisoformat(story("new@mail.test")["counted_until"]) == NOW - HOUR
@@ -175,13 +176,13 @@ def test_a_message_that_is_still_to_be_counted_says_so(run: Any, shop: psycopg.C
     assert "still to be counted" not in shown(run, "new@mail.test")
 
 
-def test_ids_are_compared_with_their_case(shop: psycopg.Connection, story: Any) -> None:  # noqa: F811
+def test_ids_are_compared_with_their_case(shop: psycopg.Connection, story: Any) -> None:
     publish(shop, "Case@mail.test", RECENT)
     assert story("Case@mail.test")["status"] == "published"
     assert story("case@mail.test", code=1)["status"] == "never-seen"
 
 
-def test_a_message_that_was_never_seen_names_the_mailboxes_and_what_cannot_be_known(run: Any, story: Any) -> None:  # noqa: F811
+def test_a_message_that_was_never_seen_names_the_mailboxes_and_what_cannot_be_known(run: Any, story: Any) -> None:
     explained = story("lost@mail.test", code=1)
     assert (explained["status"], explained["inquiries"], explained["publications"]) == ("never-seen", [], [])
     assert explained["unknowable"] == ["forgotten", "dead-letters", "dropped", "without-message-id"]
@@ -197,33 +198,33 @@ def test_a_message_that_was_never_seen_names_the_mailboxes_and_what_cannot_be_kn
     assert set(explained["sentences"]) == {"en", "zh"}
 
 
-def test_another_company_does_not_see_the_message(run: Any, shop: psycopg.Connection, mailboxes: Registry) -> None:  # noqa: F811
+def test_another_company_does_not_see_the_message(run: Any, shop: psycopg.Connection, mailboxes: Registry) -> None:
     publish(shop, "answer@mail.test", RECENT)
     refused = run("explain", "nobody", "--message", "answer@mail.test", code=1).stdout
     assert "The company nobody has no account here" in " ".join(refused.split())
 
 
-def test_without_an_active_rule_set_the_message_is_followed_to_its_match(run: Any, shop: psycopg.Connection) -> None:  # noqa: F811
+def test_without_an_active_rule_set_the_message_is_followed_to_its_match(run: Any, shop: psycopg.Connection) -> None:
     replied(shop, "timely", hashed("old@mail.test"), OLD + HOUR)
     shop.execute("DELETE FROM ledger.rule_sets")
     assert "No rule set is active yet" in shown(run, "old@mail.test")
 
 
 @pytest.mark.parametrize("arguments", [(), ("timely", "--message", "a@b")])
-def test_an_inquiry_or_a_message_must_be_named(run: Any, arguments: tuple[str, ...]) -> None:  # noqa: F811
+def test_an_inquiry_or_a_message_must_be_named(run: Any, arguments: tuple[str, ...]) -> None:
     assert "either an INQUIRY_ID or --message" in run("explain", "shop", *arguments, code=2).stderr
 
 
 def test_what_is_no_message_id_is_refused_and_nothing_in_one_reaches_the_terminal(
     run: Any,
-    shop: psycopg.Connection,  # noqa: F811
+    shop: psycopg.Connection,
 ) -> None:
     assert "is not a Message-ID" in " ".join(run("explain", "shop", "--message", "<>", code=1).stderr.split())
     text = run("explain", "shop", "--message", "[red]:smile:\u009b31m@b", code=1).stdout
     assert "[red]:smile:\N{REPLACEMENT CHARACTER}31m@b" in text and "\u009b" not in text
 
 
-def test_support_needs_no_more_than_the_role_of_the_aggregator(run: Any, shop: psycopg.Connection, dsn: str) -> None:  # noqa: F811
+def test_support_needs_no_more_than_the_role_of_the_aggregator(run: Any, shop: psycopg.Connection, dsn: str) -> None:
     role = f"support_{dsn.rsplit('/', 1)[1]}"
     replied(shop, "timely", hashed("old@mail.test"), OLD + HOUR)
     shop.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x' IN ROLE replyrate_aggregator".encode())

@@ -9,8 +9,8 @@ import pytest
 from psycopg import conninfo, sql
 
 from services.common.postgres import connect
+from tests.support.monitoring import BOARDS
 from tests.support.seeded import COMPANIES, NOW, seed
-from tests.unit.test_boards import BOARDS
 
 BOARD = BOARDS["business"]
 LATEST = datetime.now(UTC) + timedelta(minutes=5)

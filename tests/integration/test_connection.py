@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -46,31 +45,15 @@ from tests.imap_lab.profiles import (  # fmt: skip
 )
 from tests.imap_lab.server import Folder, LabServer
 from tests.imap_lab.world import fill
+from tests.support.builders import now
+from tests.support.codes import codes
+from tests.support.commands import command
+from tests.support.provider_lab import Serve, serve
 from tests.support.wire import allowed
-from tests.unit.providers.test_catalog import codes
 
 PROMPT = "Password or authorization code"
 SMALL = SessionLimits(command_seconds=1, session_seconds=3, connect_seconds=1)
-Serve = Callable[..., LabServer]
-
-
-@pytest.fixture
-def serve(tmp_path: Path, ca: CertificateAuthority) -> Iterator[Serve]:
-    """Starts servers: serve(profile, *defects)."""
-    with ExitStack() as stack:
-
-        def start(profile: Profile, *defects: Defect, **changes: Any) -> LabServer:
-            server = LabServer(
-                tmp_path / f"lab-{len(list(tmp_path.iterdir()))}", ca, dataclasses.replace(profile, **changes)
-            )
-            server.defects |= set(defects)
-            return stack.enter_context(server)
-
-        yield start
-
-
-def now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
+__all__ = ["command", "serve"]
 
 
 def settings(server: LabServer) -> ImapSettings:
@@ -351,26 +334,6 @@ def test_every_code_that_a_mailbox_may_be_in_has_advice(registry: Registry) -> N
     rows = registry.connection.execute("SELECT code FROM ledger.advice").fetchall()
     typed = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host", "web-address"}
     assert codes() - typed <= {row[0] for row in rows}
-
-
-@pytest.fixture
-def command(dsn: str, tmp_path: Path, ca: CertificateAuthority) -> Callable[..., Result]:
-    """Runs `replyrate` against this database and one server."""
-    for key in ("hash.key", "vault.key"):
-        (tmp_path / key).write_bytes(bytes(32))
-
-    def call(server: LabServer, *args: object, code: int = 0, **options: Any) -> Result:
-        env = {
-            "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9", "REPLYRATE_POSTGRES__DSN": dsn, "COLUMNS": "220",
-            "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"), "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
-            "REPLYRATE_IMAP__CA_FILE": str(ca.ca_file), "REPLYRATE_IMAP__ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
-            "REPLYRATE_IMAP__ALLOWED_PORTS": str(server.port),
-        } | options.pop("env", {})  # fmt: skip
-        done = CliRunner().invoke(main, [str(arg) for arg in args], env=env, **options)
-        assert done.exit_code == code, (done.stdout, done.stderr, done.exception)
-        return done
-
-    return call
 
 
 def test_a_sent_folder_is_named_as_it_is_shown_and_let_go_again(

@@ -21,9 +21,9 @@ from services.common.postgres import connect
 from services.common.topics import REPLIES
 from services.connect import texts as connection_texts
 from services.connect.probe import ASK_SECONDS, FILE_SECONDS, SEND_SECONDS, TestMailProbe, verdict
-from tests.integration.test_fetcher import USER, Lab, lab, letter, make_lab
-from tests.integration.test_numbers_cli import run
+from tests.support.commands import run
 from tests.support.dovecot import Dovecot
+from tests.support.fetcher_lab import USER, Lab, lab, letter, make_lab
 from tests.support.processes import until
 from tests.support.servers import USERS
 

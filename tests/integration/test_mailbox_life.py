@@ -34,8 +34,10 @@ from services.registry.vault import Vault
 from tests.imap_lab.profiles import DOVECOT, QQ
 from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
-from tests.integration.test_connection import Serve, command, now, serve  # noqa: F401
+from tests.support.builders import now
+from tests.support.commands import command  # noqa: F401
 from tests.support.mailboxes import connected
+from tests.support.provider_lab import Serve, serve  # noqa: F401
 
 Run = Callable[..., Result]
 

@@ -9,39 +9,22 @@ from typing import Any
 
 import psycopg
 import pytest
-from click.testing import CliRunner, Result
 
 from services.aggregator.judge import rules
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.refresh import Refresher
-from services.cli.__main__ import main
 from services.common import codec
 from services.common.events import MessageSent
 from services.common.postgres import connect
 from services.standalone.servers.paths import ROOT
+from tests.support.commands import run
+
+__all__ = ["run"]
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 OLD = NOW - 20 * DAY
 """Settled long ago by every rule set."""
-
-
-@pytest.fixture
-def run(dsn: str, tmp_path: Path) -> Any:
-    """The command on its own database; there is no Kafka, and these commands need none."""
-    for key in ("hash.key", "vault.key"):
-        (tmp_path / key).write_bytes(bytes(32))
-    env = {
-        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1", "REPLYRATE_POSTGRES__DSN": dsn, "COLUMNS": "200",
-        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"), "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
-    }  # fmt: skip
-
-    def call(*args: object, code: int = 0, dsn: str = dsn) -> Result:
-        done = CliRunner().invoke(main, [str(arg) for arg in args], env={**env, "REPLYRATE_POSTGRES__DSN": dsn})
-        assert done.exit_code == code, (args, done.stdout, done.stderr, done.exception)
-        return done
-
-    return call
 
 
 @pytest.fixture

@@ -46,9 +46,9 @@ from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import GMAIL, OUTLOOK, SINA, Profile
 from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
-from tests.integration.test_connection import now
-from tests.integration.test_imap_lab import HASHER, SMALL, Lab, Serve, serve, topics  # noqa: F401
+from tests.support.builders import now
 from tests.support.pollers import make_poller
+from tests.support.provider_lab import HASHER, SMALL, Lab, Serve, serve, topics  # noqa: F401
 from tests.support.token_endpoint import DRIP, TokenEndpoint
 from tests.support.topics import read_all
 from tests.support.wire import allowed

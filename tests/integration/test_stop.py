@@ -15,7 +15,7 @@ from services.common.postgres import connect
 from services.common.topics import INQUIRIES
 from services.standalone.servers.imap import EmbeddedImap
 from services.standalone.servers.kafka import EmbeddedKafka
-from tests.integration.test_fetcher import HASHER, USER, Lab, letter, make_lab
+from tests.support.fetcher_lab import HASHER, USER, Lab, letter, make_lab
 from tests.support.processes import STOP_SECONDS, Process, until
 from tests.support.topics import publish
 

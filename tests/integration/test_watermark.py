@@ -22,7 +22,7 @@ from services.common.postgres import connect
 from services.common.topics import INQUIRIES, REPLIES, partition_of
 from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
-from tests.integration.test_numbers_cli import run
+from tests.support.commands import run
 from tests.support.processes import Process, until
 from tests.support.topics import PARTITIONS, create_topics, kafka_settings, publish
 

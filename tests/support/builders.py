@@ -26,6 +26,11 @@ INQUIRY: Final = "i1"
 MAILBOX: Final = "m1"
 
 
+def now() -> datetime:
+    """This instant, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
 def hash_of(number: int) -> str:
     """A value in the form of a hash."""
     return f"{number:032x}"

@@ -22,10 +22,9 @@ from services.standalone.demo.demo import EmbeddedStage
 from services.standalone.servers.child import free_port
 from services.standalone.servers.paths import ROOT
 from services.standalone.world import cast
+from tests.support.monitoring import BOARDS, RULES
 from tests.support.processes import Process, until
 from tests.support.topics import kafka_settings, publish
-from tests.unit.test_alerts import RULES
-from tests.unit.test_boards import BOARDS
 
 QUERIES = [target["expr"] for panel in BOARDS["operations"]["panels"] for target in panel["targets"]]
 

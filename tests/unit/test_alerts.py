@@ -3,55 +3,15 @@
 import ast
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
-import promql_parser
 import pytest
-import yaml
 
-from services.common.metrics import REASONS, REGISTRY
+from services.common.metrics import REASONS
 from services.standalone.servers.paths import ROOT
+from tests.support.monitoring import LABELS, RULES, selectors, unknown
 
-RULES = [
-    rule
-    for group in yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text("utf-8"))["groups"]
-    for rule in group["rules"]
-]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
-LABELS = {
-    name: frozenset(getattr(collector, "_labelnames", ())) for name, collector in REGISTRY._names_to_collectors.items()
-}
-"""Every series name of the registry (`…_total`, `…_bucket`, …) with its labels."""
-
-
-def selectors(expression: str) -> Iterator[Any]:
-    """The vector selectors of a PromQL expression. ValueError when it cannot be parsed."""
-    nodes: list[Any] = []
-
-    def visit(node: Any) -> bool:
-        if isinstance(node, promql_parser.VectorSelector):
-            nodes.append(node)
-        return True
-
-    promql_parser.walk(promql_parser.parse(expression), visit)
-    yield from nodes
-
-
-def unknown(expression: str) -> list[str]:
-    """What an expression names that no service shows."""
-    problems = []
-    for selector in selectors(expression):
-        if selector.name not in LABELS:
-            problems.append(f"no metric {selector.name}")
-            continue
-        labels = LABELS[selector.name] | {"job", "instance"} | ({"le"} if selector.name.endswith("_bucket") else set())
-        problems += [
-            f"{selector.name} has no label {matcher.name}"
-            for matcher in selector.matchers.matchers
-            if matcher.name not in labels
-        ]
-    return problems
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))

@@ -1,19 +1,12 @@
 """The Grafana boards are whole: every panel has a place, a source that is provisioned, and names metrics that exist."""
 
-import json
 from itertools import combinations
-from typing import Any
 
 import pytest
 import yaml
 
-from services.standalone.servers.paths import ROOT
-from tests.unit.test_alerts import unknown
+from tests.support.monitoring import BOARDS, GRAFANA, unknown
 
-GRAFANA = ROOT / "deploy" / "grafana"
-BOARDS: dict[str, dict[str, Any]] = {
-    file.stem: json.loads(file.read_text("utf-8")) for file in sorted((GRAFANA / "dashboards").glob("*.json"))
-}
 SOURCES = {
     source["uid"]: source["type"]
     for source in yaml.safe_load((GRAFANA / "provisioning/datasources/replyrate.yml").read_text("utf-8"))["datasources"]

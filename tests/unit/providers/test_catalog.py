@@ -13,12 +13,11 @@ from services.common.errors import ConfigError
 from services.common.language import Language
 from services.connect import texts
 from services.connect.connection_test import STAGES
-from services.imap import errors
-from services.imap.errors import MailboxError
 from services.providers import catalog, server_texts
 from services.providers.addresses import domain_of
 from services.providers.lookup_decision import DomainFacts, LookupAnswer, SrvRecord, decide, unconfirmed_servers
 from services.providers.typed_server import TypedServer, find_mistake, parse_server
+from tests.support.codes import codes
 
 KNOWN = catalog.load()
 
@@ -308,22 +307,6 @@ def test_every_value_that_a_look_up_shows_has_words() -> None:
         assert set(properties[key]["enum"]) <= known
     for key in ("auth", "unconfirmed"):
         assert set(properties[key]["items"]["enum"]) <= known
-
-
-AUTHENTICATED = {"oauth2-login-refused", "oauth2-not-offered"}
-"""What imap.login_with_token says of an access token."""
-
-
-def codes() -> set[str]:
-    """Every code that a test of a mailbox can end with."""
-    mistakes = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host", "web-address"}
-    return (
-        {kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MailboxError)}
-        - {"broken"}
-        | {entry["code"] for entry in server_texts.texts()}
-        | mistakes
-        | AUTHENTICATED
-    )
 
 
 def test_every_code_has_its_sentences() -> None:

@@ -1,17 +1,16 @@
 """What to do at the command line about a request that was refused: the sentences of remedies.toml."""
 
-import tomllib
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 
+from services.common.tables import read_table
 from services.registry.errors import RegistryError
 
 
 @cache
 def load() -> Mapping[str, str]:
     """The sentence of each code of `services.registry.errors.Remedy`."""
-    return tomllib.loads(resources.files("services.cli").joinpath("remedies.toml").read_text("utf-8"))
+    return read_table("services.cli", "remedies.toml")
 
 
 def explain(error: RegistryError) -> str:

@@ -6,7 +6,7 @@ psycopg's (`%(name)s`). Nothing is ever formatted into a statement.
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -92,11 +92,17 @@ def clock(connection: psycopg.Connection) -> datetime:
     return now
 
 
+class TransactionConflict(TransientError):
+    """Another transaction has just changed what this one read; nothing was written, and nothing is wrong with Postgres."""
+
+
 @contextmanager
 def translate() -> Iterator[None]:
-    """Turn what goes away by itself into TransientError; the server's own text stays out, since it may quote values."""
+    """Turn errors that pass into TransientError; the server's own text stays out, since it may quote values."""
     try:
         yield
+    except errors.SerializationFailure as error:
+        raise TransactionConflict(f"Postgres is away or busy ({error.sqlstate})") from error
     except AWAY as error:
         raise TransientError(f"Postgres is away or busy ({error.sqlstate or type(error).__name__})") from error
 
@@ -104,30 +110,46 @@ def translate() -> Iterator[None]:
 class Statements:
     """Named statements over one connection (autocommit); a row maps its column names. Not to be shared by threads."""
 
-    def __init__(self, connection: psycopg.Connection, statements: Mapping[str, LiteralString]) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection,
+        statements: Mapping[str, LiteralString],
+        *,
+        translates: bool = True,
+        **constants: Any,
+    ) -> None:
+        """`translates` False: psycopg's errors pass, for a caller that tells them apart. `constants`: values of parameters
+        that are the same in every call."""
         self.connection = connection
         self._statements = statements
+        self._errors = translate if translates else nullcontext
+        self._constants = constants
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What runs inside holds wholly or not at all."""
-        with translate(), self.connection.transaction():
+        """A transaction: the statements inside take effect together or not at all."""
+        with self._errors(), self.connection.transaction():
             yield
 
     def run(self, name: str, **values: Any) -> None:
-        """A statement whose rows nobody asks for."""
-        with translate():
-            self.connection.execute(self._statements[name], values)
+        """Execute a statement whose rows, if any, are not needed."""
+        with self._errors():
+            self.connection.execute(self._statements[name], {**self._constants, **values})
 
     def one(self, name: str, **values: Any) -> dict[str, Any] | None:
         """The first row; None when there is none."""
-        with translate(), self.connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(self._statements[name], values).fetchone()
+        with self._errors(), self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(self._statements[name], {**self._constants, **values}).fetchone()
 
     def all(self, name: str, **values: Any) -> list[dict[str, Any]]:
         """Every row."""
-        with translate(), self.connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(self._statements[name], values).fetchall()
+        with self._errors(), self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(self._statements[name], {**self._constants, **values}).fetchall()
+
+    def tuples(self, name: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Every row as a tuple of its columns."""
+        with self._errors():
+            return self.connection.execute(self._statements[name], {**self._constants, **values}).fetchall()
 
 
 _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)\s*$", re.MULTILINE)

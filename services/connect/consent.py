@@ -5,16 +5,11 @@ one does not load, whoever changed it.
 """
 
 import hashlib
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-from typing import Any
 
-from jsonschema import Draft202012Validator
-
+from services.common import tables
 from services.common.errors import ConfigError
 from services.common.language import Language
 
@@ -49,15 +44,8 @@ def digest(en: str, zh: str = "") -> str:
 
 def parse(text: str, origin: str) -> ConsentTexts:
     """The texts from TOML. ConfigError that names `origin`, the key or the version, and the cure."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin}: not TOML: {error}") from None
-    problems = [
-        f"{origin}: {'.'.join(map(str, error.absolute_path)) or 'file'}: {error.message};"
-        " schemas/consent.schema.json explains every key"
-        for error in Draft202012Validator(schema()).iter_errors(data)
-    ]
+    data = tables.parse_table(text, origin)
+    problems = tables.schema_problems(data, "consent", origin)
     if not problems:
         for number, one in enumerate(data["text"], 1):
             if one["version"] != str(number):
@@ -83,12 +71,4 @@ def parse(text: str, origin: str) -> ConsentTexts:
 @cache
 def load() -> ConsentTexts:
     """services/connect/consent.toml."""
-    text = resources.files("services.connect").joinpath("consent.toml").read_text("utf-8")
-    return parse(text, "services/connect/consent.toml")
-
-
-@cache
-def schema() -> dict[str, Any]:
-    """schemas/consent.schema.json."""
-    found: dict[str, Any] = json.loads(resources.files("schemas").joinpath("consent.schema.json").read_text("utf-8"))
-    return found
+    return parse(tables.read_text("services.connect", "consent.toml"), "services/connect/consent.toml")

@@ -12,9 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 import psycopg
-from psycopg.rows import dict_row
 
-from services.common.postgres import load_statements, translate
+from services.common.postgres import Statements, load_statements
 from services.registry import pacing
 from services.registry.errors import RegistryError
 
@@ -75,7 +74,8 @@ class TestMailProbe:
     def __init__(self, connection: psycopg.Connection, company_id: str, account_id: str | None) -> None:
         """RegistryError when there is no mailbox that is being read."""
         self._connection = connection
-        rows = self._all("begin", company_id=company_id, account_id=account_id)
+        self._sql = Statements(connection, SQL)
+        rows = self._sql.all("begin", company_id=company_id, account_id=account_id)
         active = [row for row in rows if row["state"] == "active"]
         if not active:
             who = company_id if account_id is None else f"{company_id}, account {account_id}"
@@ -94,7 +94,7 @@ class TestMailProbe:
     def look(self) -> ProbeReading:
         """What is known by now."""
         place = {"company_id": self._company_id, "mailboxes": list(self._gone), "since": self.since}
-        found = tuple(self._seen(row) for row in self._all("look", **place))
+        found = tuple(self._seen(row) for row in self._sql.all("look", **place))
         return ProbeReading(verdict(found), found)
 
     def _seen(self, row: Mapping[str, Any]) -> MailboxSighting:
@@ -113,10 +113,6 @@ class TestMailProbe:
             spacing_seconds=spacing,
             next_poll_at=row["next_poll_at"],
         )
-
-    def _all(self, name: str, **values: Any) -> list[dict[str, Any]]:
-        with translate(), self._connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(SQL[name], values).fetchall()
 
 
 def wanted_after(since: datetime, spacing_seconds: float) -> datetime:

@@ -1,12 +1,11 @@
 """Sentences for the connection test, out of connection_texts.toml: English and Chinese, for people and for `--json`. Pure."""
 
-import tomllib
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from services.common.language import Language
+from services.common.tables import read_table
 from services.connect.completeness import NumbersForecast, SettlingRule
 from services.connect.connection_test import PASSED, SKIPPED, StageResult, TestReport, Warned
 from services.imap.folders import folder_text
@@ -19,8 +18,7 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 @cache
 def texts() -> dict[str, Any]:
     """connection_texts.toml."""
-    data = resources.files("services.connect").joinpath("texts.toml").read_text("utf-8")
-    return tomllib.loads(data)
+    return read_table("services.connect", "texts.toml")
 
 
 def phrase(name: str, language: Language, **words: str) -> str:

@@ -6,13 +6,12 @@ the receiver not to answer automatically, and CRM programs put it on mail that a
 """
 
 import re
-import tomllib
 import unicodedata
 from functools import cache
-from importlib import resources
 from typing import Final
 
 from services.common.events import Kind
+from services.common.tables import read_table
 from services.mail.headers import Headers
 
 BULK_RECIPIENTS: Final = 20
@@ -52,7 +51,7 @@ def classify(headers: Headers) -> tuple[Kind, str | None]:
 @cache
 def subject_forms() -> dict[str, tuple[str, ...]]:
     """What subjects of automatic answers and of forwards begin with, folded as subjects are (subjects.toml)."""
-    data = tomllib.loads(resources.files("services.mail").joinpath("subjects.toml").read_text("utf-8"))
+    data = read_table("services.mail", "subjects.toml")
     return {
         name: tuple(unicodedata.normalize("NFKC", form).casefold() for form in table["begins_with"])
         for name, table in data.items()

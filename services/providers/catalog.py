@@ -1,17 +1,13 @@
 """The catalogue of mail providers: providers.toml, checked against its schema, and the ways to find a provider in it. Pure."""
 
-import json
-import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import msgspec
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
 
+from services.common import tables
 from services.common.errors import ConfigError
 from services.providers.addresses import domain_of, host_name, parent_domain, suffixes
 from services.providers.provider import Provider
@@ -85,26 +81,12 @@ class ProviderCatalog:
 @cache
 def load() -> ProviderCatalog:
     """services/providers/providers.toml."""
-    return parse(
-        resources.files("services.providers").joinpath("providers.toml").read_text("utf-8"),
-        "services/providers/providers.toml",
-    )
-
-
-@cache
-def schema() -> dict[str, Any]:
-    """schemas/provider.schema.json."""
-    text = resources.files("schemas").joinpath("provider.schema.json").read_text("utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
+    return parse(tables.read_text("services.providers", "providers.toml"), "services/providers/providers.toml")
 
 
 def parse(text: str, origin: str) -> ProviderCatalog:
     """The catalogue from TOML. ConfigError that names `origin`, the block, the key, its value and what is allowed."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin}: not TOML: {error}") from None
+    data = tables.parse_table(text, origin)
     families = data.get("families", {})
     problems = [
         f"{origin}: {key}: no such table; write [[provider]] or [families.NAME]"
@@ -118,19 +100,12 @@ def parse(text: str, origin: str) -> ProviderCatalog:
             problems.append(f"{origin}: provider {name}: family: {family!r} is none of {', '.join(sorted(families))}")
             continue
         blocks.append(block := {**families.get(family, {}), **own_keys})
-        errors = sorted(Draft202012Validator(schema()).iter_errors(block), key=lambda error: list(map(str, error.path)))
-        problems += [f"{origin}: provider {name}: {_sentence(error)}" for error in errors]
+        problems += tables.schema_problems(block, "provider", f"{origin}: provider {name}")
     if not problems:
         problems = [f"{origin}: {problem}" for problem in _contradictions(blocks)]
     if problems:
         raise ConfigError(problems)
     return ProviderCatalog(msgspec.convert(blocks, list[Provider]))
-
-
-def _sentence(error: ValidationError) -> str:
-    """The key, its value and what is allowed, as one sentence."""
-    path = ".".join(map(str, error.absolute_path))
-    return f"{path}: {error.message}" if path else f"{error.message}; schemas/provider.schema.json explains every key"
 
 
 def _contradictions(blocks: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,10 +1,10 @@
 """Names of Sent folders on servers without \\Sent, in many languages (sent_names.toml). Pure."""
 
 import re
-import tomllib
 import unicodedata
 from functools import cache
-from importlib import resources
+
+from services.common.tables import read_table
 
 
 def is_sent_name(name: str) -> bool:
@@ -16,5 +16,5 @@ def is_sent_name(name: str) -> bool:
 @cache
 def sent_names() -> frozenset[str]:
     """The names of sent_names.toml after NFKC and case folding."""
-    data = tomllib.loads(resources.files("services.providers").joinpath("sent_names.toml").read_text("utf-8"))
+    data = read_table("services.providers", "sent_names.toml")
     return frozenset(unicodedata.normalize("NFKC", name).casefold() for name in data["names"])

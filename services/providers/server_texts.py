@@ -1,11 +1,11 @@
 """What a mail server means by a refusal: its words → a code of ours. Pure; the words themselves go no further."""
 
 import re
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any, Literal
+
+from services.common.tables import read_table
 
 Kind = Literal["refused", "unclear", "later"]
 
@@ -34,5 +34,4 @@ def meaning(stage: str, text: str) -> ServerTextMeaning | None:
 @cache
 def texts() -> tuple[dict[str, Any], ...]:
     """The entries of server_texts.toml, in order."""
-    data = tomllib.loads(resources.files("services.providers").joinpath("server_texts.toml").read_text("utf-8"))
-    return tuple(data["text"])
+    return tuple(read_table("services.providers", "server_texts.toml")["text"])

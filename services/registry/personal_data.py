@@ -1,11 +1,11 @@
 """What every column of every table says about a person, as data: schemas/personal_data.toml."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any, Final
+
+from services.common.tables import read_table
 
 LANGUAGES: Final = ("en", "zh")
 
@@ -35,7 +35,7 @@ class PersonalData:
 @cache
 def load() -> PersonalData:
     """schemas/personal_data.toml. ValueError when it contradicts itself: it is part of the program."""
-    found = tomllib.loads(resources.files("schemas").joinpath("personal_data.toml").read_text("utf-8"))
+    found = read_table("schemas", "personal_data.toml")
     kinds, kept = found["kinds"], found["kept"]
     tables: dict[str, PersonalDataTable] = {}
     for name, said in found["tables"].items():

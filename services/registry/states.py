@@ -1,12 +1,11 @@
 """The states of a mailbox and what leads from one to another, out of states.toml. Pure."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Final, Literal, get_args
 
+from services.common import tables
 from services.common.errors import ConfigError
 from services.common.language import Bilingual
 
@@ -58,8 +57,8 @@ class MailboxStates:
 
 def parse(text: str, origin: str) -> MailboxStates:
     """The table from TOML. ConfigError that names `origin`, the event and what is wrong with it."""
+    data = tables.parse_table(text, origin)
     try:
-        data = tomllib.loads(text)
         names = {state: Bilingual(**data["state"][state]) for state in STATES}
         events = [
             StateEvent(
@@ -69,7 +68,7 @@ def parse(text: str, origin: str) -> MailboxStates:
             for one in data["event"]
         ]  # fmt: skip
         refusing = frozenset(data["refusing"]["codes"])
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ConfigError(f"{origin}: {error}; its head says what must be there") from None
     problems = [f"{origin}: state {name}: no such state" for name in data["state"] if name not in STATES]
     for event in events:
@@ -88,5 +87,4 @@ def parse(text: str, origin: str) -> MailboxStates:
 @cache
 def load() -> MailboxStates:
     """services/registry/states.toml."""
-    text = resources.files("services.registry").joinpath("states.toml").read_text("utf-8")
-    return parse(text, "services/registry/states.toml")
+    return parse(tables.read_text("services.registry", "states.toml"), "services/registry/states.toml")

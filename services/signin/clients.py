@@ -1,15 +1,14 @@
 """The operator's OAuth2 clients: which one signs in at a mail server, with which addresses and scopes."""
 
 import ssl
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from services.common.settings import OAuth2Client, OAuth2Settings
+from services.common.tables import read_table
 from services.imap.errors import SignInNotConfigured
 from services.imap.tls import tls_context
 from services.providers import catalog
@@ -49,7 +48,7 @@ def client_for(host: str, settings: OAuth2Settings) -> OAuthClient:
 @cache
 def sign_in_services() -> Mapping[str, Mapping[str, Any]]:
     """The entries of oauth.toml by name."""
-    return tomllib.loads(resources.files("services.signin").joinpath("oauth.toml").read_text("utf-8"))
+    return read_table("services.signin", "oauth.toml")
 
 
 def token_context(ca_file: Path | None) -> ssl.SSLContext:

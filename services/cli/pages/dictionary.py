@@ -1,14 +1,13 @@
 """docs/data-dictionary.md: the views of the schema report_v1, from their contract schemas/report_v1.json."""
 
-import json
-from importlib import resources
 from typing import Any
+
+from services.common.tables import read_json
 
 
 def contract() -> dict[str, Any]:
     """schemas/report_v1.json: each view with its comment, its key, its meaning in plain words, and its columns in order."""
-    views: dict[str, Any] = json.loads(resources.files("schemas").joinpath("report_v1.json").read_text("utf-8"))
-    return views
+    return read_json("schemas", "report_v1.json")
 
 
 def page() -> str:

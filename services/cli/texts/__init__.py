@@ -6,10 +6,11 @@
 A test checks that every code has both languages with the same names in braces.
 """
 
-import tomllib
 from functools import cache
 from importlib import resources
 from typing import Any
+
+from services.common.tables import read_table
 
 LANGUAGES = ("en", "zh")
 
@@ -30,8 +31,7 @@ class Texts:
 @cache
 def load(name: str) -> dict[str, dict[str, dict[str, str]]]:
     """All sections of `name`.toml."""
-    text = resources.files("services.cli.texts").joinpath(f"{name}.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    return read_table("services.cli.texts", f"{name}.toml")
 
 
 def names() -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from services.cli.pages import providers
 from services.cli.registry import provider as command
+from services.common import tables
 from services.common.errors import ConfigError
 from services.common.language import Language
 from services.connect import texts
@@ -302,7 +303,7 @@ def test_every_text_of_the_connection_test_has_both_languages_with_the_same_word
 
 
 def test_every_value_that_a_look_up_shows_has_words() -> None:
-    known, properties = set(texts.texts()["word"]), catalog.schema()["properties"]
+    known, properties = set(texts.texts()["word"]), tables.schema("provider")["properties"]
     for key in ("support", "files_sent"):
         assert set(properties[key]["enum"]) <= known
     for key in ("auth", "unconfirmed"):

@@ -1,0 +1,71 @@
+"""Data files: TOML and JSON that belong to a package, checked against a JSON Schema, with every problem as a sentence.
+
+Text that breaks its rules raises a ConfigError with all problems, each beginning with the file and the key.
+"""
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from services.common.errors import ConfigError
+
+
+def read_text(package: str, file: str) -> str:
+    """The text of `file` (a path below the folder of `package`)."""
+    return resources.files(package).joinpath(*file.split("/")).read_text("utf-8")
+
+
+def origin_of(package: str, file: str) -> str:
+    """The path of a data file from the root of the repository, as messages name it."""
+    return f"{package.replace('.', '/')}/{file}"
+
+
+def read_table(package: str, file: str) -> dict[str, Any]:
+    """The TOML data file `file` of `package`. ConfigError that names it when it is not TOML."""
+    return parse_table(read_text(package, file), origin_of(package, file))
+
+
+def parse_table(text: str, origin: str) -> dict[str, Any]:
+    """TOML text; `origin` names the file in the ConfigError that is raised when it is not TOML."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin}: not TOML: {error}") from None
+
+
+def read_json(package: str, file: str) -> dict[str, Any]:
+    """The JSON data file `file` of `package`."""
+    data: dict[str, Any] = json.loads(read_text(package, file))
+    return data
+
+
+@cache
+def schema(name: str) -> dict[str, Any]:
+    """The JSON Schema schemas/NAME.schema.json."""
+    return read_json("schemas", f"{name}.schema.json")
+
+
+def schema_problems(
+    table: Mapping[str, Any],
+    schema_name: str,
+    where: str,
+    *,
+    explained_in: str | None = None,
+    wording: Callable[[ValidationError], str | None] = lambda error: None,
+) -> list[str]:
+    """What in `table` breaks the schema: `where: key: the value and what is allowed; the file that explains every key`.
+
+    `explained_in`: that file, the schema itself by default. `wording` may replace the library's words for an error.
+    """
+    hint = f"{explained_in or f'schemas/{schema_name}.schema.json'} explains every key"
+    errors = Draft202012Validator(schema(schema_name)).iter_errors(table)
+    problems = []
+    for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path))):
+        key = ".".join(map(str, error.absolute_path))
+        problems.append(f"{where}: {key + ': ' if key else ''}{wording(error) or error.message}; {hint}")
+    return problems

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.table import Table
 
 ReportProgress = Callable[[str, int, int], None]
 """Called with a stage of long work, how much of it is done, and how much there is."""
+
+MAX_WIDTH: Final = 10_000
+"""Columns of a table that is not printed on a terminal."""
 
 errors = Console(stderr=True, highlight=False)
 """Standard error, for everything that is not the data a command prints."""
@@ -43,13 +46,18 @@ def plain(value: Any) -> Any:
 
 
 def print_table(rows: list[dict[str, Any]], columns: dict[str, str], title: str = "") -> None:
-    """A table for people: `columns` maps names of `rows` to headings."""
+    """A table for people: `columns` maps names of `rows` to headings. Cells are folded on a terminal only."""
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for heading in columns.values():
         table.add_column(heading, overflow="fold")
     for cells in rows:
         table.add_row(*(text(cells.get(name)) for name in columns))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(
+            console.width, console.measure(table, options=console.options.update(max_width=MAX_WIDTH)).maximum
+        )
+    console.print(table)
 
 
 def text(value: Any) -> str:

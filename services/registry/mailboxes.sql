@@ -19,8 +19,8 @@ SELECT folder, uidvalidity, high_uid, scan_down_to_uid, scan_done, messages
 FROM registry.folders WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND current ORDER BY folder
 
 -- name: kinds
--- Messages of a mailbox by kind.
-SELECT kind, sum(messages)::bigint, sum(suspect)::bigint FROM registry.message_counts
+-- Messages of a mailbox by kind, and how many of them have a time in doubt.
+SELECT kind, sum(messages)::bigint AS sum, sum(suspect)::bigint AS suspect FROM registry.message_counts
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s GROUP BY kind ORDER BY kind
 
 -- name: consents

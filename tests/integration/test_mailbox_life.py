@@ -95,6 +95,21 @@ def shown(run: Run, mailbox_id: str, company_id: str = "c1") -> dict[str, Any]:
     return found
 
 
+def test_messages_are_shown_by_kind(run: Run, server: LabServer, dsn: str) -> None:
+    mailbox_id = added(run, server)["mailbox_id"]
+    with connect(dsn, "tests") as connection:
+        connection.execute(
+            "INSERT INTO registry.message_counts (company_id, mailbox_id, folder, day, kind, messages, suspect)"
+            " VALUES ('c1', %(id)s, 'Sent', '2026-11-01', 'human', 3, 1), ('c1', %(id)s, 'Sent', '2026-11-02', 'human', 4, 0),"
+            " ('c1', %(id)s, 'Sent', '2026-11-02', 'bulk', 2, 0)",
+            {"id": mailbox_id},
+        )
+    assert [(kind["kind"], kind["sum"], kind["suspect"]) for kind in shown(run, mailbox_id)["kinds"]] == [
+        ("bulk", 2, 0), ("human", 7, 1),
+    ]  # fmt: skip
+    assert "human: 7" in run("mailbox", "show", "c1", mailbox_id).stdout
+
+
 def test_without_consent_no_password_is_asked_for_and_nothing_is_connected(run: Run, server: LabServer) -> None:
     told = run("mailbox", "add", *place(server), input="Canary\n", code=1)
     assert "nobody consented" in told.stderr and "consent-text" in told.stderr and "Password" not in told.stderr

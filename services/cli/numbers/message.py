@@ -60,9 +60,9 @@ KINDS: Final = {
 @as_json
 @guarded
 def message(file: BinaryIO, company_id: str | None, json_: bool) -> None:
-    """Show what the fetcher makes of the message in FILE (.eml, or - for standard input).
+    """Show what the fetcher makes of a message.
 
-    Needs no mailbox, database or Kafka, and stores nothing. Addresses are printed in plain text.
+    FILE is the message as it is stored or sent (.eml), or - for standard input. Needs no mailbox, database or Kafka, and stores nothing. Addresses are printed in plain text.
     Reads the header fields that the fetcher reads; a file has no INTERNALDATE, no SAVEDATE and no flags.
     --company needs REPLYRATE_HASH_KEY_FILE. Exit 1 when FILE is not a mail message.
     """

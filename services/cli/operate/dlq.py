@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import click
 
+from services.cli import remedies
 from services.cli.context import as_json, guarded, load_config, open_registry
 from services.cli.output import errors, print_json, print_table, text
-from services.common.errors import EXIT_FAILED
+from services.common.errors import EXIT_FAILED, ReplyrateError
 from services.common.kafka import Publisher
 from services.common.settings import Settings
 from services.dead_letters.letters import BATCH, DeadLetterRecord, DeadLetters, LetterReplay, parse, result_of, spans_of
+from services.registry.errors import RegistryError
 
 COLUMNS: Final = {
     "position": "position", "state": "state", "at": "at (UTC)", "service": "service", "reason": "reason", "detail": "detail",
@@ -195,8 +197,11 @@ def _with_reason(letters: Iterator[DeadLetterRecord], reason: str | None) -> Ite
 @contextmanager
 def _letter_replay(config: Settings, most: int, again: bool, yes: bool) -> Iterator[LetterReplay]:
     def rescan(company_id: str, mailbox_id: str) -> None:
-        with open_registry(config) as registry:
-            registry.mailboxes.rescan(company_id, mailbox_id)
+        try:
+            with open_registry(config) as registry:
+                registry.mailboxes.rescan(company_id, mailbox_id)
+        except RegistryError as error:
+            raise ReplyrateError(remedies.explain(error)) from None
 
     with ExitStack() as stack:
         publisher = stack.enter_context(Publisher(config.kafka, "replyrate-cli")) if yes else None

@@ -48,6 +48,7 @@ def demo(keep: bool, seed: int, json_: bool) -> None:
             errors.print(
                 f"\nPostgres  {report.postgres}\nKafka     {report.kafka}\nlogs      {report.folder}/services",
                 markup=False,
+                soft_wrap=True,
             )
             errors.print("Everything keeps running. Press Ctrl-C to stop.")
             threading.Event().wait()

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from services.cli.output import StatusLine, parameter_text, plain, text
+from services.cli.output import StatusLine, parameter_text, plain, print_table, text
 
 
 def test_a_step_that_repeats_is_printed_once_when_output_is_not_a_terminal() -> None:
@@ -30,6 +30,11 @@ def test_a_terminal_shows_the_step_on_a_line_that_is_erased() -> None:
     with StatusLine(Console(file=out, force_terminal=True, width=80)) as status:
         status.update("first scan: 0 of 9 mailboxes")
     assert "\x1b[2K" in out.getvalue()
+
+
+def test_each_row_of_a_table_is_one_line_when_output_is_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([{"name": f"{number} " + "long name " * 20} for number in range(3)], {"name": "rule set"})
+    assert [line[:1] for line in capsys.readouterr().out.splitlines()] == ["r", "0", "1", "2"]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class FolderReader:
         return None
 
     def _start_scan(self, folder: bytes, view: FolderView, why: str) -> SavedCursor:
-        cursor = plan.begin(view, self._newest(view), self._look_back)
+        cursor = plan.start_scan(view, self._newest(view), self._look_back)
         saved = SavedCursor(cursor, self._leased.complete_through)
         self._leases.save(self._leased, folder, saved, view.messages, FolderProgress(scan_started=True))
         self._report.scan_started(why, view.messages)
@@ -103,7 +103,7 @@ class FolderReader:
         """Read what came since the last poll, oldest first, and what appeared late in the look-back window."""
         leased, budget = self._leased, self._budget
         present = self._search(view, plan.search_low(saved.cursor, self._look_back))
-        uids = plan.unseen(saved.cursor, present, budget.messages + 1)
+        uids = plan.unseen_uids(saved.cursor, present, budget.messages + 1)
         more = len(uids) > budget.messages
         uids = uids[: budget.messages]
         if not uids and saved.cursor.uidnext == view.uidnext:
@@ -113,13 +113,13 @@ class FolderReader:
                 return saved
             batch = self._publish(view, chunk, saved.cursor.recent, leased.complete_through)
             new = self._publisher.wait(batch)
-            saved = replace(saved, cursor=plan.published(saved.cursor, chunk, self._look_back))
+            saved = replace(saved, cursor=plan.advance(saved.cursor, chunk, self._look_back))
             self._leases.save(leased, folder, saved, view.messages, FolderProgress(published=new))
         if more:
             budget.exhaust()
             return saved
-        passed, still_there = plan.passed(saved.cursor, view, present)
-        saved = replace(saved, cursor=plan.looked(saved.cursor, view))
+        passed, still_there = plan.count_assigned(saved.cursor, view, present)
+        saved = replace(saved, cursor=plan.remember_uidnext(saved.cursor, view))
         progress = FolderProgress(uids_passed=passed, uids_found=still_there)
         self._leases.save(leased, folder, saved, view.messages, progress)
         return saved
@@ -155,7 +155,7 @@ class FolderReader:
         saved = self._save_scanned(folder, view, saved, in_flight)
         if self._budget.exhausted:
             return saved
-        saved = replace(saved, cursor=plan.at_horizon(saved.cursor))
+        saved = replace(saved, cursor=plan.finish_scan(saved.cursor))
         self._leases.save(self._leased, folder, saved, view.messages)
         self._report.horizon_reached()
         return saved
@@ -169,11 +169,11 @@ class FolderReader:
             if not present and since is not None and last == view.messages and self._newest_is_after(view, since):
                 since = None  # the server's SINCE finds nothing where there is something: it is not used again
                 present = self._connection.search_window(view, first, last, None)
-            while uids := plan.older(cursor, present, min(CHUNK, max(self._budget.messages, 0))):
+            while uids := plan.older_uids(cursor, present, min(CHUNK, max(self._budget.messages, 0))):
                 if self._budget.must_end():
                     return
                 yield uids
-                cursor = plan.scanned(cursor, uids)
+                cursor = plan.advance_scan(cursor, uids)
             if self._budget.must_end():
                 return
 
@@ -192,7 +192,7 @@ class FolderReader:
         if batch is None:
             return saved
         new = self._publisher.wait(batch)
-        saved = replace(saved, cursor=plan.scanned(saved.cursor, batch.uids))
+        saved = replace(saved, cursor=plan.advance_scan(saved.cursor, batch.uids))
         progress = FolderProgress(published=new, messages_scanned=len(batch.uids))
         self._leases.save(self._leased, folder, saved, view.messages, progress)
         return saved

@@ -154,8 +154,8 @@ def decide(
     new: dict[str, PublishedMessage] = {}
     unreadable, dropped = list(batch.unreadable), list(batch.dropped)
     values_dropped = 0
-    for message in sorted(batch.messages, key=lambda parsed: parsed.found.uid):
-        uid = message.found.uid
+    for message in sorted(batch.messages, key=lambda parsed: parsed.fetched.uid):
+        uid = message.fetched.uid
         if message.message_id in published:
             sent_at, record = published[message.message_id]
             if sent_at >= sighting.earliest:

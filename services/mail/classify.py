@@ -1,4 +1,4 @@
-"""What kind of message a header tells of: only `human` is a reply that counts everywhere.
+"""The kind of a message, judged by its header: only `human` is a reply that counts everywhere.
 
 The evidence and its order: an automatic sender says so (RFC 3834), a list says so (RFC 2369, 2919), a bounce is a
 report (RFC 3462); subjects are the last resort, and only in answers. X-Auto-Response-Suppress proves nothing: it asks
@@ -21,15 +21,15 @@ _PREFIX = re.compile(r"^\s*(?:\[[^\]]{0,64}\]\s*)?")
 def classify(headers: Headers) -> tuple[Kind, str | None]:
     """(kind, reason): the reason is a code, never header text; None for `human`."""
     fields = headers.fields
-    submitted = _first(fields.get("auto-submitted", ()))
+    submitted = _keyword(fields.get("auto-submitted", ()))
     if submitted and submitted != "no":
         return "automatic", "auto-submitted"
     if "x-autoreply" in fields or "x-autorespond" in fields:
         return "automatic", "x-autoreply"
-    precedence = _first(fields.get("precedence", ()))
+    precedence = _keyword(fields.get("precedence", ()))
     if precedence == "auto_reply":
         return "automatic", "precedence"
-    if _first(fields.get("content-type", ())) == "multipart/report":
+    if _keyword(fields.get("content-type", ())) == "multipart/report":
         return "bounce", "multipart-report"
     if headers.from_text.replace(" ", "") in ("<>",):
         return "bounce", "empty-sender"
@@ -50,7 +50,7 @@ def classify(headers: Headers) -> tuple[Kind, str | None]:
 
 @cache
 def subject_forms() -> dict[str, tuple[str, ...]]:
-    """What subjects of automatic answers and of forwards begin with, folded as subjects are (subjects.toml)."""
+    """Prefixes of the subjects of automatic replies and of forwards (subjects.toml), normalised as subjects are."""
     data = read_table("services.mail", "subjects.toml")
     return {
         name: tuple(unicodedata.normalize("NFKC", form).casefold() for form in table["begins_with"])
@@ -58,6 +58,6 @@ def subject_forms() -> dict[str, tuple[str, ...]]:
     }
 
 
-def _first(values: tuple[str, ...]) -> str:
-    """The keyword that a header value begins with, in lower case."""
+def _keyword(values: tuple[str, ...]) -> str:
+    """The keyword at the start of the first of a field's values, in lower case."""
     return values[0].partition(";")[0].partition("(")[0].strip().lower() if values else ""

@@ -1,7 +1,7 @@
-"""Header bytes in, the few things that matter out. Total: no bytes make it raise. Linear: no bytes make it slow.
+"""Parser of mail headers, for the few fields that matter. Total: no bytes make it raise. Linear: no bytes make it slow. Pure.
 
 The standard library's `policy.default`, `parseaddr` and `getaddresses` are neither (quadratic on hostile text, and
-addresses that differ from what a server sees on Python < 3.11.10): fields are cut as its compat32 parser cuts them, and
+addresses that differ from those a server sees on Python < 3.11.10): fields are split as its compat32 parser splits them, and
 our own scanners find addresses and Message-IDs. Text that cannot be decoded never fails a message: only addresses, ids and
 dates carry weight.
 """
@@ -29,16 +29,16 @@ MAX_REFERENCES: Final = 20
 MAX_SUBJECT: Final = 2048
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
-CARRIED: Final = frozenset({
+CLASSIFYING: Final = frozenset({
     "auto-submitted", "precedence", "list-id", "list-unsubscribe", "x-autoreply", "x-autorespond",
     "x-auto-response-suppress", "content-type",
 })  # fmt: skip
-"""Headers that say what kind of message it is (services.mail.classify)."""
+"""Fields by which a message is classified (services.mail.classify)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """What a message's header says. Addresses and ids are as written, not yet normalised."""
+    """The parsed header of a message. Addresses and Message-IDs are as written, not yet normalised."""
 
     message_id: str | None
     in_reply_to: tuple[str, ...]
@@ -62,51 +62,51 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A message that is not read further: `reason` is a code."""
+    """A message that is dropped unread: `reason` is a code."""
 
     reason: str
 
 
 def parse(raw: bytes) -> Headers | Skipped:
-    """The header block of one message. `Skipped('empty')` when there is no header at all."""
+    """Parse the header block of one message. `Skipped('empty')` when it has no field at all."""
     values = split_fields(raw[:MAX_BYTES])
     if not values:
         return Skipped("empty")
     ids = message_ids(" ".join(values.get("message-id", ())[:1]))
     date_text = " ".join(values.get("date", ())[:1]).strip()
-    subject_text = _unfolded(" ".join(values.get("subject", ())[:1]))[:MAX_SUBJECT].strip()
+    subject_text = _unfold(" ".join(values.get("subject", ())[:1]))[:MAX_SUBJECT].strip()
     return Headers(
         message_id=ids[0] if ids else None,
         in_reply_to=message_ids(" ".join(values.get("in-reply-to", ())))[:MAX_IN_REPLY_TO],
         references=message_ids(" ".join(values.get("references", ())))[-MAX_REFERENCES:],
-        date=date_of(date_text),
+        date=parse_date(date_text),
         date_text=date_text,
         senders=addresses(values.get("from", ())),
         to=addresses(values.get("to", ())),
         cc=addresses(values.get("cc", ())),
         bcc=addresses(values.get("bcc", ())),
-        from_text=_unfolded(" ".join(values.get("from", ()))).strip(),
-        subject=decoded(subject_text),
+        from_text=_unfold(" ".join(values.get("from", ()))).strip(),
+        subject=decode_words(subject_text),
         subject_text=subject_text,
-        fields={name: tuple(found) for name, found in values.items() if name in CARRIED},
+        fields={name: tuple(texts) for name, texts in values.items() if name in CLASSIFYING},
     )
 
 
 def addresses(values: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """The mailboxes in address header values, each as `local@domain` still with what surrounds it, in order, once."""
-    found: dict[str, None] = {}
+    """The mailboxes in address header values, each `local@domain` still with its display name and comments, in order, once."""
+    mailboxes: dict[str, None] = {}
     for value in values:
         for part in split_addresses(value):
             if "@" in part:
-                found.setdefault(part.strip())
-    return tuple(found)
+                mailboxes.setdefault(part.strip())
+    return tuple(mailboxes)
 
 
 def message_ids(text: str) -> tuple[str, ...]:
-    """The Message-IDs in a header value, in order, once: what stands in <…>, else words with an @."""
-    found: dict[str, None] = {}
-    at = 0
-    while (start := text.find("<", at)) >= 0:
+    """The Message-IDs in a header value, in order, once: the texts in <…>, or words with an @ where there are none."""
+    ids: dict[str, None] = {}
+    position = 0
+    while (start := text.find("<", position)) >= 0:
         end = text.find(">", start + 1)
         if end < 0:
             break
@@ -114,57 +114,56 @@ def message_ids(text: str) -> tuple[str, ...]:
         inner = text[start + 1 : end].rpartition("<")[2]
         bare = "".join(inner.split())
         if bare:
-            found.setdefault(bare)
-        at = end + 1
-    if not found:
+            ids.setdefault(bare)
+        position = end + 1
+    if not ids:
         for word in text.split():
             if "@" in word:
-                found.setdefault(word.strip("<>,;"))
-    return tuple(found)
+                ids.setdefault(word.strip("<>,;"))
+    return tuple(ids)
 
 
-def date_of(text: str) -> datetime | None:
+def parse_date(text: str) -> datetime | None:
     """The instant of a Date header, UTC; None when there is none, or none between 2000 and 2100."""
     try:
         parts = email.utils.parsedate_tz(text[:128])
         if parts is None:
             return None
         offset = timezone(timedelta(seconds=parts[9] or 0))
-        at = datetime(parts[0], parts[1], parts[2], parts[3], parts[4], min(parts[5], 59), tzinfo=offset).astimezone(
-            UTC
-        )
+        local = datetime(parts[0], parts[1], parts[2], parts[3], parts[4], min(parts[5], 59), tzinfo=offset)
+        instant = local.astimezone(UTC)
     except Exception:  # the library's parser raises many kinds on odd text (gh-102988 and its kin); all mean "no date"
         return None
-    return at if EARLIEST <= at < LATEST else None
+    return instant if EARLIEST <= instant < LATEST else None
 
 
-def decoded(text: str) -> str:
-    """`text` with its encoded words (RFC 2047) decoded; what cannot be decoded stays as it stands."""
+def decode_words(text: str) -> str:
+    """`text` with its encoded words (RFC 2047) decoded; those that cannot be decoded stay as they are."""
     if "=?" not in text:
         return _as_text(text)
-    out: list[str] = []
+    decoded: list[str] = []
     for match in _WORDS.finditer(text):
         plain, charset, encoding, payload = match.groups()
         if charset is None:
-            # Blank space between two encoded words is no text (RFC 2047 §6.2).
-            if not (plain.isspace() and out and match.end() < len(text) and text.startswith("=?", match.end())):
-                out.append(plain)
+            # Blanks between two encoded words are not part of the text (RFC 2047 §6.2).
+            if not (plain.isspace() and decoded and match.end() < len(text) and text.startswith("=?", match.end())):
+                decoded.append(plain)
             continue
-        out.append(_word(charset, encoding, payload) or match.group())
-    return _as_text("".join(out))
+        decoded.append(_decode_word(charset, encoding, payload) or match.group())
+    return _as_text("".join(decoded))
 
 
 _SPECIAL = re.compile(r'["(\\:;]')
 _FIELD = re.compile(r"([!-9;-~]*):")
 
-# Either a run without an encoded word, or one. Each alternative consumes what it looked at, so there is no
+# Either a run without an encoded word, or an encoded word. Each alternative consumes what it matched, so there is no
 # backtracking over the text; the payload is bounded, so the look-ahead is as well.
 _WORDS = re.compile(
     r"(?P<plain>[^=]+|=(?!\?[^?\s]{1,40}\?[bBqQ]\?[^?\s]{0,2000}\?=))|=\?([^?\s]{1,40})\?([bBqQ])\?([^?\s]{0,2000})\?="
 )
 
 
-def _word(charset: str, encoding: str, payload: str) -> str | None:
+def _decode_word(charset: str, encoding: str, payload: str) -> str | None:
     try:
         raw = payload.encode("ascii")
         if encoding in "bB":
@@ -177,13 +176,13 @@ def _word(charset: str, encoding: str, payload: str) -> str | None:
 
 
 def split_fields(raw: bytes) -> dict[str, list[str]]:
-    """The fields by lower-case name, in order, values still folded; cut as the standard library's compat32 parser cuts.
+    """The fields by lower-case name, in order, values still folded; split as the standard library's compat32 parser does.
 
     That parser is right but does much that is not needed here (email.message, defects): it would take half of the time
     that a message costs. A property compares the two.
     """
     text = raw.decode("ascii", "surrogateescape")
-    found: dict[str, list[list[str]]] = {}
+    fields: dict[str, list[list[str]]] = {}
     lines: list[str] | None = None
     # newline="": lines end at \n, \r or \r\n and keep their end; at nothing else, unlike str.splitlines.
     for line in io.StringIO(text, newline=""):
@@ -194,18 +193,18 @@ def split_fields(raw: bytes) -> dict[str, list[str]]:
         if (match := _FIELD.match(line)) is None:
             if not line.startswith("From "):
                 break
-            lines = None  # an mbox envelope, which is no field
+            lines = None  # an mbox envelope line is not a field
             continue
         name = match[1].lower()
         lines = None
         if name:
             lines = [line[match.end() :].lstrip(" \t")]
-            found.setdefault(name, []).append(lines)
-    return {name: [_as_text("".join(one).rstrip("\r\n")) for one in fields] for name, fields in found.items()}
+            fields.setdefault(name, []).append(lines)
+    return {name: [_as_text("".join(value).rstrip("\r\n")) for value in values] for name, values in fields.items()}
 
 
 def _as_text(text: str) -> str:
-    """Raw 8-bit header text as UTF-8 where it is that (RFC 6532), else with replacement characters."""
+    """Raw 8-bit header text decoded as UTF-8 where it is UTF-8 (RFC 6532), else with replacement characters."""
     if text.isascii():
         return text
     try:
@@ -214,7 +213,7 @@ def _as_text(text: str) -> str:
         return text.encode("ascii", "replace").decode("ascii")
 
 
-def _unfolded(text: str) -> str:
+def _unfold(text: str) -> str:
     return text.replace("\r", "").replace("\n", "")
 
 
@@ -222,10 +221,11 @@ def split_addresses(value: str) -> list[str]:
     """Split an address list at its commas and semicolons, outside quotes, comments and angle brackets. One pass."""
     if not _SPECIAL.search(value) and ("<" not in value or "," not in value):
         return value.split(",")  # nothing that could hide a comma: most values
-    return _spread(value)
+    return _split_full(value)
 
 
-def _spread(value: str) -> list[str]:
+def _split_full(value: str) -> list[str]:
+    """`split_addresses` for any value: tracks quotes, comments (which nest) and angle brackets character by character."""
     parts: list[str] = []
     current: list[str] = []
     depth = 0

@@ -171,7 +171,7 @@ def _date(
     repeated = [DroppedValue("date", "repeated")] * (len(fields.get("date", ())) - 1)
     if parsed.date is None:
         return None, [*([DroppedValue("date", "not-a-date")] if parsed.date_text else []), *repeated]
-    if parsed.date > now + messages.LEAD:
+    if parsed.date > now + messages.MAX_CLOCK_LEAD:
         return None, [DroppedValue("date", "in-the-future"), *repeated]
     return parsed.date, repeated
 

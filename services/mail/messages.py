@@ -1,4 +1,4 @@
-"""From what a server told of one message to the event that leaves the fetcher: hashes and times, nothing else. Pure."""
+"""From a fetched header to the event that leaves the fetcher: hashes and times, nothing else. Pure."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,32 +12,32 @@ from services.mail.headers import Headers, Skipped, parse
 from services.mail.values import FetchedHeader
 
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-LEAD: Final = timedelta(days=1)
+MAX_CLOCK_LEAD: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedMessage:
-    """A message that was parsed: its identity, and what the event is made of."""
+    """A parsed message: its identity, and the values that its event is built from."""
 
-    found: FetchedHeader
+    fetched: FetchedHeader
     headers: Headers
     message_id: str
 
     @property
     def filed_at(self) -> datetime | None:
-        """When it was filed, as the server says; where it says nothing, its Date."""
-        return self.found.internal_date or self.headers.date
+        """When it was filed according to the server; its Date where the server does not report it."""
+        return self.fetched.internal_date or self.headers.date
 
 
-def parse_message(company_id: str, found: FetchedHeader, hasher: Hasher) -> ParsedMessage | Skipped:
-    """Parse one message. Skipped: a draft (`draft`), or nothing to read (`empty`)."""
-    if found.draft:
+def parse_message(company_id: str, fetched: FetchedHeader, hasher: Hasher) -> ParsedMessage | Skipped:
+    """Parse one message. Skipped: a draft (`draft`), or no header (`empty`)."""
+    if fetched.draft:
         return Skipped("draft")
-    headers = parse(found.header)
+    headers = parse(fetched.header)
     if isinstance(headers, Skipped):
         return headers
     identity = hasher.message(company_id, headers.message_id) if headers.message_id is not None else None
-    return ParsedMessage(found, headers, identity or hasher.content(company_id, _content(headers, found.size)))
+    return ParsedMessage(fetched, headers, identity or hasher.content(company_id, _content(headers, fetched.size)))
 
 
 def event(
@@ -54,21 +54,23 @@ def event(
 
     `after` and `first_seen` bound the time in which the message was filed (services.mail.trust).
     """
-    found, headers = message.found, message.headers
-    date, internal, save = (_within(at, first_seen) for at in (headers.date, found.internal_date, found.save_date))
-    sent = trust.trusted_time(date=date, internal=internal, save=save, after=after, first_seen=first_seen)
+    found, headers = message.fetched, message.headers
+    date, internal, save = (
+        _usable(clock, first_seen) for clock in (headers.date, found.internal_date, found.save_date)
+    )
+    time = trust.trusted_time(date=date, internal=internal, save=save, after=after, first_seen=first_seen)
     kind, reason = classify(headers)
     recipients = [hasher.address(company_id, address) for address in headers.recipients]
-    answers = [hasher.message(company_id, one) for one in headers.in_reply_to]
-    references = [hasher.message(company_id, one) for one in headers.references]
-    made = MessageSent(
+    in_reply_to = [hasher.message(company_id, message_id) for message_id in headers.in_reply_to]
+    references = [hasher.message(company_id, message_id) for message_id in headers.references]
+    event_data = MessageSent(
         company_id=company_id,
         account_id=account_id,
         mailbox_id=mailbox_id,
         message_id=message.message_id,
-        sent_at=sent.sent_at,
-        sent_at_basis=sent.basis,
-        evidence=sent.evidence,
+        sent_at=time.sent_at,
+        sent_at_basis=time.basis,
+        evidence=time.evidence,
         kind=kind,
         kind_reason=reason,
         date_header=date,
@@ -76,11 +78,11 @@ def event(
         save_date=save,
         filed_after=after,
         filed_before=first_seen,
-        recipients=_present(recipients),
-        in_reply_to=_present(answers),
-        references=_present(references),
+        recipients=_unique(recipients),
+        in_reply_to=_unique(in_reply_to),
+        references=_unique(references),
     )
-    return made, [*recipients, *answers, *references].count(None)
+    return event_data, [*recipients, *in_reply_to, *references].count(None)
 
 
 def _content(headers: Headers, size: int) -> str:
@@ -90,10 +92,10 @@ def _content(headers: Headers, size: int) -> str:
     return SEPARATOR.join(part.strip() for part in parts)
 
 
-def _within(at: datetime | None, first_seen: datetime) -> datetime | None:
-    """A clock's value as far as an event may carry it; a date far in the future is as good as none."""
-    return at if at is not None and EARLIEST <= at <= first_seen + LEAD else None
+def _usable(clock: datetime | None, first_seen: datetime) -> datetime | None:
+    """A clock's value within the limits of an event, else None: a date far in the future is worth no more than none."""
+    return clock if clock is not None and EARLIEST <= clock <= first_seen + MAX_CLOCK_LEAD else None
 
 
-def _present(hashes: list[str | None]) -> tuple[str, ...]:
+def _unique(hashes: list[str | None]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in hashes if value is not None))

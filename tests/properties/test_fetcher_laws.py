@@ -18,7 +18,7 @@ from services.common.hashing import normalise_address
 from services.imap.fetch_answers import from_lexer, parse_fast
 from services.mail import headers, plan, trust
 from services.mail.classify import classify
-from services.mail.headers import Headers, Skipped, decoded, parse
+from services.mail.headers import Headers, Skipped, decode_words, parse
 from services.mail.plan import Cursor
 from services.mail.values import FolderView
 
@@ -63,7 +63,7 @@ def test_fields_are_cut_as_the_standard_library_cuts_them(raw: bytes) -> None:
 
 @given(st.lists(pieces.map(lambda piece: piece.decode("latin-1")), max_size=30).map("".join))
 def test_the_short_way_through_an_address_list_gives_what_the_scanner_gives(value: str) -> None:
-    assert headers.split_addresses(value) == headers._spread(value)
+    assert headers.split_addresses(value) == headers._split_full(value)
 
 
 FORMS = st.fixed_dictionaries(
@@ -144,7 +144,7 @@ def test_the_work_grows_no_faster_than_the_text(pattern: bytes) -> None:
 
 @given(st.text(max_size=60))
 def test_decoding_a_subject_never_fails(text: str) -> None:
-    assert isinstance(decoded(text), str)
+    assert isinstance(decode_words(text), str)
 
 
 instants = st.integers(-4_000_000, 100_000).map(lambda seconds: NOW + timedelta(seconds=seconds))
@@ -157,9 +157,9 @@ def test_a_clock_counts_only_inside_of_what_we_know(
 ) -> None:
     after = None if gap is None else NOW - timedelta(seconds=gap)
     sent = trust.trusted_time(date=date, internal=internal, save=None, after=after, first_seen=NOW)
-    assert sent.sent_at <= NOW + trust.LATE
+    assert sent.sent_at <= NOW + trust.LATE_TOLERANCE
     if after is not None:
-        assert sent.sent_at >= after - trust.EARLY
+        assert sent.sent_at >= after - trust.EARLY_TOLERANCE
     if sent.evidence == "verified":
         assert after is not None
 
@@ -171,7 +171,7 @@ def test_a_forged_date_never_gains_more_than_the_tolerance(
     """Filed inside of the interval: whatever Date says, the message counts no earlier than the interval − 15 min."""
     after = NOW - timedelta(seconds=gap)
     sent = trust.trusted_time(date=forged, internal=internal, save=None, after=after, first_seen=NOW)
-    assert sent.sent_at >= after - trust.EARLY
+    assert sent.sent_at >= after - trust.EARLY_TOLERANCE
 
 
 @given(instants, instants, maybe)
@@ -244,12 +244,12 @@ def test_kinds_of_mail(lines: list[str], kind: str) -> None:
 @given(st.integers(1, 40), st.integers(0, 20), st.sets(st.integers(1, 60)))
 def test_what_is_gone_is_counted_between_two_polls(before: int, more: int, found: set[int]) -> None:
     marks = Cursor(1, before - 1, None, before)
-    given_away, there = plan.passed(marks, FolderView(1, before + more, len(found)), sorted(found))
+    given_away, there = plan.count_assigned(marks, FolderView(1, before + more, len(found)), sorted(found))
     assert given_away == more
     assert there == len(found & set(range(before, before + more))) <= given_away
     # A message that came after EXAMINE has its turn in the next poll; a server that does not tell is not counted.
-    assert plan.passed(marks, FolderView(1, None, 0), sorted(found)) == (0, 0)
-    assert plan.passed(Cursor(1, before, None, None), FolderView(1, before, 0), sorted(found)) == (0, 0)
+    assert plan.count_assigned(marks, FolderView(1, None, 0), sorted(found)) == (0, 0)
+    assert plan.count_assigned(Cursor(1, before, None, None), FolderView(1, before, 0), sorted(found)) == (0, 0)
 
 
 class MarksMachine(RuleBasedStateMachine):
@@ -319,24 +319,24 @@ class MarksMachine(RuleBasedStateMachine):
         at_start = set(self.visible)
         if plan.why_scan(self.marks, view, reconcile=False):
             newest = sorted(self.visible)[-max(self.LOOK_BACK, 1) :]
-            if not save(plan.begin(view, newest, self.LOOK_BACK), []):
+            if not save(plan.start_scan(view, newest, self.LOOK_BACK), []):
                 return
         else:
             assert self.marks is not None
             found = [uid for uid in self.visible if uid >= plan.search_low(self.marks, self.LOOK_BACK)]
-            uids = plan.unseen(self.marks, found, 100)
+            uids = plan.unseen_uids(self.marks, found, 100)
             for at in range(0, len(uids), chunk):
                 part = uids[at : at + chunk]
-                if not save(plan.published(self.marks, part, self.LOOK_BACK), part):
+                if not save(plan.advance(self.marks, part, self.LOOK_BACK), part):
                     return
-            if not save(plan.looked(self.marks, view), []):
+            if not save(plan.remember_uidnext(self.marks, view), []):
                 return
-        while uids := plan.older(self.marks or Cursor(0), sorted(self.visible), chunk):
+        while uids := plan.older_uids(self.marks or Cursor(0), sorted(self.visible), chunk):
             assert self.marks is not None
-            if not save(plan.scanned(self.marks, uids), uids):
+            if not save(plan.advance_scan(self.marks, uids), uids):
                 return
         assert self.marks is not None
-        if not self.marks.complete and not save(plan.at_horizon(self.marks), []):
+        if not self.marks.complete and not save(plan.finish_scan(self.marks), []):
             return
         self.complete_with = at_start
 

@@ -117,7 +117,9 @@ def test_a_message_published_before_is_published_again_unchanged(
     decided = plan(*headers, published=published, seen=seen)
     assert not decided.new.keys() & published.keys()
     new = {message.record for message in decided.new.values()}
-    parsed = {message.found.uid: message.message_id for message in parse_batch("c1", batch(*headers), HASHER).messages}
+    parsed = {
+        message.fetched.uid: message.message_id for message in parse_batch("c1", batch(*headers), HASHER).messages
+    }
     for planned in decided.records:
         message_id = parsed[planned.uid]
         if message_id in published:
@@ -139,7 +141,7 @@ def test_nothing_within_the_horizon_is_lost(headers: list[FetchedHeader], publis
         if message.message_id in published:
             continue
         # Neither the server nor the message itself places it before the horizon.
-        clocks = [at for at in (message.found.internal_date, message.headers.date) if at is not None]
+        clocks = [at for at in (message.fetched.internal_date, message.headers.date) if at is not None]
         if all(at >= seen.earliest for at in clocks):
             assert message.message_id in sent
     for first in decided.new.values():
@@ -222,7 +224,7 @@ def test_an_error_in_the_parser_costs_one_message(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(messages, "parse_message", failing)
     refused = Unreadable(4, "the server refuses to show it")
     parsed = parse_batch("c1", batch(header(1), header(2), header(3), unreadable=(refused,)), HASHER)
-    assert [message.found.uid for message in parsed.messages] == [1, 3]
+    assert [message.fetched.uid for message in parsed.messages] == [1, 3]
     assert parsed.unreadable == [refused, Unreadable(2, "parsing failed (RecursionError)")]
 
 
@@ -231,7 +233,7 @@ def test_an_event_that_cannot_be_made_costs_one_message(monkeypatch: pytest.Monk
     make = publication.first_record
 
     def failing(message: ParsedMessage, seen: Sighting, hasher: Hasher) -> object:
-        if message.found.uid == 1:
+        if message.fetched.uid == 1:
             raise ValueError("an address")
         return make(message, seen, hasher)
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
+from services.common.codec import EARLIEST
+
 FETCHED: Final = (
     "message-id", "in-reply-to", "references", "date", "from", "to", "cc", "bcc", "subject", "auto-submitted", "precedence",
     "list-id", "list-unsubscribe", "x-autoreply", "x-autorespond", "x-auto-response-suppress", "content-type",
@@ -27,7 +29,6 @@ MAX_RECIPIENTS: Final = 64
 MAX_IN_REPLY_TO: Final = 4
 MAX_REFERENCES: Final = 20
 MAX_SUBJECT: Final = 2048
-EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 CLASSIFYING: Final = frozenset({
     "auto-submitted", "precedence", "list-id", "list-unsubscribe", "x-autoreply", "x-autorespond",

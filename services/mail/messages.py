@@ -1,9 +1,10 @@
 """From a fetched header to the event that leaves the fetcher: hashes and times, nothing else. Pure."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
+from services.common.codec import EARLIEST
 from services.common.events import MessageSent
 from services.common.hashing import SEPARATOR, Hasher
 from services.mail import trust
@@ -11,7 +12,6 @@ from services.mail.classify import classify
 from services.mail.headers import Headers, Skipped, parse
 from services.mail.values import FetchedHeader
 
-EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 MAX_CLOCK_LEAD: Final = timedelta(days=1)
 
 

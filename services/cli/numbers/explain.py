@@ -1,25 +1,22 @@
-"""`explain COMPANY INQUIRY`: why an inquiry counts as it does, in English or Chinese. `--message`: explain_message.py."""
+"""`explain COMPANY INQUIRY` and `explain COMPANY --message ID`: why an inquiry or a sent message counts as it does."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable
 from typing import Any
 
 import click
 import psycopg
-from rich.console import Console
 
 from services.aggregator.explain import explain_inquiry
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.message_story import message_story
 from services.aggregator.refresh import recompute
 from services.cli.context import as_json, database, guarded, load_config
+from services.cli.numbers.explain_inquiry import print_explanation, sentences
 from services.cli.numbers.explain_message import MessageTexts, message_sentences, print_message_story
 from services.cli.numbers.rules import rule_set_named
-from services.cli.numbers.story_parts import instant_text, minute_text, print_section, print_table, utc_text
 from services.cli.output import print_json
 from services.cli.texts import LANGUAGES, Texts
-from services.common.display import duration
 from services.common.errors import EXIT_FAILED, ReplyrateError
 from services.common.hashing import Hasher
 
@@ -39,7 +36,7 @@ language = click.option(
 def explain(
     company_id: str, inquiry_id: str | None, message_id: str | None, name: str | None, lang: str, json_: bool
 ) -> None:
-    """Explain why an inquiry counts as it does, or where a sent message stands.
+    """Explain why an inquiry or a sent message counts or not.
 
     For an inquiry: the facts, the replies that were considered, the rules, the deadline, the outcome and its history.
 
@@ -102,201 +99,3 @@ def chosen_rule_sets(connection: psycopg.Connection, name: str | None, load: Cal
             raise ReplyrateError("no rule set is active yet; start the aggregator, or name one with --rules")
         return active
     return [rule_set for rule_set in active if rule_set.name == name] or [load(name)]
-
-
-def sentences(story: dict[str, Any], text: Texts) -> list[str]:
-    """The outcome of the inquiry and the reason, in whole sentences."""
-    outcome = story["outcome"]
-    if outcome == "unknown":
-        received = [
-            inquiry["received_at"] for inquiry in story["facts"]["inquiries"] if inquiry["received_at"] is not None
-        ]
-        if received:
-            return [text("outcome", "unknown"), text("unknown", "later", at=utc_text(received[0]))]
-        is_named = any(story["facts"][name] for name in ("statuses", "replies"))
-        return [text("outcome", "unknown"), text("unknown", "facts" if is_named else "nothing")]
-    if outcome == "excluded":
-        limit = (story["exclusion"] or {}).get("within_seconds")
-        within = "" if limit is None else text("excluded", "within", limit=duration(limit))
-        why = text("excluded", story["excluded_by"], within=within)
-        return [text("outcome", "excluded", why=why), text("state", story["state"])]
-    unit = story["unit"]
-    sentence = _outcome_sentence(story, unit["unit_outcome"], text)
-    if outcome == "merged":
-        kind = text("unit", story["parameters"]["unit"])
-        sentence = text("outcome", "merged", first=unit["unit_inquiry_id"], unit=kind, whole=sentence)
-    reasons = [text("reason", unit["unit_reason"])] if unit["unit_reason"] else []
-    if story["reading_waits"] and unit["unit_outcome"] in ("unmeasured", "unanswered") and not unit["covered"]:
-        reasons.append(text("reason", "reading-waits", counted=utc_text(story["counted_until"].replace(microsecond=0))))
-    return [sentence, *reasons, text("state", story["state"])]
-
-
-def _outcome_sentence(story: dict[str, Any], outcome: str, text: Texts) -> str:
-    unit = story["unit"]
-    # Late although the time of the answer is within the target: the rule set does not trust that time.
-    in_time = outcome == "late" and unit["reply_seconds"] <= story["parameters"]["target_seconds"]
-    unread = outcome == "unanswered" and not unit["covered"]
-    # The deadline has passed, but messages sent before it may not have been counted yet.
-    if outcome == "pending" and unit["due_at"] <= story["now"]:
-        outcome = "pending-uncounted"
-    code = "late-unverified" if in_time else "unanswered-unread" if unread else outcome
-    return text(
-        "outcome", code, taken=duration(unit["reply_seconds"]), target=duration(story["parameters"]["target_seconds"]),
-        due=utc_text(unit["due_at"]), now=utc_text(story["now"].replace(microsecond=0)),
-        counted=utc_text((story["counted_until"] or story["now"]).replace(microsecond=0)),
-    )  # fmt: skip
-
-
-def print_explanation(story: dict[str, Any], text: Texts) -> None:
-    """Print the whole explanation for people."""
-    out = Console(highlight=False)
-    rules = f"{story['rule_set']} {story['rule_version']}"
-    title = text("label", "title", inquiry=story["inquiry_id"], company=story["company_id"], rules=rules)
-    out.print(f"\n{title}", style="bold", markup=False)
-    for sentence in sentences(story, text):
-        out.print(sentence, markup=False)
-    if story["waiting"]:
-        out.print(text("history", "waiting"), style="yellow", markup=False)
-    if "unit" in story:
-        unit = story["unit"]
-        is_alone = all(member == story["inquiry_id"] for member in unit["members"])
-        line = text(
-            "unit", "line", account=story["account_id"], day=unit["unit_day"], zone=story["parameters"]["time_zone"],
-            start=utc_text(unit["start_at"]), due=utc_text(unit["due_at"]),
-        )  # fmt: skip
-        together = text("unit", "alone") if is_alone else text("unit", "members", members=", ".join(unit["members"]))
-        print_section(out, text("label", "unit"))
-        out.print(f"{line} {together}", markup=False)
-    print_table(
-        out, text("label", "facts"), (text("label", "time"), text("label", "what")), list(_facts(story, text)), text
-    )
-    if "considered" in story:
-        replies = [
-            (instant_text(reply["at"]), _considered_text(reply, text), text("verdict", reply["verdict"]))
-            for reply in _considered_once(story)
-        ]
-        columns = (text("label", "time"), text("label", "what"), text("label", "verdict"))
-        print_table(out, text("label", "considered"), columns, replies, text)
-        if story["unit"]["first_reply_at"] is None:
-            _print_coverage(out, story, text)
-    if story["outcome"] == "unknown":
-        return
-    rows = [(name, _value_text(value)) for name, value in story["parameters"].items()]
-    print_table(out, text("label", "rules"), (text("label", "parameter"), text("label", "value")), rows, text)
-    history = [
-        (
-            minute_text(version["changed_at"]),
-            text("name", version["outcome"]),
-            text("name", version["state"]),
-            version["rule_version"],
-        )
-        for version in story["history"]
-    ]
-    heads = (text("label", "changed"), text("label", "outcome"), text("label", "state"), "")
-    print_table(out, text("label", "history"), heads, history, text)
-
-
-def _facts(story: dict[str, Any], text: Texts) -> list[tuple[str, str]]:
-    """Time and description of every fact, earliest first."""
-    facts = story["facts"]
-    lines = [
-        *(_inquiry_line(inquiry, text) for inquiry in facts["inquiries"] if inquiry["received_at"] is not None),
-        *(_status_line(status, text) for status in facts["statuses"]),
-        *_reply_lines(facts["replies"], text),
-    ]
-    return [(instant_text(at), line) for at, line in sorted(lines, key=lambda line: line[0])]
-
-
-def _inquiry_line(inquiry: dict[str, Any], text: Texts) -> tuple[datetime, str]:
-    regions = inquiry["buyer_region"] or inquiry["buyer_sent_from_region"]
-    region = {"region": inquiry["buyer_region"] or "–", "sent_from": inquiry["buyer_sent_from_region"] or "–"}
-    values = {
-        "inquiry": inquiry["inquiry_id"], "account": inquiry["account_id"], "buyer": inquiry["buyer_id"],
-        "regions": text("source", "regions", **region) if regions else "",
-    }  # fmt: skip
-    return inquiry["received_at"], text("source", "inquiry", **values)
-
-
-def _status_line(status: dict[str, Any], text: Texts) -> tuple[datetime, str]:
-    code = "reassigned" if status["status"] == "reassigned" else "status"
-    return status["at"], text("fact", code, status=text("status", status["status"]), account=status["account_id"])
-
-
-def _reply_lines(replies: Sequence[dict[str, Any]], text: Texts) -> Iterator[tuple[datetime, str]]:
-    """A line for each reply, with every way in which it was matched."""
-    by_reply: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for reply in replies:
-        key = (
-            reply["replied_at"], reply["source"], reply["reply_id"], reply["account_id"], reply["mailbox_id"], reply["kind"],
-        )  # fmt: skip
-        by_reply.setdefault(key, []).append(reply)
-    for (at, *_), entries in by_reply.items():
-        reply = entries[0]
-        ways = ", ".join(text("matched_by", way) for way in dict.fromkeys(entry["matched_by"] for entry in entries))
-        values = {
-            "mailbox": reply["mailbox_id"], "account": reply["account_id"], "kind": _kind_text(reply, text), "matched": ways,
-        }  # fmt: skip
-        parts = [text("fact", reply["source"], **values)]
-        if reply["evidence"]:
-            parts.append(text("evidence", reply["evidence"]))
-        if reply["clock"]:
-            parts.append(text("basis", reply["clock"]["basis"]))
-        yield at, "; ".join(parts)
-
-
-def _considered_once(story: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each reply of each mailbox once, by its strongest evidence; replies from the future at the end."""
-    seen: set[tuple[Any, ...]] = set()
-    considered = []
-    for reply in story["considered"]:
-        key = (
-            reply["at"], reply["source"], reply["reply_id"], reply["mailbox_id"], reply["account_id"], reply["verdict"],
-        )  # fmt: skip
-        if key not in seen:
-            seen.add(key)
-            considered.append(reply)
-    future = [reply for reply in story["facts"]["replies"] if reply["replied_at"] >= story["now"]]
-    return considered + [{**reply, "at": reply["replied_at"], "verdict": "not-yet"} for reply in future]
-
-
-def _considered_text(reply: dict[str, Any], text: Texts) -> str:
-    if reply["source"] == "status":
-        return text("source", "status", status=text("status", reply["reply_id"]))
-    parts = [text("source", reply["source"]), _kind_text(reply, text)]
-    if reply["source"] == "mail":
-        parts += [reply["mailbox_id"], text("matched_by", reply["matched_by"]), text("evidence", reply["evidence"])]
-    return ", ".join(parts)
-
-
-def _kind_text(reply: dict[str, Any], text: Texts) -> str:
-    kind = text("kind", reply["kind"])
-    return f"{kind} ({text('kind_reason', reply['kind_reason'])})" if reply["kind_reason"] else kind
-
-
-def _print_coverage(out: Console, story: dict[str, Any], text: Texts) -> None:
-    rows = []
-    for interval in story["coverage"]:
-        if interval["covers"]:
-            coverage = text("coverage", "covers")
-        elif interval["complete_from"] is None:
-            coverage = text("coverage", "never")
-        else:
-            from_, through = minute_text(interval["complete_from"]), minute_text(interval["complete_through"])
-            coverage = text("coverage", "gap", **{"from": from_, "through": through})
-        if not interval["due"] and interval["mailbox_id"] is not None:
-            code = "later" if interval["connected_at"] > story["unit"]["due_at"] else "removed"
-            at = interval["connected_at"] if code == "later" else interval["removed_at"]
-            coverage = text("coverage", code, at=minute_text(at), rest=coverage)
-        rows.append((interval["mailbox_id"] or text("coverage", "platform"), coverage))
-    if not rows:
-        rows.append(("–", text("coverage", "nobody")))
-    print_table(out, text("label", "coverage"), (text("label", "mailbox"), text("label", "what")), rows, text)
-
-
-def _value_text(value: Any) -> str:
-    """A parameter as text; of a table, the values alone."""
-    if isinstance(value, list | tuple):
-        return ", ".join(_value_text(part) for part in value) or "–"
-    if isinstance(value, dict):
-        return " ".join(str(part) for part in value.values() if part is not None)
-    return str(value)

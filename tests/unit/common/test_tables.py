@@ -8,8 +8,8 @@ from services.common.errors import ConfigError
 REMAINS = {"en": ["a"], "zh": ["b"]}
 
 
-def test_a_file_that_is_not_toml_is_named_with_the_line() -> None:
-    with pytest.raises(ConfigError, match=r"^mine\.toml: not TOML: .*line 1"):
+def test_a_file_that_is_not_toml_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^mine\.toml: not TOML: ."):
         tables.parse_table("x = ", "mine.toml")
 
 

@@ -16,7 +16,7 @@ from services.aggregator.judge.rules import RuleSet
 from services.aggregator.monitor import Monitor
 from services.aggregator.refresh.refresh import Refresher
 from services.aggregator.refresh.trace_handoff import TraceHandoff
-from services.common import http, lifecycle, logs, retry, telemetry, verify
+from services.common import http, lifecycle, logs, retry, tracing, verify
 from services.common.kafka import Admin, Publisher, Reader
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
@@ -40,7 +40,7 @@ def main() -> None:
     watch = Monitor(settings)
     with (
         lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
-        telemetry.telling(settings.telemetry, "aggregator", version()) as tracing,
+        tracing.tracer_for(settings.telemetry, "aggregator", version()) as tracer,
         watch.probing_dependencies(),
         http.serve(settings.http.port, watch.healthy, watch.ready, host=settings.http.host),
     ):
@@ -52,7 +52,7 @@ def main() -> None:
             retry.until_answers(stop, dependency, check, service="aggregator", beat=watch.beat)
             for dependency, check in dependencies
         ):
-            work(settings, rule_sets, stop, watch, TraceHandoff(tracing))
+            work(settings, rule_sets, stop, watch, TraceHandoff(tracer))
     log.info("stopped", extra={"action": "service-stopped"})
 
 

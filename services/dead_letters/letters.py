@@ -18,7 +18,7 @@ from services.common.events import DEAD_LETTER, DeadLetter
 from services.common.kafka import Admin, Publisher, Reader, Record
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, DEAD_GROUP, INQUIRIES, REPLAYED, REPLIES, SENT, replays
-from services.common.trace import TRACEPARENT, traceparent
+from services.common.trace_context import TRACEPARENT, traceparent
 from services.dead_letters.progress import Become, Progress, State
 
 ACCEPT: Final = frozenset({DEAD_LETTER})

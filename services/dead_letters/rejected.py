@@ -14,7 +14,7 @@ from services.common.errors import InvalidEvent
 from services.common.events import DeadLetter
 from services.common.kafka import Record
 from services.common.topics import INQUIRIES, REPLAYED
-from services.common.trace import TRACEPARENT
+from services.common.trace_context import TRACEPARENT
 
 KEY_BYTES: Final = 300
 """More than any key of ours has: two ids of 128 bytes."""

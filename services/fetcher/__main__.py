@@ -11,15 +11,15 @@ from logging import getLogger
 
 import psycopg
 
-from services.common import health, http, lifecycle, logs, metrics, retry, telemetry, verify
+from services.common import health, http, lifecycle, logs, metrics, retry, tracing, verify
 from services.common.hashing import Hasher
 from services.common.health import STUCK_SECONDS, ConsumerProgress, DependencyProbe, Problems
 from services.common.kafka import Admin, Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
-from services.common.telemetry import Tracing
 from services.common.topics import DEAD, SENT
+from services.common.tracing import Tracer
 from services.common.version import version
 from services.fetcher.poller import Poller, PollerResources
 from services.imap.host_policy import resolve
@@ -45,9 +45,9 @@ def main() -> None:
     stop = Stop()
     with (
         lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
-        telemetry.telling(settings.telemetry, "fetcher", version()) as tracing,
+        tracing.tracer_for(settings.telemetry, "fetcher", version()) as tracer,
     ):
-        workers = Workers(settings, hasher, vault, stop, tracing)
+        workers = Workers(settings, hasher, vault, stop, tracer)
         with workers.asking(), http.serve(settings.http.port, workers.healthy, workers.ready, host=settings.http.host):
             if workers.may_begin():
                 workers.run()
@@ -57,13 +57,13 @@ def main() -> None:
 class Workers:
     """The worker threads, each with a Postgres connection of its own."""
 
-    def __init__(self, settings: Settings, hasher: Hasher, vault: Vault, stop: Stop, tracing: Tracing) -> None:
+    def __init__(self, settings: Settings, hasher: Hasher, vault: Vault, stop: Stop, tracer: Tracer) -> None:
         self._settings = settings
         self._hasher = hasher
         self._vault = vault
         self._stop = stop
         self._tokens = AccessTokens(settings.oauth2)
-        self._tracing = tracing
+        self._tracer = tracer
         owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._heartbeats = {f"{owner}-{number}": Heartbeat(STUCK_SECONDS) for number in range(settings.fetcher.workers)}
         self._failure: BaseException | None = None
@@ -180,7 +180,7 @@ class Workers:
             tokens=self._tokens,
             tls_context=lambda: tls_context(self._settings.imap.ca_file),
             resolve=resolve,
-            tracing=self._tracing,
+            tracer=self._tracer,
         )
         return Poller(name, leases, resources, stop=self._stop, heartbeat=heartbeat)
 

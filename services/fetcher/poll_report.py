@@ -9,9 +9,9 @@ from typing import get_args
 
 from services.common import metrics
 from services.common.events import Kind
-from services.common.telemetry import Span, Tracing
 from services.common.topics import SENT
-from services.common.trace import TRACEPARENT, trace_id
+from services.common.trace_context import TRACEPARENT, trace_id
+from services.common.tracing import Span, Tracer, set_failed, set_values, start_span, traceparent_of
 from services.imap.errors import LoginRefused, MailboxError
 from services.registry.leases import LeasedMailbox, PublishedMessage
 
@@ -21,14 +21,14 @@ log = getLogger(__name__)
 class PollReport:
     """What one poll did, and the log lines and metrics about it. Close it when the poll has ended, whatever happened."""
 
-    def __init__(self, leased: LeasedMailbox, tracing: Tracing) -> None:
+    def __init__(self, leased: LeasedMailbox, tracer: Tracer) -> None:
         self.published = 0
         self.new = 0
         self.dropped: Counter[str] = Counter()
         self._ids = {"company_id": leased.company_id, "mailbox_id": leased.mailbox_id}
         self._started = time.monotonic()
-        self._tracing = tracing
-        self._span = tracing.start("poll")
+        self._tracer = tracer
+        self._span = start_span(tracer, "poll")
         self._unacknowledged: list[Span] = []
 
     @property
@@ -62,13 +62,13 @@ class PollReport:
     def batch_sent(self, messages: int) -> Span:
         """A batch of `messages` was decided on; the span of its publication, ended by `batch_acknowledged`."""
         metrics.BATCH_MESSAGES.observe(messages)
-        span = self._tracing.start("publish", self._span.traceparent)
+        span = start_span(self._tracer, "publish", traceparent_of(self._span))
         self._unacknowledged.append(span)
         return span
 
     def batch_acknowledged(self, span: Span, records: int, rejected: int, new: Sequence[PublishedMessage]) -> None:
         """Every record and dead letter of a batch is acknowledged; `new` were published for the first time."""
-        span.set(topic=SENT, records=records, rejected=rejected)
+        set_values(span, topic=SENT, records=records, rejected=rejected)
         span.end()
         self._unacknowledged.remove(span)
         self.published += records
@@ -140,26 +140,26 @@ class PollReport:
     def close(self) -> None:
         """End the spans; batches without an acknowledgement are marked as failed."""
         for span in self._unacknowledged:
-            span.failed("not-acknowledged")
+            set_failed(span, "not-acknowledged")
             span.end()
-        self._span.set(published=self.published, new=self.new, dropped=self.dropped.total())
+        set_values(self._span, published=self.published, new=self.new, dropped=self.dropped.total())
         self._span.end()
 
     def _end(self, result: str, *, failed: bool = False) -> None:
         metrics.POLLS.labels(result).inc()
-        self._span.set(result=result)
+        set_values(self._span, result=result)
         if failed:
-            self._span.failed(result)
+            set_failed(self._span, result)
 
     def _place(self) -> dict[str, str]:
         """The ids, and next to them the trace of the poll: in the log and nowhere else."""
-        parent = self._span.traceparent
+        parent = traceparent_of(self._span)
         return self._ids if parent is None else {**self._ids, "trace_id": trace_id(parent)}
 
 
 def trace_headers(span: Span) -> list[tuple[str, bytes]]:
     """Record headers that make a record part of a span's trace; none while tracing is off."""
-    parent = span.traceparent
+    parent = traceparent_of(span)
     return [] if parent is None else [(TRACEPARENT, parent)]
 
 

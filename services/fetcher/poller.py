@@ -26,7 +26,7 @@ from services.common.kafka import Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.retry import Backoff
 from services.common.settings import Settings
-from services.common.telemetry import OFF, Tracing
+from services.common.tracing import OFF, Tracer
 from services.fetcher.folder_reader import FolderReader, is_rescan_due
 from services.fetcher.mailbox_login import MailboxLogin
 from services.fetcher.poll_budget import PollBudget
@@ -68,7 +68,7 @@ class PollerResources:
     tls_context: Callable[[], ssl.SSLContext]
     resolve: Resolver
     limits: SessionLimits = field(default_factory=SessionLimits)
-    tracing: Tracing = OFF
+    tracer: Tracer = OFF
 
 
 class Poller:
@@ -108,7 +108,7 @@ class Poller:
 
     def poll(self, leased: LeasedMailbox) -> None:
         """Read one leased mailbox and release it, whatever happens."""
-        report = PollReport(leased, self._resources.tracing)
+        report = PollReport(leased, self._resources.tracer)
         try:
             self._poll(leased, report)
         finally:

@@ -20,8 +20,8 @@ from services.common.events import DeadLetter
 from services.common.hashing import Hasher
 from services.common.kafka import Pending, Publisher
 from services.common.lifecycle import Heartbeat
-from services.common.telemetry import Span
 from services.common.topics import DEAD, SENT
+from services.common.tracing import Span
 from services.common.version import version
 from services.fetcher.poll_report import PollReport, trace_headers
 from services.mail import messages

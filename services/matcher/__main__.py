@@ -7,14 +7,14 @@ import time
 from datetime import UTC, datetime
 from logging import getLogger
 
-from services.common import health, http, lifecycle, logs, metrics, retry, telemetry, verify
+from services.common import health, http, lifecycle, logs, metrics, retry, tracing, verify
 from services.common.hashing import Hasher
 from services.common.health import STUCK_SECONDS, UNREAD, ConsumerProgress, DependencyProbe, Problems
 from services.common.kafka import Admin
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings, load_settings
-from services.common.telemetry import Tracing
 from services.common.topics import INQUIRIES, SENT
+from services.common.tracing import Tracer
 from services.common.version import version
 from services.matcher.host import Clocks, Matcher
 
@@ -32,13 +32,13 @@ def main() -> None:
     # Faust may wait for ever for a stream that does not become idle; then the process ends and the batch is read again.
     with (
         lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
-        telemetry.telling(settings.telemetry, "matcher", version()) as tracing,
+        tracing.tracer_for(settings.telemetry, "matcher", version()) as tracer,
     ):
-        asyncio.run(work(settings, hasher, stop, tracing))
+        asyncio.run(work(settings, hasher, stop, tracer))
     log.info("stopped", extra={"action": "service-stopped"})
 
 
-async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing) -> None:
+async def work(settings: Settings, hasher: Hasher, stop: Stop, tracer: Tracer) -> None:
     """Serve health and metrics, and run the loop once Kafka has answered."""
     heartbeat = Heartbeat(STUCK_SECONDS)
     matcher = Matcher(
@@ -49,7 +49,7 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop, tracing: Tracing)
         version=version(),
         clocks=Clocks(lambda: datetime.now(UTC), time.monotonic),
         heartbeat=heartbeat,
-        tracing=tracing,
+        tracer=tracer,
     )
     progress = ConsumerProgress("offset was committed")
     probe = DependencyProbe(

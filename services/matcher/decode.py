@@ -13,8 +13,8 @@ from services.common import codec
 from services.common.errors import InvalidEvent
 from services.common.events import MESSAGE_SENT, PLATFORM_TYPES, InquiryReceived
 from services.common.hashing import Hasher
-from services.common.telemetry import OFF, Tracing
 from services.common.topics import INPUT_BYTES, INQUIRIES, REROUTED, SENT, partition_of
+from services.common.tracing import OFF, Tracer
 from services.dead_letters.rejected import AROUND_BYTES
 from services.matcher.handoff import Rows
 from services.matcher.join import Fact
@@ -49,16 +49,16 @@ class DecodedBatch:
 class BatchDecoder:
     """Decodes batches; hashes the addresses and ids of inquiries, so that no plain one goes further."""
 
-    def __init__(self, hasher: Hasher, partitions: int, tracing: Tracing = OFF) -> None:
+    def __init__(self, hasher: Hasher, partitions: int, tracer: Tracer = OFF) -> None:
         """`partitions`: of each input topic."""
         self._hasher = hasher
         self._partitions = partitions
-        self._tracing = tracing
+        self._tracer = tracer
         self._rejected_in_a_row = 0
 
     def decode(self, records: Sequence[Any]) -> DecodedBatch:
         """The batch as values. RuntimeError after so many invalid records in a row that the topic must be a wrong one."""
-        batch = DecodedBatch(BatchTraces(self._tracing))
+        batch = DecodedBatch(BatchTraces(self._tracer))
         for record in records:
             try:
                 fact = self._decode(record, batch)

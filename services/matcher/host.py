@@ -22,8 +22,8 @@ from services.common.errors import EXIT_DONE
 from services.common.hashing import Hasher
 from services.common.lifecycle import FINISH_SECONDS, Heartbeat, Stop
 from services.common.settings import KafkaSettings, MatcherSettings
-from services.common.telemetry import OFF, Tracing
 from services.common.topics import INQUIRIES, SENT, changelog_name
+from services.common.tracing import OFF, Tracer
 from services.matcher.decode import BatchDecoder
 from services.matcher.encode import OutputEncoder
 from services.matcher.faust_batches import BatchApp, PartitionTable, client_options, credentials
@@ -60,7 +60,7 @@ class Matcher:
         version: str,
         clocks: Clocks,
         heartbeat: Heartbeat,
-        tracing: Tracing = OFF,
+        tracer: Tracer = OFF,
     ) -> None:
         """`version`: of the software, for dead letters."""
         self._kafka = kafka
@@ -80,7 +80,7 @@ class Matcher:
         # Faust has no public way to a producer that sends packed batches: faust/transport/drivers/aiokafka.py (0.15.3).
         sender = Sender(lambda: self._app.producer._producer, self._guard, clocks.monotonic)
         self._pipeline = Pipeline(
-            BatchDecoder(hasher, kafka.partitions, tracing),
+            BatchDecoder(hasher, kafka.partitions, tracer),
             self._stores,
             OutputEncoder(hasher, kafka.partitions, version, clocks.now),
             lambda: Handoff(sender, changelog),

@@ -4,9 +4,9 @@ from logging import getLogger
 from typing import Any
 
 from services.common.events import CompanyErased, InquiryReplies, MessageSent
-from services.common.telemetry import OFF, Span, Tracing
 from services.common.topics import reply_key
-from services.common.trace import TRACEPARENT, is_sampled, trace_id, traceparent
+from services.common.trace_context import TRACEPARENT, is_sampled, trace_id, traceparent
+from services.common.tracing import OFF, Span, Tracer, is_enabled, set_values, start_span, traceparent_of
 
 log = getLogger(__name__)
 
@@ -17,8 +17,8 @@ NO_HEADERS: Headers = []
 class BatchTraces:
     """The traces of one batch; empty, and then free, for records without a `traceparent`."""
 
-    def __init__(self, tracing: Tracing = OFF) -> None:
-        self._tracing = tracing
+    def __init__(self, tracer: Tracer = OFF) -> None:
+        self._tracer = tracer
         self._headers: dict[str | bytes, bytes] = {}
         """`traceparent` by what it came with: the key of an inquiry's state, or the id of a message."""
         self._spans: dict[bytes, Span] = {}
@@ -33,15 +33,15 @@ class BatchTraces:
         self._headers[origin] = header
         if not is_sampled(header):
             return
-        if not self._tracing.on:
+        if not is_enabled(self._tracer):
             position = f"{record.topic}/{record.partition}/{record.offset}"
             log.info("joined", extra={"action": "record-traced", "position": position, "trace_id": trace_id(header)})
             return
         if (span := self._spans.get(header)) is None:
-            span = self._spans[header] = self._tracing.start("join", header)
-            span.set(topic=record.topic, partition=record.partition, first_offset=record.offset)
-        span.set(last_offset=record.offset)
-        self._headers[origin] = span.traceparent or header
+            span = self._spans[header] = start_span(self._tracer, "join", header)
+            set_values(span, topic=record.topic, partition=record.partition, first_offset=record.offset)
+        set_values(span, last_offset=record.offset)
+        self._headers[origin] = traceparent_of(span) or header
 
     def headers_of(self, key: bytes, inquiry: InquiryReplies) -> Headers:
         """The headers of an inquiry's state: the trace of its own fact, else that of a message among its replies."""

@@ -27,7 +27,7 @@ from services.common.kafka import Admin, Publisher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, REPLAYED, REPLIES, STATE_BYTES, partition_of, reply_key
-from services.common.trace import TRACEPARENT
+from services.common.trace_context import TRACEPARENT
 from services.matcher import state
 from services.standalone.servers.environment import service_environ
 from tests.support.processes import Process, until

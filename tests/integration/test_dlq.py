@@ -17,7 +17,7 @@ from services.common.kafka import Admin, Publisher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, DEAD_GROUP, INQUIRIES, REPLAYED, REPLIES, REROUTED, SENT, partition_of
-from services.common.trace import TRACEPARENT
+from services.common.trace_context import TRACEPARENT
 from services.dead_letters.letters import DeadLetters
 from services.registry.registry import Registry
 from services.registry.vault import Vault

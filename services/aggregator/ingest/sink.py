@@ -16,7 +16,7 @@ from services.common.errors import InvalidEvent
 from services.common.events import COMPANY_ERASED, INQUIRY_REPLIES, CompanyErased, InquiryReplies
 from services.common.kafka import Assigned, Pending, Publisher, Reader, Record
 from services.common.topics import DEAD, LETTER_BYTES, REPLIES
-from services.common.trace import sampled, trace_id
+from services.common.trace_context import sampled, trace_id
 from services.dead_letters import rejected
 
 log = getLogger(__name__)

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from services.common.kafka import Record
-from services.common.telemetry import OFF, Tracing, ended
-from services.common.trace import sampled
+from services.common.trace_context import sampled
+from services.common.tracing import OFF, Tracer, ended, is_enabled, set_values, start_span, traceparent_of
 
 MOST_COMPANIES: Final = 10_000
 FRESH_SECONDS: Final = 60.0
@@ -21,21 +21,21 @@ FRESH_SECONDS: Final = 60.0
 class TraceHandoff:
     """Spans of merges, and by company the one that its next refresh belongs to."""
 
-    def __init__(self, tracing: Tracing = OFF, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._tracing = tracing
+    def __init__(self, tracer: Tracer = OFF, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._tracer = tracer
         self._monotonic = monotonic
         self._waiting: dict[str, tuple[float, bytes]] = {}
         self._lock = threading.Lock()
 
     @property
     def on(self) -> bool:
-        """Whether spans are told to anybody."""
-        return self._tracing.on
+        """Whether tracing is enabled."""
+        return is_enabled(self._tracer)
 
     @contextmanager
     def merging(self, records: Sequence[Record]) -> Iterator[None]:
         """A span for each sampled trace among the records, while they are merged."""
-        if not self._tracing.on:
+        if not is_enabled(self._tracer):
             yield
             return
         first: dict[bytes, Record] = {}
@@ -49,9 +49,9 @@ class TraceHandoff:
         made: dict[bytes, bytes] = {}
         with ExitStack() as stack:
             for trace, record in first.items():
-                span = stack.enter_context(ended(self._tracing.start("merge", trace)))
-                span.set(topic=record.topic, partition=record.partition, first_offset=record.offset)
-                made[trace] = span.traceparent or trace
+                span = stack.enter_context(ended(start_span(self._tracer, "merge", trace)))
+                set_values(span, topic=record.topic, partition=record.partition, first_offset=record.offset)
+                made[trace] = traceparent_of(span) or trace
             yield
         # Now it is committed: a refresh that was under way did not see it.
         for trace, own in made.items():
@@ -68,7 +68,7 @@ class TraceHandoff:
     @contextmanager
     def refreshing(self, due: Iterable[str]) -> Iterator[None]:
         """A span for each trace whose merge made one of these companies due, while they are judged."""
-        if not self._tracing.on:
+        if not is_enabled(self._tracer):
             yield
             return
         fresh = self._monotonic() - FRESH_SECONDS
@@ -77,7 +77,7 @@ class TraceHandoff:
         try:
             with ExitStack() as stack:
                 for trace in {trace for at, trace in taken.values() if at >= fresh}:
-                    stack.enter_context(ended(self._tracing.start("refresh", trace)))
+                    stack.enter_context(ended(start_span(self._tracer, "refresh", trace)))
                 yield
         except BaseException:
             # It is judged again, and that one belongs to them too.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.common.trace import is_sampled, trace_id, traceparent
+from services.common.trace_context import is_sampled, trace_id, traceparent
 
 GOOD = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

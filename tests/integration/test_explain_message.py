@@ -103,7 +103,7 @@ def test_a_message_that_counts_is_followed_to_the_outcome(run: Any, shop: psycop
     assert explained["unknowable"] == []
     text = shown(run, "answer@mail.test")
     assert "It counts as the answer to unanswered under default." in text
-    assert "it answers the notification mail (In-Reply-To)" in text and "time verified" in text
+    assert "notification mail (In-Reply-To)" in text and "time verified" in text
     assert "计为询盘 unanswered 的回复" in shown(run, "answer@mail.test", "--lang", "zh")
 
 

@@ -115,7 +115,7 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         own_postgres.start()
         until(lambda: "postgres" not in get(ports["fetcher"], "/readyz")[1], 30, "told", running)
         assert get(ports["fetcher"], "/readyz") == (
-            503, "no\nkafka does not answer\nstarting: schema and topics are not looked at yet\n",
+            503, "no\nkafka does not answer\nstarting: schema and topics have not been checked yet\n",
         )  # fmt: skip
         # The matcher waits for longer than it may stand still once it is at work.
         matcher = running[SERVICES.index("matcher")]

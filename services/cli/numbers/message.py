@@ -62,9 +62,12 @@ KINDS: Final = {
 def message(file: BinaryIO, company_id: str | None, json_: bool) -> None:
     """Show what the fetcher makes of a message.
 
-    FILE is the message as it is stored or sent (.eml), or - for standard input. Needs no mailbox, database or Kafka, and stores nothing. Addresses are printed in plain text.
-    Reads the header fields that the fetcher reads; a file has no INTERNALDATE, no SAVEDATE and no flags.
-    --company needs REPLYRATE_HASH_KEY_FILE. Exit 1 when FILE is not a mail message.
+    FILE is a mail message (.eml); - reads standard input. Needs no mailbox, database or Kafka, and stores nothing.
+    Addresses are printed in plain text.
+
+    Only the header fields that the fetcher asks for are read. A file has no INTERNALDATE, no SAVEDATE and no flags.
+
+    Exit 1 when FILE is not a mail message. --company needs REPLYRATE_HASH_KEY_FILE (exit 78 without it).
     """
     now = datetime.now(UTC)
     raw, size = read_message(file)

@@ -14,29 +14,8 @@ def rate_row(
     judge: Judge, company_id: str, account_id: str | None, received: list[tuple[str, date, bool]], units: list[Unit]
 ) -> Json:
     """The row of the judge's day; `received`: (account, day, whether excluded) of each inquiry."""
-    end = judge.as_of - timedelta(days=judge.rule["settle_days"])
-    start = end - timedelta(days=judge.rule["window_days"] - 1)
-
-    def counted_from(day: date) -> list[Unit]:
-        inside = [u for u in units if day <= u.day <= end and u.outcome in ("timely", "late", "unanswered")]
-        return sorted(inside, key=lambda unit: (unit.start, unit.inquiry_id))
-
-    counted = counted_from(start)
-    small = judge.rule["small_sample"]
-    hidden = False
-    if small != "show" and len(counted) < small["min_counted"]:
-        if small["mode"] == "hide":
-            hidden = True
-            judge.noticed["hidden"] += 1
-        else:
-            wide = counted_from(end - timedelta(days=small["max_days"] - 1))
-            last = wide[-small["min_counted"] :]
-            if last:
-                if len(last) < len(wide) and wide[-len(last) - 1].day == last[0].day:
-                    judge.noticed["widened, more on the first day"] += 1
-                judge.noticed["widened" if last[0].day < start else "widened, the window stays"] += 1
-                start = min(start, last[0].day)
-                counted = counted_from(start)
+    start, end, hidden = _window(judge, units)
+    counted = _counted(units, start, end)
 
     def inside(outcome: str) -> int:
         return sum(unit.outcome == outcome and start <= unit.day <= end for unit in units)
@@ -83,6 +62,32 @@ def rate_row(
         "coverage": number(coverage),
         "state": "final" if all(judge.settled(day) for day in days) else "provisional",
     }
+
+
+def _counted(units: list[Unit], start: date, end: date) -> list[Unit]:
+    """The units of a window that count, in the order in which they started."""
+    inside = [unit for unit in units if start <= unit.day <= end and unit.outcome in ("timely", "late", "unanswered")]
+    return sorted(inside, key=lambda unit: (unit.start, unit.inquiry_id))
+
+
+def _window(judge: Judge, units: list[Unit]) -> tuple[date, date, bool]:
+    """First and last day, and whether the rate is hidden: a small sample hides the rate or widens the window."""
+    end = judge.as_of - timedelta(days=judge.rule["settle_days"])
+    start = end - timedelta(days=judge.rule["window_days"] - 1)
+    small = judge.rule["small_sample"]
+    if small == "show" or len(_counted(units, start, end)) >= small["min_counted"]:
+        return start, end, False
+    if small["mode"] == "hide":
+        judge.noticed["hidden"] += 1
+        return start, end, True
+    wide = _counted(units, end - timedelta(days=small["max_days"] - 1), end)
+    last = wide[-small["min_counted"] :]
+    if not last:
+        return start, end, False
+    if len(last) < len(wide) and wide[-len(last) - 1].day == last[0].day:
+        judge.noticed["widened, more on the first day"] += 1
+    judge.noticed["widened" if last[0].day < start else "widened, the window stays"] += 1
+    return min(start, last[0].day), end, False
 
 
 def percentile(values: Sequence[Fraction], part: Fraction) -> Fraction | None:

@@ -35,8 +35,8 @@ def dashboard(dsn: str) -> Any:
         connection.execute(
             sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x' IN ROLE replyrate_dashboard").format(sql.Identifier(login))
         )
-        with psycopg.connect(conninfo.make_conninfo(dsn, user=login, password="x"), autocommit=True) as connection:
-            yield connection
+        with psycopg.connect(conninfo.make_conninfo(dsn, user=login, password="x"), autocommit=True) as viewer:
+            yield viewer
         connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(login)))
 
 

@@ -15,15 +15,14 @@ from services.common.events import (
     Buyer,
     CompanyErased,
     DeadLetter,
-    InquiryReceived,
+    Event,
     InquiryReplies,
-    MessageSent,
-    StatusChanged,
 )
 from services.common.kafka import Publisher
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, INQUIRIES, REPLAYED, REPLIES, SENT, changelog_name, partition_of, reply_key
 from services.standalone.servers.environment import service_environ
+from tests.support.builders import a_received_inquiry, a_sent_message, a_status, an_erase
 from tests.support.matching import HASHER, KEY, NOW, a_world, drained, expected, record, send
 from tests.support.processes import Process, until
 from tests.support.topics import (
@@ -175,15 +174,11 @@ def test_an_invalid_record_becomes_a_dead_letter_and_stops_nothing(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:
     facts = a_world(6, 10)
-    early = InquiryReceived(
-        company_id="c0", account_id="main", inquiry_id="old", received_at=NOW - timedelta(days=90), buyer=Buyer(id="b")
-    )
+    early = a_received_inquiry(company_id="c0", inquiry_id="old", received_at=NOW - timedelta(days=90))
     wrong = (partition_of(b"c0", PARTITIONS) + 1) % PARTITIONS
     publish(settings, INQUIRIES, [(b"c0", b"{"), (b"c0", b'{"specversion":"1.0"}'), (b"c0", None), record(early)])
     send(settings, facts)
-    stray = InquiryReceived(
-        company_id="c0", account_id="main", inquiry_id="stray", received_at=NOW, buyer=Buyer(id="b")
-    )
+    stray = a_received_inquiry(company_id="c0", inquiry_id="stray", received_at=NOW)
     publish(settings, INQUIRIES, [record(stray)], partition=wrong)
     with Process("services.matcher", environ, tmp_path / "log") as matcher:
         until(lambda: drained(settings), 60, "all input committed", (matcher,))
@@ -208,9 +203,7 @@ def test_compressed_records_stop_nothing_however_large_they_are(
 ) -> None:
     """The limits of the topics apply to compressed batches, and the matcher sends uncompressed ones."""
     home = partition_of(b"c0", PARTITIONS)
-    stray = InquiryReceived(
-        company_id="c0", account_id="main", inquiry_id="stray", received_at=NOW, buyer=Buyer(id="b")
-    )
+    stray = a_received_inquiry(company_id="c0", inquiry_id="stray", received_at=NOW)
     wide = record(stray)[1][:-1] + b',"more":"' + b"x" * 3_000_000 + b'"}'
     publish_compressed(settings, SENT, b"c0", b"{" * 3_000_000, partition=home)
     publish_compressed(settings, INQUIRIES, b"k" * 2_000_000, b"{", [(REPLAYED, b"9" * 2_000_000)], partition=home)
@@ -245,8 +238,8 @@ def test_an_erase_empties_state_and_topic_and_is_passed_on(
         assert matcher.terminate() == 0
     after = published(settings)
     assert after.pop(reply_key("c1", "")) == CompanyErased(company_id="c1", at=NOW + timedelta(hours=1))
-    left = {key: value for key, value in after.items() if value is not None}
-    assert left == {key: value for key, value in expected(facts).items() if not key.startswith(b"c1")}
+    remaining = {key: value for key, value in after.items() if value is not None}
+    assert remaining == {key: value for key, value in expected(facts).items() if not key.startswith(b"c1")}
     rows = [key for key, value in latest(read_all(settings, changelog_name())).items() if value is not None]
     assert [key for key in rows if key[1:].startswith(b"c1")] == [b"ec1"]
 
@@ -256,18 +249,13 @@ def test_recovery_does_not_restore_what_an_erase_removed_from_an_entry(
 ) -> None:
     """An erase leaves a smaller entry; the larger one is still in the changelog and must not be merged into it."""
     at = NOW - timedelta(days=5)
-    asked = InquiryReceived(
-        company_id="c1",
-        account_id="main",
-        inquiry_id="i1",
-        received_at=at,
-        buyer=Buyer(id="b1", addresses=("b@x.example",)),
-    )
-    late = StatusChanged(company_id="c1", inquiry_id="i1", status="spam", at=at + timedelta(hours=9))
-    erased = CompanyErased(company_id="c1", at=at + timedelta(hours=1))
-    after = StatusChanged(company_id="c1", inquiry_id="i1", status="declined", at=at + timedelta(hours=10))
-    for number, facts in enumerate(([asked, late], [erased], [after])):
-        send(settings, [(INQUIRIES, fact) for fact in facts])  # type: ignore[attr-defined]
+    asked = a_received_inquiry(received_at=at, buyer=Buyer(id="b1", addresses=("b@x.example",)))
+    late = a_status(at=at + timedelta(hours=9))
+    erased = an_erase(at=at + timedelta(hours=1))
+    after = a_status(status="declined", at=at + timedelta(hours=10))
+    steps: list[list[Event]] = [[asked, late], [erased], [after]]
+    for number, facts in enumerate(steps):
+        send(settings, [(INQUIRIES, fact) for fact in facts])
         with Process("services.matcher", environ, tmp_path / f"log-{number}") as matcher:
             until(lambda: drained(settings), 60, "everything is joined", (matcher,))
             matcher.kill()
@@ -303,7 +291,12 @@ def test_missing_topics_are_named_with_the_command(topics_gone: str, environ: di
 def test_it_stops_while_kafka_is_away(environ: dict[str, str], tmp_path: Path) -> None:
     away = {**environ, "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
     with Process("services.matcher", away, tmp_path / "log") as matcher:
-        until(lambda: any(line.get("action") == "dependency-away" for line in matcher.lines()), 60, "told", (matcher,))
+        until(
+            lambda: any(line.get("action") == "dependency-away" for line in matcher.lines()),
+            60,
+            "the failure is logged",
+            (matcher,),
+        )
         assert matcher.terminate() == 0
 
 
@@ -314,18 +307,13 @@ def test_a_trace_is_passed_on_with_the_state_that_its_fact_changed(
         f"00-{number:032x}-{number:016x}-{flags}".encode() for number, flags in ((1, "01"), (2, "00"), (3, "01"))
     )
     inquiries = [
-        InquiryReceived(
-            company_id="c1", account_id="main", inquiry_id=f"i{number}", received_at=NOW - timedelta(days=1),
+        a_received_inquiry(
+            inquiry_id=f"i{number}", received_at=NOW - timedelta(days=1),
             buyer=Buyer(id="b", addresses=(f"b{number}@shop.example",)),
         )
         for number in range(3)
     ]  # fmt: skip
-    to = HASHER.address("c1", "b2@shop.example")
-    assert to is not None
-    mail = MessageSent(
-        company_id="c1", account_id="main", mailbox_id="m1", message_id="a" * 32, sent_at=NOW, sent_at_basis="date",
-        evidence="verified", kind="human", recipients=(to,),
-    )  # fmt: skip
+    mail = a_sent_message(message_id="a" * 32, sent_at=NOW, recipients=(HASHER.address("c1", "b2@shop.example"),))
     with Publisher(settings, "tests") as publisher:
         for event, headers in ((inquiries[0], [("traceparent", asked)]), (inquiries[1], [("traceparent", unsampled)]),
                                (inquiries[2], [("traceparent", b"not a trace")])):  # fmt: skip

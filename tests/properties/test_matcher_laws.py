@@ -25,9 +25,9 @@ from services.common.events import (
     StatusFact,
 )
 from services.matcher import join, state
+from tests.support.builders import COMPANY, INQUIRY, T0, a_sent_message, an_erase, an_inquiry, hash_of
 
-T0 = datetime(2026, 11, 1, tzinfo=UTC)
-HASHES = [f"{number:032x}" for number in range(6)]
+HASHES = [hash_of(number) for number in range(6)]
 instants = st.sampled_from([T0 + timedelta(seconds=s) for s in (-90_000, -301, -300, -299, 0, 1, 60, 86_400, 200_000)])
 hashes = st.lists(st.sampled_from(HASHES), max_size=2, unique=True).map(tuple)
 companies = st.sampled_from(["c1", "c2"])
@@ -142,15 +142,9 @@ def test_the_join_agrees_with_the_simple_reference(drawn: list[Any]) -> None:
 def test_a_hash_that_gets_a_second_role_is_joined_again() -> None:
     """The same text first as the buyer's address and later as a Message-ID: the later test applies, too."""
     at, shared = datetime(2026, 10, 30, 23, tzinfo=UTC), "0" * 32
-    asked = InquiryReplies(
-        company_id="c1", inquiry_id="i1", account_id="a", received_at=at, facts_id=shared,
-        buyer=HashedBuyer(id="b1", addresses=(shared,)), channel="inquiry",
-    )  # fmt: skip
+    asked = an_inquiry(received_at=at, facts_id=shared, buyer=HashedBuyer(id="b1", addresses=(shared,)))
     named = msgspec.structs.replace(asked, buyer=HashedBuyer(id="b1"), message_ids=(shared,), facts_id="1" * 32)
-    sent = MessageSent(
-        company_id="c1", account_id="a", mailbox_id="m1", message_id=shared, sent_at=at, sent_at_basis="date",
-        evidence="verified", kind="human", references=(shared,),
-    )  # fmt: skip
+    sent = a_sent_message(message_id=shared, sent_at=at, references=(shared,))
     (state,) = states(joined([[asked], [sent], [named]])).values()
     assert [reply.matched_by for reply in state.replies] == ["references"]
 
@@ -231,55 +225,37 @@ def test_after_an_erase_the_company_is_as_if_only_later_facts_had_been(drawn: li
 @pytest.mark.parametrize("apart", [True, False], ids=["one after another", "in one batch"])
 def test_an_erase_leaves_of_its_own_day_only_what_came_later(apart: bool) -> None:
     def asked(name: str, at: datetime) -> InquiryReplies:
-        return InquiryReplies(
-            company_id="c",
-            inquiry_id=name,
-            account_id="a",
-            received_at=at,
-            message_ids=(HASHES[0],),
-            facts_id=HASHES[1],
-        )
+        return an_inquiry(inquiry_id=name, received_at=at, message_ids=(HASHES[0],))
 
     def sent(number: int, at: datetime) -> MessageSent:
-        return MessageSent(
-            company_id="c", account_id="a", mailbox_id="m", message_id=f"{number:032x}", sent_at=at, sent_at_basis="date",
-            evidence="verified", kind="human", in_reply_to=(HASHES[0],),
-        )  # fmt: skip
+        return a_sent_message(message_id=hash_of(number), sent_at=at, in_reply_to=(HASHES[0],))
 
     noon = T0 + timedelta(hours=12)
     before: list[Any] = [asked("early", T0 + timedelta(hours=1)), sent(1, T0 + timedelta(hours=2))]
     after: list[Any] = [asked("late", noon + timedelta(hours=1)), sent(2, noon + timedelta(hours=2))]
-    erase: list[Any] = [CompanyErased(company_id="c", at=noon)]
+    erase: list[Any] = [an_erase(at=noon)]
 
-    def kept(*groups: list[Any]) -> dict[bytes, bytes]:
+    def state_after(*groups: list[Any]) -> dict[bytes, bytes]:
         return joined(list(groups) if apart else [[fact for group in groups for fact in group]])
 
-    assert set(kept(before, erase)) == {state.erasure_key("c")}
-    assert kept(before, after, erase) == kept(erase, after) == kept(before, erase, after, before)
+    assert set(state_after(before, erase)) == {state.erasure_key(COMPANY)}
+    assert state_after(before, after, erase) == state_after(erase, after) == state_after(before, erase, after, before)
 
 
 @pytest.mark.parametrize("seconds", [300, 301])
 def test_a_reply_may_be_300_seconds_early_and_no_more(seconds: int) -> None:
-    inquiry = InquiryReplies(
-        company_id="c", inquiry_id="i", account_id="a", received_at=T0, message_ids=(HASHES[0],), facts_id=HASHES[1]
-    )
-    message = MessageSent(
-        company_id="c", account_id="a", mailbox_id="m", message_id=HASHES[2], sent_at=T0 - timedelta(seconds=seconds),
-        sent_at_basis="date", evidence="verified", kind="human", in_reply_to=(HASHES[0],),
-    )  # fmt: skip
+    inquiry = an_inquiry(message_ids=(HASHES[0],))
+    message = a_sent_message(sent_at=T0 - timedelta(seconds=seconds), in_reply_to=(HASHES[0],))
     orders: list[list[list[Any]]] = [[[inquiry], [message]], [[message], [inquiry]]]
     for batches in orders:
-        assert len(states(joined(batches))["c", "i"].replies) == (1 if seconds == 300 else 0)
+        assert len(states(joined(batches))[COMPANY, INQUIRY].replies) == (1 if seconds == 300 else 0)
 
 
 def test_only_facts_over_a_bound_are_refused() -> None:
     messages_over_bound = [
-        MessageSent(
-            company_id="c", account_id="a", mailbox_id="m", message_id=f"{number:032x}", sent_at=T0, sent_at_basis="date",
-            evidence="verified", kind="human", recipients=(HASHES[0],),
-        )
+        a_sent_message(message_id=hash_of(number), recipients=(HASHES[0],))
         for number in range(state.JOIN_DAY_MESSAGES + 3)
-    ]  # fmt: skip
+    ]
     store: dict[bytes, bytes] = {}
     applied = join.apply(store.get, lambda _: (), messages_over_bound)
     assert [index for index, _ in applied.refused] == [state.JOIN_DAY_MESSAGES + number for number in range(3)]
@@ -287,9 +263,7 @@ def test_only_facts_over_a_bound_are_refused() -> None:
 
 
 def test_facts_before_the_horizon_are_late_and_entries_are_swept() -> None:
-    inquiry = InquiryReplies(
-        company_id="c", inquiry_id="i", account_id="a", received_at=T0, message_ids=(HASHES[0],), facts_id=HASHES[1]
-    )
+    inquiry = an_inquiry(message_ids=(HASHES[0],))
     applied = join.apply(lambda _: None, lambda _: (), [inquiry], earliest=T0 + timedelta(seconds=1))
     assert [error.reason for _, error in applied.refused] == ["late"]
     store = joined([[inquiry]])

@@ -241,17 +241,20 @@ def client_options(kafka: KafkaSettings) -> dict[str, Any]:
     """Options of an aiokafka client of our own, beside Faust's."""
     return {
         "bootstrap_servers": kafka.bootstrap_servers.split(","),
-        **KafkaSecurity.of(kafka).client_options(),
         "max_partition_fetch_bytes": 4 * 1024 * 1024,
+        **KafkaSecurity.of(kafka).client_options(),
     }
 
 
 def credentials(kafka: KafkaSettings) -> Any:
-    """The security of the brokers in Faust's form; None without TLS and SASL."""
+    """The same security as Faust expects it; None without TLS and SASL."""
     security = KafkaSecurity.of(kafka)
-    context, sasl = security.ssl_context(), security.sasl
-    if sasl is not None:
+    context = security.ssl_context()
+    if security.sasl is not None:
         return faust.SASLCredentials(
-            username=sasl.username, password=sasl.password, mechanism=sasl.mechanism, ssl_context=context
+            username=security.sasl.username,
+            password=security.sasl.password,
+            mechanism=security.sasl.mechanism,
+            ssl_context=context,
         )
     return None if context is None else faust.SSLCredentials(context)

@@ -43,6 +43,9 @@ from tests.support.topics import read_all
 
 __all__ = ["lab", "make_lab"]
 
+PATIENCE = 120
+"""Seconds until a condition must hold, on a busy machine too."""
+
 
 @pytest.fixture
 def dovecot_lab(dovecot: Dovecot, make_lab: Callable[[Server], Lab]) -> Lab:
@@ -59,10 +62,15 @@ def test_history_and_new_mail_are_published_with_hashes_only(lab: Lab) -> None:
         lab.server.append(USER, "Sent", letter(number, at, "In-Reply-To: <ask@platform.example>"), at)
     connected = lab.connect()
     with lab.fetcher() as fetcher:
-        until(lambda: lab.complete(connected.mailbox_id), 40, "first scan", (fetcher,))
+        until(lambda: lab.complete(connected.mailbox_id), PATIENCE, "first scan", (fetcher,))
         since = now()
         lab.server.append(USER, "Sent", letter(10, since), since)
-        until(lambda: len({event.message_id for event in lab.sent()}) == 5, 30, "the new mail", (fetcher,))
+        until(
+            lambda: len({event.message_id for event in lab.sent()}) == 5,
+            PATIENCE,
+            "the new mail is published",
+            (fetcher,),
+        )
         assert fetcher.terminate() == 0
     events = {event.message_id: event for event in lab.sent()}
     expected = {HASHER.message("c1", f"sent-{number}@mail.test") for number in (0, 1, 2, 3, 10)}
@@ -84,25 +92,25 @@ def test_a_kill_in_a_first_scan_loses_nothing_and_a_rescan_publishes_the_same_by
         lab.server.append(USER, "Sent", letter(number, at), at)
     connected = lab.connect()
     with lab.fetcher("first") as fetcher:
-        until(lambda: len(read_all(lab.kafka, SENT)) >= 100, 40, "some are published", (fetcher,))
+        until(lambda: len(read_all(lab.kafka, SENT)) >= 100, PATIENCE, "some messages are published", (fetcher,))
         fetcher.kill()
     with lab.registry() as registry:
         registry.connection.execute("UPDATE registry.mailboxes SET lease_until = clock_timestamp()")
     with lab.fetcher("second") as fetcher:
-        until(lambda: lab.complete(connected.mailbox_id), 60, "first scan", (fetcher,))
+        until(lambda: lab.complete(connected.mailbox_id), PATIENCE, "first scan", (fetcher,))
         before = {record.value for record in read_all(lab.kafka, SENT)}
         assert len({event.message_id for event in lab.sent()}) == 450
         with lab.registry() as registry:
             count = len(read_all(lab.kafka, SENT))
             registry.mailboxes.rescan("c1", connected.mailbox_id)
-        until(lambda: len(read_all(lab.kafka, SENT)) >= count + 450, 60, "the rescan", (fetcher,))
+        until(lambda: len(read_all(lab.kafka, SENT)) >= count + 450, PATIENCE, "the rescan", (fetcher,))
         assert fetcher.terminate() == 0
     assert {record.value for record in read_all(lab.kafka, SENT)} == before
     assert lab.mailbox(connected.mailbox_id)["messages_seen"] == 450
 
 
 def test_two_copies_of_a_message_in_batches_that_follow_each_other_are_one_message(dovecot_lab: Lab) -> None:
-    """The second batch is read before the first is saved, and still knows what was sent with it."""
+    """The second batch is parsed before the first is saved, and its duplicates of messages in flight are recognised."""
     lab = dovecot_lab
     base = now() - timedelta(days=20)
     for number in range(CHUNK + 30):
@@ -111,7 +119,7 @@ def test_two_copies_of_a_message_in_batches_that_follow_each_other_are_one_messa
         lab.server.append(USER, "Sent", letter(0 if copy else number + 1, at), at)
     connected = lab.connect()
     with lab.fetcher() as fetcher:
-        until(lambda: lab.complete(connected.mailbox_id), 40, "first scan", (fetcher,))
+        until(lambda: lab.complete(connected.mailbox_id), PATIENCE, "first scan", (fetcher,))
         assert fetcher.terminate() == 0
     records = [record.value for record in read_all(lab.kafka, SENT)]
     assert len(records) == CHUNK + 30
@@ -119,8 +127,8 @@ def test_two_copies_of_a_message_in_batches_that_follow_each_other_are_one_messa
     assert lab.mailbox(connected.mailbox_id)["messages_seen"] == CHUNK + 29
 
 
-def test_a_scan_goes_on_although_every_session_ends_in_its_second_batch(dovecot_lab: Lab) -> None:
-    """The first batch is on its way when the second one spends the session's bytes: it counts, and the next poll is lower."""
+def test_a_scan_continues_although_every_session_ends_in_its_second_batch(dovecot_lab: Lab) -> None:
+    """The first batch is in flight when the second uses up the session's bytes: it is saved, and the next poll starts below it."""
     lab = dovecot_lab
     base = now() - timedelta(days=20)
     for number in range(2 * CHUNK + 20):
@@ -173,13 +181,13 @@ def test_another_uidvalidity_is_read_again_unchanged(dovecot_lab: Lab) -> None:
         lab.server.append(USER, "Sent", letter(number, at), at)
     connected = lab.connect()
     with lab.fetcher() as fetcher:
-        until(lambda: lab.complete(connected.mailbox_id), 40, "first scan", (fetcher,))
+        until(lambda: lab.complete(connected.mailbox_id), PATIENCE, "first scan", (fetcher,))
         lab.server.stop()
         lab.server.reset_uidvalidity(USER)
         lab.server.start()
         with lab.registry() as registry:
             registry.connection.execute("UPDATE registry.mailboxes SET next_poll_at = clock_timestamp()")
-        until(lambda: len(read_all(lab.kafka, SENT)) >= 10, 40, "read again", (fetcher,))
+        until(lambda: len(read_all(lab.kafka, SENT)) >= 10, PATIENCE, "every message is published again", (fetcher,))
         assert fetcher.terminate() == 0
     assert len({record.value for record in read_all(lab.kafka, SENT)}) == 5
 
@@ -194,15 +202,25 @@ def test_one_broken_mailbox_costs_only_itself(dovecot_lab: Lab) -> None:
         )
         connection.execute("UPDATE registry.secrets SET sealed = %s WHERE company_id = 'c2'", (sealed,))
     with lab.fetcher() as fetcher:
-        until(lambda: lab.complete(good.mailbox_id), 40, "the good one", (fetcher,))
+        until(lambda: lab.complete(good.mailbox_id), PATIENCE, "the good mailbox is read", (fetcher,))
         for failures in (1, 2):
-            until(lambda: lab.mailbox(bad.mailbox_id, "c2")["failures"] >= failures, 40, "refused", (fetcher,))  # noqa: B023
+            until(
+                lambda: lab.mailbox(bad.mailbox_id, "c2")["failures"] >= failures,
+                PATIENCE,
+                "the login is refused",
+                (fetcher,),
+            )  # noqa: B023
             assert lab.mailbox(bad.mailbox_id, "c2")["state_reason"] == "login-refused"
             with connect(lab.dsn, "tests") as connection:
                 connection.execute(
                     "UPDATE registry.mailboxes SET next_poll_at = clock_timestamp() WHERE company_id = 'c2'"
                 )
-        until(lambda: lab.mailbox(bad.mailbox_id, "c2")["state"] == "needs_reconnect", 60, "given up", (fetcher,))
+        until(
+            lambda: lab.mailbox(bad.mailbox_id, "c2")["state"] == "needs_reconnect",
+            PATIENCE,
+            "the login is given up",
+            (fetcher,),
+        )
         assert fetcher.terminate() == 0
 
 
@@ -213,29 +231,30 @@ def test_two_fetchers_never_read_one_mailbox_at_once(dovecot_lab: Lab) -> None:
         for process in (first, second):  # a busy machine takes longer to start one than the rounds take
             until(
                 lambda: any(line.get("action") == "service-started" for line in process.lines()),  # noqa: B023
-                60, "started", (first, second),
+                PATIENCE, "both are started", (first, second),
             )  # fmt: skip
         since = now() + timedelta(seconds=3)
         until(
             lambda: all(
-                (lab.mailbox(one.mailbox_id, one.company_id)["complete_through"] or now()) > since for one in connected
+                (lab.mailbox(mailbox.mailbox_id, mailbox.company_id)["complete_through"] or now()) > since
+                for mailbox in connected
             ),
-            60, "several rounds", (first, second),
+            PATIENCE, "several rounds", (first, second),
         )  # fmt: skip
         assert first.terminate() == 0
         assert second.terminate() == 0
     assert isinstance(lab.server, Dovecot)
     log = (lab.server.data_dir / "dovecot.log").read_text("utf-8", "replace")
     polls = 0
-    depth: dict[str, int] = {}
+    sessions: dict[str, int] = {}
     for line in log.splitlines():
-        if found := re.search(r"imap-login: .*Login: user=<([^>]+)>", line):
-            depth[found[1]] = depth.get(found[1], 0) + 1
+        if login := re.search(r"imap-login: .*Login: user=<([^>]+)>", line):
+            sessions[login[1]] = sessions.get(login[1], 0) + 1
             polls += 1
-            # The line of a logout may come a moment after the server has answered it, so one may be on its way out.
-            assert depth[found[1]] <= 2, line
-        elif found := re.search(r"imap\(([^)]+)\)<.*(Disconnected|Logged out|Connection closed)", line):
-            depth[found[1]] = depth.get(found[1], 0) - 1
+            # The server logs a logout a moment after it has answered it, so one session may just have ended.
+            assert sessions[login[1]] <= 2, line
+        elif logout := re.search(r"imap\(([^)]+)\)<.*(Disconnected|Logged out|Connection closed)", line):
+            sessions[logout[1]] = sessions.get(logout[1], 0) - 1
     assert polls > 12
 
 
@@ -244,7 +263,7 @@ def test_no_address_secret_or_text_of_a_mail_leaves_the_vault(dovecot_lab: Lab) 
     lab.server.append(USER, "Sent", letter(1, now()), now())
     connected = lab.connect()
     with lab.fetcher() as fetcher:
-        until(lambda: lab.complete(connected.mailbox_id) and bool(lab.sent()), 40, "first scan", (fetcher,))
+        until(lambda: lab.complete(connected.mailbox_id) and bool(lab.sent()), PATIENCE, "first scan", (fetcher,))
         assert fetcher.terminate() == 0
         log = fetcher.log.read_text("utf-8")
     topics = b"".join(
@@ -266,7 +285,7 @@ def test_no_address_secret_or_text_of_a_mail_leaves_the_vault(dovecot_lab: Lab) 
         assert canary not in rows and hexed not in rows
 
 
-def test_onboarding_says_what_is_wrong(dovecot_lab: Lab) -> None:
+def test_a_refused_connection_states_what_is_wrong(dovecot_lab: Lab) -> None:
     lab = dovecot_lab
     with pytest.raises(MailboxRefused, match="refused user name or password") as caught:
         lab.connect(password="wrong-canary")
@@ -316,7 +335,7 @@ def test_a_changed_address_and_the_states_a_person_sets(dovecot_lab: Lab) -> Non
 def test_one_message_that_cannot_be_read_costs_one_dead_letter(
     make_lab: Callable[[Server], Lab], ca: CertificateAuthority, tmp_path: Path
 ) -> None:
-    """A server whose answer for UID 3 is no IMAP, alone or among others: the others are published."""
+    """The answer for UID 3 is not valid IMAP, alone or among others; the other messages are published."""
     with LabServer(tmp_path / "server", ca, DOVECOT, user=USER, secret=USERS[USER]) as server:
         server.defects.add(Defect.BROKEN_MESSAGE)
         server.refused_uid = 3
@@ -326,16 +345,16 @@ def test_one_message_that_cannot_be_read_costs_one_dead_letter(
         lab = make_lab(server)
         connected = lab.connect()
         with lab.fetcher() as fetcher:
-            until(lambda: lab.complete(connected.mailbox_id), 40, "the scan", (fetcher,))
+            until(lambda: lab.complete(connected.mailbox_id), PATIENCE, "the scan", (fetcher,))
             assert fetcher.terminate() == 0
     assert {event.message_id for event in lab.sent()} == {
         HASHER.message("c1", f"sent-{uid}@mail.test") for uid in (1, 2, 4, 5)
     }
-    letters = [
-        codec.decode(found.value or b"", accept=frozenset({"replyrate.dead-letter.v1"})).data
-        for found in read_all(lab.kafka, DEAD)
+    dead_letters = [
+        codec.decode(record.value or b"", accept=frozenset({"replyrate.dead-letter.v1"})).data
+        for record in read_all(lab.kafka, DEAD)
     ]
-    assert {(one.reason, one.mailbox_id, one.uid, one.value) for one in letters} == {  # type: ignore[union-attr]
+    assert {(letter.reason, letter.mailbox_id, letter.uid, letter.value) for letter in dead_letters} == {  # type: ignore[union-attr]
         ("unreadable-message", connected.mailbox_id, 3, None)
     }
 
@@ -345,7 +364,7 @@ def test_it_stops_in_time_while_a_server_hangs_and_while_dependencies_are_away(d
     assert isinstance(lab.server, Dovecot)
     connected = lab.connect()
     with lab.fetcher("hanging") as fetcher:
-        until(lambda: lab.complete(connected.mailbox_id), 40, "first scan", (fetcher,))
+        until(lambda: lab.complete(connected.mailbox_id), PATIENCE, "first scan", (fetcher,))
         lab.server.pause()
         try:
             time.sleep(1.5)
@@ -358,6 +377,7 @@ def test_it_stops_in_time_while_a_server_hangs_and_while_dependencies_are_away(d
     ):
         with lab.fetcher(setting, **{f"REPLYRATE_{setting}": value}) as fetcher:
             until(
-                lambda: any(line.get("action") == "dependency-away" for line in fetcher.lines()), 40, "told", (fetcher,)
-            )
+                lambda: any(line.get("action") == "dependency-away" for line in fetcher.lines()),
+                PATIENCE, "the dependency is reported as away", (fetcher,),
+            )  # fmt: skip
             assert fetcher.terminate() == 0

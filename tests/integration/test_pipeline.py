@@ -1,7 +1,6 @@
-"""The whole way on real servers, each service killed once in mid-work, facts doubled and out of order.
+"""The whole pipeline on real servers: each service is killed once while it works, facts are duplicated and out of order.
 
-The world, its recount and its servers are the demo's; here the play is disturbed. At the end every outcome and every
-rate in Postgres equals the recount.
+Data, recount and servers are the demo's. At the end every outcome and every rate in Postgres equals the recount.
 """
 
 import random
@@ -26,9 +25,9 @@ from tests.support.topics import kafka_settings, read_all
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    found = scratch_folder("replyrate-pipeline-")
-    yield found
-    shutil.rmtree(found, ignore_errors=True)
+    scratch = scratch_folder("replyrate-pipeline-")
+    yield scratch
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 class Disturbed(EmbeddedStage):
@@ -45,12 +44,12 @@ class Disturbed(EmbeddedStage):
         }
 
     def _publish(self, wave: Wave) -> None:
-        kept = self.world
-        self.world = shuffled(kept, 1)
+        world = self.world
+        self.world = shuffled(world, 1)
         super()._publish(wave)
-        self.world = shuffled(kept, 2)
+        self.world = shuffled(world, 2)
         super()._publish(wave)
-        self.world = kept
+        self.world = world
         if wave == "second":
             self._replace("matcher")
             self._replace("aggregator")
@@ -97,7 +96,9 @@ def secrets_nowhere(stage: EmbeddedStage) -> None:
     kafka = kafka_settings(stage.kafka.bootstrap_servers)
     logs = b"".join(file.read_bytes() for file in (stage.folder / "services").glob("*.log"))
     topics = b"".join(
-        (found.key or b"") + (found.value or b"") for name in (SENT, REPLIES, DEAD) for found in read_all(kafka, name)
+        (record.key or b"") + (record.value or b"")
+        for name in (SENT, REPLIES, DEAD)
+        for record in read_all(kafka, name)
     )
     assert read_all(kafka, INQUIRIES)
     with connect(stage.dsn, "tests") as connection:
@@ -113,7 +114,7 @@ def secrets_nowhere(stage: EmbeddedStage) -> None:
     canaries = [mailbox.password for mailbox in stage.world.mailboxes] + [
         mailbox.address for mailbox in stage.world.mailboxes
     ]
-    canaries += [address for asked in stage.world.inquiries for address in asked.addresses]
+    canaries += [address for inquiry in stage.world.inquiries for address in inquiry.addresses]
     for canary in canaries:
         text = canary.encode()
         assert text not in logs and text not in topics and text not in rows and text.hex().encode() not in rows

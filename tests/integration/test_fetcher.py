@@ -205,11 +205,11 @@ def test_one_broken_mailbox_costs_only_itself(dovecot_lab: Lab) -> None:
         until(lambda: lab.complete(good.mailbox_id), PATIENCE, "the good mailbox is read", (fetcher,))
         for failures in (1, 2):
             until(
-                lambda: lab.mailbox(bad.mailbox_id, "c2")["failures"] >= failures,
+                lambda: lab.mailbox(bad.mailbox_id, "c2")["failures"] >= failures,  # noqa: B023
                 PATIENCE,
                 "the login is refused",
                 (fetcher,),
-            )  # noqa: B023
+            )
             assert lab.mailbox(bad.mailbox_id, "c2")["state_reason"] == "login-refused"
             with connect(lab.dsn, "tests") as connection:
                 connection.execute(

@@ -1,0 +1,104 @@
+"""Fetching headers around messages that cannot be read, and from when on a provider shows mail."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.fetcher.folder_reader import (
+    CONTROL_MESSAGES,
+    REFUSED,
+    UNPARSABLE,
+    fetch_bisecting,
+    is_rescan_due,
+    visible_from,
+)
+from services.fetcher.publication import Unreadable
+from services.imap.connection import Connection
+from services.imap.errors import CommandRefused, ServerBroken
+from services.mail.values import FetchedHeader, FolderView
+from tests.support.pollers import leased_mailbox
+
+LEASED = leased_mailbox()
+
+
+class Folder:
+    """A folder in which some messages cannot be read: asked for one of them, the server fails as `error` says."""
+
+    def __init__(self, unreadable: set[int], error: type[ServerBroken] = ServerBroken, age_days: int = 1) -> None:
+        self.unreadable = unreadable
+        self.error = error
+        self.age_days = age_days
+        self.asked: list[list[int]] = []
+
+    def fetch_headers(self, uids: Sequence[int]) -> list[FetchedHeader]:
+        self.asked.append(list(uids))
+        if self.unreadable & set(uids):
+            raise self.error("fetch")
+        filed_at = LEASED.now - timedelta(days=self.age_days)
+        return [FetchedHeader(uid, filed_at, None, 1, False, b"To: a@b.c\r\n\r\n") for uid in uids]
+
+    def search_window(self, view: FolderView, first: int, last: int, since: object) -> list[int]:
+        return list(range(first, last + 1))
+
+    @property
+    def connection(self) -> Connection:
+        return cast(Connection, self)
+
+
+@given(st.sets(st.integers(1, 40), min_size=1), st.data())
+def test_only_the_messages_that_cannot_be_read_are_given_up(uids: set[int], data: st.DataObject) -> None:
+    unreadable = data.draw(st.sets(st.sampled_from(sorted(uids)), max_size=len(uids) - 1))
+    batch = fetch_bisecting(Folder(unreadable).connection, 7, sorted(uids), [])
+    assert [header.uid for header in batch.headers] == sorted(uids - unreadable)
+    assert list(batch.unreadable) == [Unreadable(uid, UNPARSABLE) for uid in sorted(unreadable)]
+    assert (batch.uidvalidity, list(batch.uids)) == (7, sorted(uids))
+
+
+def test_a_server_that_shows_no_message_is_at_fault_and_no_message_is_given_up() -> None:
+    folder = Folder(set(range(1, 100)))
+    with pytest.raises(ServerBroken, match="no message can be read"):
+        fetch_bisecting(folder.connection, 1, [50, 51], [1, 2, 3, 4, 5])
+    assert folder.asked[-CONTROL_MESSAGES:] == [[3], [4], [5]]
+
+
+def test_messages_are_given_up_when_one_that_was_read_before_can_still_be_read() -> None:
+    batch = fetch_bisecting(Folder({50, 51}, CommandRefused).connection, 1, [50, 51], [4, 5])
+    assert list(batch.unreadable) == [Unreadable(50, REFUSED), Unreadable(51, REFUSED)]
+
+
+def test_a_single_refused_message_needs_the_proof_and_a_single_unparsable_one_does_not() -> None:
+    with pytest.raises(ServerBroken):
+        fetch_bisecting(Folder({1, 50}, CommandRefused).connection, 1, [50], [1])
+    batch = fetch_bisecting(Folder({1, 50}).connection, 1, [50], [1])
+    assert list(batch.unreadable) == [Unreadable(50, UNPARSABLE)]
+
+
+def test_a_rescan_is_due_once_a_mailbox_was_complete_and_its_time_has_come() -> None:
+    now = LEASED.now
+    assert not is_rescan_due(leased_mailbox(complete_through=None, reconcile_after=now))
+    assert not is_rescan_due(leased_mailbox(complete_through=now, reconcile_after=None))
+    assert not is_rescan_due(leased_mailbox(complete_through=now, reconcile_after=now + timedelta(seconds=1)))
+    assert is_rescan_due(leased_mailbox(complete_through=now, reconcile_after=now))
+
+
+@pytest.mark.parametrize(
+    ("host", "messages", "age_days", "expected_days"),
+    [
+        ("imap.mail.test", 10, 400, None),
+        ("imap.qq.com", 10, 5, 30),  # nothing older is visible: the limit holds
+        ("imap.qq.com", 10, 33, None),  # older mail is visible: the owner lifted the limit
+        ("imap.qq.com", 0, 5, 30),
+        ("imap.mail.yahoo.com", 9_999, 300, None),
+        ("imap.mail.yahoo.com", 10_000, 300, 300),  # full: what is older than its first message is hidden
+    ],
+)
+def test_mail_is_visible_as_far_back_as_the_provider_shows_it(
+    host: str, messages: int, age_days: int, expected_days: int | None
+) -> None:
+    leased = leased_mailbox(host=host, user="seller@mail.test")
+    visible = visible_from(Folder(set(), age_days=age_days).connection, FolderView(1, 2, messages), leased)
+    assert visible == (None if expected_days is None else LEASED.now - timedelta(days=expected_days))

@@ -9,7 +9,7 @@ import psycopg
 from bench.measure import Figure, Usage, scratch, seconds
 from bench.world import World
 from services.aggregator.ingest.ledger import Ledger
-from services.aggregator.judge import judge, rules
+from services.aggregator.judge import judge, plan, rules
 from services.common import codec, migrations
 from services.common.events import HashedBuyer, InquiryReplies, ReplyFact
 from services.common.postgres import connect
@@ -231,14 +231,13 @@ def _judge(connection: psycopg.Connection, recompute: Figure, refresh: Figure) -
     def judged(companies: range, changed_from: datetime, days_from: date) -> None:
         for number in companies:
             with connection.transaction():
-                judge.judge_company(
-                    connection, rule_set, f"company-{number}", now=NOW, changed_from=changed_from, days_from=days_from
-                )
+                delta = plan.Delta(changed_from)
+                judge.judge_companies(connection, rule_set, {f"company-{number}": delta}, now=NOW, days_from=days_from)
 
     floor = seconds(lambda: connection.execute(SCAN).fetchall()) + seconds(lambda: connection.execute(FLOOR.encode()))
-    full = seconds(lambda: judged(range(COMPANIES), judge.EVERYTHING, NOW.date()))
+    full = seconds(lambda: judged(range(COMPANIES), plan.EVERYTHING, NOW.date()))
     few = seconds(lambda: judged(range(COMPANIES // 100), NOW - timedelta(hours=1), date.min))
-    all_days = seconds(lambda: judged(range(COMPANIES // 100), judge.EVERYTHING, date.min))
+    all_days = seconds(lambda: judged(range(COMPANIES // 100), plan.EVERYTHING, date.min))
     recompute.values.append(floor / full)
     refresh.values.append(few / full)
     recompute.detail["seconds"].append({"floor": round(floor, 1), "ours": round(full, 1)})

@@ -1,4 +1,11 @@
-"""`python -m services.aggregator`: keeps the ledger and the rates in Postgres, until SIGTERM."""
+"""`python -m services.aggregator`: keeps the ledger and the rates in Postgres up to date, until SIGTERM.
+
+1. main         read settings and rule sets, serve the health pages, wait for Postgres and Kafka and check schema and topics
+2. run_loops    run the loops, each in a thread that retries while Kafka or Postgres are away:
+     ingest     inquiry-replies.v1 → ledger (ingest/sink.py)
+     refresh    ledger → outcomes and rates (refresh/refresh.py)
+   and advance the watermark (monitor.py)
+"""
 
 import os
 import sys
@@ -28,7 +35,7 @@ log = getLogger("services.aggregator")
 
 
 def main() -> None:
-    """Settings → logs → rule sets → pages → schema and topics checked → ingest and refresh, until a signal."""
+    """Run the aggregator until a signal."""
     settings = load_settings(os.environ)
     logs.configure(settings.log.format, settings.log.level, "aggregator")
     for warning in settings.warnings:
@@ -37,63 +44,63 @@ def main() -> None:
     for rule_set in rule_sets:
         rules.check_horizon(rule_set, settings.horizon_days)
     stop = Stop()
-    watch = Monitor(settings)
+    monitor = Monitor(settings)
     with (
         lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
         tracing.tracer_for(settings.telemetry, "aggregator", version()) as tracer,
-        watch.probing_dependencies(),
-        http.serve(settings.http.port, watch.healthy, watch.ready, host=settings.http.host),
+        monitor.probing_dependencies(),
+        http.serve(settings.http.port, monitor.healthy, monitor.ready, host=settings.http.host),
     ):
         dependencies: tuple[tuple[str, Callable[[], None]], ...] = (
             ("postgres", lambda: verify.schema(settings, "replyrate-aggregator-check")),
             ("kafka", lambda: verify_kafka(settings)),
         )
         if all(
-            retry.until_answers(stop, dependency, check, service="aggregator", beat=watch.beat)
+            retry.until_answers(stop, dependency, check, service="aggregator", beat=monitor.beat)
             for dependency, check in dependencies
         ):
-            work(settings, rule_sets, stop, watch, TraceHandoff(tracer))
+            run_loops(settings, rule_sets, stop, monitor, TraceHandoff(tracer))
     log.info("stopped", extra={"action": "service-stopped"})
 
 
 def verify_kafka(settings: Settings) -> None:
-    """ConfigError when a topic is missing or differs, or when Kafka does not let this user see what it must."""
+    """ConfigError if a topic is missing or misconfigured, or if this user lacks a right that the aggregator needs."""
     verify.topics(settings, "replyrate-aggregator-check", (INQUIRIES, SENT, REPLIES, DEAD))
     verify.matcher_group(settings, "replyrate-aggregator-check")
 
 
-def work(settings: Settings, rule_sets: list[RuleSet], stop: Stop, watch: Monitor, merged: TraceHandoff) -> None:
-    """Ingest and refresh, a thread each; each begins anew when Kafka or Postgres were away. Raises what ended one."""
+def run_loops(settings: Settings, rule_sets: list[RuleSet], stop: Stop, monitor: Monitor, traces: TraceHandoff) -> None:
+    """Run ingest and refresh, a thread each, until `stop`. Raises the error that ended one of them."""
     failures: list[BaseException] = []
 
     def loop(name: str, heartbeat: Heartbeat, run: Callable[[], None]) -> threading.Thread:
-        def go_on() -> None:
+        def target() -> None:
             try:
                 retry.run_until_stopped(stop, "any", run, service="aggregator", beat=heartbeat.beat)
             except BaseException as error:
                 failures.append(error)
                 stop.set()
 
-        return threading.Thread(target=go_on, name=name, daemon=True)
+        return threading.Thread(target=target, name=name, daemon=True)
 
     threads = (
-        loop("ingest", watch.ingest, lambda: sink(settings, stop, watch, merged)),
-        loop("refresh", watch.refresh, lambda: settle(settings, rule_sets, stop, watch.refresh, merged)),
+        loop("ingest", monitor.ingest, lambda: ingest(settings, stop, monitor, traces)),
+        loop("refresh", monitor.refresh, lambda: refresh(settings, rule_sets, stop, monitor.refresh, traces)),
     )
-    with watch.advancing_watermark():
+    with monitor.advancing_watermark():
         for thread in threads:
             thread.start()
         log.info("merging and judging", extra={"action": "service-started", "rule_sets": len(rule_sets)})
-        # Not a loop itself: the main thread takes the signals, also while a statement or a broker hangs.
+        # The main thread runs no loop itself: it receives the signals, also while a statement or a broker hangs.
         stop.wait_for_ever()
-        log.info("finishing what is in hand", extra={"action": "service-stopping"})
+        log.info("stopping; finishing the current work", extra={"action": "service-stopping"})
         lifecycle.finish(threads)
     if failures:
         raise failures[0]
 
 
-def sink(settings: Settings, stop: Stop, watch: Monitor, merged: TraceHandoff) -> None:
-    """Ingest with fresh clients."""
+def ingest(settings: Settings, stop: Stop, monitor: Monitor, traces: TraceHandoff) -> None:
+    """Run the ingest loop with new clients."""
     kafka, aggregator = settings.kafka, settings.aggregator
     with ExitStack() as stack:
         connection = stack.enter_context(connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator"))
@@ -108,8 +115,8 @@ def sink(settings: Settings, stop: Stop, watch: Monitor, merged: TraceHandoff) -
                 session_timeout_seconds=aggregator.session_timeout_seconds,
             )
         )
-        stack.callback(lambda: setattr(watch, "positions", {}))
-        worker = Sink(
+        stack.callback(lambda: setattr(monitor, "positions", {}))
+        sink = Sink(
             reader,
             Ledger(connection, REPLIES),
             publisher,
@@ -117,23 +124,23 @@ def sink(settings: Settings, stop: Stop, watch: Monitor, merged: TraceHandoff) -
             topic_id=lambda: admin.topic_id(REPLIES),
             clock=lambda: datetime.now(UTC),
             monotonic=time.monotonic,
-            merged=merged,
+            traces=traces,
         )
         reader.subscribe()
         while not stop.is_set():
-            watch.ingest.beat()
-            worker.step(0.5)
-            watch.positions = worker.positions()
+            monitor.ingest.beat()
+            sink.step(0.5)
+            monitor.positions = sink.positions()
 
 
-def settle(
-    settings: Settings, rule_sets: list[RuleSet], stop: Stop, heartbeat: Heartbeat, merged: TraceHandoff
+def refresh(
+    settings: Settings, rule_sets: list[RuleSet], stop: Stop, heartbeat: Heartbeat, traces: TraceHandoff
 ) -> None:
-    """Refresh with a fresh connection."""
+    """Run the refresh loop with a new connection."""
     with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-refresh") as connection:
-        settler = Refresher(connection, rule_sets, partitions=settings.kafka.partitions, merged=merged)
-        settler.activate()
-        settler.run(stop, heartbeat, settings.aggregator.refresh_interval_seconds)
+        refresher = Refresher(connection, rule_sets, partitions=settings.kafka.partitions, traces=traces)
+        refresher.activate()
+        refresher.run(stop, heartbeat, settings.aggregator.refresh_interval_seconds)
 
 
 if __name__ == "__main__":

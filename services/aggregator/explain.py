@@ -1,7 +1,7 @@
-"""Why an inquiry has its outcome: the same steps of SQL that made the number, read before their last one.
+"""Explains the outcome of an inquiry from the SQL steps that computed it, read before their last one.
 
-Reads only. Nothing is judged here a second time: what may have answered, what became of it, who looked at the mailboxes
-are rows of the very statement that judges (judge.sql, `judgement`).
+Reads only, and judges nothing a second time: candidate answers, the verdicts on them and the coverage of mailboxes are rows
+of the very statement that judges (judge.sql, `steps`).
 """
 
 from typing import Any, Final
@@ -9,8 +9,9 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from services.aggregator.judge import judge
-from services.aggregator.judge.judge import Delta, Plan
+from services.aggregator.judge import judge, rules
+from services.aggregator.judge.days import judgement_of_outcomes
+from services.aggregator.judge.plan import Delta, Plan, columns, plan_company
 from services.aggregator.judge.rules import RuleSet
 from services.common import codec
 from services.common.errors import InvalidEvent
@@ -18,11 +19,13 @@ from services.common.events import MESSAGE_SENT, MessageSent
 from services.common.postgres import clock, load_statements
 
 SQL: Final = load_statements("services.aggregator", "explain.sql")
-DECIDING: Final = (
-    "time_zone", "target_seconds", "unit", "answered_by", "exclude", "attribution", "evidence", "unmeasured",
-    "window_days", "settle_days", "max_settle_days", "period_by",
+OUTCOME: Final = (
+    "outcome", "reason", "state", "account_id", "owner", "excluded_by", "exclusion", "received_at", "counted_until", "reading_waits",
 )  # fmt: skip
-"""Parameters that decide about one inquiry."""
+UNIT: Final = (
+    "unit_inquiry_id", "unit_day", "start_at", "due_at", "members", "unit_outcome", "unit_reason", "first_reply_at", "reply_seconds",
+    "reply_source", "reply_id", "matched_by", "mailbox_id", "evidence", "covered",
+)  # fmt: skip
 
 
 def explain_inquiry(
@@ -31,72 +34,56 @@ def explain_inquiry(
     """Everything that led to the outcome, as plain values; `outcome` is `unknown` when the inquiry is not known.
 
     Keys: company_id, inquiry_id, rule_set, rule_version, now, outcome, reason, state, account_id, owner, excluded_by,
-    exclusion, counted_until (what was published later may not have been counted yet; None: now), reading_waits (mailboxes
-    were read and what was found is not counted yet), unit (first member, members, day, start_at, due_at, outcome, answer),
+    exclusion, counted_until (records published later may not have been counted yet; None: now), reading_waits (mailboxes
+    were read, and what was found is not counted yet), unit (first member, members, day, start_at, due_at, outcome, answer),
     considered, coverage, facts (inquiries, statuses, replies), parameters, history, waiting.
     """
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         now = clock(connection)
         judge.use_schema(connection, "ledger")
-        (span,) = judge.spans(connection, rule_set, [company_id], now)
-        place = {"company_id": company_id, "inquiry_id": inquiry_id, "rule_set": rule_set.name}
-        plan = judge.plan(rule_set, span, Delta(), now)
-        judged = None
+        (inputs,) = judge.planning_inputs(connection, rule_set, [company_id], now)
+        plan = plan_company(rule_set, inputs, Delta(), now)
+        key = {"company_id": company_id, "inquiry_id": inquiry_id, "rule_set": rule_set.name}
         values: dict[str, Any] = {}
+        judged = None
         if plan.judgements:
-            plan = Plan(company_id, (judge.outcomes_of_units_at(now),), plan.settled, plan.begin)
-            values = {**judge.parameters(rule_set), **judge.arrays([plan], rule_set), **place}
-            judged = cursor.execute(_after("inquiry"), values).fetchone()
+            plan = Plan(company_id, (judgement_of_outcomes(now),), plan.settled, plan.first_rate_day)
+            values = {**judge.parameters(rule_set), **columns([plan], rule_set), **key}
+            judged = cursor.execute(judge.judging(SQL["inquiry"]), values).fetchone()
         members = [inquiry_id] if judged is None else judged["members"] or [inquiry_id]
-        facts = {
-            name: cursor.execute(SQL[f"facts_{name}"], {**place, "inquiries": members}).fetchall()
-            for name in ("inquiry", "statuses", "replies")
-        }
-        (state,) = cursor.execute(SQL["waiting"], place).fetchall()
-        found: dict[str, Any] = {
-            **place,
+        explanation: dict[str, Any] = {
+            **key,
             "rule_version": rule_set.identity,
             "now": now,
             "outcome": "unknown",
-            "facts": {
-                "inquiries": facts["inquiry"],
-                "statuses": facts["statuses"],
-                "replies": [{**reply, "clock": _clock(reply.pop("record"))} for reply in facts["replies"]],
-            },
-            "parameters": {name: rule_set.parameters()[name] for name in DECIDING},
-            "history": cursor.execute(SQL["history"], place).fetchall(),
-            **state,
+            "facts": _facts(cursor, {**key, "inquiries": members}),
+            "parameters": {name: rule_set.parameters()[name] for name in rules.deciding()},
+            "history": cursor.execute(SQL["history"], key).fetchall(),
+            **cursor.execute(SQL["waiting"], key).fetchall()[0],
         }
         if judged is None:
-            return found
-        found |= {
-            name: judged[name]
-            for name in (
-                "outcome", "reason", "state", "account_id", "owner", "excluded_by", "exclusion", "received_at",
-                "counted_until", "reading_waits",
-            )
-        }  # fmt: skip
+            return explanation
+        explanation |= {name: judged[name] for name in OUTCOME}
         if judged["unit_inquiry_id"] is None:
-            return found
+            return explanation
+        explanation["unit"] = {name: judged[name] for name in UNIT}
         values |= {"unit_inquiry_id": judged["unit_inquiry_id"]}
-        found["unit"] = {
-            name: judged[name]
-            for name in (
-                "unit_inquiry_id", "unit_day", "start_at", "due_at", "members", "unit_outcome", "unit_reason",
-                "first_reply_at", "reply_seconds", "reply_source", "reply_id", "matched_by", "mailbox_id", "evidence", "covered",
-            )
-        }  # fmt: skip
-        found["considered"] = cursor.execute(_after("considered"), values).fetchall()
-        found["coverage"] = cursor.execute(_after("watch"), values).fetchall()
-    return found
+        explanation["considered"] = cursor.execute(judge.judging(SQL["candidate_answers"]), values).fetchall()
+        explanation["coverage"] = cursor.execute(judge.judging(SQL["unit_coverage"]), values).fetchall()
+    return explanation
 
 
-def _after(name: str) -> bytes:
-    return (judge.SQL["judgement"] + "\n" + SQL[name]).encode()
+def _facts(cursor: psycopg.Cursor[dict[str, Any]], values: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    replies = cursor.execute(SQL["facts_replies"], values).fetchall()
+    return {
+        "inquiries": cursor.execute(SQL["facts_inquiry"], values).fetchall(),
+        "statuses": cursor.execute(SQL["facts_statuses"], values).fetchall(),
+        "replies": [{**reply, "clock": _clock(reply.pop("record"))} for reply in replies],
+    }
 
 
 def _clock(record: bytes | None) -> dict[str, Any] | None:
-    """Which of a mail's clocks counted, and what each of them said; None when its record is not kept any more."""
+    """What each clock said about the time of a mail, and which one was trusted; None if its record is no longer kept."""
     if record is None:
         return None
     try:

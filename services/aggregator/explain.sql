@@ -1,55 +1,63 @@
 -- name: inquiry
--- Goes on from `judgement`: one inquiry, its fate, its unit. `counted_until` where that is earlier than now.
-SELECT at.now, nullif(least(at.now, at.passed), at.now) AS counted_until,
+-- Continues from `steps` of judge.sql: one inquiry, whom it is attributed to, its unit. `counted_until` is set where the
+-- watermark is earlier than now.
+SELECT judgement.now, nullif(least(judgement.now, judgement.watermark), judgement.now) AS counted_until,
     EXISTS (
-        SELECT FROM registry.coverage c
-        WHERE c.company_id = at.company_id AND c.account_id = r.account_id AND c.recorded_at > at.passed AND c.recorded_at < at.now
-    ) AS reading_waits, f.inquiry_id, f.received_at, f.buyer_id, f.thread_id, f.day AS own_day, f.owner, f.excluded_by,
-    %(parameters)s::jsonb -> 'exclude' -> (f.exclusion - 1)::integer AS exclusion,
-    r.outcome, r.reason, r.state, r.account_id, r.unit_inquiry_id, r.unit_day, u.start_at, u.due_at,
+        SELECT FROM registry.coverage poll
+        WHERE poll.company_id = judgement.company_id AND poll.account_id = result.account_id
+            AND poll.recorded_at > judgement.watermark AND poll.recorded_at < judgement.now
+    ) AS reading_waits, inquiry.inquiry_id, inquiry.received_at, inquiry.buyer_id, inquiry.thread_id,
+    inquiry.receipt_day AS own_day, inquiry.owner, inquiry.excluded_by,
+    %(exclude)s::jsonb -> (inquiry.exclusion_position - 1)::integer AS exclusion,
+    result.outcome, result.reason, result.state, result.account_id, result.unit_inquiry_id, result.unit_day, unit.start_at, unit.due_at,
     first.outcome AS unit_outcome, first.reason AS unit_reason, first.first_reply_at, first.reply_seconds, first.reply_source,
-    first.matched_by, first.mailbox_id, first.evidence, first.covered, u.reply_id,
-    (SELECT array_agg(m.inquiry_id ORDER BY m.received_at, m.inquiry_id) FROM member m
-        WHERE m.unit_inquiry_id = r.unit_inquiry_id) AS members
-FROM fate f CROSS JOIN at
-JOIN result r ON r.inquiry_id = f.inquiry_id
-LEFT JOIN unit u ON u.unit_inquiry_id = r.unit_inquiry_id
-LEFT JOIN result first ON first.inquiry_id = r.unit_inquiry_id
-WHERE f.inquiry_id = %(inquiry_id)s
+    first.matched_by, first.mailbox_id, first.evidence, first.covered, unit.reply_id,
+    (SELECT array_agg(member.inquiry_id ORDER BY member.received_at, member.inquiry_id) FROM unit_member member
+        WHERE member.unit_inquiry_id = result.unit_inquiry_id) AS members
+FROM attributed_inquiry inquiry CROSS JOIN judgement
+JOIN inquiry_outcome result ON result.inquiry_id = inquiry.inquiry_id
+LEFT JOIN unit ON unit.unit_inquiry_id = result.unit_inquiry_id
+LEFT JOIN inquiry_outcome first ON first.inquiry_id = result.unit_inquiry_id
+WHERE inquiry.inquiry_id = %(inquiry_id)s
 
--- name: considered
--- Goes on from `judgement`: what may have answered a unit, and what came of it.
-SELECT c.inquiry_id, c.at, c.source, c.reply_id, c.account_id, nullif(c.mailbox_id, '') AS mailbox_id, c.kind,
-    nullif(c.kind_reason, '') AS kind_reason, nullif(c.evidence, '') AS evidence, nullif(c.matched_by, '') AS matched_by,
-    CASE WHEN c.unfit IS NOT NULL THEN c.unfit
-        WHEN (c.source, c.reply_id, c.at, c.account_id, c.mailbox_id, c.kind_reason, c.evidence)
-            = (a.source, a.reply_id, a.at, a.account_id, a.mailbox_id, a.kind_reason, a.evidence)
-            THEN CASE WHEN a.accepted THEN 'answer' ELSE 'unverified-answer' END
-        WHEN c.at < a.at THEN 'unverified'
-        WHEN c.source = a.source AND c.reply_id = a.reply_id THEN 'copy'
+-- name: candidate_answers
+-- Continues from `steps` of judge.sql: the replies and statuses that may have answered a unit, with a verdict on each.
+SELECT candidate.inquiry_id, candidate.at, candidate.source, candidate.reply_id, candidate.account_id,
+    nullif(candidate.mailbox_id, '') AS mailbox_id, candidate.kind, nullif(candidate.kind_reason, '') AS kind_reason,
+    nullif(candidate.evidence, '') AS evidence, nullif(candidate.matched_by, '') AS matched_by,
+    CASE WHEN candidate.rejected_because IS NOT NULL THEN candidate.rejected_because
+        WHEN (candidate.source, candidate.reply_id, candidate.at, candidate.account_id, candidate.mailbox_id, candidate.kind_reason,
+                candidate.evidence)
+            = (answer.source, answer.reply_id, answer.at, answer.account_id, answer.mailbox_id, answer.kind_reason, answer.evidence)
+            THEN CASE WHEN answer.accepted THEN 'answer' ELSE 'unverified-answer' END
+        WHEN candidate.at < answer.at THEN 'unverified'
+        WHEN candidate.source = answer.source AND candidate.reply_id = answer.reply_id THEN 'copy'
         ELSE 'later' END AS verdict
-FROM considered c LEFT JOIN answer a USING (k, unit_inquiry_id)
-WHERE c.unit_inquiry_id = %(unit_inquiry_id)s
-ORDER BY c.at, c.source, c.reply_id, c.inquiry_id, array_position(%(ways)s::text[], c.matched_by), c.mailbox_id
+FROM candidate_answer candidate LEFT JOIN first_answer answer USING (judgement_no, unit_inquiry_id)
+WHERE candidate.unit_inquiry_id = %(unit_inquiry_id)s
+ORDER BY candidate.at, candidate.source, candidate.reply_id, candidate.inquiry_id,
+    array_position(%(match_order)s::text[], candidate.matched_by), candidate.mailbox_id
 
--- name: watch
--- Goes on from `judgement`: who looked at the mailboxes of a unit's account, from its start to its deadline.
-SELECT m.mailbox_id, m.connected_at, m.removed_at,
-    m.connected_at <= u.due_at AND (m.removed_at IS NULL OR m.removed_at >= u.due_at) AS due,
-    CASE WHEN m.mailbox_id IS NULL
-        THEN m.from_at <= u.start_at AND (m.removed_at IS NULL OR m.removed_at >= u.due_at)
-        ELSE m.complete @> tstzrange(u.start_at, u.due_at, '[]') END IS TRUE AS covers,
-    lower(m.complete) AS complete_from, upper(m.complete) AS complete_through
-FROM unit u JOIN mailbox m ON m.k = u.k AND m.account_id = u.account_id
-WHERE u.unit_inquiry_id = %(unit_inquiry_id)s
-ORDER BY m.mailbox_id NULLS FIRST
+-- name: unit_coverage
+-- Continues from `steps` of judge.sql: how the mailboxes of a unit's account covered it from its start to its deadline.
+SELECT mailbox.mailbox_id, mailbox.connected_at, mailbox.removed_at,
+    mailbox.connected_at <= unit.due_at AND (mailbox.removed_at IS NULL OR mailbox.removed_at >= unit.due_at) AS due,
+    CASE WHEN mailbox.mailbox_id IS NULL
+        THEN mailbox.from_at <= unit.start_at AND (mailbox.removed_at IS NULL OR mailbox.removed_at >= unit.due_at)
+        ELSE mailbox.complete @> tstzrange(unit.start_at, unit.due_at, '[]') END IS TRUE AS covers,
+    lower(mailbox.complete) AS complete_from, upper(mailbox.complete) AS complete_through
+FROM unit JOIN mailbox_coverage mailbox ON mailbox.judgement_no = unit.judgement_no AND mailbox.account_id = unit.account_id
+WHERE unit.unit_inquiry_id = %(unit_inquiry_id)s
+ORDER BY mailbox.mailbox_id NULLS FIRST
 
 -- name: facts_inquiry
--- What the platform told of an inquiry; also of one whose receipt was never told.
-SELECT i.inquiry_id, i.account_id, i.received_at, i.buyer_id, i.buyer_region, i.buyer_sent_from_region, i.thread_id, i.channel,
-    cardinality(i.buyer_addresses) AS buyer_addresses, cardinality(i.message_ids) AS message_ids,
-    cardinality(i.reply_addresses) AS reply_addresses
-FROM ledger.inquiries i WHERE i.company_id = %(company_id)s AND i.inquiry_id = ANY (%(inquiries)s) ORDER BY i.received_at, i.inquiry_id
+-- What the platform published about inquiries, including those whose receipt was never published.
+SELECT inquiry.inquiry_id, inquiry.account_id, inquiry.received_at, inquiry.buyer_id, inquiry.buyer_region,
+    inquiry.buyer_sent_from_region, inquiry.thread_id, inquiry.channel,
+    cardinality(inquiry.buyer_addresses) AS buyer_addresses, cardinality(inquiry.message_ids) AS message_ids,
+    cardinality(inquiry.reply_addresses) AS reply_addresses
+FROM ledger.inquiries inquiry WHERE inquiry.company_id = %(company_id)s AND inquiry.inquiry_id = ANY (%(inquiries)s)
+ORDER BY inquiry.received_at, inquiry.inquiry_id
 
 -- name: facts_statuses
 -- Statuses of inquiries.
@@ -57,17 +65,17 @@ SELECT inquiry_id, status, at, nullif(account_id, '') AS account_id FROM ledger.
 WHERE company_id = %(company_id)s AND inquiry_id = ANY (%(inquiries)s) ORDER BY at, status, account_id
 
 -- name: facts_replies
--- Replies attached to inquiries, with the record that the fetcher published of each mail as long as it is kept.
-SELECT r.inquiry_id, r.reply_id, r.source, r.account_id, nullif(r.mailbox_id, '') AS mailbox_id, r.replied_at,
-    nullif(r.evidence, '') AS evidence, r.kind, nullif(r.kind_reason, '') AS kind_reason, r.matched_by, p.record
-FROM ledger.replies r
-LEFT JOIN registry.published p ON r.source = 'mail' AND p.company_id = r.company_id AND p.mailbox_id = r.mailbox_id
-    AND p.message_id = r.reply_id
-WHERE r.company_id = %(company_id)s AND r.inquiry_id = ANY (%(inquiries)s)
-ORDER BY r.replied_at, r.reply_id, r.inquiry_id, r.matched_by, r.mailbox_id
+-- Replies attached to inquiries; for mail with the record that the fetcher published, as long as it is kept.
+SELECT reply.inquiry_id, reply.reply_id, reply.source, reply.account_id, nullif(reply.mailbox_id, '') AS mailbox_id, reply.replied_at,
+    nullif(reply.evidence, '') AS evidence, reply.kind, nullif(reply.kind_reason, '') AS kind_reason, reply.matched_by, published.record
+FROM ledger.replies reply
+LEFT JOIN registry.published published ON reply.source = 'mail' AND published.company_id = reply.company_id
+    AND published.mailbox_id = reply.mailbox_id AND published.message_id = reply.reply_id
+WHERE reply.company_id = %(company_id)s AND reply.inquiry_id = ANY (%(inquiries)s)
+ORDER BY reply.replied_at, reply.reply_id, reply.inquiry_id, reply.matched_by, reply.mailbox_id
 
 -- name: history
--- What the outcome was before, and what is shown now.
+-- Previous outcomes, and the one that is shown now.
 SELECT revision, outcome, reason, account_id, first_reply_at, state, rule_version, changed_at FROM ledger.outcome_history
 WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s
 UNION ALL
@@ -76,6 +84,6 @@ WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND inquiry_id = %
 ORDER BY revision
 
 -- name: waiting
--- Whether the company's facts wait to be judged.
+-- Whether facts of the company wait to be judged, and whether the ledger knows the company.
 SELECT EXISTS (SELECT FROM ledger.dirty WHERE company_id = %(company_id)s) AS waiting,
     EXISTS (SELECT FROM ledger.companies WHERE company_id = %(company_id)s) AS known

@@ -1,10 +1,13 @@
-"""What the aggregator's health pages know, the gauges that are the same on every aggregator, and the pipeline's passage."""
+"""Health pages, the gauges that are the same on every aggregator, and the watermark.
+
+Three probes run in threads of their own: Postgres and Kafka for the health pages and gauges, and the pipeline for the
+watermark of each partition (watermark.py decides).
+"""
 
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Final, NamedTuple
 
 import psycopg
@@ -26,50 +29,50 @@ INPUTS: Final = (INQUIRIES, SENT)
 
 
 class _Clients(NamedTuple):
-    """What the passage needs: where the ledger stands, where the topics do."""
+    """What the watermark is observed with: offsets of the ledger and of the topics."""
 
     connection: psycopg.Connection
     admin: Admin
 
 
 class Monitor:
-    """The two loops beat here; `positions` says where ingest reads which of its partitions next."""
+    """The state of this aggregator: both loops beat here, and ingest stores its consumer `positions` by partition."""
 
     def __init__(self, settings: Settings) -> None:
         self.ingest = Heartbeat(STUCK_SECONDS)
         self.refresh = Heartbeat(STUCK_SECONDS)
         self.positions: Mapping[int, int] = {}
-        self._offsets: dict[tuple[str, int], int] | None = None
+        self._merged: dict[tuple[str, int], int] | None = None
         self._progress = ConsumerProgress("record was merged")
+        self._matcher_group = settings.matcher.app_id
+        self._watermarks: defaultdict[int, PartitionWatermark] = defaultdict(PartitionWatermark)
         dsn = settings.postgres.dsn.get_secret_value()
+
+        @contextmanager
+        def clients() -> Iterator[_Clients]:
+            with connect(dsn, "replyrate-aggregator-watermark") as connection:
+                with Admin(settings.kafka, "replyrate-aggregator-watermark") as admin:
+                    yield _Clients(connection, admin)
+
         self._kafka = DependencyProbe(
             "aggregator",
             "kafka",
             lambda: Admin(settings.kafka, "replyrate-aggregator-probe"),
-            self._ask_kafka,
+            self._probe_kafka,
             failed=self._progress.unknown,
         )
         self._postgres = DependencyProbe(
-            "aggregator", "postgres", lambda: connect(dsn, "replyrate-aggregator-probe"), self._ask_postgres
+            "aggregator", "postgres", lambda: connect(dsn, "replyrate-aggregator-probe"), self._probe_postgres
         )
-        self._group = settings.matcher.app_id
-        self._passages: defaultdict[int, PartitionWatermark] = defaultdict(PartitionWatermark)
-
-        @contextmanager
-        def both() -> Iterator[_Clients]:
-            with connect(dsn, "replyrate-aggregator-passage") as connection:
-                with Admin(settings.kafka, "replyrate-aggregator-passage") as admin:
-                    yield _Clients(connection, admin)
-
-        self._pipeline = DependencyProbe("aggregator", "any", both, self._ask_pipeline)
+        self._pipeline = DependencyProbe("aggregator", "any", clients, self._advance_watermarks)
 
     def beat(self) -> None:
-        """Both loops wait for what must answer before they begin, and so do not stand still."""
+        """Both loops are alive while they wait for dependencies at the start."""
         self.ingest.beat()
         self.refresh.beat()
 
     def healthy(self) -> Problems:
-        """Why it is not healthy."""
+        """Reasons why the process is not healthy."""
         return [
             *self.ingest.problems("ingest"),
             *self.refresh.problems("refresh"),
@@ -77,13 +80,13 @@ class Monitor:
         ]
 
     def ready(self) -> Problems:
-        """Why it is not ready."""
-        assigned = [] if self.positions else ["no partition is assigned"]
-        return [*self._postgres.problems(), *self._kafka.problems(), *assigned]
+        """Reasons why the process is not ready."""
+        unassigned = [] if self.positions else ["no partition is assigned"]
+        return [*self._postgres.problems(), *self._kafka.problems(), *unassigned]
 
     @contextmanager
     def probing_dependencies(self) -> Iterator[None]:
-        """Ask Postgres and Kafka until the block ends."""
+        """Probe Postgres and Kafka until the block ends."""
         health.report_lag(
             "aggregator", self.healthy, self.ready, lambda: max(self.ingest.age_seconds, self.refresh.age_seconds)
         )
@@ -92,60 +95,57 @@ class Monitor:
 
     @contextmanager
     def advancing_watermark(self) -> Iterator[None]:
-        """Note the pipeline's passage until the block ends; not before the schema is known to be the right one."""
+        """Advance the watermarks until the block ends. Enter it only after the schema has been checked."""
         with self._pipeline:
             yield
 
-    def _ask_postgres(self, connection: psycopg.Connection) -> None:
+    def _probe_postgres(self, connection: psycopg.Connection) -> None:
         with translate():
-            rows = connection.execute(SQL["offsets"], {"topic": REPLIES}).fetchall()
-            settled = connection.execute(SQL["settled"]).fetchone()
-            # Here, so that it grows also while Kafka cannot be asked.
-            age = connection.execute(watermark.SQL["age"]).fetchone()
-        self._offsets = {(REPLIES, partition): offset for partition, offset in rows}
-        assert settled is not None
-        if settled[0] is not None:
-            metrics.REFRESH_AGE_SECONDS.set(settled[0])
-        metrics.SETTLE_LAG_SECONDS.set(settled[1])
-        assert age is not None
-        metrics.PIPELINE_AGE_SECONDS.set(age[0])
+            offsets = connection.execute(SQL["merged_offsets"], {"topic": REPLIES}).fetchall()
+            refresh_lag = connection.execute(SQL["refresh_lag"]).fetchone()
+            # Read here, so that the gauge grows also while Kafka does not answer.
+            watermark_lag = watermark.max_lag_seconds(connection)
+        self._merged = {(REPLIES, partition): next_offset for partition, next_offset in offsets}
+        assert refresh_lag is not None
+        refresh_age, settle_lag = refresh_lag
+        if refresh_age is not None:
+            metrics.REFRESH_AGE_SECONDS.set(refresh_age)
+        metrics.SETTLE_LAG_SECONDS.set(settle_lag)
+        metrics.PIPELINE_AGE_SECONDS.set(watermark_lag)
 
-    def _ask_kafka(self, admin: Admin) -> None:
+    def _probe_kafka(self, admin: Admin) -> None:
         spans = admin.spans((REPLIES, DEAD))
-        letters = {where: span for where, span in spans.items() if where[0] == DEAD}
-        states = {where: span for where, span in spans.items() if where[0] == REPLIES}
+        letters = {position: span for position, span in spans.items() if position[0] == DEAD}
+        states = {position: span for position, span in spans.items() if position[0] == REPLIES}
         try:
-            open_ = progress.waiting(letters, admin.commits(DEAD_GROUP))
-            metrics.DEAD_LETTERS_WAITING.set(sum(b - a for spans in open_.values() for a, b in spans))
+            waiting = progress.waiting(letters, admin.commits(DEAD_GROUP))
+            metrics.DEAD_LETTERS_WAITING.set(sum(end - start for spans in waiting.values() for start, end in spans))
         except ConfigError:
-            # Another group than ours: a broker's access rules may keep it from us, and nothing here depends on it.
+            # The operators' consumer group: the broker's access rules may hide it, and nothing here depends on it.
             metrics.DEAD_LETTERS_WAITING.set(math.nan)
-        if self._offsets is not None:
-            metrics.LAG_RECORDS.set(sum(health.behind(states, self._offsets).values()))
-        # By the reader's position and not the ledger's: what compaction removed at the end is never merged.
+        if self._merged is not None:
+            metrics.LAG_RECORDS.set(sum(health.behind(states, self._merged).values()))
+        # By the reader's position and not the ledger's: records removed by compaction at the end are never merged.
         own = {(REPLIES, partition): position for partition, position in self.positions.items()}
-        lag = health.behind({where: span for where, span in states.items() if where in own}, own)
+        lag = health.behind({position: span for position, span in states.items() if position in own}, own)
         self._progress.note(any(records > UNREAD for records in lag.values()), own)
 
-    def _ask_pipeline(self, both: _Clients) -> None:
-        """Each partition's passage, noted by one look and written down."""
+    def _advance_watermarks(self, clients: _Clients) -> None:
+        """Observe every partition once and store the watermarks that have moved."""
         with translate():
-            rows = both.connection.execute(watermark.SQL["merged"], {"topic": REPLIES}).fetchall()
-        now: datetime = rows[0][0]
-        merged = {partition: offset for _, partition, offset in rows}
-        committed = both.admin.committed(self._group)
-        spans = both.admin.spans((*INPUTS, REPLIES))
+            now, merged = watermark.merged_offsets(clients.connection, REPLIES)
+        committed = clients.admin.committed(self._matcher_group)
+        spans = clients.admin.spans((*INPUTS, REPLIES))
         passed = {}
         for partition in sorted(partition for topic, partition in spans if topic == REPLIES):
-            look = Observation(
+            observation = Observation(
                 at=now,
                 merged=merged.get(partition, 0),
                 committed={topic: committed[topic, partition] for topic in INPUTS if (topic, partition) in committed},
                 inputs={topic: spans[topic, partition] for topic in INPUTS},
                 replies=spans[REPLIES, partition],
             )
-            if (at := self._passages[partition].note(look)) is not None:
-                passed[partition] = at
-        values = {"partitions": [*passed], "instants": [*passed.values()]}
+            if (passed_at := self._watermarks[partition].advance(observation)) is not None:
+                passed[partition] = passed_at
         with translate():
-            both.connection.execute(watermark.SQL["passed"], values)
+            watermark.store(clients.connection, passed)

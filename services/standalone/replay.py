@@ -17,8 +17,9 @@ from msgspec import Meta
 from psycopg.rows import dict_row
 
 from services.aggregator.ingest.ledger import Ledger
-from services.aggregator.judge import judge
-from services.aggregator.judge.judge import AsOf, Plan
+from services.aggregator.judge import days, judge
+from services.aggregator.judge.days import Judgement
+from services.aggregator.judge.plan import LATE_FACT, Plan
 from services.aggregator.judge.rules import RuleSet
 from services.common import codec, migrations
 from services.common.errors import InvalidEvent
@@ -105,7 +106,7 @@ class ReplayQuestion:
     @staticmethod
     def of(day: date, rule_set: RuleSet) -> "ReplayQuestion":
         """The end of a local day."""
-        return ReplayQuestion(judge.start_of(day + timedelta(days=1), rule_set).astimezone(UTC))
+        return ReplayQuestion(days.start_of(day + timedelta(days=1), rule_set).astimezone(UTC))
 
 
 def numbered(text: bytes) -> Iterator[tuple[int, bytes]]:
@@ -222,11 +223,11 @@ def _judge(
             judge.use_schema(connection, "ledger")
             plans = [
                 _plan(rule_set, span, watched.get(span["company_id"]), now, by_coverage)
-                for span in judge.spans(connection, rule_set, batch, now)
-                if span["first_at"] is not None
+                for span in judge.planning_inputs(connection, rule_set, batch, now)
+                if span["first_received_at"] is not None
             ]
             judge.judge_units(connection, rule_set, plans, now)
-            judge.store_results(connection, rule_set, plans, {plan.company_id: judge.LATE_FACT for plan in plans}, now)
+            judge.store_results(connection, rule_set, plans, {plan.company_id: LATE_FACT for plan in plans}, now)
         progress(rule_set.name, start + len(batch), len(companies))
 
 
@@ -234,14 +235,14 @@ def _plan(
     rule_set: RuleSet, span: Mapping[str, Any], watched: Mapping[str, Any] | None, now: datetime, by_coverage: bool
 ) -> Plan:
     """The plan for one row and the outcomes, both judged at `now`; a mailbox that was not removed counts as active."""
-    day = judge.as_of_day(now, rule_set)
-    first, last = judge.window(day, rule_set)
+    day = days.as_of_day(now, rule_set)
+    first, last = days.window(day, rule_set)
     mailboxes, through = (watched["mailboxes"], watched["complete_through"]) if watched is not None else (0, None)
-    settled = judge.settled_through(rule_set, now, mailboxes, through) if by_coverage else date.max
-    judged_day = AsOf(day, now, first, last, "final" if last <= settled else "provisional", now)
+    settled = days.settled_through(rule_set, now, mailboxes, through) if by_coverage else date.max
+    judged_day = Judgement(day, now, first, last, "final" if last <= settled else "provisional", now)
     return Plan(
         span["company_id"],
-        (judge.outcomes_of_units_at(now), judged_day),
+        (days.judgement_of_outcomes(now), judged_day),
         settled,
-        judge.first_day(span["first_at"], rule_set),
+        days.first_rate_day(span["first_received_at"], rule_set),
     )

@@ -1,5 +1,6 @@
-"""The views of report_v1 in a real Postgres are what schemas/report_v1.json promises, both ways."""
+"""The views of report_v1 in a real Postgres equal those in schemas/report_v1.json, both ways."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import psycopg
 import pytest
 
 from services.aggregator.judge import rules
+from services.aggregator.judge.judge import RATES
 from services.cli.pages import dictionary
 from services.common.postgres import connect
 from tests.support.worked import load
@@ -27,7 +29,7 @@ RATE = (
     "excluded", "counted", "timely", "late", "unanswered", "unmeasured", "pending", "rate", "mean_seconds",
     "median_seconds", "p90_seconds", "p95_seconds", "rate_shown", "coverage", "state", "computed_at",
 )  # fmt: skip
-# What dashboards of the first release read; a later one may add columns behind these and views beside them.
+# Columns that dashboards of the first release read; later releases may add columns after them, and other views.
 FIRST: dict[str, tuple[str, ...]] = {
     "reply_rate": RATE,
     "reply_rate_latest": RATE,
@@ -52,37 +54,42 @@ FIRST: dict[str, tuple[str, ...]] = {
         "last_success_at", "complete_from", "complete_through", "sent_folders", "messages_seen", "next_poll_at",
     ),
 }  # fmt: skip
+COLUMNS = """
+SELECT attname FROM pg_attribute WHERE attrelid = %(table)s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+KEY_OF_RATES = {"rule_set", "level", "company_id", "account_id", "as_of"}
+VERSION_OF_RATES = {"computed_at", "valid_from", "valid_to"}
 Views = dict[str, dict[str, Any]]
 
 
 @pytest.fixture
 def connection(dsn: str) -> Iterator[psycopg.Connection]:
-    with connect(dsn, "tests") as found:
-        yield found
+    with connect(dsn, "tests") as connection:
+        yield connection
 
 
 def catalogue(connection: psycopg.Connection) -> Views:
-    """What the database has, in the form of the contract."""
+    """The views of the database, in the form of the contract."""
     views: Views = {}
     for view, told, name, kind, comment in connection.execute(CATALOGUE).fetchall():
-        found = views.setdefault(view, {"comment": told, "columns": []})
-        found["columns"].append({"name": name, "type": kind, "comment": comment})
+        entry = views.setdefault(view, {"comment": told, "columns": []})
+        entry["columns"].append({"name": name, "type": kind, "comment": comment})
     return views
 
 
 def promised() -> Views:
-    """What the contract says of the same."""
+    """The same views as the contract states them."""
     return {
         name: {"comment": view["comment"], "columns": view["columns"]}
         for name, view in dictionary.contract()["views"].items()
     }
 
 
-def test_the_database_is_what_the_contract_says(connection: psycopg.Connection) -> None:
-    found, wanted = catalogue(connection), promised()
-    assert sorted(found) == sorted(wanted)
-    for name, view in wanted.items():
-        assert found[name] == view, f"schemas/report_v1.json, views.{name}; then `make docs`"
+def test_the_database_equals_the_contract(connection: psycopg.Connection) -> None:
+    views, contract = catalogue(connection), promised()
+    assert sorted(views) == sorted(contract)
+    for name, view in contract.items():
+        assert views[name] == view, f"schemas/report_v1.json, views.{name}; then `make docs`"
     schema = connection.execute("SELECT obj_description('report_v1'::regnamespace)").fetchone()
     assert schema == (dictionary.contract()["comment"],)
 
@@ -105,24 +112,43 @@ def test_a_view_that_differs_is_found(connection: psycopg.Connection, change: st
 
 
 @pytest.mark.parametrize("name", FIRST)
-def test_what_was_promised_first_stays(name: str) -> None:
-    """The contract may grow at its end; the columns of the first release keep name and place."""
+def test_columns_of_the_first_release_stay(name: str) -> None:
+    """The contract may grow at its end; the columns of the first release keep name and position."""
     columns = [column["name"] for column in promised()[name]["columns"]]
     assert tuple(columns[: len(FIRST[name])]) == FIRST[name]
 
 
-def test_every_word_of_the_contract_is_there() -> None:
+def test_every_view_and_column_of_the_contract_has_a_comment() -> None:
     for name, view in dictionary.contract()["views"].items():
         assert view["comment"] and view["meaning"], name
         assert set(view["key"]) <= {column["name"] for column in view["columns"]}, name
         assert all(column["comment"] for column in view["columns"]), name
 
 
+def test_every_list_of_rate_columns_in_sql_is_complete(connection: psycopg.Connection) -> None:
+    """A column added to ledger.rates is counted, compared and corrected, in both schemas."""
+    stored, shadow = (
+        [name for (name,) in connection.execute(COLUMNS, {"table": f"{schema}.rates"}).fetchall()]
+        for schema in ("ledger", "shadow")
+    )
+    assert stored == shadow
+    counted = re.search(r"INSERT INTO counted \(([^)]*)\)", RATES["count"])
+    assert counted is not None
+    assert set(re.findall(r"\w+", counted[1])) == {*stored} - {"valid_to"}
+    compared = {*stored} - KEY_OF_RATES - VERSION_OF_RATES - {"rate_shown"}  # which follows from rate and rule version
+    for side in ("stored", "new"):
+        names = re.findall(rf"\b{side}\.(\w+)", RATES["keep_changed"].split("valid_to IS NULL")[1])
+        assert set(names) == compared, side
+    corrected = re.findall(r"\(\d+, '(\w+)', [^\n]*?stored\.(\w+)[^\n]*?new\.(\w+)", RATES["correct"])
+    assert all(name == old == new for name, old, new in corrected)
+    assert {name for name, _, _ in corrected} == compared - {"rule_version", "buckets"} | {"rate_shown"}
+
+
 def test_ids_sort_by_code_point(connection: psycopg.Connection) -> None:
     assert connection.execute(UNSORTED.encode()).fetchall() == []
 
 
-def test_a_key_names_one_row(connection: psycopg.Connection) -> None:
+def test_a_key_identifies_one_row(connection: psycopg.Connection) -> None:
     load(connection, [rules.load_builtin(name) for name in rules.builtin_names()])
     for name, view in dictionary.contract()["views"].items():
         key = ", ".join(view["key"])
@@ -133,7 +159,7 @@ def test_a_key_names_one_row(connection: psycopg.Connection) -> None:
         assert counts[0] or name == "corrections", f"the worked example leaves {name} empty"
 
 
-def test_a_dashboard_reads_the_views_and_no_more(connection: psycopg.Connection) -> None:
+def test_a_dashboard_reads_the_views_and_nothing_else(connection: psycopg.Connection) -> None:
     with connection.transaction():
         connection.execute("SET LOCAL ROLE replyrate_dashboard")
         for name in dictionary.contract()["views"]:

@@ -1,1 +1,1 @@
-"""Worlds in which it is known why a rate is 0, and what the doctor says of them."""
+"""Worlds with a known reason for a rate of 0, and the doctor's findings for them."""

@@ -1,4 +1,4 @@
-"""The doctor against worlds whose cause is known."""
+"""The doctor in worlds with a known cause."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -33,29 +33,29 @@ def cases(postgres: Callable[[], str]) -> Iterator[list[Case]]:
 
 
 @pytest.mark.parametrize("cause", [name for name in STORIES if name != "none"])
-def test_the_true_cause_is_among_the_top_ones(cases: list[Case], cause: str) -> None:
-    held = [one for one in cases if one.cause == cause and one.findings]
-    assert len(held) >= 30
-    wrong = [(one.company_id, one.rule_set, one.findings) for one in held if cause not in one.top]
-    assert len(wrong) <= 0.05 * len(held), wrong
+def test_the_true_cause_is_among_the_top_causes(cases: list[Case], cause: str) -> None:
+    of_cause = [case for case in cases if case.cause == cause and case.findings]
+    assert len(of_cause) >= 30
+    wrong = [(case.company_id, case.rule_set, case.findings) for case in of_cause if cause not in case.top]
+    assert len(wrong) <= 0.05 * len(of_cause), wrong
 
 
-def test_nothing_is_almost_sure_where_nothing_is_wrong(cases: list[Case]) -> None:
-    held = [one for one in cases if one.cause == "none"]
-    assert sum(bool(one.findings) for one in held) >= 100
-    assert [one for one in held if one.high] == []
+def test_no_cause_is_high_in_a_healthy_world(cases: list[Case]) -> None:
+    of_cause = [case for case in cases if case.cause == "none"]
+    assert sum(bool(case.findings) for case in of_cause) >= 100
+    assert [case for case in of_cause if case.high] == []
 
 
 def test_a_rate_above_zero_has_no_diagnosis(cases: list[Case]) -> None:
-    assert any(one.cause == "none" and not one.findings for one in cases)
+    assert any(case.cause == "none" and not case.findings for case in cases)
 
 
-def test_the_top_tells_causes_apart(cases: list[Case]) -> None:
-    """Being among the top is worth nothing when everything is: at most five causes, and one where the facts allow it."""
-    assert max(len(one.top) for one in cases) <= 5
+def test_the_top_causes_are_few(cases: list[Case]) -> None:
+    """Being among the top means little if every cause is: at most five causes, and one where the facts allow it."""
+    assert max(len(case.top) for case in cases) <= 5
     for cause in ("address-changed", "login-failing-since", "all-excluded", "no-valid-inquiries", "pipeline-behind"):
-        held = [one for one in cases if one.cause == cause and one.findings]
-        assert sum(one.top == {cause} for one in held) >= 0.8 * len(held), cause
+        of_cause = [case for case in cases if case.cause == cause and case.findings]
+        assert sum(case.top == {cause} for case in of_cause) >= 0.8 * len(of_cause), cause
 
 
 def test_the_page_shows_these_figures(cases: list[Case]) -> None:
@@ -66,6 +66,6 @@ def test_the_page_shows_the_conditions() -> None:
     assert block("conditions") == conditions(), "run `python -m tests.doctor`"
 
 
-def test_the_page_tells_every_cause() -> None:
+def test_the_page_describes_every_cause() -> None:
     told = set(re.findall(r"^### `([a-z-]+)`", PAGE.read_text("utf-8"), re.MULTILINE))
     assert told == {cause.code for cause in CAUSES}

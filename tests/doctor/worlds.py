@@ -1,10 +1,9 @@
-"""Sellers with a known reason for a rate of 0, made from what happens in the world and not from what the doctor asks.
+"""Sellers with a known reason for a rate of 0, generated from events in the world and not from the doctor's facts.
 
-A world says what its seller really does: which mailbox answers whom and when, what a mail program files where, what is
-deleted, when a login breaks, when an address changes. `observed` then works out what the services would have written
-down: a first scan, polls every ten minutes, the clocks that count (services.mail.trust), matching by thread and by the
-buyer's address. Only that goes into the tables. Everything is drawn from the random generator that is passed in, and
-happens before NOW.
+A world states what its seller really does: which mailbox answers whom and when, what a mail program files where, what is
+deleted, when a login breaks, when an address changes. `observed` then derives what the services would have stored: a first
+scan, polls every ten minutes, the clocks that count (services.mail.trust), matching by thread and by the buyer's address.
+Only that goes into the tables. Everything is drawn from the random generator that is passed in, and happens before NOW.
 """
 
 import random
@@ -27,7 +26,7 @@ BOTH = ("default", "alibaba-2019")
 
 @dataclass
 class Inquiry:
-    """What a buyer sent; `threaded`: the seller got it as a mail whose Message-ID the platform tells."""
+    """An inquiry; `threaded`: the seller got it as a mail whose Message-ID the platform publishes."""
 
     inquiry_id: str
     received_at: datetime
@@ -39,7 +38,7 @@ class Inquiry:
 
 @dataclass
 class Letter:
-    """One message as it really was sent at `at`; `clock` is what the client's clock said, `filed` what the server's did."""
+    """One message, really sent at `at`; `clock` is the time by the client's clock, `filed` by the server's."""
 
     at: datetime
     kind: str = "human"
@@ -54,7 +53,7 @@ class Letter:
 
 @dataclass
 class Box:
-    """A mailbox that is connected, what lies in it, and what goes wrong with it."""
+    """A connected mailbox, its messages, and its problems."""
 
     connected_at: datetime
     letters: list[Letter] = field(default_factory=list)
@@ -68,12 +67,12 @@ class Box:
     shows_newest: int | None = None
     shows_days: int | None = None
     older: int = 0
-    """Messages that are older than anything that is read."""
+    """Number of messages older than anything that is read."""
 
 
 @dataclass
 class World:
-    """One company whose account `main` has the rate of 0; `cause` is the truth."""
+    """One company whose account `main` has a rate of 0; `cause` is the true reason."""
 
     company_id: str
     cause: str
@@ -94,7 +93,7 @@ Story = Callable[[random.Random, World], None]
 def worlds(seed: int, each: int, healthy: int) -> list[World]:
     """`each` worlds of every cause, and `healthy` ones in which nothing is wrong; the same for the same seed."""
     dice = random.Random(seed)
-    made: list[World] = []
+    all_worlds: list[World] = []
     for cause, story in STORIES.items():
         for number in range(healthy if cause == "none" else each):
             world = World(f"{cause}-{number:03}", cause)
@@ -102,39 +101,42 @@ def worlds(seed: int, each: int, healthy: int) -> list[World]:
             world.elsewhere = dice.random() < 0.2
             story(dice, world)
             disturb(dice, world)
-            made.append(world)
-    return made
+            all_worlds.append(world)
+    return all_worlds
 
 
 def disturb(dice: random.Random, world: World) -> None:
-    """What happens in any mailbox and explains nothing: a server that was away this morning, a few deleted copies, an old
-    folder of another program, automatic replies to some, a clock that was wrong for some messages, a number by chance."""
-    for made in world.boxes:
-        if made.state == "active" and made.ends_at is None and dice.random() < 0.15:
-            made.ends_at = NOW - dice.uniform(0.2, 8) * HOUR
-            made.reason, made.failures = dice.choice(("unreachable", "throttled", "budget-spent")), dice.randint(1, 6)
+    """Add random events that explain nothing: a server that was unavailable this morning, a few deleted copies, an old folder of
+    another program, automatic replies to some, a clock that was wrong for some messages."""
+    for mailbox in world.boxes:
+        if mailbox.state == "active" and mailbox.ends_at is None and dice.random() < 0.15:
+            mailbox.ends_at = NOW - dice.uniform(0.2, 8) * HOUR
+            mailbox.reason, mailbox.failures = (
+                dice.choice(("unreachable", "throttled", "budget-spent")),
+                dice.randint(1, 6),
+            )
         if dice.random() < 0.15:
-            made.letters += [
-                Letter(made.connected_at - dice.uniform(1, 300) * DAY, folder="Gesendet")
+            mailbox.letters += [
+                Letter(mailbox.connected_at - dice.uniform(1, 300) * DAY, folder="Gesendet")
                 for _ in range(dice.randint(1, 60))
             ]
-        for letter in made.letters:
+        for letter in mailbox.letters:
             if letter.gone_after is None and dice.random() < 0.02:
                 letter.gone_after = dice.uniform(1, 60) * MINUTE
             if letter.clock is None and dice.random() < 0.03:
                 letter.clock = letter.at - dice.uniform(1, 9) * HOUR
         if dice.random() < 0.3:
-            made.letters += [
+            mailbox.letters += [
                 Letter(inquiry.received_at + dice.uniform(5, 300) * timedelta(seconds=1), "automatic", inquiry)
                 for inquiry in world.inquiries
                 if dice.random() < 0.12
             ]
-        if dice.random() < 0.03 and made.shows_days is None and made.shows_newest is None:
-            made.older = max(0, 1000 - len(made.letters))
+        if dice.random() < 0.03 and mailbox.shows_days is None and mailbox.shows_newest is None:
+            mailbox.older = max(0, 1000 - len(mailbox.letters))
 
 
 def asked(dice: random.Random, world: World, few: int, many: int, oldest: float, newest: float) -> list[Inquiry]:
-    """Inquiries at any time of the day, `oldest` to `newest` days ago; whether they are mailed is the platform's habit."""
+    """Inquiries at any time of the day, `oldest` to `newest` days ago; whether they are mailed depends on the platform."""
     mailed = dice.choice((0.0, 0.7, 1.0))
     for _ in range(dice.randint(few, many)):
         number = len(world.inquiries)
@@ -145,26 +147,25 @@ def asked(dice: random.Random, world: World, few: int, many: int, oldest: float,
 
 
 def window(dice: random.Random, world: World) -> list[Inquiry]:
-    """What a seller gets in the weeks that count (some at least, else nothing but that would be the cause), and before and
-    after."""
+    """Inquiries of the weeks that count (at least some, otherwise that would be the cause), and of the time before and after."""
     asked(dice, world, 2, 6, 33, 9)
     return asked(dice, world, 2, 40, 52, 0.1)
 
 
 def box(dice: random.Random, world: World, ago: tuple[float, float] = (9, 120), **values: Any) -> Box:
     """A mailbox that was connected long enough ago to be settled."""
-    made = Box(NOW - dice.uniform(*ago) * DAY, older=dice.choice((0, 0, 40, 900)), **values)
-    world.boxes.append(made)
-    return made
+    mailbox = Box(NOW - dice.uniform(*ago) * DAY, older=dice.choice((0, 0, 40, 900)), **values)
+    world.boxes.append(mailbox)
+    return mailbox
 
 
 def delay(dice: random.Random) -> timedelta:
-    """How long a good seller takes."""
+    """Response time of a good seller."""
     return timedelta(seconds=min(21.5 * 3600, max(240, dice.lognormvariate(1.4, 0.9) * 3600)))
 
 
 def replies(dice: random.Random, inquiries: Sequence[Inquiry], willing: float = 0.9) -> Iterator[Letter]:
-    """Answers in time to most inquiries, by reply or by a fresh mail."""
+    """Answers in time to most inquiries, by reply or by a new mail."""
     for inquiry in inquiries:
         if dice.random() < willing:
             at = inquiry.received_at + delay(dice)
@@ -181,20 +182,20 @@ def other_mail(dice: random.Random, few: int, many: int, oldest: float = 58, new
 
 
 def answers_elsewhere(dice: random.Random, world: World) -> None:
-    """FAQ 1: a mailbox that nobody connected answers; the connected one serves for other mail, or for hardly any."""
+    """FAQ 1: an unconnected mailbox answers; the connected one is used for other mail, or hardly at all."""
     window(dice, world)
-    made = box(dice, world)
-    made.letters = other_mail(dice, 15, 150) if dice.random() < 0.75 else other_mail(dice, 0, 3)
+    mailbox = box(dice, world)
+    mailbox.letters = other_mail(dice, 15, 150) if dice.random() < 0.75 else other_mail(dice, 0, 3)
     if dice.random() < 0.3:
         world.addresses["backup"] = ("backup@seller", NOW - 300 * DAY)
 
 
 def address_changed(dice: random.Random, world: World) -> None:
-    """FAQ 2: the registered address changed, the old mailbox stays connected and is silent (or closed) from then on."""
+    """FAQ 2: the registered address changed; the old mailbox stays connected and is silent (or closed) from then on."""
     changed_at = NOW - dice.uniform(18, 56) * DAY
-    made = box(dice, world, (60, 150), state="needs_reconnect", reason="address-changed", ends_at=changed_at)
+    mailbox = box(dice, world, (60, 150), state="needs_reconnect", reason="address-changed", ends_at=changed_at)
     inquiries = window(dice, world)
-    made.letters = [
+    mailbox.letters = [
         letter for letter in (*replies(dice, inquiries), *other_mail(dice, 5, 60)) if letter.at < changed_at
     ]
     world.addresses["registered"] = ("new@seller", changed_at)
@@ -203,39 +204,39 @@ def address_changed(dice: random.Random, world: World) -> None:
 def backup_answers(dice: random.Random, world: World) -> None:
     """FAQ 3: replies leave from the backup mailbox, which is not connected; now and then, late, from the connected one."""
     inquiries = window(dice, world)
-    made = box(dice, world)
-    made.letters = other_mail(dice, 0, 60)
+    mailbox = box(dice, world)
+    mailbox.letters = other_mail(dice, 0, 60)
     for inquiry in inquiries:
         if dice.random() < 0.08 and inquiry.received_at < NOW - 4 * DAY:
-            made.letters.append(Letter(inquiry.received_at + dice.uniform(26, 80) * HOUR, answers=inquiry))
+            mailbox.letters.append(Letter(inquiry.received_at + dice.uniform(26, 80) * HOUR, answers=inquiry))
     world.addresses["backup"] = ("backup@seller", NOW - 300 * DAY)
 
 
 def not_stored(dice: random.Random, world: World) -> None:
     """FAQ 4: Outlook or Foxmail answers and files nothing on the server; a stray mail by the web page is filed."""
     window(dice, world)
-    made = box(dice, world, host=dice.choice(("imap.exmail.qq.com", "imap.qiye.aliyun.com", "imap.seller.example")))
-    made.letters = other_mail(dice, 0, 2)
+    mailbox = box(dice, world, host=dice.choice(("imap.exmail.qq.com", "imap.qiye.aliyun.com", "imap.seller.example")))
+    mailbox.letters = other_mail(dice, 0, 2)
     if dice.random() < 0.3:  # it used to be filed, until the program was set up anew
-        made.letters += other_mail(dice, 5, 30, 58, 45)
+        mailbox.letters += other_mail(dice, 5, 30, 58, 45)
 
 
 def settling(dice: random.Random, world: World) -> None:
     """A seller who is new, or whose mailbox was connected within the settling days."""
     if dice.random() < 0.4:
         inquiries = asked(dice, world, 1, 12, 4.2, 0.2)
-        made = box(dice, world, (3, 20))
-        made.letters = [*replies(dice, inquiries), *other_mail(dice, 0, 40)]
+        mailbox = box(dice, world, (3, 20))
+        mailbox.letters = [*replies(dice, inquiries), *other_mail(dice, 0, 40)]
         return
     inquiries = asked(dice, world, 8, 40, 45, 0.1)
-    made = box(dice, world, (0.3, 4.5))
-    # Nothing lies on the server of the time before: the program has been filing there only since it was set up.
-    made.letters = [letter for letter in replies(dice, inquiries) if letter.at > made.connected_at]
-    made.older = 0
+    mailbox = box(dice, world, (0.3, 4.5))
+    # The server has nothing older: the program has filed there only since it was set up.
+    mailbox.letters = [letter for letter in replies(dice, inquiries) if letter.at > mailbox.connected_at]
+    mailbox.older = 0
 
 
 def no_inquiries(dice: random.Random, world: World) -> None:
-    """Denominator 0: what there was is long ago."""
+    """Denominator 0: the last inquiry was long ago."""
     asked(dice, world, 1, 4, 58, 50)
     if dice.random() < 0.8:
         box(dice, world).letters = other_mail(dice, 0, 80)
@@ -254,105 +255,105 @@ def excluded(dice: random.Random, world: World) -> None:
 
 
 def wrong_folder(dice: random.Random, world: World) -> None:
-    """The program files into a Sent folder of its own making; the server's one is watched and stays all but empty."""
+    """The program files into a Sent folder that it created; the server's folder is watched and stays almost empty."""
     inquiries = window(dice, world)
-    made = box(dice, world)
-    made.letters = [*replies(dice, inquiries), *other_mail(dice, 0, 60)]
-    for letter in made.letters:
+    mailbox = box(dice, world)
+    mailbox.letters = [*replies(dice, inquiries), *other_mail(dice, 0, 60)]
+    for letter in mailbox.letters:
         letter.folder = "Sent Messages"
-    made.letters += other_mail(dice, 0, 2)
+    mailbox.letters += other_mail(dice, 0, 2)
 
 
 def login_fails(dice: random.Random, world: World) -> None:
-    """The password changed, the mailbox was closed, its server went away, nobody reads it any more, or it was paused while
-    another one of the account is read."""
+    """The password changed, the mailbox was closed, its server is unavailable, no fetcher reads it any more, or it was paused
+    while another mailbox of the account is read."""
     ends_at = NOW - dice.uniform(18, 50) * DAY
     inquiries = window(dice, world)
     if dice.random() < 0.25:
         paused = dice.random() < 0.7
-        made = box(dice, world, (55, 150), ends_at=ends_at, state="paused" if paused else "active")
-        made.letters = [*replies(dice, inquiries), *other_mail(dice, 0, 80)]
+        mailbox = box(dice, world, (55, 150), ends_at=ends_at, state="paused" if paused else "active")
+        mailbox.letters = [*replies(dice, inquiries), *other_mail(dice, 0, 80)]
         if paused:
             box(dice, world, (55, 150)).letters = other_mail(dice, 0, 80)
         return
     refused = dice.random() < 0.7
-    made = box(
+    mailbox = box(
         dice, world, (55, 150), ends_at=ends_at, state="needs_reconnect" if refused else "active",
         reason="login-refused" if refused else dice.choice(("unreachable", "tls-failed", "no-sent-folder")),
         failures=3 if refused else dice.randint(20, 400),
     )  # fmt: skip
-    made.letters = [*replies(dice, inquiries), *other_mail(dice, 0, 80)]
+    mailbox.letters = [*replies(dice, inquiries), *other_mail(dice, 0, 80)]
 
 
 def short_window(dice: random.Random, world: World) -> None:
-    """The provider shows the last 30 days, or the newest thousand messages; what was answered before cannot be seen."""
+    """The provider shows the last 30 days, or the newest thousand messages; earlier answers cannot be seen."""
     if dice.random() < 0.5:
         world.rule_sets = ("etsy",)
-        made = box(dice, world, (5, 12), shows_days=30, host="imap.qq.com")
-        ago = (NOW - made.connected_at) / DAY
+        mailbox = box(dice, world, (5, 12), shows_days=30, host="imap.qq.com")
+        ago = (NOW - mailbox.connected_at) / DAY
         inquiries = asked(dice, world, 8, 40, 85, ago + 32)
-        made.letters = [*replies(dice, inquiries), *other_mail(dice, 30, 90, 85, 0.1)]
+        mailbox.letters = [*replies(dice, inquiries), *other_mail(dice, 30, 90, 85, 0.1)]
     else:
         cap = dice.choice((1000, 2000))
-        made = box(dice, world, (9, 14), shows_newest=cap)
-        ago = (NOW - made.connected_at) / DAY
+        mailbox = box(dice, world, (9, 14), shows_newest=cap)
+        ago = (NOW - mailbox.connected_at) / DAY
         inquiries = asked(dice, world, 8, 40, 36, ago + 9)
-        made.letters = [*replies(dice, inquiries), *other_mail(dice, cap * 24 // 10, cap * 27 // 10, ago + 8, 0.1)]
-    made.older = 0
+        mailbox.letters = [*replies(dice, inquiries), *other_mail(dice, cap * 24 // 10, cap * 27 // 10, ago + 8, 0.1)]
+    mailbox.older = 0
 
 
 def automatic(dice: random.Random, world: World) -> None:
-    """A rule of the mail program answers, nobody else does."""
+    """Only a rule of the mail program answers."""
     inquiries = window(dice, world)
-    made = box(dice, world)
+    mailbox = box(dice, world)
     share = dice.uniform(0.85, 1.0)
-    made.letters = [
+    mailbox.letters = [
         Letter(inquiry.received_at + dice.uniform(5, 300) * timedelta(seconds=1), "automatic", inquiry)
         for inquiry in inquiries
         if dice.random() < share
     ]
-    made.letters += other_mail(dice, 0, 80)
+    mailbox.letters += other_mail(dice, 0, 80)
 
 
 def wrong_clock(dice: random.Random, world: World) -> None:
-    """A clock that runs ahead by days, or a mailbox that was moved to another server: what the first scan finds has clocks
-    that disagree, and the later one counts."""
-    made = box(dice, world, (9, 14))
-    ago = (NOW - made.connected_at) / DAY
+    """A clock that is days ahead, or a mailbox that was moved to another server: in the first scan the clocks of messages
+    disagree, and the later one counts."""
+    mailbox = box(dice, world, (9, 14))
+    ago = (NOW - mailbox.connected_at) / DAY
     ahead = dice.random() < 0.5
     days = dice.uniform(1.5, 5) if ahead else 0
     inquiries = asked(dice, world, 6, 30, 36, ago + 6.5)
-    made.letters = [*replies(dice, inquiries), *other_mail(dice, 2, 25, 40, ago + 0.5)]
-    moved_at = made.connected_at - dice.uniform(0.2, 4) * DAY
-    for letter in made.letters:
+    mailbox.letters = [*replies(dice, inquiries), *other_mail(dice, 2, 25, 40, ago + 0.5)]
+    moved_at = mailbox.connected_at - dice.uniform(0.2, 4) * DAY
+    for letter in mailbox.letters:
         if ahead:
             letter.clock = letter.at + days * DAY
         elif letter.at < moved_at:
             letter.filed = moved_at
-    made.older = 0
+    mailbox.older = 0
 
 
 def second_address(dice: random.Random, world: World) -> None:
-    """Buyers write from another address sooner or later, and are answered there."""
+    """Buyers later write from another address, and are answered there."""
     inquiries = window(dice, world)
-    made = box(dice, world)
+    mailbox = box(dice, world)
     for letter in replies(dice, inquiries):
         letter.to_known, letter.in_thread = False, False
-        made.letters.append(letter)
-    made.letters += other_mail(dice, 0, 40)
+        mailbox.letters.append(letter)
+    mailbox.letters += other_mail(dice, 0, 40)
 
 
 def deleted(dice: random.Random, world: World) -> None:
     """Sent copies are deleted, or moved to a folder on the computer, at once or every few minutes."""
     inquiries = window(dice, world)
-    made = box(dice, world, (50, 140))
-    made.letters = [*replies(dice, inquiries), *other_mail(dice, 0, 20)]
-    for letter in made.letters:
+    mailbox = box(dice, world, (50, 140))
+    mailbox.letters = [*replies(dice, inquiries), *other_mail(dice, 0, 20)]
+    for letter in mailbox.letters:
         letter.gone_after = dice.uniform(0.5, 20) * timedelta(seconds=1)
-    kept = other_mail(dice, 0, 4)
-    for letter in kept:
+    remaining = other_mail(dice, 0, 4)
+    for letter in remaining:
         letter.gone_after = dice.choice((None, dice.uniform(1, 48) * HOUR))
-    made.letters += kept
+    mailbox.letters += remaining
 
 
 def behind(dice: random.Random, world: World) -> None:
@@ -368,31 +369,31 @@ def not_connected(dice: random.Random, world: World) -> None:
     kind = dice.randrange(3)
     if kind == 1:
         ends_at = NOW - dice.uniform(45, 80) * DAY
-        made = box(dice, world, (90, 150), state="paused", ends_at=ends_at)
-        made.letters = other_mail(dice, 0, 30)
+        mailbox = box(dice, world, (90, 150), state="paused", ends_at=ends_at)
+        mailbox.letters = other_mail(dice, 0, 30)
     elif kind == 2:
-        made = box(dice, world, (5, 60), state="pending_test")
-        made.ends_at = made.connected_at
+        mailbox = box(dice, world, (5, 60), state="pending_test")
+        mailbox.ends_at = mailbox.connected_at
 
 
 def healthy(dice: random.Random, world: World) -> None:
-    """Mailboxes work, everything is read; the rate is what the seller does."""
+    """Mailboxes work and everything is read; the rate is right."""
     inquiries = asked(dice, world, 1, 6, 34, 8) if dice.random() < 0.2 else window(dice, world)
-    made = box(dice, world, (40, 140), host=dice.choice(("imap.gmail.com", "imap.seller.example", "imap.qq.com")))
-    made.letters = other_mail(dice, 0, 120)
+    mailbox = box(dice, world, (40, 140), host=dice.choice(("imap.gmail.com", "imap.seller.example", "imap.qq.com")))
+    mailbox.letters = other_mail(dice, 0, 120)
     kind = dice.choice(("diligent", "late", "lazy", "lazy", "lazy with a backup", "little to do", "answered once"))
     if kind == "diligent":
-        made.letters += replies(dice, inquiries)
+        mailbox.letters += replies(dice, inquiries)
     elif kind in ("late", "answered once"):
         share = 0.9 if kind == "late" else 0.15
         for inquiry in inquiries:
             at = inquiry.received_at + dice.uniform(25, 90) * HOUR
             if dice.random() < share and at < NOW:
-                made.letters.append(Letter(at, answers=inquiry, in_thread=dice.random() < 0.7))
+                mailbox.letters.append(Letter(at, answers=inquiry, in_thread=dice.random() < 0.7))
     elif kind == "lazy with a backup":
         world.addresses["backup"] = ("backup@seller", NOW - 300 * DAY)
     elif kind == "little to do":
-        made.letters = other_mail(dice, 0, 4)
+        mailbox.letters = other_mail(dice, 0, 4)
 
 
 STORIES: dict[str, Story] = {
@@ -418,48 +419,48 @@ STORIES: dict[str, Story] = {
 
 @dataclass
 class Seen:
-    """What the services know of one mailbox."""
+    """What the services have stored about one mailbox."""
 
     counts: Counter[tuple[date, str]] = field(default_factory=Counter)
     suspects: Counter[tuple[date, str]] = field(default_factory=Counter)
     in_folder: int = 0
-    passed: int = 0
-    found: int = 0
+    uids_passed: int = 0
+    uids_found: int = 0
     other_first: int = 0
     other_now: int = 0
     through: datetime | None = None
     matched: list[tuple[Inquiry, str, datetime, str, str, str]] = field(default_factory=list)
 
 
-def observed(world: World, made: Box) -> Seen:
-    """What polls every ten minutes find, and which inquiries it answers."""
+def observed(world: World, mailbox: Box) -> Seen:
+    """What polls every ten minutes find, and which inquiries the mailbox answers."""
     seen = Seen()
-    last = min(made.ends_at or NOW, NOW)
-    tested = made.state != "pending_test"
-    seen.through = last - (last - made.connected_at) % POLL if tested and last > made.connected_at else None
-    first_scan = made.connected_at + 2 * MINUTE
-    watched = [letter for letter in made.letters if letter.folder == "Sent"]
+    last = min(mailbox.ends_at or NOW, NOW)
+    tested = mailbox.state != "pending_test"
+    seen.through = last - (last - mailbox.connected_at) % POLL if tested and last > mailbox.connected_at else None
+    first_scan = mailbox.connected_at + 2 * MINUTE
+    watched = [letter for letter in mailbox.letters if letter.folder == "Sent"]
     here_at_first = sorted(
-        letter.at for letter in watched if letter.at <= made.connected_at and not gone(letter, first_scan)
+        letter.at for letter in watched if letter.at <= mailbox.connected_at and not gone(letter, first_scan)
     )
     shown_from = datetime.min.replace(tzinfo=UTC)
-    if made.shows_newest is not None and len(here_at_first) > made.shows_newest:
-        shown_from = here_at_first[-made.shows_newest]
-    if made.shows_days is not None:
-        shown_from = made.connected_at - made.shows_days * DAY
-    for number, letter in enumerate(sorted(watched, key=lambda one: one.at)):
+    if mailbox.shows_newest is not None and len(here_at_first) > mailbox.shows_newest:
+        shown_from = here_at_first[-mailbox.shows_newest]
+    if mailbox.shows_days is not None:
+        shown_from = mailbox.connected_at - mailbox.shows_days * DAY
+    for number, letter in enumerate(sorted(watched, key=lambda each_letter: each_letter.at)):
         internal = letter.filed or letter.at
-        if letter.at <= made.connected_at:
+        if letter.at <= mailbox.connected_at:
             poll, after = first_scan, None
             there = max(letter.at, shown_from) == letter.at and letter.at > first_scan - HORIZON
         else:
-            steps = (letter.at - made.connected_at) // POLL + 1
-            poll = made.connected_at + steps * POLL
+            steps = (letter.at - mailbox.connected_at) // POLL + 1
+            poll = mailbox.connected_at + steps * POLL
             after = poll - POLL
             there = True
-            seen.passed += tested and poll <= last
+            seen.uids_passed += tested and poll <= last
         there = there and tested and poll <= last and not gone(letter, poll)
-        seen.found += there and after is not None
+        seen.uids_found += there and after is not None
         if not there:
             continue
         clock = letter.clock or letter.at
@@ -479,34 +480,34 @@ def observed(world: World, made: Box) -> Seen:
             )
             if way and sent.sent_at >= letter.answers.received_at - 300 * timedelta(seconds=1):
                 seen.matched.append(
-                    (letter.answers, f"m{made.role}{number}", sent.sent_at, letter.kind, way, sent.evidence)
+                    (letter.answers, f"m{mailbox.role}{number}", sent.sent_at, letter.kind, way, sent.evidence)
                 )
-    seen.in_folder = made.older + sum(
+    seen.in_folder = mailbox.older + sum(
         letter.at >= shown_from and not gone(letter, last) for letter in watched if letter.at <= last
     )
-    if made.shows_newest is not None:
-        seen.in_folder = min(seen.in_folder, made.shows_newest)
-    other = [letter for letter in made.letters if letter.folder != "Sent" and letter.at <= last]
-    seen.other_first = sum(letter.at <= made.connected_at + DAY for letter in other)
-    seen.other_now = len(other)
+    if mailbox.shows_newest is not None:
+        seen.in_folder = min(seen.in_folder, mailbox.shows_newest)
+    elsewhere = [letter for letter in mailbox.letters if letter.folder != "Sent" and letter.at <= last]
+    seen.other_first = sum(letter.at <= mailbox.connected_at + DAY for letter in elsewhere)
+    seen.other_now = len(elsewhere)
     return seen
 
 
 def gone(letter: Letter, at: datetime) -> bool:
-    """Whether a copy is deleted by then."""
+    """Whether a copy is deleted at an instant."""
     return letter.gone_after is not None and letter.at + letter.gone_after < at
 
 
-def load(connection: psycopg.Connection, made: Sequence[World]) -> None:
-    """Put what was observed into the tables of registry and ledger."""
+def load(connection: psycopg.Connection, loaded: Sequence[World]) -> None:
+    """Store what was observed in the tables of registry and ledger."""
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
-    for world in made:
+    for world in loaded:
         _rows(world, rows)
     with connection.transaction(), connection.cursor() as cursor:
         for table, columns in TABLES.items():
             with cursor.copy(f"COPY {table} ({columns}) FROM STDIN".encode()) as copy:
-                for row in rows[table]:
-                    copy.write_row(row)
+                for values in rows[table]:
+                    copy.write_row(values)
 
 
 def _rows(world: World, rows: dict[str, list[tuple[Any, ...]]]) -> None:
@@ -520,8 +521,8 @@ def _rows(world: World, rows: dict[str, list[tuple[Any, ...]]]) -> None:
         _inquiry(rows, company, "main", inquiry)
     if world.stuck_since is not None:
         rows["ledger.dirty"].append((company, world.stuck_since))
-    for number, made in enumerate(world.boxes):
-        _mailbox(rows, world, f"m{number}", made)
+    for number, mailbox in enumerate(world.boxes):
+        _mailbox(rows, world, f"m{number}", mailbox)
     if world.elsewhere:
         rows["registry.accounts"].append((company, "second"))
         for number in range(6):
@@ -553,21 +554,31 @@ def _inquiry(rows: dict[str, list[tuple[Any, ...]]], company: str, account: str,
         rows["ledger.statuses"].append((company, inquiry.inquiry_id, "buyer-closed", inquiry.closed_at))
 
 
-def _mailbox(rows: dict[str, list[tuple[Any, ...]]], world: World, mailbox_id: str, made: Box) -> None:
-    company, seen = world.company_id, observed(world, made)
-    complete_from = None if seen.through is None else made.connected_at - HORIZON
+def _mailbox(rows: dict[str, list[tuple[Any, ...]]], world: World, mailbox_id: str, mailbox: Box) -> None:
+    company, seen = world.company_id, observed(world, mailbox)
+    complete_from = None if seen.through is None else mailbox.connected_at - HORIZON
     rows["registry.mailboxes"].append(
-        (company, mailbox_id, "main", made.role, made.state, made.reason, "x", made.address, made.host, 993,
-         f"{company}/{mailbox_id}", "x", made.connected_at, "1", made.connected_at,
-         made.failures, seen.through, seen.through, complete_from,
-         made.ends_at or made.connected_at)
+        (company, mailbox_id, "main", mailbox.role, mailbox.state, mailbox.reason, "x", mailbox.address, mailbox.host, 993,
+         f"{company}/{mailbox_id}", "x", mailbox.connected_at, "1", mailbox.connected_at,
+         mailbox.failures, seen.through, seen.through, complete_from,
+         mailbox.ends_at or mailbox.connected_at)
     )  # fmt: skip
     rows["registry.coverage"].append(
-        (company, "main", mailbox_id, made.connected_at, complete_from, seen.through, seen.through or made.connected_at)
+        (
+            company,
+            "main",
+            mailbox_id,
+            mailbox.connected_at,
+            complete_from,
+            seen.through,
+            seen.through or mailbox.connected_at,
+        )
     )
     if seen.through is None:
         return
-    rows["registry.folders"].append((company, mailbox_id, b"Sent", 1, seen.in_folder, seen.passed, seen.found))
+    rows["registry.folders"].append(
+        (company, mailbox_id, b"Sent", 1, seen.in_folder, seen.uids_passed, seen.uids_found)
+    )
     if seen.other_now:
         rows["registry.other_folders"].append((company, mailbox_id, b"Sent Messages", seen.other_now, seen.other_first))
     for (day, kind), count in seen.counts.items():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.aggregator.ingest.ledger import Ledger
+from services.aggregator.judge import watermark
 from services.common.errors import TransientError
 from services.common.kafka import Admin
 from services.common.postgres import connect
@@ -69,7 +69,7 @@ def observe(kafka: KafkaSettings, dsn: str, app_id: str = "replyrate-matcher") -
         return Observation(
             {tp: end for tp, (_, end) in admin.spans(TOPICS).items()},
             admin.committed(app_id),
-            Ledger(connection, REPLIES).lag(),
+            watermark.merged_offsets(connection, REPLIES)[1],
             connection.execute(TABLES).fetchone() or (),
             tuple(connection.execute(FOLDERS).fetchall()),
         )

@@ -1,4 +1,4 @@
-"""The aggregator as a process on real Kafka and Postgres: every state once in effect, whatever happens."""
+"""The aggregator as a process with real Kafka and Postgres: every state takes effect exactly once, whatever happens."""
 
 import base64
 import random
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.aggregator.ingest.ledger import Ledger
+from services.aggregator.judge import watermark
 from services.common import codec
 from services.common.errors import UnsureError
 from services.common.events import (
@@ -56,21 +57,21 @@ class Lab:
 
     def count(self, statement: str) -> int:
         with connect(self.dsn, "tests") as connection:
-            row = connection.execute(statement.encode()).fetchone()
-        assert row is not None
-        return int(row[0])
+            count = connection.execute(statement.encode()).fetchone()
+        assert count is not None
+        return int(count[0])
 
     def merged(self) -> bool:
-        """Whether the ledger stands at the end of the topic."""
+        """Whether the ledger has merged the whole topic."""
         ends: dict[int, int] = {}
         for record in read_all(self.kafka, REPLIES):
             ends[record.partition] = record.offset + 1
         with connect(self.dsn, "tests") as connection:
-            at = Ledger(connection, REPLIES).lag()
-        return all(at.get(partition, 0) >= end for partition, end in ends.items())
+            _, merged = watermark.merged_offsets(connection, REPLIES)
+        return all(merged.get(partition, 0) >= end for partition, end in ends.items())
 
     def judged(self) -> bool:
-        """Whether nothing waits for a refresh."""
+        """Whether no company waits for a refresh."""
         return self.merged() and self.count("SELECT count(*) FROM ledger.dirty") == 0
 
     def held(self) -> dict[tuple[str, str], InquiryReplies]:
@@ -78,15 +79,15 @@ class Lab:
 
 
 def held(dsn: str) -> dict[tuple[str, str], InquiryReplies]:
-    """The ledger as states again."""
-    found: dict[tuple[str, str], InquiryReplies] = {}
+    """The content of the ledger as states."""
+    states: dict[tuple[str, str], InquiryReplies] = {}
     with connect(dsn, "tests") as connection:
-        for row in connection.execute(
+        for facts in connection.execute(
             "SELECT company_id, inquiry_id, account_id, received_at, facts_id, buyer_id, thread_id, channel, buyer_addresses,"
             " message_ids, reply_addresses FROM ledger.inquiries"
         ):
-            company, inquiry, account, received, facts_id, buyer, thread, channel, addresses, ids, relays = row
-            found[company, inquiry] = InquiryReplies(
+            company, inquiry, account, received, facts_id, buyer, thread, channel, addresses, ids, relays = facts
+            states[company, inquiry] = InquiryReplies(
                 company_id=company, inquiry_id=inquiry, account_id=account, received_at=received, facts_id=facts_id,
                 buyer=HashedBuyer(id=buyer, addresses=tuple(addresses)), thread_id=thread, channel=channel,
                 message_ids=tuple(ids), reply_addresses=tuple(relays),
@@ -104,16 +105,16 @@ def held(dsn: str) -> dict[tuple[str, str], InquiryReplies]:
                 ReplyFact(reply_id=reply, source=source, account_id=account, mailbox_id=mailbox or None, replied_at=at,
                           evidence=evidence or None, kind=kind, kind_reason=reason or None, matched_by=by)
             )  # fmt: skip
-    for key in {*found, *statuses, *replies}:
-        base = found.get(key, InquiryReplies(company_id=key[0], inquiry_id=key[1]))
-        found[key] = state.normal(
+    for key in {*states, *statuses, *replies}:
+        base = states.get(key, InquiryReplies(company_id=key[0], inquiry_id=key[1]))
+        states[key] = state.normal(
             InquiryReplies(
                 company_id=base.company_id, inquiry_id=base.inquiry_id, account_id=base.account_id, received_at=base.received_at,
                 buyer=base.buyer, message_ids=base.message_ids, reply_addresses=base.reply_addresses, thread_id=base.thread_id,
                 channel=base.channel, facts_id=base.facts_id, statuses=tuple(statuses.get(key, ())), replies=tuple(replies.get(key, ())),
             )
         )  # fmt: skip
-    return found
+    return states
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def lab(dsn: str, topics_gone: str, tmp_path: Path) -> Lab:
 
 
 def a_state(chance: random.Random, company: str, number: int) -> InquiryReplies:
-    """One of many partial states of an inquiry: differing facts, replies and statuses out of a small pool."""
+    """One of many partial states of an inquiry: different facts, replies and statuses from a small pool."""
     received = NOW - timedelta(days=number % 20 + 1, seconds=chance.choice([0, 0, 60]))
     ways: tuple[MatchedBy, ...] = ("in-reply-to", "buyer-address")
     replies = tuple(
@@ -148,17 +149,17 @@ def a_state(chance: random.Random, company: str, number: int) -> InquiryReplies:
         StatusFact(status="spam", at=received + timedelta(seconds=chance.randint(0, 60)))
         for _ in range(chance.choice([0, 0, 1, 20]))
     )
-    known = chance.random() < 0.8
+    is_known = chance.random() < 0.8
     facts = InquiryReplies(
         company_id=company, inquiry_id=f"i{number}", account_id="a", received_at=received, facts_id=f"{chance.randint(0, 3):032x}",
         buyer=HashedBuyer(id=f"b{number}", addresses=(f"{chance.randint(0, 99):032x}",)), channel="inquiry",
     )  # fmt: skip
     bare = InquiryReplies(company_id=company, inquiry_id=f"i{number}")
-    base = facts if known else bare
+    base = facts if is_known else bare
     return state.normal(
         InquiryReplies(
             company_id=base.company_id, inquiry_id=base.inquiry_id, account_id=base.account_id, received_at=base.received_at,
-            facts_id=base.facts_id, buyer=base.buyer, channel=base.channel, replies=replies if known else (), statuses=statuses,
+            facts_id=base.facts_id, buyer=base.buyer, channel=base.channel, replies=replies if is_known else (), statuses=statuses,
         )
     )  # fmt: skip
 
@@ -169,11 +170,11 @@ def some_states(seed: int, count: int = 300) -> list[InquiryReplies]:
 
 
 def union(states: list[InquiryReplies]) -> dict[tuple[str, str], InquiryReplies]:
-    found: dict[tuple[str, str], InquiryReplies] = {}
-    for one in states:
-        key = (one.company_id, one.inquiry_id)
-        found[key] = state.merge_inquiries(found[key], one) if key in found else one
-    return {key: value for key, value in found.items() if value.received_at or value.statuses or value.replies}
+    merged: dict[tuple[str, str], InquiryReplies] = {}
+    for snapshot in states:
+        key = (snapshot.company_id, snapshot.inquiry_id)
+        merged[key] = state.merge_inquiries(merged[key], snapshot) if key in merged else snapshot
+    return {key: value for key, value in merged.items() if value.received_at or value.statuses or value.replies}
 
 
 def record(event: InquiryReplies | CompanyErased) -> tuple[bytes, bytes]:
@@ -184,7 +185,7 @@ def record(event: InquiryReplies | CompanyErased) -> tuple[bytes, bytes]:
 
 
 def send(lab: Lab, events: list[InquiryReplies]) -> None:
-    """As the matcher does: a company's records in its own partition."""
+    """Publish as the matcher does: a company's records to its own partition."""
     by_partition: dict[int, list[tuple[bytes, bytes | None]]] = {}
     for event in events:
         by_partition.setdefault(partition_of(event.company_id.encode(), PARTITIONS), []).append(record(event))
@@ -193,7 +194,7 @@ def send(lab: Lab, events: list[InquiryReplies]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_ledger_is_the_union_of_all_states_in_any_order_and_split(postgres: Callable[[], str], seed: int) -> None:
+def test_the_ledger_is_the_union_of_all_states_in_any_order_and_batches(postgres: Callable[[], str], seed: int) -> None:
     states = some_states(seed)
     chance = random.Random(seed)
     dsn = postgres()
@@ -212,8 +213,8 @@ def test_the_ledger_is_the_union_of_all_states_in_any_order_and_split(postgres: 
 def test_a_fenced_process_writes_nothing(postgres: Callable[[], str]) -> None:
     states = some_states(1, 4)
     dsn = postgres()
-    with connect(dsn, "tests") as one, connect(dsn, "tests") as other:
-        old, new = Ledger(one, REPLIES), Ledger(other, REPLIES)
+    with connect(dsn, "tests") as old_connection, connect(dsn, "tests") as new_connection:
+        old, new = Ledger(old_connection, REPLIES), Ledger(new_connection, REPLIES)
         (first,) = old.take([0])
         old.merge(first, 2, states[:2])
         (second,) = new.take([0])
@@ -232,12 +233,12 @@ def test_states_become_rates(lab: Lab) -> None:
         until(lab.judged, 40, "merged and judged", (aggregator,))
         assert aggregator.terminate() == 0
     assert lab.held() == union(states)
-    known = sum(one.received_at is not None for one in union(states).values())
-    assert lab.count("SELECT count(*) FROM report_v1.inquiry_outcomes WHERE rule_set = 'default'") == known
+    received = sum(state.received_at is not None for state in union(states).values())
+    assert lab.count("SELECT count(*) FROM report_v1.inquiry_outcomes WHERE rule_set = 'default'") == received
     assert lab.count("SELECT count(*) FROM report_v1.reply_rate_latest WHERE level = 'company'") == 6
 
 
-def test_a_kill_in_mid_work_changes_nothing(lab: Lab) -> None:
+def test_a_kill_during_work_changes_nothing(lab: Lab) -> None:
     states = some_states(11, 1500)
     send(lab, states[:500])
     with lab.aggregator("first") as aggregator:
@@ -250,7 +251,7 @@ def test_a_kill_in_mid_work_changes_nothing(lab: Lab) -> None:
     assert lab.held() == union(states)
 
 
-def test_poison_is_buried_in_order_and_the_next_record_counts(lab: Lab) -> None:
+def test_an_invalid_record_becomes_a_dead_letter_and_the_next_record_counts(lab: Lab) -> None:
     states = some_states(12, 40)
     partition = partition_of(b"c0", PARTITIONS)
     for position in (0, 20, 40):
@@ -266,13 +267,13 @@ def test_poison_is_buried_in_order_and_the_next_record_counts(lab: Lab) -> None:
         assert aggregator.terminate() == 0
     assert lab.held() == union(states)
     letters = [
-        codec.decode(found.value or b"", accept=frozenset({"replyrate.dead-letter.v1"})).data
-        for found in read_all(lab.kafka, DEAD)
+        codec.decode(record.value or b"", accept=frozenset({"replyrate.dead-letter.v1"})).data
+        for record in read_all(lab.kafka, DEAD)
     ]
     assert sorted(letter.reason for letter in letters) == ["not-json"] * 3 + ["schema"] * 3  # type: ignore[union-attr]
 
 
-def test_the_largest_record_has_its_letter_and_one_that_is_larger_still_has_one_without_it(lab: Lab) -> None:
+def test_a_dead_letter_contains_the_largest_allowed_record_but_not_a_larger_one(lab: Lab) -> None:
     states = some_states(13, 10)
     partition = partition_of(b"c0", PARTITIONS)
     junk, more = b"{" * 1_040_000, b"{" * 1_700_000
@@ -285,22 +286,22 @@ def test_the_largest_record_has_its_letter_and_one_that_is_larger_still_has_one_
         until(lab.judged, 40, "merged and judged", (aggregator,))
         assert aggregator.terminate() == 0
     assert lab.held() == union(states)
-    found = read_all(lab.kafka, DEAD)
-    whole, bare = (codec.decode(one.value or b"", accept=frozenset({DEAD_LETTER})).data for one in found)
+    letters = read_all(lab.kafka, DEAD)
+    whole, bare = (codec.decode(letter.value or b"", accept=frozenset({DEAD_LETTER})).data for letter in letters)
     assert isinstance(whole, DeadLetter) and isinstance(bare, DeadLetter)
     assert (whole.topic, whole.partition, whole.offset, whole.reason) == (REPLIES, partition, 0, "not-json")
     assert whole.value is not None and base64.b64decode(whole.value) == junk
     assert (bare.topic, bare.partition, bare.offset, bare.value) == (REPLIES, partition, 1, None)
     assert "the record of 1700000 bytes is too large for a letter" in bare.detail
-    assert found[1].headers == ((REPLAYED, b"1"),), "what is no traceparent is not handed on"
+    assert letters[1].headers == ((REPLAYED, b"1"),), "what is no traceparent is not handed on"
 
 
-def test_a_letter_that_its_topic_refuses_is_not_lost(lab: Lab) -> None:
+def test_a_dead_letter_that_its_topic_refuses_is_not_lost(lab: Lab) -> None:
     partition = partition_of(b"c0", PARTITIONS)
     publish(lab.kafka, REPLIES, [(b"c0\x1fjunk", b"{" * 1_000_000)], partition=partition)
     with lab.aggregator() as aggregator:
         until(lambda: len(read_all(lab.kafka, DEAD)) == 1, 40, "its letter", (aggregator,))
-        # Somebody narrows the topic behind the back of a service that runs.
+        # The limit of the topic is lowered while the service runs.
         set_config(lab.kafka.bootstrap_servers, DEAD, "max.message.bytes", "1000000")
         publish(lab.kafka, REPLIES, [(b"c0\x1fjunk", b"{" * 1_000_000)], partition=partition)
         assert aggregator.wait(40) == 78
@@ -327,7 +328,7 @@ def test_a_recreated_topic_is_read_from_its_start(lab: Lab) -> None:
         assert aggregator.terminate() == 0
 
 
-def test_an_erase_leaves_nothing_and_older_facts_stay_away(lab: Lab) -> None:
+def test_an_erase_removes_everything_and_older_facts_do_not_return(lab: Lab) -> None:
     states = list(some_states(14, 120))
     send(lab, states)
     at = NOW + timedelta(hours=1)
@@ -355,24 +356,24 @@ def test_two_aggregators_share_the_work(lab: Lab) -> None:
     assert lab.held() == union(states)
 
 
-def test_it_stops_while_postgres_is_away(lab: Lab) -> None:
+def test_it_stops_in_time_while_postgres_is_away(lab: Lab) -> None:
     with lab.aggregator(REPLYRATE_POSTGRES__DSN="postgresql://127.0.0.1:9/none") as aggregator:
         until(
             lambda: any(line.get("action") == "dependency-away" for line in aggregator.lines()),
             30,
-            "told",
+            "the log reports that Postgres is away",
             (aggregator,),
         )
         assert aggregator.terminate() == 0
 
 
-def test_the_topics_are_what_admin_says(lab: Lab) -> None:
+def test_admin_returns_the_id_of_an_existing_topic(lab: Lab) -> None:
     with Admin(lab.kafka, "tests") as admin:
         assert admin.topic_id(REPLIES) is not None
         assert admin.topic_id("nothing.v1") is None
 
 
-def test_a_sampled_trace_is_found_again_by_its_id(lab: Lab) -> None:
+def test_a_sampled_trace_can_be_found_by_its_id(lab: Lab) -> None:
     (state,) = some_states(3, 1)
     trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     with Publisher(lab.kafka, "tests") as publisher, lab.aggregator() as aggregator:

@@ -114,7 +114,7 @@ def test_rule_sets_are_listed_shown_validated_and_activated(run: Any, tmp_path: 
     assert "unit: 'day' is not one of" in printed and "'each-inquiry'" in printed
     assert "first-per-buyer-day" in run("rules", "show", "default").stdout
     assert json.loads(run("rules", "show", "etsy", "--json").stdout)["period_by"] == "deadline"
-    assert "choose of" in " ".join(run("rules", "show", "none", code=78).stderr.split())
+    assert "choose one of" in " ".join(run("rules", "show", "none", code=78).stderr.split())
     assert "REPLYRATE_HORIZON_DAYS=114" in "".join(run("rules", "activate", "airbnb", code=78).stderr.split())
     assert "is active" in run("rules", "activate", "alibaba-2016").stderr
     assert "already" in run("rules", "activate", "alibaba-2016").stderr

@@ -1,4 +1,4 @@
-"""What dashboard logins see: report_v1 and nothing else; a company's login its own rows of every view."""
+"""Dashboard logins read report_v1 and nothing else; a company's login reads only its own rows of every view."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def seeded(dsn: str) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def logins(dsn: str) -> Iterator[dict[str, str]]:
-    """Connection strings of a login for everything, one for each company, and one that nobody gave a company."""
+    """Connection strings of a login for all companies, one for each company, and one without a company."""
     names = {
         "everything": "replyrate_dashboard", "c1": "replyrate_company", "c2": "replyrate_company", "none": "replyrate_company",
     }  # fmt: skip
@@ -50,7 +50,7 @@ def views(connection: psycopg.Connection, schema: str) -> list[str]:
         " ORDER BY 1",
         [schema],
     ).fetchall()
-    return [row[0] for row in rows]
+    return [schema_row[0] for schema_row in rows]
 
 
 def select(connection: psycopg.Connection, schema: str, view: str, what: str = "count(*)") -> list[tuple[object, ...]]:
@@ -79,8 +79,10 @@ def test_the_catalogue_gives_a_dashboard_its_views_and_nothing_else(dsn: str, ro
             [role],
         ).fetchall()
         assert set(used) <= {(schema,), ("public",)}
-        made = f"SELECT n.nspname FROM pg_namespace n WHERE {OWN_SCHEMAS} AND has_schema_privilege(%s, n.oid, 'CREATE')"
-        assert connection.execute(made, [role]).fetchall() == []
+        may_create = (
+            f"SELECT n.nspname FROM pg_namespace n WHERE {OWN_SCHEMAS} AND has_schema_privilege(%s, n.oid, 'CREATE')"
+        )
+        assert connection.execute(may_create, [role]).fetchall() == []
         called = (
             "SELECT n.nspname, f.proname FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace"
             f" WHERE {OWN_SCHEMAS} AND has_function_privilege(%s, f.oid, 'EXECUTE')"
@@ -91,17 +93,17 @@ def test_the_catalogue_gives_a_dashboard_its_views_and_nothing_else(dsn: str, ro
             f" AND {OWN_SCHEMAS} AND (has_sequence_privilege(%(role)s, c.oid, 'USAGE') OR has_sequence_privilege(%(role)s, c.oid, 'SELECT'))"
         )
         assert connection.execute(counted, {"role": role}).fetchall() == []
-        row = connection.execute(
+        definition = connection.execute(
             "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls OR rolcanlogin FROM pg_roles WHERE rolname = %s",
             [role],
         ).fetchone()
-        assert row == (False,)
+        assert definition == (False,)
 
 
-def test_a_dashboard_reads_every_view_and_writes_nothing(seeded: psycopg.Connection, logins: dict[str, str]) -> None:
+def test_a_dashboard_can_read_every_view_and_write_nothing(seeded: psycopg.Connection, logins: dict[str, str]) -> None:
     with psycopg.connect(logins["everything"], autocommit=True) as dashboard:
         for view in views(seeded, "report_v1"):
-            companies = {row[0] for row in select(dashboard, "report_v1", view, "DISTINCT company_id")}
+            companies = {company[0] for company in select(dashboard, "report_v1", view, "DISTINCT company_id")}
             assert companies == set(COMPANIES), view
             with pytest.raises(psycopg.Error):
                 dashboard.execute(sql.SQL("DELETE FROM report_v1.{}").format(sql.Identifier(view)))
@@ -142,7 +144,7 @@ def test_no_trick_shows_another_companys_rows(seeded: psycopg.Connection, logins
     with psycopg.connect(logins["c1"], autocommit=True) as own:
         told: list[str] = []
         own.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
-        # Cheap, so that the planner would ask it first; it tells every row that it is asked about.
+        # Cheap, so that the planner would evaluate it first; it reports every row that it is evaluated for.
         own.execute(
             "CREATE FUNCTION pg_temp.tell(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS"
             " $$ BEGIN RAISE NOTICE '%', $1; RETURN true; END $$"
@@ -157,7 +159,7 @@ def test_no_trick_shows_another_companys_rows(seeded: psycopg.Connection, logins
                 own.execute(statement.encode())
         own.execute("SET ROLE replyrate_company")
         assert select(own, "report_company_v1", "reply_rate") == [(0,)]
-    # Without the barrier the same question tells the other company's rows: the trick is a real one.
+    # Without the barrier the same query reports the other company's rows: the trick would work.
     seeded.execute("ALTER VIEW report_company_v1.inquiry_outcomes SET (security_barrier = false)")
     with psycopg.connect(logins["c1"], autocommit=True) as own:
         own.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))

@@ -1,4 +1,4 @@
-"""`replyrate doctor`, the view behind the dashboards, the counts that the fetcher makes for it, and the test mail."""
+"""`replyrate doctor`, the view behind the dashboards, the counts that the fetcher stores for it, and the test mail."""
 
 import json
 import re
@@ -35,7 +35,7 @@ CONNECTED = NOW - 90 * DAY
 
 @pytest.fixture
 def shop(dsn: str) -> Iterator[psycopg.Connection]:
-    """Ten inquiries, an address that changed before them, a mailbox with 20 older messages, 5 of them in doubt."""
+    """Ten inquiries, an address that changed before them, a mailbox with 20 older messages, 5 of them with an implausible time."""
     with connect(dsn, "tests") as connection:
         connection.execute("INSERT INTO registry.companies VALUES ('shop')")
         connection.execute("INSERT INTO registry.accounts (company_id, account_id) VALUES ('shop', 'main')")
@@ -74,7 +74,7 @@ def refresh(connection: psycopg.Connection) -> None:
 
 
 def shown(connection: psycopg.Connection) -> dict[tuple[str | None, str], tuple[str, dict[str, Any]]]:
-    """What a dashboard sees: (account, cause) → (confidence, facts)."""
+    """What a dashboard reads: (account, cause) → (confidence, facts)."""
     with connection.transaction():
         connection.execute("SET LOCAL ROLE replyrate_dashboard")
         rows = connection.execute(
@@ -84,31 +84,31 @@ def shown(connection: psycopg.Connection) -> dict[tuple[str | None, str], tuple[
 
 
 def test_the_view_and_the_command_say_the_same(run: Any, shop: psycopg.Connection) -> None:
-    held = shown(shop)
-    assert set(held) == {(None, "address-changed"), ("main", "address-changed")}
-    confidence, facts = held[("main", "address-changed")]
+    diagnoses = shown(shop)
+    assert set(diagnoses) == {(None, "address-changed"), ("main", "address-changed")}
+    confidence, facts = diagnoses[("main", "address-changed")]
     assert confidence == "high"
     assert (facts["units"], facts["units_changed"], facts["mailboxes_changed"]) == (10, 10, 1)
     assert facts["changed_on"] == (NOW - 45 * DAY).date().isoformat()
     for args in (("shop",), ("shop", "main")):
-        found = json.loads(run("doctor", *args, "--json").stdout)
-        (case,) = found["diagnoses"]
+        answer = json.loads(run("doctor", *args, "--json").stdout)
+        (case,) = answer["diagnoses"]
         (finding,) = case["findings"]
         assert (finding["cause"], finding["confidence"], finding["facts"]) == ("address-changed", "high", facts)
         assert case["rate"] is None
-    (line,) = found["backdating"]
+    (line,) = answer["backdating"]
     assert (line["mailbox_id"], line["messages"], line["suspect"]) == ("m1", 20, 5)
     told = run("doctor", "shop").stdout
-    assert "Almost surely: The address changed and was not connected again." in told
+    assert "Almost certainly: The address changed, and its mailbox is not connected." in told
     assert "10 of 10 units were due after that" in told and "25.0 %" in told
     assert "The newest rate is missing." in told
     chinese = run("doctor", "shop", "main", "--lang", "zh").stdout
     assert "几乎确定：邮箱地址已变更，未重新同步" in chinese and re.search(r"[A-Z][a-z]+ [a-z]+ ", chinese) is None
 
 
-def test_no_address_or_name_stands_in_a_diagnosis(run: Any, shop: psycopg.Connection) -> None:
-    row = shop.execute("SELECT string_agg(to_jsonb(d)::text, '') FROM report_v1.zero_rate_diagnosis d").fetchone()
-    told = row[0] + run("doctor", "shop").stdout + run("doctor", "shop", "--json").stdout  # type: ignore[index]
+def test_a_diagnosis_contains_no_address_or_name(run: Any, shop: psycopg.Connection) -> None:
+    texts = shop.execute("SELECT string_agg(to_jsonb(d)::text, '') FROM report_v1.zero_rate_diagnosis d").fetchone()
+    told = texts[0] + run("doctor", "shop").stdout + run("doctor", "shop", "--json").stdout  # type: ignore[index]
     assert "canary" not in told.lower() and "@" not in told
 
 
@@ -119,13 +119,13 @@ def test_a_rate_above_zero_ends_the_diagnosis(run: Any, shop: psycopg.Connection
             " VALUES ('shop', %s, %s, 'platform', 'main', %s, 'human', 'platform')",
             (f"i{number}", f"r{number}", NOW - (10 + number) * DAY + HOUR),
         )  # fmt: skip
-    # Facts that nobody has counted yet do not change what is shown; that they wait is told once they wait too long.
+    # Facts not counted yet do not change the diagnosis; that they wait is reported once they wait too long.
     shop.execute("INSERT INTO ledger.dirty (company_id, since) VALUES ('shop', %s)", (NOW - HOUR,))
-    held = shown(shop)
-    assert held[("main", "pipeline-behind")][0] == "high" and held[("main", "address-changed")][0] == "medium"
-    assert held[("main", "pipeline-behind")][1]["waiting_seconds"] >= 3600
+    diagnoses = shown(shop)
+    assert diagnoses[("main", "pipeline-behind")][0] == "high" and diagnoses[("main", "address-changed")][0] == "medium"
+    assert diagnoses[("main", "pipeline-behind")][1]["waiting_seconds"] >= 3600
     (case,) = json.loads(run("doctor", "shop", "--json").stdout)["diagnoses"]
-    assert [(one["cause"], one["confidence"]) for one in case["findings"]] == [
+    assert [(finding["cause"], finding["confidence"]) for finding in case["findings"]] == [
         ("pipeline-behind", "high"), ("address-changed", "medium"),
     ]  # fmt: skip
     refresh(shop)
@@ -134,16 +134,16 @@ def test_a_rate_above_zero_ends_the_diagnosis(run: Any, shop: psycopg.Connection
     assert "Nothing to diagnose: the newest rate is 100.0 %." in run("doctor", "shop").stdout
 
 
-def test_the_view_and_the_command_have_one_text_for_a_pipeline_that_lags(shop: psycopg.Connection) -> None:
-    row = shop.execute("SELECT advice_en, advice_zh FROM ledger.advice WHERE code = 'pipeline-behind'").fetchone()
-    assert row is not None
-    for told, language in zip(row, diagnosis.LANGUAGES, strict=True):
+def test_the_view_and_the_command_have_the_same_text_for_a_lagging_pipeline(shop: psycopg.Connection) -> None:
+    advice = shop.execute("SELECT advice_en, advice_zh FROM ledger.advice WHERE code = 'pipeline-behind'").fetchone()
+    assert advice is not None
+    for told, language in zip(advice, diagnosis.LANGUAGES, strict=True):
         whole = diagnosis.texts()["pipeline-behind"]["advice"][language]
         assert told.split("：" if language == "zh" else ":")[0] in whole
         assert told[-20:] == whole[-20:]
 
 
-def test_a_rule_set_that_does_not_count_any_more_has_no_diagnosis(run: Any, shop: psycopg.Connection) -> None:
+def test_an_inactive_rule_set_has_no_diagnosis(run: Any, shop: psycopg.Connection) -> None:
     assert shown(shop)
     run("rules", "deactivate", "default")
     assert shown(shop) == {}
@@ -158,8 +158,8 @@ def test_an_erased_company_leaves_no_diagnosis(shop: psycopg.Connection) -> None
     assert shop.execute("SELECT count(*) FROM ledger.diagnoses").fetchone() == (0,)
 
 
-def test_a_login_that_breaks_is_told_within_the_hour_though_no_fact_comes(shop: psycopg.Connection) -> None:
-    """By the rights of the aggregator's own role."""
+def test_a_broken_login_is_diagnosed_within_the_hour_without_any_new_fact(shop: psycopg.Connection) -> None:
+    """With the privileges of the aggregator's own role."""
     shop.execute("UPDATE registry.mailboxes SET state_reason = 'login-refused', address_hash = 'new'")
     with shop.transaction():
         shop.execute("SET LOCAL ROLE replyrate_aggregator")
@@ -170,7 +170,7 @@ def test_a_login_that_breaks_is_told_within_the_hour_though_no_fact_comes(shop: 
     assert set(shown(shop)) == {(None, "login-failing-since"), ("main", "login-failing-since")}
 
 
-def test_wrong_input_says_what_to_do(run: Any, shop: psycopg.Connection) -> None:
+def test_errors_say_what_to_do(run: Any, shop: psycopg.Connection) -> None:
     assert "No rate has been computed yet" in run("doctor", "nobody", code=1).stdout
     assert "no mailbox of company shop is being read (m1 is needs_reconnect)" in run(
         "doctor", "shop", "--probe", code=1
@@ -181,8 +181,8 @@ def test_wrong_input_says_what_to_do(run: Any, shop: psycopg.Connection) -> None
     assert "no-such-set" in run("doctor", "shop", "--rules", "no-such-set", code=78).stderr
 
 
-def test_the_fetcher_counts_what_it_does_not_read(make_lab: Callable[..., Lab], dovecot: Dovecot) -> None:
-    """Messages that are gone before a poll, and a second folder named like Sent."""
+def test_the_fetcher_counts_messages_that_it_does_not_read(make_lab: Callable[..., Lab], dovecot: Dovecot) -> None:
+    """Messages deleted before a poll, and a second folder with a name for sent mail."""
     lab = make_lab(dovecot)
     dovecot.client.create(USER, "Sent Messages")
     for number in range(3):
@@ -192,9 +192,11 @@ def test_the_fetcher_counts_what_it_does_not_read(make_lab: Callable[..., Lab], 
     with connect(lab.dsn, "tests") as connection:
         with lab.fetcher():
             until(lambda: lab.mailbox(connected.mailbox_id)["complete_through"] is not None, 30, "a complete poll")
-        others = connection.execute("SELECT folder, messages, first_messages FROM registry.other_folders").fetchall()
-        assert others == [(b"Sent Messages", 3, 3)]
-        # While nobody polls, five copies are filed; three of them are deleted at once.
+        other_folders = connection.execute(
+            "SELECT folder, messages, first_messages FROM registry.other_folders"
+        ).fetchall()
+        assert other_folders == [(b"Sent Messages", 3, 3)]
+        # Between two polls five copies are filed, and three of them are deleted at once.
         for number in range(1, 6):
             dovecot.append(USER, "Sent", letter(number, NOW), NOW)
         delete(dovecot, USER, "Sent", ["2:4"])
@@ -215,7 +217,7 @@ def test_the_fetcher_counts_what_it_does_not_read(make_lab: Callable[..., Lab], 
 
 
 def delete(server: Dovecot, user: str, folder: str, uids: list[str]) -> None:
-    """As a mail program does it."""
+    """File a message as a mail program does."""
     import imaplib
     import ssl
 
@@ -229,17 +231,17 @@ def delete(server: Dovecot, user: str, folder: str, uids: list[str]) -> None:
 
 
 def test_a_test_mail_that_is_filed_is_recognised(run: Any, lab: Lab) -> None:
-    """On a real server: the mail to oneself is found among others, and nobody but the fetcher logs in."""
+    """On a real server: the mail to oneself is found among others, and only the fetcher logs in."""
     lab.server.append(USER, "Sent", letter(0, NOW - DAY), NOW - DAY)
     connected = lab.connect()
     with lab.fetcher(REPLYRATE_IMAP__POLL_INTERVAL_SECONDS="3600"), ThreadPoolExecutor(1) as pool:
         until(lambda: lab.mailbox(connected.mailbox_id)["complete_through"] is not None, 30, "a complete poll")
-        found = pool.submit(run, "doctor", "c1", "main", "--probe", "--wait", 60, "--json")
+        probe = pool.submit(run, "doctor", "c1", "main", "--probe", "--wait", 60, "--json")
         time.sleep(1)
         at = datetime.now(UTC)
         lab.server.append(USER, "Sent", letter(1, at), at)
         lab.server.append(USER, "Sent", letter(2, at, to=f"Me <{USER.upper()}>"), at)
-        told = json.loads(found.result().stdout)
+        told = json.loads(probe.result().stdout)
     assert told["verdict"] == "filed"
     (box,) = told["mailboxes"]
     assert (box["own"], box["new"]) == (1, 2)
@@ -255,12 +257,12 @@ def test_a_test_mail_that_is_not_filed_is_missed(run: Any, make_lab: Callable[..
         assert told["verdict"] == "not-filed"
         at = datetime.now(UTC)
         with ThreadPoolExecutor(1) as pool:
-            found = pool.submit(run, "doctor", "c1", "--probe", "--wait", 10, code=1)
+            probe = pool.submit(run, "doctor", "c1", "--probe", "--wait", 10, code=1)
             time.sleep(1)
             lab.server.append(USER, "Sent", letter(1, at), at)
             with connect(lab.dsn, "tests") as connection:  # the probe's own second question comes after 20 s
                 connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
-            assert "none to the mailbox's own address" in found.result().stdout.replace("\n", " ")
+            assert "none to the mailbox's own address" in probe.result().stdout.replace("\n", " ")
     # Without a fetcher nothing can be said.
     assert "was not read in this time" in run("doctor", "c1", "--probe", "--wait", 5, code=1).stdout
 
@@ -288,12 +290,12 @@ def mailbox(connection: psycopg.Connection, mailbox_id: str, host: str, *, ago: 
 
 def planned(connection: psycopg.Connection, mailbox_id: str) -> tuple[float, float]:
     """Seconds from the last poll of a mailbox to its next one, and from now."""
-    row = connection.execute(
+    mailbox = connection.execute(
         "SELECT extract(epoch FROM next_poll_at - last_attempt_at)::float8, extract(epoch FROM next_poll_at - now())::float8"
         " FROM registry.mailboxes WHERE mailbox_id = %s", (mailbox_id,),
     ).fetchone()  # fmt: skip
-    assert row is not None
-    return row
+    assert mailbox is not None
+    return mailbox
 
 
 @pytest.mark.parametrize(
@@ -308,8 +310,8 @@ def test_a_probe_reads_no_sooner_than_the_provider_lets_us_and_says_how_long_tha
     told = " ".join(done.stderr.split())
     assert f"one sign-in every {spacing} s" in told and f"about {spacing - 20} s after the start" in told
     assert f"--wait {spacing + 40}" in told, "what was named is too short, and what is not"
-    found = json.loads(done.stdout)
-    assert found["verdict"] == "not-read" and found["mailboxes"][0]["spacing_seconds"] == spacing
+    answer = json.loads(done.stdout)
+    assert answer["verdict"] == "not-read" and answer["mailboxes"][0]["spacing_seconds"] == spacing
     # In Chinese the same; a later reading is not made sooner by asking again.
     chinese = " ".join(run("doctor", "shop", "--probe", "--wait", 5, "--lang", "zh", code=1).stderr.split())
     assert f"每 {spacing} 秒" in chinese and "Mailbox" not in chinese
@@ -327,8 +329,8 @@ def test_a_person_has_time_to_send_before_a_reading_that_does_not_come_twice(
     run("doctor", "shop", "--probe", "--wait", 5, code=1)
     assert 50 < planned(read, "m1")[1] - FILE_SECONDS < SEND_SECONDS
     assert -10 < planned(read, "m2")[1] <= 0
-    row = read.execute("SELECT next_poll_at <= now() FROM registry.mailboxes WHERE mailbox_id = 'm3'").fetchone()
-    assert row == (True,)
+    polled = read.execute("SELECT next_poll_at <= now() FROM registry.mailboxes WHERE mailbox_id = 'm3'").fetchone()
+    assert polled == (True,)
 
 
 def test_a_reading_before_the_mail_is_no_verdict(read: psycopg.Connection) -> None:
@@ -355,13 +357,13 @@ def test_a_mailbox_that_fails_is_told_at_once_and_left_alone(run: Any, read: psy
     began = time.monotonic()
     done = run("doctor", "shop", "--probe", "--wait", 120, "--lang", language, "--json", code=1)
     assert time.monotonic() - began < 60, "nothing is waited for"
-    found = json.loads(done.stdout)
-    assert found["verdict"] == "failing" and found["mailboxes"][0]["failing"] is True
+    answer = json.loads(done.stdout)
+    assert answer["verdict"] == "failing" and answer["mailboxes"][0]["failing"] is True
     assert planned(read, "m1")[0] == pytest.approx(before[0])
     because = connection_texts.state_reason("throttled", "zh" if language == "zh" else "en")
     assert because in done.stderr and "replyrate mailbox test" in done.stderr
     assert "yourself" not in done.stderr and "给自己" not in done.stderr, "nobody is asked to send anything"
-    # One that works beside it is read; when it ends too, so does the waiting.
+    # A working mailbox beside it is read; when that one fails too, the command stops waiting.
     mailbox(read, "m2", "imap.own-server.example")
     done = run("doctor", "shop", "--probe", "--wait", 5, code=1)
     assert "m1 cannot be read" in done.stderr and "Now send a mail" in done.stderr
@@ -372,7 +374,7 @@ def test_a_mailbox_that_fails_is_told_at_once_and_left_alone(run: Any, read: psy
     assert look.over and look.verdict == "failing"
 
 
-def test_a_mailbox_whose_login_was_given_up_may_hold_the_mail(run: Any, read: psycopg.Connection) -> None:
+def test_a_mailbox_whose_login_was_given_up_may_contain_the_mail(run: Any, read: psycopg.Connection) -> None:
     mailbox(read, "m2", "imap.own-server.example")
     read.execute(
         "UPDATE registry.mailboxes SET state = 'needs_reconnect', state_reason = 'login-given-up' WHERE mailbox_id = 'm2'"
@@ -393,13 +395,13 @@ def test_a_mailbox_whose_login_was_given_up_may_hold_the_mail(run: Any, read: ps
     assert verdict([]) == "not-read", "erased meanwhile"
 
 
-def test_a_mailbox_that_began_to_fail_since_the_look_is_left_alone(read: psycopg.Connection) -> None:
-    """Between looking and asking a poll may fail, or begin."""
+def test_a_mailbox_that_started_to_fail_meanwhile_is_left_alone(read: psycopg.Connection) -> None:
+    """A poll may fail, or start, between reading the state and requesting a poll."""
     read.execute("UPDATE registry.mailboxes SET host = 'imap.own-server.example'")
     mailbox(read, "m2", "imap.own-server.example")
     probe = TestMailProbe(read, "shop", None)
     look = probe.look()
-    assert all(not one.failing and one.reading_at < one.next_poll_at for one in look.mailboxes)
+    assert all(not mailbox.failing and mailbox.reading_at < mailbox.next_poll_at for mailbox in look.mailboxes)
     read.execute("UPDATE registry.mailboxes SET failures = 1 WHERE mailbox_id = 'm1'")
     read.execute(
         "UPDATE registry.mailboxes SET lease_owner = 'f', lease_until = now() + interval '1 minute' WHERE mailbox_id = 'm2'"

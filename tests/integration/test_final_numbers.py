@@ -1,4 +1,4 @@
-"""Provisional, final, corrected: what was shown as final changes only with a line that says so, whatever happens."""
+"""Provisional, final, corrected: a number shown as final changes only together with a correction."""
 
 import threading
 import time
@@ -13,8 +13,8 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from services.aggregator.ingest.ledger import Ledger
-from services.aggregator.judge import judge, rules
-from services.aggregator.judge.judge import Delta
+from services.aggregator.judge import judge, plan, rules
+from services.aggregator.judge.plan import Delta
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.refresh import Refresher
 from services.common.errors import ReplyrateError
@@ -30,8 +30,8 @@ NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)
 
 @pytest.fixture
 def connection(dsn: str) -> Iterator[psycopg.Connection]:
-    with connect(dsn, "tests") as found:
-        yield found
+    with connect(dsn, "tests") as connection:
+        yield connection
 
 
 def state(
@@ -64,9 +64,9 @@ def tell(connection: psycopg.Connection, *events: InquiryReplies | CompanyErased
 def judged(
     connection: psycopg.Connection,
     now: datetime,
-    changed_from: datetime | None = judge.EVERYTHING,
+    changed_from: datetime | None = plan.EVERYTHING,
     rule_set: rules.RuleSet = PLAIN,
-    cause: str = judge.LATE_FACT,
+    cause: str = plan.LATE_FACT,
 ) -> None:
     with connection.transaction():
         judge.judge_companies(connection, rule_set, {"c1": Delta(changed_from, cause)}, now=now)
@@ -78,14 +78,19 @@ def rows(connection: psycopg.Connection, statement: str) -> list[dict[str, Any]]
 
 
 def company_row(connection: psycopg.Connection, as_of: date) -> dict[str, Any]:
-    (row,) = rows(connection, f"SELECT * FROM report_v1.reply_rate WHERE level = 'company' AND as_of = '{as_of}'")
-    return row
+    (rate,) = rows(connection, f"SELECT * FROM report_v1.reply_rate WHERE level = 'company' AND as_of = '{as_of}'")
+    return rate
 
 
 def corrections(connection: psycopg.Connection) -> dict[str, tuple[str | None, str | None, str]]:
-    """Of the company level on 11 November: column → (old, new, cause)."""
-    found = rows(connection, "SELECT * FROM report_v1.corrections WHERE level = 'company' AND as_of = '2026-11-11'")
-    return {row["column_name"]: (row["old_value"], row["new_value"], row["cause"]) for row in found}
+    """Corrections at company level for 11 November: column → (old, new, cause)."""
+    corrections = rows(
+        connection, "SELECT * FROM report_v1.corrections WHERE level = 'company' AND as_of = '2026-11-11'"
+    )
+    return {
+        correction["column_name"]: (correction["old_value"], correction["new_value"], correction["cause"])
+        for correction in corrections
+    }
 
 
 def mailbox(
@@ -122,12 +127,12 @@ def test_a_late_fact_changes_a_final_row_with_a_correction_for_each_column(conne
     judged(connection, NOON + 4 * DAY, NOON + timedelta(hours=2))
     after = company_row(connection, date(2026, 11, 11))
     assert (after["state"], after["timely"], after["rate"]) == ("final", 1, 1)
-    found = corrections(connection)
-    assert found["timely"] == ("0", "1", "late-fact")
-    assert found["unanswered"] == ("1", "0", "late-fact")
-    assert found["rate"] == ("0", "1", "late-fact")
-    assert found["median_seconds"] == (None, "7200", "late-fact")
-    assert set(found) == {
+    recorded = corrections(connection)
+    assert recorded["timely"] == ("0", "1", "late-fact")
+    assert recorded["unanswered"] == ("1", "0", "late-fact")
+    assert recorded["rate"] == ("0", "1", "late-fact")
+    assert recorded["median_seconds"] == (None, "7200", "late-fact")
+    assert set(recorded) == {
         column for column in before if before[column] != after[column] and column not in ("computed_at", "rule_version")
     }
     history = rows(
@@ -135,12 +140,12 @@ def test_a_late_fact_changes_a_final_row_with_a_correction_for_each_column(conne
         "SELECT rate, valid_from, valid_to FROM report_v1.reply_rate_history"
         " WHERE level = 'company' AND as_of = '2026-11-11' ORDER BY valid_from",
     )
-    assert [row["rate"] for row in history] == [0, 1]
+    assert [version["rate"] for version in history] == [0, 1]
     assert history[0]["valid_to"] == history[1]["valid_from"] == NOON + 4 * DAY and history[1]["valid_to"] is None
 
 
-def test_what_happens_after_a_day_changes_no_row_of_it(connection: psycopg.Connection) -> None:
-    """A new owner, a spam report, an answer after the row's end: later rows know of it, the final one does not."""
+def test_events_after_a_day_do_not_change_its_row(connection: psycopg.Connection) -> None:
+    """A new owner, a spam report, an answer after the row's end: later rows include them, the final one does not."""
     tell(connection, state())
     judged(connection, NOON + 3 * DAY, rule_set=replace_fields(PLAIN, attribution="current-owner"))
     later = NOON + 2 * DAY
@@ -161,7 +166,7 @@ def test_what_happens_after_a_day_changes_no_row_of_it(connection: psycopg.Conne
         "SELECT as_of, account_id, late FROM report_v1.reply_rate WHERE level = 'account' AND as_of >= '2026-11-11'"
         " ORDER BY as_of, account_id",
     )
-    assert [(row["as_of"].day, row["account_id"], row["late"]) for row in by_account if row["late"]] == [
+    assert [(rate["as_of"].day, rate["account_id"], rate["late"]) for rate in by_account if rate["late"]] == [
         (12, "b", 1),
         (13, "b", 1),
         (14, "b", 1),
@@ -170,7 +175,7 @@ def test_what_happens_after_a_day_changes_no_row_of_it(connection: psycopg.Conne
     assert outcome == [{"account_id": "b", "outcome": "late", "revision": 2}]
 
 
-def test_a_reassignment_and_an_undone_spam_that_come_late_are_corrected(connection: psycopg.Connection) -> None:
+def test_a_late_reassignment_and_a_late_spam_undone_cause_corrections(connection: psycopg.Connection) -> None:
     rule_set = replace_fields(PLAIN, attribution="current-owner", exclude=(rules.Exclusion("spam"),))
     tell(connection, state(statuses=(StatusFact(status="spam", at=NOON + timedelta(hours=1)),)))
     judged(connection, NOON + 3 * DAY, rule_set=rule_set)
@@ -186,8 +191,8 @@ def test_a_reassignment_and_an_undone_spam_that_come_late_are_corrected(connecti
         ),
     )
     judged(connection, NOON + 5 * DAY, undone, rule_set=rule_set)
-    found = corrections(connection)
-    assert found["excluded"] == ("1", "0", "late-fact") and found["unmeasured"] == ("0", "1", "late-fact")
+    recorded = corrections(connection)
+    assert recorded["excluded"] == ("1", "0", "late-fact") and recorded["unmeasured"] == ("0", "1", "late-fact")
     accounts = rows(
         connection,
         "SELECT account_id, inquiries FROM report_v1.reply_rate WHERE level = 'account' AND as_of = '2026-11-11'"
@@ -196,7 +201,7 @@ def test_a_reassignment_and_an_undone_spam_that_come_late_are_corrected(connecti
     assert accounts == [{"account_id": "a", "inquiries": 0}, {"account_id": "b", "inquiries": 1}]
 
 
-def test_an_outage_delays_what_is_final_and_not_for_ever(connection: psycopg.Connection) -> None:
+def test_an_outage_delays_final_rows_but_not_for_ever(connection: psycopg.Connection) -> None:
     rule_set = replace_fields(PLAIN, max_settle_days=3)
     tell(connection, state())
     mailbox(connection, NOON)
@@ -208,7 +213,7 @@ def test_an_outage_delays_what_is_final_and_not_for_ever(connection: psycopg.Con
     assert company_row(connection, date(2026, 11, 14))["state"] == "final"
 
 
-def test_final_stays_final_when_another_mailbox_is_connected(connection: psycopg.Connection) -> None:
+def test_a_final_row_stays_final_when_another_mailbox_is_connected(connection: psycopg.Connection) -> None:
     tell(connection, state())
     judged(connection, NOON + 3 * DAY)
     assert company_row(connection, date(2026, 11, 12))["state"] == "final"
@@ -222,20 +227,20 @@ def test_final_stays_final_when_another_mailbox_is_connected(connection: psycopg
     assert corrections(connection) == {}
 
 
-def test_downtime_over_days_makes_each_missed_row_once(connection: psycopg.Connection) -> None:
+def test_each_row_missed_during_downtime_is_made_once(connection: psycopg.Connection) -> None:
     tell(connection, state())
     judged(connection, NOON + timedelta(hours=1))
     judged(connection, NOON + 9 * DAY, None)
     judged(connection, NOON + 9 * DAY + timedelta(hours=1), None)
-    found = rows(
+    versions = rows(
         connection,
         "SELECT as_of, count(*) AS versions FROM report_v1.reply_rate_history WHERE level = 'company' GROUP BY as_of ORDER BY as_of",
     )
-    assert [(row["as_of"].day, row["versions"]) for row in found] == [(day, 1) for day in range(10, 20)]
+    assert [(day["as_of"].day, day["versions"]) for day in versions] == [(day, 1) for day in range(10, 20)]
     assert rows(connection, "SELECT * FROM report_v1.corrections") == []
 
 
-def test_an_erase_leaves_a_line_and_no_number(connection: psycopg.Connection) -> None:
+def test_an_erase_leaves_a_correction_and_no_number(connection: psycopg.Connection) -> None:
     tell(connection, state(), state("two", NOON + 2 * DAY))
     judged(connection, NOON + 3 * DAY)
     tell(connection, state(replies=(mail(NOON + timedelta(hours=2)),)))
@@ -251,13 +256,13 @@ def test_an_erase_leaves_a_line_and_no_number(connection: psycopg.Connection) ->
     settler = Refresher(connection, [])
     while settler.refresh():
         pass
-    # Nothing of the first inquiry is left: its days are gone, with a line each; what stays is the second one's.
-    found = rows(
+    # Nothing of the first inquiry is left: its days are deleted, with a correction each; only the second one's rows remain.
+    recorded = rows(
         connection, "SELECT column_name, old_value, cause, as_of FROM report_v1.corrections WHERE level = 'company'"
     )
-    assert {row["cause"] for row in found} == {"erase"}
-    assert {row["old_value"] for row in found} == {None}
-    assert {row["as_of"].day for row in found if row["column_name"] == "*"} == {10, 11}
+    assert {correction["cause"] for correction in recorded} == {"erase"}
+    assert {correction["old_value"] for correction in recorded} == {None}
+    assert {correction["as_of"].day for correction in recorded if correction["column_name"] == "*"} == {10, 11}
     assert rows(connection, "SELECT inquiry_id FROM report_v1.inquiry_outcomes") == [{"inquiry_id": "two"}]
     history = rows(
         connection, "SELECT min(as_of) AS first, count(*) FILTER (WHERE valid_to IS NOT NULL) AS old FROM ledger.rates"
@@ -268,19 +273,21 @@ def test_an_erase_leaves_a_line_and_no_number(connection: psycopg.Connection) ->
         pass
     assert rows(connection, "SELECT * FROM ledger.rates") == []
     assert rows(connection, "SELECT * FROM ledger.outcome_history") == []
-    assert {row["column_name"] for row in rows(connection, "SELECT * FROM report_v1.corrections")} == {"*"}
+    assert {correction["column_name"] for correction in rows(connection, "SELECT * FROM report_v1.corrections")} == {
+        "*"
+    }
 
 
 def accounts(connection: psycopg.Connection) -> dict[str, int]:
     """Inquiries by account on 12 November."""
-    found = rows(
+    accounts = rows(
         connection,
         "SELECT account_id, inquiries FROM report_v1.reply_rate WHERE level = 'account' AND as_of = '2026-11-12'",
     )
-    return {row["account_id"]: row["inquiries"] for row in found}
+    return {account["account_id"]: account["inquiries"] for account in accounts}
 
 
-def test_an_account_that_only_erased_facts_named_has_no_row(connection: psycopg.Connection) -> None:
+def test_an_account_named_only_by_erased_facts_has_no_row(connection: psycopg.Connection) -> None:
     tell(connection, state(account_id="b"), state("two", NOON + 2 * DAY))
     judged(connection, NOON + 3 * DAY)
     assert accounts(connection) == {"a": 1, "b": 1}
@@ -297,8 +304,8 @@ def test_an_account_that_only_erased_facts_named_has_no_row(connection: psycopg.
     assert told == [{"cause": "erase", "column_name": "*"}]
 
 
-def test_an_account_that_an_earlier_record_replaces_has_no_row(connection: psycopg.Connection) -> None:
-    """Two records of one inquiry name two receivers: the earlier one's holds, and accounts add up all the while."""
+def test_an_account_replaced_by_an_earlier_record_has_no_row(connection: psycopg.Connection) -> None:
+    """Two records of an inquiry name two receivers: the earlier record decides, and accounts add up at all times."""
     tell(connection, state(account_id="b"))
     judged(connection, NOON + 3 * DAY)
     assert accounts(connection) == {"b": 1}
@@ -327,20 +334,22 @@ def test_an_account_that_an_earlier_record_replaces_has_no_row(connection: psyco
     ],
 )
 def test_a_false_zero_is_never_shown(connection: psycopg.Connection, changes: dict[str, Any], rate: int | None) -> None:
-    """One inquiry, no answer, nobody looked: 0 only where the rule set says in so many words that this is unanswered."""
+    """One inquiry, no answer, no mailbox read: the rate is 0 only if the rule set explicitly counts this as unanswered."""
     tell(connection, state())
     judged(connection, NOON + 3 * DAY, rule_set=replace_fields(PLAIN, **changes))
     assert company_row(connection, date(2026, 11, 12))["rate"] == rate
 
 
-def test_a_fact_told_before_it_happens_counts_when_it_has(connection: psycopg.Connection) -> None:
+def test_a_fact_dated_in_the_future_counts_once_it_has_happened(connection: psycopg.Connection) -> None:
     tell(connection, state(received_at=NOON + timedelta(hours=3)))
     with connection.transaction():
-        found = judge.judge_company(connection, PLAIN, "c1", now=NOON)
+        result = judge.judge_companies(connection, PLAIN, {"c1": Delta()}, now=NOON)
     assert rows(connection, "SELECT * FROM report_v1.inquiry_outcomes") == []
-    assert found.next_due == {"c1": NOON + timedelta(hours=3)}
+    assert result.next_due == {"c1": NOON + timedelta(hours=3)}
     judged(connection, NOON + timedelta(hours=3, microseconds=1))
-    assert [row["outcome"] for row in rows(connection, "SELECT outcome FROM report_v1.inquiry_outcomes")] == ["pending"]
+    assert [outcome["outcome"] for outcome in rows(connection, "SELECT outcome FROM report_v1.inquiry_outcomes")] == [
+        "pending"
+    ]
     due = rows(connection, "SELECT rule_set, company_id, account_id, inquiry_id, due_at FROM report_v1.due_soon")
     assert due == [
         {
@@ -350,8 +359,10 @@ def test_a_fact_told_before_it_happens_counts_when_it_has(connection: psycopg.Co
     ]  # fmt: skip
 
 
-def test_a_recompute_is_shown_at_once_and_goes_on_after_a_kill(connection: psycopg.Connection, dsn: str) -> None:
-    """A changed rule set: readers see the old version of every company until all of the new one is there."""
+def test_a_recompute_is_published_as_a_whole_and_continues_after_a_kill(
+    connection: psycopg.Connection, dsn: str
+) -> None:
+    """A changed rule set: readers see the old version of every company until the new one is complete."""
     companies = [f"c{number}" for number in range(1, 21)]
     for company_id in companies:
         event = state()
@@ -365,20 +376,20 @@ def test_a_recompute_is_shown_at_once_and_goes_on_after_a_kill(connection: psyco
     changed = replace_fields(PLAIN, version=2, unmeasured="unanswered", min_coverage=0.0)
     assert recompute.activate(connection, changed)
     assert len(recompute.step(connection, 7)) == 7
-    # A process dies in the middle of a step: what it had of it is gone, what was done before is not.
+    # A process dies in the middle of a step: this step is lost, earlier ones are not.
     with connect(dsn, "killed") as killed:
         with pytest.raises(psycopg.errors.AdminShutdown):
             with killed.transaction():
-                for one in recompute.unfinished(killed):
-                    judge_in = {row[0]: Delta() for row in killed.execute(recompute.SQL["lacking"], {"name": PLAIN.name, "most": 3, "aside": []}).fetchall()}  # fmt: skip
-                    recompute.judge_in_shadow(killed, one, judge_in, datetime.now(UTC))
+                for unfinished in recompute.unfinished(killed):
+                    judge_in = {company[0]: Delta() for company in killed.execute(recompute.SQL["remaining"], {"name": PLAIN.name, "most": 3, "quarantined": []}).fetchall()}  # fmt: skip
+                    recompute.judge_in_shadow(killed, unfinished, judge_in, datetime.now(UTC))
                 connection.execute("SELECT pg_terminate_backend(%s)", (killed.info.backend_pid,))
                 killed.execute("SELECT 1")
     (progress,) = recompute.progress(connection)
     assert (progress["done"], progress["companies"]) == (7, 20)
-    assert recompute.finish(connection) == []
+    assert recompute.publish(connection) == []
     assert rows(connection, versions) == [{"rule_version": PLAIN.identity}]
-    # Facts that come meanwhile reach both.
+    # Facts that arrive meanwhile reach both schemas.
     answered = state(replies=(mail(NOON + timedelta(hours=1)),))
     tell(connection, answered)
     while recompute.step(connection, 7):
@@ -391,7 +402,7 @@ def test_a_recompute_is_shown_at_once_and_goes_on_after_a_kill(connection: psyco
         connection,
         "SELECT company_id, rate FROM report_v1.reply_rate WHERE level = 'company' AND as_of = '2026-11-12' ORDER BY company_id",
     )
-    assert {row["company_id"]: row["rate"] for row in latest} == {
+    assert {rate["company_id"]: rate["rate"] for rate in latest} == {
         company_id: int(company_id == "c1") for company_id in companies
     }
     causes = rows(connection, "SELECT DISTINCT cause FROM report_v1.corrections WHERE company_id <> 'c1'")
@@ -403,22 +414,22 @@ def test_a_recompute_is_shown_at_once_and_goes_on_after_a_kill(connection: psyco
     ]
 
 
-def test_a_recompute_of_the_same_rules_repairs_and_says_so(connection: psycopg.Connection) -> None:
+def test_a_recompute_with_the_same_rules_repairs_numbers_with_corrections(connection: psycopg.Connection) -> None:
     tell(connection, state())
     settler = Refresher(connection, [PLAIN])
     settler.activate()
     while settler.refresh():
         pass
     before = rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id")
-    assert recompute.begin(connection, PLAIN) and not recompute.begin(connection, PLAIN)
+    assert recompute.start(connection, PLAIN) and not recompute.start(connection, PLAIN)
     while settler.refresh():
         pass
     assert rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id") == before
-    # Somebody's hand was in the numbers.
+    # The numbers were edited by hand.
     connection.execute(
         "UPDATE ledger.rates SET unmeasured = 7 WHERE as_of IN ('2026-11-11', '2026-11-12') AND level = 'company'"
     )
-    assert recompute.begin(connection, PLAIN, date(2026, 11, 11), date(2026, 11, 11))
+    assert recompute.start(connection, PLAIN, date(2026, 11, 11), date(2026, 11, 11))
     while settler.refresh():
         pass
     assert [company_row(connection, date(2026, 11, day))["unmeasured"] for day in (11, 12)] == [1, 7]
@@ -437,12 +448,12 @@ def counting(connection: psycopg.Connection, rule_set: rules.RuleSet = PLAIN) ->
     return settler
 
 
-def test_an_erase_that_a_recompute_meets_first_keeps_its_lines(connection: psycopg.Connection) -> None:
+def test_an_erase_seen_first_by_a_recompute_keeps_its_corrections(connection: psycopg.Connection) -> None:
     tell(connection, state(), state("two", NOON + timedelta(hours=30)))
     settler = counting(connection)
     tell(connection, CompanyErased(company_id="c1", at=NOON + timedelta(hours=1)))
-    assert recompute.begin(connection, PLAIN)
-    assert len(recompute.step(connection)) == 1 and recompute.finish(connection)
+    assert recompute.start(connection, PLAIN)
+    assert len(recompute.step(connection)) == 1 and recompute.publish(connection)
     while settler.refresh():
         pass
     lines = rows(connection, "SELECT column_name, old_value, cause FROM report_v1.corrections WHERE level = 'company'")
@@ -451,7 +462,7 @@ def test_an_erase_that_a_recompute_meets_first_keeps_its_lines(connection: psyco
     assert versions(connection) == [{"old": 0}]
 
 
-def test_an_erase_leaves_no_version_of_before(connection: psycopg.Connection) -> None:
+def test_an_erase_removes_all_earlier_versions(connection: psycopg.Connection) -> None:
     tell(connection, state(), state("two", NOON + timedelta(hours=30)))
     settler = counting(connection)
     tell(connection, state("two", NOON + timedelta(hours=30), (mail(NOON + timedelta(hours=31)),)))
@@ -467,7 +478,7 @@ def test_an_erase_leaves_no_version_of_before(connection: psycopg.Connection) ->
     ) == [{"inquiries": 1}]
 
 
-def test_what_changed_while_a_rule_set_was_off_is_corrected(connection: psycopg.Connection) -> None:
+def test_changes_while_a_rule_set_was_inactive_are_corrected(connection: psycopg.Connection) -> None:
     tell(connection, state())
     settler = counting(connection)
     assert recompute.deactivate(connection, PLAIN.name)
@@ -487,9 +498,9 @@ def test_a_new_version_is_computed_as_a_whole(connection: psycopg.Connection) ->
     counting(connection)
     changed = replace_fields(PLAIN, version=2, target_seconds=3600)
     assert recompute.activate(connection, changed)
-    with pytest.raises(ReplyrateError, match="does not count yet"):
-        recompute.begin(connection, changed, date(2026, 11, 11))
-    # An aggregator whose settings hold the version of before starts meanwhile, and afterwards.
+    with pytest.raises(ReplyrateError, match="is not active yet"):
+        recompute.start(connection, changed, date(2026, 11, 11))
+    # An aggregator with the previous version in its settings starts meanwhile, and again afterwards.
     assert not recompute.activate(connection, PLAIN, at_start=True)
     settler = Refresher(connection, [PLAIN])
     while settler.refresh():
@@ -500,14 +511,14 @@ def test_a_new_version_is_computed_as_a_whole(connection: psycopg.Connection) ->
     ]
 
 
-def test_processes_that_begin_the_same_recompute_at_once_agree(connection: psycopg.Connection, dsn: str) -> None:
+def test_processes_that_start_the_same_recompute_at_once_agree(connection: psycopg.Connection, dsn: str) -> None:
     tell(connection, state())
     counting(connection)
     begun: list[bool] = []
-    with connect(dsn, "other") as other:
+    with connect(dsn, "other") as second:
         with connection.transaction():
-            assert recompute.begin(connection, PLAIN)
-            thread = threading.Thread(target=lambda: begun.append(recompute.begin(other, PLAIN)))
+            assert recompute.start(connection, PLAIN)
+            thread = threading.Thread(target=lambda: begun.append(recompute.start(second, PLAIN)))
             thread.start()
             until_waiting(dsn)
         thread.join(20)
@@ -515,7 +526,7 @@ def test_processes_that_begin_the_same_recompute_at_once_agree(connection: psyco
 
 
 def until_waiting(dsn: str) -> None:
-    """Return when a session of the test waits for another one's lock."""
+    """Return when a session of this test waits for a lock of another."""
     deadline = time.monotonic() + 20
     with connect(dsn, "watch") as watch:
         while watch.execute(
@@ -537,17 +548,17 @@ def test_a_large_company_is_judged_in_portions_with_the_same_result(
     wanted = rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id")
     outcomes = rows(connection, "SELECT * FROM ledger.outcomes ORDER BY inquiry_id")
     connection.execute("TRUNCATE ledger.rates, ledger.outcomes, ledger.settled")
-    monkeypatch.setattr(judge, "STATEMENT_ROWS", 100)
+    monkeypatch.setattr(plan, "STATEMENT_ROWS", 100)
     with connection.transaction():
         judge.use_schema(connection, "ledger")
-        (span,) = judge.spans(connection, PLAIN, ["c1"], NOON + 9 * DAY)
-    assert len([*judge.slices([judge.plan(PLAIN, span, Delta(), NOON + 9 * DAY)])]) > 4
+        (span,) = judge.planning_inputs(connection, PLAIN, ["c1"], NOON + 9 * DAY)
+    assert len([*plan.portions([plan.plan_company(PLAIN, span, Delta(), NOON + 9 * DAY)])]) > 4
     judged(connection, NOON + 9 * DAY)
     assert rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id") == wanted
     assert rows(connection, "SELECT * FROM ledger.outcomes ORDER BY inquiry_id") == outcomes
 
 
-def test_an_account_that_is_registered_later_has_its_rows_from_the_first_day_on(connection: psycopg.Connection) -> None:
+def test_an_account_registered_later_has_rows_from_the_first_day_on(connection: psycopg.Connection) -> None:
     tell(connection, state())
     settler = counting(connection)
     connection.execute("INSERT INTO registry.companies VALUES ('c1')")
@@ -558,4 +569,4 @@ def test_an_account_that_is_registered_later_has_its_rows_from_the_first_day_on(
         connection,
         "SELECT account_id, min(as_of) AS first FROM report_v1.reply_rate WHERE level = 'account' GROUP BY 1",
     )
-    assert {row["account_id"]: row["first"] for row in first} == {"a": NOON.date(), "z": NOON.date()}
+    assert {account["account_id"]: account["first"] for account in first} == {"a": NOON.date(), "z": NOON.date()}

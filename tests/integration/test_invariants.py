@@ -1,4 +1,4 @@
-"""services/aggregator/invariants.sql: empty over real numbers, and each statement finds what it is for."""
+"""services/aggregator/invariants.sql: empty for real numbers, and each statement finds its violation."""
 
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from services.aggregator.judge import judge, rules
-from services.aggregator.judge.judge import Delta
+from services.aggregator.judge.plan import Delta
 from services.common.postgres import connect, load_statements
 from services.recount.company import CoveredInterval
 from services.standalone.demo.planned import planned_facts
@@ -25,14 +25,14 @@ NOW = datetime(2026, 3, 21, 12, tzinfo=UTC)
 
 @pytest.fixture
 def connection(dsn: str) -> Iterator[psycopg.Connection]:
-    with connect(dsn, "tests") as found:
-        yield found
+    with connect(dsn, "tests") as connection:
+        yield connection
 
 
 def broken(connection: psycopg.Connection) -> dict[str, list[tuple[object, ...]]]:
-    """The rows that break an invariant, by its name."""
-    found = {name: connection.execute(statement).fetchall() for name, statement in SQL.items()}
-    return {name: rows for name, rows in found.items() if rows}
+    """The rows that violate each invariant, by its name."""
+    violations = {name: connection.execute(statement).fetchall() for name, statement in SQL.items()}
+    return {name: rows for name, rows in violations.items() if rows}
 
 
 def judged(connection: psycopg.Connection, companies: list[str], now: datetime) -> None:
@@ -45,24 +45,24 @@ def judged(connection: psycopg.Connection, companies: list[str], now: datetime) 
             judge.judge_companies(connection, rule_set, dict.fromkeys(companies, Delta()), now=now)
 
 
-def test_the_worked_example(connection: psycopg.Connection) -> None:
+def test_the_worked_example_violates_no_invariant(connection: psycopg.Connection) -> None:
     load(connection, PRESETS)
     assert broken(connection) == {}
-    # Desk's window is wider than the company's: what the first statement passes over, and why.
+    # Desk's window is wider than the company's: the case that the first statement skips.
     rows = connection.execute(
         "SELECT account_id, timely FROM report_v1.reply_rate WHERE rule_set = 'airbnb' AND as_of = '2026-03-20' ORDER BY 1"
     ).fetchall()
     assert rows == [("desk", 2), ("main", 7), (None, 8)]
 
 
-def test_the_demo_world(connection: psycopg.Connection) -> None:
-    """Eight sellers with sub-accounts, reassignments and mailboxes that are read, or not, for part of the time."""
+def test_the_demo_world_violates_no_invariant(connection: psycopg.Connection) -> None:
+    """Eight sellers with sub-accounts, reassignments and mailboxes that are read only part of the time."""
     world = cast.build(7, NOW)
     for company in world.companies:
         covered = [
-            CoveredInterval(one.account_id, one.key, NOW - timedelta(days=50), NOW - timedelta(days=3, seconds=number), None,
+            CoveredInterval(mailbox.account_id, mailbox.key, NOW - timedelta(days=50), NOW - timedelta(days=3, seconds=number), None,
                     NOW - timedelta(days=50 - 15 * (number % 2)), NOW - timedelta(days=4))
-            for number, one in enumerate(company.mailboxes) if one.connected
+            for number, mailbox in enumerate(company.mailboxes) if mailbox.connected
         ]  # fmt: skip
         put(connection, company.company_id, planned_facts(world, company.company_id, covered))
     judged(connection, [company.company_id for company in world.companies], NOW)
@@ -72,7 +72,7 @@ def test_the_demo_world(connection: psycopg.Connection) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_random_facts(connection: psycopg.Connection, seed: int) -> None:
+def test_random_facts_violate_no_invariant(connection: psycopg.Connection, seed: int) -> None:
     now = datetime(2026, 11, 24, 12, tzinfo=UTC)
     put(connection, "c1", random_facts(seed, now))
     judged(connection, ["c1"], now)
@@ -80,7 +80,7 @@ def test_random_facts(connection: psycopg.Connection, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "found"),
+    ("change", "violated"),
     [
         ("inquiries = inquiries + 1", {"accounts_add_up"}),
         ("pending = pending + 1", {"accounts_add_up"}),
@@ -93,14 +93,14 @@ def test_random_facts(connection: psycopg.Connection, seed: int) -> None:
         ("buckets = buckets[1:24]", {"histogram_adds_up", "histograms_add_up"}),
     ],
 )
-def test_a_number_that_was_touched_is_found(connection: psycopg.Connection, change: str, found: set[str]) -> None:
+def test_a_number_changed_by_hand_is_found(connection: psycopg.Connection, change: str, violated: set[str]) -> None:
     load(connection, [*PRESETS[:1], rules.load_builtin("default")])
     place = "rule_set = 'default' AND level = 'account' AND account_id = 'main' AND as_of = '2026-03-20'"
     connection.execute(f"UPDATE ledger.rates SET {change} WHERE {place}".encode())
-    assert set(broken(connection)) == found
+    assert set(broken(connection)) == violated
 
 
-def test_support_runs_the_file(dsn: str) -> None:
+def test_the_file_runs_with_psql(dsn: str) -> None:
     """As docs/failures.md says."""
     with connect(dsn, "tests") as connection:
         load(connection, PRESETS[:1])

@@ -1,4 +1,4 @@
-"""Outcomes and rates by SQL equal an independent recount, for random facts and for the page's own examples."""
+"""Outcomes and rates by SQL equal an independent recount, for random facts and for the examples of docs/rules.md."""
 
 import random
 from collections.abc import Callable
@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace as replace_fields
 from psycopg.rows import dict_row
 
-from services.aggregator.judge import judge, rules
+from services.aggregator.judge import days, judge, rules
+from services.aggregator.judge.plan import Delta
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.refresh import Refresher
@@ -40,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 RULES += [replace_fields(DEFAULT, name=name, **changes) for name, changes in VARIANTS.items()]
-"""Every rule set that comes along, and every parameter value that none of them has."""
+"""Every builtin rule set, and every parameter value that none of them has."""
 PACIFIC = ZoneInfo("America/Los_Angeles")
 STATUSES = ("spam", "spam-undone", "rejected", "declined", "withdrawn", "blacklisted", "buyer-closed", "trashed")
 
@@ -101,7 +102,7 @@ def judged(
     connection: psycopg.Connection, company: str, rule_set: RuleSet, now: datetime
 ) -> tuple[list[Any], list[Any]]:
     with connection.transaction():
-        judge.judge_company(connection, rule_set, company, now=now)
+        judge.judge_companies(connection, rule_set, {company: Delta()}, now=now)
     with connection.cursor(row_factory=dict_row) as cursor:
         values = {"company": company, "rules": rule_set.name}
         outcomes = cursor.execute(
@@ -119,22 +120,22 @@ def assert_equal(
     outcomes, rates = judged(connection, company, rule_set, now)
     recount = CompanyRecount(company, facts, rule_set.parameters())
     expected_outcomes = recount.outcomes(now)
-    assert {row["inquiry_id"] for row in outcomes} == set(expected_outcomes)
-    for row in outcomes:
-        expected = expected_outcomes[row["inquiry_id"]]
+    assert {outcome["inquiry_id"] for outcome in outcomes} == set(expected_outcomes)
+    for outcome in outcomes:
+        expected = expected_outcomes[outcome["inquiry_id"]]
         for column in (*OUTCOME_COLUMNS, "mailbox_id", "evidence", "reply_seconds"):
-            assert same(row[column], expected[column]), (rule_set.name, row["inquiry_id"], column)
-    accounts = {row["account_id"] for row in rates}
+            assert same(outcome[column], expected[column]), (rule_set.name, outcome["inquiry_id"], column)
+    accounts = {rate["account_id"] for rate in rates}
     assert accounts >= {None, *facts.accounts}
-    expected_rates = {as_of: recount.rates_then(as_of, now) for as_of in {row["as_of"] for row in rates}}
-    for row in rates:
-        expected = expected_rates[row["as_of"]][row["account_id"]]
+    expected_rates = {as_of: recount.rates_then(as_of, now) for as_of in {rate["as_of"] for rate in rates}}
+    for rate in rates:
+        expected = expected_rates[rate["as_of"]][rate["account_id"]]
         for column in RATE_COLUMNS:
-            assert same(row[column], expected[column]), (rule_set.name, row["as_of"], row["account_id"], column)
+            assert same(rate[column], expected[column]), (rule_set.name, rate["as_of"], rate["account_id"], column)
 
 
 def random_facts(seed: int, now: datetime) -> CompanyFacts:
-    """A company in which every rule has something to bite on; instants crowd around the edges of the rules."""
+    """A company in which every rule applies to something; many instants are at the limits of the rules."""
     chance = random.Random(seed)
     accounts = ["a", "b", "c"][: chance.randint(1, 3)]
     facts = CompanyFacts(accounts=set(accounts))
@@ -199,7 +200,7 @@ def random_facts(seed: int, now: datetime) -> CompanyFacts:
         if chance.random() < 0.2:
             since = now - timedelta(days=chance.choice([1, 20, 60]))
             facts.covered.append(CoveredInterval(account, None, since, since, None, since))
-    # Ties of recorded_at are decided by the order of the lines; the recount asks for distinct ones.
+    # Ties of recorded_at are decided by the order of the lines; the recount expects distinct ones.
     facts.covered = [
         replace(line, recorded_at=line.recorded_at + timedelta(microseconds=number))
         for number, line in enumerate(sorted(facts.covered, key=lambda line: line.recorded_at))
@@ -231,8 +232,8 @@ def test_judging_again_at_another_instant_equals_judging_at_once(postgres: Calla
 
 
 @pytest.mark.parametrize("seed", range(200, 212))
-def test_judging_only_what_facts_touched_equals_judging_everything(dsn: str, seed: int) -> None:
-    """Facts come in any order over six days; each refresh is told from when on they changed. A full one finds no more."""
+def test_judging_only_the_touched_days_equals_judging_everything(dsn: str, seed: int) -> None:
+    """Facts arrive in any order over six days; each refresh knows the earliest change. A full judgement changes nothing."""
     now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
     facts, chance = random_facts(seed, now), random.Random(seed)
     steps = [now - timedelta(days=6), now - timedelta(days=5, hours=20), now - timedelta(hours=30), now]
@@ -252,14 +253,14 @@ def test_judging_only_what_facts_touched_equals_judging_everything(dsn: str, see
     with connect(dsn, "tests") as connection:
         for step, part in zip(steps, parts, strict=True):
             put(connection, "c1", part)
-            instants = [one.received_at for one in part.asked]
-            instants += [one.at for one in part.marked] + [one.replied_at for one in part.replied]
+            instants = [inquiry.received_at for inquiry in part.asked]
+            instants += [status.at for status in part.marked] + [reply.replied_at for reply in part.replied]
             for rule_set in RULES:
                 with connection.transaction():
-                    judge.judge_company(connection, rule_set, "c1", now=step, changed_from=min(instants, default=None))
+                    judge.judge_companies(connection, rule_set, {"c1": Delta(min(instants, default=None))}, now=step)
         for rule_set in RULES:
             with connection.transaction():
-                full = judge.judge_company(connection, rule_set, "c1", now=now)
+                full = judge.judge_companies(connection, rule_set, {"c1": Delta()}, now=now)
             assert (full.outcomes_changed, full.rates_written) == (0, 0)
             assert_equal(connection, "c1", facts, rule_set, now)
 
@@ -267,7 +268,7 @@ def test_judging_only_what_facts_touched_equals_judging_everything(dsn: str, see
 def single(connection: psycopg.Connection, facts: CompanyFacts, rule_set: RuleSet, now: datetime) -> dict[str, Any]:
     put(connection, "c1", facts)
     outcomes, _ = judged(connection, "c1", rule_set, now)
-    return {row["inquiry_id"]: row for row in outcomes}
+    return {outcome["inquiry_id"]: outcome for outcome in outcomes}
 
 
 def mail(inquiry_id: str, at: datetime, kind: str = "human") -> GivenReply:
@@ -294,21 +295,21 @@ def test_a_reply_answers_the_units_of_both_pacific_days(dsn: str) -> None:
     ("seconds", "outcome", "bucket"),
     [(86_400, "timely", 24), (86_400.000001, "late", 25), (0, "timely", 1), (3600.5, "timely", 2)],
 )
-def test_exactly_the_target_is_in_time(dsn: str, seconds: float, outcome: str, bucket: int) -> None:
+def test_an_answer_exactly_at_the_target_is_in_time(dsn: str, seconds: float, outcome: str, bucket: int) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
     facts = CompanyFacts(
         {"a"}, [AskedInquiry("one", "a", start, "b")], [], [mail("one", start + timedelta(seconds=seconds))]
     )
     with connect(dsn, "tests") as connection:
         rows = single(connection, facts, PLAIN, datetime(2026, 11, 20, tzinfo=UTC))
-        found = connection.execute(
+        buckets = connection.execute(
             "SELECT DISTINCT bucket FROM report_v1.reply_time_histogram WHERE answered > 0 AND level = 'company' AND company_id = 'c1'"
         ).fetchall()
     assert rows["one"]["outcome"] == outcome
-    assert found == [(bucket,)]
+    assert buckets == [(bucket,)]
 
 
-def test_nothing_counted_is_no_rate_and_automatic_replies_answer_nothing(dsn: str) -> None:
+def test_nothing_counted_gives_no_rate_and_automatic_replies_are_no_answer(dsn: str) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
     covered = [CoveredInterval("a", "m", start, start, None, start - timedelta(days=9), start + timedelta(days=9))]
     facts = CompanyFacts(
@@ -328,19 +329,19 @@ def test_nothing_counted_is_no_rate_and_automatic_replies_answer_nothing(dsn: st
     assert rates[-1][1:] == (0, 1, 0)
 
 
-def test_what_nobody_looked_at_is_unmeasured_and_no_rate(dsn: str) -> None:
+def test_units_without_coverage_are_unmeasured_and_give_no_rate(dsn: str) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
     facts = CompanyFacts({"a"}, [AskedInquiry("one", "a", start, "b")])
     with connect(dsn, "tests") as connection:
         rows = single(connection, facts, PLAIN, datetime(2026, 11, 20, tzinfo=UTC))
-        row = connection.execute(
+        rate = connection.execute(
             "SELECT rate, unmeasured, coverage FROM report_v1.reply_rate_latest WHERE level = 'company'"
         ).fetchone()
     assert rows["one"]["outcome"] == "unmeasured"
-    assert row == (None, 1, 0)
+    assert rate == (None, 1, 0)
 
 
-def test_versions_of_ended_days_stay_and_those_of_the_running_day_do_not(dsn: str) -> None:
+def test_versions_of_ended_days_are_kept_and_those_of_the_running_day_are_not(dsn: str) -> None:
     start = datetime(2026, 11, 10, 12, tzinfo=UTC)
     facts = CompanyFacts({"a"}, [AskedInquiry("one", "a", start, "b")])
     with connect(dsn, "tests") as connection:
@@ -358,15 +359,15 @@ def test_versions_of_ended_days_stay_and_those_of_the_running_day_do_not(dsn: st
     assert versions == [(date(2026, 11, 10), 2, 1), (date(2026, 11, 11), 2, 1), (date(2026, 11, 12), 1, 1)]
 
 
-def test_a_rule_set_that_is_switched_off_leaves_no_number_and_stays_off(dsn: str) -> None:
-    """Its rates stand in the history, its outcomes are gone, a start does not bring it back; a person does."""
+def test_a_deactivated_rule_set_shows_no_number_and_stays_inactive(dsn: str) -> None:
+    """Its rates are in the history, its outcomes are deleted; a start does not activate it again, an operator does."""
     now = datetime(2026, 11, 24, 12, tzinfo=UTC)
     facts = CompanyFacts(accounts={"a"}, asked=[AskedInquiry("i1", "a", now - timedelta(days=9), "b1")])
-    default, other = rules.load_builtin("default"), rules.load_builtin("first-reply-24h")
+    default, second = rules.load_builtin("default"), rules.load_builtin("first-reply-24h")
     with connect(dsn, "tests") as connection:
         put(connection, "c1", facts)
         connection.execute("INSERT INTO ledger.companies (company_id) VALUES ('c1')")
-        settler = Refresher(connection, [default, other])
+        settler = Refresher(connection, [default, second])
         settler.activate()
         while settler.refresh():
             pass
@@ -382,10 +383,10 @@ def test_a_rule_set_that_is_switched_off_leaves_no_number_and_stays_off(dsn: str
             connection, "first-reply-24h"
         )
         assert set(counted()) == {"default"}
-        kept = connection.execute(
+        history = connection.execute(
             "SELECT count(*) FROM report_v1.reply_rate_history WHERE rule_set = 'first-reply-24h'"
         ).fetchone()
-        assert kept is not None and kept[0] > 0
+        assert history is not None and history[0] > 0
         left = connection.execute("SELECT DISTINCT rule_set FROM report_v1.inquiry_outcomes").fetchall()
         assert left == [("default",)]
         settler.activate()
@@ -394,7 +395,7 @@ def test_a_rule_set_that_is_switched_off_leaves_no_number_and_stays_off(dsn: str
         while settler.refresh():
             pass
         assert set(counted()) == {"default"}
-        assert recompute.activate(connection, other)
+        assert recompute.activate(connection, second)
         while settler.refresh():
             pass
         assert set(counted()) == {"default", "first-reply-24h"}
@@ -408,13 +409,13 @@ def test_a_rule_set_that_is_switched_off_leaves_no_number_and_stays_off(dsn: str
         (1, date(2021, 1, 31), date(2021, 1, 1), date(2021, 1, 30)),
     ],
 )
-def test_windows(settle: int, as_of: date, first: date, last: date) -> None:
+def test_windows_end_settle_days_before_the_day(settle: int, as_of: date, first: date, last: date) -> None:
     import msgspec
 
     rule_set = msgspec.structs.replace(DEFAULT, settle_days=settle)
-    now = judge.start_of(as_of + timedelta(days=1), rule_set)
-    (row,) = [one for one in judge.days(rule_set, as_of, now, as_of) if one.day == as_of]
-    assert (row.first_day, row.last_day) == (first, last)
+    now = days.start_of(as_of + timedelta(days=1), rule_set)
+    (judgement,) = [each for each in days.judgements(rule_set, as_of, now, as_of) if each.day == as_of]
+    assert (judgement.first_day, judgement.last_day) == (first, last)
 
 
 @pytest.mark.parametrize(
@@ -425,15 +426,15 @@ def test_windows(settle: int, as_of: date, first: date, last: date) -> None:
         (date(2021, 11, 7), "2021-11-07T07:00", 25),
     ],
 )
-def test_pacific_days(day: date, starts: str, hours: int) -> None:
-    start = judge.start_of(day, DEFAULT)
+def test_pacific_days_have_23_to_25_hours(day: date, starts: str, hours: int) -> None:
+    start = days.start_of(day, DEFAULT)
     assert start.astimezone(UTC) == datetime.fromisoformat(starts).replace(tzinfo=UTC)
-    assert judge.start_of(day + timedelta(days=1), DEFAULT).astimezone(UTC) - start.astimezone(UTC) == timedelta(
+    assert days.start_of(day + timedelta(days=1), DEFAULT).astimezone(UTC) - start.astimezone(UTC) == timedelta(
         hours=hours
     )
 
 
-def test_every_view_and_column_is_explained(dsn: str) -> None:
+def test_every_view_and_column_has_a_comment(dsn: str) -> None:
     with connect(dsn, "tests") as connection:
         bare = connection.execute(
             "SELECT c.relname, a.attname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"

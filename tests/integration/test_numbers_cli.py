@@ -153,7 +153,7 @@ def test_without_a_name_every_active_rule_set_is_explained(run: Any, shop: psyco
         ("first-reply-24h", "unanswered"),
     ]
     assert story(run, "late", "etsy")["outcome"] == "late"
-    assert "choose of" in " ".join(run("explain", "shop", "late", "--rules", "none", code=78).stderr.split())
+    assert "choose one of" in " ".join(run("explain", "shop", "late", "--rules", "none", code=78).stderr.split())
 
 
 def test_explain_says_when_a_time_is_not_trusted(run: Any, shop: psycopg.Connection, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_rule_sets_are_compared_and_recomputed(run: Any, shop: psycopg.Connectio
     assert shop.execute("SELECT max(late) FROM report_v1.reply_rate").fetchone() == (1,)
     assert "replyrate rules activate amazon" in run("recompute", "--rules", "amazon", code=1).stderr
     assert "compute all of it" not in run("recompute", "--rules", "default", "--from", "2026-03-01").stderr
-    assert "lies before --from" in run(
+    assert "is before --from" in run(
         "recompute", "--rules", "default", "--from", "2026-03-02", "--to", "2026-03-01", code=1
     ).stderr  # fmt: skip
 

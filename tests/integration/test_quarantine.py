@@ -1,4 +1,4 @@
-"""One company that Postgres cannot judge costs nobody else a fresh rate, is told, and is tried again."""
+"""A company that Postgres cannot judge is logged and tried again, and does not block the others."""
 
 import logging
 from collections.abc import Iterator
@@ -22,25 +22,25 @@ LIMIT_SECONDS = 2
 
 @pytest.fixture
 def connection(dsn: str) -> Iterator[psycopg.Connection]:
-    with connect(dsn, "tests", statement_seconds=LIMIT_SECONDS) as found:
-        settler = Refresher(found, [PLAIN])
+    with connect(dsn, "tests", statement_seconds=LIMIT_SECONDS) as connection:
+        settler = Refresher(connection, [PLAIN])
         settler.activate()
         settler.refresh()
         for company_id in COMPANIES:
-            tell(found, replace(state(), company_id=company_id))
-        yield found
+            tell(connection, replace(state(), company_id=company_id))
+        yield connection
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that go by only when the test says so."""
+    """Seconds that pass only when the test says so."""
     now = [0.0]
-    monkeypatch.setattr(refresh, "Aside", lambda: Quarantine(lambda: now[0]))
+    monkeypatch.setattr(refresh, "Quarantine", lambda: Quarantine(lambda: now[0]))
     return now
 
 
 def poison(connection: psycopg.Connection, table: str, what: str) -> None:
-    """From now on `what` happens whenever something is written there for one company."""
+    """From now on `what` happens whenever that table is written for one company."""
     connection.execute(
         f"CREATE FUNCTION ledger.poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {what}; RETURN new; END $$".encode()
     )
@@ -58,12 +58,12 @@ def settled(connection: psycopg.Connection) -> Refresher:
     settler = Refresher(connection, [])
     while settler.refresh():
         pass
-    settler._gauges()
+    settler._set_gauges()
     return settler
 
 
 def companies(connection: psycopg.Connection, statement: str) -> list[str]:
-    return [row[0] for row in connection.execute(statement.encode()).fetchall()]
+    return [company[0] for company in connection.execute(statement.encode()).fetchall()]
 
 
 JUDGED = "SELECT DISTINCT company_id FROM report_v1.reply_rate ORDER BY 1"
@@ -79,13 +79,13 @@ UNJUDGED = "replyrate_aggregator_companies_unjudged"
     ],
     ids=["refused", "no number", "too long"],
 )
-def test_the_others_are_judged_and_one_is_told(
+def test_the_other_companies_are_judged_and_the_failing_one_is_logged(
     connection: psycopg.Connection, clock: list[float], caplog: pytest.LogCaptureFixture, what: str, code: str
 ) -> None:
     poison(connection, "ledger.outcomes", what)
     settler = settled(connection)
-    others = [company_id for company_id in COMPANIES if company_id != POISON]
-    assert companies(connection, JUDGED) == others
+    healthy = [company_id for company_id in COMPANIES if company_id != POISON]
+    assert companies(connection, JUDGED) == healthy
     told = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert [record.__dict__["work"] for record in told] == ["refresh"]
     for record in told:
@@ -94,25 +94,25 @@ def test_the_others_are_judged_and_one_is_told(
         assert "in no log" not in record.getMessage()
     assert metrics.REGISTRY.get_sample_value(UNJUDGED) == 1
 
-    # What comes for the others is judged though one has waited longer than they.
+    # New facts of the others are judged although the failing company has waited longer.
     tell(connection, replace(state(replies=(mail(NOON + timedelta(hours=1)),)), company_id="c15"))
     while settler.refresh():
         pass
     outcome = "SELECT outcome FROM report_v1.inquiry_outcomes WHERE company_id = 'c15'"
     assert companies(connection, outcome) == ["timely"]
 
-    # It is tried again, and judged when the cause is gone.
+    # The company is tried again, and judged once the cause is gone.
     antidote(connection)
     assert not settler.refresh()
     clock[0] += PAUSES.first + 1
     while settler.refresh():
         pass
-    settler._gauges()
+    settler._set_gauges()
     assert companies(connection, JUDGED) == COMPANIES
     assert metrics.REGISTRY.get_sample_value(UNJUDGED) == 0
 
 
-def test_a_recompute_waits_for_it_and_readers_keep_what_was_shown(
+def test_a_recompute_waits_for_the_failing_company_and_readers_keep_the_old_numbers(
     connection: psycopg.Connection, clock: list[float]
 ) -> None:
     settler = settled(connection)
@@ -134,31 +134,31 @@ def test_a_recompute_waits_for_it_and_readers_keep_what_was_shown(
     assert companies(connection, versions) == [replace(PLAIN, version=2).identity]
 
 
-def test_a_diagnosis_that_fails_costs_no_other_one(connection: psycopg.Connection, clock: list[float]) -> None:
+def test_a_failing_diagnosis_does_not_block_other_companies(connection: psycopg.Connection, clock: list[float]) -> None:
     poison(connection, "ledger.diagnoses", "RAISE data_exception")
     settled(connection)
-    found = companies(connection, "SELECT DISTINCT company_id FROM report_v1.zero_rate_diagnosis ORDER BY 1")
-    assert found == [company_id for company_id in COMPANIES if company_id != POISON]
+    diagnosed = companies(connection, "SELECT DISTINCT company_id FROM report_v1.zero_rate_diagnosis ORDER BY 1")
+    assert diagnosed == [company_id for company_id in COMPANIES if company_id != POISON]
 
 
-def test_a_right_that_lacks_is_no_company_s_fault(connection: psycopg.Connection) -> None:
+def test_a_missing_privilege_quarantines_no_company(connection: psycopg.Connection) -> None:
     connection.execute("ALTER TABLE ledger.outcomes RENAME TO outcomes_of_another_release")
     with pytest.raises(psycopg.errors.UndefinedTable):
         settled(connection)
 
 
-def test_pauses_grow_and_end_with_success() -> None:
+def test_pauses_grow_and_success_ends_them() -> None:
     now = [0.0]
-    aside = Quarantine(lambda: now[0])
-    assert aside.failed(JudgementFailed(["a", "b", "c"], "22012")) is None
-    assert aside.most(8) == 1 and len(aside) == 0
-    assert aside.failed(JudgementFailed(["b"], "22012")) == 60
-    aside.judged(["a"])
-    assert aside.most(8) == 1, "c is still under suspicion"
-    aside.judged(["c"])
-    assert aside.most(8) == 8 and aside.companies() == ["b"]
+    quarantine = Quarantine(lambda: now[0])
+    assert quarantine.failed(JudgementFailed(["a", "b", "c"], "22012")) is None
+    assert quarantine.batch_size(8) == 1 and len(quarantine) == 0
+    assert quarantine.failed(JudgementFailed(["b"], "22012")) == 60
+    quarantine.succeeded(["a"])
+    assert quarantine.batch_size(8) == 1, "c is still under suspicion"
+    quarantine.succeeded(["c"])
+    assert quarantine.batch_size(8) == 8 and quarantine.companies() == ["b"]
     now[0] = 61
-    assert aside.companies() == [] and len(aside) == 1
-    assert [aside.failed(JudgementFailed(["b"], "22012")) for _ in range(4)] == [240, 960, 3600, 3600]
-    aside.judged(["b"])
-    assert len(aside) == 0
+    assert quarantine.companies() == [] and len(quarantine) == 1
+    assert [quarantine.failed(JudgementFailed(["b"], "22012")) for _ in range(4)] == [240, 960, 3600, 3600]
+    quarantine.succeeded(["b"])
+    assert len(quarantine) == 0

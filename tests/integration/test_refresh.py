@@ -1,4 +1,4 @@
-"""Refreshes judge only what can be another one now: afterwards a full judgement finds nothing to change."""
+"""Refreshes judge only what can have changed; a full judgement afterwards changes nothing."""
 
 import random
 import time
@@ -10,7 +10,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from services.aggregator.ingest.ledger import Ledger
-from services.aggregator.judge import judge
+from services.aggregator.judge import days, judge, plan
 from services.aggregator.refresh.refresh import Refresher
 from services.common.events import HashedBuyer, InquiryReplies, ReplyFact, StatusFact
 from services.common.postgres import connect
@@ -28,9 +28,9 @@ def shifted(facts: CompanyFacts, by: timedelta) -> CompanyFacts:
 
     return CompanyFacts(
         facts.accounts,
-        [replace(one, received_at=one.received_at + by) for one in facts.asked],
-        [replace(one, at=one.at + by) for one in facts.marked],
-        [replace(one, replied_at=one.replied_at + by) for one in facts.replied],
+        [replace(inquiry, received_at=inquiry.received_at + by) for inquiry in facts.asked],
+        [replace(status, at=status.at + by) for status in facts.marked],
+        [replace(reply, replied_at=reply.replied_at + by) for reply in facts.replied],
         [
             replace(
                 line,
@@ -46,31 +46,33 @@ def shifted(facts: CompanyFacts, by: timedelta) -> CompanyFacts:
 
 
 def states(facts: CompanyFacts, chance: random.Random) -> list[InquiryReplies]:
-    """One state for each fact, in no order."""
-    found: list[InquiryReplies] = []
-    for one in facts.asked:
-        buyer = HashedBuyer(id=one.buyer_id, region="CN" if one.from_china else "US")
-        found.append(
+    """One state for each fact, in random order."""
+    states: list[InquiryReplies] = []
+    for inquiry in facts.asked:
+        buyer = HashedBuyer(id=inquiry.buyer_id, region="CN" if inquiry.from_china else "US")
+        states.append(
             InquiryReplies(
-                company_id="c1", inquiry_id=one.inquiry_id, account_id=one.account_id, received_at=one.received_at, buyer=buyer,
-                thread_id=one.thread_id, channel="inquiry", facts_id="0" * 32,
+                company_id="c1", inquiry_id=inquiry.inquiry_id, account_id=inquiry.account_id, received_at=inquiry.received_at, buyer=buyer,
+                thread_id=inquiry.thread_id, channel="inquiry", facts_id="0" * 32,
             )
         )  # fmt: skip
     for mark in facts.marked:
         status: Any = mark.status
         fact = StatusFact(status=status, at=mark.at, account_id=mark.account_id or None)
-        found.append(InquiryReplies(company_id="c1", inquiry_id=mark.inquiry_id, statuses=(fact,)))
+        states.append(InquiryReplies(company_id="c1", inquiry_id=mark.inquiry_id, statuses=(fact,)))
     for reply in facts.replied:
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             name: getattr(reply, name)
             for name in ("reply_id", "source", "account_id", "replied_at", "kind", "matched_by")
         }
         mail: dict[str, Any] = (
             {"mailbox_id": reply.mailbox_id, "evidence": reply.evidence} if reply.source == "mail" else {}
         )
-        found.append(InquiryReplies(company_id="c1", inquiry_id=reply.inquiry_id, replies=(ReplyFact(**told, **mail),)))
-    chance.shuffle(found)
-    return found
+        states.append(
+            InquiryReplies(company_id="c1", inquiry_id=reply.inquiry_id, replies=(ReplyFact(**fields, **mail),))
+        )
+    chance.shuffle(states)
+    return states
 
 
 def cover(connection: psycopg.Connection, facts: CompanyFacts, step: int) -> None:
@@ -85,24 +87,24 @@ def cover(connection: psycopg.Connection, facts: CompanyFacts, step: int) -> Non
 
 
 def passed(connection: psycopg.Connection, by: timedelta) -> None:
-    """Up to when everything has been counted, where somebody looks at that."""
+    """Set the watermark, if there is one."""
     connection.execute("UPDATE ledger.pipeline SET passed_at = clock_timestamp() + %s", (by,))
 
 
 @pytest.mark.parametrize("seed", range(300, 312))
 def test_a_full_judgement_after_narrow_refreshes_changes_nothing(dsn: str, seed: int) -> None:
-    """Facts in any order over several refreshes, some told before they happen, deadlines that pass meanwhile; every other
-    time they are counted long after they were published."""
+    """Facts in any order over several refreshes, some dated in the future, deadlines that pass meanwhile; with every other
+    seed they are counted long after they were published."""
     chance = random.Random(seed)
     plan_now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-    # The edge of the facts lies a little ahead: what happens there is told first and comes true while this runs.
+    # The latest facts are a little in the future: they are published first and happen while this runs.
     facts = shifted(random_facts(seed, plan_now), datetime.now(UTC) - plan_now + timedelta(seconds=1.5))
     events = states(facts, chance)
     narrow = 0
     with connect(dsn, "tests") as connection:
         lags = seed % 2 == 1
-        settler = Refresher(connection, RULES, partitions=1 if lags else None)
-        settler.activate()
+        refresher = Refresher(connection, RULES, partitions=1 if lags else None)
+        refresher.activate()
         passed(connection, timedelta(days=-60))
         ledger = Ledger(connection, REPLIES)
         (owned,) = ledger.take([0])
@@ -110,25 +112,25 @@ def test_a_full_judgement_after_narrow_refreshes_changes_nothing(dsn: str, seed:
             part = events[len(events) * step // STEPS : len(events) * (step + 1) // STEPS]
             ledger.merge(owned, owned.next_offset + 1, part)
             cover(connection, facts, step)
-            while settler.refresh():
+            while refresher.refresh():
                 pass
             passed(connection, timedelta(days=-60 + 12 * step + chance.randrange(12), seconds=chance.randrange(86_400)))
             time.sleep(0.4)
         passed(connection, timedelta(hours=1))
         deadline = max(
-            [datetime.now(UTC), *(at for at in (one.received_at for one in facts.asked) if at < datetime.now(UTC) + 5 * timedelta(seconds=1))]
+            [datetime.now(UTC), *(at for at in (inquiry.received_at for inquiry in facts.asked) if at < datetime.now(UTC) + 5 * timedelta(seconds=1))]
         )  # fmt: skip
-        while datetime.now(UTC) <= deadline + timedelta(seconds=0.2) or settler.refresh():
-            settler.refresh()
+        while datetime.now(UTC) <= deadline + timedelta(seconds=0.2) or refresher.refresh():
+            refresher.refresh()
         with connection.cursor(row_factory=dict_row) as cursor:
             (company,) = cursor.execute("SELECT judged_at FROM ledger.companies").fetchall()
             assert cursor.execute("SELECT count(*) AS n FROM ledger.dirty").fetchone() == {"n": 0}
         for rule_set in RULES:
             with connection.transaction():
                 judge.use_schema(connection, "ledger")
-                (span,) = judge.spans(connection, rule_set, ["c1"], company["judged_at"])
-                narrow += judge.outcomes_touched(rule_set, span, judge.Delta(None)) > judge.EVER
-                full = judge.judge_company(connection, rule_set, "c1", now=company["judged_at"])
+                (span,) = judge.planning_inputs(connection, rule_set, ["c1"], company["judged_at"])
+                narrow += plan.first_touched_receipt(rule_set, span, plan.Delta(None)) > days.EVER
+                full = judge.judge_companies(connection, rule_set, {"c1": plan.Delta()}, now=company["judged_at"])
             assert (full.outcomes_changed, full.rates_written) == (0, 0), rule_set.name
     assert narrow, "no refresh was narrow, so nothing was tested"
 
@@ -136,11 +138,11 @@ def test_a_full_judgement_after_narrow_refreshes_changes_nothing(dsn: str, seed:
 @pytest.mark.parametrize(
     ("inquiry_id", "before", "after"), [("old", "unmeasured", "late"), ("due", "pending", "unmeasured")]
 )
-def test_time_alone_ends_what_was_open_and_brings_what_was_told_beforehand(
+def test_time_alone_closes_open_units_and_applies_future_facts(
     dsn: str, inquiry_id: str, before: str, after: str
 ) -> None:
-    """No fact comes any more: a deadline passes, or a reply to an old, final inquiry happens that was told before."""
-    now, rule_set = datetime.now(UTC), next(one for one in RULES if one.name == "first-reply-24h")
+    """No new fact arrives: a deadline passes, or a reply to an old, final inquiry happens that was published before."""
+    now, rule_set = datetime.now(UTC), next(each for each in RULES if each.name == "first-reply-24h")
     received = {"old": now - 30 * DAY, "due": now - DAY + timedelta(seconds=1)}[inquiry_id]
     facts = CompanyFacts({"a"}, [AskedInquiry(inquiry_id, "a", received, "b")])
     if inquiry_id == "old":
@@ -150,16 +152,16 @@ def test_time_alone_ends_what_was_open_and_brings_what_was_told_beforehand(
         return connection.execute("SELECT outcome FROM report_v1.inquiry_outcomes").fetchone()
 
     with connect(dsn, "tests") as connection:
-        settler = Refresher(connection, [rule_set])
-        settler.activate()
+        refresher = Refresher(connection, [rule_set])
+        refresher.activate()
         ledger = Ledger(connection, REPLIES)
         (owned,) = ledger.take([0])
         ledger.merge(owned, 1, states(facts, random.Random(1)))
-        while settler.refresh():
+        while refresher.refresh():
             pass
         assert outcome(connection) == (before,)
         deadline = time.monotonic() + 10
         while outcome(connection) != (after,):
             assert time.monotonic() < deadline
-            settler.refresh()
+            refresher.refresh()
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""`replyrate replay`: the same facts give the same bytes, whatever their order, copies and source; bad lines lose nothing else."""
+"""`replyrate replay`: equal facts give equal bytes in any order, with copies, from any source; bad lines affect nothing else."""
 
 import json
 import random
@@ -15,19 +15,19 @@ from tests.oracle.histories import ANCHORS, KEY, anchor_of, history, lines
 from tests.support.topics import create_topics, kafka_settings, publish
 
 HISTORIES = [history(seed) for seed in range(24) if anchor_of(seed) == 0]
-AS_OF = next(one.as_of for one in ANCHORS[0] if one.covered)
+AS_OF = next(judgement.as_of for judgement in ANCHORS[0] if judgement.covered)
 RULES = ("--rules", "default", "first-reply-24h", "etsy")
 
 
 @pytest.fixture
 def dump(tmp_path: Path) -> Any:
-    """Writes the histories as three files, each topic's lines as `arranged` wants them; returns the options."""
+    """Writes the histories as three files, the lines of topics as `arranged` returns them; returns the options."""
 
     def write(arranged: Any = lambda rows: rows, extra: str = "") -> list[str]:
         parts = {
-            "inquiries": lines([event for one in HISTORIES for event in one.inquiries]),
-            "sent": lines([event for one in HISTORIES for event in one.sent]),
-            "coverage": lines([line for one in HISTORIES for line in one.coverage]),
+            "inquiries": lines([event for each in HISTORIES for event in each.inquiries]),
+            "sent": lines([event for each in HISTORIES for event in each.sent]),
+            "coverage": lines([line for each in HISTORIES for line in each.coverage]),
         }
         options = []
         for name, text in parts.items():
@@ -50,9 +50,9 @@ def replay(*options: str, code: int = 0, env: dict[str, str] | None = None) -> R
 
 def test_shuffled_and_tripled_input_gives_the_same_bytes(dump: Any) -> None:
     first = replay(*dump(), *RULES, "--as-of", AS_OF, "--json").stdout
-    found = json.loads(first)
-    assert {row["rule_set"] for row in found["reply_rate"]} == {"default", "first-reply-24h", "etsy"}
-    assert len({row["outcome"] for row in found["inquiry_outcomes"]}) == 7
+    result = json.loads(first)
+    assert {rate["rule_set"] for rate in result["reply_rate"]} == {"default", "first-reply-24h", "etsy"}
+    assert len({outcome["outcome"] for outcome in result["inquiry_outcomes"]}) == 7
 
     def tripled(rows: list[str]) -> list[str]:
         many = rows * 3
@@ -60,21 +60,21 @@ def test_shuffled_and_tripled_input_gives_the_same_bytes(dump: Any) -> None:
         return many
 
     assert replay(*dump(tripled), *RULES, "--as-of", AS_OF, "--json").stdout == first
-    assert {row["revision"] for row in found["inquiry_outcomes"]} == {1}
-    assert {row["changed_at"] for row in found["inquiry_outcomes"]} == {
-        row["computed_at"] for row in found["reply_rate"]
+    assert {outcome["revision"] for outcome in result["inquiry_outcomes"]} == {1}
+    assert {outcome["changed_at"] for outcome in result["inquiry_outcomes"]} == {
+        rate["computed_at"] for rate in result["reply_rate"]
     }
 
 
-def test_topics_read_live_say_the_same_and_no_group_is_left(
+def test_topics_read_from_kafka_give_the_same_and_leave_no_group(
     dump: Any, topics_gone: str, dsn: str, tmp_path: Path
 ) -> None:
     options, before = dump(), groups(topics_gone)
     settings = kafka_settings(topics_gone)
     create_topics(settings)
     for topic, events in (
-        (INQUIRIES, [event for one in HISTORIES for event in one.inquiries]),
-        (SENT, [event for one in HISTORIES for event in one.sent]),
+        (INQUIRIES, [event for each in HISTORIES for event in each.inquiries]),
+        (SENT, [event for each in HISTORIES for event in each.sent]),
     ):
         publish(settings, topic, [(event["data"]["company_id"].encode(), line.encode()) for event, line in zip(events, lines(events).splitlines(), strict=True)])  # fmt: skip
     env = {
@@ -88,7 +88,7 @@ def test_topics_read_live_say_the_same_and_no_group_is_left(
 
 
 def groups(bootstrap_servers: str) -> set[str]:
-    """The consumer groups that the broker knows; those of another test may still be on their way out."""
+    """The consumer groups of the broker; groups of another test may still be disappearing."""
     admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
     try:
         return {group["group_id"] for group in admin.list_groups()}
@@ -96,14 +96,14 @@ def groups(bootstrap_servers: str) -> set[str]:
         admin.close()
 
 
-def test_bad_lines_are_told_with_their_numbers_and_lose_nothing_else(dump: Any) -> None:
+def test_bad_lines_are_reported_with_their_numbers_and_affect_nothing_else(dump: Any) -> None:
     good = replay(*dump(), *RULES, "--as-of", AS_OF, "--json")
     assert good.stderr == ""
     bad = replay(*dump(extra='\nnonsense\n{"specversion": "1.0"}\n'), *RULES, "--as-of", AS_OF, "--json")
     assert bad.stdout == good.stdout
     told = bad.stderr.splitlines()
     assert len(told) == 6
-    count = sum(len(one.inquiries) for one in HISTORIES)
+    count = sum(len(history.inquiries) for history in HISTORIES)
     assert told[0].startswith(f"inquiries line {count + 2}: left out: ") and told[0].endswith("(not-json)")
     assert told[1].startswith(f"inquiries line {count + 3}: left out: ") and "(schema)" in told[1]
     assert any(line.startswith("coverage line ") and "company_id" in line for line in told)
@@ -112,9 +112,9 @@ def test_bad_lines_are_told_with_their_numbers_and_lose_nothing_else(dump: Any) 
 def test_without_coverage_everything_counts_as_covered_and_is_final(dump: Any) -> None:
     options = dump()
     at = options.index("--coverage")
-    found = json.loads(replay(*options[:at], *options[at + 2 :], *RULES, "--as-of", AS_OF, "--json").stdout)
-    assert {row["state"] for name in found for row in found[name]} == {"final"}
-    assert all(row["unmeasured"] == 0 and row["coverage"] in (None, 1) for row in found["reply_rate"])
+    result = json.loads(replay(*options[:at], *options[at + 2 :], *RULES, "--as-of", AS_OF, "--json").stdout)
+    assert {record["state"] for name in result for record in result[name]} == {"final"}
+    assert all(rate["unmeasured"] == 0 and rate["coverage"] in (None, 1) for rate in result["reply_rate"])
     assert "final" in replay(*options[:at], *options[at + 2 :], "--rules", "default", "--as-of", AS_OF).stdout
 
 
@@ -123,7 +123,7 @@ def test_without_coverage_everything_counts_as_covered_and_is_final(dump: Any) -
     [
         (["--as-of", "yesterday"], 2, "write 2026-11-20 or 2026-11-20T08:00:00Z"),
         (["--as-of", "2026-11-20T08:00:00"], 2, "is neither a day nor an instant"),
-        (["--rules", "no-such"], 78, "there is no rule set no-such; choose of"),
+        (["--rules", "no-such"], 78, "there is no rule set no-such; choose one of"),
         (["--rules", "missing.toml"], 78, "cannot be read"),
         (["--from-kafka"], 2, "give --inquiries FILE and --sent FILE, or --from-kafka"),
         (["--hash-key-file", "pyproject.toml"], 78, "the hash key of an installation has 32"),
@@ -134,15 +134,17 @@ def test_wrong_options_say_what_to_write(dump: Any, change: list[str], code: int
     assert says in " ".join(done.stderr.replace("│", " ").split())
 
 
-def test_a_rule_set_of_ones_own_file_can_be_tried(dump: Any, tmp_path: Path) -> None:
+def test_a_rule_set_can_be_tried_from_a_file(dump: Any, tmp_path: Path) -> None:
     own = tmp_path / "strict.toml"
     text = Path("services/aggregator/judge/rule_sets/default.toml").read_text("utf-8")
     own.write_text(
         text.replace('"default"', '"strict"').replace("target_seconds = 86400", "target_seconds = 3600"), "utf-8"
     )
-    found = json.loads(replay(*dump(), "--rules", "default", str(own), "--as-of", AS_OF, "--json").stdout)
+    result = json.loads(replay(*dump(), "--rules", "default", str(own), "--as-of", AS_OF, "--json").stdout)
     timely = {
-        name: sum(row["timely"] for row in found["reply_rate"] if row["rule_set"] == name and row["level"] == "company")
+        name: sum(
+            rate["timely"] for rate in result["reply_rate"] if rate["rule_set"] == name and rate["level"] == "company"
+        )
         for name in ("default", "strict")
     }
     assert timely["strict"] < timely["default"]

@@ -168,7 +168,7 @@ def test_a_refresh_belongs_to_the_merges_that_made_it_due() -> None:
 
 
 def test_traces_of_companies_that_another_aggregator_judges_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_handoff, "MOST_COMPANIES", 2)
+    monkeypatch.setattr(trace_handoff, "MAX_COMPANIES", 2)
     clock = 0.0
     with Collector() as collector:
         with tracer_for(settings(collector), "aggregator", "1") as tracer:

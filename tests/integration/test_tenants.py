@@ -1,4 +1,4 @@
-"""Two tenants: whatever a hostile company does, the rows of the other one stay byte for byte what they are without it."""
+"""Two tenants: whatever a hostile company does, the rows of the other are byte for byte the same as without it."""
 
 import json
 import random
@@ -42,13 +42,13 @@ def test_a_hostile_company_changes_no_byte_of_another(
     beside = rows(kafka, postgres(), tmp_path / "beside", facts, harm)
     assert all(len(table) > 10 for table in (alone[0], alone[2], alone[3], alone[4]))
     assert beside == alone
-    letters = [json.loads(found.value or b"{}")["data"] for found in read_all(kafka, DEAD)]
+    letters = [json.loads(record.value or b"{}")["data"] for record in read_all(kafka, DEAD)]
     assert {letter["reason"] for letter in letters} == {"over-bound"}
     assert VICTIM not in {letter["key"] for letter in letters}
 
 
 def hostile(facts: list[tuple[str, Event]]) -> list[tuple[str, Event]]:
-    """A company in the same partition that copies the other one's ids and addresses, goes over every bound, is erased."""
+    """A company in the same partition that copies the victim's ids and addresses, exceeds every bound, and is erased."""
     home = partition_of(VICTIM.encode(), PARTITIONS)
     name = next(f"evil{n}" for n in count() if partition_of(f"evil{n}".encode(), PARTITIONS) == home)
     harm: list[tuple[str, Event]] = [(topic, msgspec.structs.replace(event, company_id=name)) for topic, event in facts]
@@ -72,7 +72,7 @@ def hostile(facts: list[tuple[str, Event]]) -> list[tuple[str, Event]]:
 def rows(
     kafka: KafkaSettings, dsn: str, folder: Path, facts: list[tuple[str, Event]], harm: list[tuple[str, Event]]
 ) -> list[list[str]]:
-    """Run matcher and aggregator over `facts` with `harm` strewn in; the victim's rows."""
+    """Run matcher and aggregator over `facts` mixed with `harm`; returns the victim's rows."""
     folder.mkdir()
     (folder / "hash.key").write_bytes(KEY)
     environ = service_environ(
@@ -87,10 +87,10 @@ def rows(
     create_topics(kafka)
     chance = random.Random(3)
     for topic in (INQUIRIES, SENT):
-        # The victim's records keep their order; what the other one sends lies anywhere between them.
+        # The victim's records keep their order; those of the other company are anywhere between them.
         mine: list[tuple[bytes, bytes | None]] = [record(event) for name, event in facts if name == topic]
-        for other in (record(event) for name, event in harm if name == topic):
-            mine.insert(chance.randrange(len(mine) + 1), other)
+        for attack in (record(event) for name, event in harm if name == topic):
+            mine.insert(chance.randrange(len(mine) + 1), attack)
         publish(kafka, topic, mine)
     lab = Lab(dsn, kafka, environ, folder)
     with Process("services.matcher", environ, folder / "matcher.log") as matcher, lab.aggregator() as aggregator:
@@ -98,4 +98,4 @@ def rows(
         until(lab.judged, 60, "all is judged", (matcher, aggregator))
         assert matcher.terminate() == 0 and aggregator.terminate() == 0
     with connect(dsn, "tests") as connection:
-        return [[row[0] for row in connection.execute(query.encode()).fetchall()] for query in ROWS]
+        return [[record[0] for record in connection.execute(query.encode()).fetchall()] for query in ROWS]

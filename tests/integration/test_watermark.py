@@ -1,4 +1,4 @@
-"""What was published and is not counted yet makes nobody's silence: a matcher that stands still, a ledger that lags."""
+"""Records not counted yet never turn into "unanswered": with a stopped matcher, with a ledger that lags."""
 
 import json
 import time
@@ -31,13 +31,13 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NOW = datetime.now(UTC).replace(microsecond=0)
 RECEIVED = NOW - 8 * DAY
 RULES = [rules.load_builtin(name) for name in ("default", "alibaba-2016")]
-"""One that shows apart what nobody read, and one that counts it as unanswered."""
+"""One that shows unmeasured units apart, and one that counts them as unanswered."""
 HOME = partition_of(b"shop", PARTITIONS)
 
 
 @pytest.fixture
 def shop(dsn: str) -> Any:
-    """An inquiry of eight days ago that nothing answers, and a mailbox that has just been read from before it until now."""
+    """An inquiry of eight days ago without an answer, and a mailbox that has been read from before it until now."""
     with connect(dsn, "tests") as connection:
         connection.execute("INSERT INTO registry.companies VALUES ('shop')")
         connection.execute("INSERT INTO registry.accounts (company_id, account_id) VALUES ('shop', 'main')")
@@ -64,16 +64,16 @@ def counted_until(connection: psycopg.Connection, at: datetime, partition: int =
     connection.execute("UPDATE ledger.pipeline SET passed_at = %s WHERE partition = %s", (at, partition))
 
 
-def settler(connection: psycopg.Connection) -> Refresher:
-    found = Refresher(connection, RULES, partitions=PARTITIONS)
-    found.activate()
-    return found
+def new_refresher(connection: psycopg.Connection) -> Refresher:
+    refresher = Refresher(connection, RULES, partitions=PARTITIONS)
+    refresher.activate()
+    return refresher
 
 
-def refresh(found: Refresher) -> int:
-    """How many rounds had something to do."""
+def refresh(refresher: Refresher) -> int:
+    """Refresh until nothing is due; returns the number of rounds."""
     for rounds in range(50):
-        if not found.refresh():
+        if not refresher.refresh():
             return rounds
     raise AssertionError("it goes round and round")
 
@@ -92,7 +92,7 @@ def asked(inquiry_id: str = "i1", received_at: datetime = RECEIVED, *replies: Re
 
 
 def outcomes(connection: psycopg.Connection) -> dict[str, str]:
-    """Of the first inquiry, by rule set."""
+    """The outcome of the first inquiry, by rule set."""
     return dict(
         connection.execute(
             "SELECT rule_set, outcome FROM report_v1.inquiry_outcomes WHERE inquiry_id = 'i1'"
@@ -104,47 +104,47 @@ def both(outcome: str) -> dict[str, str]:
     return dict.fromkeys(("default", "alibaba-2016"), outcome)
 
 
-def test_silence_counts_once_what_was_published_meanwhile_has_been_counted(shop: psycopg.Connection) -> None:
-    found = settler(shop)
+def test_silence_counts_only_after_everything_published_has_been_counted(shop: psycopg.Connection) -> None:
+    refresher = new_refresher(shop)
     counted_until(shop, RECEIVED + HOUR)
     ask(shop, asked())
-    assert refresh(found) > 0
+    assert refresh(refresher) > 0
     assert outcomes(shop) == both("pending")
     assert shop.execute("SELECT max(counted), max(rate) FROM report_v1.reply_rate_latest").fetchone() == (0, None)
-    # Neither its deadline nor its coverage makes anybody look again meanwhile.
+    # Neither its deadline nor its coverage makes the company due meanwhile.
     read(shop)
-    assert refresh(found) == 0
-    # Counted beyond the deadline, but not what the poll published.
+    assert refresh(refresher) == 0
+    # Counted beyond the deadline, but the records of the poll are not counted yet.
     counted_until(shop, RECEIVED + 2 * DAY)
-    assert refresh(found) > 0
+    assert refresh(refresher) > 0
     assert outcomes(shop) == {"default": "unmeasured", "alibaba-2016": "unanswered"}
     counted_until(shop, datetime.now(UTC))
-    assert refresh(found) > 0
+    assert refresh(refresher) > 0
     assert outcomes(shop) == both("unanswered")
-    assert refresh(found) == 0
+    assert refresh(refresher) == 0
 
 
-def test_an_answer_that_was_on_its_way_was_never_shown_as_none(shop: psycopg.Connection) -> None:
-    found = settler(shop)
+def test_an_answer_still_in_kafka_is_never_shown_as_unanswered(shop: psycopg.Connection) -> None:
+    refresher = new_refresher(shop)
     counted_until(shop, RECEIVED + HOUR)
     ask(shop, asked())
-    refresh(found)
+    refresh(refresher)
     reply = ReplyFact(
         reply_id="r", source="mail", account_id="main", mailbox_id="m1", replied_at=RECEIVED + 2 * HOUR, evidence="verified",
         kind="human", matched_by="in-reply-to",
     )  # fmt: skip
     ask(shop, asked("i1", RECEIVED, reply))
-    refresh(found)
+    refresh(refresher)
     assert outcomes(shop) == both("timely"), "what came counts at once"
     shown = shop.execute("SELECT DISTINCT outcome FROM ledger.outcome_history").fetchall()
     assert set(shown) == {("pending",)}
 
 
-def test_no_day_settles_by_what_is_not_counted(shop: psycopg.Connection) -> None:
-    found = settler(shop)
+def test_no_day_settles_by_coverage_that_is_not_counted(shop: psycopg.Connection) -> None:
+    refresher = new_refresher(shop)
     counted_until(shop, NOW - 7 * DAY)
     ask(shop, asked(), asked("old", NOW - 20 * DAY))
-    refresh(found)
+    refresh(refresher)
 
     def states() -> dict[str, str]:
         return dict(
@@ -157,24 +157,24 @@ def test_no_day_settles_by_what_is_not_counted(shop: psycopg.Connection) -> None
     finals = "SELECT count(*) FROM report_v1.reply_rate WHERE rule_set = 'default' AND state = 'final'"
     before = shop.execute(finals).fetchone()
     counted_until(shop, datetime.now(UTC))
-    refresh(found)
+    refresh(refresher)
     assert set(states().values()) == {"final"}
     assert shop.execute(finals).fetchone() > before  # type: ignore[operator]
     assert shop.execute("SELECT count(*) FROM report_v1.corrections").fetchone() == (0,)
 
 
-def test_a_row_whose_day_is_over_is_not_final_while_its_end_is_not_counted(dsn: str) -> None:
+def test_the_row_of_an_ended_day_is_not_final_before_the_watermark_passes_its_end(dsn: str) -> None:
     """A company without a mailbox, by a rule set without settling: time alone makes its rows final."""
     rule_set = rules.load_builtin("first-reply-24h")
     midnight = NOW.replace(hour=0, minute=0, second=0)
     with connect(dsn, "tests") as connection:
         connection.execute("INSERT INTO registry.companies VALUES ('shop')")
         connection.execute("INSERT INTO registry.accounts (company_id, account_id) VALUES ('shop', 'main')")
-        found = Refresher(connection, [rule_set], partitions=PARTITIONS)
-        found.activate()
+        refresher = Refresher(connection, [rule_set], partitions=PARTITIONS)
+        refresher.activate()
         counted_until(connection, midnight - timedelta(seconds=5))
         ask(connection, asked("i1", midnight - DAY - timedelta(seconds=2)))
-        refresh(found)
+        refresh(refresher)
 
         def row() -> tuple[str, int] | None:
             return connection.execute(
@@ -184,82 +184,82 @@ def test_a_row_whose_day_is_over_is_not_final_while_its_end_is_not_counted(dsn: 
 
         assert row() == ("provisional", 1)
         counted_until(connection, datetime.now(UTC))
-        assert refresh(found) > 0
+        assert refresh(refresher) > 0
         assert row() == ("final", 0)
         assert connection.execute("SELECT count(*) FROM report_v1.corrections").fetchone() == (0,)
 
 
-def test_a_poll_makes_nobody_judge_when_it_can_change_nothing(shop: psycopg.Connection) -> None:
-    """Every good poll adds a line of coverage; of a company whose units are answered or covered none changes a number."""
-    found = settler(shop)
+def test_a_poll_that_can_change_nothing_causes_no_judgement(shop: psycopg.Connection) -> None:
+    """Every successful poll adds a row of coverage; if all units are answered or covered, it changes no number."""
+    refresher = new_refresher(shop)
     counted_until(shop, datetime.now(UTC) + HOUR)
     ask(shop, asked(), asked("open", NOW - HOUR))
-    refresh(found)
+    refresh(refresher)
     assert outcomes(shop) == both("unanswered")
     judged = "SELECT judged_at FROM ledger.companies"
     before = shop.execute(judged).fetchone()
     for _ in range(3):
         read(shop)
-        assert refresh(found) == 0
+        assert refresh(refresher) == 0
     assert shop.execute(judged).fetchone() == before
-    # A unit that nobody covered when its time was over: the poll that does is waited for.
+    # A unit not covered at its deadline: the company waits for the poll that covers it.
     due = datetime.now(UTC) - DAY + timedelta(seconds=1)
     ask(shop, asked("due", due))
-    refresh(found)
+    refresh(refresher)
     time.sleep(max(0.0, (due + DAY - datetime.now(UTC)).total_seconds()) + 0.2)
-    refresh(found)
+    refresh(refresher)
     told = "SELECT outcome FROM report_v1.inquiry_outcomes WHERE inquiry_id = 'due' AND rule_set = 'default'"
     assert shop.execute(told).fetchone() == ("unmeasured",)
     read(shop)
-    assert refresh(found) > 0
+    assert refresh(refresher) > 0
     assert shop.execute(told).fetchone() == ("unanswered",)
     read(shop)
-    assert refresh(found) == 0
-    # A mailbox that comes or goes always counts.
+    assert refresh(refresher) == 0
+    # A mailbox that is connected or removed always makes the company due.
     shop.execute(
         "INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at)"
         " VALUES ('shop', 'main', 'm2', clock_timestamp())"
     )
-    assert refresh(found) > 0
+    assert refresh(refresher) > 0
 
 
-def test_a_company_waits_for_its_own_partition_and_before_that_is_known_for_the_slowest(
+def test_a_company_waits_for_its_own_partition_or_if_unknown_for_the_slowest(
     shop: psycopg.Connection,
 ) -> None:
-    found = settler(shop)
-    other = (HOME + 1) % PARTITIONS
-    counted_until(shop, RECEIVED + HOUR, other)
+    refresher = new_refresher(shop)
+    other_partition = (HOME + 1) % PARTITIONS
+    counted_until(shop, RECEIVED + HOUR, other_partition)
     ask(shop, asked())
-    refresh(found)
-    # The first judgement wrote down where the company lies; the next one goes by it.
+    refresh(refresher)
+    # The first judgement stored the company's partition; the next one uses it.
     assert outcomes(shop) == both("unanswered")
     assert shop.execute("SELECT partition FROM ledger.companies").fetchone() == (HOME,)
     shop.execute("UPDATE ledger.companies SET partition = NULL")
     assert shop.execute("SELECT passed_at FROM ledger.passed").fetchone() == (RECEIVED + HOUR,)
-    settler(shop)
+    new_refresher(shop)
     assert shop.execute("SELECT partition FROM ledger.companies").fetchone() == (HOME,)
 
 
-def test_topics_with_another_number_of_partitions_begin_anew(shop: psycopg.Connection) -> None:
-    found = settler(shop)
+def test_topics_with_another_number_of_partitions_start_new_watermarks(shop: psycopg.Connection) -> None:
+    refresher = new_refresher(shop)
     ask(shop, asked())
-    refresh(found)
+    refresh(refresher)
     counted_until(shop, RECEIVED)
-    settler(shop)
+    new_refresher(shop)
     assert shop.execute("SELECT count(*), min(passed_at) FROM ledger.pipeline").fetchone() == (PARTITIONS, RECEIVED)
     Refresher(shop, RULES, partitions=PARTITIONS + 2).activate()
-    held = shop.execute("SELECT count(*), min(passed_at) > %s FROM ledger.pipeline", (NOW,)).fetchone()
-    assert held == (PARTITIONS + 2, True)
+    pipeline = shop.execute("SELECT count(*), min(passed_at) > %s FROM ledger.pipeline", (NOW,)).fetchone()
+    assert pipeline == (PARTITIONS + 2, True)
     assert shop.execute("SELECT partition FROM ledger.companies").fetchone() == (partition_of(b"shop", PARTITIONS + 2),)
 
 
-def test_who_asks_is_told_what_is_waited_for(shop: psycopg.Connection, run: Any) -> None:
-    found = settler(shop)
+def test_explain_and_doctor_say_what_is_waited_for(shop: psycopg.Connection, run: Any) -> None:
+    refresher = new_refresher(shop)
     shop.execute("UPDATE ledger.pipeline SET passed_at = %s", (RECEIVED + HOUR,))
     nothing = run("doctor", "shop", code=1)
     assert "has waited 6" in nothing.stdout and "look at matcher and aggregator" in nothing.stdout
     ask(shop, asked())
-    refresh(found)
+    refresh(refresher)
     (story,) = json.loads(run("explain", "shop", "i1", "--json", "--rules", "default").stdout)
     assert story["outcome"] == "pending"
     assert datetime.fromisoformat(story["counted_until"]) == RECEIVED + HOUR
@@ -268,9 +268,9 @@ def test_who_asks_is_told_what_is_waited_for(shop: psycopg.Connection, run: Any)
     assert "尚未判定" in run("explain", "shop", "i1", "--rules", "default", "--lang", "zh").stdout
     case = json.loads(run("doctor", "shop", "--rules", "default", "--json").stdout)
     assert case["waiting_seconds"] >= 6 * 86_400
-    (first, *rest) = case["diagnoses"][0]["findings"]
+    (first, *lesser) = case["diagnoses"][0]["findings"]
     assert (first["cause"], first["confidence"]) == ("pipeline-behind", "high")
-    assert all(one["confidence"] != "high" for one in rest)
+    assert all(finding["confidence"] != "high" for finding in lesser)
     with shop.transaction():
         shop.execute("SET LOCAL ROLE replyrate_dashboard")
         rows = shop.execute(
@@ -281,10 +281,10 @@ def test_who_asks_is_told_what_is_waited_for(shop: psycopg.Connection, run: Any)
 
 
 @pytest.mark.timeout(300)
-def test_a_matcher_that_is_stopped_makes_no_false_zero_and_the_doctor_says_so(
+def test_a_stopped_matcher_causes_no_false_zero_and_the_doctor_reports_it(
     dsn: str, own_kafka: EmbeddedKafka, run: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A real matcher and aggregator. An answer and an inquiry lie in Kafka and nobody joins them; then somebody does."""
+    """A real matcher and aggregator. An answer and an inquiry are in Kafka while no matcher runs; then one starts."""
     kafka = kafka_settings(own_kafka.bootstrap_servers)
     create_topics(kafka)
     with connect(dsn, "tests") as connection:
@@ -310,7 +310,7 @@ def test_a_matcher_that_is_stopped_makes_no_false_zero_and_the_doctor_says_so(
         def put(*events: InquiryReceived | ReplyRecorded) -> None:
             publish(
                 kafka, INQUIRIES,
-                [(b"shop", codec.encode(one, id=str(number), source="tests", time=NOW)) for number, one in enumerate(events)],
+                [(b"shop", codec.encode(event, id=str(number), source="tests", time=NOW)) for number, event in enumerate(events)],
             )  # fmt: skip
 
         def inquiry(inquiry_id: str, received_at: datetime) -> InquiryReceived:
@@ -323,12 +323,12 @@ def test_a_matcher_that_is_stopped_makes_no_false_zero_and_the_doctor_says_so(
             return dict(connection.execute("SELECT inquiry_id, outcome FROM report_v1.inquiry_outcomes").fetchall())
 
         def behind() -> float:
-            row = connection.execute(
+            count = connection.execute(
                 "SELECT extract(epoch FROM clock_timestamp() - passed_at)::float8 FROM ledger.pipeline WHERE partition = %s",
                 (HOME,),
             ).fetchone()
-            assert row is not None
-            return float(row[0])
+            assert count is not None
+            return float(count[0])
 
         with ExitStack() as stack:
             aggregator = stack.enter_context(
@@ -341,7 +341,7 @@ def test_a_matcher_that_is_stopped_makes_no_false_zero_and_the_doctor_says_so(
                 )
 
             first = matcher("first")
-            # Due a minute from now or so, and one that was never answered.
+            # An inquiry due in about a minute, and one that is never answered.
             soon = datetime.now(UTC).replace(microsecond=0) - DAY + timedelta(seconds=50)
             put(inquiry("open", soon), inquiry("silent", NOW - 7 * DAY))
             until(lambda: known() == {"open": "pending", "silent": "unanswered"}, 60, "judged", (aggregator, first))
@@ -356,7 +356,7 @@ def test_a_matcher_that_is_stopped_makes_no_false_zero_and_the_doctor_says_so(
                 channel="chat",
             )
             put(answer, inquiry("unknown", NOW - 7 * DAY))
-            # Its deadline passes while the answer lies in Kafka.
+            # The deadline passes while the answer is still in Kafka.
             while datetime.now(UTC) < soon + DAY + timedelta(seconds=12):
                 assert known()["open"] == "pending"
                 time.sleep(0.5)
@@ -364,7 +364,7 @@ def test_a_matcher_that_is_stopped_makes_no_false_zero_and_the_doctor_says_so(
             assert stood > 12
             time.sleep(6)
             assert known()["open"] == "pending" and behind() > stood + 5
-            # A quarter of an hour of it, without waiting for it.
+            # A quarter of an hour later, without waiting for it.
             connection.execute(
                 "UPDATE ledger.pipeline SET passed_at = passed_at - interval '20 min' WHERE partition = %s", (HOME,)
             )
@@ -382,8 +382,8 @@ def test_a_matcher_that_is_stopped_makes_no_false_zero_and_the_doctor_says_so(
             assert history == [("pending",)], "no false answer was ever shown"
             said = json.loads(run("doctor", "shop", "--json").stdout)
             assert said["waiting_seconds"] < 60
-            # A producer with transactions leaves at the end what nobody reads, and what it took back: nothing waits there,
-            # and an inquiry that was taken back is none.
+            # A transactional producer leaves markers and aborted records at the end, which are never read: nothing waits there,
+            # and an inquiry of an aborted transaction does not exist.
             producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id="platform")
             producer.init_transactions()
             for name, end_of in (("taken-back", producer.abort_transaction), ("paid", producer.commit_transaction),

@@ -1,1 +1,1 @@
-"""A second opinion on every number: a recount written from the rules alone, histories full of edges, their comparison with `replay`."""
+"""An independent check of every number: histories full of edge cases, and the comparison of `replay` with services/recount."""

@@ -1,4 +1,4 @@
-"""Where two answers of `replay --json` differ, in sentences."""
+"""Where oracle_value answers of `replay --json` differ, in sentences."""
 
 from collections import Counter
 from math import isclose
@@ -17,51 +17,58 @@ IGNORED = {"computed_at", "changed_at", "rule_version"}
 INSTANTS = {"received_at", "first_reply_at"}
 
 
-def named(array: str, row: Json) -> str:
-    """A row as a person would point at it."""
-    return array + " of " + ", ".join(f"{name} {row.get(name)}" for name in KEYS[array] if row.get(name) is not None)
+def named(array: str, line: Json) -> str:
+    """A row named by its key, for messages."""
+    return array + " of " + ", ".join(f"{name} {line.get(name)}" for name in KEYS[array] if line.get(name) is not None)
 
 
-def same(column: str, one: Any, two: Any) -> bool:
+def same(column: str, product_value: Any, oracle_value: Any) -> bool:
     """Numbers to nine digits, instants to the microsecond, anything else exactly."""
-    if one is None or two is None or isinstance(one, bool) or isinstance(two, bool):
-        return one is two
-    if isinstance(one, int | float) and isinstance(two, int | float):
-        return isclose(one, two, rel_tol=1e-9, abs_tol=0)
-    if column in INSTANTS and isinstance(one, str) and isinstance(two, str):
+    if (
+        product_value is None
+        or oracle_value is None
+        or isinstance(product_value, bool)
+        or isinstance(oracle_value, bool)
+    ):
+        return product_value is oracle_value
+    if isinstance(product_value, int | float) and isinstance(oracle_value, int | float):
+        return isclose(product_value, oracle_value, rel_tol=1e-9, abs_tol=0)
+    if column in INSTANTS and isinstance(product_value, str) and isinstance(oracle_value, str):
         try:
-            return instant(one) == instant(two)
+            return instant(product_value) == instant(oracle_value)
         except ValueError:
             return False
-    return type(one) is type(two) and bool(one == two)
+    return type(product_value) is type(oracle_value) and bool(product_value == oracle_value)
 
 
 def differences(product: Json, oracle: Json) -> list[str]:
-    """One sentence per row or column in which they differ; empty when they say the same.
+    """A sentence for each row or column that differs; empty if they agree.
 
-    Columns that only the product has are its own business.
+    Columns that only the product has are ignored.
     """
-    said: list[str] = []
+    problems: list[str] = []
     for array, key in KEYS.items():
         if not isinstance(product.get(array), list):
-            said.append(f"{array} is missing from the product's answer")
+            problems.append(f"{array} is missing from the product's answer")
             continue
-        ours = {tuple(row[name] for name in key): row for row in oracle[array]}
-        theirs = {tuple(row.get(name) for name in key): row for row in product[array]}
-        for name, times in Counter(tuple(row.get(name) for name in key) for row in product[array]).items():
+        ours = {tuple(line[name] for name in key): line for line in oracle[array]}
+        theirs = {tuple(line.get(name) for name in key): line for line in product[array]}
+        for name, times in Counter(tuple(line.get(name) for name in key) for line in product[array]).items():
             if times > 1:
-                said.append(f"{named(array, theirs[name])} is there {times} times")
-        said += [f"{named(array, row)} is missing" for name, row in ours.items() if name not in theirs]
-        said += [f"{named(array, row)} should not be there" for name, row in theirs.items() if name not in ours]
-        for name, row in ours.items():
-            for column, value in row.items():
+                problems.append(f"{named(array, theirs[name])} is there {times} times")
+        problems += [f"{named(array, line)} is missing" for name, line in ours.items() if name not in theirs]
+        problems += [f"{named(array, line)} should not be there" for name, line in theirs.items() if name not in ours]
+        for name, expected in ours.items():
+            for column, value in expected.items():
                 if name not in theirs or column in IGNORED:
                     continue
                 if column not in theirs[name]:
-                    said.append(f"{named(array, row)} has no column {column}")
+                    problems.append(f"{named(array, expected)} has no column {column}")
                 elif not same(column, theirs[name][column], value):
-                    said.append(f"{named(array, row)}: {column} is {theirs[name][column]!r}, recounted {value!r}")
-    return said
+                    problems.append(
+                        f"{named(array, expected)}: {column} is {theirs[name][column]!r}, recounted {value!r}"
+                    )
+    return problems
 
 
 def disorder(product: Json) -> list[str]:
@@ -69,5 +76,5 @@ def disorder(product: Json) -> list[str]:
     return [
         f"the rows of {array} are not sorted by {', '.join(key)}"
         for array, key in KEYS.items()
-        if (names := [tuple(row.get(name) or "" for name in key) for row in product[array]]) != sorted(names)
+        if (names := [tuple(line.get(name) or "" for name in key) for line in product[array]]) != sorted(names)
     ]

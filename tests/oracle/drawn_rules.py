@@ -1,4 +1,4 @@
-"""Rule sets that nobody wrote: parameters drawn at random, so that they meet in every combination."""
+"""Random rule sets: parameters are drawn, so that every combination occurs."""
 
 from random import Random
 
@@ -19,7 +19,7 @@ REASONS = ("spam", "blacklisted", "withdrawn", "trashed", "rejected", "buyer-clo
 
 
 def drawn(seed: int) -> Json:
-    """The rule set of a seed, complete."""
+    """The complete rule set of a seed."""
     chance = Random(f"rule set {seed}")
     window_days = chance.choice([1, 5, 7, 20, 30, 90])
     widen = {
@@ -58,7 +58,7 @@ def drawn(seed: int) -> Json:
 
 
 def toml(value: object) -> str:
-    """A rule set as a file, a value as it stands in one."""
+    """A rule set, or a value of one, as TOML."""
     match value:
         case bool():
             raise TypeError("rule sets have no switches")
@@ -72,5 +72,5 @@ def toml(value: object) -> str:
 
 
 def file_text(rules: Json) -> str:
-    """NAME.toml."""
+    """A rule set as the text of NAME.toml."""
     return "".join(f"{name} = {toml(value)}\n" for name, value in rules.items())

@@ -1,6 +1,6 @@
-"""Histories dense with edges: `history(seed)` is one company's dumps, made around an instant at which it is judged.
+"""Histories dense with edge cases: `history(seed)` is one company's dumps, made around an instant at which it is judged.
 
-Nothing is uniform: instants lie on the boundaries of days, targets, limits and coverage, or a microsecond beside them;
+Nothing is uniform: instants are on the boundaries of days, targets, limits and coverage, or a microsecond beside them;
 names sort differently by code point than by eye or by UTF-16; facts come twice, late, and in conflict.
 """
 
@@ -44,7 +44,7 @@ ANCHORS: tuple[tuple[Judgement, ...], ...] = (
     # the middle of an ordinary day
     (Judgement("2026-06-17T12:34:56.789013Z"), Judgement("2026-06-21"), Judgement("2027-01-01")),
 )
-"""A history belongs to one of them (its seed decides) and is judged at each of its instants."""
+"""A history belongs to one of these anchors (its seed decides) and is judged at each of the anchor's instants."""
 
 CHANGE_DAYS = tuple(date.fromisoformat(day) for day in ("2026-03-08", "2026-11-01", "2021-03-14", "2021-11-07"))
 
@@ -66,13 +66,13 @@ def anchor_of(seed: int) -> int:
 
 
 def history(seed: int) -> History:
-    """The history of a seed; the same seed is the same history for ever."""
+    """The history of a seed; the same seed always gives the same history."""
     return _Maker(seed).history()
 
 
 @dataclass(slots=True)
 class _Asked:
-    """An inquiry as its maker sees it."""
+    """An inquiry as the generator knows it."""
 
     inquiry_id: str
     received_at: int
@@ -82,7 +82,7 @@ class _Asked:
     relays: list[str]
     account_id: str
     quiet: bool = False
-    """Nobody answers it, so that coverage decides."""
+    """It gets no answer, so that coverage decides."""
 
 
 class _Maker:
@@ -123,18 +123,18 @@ class _Maker:
     # Instants
 
     def odd(self, at: int) -> int:
-        """The same instant, its text the same in every writer: whole seconds, or six digits that end in no zero."""
+        """An instant near this one with only one text form: whole seconds, or six digits that do not end in zero."""
         return at if at % SECOND == 0 or at % 10 else at + 3
 
     def text(self, at: int) -> str:
-        """An instant as some writer writes it."""
+        """An instant in one of its text forms."""
         plain = instant_text(at)
         if "." in plain:
             return plain
         return plain.replace("Z", self.chance.choice(["Z", "Z", "Z", ".0Z", ".000Z", ".000000Z"]))
 
     def day_edge(self) -> int:
-        """The first instant of a day that is an edge for some rule set."""
+        """The first instant of a day that is a boundary for some rule set."""
         chance = self.chance
         zone = chance.choice([PACIFIC, PACIFIC, "UTC", "UTC", "America/Havana", "Asia/Kathmandu"])
         _, as_of = judged_at(chance.choice(self.judgements[:2]).as_of, zone)
@@ -147,7 +147,7 @@ class _Maker:
         return first_instant(as_of - timedelta(days=max(back, -1)), zone)
 
     def received(self) -> int:
-        """When an inquiry comes in."""
+        """A time of receipt."""
         chance = self.chance
         if chance.random() < 0.28:
             target = chance.choice([DAY, DAY, HOUR, 25 * HOUR])
@@ -177,7 +177,7 @@ class _Maker:
         )
 
     def replied(self, start: int) -> int:
-        """When something answers what started then."""
+        """A time of answer for something that started then."""
         chance = self.chance
         if chance.random() < 0.1:
             return self.odd(chance.choice(self.nows) + chance.choice([-1, 0, 1, -HOUR]))
@@ -188,7 +188,7 @@ class _Maker:
     # Events
 
     def event(self, kind: str, data: Json, source: str = "platform") -> Json:
-        """The envelope; its time is the latest instant inside, or as much as a day before it."""
+        """An event; its `time` is the latest instant inside, or up to a day earlier."""
         self.count += 1
         names = ("received_at", "at", "replied_at", "sent_at", "date_header", "internal_date", "filed_before")
         latest = max(instant(data[name]) for name in names if data.get(name) is not None)
@@ -203,7 +203,7 @@ class _Maker:
         }
 
     def spelled(self, address: str) -> str:
-        """The same address as somebody else writes it."""
+        """The same address in another spelling."""
         local, _, domain = address.partition("@")
         return self.chance.choice(
             [
@@ -218,11 +218,11 @@ class _Maker:
         )
 
     def spelled_id(self, message_id: str) -> str:
-        """The same Message-ID."""
+        """The same Message-ID in another spelling."""
         return self.chance.choice([f"<{message_id}>", message_id, f"  <{message_id}> ", f"{message_id} (here)"])
 
     def inquiry(self) -> None:
-        """An inquiry, perhaps told twice and differently."""
+        """Add an inquiry, perhaps with a second, different record."""
         chance = self.chance
         number = len(self.asked)
         inquiry_id = chance.choice(["i-1", "I", "é", "\uff21", "\uff21", "\U0001f600", "\U0001f600"]) + str(number)
@@ -273,55 +273,55 @@ class _Maker:
         self.events.append(self.event("inquiry-received", data))
         self.asked.append(asked)
         if chance.random() < 0.25:
-            self.told_again(asked, data)
+            self.second_record(asked, data)
 
     def twin(self, asked: _Asked, data: Json) -> None:
-        """Make it come in with another one, from the same buyer, in the same thread and microsecond."""
-        other = self.chance.choice(self.asked)
+        """Make it arrive together with an earlier one: same buyer, thread and microsecond."""
+        earlier = self.chance.choice(self.asked)
         asked.received_at, asked.buyer_id, asked.addresses, asked.quiet = (
-            other.received_at,
-            other.buyer_id,
-            other.addresses,
-            other.quiet,
+            earlier.received_at,
+            earlier.buyer_id,
+            earlier.addresses,
+            earlier.quiet,
         )
-        data["received_at"] = instant_text(other.received_at)
-        data["buyer"] = {"id": other.buyer_id, "addresses": [self.spelled(address) for address in other.addresses]}
+        data["received_at"] = instant_text(earlier.received_at)
+        data["buyer"] = {"id": earlier.buyer_id, "addresses": [self.spelled(address) for address in earlier.addresses]}
         data["thread_id"] = next(
             event["data"].get("thread_id")
             for event in self.events
-            if event["data"].get("inquiry_id") == other.inquiry_id
+            if event["data"].get("inquiry_id") == earlier.inquiry_id
         )
 
-    def told_again(self, asked: _Asked, data: Json) -> None:
-        """A second record that says something else of the same inquiry."""
+    def second_record(self, asked: _Asked, data: Json) -> None:
+        """Add a second record of the same inquiry with other values."""
         chance = self.chance
-        other: Json = json.loads(json.dumps(data))
+        second: Json = json.loads(json.dumps(data))
         at = self.odd(asked.received_at + chance.choice([0, 0, 0, 1, -1, HOUR, -HOUR, DAY, -DAY, -2 * GRACE]))
         if chance.random() < 0.2:
             at = self.odd(chance.choice(self.nows) + chance.choice([-1, 0, DAY]))
-        other["received_at"] = instant_text(at)
+        second["received_at"] = instant_text(at)
         change = chance.choice(["account", "buyer", "thread", "ids", "relays", "region", "nothing"])
         match change:
             case "account":
-                other["account_id"] = chance.choice(self.owners)
+                second["account_id"] = chance.choice(self.owners)
             case "buyer":
-                other["buyer"] = {"id": chance.choice([*self.buyers, "b9"]), "addresses": ["nine@example.com"]}
+                second["buyer"] = {"id": chance.choice([*self.buyers, "b9"]), "addresses": ["nine@example.com"]}
                 asked.addresses = [*asked.addresses, "nine@example.com"]
             case "thread":
-                other["thread_id"] = chance.choice(["t1", "t2", "t3"])
+                second["thread_id"] = chance.choice(["t1", "t2", "t3"])
             case "ids":
-                other["message_ids"] = ["<Again@platform.example>"]
+                second["message_ids"] = ["<Again@platform.example>"]
                 asked.message_ids = [*asked.message_ids, "Again@platform.example"]
             case "relays":
-                other["reply_addresses"] = ["again@reply.platform.example"]
+                second["reply_addresses"] = ["again@reply.platform.example"]
                 asked.relays = [*asked.relays, "again@reply.platform.example"]
             case "region":
-                other["buyer"]["region"] = chance.choice(["CN", "FR"])
-        self.events.append(self.event("inquiry-received", other))
+                second["buyer"]["region"] = chance.choice(["CN", "FR"])
+        self.events.append(self.event("inquiry-received", second))
         asked.received_at = chance.choice([asked.received_at, min(asked.received_at, at)])
 
     def status(self, asked: _Asked, status: str, at: int, account_id: str | None = None) -> None:
-        """A status, for a reassignment with its account."""
+        """Add a status; a reassignment has its account."""
         data: Json = {"inquiry_id": asked.inquiry_id, "status": status, "at": self.text(self.odd(at))}
         if status == "reassigned":
             data["account_id"] = account_id or self.chance.choice([*self.owners, "c7"])
@@ -330,7 +330,7 @@ class _Maker:
         self.events.append(self.event("inquiry-status-changed", data))
 
     def status_at(self, asked: _Asked) -> int:
-        """On a limit, beside it, before the receipt, or around now."""
+        """A time of a status: on a limit, next to it, before the receipt, or around now."""
         chance = self.chance
         if chance.random() < 0.1:
             return chance.choice(self.nows) + chance.choice([-1, 0, 1])
@@ -338,7 +338,7 @@ class _Maker:
         return asked.received_at + limit + chance.choice([-1, -1, 0, 0, 1, 1, -HOUR, HOUR, chance.randrange(DAY)])
 
     def statuses(self, asked: _Asked) -> None:
-        """None, one, or a chain."""
+        """Add no status, one, or a chain."""
         chance = self.chance
         if asked.quiet:
             if chance.random() < 0.25:
@@ -384,7 +384,7 @@ class _Maker:
                     self.status(asked, status, at, chance.choice([None, *self.owners]))
 
     def platform(self, asked: _Asked, at: int, *, reply_id: str | None = None) -> None:
-        """A reply on the platform's own channel."""
+        """Add a reply on the platform's own channel."""
         chance = self.chance
         data: Json = {
             "account_id": chance.choice([*self.owners, "d8"]),
@@ -398,7 +398,7 @@ class _Maker:
         self.events.append(self.event("reply-recorded", data))
 
     def hashes(self, kind: str, names: Sequence[str]) -> list[str]:
-        """As a fetcher would send them."""
+        """Values as a fetcher would send them."""
         shape = {"two@bücher.example": "two@xn--bcher-kva.example"}
         return [
             hashed(
@@ -411,7 +411,7 @@ class _Maker:
         ]
 
     def mail(self, asked: _Asked, at: int, *, kind: str | None = None) -> str:
-        """A message, perhaps with copies in other mailboxes; gives its identity."""
+        """Add a message, perhaps with copies in other mailboxes; returns its id."""
         chance = self.chance
         number = len(self.sent)
         message_id = hashed(KEY, "message", self.company_id, f"sent{number}@{chance.randrange(9)}")
@@ -461,44 +461,44 @@ class _Maker:
         return message_id
 
     def copy(self, asked: _Asked, data: Json, at: int) -> None:
-        """The same message again: another mailbox, time, kind, evidence or set of recipients."""
+        """Add the same message again with another mailbox, time, kind, evidence or set of recipients."""
         chance = self.chance
-        other = dict(data)
+        duplicate = dict(data)
         if chance.random() < 0.6:
             boxes = [*self.mailboxes.items(), ("m0", data["account_id"])]
-            other["mailbox_id"], other["account_id"] = chance.choice(boxes)
+            duplicate["mailbox_id"], duplicate["account_id"] = chance.choice(boxes)
         for change in chance.sample(
             ["time", "kind", "evidence", "reason", "recipients", "threading", "account", "nothing"],
             chance.choice([1, 2, 3]),
         ):
             match change:
                 case "time":
-                    other["sent_at"] = instant_text(
+                    duplicate["sent_at"] = instant_text(
                         self.odd(
                             chance.choice([at - 1, at + 1, at - HOUR, at + HOUR, at + DAY, chance.choice(self.nows)])
                         )
                     )
-                    other["date_header"] = None
+                    duplicate["date_header"] = None
                 case "kind":
-                    other["kind"] = chance.choice(["human", "automatic", "bulk", "forward"])
+                    duplicate["kind"] = chance.choice(["human", "automatic", "bulk", "forward"])
                 case "evidence":
-                    other["evidence"] = chance.choice(["verified", "backfill", "suspect"])
+                    duplicate["evidence"] = chance.choice(["verified", "backfill", "suspect"])
                 case "reason":
-                    other["kind_reason"] = chance.choice([None, "auto-submitted", "ordinary", "Zeta"])
+                    duplicate["kind_reason"] = chance.choice([None, "auto-submitted", "ordinary", "Zeta"])
                 case "recipients":
-                    other["recipients"] = other["recipients"][1:]
+                    duplicate["recipients"] = duplicate["recipients"][1:]
                 case "threading":
-                    other["in_reply_to"] = (
+                    duplicate["in_reply_to"] = (
                         self.hashes("message", asked.message_ids[:1]) if chance.random() < 0.7 else []
                     )
                     if chance.random() < 0.3:
-                        other["sent_at"] = instant_text(self.odd(chance.choice(self.nows)))
+                        duplicate["sent_at"] = instant_text(self.odd(chance.choice(self.nows)))
                 case "account":
-                    other["account_id"] = chance.choice(self.accounts)
-        self.sent.append(self.event("message-sent", other, f"replyrate/fetcher/{other['mailbox_id']}"))
+                    duplicate["account_id"] = chance.choice(self.accounts)
+        self.sent.append(self.event("message-sent", duplicate, f"replyrate/fetcher/{duplicate['mailbox_id']}"))
 
     def replies(self, asked: _Asked) -> None:
-        """What answers it, or does not."""
+        """Add replies that answer an inquiry, or nearly do."""
         chance = self.chance
         start = asked.received_at
         if asked.quiet:
@@ -539,7 +539,7 @@ class _Maker:
     # Coverage
 
     def line(self, mailbox_id: str | None, account_id: str, *, recorded_at: int, **instants: int | None) -> None:
-        """One row of the registry."""
+        """Add one row of coverage."""
         names = {"low": "from", "high": "through"}
         self.lines.append(
             {
@@ -561,12 +561,12 @@ class _Maker:
         )
 
     def focus(self, account_id: str | None = None) -> int:
-        """When an inquiry came in on which coverage decides, of that account if it has one."""
+        """The receipt of an inquiry decided by coverage, of that account if it has one."""
         quiet = [asked for asked in self.asked if asked.quiet] or self.asked
         return self.chance.choice([asked for asked in quiet if asked.account_id == account_id] or quiet).received_at
 
     def cuts(self) -> list[int]:
-        """Where coverage has its edges: starts and deadlines, a microsecond beside them."""
+        """An edge of coverage: a start or a deadline, or a microsecond next to it."""
         chance = self.chance
         return sorted(
             self.focus() + chance.choice([0, 0, DAY, DAY, HOUR, 12 * HOUR]) + chance.choice([-1, 0, 0, 1])
@@ -574,7 +574,7 @@ class _Maker:
         )
 
     def last_through(self) -> int:
-        """How far a mailbox is complete: on what lets a window's last day be final, or beside it."""
+        """How far a mailbox is complete: exactly as far as the last day of a window needs, or nearly."""
         chance = self.chance
         zone = chance.choice([PACIFIC, PACIFIC, "UTC", "America/Havana"])
         _, as_of = judged_at(chance.choice(self.judgements[:2]).as_of, zone)
@@ -584,7 +584,7 @@ class _Maker:
         return chance.choice([edge, edge - 1, edge + 1, chance.choice(self.nows) - SECOND])
 
     def cover(self) -> None:
-        """What the registry knows of each mailbox and account."""
+        """Add the coverage of each mailbox and account."""
         chance = self.chance
         long_ago = min([*self.nows, *(asked.received_at for asked in self.asked)]) - 200 * DAY
         together = chance.choice([self.last_through(), self.last_through(), max(self.nows) - SECOND, None])
@@ -618,7 +618,7 @@ class _Maker:
             )
 
     def sync(self, account_id: str, long_ago: int) -> None:
-        """The platform's own sync, perhaps ended."""
+        """Add coverage by the platform's sync, perhaps ended."""
         chance = self.chance
         start = self.focus(account_id)
         since = chance.choice([long_ago, start + chance.choice([-1, 0, 1])])
@@ -630,7 +630,7 @@ class _Maker:
             )
 
     def cover_well(self, mailbox_id: str, account_id: str, long_ago: int, end: int) -> None:
-        """One stretch in pieces that touch; perhaps the mailbox was removed long ago."""
+        """Add one interval in pieces that touch; perhaps the mailbox was removed long ago."""
         chance = self.chance
         low = long_ago
         for cut in [*(cut for cut in self.cuts() if cut <= end), end]:
@@ -650,7 +650,7 @@ class _Maker:
                 return
 
     def cover_edge(self, account_id: str, boxes: list[str], long_ago: int) -> None:
-        """Coverage that just holds an unanswered inquiry of the account, or just does not, for one reason alone."""
+        """Add coverage that just covers an unanswered inquiry of the account, or just does not, for a single reason."""
         chance = self.chance
         start = self.focus(account_id)
         end = start + chance.choice([DAY, DAY, HOUR, 25 * HOUR, 25 * HOUR])
@@ -721,7 +721,7 @@ class _Maker:
                 self.sync(account_id, long_ago)
 
     def cover_mailbox(self, mailbox_id: str, account_id: str, long_ago: int) -> None:
-        """Rows of one mailbox: stretches that touch, overlap or leave a gap; perhaps a removal, perhaps a return."""
+        """Add rows of one mailbox: intervals that touch, overlap or leave a gap; perhaps a removal, perhaps a return."""
         chance = self.chance
         connected_at = long_ago
         if chance.random() < 0.35:
@@ -784,10 +784,10 @@ class _Maker:
                 recorded_at=now + chance.choice([0, 1]),
             )
 
-    # All of it
+    # Everything together
 
     def history(self) -> History:
-        """Everything, shuffled, some of it twice."""
+        """The complete history: shuffled, some events twice."""
         chance = self.chance
         many = chance.random() < 0.25
         for _ in range(chance.randint(18, 30) if many else chance.randint(4, 12)):
@@ -796,9 +796,9 @@ class _Maker:
             self.statuses(asked)
             self.replies(asked)
         if chance.random() < 0.2:
-            nobody = _Asked("nobody-asked", self.received(), "b0", [], [], [], "a1")
-            self.platform(nobody, nobody.received_at)
-            self.status(nobody, "reassigned", nobody.received_at, "g4")
+            unpublished = _Asked("nobody-asked", self.received(), "b0", [], [], [], "a1")
+            self.platform(unpublished, unpublished.received_at)
+            self.status(unpublished, "reassigned", unpublished.received_at, "g4")
         if chance.random() < 0.12:
             asked = chance.choice(self.asked)
             for _ in range(chance.choice([1, 1, 2])):
@@ -818,5 +818,5 @@ class _Maker:
 
 
 def lines(rows: Sequence[Any]) -> str:
-    """NDJSON."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    """Events as NDJSON."""
+    return "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in rows)

@@ -1,4 +1,4 @@
-"""The histories are valid, repeat themselves, and give every rule something to decide, often."""
+"""The histories are valid and reproducible, and give every rule something to decide, often."""
 
 import json
 from collections import Counter
@@ -24,17 +24,17 @@ RULES = {
 SEEDS = 300
 OFTEN = 8
 
-Told = list[tuple[History, list[Inquiry]]]
+JoinedHistories = list[tuple[History, list[Inquiry]]]
 
 
 @pytest.fixture(scope="module")
-def told() -> Told:
+def joined_histories() -> JoinedHistories:
     """Histories and their join."""
     histories = [history(seed) for seed in range(SEEDS)]
     return [(own, joined(own.inquiries, own.sent, KEY)) for own in histories]
 
 
-def test_a_seed_is_a_history() -> None:
+def test_a_seed_always_gives_the_same_history() -> None:
     for seed in range(20):
         assert history(seed) == history(seed)
         assert history(seed) != history(seed + len(ANCHORS))
@@ -53,7 +53,7 @@ def validators() -> dict[str, Any]:
     }
 
 
-def test_events_are_valid() -> None:
+def test_every_event_matches_its_schema() -> None:
     by_type = validators()
     seen = Counter[str]()
     for seed in range(100):
@@ -75,30 +75,32 @@ def test_events_are_valid() -> None:
     assert seen["replyrate.company-erased.v1"] > 5
 
 
-def census(rule: Json, told: Told) -> Counter[str]:
-    """How often each verdict falls, and each rule has something to decide."""
+def census(rule: Json, joined_histories: JoinedHistories) -> Counter[str]:
+    """Counts of each verdict, and of the cases each rule decides."""
     seen = Counter[str]()
-    for own, inquiries in told:
+    for own, inquiries in joined_histories:
         for judgement in own.judgements:
             coverage = own.coverage if judgement.covered else None
             noticed = Counter[str]()
-            found = judged(inquiries, coverage, rule, judgement.as_of, noticed)
+            recounted = judged(inquiries, coverage, rule, judgement.as_of, noticed)
             seen.update(noticed)
-            for row in found["inquiry_outcomes"]:
-                seen[row["outcome"]] += 1
-                seen[f"{row['outcome']} {row['state']}"] += 1
+            for line in recounted["inquiry_outcomes"]:
+                seen[line["outcome"]] += 1
+                seen[f"{line['outcome']} {line['state']}"] += 1
                 seen.update(
-                    f"{name} {row[name]}" for name in ("reason", "matched_by", "reply_source", "evidence") if row[name]
+                    f"{name} {line[name]}"
+                    for name in ("reason", "matched_by", "reply_source", "evidence")
+                    if line[name]
                 )
-            for row in found["reply_rate"]:
-                seen[f"row {row['state']}"] += 1
-                seen["rate" if row["rate"] is not None else "no rate"] += 1
-                seen["row with 0 inquiries"] += row["inquiries"] == 0
+            for line in recounted["reply_rate"]:
+                seen[f"row {line['state']}"] += 1
+                seen["rate" if line["rate"] is not None else "no rate"] += 1
+                seen["row with 0 inquiries"] += line["inquiries"] == 0
     return seen
 
 
 def expected(rule: Json) -> set[str]:
-    """What must fall often, read off the rule set."""
+    """JoinedHistories that must occur often under this rule set."""
     answered_by = set(rule["answered_by"])
     names = {
         "timely", "late", "unanswered", "pending", "row final", "row provisional", "rate", "no rate", "row with 0 inquiries",
@@ -152,15 +154,15 @@ def expected(rule: Json) -> set[str]:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_every_rule_has_something_to_decide(name: str, told: Told) -> None:
-    seen = census(RULES[name], told)
+def test_every_rule_has_something_to_decide(name: str, joined_histories: JoinedHistories) -> None:
+    seen = census(RULES[name], joined_histories)
     seldom = {what: seen[what] for what in sorted(expected(RULES[name])) if seen[what] < OFTEN}
     assert seldom == {}
 
 
-def test_the_bounds_of_the_contract_change_nothing(told: Told) -> None:
+def test_the_bounds_of_the_contract_change_nothing(joined_histories: JoinedHistories) -> None:
     cut = 0
-    for own, bounded in told:
+    for own, bounded in joined_histories:
         unbounded = joined(own.inquiries, own.sent, KEY, bounded=False)
         cut += bounded != unbounded
         for rule in RULES.values():
@@ -173,10 +175,10 @@ def test_the_bounds_of_the_contract_change_nothing(told: Told) -> None:
 
 
 def table() -> str:
-    """What falls how often, a column per rule set: for a person."""
+    """How often each verdict occurs, a column per rule set, for people."""
     histories = [history(seed) for seed in range(SEEDS)]
-    told = [(own, joined(own.inquiries, own.sent, KEY)) for own in histories]
-    counts = {name: census(rule, told) for name, rule in RULES.items()}
+    joined_histories = [(own, joined(own.inquiries, own.sent, KEY)) for own in histories]
+    counts = {name: census(rule, joined_histories) for name, rule in RULES.items()}
     width = max(len(what) for seen in counts.values() for what in seen)
     lines = [" " * width + "".join(f"{name[:12]:>13}" for name in counts)]
     for what in sorted({what for seen in counts.values() for what in seen}):

@@ -1,4 +1,4 @@
-"""`replyrate replay` and the oracle say the same of the same dumps, to the last column.
+"""`replyrate replay` and the oracle agree on the same dumps, to the last column.
 
 Many histories are the companies of one run. A difference is printed as a sentence with the company's id, which is the
 seed: `history(12)` is company h0012. HYPOTHESIS_PROFILE=long takes many more seeds.
@@ -24,15 +24,15 @@ FOLDER = ROOT / "services" / "aggregator" / "judge" / "rule_sets"
 PRESETS = sorted(path.stem for path in FOLDER.glob("*.toml"))
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SEEDS = 400 if LONG else 40
-"""Histories; each is judged at every instant of its anchor, by every rule set."""
+"""Number of histories; each is judged at every instant of its anchor, by every rule set."""
 DRAWN = 24 if LONG else 8
-"""Rule sets drawn for each run, other ones each time."""
+"""Number of rule sets drawn for each run, different ones each time."""
 
 RUNS = [(anchor, judgement) for anchor, judgements in enumerate(ANCHORS) for judgement in judgements]
 
 
 def replayed(folder: Path, histories: Sequence[History], judgement: Judgement, rules: Sequence[str]) -> Json:
-    """What the command prints for all histories in one run; `rules` by name or file."""
+    """The command's output for all histories in one run; `rules` by name or file."""
     files = {
         "inquiries": [event for own in histories for event in own.inquiries],
         "sent": [event for own in histories for event in own.sent],
@@ -54,7 +54,7 @@ def replayed(folder: Path, histories: Sequence[History], judgement: Judgement, r
 
 
 def label(run: int) -> str:
-    """A run as pytest shows it."""
+    """The id of a run for pytest."""
     judgement = RUNS[run][1]
     return judgement.as_of if judgement.covered else f"{judgement.as_of}-uncovered"
 
@@ -68,13 +68,13 @@ def test_replay_equals_oracle(tmp_path: Path, run: int) -> None:
         path = tmp_path / f"drawn-{seed}.toml"
         path.write_text(file_text(drawn(seed)))
         own.append(path)
-    found = replayed(tmp_path, histories, judgement, [*PRESETS, *map(str, own)])
-    inquiries = [event for one in histories for event in one.inquiries]
-    sent = [event for one in histories for event in one.sent]
-    coverage = [line for one in histories for line in one.coverage] if judgement.covered else None
+    product = replayed(tmp_path, histories, judgement, [*PRESETS, *map(str, own)])
+    inquiries = [event for each in histories for event in each.inquiries]
+    sent = [event for each in histories for event in each.sent]
+    coverage = [line for each in histories for line in each.coverage] if judgement.covered else None
     rules = [rule_set(path) for path in [*(FOLDER / f"{name}.toml" for name in PRESETS), *own]]
     expected = recount(inquiries, sent, coverage, rules, judgement.as_of, KEY)
-    assert {row["rule_set"] for row in expected["reply_rate"]} == {rule["name"] for rule in rules}
-    said = differences(found, expected)
+    assert {rate["rule_set"] for rate in expected["reply_rate"]} == {rule["name"] for rule in rules}
+    said = differences(product, expected)
     assert not said, f"{len(said)} differences\n" + "\n".join(said[:40])
-    assert disorder(found) == []
+    assert disorder(product) == []

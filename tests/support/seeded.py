@@ -7,6 +7,7 @@ from psycopg.types.json import Jsonb
 
 from services.aggregator.doctor import diagnosis
 from services.aggregator.judge import judge, rules
+from services.aggregator.judge.plan import Delta
 from services.aggregator.judge.rules import RuleSet
 from services.common.hashing import Hasher
 from services.registry.registry import Registry
@@ -83,4 +84,4 @@ def judged(connection: psycopg.Connection, rule_sets: list[RuleSet], now: dateti
     for company in COMPANIES:
         for rule_set in rule_sets:
             with connection.transaction():
-                judge.judge_company(connection, rule_set, company, now=now)
+                judge.judge_companies(connection, rule_set, {company: Delta()}, now=now)

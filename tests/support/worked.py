@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 from services.aggregator.doctor import diagnosis
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.judge import judge, rules
-from services.aggregator.judge.judge import Delta
+from services.aggregator.judge.plan import Delta
 from services.aggregator.judge.rules import RuleSet
 from services.common.hashing import Hasher
 from services.common.topics import INQUIRIES, REPLIES, SENT

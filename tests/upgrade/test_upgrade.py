@@ -11,7 +11,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from services.aggregator.judge import judge
-from services.aggregator.judge.judge import Delta
+from services.aggregator.judge.plan import Delta
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.refresh import Refresher
 from services.common import migrations

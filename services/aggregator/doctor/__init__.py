@@ -1,1 +1,1 @@
-"""Why a rate is 0 or missing: facts by SQL (evidence), causes by conditions (causes), written down (diagnosis)."""
+"""Why a rate is 0 or missing: facts by SQL (evidence), causes by conditions (symptoms, causes), stored texts (diagnosis)."""

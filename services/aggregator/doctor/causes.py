@@ -1,110 +1,32 @@
-"""The table of conditions: facts about an account whose rate is 0 or missing → causes with a confidence. Pure.
+"""The causes of a rate that is 0 or missing, and the conditions under which each is found, with a confidence. Pure.
 
-Each cause has one function; its docstring is its condition as docs/doctor.md shows it. Most of them ask the same
-question: how large a part of the units that were not answered in time does this cause reach? From 80 % on it explains
-the number (`high`, if there are three units at least), from 40 % on it may (`medium`), below that it explains a part
-(`low`). Where the facts cannot tell "answers from elsewhere" from "does not answer", no cause is more than `medium`, and
-all of them are named.
+Each cause has one function; its docstring is its condition as the evaluation page shows it. Most of them compare the same
+two numbers: how large a share of the untimely units (those not answered in time) does this cause reach? From 80 % it explains
+the rate (`high`, if there are at least three units), from 40 % it may explain it (`medium`), below that it explains a part
+(`low`). Where the facts cannot distinguish "answers from another mailbox" from "does not answer", every such cause is
+named, none of them with more than `medium`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Literal
 
+from services.aggregator.doctor.symptoms import Symptoms, added
+
 Confidence = Literal["high", "medium", "low"]
 ORDER: Final[tuple[Confidence, ...]] = ("high", "medium", "low")
-MOST: Final = 0.8
-MANY: Final = 0.4
-QUIET: Final = 0.15
-STRAYS: Final = 2
-"""No more messages than this part of the silent units, or than two: practically nothing is filed."""
-FEW: Final = 3
+HIGH_SHARE: Final = 0.8
+MEDIUM_SHARE: Final = 0.4
+MIN_UNITS: Final = 3
+"""Fewer units, or messages, never support `high`."""
 BEHIND_SECONDS: Final = 15 * 60
-"""Facts of a healthy pipeline are counted within seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Symptoms:
-    """What is known of one account (or, added up, of a company) in the window of its newest row.
-
-    Counts of units: `silent_units` were read completely and nothing answered them; `units_…` are those that a trouble of
-    the mailboxes reaches. `sent…` are messages of the window's days; `_on` are days.
-    """
-
-    company_id: str
-    account_id: str
-    as_of: date
-    window_start: date
-    window_end: date
-    visible_on: date | None = None
-    inquiries: int = 0
-    excluded: int = 0
-    excluded_by: Mapping[str, int] = field(default_factory=dict)
-    timely: int = 0
-    late: int = 0
-    unanswered: int = 0
-    unmeasured: int = 0
-    pending: int = 0
-    later_inquiries: int = 0
-    last_inquiry_on: date | None = None
-    silent_units: int = 0
-    automatic_units: int = 0
-    suspect_units: int = 0
-    answered_by_mail: int = 0
-    synced: bool = False
-    mailboxes: int = 0
-    mailboxes_read: int = 0
-    mailboxes_off: int = 0
-    mailboxes_filing: int = 0
-    mailboxes_scanning: int = 0
-    mailboxes_failing: int = 0
-    failing_since_on: date | None = None
-    units_blind: int = 0
-    mailboxes_changed: int = 0
-    changed_on: date | None = None
-    units_changed: int = 0
-    connected_on: date | None = None
-    settling: bool = False
-    units_before: int = 0
-    visible_from_on: date | None = None
-    units_invisible: int = 0
-    backups_unconnected: int = 0
-    sent: int = 0
-    sent_automatic: int = 0
-    sent_all: int = 0
-    sent_suspect: int = 0
-    last_sent_on: date | None = None
-    gone: int = 0
-    other_folders: int = 0
-    other_messages: int = 0
-    other_grown: int = 0
-    waiting_seconds: int = 0
-
-    @property
-    def units(self) -> int:
-        """Units that the row counts or could not measure."""
-        return self.timely + self.untimely
-
-    @property
-    def untimely(self) -> int:
-        """Units that were not answered in time."""
-        return self.late + self.unanswered + self.unmeasured
-
-    @property
-    def quiet(self) -> bool:
-        """Practically no message of a person lies in the Sent folders."""
-        return self.sent <= max(STRAYS, QUIET * self.silent_units)
-
-    @property
-    def weight(self) -> int:
-        """How much of a company's number this account is."""
-        return self.untimely or self.inquiries + self.later_inquiries or 1
+"""A healthy pipeline counts facts within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """A code, the facts that are shown with it, and its condition."""
+    """A code, the names of the facts that are shown with it, and its condition."""
 
     code: str
     facts: tuple[str, ...]
@@ -113,172 +35,189 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One cause that the facts allow."""
+    """A cause whose condition the facts meet."""
 
     cause: str
     confidence: Confidence
     facts: dict[str, Any]
 
 
-def part(units: int, of: int) -> Confidence | None:
-    """How well something that reaches `units` of `of` units explains them; of one or two units never surely."""
-    if not units or not of:
+def by_share(units: int, total: int) -> Confidence | None:
+    """How well a cause that reaches `units` of `total` units explains them; of one or two units never with `high`."""
+    if not units or not total:
         return None
-    share = units / of
-    return "high" if share >= MOST and of >= FEW else "medium" if share >= MANY else "low"
+    share = units / total
+    return "high" if share >= HIGH_SHARE and total >= MIN_UNITS else "medium" if share >= MEDIUM_SHARE else "low"
 
 
-def no_more_than(most: Confidence, found: Confidence | None) -> Confidence | None:
-    """`found`, held down to `most`."""
-    return None if found is None else ORDER[max(ORDER.index(found), ORDER.index(most))]
+def at_most(limit: Confidence, confidence: Confidence | None) -> Confidence | None:
+    """The confidence, lowered to `limit` if it is higher."""
+    return None if confidence is None else ORDER[max(ORDER.index(confidence), ORDER.index(limit))]
 
 
-def best(*found: Confidence | None) -> Confidence | None:
-    """The highest of several."""
-    return min((one for one in found if one is not None), key=ORDER.index, default=None)
+def highest(*confidences: Confidence | None) -> Confidence | None:
+    """The highest of several confidences."""
+    return min((each for each in confidences if each is not None), key=ORDER.index, default=None)
 
 
-def silence(e: Symptoms) -> Confidence | None:
-    """What was read to the end and not answered; at most medium, since it has several explanations."""
-    return no_more_than("medium", part(e.silent_units, e.untimely))
+def silence(symptoms: Symptoms) -> Confidence | None:
+    """Units that were read completely and not answered; at most `medium`, since there are several explanations."""
+    return at_most("medium", by_share(symptoms.silent_units, symptoms.untimely))
 
 
-def pipeline_behind(e: Symptoms) -> Confidence | None:
-    """What was published, or a fact, waits longer than 15 minutes to be counted: `high`, and no other cause is more than
-    `medium`."""
-    return "high" if e.waiting_seconds > BEHIND_SECONDS else None
+def pipeline_behind(symptoms: Symptoms) -> Confidence | None:
+    """Published records or facts have waited longer than 15 minutes to be counted: `high`, and every other cause is limited
+    to `medium`."""
+    return "high" if symptoms.waiting_seconds > BEHIND_SECONDS else None
 
 
-def no_valid_inquiries(e: Symptoms) -> Confidence | None:
+def no_valid_inquiries(symptoms: Symptoms) -> Confidence | None:
     """No inquiry in the window and none after it: `high`."""
-    return "high" if not e.inquiries and not e.units and not e.later_inquiries and not e.pending else None
+    return (
+        "high"
+        if not symptoms.inquiries and not symptoms.units and not symptoms.later_inquiries and not symptoms.pending
+        else None
+    )
 
 
-def all_excluded(e: Symptoms) -> Confidence | None:
-    """Inquiries in the window, and the rule set excludes each of them: `high`."""
-    return "high" if not e.units and not e.pending and 0 < e.inquiries == e.excluded else None
+def all_excluded(symptoms: Symptoms) -> Confidence | None:
+    """There are inquiries in the window, and the rule set excludes each of them: `high`."""
+    return (
+        "high" if not symptoms.units and not symptoms.pending and 0 < symptoms.inquiries == symptoms.excluded else None
+    )
 
 
-def settling_not_over(e: Symptoms) -> Confidence | None:
-    """Nothing to count in the window, but later inquiries (or open ones): `high`. Else by the part of the units that were
-    due before the first mailbox was connected, when that is not longer ago than settling takes or its first scan is not
-    over; at most `medium` when the first scan could read the time of most of them and found no answer."""
-    if not e.units:
-        return "high" if e.inquiries > e.excluded or (e.later_inquiries and not e.inquiries) or e.pending else None
-    if not e.settling or not e.mailboxes or e.synced:
+def settling_not_over(symptoms: Symptoms) -> Confidence | None:
+    """Nothing to count in the window, but later inquiries (or open ones): `high`. Otherwise by the share of the units that
+    were due before the first mailbox was connected, if settling has not ended since then or the first scan has not ended; at
+    most `medium` if the first scan covered most of them and found no answer."""
+    if not symptoms.units:
+        return (
+            "high"
+            if symptoms.inquiries > symptoms.excluded
+            or (symptoms.later_inquiries and not symptoms.inquiries)
+            or symptoms.pending
+            else None
+        )
+    if not symptoms.settling or not symptoms.mailboxes or symptoms.synced:
         return None
-    found = part(e.units_before, e.untimely)
-    return no_more_than("medium", found) if silence(e) == "medium" and not e.mailboxes_scanning else found
+    confidence = by_share(symptoms.units_before, symptoms.untimely)
+    scanned = silence(symptoms) == "medium" and not symptoms.mailboxes_scanning
+    return at_most("medium", confidence) if scanned else confidence
 
 
-def mailbox_not_connected(e: Symptoms) -> Confidence | None:
+def mailbox_not_connected(symptoms: Symptoms) -> Confidence | None:
     """No mailbox of the account is read (none connected, or paused, removed, not tested) and the platform does not sync it:
-    by the part of the units that were not measured, or were counted as unanswered without being measured."""
-    if e.synced or e.mailboxes:
+    by the share of the units that were not measured, or counted as unanswered without being measured."""
+    if symptoms.synced or symptoms.mailboxes:
         return None
-    return part(e.untimely - e.late - e.silent_units, e.untimely)
+    return by_share(symptoms.untimely - symptoms.late - symptoms.silent_units, symptoms.untimely)
 
 
-def address_changed(e: Symptoms) -> Confidence | None:
-    """A mailbox was connected for an address that the account does not have any more: by the part of the units that were
-    due after the change. The platform may have told of the change late: as mailbox-does-not-answer, when practically
-    nothing lies in the Sent folders; at least `low`."""
-    if not e.mailboxes_changed:
+def address_changed(symptoms: Symptoms) -> Confidence | None:
+    """A mailbox is connected for an address that the account no longer has: by the share of the units that were due after
+    the change. The platform may have reported the change late: as mailbox-does-not-answer if the Sent folders are practically
+    empty; at least `low`."""
+    if not symptoms.mailboxes_changed:
         return None
-    return best(part(e.units_changed, e.untimely), mailbox_does_not_answer(e) if e.quiet else None, "low")
+    return highest(
+        by_share(symptoms.units_changed, symptoms.untimely),
+        mailbox_does_not_answer(symptoms) if symptoms.quiet else None,
+        "low",
+    )
 
 
-def login_failing_since(e: Symptoms) -> Confidence | None:
-    """A mailbox is not read (login refused, server away, no Sent folder, paused beside others that are read, …): by the part of
-    the units that were due after it was read to the end for the last time."""
-    return part(e.units_blind, e.untimely) if e.mailboxes_failing else None
+def login_failing_since(symptoms: Symptoms) -> Confidence | None:
+    """A mailbox is not read (login refused, server unavailable, no Sent folder, paused while others are read, …): by the share
+    of the units that were due after it was last read completely."""
+    return by_share(symptoms.units_blind, symptoms.untimely) if symptoms.mailboxes_failing else None
 
 
-def provider_window_too_short(e: Symptoms) -> Confidence | None:
-    """The provider shows only the newest messages or days: by the part of the units that were due before the first of
+def provider_window_too_short(symptoms: Symptoms) -> Confidence | None:
+    """The provider shows only the newest messages or days: by the share of the units that were due before the first of
     them."""
-    return part(e.units_invisible, e.untimely)
+    return by_share(symptoms.units_invisible, symptoms.untimely)
 
 
-def only_automatic_replies(e: Symptoms) -> Confidence | None:
-    """By the part of the units that have replies, all of them automatic."""
-    return part(e.automatic_units, e.untimely)
+def only_automatic_replies(symptoms: Symptoms) -> Confidence | None:
+    """By the share of the units that have replies, all of them automatic."""
+    return by_share(symptoms.automatic_units, symptoms.untimely)
 
 
-def clock_trouble(e: Symptoms) -> Confidence | None:
-    """At least 3 messages and 30 % of what was sent have a time in doubt: by the part of the units whose late answer is one
-    of them; `medium` when there is none but half of all messages are in doubt, for a wrong clock can also put an answer
-    before its inquiry."""
-    if e.sent_suspect < FEW or e.sent_suspect < 0.3 * e.sent_all:
+def clock_trouble(symptoms: Symptoms) -> Confidence | None:
+    """At least 3 messages and 30 % of all sent messages have an implausible time: by the share of the units whose late answer
+    is one of them; `medium` if there is none but half of all messages are implausible, since a wrong clock can also place an
+    answer before its inquiry."""
+    if symptoms.sent_suspect < MIN_UNITS or symptoms.sent_suspect < 0.3 * symptoms.sent_all:
         return None
-    found = part(e.suspect_units, e.untimely)
-    doubt = no_more_than("medium", part(e.silent_units, e.untimely)) if e.sent_suspect >= 0.5 * e.sent_all else None
-    return best(found, doubt, "low")
+    late = by_share(symptoms.suspect_units, symptoms.untimely)
+    half_implausible = symptoms.sent_suspect >= 0.5 * symptoms.sent_all
+    return highest(late, silence(symptoms) if half_implausible else None, "low")
 
 
-def wrong_sent_folder(e: Symptoms) -> Confidence | None:
-    """Another folder with a name for sent mail has messages: by the part of the silent units. Where the folders that are
-    read are practically empty at most `medium`, unless the other one grows; where they are not, at most `medium` when it
-    grows, else `low`."""
-    if not e.other_messages:
+def wrong_sent_folder(symptoms: Symptoms) -> Confidence | None:
+    """Another folder with a name for sent mail has messages: by the share of the silent units. If the folders that are read
+    are practically empty, at most `medium` unless the other folder grows; if they are not, at most `medium` if it grows,
+    otherwise `low`."""
+    if not symptoms.other_messages:
         return None
-    if e.quiet:
-        most: Confidence = "high" if e.other_grown else "medium"
+    if symptoms.quiet:
+        limit: Confidence = "high" if symptoms.other_grown else "medium"
     else:
-        most = "medium" if e.other_grown else "low"
-    return no_more_than(most, part(e.silent_units, e.untimely))
+        limit = "medium" if symptoms.other_grown else "low"
+    return at_most(limit, by_share(symptoms.silent_units, symptoms.untimely))
 
 
-def copies_deleted(e: Symptoms) -> Confidence | None:
-    """Messages were filed and are gone (UIDs used up between polls, or fewer messages in the folder than were seen): by the
-    part of the silent units. At most `medium` when no more are gone than are left; at most `low` when they are fewer than 3,
-    or than 30 % of the silent units."""
-    if not e.gone:
+def copies_deleted(symptoms: Symptoms) -> Confidence | None:
+    """Messages were filed and have disappeared (UIDs used up between polls, or fewer messages in the folder than were seen):
+    by the share of the silent units. At most `medium` if no more have disappeared than are left; at most `low` if fewer than 3
+    have, or fewer than 30 % of the silent units."""
+    if not symptoms.gone:
         return None
-    most: Confidence = "low"
-    if e.gone >= max(FEW, 0.3 * e.silent_units):
-        most = "high" if e.gone > e.sent else "medium"
-    return no_more_than(most, part(e.silent_units, e.untimely))
+    limit: Confidence = "low"
+    if symptoms.gone >= max(MIN_UNITS, 0.3 * symptoms.silent_units):
+        limit = "high" if symptoms.gone > symptoms.sent else "medium"
+    return at_most(limit, by_share(symptoms.silent_units, symptoms.untimely))
 
 
-def mailbox_does_not_answer(e: Symptoms) -> Confidence | None:
-    """Read to the end and no answer found: by the part of the silent units, at most `medium`; `low` when more units were
+def mailbox_does_not_answer(symptoms: Symptoms) -> Confidence | None:
+    """Read completely and no answer found: by the share of the silent units, at most `medium`; `low` if more units were
     answered late than not at all."""
-    return "low" if silence(e) and e.late > e.silent_units else silence(e)
+    return "low" if silence(symptoms) and symptoms.late > symptoms.silent_units else silence(symptoms)
 
 
-def backup_not_connected(e: Symptoms) -> Confidence | None:
-    """As mailbox-does-not-answer, and the account has a backup address whose mailbox is not connected; without any mailbox
-    by the part of the units that were not measured, at most `medium`."""
-    if not e.backups_unconnected:
+def backup_not_connected(symptoms: Symptoms) -> Confidence | None:
+    """As mailbox-does-not-answer, if the account has a backup address whose mailbox is not connected; without any mailbox by
+    the share of the units that were not measured, at most `medium`."""
+    if not symptoms.backups_unconnected:
         return None
-    return mailbox_does_not_answer(e) or no_more_than("medium", mailbox_not_connected(e))
+    return mailbox_does_not_answer(symptoms) or at_most("medium", mailbox_not_connected(symptoms))
 
 
-def sent_not_stored(e: Symptoms) -> Confidence | None:
-    """As mailbox-does-not-answer while practically nothing lies in the Sent folders; `low` when something does, or when
-    every mailbox's provider files what it sends by itself."""
-    found = mailbox_does_not_answer(e)
-    if found is None:
+def sent_not_stored(symptoms: Symptoms) -> Confidence | None:
+    """As mailbox-does-not-answer if the Sent folders are practically empty; `low` if they are not, or if the provider of
+    every mailbox files sent mail by itself."""
+    confidence = mailbox_does_not_answer(symptoms)
+    if confidence is None:
         return None
-    return found if e.quiet and e.mailboxes_filing < max(1, e.mailboxes) else "low"
+    return confidence if symptoms.quiet and symptoms.mailboxes_filing < max(1, symptoms.mailboxes) else "low"
 
 
-def buyers_second_address(e: Symptoms) -> Confidence | None:
-    """As mailbox-does-not-answer, when people are sent at least half as many messages as there are silent units: the facts
-    do not tell whom."""
-    return mailbox_does_not_answer(e) if 2 * e.sent >= max(1, e.silent_units) else None
+def buyers_second_address(symptoms: Symptoms) -> Confidence | None:
+    """As mailbox-does-not-answer, if at least half as many messages were sent as there are silent units: the facts do not say
+    to whom."""
+    return mailbox_does_not_answer(symptoms) if 2 * symptoms.sent >= max(1, symptoms.silent_units) else None
 
 
-def nothing_wrong(e: Symptoms) -> Confidence | None:
-    """By the part of the units that were answered late by trusted clocks. Silent units may simply not be answered: by their
-    part, at most `medium`. `high` when the platform syncs the account, or when too few units were counted to show a rate."""
-    if e.synced and e.untimely:
+def nothing_wrong(symptoms: Symptoms) -> Confidence | None:
+    """By the share of the units that were answered late by trusted clocks. Silent units may simply not have been answered: by
+    their share, at most `medium`. `high` if the platform syncs the account, or if too few units were counted to show a rate."""
+    if symptoms.synced and symptoms.untimely:
         return "high"
-    if e.timely and not e.unmeasured:
+    if symptoms.timely and not symptoms.unmeasured:
         return "high"
-    late = part(e.late - e.suspect_units, e.untimely)
-    return best(late, silence(e))
+    late = by_share(symptoms.late - symptoms.suspect_units, symptoms.untimely)
+    return highest(late, silence(symptoms))
 
 
 _ROW = ("timely", "late", "unanswered", "unmeasured")
@@ -306,80 +245,69 @@ CAUSES: Final = (
     ),
     Cause("none", _ROW, nothing_wrong),
 )
-"""In the order in which equally confident ones are told."""
+"""In the order in which causes of equal confidence are listed."""
 
 
-def diagnose(e: Symptoms) -> list[Finding]:
-    """Causes of one account, most confident first; never empty: `none` is what is left when nothing is found."""
-    found = [(cause, confidence) for cause in CAUSES if (confidence := cause.confidence(e)) is not None]
-    if not found:
-        found = [(cause, "medium") for cause in CAUSES if cause.code == "none"]
-    if pipeline_behind(e):
-        found = [
-            (cause, confidence if cause.confidence is pipeline_behind else no_more_than("medium", confidence) or "low")
-            for cause, confidence in found
+def diagnose(symptoms: Symptoms) -> list[Finding]:
+    """Causes of one account, most confident first; never empty: `none` if no other condition is met."""
+    confidences = [(cause, confidence) for cause in CAUSES if (confidence := cause.confidence(symptoms)) is not None]
+    if not confidences:
+        confidences = [(cause, "medium") for cause in CAUSES if cause.code == "none"]
+    if pipeline_behind(symptoms):
+        confidences = [
+            (cause, confidence if cause.confidence is pipeline_behind else at_most("medium", confidence) or "low")
+            for cause, confidence in confidences
         ]
-    return ranked([Finding(cause.code, confidence, facts(e, cause)) for cause, confidence in found])
+    return ranked([Finding(cause.code, confidence, facts(symptoms, cause)) for cause, confidence in confidences])
 
 
 def of_company(accounts: Sequence[tuple[Symptoms, Sequence[Finding]]]) -> list[Finding]:
-    """Causes of a company out of those of its accounts, weighed by their units; facts are added up.
+    """Causes of a company from those of its accounts, weighed by their units; facts are added up.
 
-    A cause has the confidence that it reaches for at least half of the company, else it is `low`.
+    A cause has the confidence that it reaches for at least half of the company, otherwise `low`.
     """
-    if any(e.untimely for e, _ in accounts):
-        accounts = [(e, findings) for e, findings in accounts if e.untimely]
-    elif any(e.inquiries or e.later_inquiries for e, _ in accounts):
-        accounts = [(e, findings) for e, findings in accounts if e.inquiries or e.later_inquiries]
-    whole = sum(e.weight for e, _ in accounts)
-    found: list[Finding] = []
+    if any(symptoms.untimely for symptoms, _ in accounts):
+        accounts = [(symptoms, findings) for symptoms, findings in accounts if symptoms.untimely]
+    elif any(symptoms.inquiries or symptoms.later_inquiries for symptoms, _ in accounts):
+        accounts = [
+            (symptoms, findings) for symptoms, findings in accounts if symptoms.inquiries or symptoms.later_inquiries
+        ]
+    total_weight = sum(symptoms.weight for symptoms, _ in accounts)
+    company_findings: list[Finding] = []
     for cause in CAUSES:
-        held = [(e, one) for e, findings in accounts for one in findings if one.cause == cause.code]
-        if not held:
+        affected = [
+            (symptoms, finding)
+            for symptoms, findings in accounts
+            for finding in findings
+            if finding.cause == cause.code
+        ]
+        if not affected:
             continue
         confidence: Confidence = "low"
         for level in ORDER:
-            reached = sum(e.weight for e, one in held if ORDER.index(one.confidence) <= ORDER.index(level))
-            if 2 * reached >= whole:
+            reached = sum(
+                symptoms.weight
+                for symptoms, finding in affected
+                if ORDER.index(finding.confidence) <= ORDER.index(level)
+            )
+            if 2 * reached >= total_weight:
                 confidence = level
                 break
-        found.append(Finding(cause.code, confidence, facts(added([e for e, _ in held]), cause)))
-    return ranked(found)
+        company = added([symptoms for symptoms, _ in affected])
+        company_findings.append(Finding(cause.code, confidence, facts(company, cause)))
+    return ranked(company_findings)
 
 
 def ranked(findings: Sequence[Finding]) -> list[Finding]:
-    """Most confident first; among equals as CAUSES stand."""
-    place = {cause.code: number for number, cause in enumerate(CAUSES)}
-    return sorted(findings, key=lambda one: (ORDER.index(one.confidence), place[one.cause]))
+    """Most confident first; those of equal confidence in the order of CAUSES."""
+    position = {cause.code: index for index, cause in enumerate(CAUSES)}
+    return sorted(findings, key=lambda finding: (ORDER.index(finding.confidence), position[finding.cause]))
 
 
-def facts(e: Symptoms, cause: Cause) -> dict[str, Any]:
-    """The facts of a cause: counts, and days as text; the number of units they are part of first."""
-    shown: dict[str, Any] = {"units": e.units}
+def facts(symptoms: Symptoms, cause: Cause) -> dict[str, Any]:
+    """The facts of a cause: counts, and days as text; first the number of units that they are part of."""
+    shown: dict[str, Any] = {"units": symptoms.units}
     for name in cause.facts:
-        value = getattr(e, name)
+        value = getattr(symptoms, name)
         shown[name] = value.isoformat() if isinstance(value, date) else dict(value) if name == "excluded_by" else value
     return shown
-
-
-def added(evidence: Sequence[Symptoms]) -> Symptoms:
-    """Several accounts as one: counts added, the earliest day of what began, the latest of what was last."""
-    values: dict[str, Any] = {}
-    for one in fields(Symptoms):
-        held = [getattr(e, one.name) for e in evidence]
-        days = [day for day in held if isinstance(day, date)]
-        if one.name == "excluded_by":
-            values[one.name] = {
-                name: sum(h.get(name, 0) for h in held) for name in sorted({n for h in held for n in h})
-            }
-        elif days:
-            values[one.name] = max(days) if one.name.startswith("last_") else min(days)
-        elif one.name == "waiting_seconds":
-            values[one.name] = max(held)
-        elif isinstance(held[0], bool):
-            values[one.name] = all(held)
-        elif isinstance(held[0], int):
-            values[one.name] = sum(held)
-    return replace(
-        evidence[0], account_id="", **{k: v for k, v in values.items() if k not in ("company_id", "account_id")}
-    )

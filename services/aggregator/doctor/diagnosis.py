@@ -1,4 +1,4 @@
-"""Diagnoses: looked at for a person, or written down by the refresh loop behind report_v1.zero_rate_diagnosis."""
+"""Diagnoses: made on request for `replyrate doctor`, and stored by the refresh loop for report_v1.zero_rate_diagnosis."""
 
 import json
 import tomllib
@@ -12,7 +12,8 @@ from typing import Any, Final
 import psycopg
 
 from services.aggregator.doctor import causes, evidence
-from services.aggregator.doctor.causes import Finding, Symptoms
+from services.aggregator.doctor.causes import Finding
+from services.aggregator.doctor.symptoms import Symptoms
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.quarantine import isolating
@@ -20,13 +21,13 @@ from services.common.postgres import clock, load_statements
 
 SQL: Final = load_statements("services.aggregator.doctor", "diagnosis.sql")
 LANGUAGES: Final = ("en", "zh")
-MOST: Final = 50
-"""Companies that are looked at together."""
+BATCH_COMPANIES: Final = 50
+"""How many companies are diagnosed in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Why one row of reply_rate_latest is 0 or missing; `account_id` is empty at company level. Never without findings."""
+    """Why one row of reply_rate_latest is 0 or missing; `account_id` is empty at company level. There is at least one finding."""
 
     company_id: str
     account_id: str
@@ -36,71 +37,77 @@ class Diagnosis:
     findings: tuple[Finding, ...]
 
 
-def look(connection: psycopg.Connection, rule_set: RuleSet, companies: Sequence[str], now: datetime) -> list[Diagnosis]:
-    """Diagnoses of companies as the facts are now; empty where every newest rate is above 0."""
-    found = []
+def diagnose(
+    connection: psycopg.Connection, rule_set: RuleSet, companies: Sequence[str], now: datetime
+) -> list[Diagnosis]:
+    """Diagnoses of companies from the facts as they are now; empty if every newest rate is above 0."""
+    diagnoses = []
     for company in evidence.read(connection, rule_set, companies, now).values():
-        accounts = [(one, causes.diagnose(one)) for one in company if one.account_id]
-        found += [_diagnosis(one, findings) for one, findings in accounts]
-        found += [
-            _diagnosis(one, causes.of_company(accounts) if accounts else causes.diagnose(one))
-            for one in company
-            if not one.account_id
+        accounts = [(symptoms, causes.diagnose(symptoms)) for symptoms in company if symptoms.account_id]
+        diagnoses += [_diagnosis(symptoms, findings) for symptoms, findings in accounts]
+        diagnoses += [
+            _diagnosis(symptoms, causes.of_company(accounts) if accounts else causes.diagnose(symptoms))
+            for symptoms in company
+            if not symptoms.account_id
         ]
-    return sorted(found, key=lambda one: (one.company_id, one.account_id))
+    return sorted(diagnoses, key=lambda diagnosis: (diagnosis.company_id, diagnosis.account_id))
 
 
-def step(connection: psycopg.Connection, most: int = MOST, aside: Sequence[str] = ()) -> list[str]:
-    """Look at some companies that were judged since, but for those `aside`; returns them. One transaction of its own.
+def step(connection: psycopg.Connection, most: int = BATCH_COMPANIES, quarantined: Sequence[str] = ()) -> list[str]:
+    """Diagnose up to `most` companies that were judged since their last diagnosis, in a transaction of their own; returns
+    them.
 
-    Unjudged when one of them may be the reason that Postgres refused.
+    JudgementFailed if one of them may be the reason that Postgres refused.
     """
     with connection.transaction():
-        found = connection.execute(SQL["stale"], {"most": most, "aside": list(aside)}).fetchall()
-        companies = [company_id for (company_id,) in found]
+        rows = connection.execute(SQL["undiagnosed"], {"most": most, "quarantined": list(quarantined)}).fetchall()
+        companies = [company_id for (company_id,) in rows]
         if companies:
             now = clock(connection)
             with isolating(companies):
                 record(connection, recompute.active(connection), companies, now)
-                connection.execute(SQL["looked"], {"companies": companies, "now": now})
+                connection.execute(SQL["mark_diagnosed"], {"companies": companies, "now": now})
     return companies
 
 
 def record(
     connection: psycopg.Connection, rule_sets: Sequence[RuleSet], companies: Sequence[str], now: datetime
 ) -> int:
-    """Write down why companies have rates of 0, inside the caller's transaction; returns how many
-    findings there are."""
+    """Store why companies have rates of 0, inside the caller's transaction; returns the number of findings."""
     total = 0
     for rule_set in rule_sets:
-        rows = [(one, finding) for one in look(connection, rule_set, companies, now) for finding in one.findings]
+        findings = [
+            (diagnosis, finding)
+            for diagnosis in diagnose(connection, rule_set, companies, now)
+            for finding in diagnosis.findings
+        ]
         values = {
             "rule_set": rule_set.name,
-            "active": [one.name for one in rule_sets],
+            "active": [active.name for active in rule_sets],
             "companies": list(companies),
             "now": now,
-            "company_ids": [one.company_id for one, _ in rows],
-            "account_ids": [one.account_id for one, _ in rows],
-            "as_ofs": [one.as_of for one, _ in rows],
-            "causes": [finding.cause for _, finding in rows],
-            "confidences": [finding.confidence for _, finding in rows],
-            "facts": [json.dumps(finding.facts) for _, finding in rows],
-            "advices_en": [advice(finding, "en") for _, finding in rows],
-            "advices_zh": [advice(finding, "zh") for _, finding in rows],
+            "company_ids": [diagnosis.company_id for diagnosis, _ in findings],
+            "account_ids": [diagnosis.account_id for diagnosis, _ in findings],
+            "as_ofs": [diagnosis.as_of for diagnosis, _ in findings],
+            "causes": [finding.cause for _, finding in findings],
+            "confidences": [finding.confidence for _, finding in findings],
+            "facts": [json.dumps(finding.facts) for _, finding in findings],
+            "advices_en": [advice(finding, "en") for _, finding in findings],
+            "advices_zh": [advice(finding, "zh") for _, finding in findings],
         }
-        connection.execute(SQL["forget"], values)
-        connection.execute(SQL["write"], values)
-        total += len(rows)
+        connection.execute(SQL["delete_outdated"], values)
+        connection.execute(SQL["store"], values)
+        total += len(findings)
     return total
 
 
 def title(finding: Finding, language: str) -> str:
-    """The cause in a few words."""
+    """The cause of a finding in a few words."""
     return str(texts()[finding.cause]["title"][language])
 
 
 def advice(finding: Finding, language: str) -> str:
-    """What was found and what to do, with the counts filled in."""
+    """What a finding says and what to do, with its facts filled in."""
     shown = {name: "–" if value is None else value for name, value in finding.facts.items()}
     return str(texts()[finding.cause]["advice"][language]).format(**shown)
 
@@ -111,5 +118,12 @@ def texts() -> dict[str, Any]:
     return tomllib.loads(resources.files("services.aggregator.doctor").joinpath("causes.toml").read_text("utf-8"))
 
 
-def _diagnosis(one: Symptoms, findings: Sequence[Finding]) -> Diagnosis:
-    return Diagnosis(one.company_id, one.account_id, one.as_of, one.window_start, one.window_end, tuple(findings))
+def _diagnosis(symptoms: Symptoms, findings: Sequence[Finding]) -> Diagnosis:
+    return Diagnosis(
+        symptoms.company_id,
+        symptoms.account_id,
+        symptoms.as_of,
+        symptoms.window_start,
+        symptoms.window_end,
+        tuple(findings),
+    )

@@ -1,13 +1,13 @@
-"""Reads the facts of accounts whose newest rate is 0 or missing. Reads only; whole companies at a time."""
+"""Reads the facts about accounts whose newest rate is 0 or missing, for whole companies at a time. Reads only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import psycopg
 from psycopg.rows import dict_row
 
-from services.aggregator.doctor.causes import Symptoms
+from services.aggregator.doctor.symptoms import Symptoms
 from services.aggregator.judge.rules import RuleSet
 from services.common.postgres import load_statements
 from services.providers import catalog
@@ -22,7 +22,7 @@ COUNTS: Final = (
 def read(
     connection: psycopg.Connection, rule_set: RuleSet, companies: Sequence[str], now: datetime
 ) -> dict[str, list[Symptoms]]:
-    """By company the evidence of its rows whose newest rate is 0 or null; the one with an empty account is the company's own."""
+    """By company the symptoms of its rows whose newest rate is 0 or null; those with an empty account are the company's."""
     values = {
         "rule_set": rule_set.name,
         "companies": list(companies),
@@ -30,89 +30,100 @@ def read(
         "target_days": -(-rule_set.target_seconds // 86_400),
     }
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(SQL["planner"])
-        accounts = cursor.execute((SQL["scope"] + SQL["accounts"]).encode(), values).fetchall()
-        mailboxes = cursor.execute((SQL["scope"] + SQL["mailboxes"]).encode(), values).fetchall()
-    found: dict[str, list[Symptoms]] = {}
-    for row in accounts:
-        held = [
-            one for one in mailboxes if (one["company_id"], one["account_id"]) == (row["company_id"], row["account_id"])
-        ]
-        found.setdefault(row["company_id"], []).append(of_account(row, held, rule_set, now))
-    return found
+        cursor.execute(SQL["planner_settings"])
+        accounts = cursor.execute((SQL["steps"] + SQL["accounts"]).encode(), values).fetchall()
+        mailboxes = cursor.execute((SQL["steps"] + SQL["mailboxes"]).encode(), values).fetchall()
+    by_company: dict[str, list[Symptoms]] = {}
+    for account in accounts:
+        of_this_account = [mailbox for mailbox in mailboxes if _key(mailbox) == _key(account)]
+        symptoms = of_account(account, of_this_account, rule_set, now)
+        by_company.setdefault(symptoms.company_id, []).append(symptoms)
+    return by_company
 
 
 def of_account(
-    row: Mapping[str, Any], mailboxes: Sequence[Mapping[str, Any]], rule_set: RuleSet, now: datetime
+    account: Mapping[str, Any], mailboxes: Sequence[Mapping[str, Any]], rule_set: RuleSet, now: datetime
 ) -> Symptoms:
-    """One account out of its row and its mailboxes."""
+    """The symptoms of one account from its row and those of its mailboxes (evidence.sql)."""
     providers = catalog.load()
-    read_now = [one for one in mailboxes if one["state"] in ("active", "needs_reconnect")]
-    # A server that is away for some hours fails too, but reaches no unit of the window.
-    failing = [
-        one for one in read_now if one["blind_from"] is not None and (one["units_blind"] or one["state"] != "active")
-    ]
-    # Beside others that are read a paused one makes units unmeasured; alone it is a mailbox that is not connected.
-    failing += [one for one in mailboxes if read_now and one["state"] == "paused" and one["units_blind"]]
-    changed = [one for one in read_now if one["changed_at"] is not None]
-    healthy = [one for one in read_now if one not in failing and one not in changed]
-    connected_at = min((one["connected_at"] for one in read_now), default=None)
-    scanning = [one for one in healthy if one["complete_through"] is None]
-    settle = timedelta(days=rule_set.settle_days)
-    first = row["first_later_on"] or (connected_at.astimezone(rule_set.zone).date() if connected_at else None)
-    visible = [one["visible_from"] for one in healthy if one["visible_from"] is not None]
+    reading = [mailbox for mailbox in mailboxes if mailbox["state"] in ("active", "needs_reconnect")]
+    failing = _failing(mailboxes, reading)
+    changed = [mailbox for mailbox in reading if mailbox["changed_at"] is not None]
+    healthy = [mailbox for mailbox in reading if mailbox not in failing and mailbox not in changed]
+    scanning = [mailbox for mailbox in healthy if mailbox["complete_through"] is None]
+    connected_at = min((mailbox["connected_at"] for mailbox in reading), default=None)
+    settling = timedelta(days=rule_set.settle_days)
+    first_day = account["first_later_on"] or (connected_at.astimezone(rule_set.zone).date() if connected_at else None)
+    visible = [mailbox["visible_from"] for mailbox in healthy if mailbox["visible_from"] is not None]
+    sent_on = [mailbox["last_sent_on"] for mailbox in mailboxes if mailbox["last_sent_on"] is not None]
     return Symptoms(
-        company_id=row["company_id"],
-        account_id=row["account_id"],
-        as_of=row["as_of"],
-        window_start=row["window_start"],
-        window_end=row["window_end"],
-        **{name: int(row[name]) for name in COUNTS},
-        excluded_by=row["excluded_by"],
-        last_inquiry_on=row["last_inquiry_on"],
-        visible_on=None if first is None else first + settle,
-        synced=row["synced"],
-        mailboxes=len(read_now),
+        company_id=account["company_id"],
+        account_id=account["account_id"],
+        as_of=account["as_of"],
+        window_start=account["window_start"],
+        window_end=account["window_end"],
+        **{name: int(account[name]) for name in COUNTS},
+        excluded_by=account["excluded_by"],
+        last_inquiry_on=account["last_inquiry_on"],
+        visible_on=None if first_day is None else first_day + settling,
+        synced=account["synced"],
+        mailboxes=len(reading),
         mailboxes_read=len(healthy),
-        mailboxes_off=len(mailboxes) - len(read_now),
-        mailboxes_filing=sum(providers.files_all_sent(one["host"]) for one in read_now),
+        mailboxes_off=len(mailboxes) - len(reading),
+        mailboxes_filing=sum(providers.files_all_sent(mailbox["host"]) for mailbox in reading),
         mailboxes_scanning=len(scanning),
         mailboxes_failing=len(failing),
-        failing_since_on=_day(min((one["last_success_at"] or one["connected_at"] for one in failing), default=None)),
-        units_blind=_most(failing, "units_blind"),
+        failing_since_on=_first_day(mailbox["last_success_at"] or mailbox["connected_at"] for mailbox in failing),
+        units_blind=_max(failing, "units_blind"),
         mailboxes_changed=len(changed),
-        changed_on=_day(min((one["changed_at"] for one in changed), default=None)),
-        # Where the new address is connected too, the old mailbox explains nothing any more.
-        units_changed=0 if healthy else _most(changed, "units_changed"),
+        changed_on=_first_day(mailbox["changed_at"] for mailbox in changed),
+        # If the new address is connected too, the old mailbox no longer explains anything.
+        units_changed=0 if healthy else _max(changed, "units_changed"),
         connected_on=_day(connected_at),
-        settling=connected_at is not None and (bool(scanning) or connected_at > now - settle - timedelta(days=1)),
-        units_before=min((one["units_before"] for one in read_now), default=0),
-        # What any mailbox shows is visible.
-        visible_from_on=_day(min(visible, default=None)),
-        units_invisible=min((one["units_invisible"] for one in healthy), default=0),
-        sent=_sum(mailboxes, "sent"),
-        sent_automatic=_sum(mailboxes, "sent_automatic"),
-        sent_all=_sum(mailboxes, "sent_all"),
-        sent_suspect=_sum(mailboxes, "sent_suspect"),
-        last_sent_on=max((one["last_sent_on"] for one in mailboxes if one["last_sent_on"] is not None), default=None),
+        settling=connected_at is not None and (bool(scanning) or connected_at > now - settling - timedelta(days=1)),
+        units_before=min((mailbox["units_before"] for mailbox in reading), default=0),
+        # Mail that any of the mailboxes shows is visible.
+        visible_from_on=_first_day(visible),
+        units_invisible=min((mailbox["units_invisible"] for mailbox in healthy), default=0),
+        **{name: _sum(mailboxes, name) for name in ("sent", "sent_automatic", "sent_all", "sent_suspect")},
+        last_sent_on=max(sent_on, default=None),
         gone=sum(
-            int(one["gone_unseen"] + max(0, one["sent_ever"] - one["in_folder"]))
-            for one in read_now
-            if not one["limited"]
+            int(mailbox["gone_unseen"] + max(0, mailbox["sent_ever"] - mailbox["in_folder"]))
+            for mailbox in reading
+            if not mailbox["limited"]
         ),
-        other_folders=_sum(read_now, "other_folders"),
-        other_messages=_sum(read_now, "other_messages"),
-        other_grown=_sum(read_now, "other_grown"),
+        **{name: _sum(reading, name) for name in ("other_folders", "other_messages", "other_grown")},
     )
+
+
+def _failing(mailboxes: Sequence[Mapping[str, Any]], reading: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    # An active mailbox whose server is unavailable for some hours fails too, but affects no unit of the window.
+    failing = [
+        mailbox
+        for mailbox in reading
+        if mailbox["blind_from"] is not None and (mailbox["units_blind"] or mailbox["state"] != "active")
+    ]
+    # A paused mailbox beside others that are read makes units unmeasured; alone it counts as not connected.
+    if reading:
+        failing += [mailbox for mailbox in mailboxes if mailbox["state"] == "paused" and mailbox["units_blind"]]
+    return failing
+
+
+def _key(account_row: Mapping[str, Any]) -> tuple[str, str]:
+    return account_row["company_id"], account_row["account_id"]
 
 
 def _day(at: datetime | None) -> date | None:
     return None if at is None else at.astimezone(UTC).date()
 
 
+def _first_day(instants: Iterable[datetime]) -> date | None:
+    return _day(min(instants, default=None))
+
+
 def _sum(mailboxes: Sequence[Mapping[str, Any]], name: str) -> int:
-    return sum(int(one[name]) for one in mailboxes)
+    return sum(int(mailbox[name]) for mailbox in mailboxes)
 
 
-def _most(mailboxes: Sequence[Mapping[str, Any]], name: str) -> int:
-    return max((int(one[name]) for one in mailboxes), default=0)
+def _max(mailboxes: Sequence[Mapping[str, Any]], name: str) -> int:
+    return max((int(mailbox[name]) for mailbox in mailboxes), default=0)

@@ -1,8 +1,8 @@
-"""The ledger in Postgres: merges joined states into the facts, with the offset that they came from. SQL in ledger.sql.
+"""The ledger in Postgres: merges joined states of inquiries into the facts, together with the offset they were read up to.
 
-The merge is a set union with the bounds of the contract, done set by set; offset and facts move in one transaction,
-and only while this process owns the partition. So a record counts once however often it is read, and a process that
-was replaced changes nothing.
+The merge is a set union within the bounds of the contract, a statement for each kind of fact (ledger.sql). Offset and facts
+move in one transaction, and only while this process owns the partition. So a record counts once however often it is read,
+and a process that was replaced changes nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,13 +19,13 @@ from services.common.events import CompanyErased, InquiryReplies
 from services.common.postgres import load_statements, translate
 
 SQL: Final = load_statements("services.aggregator.ingest", "ledger.sql")
-Changed = tuple[str, str | None, datetime | None]
-"""Company, inquiry and instant of a fact that changed; without the two latter everything of the company did."""
+ChangedFact = tuple[str, str | None, datetime | None]
+"""Company, inquiry and instant of a fact that changed; without inquiry and instant everything of the company changed."""
 
 
 @dataclass(slots=True)
 class PartitionOwnership:
-    """A partition that belongs to this process: its epoch and where it goes on."""
+    """A partition that this process owns: its epoch and the next offset to merge."""
 
     partition: int
     epoch: int
@@ -40,44 +40,44 @@ class Ledger:
         self._topic = topic
 
     def check_topic(self, topic_id: str) -> bool:
-        """Whether the topic is the one that the offsets belong to; if not, every partition begins at 0 from now on."""
+        """Whether the stored offsets belong to this topic; if not, every partition restarts at offset 0."""
         with translate(), self._connection.transaction():
-            row = self._one("topic")
-            if row is not None and row["topic_id"] == topic_id:
+            stored_topic = self._fetch_one("topic")
+            if stored_topic is not None and stored_topic["topic_id"] == topic_id:
                 return True
-            if row is not None:
-                self._run("restart")
-            self._run("new_topic", topic_id=topic_id)
-            return row is None
+            if stored_topic is not None:
+                self._execute("restart")
+            self._execute("new_topic", topic_id=topic_id)
+            return stored_topic is None
 
     def take(self, partitions: Iterable[int]) -> list[PartitionOwnership]:
-        """Own partitions from now on."""
+        """Take ownership of partitions."""
         owned = []
         with translate(), self._connection.transaction():
             for partition in sorted(partitions):
-                row = self._one("take", partition=partition)
-                assert row is not None
-                owned.append(PartitionOwnership(partition, row["owner_epoch"], row["next_offset"]))
+                position = self._fetch_one("take", partition=partition)
+                assert position is not None
+                owned.append(PartitionOwnership(partition, position["owner_epoch"], position["next_offset"]))
         return owned
 
     def merge(
         self, owned: PartitionOwnership, next_offset: int, events: Sequence[InquiryReplies | CompanyErased]
     ) -> None:
-        """Merge events of one partition, in order, and move its offset, together.
+        """Merge events of one partition, in order, and move its offset in the same transaction.
 
-        UnsureError when another process owns the partition now; nothing was written then.
+        UnsureError if another process owns the partition now; then nothing is written.
         """
         with translate(), self._connection.transaction():
-            row = self._one(
+            advanced = self._fetch_one(
                 "advance",
                 partition=owned.partition,
                 epoch=owned.epoch,
                 expected=owned.next_offset,
                 next=next_offset,
             )
-            if row is None:
+            if advanced is None:
                 raise UnsureError(f"partition {owned.partition} belongs to another process now")
-            changed: list[Changed] = []
+            changed: list[ChangedFact] = []
             states: list[InquiryReplies] = []
             for event in events:
                 if isinstance(event, InquiryReplies):
@@ -91,46 +91,43 @@ class Ledger:
             if changed:
                 companies, inquiries, ats = (list(column) for column in zip(*changed, strict=True))
                 erased = [event.company_id for event in events if isinstance(event, CompanyErased)]
-                self._run("mark_dirty", companies=companies, inquiries=inquiries, ats=ats, erased=erased)
+                self._execute("mark_dirty", companies=companies, inquiries=inquiries, ats=ats, erased=erased)
         owned.next_offset = next_offset
 
-    def lag(self) -> dict[int, int]:
-        """Next offset by partition."""
-        with translate(), self._connection.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(SQL["lag"], {"topic": self._topic}).fetchall()
-        return {row["partition"]: row["next_offset"] for row in rows}
-
-    def _merge_states(self, states: Sequence[InquiryReplies]) -> list[Changed]:
-        """Merge; returns every fact that is another one now."""
-        changed: list[Changed] = []
+    def _merge_states(self, states: Sequence[InquiryReplies]) -> list[ChangedFact]:
+        """Merge states; returns every fact that changed."""
+        changed: list[ChangedFact] = []
         if not states:
             return changed
         for round_ in _rounds([state for state in states if state.received_at is not None]):
-            changed += self._all("merge_inquiries", inquiries=_json([_inquiry(state) for state in round_]))
+            changed += self._changes("merge_inquiries", inquiries=_json([_inquiry(state) for state in round_]))
         statuses = [_status(state, fact) for state in states for fact in state.statuses]
         replies = [_reply(state, fact) for state in states for fact in state.replies]
         touched = sorted({(state.company_id, state.inquiry_id) for state in states})
-        place = {"companies": [company for company, _ in touched], "inquiries": [inquiry for _, inquiry in touched]}
+        touched_keys = {
+            "companies": [company for company, _ in touched],
+            "inquiries": [inquiry for _, inquiry in touched],
+        }
         if statuses:
-            changed += self._all("merge_statuses", statuses=_json(statuses))
-            changed += self._all("bound_statuses", **place)
+            changed += self._changes("merge_statuses", statuses=_json(statuses))
+            changed += self._changes("bound_statuses", **touched_keys)
         if replies:
-            changed += self._all("merge_replies", replies=_json(replies))
-        # A fallen received_at moves the bound even when no reply came.
-        changed += self._all("bound_replies", **place)
+            changed += self._changes("merge_replies", replies=_json(replies))
+        # An earlier received_at moves the bound even if there is no new reply.
+        changed += self._changes("bound_replies", **touched_keys)
         return changed
 
     def _erase(self, event: CompanyErased) -> None:
         for name in ("erase_remember", "erase_replies", "erase_statuses", "erase_inquiries"):
-            self._run(name, company_id=event.company_id, at=event.at)
+            self._execute(name, company_id=event.company_id, at=event.at)
 
-    def _run(self, name: str, **values: Any) -> None:
+    def _execute(self, name: str, **values: Any) -> None:
         self._connection.execute(SQL[name], {"topic": self._topic, **values})
 
-    def _all(self, name: str, **values: Any) -> list[Changed]:
+    def _changes(self, name: str, **values: Any) -> list[ChangedFact]:
         return self._connection.execute(SQL[name], {"topic": self._topic, **values}).fetchall()
 
-    def _one(self, name: str, **values: Any) -> dict[str, Any] | None:
+    def _fetch_one(self, name: str, **values: Any) -> dict[str, Any] | None:
         with self._connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(SQL[name], {"topic": self._topic, **values}).fetchone()
 
@@ -140,16 +137,16 @@ def _json(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _rounds(states: Sequence[InquiryReplies]) -> list[list[InquiryReplies]]:
-    """Split so that no inquiry stands twice in one statement: the n-th record of each goes into the n-th round."""
+    """Split states so that no inquiry occurs twice in one statement: the n-th state of each inquiry goes into the n-th round."""
     rounds: list[list[InquiryReplies]] = []
-    seen: dict[tuple[str, str], int] = {}
+    next_round: dict[tuple[str, str], int] = {}
     for state in states:
         key = (state.company_id, state.inquiry_id)
-        number = seen.get(key, 0)
-        seen[key] = number + 1
-        if number == len(rounds):
+        index = next_round.get(key, 0)
+        next_round[key] = index + 1
+        if index == len(rounds):
             rounds.append([])
-        rounds[number].append(state)
+        rounds[index].append(state)
     return rounds
 
 

@@ -1,7 +1,14 @@
-"""The aggregator's loop: `poll | decode | dead letters acked | merge and move the offset, together`.
+"""The ingest loop: merges inquiry-replies.v1 into the ledger.
 
-The position in the topic is the ledger's, never Kafka's: after every assignment each partition is owned anew in
-Postgres and read from where the ledger stands. Commits to Kafka are a hint for tools that show lag.
+One `Sink.step`, for each partition of a poll:
+
+1. poll       read records; after an assignment take ownership of the partitions in Postgres and seek to the ledger's offsets
+2. decode     events to merge, and dead letters for invalid records
+3. wait       until the dead letters are acknowledged
+4. merge      the events and the new offset, in one transaction
+5. commit     the offset to Kafka, only for tools that show consumer lag
+
+The position in the topic is the ledger's, never Kafka's.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,12 +29,12 @@ from services.dead_letters import rejected
 log = getLogger(__name__)
 
 ACCEPT: Final = frozenset({INQUIRY_REPLIES, COMPANY_ERASED})
-REJECTED_IN_A_ROW: Final = 10_000
+MAX_CONSECUTIVE_REJECTS: Final = 10_000
 CHECK_TOPIC_SECONDS: Final = 5.0
 
 
 class Sink:
-    """Merges the topic of joined states into the ledger, poll by poll."""
+    """Merges joined states of inquiries into the ledger, poll by poll."""
 
     def __init__(
         self,
@@ -39,7 +46,7 @@ class Sink:
         topic_id: Callable[[], str | None],
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
-        merged: TraceHandoff | None = None,
+        traces: TraceHandoff | None = None,
     ) -> None:
         self._reader = reader
         self._ledger = ledger
@@ -48,34 +55,34 @@ class Sink:
         self._topic_id = topic_id
         self._clock = clock
         self._monotonic = monotonic
-        self._merged = merged or TraceHandoff()
+        self._traces = traces or TraceHandoff()
         self._owned: dict[int, PartitionOwnership] = {}
-        self._rejected_in_a_row = 0
-        self._checked = monotonic()
+        self._consecutive_rejects = 0
+        self._topic_checked_at = monotonic()
         metrics.from_zero(metrics.RECORDS_REJECTED, ["aggregator"], metrics.REASONS["aggregator"])
 
     def positions(self) -> dict[int, int]:
-        """Where each partition that this process owns is read next."""
+        """The consumer position of each partition that this process owns."""
         positions = {partition: self._reader.position(partition) for partition in self._owned}
         return {partition: position for partition, position in positions.items() if position is not None}
 
     def step(self, seconds: float) -> None:
-        """One poll and what it brought."""
+        """Poll once and merge the records."""
         batches = self._reader.poll(seconds)
         for change in self._reader.changes():
             if isinstance(change, Assigned):
                 log.info("assigned", extra={"action": "partitions-assigned", "count": len(change.partitions)})
                 self._take(change.partitions)
-                # What this poll brought of them came from wherever Kafka thought; it is read again from our position.
+                # This poll read them from Kafka's committed position; they are read again from the ledger's.
                 batches = {
-                    partition: found for partition, found in batches.items() if partition not in change.partitions
+                    partition: records for partition, records in batches.items() if partition not in change.partitions
                 }
             else:
                 log.info("revoked", extra={"action": "partitions-revoked", "count": len(change.partitions)})
                 for partition in change.partitions:
                     self._owned.pop(partition, None)
-        if self._monotonic() - self._checked > CHECK_TOPIC_SECONDS:
-            self._checked = self._monotonic()
+        if self._monotonic() - self._topic_checked_at > CHECK_TOPIC_SECONDS:
+            self._topic_checked_at = self._monotonic()
             if self._recreated():
                 self._take(self._owned)
                 return
@@ -83,16 +90,18 @@ class Sink:
             if partition in self._owned:
                 self._merge(self._owned[partition], records)
         for partition, position in self.positions().items():
-            # What compaction took away at the end of a partition never comes; nothing waits there.
+            # Records that compaction removed at the end of a partition never arrive: skip their offsets.
             if position > self._owned[partition].next_offset:
                 self._ledger.merge(self._owned[partition], position, [])
 
     def _recreated(self) -> bool:
-        """Whether the topic is another one than the ledger knows; it is remembered then."""
+        """Whether the topic was recreated since the ledger stored its id; the new id is stored then."""
         topic_id = self._topic_id()
         if topic_id is None or self._ledger.check_topic(topic_id):
             return False
-        log.warning("read from its start", extra={"action": "topic-recreated", "topic": REPLIES})
+        log.warning(
+            "the topic was recreated; reading from its start", extra={"action": "topic-recreated", "topic": REPLIES}
+        )
         return True
 
     def _take(self, partitions: Iterable[int]) -> None:
@@ -100,44 +109,46 @@ class Sink:
         if not partitions:
             return
         self._recreated()
-        begins, ends = self._reader.beginning_offsets(partitions), self._reader.end_offsets(partitions)
+        starts, ends = self._reader.beginning_offsets(partitions), self._reader.end_offsets(partitions)
         for owned in self._ledger.take(partitions):
             self._owned[owned.partition] = owned
-            # A position outside of what the broker has: records were deleted, or the topic is younger than it looks.
-            at = owned.next_offset
-            if not begins[owned.partition] <= at <= ends[owned.partition]:
-                at = begins[owned.partition]
-            self._reader.seek(owned.partition, at)
+            # An offset outside the range of the broker: records were deleted, or the topic was restored to an earlier state.
+            offset = owned.next_offset
+            if not starts[owned.partition] <= offset <= ends[owned.partition]:
+                offset = starts[owned.partition]
+            self._reader.seek(owned.partition, offset)
 
     def _merge(self, owned: PartitionOwnership, records: list[Record]) -> None:
         events: list[InquiryReplies | CompanyErased] = []
         letters: list[Pending] = []
         for record in records:
             if record.value is None:
-                continue  # a tombstone: what it meant to remove was removed by the erase before it
+                continue  # a tombstone: the erase event before it has already removed the inquiry
             try:
                 event = codec.decode(record.value, accept=ACCEPT).data
                 assert isinstance(event, InquiryReplies | CompanyErased)
                 events.append(event)
-                self._rejected_in_a_row = 0
+                self._consecutive_rejects = 0
             except InvalidEvent as error:
-                letters.append(self._bury(record, error))
+                letters.append(self._dead_letter(record, error))
         if letters:
             self._publisher.wait_letters(letters)
-        with self._merged.merging(records):
+        with self._traces.merging(records):
             self._ledger.merge(owned, records[-1].offset + 1, events)
         metrics.STATES_MERGED.inc(len(events))
         metrics.AGGREGATOR_BATCH_RECORDS.observe(len(records))
         self._reader.commit({owned.partition: owned.next_offset})
-        for record in () if self._merged.on else records:
+        for record in () if self._traces.on else records:
             if (trace := sampled(record.headers)) is not None:
                 where = rejected.position(record)
                 log.info("merged", extra={"action": "record-traced", "position": where, "trace_id": trace_id(trace)})
 
-    def _bury(self, record: Record, error: InvalidEvent) -> Pending:
-        self._rejected_in_a_row += 1
-        if self._rejected_in_a_row >= REJECTED_IN_A_ROW:
-            raise RuntimeError(f"{REJECTED_IN_A_ROW} invalid records in a row; is this the right topic?")
+    def _dead_letter(self, record: Record, error: InvalidEvent) -> Pending:
+        self._consecutive_rejects += 1
+        if self._consecutive_rejects >= MAX_CONSECUTIVE_REJECTS:
+            raise RuntimeError(
+                f"{MAX_CONSECUTIVE_REJECTS} invalid records in a row; check that {REPLIES} is the right topic"
+            )
         metrics.RECORDS_REJECTED.labels("aggregator", error.reason).inc()
         log.warning(
             "rejected: %s", error.detail,

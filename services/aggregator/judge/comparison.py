@@ -1,4 +1,4 @@
-"""What two rule sets say of the same facts: judged one after the other, compared, nothing kept."""
+"""Compares two rule sets over the same facts: both are judged inside a transaction that is rolled back."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -7,55 +7,57 @@ import psycopg
 from psycopg.rows import dict_row
 
 from services.aggregator.judge import judge
-from services.aggregator.judge.judge import Delta, Plan
+from services.aggregator.judge.plan import Delta, Plan, plan_company
 from services.aggregator.judge.rules import RuleSet
 from services.common.postgres import clock, load_statements
 
 SQL: Final = load_statements("services.aggregator.judge", "comparison.sql")
-COMPANIES: Final = 32
-"""How many companies are judged at a time."""
+BATCH_COMPANIES: Final = 32
+"""How many companies are judged in one transaction."""
 
 
 def companies(connection: psycopg.Connection, company_id: str | None) -> list[str]:
-    """The companies with facts, or the one of that name if it has some."""
-    return [row[0] for row in connection.execute(SQL["companies"], {"company_id": company_id}).fetchall()]
+    """Companies with facts, or only the one with this id, if it has facts."""
+    return [company[0] for company in connection.execute(SQL["companies"], {"company_id": company_id}).fetchall()]
 
 
 def compare(
     connection: psycopg.Connection,
-    one: RuleSet,
-    other: RuleSet,
+    first: RuleSet,
+    second: RuleSet,
     companies: Sequence[str],
-    tell: Callable[[str, int, int], None],
+    progress: Callable[[str, int, int], None],
 ) -> Iterator[dict[str, Any]]:
-    """For each company today's rate, counted and unmeasured units by both (`…_a`, `…_b`), the same of its `accounts`, and
-    `inquiries` that count differently: outcome, reason, account, day, or whether they lie in today's window."""
-    for begin in range(0, len(companies), COMPANIES):
-        batch = companies[begin : begin + COMPANIES]
+    """For each company today's rate, counted and unmeasured units by both rule sets (`…_a`, `…_b`), the same for its
+    `accounts`, and the `inquiries` that count differently: in outcome, reason, account, day, or whether they are in today's
+    window."""
+    for start in range(0, len(companies), BATCH_COMPANIES):
+        batch = companies[start : start + BATCH_COMPANIES]
         with connection.transaction(force_rollback=True), connection.cursor(row_factory=dict_row) as cursor:
             now = clock(connection)
             judge.use_schema(connection, "ledger")
-            for rule_set, table in ((one, "a"), (other, "b")):
+            for rule_set, save in ((first, "save_a"), (second, "save_b")):
                 plans = []
-                for span in judge.spans(connection, rule_set, batch, now):
-                    plan = judge.plan(rule_set, span, Delta(), now)
+                for inputs in judge.planning_inputs(connection, rule_set, batch, now):
+                    plan = plan_company(rule_set, inputs, Delta(), now)
                     # Outcomes as they are, and today's row.
-                    last = (plan.judgements[0], plan.judgements[-1]) if plan.judgements else ()
-                    plans.append(Plan(plan.company_id, last, plan.settled, plan.begin))
+                    judgements = (plan.judgements[0], plan.judgements[-1]) if plan.judgements else ()
+                    plans.append(Plan(plan.company_id, judgements, plan.settled, plan.first_rate_day))
                 judge.judge_units(connection, rule_set, plans, now)
-                cursor.execute(SQL[f"keep_{table}"])
+                cursor.execute(SQL[save])
             rates = cursor.execute(SQL["rates"]).fetchall()
-            differ = cursor.execute(SQL["outcomes"]).fetchall()
-        for row in rates:
-            if row["account_id"] is None:
-                mine = [
-                    one for one in rates if one["company_id"] == row["company_id"] and one["account_id"] is not None
-                ]
-                found = [one for one in differ if one["company_id"] == row["company_id"]]
-                told = {name: value for name, value in row.items() if name != "account_id"}
-                yield {**told, "accounts": _without_company(mine), "inquiries": _without_company(found)}
-        tell("companies", begin + len(batch), len(companies))
+            outcomes = cursor.execute(SQL["outcomes"]).fetchall()
+        for rate in rates:
+            if rate["account_id"] is None:
+                company_id = rate["company_id"]
+                yield {
+                    **{name: value for name, value in rate.items() if name != "account_id"},
+                    "accounts": [_within(account) for account in rates
+                                 if account["company_id"] == company_id and account["account_id"] is not None],
+                    "inquiries": [_within(outcome) for outcome in outcomes if outcome["company_id"] == company_id],
+                }  # fmt: skip
+        progress("companies", start + len(batch), len(companies))
 
 
-def _without_company(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "company_id"} for row in rows]
+def _within(row_of_company: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row_of_company.items() if name != "company_id"}

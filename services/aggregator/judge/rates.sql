@@ -1,57 +1,66 @@
 -- name: workspace
--- Rows of reply_rate as they are counted from `judged`; gone with the transaction.
-CREATE TEMPORARY TABLE IF NOT EXISTS counted (
-    company_id text COLLATE "C", level text COLLATE "C", account_id text COLLATE "C", as_of date, window_start date,
-    window_end date, inquiries bigint, excluded bigint, counted bigint, timely bigint, late bigint, unanswered bigint,
-    unmeasured bigint, pending bigint, rate numeric, mean_seconds double precision, median_seconds double precision,
-    p90_seconds double precision, p95_seconds double precision, rate_shown numeric, coverage numeric, buckets integer[],
-    state text COLLATE "C", over_at timestamptz
-) ON COMMIT DELETE ROWS
+-- Rows of reply_rate as they are counted from `judged`: all columns of ledger.rates, in its order. Emptied at the end of the
+-- transaction.
+CREATE TEMPORARY TABLE IF NOT EXISTS counted (LIKE ledger.rates) ON COMMIT DELETE ROWS
 
--- name: forget_last
--- What another rule set left in this transaction.
-DELETE FROM counted
+-- name: day_end_workspace
+-- When the day of each of these rows ends in the zone of the rule set.
+CREATE TEMPORARY TABLE IF NOT EXISTS day_end (company_id text COLLATE "C", as_of date, over_at timestamptz) ON COMMIT DELETE ROWS
+
+-- name: clear_workspace
+-- Removes the rows of another rule set counted in this transaction.
+WITH day_ends AS (DELETE FROM day_end) DELETE FROM counted
 
 -- name: count
--- Rows for the given as_of days: counts by company and by account, also of accounts without inquiries.
-INSERT INTO counted
-WITH at AS MATERIALIZED (
-    SELECT company_id COLLATE "C" AS company_id, as_of, now, first_day, last_day, state, over_at
-    FROM unnest(%(each)s::text[], %(as_ofs)s::date[], %(nows)s::timestamptz[], %(firsts)s::date[], %(lasts)s::date[],
-        %(states)s::text[], %(overs)s::timestamptz[]) at (company_id, as_of, now, first_day, last_day, state, over_at)
+-- Rows for the given as_of days: counts by company and by account, also of accounts without inquiries. The one list of the
+-- columns of reply_rate; `keep_changed` and `correct` name those that they compare, and a test holds all of them together.
+INSERT INTO counted (
+    rule_set, rule_version, company_id, level, account_id, as_of, window_start, window_end, inquiries, excluded, counted, timely,
+    late, unanswered, unmeasured, pending, rate, mean_seconds, median_seconds, p90_seconds, p95_seconds, rate_shown, coverage,
+    buckets, state, computed_at, valid_from
+)
+WITH judgement AS MATERIALIZED (
+    SELECT company_id COLLATE "C" AS company_id, as_of, now, first_day, last_day, state
+    FROM unnest(%(judged_companies)s::text[], %(as_ofs)s::date[], %(nows)s::timestamptz[], %(first_days)s::date[],
+        %(last_days)s::date[], %(states)s::text[]) judgement (company_id, as_of, now, first_day, last_day, state)
     WHERE as_of IS NOT NULL
 ),
 -- Accounts, and from when on a fact of a known inquiry names them.
-account AS MATERIALIZED (
+named_account AS MATERIALIZED (
     SELECT company_id, account_id, min(at) AS named_at FROM (
         SELECT company_id, account_id, timestamptz '-infinity' AS at FROM registry.accounts
         WHERE company_id = ANY (%(companies)s)
         UNION ALL
         SELECT company_id, account_id, received_at FROM ledger.inquiries WHERE company_id = ANY (%(companies)s)
         UNION ALL
-        SELECT company_id, r.account_id, greatest(r.replied_at, i.received_at)
-        FROM ledger.replies r JOIN ledger.inquiries i USING (company_id, inquiry_id)
-        WHERE r.company_id = ANY (%(companies)s) AND i.company_id = ANY (%(companies)s) AND i.received_at IS NOT NULL
+        SELECT company_id, reply.account_id, greatest(reply.replied_at, inquiry.received_at)
+        FROM ledger.replies reply JOIN ledger.inquiries inquiry USING (company_id, inquiry_id)
+        WHERE reply.company_id = ANY (%(companies)s) AND inquiry.company_id = ANY (%(companies)s)
+            AND inquiry.received_at IS NOT NULL
         UNION ALL
-        SELECT company_id, s.account_id, greatest(s.at, i.received_at)
-        FROM ledger.statuses s JOIN ledger.inquiries i USING (company_id, inquiry_id)
-        WHERE s.company_id = ANY (%(companies)s) AND i.company_id = ANY (%(companies)s) AND i.received_at IS NOT NULL
-            AND s.account_id <> ''
-    ) named WHERE account_id IS NOT NULL AND at IS NOT NULL
+        SELECT company_id, status.account_id, greatest(status.at, inquiry.received_at)
+        FROM ledger.statuses status JOIN ledger.inquiries inquiry USING (company_id, inquiry_id)
+        WHERE status.company_id = ANY (%(companies)s) AND inquiry.company_id = ANY (%(companies)s)
+            AND inquiry.received_at IS NOT NULL AND status.account_id <> ''
+    ) mention WHERE account_id IS NOT NULL AND at IS NOT NULL
     GROUP BY company_id, account_id
 ),
-who AS MATERIALIZED (
-    SELECT at.*, 'company' AS level, '' COLLATE "C" AS account_id FROM at
+-- The company, and each of its accounts known at the judgement: a row of reply_rate each.
+rate_key AS MATERIALIZED (
+    SELECT judgement.*, 'company' AS level, '' COLLATE "C" AS account_id FROM judgement
     UNION ALL
-    SELECT at.*, 'account', a.account_id FROM at JOIN account a ON a.company_id = at.company_id AND a.named_at < at.now
+    SELECT judgement.*, 'account', account.account_id
+    FROM judgement
+    JOIN named_account account ON account.company_id = judgement.company_id AND account.named_at < judgement.now
 ),
--- Every inquiry for the company and for an account: an inquiry for its own owner's, a unit for the unit's.
-received_by AS MATERIALIZED (
+-- Every inquiry twice: for the company and for its owner.
+received_inquiry AS MATERIALIZED (
     SELECT company_id, 'company' AS level, '' COLLATE "C" AS account_id, as_of, own_day AS day, outcome
     FROM judged WHERE as_of IS NOT NULL
     UNION ALL SELECT company_id, 'account', owner, as_of, own_day, outcome FROM judged WHERE as_of IS NOT NULL
 ),
-unit_of AS MATERIALIZED (
+-- Every unit twice: for the company and for the unit's account.
+judged_unit AS MATERIALIZED (
     SELECT company_id, 'company' AS level, '' COLLATE "C" AS account_id, as_of, unit_day AS day, outcome, covered, reply_seconds,
         received_at, inquiry_id,
         CASE WHEN reply_seconds <= 86400 THEN greatest(1, ceil(reply_seconds / 3600)) ELSE 25 END::integer AS bucket
@@ -60,122 +69,148 @@ unit_of AS MATERIALIZED (
         CASE WHEN reply_seconds <= 86400 THEN greatest(1, ceil(reply_seconds / 3600)) ELSE 25 END::integer
     FROM judged WHERE as_of IS NOT NULL AND inquiry_id = unit_inquiry_id
 ),
--- The day of the last but so many counted unit of the days that a window may reach. It lies in a window that counts
--- enough, and before one that does not.
-widened AS MATERIALIZED (
-    SELECT c.company_id, c.level, c.account_id, c.as_of, min(c.day) AS first_day FROM (
-        SELECT u.company_id, u.level, u.account_id, u.as_of, u.day, row_number() OVER (
-                PARTITION BY u.company_id, u.level, u.account_id, u.as_of ORDER BY u.received_at DESC, u.inquiry_id DESC
-            ) AS place
-        FROM unit_of u JOIN at ON at.company_id = u.company_id AND at.as_of = u.as_of
-        WHERE %(small_sample)s = 'widen' AND u.outcome IN ('timely', 'late', 'unanswered')
-            AND u.day BETWEEN at.last_day - (%(max_days)s - 1) AND at.last_day
-    ) c WHERE c.place <= %(min_counted)s
-    GROUP BY c.company_id, c.level, c.account_id, c.as_of
+-- Where a small sample widens the window: the day of the min_counted-th most recent counted unit within reach_days. In a window
+-- that counts enough units that day is not before the window's first day.
+widened_window AS MATERIALIZED (
+    SELECT recent.company_id, recent.level, recent.account_id, recent.as_of, min(recent.day) AS first_day FROM (
+        SELECT unit.company_id, unit.level, unit.account_id, unit.as_of, unit.day, row_number() OVER (
+                PARTITION BY unit.company_id, unit.level, unit.account_id, unit.as_of
+                ORDER BY unit.received_at DESC, unit.inquiry_id DESC
+            ) AS position
+        FROM judged_unit unit JOIN judgement ON judgement.company_id = unit.company_id AND judgement.as_of = unit.as_of
+        WHERE %(small_sample)s = 'widen' AND unit.outcome IN ('timely', 'late', 'unanswered')
+            AND unit.day BETWEEN judgement.last_day - (%(reach_days)s - 1) AND judgement.last_day
+    ) recent WHERE recent.position <= %(min_counted)s
+    GROUP BY recent.company_id, recent.level, recent.account_id, recent.as_of
 ),
-span AS MATERIALIZED (
-    SELECT w.company_id, w.level, w.account_id, w.as_of, least(w.first_day, d.first_day) AS first_day, w.last_day, w.state,
-        w.over_at
-    FROM who w LEFT JOIN widened d USING (company_id, level, account_id, as_of)
+rate_window AS MATERIALIZED (
+    SELECT key.company_id, key.level, key.account_id, key.as_of, least(key.first_day, widened.first_day) AS first_day,
+        key.last_day, key.state
+    FROM rate_key key LEFT JOIN widened_window widened USING (company_id, level, account_id, as_of)
 ),
-received AS MATERIALIZED (
-    SELECT s.company_id, s.level, s.account_id, s.as_of, count(*) AS inquiries,
-        count(*) FILTER (WHERE r.outcome = 'excluded') AS excluded
-    FROM span s JOIN received_by r USING (company_id, level, account_id, as_of)
-    WHERE r.day BETWEEN s.first_day AND s.last_day
-    GROUP BY s.company_id, s.level, s.account_id, s.as_of
+inquiry_count AS MATERIALIZED (
+    SELECT span.company_id, span.level, span.account_id, span.as_of, count(*) AS inquiries,
+        count(*) FILTER (WHERE inquiry.outcome = 'excluded') AS excluded
+    FROM rate_window span JOIN received_inquiry inquiry USING (company_id, level, account_id, as_of)
+    WHERE inquiry.day BETWEEN span.first_day AND span.last_day
+    GROUP BY span.company_id, span.level, span.account_id, span.as_of
 ),
-measured AS MATERIALIZED (
-    SELECT s.company_id, s.level, s.account_id, s.as_of,
-        count(*) FILTER (WHERE u.outcome = 'timely') AS timely,
-        count(*) FILTER (WHERE u.outcome = 'late') AS late,
-        count(*) FILTER (WHERE u.outcome = 'unanswered') AS unanswered,
-        count(*) FILTER (WHERE u.outcome = 'unmeasured') AS unmeasured,
-        count(*) FILTER (WHERE u.outcome = 'pending') AS pending,
-        count(*) FILTER (WHERE u.covered AND u.outcome IN ('timely', 'late', 'unanswered', 'unmeasured')) AS covered,
-        CASE %(average_over)s WHEN 'answered' THEN avg(u.reply_seconds) ELSE (
+unit_count AS MATERIALIZED (
+    SELECT span.company_id, span.level, span.account_id, span.as_of,
+        count(*) FILTER (WHERE unit.outcome = 'timely') AS timely,
+        count(*) FILTER (WHERE unit.outcome = 'late') AS late,
+        count(*) FILTER (WHERE unit.outcome = 'unanswered') AS unanswered,
+        count(*) FILTER (WHERE unit.outcome = 'unmeasured') AS unmeasured,
+        count(*) FILTER (WHERE unit.outcome = 'pending') AS pending,
+        count(*) FILTER (WHERE unit.covered AND unit.outcome IN ('timely', 'late', 'unanswered', 'unmeasured')) AS covered,
+        CASE %(average_over)s WHEN 'answered' THEN avg(unit.reply_seconds) ELSE (
             SELECT avg(seconds) FROM unnest(
-                (array_agg(u.reply_seconds ORDER BY u.reply_seconds) FILTER (WHERE u.reply_seconds IS NOT NULL))
-                [1:ceil(0.8 * count(u.reply_seconds))::integer]
+                (array_agg(unit.reply_seconds ORDER BY unit.reply_seconds) FILTER (WHERE unit.reply_seconds IS NOT NULL))
+                [1:ceil(0.8 * count(unit.reply_seconds))::integer]
             ) fastest (seconds)
         ) END::double precision AS mean_seconds,
-        percentile_cont(ARRAY[0.5, 0.9, 0.95]) WITHIN GROUP (ORDER BY u.reply_seconds::double precision) AS percentiles,
-        array_agg(u.bucket) FILTER (WHERE u.reply_seconds IS NOT NULL) AS hours
-    FROM span s JOIN unit_of u USING (company_id, level, account_id, as_of)
-    WHERE u.day BETWEEN s.first_day AND s.last_day
-    GROUP BY s.company_id, s.level, s.account_id, s.as_of
+        percentile_cont(ARRAY[0.5, 0.9, 0.95]) WITHIN GROUP (ORDER BY unit.reply_seconds::double precision) AS percentiles,
+        array_agg(unit.bucket) FILTER (WHERE unit.reply_seconds IS NOT NULL) AS answered_buckets
+    FROM rate_window span JOIN judged_unit unit USING (company_id, level, account_id, as_of)
+    WHERE unit.day BETWEEN span.first_day AND span.last_day
+    GROUP BY span.company_id, span.level, span.account_id, span.as_of
 ),
-row AS MATERIALIZED (
-    SELECT s.company_id, s.level, s.account_id, s.as_of, s.first_day AS window_start,
-        s.last_day AS window_end, coalesce(r.inquiries, 0) AS inquiries, coalesce(r.excluded, 0) AS excluded,
-        coalesce(m.timely + m.late + m.unanswered, 0) AS counted, coalesce(m.timely, 0) AS timely,
-        coalesce(m.late, 0) AS late, coalesce(m.unanswered, 0) AS unanswered, coalesce(m.unmeasured, 0) AS unmeasured,
-        coalesce(m.pending, 0) AS pending, m.mean_seconds, m.percentiles,
-        m.covered::numeric / nullif(m.timely + m.late + m.unanswered + m.unmeasured, 0) AS coverage,
-        (SELECT array_agg(coalesce(h.answered, 0) ORDER BY b.bucket) FROM generate_series(1, 25) b (bucket)
-            LEFT JOIN (SELECT hour, count(*)::integer AS answered FROM unnest(m.hours) hour GROUP BY hour) h
-            ON h.hour = b.bucket) AS buckets,
-        s.state, s.over_at
-    FROM span s
-    LEFT JOIN received r USING (company_id, level, account_id, as_of)
-    LEFT JOIN measured m USING (company_id, level, account_id, as_of)
+counts AS MATERIALIZED (
+    SELECT span.company_id, span.level, span.account_id, span.as_of, span.first_day AS window_start,
+        span.last_day AS window_end, coalesce(inquiry.inquiries, 0) AS inquiries, coalesce(inquiry.excluded, 0) AS excluded,
+        coalesce(unit.timely + unit.late + unit.unanswered, 0) AS counted, coalesce(unit.timely, 0) AS timely,
+        coalesce(unit.late, 0) AS late, coalesce(unit.unanswered, 0) AS unanswered, coalesce(unit.unmeasured, 0) AS unmeasured,
+        coalesce(unit.pending, 0) AS pending, unit.mean_seconds, unit.percentiles,
+        unit.covered::numeric / nullif(unit.timely + unit.late + unit.unanswered + unit.unmeasured, 0) AS coverage,
+        (SELECT array_agg(coalesce(answered_in.answered, 0) ORDER BY buckets.bucket) FROM generate_series(1, 25) buckets (bucket)
+            LEFT JOIN (SELECT bucket, count(*)::integer AS answered FROM unnest(unit.answered_buckets) bucket GROUP BY bucket) answered_in
+            ON answered_in.bucket = buckets.bucket) AS buckets,
+        span.state
+    FROM rate_window span
+    LEFT JOIN inquiry_count inquiry USING (company_id, level, account_id, as_of)
+    LEFT JOIN unit_count unit USING (company_id, level, account_id, as_of)
 ),
 rated AS MATERIALIZED (
-    SELECT row.*, CASE WHEN coverage >= %(min_coverage)s AND (%(small_sample)s <> 'hide' OR counted >= %(min_counted)s)
+    SELECT counts.*, CASE WHEN coverage >= %(min_coverage)s AND (%(small_sample)s <> 'hide' OR counted >= %(min_counted)s)
         THEN timely::numeric / nullif(counted, 0) END AS rate
-    FROM row
+    FROM counts
 )
-SELECT company_id, level, account_id, as_of, window_start, window_end, inquiries, excluded, counted, timely, late, unanswered,
-    unmeasured, pending, rate, mean_seconds, percentiles[1], percentiles[2], percentiles[3],
+SELECT %(rule_set)s, %(identity)s, company_id, level, account_id, as_of, window_start, window_end, inquiries, excluded, counted,
+    timely, late, unanswered, unmeasured, pending, rate, mean_seconds, percentiles[1], percentiles[2], percentiles[3],
     CASE %(rounding)s WHEN 'down-1' THEN trunc(100 * rate, 1) WHEN 'half-up-0' THEN round(100 * rate) ELSE 100 * rate END,
-    coverage, buckets, state, over_at
+    coverage, buckets, state, %(now)s, %(now)s
 FROM rated
 
--- name: vanished
--- An account that no fact names any more has no row: an erase took them, or an earlier record of the inquiry names another
--- one. What was shown of it stays as history, but after an erase.
-WITH gone AS MATERIALIZED (
-    SELECT held.company_id, held.account_id, held.as_of, held.valid_from, held.state, w.cause,
-        w.cause <> 'erase' AND held.computed_at >= day.over_at AS stays
-    FROM counted day
-    JOIN rates held ON held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s)
-        AND held.company_id = day.company_id AND held.level = 'account' AND held.as_of = day.as_of AND held.valid_to IS NULL
-    JOIN unnest(%(each_company)s::text[], %(each_cause)s::text[]) w (company_id, cause) ON w.company_id = day.company_id
-    WHERE day.level = 'company' AND NOT EXISTS (
-        SELECT FROM counted n WHERE n.company_id = held.company_id AND n.level = 'account'
-            AND n.account_id = held.account_id AND n.as_of = held.as_of
+-- name: insert_day_ends
+-- When the day of each counted row ends.
+INSERT INTO day_end
+SELECT company_id, as_of, over_at
+FROM unnest(%(judged_companies)s::text[], %(as_ofs)s::date[], %(days_over_at)s::timestamptz[]) day (company_id, as_of, over_at)
+WHERE as_of IS NOT NULL
+
+-- name: delete_before_first
+-- A company has no rate before its first known inquiry: an erase removed what earlier rows were counted from.
+WITH deleted AS (
+    DELETE FROM rates stored USING unnest(%(planned_companies)s::text[], %(first_rate_days)s::date[]) company (company_id, first_day)
+    WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s) AND stored.company_id = company.company_id
+        AND stored.as_of < company.first_day
+    RETURNING stored.company_id, stored.level, stored.account_id, stored.as_of, stored.state, stored.valid_to
+)
+INSERT INTO corrections (rule_set, rule_version, level, company_id, account_id, as_of, column_name, cause, changed_at)
+SELECT %(rule_set)s, %(identity)s, level, company_id, account_id, as_of, '*', 'erase', %(now)s
+FROM deleted WHERE state = 'final' AND valid_to IS NULL
+ORDER BY company_id, as_of, level DESC, account_id
+
+-- name: remove_unnamed_accounts
+-- An account that no fact names any more has no row: an erase removed the facts, or an earlier record of the inquiry names
+-- another account. Rows that were shown after their day had ended stay as history, except after an erase.
+WITH unnamed AS MATERIALIZED (
+    SELECT stored.company_id, stored.account_id, stored.as_of, stored.valid_from, stored.state, change.cause,
+        change.cause <> 'erase' AND stored.computed_at >= day_end.over_at AS becomes_history
+    FROM counted company
+    JOIN day_end ON day_end.company_id = company.company_id AND day_end.as_of = company.as_of
+    JOIN rates stored ON stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
+        AND stored.company_id = company.company_id AND stored.level = 'account' AND stored.as_of = company.as_of
+        AND stored.valid_to IS NULL
+    JOIN unnest(%(planned_companies)s::text[], %(causes)s::text[]) change (company_id, cause)
+        ON change.company_id = company.company_id
+    WHERE company.level = 'company' AND NOT EXISTS (
+        SELECT FROM counted account WHERE account.company_id = stored.company_id AND account.level = 'account'
+            AND account.account_id = stored.account_id AND account.as_of = stored.as_of
     )
 ),
-told AS (
+correction AS (
     INSERT INTO corrections (rule_set, rule_version, level, company_id, account_id, as_of, column_name, cause, changed_at)
     SELECT %(rule_set)s, %(identity)s, 'account', company_id, account_id, as_of, '*', cause, %(now)s
-    FROM gone WHERE state = 'final' ORDER BY company_id, as_of, account_id
+    FROM unnamed WHERE state = 'final' ORDER BY company_id, as_of, account_id
 ),
 retired AS (
-    UPDATE rates r SET valid_to = %(now)s FROM gone g
-    WHERE g.stays AND r.rule_set = %(rule_set)s AND r.company_id = ANY (%(companies)s) AND r.company_id = g.company_id
-        AND r.level = 'account' AND r.account_id = g.account_id AND r.as_of = g.as_of AND r.valid_from = g.valid_from
+    UPDATE rates stored SET valid_to = %(now)s FROM unnamed
+    WHERE unnamed.becomes_history AND stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
+        AND stored.company_id = unnamed.company_id AND stored.level = 'account' AND stored.account_id = unnamed.account_id
+        AND stored.as_of = unnamed.as_of AND stored.valid_from = unnamed.valid_from
 )
-DELETE FROM rates r USING gone g
-WHERE NOT g.stays AND r.rule_set = %(rule_set)s AND r.company_id = ANY (%(companies)s) AND r.company_id = g.company_id
-    AND r.level = 'account' AND r.account_id = g.account_id AND r.as_of = g.as_of AND r.valid_from = g.valid_from
+DELETE FROM rates stored USING unnamed
+WHERE NOT unnamed.becomes_history AND stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
+    AND stored.company_id = unnamed.company_id AND stored.level = 'account' AND stored.account_id = unnamed.account_id
+    AND stored.as_of = unnamed.as_of AND stored.valid_from = unnamed.valid_from
 
--- name: unchanged
--- What is shown already need not be written. The companies stand in each condition for the index: joined as sets, the
--- whole table would be read.
-DELETE FROM counted n USING rates held
-WHERE held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s) AND held.company_id = n.company_id
-    AND held.level = n.level AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL
-    AND (held.rule_version, held.window_start, held.window_end, held.inquiries, held.excluded, held.counted, held.timely,
-            held.late, held.unanswered, held.unmeasured, held.pending, held.rate, held.mean_seconds, held.median_seconds,
-            held.p90_seconds, held.p95_seconds, held.coverage, held.buckets, held.state)
-        IS NOT DISTINCT FROM (%(identity)s, n.window_start, n.window_end, n.inquiries, n.excluded, n.counted, n.timely, n.late,
-            n.unanswered, n.unmeasured, n.pending, n.rate, n.mean_seconds, n.median_seconds, n.p90_seconds, n.p95_seconds,
-            n.coverage, n.buckets, n.state)
+-- name: keep_changed
+-- Rows equal to those shown need not be written: only others stay in the workspace. rate_shown follows from rate and rule
+-- version. Each condition repeats the list of companies for the index: joined as sets, the whole table would be read.
+DELETE FROM counted new USING rates stored
+WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s) AND stored.company_id = new.company_id
+    AND stored.level = new.level AND stored.account_id = new.account_id AND stored.as_of = new.as_of AND stored.valid_to IS NULL
+    AND (stored.rule_version, stored.window_start, stored.window_end, stored.inquiries, stored.excluded, stored.counted,
+            stored.timely, stored.late, stored.unanswered, stored.unmeasured, stored.pending, stored.rate, stored.mean_seconds,
+            stored.median_seconds, stored.p90_seconds, stored.p95_seconds, stored.coverage, stored.buckets, stored.state)
+        IS NOT DISTINCT FROM (new.rule_version, new.window_start, new.window_end, new.inquiries, new.excluded, new.counted,
+            new.timely, new.late, new.unanswered, new.unmeasured, new.pending, new.rate, new.mean_seconds,
+            new.median_seconds, new.p90_seconds, new.p95_seconds, new.coverage, new.buckets, new.state)
 
 -- name: correct
--- A final number changes only with a line of its own. What an erase took is not told again. Held is the newest version,
--- also one that is not shown now (its rule set was switched off meanwhile).
+-- A change of a final number is recorded, column by column; after an erase without the old value. Compared is the newest
+-- version, also one that is not shown now (its rule set was deactivated meanwhile).
 WITH newest AS MATERIALIZED (
     SELECT DISTINCT ON (company_id, level, account_id, as_of) * FROM rates
     WHERE rule_set = %(rule_set)s AND company_id = ANY (%(companies)s)
@@ -183,64 +218,47 @@ WITH newest AS MATERIALIZED (
 )
 INSERT INTO corrections
     (rule_set, rule_version, level, company_id, account_id, as_of, column_name, old_value, new_value, cause, changed_at)
-SELECT %(rule_set)s, %(identity)s, n.level, n.company_id, n.account_id, n.as_of, c.name,
-    CASE WHEN w.cause <> 'erase' THEN c.old END, c.new, w.cause, %(now)s
-FROM counted n
-JOIN newest held ON held.company_id = n.company_id AND held.level = n.level AND held.account_id = n.account_id
-    AND held.as_of = n.as_of AND held.state = 'final'
-JOIN unnest(%(each_company)s::text[], %(each_cause)s::text[]) w (company_id, cause) ON w.company_id = n.company_id
+SELECT %(rule_set)s, %(identity)s, new.level, new.company_id, new.account_id, new.as_of, compared.name,
+    CASE WHEN change.cause <> 'erase' THEN compared.old END, compared.new, change.cause, %(now)s
+FROM counted new
+JOIN newest stored ON stored.company_id = new.company_id AND stored.level = new.level AND stored.account_id = new.account_id
+    AND stored.as_of = new.as_of AND stored.state = 'final'
+JOIN unnest(%(planned_companies)s::text[], %(causes)s::text[]) change (company_id, cause) ON change.company_id = new.company_id
 CROSS JOIN LATERAL (VALUES
-    (1, 'window_start', held.window_start::text, n.window_start::text),
-    (2, 'window_end', held.window_end::text, n.window_end::text),
-    (3, 'inquiries', held.inquiries::text, n.inquiries::text), (4, 'excluded', held.excluded::text, n.excluded::text),
-    (5, 'counted', held.counted::text, n.counted::text), (6, 'timely', held.timely::text, n.timely::text),
-    (7, 'late', held.late::text, n.late::text), (8, 'unanswered', held.unanswered::text, n.unanswered::text),
-    (9, 'unmeasured', held.unmeasured::text, n.unmeasured::text), (10, 'pending', held.pending::text, n.pending::text),
-    (11, 'rate', trim_scale(held.rate)::text, trim_scale(n.rate)::text),
-    (12, 'mean_seconds', held.mean_seconds::text, n.mean_seconds::text),
-    (13, 'median_seconds', held.median_seconds::text, n.median_seconds::text),
-    (14, 'p90_seconds', held.p90_seconds::text, n.p90_seconds::text),
-    (15, 'p95_seconds', held.p95_seconds::text, n.p95_seconds::text),
-    (16, 'rate_shown', trim_scale(held.rate_shown)::text, trim_scale(n.rate_shown)::text),
-    (17, 'coverage', trim_scale(held.coverage)::text, trim_scale(n.coverage)::text),
-    (18, 'state', held.state, n.state)
-) c (place, name, old, new)
-WHERE c.old IS DISTINCT FROM c.new
-ORDER BY n.company_id, n.as_of, n.level DESC, n.account_id, c.place
+    (1, 'window_start', stored.window_start::text, new.window_start::text),
+    (2, 'window_end', stored.window_end::text, new.window_end::text),
+    (3, 'inquiries', stored.inquiries::text, new.inquiries::text), (4, 'excluded', stored.excluded::text, new.excluded::text),
+    (5, 'counted', stored.counted::text, new.counted::text), (6, 'timely', stored.timely::text, new.timely::text),
+    (7, 'late', stored.late::text, new.late::text), (8, 'unanswered', stored.unanswered::text, new.unanswered::text),
+    (9, 'unmeasured', stored.unmeasured::text, new.unmeasured::text), (10, 'pending', stored.pending::text, new.pending::text),
+    (11, 'rate', trim_scale(stored.rate)::text, trim_scale(new.rate)::text),
+    (12, 'mean_seconds', stored.mean_seconds::text, new.mean_seconds::text),
+    (13, 'median_seconds', stored.median_seconds::text, new.median_seconds::text),
+    (14, 'p90_seconds', stored.p90_seconds::text, new.p90_seconds::text),
+    (15, 'p95_seconds', stored.p95_seconds::text, new.p95_seconds::text),
+    (16, 'rate_shown', trim_scale(stored.rate_shown)::text, trim_scale(new.rate_shown)::text),
+    (17, 'coverage', trim_scale(stored.coverage)::text, trim_scale(new.coverage)::text),
+    (18, 'state', stored.state, new.state)
+) compared (position, name, old, new)
+WHERE compared.old IS DISTINCT FROM compared.new
+ORDER BY new.company_id, new.as_of, new.level DESC, new.account_id, compared.position
 
 -- name: retire
--- A version that held after its day was over stays as history, but for what an erase took.
-UPDATE rates held SET valid_to = %(now)s
-FROM counted n JOIN unnest(%(each_company)s::text[], %(each_cause)s::text[]) w (company_id, cause) ON w.company_id = n.company_id
-WHERE w.cause <> 'erase' AND held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s) AND held.company_id = n.company_id
-    AND held.level = n.level AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL AND held.computed_at >= n.over_at
+-- A version that was shown after its day had ended stays as history, except one whose facts an erase removed.
+UPDATE rates stored SET valid_to = %(now)s
+FROM counted new
+JOIN day_end ON day_end.company_id = new.company_id AND day_end.as_of = new.as_of
+JOIN unnest(%(planned_companies)s::text[], %(causes)s::text[]) change (company_id, cause) ON change.company_id = new.company_id
+WHERE change.cause <> 'erase' AND stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
+    AND stored.company_id = new.company_id AND stored.level = new.level AND stored.account_id = new.account_id
+    AND stored.as_of = new.as_of AND stored.valid_to IS NULL AND stored.computed_at >= day_end.over_at
 
--- name: replace
--- One of the running day was never a day's number.
-DELETE FROM rates held USING counted n
-WHERE held.rule_set = %(rule_set)s AND held.company_id = ANY (%(companies)s) AND held.company_id = n.company_id
-    AND held.level = n.level AND held.account_id = n.account_id AND held.as_of = n.as_of AND held.valid_to IS NULL
+-- name: delete_running
+-- A version computed while its day was still running was never that day's number.
+DELETE FROM rates stored USING counted new
+WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s) AND stored.company_id = new.company_id
+    AND stored.level = new.level AND stored.account_id = new.account_id AND stored.as_of = new.as_of AND stored.valid_to IS NULL
 
 -- name: add
--- New versions of rows of reply_rate.
-INSERT INTO rates (
-    rule_set, rule_version, level, company_id, account_id, as_of, window_start, window_end, inquiries, excluded, counted,
-    timely, late, unanswered, unmeasured, pending, rate, mean_seconds, median_seconds, p90_seconds, p95_seconds,
-    rate_shown, coverage, buckets, state, computed_at, valid_from
-)
-SELECT %(rule_set)s, %(identity)s, level, company_id, account_id, as_of, window_start, window_end, inquiries, excluded, counted,
-    timely, late, unanswered, unmeasured, pending, rate, mean_seconds, median_seconds, p90_seconds, p95_seconds, rate_shown,
-    coverage, buckets, state, %(now)s, %(now)s
-FROM counted
-
--- name: forget_before
--- A company has no rate before its first known inquiry: an erase took what it was counted from.
-WITH gone AS (
-    DELETE FROM rates r USING unnest(%(each_company)s::text[], %(each_begin)s::date[]) b (company_id, begin)
-    WHERE r.rule_set = %(rule_set)s AND r.company_id = ANY (%(companies)s) AND r.company_id = b.company_id AND r.as_of < b.begin
-    RETURNING r.company_id, r.level, r.account_id, r.as_of, r.state, r.valid_to
-)
-INSERT INTO corrections (rule_set, rule_version, level, company_id, account_id, as_of, column_name, cause, changed_at)
-SELECT %(rule_set)s, %(identity)s, level, company_id, account_id, as_of, '*', 'erase', %(now)s
-FROM gone WHERE state = 'final' AND valid_to IS NULL
-ORDER BY company_id, as_of, level DESC, account_id
+-- New versions of rows of reply_rate. The tables have the same columns in the same order (a test compares them).
+INSERT INTO rates SELECT * FROM counted

@@ -1,6 +1,6 @@
-"""Rule sets: what a reply rate means, as data. Validated here, identified by name, number and content hash.
+"""Rule sets: what a reply rate means, as data. Validated here, identified by name, version and content hash.
 
-The schema (schemas/rule-set.schema.json) is the form; a value that is not built yet is refused by name, never ignored.
+schemas/rule-set.schema.json defines the parameters; a value that is not supported yet is refused by name, never ignored.
 """
 
 import hashlib
@@ -18,26 +18,26 @@ from msgspec import Meta
 
 from services.common.errors import ConfigError
 
-MOST_SECONDS = 366 * 86_400
-"""The longest limit: further back no rule set looks."""
+MAX_SECONDS = 366 * 86_400
+"""The longest duration: no rule set looks further back."""
 ZONES = frozenset(available_timezones() - {"localtime", "Factory"})
-"""What Python and Postgres both know; `localtime` is another one on every machine."""
+"""Zones that Python and Postgres both know; `localtime` differs from machine to machine."""
 When = Literal["spam", "blacklisted", "withdrawn", "trashed", "rejected", "buyer-closed", "mainland-china-buyer"]
 Answer = Literal["human-reply", "platform-reply", "automatic-reply", "rejected", "declined", "spam-report"]
 
 
 class Exclusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An inquiry does not count when this was its fate, within so many seconds of its receipt."""
+    """An inquiry does not count when `when` applies to it, within `within_seconds` of its receipt (None: at any time)."""
 
     when: When
-    within_seconds: Annotated[int, Meta(ge=0, le=MOST_SECONDS)] | None = None
+    within_seconds: Annotated[int, Meta(ge=0, le=MAX_SECONDS)] | None = None
 
 
 class SmallSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What becomes of a row that counts fewer than `min_counted` units.
+    """What happens to a row that counts fewer than `min_counted` units.
 
-    `hide`: its rate is empty. `widen`: its window begins so early that the last `min_counted` counted units of
-    `max_days` days are in it, as far as there are any.
+    `hide`: its rate is empty. `widen`: its window starts earlier, so that it includes the last `min_counted` counted units
+    within `max_days` days, as far as there are any.
     """
 
     mode: Literal["hide", "widen"]
@@ -53,7 +53,7 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     title: Annotated[str, Meta(min_length=1)]
     source: Annotated[str, Meta(min_length=1)]
     time_zone: str
-    target_seconds: Annotated[int, Meta(ge=1, le=MOST_SECONDS)]
+    target_seconds: Annotated[int, Meta(ge=1, le=MAX_SECONDS)]
     window_days: Annotated[int, Meta(ge=1, le=366)]
     settle_days: Annotated[int, Meta(ge=0, le=60)]
     max_settle_days: Annotated[int, Meta(ge=0, le=60)] = 14
@@ -72,45 +72,47 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     @property
     def content_hash(self) -> str:
-        """Hash of every parameter: two rule sets with one hash give the same numbers."""
+        """Hash of every parameter: two rule sets with the same hash give the same numbers."""
         text = json.dumps(self.parameters(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def identity(self) -> str:
-        """`1+3f2a…`: number and content hash; stands in every row that it produced."""
+        """`1+3f2a…`: version and content hash; stored with every row that the rule set produced."""
         return f"{self.version}+{self.content_hash}"
 
     @property
     def zone(self) -> ZoneInfo:
-        """The zone whose days are counted."""
+        """The time zone whose days are counted."""
         return ZoneInfo(self.time_zone)
 
     @property
     def reach_days(self) -> int:
-        """How many days before its own a row may look back: the window, or what it may be widened to."""
+        """The longest window of a row, in days: window_days, or what it may be widened to."""
         sample = self.small_sample
         return max(self.window_days, (sample.max_days or 0) if isinstance(sample, SmallSample) else 0)
 
     def parameters(self) -> dict[str, Any]:
         """All parameters as plain JSON values."""
-        built: dict[str, Any] = msgspec.to_builtins(self)
-        return built
+        parameters: dict[str, Any] = msgspec.to_builtins(self)
+        return parameters
 
 
 def parse(text: str, origin: str) -> RuleSet:
-    """A rule set from TOML. ConfigError that names `origin`, the key, its value and what is allowed."""
+    """A rule set from TOML. ConfigError with `origin`, the key, its value and what is allowed."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin}: not TOML: {error}") from None
+        raise ConfigError(f"{origin}: not valid TOML: {error}") from None
     problems = [f"{origin}: {_problem(error)}" for error in Draft202012Validator(schema()).iter_errors(data)]
     zone, sample = data.get("time_zone"), data.get("small_sample")
     if isinstance(zone, str) and zone not in ZONES:
-        problems.append(f"{origin}: time_zone: {zone!r} is no IANA zone; write e.g. 'America/Los_Angeles'")
+        problems.append(
+            f"{origin}: time_zone: {zone!r} is not an IANA time zone; write for example 'America/Los_Angeles'"
+        )
     if not problems and isinstance(sample, dict) and sample.get("max_days", 366) < data["window_days"]:
         problems.append(
-            f"{origin}: small_sample.max_days: {sample['max_days']} is less than window_days; widen to more"
+            f"{origin}: small_sample.max_days: {sample['max_days']} is less than window_days; write a larger value"
         )
     if problems:
         raise ConfigError(problems)
@@ -123,7 +125,7 @@ def parse(text: str, origin: str) -> RuleSet:
 
 @lru_cache(maxsize=64)
 def stored(parameters: str) -> RuleSet:
-    """A rule set from the parameters that a database holds, as JSON."""
+    """A rule set from the JSON parameters that the database stores."""
     return msgspec.json.decode(parameters, type=RuleSet)
 
 
@@ -139,8 +141,13 @@ def _problem(error: ValidationError) -> str:
 @cache
 def schema() -> dict[str, Any]:
     """schemas/rule-set.schema.json."""
-    found: dict[str, Any] = json.loads(resources.files("schemas").joinpath("rule-set.schema.json").read_text("utf-8"))
-    return found
+    content: dict[str, Any] = json.loads(resources.files("schemas").joinpath("rule-set.schema.json").read_text("utf-8"))
+    return content
+
+
+def deciding() -> list[str]:
+    """Names of the parameters that decide about a single inquiry, in the order of the schema (`"decides": true`)."""
+    return [name for name, parameter in schema()["properties"].items() if parameter["decides"]]
 
 
 def builtin_names() -> list[str]:
@@ -150,41 +157,43 @@ def builtin_names() -> list[str]:
 
 
 def load_builtin(name: str) -> RuleSet:
-    """A rule set that comes with replyrate. ConfigError with the names there are."""
+    """A rule set that comes with replyrate. ConfigError with the available names."""
     return load(name, None)
 
 
 def names(folder: Path | None) -> list[str]:
-    """Names of all rule sets: those that come with replyrate, and the files of an operator's folder."""
+    """Names of all rule sets: those that come with replyrate, and those in an operator's folder."""
     return sorted({*builtin_names(), *(file.stem for file in folder.glob("*.toml"))} if folder else builtin_names())
 
 
 def load(name: str, folder: Path | None) -> RuleSet:
-    """A rule set by name, from replyrate or from an operator's folder. ConfigError that says what is wrong where."""
+    """A rule set by name, from replyrate or from an operator's folder. ConfigError that says what is wrong and where."""
     own = folder / f"{name}.toml" if folder is not None else None
     if name in builtin_names():
         if own is not None and own.exists():
-            raise ConfigError(f"{own}: replyrate has a rule set {name}; give yours another name")
+            raise ConfigError(f"{own}: replyrate has a rule set {name} of its own; choose another name for yours")
         file = resources.files("services.aggregator.judge").joinpath("rule_sets", f"{name}.toml")
         return parse(file.read_text("utf-8"), f"{name}.toml")
     if own is None or name not in names(folder):
-        raise ConfigError(f"there is no rule set {name}; choose of {', '.join(names(folder))}")
+        raise ConfigError(f"there is no rule set {name}; choose one of {', '.join(names(folder))}")
     return read(own)
 
 
 def read(file: Path) -> RuleSet:
-    """A rule set from a file of an operator; it must be called as the rule set is."""
+    """A rule set from an operator's file, whose name must be the rule set's."""
     try:
         rule_set = parse(file.read_text("utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read ({type(error).__name__})") from None
     if rule_set.name != file.stem:
-        raise ConfigError(f"{file}: name: {rule_set.name!r} is not the file's; call the file {rule_set.name}.toml")
+        raise ConfigError(
+            f"{file}: name: {rule_set.name!r} differs from the file name; rename the file to {rule_set.name}.toml"
+        )
     return rule_set
 
 
 def check_horizon(rule_set: RuleSet, horizon_days: int) -> None:
-    """ConfigError with the value to set when facts are kept for less time than the rule set looks back."""
+    """ConfigError with the value to set if facts are kept for a shorter time than the rule set looks back."""
     needed = rule_set.reach_days + rule_set.max_settle_days + 10
     if needed > horizon_days:
         raise ConfigError(

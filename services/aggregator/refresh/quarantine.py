@@ -1,8 +1,8 @@
-"""Companies that Postgres cannot judge: they wait apart, so that one of them costs nobody else a fresh rate.
+"""Quarantine for companies whose judgement fails, so that one bad company does not block the others.
 
-What one company's facts cause (a statement that runs into its time limit, a value that a column does not take) comes again
-at every try. It is told, and tried again after a growing pause. In memory: another aggregator, or the next start, finds
-out for itself.
+A failure caused by the facts of one company (a statement that reaches its timeout, a value that a column does not accept)
+recurs at every attempt. It is logged, and the company is tried again after a growing pause. In memory: another aggregator,
+or this one after a restart, finds out for itself.
 """
 
 import time
@@ -16,19 +16,20 @@ from psycopg import errors
 from services.common.errors import ReplyrateError
 from services.common.retry import Backoff
 
-OWN: Final[tuple[type[psycopg.Error], ...]] = (
+COMPANY_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
     psycopg.DataError,
     psycopg.IntegrityError,
     psycopg.InternalError,
     errors.ProgramLimitExceeded,
     errors.QueryCanceled,
 )
-"""What can come from the rows of one company while the server is well. A table or a right that lacks is everybody's."""
+"""Errors that rows of a single company can cause on a healthy server. A missing table or privilege affects every company and
+is not quarantined."""
 PAUSES: Final = Backoff(60, 4, 3600)
 
 
 class JudgementFailed(ReplyrateError):
-    """The companies that were judged together when Postgres refused; their transaction is undone."""
+    """Postgres refused to judge these companies together; their transaction is rolled back."""
 
     def __init__(self, companies: Sequence[str], code: str) -> None:
         self.companies = tuple(companies)
@@ -40,48 +41,49 @@ class JudgementFailed(ReplyrateError):
 
 @contextmanager
 def isolating(companies: Sequence[str]) -> Iterator[None]:
-    """What is done for these companies in one transaction; Unjudged when one of them may be the reason that it failed."""
+    """Work for these companies in one transaction; JudgementFailed if one of them may be the reason that it fails."""
     try:
         yield
-    except OWN as error:
+    except COMPANY_ERRORS as error:
         raise JudgementFailed(companies, error.sqlstate or type(error).__name__) from error
 
 
 class Quarantine:
-    """The companies that wait apart. `monotonic` gives seconds."""
+    """The companies in quarantine for one kind of work. `monotonic` returns seconds."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._waiting: dict[str, tuple[int, float]] = {}
-        self._singly = 0
+        self._attempts_and_end: dict[str, tuple[int, float]] = {}
+        self._suspects = 0
 
     def __len__(self) -> int:
         """How many companies failed and have not been judged since."""
-        return len(self._waiting)
+        return len(self._attempts_and_end)
 
     def companies(self) -> list[str]:
-        """Those that are not tried now."""
+        """Companies that are not tried now."""
         now = self._monotonic()
-        return [company_id for company_id, (_, until) in self._waiting.items() if until > now]
+        return [company_id for company_id, (_, end) in self._attempts_and_end.items() if end > now]
 
-    def most(self, most: int) -> int:
-        """How many companies to judge together: one while it is not known which of some it was."""
-        return 1 if self._singly else most
+    def batch_size(self, most: int) -> int:
+        """How many companies to judge together: at most `most`, and 1 until it is clear which company of a batch failed."""
+        return 1 if self._suspects else most
 
     def failed(self, failure: JudgementFailed) -> float | None:
-        """Take note of it: the seconds until this company is tried again; None when it may be one of several."""
+        """Record a failure. Returns the seconds until the company is tried again; None if several companies failed together
+        and are to be judged one by one."""
         if len(failure.companies) > 1:
-            self._singly = len(failure.companies)
+            self._suspects = len(failure.companies)
             return None
         (company_id,) = failure.companies
-        attempts = self._waiting.get(company_id, (0, 0.0))[0] + 1
+        attempts = self._attempts_and_end.get(company_id, (0, 0.0))[0] + 1
         pause = PAUSES.delay(attempts, 1)
-        self._waiting[company_id] = attempts, self._monotonic() + pause
-        self._singly = max(0, self._singly - 1)
+        self._attempts_and_end[company_id] = attempts, self._monotonic() + pause
+        self._suspects = max(0, self._suspects - 1)
         return pause
 
-    def judged(self, companies: Sequence[str]) -> None:
-        """These went well."""
+    def succeeded(self, companies: Sequence[str]) -> None:
+        """Release companies that were judged."""
         for company_id in companies:
-            self._waiting.pop(company_id, None)
-        self._singly = max(0, self._singly - len(companies))
+            self._attempts_and_end.pop(company_id, None)
+        self._suspects = max(0, self._suspects - len(companies))

@@ -1,136 +1,144 @@
--- name: held
--- A rule set as it counts, or counted.
+-- name: rule_set
+-- A rule set that is or was active.
 SELECT name, identity, active FROM ledger.rule_sets WHERE name = %(name)s
 
 -- name: active
--- The rule sets that count. Shared, so that none is switched off between here and the end of a refresh.
+-- The active rule sets. Locked for share, so that none is deactivated before the end of a refresh.
 SELECT parameters::text FROM ledger.rule_sets WHERE active ORDER BY name FOR SHARE
 
--- name: counting
--- The rule sets that count, for somebody who only reads.
+-- name: active_readonly
+-- The active rule sets, for readers without the right to lock.
 SELECT parameters::text FROM ledger.rule_sets WHERE active ORDER BY name
 
--- name: stored
+-- name: stored_rule_sets
 -- Every rule set that is or was active.
 SELECT name, active AS is_active, parameters::text AS parameters FROM ledger.rule_sets ORDER BY name
 
 -- name: corrections_since
--- Corrections of a rule set that a recompute or a new version of it made.
+-- How many corrections recomputes and new versions of a rule set have recorded since an instant.
 SELECT count(*) FROM ledger.corrections WHERE rule_set = %(name)s AND changed_at >= %(since)s
     AND cause IN ('recompute', 'rule-version')
 
--- name: count
--- The rule set counts from now on.
-INSERT INTO ledger.rule_sets AS held (name, identity, parameters) VALUES (%(name)s, %(identity)s, %(parameters)s)
+-- name: activate
+-- The rule set is active from now on.
+INSERT INTO ledger.rule_sets AS stored (name, identity, parameters) VALUES (%(name)s, %(identity)s, %(parameters)s)
 ON CONFLICT (name) DO UPDATE SET identity = excluded.identity, parameters = excluded.parameters, active = true,
-    activated_at = CASE WHEN held.identity = excluded.identity AND held.active THEN held.activated_at ELSE clock_timestamp() END
+    activated_at = CASE WHEN stored.identity = excluded.identity AND stored.active THEN stored.activated_at ELSE clock_timestamp() END
 
 -- name: deactivate
--- Does not count any more.
+-- The rule set is not active any more.
 UPDATE ledger.rule_sets SET active = false WHERE name = %(name)s AND active RETURNING name
 
 -- name: retire_rates
--- A number that nobody refreshes would soon be false: it stays in the history only, and there only if it held when its
--- day was over.
+-- A number that is no longer refreshed would soon be wrong: it stays only in the history, and there only if it was shown after
+-- its day had ended.
 WITH running AS (
-    DELETE FROM ledger.rates r USING ledger.rule_sets s
-    WHERE r.rule_set = %(name)s AND s.name = r.rule_set AND r.valid_to IS NULL
-        AND r.computed_at < (r.as_of + 1)::timestamp AT TIME ZONE (s.parameters ->> 'time_zone')
+    DELETE FROM ledger.rates rate USING ledger.rule_sets rules
+    WHERE rate.rule_set = %(name)s AND rules.name = rate.rule_set AND rate.valid_to IS NULL
+        AND rate.computed_at < (rate.as_of + 1)::timestamp AT TIME ZONE (rules.parameters ->> 'time_zone')
 )
-UPDATE ledger.rates r SET valid_to = clock_timestamp() FROM ledger.rule_sets s
-WHERE r.rule_set = %(name)s AND s.name = r.rule_set AND r.valid_to IS NULL
-    AND r.computed_at >= (r.as_of + 1)::timestamp AT TIME ZONE (s.parameters ->> 'time_zone')
+UPDATE ledger.rates rate SET valid_to = clock_timestamp() FROM ledger.rule_sets rules
+WHERE rate.rule_set = %(name)s AND rules.name = rate.rule_set AND rate.valid_to IS NULL
+    AND rate.computed_at >= (rate.as_of + 1)::timestamp AT TIME ZONE (rules.parameters ->> 'time_zone')
 
--- name: retire_outcomes
--- Outcomes are judged anew when the rule set counts again.
-WITH gone AS (DELETE FROM ledger.outcome_history WHERE rule_set = %(name)s)
+-- name: delete_outcomes
+-- Outcomes are judged again when the rule set is activated again.
+WITH history AS (DELETE FROM ledger.outcome_history WHERE rule_set = %(name)s)
 DELETE FROM ledger.outcomes WHERE rule_set = %(name)s
 
--- name: under_way
--- A recompute of the rule set, if there is one.
+-- name: unfinished
+-- The recompute of a rule set that has not been published yet.
 SELECT identity, from_day, to_day FROM ledger.recomputes WHERE rule_set = %(name)s FOR UPDATE
 
--- name: begin
--- A recompute begins; one under way for other parameters or days ends.
+-- name: start
+-- Starts a recompute unless the rule set has one.
 INSERT INTO ledger.recomputes (rule_set, identity, parameters, from_day, to_day)
 VALUES (%(name)s, %(identity)s, %(parameters)s, %(from_day)s, %(to_day)s)
 ON CONFLICT (rule_set) DO NOTHING RETURNING rule_set
 
 -- name: end
--- A recompute is over; with it goes the list of companies that have been.
+-- A recompute has ended; the list of companies that it has judged goes with it.
 DELETE FROM ledger.recomputes WHERE rule_set = %(name)s
 
--- name: clear
--- Nothing of it stays in the shadow.
+-- name: clear_shadow
+-- Deletes what a recompute has written to the shadow schema.
 WITH rates AS (DELETE FROM shadow.rates WHERE rule_set = %(name)s),
     outcomes AS (DELETE FROM shadow.outcomes WHERE rule_set = %(name)s),
     corrections AS (DELETE FROM shadow.corrections WHERE rule_set = %(name)s),
     history AS (DELETE FROM shadow.outcome_history WHERE rule_set = %(name)s)
 DELETE FROM shadow.settled WHERE rule_set = %(name)s
 
--- name: all
--- Recomputes under way. Shared, so that none is shown between here and the end of a judgement.
+-- name: all_unfinished
+-- The recomputes that have not been published yet. Locked for share, so that none is published before the end of a judgement.
 SELECT parameters::text AS parameters, from_day, to_day FROM ledger.recomputes ORDER BY rule_set FOR SHARE
 
 -- name: progress
--- How far they are.
-SELECT r.rule_set, r.identity, r.begun_at, (SELECT count(*) FROM ledger.companies) AS companies,
-    (SELECT count(*) FROM ledger.recomputed d WHERE d.rule_set = r.rule_set) AS done
-FROM ledger.recomputes r ORDER BY r.rule_set
+-- How many companies each recompute has judged.
+SELECT recompute.rule_set, recompute.identity, recompute.begun_at, (SELECT count(*) FROM ledger.companies) AS companies,
+    (SELECT count(*) FROM ledger.recomputed company WHERE company.rule_set = recompute.rule_set) AS done
+FROM ledger.recomputes recompute ORDER BY recompute.rule_set
 
--- name: lacking
--- Companies that have not been judged anew; those that somebody is at are left to him.
-SELECT c.company_id FROM ledger.companies c
-WHERE NOT EXISTS (SELECT FROM ledger.recomputed d WHERE d.rule_set = %(name)s AND d.company_id = c.company_id)
-    AND NOT c.company_id = ANY (%(aside)s)
-ORDER BY c.company_id LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
+-- name: remaining
+-- Companies not judged again yet, except those that another process has locked.
+SELECT company.company_id FROM ledger.companies company
+WHERE NOT EXISTS (
+        SELECT FROM ledger.recomputed done WHERE done.rule_set = %(name)s AND done.company_id = company.company_id
+    )
+    AND NOT company.company_id = ANY (%(quarantined)s)
+ORDER BY company.company_id LIMIT %(most)s FOR UPDATE OF company SKIP LOCKED
 
--- name: whole
--- Whether every company has been.
+-- name: is_complete
+-- Whether every company has been judged again.
 SELECT NOT EXISTS (
-    SELECT FROM ledger.companies c
-    WHERE NOT EXISTS (SELECT FROM ledger.recomputed d WHERE d.rule_set = %(name)s AND d.company_id = c.company_id)
-) AS whole
+    SELECT FROM ledger.companies company
+    WHERE NOT EXISTS (
+        SELECT FROM ledger.recomputed done WHERE done.rule_set = %(name)s AND done.company_id = company.company_id
+    )
+) AS complete
 
--- name: done
--- These companies have been judged anew, and are due at the latest when the new numbers are.
+-- name: mark_done
+-- These companies have been judged again; each is due no later than its new numbers are.
 WITH recomputed AS (
     INSERT INTO ledger.recomputed (rule_set, company_id) SELECT %(name)s, unnest(%(companies)s::text[]) ON CONFLICT DO NOTHING
 )
-UPDATE ledger.companies c SET due_at = least(c.due_at, d.due_at)
-FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[]) d (company_id, due_at)
-WHERE c.company_id = d.company_id AND d.due_at < coalesce(c.due_at, 'infinity')
+UPDATE ledger.companies company SET due_at = least(company.due_at, done.due_at)
+FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[]) done (company_id, due_at)
+WHERE company.company_id = done.company_id AND done.due_at < coalesce(company.due_at, 'infinity')
 
--- name: patience
--- Showing a large recompute takes longer than a statement may.
+-- name: extend_timeouts
+-- Publishing a large recompute takes longer than other statements are allowed to.
 SELECT set_config('statement_timeout', '3600s', true), set_config('idle_in_transaction_session_timeout', '3600s', true)
 
--- name: judged
--- What was judged in the shadow, as if it had been now.
+-- name: load_judged
+-- Outcomes from the shadow schema, as if they had been judged now.
 INSERT INTO judged (company_id, inquiry_id, account_id, owner, own_day, buyer_id, unit_day, unit_inquiry_id, received_at, first_reply_at,
     reply_seconds, outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state)
 SELECT company_id, inquiry_id, account_id, owner, own_day, buyer_id, unit_day, unit_inquiry_id, received_at, first_reply_at, reply_seconds,
     outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state
 FROM shadow.outcomes WHERE rule_set = %(name)s
 
--- name: counted
--- What was counted in the shadow, as if it had been now. A row that is final stays so while its rule set is the same.
-INSERT INTO counted (company_id, level, account_id, as_of, window_start, window_end, inquiries, excluded, counted, timely, late,
-    unanswered, unmeasured, pending, rate, mean_seconds, median_seconds, p90_seconds, p95_seconds, rate_shown, coverage,
-    buckets, state, over_at)
-SELECT company_id, level, account_id, as_of, window_start, window_end, inquiries, excluded, counted, timely, late, unanswered,
-    unmeasured, pending, rate, mean_seconds, median_seconds, p90_seconds, p95_seconds, rate_shown, coverage, buckets, state,
-    (as_of + 1)::timestamp AT TIME ZONE %(zone)s
-FROM shadow.rates WHERE rule_set = %(name)s AND valid_to IS NULL
+-- name: load_counted
+-- Rates from the shadow schema.
+INSERT INTO counted SELECT * FROM shadow.rates WHERE rule_set = %(name)s AND valid_to IS NULL
+
+-- name: stamp_counted
+-- As if they had been counted now.
+UPDATE counted SET computed_at = %(now)s, valid_from = %(now)s
+
+-- name: load_day_ends
+-- When the days of these rates end.
+INSERT INTO day_end
+SELECT DISTINCT company_id, as_of, (as_of + 1)::timestamp AT TIME ZONE %(zone)s FROM counted
 
 -- name: waiting
--- Companies whose facts wait for a refresh: what is shown of them differs for that, and not for the recompute.
+-- Companies whose facts wait for a refresh: their numbers differ because of these facts and not because of the recompute.
 SELECT company_id, CASE WHEN bool_or(cause = 'erase') THEN 'erase' ELSE 'late-fact' END AS cause
 FROM ledger.dirty GROUP BY company_id
 
 -- name: companies
--- Through which day each company was settled in the shadow, and its first known receipt.
-SELECT s.company_id, s.through, (
-    SELECT min(i.received_at) FROM ledger.inquiries i WHERE i.company_id = s.company_id AND i.received_at < %(now)s
-) AS first_at
-FROM shadow.settled s WHERE s.rule_set = %(name)s
+-- The last day settled in the shadow schema and the first known receipt of each company.
+SELECT settled.company_id, settled.through, (
+    SELECT min(inquiry.received_at) FROM ledger.inquiries inquiry
+    WHERE inquiry.company_id = settled.company_id AND inquiry.received_at < %(now)s
+) AS first_received_at
+FROM shadow.settled settled WHERE settled.rule_set = %(name)s

@@ -1,13 +1,19 @@
-"""The refresh loop: `companies due | lock | judge by each rule set | say when they are due next`.
+"""The refresh loop: keeps outcomes, rates and diagnoses in Postgres up to date.
 
-Transactions of their own, apart from ingest, of a few companies each: any number of aggregators may refresh, and none
-waits for another one. A company is due when facts or coverage came, or when time alone changes a number: a deadline passed,
-a local day turned.
+One round of `Refresher.refresh`, a few companies each in a transaction of their own:
+
+1. refresh     lock companies that are due; judge them by every active rule set, and in `shadow` by those being recomputed;
+               store when they are due next
+2. recompute   judge companies that an unfinished recompute still lacks
+3. publish     show the recomputes that have covered every company
+4. diagnose    find out why rates are 0 or missing
+
+Apart from ingest, so that any number of aggregators can refresh and none waits for another. A company is due when facts or
+coverage have arrived, or when time alone changes a number: a deadline has passed, a local day has ended.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from functools import partial
 from logging import getLogger
 from typing import Any, Final
@@ -17,7 +23,8 @@ from psycopg.rows import dict_row
 
 from services.aggregator.doctor import diagnosis
 from services.aggregator.judge import judge, watermark
-from services.aggregator.judge.judge import Delta, RefreshResult
+from services.aggregator.judge.judge import RefreshResult, earliest
+from services.aggregator.judge.plan import ERASE, EVERYTHING, LATE_FACT, Delta
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.quarantine import JudgementFailed, Quarantine, isolating
@@ -40,74 +47,77 @@ class Refresher:
         rule_sets: Sequence[RuleSet],
         *,
         partitions: int | None = None,
-        merged: TraceHandoff | None = None,
+        traces: TraceHandoff | None = None,
     ) -> None:
-        """`partitions` of the topics; None where there are none (everything has been counted then)."""
+        """`partitions` of the topics; None without topics (then everything counts as published)."""
         self._connection = connection
         self._rule_sets = tuple(rule_sets)
         self._partitions = partitions
-        self._merged = merged or TraceHandoff()
-        self._aside = {work: Quarantine() for work in ("refresh", "recompute", "diagnosis")}
+        self._traces = traces or TraceHandoff()
+        self._quarantines = {work: Quarantine() for work in ("refresh", "recompute", "diagnosis")}
 
     def activate(self) -> None:
-        """The rule sets of the settings count from now on, but for those that a person has switched off."""
+        """Activate the rule sets of the settings, except those that an operator has deactivated."""
         with translate():
             if self._partitions is not None:
-                watermark.unassigned_companies(self._connection, self._partitions)
+                watermark.initialize(self._connection, self._partitions)
             for rule_set in self._rule_sets:
                 if recompute.activate(self._connection, rule_set, at_start=True):
-                    _tell("rule-set-activated", rule_set)
+                    _log_rule_set("rule-set-activated", rule_set)
 
     def run(self, stop: Stop, heartbeat: Heartbeat, pause_seconds: float) -> None:
         """Refresh what is due until `stop` is set. TransientError when Postgres goes away."""
         while not stop.is_set():
             heartbeat.beat()
             if not self.refresh():
-                self._gauges()
+                self._set_gauges()
                 stop.wait(pause_seconds)
 
     def refresh(self) -> bool:
-        """Judge some companies that are due, and some that a recompute lacks, and say why rates are 0; False when there was
-        nothing to do."""
+        """One round; False if there was nothing to do."""
         with translate():
             try:
-                refreshed = self._spare("refresh", recompute.COMPANIES, self._refresh)
+                refreshed = self._run_batch("refresh", recompute.BATCH_COMPANIES, self._refresh)
             except psycopg.errors.SerializationFailure:
-                # Another aggregator has just judged what this one looked at: nothing is away, the queue is another one.
+                # Another aggregator has just judged these companies: Postgres is not away, only the queue has changed.
                 refreshed = True
-            recomputed = self._spare("recompute", recompute.COMPANIES, partial(recompute.step, self._connection))
-            shown = recompute.finish(self._connection)
-            diagnosed = self._spare("diagnosis", diagnosis.MOST, partial(diagnosis.step, self._connection))
-        for rule_set in shown:
-            _tell("recompute-shown", rule_set)
-        return refreshed or recomputed or bool(shown) or diagnosed
+            recomputed = self._run_batch(
+                "recompute", recompute.BATCH_COMPANIES, partial(recompute.step, self._connection)
+            )
+            published = recompute.publish(self._connection)
+            diagnosed = self._run_batch(
+                "diagnosis", diagnosis.BATCH_COMPANIES, partial(diagnosis.step, self._connection)
+            )
+        for rule_set in published:
+            _log_rule_set("recompute-shown", rule_set)
+        return refreshed or recomputed or bool(published) or diagnosed
 
-    def _spare(self, work: str, most: int, run: Callable[[int, list[str]], list[str]]) -> bool:
-        """One portion of this work, without the companies that wait apart; False when there was nothing to do."""
-        aside = self._aside[work]
+    def _run_batch(self, work: str, most: int, run: Callable[[int, list[str]], list[str]]) -> bool:
+        """One batch of this work without quarantined companies; False if there was nothing to do."""
+        quarantine = self._quarantines[work]
         try:
-            done = run(aside.most(most), aside.companies())
+            companies = run(quarantine.batch_size(most), quarantine.companies())
         except JudgementFailed as failure:
-            pause = aside.failed(failure)
+            pause = quarantine.failed(failure)
             if pause is not None:
                 log.error(
                     "%s", failure, extra={"action": "company-unjudged", "work": work, "next_try_seconds": round(pause)}
                 )
             return True
-        aside.judged(done)
-        return bool(done)
+        quarantine.succeeded(companies)
+        return bool(companies)
 
-    def _refresh(self, most: int, aside: list[str]) -> list[str]:
+    def _refresh(self, most: int, quarantined: list[str]) -> list[str]:
         started = time.monotonic()
         with self._connection.transaction():
-            self._run("snapshot")
-            due = [row["company_id"] for row in self._all("due", most=most, aside=aside)]
+            self._execute("snapshot")
+            due = [company["company_id"] for company in self._rows("due", most=most, quarantined=quarantined)]
             if not due:
                 return []
             if self._partitions is not None:
                 watermark.assign_partitions(self._connection, due, self._partitions)
-            with isolating(due), self._merged.refreshing(due):
-                active, found = self._judge(due)
+            with isolating(due), self._traces.refreshing(due):
+                active, results = self._judge(due)
         seconds = time.monotonic() - started
         metrics.REFRESH_SECONDS.observe(seconds / len(due))
         for rule_set in active:
@@ -116,62 +126,65 @@ class Refresher:
             "judged",
             extra={
                 "action": "company-refreshed", "companies": len(due), "seconds": round(seconds, 3),
-                "outcomes": sum(one.outcomes_changed for one in found), "rates": sum(one.rates_written for one in found),
+                "outcomes": sum(result.outcomes_changed for result in results),
+                "rates": sum(result.rates_written for result in results),
             },
         )  # fmt: skip
         return due
 
     def _judge(self, due: list[str]) -> tuple[list[RuleSet], list[RefreshResult]]:
-        """By each rule set that counts, and beside by those that will; returns the former, and what both wrote."""
-        # Before the rule sets: when a recompute is shown meanwhile, its rule set is read as it counts from then on.
-        shadows = recompute.unfinished(self._connection)
+        """Judge by each active rule set, and in `shadow` by those being recomputed.
+
+        Returns the active rule sets, and the results of all of them.
+        """
+        # Before the active rule sets: if a recompute is published in between, its rule set is read as active.
+        recomputes = recompute.unfinished(self._connection)
         active = recompute.active(self._connection)
         now = clock(self._connection)
-        seen = {row["company_id"]: row for row in self._all("seen", companies=due)}
-        changed = {
-            company_id: Delta(
-                judge.EVERYTHING if row["everything"] else row["earliest"],
-                judge.ERASE if row["erased_since"] else judge.LATE_FACT,
-                received_from=row["received_from"],
-                covered_from=row["covered_from"],
-            )
-            for company_id, row in seen.items()
-        }
-        for company_id, row in seen.items():
-            if row["erased_since"]:
-                self._run("forget", company_id=company_id, since=row["erased_since"])
-        found = [judge.judge_companies(self._connection, rule_set, changed, now=now) for rule_set in active]
-        for one in shadows:
-            found.append(recompute.judge_in_shadow(self._connection, one, changed, now))
-        self._run("clean", dirty=[dirty_id for row in seen.values() for dirty_id in row["dirty"]])
-        self._run(
-            "judged",
+        changes = {change["company_id"]: change for change in self._rows("changes", companies=due)}
+        deltas = {company_id: _delta(change) for company_id, change in changes.items()}
+        for company_id, change in changes.items():
+            if change["erased_since"]:
+                self._execute("erase_history", company_id=company_id, since=change["erased_since"])
+        results = [judge.judge_companies(self._connection, rule_set, deltas, now=now) for rule_set in active]
+        for unfinished in recomputes:
+            results.append(recompute.judge_in_shadow(self._connection, unfinished, deltas, now))
+        self._execute("clean", dirty=[dirty_id for change in changes.values() for dirty_id in change["dirty"]])
+        self._execute(
+            "mark_judged",
             companies=due,
             now=now,
-            due_ats=[_first(one.next_due[company_id] for one in found) for company_id in due],
-            coverages=[seen[company_id]["coverage"] for company_id in due],
-            settles=[_first(one.settles_at[company_id] for one in found) for company_id in due],
+            due_ats=[earliest([result.next_due[company_id] for result in results]) for company_id in due],
+            coverages=[changes[company_id]["coverage"] for company_id in due],
+            read_through_needed=[
+                earliest([result.read_through_needed[company_id] for result in results]) for company_id in due
+            ],
         )
-        return active, found
+        return active, results
 
-    def _gauges(self) -> None:
+    def _set_gauges(self) -> None:
         with translate():
-            (row,) = self._all("waiting")
-        metrics.COMPANIES_UNJUDGED.set(sum(len(one) for one in self._aside.values()))
-        metrics.COMPANIES_DIRTY.set(row["companies"])
-        metrics.DIRTY_AGE_SECONDS.set(row["seconds"])
+            (waiting,) = self._rows("waiting")
+        metrics.COMPANIES_UNJUDGED.set(sum(len(quarantine) for quarantine in self._quarantines.values()))
+        metrics.COMPANIES_DIRTY.set(waiting["companies"])
+        metrics.DIRTY_AGE_SECONDS.set(waiting["seconds"])
 
-    def _run(self, name: str, **values: Any) -> None:
+    def _execute(self, name: str, **values: Any) -> None:
         self._connection.execute(SQL[name], values)
 
-    def _all(self, name: str, **values: Any) -> list[dict[str, Any]]:
+    def _rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
         with self._connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(SQL[name], values).fetchall()
 
 
-def _first(instants: Iterable[datetime | None]) -> datetime | None:
-    return min((at for at in instants if at is not None), default=None)
+def _delta(change: dict[str, Any]) -> Delta:
+    return Delta(
+        EVERYTHING if change["everything"] else change["earliest"],
+        ERASE if change["erased_since"] else LATE_FACT,
+        received_from=change["received_from"],
+        covered_from=change["covered_from"],
+    )
 
 
-def _tell(action: str, rule_set: RuleSet) -> None:
+def _log_rule_set(action: str, rule_set: RuleSet) -> None:
     log.info("rule set", extra={"action": action, "rule_set": rule_set.name, "version": rule_set.identity})

@@ -1,6 +1,7 @@
-"""The trace of a record on its way through the aggregator: from the merge, in one thread, to the refresh in another.
+"""Hands the trace of a record from ingest to refresh: from the merge in one thread to the refresh in another.
 
-Only while spans are on. What another aggregator judges has its trace end with the merge: nothing of it is in Postgres.
+Only while tracing is enabled. If another aggregator judges the company, the trace ends with the merge: Postgres stores no
+traces.
 """
 
 import threading
@@ -13,13 +14,13 @@ from services.common.kafka import Record
 from services.common.trace_context import sampled
 from services.common.tracing import OFF, Tracer, ended, is_enabled, set_values, start_span, traceparent_of
 
-MOST_COMPANIES: Final = 10_000
+MAX_COMPANIES: Final = 10_000
 FRESH_SECONDS: Final = 60.0
-"""How many companies are remembered, and for how long: some are judged by another aggregator, or changed in nothing."""
+"""How many companies are remembered, and for how long: some are judged by another aggregator, or have no change to judge."""
 
 
 class TraceHandoff:
-    """Spans of merges, and by company the one that its next refresh belongs to."""
+    """Spans of merges, and for each company the span that its next refresh continues."""
 
     def __init__(self, tracer: Tracer = OFF, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._tracer = tracer
@@ -34,7 +35,7 @@ class TraceHandoff:
 
     @contextmanager
     def merging(self, records: Sequence[Record]) -> Iterator[None]:
-        """A span for each sampled trace among the records, while they are merged."""
+        """Open a span for each sampled trace among the records while they are merged."""
         if not is_enabled(self._tracer):
             yield
             return
@@ -46,41 +47,41 @@ class TraceHandoff:
                 companies.setdefault(trace, set()).add(
                     (record.key or b"").partition(b"\x1f")[0].decode("utf-8", "replace")
                 )
-        made: dict[bytes, bytes] = {}
+        merge_spans: dict[bytes, bytes] = {}
         with ExitStack() as stack:
             for trace, record in first.items():
                 span = stack.enter_context(ended(start_span(self._tracer, "merge", trace)))
                 set_values(span, topic=record.topic, partition=record.partition, first_offset=record.offset)
-                made[trace] = traceparent_of(span) or trace
+                merge_spans[trace] = traceparent_of(span) or trace
             yield
-        # Now it is committed: a refresh that was under way did not see it.
-        for trace, own in made.items():
-            self._remember(companies[trace], own)
+        # The merge is committed now; a refresh that was already running has not seen it.
+        for trace, merge_span in merge_spans.items():
+            self._remember(companies[trace], merge_span)
 
     def _remember(self, companies: Iterable[str], trace: bytes) -> None:
         with self._lock:
             for company_id in companies:
                 self._waiting.pop(company_id, None)
                 self._waiting[company_id] = (self._monotonic(), trace)
-            while len(self._waiting) > MOST_COMPANIES:
+            while len(self._waiting) > MAX_COMPANIES:
                 del self._waiting[next(iter(self._waiting))]
 
     @contextmanager
     def refreshing(self, due: Iterable[str]) -> Iterator[None]:
-        """A span for each trace whose merge made one of these companies due, while they are judged."""
+        """Open a span for each trace whose merge made one of these companies due while they are judged."""
         if not is_enabled(self._tracer):
             yield
             return
         fresh = self._monotonic() - FRESH_SECONDS
         with self._lock:
-            taken = {one: self._waiting.pop(one) for one in due if one in self._waiting}
+            taken = {company_id: self._waiting.pop(company_id) for company_id in due if company_id in self._waiting}
         try:
             with ExitStack() as stack:
                 for trace in {trace for at, trace in taken.values() if at >= fresh}:
                     stack.enter_context(ended(start_span(self._tracer, "refresh", trace)))
                 yield
         except BaseException:
-            # It is judged again, and that one belongs to them too.
+            # The companies are judged again later; that refresh continues these traces.
             with self._lock:
                 self._waiting = {**taken, **self._waiting}
             raise

@@ -64,8 +64,8 @@ def doctor(
         backdating = cursor.execute(SQL["backdating"], values).fetchall()
         now = clock(connection)
         partition = partition_of(company_id.encode(), config.kafka.partitions)
-        waiting_seconds = watermark.watermark_lag_seconds(connection, partition)
-        diagnoses = {rule_set.name: diagnosis.look(connection, rule_set, [company_id], now) for rule_set in active}
+        waiting_seconds = watermark.lag_seconds(connection, partition)
+        diagnoses = {rule_set.name: diagnosis.diagnose(connection, rule_set, [company_id], now) for rule_set in active}
     rates = {rate["rule_set"]: rate for rate in company_rates if rate["account_id"] == account_id}
     cases: list[Case] = [
         (rates[rule_set_name], _diagnosis_of(account_id, by_account), by_account)

@@ -45,7 +45,7 @@ def recompute_command(name: str, from_day: datetime | None, to_day: datetime | N
             raise ReplyrateError(f"{name} is not active; `replyrate rules activate {name}` computes and shows it")
         rule_set = unfinished.get(name) or active[name]
         if name not in unfinished or from_day is not None or to_day is not None:
-            recompute.begin(connection, rule_set, _day(from_day), _day(to_day))
+            recompute.start(connection, rule_set, _day(from_day), _day(to_day))
         since = clock(connection)
         with ProgressBars() as report:
             companies = follow(connection, name, report)
@@ -66,7 +66,7 @@ def follow(connection: psycopg.Connection, name: str, report: ReportProgress) ->
             return companies
         companies = progress["companies"]
         report("companies", progress["done"], companies)
-        if not recompute.step(connection) and not recompute.finish(connection):
+        if not recompute.step(connection) and not recompute.publish(connection):
             time.sleep(PAUSE_SECONDS)  # Another process is computing the remaining companies.
 
 

@@ -31,7 +31,7 @@ def histogram(connection: psycopg.Connection) -> list[dict[str, Any]]:
 def stories(connection: psycopg.Connection, world: World) -> list[dict[str, Any]]:
     """The figures behind each company's rate, and the doctor's findings where the rate is 0 or missing."""
     figures = {company["company_id"]: company for company in _rows(connection, "stories")}
-    diagnoses = diagnosis.look(connection, load_builtin("default"), list(figures), clock(connection))
+    diagnoses = diagnosis.diagnose(connection, load_builtin("default"), list(figures), clock(connection))
     findings = {company.company_id: company.findings for company in diagnoses if not company.account_id}
     return [
         {

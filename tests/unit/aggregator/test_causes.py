@@ -1,4 +1,4 @@
-"""The table of conditions on facts written by hand, and the texts that go with it."""
+"""The conditions of the causes, tried on facts written by hand, and their texts."""
 
 from dataclasses import fields, replace
 from datetime import date
@@ -7,20 +7,23 @@ from typing import Any
 
 import pytest
 
-from services.aggregator.doctor.causes import CAUSES, Cause, Finding, Symptoms, diagnose, facts, of_company, part
+from services.aggregator.doctor.causes import CAUSES, Cause, Finding, by_share, diagnose, facts, of_company
 from services.aggregator.doctor.diagnosis import LANGUAGES, advice, texts
+from services.aggregator.doctor.symptoms import Symptoms
 
 DAY = date(2026, 11, 1)
 SILENT = Symptoms(
     company_id="c", account_id="a", as_of=DAY, window_start=DAY, window_end=DAY, inquiries=10, unanswered=10, silent_units=10,
     mailboxes=1, mailboxes_read=1,
 )  # fmt: skip
-"""A mailbox that is read to the end, and ten inquiries that nothing answers."""
+"""A mailbox that is read completely, and ten inquiries without an answer."""
 
 
-def top(e: Symptoms) -> tuple[str, set[str]]:
-    found = diagnose(e)
-    return found[0].confidence, {one.cause for one in found if one.confidence == found[0].confidence}
+def top(symptoms: Symptoms) -> tuple[str, set[str]]:
+    findings = diagnose(symptoms)
+    return findings[0].confidence, {
+        finding.cause for finding in findings if finding.confidence == findings[0].confidence
+    }
 
 
 @pytest.mark.parametrize(
@@ -35,7 +38,7 @@ def top(e: Symptoms) -> tuple[str, set[str]]:
         ),
         ({"other_messages": 30, "other_folders": 1, "other_grown": 9}, "high", {"wrong-sent-folder"}),
         ({"gone": 8}, "high", {"copies-deleted"}),
-        # However surely a folder is the wrong one, it explains no more than was read.
+        # Even if a folder is certainly the wrong one, it explains no more than was read.
         (
             {"other_messages": 30, "other_grown": 9, "gone": 9, "silent_units": 1, "unmeasured": 9, "unanswered": 1,
              "mailboxes_failing": 1, "units_blind": 9},
@@ -65,57 +68,59 @@ def top(e: Symptoms) -> tuple[str, set[str]]:
          {"settling-not-over", "sent-not-stored", "mailbox-does-not-answer", "none"}),
         ({"units_invisible": 9, "sent": 90}, "high", {"provider-window-too-short"}),
         ({"waiting_seconds": 1000, "gone": 8}, "high", {"pipeline-behind"}),
-        # A rate that is missing because too few were counted, all of them in time.
+        # No rate because too few units were counted, all of them in time.
         ({"timely": 3, "unanswered": 0, "silent_units": 0}, "high", {"none"}),
     ],
 )  # fmt: skip
-def test_facts_lead_to_causes(changes: dict[str, Any], confidence: str, causes: set[str]) -> None:
+def test_facts_give_the_expected_causes_and_confidence(
+    changes: dict[str, Any], confidence: str, causes: set[str]
+) -> None:
     assert top(replace(SILENT, **changes)) == (confidence, causes)
 
 
-def test_other_causes_are_held_down_while_facts_wait() -> None:
-    found = diagnose(replace(SILENT, gone=8, waiting_seconds=1000))
-    assert [one.cause for one in found if one.confidence == "high"] == ["pipeline-behind"]
-    assert ("copies-deleted", "medium") in [(one.cause, one.confidence) for one in found]
+def test_no_other_cause_is_sure_while_the_pipeline_is_behind() -> None:
+    findings = diagnose(replace(SILENT, gone=8, waiting_seconds=1000))
+    assert [finding.cause for finding in findings if finding.confidence == "high"] == ["pipeline-behind"]
+    assert ("copies-deleted", "medium") in [(finding.cause, finding.confidence) for finding in findings]
 
 
-def test_the_part_decides() -> None:
-    assert [part(units, 10) for units in (0, 1, 4, 8, 10)] == [None, "low", "medium", "high", "high"]
-    assert [part(units, units) for units in (1, 2, 3)] == ["medium", "medium", "high"]
+def test_the_share_of_units_decides_the_confidence() -> None:
+    assert [by_share(units, 10) for units in (0, 1, 4, 8, 10)] == [None, "low", "medium", "high", "high"]
+    assert [by_share(units, units) for units in (1, 2, 3)] == ["medium", "medium", "high"]
 
 
-def test_a_company_is_what_most_of_its_units_are() -> None:
-    """Nine tenths of the units wait for a login, one tenth is not answered; an account without inquiries says nothing."""
+def test_a_company_has_the_causes_of_most_of_its_units() -> None:
+    """Nine tenths of the units wait for a login, one tenth is unanswered; an account without inquiries has no weight."""
     failing = replace(
         SILENT, account_id="a", unanswered=0, unmeasured=90, silent_units=0, mailboxes_failing=1, units_blind=90
     )
     silent = replace(SILENT, account_id="b", sent=50)
     idle = replace(SILENT, account_id="d", inquiries=0, unanswered=0, silent_units=0)
-    found = of_company([(one, diagnose(one)) for one in (failing, silent, idle)])
-    assert (found[0].cause, found[0].confidence) == ("login-failing-since", "high")
-    assert {one.confidence for one in found[1:]} == {"low"}
-    assert "no-valid-inquiries" not in {one.cause for one in found}
+    findings = of_company([(account, diagnose(account)) for account in (failing, silent, idle)])
+    assert (findings[0].cause, findings[0].confidence) == ("login-failing-since", "high")
+    assert {finding.confidence for finding in findings[1:]} == {"low"}
+    assert "no-valid-inquiries" not in {finding.cause for finding in findings}
     alone = of_company([(idle, diagnose(idle))])
-    assert [one.cause for one in alone] == ["no-valid-inquiries"]
+    assert [finding.cause for finding in alone] == ["no-valid-inquiries"]
 
 
-def test_facts_of_a_company_are_those_of_its_accounts_together() -> None:
-    one = replace(SILENT, mailboxes_failing=1, units_blind=10, failing_since_on=date(2026, 10, 3))
-    other = replace(one, account_id="b", failing_since_on=date(2026, 9, 1), units_blind=9)
-    found = of_company([(one, diagnose(one)), (other, diagnose(other))])
-    assert found[0].facts == {
+def test_the_facts_of_a_company_are_added_up_from_its_accounts() -> None:
+    first = replace(SILENT, mailboxes_failing=1, units_blind=10, failing_since_on=date(2026, 10, 3))
+    second = replace(first, account_id="b", failing_since_on=date(2026, 9, 1), units_blind=9)
+    findings = of_company([(first, diagnose(first)), (second, diagnose(second))])
+    assert findings[0].facts == {
         "units": 20, "failing_since_on": "2026-09-01", "mailboxes_failing": 2, "units_blind": 19,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.code)
 def test_every_cause_has_its_texts_in_both_languages(cause: Cause) -> None:
-    known = {one.name for one in fields(Symptoms)} | {"units"}
-    assert set(cause.facts) <= known
+    shown = {symptom.name for symptom in fields(Symptoms)} | {"units"}
+    assert set(cause.facts) <= shown
     for part_of in ("title", "advice"):
-        held = texts()[cause.code][part_of]
-        assert set(held) == set(LANGUAGES)
-        named = [{name for _, name, _, _ in Formatter().parse(held[one]) if name} for one in LANGUAGES]
+        by_language = texts()[cause.code][part_of]
+        assert set(by_language) == set(LANGUAGES)
+        named = [{name for _, name, _, _ in Formatter().parse(by_language[language]) if name} for language in LANGUAGES]
         assert named[0] == named[1] <= {*cause.facts, "units"}
     for name in ("units", *cause.facts):
         assert set(texts()["fact"][name]) == set(LANGUAGES)
@@ -124,7 +129,7 @@ def test_every_cause_has_its_texts_in_both_languages(cause: Cause) -> None:
     assert cause.confidence.__doc__
 
 
-def test_no_text_stands_for_nothing() -> None:
+def test_every_text_belongs_to_a_cause_a_fact_or_a_confidence() -> None:
     codes = {cause.code for cause in CAUSES}
     assert set(texts()) == codes | {"fact", "confidence"}
     assert set(texts()["fact"]) == {"units"} | {name for cause in CAUSES for name in cause.facts}

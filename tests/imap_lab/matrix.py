@@ -1,6 +1,6 @@
-"""What the connection test says of every provider of the lab and of every defect: the tables of docs/dev/lab.md.
+"""The result of the connection test for every provider of the lab and every defect: the tables of docs/dev/lab.md.
 
-Each server has the name of the provider's real one, so that the directory of providers knows it; only loopback is connected.
+Each server has the name of the provider's real one, so that it is in the provider catalogue; connections go to loopback only.
 """
 
 from collections.abc import Callable
@@ -25,24 +25,24 @@ from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
 
 HOSTS: Final = {"exmail": "imap.exmail.qq.com", "godaddy": "imap.secureserver.net"}
-"""Servers of companies' own domains, which MX servers tell."""
+"""Servers of companies' own domains, which are found by MX."""
 PATIENT: Final = SessionLimits()
 IMPATIENT: Final = SessionLimits(command_seconds=3, session_seconds=12, connect_seconds=5)
 SLOW: Final = frozenset({Defect.SILENT, Defect.HALF_OPEN, Defect.DRIP, Defect.DRIP_ANSWER, Defect.DRIP_LITERAL})
-"""These end when time is up: the others are given all of it, so that a busy machine changes no table."""
-AT_ONCE: Final = 6
+"""These end at a time limit. The others get the full limits, so that a busy machine does not change the tables."""
+PARALLEL_TESTS: Final = 6
 
 Place = TypeVar("Place")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is wrong: a defect of the server, the password that is typed, or what `change` does to a mailbox."""
+    """One situation: a defect of the server, the password that is typed, or a `change` of the mailbox."""
 
     defect: Defect | None = None
     password: Callable[[LabServer], str] = lambda server: server.secret
     change: Callable[[LabServer], None] = lambda server: None
-    budgets: SessionLimits = PATIENT
+    limits: SessionLimits = PATIENT
 
 
 CASES: Final = {
@@ -57,12 +57,12 @@ CASES: Final = {
 
 
 def host_of(profile: Profile) -> str:
-    """The server that a person of this provider would name."""
-    known = catalog.load().by_domain(profile.domain)
-    return known.hosts[0] if known is not None else HOSTS.get(profile.name, f"imap.{profile.domain}")
+    """The server that a customer of this provider would type."""
+    provider = catalog.load().by_domain(profile.domain)
+    return provider.hosts[0] if provider is not None else HOSTS.get(profile.name, f"imap.{profile.domain}")
 
 
-def tried(folder: Path, ca: CertificateAuthority, profile: Profile, case: Case) -> TestReport:
+def report_of(folder: Path, ca: CertificateAuthority, profile: Profile, case: Case) -> TestReport:
     """The connection test of a mailbox with three sent messages."""
     host, now = host_of(profile), datetime.now(UTC).replace(microsecond=0)
     server = LabServer(folder, ca, profile, hosts=(host,))
@@ -75,40 +75,42 @@ def tried(folder: Path, ca: CertificateAuthority, profile: Profile, case: Case) 
         return connection_test.run(
             Login(server.user, host, server.port, server.user, case.password(server)), catalog.load(),
             hosts=HostPolicy((server.port,), (ip_network("127.0.0.0/8"),), resolve=lambda *_: ["127.0.0.1"]), context=tls_context(ca.ca_file), version="0",
-            budgets=case.budgets, now=datetime.now(UTC),
+            budgets=case.limits, now=datetime.now(UTC),
         ).report  # fmt: skip
 
 
-def told(report: TestReport) -> str:
-    """A report in one cell: stage and code that failed, or the Sent folder and what is warned of."""
+def cell(report: TestReport) -> str:
+    """A report as a table cell: the stage and code that failed, or the Sent folders and the warnings."""
     if (failed := report.failed) is not None:
         return f"{failed.name}: `{failed.code}`"
-    folders = ", ".join(f"{folder_text(one.name)} ({one.found_by})" for one in report.folders)
-    return "; ".join([f"passes, {folders}", *(f"`{one.code}`" for one in report.warnings)])
+    folders = ", ".join(f"{folder_text(folder.name)} ({folder.found_by})" for folder in report.folders)
+    return "; ".join([f"passes, {folders}", *(f"`{warning.code}`" for warning in report.warnings)])
 
 
 def providers(folder: Path, ca: CertificateAuthority) -> str:
     """The table of profiles and cases."""
     places = [(name, case) for name in PROFILES for case in CASES]
-    cells = _all(lambda place: tried(folder / "-".join(place), ca, PROFILES[place[0]], CASES[place[1]]), places)
-    lines = [_row("Provider", *CASES), _row(*["---"] * (len(CASES) + 1))]
-    lines += [_row(f"{name} ({host_of(PROFILES[name])})", *(cells[name, case] for case in CASES)) for name in PROFILES]
+    cells = _all(lambda place: report_of(folder / "-".join(place), ca, PROFILES[place[0]], CASES[place[1]]), places)
+    lines = [_table_row("Provider", *CASES), _table_row(*["---"] * (len(CASES) + 1))]
+    lines += [
+        _table_row(f"{name} ({host_of(PROFILES[name])})", *(cells[name, case] for case in CASES)) for name in PROFILES
+    ]
     return "\n".join(lines) + "\n"
 
 
 def defects(folder: Path, ca: CertificateAuthority) -> str:
-    """The table of defects, each given to an ordinary server."""
-    cases = {one: Case(one, budgets=IMPATIENT if one in SLOW else PATIENT) for one in Defect}
-    cells = _all(lambda defect: tried(folder / defect.name, ca, DOVECOT, cases[defect]), list(Defect))
-    lines = [_row("Defect", "What the server does", "Connection test"), _row("---", "---", "---")]
-    lines += [_row(f"`{one.name}`", one.value, cells[one]) for one in Defect]
+    """The table of defects, each in an otherwise ordinary server."""
+    cases = {defect: Case(defect, limits=IMPATIENT if defect in SLOW else PATIENT) for defect in Defect}
+    cells = _all(lambda defect: report_of(folder / defect.name, ca, DOVECOT, cases[defect]), list(Defect))
+    lines = [_table_row("Defect", "What the server does", "Connection test"), _table_row("---", "---", "---")]
+    lines += [_table_row(f"`{defect.name}`", defect.value, cells[defect]) for defect in Defect]
     return "\n".join(lines) + "\n"
 
 
 def _all(run: Callable[[Place], TestReport], places: list[Place]) -> dict[Place, str]:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(places, map(told, pool.map(run, places)), strict=True))
+    with ThreadPoolExecutor(PARALLEL_TESTS) as pool:
+        return dict(zip(places, map(cell, pool.map(run, places)), strict=True))
 
 
-def _row(*cells: str) -> str:
+def _table_row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"

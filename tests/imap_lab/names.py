@@ -1,4 +1,4 @@
-"""A name server on loopback that answers from a table, or not at all."""
+"""A DNS server on loopback that answers from a table, or not at all."""
 
 import contextlib
 import socket
@@ -15,7 +15,7 @@ Table = dict[tuple[str, str], list[str]]
 
 
 class NameServer:
-    """UDP on 127.0.0.1. A context manager; `asked` holds every question, `silent` makes it answer nothing."""
+    """UDP on 127.0.0.1. A context manager; `asked` holds every question, `silent` switches its answers off."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -33,8 +33,8 @@ class NameServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
-            own.sendto(b"", ("127.0.0.1", self.port))
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closing:
+            closing.sendto(b"", ("127.0.0.1", self.port))
         self._thread.join(5)
         self._socket.close()
 
@@ -51,9 +51,9 @@ class NameServer:
                 continue
             answer = dns.message.make_response(query)
             answer.flags |= dns.flags.RA
-            known = [texts for (held, _), texts in self.table.items() if held == name]
+            exists = any(table_name == name for table_name, _ in self.table)
             if texts := self.table.get((name, kind)):
                 answer.answer.append(dns.rrset.from_text_list(question.name, 60, "IN", kind, texts))
-            elif not known:
+            elif not exists:
                 answer.set_rcode(dns.rcode.NXDOMAIN)
             self._socket.sendto(answer.to_wire(), sender)

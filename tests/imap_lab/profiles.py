@@ -1,7 +1,7 @@
 """How mail providers behave, as data: one profile per family, and the defects that can be switched on in any of them.
 
-What is imitated was read in public reports of mail clients and libraries; docs/providers.md names them. No figure or
-text here comes from a provider's own server.
+The behaviour was read in public reports of mail clients and libraries; docs/providers.md names them. No figure or text
+here comes from a provider's own server.
 """
 
 from dataclasses import dataclass, field
@@ -10,17 +10,17 @@ from typing import Literal
 
 
 class Defect(StrEnum):
-    """A fault that a server can be given. F…: seen at providers; the others are hostile."""
+    """A fault that can be switched on in a server. F…: seen at providers; the others are hostile."""
 
-    UNSAFE_LOGIN = "F1: EXAMINE is refused until ID was seen, and then all the same"
+    UNSAFE_LOGIN = "F1: EXAMINE is refused, even after ID"
     NO_UIDNEXT = "F2: no UIDNEXT and no UNSEEN in the answer to EXAMINE"
     SEARCH_EMPTY = "F4: a search for text finds nothing"
     SEARCH_ALL = "F4: a search for text finds everything"
     SEARCH_BAD = "F4: a search for text is BAD"
     SINCE_BAD = "F4: SINCE is BAD too"
     SINCE_EMPTY = "F4: SINCE finds nothing"
-    SINCE_LATE = "F5: SINCE begins a day late"
-    SINCE_EARLY = "F5: SINCE begins eight hours early"
+    SINCE_LATE = "F5: SINCE starts a day late"
+    SINCE_EARLY = "F5: SINCE starts eight hours early"
     RANGE_EMPTY = "F6: UID n:* above the last one finds nothing"
     UIDVALIDITY_ZERO = "F7: UIDVALIDITY is 0"
     STATUS_EMPTY = "F8: STATUS answers an empty list"
@@ -30,7 +30,7 @@ class Defect(StrEnum):
     NO_INTERNALDATE = "F12: no INTERNALDATE"
     ONE_DIGIT_DAY = "F12: INTERNALDATE with a day of one digit and no blank"
     OLD_INTERNALDATE = "F12: INTERNALDATE years before Date"
-    AMBIGUOUS_LOGIN = "F13: LOGIN refused with the text that may mean anything"
+    AMBIGUOUS_LOGIN = "F13: LOGIN refused with a text that may mean anything"
     LOGIN_RATE = "F13: LOGIN refused for being too frequent"
     BYE_IN_LOGIN = "F13: BYE for too many connections, to LOGIN"
     CLOSED_IN_LOGIN = "the connection ends in the answer to LOGIN"
@@ -43,26 +43,26 @@ class Defect(StrEnum):
     UID_ORDER = "BAD to UIDs that do not ascend"
     ID_BAD = "ID is offered and BAD"
     NO_IN_FETCH = "NO to every FETCH, without a known text"
-    REFUSED_MESSAGE = "NO to every FETCH that names one certain message"
-    BROKEN_MESSAGE = "no IMAP in the answer to FETCH about one certain message"
+    REFUSED_MESSAGE = "NO to every FETCH that names one particular message"
+    BROKEN_MESSAGE = "an answer to FETCH about one particular message that is not IMAP"
 
     HUGE_LITERAL = "a literal of 400 MB where a header should be"
     HUGE_LITERAL_EARLY = "a literal of 400 MB before LOGIN"
     ENDLESS_LIST = "a million LIST lines"
-    ENDLESS_LINE = "a line without an end"
-    ENDLESS_EXISTS = "untagged answers without an end, to EXAMINE"
+    ENDLESS_LINE = "a line that never ends"
+    ENDLESS_EXISTS = "untagged answers to EXAMINE that never end"
     DRIP = "one byte, a pause, one byte"
-    DRIP_ANSWER = "the same, in the answer to the first command"
+    DRIP_ANSWER = "one byte, a pause, one byte, in the answer to the first command"
     DRIP_LITERAL = "a header one byte at a time"
-    HALF_OPEN = "TCP is taken, TLS never answered"
+    HALF_OPEN = "TCP is accepted, TLS never answered"
     SILENT = "no greeting"
     NO_IMAP = "HTTP instead of a greeting"
     CLOSED_EARLY = "the connection ends at the first command"
-    GARBAGE = "no IMAP in the answer to FETCH"
+    GARBAGE = "an answer to FETCH that is not IMAP"
     DEEP_NESTING = "four thousand brackets in the answer to FETCH"
-    WRONG_LITERAL_SIZE = "literals that are longer than they say"
+    WRONG_LITERAL_SIZE = "literals that are longer than announced"
     MISSING_CRLF = "the connection ends in the middle of a line"
-    UNSOLICITED_FETCH = "answers about messages that nobody asked for"
+    UNSOLICITED_FETCH = "answers about messages that were not requested"
     DUPLICATE_UID = "each message twice in the answer to FETCH"
     NEGATIVE_UID = "a UID below zero"
     HUGE_UID = "a UID of forty digits"
@@ -76,21 +76,21 @@ class Defect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One family of servers. Folder names are raw bytes as they stand on the wire."""
+    """One family of servers. Folder names are raw bytes as on the wire."""
 
     name: str
     domain: str
-    """Domain of addresses, one that the directory of providers knows where there is one."""
+    """Domain of addresses: one of the provider catalogue where the provider is in it."""
     greeting: bytes
     capabilities: bytes
-    """After LOGIN; before it SAVEDATE and the like may be missing, which nobody relies on."""
+    """After LOGIN; before it SAVEDATE and the like may be missing, and nothing relies on them."""
     capabilities_before: bytes = b"IMAP4rev1"
     sent: bytes = b"Sent"
     sent_attributes: bytes = b"\\Sent"
     """Attributes of the Sent folder in LIST."""
     xlist_attributes: bytes = b""
     """The same in XLIST, where the server has it."""
-    others: tuple[tuple[bytes, bytes], ...] = ((b"", b"INBOX"), (b"\\Drafts", b"Drafts"), (b"\\Trash", b"Trash"))
+    other_folders: tuple[tuple[bytes, bytes], ...] = ((b"", b"INBOX"), (b"\\Drafts", b"Drafts"), (b"\\Trash", b"Trash"))
     delimiter: bytes = b"/"
     uidvalidity: int = 1
     first_uid: int = 1
@@ -111,7 +111,12 @@ NETEASE = Profile(
     capabilities_before=b"IMAP4rev1 XLIST SPECIAL-USE ID STARTTLS XAPPLEPUSHSERVICE UIDPLUS SASL-IR AUTH=XOAUTH2",
     sent=b"&XfJT0ZAB-",
     xlist_attributes=b"\\Sent",
-    others=((b"", b"INBOX"), (b"\\Drafts", b"&g0l6P3ux-"), (b"\\Junk", b"&V4NXPpCuTvY-"), (b"\\Trash", b"&XfJSIJZk-")),
+    other_folders=(
+        (b"", b"INBOX"),
+        (b"\\Drafts", b"&g0l6P3ux-"),
+        (b"\\Junk", b"&V4NXPpCuTvY-"),
+        (b"\\Trash", b"&XfJSIJZk-"),
+    ),
     uidvalidity=1,
     first_uid=1_390_000_001,
     id="required",
@@ -127,7 +132,7 @@ QQ = Profile(
     capabilities_before=b"IMAP4 IMAP4rev1 ID AUTH=PLAIN AUTH=LOGIN AUTH=XOAUTH2 NAMESPACE",
     sent=b"Sent Messages",
     sent_attributes=b"\\HasNoChildren",
-    others=(
+    other_folders=(
         (b"\\NoSelect \\HasChildren", b"&UXZO1mWHTvZZOQ-"), (b"\\HasNoChildren", b"INBOX"), (b"\\HasNoChildren", b"Drafts"),
         (b"\\HasNoChildren", b"Deleted Messages"), (b"\\HasNoChildren", b"Junk"),
     ),
@@ -150,7 +155,7 @@ EXMAIL = Profile(
     capabilities_before=QQ.capabilities_before,
     sent=QQ.sent,
     sent_attributes=QQ.sent_attributes,
-    others=QQ.others,
+    other_folders=QQ.other_folders,
     uidvalidity=1_620_000_322,
     id="offered",
     wrong_password=QQ.wrong_password,
@@ -164,10 +169,10 @@ ALIBABA = Profile(
     greeting=b"* OK AliYun IMAP Server Ready(10.0.0.1)",
     capabilities=b"IMAP4rev1 IDLE XLIST UIDPLUS ID SASL-IR AUTH=XOAUTH AUTH=EXTERNAL",
     capabilities_before=b"IMAP4rev1 IDLE XLIST UIDPLUS ID SASL-IR AUTH=XOAUTH AUTH=EXTERNAL",
-    sent=b"&XfJT0ZAB-1",  # no known name: only XLIST tells that it is the Sent folder
+    sent=b"&XfJT0ZAB-1",  # no known name: only XLIST shows that it is the Sent folder
     sent_attributes=b"",
     xlist_attributes=b"\\Sent",
-    others=((b"", b"INBOX"), (b"", b"&g0l6P3ux-"), (b"", b"&XfJSIJZk-")),
+    other_folders=((b"", b"INBOX"), (b"", b"&g0l6P3ux-"), (b"", b"&XfJSIJZk-")),
     uidvalidity=2,
     id="offered",
     wrong_password=b"NO LOGIN failure",
@@ -185,7 +190,7 @@ GMAIL = Profile(
     capabilities_before=b"IMAP4rev1 UNSELECT IDLE NAMESPACE QUOTA ID XLIST CHILDREN X-GM-EXT-1 XYZZY SASL-IR AUTH=XOAUTH2 AUTH=OAUTHBEARER AUTH=PLAIN",
     sent=b"[Gmail]/&XfJT0ZCuTvY-",
     sent_attributes=b"\\HasNoChildren \\Sent",
-    others=(
+    other_folders=(
         (b"\\HasNoChildren", b"INBOX"), (b"\\HasChildren \\Noselect", b"[Gmail]"), (b"\\All \\HasNoChildren", b"[Gmail]/All"),
         (b"\\HasNoChildren", b"Sent to clients"),
     ),
@@ -202,7 +207,7 @@ YAHOO = Profile(
     capabilities=b"IMAP4rev1 ID MOVE NAMESPACE XYMHIGHESTMODSEQ UIDPLUS LITERAL+ CHILDREN UNSELECT OBJECTID MESSAGELIMIT=1000",
     capabilities_before=b"IMAP4rev1 SASL-IR AUTH=PLAIN AUTH=XOAUTH2 ID MOVE NAMESPACE",
     sent_attributes=b"\\Sent \\HasNoChildren",
-    others=((b"\\HasNoChildren", b"Inbox"), (b"\\Drafts", b"Draft"), (b"\\Junk", b"Bulk")),
+    other_folders=((b"\\HasNoChildren", b"Inbox"), (b"\\Drafts", b"Draft"), (b"\\Junk", b"Bulk")),
     uidvalidity=1_500_000_000,
     id="offered",
     wrong_password=b"NO [AUTHENTICATIONFAILED] LOGIN Invalid credentials",
@@ -218,7 +223,7 @@ OUTLOOK = Profile(
     capabilities_before=b"IMAP4 IMAP4rev1 LOGINDISABLED AUTH=XOAUTH2 SASL-IR UIDPLUS ID UNSELECT CHILDREN IDLE NAMESPACE LITERAL+",
     sent=b"&XfJT0ZABkK5O9g-",
     sent_attributes=b"\\HasNoChildren \\Sent",
-    others=(
+    other_folders=(
         (b"\\HasNoChildren", b"INBOX"),
         (b"\\HasNoChildren", b"&U9FO9nux-"),
         (b"\\HasNoChildren \\Trash", b"Deleted"),
@@ -237,7 +242,7 @@ SINA = Profile(
     capabilities_before=b"IMAP4rev1 AUTH=PLAIN AUTH=LOGIN",
     sent=b"&XfJT0ZAB-",
     sent_attributes=b"\\HasNoChildren",
-    others=((b"", b"INBOX"), (b"", b"&g0l6P3ux-")),
+    other_folders=((b"", b"INBOX"), (b"", b"&g0l6P3ux-")),
     uidvalidity=1_400_000_000,
     wrong_password=b"NO LOGIN failed",
     defects=frozenset({Defect.PLAIN_BAD}),
@@ -250,7 +255,7 @@ GODADDY = Profile(
     capabilities=b"IMAP4rev1 CHILDREN NAMESPACE THREAD=ORDEREDSUBJECT IDLE",
     sent=b"INBOX.Sent Items",
     sent_attributes=b"\\HasNoChildren",
-    others=((b"\\HasChildren", b"INBOX"), (b"", b"INBOX.Drafts"), (b"", b"INBOX.Trash")),
+    other_folders=((b"\\HasChildren", b"INBOX"), (b"", b"INBOX.Drafts"), (b"", b"INBOX.Trash")),
     delimiter=b".",
     uidvalidity=1_190_000_000,
     wrong_password=b"NO Login failed.",

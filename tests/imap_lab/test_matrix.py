@@ -1,4 +1,4 @@
-"""docs/dev/lab.md shows what the connection test says today."""
+"""docs/dev/lab.md shows the current results of the connection test."""
 
 from pathlib import Path
 
@@ -24,15 +24,15 @@ def block(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(BLOCKS))
-def test_the_page_shows_what_the_connection_test_says(name: str, tmp_path: Path, ca: CertificateAuthority) -> None:
+def test_the_page_shows_the_results_of_the_connection_test(name: str, tmp_path: Path, ca: CertificateAuthority) -> None:
     render = matrix.providers if name == "providers" else matrix.defects
     assert block(name) == render(tmp_path, ca), "run `python -m tests.imap_lab`"
 
 
 def test_every_code_on_the_page_has_its_sentences() -> None:
     sentences = texts.texts()
-    told = set(block("providers").split("`")[1::2]) | {
+    shown = set(block("providers").split("`")[1::2]) | {
         line.split("`")[-2] for line in block("defects").splitlines()[2:]
     }
-    known = set(sentences["code"]) | set(sentences["warning"])
-    assert told - {"filing-unknown"} <= known and len(told) > 10
+    codes = set(sentences["code"]) | set(sentences["warning"])
+    assert shown - {"filing-unknown"} <= codes and len(shown) > 10

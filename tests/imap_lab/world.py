@@ -1,4 +1,4 @@
-"""Letters for the servers of the lab, and the oracle: which messages a fetcher must publish, told from what lies there."""
+"""Mail for the servers of the lab, and the oracle: the messages that a fetcher must publish, derived from the folders."""
 
 import hmac
 import re
@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from services.common.hashing import Hasher
+from tests.imap_lab.mailbox import Folder, Message
 from tests.imap_lab.profiles import Defect
-from tests.imap_lab.server import Folder, LabServer, Message
+from tests.imap_lab.server import LabServer
 
 CANARY = "canary"
-"""Stands in every subject and body; nobody but the server may have it."""
+"""In every subject and body; it must never leave the server."""
 
 
 def letter(number: int, at: datetime, user: str, *extra: bytes, bare: bool = False) -> bytes:
@@ -27,20 +28,20 @@ def letter(number: int, at: datetime, user: str, *extra: bytes, bare: bool = Fal
 
 
 def fill(server: LabServer, times: Iterable[datetime], folder: Folder | None = None, first: int = 1) -> None:
-    """One letter for each instant, filed when it was sent; with BARE_COPY and RAW_HEADERS as those servers hold it."""
-    place = folder or server.sent
+    """One mail for each instant, filed when it was sent; in the form of servers with BARE_COPY or RAW_HEADERS if they are on."""
+    target = folder or server.sent
     for number, at in enumerate(times, first):
         raw = letter(number, at, server.user)
         if Defect.RAW_HEADERS in server.defects:
             raw = raw.replace(b"Re: canary subject", "回复：询盘 canary".encode("gb18030"))
             raw = raw.replace(b"Buyer <", '\\买家"'.encode("gb18030") + b" <")
-        place.file(raw, at)
+        target.file(raw, at)
         if Defect.BARE_COPY in server.defects:
-            place.file(letter(number, at, server.user, bare=True), at + timedelta(seconds=5))
+            target.file(letter(number, at, server.user, bare=True), at + timedelta(seconds=5))
 
 
 def expected(server: LabServer, hasher: Hasher, company_id: str, since: datetime, *folders: Folder) -> set[str]:
-    """Identities of what must be published (contracts.md §4): all that is shown of the Sent folders since an instant."""
+    """Identities of the messages that must be published: all that the Sent folders show since an instant."""
     return {
         identity(message, hasher, company_id)
         for folder in folders or (server.sent,)
@@ -52,8 +53,8 @@ def expected(server: LabServer, hasher: Hasher, company_id: str, since: datetime
 def identity(message: Message, hasher: Hasher, company_id: str) -> str:
     """hash(message, Message-ID), or without one hash(content, Date ‖ From ‖ sorted To/Cc ‖ Subject ‖ size)."""
     head = message.raw.split(b"\r\n\r\n")[0].decode("utf-8", "surrogateescape")
-    if found := re.search(r"^Message-ID: <([^>]*)>", head, re.M):
-        return _hash(hasher, "message", company_id, found[1])
+    if match := re.search(r"^Message-ID: <([^>]*)>", head, re.M):
+        return _hash(hasher, "message", company_id, match[1])
     fields = dict(line.split(": ", 1) for line in head.split("\r\n"))
     to = ",".join(sorted({fields["To"], *([fields["Cc"]] if "Cc" in fields else [])}))
     parts = [fields.get("Date", ""), fields["From"], to, fields["Subject"], str(len(message.raw))]

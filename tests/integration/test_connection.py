@@ -29,6 +29,7 @@ from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.signin.token_store import MemoryTokenStore
 from services.standalone.servers.ca import CertificateAuthority
+from tests.imap_lab.mailbox import Folder
 from tests.imap_lab.profiles import (  # fmt: skip
     ALIBABA,
     DOVECOT,
@@ -43,7 +44,7 @@ from tests.imap_lab.profiles import (  # fmt: skip
     Defect,
     Profile,
 )
-from tests.imap_lab.server import Folder, LabServer
+from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
 from tests.support.builders import now
 from tests.support.codes import codes

@@ -34,8 +34,9 @@ from services.imap.host_policy import Endpoint, HostPolicy
 from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
 from services.standalone.servers.ca import CertificateAuthority, ServerCertificate
+from tests.imap_lab.mailbox import Folder
 from tests.imap_lab.profiles import DOVECOT, Defect
-from tests.imap_lab.server import Folder, LabServer
+from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
 from tests.support.dovecot import Dovecot
 from tests.support.servers import USERS

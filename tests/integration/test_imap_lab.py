@@ -20,8 +20,9 @@ from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
+from tests.imap_lab.mailbox import Folder, SentCommand
 from tests.imap_lab.profiles import DOVECOT, GMAIL, NETEASE, OUTLOOK, PROFILES, QQ, YAHOO, Defect, Profile
-from tests.imap_lab.server import Folder, LabServer, Said
+from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import CANARY, expected, fill, letter
 from tests.support.builders import now
 from tests.support.provider_lab import HASHER, SMALL, Lab, Serve, serve, topics
@@ -66,7 +67,7 @@ class Memory:
             self.grown = max(self.grown, process.memory_info().rss - before)
 
 
-def check_wire(said: list[Said]) -> None:
+def check_wire(said: list[SentCommand]) -> None:
     """Only what may be said, ID before a folder is opened, UIDs ascending and at most 200 at once."""
     assert said
     for one in said:
@@ -100,7 +101,7 @@ def test_every_provider_is_read_right(lab: Lab, serve: Serve, name: str) -> None
     before = len(lab.events(connected))
     lab.poll(connected, server)
     assert len(lab.events(connected)) == before
-    names = [one.name for one in server.said(-1)]
+    names = [one.name for one in server.commands(-1)]
     opening = [b"CAPABILITY", b"LOGIN", b"CAPABILITY", *([b"ID"] if PROFILES[name].id != "no" else []), b"LIST"]
     opening += [b"XLIST"] if name in ("qq", "exmail", "alibaba") else []
     assert names == [*opening, b"EXAMINE", b"UID SEARCH", b"LOGOUT"]  # two round trips for the folder
@@ -109,7 +110,7 @@ def test_every_provider_is_read_right(lab: Lab, serve: Serve, name: str) -> None
     lab.complete(connected, server)
     assert {event.message_id: event for event in lab.events(connected)} == first
     assert len(lab.events(connected)) > before
-    check_wire(server.said())
+    check_wire(server.commands())
 
 
 @pytest.mark.parametrize("days", [59.97, 61, 61.9, 62.2])
@@ -156,7 +157,7 @@ def test_a_defect_changes_nothing_in_what_is_published(
     lab.poll(connected, server)
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
     assert lab.buried(connected) == 0
-    check_wire(server.said())
+    check_wire(server.commands())
 
 
 def reason(lab: Lab, connected: ConnectedMailbox, server: LabServer, *defects: Defect) -> str | None:
@@ -364,7 +365,7 @@ def test_f15_the_folder_that_a_mail_program_made_is_read_too(lab: Lab, serve: Se
     lab.poll(connected, server)
     wanted = expected(server, HASHER, connected.company_id, since(), server.sent, own)
     assert len(wanted) == 5 and lab.published(connected) == wanted
-    names = [one.name for one in server.said(-1)]
+    names = [one.name for one in server.commands(-1)]
     assert names.count(b"EXAMINE") == names.count(b"UID SEARCH") == 2
 
 
@@ -610,4 +611,4 @@ def test_f17_ten_thousand_messages_are_what_yahoo_shows(lab: Lab, serve: Serve) 
     searches = [one for one in server.wire if one.name == b"UID SEARCH"]
     fetches = [one for one in server.wire if one.name == b"UID FETCH"]
     assert len(fetches) <= 10_000 / 200 + 10 and len(searches) <= 6 * 4
-    check_wire(server.said())
+    check_wire(server.commands())

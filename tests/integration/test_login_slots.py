@@ -25,8 +25,9 @@ from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.environment import service_environ
+from tests.imap_lab.mailbox import SentCommand
 from tests.imap_lab.profiles import DOVECOT
-from tests.imap_lab.server import LabServer, Said
+from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
 from tests.support.processes import Process, until
 from tests.support.topics import PARTITIONS, create_topics, kafka_settings
@@ -42,7 +43,7 @@ DUE = "UPDATE registry.mailboxes SET next_poll_at = coalesce(last_success_at, co
 class Wire:
     """What several servers were told, in the order they were told it."""
 
-    said: list[tuple[int, Said]] = field(default_factory=list)
+    said: list[tuple[int, SentCommand]] = field(default_factory=list)
     hold: threading.Event | None = None
     """While this is not set, a login is not answered."""
 
@@ -62,14 +63,14 @@ class Wire:
         return most
 
 
-class _OfServer(list[Said]):
+class _OfServer(list[SentCommand]):
     """The wire log of one of them; a login lasts a little, so that sessions meet."""
 
     def __init__(self, server: int, wire: Wire) -> None:
         super().__init__()
         self._server, self._wire = server, wire
 
-    def append(self, one: Said) -> None:
+    def append(self, one: SentCommand) -> None:
         super().append(one)
         self._wire.said.append((self._server, one))
         if one.name == b"LOGIN":

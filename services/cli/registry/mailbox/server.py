@@ -11,7 +11,7 @@ from services.connect.connection_test import mistyped, unsupported
 from services.connect.dns_records import DnsRecords
 from services.connect.lookup import look_up, mistaken
 from services.connect.onboarding import MailboxRefused
-from services.imap.host_policy import HostPolicy
+from services.imap.host_policy import HostPolicy, resolve
 from services.imap.tls import tls_context
 from services.providers import catalog
 from services.providers.addresses import domain_of
@@ -61,7 +61,7 @@ def checked_server(host: str, port: int | None, address: str, settings: ImapSett
     providers, typed = catalog.load(), parse_server(host)
     server, port = typed.host, port or typed.port or TLS_PORT
     mistake = mistaken(
-        providers, host, port, address, hosts=HostPolicy.of(settings), context=tls_context(settings.ca_file)
+        providers, host, port, address, hosts=HostPolicy.of(settings, resolve), context=tls_context(settings.ca_file)
     )
     if mistake is not None:
         raise MailboxRefused(mistyped(server, port, address, providers, mistake))
@@ -71,7 +71,7 @@ def checked_server(host: str, port: int | None, address: str, settings: ImapSett
 def look_up_domain(domain: str, settings: ImapSettings, *, offline: bool = False) -> tuple[LookupAnswer, list[str]]:
     """The servers of a domain, and a sentence for each query that failed; uses the DNS and network of this machine."""
     return look_up(
-        catalog.load(), domain, records=DnsRecords(), hosts=HostPolicy.of(settings),
+        catalog.load(), domain, records=DnsRecords(), hosts=HostPolicy.of(settings, resolve),
         context=tls_context(settings.ca_file), offline=offline,
     )  # fmt: skip
 

@@ -1,0 +1,44 @@
+"""Sentences of the connection test: both languages, every code, every value."""
+
+import re
+import string
+
+from services.common import tables
+from services.connect import texts
+from services.connect.connection_test import STAGES
+from tests.support.codes import codes
+
+
+def _words(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_every_text_of_the_connection_test_has_both_languages_with_the_same_words() -> None:
+    sentences = texts.texts()
+    assert set(sentences["stage"]) == set(STAGES)
+    pairs = [(f"{kind}.{name}", entry) for kind, entries in sentences.items() for name, entry in entries.items()]
+    for name, entry in pairs:
+        assert set(entry) == {"en", "zh"}, name
+        english, chinese = entry["en"], entry["zh"]
+        if isinstance(english, str):
+            english, chinese = {"text": english}, {"text": chinese}
+        assert set(english) == set(chinese), name
+        for part in english:
+            assert _words(english[part]) == _words(chinese[part]), f"{name} {part}"
+            assert english[part].isascii(), name
+            assert re.search(r"[\u4e00-\u9fff]", chinese[part]) or english[part].startswith("{"), name
+
+
+def test_every_value_that_a_look_up_shows_has_a_word() -> None:
+    words, properties = set(texts.texts()["word"]), tables.schema("provider")["properties"]
+    for key in ("support", "files_sent"):
+        assert set(properties[key]["enum"]) <= words
+    for key in ("auth", "unconfirmed"):
+        assert set(properties[key]["items"]["enum"]) <= words
+
+
+def test_every_code_has_sentences() -> None:
+    assert codes() <= set(texts.texts()["code"])
+    assert set(texts.texts()["code"]) - codes() == {
+        "folder-missing", "provider-busy", "provider-unsupported", "tries-spent",
+    }  # fmt: skip

@@ -1,0 +1,38 @@
+"""What servers say, and what it means."""
+
+import pytest
+
+from services.providers import server_texts
+
+
+@pytest.mark.parametrize(
+    ("stage", "text", "kind", "code"),
+    [
+        ("examine", "EXAMINE Unsafe Login. Please contact kefu@188.com for help", "refused", "unsafe-login"),
+        ("login", "LOGIN Login error or password error", "refused", "authorization-code-or-server"),
+        ("login", "Login fail. Account is abnormal, service is not open, password is incorrect, login frequency limited, or system is busy", "unclear", "login-unclear"),
+        ("login", "LOGIN fail. Please using authorized code to login.", "refused", "authorization-code-needed"),
+        ("login", "Please using weixin token to login", "refused", "client-password-needed"),
+        ("login", "Basic authentication is disabled.", "refused", "oauth2-needed"),
+        ("examine", "User is authenticated but not connected.", "later", "too-many-sessions"),
+        ("login", "[ALERT] Application-specific password required: https://support.google.com/x (Failure)", "refused", "app-password-needed"),
+        ("login", "[WEBALERT https://accounts.google.com/x] Web login required.", "refused", "app-password-needed"),
+        ("login", "[AUTHENTICATIONFAILED] Invalid credentials (Failure)", "refused", "login-refused"),
+        ("login", "[ALERT] Your account is not enabled for IMAP use.", "refused", "imap-off"),
+        ("fetch", "[LIMIT] FETCH Rate limit hit.", "later", "throttled"),
+        ("fetch", "[UNAVAILABLE] come back", "later", "throttled"),
+        ("search", "Request is throttled. Suggested Backoff Time: 59320 milliseconds", "later", "throttled"),
+        ("list", "[OVERQUOTA] x", "later", "throttled"),
+        ("greeting", "BYE Too many connections", "later", "throttled"),
+        ("login", "LOGIN frequency limited, please try later", "later", "throttled"),
+        ("login", "[UNAVAILABLE] Temporary authentication failure.", "later", "throttled"),
+        ("login", "[SERVERBUG] Internal error occurred. Refer to server log for more information.", "later", "throttled"),
+        ("login", "[AUTHENTICATIONFAILED] too many wrong passwords", None, None),
+        ("login", "wrong", None, None),
+        ("examine", "no such folder", None, None),
+        ("fetch", "operated separately", None, None),
+    ],
+)  # fmt: skip
+def test_the_meaning_of_refusals(stage: str, text: str, kind: str | None, code: str | None) -> None:
+    meaning = server_texts.meaning(stage, text)
+    assert (None if meaning is None else (meaning.kind, meaning.code)) == (None if kind is None else (kind, code))

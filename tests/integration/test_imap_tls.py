@@ -1,0 +1,143 @@
+"""A server that cannot prove its name is refused before anything is sent to it."""
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from services.imap.connection import Connection, connect
+from services.imap.errors import (
+    TlsFailed,
+)
+from services.imap.host_policy import Endpoint
+from services.imap.limits import SessionLimits
+from services.imap.tls import tls_context
+from services.standalone.servers.ca import CertificateAuthority, ServerCertificate
+from tests.support.dovecot import Dovecot
+
+SMALL = SessionLimits(command_seconds=1.0, session_seconds=3.0, connect_seconds=2.0)
+
+
+def open_session(
+    port: int, ca_file: Path, limits: SessionLimits = SMALL, record: Callable[[bytes], None] | None = None
+) -> Connection:
+    return connect(Endpoint("localhost", port, ("127.0.0.1",)), tls_context(ca_file), limits, record=record)
+
+
+@contextlib.contextmanager
+def greeter(files: ServerCertificate | None, **context: ssl.TLSVersion) -> Iterator[int]:
+    """The port of a server that greets like IMAP: over TLS with these files, or in plain text without any."""
+    received = []
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                raw, _ = listener.accept()
+            except OSError:
+                return
+            with contextlib.suppress(OSError, ssl.SSLError), raw:
+                raw.settimeout(3)
+                if files is None:
+                    raw.sendall(b"* OK IMAP4rev1 ready\r\n")
+                    received.append(raw.recv(4096))
+                    continue
+                server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                server.set_ciphers("ALL:@SECLEVEL=0")
+                server.load_cert_chain(files.certificate, files.key)
+                for name, value in context.items():
+                    setattr(server, name, value)
+                with server.wrap_socket(raw, server_side=True) as connection:
+                    connection.sendall(b"* OK IMAP4rev1 ready\r\n")
+                    received.append(connection.recv(4096))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    # Nothing was sent: no command, no user name, no password.
+    assert not any(b"LOGIN" in data or b"CAPABILITY" in data for data in received)
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.parametrize(
+    "case", ["self-signed", "unknown authority", "expired", "wrong name", "TLS 1.0", "TLS 1.1", "plain text"]
+)
+def test_unverified_tls_is_refused_before_anything_is_sent(tmp_path: Path, ca: CertificateAuthority, case: str) -> None:
+    unknown_ca = CertificateAuthority(tmp_path / "unknown")
+    options: dict[str, ssl.TLSVersion] = {}
+    files: ServerCertificate | None = ca.issue(f"matrix-{tmp_path.name}")
+    match case:
+        case "self-signed":
+            files = self_signed(tmp_path)
+        case "unknown authority":
+            files = unknown_ca.issue("unknown")
+        case "expired":
+            files = ca.issue(f"expired-{tmp_path.name}", expired=True)
+        case "wrong name":
+            files = ca.issue(f"wrong-{tmp_path.name}", ("mail.example.com",))
+        case "TLS 1.0":
+            options = {"minimum_version": ssl.TLSVersion.TLSv1, "maximum_version": ssl.TLSVersion.TLSv1}
+        case "TLS 1.1":
+            options = {"minimum_version": ssl.TLSVersion.TLSv1_1, "maximum_version": ssl.TLSVersion.TLSv1_1}
+        case "plain text":
+            files = None
+    with greeter(files, **options) as port:
+        if options:  # the server does speak it: a client that allows old protocols gets a connection
+            lax = ssl.create_default_context(cafile=str(ca.ca_file))
+            lax.minimum_version = ssl.TLSVersion.TLSv1
+            lax.set_ciphers("ALL:@SECLEVEL=0")
+            with (
+                socket.create_connection(("127.0.0.1", port)) as raw,
+                lax.wrap_socket(raw, server_hostname="localhost") as connection,
+            ):
+                assert connection.version() == {"TLS 1.0": "TLSv1", "TLS 1.1": "TLSv1.1"}[case]
+        with pytest.raises(TlsFailed) as caught:
+            open_session(port, ca.ca_file)
+        assert (caught.value.stage, caught.value.code) == ("tls", "tls-failed")
+
+
+def test_the_same_server_with_a_good_certificate_is_accepted(tmp_path: Path, ca: CertificateAuthority) -> None:
+    """The control: only the certificate differs."""
+    with (
+        greeter(ca.issue(f"good-{tmp_path.name}")) as port,
+        socket.create_connection(("127.0.0.1", port)) as raw,
+        tls_context(ca.ca_file).wrap_socket(raw, server_hostname="localhost") as connection,
+    ):
+        assert connection.recv(100).startswith(b"* OK") and connection.version() in ("TLSv1.2", "TLSv1.3")
+
+
+def self_signed(folder: Path) -> ServerCertificate:
+    """A self-signed certificate for localhost."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=9))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    files = ServerCertificate(folder / "self.pem", folder / "self.key")
+    files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files.key.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
+def test_a_certificate_for_another_name_or_of_an_unknown_authority_is_refused(dovecot: Dovecot) -> None:
+    with pytest.raises(TlsFailed):
+        connect(Endpoint("mail.example.com", dovecot.port, ("127.0.0.1",)), tls_context(dovecot.ca_file), SMALL)
+    with pytest.raises(TlsFailed):
+        connect(Endpoint("localhost", dovecot.port, ("127.0.0.1",)), tls_context(None), SMALL)

@@ -11,7 +11,7 @@ from services.providers import sent_names
 
 CLOSED: Final = frozenset((b"\\noselect", b"\\nonexistent"))
 """Attributes of entries that cannot be opened."""
-MAX_OTHERS: Final = 5
+MAX_UNWATCHED: Final = 5
 """Sent folders that are counted without being read: a server's list is hostile until proven otherwise."""
 
 
@@ -53,14 +53,14 @@ def with_sent_attribute(folders: Sequence[Folder]) -> list[bytes]:
 
 def other_sent_folders(folders: Sequence[Folder], watched: Sequence[bytes]) -> list[bytes]:
     """Folders for sent mail by attribute or name that are not among `watched`; at most five."""
-    others = {
+    unwatched = {
         folder.name
         for folder in folders
         if not folder.flags & CLOSED
         and (b"\\sent" in folder.flags or is_sent_name(folder.name))
         and folder.name not in watched
     }
-    return sorted(others)[:MAX_OTHERS]
+    return sorted(unwatched)[:MAX_UNWATCHED]
 
 
 def is_sent_name(name: bytes) -> bool:

@@ -54,9 +54,9 @@ def event(
 
     `after` and `first_seen` bound the time in which the message was filed (services.mail.trust).
     """
-    found, headers = message.fetched, message.headers
+    fetched, headers = message.fetched, message.headers
     date, internal, save = (
-        _usable(clock, first_seen) for clock in (headers.date, found.internal_date, found.save_date)
+        _usable(clock, first_seen) for clock in (headers.date, fetched.internal_date, fetched.save_date)
     )
     time = trust.trusted_time(date=date, internal=internal, save=save, after=after, first_seen=first_seen)
     kind, reason = classify(headers)

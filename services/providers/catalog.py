@@ -57,7 +57,9 @@ class ProviderCatalog:
         """The provider of that id, name or name in the FAQ, or the only one with `text` in one of its names."""
         wanted = _folded(text)
         names = {
-            provider.id: {_folded(name) for name in (provider.id, provider.name, *(row.name for row in provider.faq))}
+            provider.id: {
+                _folded(name) for name in (provider.id, provider.name, *(faq_row.name for faq_row in provider.faq))
+            }
             for provider in self.providers
         }
         exact = [provider for provider in self.providers if wanted in names[provider.id]]
@@ -117,7 +119,7 @@ def _contradictions(blocks: Sequence[Mapping[str, Any]]) -> list[str]:
         for doubt in block.get("doubts", []):
             if doubt["name"] not in block[doubt["key"]]:
                 problems.append(f"provider {block['id']}: doubts: {doubt['name']!r} is not in {doubt['key']}")
-        claims = [("id", block["id"]), *(("faq.row", str(row["row"])) for row in block["faq"])]
+        claims = [("id", block["id"]), *(("faq.row", str(faq_row["row"])) for faq_row in block["faq"])]
         claims += [(key, value) for key in ("domains", "mx") for value in block[key]]
         for claim in claims:
             if claim in owners:

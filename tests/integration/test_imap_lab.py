@@ -1,5 +1,5 @@
-"""The fetcher against every provider of the lab and every defect: what it publishes, what it says on the wire, what it
-costs, and that another mailbox notices nothing."""
+"""The fetcher against every provider and defect of the lab: the events it publishes, the commands it sends, the resources it
+uses, and that no other mailbox is affected."""
 
 import dataclasses
 import logging
@@ -45,45 +45,45 @@ def since() -> datetime:
 
 
 class Memory:
-    """How much resident memory this process took at most while it ran, the server's own buffers included."""
+    """Peak growth of this process's resident memory, the server's own buffers included."""
 
     def __init__(self) -> None:
         self.grown = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._measure, daemon=True)
 
     def __enter__(self) -> "Memory":
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._ended.set()
         self._thread.join(5)
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         process = psutil.Process()
         before = process.memory_info().rss
-        while not self._over.wait(0.01):
+        while not self._ended.wait(0.01):
             self.grown = max(self.grown, process.memory_info().rss - before)
 
 
-def check_wire(said: list[SentCommand]) -> None:
-    """Only what may be said, ID before a folder is opened, UIDs ascending and at most 200 at once."""
-    assert said
-    for one in said:
-        assert allowed(one.command), one.command
-    for session in {one.session for one in said}:
-        names = [one.name for one in said if one.session == session]
+def check_wire(commands: list[SentCommand]) -> None:
+    """Only allowed commands, ID before a folder is opened, UIDs ascending and at most 200 at once."""
+    assert commands
+    for sent in commands:
+        assert allowed(sent.command), sent.command
+    for session in {sent.session for sent in commands}:
+        names = [sent.name for sent in commands if sent.session == session]
         if b"ID" in names and b"EXAMINE" in names:
             assert names.index(b"LOGIN") < names.index(b"ID") < names.index(b"EXAMINE")
-        for one in said:
-            if one.session == session and one.name == b"UID FETCH":
-                uids = [int(uid) for uid in one.command.split()[2].split(b",")]
+        for sent in commands:
+            if sent.session == session and sent.name == b"UID FETCH":
+                uids = [int(uid) for uid in sent.command.split()[2].split(b",")]
                 assert uids == sorted(set(uids)) and len(uids) <= 200
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
-def test_every_provider_is_read_right(lab: Lab, serve: Serve, name: str) -> None:
+def test_every_provider_is_read_correctly(lab: Lab, serve: Serve, name: str) -> None:
     """History, new mail, an idle poll, and a rescan that publishes the same bytes."""
     server = serve(PROFILES[name])
     server.defects.discard(Defect.LOGIN_DISABLED)  # a password; signing in at the provider is tested on its own
@@ -101,7 +101,7 @@ def test_every_provider_is_read_right(lab: Lab, serve: Serve, name: str) -> None
     before = len(lab.events(connected))
     lab.poll(connected, server)
     assert len(lab.events(connected)) == before
-    names = [one.name for one in server.commands(-1)]
+    names = [sent.name for sent in server.commands(-1)]
     opening = [b"CAPABILITY", b"LOGIN", b"CAPABILITY", *([b"ID"] if PROFILES[name].id != "no" else []), b"LIST"]
     opening += [b"XLIST"] if name in ("qq", "exmail", "alibaba") else []
     assert names == [*opening, b"EXAMINE", b"UID SEARCH", b"LOGOUT"]  # two round trips for the folder
@@ -115,8 +115,10 @@ def test_every_provider_is_read_right(lab: Lab, serve: Serve, name: str) -> None
 
 @pytest.mark.parametrize("days", [59.97, 61, 61.9, 62.2])
 @pytest.mark.parametrize("name", ["netease", "dovecot"])  # without SAVEDATE, and with
-def test_a_rescan_does_not_take_mail_behind_the_horizon_for_new(lab: Lab, serve: Serve, name: str, days: float) -> None:
-    """Its search reaches some days further than the horizon, and what is known ends there."""
+def test_a_rescan_does_not_publish_mail_behind_the_horizon_as_new(
+    lab: Lab, serve: Serve, name: str, days: float
+) -> None:
+    """Its search reaches some days further back than the horizon, where the record of published messages ends."""
     server = serve(PROFILES[name])
     fill(server, [now() - timedelta(days=days), now() - timedelta(days=3)])
     connected = lab.connect(server)
@@ -130,7 +132,7 @@ def test_a_rescan_does_not_take_mail_behind_the_horizon_for_new(lab: Lab, serve:
 
 
 def wild_history(server: LabServer) -> None:
-    """Mail of all ages, and what the oracle must not expect."""
+    """Mail of all ages, and a draft, which must not be published."""
     fill(server, sorted(now() - age for age in AGES))
     server.sent.file(letter(50, now(), server.user), now(), b"\\Draft")
 
@@ -163,9 +165,9 @@ def test_a_defect_changes_nothing_in_what_is_published(
 def reason(lab: Lab, connected: ConnectedMailbox, server: LabServer, *defects: Defect) -> str | None:
     """Why a poll fails when these defects are switched on."""
     server.defects |= set(defects)
-    found: str | None = lab.poll(connected, server)["state_reason"]
+    state_reason: str | None = lab.poll(connected, server)["state_reason"]
     server.defects -= set(defects)
-    return found
+    return state_reason
 
 
 def test_f1_a_folder_that_stays_closed_after_id_needs_a_person(lab: Lab, serve: Serve) -> None:
@@ -174,7 +176,7 @@ def test_f1_a_folder_that_stays_closed_after_id_needs_a_person(lab: Lab, serve: 
     connected = lab.connect(server)
     server.defects.add(Defect.UNSAFE_LOGIN)
     shown = [lab.poll(connected, server) for _ in range(3)]
-    assert [(one["state"], one["state_reason"]) for one in shown] == [
+    assert [(status["state"], status["state_reason"]) for status in shown] == [
         ("active", "unsafe-login"), ("active", "unsafe-login"), ("needs_reconnect", "unsafe-login"),
     ]  # fmt: skip
 
@@ -310,11 +312,11 @@ def test_f13_a_refusal_that_may_mean_anything_is_tried_seldom_and_a_rate_limit_i
         server.defects.add(defect)
         shown.append(lab.poll(connected, server))
         server.defects.discard(defect)
-    assert [one["state_reason"] for one in shown] == ["login-unclear", "throttled"] * 2 + ["login-unclear"]
-    assert [one["state"] for one in shown] == ["active"] * 4 + ["needs_reconnect"]
-    for one in shown[:4]:
-        assert one["next_poll_at"] - one["last_attempt_at"] > timedelta(minutes=2)
-    logins = [one for one in server.wire if one.name == b"LOGIN"]
+    assert [status["state_reason"] for status in shown] == ["login-unclear", "throttled"] * 2 + ["login-unclear"]
+    assert [status["state"] for status in shown] == ["active"] * 4 + ["needs_reconnect"]
+    for status in shown[:4]:
+        assert status["next_poll_at"] - status["last_attempt_at"] > timedelta(minutes=2)
+    logins = [sent for sent in server.wire if sent.name == b"LOGIN"]
     assert len(logins) == 5
 
 
@@ -334,7 +336,7 @@ def test_f14_no_password_goes_to_a_server_that_takes_none(lab: Lab, serve: Serve
     connected = lab.connect(server)
     shown = lab.poll(connected, server)
     assert shown["state_reason"] == "oauth2-needed"
-    assert [one.name for one in server.wire] == [b"CAPABILITY", b"LOGOUT"]
+    assert [sent.name for sent in server.wire] == [b"CAPABILITY", b"LOGOUT"]
 
 
 @pytest.mark.parametrize(
@@ -349,7 +351,7 @@ def test_a_connection_that_ends_in_the_login_is_no_refusal(lab: Lab, serve: Serv
     assert lab.poll(connected, server)["state"] == "active"
 
 
-def test_f15_the_folder_that_a_mail_program_made_is_read_too(lab: Lab, serve: Serve) -> None:
+def test_f15_a_folder_made_by_a_mail_program_is_read_too(lab: Lab, serve: Serve) -> None:
     server = serve(OUTLOOK)
     server.defects.clear()
     fill(server, [now() - timedelta(days=20)])
@@ -365,7 +367,7 @@ def test_f15_the_folder_that_a_mail_program_made_is_read_too(lab: Lab, serve: Se
     lab.poll(connected, server)
     wanted = expected(server, HASHER, connected.company_id, since(), server.sent, own)
     assert len(wanted) == 5 and lab.published(connected) == wanted
-    names = [one.name for one in server.commands(-1)]
+    names = [sent.name for sent in server.commands(-1)]
     assert names.count(b"EXAMINE") == names.count(b"UID SEARCH") == 2
 
 
@@ -378,24 +380,24 @@ def test_a_folder_that_only_has_the_name_and_stays_closed_costs_nothing(lab: Lab
     assert [folder.name for folder in connected.folders] == [b"Sent"]
     assert lab.complete(connected, server) == 1
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
-    server.folders.remove(server.sent)  # now it is the only one, and that is told
+    server.folders.remove(server.sent)  # now it is the only one, and its failure is reported
     assert lab.poll(connected, server)["state_reason"] == "server-broken"
 
 
 def test_a_folder_that_was_read_and_is_refused_leaves_nothing_complete(lab: Lab, serve: Serve) -> None:
-    """A mail program files into a folder that only has the name; what it files while the server refuses it is not known."""
+    """A mail program files into a folder that is found by name; mail filed while the server refuses the folder stays unknown."""
     server = serve(DOVECOT)
     fill(server, [now()])
-    other = Folder(b"Sent Items", b"")
-    server.folders += [other]
+    by_name = Folder(b"Sent Items", b"")
+    server.folders += [by_name]
     connected = lab.connect(server)
     lab.complete(connected, server)
     before = lab.poll(connected, server)
-    server.folders[server.folders.index(other)] = Folder(b"Sent Items", b"\\X-Closed")
+    server.folders[server.folders.index(by_name)] = Folder(b"Sent Items", b"\\X-Closed")
     shown = lab.poll(connected, server)
     assert (shown["state_reason"], shown["complete_through"]) == ("server-broken", before["complete_through"])
-    server.folders[-1] = other
-    other.file(letter(700, now(), server.user), now())
+    server.folders[-1] = by_name
+    by_name.file(letter(700, now(), server.user), now())
     shown = lab.poll(connected, server)
     assert shown["state_reason"] is None and shown["complete_through"] > before["complete_through"]
     assert len(lab.published(connected)) == 2
@@ -409,7 +411,7 @@ def test_a_folder_that_was_read_and_is_refused_leaves_nothing_complete(lab: Lab,
 def test_trouble_with_a_folder_that_is_only_counted_costs_nothing(
     lab: Lab, serve: Serve, trouble: bytes, opened: int
 ) -> None:
-    """A server that lists twenty more folders for sent mail, and refuses each of them, ends the connection or says nothing."""
+    """A server lists twenty more folders for sent mail, and on each of them refuses, ends the connection or stays silent."""
     server = serve(DOVECOT)
     fill(server, [now()])
     server.folders += [Folder(b"Box %d/Sent Messages" % number, trouble) for number in range(20)]
@@ -418,7 +420,7 @@ def test_trouble_with_a_folder_that_is_only_counted_costs_nothing(
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
     with connect(lab._dsn, "tests") as connection:
         assert connection.execute("SELECT count(*) FROM registry.other_folders").fetchone() == (0,)
-    assert len([one for one in server.wire if one.command.startswith(b'EXAMINE "Box ')]) == opened
+    assert len([sent for sent in server.wire if sent.command.startswith(b'EXAMINE "Box ')]) == opened
 
 
 def test_f16_a_server_that_drops_idle_sessions_costs_nothing(lab: Lab, serve: Serve) -> None:
@@ -433,8 +435,8 @@ def test_f16_a_server_that_drops_idle_sessions_costs_nothing(lab: Lab, serve: Se
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
 
 
-def test_f17_what_a_provider_hides_is_not_covered(lab: Lab, serve: Serve) -> None:
-    """QQ shows 30 days: mail before is not known, and we do not say that we are complete for it."""
+def test_f17_mail_that_a_provider_hides_is_not_covered(lab: Lab, serve: Serve) -> None:
+    """QQ shows 30 days: older mail is unknown, and complete_from says so."""
     server = serve(QQ)
     fill(server, sorted(now() - age for age in AGES))
     connected = lab.connect(server)
@@ -463,7 +465,7 @@ def test_f19_a_session_that_ends_in_mid_fetch_loses_nothing(lab: Lab, serve: Ser
     assert lab.buried(connected) == 0
 
 
-def test_a_server_that_refuses_every_message_buries_none_and_one_message_only_itself(lab: Lab, serve: Serve) -> None:
+def test_refusing_every_message_drops_none_and_refusing_one_message_drops_only_that_one(lab: Lab, serve: Serve) -> None:
     server = serve(DOVECOT)
     fill(server, sorted(now() - timedelta(hours=hour) for hour in range(20)))
     connected = lab.connect(server)
@@ -475,13 +477,13 @@ def test_a_server_that_refuses_every_message_buries_none_and_one_message_only_it
     lost = {HASHER.message(connected.company_id, "sent-7@lab.test")}
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - lost
     assert lab.buried(connected) == 1
-    # One new message alone that is refused: those that were read before vouch for the server.
+    # A single new message is refused: messages read before show that the server works.
     server.refused_uid = server.sent.file(letter(99, now(), server.user), now()).uid
     assert lab.poll(connected, server)["state_reason"] is None
     lost.add(HASHER.message(connected.company_id, "sent-99@lab.test"))
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - lost
     assert lab.buried(connected) == 2
-    # The same with a server that shows nothing: it stays, and comes when the server is well.
+    # The same with a server that returns no message at all: the message stays, and is read when the server works again.
     server.sent.file(letter(100, now(), server.user), now())
     assert reason(lab, connected, server, Defect.NO_IN_FETCH) == "server-broken"
     server.refused_uid = 0
@@ -501,32 +503,32 @@ HOSTILE: dict[Defect, set[str | None]] = {
 
 
 @pytest.mark.parametrize("defect", HOSTILE, ids=lambda defect: defect.name)
-def test_a_hostile_server_costs_itself_alone(
+def test_a_hostile_server_affects_only_its_own_mailbox(
     lab: Lab, serve: Serve, caplog: pytest.LogCaptureFixture, defect: Defect
 ) -> None:
-    """It ends in an error of ours, in time, with few bytes taken; the mailbox beside it is read meanwhile."""
+    """The poll ends in a mailbox error, in time, after few bytes; another mailbox is read meanwhile."""
     caplog.set_level(logging.DEBUG, "services")
     for name in ("imapclient", "kafka"):  # as services.common.logs does, whatever level is set
         caplog.set_level(logging.WARNING, name)
     server, healthy = serve(DOVECOT), serve(GMAIL)
-    for one in (server, healthy):
-        fill(one, sorted(now() - age for age in AGES))
+    for lab_server in (server, healthy):
+        fill(lab_server, sorted(now() - age for age in AGES))
     connected, good = lab.connect(server), lab.connect(healthy)
     server.defects.add(defect)
-    server.sent_bytes, began, shown = 0, time.monotonic(), {}
+    server.sent_bytes, started, shown = 0, time.monotonic(), {}
     polling = threading.Thread(target=lambda: shown.update(lab.poll(connected, server, healthy)))
     with Memory() as memory:
         polling.start()
         assert lab.complete(good, server, healthy) == 1
         polling.join(30)
     assert memory.grown < 64 * 1024 * 1024
-    assert not polling.is_alive() and time.monotonic() - began < 30
+    assert not polling.is_alive() and time.monotonic() - started < 30
     assert shown["state_reason"] in HOSTILE[defect]
     assert lab.published(good) == expected(healthy, HASHER, good.company_id, since())
-    # What was taken: a session's 8 MiB, and what lay in the buffers of two sockets when it was closed.
+    # Bytes sent: a session's 8 MiB, and the contents of two sockets' buffers when it was closed.
     assert server.sent_bytes < SMALL.session_bytes + 8 * 1024 * 1024
-    told = caplog.text + "\n".join(str(record.__dict__) for record in caplog.records)
-    assert CANARY not in told and server.user not in told
+    logged = caplog.text + "\n".join(str(record.__dict__) for record in caplog.records)
+    assert CANARY not in logged and server.user not in logged
     server.defects.discard(defect)
     if shown["state"] == "active":
         lab.complete(connected, server, healthy)
@@ -534,8 +536,8 @@ def test_a_hostile_server_costs_itself_alone(
     assert lab.buried(connected) == 0
 
 
-def test_ok_without_data_is_mail_that_is_gone(lab: Lab, serve: Serve) -> None:
-    """RFC 3501 lets a server say nothing of messages that are gone; a rescan finds them when they are back."""
+def test_ok_without_data_means_that_the_mail_is_gone(lab: Lab, serve: Serve) -> None:
+    """RFC 3501 lets a server omit messages that are gone; a rescan finds them when they are back."""
     server = serve(DOVECOT, Defect.OK_WITHOUT_DATA)
     fill(server, sorted(now() - age for age in AGES))
     connected = lab.connect(server)
@@ -550,22 +552,22 @@ def test_ok_without_data_is_mail_that_is_gone(lab: Lab, serve: Serve) -> None:
 def test_half_open_connections_end_in_time(lab: Lab, serve: Serve) -> None:
     server = serve(DOVECOT)
     connected = lab.connect(server)
-    half = serve(DOVECOT, Defect.HALF_OPEN)
+    half_open = serve(DOVECOT, Defect.HALF_OPEN)
     with connect(lab._dsn, "tests") as connection:
-        connection.execute("UPDATE registry.mailboxes SET port = %s", (half.port,))
-        row = connection.execute("SELECT company_id, mailbox_id FROM registry.mailboxes").fetchone()
-        assert row is not None
+        connection.execute("UPDATE registry.mailboxes SET port = %s", (half_open.port,))
+        ids = connection.execute("SELECT company_id, mailbox_id FROM registry.mailboxes").fetchone()
+        assert ids is not None
         vault = Vault(bytes(range(32)))
-        place = (row[0], row[1], "localhost", str(half.port))
+        place = (ids[0], ids[1], "localhost", str(half_open.port))
         connection.execute("UPDATE registry.mailboxes SET user_sealed = %s", (vault.seal(server.user, *place, "user"),))
         connection.execute("UPDATE registry.secrets SET sealed = %s", (vault.seal("x", *place, server.user),))
-    began = time.monotonic()
-    assert lab.poll(connected, half)["state_reason"] == "unreachable"
-    assert time.monotonic() - began < 10
+    started = time.monotonic()
+    assert lab.poll(connected, half_open)["state_reason"] == "unreachable"
+    assert time.monotonic() - started < 10
 
 
-def test_the_lab_is_no_lax_server(serve: Serve, lab: Lab) -> None:
-    """Its own checks bite: UIDs that descend are BAD for QQ, ID without quotes is BAD for NetEase."""
+def test_the_lab_server_is_strict(serve: Serve, lab: Lab) -> None:
+    """Descending UIDs are BAD for QQ, ID without quotes is BAD for NetEase."""
     from services.imap.connection import connect as connect_imap
     from services.imap.errors import CommandRefused, LoginRefused
     from services.imap.host_policy import Endpoint
@@ -605,10 +607,10 @@ def test_f17_ten_thousand_messages_are_what_yahoo_shows(lab: Lab, serve: Serve) 
     assert connected.messages == 10_000
     assert {"window-messages"} <= {warned.code for warned in connected.report.warnings}
     polls = lab.complete(connected, server, budgets=SessionLimits())
-    assert polls == 6  # 2,000 messages a poll, and one that finds that there is no more
+    assert polls == 6  # 2,000 messages each, and one that finds nothing more
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
     assert lab.poll(connected, server)["complete_from"] == server.visible(server.sent)[0].filed_at
-    searches = [one for one in server.wire if one.name == b"UID SEARCH"]
-    fetches = [one for one in server.wire if one.name == b"UID FETCH"]
+    searches = [sent for sent in server.wire if sent.name == b"UID SEARCH"]
+    fetches = [sent for sent in server.wire if sent.name == b"UID FETCH"]
     assert len(fetches) <= 10_000 / 200 + 10 and len(searches) <= 6 * 4
     check_wire(server.commands())

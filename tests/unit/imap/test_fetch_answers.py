@@ -37,8 +37,8 @@ def test_the_usual_form_is_parsed() -> None:
 
 
 def test_only_requested_messages_are_returned_in_the_order_of_the_request() -> None:
-    other = (USUAL[0].replace(b"1 (UID 5", b"2 (UID 6"), USUAL[1])
-    data = [USUAL, b")", other, b")"]
+    second = (USUAL[0].replace(b"1 (UID 5", b"2 (UID 6"), USUAL[1])
+    data = [USUAL, b")", second, b")"]
     assert list(parse_headers(data, [6, 7, 5])) == [6, 5]
     assert parse_headers(data, [5]) == {5: EXPECTED}
 

@@ -1,4 +1,4 @@
-"""examples/publish_inquiry.py against a real broker: the record lies where the matcher looks for it, and is valid."""
+"""examples/publish_inquiry.py with a real broker: the record is valid and in the partition where the matcher expects it."""
 
 import subprocess
 import sys

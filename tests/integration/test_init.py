@@ -1,4 +1,4 @@
-"""`replyrate init` on real servers: roles that may log in and see their own, schema, topics; twice is once."""
+"""`replyrate init` on real servers: logins with their privileges, schema and topics; a second run changes nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support.topics import kafka_settings, read_all
 
 @pytest.fixture(scope="module")
 def own_postgres(server_folder: Path) -> Iterator[EmbeddedPostgres]:
-    """A server of its own: roles belong to all databases of a server."""
+    """A separate server, because roles belong to all databases of a server."""
     with EmbeddedPostgres(server_folder / "postgres-init") as server:
         yield server
 
@@ -53,8 +53,8 @@ def test_from_an_empty_server_to_logins_schema_and_topics(
     own_postgres: EmbeddedPostgres, topics_gone: str, tmp_path: Path, passwords: Path
 ) -> None:
     arguments = ("--admin-dsn", own_postgres.dsn(), "--passwords", str(passwords))
-    said = init(own_postgres, topics_gone, tmp_path, *arguments).stderr
-    assert "applying 0001" in said and "created inquiries.v1" in said
+    printed = init(own_postgres, topics_gone, tmp_path, *arguments).stderr
+    assert "applying 0001" in printed and "created inquiries.v1" in printed
     again = init(own_postgres, topics_gone, tmp_path, *arguments).stderr
     assert "applying" not in again and "created" not in again and "up to date" in again
     assert read_all(kafka_settings(topics_gone, 2), "inquiries.v1") == []
@@ -74,7 +74,7 @@ def test_from_an_empty_server_to_logins_schema_and_topics(
     assert own_postgres.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'replyrate%' AND rolsuper") == "0"
 
 
-def test_a_changed_password_holds_from_the_next_run_on(
+def test_a_changed_password_is_set_by_the_next_run(
     own_postgres: EmbeddedPostgres, topics_gone: str, tmp_path: Path, passwords: Path
 ) -> None:
     arguments = ("--admin-dsn", own_postgres.dsn(), "--passwords", str(passwords))
@@ -86,7 +86,7 @@ def test_a_changed_password_holds_from_the_next_run_on(
     as_login(own_postgres, "replyrate_fetcher", passwords).close()
 
 
-def test_what_is_wrong_is_told_with_its_cure(
+def test_errors_say_what_to_do(
     own_postgres: EmbeddedPostgres, topics_gone: str, tmp_path: Path, passwords: Path
 ) -> None:
     arguments = ("--admin-dsn", own_postgres.dsn(), "--passwords", str(passwords))
@@ -94,17 +94,17 @@ def test_what_is_wrong_is_told_with_its_cure(
     init(own_postgres, topics_gone, tmp_path, *arguments)
     with as_login(own_postgres, "replyrate_fetcher", passwords) as connection:
         weak = make_conninfo(connection.info.dsn, password="replyrate_fetcher 'pass\\word")
-    said = init(own_postgres, topics_gone, tmp_path, "--admin-dsn", weak, *arguments[2:], code=78).stderr
-    assert "CREATEROLE" in said and "pass" not in said.replace("password", "")
+    printed = init(own_postgres, topics_gone, tmp_path, "--admin-dsn", weak, *arguments[2:], code=78).stderr
+    assert "CREATEROLE" in printed and "pass" not in printed.replace("password", "")
     (passwords / "postgres-dashboard").unlink()
-    said = init(own_postgres, topics_gone, tmp_path, *arguments, code=78).stderr
-    assert "make secrets" in " ".join(said.split())
+    printed = init(own_postgres, topics_gone, tmp_path, *arguments, code=78).stderr
+    assert "make secrets" in " ".join(printed.split())
 
 
-def test_an_administrator_who_is_no_superuser_is_enough(
+def test_an_administrator_need_not_be_a_superuser(
     server_folder: Path, topics_gone: str, tmp_path: Path, passwords: Path
 ) -> None:
-    """As hosted servers have it: one who may make roles and databases, and owns nothing of others."""
+    """As on hosted servers: a user who may create roles and databases and owns nothing else."""
     with EmbeddedPostgres(server_folder / "postgres-hosted") as hosted:
         with psycopg.connect(hosted.dsn(), autocommit=True) as connection:
             connection.execute("CREATE ROLE keeper LOGIN PASSWORD 'kept' CREATEROLE CREATEDB")

@@ -68,7 +68,7 @@ def explain(
 
 
 def _show_message(story: dict[str, Any], horizon_days: int, lang: str, *, json_: bool) -> bool:
-    """Print where a message stands; False when it was never seen."""
+    """Print the state of a message; False when it was never seen."""
     if json_:
         story["sentences"] = {
             written_in: message_sentences(story, MessageTexts(written_in), horizon_days) for written_in in LANGUAGES
@@ -80,7 +80,7 @@ def _show_message(story: dict[str, Any], horizon_days: int, lang: str, *, json_:
 
 
 def _show_inquiry(stories: list[dict[str, Any]], lang: str, *, json_: bool) -> bool:
-    """Print an inquiry's story by each rule set; False when the inquiry is not known."""
+    """Print the explanation by each rule set; False when the inquiry is not known."""
     for story in stories:
         story["sentences"] = {written_in: sentences(story, Texts("explain", written_in)) for written_in in LANGUAGES}
     if json_:

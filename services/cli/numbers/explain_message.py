@@ -1,4 +1,4 @@
-"""`explain COMPANY --message MESSAGE-ID`: where a sent message stands, in English or Chinese."""
+"""`explain COMPANY --message MESSAGE-ID`: the state of a sent message, in English or Chinese."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from services.registry import states
 
 
 class MessageTexts:
-    """The sentences of one language: of messages, and of inquiries where both say the same."""
+    """The sentences of one language: those about messages, and those about inquiries that both use."""
 
     def __init__(self, language: str) -> None:
         self.language = language
@@ -21,7 +21,7 @@ class MessageTexts:
 
 
 def message_sentences(story: dict[str, Any], texts: MessageTexts, horizon_days: int) -> list[str]:
-    """What became of a message and why, and what cannot be known, in whole sentences."""
+    """The state of a message, the reason, and what cannot be known, in whole sentences."""
     text = texts.of_message
     sentences = [text("status", story["status"], inquiries=len(story["inquiries"]) + story["inquiries_left_out"])]
     if not story["company_known"]:
@@ -76,7 +76,7 @@ def _unmatched_sentences(story: dict[str, Any], text: Texts) -> list[str]:
 
 
 def print_message_story(story: dict[str, Any], texts: MessageTexts, horizon_days: int) -> None:
-    """The whole story for a person."""
+    """Print the whole explanation for people."""
     text, out = texts.of_message, Console(highlight=False, emoji=False)
     title = text("label", "title", message=printable(story["message_id"]), company=story["company_id"])
     out.print(f"\n{title}", style="bold", markup=False)

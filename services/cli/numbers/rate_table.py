@@ -114,5 +114,5 @@ def print_rate_table(
 
 
 def row_key(rate_row: Mapping[str, Any]) -> RowKey:
-    """What tells the rows of one day apart."""
+    """The key of a row among the rows of one day."""
     return rate_row["rule_set"], rate_row["company_id"], rate_row["account_id"]

@@ -1,4 +1,4 @@
-"""Parts of a printed story: headings, tables, instants. `explain` and `explain --message` use them alike."""
+"""Parts of a printed explanation (headings, tables, instants), used by `explain` and `explain --message`."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,12 +10,12 @@ from services.cli.texts import Texts
 
 
 def print_section(out: Console, title: str) -> None:
-    """A heading."""
+    """Print a heading."""
     out.print(f"\n{title}", style="bold cyan", markup=False)
 
 
 def print_table(out: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], text: Texts) -> None:
-    """A table below a heading; a word for nothing when it has no rows."""
+    """Print a table below a heading; the word for none when it has no rows."""
     print_section(out, title)
     if not rows:
         out.print(text("label", "none"), markup=False)

@@ -52,7 +52,7 @@ def dlq_list(all_: bool, reason: str | None, limit: int, json_: bool) -> None:
       replayed  its record was sent back, or its mailbox is read again
       left      could not be replayed; `dlq replay` reported why
       purged    discarded by an operator
-      done      replayed, left or purged; too long ago to tell which
+      done      replayed, left or purged; the detail is no longer stored
     """
     with DeadLetters(load_config().kafka) as letters:
         spans = letters.everything() if all_ else letters.waiting()

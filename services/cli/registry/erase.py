@@ -74,7 +74,7 @@ def _print_holdings(company_id: str, rows: Mapping[str, int]) -> None:
 
 
 def _confirm(company_id: str) -> None:
-    """Ask for the id of the company; exits when it does not match or nobody can answer."""
+    """Ask for the id of the company; exits when it does not match or there is no terminal."""
     if not is_interactive():
         raise click.UsageError("Not a terminal: pass --yes to confirm.")
     if click.prompt("Type the company's id to erase it", default="", show_default=False, err=True) != company_id:

@@ -36,7 +36,7 @@ language = click.option(
 def explain(
     company_id: str, inquiry_id: str | None, message_id: str | None, name: str | None, lang: str, json_: bool
 ) -> None:
-    """Explain why an inquiry or a sent message counts or not.
+    """Explain how an inquiry or a sent message counts, and why.
 
     For an inquiry: the facts, the replies that were considered, the rules, the deadline, the outcome and its history.
 

@@ -24,7 +24,7 @@ from services.registry.errors import RegistryError
 
 @click.group()
 def provider() -> None:
-    """Mail providers, their IMAP servers and what is known about them."""
+    """Mail providers and what is known about their IMAP servers."""
 
 
 @provider.command("lookup")

@@ -6,43 +6,49 @@ SELECT EXISTS (SELECT FROM registry.accounts WHERE company_id = %(company_id)s)
 
 -- name: publications
 -- The mailboxes that published the message, as long as the registry remembers it, with the record as it was published.
-SELECT p.mailbox_id, m.account_id, m.state AS mailbox_state, p.published_at, p.sent_at, p.record
-FROM registry.published p JOIN registry.mailboxes m USING (company_id, mailbox_id)
-WHERE p.company_id = %(company_id)s AND p.message_id = %(message)s
-ORDER BY p.published_at, p.mailbox_id
+SELECT publication.mailbox_id, mailbox.account_id, mailbox.state AS mailbox_state, publication.published_at, publication.sent_at,
+    publication.record
+FROM registry.published publication JOIN registry.mailboxes mailbox USING (company_id, mailbox_id)
+WHERE publication.company_id = %(company_id)s AND publication.message_id = %(message)s
+ORDER BY publication.published_at, publication.mailbox_id
 
 -- name: matches
 -- The inquiries to which the message is attached: one row per inquiry and mailbox, by its strongest evidence first.
-SELECT r.inquiry_id, r.account_id, nullif(r.mailbox_id, '') AS mailbox_id, r.replied_at, nullif(r.evidence, '') AS evidence,
-    r.kind, nullif(r.kind_reason, '') AS kind_reason,
-    array_agg(DISTINCT r.matched_by ORDER BY r.matched_by) AS matched_by
-FROM ledger.replies r
-WHERE r.company_id = %(company_id)s AND r.source = 'mail' AND r.reply_id = %(message)s
-GROUP BY r.inquiry_id, r.account_id, r.mailbox_id, r.replied_at, r.evidence, r.kind, r.kind_reason
-ORDER BY r.replied_at, r.inquiry_id, r.mailbox_id
+SELECT reply.inquiry_id, reply.account_id, nullif(reply.mailbox_id, '') AS mailbox_id, reply.replied_at,
+    nullif(reply.evidence, '') AS evidence,
+    reply.kind, nullif(reply.kind_reason, '') AS kind_reason,
+    array_agg(DISTINCT reply.matched_by ORDER BY reply.matched_by) AS matched_by
+FROM ledger.replies reply
+WHERE reply.company_id = %(company_id)s AND reply.source = 'mail' AND reply.reply_id = %(message)s
+GROUP BY reply.inquiry_id, reply.account_id, reply.mailbox_id, reply.replied_at, reply.evidence, reply.kind, reply.kind_reason
+ORDER BY reply.replied_at, reply.inquiry_id, reply.mailbox_id
 
 -- name: sharing_inquiries
 -- Inquiries that share an id or an address with the message and to which it is not attached. Sent more than 5 minutes
 -- before the inquiry was received a message is no reply to it (services/matcher/state.py, GRACE).
-SELECT i.inquiry_id, i.account_id, i.received_at, i.received_at > %(sent_at)s::timestamptz + interval '300 seconds' AS received_later
-FROM ledger.inquiries i
-WHERE i.company_id = %(company_id)s
-    AND (i.message_ids && %(ids)s::text[] OR i.reply_addresses && %(addresses)s::text[] OR i.buyer_addresses && %(addresses)s::text[])
+SELECT inquiry.inquiry_id, inquiry.account_id, inquiry.received_at,
+    inquiry.received_at > %(sent_at)s::timestamptz + interval '300 seconds' AS received_later
+FROM ledger.inquiries inquiry
+WHERE inquiry.company_id = %(company_id)s
+    AND (inquiry.message_ids && %(ids)s::text[] OR inquiry.reply_addresses && %(addresses)s::text[]
+        OR inquiry.buyer_addresses && %(addresses)s::text[])
     AND NOT EXISTS (
-        SELECT FROM ledger.replies r
-        WHERE r.company_id = i.company_id AND r.inquiry_id = i.inquiry_id AND r.source = 'mail' AND r.reply_id = %(message)s
+        SELECT FROM ledger.replies reply
+        WHERE reply.company_id = inquiry.company_id AND reply.inquiry_id = inquiry.inquiry_id AND reply.source = 'mail'
+            AND reply.reply_id = %(message)s
     )
-ORDER BY i.received_at DESC NULLS LAST, i.inquiry_id LIMIT %(limit)s
+ORDER BY inquiry.received_at DESC NULLS LAST, inquiry.inquiry_id LIMIT %(limit)s
 
 -- name: mailboxes
--- Every mailbox of the company: from when and through when it was read completely, and what lies in folders for sent mail
+-- Every mailbox of the company: from when and through when it was read completely, and the messages in folders for sent mail
 -- that are not read.
-SELECT m.mailbox_id, m.account_id, m.role, m.state, m.state_reason, m.connected_at, m.removed_at, m.complete_from,
-    m.complete_through, m.last_success_at,
-    (SELECT count(*) FROM registry.other_folders o
-        WHERE o.company_id = m.company_id AND o.mailbox_id = m.mailbox_id) AS unread_folders,
-    (SELECT coalesce(sum(o.messages), 0)::bigint FROM registry.other_folders o
-        WHERE o.company_id = m.company_id AND o.mailbox_id = m.mailbox_id) AS unread_messages
-FROM registry.mailboxes m
-WHERE m.company_id = %(company_id)s
-ORDER BY m.state = 'removed', m.account_id, m.mailbox_id
+SELECT mailbox.mailbox_id, mailbox.account_id, mailbox.role, mailbox.state, mailbox.state_reason, mailbox.connected_at,
+    mailbox.removed_at, mailbox.complete_from,
+    mailbox.complete_through, mailbox.last_success_at,
+    (SELECT count(*) FROM registry.other_folders folder
+        WHERE folder.company_id = mailbox.company_id AND folder.mailbox_id = mailbox.mailbox_id) AS unread_folders,
+    (SELECT coalesce(sum(folder.messages), 0)::bigint FROM registry.other_folders folder
+        WHERE folder.company_id = mailbox.company_id AND folder.mailbox_id = mailbox.mailbox_id) AS unread_messages
+FROM registry.mailboxes mailbox
+WHERE mailbox.company_id = %(company_id)s
+ORDER BY mailbox.state = 'removed', mailbox.account_id, mailbox.mailbox_id

@@ -71,8 +71,8 @@ def connection(dsn: str) -> Iterator[psycopg.Connection]:
 def catalogue(connection: psycopg.Connection) -> Views:
     """The views of the database, in the form of the contract."""
     views: Views = {}
-    for view, told, name, kind, comment in connection.execute(CATALOGUE).fetchall():
-        entry = views.setdefault(view, {"comment": told, "columns": []})
+    for view, view_comment, name, kind, comment in connection.execute(CATALOGUE).fetchall():
+        entry = views.setdefault(view, {"comment": view_comment, "columns": []})
         entry["columns"].append({"name": name, "type": kind, "comment": comment})
     return views
 

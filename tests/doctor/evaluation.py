@@ -58,13 +58,13 @@ def evaluate(connection: psycopg.Connection, evaluated: Sequence[World] = ()) ->
                     now=NOW,
                     days_from=days.local_day(NOW, rule_set),
                 )
-            said = {
+            findings = {
                 diagnosed.company_id: diagnosed.findings
                 for diagnosed in diagnosis.diagnose(connection, rule_set, companies, NOW)
                 if diagnosed.account_id == "main"
             }
             cases += [
-                Case(world.cause, world.company_id, name, said.get(world.company_id, ()))
+                Case(world.cause, world.company_id, name, findings.get(world.company_id, ()))
                 for world in judged[at : at + LOT]
             ]
     return cases
@@ -106,7 +106,9 @@ def render(cases: Sequence[Case]) -> str:
     ]
     for number, code in enumerate(codes, 1):
         of_cause = [case for case in zero if case.cause == code]
-        told = Counter(cause for case in of_cause for cause in case.top)
-        cells = " | ".join(f"{100 * told[column] / len(of_cause):.0f}" if told[column] else "" for column in codes)
+        found_at_top = Counter(cause for case in of_cause for cause in case.top)
+        cells = " | ".join(
+            f"{100 * found_at_top[column] / len(of_cause):.0f}" if found_at_top[column] else "" for column in codes
+        )
         lines.append(f"| {number} `{code}` | {cells} |")
     return "\n".join(lines) + "\n"

@@ -67,5 +67,5 @@ def test_the_page_shows_the_conditions() -> None:
 
 
 def test_the_page_describes_every_cause() -> None:
-    told = set(re.findall(r"^### `([a-z-]+)`", PAGE.read_text("utf-8"), re.MULTILINE))
-    assert told == {cause.code for cause in CAUSES}
+    described = set(re.findall(r"^### `([a-z-]+)`", PAGE.read_text("utf-8"), re.MULTILINE))
+    assert described == {cause.code for cause in CAUSES}

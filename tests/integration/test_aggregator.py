@@ -380,6 +380,6 @@ def test_a_sampled_trace_can_be_found_by_its_id(lab: Lab) -> None:
         assert publisher.wait([publisher.send(REPLIES, *record(state), headers=[("traceparent", trace)])]) == []
         until(lab.judged, 60, "merged and judged", (aggregator,))
         assert aggregator.terminate() == 0
-        told = [line for line in aggregator.lines() if line.get("action") == "record-traced"]
-    assert [line["trace_id"] for line in told] == ["0af7651916cd43dd8448eb211c80319c"]
-    assert told[0]["position"].startswith(f"{REPLIES}/")
+        traced = [line for line in aggregator.lines() if line.get("action") == "record-traced"]
+    assert [line["trace_id"] for line in traced] == ["0af7651916cd43dd8448eb211c80319c"]
+    assert traced[0]["position"].startswith(f"{REPLIES}/")

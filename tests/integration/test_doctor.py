@@ -67,9 +67,9 @@ def shop(dsn: str) -> Iterator[psycopg.Connection]:
 
 
 def refresh(connection: psycopg.Connection) -> None:
-    settler = Refresher(connection, [rules.load_builtin("default")])
-    settler.activate()
-    while settler.refresh():
+    refresher = Refresher(connection, [rules.load_builtin("default")])
+    refresher.activate()
+    while refresher.refresh():
         pass
 
 
@@ -98,18 +98,18 @@ def test_the_view_and_the_command_say_the_same(run: Any, shop: psycopg.Connectio
         assert case["rate"] is None
     (line,) = answer["backdating"]
     assert (line["mailbox_id"], line["messages"], line["suspect"]) == ("m1", 20, 5)
-    told = run("doctor", "shop").stdout
-    assert "Almost certainly: The address changed, and its mailbox is not connected." in told
-    assert "10 of 10 units were due after that" in told and "25.0 %" in told
-    assert "The newest rate is missing." in told
+    output = run("doctor", "shop").stdout
+    assert "Almost certainly: The address changed, and its mailbox is not connected." in output
+    assert "10 of 10 units were due after that" in output and "25.0 %" in output
+    assert "The newest rate is missing." in output
     chinese = run("doctor", "shop", "main", "--lang", "zh").stdout
     assert "几乎确定：邮箱地址已变更，未重新同步" in chinese and re.search(r"[A-Z][a-z]+ [a-z]+ ", chinese) is None
 
 
 def test_a_diagnosis_contains_no_address_or_name(run: Any, shop: psycopg.Connection) -> None:
     texts = shop.execute("SELECT string_agg(to_jsonb(d)::text, '') FROM report_v1.zero_rate_diagnosis d").fetchone()
-    told = texts[0] + run("doctor", "shop").stdout + run("doctor", "shop", "--json").stdout  # type: ignore[index]
-    assert "canary" not in told.lower() and "@" not in told
+    shown_text = texts[0] + run("doctor", "shop").stdout + run("doctor", "shop", "--json").stdout  # type: ignore[index]
+    assert "canary" not in shown_text.lower() and "@" not in shown_text
 
 
 def test_a_rate_above_zero_ends_the_diagnosis(run: Any, shop: psycopg.Connection) -> None:
@@ -137,10 +137,10 @@ def test_a_rate_above_zero_ends_the_diagnosis(run: Any, shop: psycopg.Connection
 def test_the_view_and_the_command_have_the_same_text_for_a_lagging_pipeline(shop: psycopg.Connection) -> None:
     advice = shop.execute("SELECT advice_en, advice_zh FROM ledger.advice WHERE code = 'pipeline-behind'").fetchone()
     assert advice is not None
-    for told, language in zip(advice, diagnosis.LANGUAGES, strict=True):
+    for stored_text, language in zip(advice, diagnosis.LANGUAGES, strict=True):
         whole = diagnosis.texts()["pipeline-behind"]["advice"][language]
-        assert told.split("：" if language == "zh" else ":")[0] in whole
-        assert told[-20:] == whole[-20:]
+        assert stored_text.split("：" if language == "zh" else ":")[0] in whole
+        assert stored_text[-20:] == whole[-20:]
 
 
 def test_an_inactive_rule_set_has_no_diagnosis(run: Any, shop: psycopg.Connection) -> None:
@@ -241,9 +241,9 @@ def test_a_test_mail_that_is_filed_is_recognised(run: Any, lab: Lab) -> None:
         at = datetime.now(UTC)
         lab.server.append(USER, "Sent", letter(1, at), at)
         lab.server.append(USER, "Sent", letter(2, at, to=f"Me <{USER.upper()}>"), at)
-        told = json.loads(probe.result().stdout)
-    assert told["verdict"] == "filed"
-    (box,) = told["mailboxes"]
+        result = json.loads(probe.result().stdout)
+    assert result["verdict"] == "filed"
+    (box,) = result["mailboxes"]
     assert (box["own"], box["new"]) == (1, 2)
 
 
@@ -253,8 +253,8 @@ def test_a_test_mail_that_is_not_filed_is_missed(run: Any, make_lab: Callable[..
     connected = lab.connect()
     with lab.fetcher(REPLYRATE_IMAP__POLL_INTERVAL_SECONDS="3600"):
         until(lambda: lab.mailbox(connected.mailbox_id)["complete_through"] is not None, 30, "a complete poll")
-        told = json.loads(run("doctor", "c1", "--probe", "--wait", 6, "--json", code=1).stdout)
-        assert told["verdict"] == "not-filed"
+        result = json.loads(run("doctor", "c1", "--probe", "--wait", 6, "--json", code=1).stdout)
+        assert result["verdict"] == "not-filed"
         at = datetime.now(UTC)
         with ThreadPoolExecutor(1) as pool:
             probe = pool.submit(run, "doctor", "c1", "--probe", "--wait", 10, code=1)
@@ -307,9 +307,9 @@ def test_a_probe_reads_no_sooner_than_the_provider_lets_us_and_says_how_long_tha
     read.execute("UPDATE registry.mailboxes SET host = %s", (host,))
     done = run("doctor", "shop", "--probe", "--wait", 5, "--json", code=1)
     assert planned(read, "m1")[0] == pytest.approx(spacing)
-    told = " ".join(done.stderr.split())
-    assert f"one sign-in every {spacing} s" in told and f"about {spacing - 20} s after the start" in told
-    assert f"--wait {spacing + 40}" in told, "what was named is too short, and what is not"
+    messages = " ".join(done.stderr.split())
+    assert f"one sign-in every {spacing} s" in messages and f"about {spacing - 20} s after the start" in messages
+    assert f"--wait {spacing + 40}" in messages, "what was named is too short, and what is not"
     answer = json.loads(done.stdout)
     assert answer["verdict"] == "not-read" and answer["mailboxes"][0]["spacing_seconds"] == spacing
     # In Chinese the same; a later reading is not made sooner by asking again.

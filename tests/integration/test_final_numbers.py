@@ -55,7 +55,7 @@ def mail(at: datetime, reply_id: str = "r") -> ReplyFact:
     )  # fmt: skip
 
 
-def tell(connection: psycopg.Connection, *events: InquiryReplies | CompanyErased) -> None:
+def merge(connection: psycopg.Connection, *events: InquiryReplies | CompanyErased) -> None:
     ledger = Ledger(connection, REPLIES)
     (owned,) = ledger.take([0])
     ledger.merge(owned, owned.next_offset + len(events), events)
@@ -117,13 +117,13 @@ def cover(connection: psycopg.Connection, from_at: datetime, through_at: datetim
 
 
 def test_a_late_fact_changes_a_final_row_with_a_correction_for_each_column(connection: psycopg.Connection) -> None:
-    tell(connection, state())
+    merge(connection, state())
     cover(connection, NOON - DAY, NOON + DAY, NOON + DAY)
     judged(connection, NOON + 3 * DAY)
     before = company_row(connection, date(2026, 11, 11))
     assert (before["state"], before["unanswered"], before["rate"]) == ("final", 1, 0)
     assert corrections(connection) == {}
-    tell(connection, state(replies=(mail(NOON + timedelta(hours=2)),)))
+    merge(connection, state(replies=(mail(NOON + timedelta(hours=2)),)))
     judged(connection, NOON + 4 * DAY, NOON + timedelta(hours=2))
     after = company_row(connection, date(2026, 11, 11))
     assert (after["state"], after["timely"], after["rate"]) == ("final", 1, 1)
@@ -146,10 +146,10 @@ def test_a_late_fact_changes_a_final_row_with_a_correction_for_each_column(conne
 
 def test_events_after_a_day_do_not_change_its_row(connection: psycopg.Connection) -> None:
     """A new owner, a spam report, an answer after the row's end: later rows include them, the final one does not."""
-    tell(connection, state())
+    merge(connection, state())
     judged(connection, NOON + 3 * DAY, rule_set=replace_fields(PLAIN, attribution="current-owner"))
     later = NOON + 2 * DAY
-    tell(
+    merge(
         connection,
         state(
             replies=(mail(later),),
@@ -177,11 +177,11 @@ def test_events_after_a_day_do_not_change_its_row(connection: psycopg.Connection
 
 def test_a_late_reassignment_and_a_late_spam_undone_cause_corrections(connection: psycopg.Connection) -> None:
     rule_set = replace_fields(PLAIN, attribution="current-owner", exclude=(rules.Exclusion("spam"),))
-    tell(connection, state(statuses=(StatusFact(status="spam", at=NOON + timedelta(hours=1)),)))
+    merge(connection, state(statuses=(StatusFact(status="spam", at=NOON + timedelta(hours=1)),)))
     judged(connection, NOON + 3 * DAY, rule_set=rule_set)
     assert company_row(connection, date(2026, 11, 11))["excluded"] == 1
     undone = NOON + timedelta(hours=2)
-    tell(
+    merge(
         connection,
         state(
             statuses=(
@@ -203,7 +203,7 @@ def test_a_late_reassignment_and_a_late_spam_undone_cause_corrections(connection
 
 def test_an_outage_delays_final_rows_but_not_for_ever(connection: psycopg.Connection) -> None:
     rule_set = replace_fields(PLAIN, max_settle_days=3)
-    tell(connection, state())
+    merge(connection, state())
     mailbox(connection, NOON)
     for days, wanted in ((2, "provisional"), (3, "provisional"), (4, "final")):
         judged(connection, NOON + days * DAY, None, rule_set)
@@ -214,7 +214,7 @@ def test_an_outage_delays_final_rows_but_not_for_ever(connection: psycopg.Connec
 
 
 def test_a_final_row_stays_final_when_another_mailbox_is_connected(connection: psycopg.Connection) -> None:
-    tell(connection, state())
+    merge(connection, state())
     judged(connection, NOON + 3 * DAY)
     assert company_row(connection, date(2026, 11, 12))["state"] == "final"
     mailbox(connection, None)
@@ -228,7 +228,7 @@ def test_a_final_row_stays_final_when_another_mailbox_is_connected(connection: p
 
 
 def test_each_row_missed_during_downtime_is_made_once(connection: psycopg.Connection) -> None:
-    tell(connection, state())
+    merge(connection, state())
     judged(connection, NOON + timedelta(hours=1))
     judged(connection, NOON + 9 * DAY, None)
     judged(connection, NOON + 9 * DAY + timedelta(hours=1), None)
@@ -241,20 +241,20 @@ def test_each_row_missed_during_downtime_is_made_once(connection: psycopg.Connec
 
 
 def test_an_erase_leaves_a_correction_and_no_number(connection: psycopg.Connection) -> None:
-    tell(connection, state(), state("two", NOON + 2 * DAY))
+    merge(connection, state(), state("two", NOON + 2 * DAY))
     judged(connection, NOON + 3 * DAY)
-    tell(connection, state(replies=(mail(NOON + timedelta(hours=2)),)))
+    merge(connection, state(replies=(mail(NOON + timedelta(hours=2)),)))
     judged(connection, NOON + 4 * DAY, NOON)
     assert corrections(connection)
     connection.execute("INSERT INTO ledger.rule_sets (name, identity, parameters) SELECT %s, %s, %s", (
         PLAIN.name, PLAIN.identity, Jsonb(PLAIN.parameters()),
     ))  # fmt: skip
-    tell(connection, CompanyErased(company_id="c1", at=NOON + DAY))
+    merge(connection, CompanyErased(company_id="c1", at=NOON + DAY))
     assert rows(connection, "SELECT DISTINCT cause FROM ledger.dirty WHERE company_id = 'c1' ORDER BY 1")[0] == {
         "cause": "erase"
     }
-    settler = Refresher(connection, [])
-    while settler.refresh():
+    refresher = Refresher(connection, [])
+    while refresher.refresh():
         pass
     # Nothing of the first inquiry is left: its days are deleted, with a correction each; only the second one's rows remain.
     recorded = rows(
@@ -268,8 +268,8 @@ def test_an_erase_leaves_a_correction_and_no_number(connection: psycopg.Connecti
         connection, "SELECT min(as_of) AS first, count(*) FILTER (WHERE valid_to IS NOT NULL) AS old FROM ledger.rates"
     )
     assert history[0]["first"] == date(2026, 11, 12)
-    tell(connection, CompanyErased(company_id="c1", at=NOON + 30 * DAY))
-    while settler.refresh():
+    merge(connection, CompanyErased(company_id="c1", at=NOON + 30 * DAY))
+    while refresher.refresh():
         pass
     assert rows(connection, "SELECT * FROM ledger.rates") == []
     assert rows(connection, "SELECT * FROM ledger.outcome_history") == []
@@ -288,36 +288,36 @@ def accounts(connection: psycopg.Connection) -> dict[str, int]:
 
 
 def test_an_account_named_only_by_erased_facts_has_no_row(connection: psycopg.Connection) -> None:
-    tell(connection, state(account_id="b"), state("two", NOON + 2 * DAY))
+    merge(connection, state(account_id="b"), state("two", NOON + 2 * DAY))
     judged(connection, NOON + 3 * DAY)
     assert accounts(connection) == {"a": 1, "b": 1}
     connection.execute("INSERT INTO ledger.rule_sets (name, identity, parameters) SELECT %s, %s, %s", (
         PLAIN.name, PLAIN.identity, Jsonb(PLAIN.parameters()),
     ))  # fmt: skip
-    tell(connection, CompanyErased(company_id="c1", at=NOON + DAY))
-    settler = Refresher(connection, [])
-    while settler.refresh():
+    merge(connection, CompanyErased(company_id="c1", at=NOON + DAY))
+    refresher = Refresher(connection, [])
+    while refresher.refresh():
         pass
     assert accounts(connection) == {"a": 1}
     assert rows(connection, "SELECT * FROM report_v1.reply_rate_history WHERE account_id = 'b'") == []
-    told = rows(connection, "SELECT DISTINCT cause, column_name FROM report_v1.corrections WHERE account_id = 'b'")
-    assert told == [{"cause": "erase", "column_name": "*"}]
+    recorded = rows(connection, "SELECT DISTINCT cause, column_name FROM report_v1.corrections WHERE account_id = 'b'")
+    assert recorded == [{"cause": "erase", "column_name": "*"}]
 
 
 def test_an_account_replaced_by_an_earlier_record_has_no_row(connection: psycopg.Connection) -> None:
     """Two records of an inquiry name two receivers: the earlier record decides, and accounts add up at all times."""
-    tell(connection, state(account_id="b"))
+    merge(connection, state(account_id="b"))
     judged(connection, NOON + 3 * DAY)
     assert accounts(connection) == {"b": 1}
     earlier = NOON - timedelta(hours=1)
-    tell(connection, state(received_at=earlier))
+    merge(connection, state(received_at=earlier))
     judged(connection, NOON + 4 * DAY, earlier)
     assert accounts(connection) == {"a": 1}
-    told = rows(
+    recorded = rows(
         connection,
         "SELECT cause, column_name FROM report_v1.corrections WHERE account_id = 'b' AND as_of = '2026-11-12'",
     )
-    assert told == [{"cause": "late-fact", "column_name": "*"}]
+    assert recorded == [{"cause": "late-fact", "column_name": "*"}]
     history = rows(
         connection, "SELECT valid_to FROM report_v1.reply_rate_history WHERE account_id = 'b' AND as_of = '2026-11-12'"
     )
@@ -335,13 +335,13 @@ def test_an_account_replaced_by_an_earlier_record_has_no_row(connection: psycopg
 )
 def test_a_false_zero_is_never_shown(connection: psycopg.Connection, changes: dict[str, Any], rate: int | None) -> None:
     """One inquiry, no answer, no mailbox read: the rate is 0 only if the rule set explicitly counts this as unanswered."""
-    tell(connection, state())
+    merge(connection, state())
     judged(connection, NOON + 3 * DAY, rule_set=replace_fields(PLAIN, **changes))
     assert company_row(connection, date(2026, 11, 12))["rate"] == rate
 
 
 def test_a_fact_dated_in_the_future_counts_once_it_has_happened(connection: psycopg.Connection) -> None:
-    tell(connection, state(received_at=NOON + timedelta(hours=3)))
+    merge(connection, state(received_at=NOON + timedelta(hours=3)))
     with connection.transaction():
         result = judge.judge_companies(connection, PLAIN, {"c1": Delta()}, now=NOON)
     assert rows(connection, "SELECT * FROM report_v1.inquiry_outcomes") == []
@@ -366,10 +366,10 @@ def test_a_recompute_is_published_as_a_whole_and_continues_after_a_kill(
     companies = [f"c{number}" for number in range(1, 21)]
     for company_id in companies:
         event = state()
-        tell(connection, InquiryReplies(**{name: getattr(event, name) for name in event.__struct_fields__} | {"company_id": company_id}))  # fmt: skip
-    settler = Refresher(connection, [PLAIN])
-    settler.activate()
-    while settler.refresh():
+        merge(connection, InquiryReplies(**{name: getattr(event, name) for name in event.__struct_fields__} | {"company_id": company_id}))  # fmt: skip
+    refresher = Refresher(connection, [PLAIN])
+    refresher.activate()
+    while refresher.refresh():
         pass
     versions = "SELECT DISTINCT rule_version FROM report_v1.reply_rate"
     assert rows(connection, versions) == [{"rule_version": PLAIN.identity}]
@@ -391,7 +391,7 @@ def test_a_recompute_is_published_as_a_whole_and_continues_after_a_kill(
     assert rows(connection, versions) == [{"rule_version": PLAIN.identity}]
     # Facts that arrive meanwhile reach both schemas.
     answered = state(replies=(mail(NOON + timedelta(hours=1)),))
-    tell(connection, answered)
+    merge(connection, answered)
     while recompute.step(connection, 7):
         assert rows(connection, versions) == [{"rule_version": PLAIN.identity}]
     settler_again = Refresher(connection, [])
@@ -415,14 +415,14 @@ def test_a_recompute_is_published_as_a_whole_and_continues_after_a_kill(
 
 
 def test_a_recompute_with_the_same_rules_repairs_numbers_with_corrections(connection: psycopg.Connection) -> None:
-    tell(connection, state())
-    settler = Refresher(connection, [PLAIN])
-    settler.activate()
-    while settler.refresh():
+    merge(connection, state())
+    refresher = Refresher(connection, [PLAIN])
+    refresher.activate()
+    while refresher.refresh():
         pass
     before = rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id")
     assert recompute.start(connection, PLAIN) and not recompute.start(connection, PLAIN)
-    while settler.refresh():
+    while refresher.refresh():
         pass
     assert rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id") == before
     # The numbers were edited by hand.
@@ -430,7 +430,7 @@ def test_a_recompute_with_the_same_rules_repairs_numbers_with_corrections(connec
         "UPDATE ledger.rates SET unmeasured = 7 WHERE as_of IN ('2026-11-11', '2026-11-12') AND level = 'company'"
     )
     assert recompute.start(connection, PLAIN, date(2026, 11, 11), date(2026, 11, 11))
-    while settler.refresh():
+    while refresher.refresh():
         pass
     assert [company_row(connection, date(2026, 11, day))["unmeasured"] for day in (11, 12)] == [1, 7]
     assert corrections(connection) == {"unmeasured": ("7", "1", "recompute")}
@@ -441,20 +441,20 @@ def versions(connection: psycopg.Connection) -> list[dict[str, Any]]:
 
 
 def counting(connection: psycopg.Connection, rule_set: rules.RuleSet = PLAIN) -> Refresher:
-    settler = Refresher(connection, [rule_set])
-    settler.activate()
-    while settler.refresh():
+    refresher = Refresher(connection, [rule_set])
+    refresher.activate()
+    while refresher.refresh():
         pass
-    return settler
+    return refresher
 
 
 def test_an_erase_seen_first_by_a_recompute_keeps_its_corrections(connection: psycopg.Connection) -> None:
-    tell(connection, state(), state("two", NOON + timedelta(hours=30)))
-    settler = counting(connection)
-    tell(connection, CompanyErased(company_id="c1", at=NOON + timedelta(hours=1)))
+    merge(connection, state(), state("two", NOON + timedelta(hours=30)))
+    refresher = counting(connection)
+    merge(connection, CompanyErased(company_id="c1", at=NOON + timedelta(hours=1)))
     assert recompute.start(connection, PLAIN)
     assert len(recompute.step(connection)) == 1 and recompute.publish(connection)
-    while settler.refresh():
+    while refresher.refresh():
         pass
     lines = rows(connection, "SELECT column_name, old_value, cause FROM report_v1.corrections WHERE level = 'company'")
     assert {line["cause"] for line in lines} == {"erase"} and {line["old_value"] for line in lines} == {None}
@@ -463,14 +463,14 @@ def test_an_erase_seen_first_by_a_recompute_keeps_its_corrections(connection: ps
 
 
 def test_an_erase_removes_all_earlier_versions(connection: psycopg.Connection) -> None:
-    tell(connection, state(), state("two", NOON + timedelta(hours=30)))
-    settler = counting(connection)
-    tell(connection, state("two", NOON + timedelta(hours=30), (mail(NOON + timedelta(hours=31)),)))
-    while settler.refresh():
+    merge(connection, state(), state("two", NOON + timedelta(hours=30)))
+    refresher = counting(connection)
+    merge(connection, state("two", NOON + timedelta(hours=30), (mail(NOON + timedelta(hours=31)),)))
+    while refresher.refresh():
         pass
     assert versions(connection) != [{"old": 0}]
-    tell(connection, CompanyErased(company_id="c1", at=NOON + timedelta(hours=1)))
-    while settler.refresh():
+    merge(connection, CompanyErased(company_id="c1", at=NOON + timedelta(hours=1)))
+    while refresher.refresh():
         pass
     assert versions(connection) == [{"old": 0}]
     assert rows(
@@ -479,14 +479,14 @@ def test_an_erase_removes_all_earlier_versions(connection: psycopg.Connection) -
 
 
 def test_changes_while_a_rule_set_was_inactive_are_corrected(connection: psycopg.Connection) -> None:
-    tell(connection, state())
-    settler = counting(connection)
+    merge(connection, state())
+    refresher = counting(connection)
     assert recompute.deactivate(connection, PLAIN.name)
-    tell(connection, state(replies=(mail(NOON + timedelta(hours=2)),)))
-    while settler.refresh():
+    merge(connection, state(replies=(mail(NOON + timedelta(hours=2)),)))
+    while refresher.refresh():
         pass
     assert recompute.activate(connection, PLAIN)
-    while settler.refresh():
+    while refresher.refresh():
         pass
     assert corrections(connection)["timely"][:2] == ("0", "1")
     today = rows(connection, "SELECT max(as_of) AS as_of FROM ledger.rates WHERE valid_to IS NOT NULL")
@@ -494,7 +494,7 @@ def test_changes_while_a_rule_set_was_inactive_are_corrected(connection: psycopg
 
 
 def test_a_new_version_is_computed_as_a_whole(connection: psycopg.Connection) -> None:
-    tell(connection, state())
+    merge(connection, state())
     counting(connection)
     changed = replace_fields(PLAIN, version=2, target_seconds=3600)
     assert recompute.activate(connection, changed)
@@ -502,17 +502,17 @@ def test_a_new_version_is_computed_as_a_whole(connection: psycopg.Connection) ->
         recompute.start(connection, changed, date(2026, 11, 11))
     # An aggregator with the previous version in its settings starts meanwhile, and again afterwards.
     assert not recompute.activate(connection, PLAIN, at_start=True)
-    settler = Refresher(connection, [PLAIN])
-    while settler.refresh():
+    refresher = Refresher(connection, [PLAIN])
+    while refresher.refresh():
         pass
-    settler.activate()
+    refresher.activate()
     assert rows(connection, "SELECT DISTINCT rule_version FROM report_v1.reply_rate") == [
         {"rule_version": changed.identity}
     ]
 
 
 def test_processes_that_start_the_same_recompute_at_once_agree(connection: psycopg.Connection, dsn: str) -> None:
-    tell(connection, state())
+    merge(connection, state())
     counting(connection)
     begun: list[bool] = []
     with connect(dsn, "other") as second:
@@ -543,7 +543,7 @@ def test_a_large_company_is_judged_in_portions_with_the_same_result(
         state(f"i{number}", NOON + timedelta(hours=number), (mail(NOON + timedelta(hours=number + number % 40)),))
         for number in range(60)
     ]
-    tell(connection, *events)
+    merge(connection, *events)
     judged(connection, NOON + 9 * DAY)
     wanted = rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id")
     outcomes = rows(connection, "SELECT * FROM ledger.outcomes ORDER BY inquiry_id")
@@ -559,11 +559,11 @@ def test_a_large_company_is_judged_in_portions_with_the_same_result(
 
 
 def test_an_account_registered_later_has_rows_from_the_first_day_on(connection: psycopg.Connection) -> None:
-    tell(connection, state())
-    settler = counting(connection)
+    merge(connection, state())
+    refresher = counting(connection)
     connection.execute("INSERT INTO registry.companies VALUES ('c1')")
     connection.execute("INSERT INTO registry.accounts (company_id, account_id) VALUES ('c1', 'z')")
-    while settler.refresh():
+    while refresher.refresh():
         pass
     first = rows(
         connection,

@@ -107,7 +107,7 @@ def test_the_file_runs_with_psql(dsn: str) -> None:
     page = (ROOT / "docs/failures.md").read_text("utf-8")
     (line,) = [line.strip() for line in page.splitlines() if line.startswith("    ") and "invariants.sql" in line]
 
-    def said() -> str:
+    def output_of_psql() -> str:
         done = subprocess.run(
             ["bash", "-c", line],
             env=psql_environ(dsn),
@@ -120,7 +120,7 @@ def test_the_file_runs_with_psql(dsn: str) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    assert said().count("(0 rows)") == len(SQL)
+    assert output_of_psql().count("(0 rows)") == len(SQL)
     with connect(dsn, "tests") as connection:
         connection.execute("UPDATE ledger.rates SET late = late + 1 WHERE as_of = '2026-03-20' AND account_id = 'main'")
-    assert said().count("(0 rows)") < len(SQL) and "accounts" in said()
+    assert output_of_psql().count("(0 rows)") < len(SQL) and "accounts" in output_of_psql()

@@ -367,9 +367,9 @@ def test_a_deactivated_rule_set_shows_no_number_and_stays_inactive(dsn: str) -> 
     with connect(dsn, "tests") as connection:
         put(connection, "c1", facts)
         connection.execute("INSERT INTO ledger.companies (company_id) VALUES ('c1')")
-        settler = Refresher(connection, [default, second])
-        settler.activate()
-        while settler.refresh():
+        refresher = Refresher(connection, [default, second])
+        refresher.activate()
+        while refresher.refresh():
             pass
 
         def counted() -> dict[str, int]:
@@ -389,14 +389,14 @@ def test_a_deactivated_rule_set_shows_no_number_and_stays_inactive(dsn: str) -> 
         assert history is not None and history[0] > 0
         left = connection.execute("SELECT DISTINCT rule_set FROM report_v1.inquiry_outcomes").fetchall()
         assert left == [("default",)]
-        settler.activate()
+        refresher.activate()
         recompute.activate(connection, default)
         connection.execute("INSERT INTO ledger.dirty (company_id) VALUES ('c1')")
-        while settler.refresh():
+        while refresher.refresh():
             pass
         assert set(counted()) == {"default"}
         assert recompute.activate(connection, second)
-        while settler.refresh():
+        while refresher.refresh():
             pass
         assert set(counted()) == {"default", "first-reply-24h"}
 

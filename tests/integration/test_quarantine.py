@@ -13,7 +13,7 @@ from services.aggregator.refresh.quarantine import PAUSES, JudgementFailed, Quar
 from services.aggregator.refresh.refresh import Refresher
 from services.common import metrics
 from services.common.postgres import connect
-from tests.integration.test_final_numbers import NOON, PLAIN, mail, state, tell
+from tests.integration.test_final_numbers import NOON, PLAIN, mail, merge, state
 
 COMPANIES = [f"c{number:02}" for number in range(20)]
 POISON = "c11"
@@ -23,11 +23,11 @@ LIMIT_SECONDS = 2
 @pytest.fixture
 def connection(dsn: str) -> Iterator[psycopg.Connection]:
     with connect(dsn, "tests", statement_seconds=LIMIT_SECONDS) as connection:
-        settler = Refresher(connection, [PLAIN])
-        settler.activate()
-        settler.refresh()
+        refresher = Refresher(connection, [PLAIN])
+        refresher.activate()
+        refresher.refresh()
         for company_id in COMPANIES:
-            tell(connection, replace(state(), company_id=company_id))
+            merge(connection, replace(state(), company_id=company_id))
         yield connection
 
 
@@ -55,11 +55,11 @@ def antidote(connection: psycopg.Connection) -> None:
 
 
 def settled(connection: psycopg.Connection) -> Refresher:
-    settler = Refresher(connection, [])
-    while settler.refresh():
+    refresher = Refresher(connection, [])
+    while refresher.refresh():
         pass
-    settler._set_gauges()
-    return settler
+    refresher._set_gauges()
+    return refresher
 
 
 def companies(connection: psycopg.Connection, statement: str) -> list[str]:
@@ -83,31 +83,31 @@ def test_the_other_companies_are_judged_and_the_failing_one_is_logged(
     connection: psycopg.Connection, clock: list[float], caplog: pytest.LogCaptureFixture, what: str, code: str
 ) -> None:
     poison(connection, "ledger.outcomes", what)
-    settler = settled(connection)
+    refresher = settled(connection)
     healthy = [company_id for company_id in COMPANIES if company_id != POISON]
     assert companies(connection, JUDGED) == healthy
-    told = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert [record.__dict__["work"] for record in told] == ["refresh"]
-    for record in told:
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.__dict__["work"] for record in errors] == ["refresh"]
+    for record in errors:
         assert (record.__dict__["action"], record.__dict__["next_try_seconds"]) == ("company-unjudged", PAUSES.first)
         assert POISON in record.getMessage() and code in record.getMessage() and "runbook" in record.getMessage()
         assert "in no log" not in record.getMessage()
     assert metrics.REGISTRY.get_sample_value(UNJUDGED) == 1
 
     # New facts of the others are judged although the failing company has waited longer.
-    tell(connection, replace(state(replies=(mail(NOON + timedelta(hours=1)),)), company_id="c15"))
-    while settler.refresh():
+    merge(connection, replace(state(replies=(mail(NOON + timedelta(hours=1)),)), company_id="c15"))
+    while refresher.refresh():
         pass
     outcome = "SELECT outcome FROM report_v1.inquiry_outcomes WHERE company_id = 'c15'"
     assert companies(connection, outcome) == ["timely"]
 
     # The company is tried again, and judged once the cause is gone.
     antidote(connection)
-    assert not settler.refresh()
+    assert not refresher.refresh()
     clock[0] += PAUSES.first + 1
-    while settler.refresh():
+    while refresher.refresh():
         pass
-    settler._set_gauges()
+    refresher._set_gauges()
     assert companies(connection, JUDGED) == COMPANIES
     assert metrics.REGISTRY.get_sample_value(UNJUDGED) == 0
 
@@ -115,10 +115,10 @@ def test_the_other_companies_are_judged_and_the_failing_one_is_logged(
 def test_a_recompute_waits_for_the_failing_company_and_readers_keep_the_old_numbers(
     connection: psycopg.Connection, clock: list[float]
 ) -> None:
-    settler = settled(connection)
+    refresher = settled(connection)
     poison(connection, "shadow.outcomes", "RAISE data_exception")
     assert recompute.activate(connection, replace(PLAIN, version=2))
-    while settler.refresh():
+    while refresher.refresh():
         pass
     (progress,) = recompute.progress(connection)
     assert (progress["done"], progress["companies"]) == (19, 20)
@@ -128,7 +128,7 @@ def test_a_recompute_waits_for_the_failing_company_and_readers_keep_the_old_numb
         recompute.step(connection)
     antidote(connection)
     clock[0] += PAUSES.first + 1
-    while settler.refresh():
+    while refresher.refresh():
         pass
     assert recompute.progress(connection) == []
     assert companies(connection, versions) == [replace(PLAIN, version=2).identity]

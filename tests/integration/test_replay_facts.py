@@ -101,12 +101,12 @@ def test_bad_lines_are_reported_with_their_numbers_and_affect_nothing_else(dump:
     assert good.stderr == ""
     bad = replay(*dump(extra='\nnonsense\n{"specversion": "1.0"}\n'), *RULES, "--as-of", AS_OF, "--json")
     assert bad.stdout == good.stdout
-    told = bad.stderr.splitlines()
-    assert len(told) == 6
+    messages = bad.stderr.splitlines()
+    assert len(messages) == 6
     count = sum(len(history.inquiries) for history in HISTORIES)
-    assert told[0].startswith(f"inquiries line {count + 2}: left out: ") and told[0].endswith("(not-json)")
-    assert told[1].startswith(f"inquiries line {count + 3}: left out: ") and "(schema)" in told[1]
-    assert any(line.startswith("coverage line ") and "company_id" in line for line in told)
+    assert messages[0].startswith(f"inquiries line {count + 2}: left out: ") and messages[0].endswith("(not-json)")
+    assert messages[1].startswith(f"inquiries line {count + 3}: left out: ") and "(schema)" in messages[1]
+    assert any(line.startswith("coverage line ") and "company_id" in line for line in messages)
 
 
 def test_without_coverage_everything_counts_as_covered_and_is_final(dump: Any) -> None:

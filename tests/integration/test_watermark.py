@@ -208,11 +208,11 @@ def test_a_poll_that_can_change_nothing_causes_no_judgement(shop: psycopg.Connec
     refresh(refresher)
     time.sleep(max(0.0, (due + DAY - datetime.now(UTC)).total_seconds()) + 0.2)
     refresh(refresher)
-    told = "SELECT outcome FROM report_v1.inquiry_outcomes WHERE inquiry_id = 'due' AND rule_set = 'default'"
-    assert shop.execute(told).fetchone() == ("unmeasured",)
+    query = "SELECT outcome FROM report_v1.inquiry_outcomes WHERE inquiry_id = 'due' AND rule_set = 'default'"
+    assert shop.execute(query).fetchone() == ("unmeasured",)
     read(shop)
     assert refresh(refresher) > 0
-    assert shop.execute(told).fetchone() == ("unanswered",)
+    assert shop.execute(query).fetchone() == ("unanswered",)
     read(shop)
     assert refresh(refresher) == 0
     # A mailbox that is connected or removed always makes the company due.
@@ -263,8 +263,8 @@ def test_explain_and_doctor_say_what_is_waited_for(shop: psycopg.Connection, run
     (story,) = json.loads(run("explain", "shop", "i1", "--json", "--rules", "default").stdout)
     assert story["outcome"] == "pending"
     assert datetime.fromisoformat(story["counted_until"]) == RECEIVED + HOUR
-    told = run("explain", "shop", "i1", "--rules", "default").stdout
-    assert "Not decided yet" in told and f"published after {RECEIVED + HOUR:%Y-%m-%d %H:%M:%S} UTC" in told
+    output = run("explain", "shop", "i1", "--rules", "default").stdout
+    assert "Not decided yet" in output and f"published after {RECEIVED + HOUR:%Y-%m-%d %H:%M:%S} UTC" in output
     assert "尚未判定" in run("explain", "shop", "i1", "--rules", "default", "--lang", "zh").stdout
     case = json.loads(run("doctor", "shop", "--rules", "default", "--json").stdout)
     assert case["waiting_seconds"] >= 6 * 86_400
@@ -368,10 +368,10 @@ def test_a_stopped_matcher_causes_no_false_zero_and_the_doctor_reports_it(
             connection.execute(
                 "UPDATE ledger.pipeline SET passed_at = passed_at - interval '20 min' WHERE partition = %s", (HOME,)
             )
-            said = json.loads(run("doctor", "shop", "--json").stdout)
-            assert said["waiting_seconds"] > 1200
-            assert said["diagnoses"][0]["findings"][0]["cause"] == "pipeline-behind"
-            assert said["diagnoses"][0]["findings"][0]["confidence"] == "high"
+            doctor_answer = json.loads(run("doctor", "shop", "--json").stdout)
+            assert doctor_answer["waiting_seconds"] > 1200
+            assert doctor_answer["diagnoses"][0]["findings"][0]["cause"] == "pipeline-behind"
+            assert doctor_answer["diagnoses"][0]["findings"][0]["confidence"] == "high"
             second = matcher("second")
             wanted = {"open": "timely", "silent": "unanswered", "unknown": "unanswered"}
             until(lambda: known() == wanted, 60, "counted", (aggregator, second))
@@ -380,8 +380,8 @@ def test_a_stopped_matcher_causes_no_false_zero_and_the_doctor_reports_it(
                 "SELECT DISTINCT outcome FROM ledger.outcome_history WHERE inquiry_id = 'open'"
             ).fetchall()
             assert history == [("pending",)], "no false answer was ever shown"
-            said = json.loads(run("doctor", "shop", "--json").stdout)
-            assert said["waiting_seconds"] < 60
+            doctor_answer = json.loads(run("doctor", "shop", "--json").stdout)
+            assert doctor_answer["waiting_seconds"] < 60
             # A transactional producer leaves markers and aborted records at the end, which are never read: nothing waits there,
             # and an inquiry of an aborted transaction does not exist.
             producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id="platform")

@@ -75,6 +75,6 @@ def test_replay_equals_oracle(tmp_path: Path, run: int) -> None:
     rules = [rule_set(path) for path in [*(FOLDER / f"{name}.toml" for name in PRESETS), *own]]
     expected = recount(inquiries, sent, coverage, rules, judgement.as_of, KEY)
     assert {rate["rule_set"] for rate in expected["reply_rate"]} == {rule["name"] for rule in rules}
-    said = differences(product, expected)
-    assert not said, f"{len(said)} differences\n" + "\n".join(said[:40])
+    problems = differences(product, expected)
+    assert not problems, f"{len(problems)} differences\n" + "\n".join(problems[:40])
     assert disorder(product) == []

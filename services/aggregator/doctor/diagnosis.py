@@ -1,12 +1,10 @@
 """Diagnoses: made on request for `replyrate doctor`, and stored by the refresh loop for report_v1.zero_rate_diagnosis."""
 
 import json
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
-from importlib import resources
 from typing import Any, Final
 
 import psycopg
@@ -18,6 +16,7 @@ from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.quarantine import isolating
 from services.common.postgres import clock, load_statements
+from services.common.tables import read_table
 
 SQL: Final = load_statements("services.aggregator.doctor", "diagnosis.sql")
 LANGUAGES: Final = ("en", "zh")
@@ -115,7 +114,7 @@ def advice(finding: Finding, language: str) -> str:
 @cache
 def texts() -> dict[str, Any]:
     """All sections of causes.toml."""
-    return tomllib.loads(resources.files("services.aggregator.doctor").joinpath("causes.toml").read_text("utf-8"))
+    return read_table("services.aggregator.doctor", "causes.toml")
 
 
 def _diagnosis(symptoms: Symptoms, findings: Sequence[Finding]) -> Diagnosis:

@@ -5,17 +5,17 @@ schemas/rule-set.schema.json defines the parameters; a value that is not support
 
 import hashlib
 import json
-import tomllib
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import ValidationError
 from msgspec import Meta
 
+from services.common import tables
 from services.common.errors import ConfigError
 
 MAX_SECONDS = 366 * 86_400
@@ -100,11 +100,8 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 def parse(text: str, origin: str) -> RuleSet:
     """A rule set from TOML. ConfigError with `origin`, the key, its value and what is allowed."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin}: not valid TOML: {error}") from None
-    problems = [f"{origin}: {_problem(error)}" for error in Draft202012Validator(schema()).iter_errors(data)]
+    data = tables.parse_table(text, origin)
+    problems = tables.schema_problems(data, "rule-set", origin, explained_in="docs/rule-sets.md", wording=_wording)
     zone, sample = data.get("time_zone"), data.get("small_sample")
     if isinstance(zone, str) and zone not in ZONES:
         problems.append(
@@ -129,20 +126,16 @@ def stored(parameters: str) -> RuleSet:
     return msgspec.json.decode(parameters, type=RuleSet)
 
 
-def _problem(error: ValidationError) -> str:
-    """The key, its value and what is allowed, as one sentence."""
+def _wording(error: ValidationError) -> str | None:
     if error.validator == "anyOf":
         forms = "'show', {mode = 'hide', min_counted = N} or {mode = 'widen', min_counted = N, max_days = M}"
-        return f"{'.'.join(map(str, error.absolute_path))}: {error.instance!r} is none of {forms}"
-    path = ".".join(map(str, error.absolute_path))
-    return f"{path}: {error.message}" if path else f"{error.message}; docs/rule-sets.md lists every key"
+        return f"{error.instance!r} is none of {forms}"
+    return None
 
 
-@cache
 def schema() -> dict[str, Any]:
     """schemas/rule-set.schema.json."""
-    content: dict[str, Any] = json.loads(resources.files("schemas").joinpath("rule-set.schema.json").read_text("utf-8"))
-    return content
+    return tables.schema("rule-set")
 
 
 def deciding() -> list[str]:
@@ -172,8 +165,7 @@ def load(name: str, folder: Path | None) -> RuleSet:
     if name in builtin_names():
         if own is not None and own.exists():
             raise ConfigError(f"{own}: replyrate has a rule set {name} of its own; choose another name for yours")
-        file = resources.files("services.aggregator.judge").joinpath("rule_sets", f"{name}.toml")
-        return parse(file.read_text("utf-8"), f"{name}.toml")
+        return parse(tables.read_text("services.aggregator.judge", f"rule_sets/{name}.toml"), f"{name}.toml")
     if own is None or name not in names(folder):
         raise ConfigError(f"there is no rule set {name}; choose one of {', '.join(names(folder))}")
     return read(own)

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace as replace_fields
 from psycopg.rows import dict_row
 
-from services.aggregator.judge import days, judge, rules
+from services.aggregator.judge import judge, rules
 from services.aggregator.judge.plan import Delta
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
@@ -399,39 +399,6 @@ def test_a_deactivated_rule_set_shows_no_number_and_stays_inactive(dsn: str) -> 
         while refresher.refresh():
             pass
         assert set(counted()) == {"default", "first-reply-24h"}
-
-
-@pytest.mark.parametrize(
-    ("settle", "as_of", "first", "last"),
-    [
-        (5, date(2016, 12, 28), date(2016, 11, 24), date(2016, 12, 23)),
-        (7, date(2019, 5, 7), date(2019, 4, 1), date(2019, 4, 30)),
-        (1, date(2021, 1, 31), date(2021, 1, 1), date(2021, 1, 30)),
-    ],
-)
-def test_windows_end_settle_days_before_the_day(settle: int, as_of: date, first: date, last: date) -> None:
-    import msgspec
-
-    rule_set = msgspec.structs.replace(DEFAULT, settle_days=settle)
-    now = days.start_of(as_of + timedelta(days=1), rule_set)
-    (judgement,) = [each for each in days.judgements(rule_set, as_of, now, as_of) if each.day == as_of]
-    assert (judgement.first_day, judgement.last_day) == (first, last)
-
-
-@pytest.mark.parametrize(
-    ("day", "starts", "hours"),
-    [
-        (date(2021, 1, 15), "2021-01-15T08:00", 24),
-        (date(2021, 3, 14), "2021-03-14T08:00", 23),
-        (date(2021, 11, 7), "2021-11-07T07:00", 25),
-    ],
-)
-def test_pacific_days_have_23_to_25_hours(day: date, starts: str, hours: int) -> None:
-    start = days.start_of(day, DEFAULT)
-    assert start.astimezone(UTC) == datetime.fromisoformat(starts).replace(tzinfo=UTC)
-    assert days.start_of(day + timedelta(days=1), DEFAULT).astimezone(UTC) - start.astimezone(UTC) == timedelta(
-        hours=hours
-    )
 
 
 def test_every_view_and_column_has_a_comment(dsn: str) -> None:

@@ -2,7 +2,7 @@
 
 `dns | tcp | tls | greeting | login | id | list | sent | examine | newest`, through the same code as every poll, so what
 passes here works there. It reads no header: a test may be made before anybody consented, so of messages it asks how many
-there are, and when the first and the last one were filed. The report holds codes and facts; `connection_texts` makes sentences of them. It tells nothing
+there are, and when the first and the last one were filed. The report holds codes and facts; `texts` turns them into sentences. It tells nothing
 about the operator's network: a name that does not exist, one that leads to a private address and a port that is not
 allowed are one code. What happened stands in `Outcome.detail`, for the operator alone.
 """
@@ -46,7 +46,7 @@ class StageResult:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something worth knowing about a mailbox: a code of connection_texts.toml and the words to fill in."""
+    """Something worth knowing about a mailbox: a code of texts.toml and the words to fill in."""
 
     code: str
     words: Mapping[str, str]

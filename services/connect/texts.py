@@ -1,4 +1,4 @@
-"""Sentences for the connection test, out of connection_texts.toml: English and Chinese, for people and for `--json`. Pure."""
+"""Sentences for the connection test, from texts.toml: English and Chinese, for people and for `--json`. Pure."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -17,7 +17,7 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 @cache
 def texts() -> dict[str, Any]:
-    """connection_texts.toml."""
+    """The content of texts.toml."""
     return read_table("services.connect", "texts.toml")
 
 

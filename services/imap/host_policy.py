@@ -24,7 +24,7 @@ DENIED: Final[tuple[Network, ...]] = tuple(
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
         "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
         "224.0.0.0/4", "240.0.0.0/4",
-        # No IPv6 address outside 2000::/3 is global; of those inside, these carry or stand for other networks.
+        # No IPv6 address outside 2000::/3 is global; of those inside, these carry or represent other networks.
         "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
     )
 )  # fmt: skip

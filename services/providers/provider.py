@@ -26,7 +26,7 @@ class ProviderLimits(msgspec.Struct, frozen=True, omit_defaults=True):
 class FaqRow(msgspec.Struct, frozen=True):
     """What the platform's FAQ of 2016 said: row of its table, hosts, ports (None: not given)."""
 
-    row: int
+    number: int = msgspec.field(name="row")
     name: str
     hosts: tuple[str, ...] = ()
     plain: int | None = None

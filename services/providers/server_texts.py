@@ -1,4 +1,4 @@
-"""What a mail server means by a refusal: its words → a code of ours. Pure; the words themselves go no further."""
+"""The meaning of a mail server's refusal: its words → a code (server_texts.toml). Pure; the words themselves go no further."""
 
 import re
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from typing import Any, Literal
 
 from services.common.tables import read_table
 
-Kind = Literal["refused", "unclear", "later"]
+Reaction = Literal["refused", "unclear", "later"]
 
 
 @dataclass(frozen=True, slots=True)
 class ServerTextMeaning:
-    """What a text says: whether a person must act, and the code of it."""
+    """How to react to a refusal, and the code of its sentence."""
 
-    kind: Kind
+    kind: Reaction
     code: str
 
 
 def meaning(stage: str, text: str) -> ServerTextMeaning | None:
-    """The meaning of what a server said at a stage; None when nothing is known of it. Linear in the text."""
+    """The meaning of a server's text at a stage; None when the text is not known. Linear in the text."""
     head = text[:1000]
     for entry in texts():
         if "at" in entry and stage not in entry["at"]:

@@ -1,6 +1,6 @@
-"""`make fuzz`: headers mutated at random, read, judged and published; every event must be valid and hold nothing plain.
+"""`make fuzz`: randomly mutated headers are parsed, classified and encoded; every event must be valid and hold no plain text.
 
-`python -m tests.fuzz.headers --seconds 300 --seed 1`. What fails is printed with the seed and the bytes, and ends with 1.
+`python -m tests.fuzz.headers --seconds 300 --seed 1`. A failure is printed with the seed and the bytes, and the exit code is 1.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from services.mail.values import FetchedHeader
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CANARY = "canary-9f3b"
-"""Stands in every address, name, id and subject of the corpus; no event may hold it."""
+"""In every address, name, id and subject of the corpus; no event may hold it."""
 CORPUS = [
     f"Message-ID: <{CANARY}.1@mail.test>\r\nIn-Reply-To: <{CANARY}.0@shop.test>\r\nReferences: <{CANARY}.0@shop.test>\r\n"
     f"Date: Fri, 20 Nov 2026 11:59:30 +0000\r\nFrom: {CANARY} <{CANARY}@mail.test>\r\nTo: Buyer <{CANARY}-b@buyer.test>\r\n"
@@ -39,7 +39,7 @@ PIECES = [
 
 
 def mutated(chance: random.Random) -> bytes:
-    """A header of the corpus after some accidents."""
+    """A header of the corpus after some random mutations."""
     raw = bytearray(chance.choice(CORPUS))
     for _ in range(chance.randint(1, 12)):
         at = chance.randint(0, len(raw))
@@ -51,8 +51,8 @@ def mutated(chance: random.Random) -> bytes:
             case 2:
                 raw[at : at + 1] = bytes([chance.randrange(256)])
             case 3:
-                other = chance.choice(CORPUS)
-                raw[at:at] = other[chance.randrange(len(other)) :]
+                donor = chance.choice(CORPUS)
+                raw[at:at] = donor[chance.randrange(len(donor)) :]
             case 4:
                 raw[at:at] = raw[max(0, at - 60) : at] * chance.randint(1, 20)
             case _:
@@ -61,13 +61,13 @@ def mutated(chance: random.Random) -> bytes:
 
 
 def check(raw: bytes, chance: random.Random) -> str:
-    """Send one header down the whole way; returns what became of it. AssertionError when something is wrong."""
+    """Take one header all the way to an event; returns its kind, or `skipped`. AssertionError when something is wrong."""
     hasher = Hasher(bytes(32))
     internal = chance.choice([None, NOW, NOW - timedelta(days=400), datetime(1999, 1, 1, tzinfo=UTC)])
-    found = FetchedHeader(
+    fetched = FetchedHeader(
         uid=1, header=raw, size=len(raw), internal_date=internal, save_date=None, draft=False
     )  # fmt: skip
-    read = messages.parse_message("c1", found, hasher)
+    read = messages.parse_message("c1", fetched, hasher)
     if isinstance(read, Skipped):
         return "skipped"
     after = chance.choice([None, NOW - timedelta(minutes=10), NOW - timedelta(days=3)])
@@ -75,13 +75,13 @@ def check(raw: bytes, chance: random.Random) -> str:
     record = codec.encode(event, id=event.message_id, source="replyrate/fetcher/m1", time=NOW)
     assert codec.decode(record, accept=frozenset({MESSAGE_SENT})).data == event
     assert CANARY.encode() not in record
-    again = messages.parse_message("c1", found, hasher)
+    again = messages.parse_message("c1", fetched, hasher)
     assert not isinstance(again, Skipped) and again.message_id == read.message_id
     return event.kind
 
 
 def run(seed: int, seconds: float, out: bool = True) -> dict[str, int]:
-    """As many headers as the time allows; how many of each kind there were."""
+    """Check as many headers as the time allows; the number of each kind."""
     chance = random.Random(seed)
     kinds: dict[str, int] = {}
     until = time.monotonic() + seconds
@@ -102,9 +102,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make fuzz", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    kinds = run(asked.seed, asked.seconds)
-    print(f"seed {asked.seed}: {sum(kinds.values()):,} headers, none went wrong; {dict(sorted(kinds.items()))}")
+    options = parser.parse_args()
+    kinds = run(options.seed, options.seconds)
+    print(f"seed {options.seed}: {sum(kinds.values()):,} headers, no failure; {dict(sorted(kinds.items()))}")
     return 0
 
 

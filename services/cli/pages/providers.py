@@ -48,9 +48,11 @@ fail five times in an hour, the tests of a company thirty times.
 def page() -> str:
     """The page: the providers of the FAQ, the others, then the details of each."""
     providers = catalog.load().providers
-    by_row = sorted(((faq, provider) for provider in providers for faq in provider.faq), key=lambda pair: pair[0].row)
+    by_row = sorted(
+        ((faq, provider) for provider in providers for faq in provider.faq), key=lambda pair: pair[0].number
+    )
     lines = [
-        f"| {faq.row} | {faq.name} | {faq_text(faq)} | {_servers(provider)} | {_secret(provider)} | {provider.support} |"
+        f"| {faq.number} | {faq.name} | {faq_text(faq)} | {_servers(provider)} | {_secret(provider)} | {provider.support} |"
         for faq, provider in by_row
     ]
     lines += ["", "## Other providers", "", "| Provider | Server (TLS) | Secret | Support |", "|---|---|---|---|"]

@@ -136,7 +136,7 @@ def provider_lines(provider: Provider, language: Language) -> list[tuple[str, st
     if caution := provider.caution:
         lines.append(("caution", f"{caution.text(language)} ({caution.source}, {caution.as_of})"))
     lines += [
-        ("faq", texts.phrase("faq-row", language, row=str(faq.row), told=faq_text(faq, language)))
+        ("faq", texts.phrase("faq-row", language, row=str(faq.number), told=faq_text(faq, language)))
         for faq in provider.faq
     ]
     if provider.unconfirmed:

@@ -66,7 +66,7 @@ def looked_up(text: str, mx: tuple[str, ...] | None) -> LookupAnswer:
 def test_every_row_of_the_faq_is_found(number: int, text: str, mx: tuple[str, ...] | None, server: str | None) -> None:
     answer = looked_up(text, mx)
     assert answer.provider is not None
-    faq = {faq_row.row: faq_row for faq_row in answer.provider.faq}
+    faq = {faq_row.number: faq_row for faq_row in answer.provider.faq}
     assert number in faq
     assert KNOWN.named(faq[number].name) is answer.provider
     assert [host for host, _ in answer.servers[:1]] == ([server] if server else [])
@@ -76,7 +76,7 @@ def test_every_row_of_the_faq_is_found(number: int, text: str, mx: tuple[str, ..
 
 
 def test_this_table_has_every_row_of_the_faq() -> None:
-    numbers = sorted(faq_row.row for provider in KNOWN.providers for faq_row in provider.faq)
+    numbers = sorted(faq_row.number for provider in KNOWN.providers for faq_row in provider.faq)
     assert [faq_row[0] for faq_row in ROWS] == list(range(1, 32)) == numbers
 
 

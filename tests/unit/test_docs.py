@@ -1,4 +1,4 @@
-"""Pages that are made from the code are fresh, and links between pages lead somewhere."""
+"""Rendered pages are fresh, links between pages work, and every command on a page exists."""
 
 import re
 import shlex
@@ -32,59 +32,59 @@ def test_the_page_of_figures_shows_the_newest_results() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_a_target(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text("utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
 
 
-def test_connections_that_pages_tell_are_those_of_the_code() -> None:
-    """tests/integration/test_health.py counts what the services hold."""
+def test_pages_state_the_numbers_of_connections_of_the_code() -> None:
+    """tests/integration/test_health.py counts the connections of running services."""
     scaling = (ROOT / "docs" / "scaling.md").read_text("utf-8")
     runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8")
     assert f"one for each worker and {FETCHER_CONNECTIONS} more, an aggregator {AGGREGATOR_CONNECTIONS})" in runbook
     assert f"one a worker, and {FETCHER_CONNECTIONS} a process" in scaling
     small, large = re.findall(r"^\| workers \|[^|]*\| ([\d,]+) \| ([\d,]+) \|", scaling, re.MULTILINE)[0]
     workers = [int(text.replace(",", "")) for text in (small, large)]
-    told = [
+    totals = [
         connections(workers=workers[0], fetchers=1, aggregators=1),
         connections(workers=workers[1], fetchers=53, aggregators=4),
         connections(workers=workers[1] // 3, fetchers=18, aggregators=4),
     ]
     assert (
-        f"workers + {FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator (1, 4) | {told[0]} | {told[1]:,} |"
+        f"workers + {FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator (1, 4) | {totals[0]} | {totals[1]:,} |"
         in scaling
     )
-    assert f"{told[2]:,} connections" in scaling
+    assert f"{totals[2]:,} connections" in scaling
 
 
 def test_bounds_are_those_of_the_code() -> None:
     rows = re.findall(r"\| `(services[\w.]+)` \| (\d+) \|", (ROOT / "docs" / "dev" / "limits.md").read_text("utf-8"))
     assert len(rows) > 10
-    for name, told in rows:
+    for name, stated in rows:
         value: Any = services
         for part in name.split(".")[1:]:
             value = getattr(value, part, None) or import_module(f"{value.__name__}.{part}")
             value = value() if isinstance(value, type) else value
-        assert value == int(told), name
+        assert value == int(stated), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_of_a_page_are_commands(page: Path) -> None:
-    assert [wrong for line, whole in told(page.read_text("utf-8")) for wrong in faults(line, whole)] == []
+    assert [wrong for line, whole in commands_of(page.read_text("utf-8")) for wrong in problems_of(line, whole)] == []
 
 
 def test_commands_that_the_program_names_are_commands() -> None:
     texts = [
-        # What is filled in when it is said may be anything.
+        # A placeholder may become anything.
         re.sub(r"\{[^{}]*\}", "X", path.read_text("utf-8"))
         for kind in ("*.py", "*.toml", "*.sql")
         for path in sorted((ROOT / "services").rglob(kind))
     ]
     named = [line for text in texts for line in inline(text) if line.startswith(("replyrate ", "make "))]
     assert len(named) > 40
-    found = [wrong for line in named for wrong in faults(line, whole=False)]
-    assert found == []
+    faulty = [wrong for line in named for wrong in problems_of(line, whole=False)]
+    assert faulty == []
 
 
 @pytest.mark.parametrize(
@@ -109,60 +109,60 @@ def test_commands_that_the_program_names_are_commands() -> None:
         ("python -m services.fetchers", "no module"),
     ],
 )
-def test_a_command_that_is_none_is_found(line: str, wrong: str) -> None:
-    ((found, whole),) = told(f"```\n{line}  # why\n```")
-    assert whole and wrong in " ".join(faults(found, whole))
+def test_a_wrong_command_is_reported(line: str, wrong: str) -> None:
+    ((command, whole),) = commands_of(f"```\n{line}  # why\n```")
+    assert whole and wrong in " ".join(problems_of(command, whole))
 
 
-def told(text: str) -> Iterator[tuple[str, bool]]:
-    """(command line, whether it stands in a block and so is to be typed as it is) of a page."""
+def commands_of(text: str) -> Iterator[tuple[str, bool]]:
+    """(command line, whether it is in a code block and therefore complete) of a page."""
     prose: list[str] = []
-    fenced, held = False, ""
+    fenced, command = False, ""
     for line in text.splitlines():
         if line.startswith("```"):
             fenced = not fenced
         elif fenced or line.startswith("    "):
-            held += line.strip()
-            if held.endswith("\\"):
-                held = held[:-1]
+            command += line.strip()
+            if command.endswith("\\"):
+                command = command[:-1]
                 continue
-            yield held.removeprefix("$ "), True
-            held = ""
+            yield command.removeprefix("$ "), True
+            command = ""
         else:
             prose.append(line)
     yield from ((line, False) for line in inline("\n".join(prose)))
 
 
 def inline(text: str) -> list[str]:
-    """What stands between single backticks, also over the end of a line (of a string of the program as well)."""
-    return [re.sub(r'"?\s*\n\s*(?:f?")?', " ", one) for one in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
+    """Texts between single backticks, also across line breaks (and across the lines of a string in the program)."""
+    return [re.sub(r'"?\s*\n\s*(?:f?")?', " ", quoted) for quoted in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
 
 
-def faults(line: str, whole: bool) -> list[str]:
-    """What is wrong with a command line of a page; none for what is no command of ours."""
+def problems_of(line: str, whole: bool) -> list[str]:
+    """What is wrong with a command line of a page; empty for a command of somebody else."""
     try:
         words = shlex.split(line, comments=True)
     except ValueError:
         return []
     match words:
-        case ["make", *rest]:
-            return [f"{line}: {one}" for one in make_faults(rest)]
+        case ["make", *words_after]:
+            return [f"{line}: {problem}" for problem in make_problems(words_after)]
         case ["python" | ".venv/bin/python", "-m", module, *_] if module.startswith(("services", "tests", "bench")):
             return [] if (ROOT / f"{module.replace('.', '/')}.py").exists() or (
                 ROOT / module.replace(".", "/") / "__main__.py"
             ).exists() else [f"{line}: no module {module}"]  # fmt: skip
-        case ["docker", "compose", *rest]:
-            return [f"{line}: {one}" for one in compose_faults(rest, whole)]
-        case ["kubectl", *rest] if "services.cli" in rest:
-            # What the shell reads is not the program's.
-            ours = takewhile(lambda word: word != "<", rest[rest.index("services.cli") + 1 :])
-            return [f"{line}: {one}" for one in command_faults([*ours], whole)]
-        case ["replyrate" | ".venv/bin/replyrate", *rest]:
-            return [f"{line}: {one}" for one in command_faults(rest, whole)]
+        case ["docker", "compose", *words_after]:
+            return [f"{line}: {problem}" for problem in compose_problems(words_after, whole)]
+        case ["kubectl", *words_after] if "services.cli" in words_after:
+            # A redirection belongs to the shell.
+            ours = takewhile(lambda word: word != "<", words_after[words_after.index("services.cli") + 1 :])
+            return [f"{line}: {problem}" for problem in command_problems([*ours], whole)]
+        case ["replyrate" | ".venv/bin/replyrate", *words_after]:
+            return [f"{line}: {problem}" for problem in command_problems(words_after, whole)]
     return []
 
 
-def make_faults(words: list[str]) -> list[str]:
+def make_problems(words: list[str]) -> list[str]:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     wrong = []
@@ -175,17 +175,17 @@ def make_faults(words: list[str]) -> list[str]:
     return wrong
 
 
-def compose_faults(words: list[str], whole: bool) -> list[str]:
-    """Profiles and services must be there; what follows `run replyrate` must be a command."""
+def compose_problems(words: list[str], whole: bool) -> list[str]:
+    """Profiles and services must exist; what follows `run replyrate` must be a command."""
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
     services = compose["services"]
-    profiles = {profile for one in services.values() for profile in one.get("profiles", ())}
+    profiles = {profile for definition in services.values() for profile in definition.get("profiles", ())}
     wrong = [f"no profile {name}" for flag, name in pairwise(words) if flag == "--profile" and name not in profiles] + [
         f"no service {name.partition('=')[0]}"
         for flag, name in pairwise(words)
         if flag == "--scale" and name.partition("=")[0] not in services
     ]
-    # Options of Compose that take a word of their own.
+    # Options of Compose that take a value.
     wrong += [
         f"no file {name}" for flag, name in pairwise(words) if flag in ("-f", "--file") and not (ROOT / name).exists()
     ]
@@ -200,21 +200,21 @@ def compose_faults(words: list[str], whole: bool) -> list[str]:
         wrong.append("makes Postgres and Kafka as well anew; name the services")
     if verb in ("run", "exec"):
         if named and named[0] == "replyrate":
-            return wrong + command_faults(words[words.index("replyrate") + 1 :], whole)
+            return wrong + command_problems(words[words.index("replyrate") + 1 :], whole)
         named = named[:1]
     return wrong + [f"no service {name}" for name in named if name.islower() and name not in services]
 
 
-def command_faults(words: list[str], whole: bool) -> list[str]:
-    """What click finds: names of commands and options, how many words there are, values out of a closed list."""
+def command_problems(words: list[str], whole: bool) -> list[str]:
+    """Problems that click reports: names of commands and options, number of arguments, values of a closed list."""
     from services.cli.__main__ import main
 
     command: click.Command = main
     whole = whole and "…" not in words
     words = [word.strip("[]") for word in words if word not in ("…", "...", "COMMAND")]
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        name, *others = words.pop(0).split("|")
-        wrong = [one for one in (name, *others) if one not in command.commands]
+        name, *alternatives = words.pop(0).split("|")
+        wrong = [alternative for alternative in (name, *alternatives) if alternative not in command.commands]
         if wrong:
             return [f"no command {', '.join(wrong)}"]
         command = command.commands[name]
@@ -222,19 +222,19 @@ def command_faults(words: list[str], whole: bool) -> list[str]:
         words = [word for word in words if word not in ("--help", "--version")]
     context = click.Context(command)
     try:
-        values, rest, _ = command.make_parser(context).parse_args(words)
+        values, surplus, _ = command.make_parser(context).parse_args(words)
     except click.UsageError as error:
-        # A sentence may name a command without what follows it.
+        # A sentence may name a command without its arguments.
         return [error.format_message()] if whole or "requires an argument" not in error.format_message() else []
-    found = [f"too many: {' '.join(rest)}"] if rest else []
+    problems = [f"too many: {' '.join(surplus)}"] if surplus else []
     for parameter in command.params:
         value = values.get(str(parameter.name))
         if whole and parameter.required and not isinstance(value, str | tuple | list):
-            found.append(f"{parameter.name} is missing")
+            problems.append(f"{parameter.name} is missing")
         closed = isinstance(parameter.type, click.Choice | click.IntRange) and not parameter.multiple
         if closed and isinstance(value, str) and not value.isupper():
             try:
                 parameter.type.convert(value, parameter, context)
             except click.BadParameter as error:
-                found.append(error.format_message())
-    return found
+                problems.append(error.format_message())
+    return problems

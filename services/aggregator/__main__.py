@@ -27,7 +27,7 @@ from services.common import http, lifecycle, logs, retry, tracing, verify
 from services.common.kafka import Admin, Publisher, Reader
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
-from services.common.settings import Settings, load_settings
+from services.common.settings import AggregatorConfig, load_settings
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
 from services.common.version import version
 
@@ -36,7 +36,7 @@ log = getLogger("services.aggregator")
 
 def main() -> None:
     """Run the aggregator until a signal."""
-    settings = load_settings(os.environ)
+    settings = load_settings(os.environ, AggregatorConfig)
     logs.configure(settings.log.format, settings.log.level, "aggregator")
     for warning in settings.warnings:
         log.warning("%s", warning, extra={"action": "setting-unknown"})
@@ -49,10 +49,10 @@ def main() -> None:
         lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
         tracing.tracer_for(settings.telemetry, "aggregator", version()) as tracer,
         monitor.probing_dependencies(),
-        http.serve(settings.http.port, monitor.healthy, monitor.ready, host=settings.http.host),
+        http.serve(settings.http, "aggregator", monitor.healthy, monitor.ready),
     ):
         dependencies: tuple[tuple[str, Callable[[], None]], ...] = (
-            ("postgres", lambda: verify.schema(settings, "replyrate-aggregator-check")),
+            ("postgres", lambda: verify.schema(settings.postgres, "replyrate-aggregator-check")),
             ("kafka", lambda: verify_kafka(settings)),
         )
         if all(
@@ -63,13 +63,15 @@ def main() -> None:
     log.info("stopped", extra={"action": "service-stopped"})
 
 
-def verify_kafka(settings: Settings) -> None:
+def verify_kafka(settings: AggregatorConfig) -> None:
     """ConfigError if a topic is missing or misconfigured, or if this user lacks a right that the aggregator needs."""
     verify.topics(settings, "replyrate-aggregator-check", (INQUIRIES, SENT, REPLIES, DEAD))
-    verify.matcher_group(settings, "replyrate-aggregator-check")
+    verify.matcher_group(settings.kafka, settings.matcher.app_id, "replyrate-aggregator-check")
 
 
-def run_loops(settings: Settings, rule_sets: list[RuleSet], stop: Stop, monitor: Monitor, traces: TraceHandoff) -> None:
+def run_loops(
+    settings: AggregatorConfig, rule_sets: list[RuleSet], stop: Stop, monitor: Monitor, traces: TraceHandoff
+) -> None:
     """Run ingest and refresh, a thread each, until `stop`. Raises the error that ended one of them."""
     failures: list[BaseException] = []
 
@@ -99,7 +101,7 @@ def run_loops(settings: Settings, rule_sets: list[RuleSet], stop: Stop, monitor:
         raise failures[0]
 
 
-def ingest(settings: Settings, stop: Stop, monitor: Monitor, traces: TraceHandoff) -> None:
+def ingest(settings: AggregatorConfig, stop: Stop, monitor: Monitor, traces: TraceHandoff) -> None:
     """Run the ingest loop with new clients."""
     kafka, aggregator = settings.kafka, settings.aggregator
     with ExitStack() as stack:
@@ -134,7 +136,7 @@ def ingest(settings: Settings, stop: Stop, monitor: Monitor, traces: TraceHandof
 
 
 def refresh(
-    settings: Settings, rule_sets: list[RuleSet], stop: Stop, heartbeat: Heartbeat, traces: TraceHandoff
+    settings: AggregatorConfig, rule_sets: list[RuleSet], stop: Stop, heartbeat: Heartbeat, traces: TraceHandoff
 ) -> None:
     """Run the refresh loop with a new connection."""
     with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-refresh") as connection:

@@ -20,7 +20,7 @@ from services.common.health import STUCK_SECONDS, UNREAD, ConsumerProgress, Depe
 from services.common.kafka import Admin
 from services.common.lifecycle import Heartbeat
 from services.common.postgres import connect, load_statements, translate
-from services.common.settings import Settings
+from services.common.settings import AggregatorConfig
 from services.common.topics import DEAD, DEAD_GROUP, INQUIRIES, REPLIES, SENT
 from services.dead_letters import progress
 
@@ -38,7 +38,7 @@ class _Clients(NamedTuple):
 class Monitor:
     """The state of this aggregator: both loops beat here, and ingest stores its consumer `positions` by partition."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AggregatorConfig) -> None:
         self.ingest = Heartbeat(STUCK_SECONDS)
         self.refresh = Heartbeat(STUCK_SECONDS)
         self.positions: Mapping[int, int] = {}

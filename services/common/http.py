@@ -1,6 +1,6 @@
-"""`/healthz`, `/readyz` and `/metrics` of a service, for orchestrators and Prometheus. Nothing here changes anything.
+"""`/healthz`, `/readyz` and `/metrics` of a service, for orchestrators and Prometheus; read-only.
 
-A state page answers 200 `yes`, or 503 `no` and a line for each reason.
+`/healthz` and `/readyz` answer 200 `yes`, or 503 `no` and a line for each reason.
 """
 
 import threading
@@ -8,31 +8,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from services.common import metrics
 from services.common.errors import ConfigError
 from services.common.health import Problems
-from services.common.metrics import REGISTRY
+from services.common.settings import HttpSettings
 
 States = Callable[[], Problems]
 
 
 @contextmanager
-def serve(port: int, healthy: States, ready: States, *, host: str = "127.0.0.1") -> Iterator[int]:
-    """Answer on `host`:`port` until the block ends; yields the port, 0 when `port` is 0 and nothing is served.
+def serve(settings: HttpSettings, service: metrics.Service, healthy: States, ready: States) -> Iterator[int]:
+    """Answer requests until the block ends; yields the port, or 0 when the settings turn the pages off.
 
-    `healthy` and `ready` give the reasons why it is not; they must return at once and ask nobody. Who is not healthy is
-    not ready either.
+    `healthy` and `ready` return the reasons why the service is not; they must return at once, without asking a dependency. A
+    service that is not healthy is not ready either. ConfigError when the port cannot be used.
     """
+    host, port = settings.host, settings.port
     if port == 0:
         yield 0
         return
     try:
-        server = ThreadingHTTPServer((host, port), _handler(healthy, ready))
+        server = ThreadingHTTPServer((host, port), _handler(service, healthy, ready))
     except OSError as error:
         reason = (error.strerror or "cannot listen").lower()
         raise ConfigError(
-            f"REPLYRATE_HTTP__PORT: {reason}; write a port that is free on {host}, or 0 for none"
+            f"REPLYRATE_HTTP__PORT: {reason}; write a port that is free on {host}, or 0 for no pages"
         ) from None
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, name="http", daemon=True)
@@ -45,7 +47,7 @@ def serve(port: int, healthy: States, ready: States, *, host: str = "127.0.0.1")
         thread.join(timeout=5)
 
 
-def _handler(healthy: States, ready: States) -> type[BaseHTTPRequestHandler]:
+def _handler(service: metrics.Service, healthy: States, ready: States) -> type[BaseHTTPRequestHandler]:
     class Pages(BaseHTTPRequestHandler):
         timeout = 10
         server_version = "replyrate"
@@ -58,7 +60,7 @@ def _handler(healthy: States, ready: States) -> type[BaseHTTPRequestHandler]:
                 case "/readyz" | "/ready":
                     self._answer_state([*healthy(), *ready()])
                 case "/metrics":
-                    self._answer(200, generate_latest(REGISTRY), CONTENT_TYPE_LATEST)
+                    self._answer(200, metrics.page(service), CONTENT_TYPE_LATEST)
                 case _:
                     self._answer(404, b"pages: /healthz /readyz /metrics\n", "text/plain; charset=utf-8")
 
@@ -74,6 +76,6 @@ def _handler(healthy: States, ready: States) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: a probe every second is no news."""
+            """Log nothing: a probe every second is not worth a line."""
 
     return Pages

@@ -1,196 +1,221 @@
-"""Every metric of replyrate, declared once; docs/metrics.md is rendered from here.
+"""Every metric of replyrate, declared once, in the registry of the service that has it; docs/metrics.md is rendered from here.
 
-Names begin with `replyrate_` and end in their unit. No label has a value per mailbox, company or address: a page must
-stay small with a million mailboxes.
+`/metrics` of a service shows EVERY_SERVICE and its own registry: a gauge of another service would be a false 0. Names begin
+with `replyrate_` and end in their unit. No label has a value per mailbox, company or address: a page must stay small with a
+million mailboxes.
 """
 
 from collections.abc import Iterable, Mapping
 from itertools import product
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-REGISTRY = CollectorRegistry()
-"""The registry that `/metrics` shows."""
+Service = Literal["fetcher", "matcher", "aggregator"]
+
+EVERY_SERVICE = CollectorRegistry()
+"""Metrics of every service; each has a label `service`."""
+FETCHER = CollectorRegistry()
+MATCHER = CollectorRegistry()
+AGGREGATOR = CollectorRegistry()
+REGISTRIES: Final[Mapping[Service, CollectorRegistry]] = {
+    "fetcher": FETCHER,
+    "matcher": MATCHER,
+    "aggregator": AGGREGATOR,
+}
 
 BUILD_INFO = Gauge(
-    "replyrate_build_info", "1, with the version that runs.", ["service", "version", "python"], registry=REGISTRY
+    "replyrate_build_info", "1, with the version that runs.", ["service", "version", "python"], registry=EVERY_SERVICE
 )
-READY = Gauge("replyrate_ready", "1 while `/readyz` says yes.", ["service"], registry=REGISTRY)
-HEALTHY = Gauge("replyrate_healthy", "1 while `/healthz` says yes.", ["service"], registry=REGISTRY)
+READY = Gauge("replyrate_ready", "1 while `/readyz` says yes.", ["service"], registry=EVERY_SERVICE)
+HEALTHY = Gauge("replyrate_healthy", "1 while `/healthz` says yes.", ["service"], registry=EVERY_SERVICE)
 RECORDS_REJECTED = Counter(
     "replyrate_records_rejected_total",
     "Records that became dead letters; reason `late`: facts from behind the horizon.",
     ["service", "reason"],
-    registry=REGISTRY,
+    registry=EVERY_SERVICE,
 )
 DEAD_LETTERS_WAITING = Gauge(
     "replyrate_dead_letters_waiting",
-    "Dead letters that nobody has replayed or purged yet (`replyrate dlq`), told by the aggregator; NaN"
-    " where the broker does not let it describe the group replyrate-dlq.",
-    registry=REGISTRY,
+    "Dead letters that are not replayed, purged or skipped yet (`replyrate dlq`), as the aggregator sees them; NaN"
+    " when the broker does not let it describe the group replyrate-dlq.",
+    registry=AGGREGATOR,
 )
 DEPENDENCY_FAILURES = Counter(
     "replyrate_dependency_failures_total",
     "Times that Kafka or Postgres did not answer.",
     ["service", "dependency"],
-    registry=REGISTRY,
+    registry=EVERY_SERVICE,
 )
 LOOP_AGE_SECONDS = Gauge(
-    "replyrate_loop_age_seconds", "Seconds since the service's loop last moved.", ["service"], registry=REGISTRY
+    "replyrate_loop_age_seconds",
+    "Seconds since the service's loop last progressed.",
+    ["service"],
+    registry=EVERY_SERVICE,
 )
 
-POLLS = Counter("replyrate_fetcher_polls_total", "Polls of mailboxes by how they ended.", ["result"], registry=REGISTRY)
+POLLS = Counter("replyrate_fetcher_polls_total", "Polls of mailboxes by how they ended.", ["result"], registry=FETCHER)
 POLL_SECONDS = Histogram(
-    "replyrate_fetcher_poll_seconds", "How long a poll took.", buckets=(0.1, 0.3, 1, 3, 10, 30, 120), registry=REGISTRY
+    "replyrate_fetcher_poll_seconds", "How long a poll took.", buckets=(0.1, 0.3, 1, 3, 10, 30, 120), registry=FETCHER
 )
 MESSAGES_PUBLISHED = Counter(
     "replyrate_fetcher_messages_published_total",
-    "Sent messages published, first time or again.",
+    "Sent messages published, for the first time or again.",
     ["again"],
-    registry=REGISTRY,
+    registry=FETCHER,
 )
 MESSAGES_SEEN = Counter(
-    "replyrate_fetcher_messages_seen_total", "Sent messages seen for the first time.", ["kind"], registry=REGISTRY
+    "replyrate_fetcher_messages_seen_total", "Sent messages seen for the first time.", ["kind"], registry=FETCHER
 )
 HEADERS_DROPPED = Counter(
-    "replyrate_fetcher_headers_dropped_total", "Addresses and ids that could not be normalised.", registry=REGISTRY
+    "replyrate_fetcher_headers_dropped_total", "Addresses and ids that could not be normalised.", registry=FETCHER
 )
 MESSAGES_DROPPED = Counter(
     "replyrate_fetcher_messages_dropped_total",
     "Messages in Sent folders that were not published, by reason: `draft`; `empty` (none of the headers that are read);"
     " `behind-horizon` (a scan finds some); `duplicate` (another copy of a message that was published).",
     ["reason"],
-    registry=REGISTRY,
+    registry=FETCHER,
 )
 LOGINS = Counter(
-    "replyrate_fetcher_logins_total", "Logins to mail servers by how they ended.", ["result"], registry=REGISTRY
+    "replyrate_fetcher_logins_total", "Logins to mail servers by how they ended.", ["result"], registry=FETCHER
 )
 LOGINS_POSTPONED = Counter(
     "replyrate_fetcher_logins_postponed_total",
-    "Logins that were put off because a provider's budget is used up, by kind: `login` (in an hour), `session` (at once).",
+    "Logins that were postponed because a provider's limit is reached, by kind: `login` (per hour), `session` (concurrent).",
     ["kind"],
-    registry=REGISTRY,
+    registry=FETCHER,
 )
 POLLS_DRAWN = Counter(
-    "replyrate_fetcher_polls_drawn_total", "Polls that come sooner for an open deadline.", registry=REGISTRY
+    "replyrate_fetcher_polls_drawn_total", "Polls that were moved forward for an open deadline.", registry=FETCHER
 )
 BATCH_MESSAGES = Histogram(
     "replyrate_fetcher_batch_messages",
     "Messages that were fetched and published together.",
     buckets=(1, 3, 10, 30, 100, 200),
-    registry=REGISTRY,
+    registry=FETCHER,
 )
 POLL_AGE_SECONDS = Gauge(
     "replyrate_fetcher_poll_age_seconds",
-    "How long ago the active mailbox that waits longest was last polled well, or connected.",
-    registry=REGISTRY,
+    "How long ago the active mailbox that waits longest was last polled successfully, or connected.",
+    registry=FETCHER,
 )
-MAILBOXES = Gauge("replyrate_fetcher_mailboxes", "Mailboxes by state, from the registry.", ["state"], registry=REGISTRY)
+MAILBOXES = Gauge("replyrate_fetcher_mailboxes", "Mailboxes by state, from the registry.", ["state"], registry=FETCHER)
 POLL_DELAY_SECONDS = Gauge(
-    "replyrate_fetcher_poll_delay_seconds", "How long the most overdue mailbox waits for its poll.", registry=REGISTRY
+    "replyrate_fetcher_poll_delay_seconds", "How long the most overdue mailbox waits for its poll.", registry=FETCHER
 )
 
 ROWS_EXPIRED = Counter(
     "replyrate_rows_expired_total",
-    "Rows deleted because they need not be kept any longer, by table.",
+    "Rows deleted because their retention is over, by table.",
     ["table"],
-    registry=REGISTRY,
+    registry=FETCHER,
 )
 
 MATCHER_LAG_RECORDS = Gauge(
-    "replyrate_matcher_lag_records", "Records that the group has not committed.", ["topic"], registry=REGISTRY
+    "replyrate_matcher_lag_records",
+    "Records that the matcher's group has not committed yet.",
+    ["topic"],
+    registry=MATCHER,
 )
 MATCHER_BATCH_RECORDS = Histogram(
     "replyrate_matcher_batch_records",
     "Records of one fetched batch.",
     buckets=(1, 10, 100, 1000, 10_000),
-    registry=REGISTRY,
+    registry=MATCHER,
 )
 MATCHES = Counter(
     "replyrate_matcher_matches_total",
     "Replies joined with an inquiry, by what joins them.",
     ["evidence"],
-    registry=REGISTRY,
+    registry=MATCHER,
 )
-FACTS_APPLIED = Counter("replyrate_matcher_facts_total", "Facts joined.", ["type"], registry=REGISTRY)
+FACTS_APPLIED = Counter("replyrate_matcher_facts_total", "Facts joined.", ["type"], registry=MATCHER)
 STATES_EMITTED = Counter(
-    "replyrate_matcher_states_emitted_total", "Joined states of inquiries published.", registry=REGISTRY
+    "replyrate_matcher_states_emitted_total", "Joined states of inquiries published.", registry=MATCHER
 )
-CHANGELOG_ROWS = Counter("replyrate_matcher_changelog_rows_total", "Rows written to the changelog.", registry=REGISTRY)
-REROUTED = Counter("replyrate_matcher_rerouted_total", "Inquiries that lay in the wrong partition.", registry=REGISTRY)
+CHANGELOG_ROWS = Counter("replyrate_matcher_changelog_rows_total", "Rows written to the changelog.", registry=MATCHER)
+REROUTED = Counter("replyrate_matcher_rerouted_total", "Inquiries that were in the wrong partition.", registry=MATCHER)
 IDS_DROPPED = Counter(
     "replyrate_matcher_ids_dropped_total",
     "Addresses and ids of inquiries that could not be normalised.",
-    registry=REGISTRY,
+    registry=MATCHER,
 )
-CONFLICTS = Counter("replyrate_matcher_conflicts_total", "Inquiries received with differing facts.", registry=REGISTRY)
+CONFLICTS = Counter("replyrate_matcher_conflicts_total", "Inquiries received with differing facts.", registry=MATCHER)
 FACTS_CUT = Counter(
     "replyrate_matcher_cut_total",
     "Facts cut by the bounds of a joined state, by what they are: `replies`, `statuses`, `addresses-and-ids`.",
     ["reason"],
-    registry=REGISTRY,
+    registry=MATCHER,
 )
 FACTS_IGNORED = Counter(
     "replyrate_matcher_facts_ignored_total",
     "Valid facts that change nothing: `erased` (an erase of the company covers them), `no-join-key` (a sent message without"
     " a recipient or reference that could join it).",
     ["reason"],
-    registry=REGISTRY,
+    registry=MATCHER,
 )
 STATE_ENTRIES = Gauge(
-    "replyrate_matcher_state_entries", "Entries of the joined state held here.", ["kind"], registry=REGISTRY
+    "replyrate_matcher_state_entries", "Entries of the joined state held here.", ["kind"], registry=MATCHER
 )
-STATE_BYTES = Gauge("replyrate_matcher_state_bytes", "Bytes of the joined state held here.", registry=REGISTRY)
+STATE_BYTES = Gauge("replyrate_matcher_state_bytes", "Bytes of the joined state held here.", registry=MATCHER)
 STATE_DROPPED = Counter(
     "replyrate_matcher_state_dropped_total",
     "Entries of the joined state that were dropped or reduced: `horizon` (older than the horizon), `erased` (by an erase of"
     " the company).",
     ["reason"],
-    registry=REGISTRY,
+    registry=MATCHER,
 )
-RECOVERY_SECONDS = Gauge("replyrate_matcher_recovery_seconds", "How long the last recovery took.", registry=REGISTRY)
+RECOVERY_SECONDS = Gauge("replyrate_matcher_recovery_seconds", "How long the last recovery took.", registry=MATCHER)
 
 AGGREGATOR_BATCH_RECORDS = Histogram(
     "replyrate_aggregator_batch_records",
     "Records merged in one transaction.",
     buckets=(1, 10, 100, 1000, 2000),
-    registry=REGISTRY,
+    registry=AGGREGATOR,
 )
 REFRESH_AGE_SECONDS = Gauge(
-    "replyrate_aggregator_refresh_age_seconds", "How long ago any company was judged last.", registry=REGISTRY
+    "replyrate_aggregator_refresh_age_seconds", "How long ago any company was judged last.", registry=AGGREGATOR
 )
 SETTLE_LAG_SECONDS = Gauge(
     "replyrate_aggregator_settle_lag_seconds",
-    "How long the company that waits longest is due by time alone: a deadline passed, a day turned.",
-    registry=REGISTRY,
+    "For how long the company that waits longest has been due by time alone: a deadline passed, a day ended.",
+    registry=AGGREGATOR,
 )
 PIPELINE_AGE_SECONDS = Gauge(
     "replyrate_aggregator_pipeline_age_seconds",
-    "Since when what was published may not have been counted yet, in the partition that is furthest behind.",
-    registry=REGISTRY,
+    "Age of the oldest published record that may not be counted yet, in the partition that is furthest behind.",
+    registry=AGGREGATOR,
 )
 STATES_MERGED = Counter(
-    "replyrate_aggregator_states_merged_total", "Joined states merged into the ledger.", registry=REGISTRY
+    "replyrate_aggregator_states_merged_total", "Joined states merged into the ledger.", registry=AGGREGATOR
 )
-REFRESHES = Counter("replyrate_aggregator_refreshes_total", "Companies judged again.", ["rule_set"], registry=REGISTRY)
+REFRESHES = Counter(
+    "replyrate_aggregator_refreshes_total", "Companies judged again.", ["rule_set"], registry=AGGREGATOR
+)
 REFRESH_SECONDS = Histogram(
     "replyrate_aggregator_refresh_seconds",
     "How long judging one company took.",
     buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10),
-    registry=REGISTRY,
+    registry=AGGREGATOR,
 )
-COMPANIES_DIRTY = Gauge("replyrate_aggregator_companies_dirty", "Companies that wait to be judged.", registry=REGISTRY)
+COMPANIES_DIRTY = Gauge(
+    "replyrate_aggregator_companies_dirty", "Companies that wait for their refresh.", registry=AGGREGATOR
+)
 COMPANIES_UNJUDGED = Gauge(
     "replyrate_aggregator_companies_unjudged",
-    "Companies that Postgres could not judge, or recompute, or diagnose; they are tried again after a growing pause.",
-    registry=REGISTRY,
+    "Companies in quarantine: Postgres could not judge, recompute or diagnose them; they are tried again after a growing delay.",
+    registry=AGGREGATOR,
 )
 DIRTY_AGE_SECONDS = Gauge(
-    "replyrate_aggregator_dirty_age_seconds", "How long the longest of them waits.", registry=REGISTRY
+    "replyrate_aggregator_dirty_age_seconds",
+    "How long the company that waits longest for its refresh has been waiting.",
+    registry=AGGREGATOR,
 )
 LAG_RECORDS = Gauge(
-    "replyrate_aggregator_lag_records", "Records in the topic that the ledger has not merged.", registry=REGISTRY
+    "replyrate_aggregator_lag_records",
+    "Records of inquiry-replies.v1 that the ledger has not merged yet.",
+    registry=AGGREGATOR,
 )
 
 
@@ -205,16 +230,33 @@ DROP_REASONS: Final[Mapping[str, tuple[str, ...]]] = {"fetcher": ("draft", "empt
 
 
 def from_zero(metric: Counter, *values: Iterable[str]) -> None:
-    """Show the series of these values of each label, from 0 on: one that begins with what it counts has no increase for
-    Prometheus, and an alert would miss the first burst."""
+    """Show the series of these values of each label, starting at 0: a series that starts with its first count has no increase
+    for Prometheus, so an alert would miss the first burst."""
     for labels in product(*values):
         metric.labels(*labels)
 
 
-def declared() -> list[tuple[str, str, str]]:
-    """(name, type, help) of every metric, sorted by name."""
-    rows = []
-    for family in REGISTRY.collect():
-        name = family.name + "_total" if family.type == "counter" else family.name
-        rows.append((name, family.type, family.documentation))
-    return sorted(rows)
+def page(service: Service) -> bytes:
+    """`/metrics` of a service."""
+    return generate_latest(EVERY_SERVICE) + generate_latest(REGISTRIES[service])
+
+
+class MetricDeclaration(NamedTuple):
+    """A metric as docs show it; `service` is `all` for a metric of every service."""
+
+    name: str
+    service: str
+    type: str
+    meaning: str
+
+
+def declared() -> list[MetricDeclaration]:
+    """Every metric, sorted by name."""
+    registries: list[tuple[str, CollectorRegistry]] = [("all", EVERY_SERVICE), *REGISTRIES.items()]
+    return sorted(
+        MetricDeclaration(
+            family.name + ("_total" if family.type == "counter" else ""), service, family.type, family.documentation
+        )
+        for service, registry in registries
+        for family in registry.collect()
+    )

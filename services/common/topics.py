@@ -10,6 +10,9 @@ SENT: Final = "sent-messages.v1"
 REPLIES: Final = "inquiry-replies.v1"
 DEAD: Final = "dead-letters.v1"
 
+DEFAULT_APP_ID: Final = "replyrate-matcher"
+"""The matcher's consumer group, unless a setting names another."""
+
 DEAD_GROUP: Final = "replyrate-dlq"
 """Consumer group of `replyrate dlq`: its committed offsets say which dead letters are done with."""
 
@@ -44,7 +47,7 @@ class TopicSpec:
     configs: Mapping[str, str]
 
 
-def changelog_name(app_id: str = "replyrate-matcher") -> str:
+def changelog_name(app_id: str = DEFAULT_APP_ID) -> str:
     """The topic in which the matcher keeps its state: Faust's name for the changelog of the table `joined`."""
     return f"{app_id}-joined-changelog"
 
@@ -55,7 +58,7 @@ def specs(
     horizon_days: int,
     replication_factor: int = 1,
     min_insync_replicas: int = 1,
-    app_id: str = "replyrate-matcher",
+    app_id: str = DEFAULT_APP_ID,
 ) -> tuple[TopicSpec, ...]:
     """Every topic of an installation. What is deleted by age stays for `horizon_days`."""
     kept = {"cleanup.policy": "delete", "retention.ms": str(horizon_days * DAY_MS)}

@@ -1,4 +1,4 @@
-"""What a service looks at before it begins: the schema of the database, the topics of the broker."""
+"""Checks before a service starts: the schema of the database, the topics and groups of the broker."""
 
 from collections.abc import Collection
 
@@ -6,44 +6,48 @@ from services.common import migrations
 from services.common.errors import ConfigError
 from services.common.kafka import Admin
 from services.common.postgres import connect
-from services.common.settings import Settings
-from services.common.topics import TopicSpec, specs
+from services.common.settings import KafkaSettings, MatcherConfig, PostgresSettings, ServiceConfig, Settings
+from services.common.topics import DEFAULT_APP_ID, TopicSpec, specs
 
 
-def wanted_topics(settings: Settings) -> tuple[TopicSpec, ...]:
+def wanted_topics(config: Settings) -> tuple[TopicSpec, ...]:
     """Every topic of this installation as it must be."""
-    kafka = settings.kafka
+    return _specs(config.kafka, config.horizon_days, config.matcher.app_id)
+
+
+def _specs(kafka: KafkaSettings, horizon_days: int, app_id: str) -> tuple[TopicSpec, ...]:
     return specs(
         partitions=kafka.partitions,
-        horizon_days=settings.horizon_days,
+        horizon_days=horizon_days,
         replication_factor=kafka.replication_factor,
         min_insync_replicas=kafka.min_insync_replicas,
-        app_id=settings.matcher.app_id,
+        app_id=app_id,
     )
 
 
-def schema(settings: Settings, client: str) -> None:
-    """ConfigError with the command when the database is not of this release, TransientError when it is away."""
-    with connect(settings.postgres.dsn.get_secret_value(), client) as connection:
+def schema(postgres: PostgresSettings, client: str) -> None:
+    """ConfigError with the command when the database is not of this release, TransientError when it is not reachable."""
+    with connect(postgres.dsn.get_secret_value(), client) as connection:
         migrations.verify(connection)
 
 
-def topics(settings: Settings, client: str, names: Collection[str] | None = None) -> None:
-    """ConfigError with what mends them when topics (all, or those named) are missing or differ."""
-    wanted = [spec for spec in wanted_topics(settings) if names is None or spec.name in names]
-    with Admin(settings.kafka, client) as admin:
+def topics(config: ServiceConfig, client: str, names: Collection[str] | None = None) -> None:
+    """ConfigError with the fix when a topic (one of `names`, or any) is missing or differs."""
+    # The matcher's group is part of the changelog's name, and only the matcher checks the changelog.
+    app_id = config.matcher.app_id if isinstance(config, MatcherConfig) else DEFAULT_APP_ID
+    wanted = [spec for spec in _specs(config.kafka, config.horizon_days, app_id) if names is None or spec.name in names]
+    with Admin(config.kafka, client) as admin:
         if problems := admin.check_topics(wanted):
             raise ConfigError(problems)
 
 
-def matcher_group(settings: Settings, client: str) -> None:
-    """ConfigError with what mends it when Kafka does not tell this user how far the matcher is."""
-    group = settings.matcher.app_id
-    with Admin(settings.kafka, client) as admin:
+def matcher_group(kafka: KafkaSettings, group: str, client: str) -> None:
+    """ConfigError with the fix when Kafka does not let this user see the matcher's progress."""
+    with Admin(kafka, client) as admin:
         try:
             admin.committed(group)
         except ConfigError as error:
             raise ConfigError(
-                f"Kafka does not tell this user how far the matcher is, and without that answers on their way look like"
-                f" silence; allow it Describe on the group {group} (schemas/kafka-access.toml has every rule)"
+                "Kafka does not let this user see the progress of the matcher, and without it replies that are on their way"
+                f" look like silence; allow Describe on the group {group} (schemas/kafka-access.toml has every rule)"
             ) from error

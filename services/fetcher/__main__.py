@@ -16,7 +16,7 @@ from services.common import http, lifecycle, logs, retry, tracing, verify
 from services.common.hashing import Hasher
 from services.common.kafka import Publisher
 from services.common.lifecycle import Stop
-from services.common.settings import Settings, load_settings
+from services.common.settings import FetcherConfig, load_settings
 from services.common.topics import DEAD, SENT
 from services.common.version import version
 from services.fetcher.monitor import FetcherMonitor
@@ -33,7 +33,7 @@ log = getLogger("services.fetcher")
 
 def main() -> None:
     """Run the fetcher. ConfigError, TransientError, and the error that ended a worker."""
-    settings = load_settings(os.environ)
+    settings = load_settings(os.environ, FetcherConfig)
     logs.configure(settings.log.format, settings.log.level, "fetcher")
     for warning in settings.warnings:
         log.warning("%s", warning, extra={"action": "setting-unknown"})
@@ -48,7 +48,7 @@ def main() -> None:
         lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
         tracing.tracer_for(settings.telemetry, "fetcher", version()) as tracer,
         monitor.probing_dependencies(),
-        http.serve(settings.http.port, monitor.healthy, monitor.ready, host=settings.http.host),
+        http.serve(settings.http, "fetcher", monitor.healthy, monitor.ready),
     ):
         if verified(settings, stop, workers.beat):
             with Publisher(settings.kafka, CLIENT) as publisher:
@@ -66,11 +66,11 @@ def main() -> None:
     log.info("stopped", extra={"action": "service-stopped"})
 
 
-def verified(settings: Settings, stop: Stop, beat: Callable[[], None]) -> bool:
+def verified(settings: FetcherConfig, stop: Stop, beat: Callable[[], None]) -> bool:
     """Wait until Postgres and Kafka answer and verify schema and topics; False when the stop came first. ConfigError."""
     client = f"{CLIENT}-check"
     dependencies: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("postgres", lambda: verify.schema(settings, client)),
+        ("postgres", lambda: verify.schema(settings.postgres, client)),
         ("kafka", lambda: verify.topics(settings, client, (SENT, DEAD))),
     )
     return all(

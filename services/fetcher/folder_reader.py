@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from services.common.settings import Settings
+from services.common.settings import FetcherConfig
 from services.fetcher.poll_budget import PollBudget
 from services.fetcher.poll_report import PollReport
 from services.fetcher.publication import (
@@ -52,7 +52,7 @@ class FolderReader:
         publisher: BatchPublisher,
         budget: PollBudget,
         report: PollReport,
-        settings: Settings,
+        settings: FetcherConfig,
     ) -> None:
         self._leased = leased
         self._leases = leases

@@ -9,7 +9,7 @@ from services.common import health, metrics
 from services.common.health import STUCK_SECONDS, ConsumerProgress, DependencyProbe, Problems
 from services.common.kafka import Admin
 from services.common.postgres import connect
-from services.common.settings import Settings
+from services.common.settings import FetcherConfig
 from services.common.topics import SENT
 from services.fetcher.workers import Workers
 from services.registry.leases import Leases
@@ -20,7 +20,7 @@ from services.registry.vault import Vault
 class FetcherMonitor:
     """Watches the workers and the dependencies of this process."""
 
-    def __init__(self, settings: Settings, vault: Vault, workers: Workers) -> None:
+    def __init__(self, settings: FetcherConfig, vault: Vault, workers: Workers) -> None:
         self._vault = vault
         self._workers = workers
         self._progress = ConsumerProgress("poll ended", what_waits="mailboxes")

@@ -25,7 +25,7 @@ from services.common.hashing import Hasher
 from services.common.kafka import Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.retry import Backoff
-from services.common.settings import Settings
+from services.common.settings import FetcherConfig
 from services.common.tracing import OFF, Tracer
 from services.fetcher.folder_reader import FolderReader, is_rescan_due
 from services.fetcher.mailbox_login import MailboxLogin
@@ -61,7 +61,7 @@ THROTTLE: Final = Backoff(300, 2, 24 * 3600)
 class PollerResources:
     """What all workers of a process share."""
 
-    settings: Settings
+    settings: FetcherConfig
     publisher: Publisher
     hasher: Hasher
     tokens: AccessTokens

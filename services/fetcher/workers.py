@@ -18,7 +18,7 @@ from services.common import lifecycle, retry
 from services.common.health import STUCK_SECONDS
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
-from services.common.settings import Settings
+from services.common.settings import FetcherConfig
 from services.fetcher.poller import Poller, PollerResources
 from services.registry import pacing, retention
 from services.registry.leases import Leases
@@ -32,7 +32,7 @@ CLIENT: Final = "replyrate-fetcher"
 class Workers:
     """The threads of this process."""
 
-    def __init__(self, settings: Settings, vault: Vault, stop: Stop) -> None:
+    def __init__(self, settings: FetcherConfig, vault: Vault, stop: Stop) -> None:
         self._settings = settings
         self._vault = vault
         self._stop = stop

@@ -12,7 +12,7 @@ from services.common.hashing import Hasher
 from services.common.health import STUCK_SECONDS, UNREAD, ConsumerProgress, DependencyProbe, Problems
 from services.common.kafka import Admin
 from services.common.lifecycle import Heartbeat, Stop
-from services.common.settings import Settings, load_settings
+from services.common.settings import MatcherConfig, load_settings
 from services.common.topics import INQUIRIES, SENT
 from services.common.tracing import Tracer
 from services.common.version import version
@@ -23,7 +23,7 @@ log = getLogger("services.matcher")
 
 def main() -> None:
     """Load the settings, configure the logs, serve health and metrics, check the topics, then run the loop."""
-    settings = load_settings(os.environ)
+    settings = load_settings(os.environ, MatcherConfig)
     logs.configure(settings.log.format, settings.log.level, "matcher")
     for warning in settings.warnings:
         log.warning("%s", warning, extra={"action": "setting-unknown"})
@@ -38,7 +38,7 @@ def main() -> None:
     log.info("stopped", extra={"action": "service-stopped"})
 
 
-async def work(settings: Settings, hasher: Hasher, stop: Stop, tracer: Tracer) -> None:
+async def work(settings: MatcherConfig, hasher: Hasher, stop: Stop, tracer: Tracer) -> None:
     """Serve health and metrics, and run the loop once Kafka has answered."""
     heartbeat = Heartbeat(STUCK_SECONDS)
     matcher = Matcher(
@@ -67,7 +67,7 @@ async def work(settings: Settings, hasher: Hasher, stop: Stop, tracer: Tracer) -
         return [*probe.problems(), *matcher.not_ready()]
 
     health.report_lag("matcher", healthy, ready, lambda: heartbeat.age_seconds)
-    with probe, http.serve(settings.http.port, healthy, ready, host=settings.http.host):
+    with probe, http.serve(settings.http, "matcher", healthy, ready):
         # Blocks the event loop, in which nothing else runs yet; health and metrics are served by threads of their own.
         if retry.until_answers(
             stop,

@@ -92,7 +92,7 @@ def test_the_other_companies_are_judged_and_the_failing_one_is_logged(
         assert (record.__dict__["action"], record.__dict__["next_try_seconds"]) == ("company-unjudged", PAUSES.first)
         assert POISON in record.getMessage() and code in record.getMessage() and "runbook" in record.getMessage()
         assert "in no log" not in record.getMessage()
-    assert metrics.REGISTRY.get_sample_value(UNJUDGED) == 1
+    assert metrics.AGGREGATOR.get_sample_value(UNJUDGED) == 1
 
     # New facts of the others are judged although the failing company has waited longer.
     merge(connection, replace(state(replies=(mail(NOON + timedelta(hours=1)),)), company_id="c15"))
@@ -109,7 +109,7 @@ def test_the_other_companies_are_judged_and_the_failing_one_is_logged(
         pass
     refresher._set_gauges()
     assert companies(connection, JUDGED) == COMPANIES
-    assert metrics.REGISTRY.get_sample_value(UNJUDGED) == 0
+    assert metrics.AGGREGATOR.get_sample_value(UNJUDGED) == 0
 
 
 def test_a_recompute_waits_for_the_failing_company_and_readers_keep_the_old_numbers(

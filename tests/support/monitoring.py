@@ -7,7 +7,7 @@ from typing import Any
 import promql_parser
 import yaml
 
-from services.common.metrics import REGISTRY
+from services.common.metrics import EVERY_SERVICE, REGISTRIES
 from services.standalone.servers.paths import ROOT
 
 GRAFANA = ROOT / "deploy" / "grafana"
@@ -20,9 +20,11 @@ RULES = [
     for rule in group["rules"]
 ]
 LABELS = {
-    name: frozenset(getattr(collector, "_labelnames", ())) for name, collector in REGISTRY._names_to_collectors.items()
+    name: frozenset(getattr(collector, "_labelnames", ()))
+    for registry in (EVERY_SERVICE, *REGISTRIES.values())
+    for name, collector in registry._names_to_collectors.items()
 }
-"""Every series name of the registry (`…_total`, `…_bucket`, …) with its labels."""
+"""Every series name of the registries (`…_total`, `…_bucket`, …) with its labels."""
 
 
 def selectors(expression: str) -> Iterator[Any]:

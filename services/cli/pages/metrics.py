@@ -8,12 +8,15 @@ def page() -> str:
     lines = [
         "# Metrics and log actions",
         "",
-        "Rendered by `replyrate config docs --write docs`. Each service exposes its metrics on `/metrics`. No label has a",
-        "value per mailbox or company.",
+        "Rendered by `replyrate config docs --write docs`. Each service exposes its own metrics, and those of `all`, on",
+        "`/metrics`. No label has a value per mailbox or company.",
         "",
-        "| Metric | Type | Meaning |",
-        "|---|---|---|",
-        *(f"| `{name}` | {kind} | {meaning} |" for name, kind, meaning in metrics.declared()),
+        "| Metric | Service | Type | Meaning |",
+        "|---|---|---|---|",
+        *(
+            f"| `{metric.name}` | {metric.service} | {metric.type} | {metric.meaning} |"
+            for metric in metrics.declared()
+        ),
         "",
         "Every log line has an `action` from this list.",
         "",

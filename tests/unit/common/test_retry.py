@@ -65,7 +65,7 @@ class QuickStop(Stop):
 
 def dependency_failures(service: str, dependency: str) -> float:
     labels = {"service": service, "dependency": dependency}
-    return metrics.REGISTRY.get_sample_value("replyrate_dependency_failures_total", labels) or 0
+    return metrics.EVERY_SERVICE.get_sample_value("replyrate_dependency_failures_total", labels) or 0
 
 
 def test_a_loop_goes_on_after_failures_and_beats_logs_and_counts_each(caplog: pytest.LogCaptureFixture) -> None:

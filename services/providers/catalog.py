@@ -1,4 +1,4 @@
-"""The catalogue of mail providers: providers.toml, checked against its schema, and the ways to find a provider in it. Pure."""
+"""The provider directory: providers.toml, checked against its schema, and the ways to find a provider in it. Pure."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class ProviderCatalog:
         }
 
     def by_domain(self, domain: str) -> Provider | None:
-        """The provider of a domain that is in the catalogue."""
+        """The provider of a domain that is in the directory."""
         return self._by_domain.get(domain)
 
     def by_mx(self, server: str) -> Provider | None:
@@ -71,7 +71,7 @@ class ProviderCatalog:
         """Whether a server files every message that is sent through it, whatever program sends (`files_sent = "always"`).
 
         There a reply that is missing in the Sent folder can only have been sent through another server; everywhere else
-        filing depends on a setting or on the mail program. A host that is not in the catalogue belongs to the provider
+        filing depends on a setting or on the mail program. A host that is not in the directory belongs to the provider
         whose domain, server's domain or `server_domains` it ends with.
         """
         provider = self.by_host(host) or next(
@@ -87,7 +87,7 @@ def load() -> ProviderCatalog:
 
 
 def parse(text: str, origin: str) -> ProviderCatalog:
-    """The catalogue from TOML. ConfigError that names `origin`, the block, the key, its value and what is allowed."""
+    """The directory from TOML. ConfigError that names `origin`, the block, the key, its value and what is allowed."""
     data = tables.parse_table(text, origin)
     families = data.get("families", {})
     problems = [

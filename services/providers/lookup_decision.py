@@ -1,13 +1,13 @@
 """Which IMAP server belongs to a domain: the decision, fact by fact. Pure; services.connect.lookup gets the facts.
 
 In order:
-1. the domain is in the catalogue;
+1. the domain is in the provider directory;
 2. one of its MX servers is;
 3. it has an `_imaps._tcp` record (RFC 6186);
 4. `imap.` or `mail.` before it answers as an IMAP server;
 5. the person is asked.
 
-Only a host of the catalogue is `trusted`: a password goes to any other one after a person has confirmed it.
+Only a host of the directory is `trusted`: a password goes to any other one after a person has confirmed it.
 """
 
 from collections.abc import Sequence
@@ -60,14 +60,14 @@ def decide(
 ) -> LookupAnswer | MissingFact:
     """The answer for a domain (A-labels, lower case), or the fact that is needed to find it."""
     if (provider := catalog.by_domain(domain)) is not None:
-        return _by_catalogue(domain, "domain", provider, domain)
+        return _by_directory(domain, "domain", provider, domain)
     if offline:
-        return LookupAnswer(domain, "ask", None, (), "the domain is not in the provider catalogue", False)
+        return LookupAnswer(domain, "ask", None, (), "the domain is not in the provider directory", False)
     if facts.mx is None:
         return "mx"
     for server in facts.mx:
         if (provider := catalog.by_mx(server)) is not None:
-            return _by_catalogue(domain, "mx", provider, server.rstrip(".").lower())
+            return _by_directory(domain, "mx", provider, server.rstrip(".").lower())
     if facts.srv is None:
         return "srv"
     records = sorted(facts.srv, key=lambda record: (record.priority, -record.weight, record.target))
@@ -100,5 +100,5 @@ def unconfirmed_servers(answer: LookupAnswer) -> tuple[UnconfirmedServer, ...]:
     return tuple(note for note in notes if note is not None)
 
 
-def _by_catalogue(domain: str, how: FoundBy, provider: Provider, evidence: str) -> LookupAnswer:
+def _by_directory(domain: str, how: FoundBy, provider: Provider, evidence: str) -> LookupAnswer:
     return LookupAnswer(domain, how, provider, provider.servers(domain), evidence, True)

@@ -1,6 +1,6 @@
 """The result of the connection test for every provider of the lab and every defect: the tables of docs/dev/lab.md.
 
-Each server has the name of the provider's real one, so that it is in the provider catalogue; connections go to loopback only.
+Each server has the name of the provider's real one, so that it is in the provider directory; connections go to loopback only.
 """
 
 from collections.abc import Callable

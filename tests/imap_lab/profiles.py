@@ -80,7 +80,7 @@ class Profile:
 
     name: str
     domain: str
-    """Domain of addresses: one of the provider catalogue where the provider is in it."""
+    """Domain of addresses: one of the provider directory where the provider is in it."""
     greeting: bytes
     capabilities: bytes
     """After LOGIN; before it SAVEDATE and the like may be missing, and nothing relies on them."""

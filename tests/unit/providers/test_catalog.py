@@ -1,4 +1,4 @@
-"""The provider catalogue: every row of the FAQ is found, and an error in the data names its place."""
+"""The provider directory: every row of the FAQ is found, and an error in the data names its place."""
 
 import re
 from importlib import resources

@@ -1,0 +1,23 @@
+"""Names of Sent folders in many languages."""
+
+import unicodedata
+
+import pytest
+
+from services.providers.sent_names import is_sent_name, sent_names
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Sent", True), ("SENT ITEMS", True), ("INBOX.Sent", True), ("[Gmail]/已发邮件", True), ("Ｓｅｎｔ", True), (" sent ", True),
+        ("Éléments envoyés", True), ("Отправленные", True), ("Sent to clients", False), ("Unsent", False), ("Drafts", False), ("", False),
+    ],
+)  # fmt: skip
+def test_the_last_part_of_a_name_decides(name: str, expected: bool) -> None:
+    assert is_sent_name(name) is expected
+
+
+def test_names_are_compared_after_normalisation() -> None:
+    assert all(name == unicodedata.normalize("NFKC", name).casefold().strip() for name in sent_names())
+    assert len(sent_names()) > 50

@@ -28,7 +28,7 @@ from services.common.kafka import Publisher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES
-from services.connect.onboarding import consented
+from services.connect import consent
 from services.mail.values import Login
 from services.registry.connection_attempts import ConnectionAttempt
 from services.registry.registry import Registry
@@ -251,7 +251,7 @@ def _register(stack: Stack, port: int, users: list[str]) -> None:
     keys = stack.folder / "secrets"
     hasher, vault = Hasher((keys / "hash.key").read_bytes()), Vault((keys / "vault.key").read_bytes())
     with connect(stack.dsn("migrator"), "bench") as connection:
-        registry, consent = Registry(connection, hasher, vault), consented("bench", "en")
+        registry, given = Registry(connection, hasher, vault), consent.give("bench", "en")
         since = datetime.now(UTC) - timedelta(days=60)
         for number, user in enumerate(users):
             company_id, account_id = _place(number)
@@ -259,7 +259,7 @@ def _register(stack: Stack, port: int, users: list[str]) -> None:
             registry.accounts.add(company_id, account_id)
             login = Login(user, HOST, port, user, "bench")
             registry.connection_attempts.begin(
-                ConnectionAttempt(company_id, account_id, f"m{number}", "registered", login, consent)
+                ConnectionAttempt(company_id, account_id, f"m{number}", "registered", login, given)
             )
             registry.connection_attempts.connect(company_id, f"m{number}", login, since)
 

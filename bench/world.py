@@ -8,7 +8,9 @@ from services.common import migrations
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings, KafkaSettings
-from services.connect.onboarding import ConnectionTester, ConnectRequest, add_mailbox
+from services.connect.onboarding import add_mailbox
+from services.connect.requests import ConnectRequest
+from services.connect.tester import ConnectionTester
 from services.imap.host_policy import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault

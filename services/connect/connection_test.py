@@ -1,21 +1,28 @@
-"""The connection test: what a poll does, stage by stage, and what each stage says about the mailbox.
+"""The connection test: what a poll does, stage by stage, through the same code, so what passes here works there.
 
-`dns | tcp | tls | greeting | login | id | list | sent | examine | newest`, through the same code as every poll, so what
-passes here works there. It reads no header: a test may be made before anybody consented, so of messages it asks how many
-there are, and when the first and the last one were filed. The report holds codes and facts; `texts` turns them into sentences. It tells nothing
-about the operator's network: a name that does not exist, one that leads to a private address and a port that is not
-allowed are one code. What happened stands in `Outcome.detail`, for the operator alone.
+1. dns       the server's name leads to an address that may be connected to
+2. tcp, tls, greeting: a connection with a valid certificate to an IMAP server
+3. login     user name and password, or an access token
+4. id        who we are, where the server asks for it
+5. list      the folders
+6. sent      which of them are Sent folders
+7. examine   they can be opened, read-only
+8. newest    when their first and last messages were filed
+
+It reads no header, since a test may be made before the owner of the mailbox consented.
 """
 
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Final
 
+from services.connect import mailbox_warnings
+from services.connect.report import PASSED, SKIPPED, STAGES, StageResult, TestOutcome, TestReport
 from services.imap.connection import WINDOW, Connection, connect
 from services.imap.errors import CommandRefused, MailboxError, ServerBroken
 from services.imap.folders import Folder, SentFolder, folder_text
@@ -23,241 +30,223 @@ from services.imap.host_policy import HostPolicy
 from services.imap.limits import SessionLimits
 from services.mail.values import FolderView, Login, OpenedFolder
 from services.providers.catalog import ProviderCatalog
-from services.providers.provider import Provider
-from services.providers.typed_server import TLS_PORT, HostMistake, find_mistake
+from services.providers.typed_server import HostMistake, find_mistake
 
-STAGES: Final = ("dns", "tcp", "tls", "greeting", "login", "id", "list", "sent", "examine", "newest")
-PASSED: Final = "ok"
-SKIPPED: Final = "skipped"
 CANDIDATES: Final = 12
-"""Folders that are named when none of them is known as a Sent folder."""
-OLD: Final = timedelta(days=14)
-"""A newest message older than this is worth a word: replies may not reach the folder."""
+"""Folders that are named when none of them is recognised as a Sent folder."""
+
+Authorize = Callable[[Callable[[str], None]], None]
+"""Calls a function that logs in with an access token, again with a new one when the first is refused."""
 
 
 @dataclass(frozen=True, slots=True)
-class StageResult:
-    """One stage: `code` is ok, skipped or what failed; `seconds` None when it was not tried."""
+class TestSetup:
+    """What a connection test needs besides the login. `progress` is called with the name of each stage that starts."""
 
-    name: str
-    code: str
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Warned:
-    """Something worth knowing about a mailbox: a code of texts.toml and the words to fill in."""
-
-    code: str
-    words: Mapping[str, str]
-    zh: Mapping[str, str] | None = None
-    """The words in Chinese where they differ."""
+    catalog: ProviderCatalog
+    hosts: HostPolicy
+    context: ssl.SSLContext
+    version: str
+    limits: SessionLimits
+    progress: Callable[[str], None] = lambda _: None
+    monotonic: Callable[[], float] = time.monotonic
 
 
-@dataclass(frozen=True, slots=True)
-class TestReport:
-    """What a person may see of a test. `host` is empty where none is known."""
-
-    host: str
-    port: int
-    provider: Provider | None
-    stages: tuple[StageResult, ...]
-    words: Mapping[str, str]
-    folders: tuple[OpenedFolder, ...] = ()
-    warnings: tuple[Warned, ...] = ()
-
-    @property
-    def failed(self) -> StageResult | None:
-        """The stage that failed."""
-        return next((stage for stage in self.stages if stage.code not in (PASSED, SKIPPED)), None)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the mailbox can be connected."""
-        return self.failed is None
-
-
-@dataclass(frozen=True, slots=True)
-class TestOutcome:
-    """A report, and what only the operator may see of a failure: an error of ours, never a server's words."""
-
-    report: TestReport
-    detail: str = ""
-
-
-class _Watch:
-    """Which stage runs, and how long those before it took."""
-
-    def __init__(self, monotonic: Callable[[], float], progress: Callable[[str], None]) -> None:
-        self._monotonic = monotonic
-        self._progress = progress
-        self._done: list[StageResult] = []
-        self.stage = ""
-        self._began = 0.0
-
-    def begin(self, stage: str) -> None:
-        self.end(PASSED)
-        self.stage, self._began = stage, self._monotonic()
-        self._progress(stage)
-
-    def end(self, code: str) -> None:
-        if self.stage:
-            self._done.append(StageResult(self.stage, code, round(self._monotonic() - self._began, 3)))
-        self.stage = ""
-
-    def stages(self) -> tuple[StageResult, ...]:
-        done = {stage.name: stage for stage in self._done}
-        return tuple(done.get(name, StageResult(name, SKIPPED, None)) for name in STAGES)
-
-
-def run(
-    login: Login,
-    directory: ProviderCatalog,
-    *,
-    hosts: HostPolicy,
-    context: ssl.SSLContext,
-    version: str,
-    budgets: SessionLimits,
-    now: datetime,
-    progress: Callable[[str], None] = lambda _: None,
-    monotonic: Callable[[], float] = time.monotonic,
-    authorize: Callable[[Callable[[str], None]], None] | None = None,
-) -> TestOutcome:
-    """Test a mailbox; nothing in it is changed. `progress` is given the name of each stage that begins; `authorize` gives
-    access tokens to a login that needs one instead of a password."""
-    watch = _Watch(monotonic, progress)
-    provider = directory.of_mailbox(login.address, login.host)
-    mistake = find_mistake(directory, login.host, login.port, login.address)
-    words: dict[str, str] = {"host": mistake.host if mistake else login.host}
-    tested: list[OpenedFolder] = []
-    listed: list[Folder] = []
-    detail = ""
-    watch.begin("dns")
+def run(login: Login, setup: TestSetup, now: datetime, authorize: Authorize | None = None) -> TestOutcome:
+    """Test a mailbox; nothing in it is changed. `authorize`: for a login with an access token instead of a password."""
+    mistake = find_mistake(setup.catalog, login.host, login.port, login.address)
+    test = _RunningTest(login, setup, authorize)
+    test.values["host"] = mistake.host if mistake else login.host
     if mistake is not None and mistake.certain:
-        watch.end(mistake.code)
-        return TestOutcome(
-            TestReport(login.host, login.port, provider, watch.stages(), words), f"typed: {mistake.code}"
-        )
-    connection: Connection | None = None
+        test.stages.start("dns")
+        test.stages.end(mistake.code)
+        return TestOutcome(test.report(), f"typed: {mistake.code}")
+    detail = ""
     try:
-        endpoint = hosts.check(login.host, login.port)
-        watch.begin("tcp")
-        connection = connect(endpoint, context, budgets, on_stage=watch.begin)
-        watch.begin("login")
-        if authorize is None:
-            connection.login(login.user, login.password, version)
-        else:
-            authorize(partial(_token_login, connection, login.user, version))
-        if watch.stage != "id":
-            watch.begin("id")
-        watch.begin("list")
-        listed = connection.list_folders()
-        words["folders"] = str(len(listed))
-        watch.begin("sent")
-        folders = connection.sent_folders(login.sent_override, listed)
-        words["names"] = ", ".join(folder_text(folder.name) for folder in folders)
-        watch.begin("examine")
-        opened = [
-            (folder, view) for folder in folders if (view := _opened(connection, folder, len(folders))) is not None
-        ]
-        words["messages"] = str(sum(view.messages for _, view in opened))
-        watch.begin("newest")
-        tested = [_looked(connection, *pair, again=len(folders) > 1) for pair in opened]
-        watch.end(PASSED)
+        for stage, step in test.steps():
+            test.stages.start(stage)
+            step()
+        test.stages.end(PASSED)
     except MailboxError as error:
         detail = str(error)
-        words["candidates"] = ", ".join(_candidates(listed)) or "–"
-        watch.end(_code(watch.stage, error, mistake, login))
+        test.values["candidates"] = ", ".join(_candidates(test.listed)) or "–"
+        test.stages.end(_code(test.stages.current, error, mistake, login))
     finally:
-        if connection is not None:
-            connection.logout()
-    report = TestReport(login.host, login.port, provider, watch.stages(), words, tuple(tested))
-    return TestOutcome(_warned(report, now), detail)
+        test.log_out()
+    report = test.report()
+    warnings = mailbox_warnings.of_provider(report.provider)
+    if report.passed:
+        warnings += mailbox_warnings.of_folders(report.provider, report.folders, now)
+    return TestOutcome(replace(report, warnings=tuple(warnings)), detail)
 
 
-def _token_login(connection: Connection, user: str, version: str, token: str) -> None:
+class _StageClock:
+    """Which stage of a test runs, and how long those before it took."""
+
+    def __init__(self, setup: TestSetup) -> None:
+        self._setup = setup
+        self._results: dict[str, StageResult] = {}
+        self._started = 0.0
+        self.current = ""
+
+    def start(self, stage: str) -> None:
+        """The stage before passed and this one starts. Does nothing when it has started already."""
+        if stage == self.current:
+            return
+        self.end(PASSED)
+        self.current, self._started = stage, self._setup.monotonic()
+        self._setup.progress(stage)
+
+    def end(self, code: str) -> None:
+        """The current stage, if any, ended with a code."""
+        if self.current:
+            seconds = round(self._setup.monotonic() - self._started, 3)
+            self._results[self.current] = StageResult(self.current, code, seconds)
+        self.current = ""
+
+    def results(self) -> tuple[StageResult, ...]:
+        """The results of all stages, in their order."""
+        return tuple(self._results.get(name, StageResult(name, SKIPPED, None)) for name in STAGES)
+
+
+class _RunningTest:
+    """The steps of one test and what they found so far."""
+
+    def __init__(self, login: Login, setup: TestSetup, authorize: Authorize | None) -> None:
+        self._login = login
+        self._setup = setup
+        self._authorize = authorize
+        self._connection: Connection | None = None
+        self._folders: list[tuple[SentFolder, FolderView]] = []
+        self._sent: Sequence[SentFolder] = ()
+        self._opened: tuple[OpenedFolder, ...] = ()
+        self.stages = _StageClock(setup)
+        self.values: dict[str, str] = {}
+        self.listed: list[Folder] = []
+
+    def steps(self) -> list[tuple[str, Callable[[], None]]]:
+        """The stages in their order, each with its step. `connect` announces tls and greeting while it runs, a login the
+        stage id where the server asks for it."""
+        return [
+            ("dns", self._check_host),
+            ("tcp", self._connect),
+            ("login", self._log_in),
+            ("id", lambda: None),
+            ("list", self._list_folders),
+            ("sent", self._find_sent_folders),
+            ("examine", self._open_folders),
+            ("newest", self._look_at_times),
+        ]
+
+    def report(self) -> TestReport:
+        """What the steps so far found."""
+        login, values = self._login, self.values
+        provider = self._setup.catalog.of_mailbox(login.address, login.host)
+        return TestReport(login.host, login.port, provider, self.stages.results(), values, self._opened)
+
+    def log_out(self) -> None:
+        """End the session, if there is one."""
+        if self._connection is not None:
+            self._connection.logout()
+
+    def _check_host(self) -> None:
+        self._endpoint = self._setup.hosts.check(self._login.host, self._login.port)
+
+    def _connect(self) -> None:
+        setup = self._setup
+        self._connection = connect(self._endpoint, setup.context, setup.limits, on_stage=self.stages.start)
+
+    def _log_in(self) -> None:
+        login, version = self._login, self._setup.version
+        if self._authorize is None:
+            self._session.login(login.user, login.password, version)
+        else:
+            self._authorize(partial(_log_in_with_token, self._session, login.user, version))
+
+    def _list_folders(self) -> None:
+        self.listed = self._session.list_folders()
+        self.values["folders"] = str(len(self.listed))
+
+    def _find_sent_folders(self) -> None:
+        self._sent = self._session.sent_folders(self._login.sent_override, self.listed)
+        self.values["names"] = ", ".join(folder_text(folder.name) for folder in self._sent)
+
+    def _open_folders(self) -> None:
+        for folder in self._sent:
+            view = _open(self._session, folder, must_open=len(self._sent) == 1)
+            if view is not None:
+                self._folders.append((folder, view))
+        self.values["messages"] = str(sum(view.messages for _, view in self._folders))
+
+    def _look_at_times(self) -> None:
+        opened: list[OpenedFolder] = []
+        for folder, view in self._folders:
+            # With several folders, the one that is open now may be another one.
+            if view.messages and len(self._sent) > 1:
+                view = self._session.examine(folder.name)
+            opened.append(_opened_folder(self._session, folder, view))
+        self._opened = tuple(opened)
+
+    @property
+    def _session(self) -> Connection:
+        assert self._connection is not None
+        return self._connection
+
+
+def _log_in_with_token(connection: Connection, user: str, version: str, token: str) -> None:
     connection.login_with_token(user, token, version)
-
-
-def spent(login: Login, directory: ProviderCatalog, again_at: datetime) -> TestReport:
-    """The report of a test that is not made: there were too many in the last hour."""
-    return _not_made(login.host, login.port, login.address, directory, "tries-spent", again_at=f"{again_at:%H:%M} UTC")
-
-
-def postponed(login: Login, directory: ProviderCatalog, again_at: datetime, detail: str) -> TestOutcome:
-    """The outcome of a test that is not made: all of us together log in to the provider too often."""
-    words = {"again_at": f"{again_at:%H:%M} UTC"}
-    return TestOutcome(_not_made(login.host, login.port, login.address, directory, "provider-busy", **words), detail)
-
-
-def mistyped(host: str, port: int, address: str, directory: ProviderCatalog, mistake: HostMistake) -> TestReport:
-    """The report of a test that is not made: what was typed is no IMAP server. No password is needed to say so."""
-    return _not_made(host, port, address, directory, mistake.code, host=mistake.host)
-
-
-def unsupported(provider: Provider) -> TestReport:
-    """The report of a test that is not made: the mailboxes of this provider cannot be read. No server is known."""
-    return TestReport("", TLS_PORT, provider, _only("provider-unsupported"), {})
-
-
-def _not_made(server: str, port: int, address: str, directory: ProviderCatalog, code: str, **words: str) -> TestReport:
-    return TestReport(server, port, directory.of_mailbox(address, server), _only(code), words)
-
-
-def _only(code: str) -> tuple[StageResult, ...]:
-    return (StageResult(STAGES[0], code, None), *(StageResult(name, SKIPPED, None) for name in STAGES[1:]))
 
 
 def _code(stage: str, error: MailboxError, mistake: HostMistake | None, login: Login) -> str:
     if mistake is not None and stage in ("dns", "tcp", "tls", "greeting"):
-        return mistake.code  # only the name looked like it, and it answers like it
+        return mistake.code  # the name only looked like a mistake, and the server's answer confirms it
     if stage == "dns":
-        return "host-refused"  # whether the name exists in the operator's network is not told either
+        return "host-refused"  # does not reveal whether the name exists in the operator's network
     if stage == "examine" and login.sent_override and isinstance(error, CommandRefused):
         return "folder-missing"
     return error.code
 
 
-def _opened(connection: Connection, folder: SentFolder, among: int) -> FolderView | None:
-    """A folder opened; None for one of several that only has the name and stays closed, as in a poll."""
+def _open(connection: Connection, folder: SentFolder, *, must_open: bool) -> FolderView | None:
+    """Open a folder; None for one of several that has no more than the name of a Sent folder and is refused, as in a poll."""
     try:
         return connection.examine(folder.name)
     except CommandRefused:
-        if folder.found_by != "name" or among == 1:
+        if folder.found_by != "name" or must_open:
             raise
         return None
 
 
-def _looked(connection: Connection, folder: SentFolder, view: FolderView, *, again: bool) -> OpenedFolder:
-    """The times of the first and the last message of a folder."""
+def _opened_folder(connection: Connection, folder: SentFolder, view: FolderView) -> OpenedFolder:
+    """When the first and the last message of the open folder were filed."""
     if view.messages == 0:
         return OpenedFolder(folder.name, folder.found_by, 0, None, None)
-    if again:
-        view = connection.examine(folder.name)
     if view.messages <= WINDOW:
-        found = connection.search_from(1)
+        uids = connection.search_from(1)
     else:
-        found = connection.search_window(view, 1, 1, None)
-        found += connection.search_window(view, view.messages, view.messages, None)
-    times = [at for at in _ends(connection, found) if at is not None]
+        uids = connection.search_window(view, 1, 1, None)
+        uids += connection.search_window(view, view.messages, view.messages, None)
+    times = [filed_at for filed_at in _first_and_last(connection, uids) if filed_at is not None]
     return OpenedFolder(folder.name, folder.found_by, view.messages, min(times, default=None), max(times, default=None))
 
 
-def _ends(connection: Connection, uids: Sequence[int]) -> list[datetime | None]:
-    """When the first and the last message were filed that the server tells of: one that it cannot costs only itself, as in
-    a poll."""
+def _first_and_last(connection: Connection, uids: Sequence[int]) -> list[datetime | None]:
+    """When the first and the last message were filed, as far as the server reports it.
+
+    A message whose answer cannot be parsed does not fail the test: the one next to it is asked for instead, as in a poll.
+    """
     if not uids:
         return []
     try:
         return list(connection.fetch_times(sorted({uids[0], uids[-1]})).values())
     except ServerBroken:
-        found = [_first_told(connection, side) for side in (uids[:2], uids[:-3:-1])]
-        if found == [[], []]:
+        times = [_first_readable(connection, side) for side in (uids[:2], uids[:-3:-1])]
+        if times == [[], []]:
             raise
-        return found[0] + found[1]
+        return times[0] + times[1]
 
 
-def _first_told(connection: Connection, uids: Sequence[int]) -> list[datetime | None]:
+def _first_readable(connection: Connection, uids: Sequence[int]) -> list[datetime | None]:
     for uid in uids:
         with suppress(ServerBroken):
             return list(connection.fetch_times([uid]).values())
@@ -265,50 +254,6 @@ def _first_told(connection: Connection, uids: Sequence[int]) -> list[datetime | 
 
 
 def _candidates(listed: Sequence[Folder]) -> list[str]:
+    """Folders that may be the Sent folder, to choose from."""
     names = [folder_text(folder.name) for folder in listed if b"\\noselect" not in folder.flags]
     return [name for name in names if name.upper() != "INBOX"][:CANDIDATES]
-
-
-def _warned(report: TestReport, now: datetime) -> TestReport:
-    """The report with what is worth knowing about the provider and about what was seen."""
-    found: list[Warned] = []
-    provider, folders = report.provider, report.folders
-    if provider is not None and provider.caution is not None:
-        caution = provider.caution
-        origin = {"source": caution.source, "as_of": caution.as_of}
-        found.append(Warned("caution", {"caution": caution.en} | origin, {"caution": caution.zh} | origin))
-    if provider is not None and provider.support == "unconfirmed":
-        found.append(Warned("unconfirmed", {}))
-    if report.passed:
-        found += _seen(provider, folders, now)
-    return TestReport(
-        report.host, report.port, provider, report.stages, report.words, folders, tuple(found)
-    )  # fmt: skip
-
-
-def _seen(provider: Provider | None, folders: Sequence[OpenedFolder], now: datetime) -> list[Warned]:
-    found: list[Warned] = []
-    earliest = min((folder.earliest_at for folder in folders if folder.earliest_at), default=None)
-    newest = max((folder.newest_at for folder in folders if folder.newest_at), default=None)
-    messages = sum(folder.messages for folder in folders)
-    limits = provider.limits if provider is not None else None
-    days, count = (limits.visible_days, limits.visible_messages) if limits is not None else (None, None)
-    if days is not None and (earliest is None or earliest > now - timedelta(days=days + 2)):
-        found.append(Warned("window-days", {"days": str(days)}))
-    if count is not None and any(folder.messages >= count for folder in folders):
-        found.append(Warned("window-messages", {"count": f"{count:,}"}))
-    filing = {
-        "no": "filing-no",
-        "option": "filing-option",
-        "unknown": "filing-unknown",
-        "conflicting": "filing-unknown",
-    }
-    if code := filing.get(provider.files_sent if provider is not None else "unknown"):
-        found.append(Warned(code, {}))
-    if len(folders) > 1:
-        found.append(Warned("several-folders", {}))
-    if messages == 0:
-        found.append(Warned("sent-empty", {}))
-    elif newest is not None and now - newest > OLD:
-        found.append(Warned("sent-old", {"days": str((now - newest).days)}))
-    return found

@@ -1,7 +1,7 @@
-"""The door to the DNS: MX and `_imaps._tcp` records of a domain, and nothing else. Addresses come from the system.
+"""DNS queries for the MX and `_imaps._tcp` records of a domain; host addresses come from the system's resolver.
 
-A seller typed the domain, so its records are hostile: names are taken as text, and where they lead is checked like any
-host (`session.check_host`).
+The domain was typed by a seller, so its records are not trusted: names are taken as text, and the host that one names is
+checked like any other (`HostPolicy.check`).
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from services.common.errors import TransientError
 from services.providers.lookup_decision import SrvRecord
 
 SECONDS: Final = 5.0
-"""How long one question may take, with every name server and repetition."""
+"""How long one query may take, including all name servers and retries."""
 MOST: Final = 20
-"""Records that are looked at."""
+"""Records that are used of one answer."""
 
 
 class DnsRecords:
@@ -28,15 +28,16 @@ class DnsRecords:
         self._port = port
 
     def mx(self, domain: str) -> tuple[str, ...]:
-        """MX servers, the preferred one first, without the dot at the end; () when there is none. TransientError."""
-        found = sorted(self._ask(domain, "MX"), key=lambda one: (one.preference, one.exchange.to_text()))
-        return tuple(one.exchange.to_text(omit_final_dot=True).lower() for one in found[:MOST])
+        """MX servers, the preferred one first, without the final dot; () when there is none. TransientError."""
+        records = sorted(self._ask(domain, "MX"), key=lambda record: (record.preference, record.exchange.to_text()))
+        return tuple(record.exchange.to_text(omit_final_dot=True).lower() for record in records[:MOST])
 
     def srv(self, domain: str) -> tuple[SrvRecord, ...]:
         """`_imaps._tcp` records; () when there is none. TransientError."""
-        found = self._ask(f"_imaps._tcp.{domain}", "SRV")
+        records = self._ask(f"_imaps._tcp.{domain}", "SRV")
         return tuple(
-            SrvRecord(one.target.to_text(), int(one.port), int(one.priority), int(one.weight)) for one in found[:MOST]
+            SrvRecord(record.target.to_text(), int(record.port), int(record.priority), int(record.weight))
+            for record in records[:MOST]
         )
 
     def _ask(self, name: str, kind: str) -> list[Any]:

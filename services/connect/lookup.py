@@ -1,4 +1,4 @@
-"""Looking a provider up: brings `lookup_decision.decide` the facts it asks for. No password is ever sent here."""
+"""Looks up the mail server of a domain: gets the facts that `lookup_decision.decide` asks for. It never sends a password."""
 
 import ssl
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from services.providers.catalog import ProviderCatalog
 from services.providers.lookup_decision import DomainFacts, LookupAnswer, SrvRecord, decide, guesses
 from services.providers.typed_server import HostMistake, find_mistake, parse_server
 
-T = TypeVar("T")
+RecordT = TypeVar("RecordT")
 PROBE: Final = SessionLimits(
     session_bytes=64 * 1024, line_bytes=4096, command_seconds=5, session_seconds=8, connect_seconds=4
 )
 
 
 class DomainRecords(Protocol):
-    """What the DNS is asked (`dns_records.DnsRecords`)."""
+    """The DNS queries of a look-up (`dns_records.DnsRecords`)."""
 
     def mx(self, domain: str) -> tuple[str, ...]:
         """MX servers, the preferred one first."""
@@ -33,7 +33,7 @@ class DomainRecords(Protocol):
 
 
 def look_up(
-    directory: ProviderCatalog,
+    catalog: ProviderCatalog,
     domain: str,
     *,
     records: DomainRecords,
@@ -41,10 +41,10 @@ def look_up(
     context: ssl.SSLContext,
     offline: bool = False,
 ) -> tuple[LookupAnswer, list[str]]:
-    """The answer for a domain, and sentences about what could not be asked."""
+    """The answer for a domain, and sentences about queries that failed."""
     facts, problems = DomainFacts(), list[str]()
     while True:
-        step = decide(directory, domain, facts, offline=offline)
+        step = decide(catalog, domain, facts, offline=offline)
         match step:
             case "mx":
                 facts = replace(facts, mx=_asked(lambda: records.mx(domain), "MX", problems))
@@ -52,14 +52,14 @@ def look_up(
                 facts = replace(facts, srv=_asked(lambda: records.srv(domain), "SRV", problems))
             case "guess":
                 candidates = guesses(domain, hosts.allowed_ports)
-                found = tuple(one for one in candidates if answers(*one, hosts, context))
-                facts = replace(facts, answering=found)
+                answering = tuple(server for server in candidates if answers(*server, hosts, context))
+                facts = replace(facts, answering=answering)
             case LookupAnswer():
                 return step, problems
 
 
-def mistaken(
-    directory: ProviderCatalog,
+def check_server(
+    catalog: ProviderCatalog,
     host: str,
     port: int,
     address: str,
@@ -67,18 +67,18 @@ def mistaken(
     hosts: HostPolicy,
     context: ssl.SSLContext,
 ) -> HostMistake | None:
-    """What is wrong with a typed server, known before a password is asked for; None when nothing is seen.
+    """What is wrong with a typed server, before a password is asked for; None when nothing is.
 
-    A server that only has the name of a POP or SMTP server is greeted first, without user name or password.
+    A server whose name only looks like a POP or SMTP server is connected to first, without user name or password.
     """
-    found = find_mistake(directory, host, port, address)
-    if found is not None and not found.certain and answers(parse_server(host).host, port, hosts, context):
+    mistake = find_mistake(catalog, host, port, address)
+    if mistake is not None and not mistake.certain and answers(parse_server(host).host, port, hosts, context):
         return None
-    return found
+    return mistake
 
 
 def answers(host: str, port: int, hosts: HostPolicy, context: ssl.SSLContext) -> bool:
-    """Whether a guessed host greets as an IMAP server over verified TLS, at an address that may be connected to."""
+    """Whether a host answers as an IMAP server over verified TLS, at an address that may be connected to."""
     try:
         connection = connect(hosts.check(host, port), context, PROBE)
     except MailboxError:
@@ -87,7 +87,7 @@ def answers(host: str, port: int, hosts: HostPolicy, context: ssl.SSLContext) ->
     return True
 
 
-def _asked(ask: Callable[[], tuple[T, ...]], kind: str, problems: list[str]) -> tuple[T, ...]:
+def _asked(ask: Callable[[], tuple[RecordT, ...]], kind: str, problems: list[str]) -> tuple[RecordT, ...]:
     try:
         return ask()
     except TransientError as error:

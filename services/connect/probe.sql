@@ -1,5 +1,5 @@
 -- name: begin
--- The mailboxes of a company (or of one account) as they are before the test mail, and the database's now.
+-- The mailboxes of a company (or of one account) before the test mail, and the database's now.
 SELECT m.mailbox_id, m.account_id, m.state, m.last_success_at, clock_timestamp() AS now,
     coalesce(f.passed, 0) - coalesce(f.found, 0) AS gone
 FROM registry.mailboxes m
@@ -11,9 +11,9 @@ WHERE m.company_id = %(company_id)s AND (%(account_id)s::text IS NULL OR m.accou
     AND m.state <> 'removed'
 ORDER BY m.mailbox_id
 
--- name: look
--- What polls that began after the start found: messages that are new, those of them that go to the sender's own address,
--- and UIDs used up by messages that are gone again.
+-- name: read
+-- What polls found since the start: new messages, those of them to the sender's own address, and UIDs of messages that were
+-- deleted before they could be read.
 SELECT m.mailbox_id, m.state, m.state_reason, m.failures, m.host, m.last_attempt_at, m.next_poll_at, m.complete_through,
     (SELECT count(*) FROM registry.published p WHERE p.company_id = m.company_id AND p.mailbox_id = m.mailbox_id
         AND p.published_at > %(since)s AND p.sent_at > %(since)s::timestamptz - interval '15 minutes') AS new,

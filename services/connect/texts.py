@@ -1,4 +1,4 @@
-"""Sentences for the connection test, from texts.toml: English and Chinese, for people and for `--json`. Pure."""
+"""Sentences of texts.toml in English and Chinese: connection tests, mailbox states, forecasts and look-ups. Pure."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -7,7 +7,7 @@ from typing import Any
 from services.common.language import Language
 from services.common.tables import read_table
 from services.connect.completeness import NumbersForecast, SettlingRule
-from services.connect.connection_test import PASSED, SKIPPED, StageResult, TestReport, Warned
+from services.connect.report import PASSED, SKIPPED, MailboxWarning, StageResult, TestReport
 from services.imap.folders import folder_text
 from services.providers.typed_server import HostMistake
 from services.registry import states
@@ -16,43 +16,43 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 
 @cache
-def texts() -> dict[str, Any]:
-    """The content of texts.toml."""
+def load() -> dict[str, Any]:
+    """services/connect/texts.toml."""
     return read_table("services.connect", "texts.toml")
 
 
-def phrase(name: str, language: Language, **words: str) -> str:
-    """A phrase with its words filled in."""
-    text: str = texts()["phrase"][name][language]
-    return text.format_map(words)
+def phrase(name: str, language: Language, **values: str) -> str:
+    """A phrase with its placeholders filled in."""
+    text: str = load()["phrase"][name][language]
+    return text.format_map(values)
 
 
 def stage_name(stage: str, language: Language) -> str:
-    """What a stage is called."""
-    name: str = texts()["stage"][stage][language]["name"]
+    """The name of a stage."""
+    name: str = load()["stage"][stage][language]["name"]
     return name
 
 
-def says(report: TestReport, stage: StageResult, language: Language) -> str:
-    """What a stage found out."""
+def stage_result(report: TestReport, stage: StageResult, language: Language) -> str:
+    """What a stage found, or why it failed."""
     if stage.code == SKIPPED:
         return phrase("skipped", language)
     if stage.code == PASSED:
-        text: str = texts()["stage"][stage.name][language]["passed"]
-        words = {**report.words, "newest": _newest(report, language)}
-        return text.format_map(words)
-    return _filled(stage.code, "says", report.words, language)
+        text: str = load()["stage"][stage.name][language]["passed"]
+        values = {**report.values, "newest": _newest(report, language)}
+        return text.format_map(values)
+    return _filled(stage.code, "says", report.values, language)
 
 
 def next_step(report: TestReport, language: Language) -> str | None:
-    """What the person does about the stage that failed; None when none did."""
-    return None if report.failed is None else _filled(report.failed.code, "next", report.words, language)
+    """What to do about the stage that failed; None when none did."""
+    return None if report.failed is None else _filled(report.failed.code, "next", report.values, language)
 
 
-def says_code(code: str, language: Language) -> str | None:
-    """The sentence of a code that needs no words of a test; None when it has none."""
-    known = texts()["code"].get(code)
-    return None if known is None else str(known[language]["says"])
+def code_sentence(code: str, language: Language) -> str | None:
+    """The sentence of a code that has no placeholders; None when it has no sentence."""
+    sentences = load()["code"].get(code)
+    return None if sentences is None else str(sentences[language]["says"])
 
 
 def state_reason(code: str | None, language: Language) -> str:
@@ -63,43 +63,44 @@ def state_reason(code: str | None, language: Language) -> str:
     event = states.load().events.get(code)
     if event is not None and event.says is not None:
         return event.says.text(language)
-    return says_code(code, language) or code
+    return code_sentence(code, language) or code
 
 
-def warning(found: Warned, language: Language) -> str:
-    """What is worth knowing."""
-    text: str = texts()["warning"][found.code][language]
-    return text.format_map(found.zh if language == "zh" and found.zh is not None else found.words)
+def warning(shown: MailboxWarning, language: Language) -> str:
+    """The sentence of a warning."""
+    text: str = load()["warning"][shown.code][language]
+    values = shown.values_zh if language == "zh" and shown.values_zh is not None else shown.values
+    return text.format_map(values)
 
 
 def sentence(report: TestReport, language: Language) -> str:
-    """What failed and what to do, in one line; "" when nothing did."""
+    """What failed and what to do, in one line; "" when nothing failed."""
     failed = report.failed
-    return "" if failed is None else f"{says(report, failed, language)} {next_step(report, language)}"
+    return "" if failed is None else f"{stage_result(report, failed, language)} {next_step(report, language)}"
 
 
 def word(name: str, language: Language) -> str:
-    """A value of the directory of providers (a verdict, a kind of secret, a key) in words."""
-    return str(texts()["word"][name][language])
+    """A value of the provider catalogue (support, a kind of secret, a key) in words."""
+    return str(load()["word"][name][language])
 
 
-def mistyped(found: HostMistake, language: Language) -> str:
+def mistake(typed: HostMistake, language: Language) -> str:
     """What is wrong with a server that was typed and what to write instead, in one line."""
-    return " ".join(_filled(found.code, part, {"host": found.host}, language) for part in ("says", "next"))
+    return " ".join(_filled(typed.code, part, {"host": typed.host}, language) for part in ("says", "next"))
 
 
-def told(found: NumbersForecast, settling: SettlingRule, language: Language) -> str:
-    """Since when the numbers of a mailbox are complete and when that is seen."""
-    words = {
-        "first_day": f"{found.first_day}", "visible_on": f"{found.visible_on}", "whole_on": f"{found.whole_on}",
-        "days": str(settling.window_days), "zone": settling.zone.key, "settle_days": str(settling.settle_days),
+def forecast(numbers: NumbersForecast, rule: SettlingRule, language: Language) -> str:
+    """From when on the numbers of a mailbox are complete, and when they can be seen."""
+    values = {
+        "first_day": f"{numbers.first_day}", "visible_on": f"{numbers.visible_on}", "whole_on": f"{numbers.whole_on}",
+        "days": str(rule.window_days), "zone": rule.zone.key, "settle_days": str(rule.settle_days),
     }  # fmt: skip
     names = (
         "complete-from",
-        "visible-now" if found.visible_on == found.today else "visible-on",
-        "whole-now" if found.whole_on == found.today else "whole-on",
+        "visible-now" if numbers.visible_on == numbers.today else "visible-on",
+        "whole-now" if numbers.whole_on == numbers.today else "whole-on",
     )
-    return ("" if language == "zh" else " ").join(phrase(name, language, **words) for name in names)
+    return ("" if language == "zh" else " ").join(phrase(name, language, **values) for name in names)
 
 
 def as_data(report: TestReport) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def as_data(report: TestReport) -> dict[str, Any]:
                 "stage": stage.name,
                 "code": stage.code,
                 "seconds": stage.seconds,
-                "says": {language: says(report, stage, language) for language in LANGUAGES},
+                "says": {language: stage_result(report, stage, language) for language in LANGUAGES},
             }
             for stage in report.stages
         ],
@@ -137,16 +138,16 @@ def as_data(report: TestReport) -> dict[str, Any]:
             for folder in report.folders
         ],
         "warnings": [
-            {"code": found.code, "text": {language: warning(found, language) for language in LANGUAGES}}
-            for found in report.warnings
+            {"code": shown.code, "text": {language: warning(shown, language) for language in LANGUAGES}}
+            for shown in report.warnings
         ],
     }
 
 
-def _filled(code: str, part: str, words: Mapping[str, str], language: Language) -> str:
-    known = texts()["code"]
-    text: str = known.get(code, known["server-broken"])[language][part]
-    return text.format_map(words)
+def _filled(code: str, part: str, values: Mapping[str, str], language: Language) -> str:
+    sentences = load()["code"]
+    text: str = sentences.get(code, sentences["server-broken"])[language][part]
+    return text.format_map(values)
 
 
 def _newest(report: TestReport, language: Language) -> str:

@@ -29,6 +29,7 @@ from services.imap.connection import CHUNK, WINDOW, Connection
 from services.imap.errors import CommandRefused, MailboxError, ServerBroken
 from services.mail import plan
 from services.mail.values import FetchedHeader, FolderView
+from services.mail.visibility import FolderExtent, may_hide_mail, visible_from
 from services.providers import catalog
 from services.registry.leases import FolderProgress, LeasedMailbox, Leases, PublishedMessage, SavedCursor
 
@@ -82,7 +83,7 @@ class FolderReader:
         if not saved.cursor.complete:
             saved = self._scan(folder, view, saved)
         if saved.cursor.complete and (leased.complete_from is None or is_rescan_due(leased)):
-            return visible_from(self._connection, view, leased)
+            return find_visible_from(self._connection, view, leased)
         return None
 
     def _start_scan(self, folder: bytes, view: FolderView, why: str) -> SavedCursor:
@@ -261,23 +262,15 @@ def _bisect(connection: Connection, uids: Sequence[int], unreadable: list[Unread
         return _bisect(connection, uids[:half], unreadable) + _bisect(connection, uids[half:], unreadable)
 
 
-def visible_from(connection: Connection, view: FolderView, leased: LeasedMailbox) -> datetime | None:
-    """From when on a provider shows mail of the open folder, if it hides older mail (QQ: 30 days, Yahoo: 10,000 messages).
-
-    Hidden mail is not unsent mail: that time is outside of what the mailbox is complete for. A limit in days does not hold
-    where older mail is visible; where no mail is visible nothing is known, and the limit is assumed.
-    """
+def find_visible_from(connection: Connection, view: FolderView, leased: LeasedMailbox) -> datetime | None:
+    """From when on a provider shows mail of the open folder, if it hides older mail (services/mail/visibility.py)."""
     provider = catalog.load().of_mailbox(leased.user, leased.host)
-    days, most = (provider.limits.visible_days, provider.limits.visible_messages) if provider else (None, None)
-    if days is None and (most is None or view.messages < most):
+    if provider is None or not may_hide_mail(provider.limits, view.messages):
         return None
     oldest = connection.search_window(view, 1, 1, None)[:1] if view.messages else []
     headers = connection.fetch_headers(oldest) if oldest else []
-    earliest = headers[0].internal_date if headers else None
-    if days is None:
-        return earliest or leased.now
-    edge = leased.now - timedelta(days=days)
-    return edge if earliest is None or earliest > edge - timedelta(days=2) else None
+    extent = FolderExtent(view.messages, headers[0].internal_date if headers else None)
+    return visible_from(provider.limits, [extent], leased.now)
 
 
 def _chunks(uids: Sequence[int]) -> list[Sequence[int]]:

@@ -1,8 +1,10 @@
-"""Erase a company: the registry's rows at once, and one event by which matcher and ledger forget it.
+"""Erases a company: its rows in the registry at once, and one event that makes matcher and ledger forget it.
 
-The order is such that a crash leaves nothing half done that a second run would not finish: rows first (whoever polls the
-company at this moment finds that its lease is gone), then the event. What is on its way to Kafka from such a poll was sent
-before its lease ends, so the event reaches up to there.
+1. Delete the rows. A poll of the company that is running finds its lease ended and writes nothing more.
+2. Publish company-erased. What such a poll has sent to Kafka was sent before its lease ends, so the event covers the time up
+   to that end.
+
+In this order an interrupted run leaves nothing that a second run would not finish.
 """
 
 from collections.abc import Mapping
@@ -25,36 +27,39 @@ SOURCE: Final = "replyrate/erase"
 
 @dataclass(frozen=True, slots=True)
 class ErasedCompany:
-    """What was deleted, rows by table of the registry, and the instant up to which facts are forgotten downstream."""
+    """Deleted rows by table of the registry, and the instant up to which matcher and ledger forget facts."""
 
     rows: Mapping[str, int]
     at: datetime
 
 
-def held(connection: psycopg.Connection, company_id: str) -> dict[str, int]:
-    """Rows of the registry, by table, that an erase would delete."""
-    row = Statements(connection, SQL).one("held", company_id=company_id)
-    assert row is not None
-    return dict(row)
+def count_rows(connection: psycopg.Connection, company_id: str) -> dict[str, int]:
+    """How many rows of a company an erase would delete, by table.
+
+    Only the tables that a person asks about: rows of the other ones depend on these and are deleted with them.
+    """
+    counts = Statements(connection, SQL).one("count_rows", company_id=company_id)
+    assert counts is not None
+    return dict(counts)
 
 
 def erase(connection: psycopg.Connection, publisher: Publisher, company_id: str) -> ErasedCompany:
-    """Delete what the registry holds, then publish company-erased; may be repeated, also when it was interrupted.
+    """Delete the rows of a company, then publish company-erased; may be repeated, also after an interruption.
 
-    TransientError when Postgres or Kafka are away, ReplyrateError when Kafka refuses: what was done by then stays done.
+    TransientError when Postgres or Kafka is away, ReplyrateError when Kafka refuses: what was done by then stays done.
     """
     sql = Statements(connection, SQL)
     with sql.transaction():
-        rows = held(connection, company_id)
-        row = sql.one("until", company_id=company_id)
-        assert row is not None
-        at: datetime = row["at"]
+        rows = count_rows(connection, company_id)
+        forgotten = sql.one("forget_until", company_id=company_id)
+        assert forgotten is not None
+        at: datetime = forgotten["at"]
         sql.run("erase", company_id=company_id)
     event = CompanyErased(company_id=company_id, at=at)
     value = codec.encode(event, id=f"erase-{codec.instant_text(at)}", source=SOURCE, time=at)
     if publisher.wait([publisher.send(INQUIRIES, company_id.encode(), value)]):
         raise ReplyrateError(
-            f"Kafka refuses the event in {INQUIRIES}, so matcher and ledger still hold {company_id}; allow this user to"
+            f"Kafka refuses the event in {INQUIRIES}, so matcher and ledger still have its facts ({company_id}); allow this user to"
             " write there (docs/dashboards.md, Kafka ACLs) and run the same command again"
         )
     return ErasedCompany(rows, at)

@@ -1,5 +1,5 @@
--- name: held
--- How much the registry holds of a company, in the words of a person.
+-- name: count_rows
+-- How many rows the registry has of a company, in the tables that a person asks about.
 SELECT
     (SELECT count(*) FROM registry.accounts WHERE company_id = %(company_id)s) AS accounts,
     (SELECT count(*) FROM registry.addresses WHERE company_id = %(company_id)s) AS addresses,
@@ -8,10 +8,10 @@ SELECT
     (SELECT count(*) FROM registry.published WHERE company_id = %(company_id)s) AS published,
     (SELECT count(*) FROM registry.coverage WHERE company_id = %(company_id)s) AS coverage
 
--- name: until
--- Up to when facts are forgotten: now, or when the last poll that is under way must have ended.
+-- name: forget_until
+-- Up to when facts are forgotten: now, or when the last running poll must have ended.
 SELECT greatest(clock_timestamp(), max(lease_until)) + interval '1 second' AS at FROM registry.mailboxes WHERE company_id = %(company_id)s
 
 -- name: erase
--- Everything that the registry holds of a company.
+-- Deletes every row that the registry has of a company.
 SELECT registry.erase_company(%(company_id)s)

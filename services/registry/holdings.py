@@ -1,6 +1,6 @@
-"""All that is held about one mailbox, table by table, as schemas/personal_data.toml says what it is.
+"""Everything that is stored about one mailbox, table by table, described by schemas/personal_data.toml.
 
-Sealed values are told by their size, never opened; the tables to look at are those that have a mailbox's id.
+Sealed values are shown by their size and never opened. The tables are those with the id of a mailbox, and a few related ones.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,10 @@ from services.registry import personal_data
 from services.registry.personal_data import PersonalDataTable
 
 FEW: Final = 5
-"""A table with more rows of the mailbox is told by its number of rows alone."""
-
+"""Rows up to which a table is shown row by row; above, only their number is shown."""
 
 OF_MAILBOX: Final = "t.company_id = %(company_id)s AND t.mailbox_id = %(mailbox_id)s"
-BESIDE: Final[Mapping[str, LiteralString]] = {
+RELATED: Final[Mapping[str, LiteralString]] = {
     "registry.addresses": """EXISTS (
         SELECT FROM registry.mailboxes m WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s
             AND (t.company_id, t.account_id, t.role) = (m.company_id, m.account_id, m.role)
@@ -32,13 +31,14 @@ BESIDE: Final[Mapping[str, LiteralString]] = {
     )""",
     "registry.connection_tests": "t.company_id = %(company_id)s",
 }
-"""Tables without a mailbox's id, and which of their rows belong to one: the address of its account in its role, the links of
-its login; tries of the connection test are told for the whole company, since their hash knows no server."""
+"""Tables without the id of a mailbox, and which of their rows belong to one: the address of its account in its role, the links
+of its login. Connection tests are shown for the whole company, since their hash does not include the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredValue:
-    """What one table holds; `rows` is None when this user may not read it, `shown` is empty when there are many."""
+    """What one table stores about a mailbox. `rows` is None when this database user may not read it, `shown` is empty when there
+    are more than FEW rows."""
 
     table: PersonalDataTable
     rows: int | None
@@ -46,28 +46,34 @@ class StoredValue:
 
 
 def companies(connection: psycopg.Connection, mailbox_id: str) -> list[str]:
-    """The companies that have a mailbox of this id."""
+    """The companies that have a mailbox with this id."""
     with translate():
-        rows = connection.execute(
+        owners = connection.execute(
             "SELECT company_id FROM registry.mailboxes WHERE mailbox_id = %s ORDER BY 1", (mailbox_id,)
         ).fetchall()
-    return [company_id for (company_id,) in rows]
+    return [company_id for (company_id,) in owners]
 
 
-def look(connection: psycopg.Connection, company_id: str, mailbox_id: str) -> list[StoredValue]:
-    """What each table with a mailbox's id holds of this one, registry first."""
+def read(connection: psycopg.Connection, company_id: str, mailbox_id: str) -> list[StoredValue]:
+    """What each table stores about a mailbox, tables with its id first."""
     tables = personal_data.load().tables
-    found = [
-        _look(connection, table, company_id, mailbox_id, OF_MAILBOX)
+    stored = [
+        _read(connection, table, company_id, mailbox_id, OF_MAILBOX)
         for table in tables.values()
         if "mailbox_id" in table.columns
     ]
-    found += [_look(connection, tables[name], company_id, mailbox_id, of) for name, of in BESIDE.items()]
-    return found
+    stored += [
+        _read(connection, tables[name], company_id, mailbox_id, condition) for name, condition in RELATED.items()
+    ]
+    return stored
 
 
-def _look(
-    connection: psycopg.Connection, table: PersonalDataTable, company_id: str, mailbox_id: str, of: LiteralString
+def _read(
+    connection: psycopg.Connection,
+    table: PersonalDataTable,
+    company_id: str,
+    mailbox_id: str,
+    condition: LiteralString,
 ) -> StoredValue:
     name = sql.Identifier(*table.name.split("."))
     with translate(), connection.cursor(row_factory=dict_row) as cursor:
@@ -77,16 +83,16 @@ def _look(
         ).fetchone()
         if readable != {"readable": True}:
             return StoredValue(table, None)
-        place = {"company_id": company_id, "mailbox_id": mailbox_id}
-        where = sql.SQL("FROM {} t WHERE ").format(name) + sql.SQL(of)
-        counted = cursor.execute(sql.SQL("SELECT count(*) AS rows ") + where, place).fetchone()
+        key = {"company_id": company_id, "mailbox_id": mailbox_id}
+        where = sql.SQL("FROM {} t WHERE ").format(name) + sql.SQL(condition)
+        counted = cursor.execute(sql.SQL("SELECT count(*) AS rows ") + where, key).fetchone()
         assert counted is not None
-        rows = cursor.execute(sql.SQL("SELECT t.* ") + where, place).fetchall() if counted["rows"] <= FEW else []
-    return StoredValue(table, counted["rows"], tuple(_told(table, row) for row in rows))
+        rows = cursor.execute(sql.SQL("SELECT t.* ") + where, key).fetchall() if counted["rows"] <= FEW else []
+    return StoredValue(table, counted["rows"], tuple(_shown(table, values) for values in rows))
 
 
-def _told(table: PersonalDataTable, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {column: _value(table.columns[column], value) for column, value in row.items() if value is not None}
+def _shown(table: PersonalDataTable, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {column: _value(table.columns[column], value) for column, value in values.items() if value is not None}
 
 
 def _value(kind: str, value: Any) -> Any:
@@ -97,5 +103,5 @@ def _value(kind: str, value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, list):
-        return [_value(kind, one) for one in value]
+        return [_value(kind, element) for element in value]
     return value

@@ -1,8 +1,8 @@
-"""Budgets of logins per hour and of sessions at once per provider, across all fetchers and connection tests.
+"""Limits of logins per hour and of concurrent sessions per provider, for all fetchers and connection tests together.
 
-They live in Postgres, a row per slot (budgets.sql, docs/decisions/0019). A login takes a slot of each kind in one statement
-before it connects, or is refused; nothing is locked while it talks to the server. A session's slot is given back at its
-end; a process that died has its slots back by expiry.
+Each permitted login and each permitted session is a slot, a row in Postgres (login_slots.sql, docs/decisions/0019). A login
+takes one slot of each kind in one statement before it connects, or is refused; no row is locked while it talks to the server.
+The slot of a session is released at its end; the slots of a process that died expire.
 """
 
 import secrets
@@ -21,20 +21,20 @@ from services.providers import catalog
 from services.providers.addresses import host_name
 
 SQL: Final = load_statements("services.registry", "login_slots.sql")
-HELD_SECONDS: Final = 300.0
-"""After so long whoever holds a session must be dead: a live one ends within `session.Budgets.session_seconds` (120), the
-wait for a broker's acks after it."""
+SESSION_SECONDS: Final = 300.0
+"""When the slot of a session expires. Its process must have died by then: a session ends within
+`SessionLimits.session_seconds` (120), and the wait for a broker's acknowledgements after it is bounded too."""
 LOGIN_SECONDS: Final = 3600.0 + 120.0
-"""How long a login counts: an hour, and what may pass between taking the slot and the LOGIN on the wire."""
+"""How long a login counts: an hour, plus the time that may pass between taking the slot and sending LOGIN."""
 SESSION_AGAIN_SECONDS: Final = 15.0
-"""When to ask again for a session: polls take seconds."""
+"""When to ask again for a session slot: polls take seconds."""
 
 Kind = Literal["login", "session"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoginLimit:
-    """What all of us together allow ourselves at one provider."""
+    """How often all processes together may log in to one provider, and with how many sessions at once."""
 
     provider: str
     logins_per_hour: int
@@ -42,17 +42,17 @@ class LoginLimit:
 
 
 class NoSlotFree(ReplyrateError):
-    """No login is free at a provider now. No failure of the mailbox; it may be tried again in `again_seconds`."""
+    """No slot is free at a provider. Not a failure of the mailbox: try again in `again_seconds`. `short`: the kind of slot."""
 
     def __init__(self, provider: str, short: Kind, again_seconds: float) -> None:
         self.provider = provider
         self.short = short
         self.again_seconds = again_seconds
-        super().__init__(f"the budget of {short}s at {provider} is used up; again in {again_seconds:.0f} s")
+        super().__init__(f"the limit of {short}s at {provider} is reached; try again in {again_seconds:.0f} s")
 
 
 def limit(settings: ImapSettings, host: str) -> LoginLimit:
-    """The limit for an IMAP server: that of its provider in the directory, else of the host itself."""
+    """The limit for an IMAP server: that of its provider in the catalogue, else that of the host itself."""
     name = host_name(host)[:253]
     provider = catalog.load().by_host(name)
     key = provider.id if provider is not None else name
@@ -64,8 +64,8 @@ def limit(settings: ImapSettings, host: str) -> LoginLimit:
 
 
 def check(settings: ImapSettings) -> None:
-    """ConfigError when a limit is set for a name that is neither a provider's id nor a host: it would never hold."""
-    ids = {one.id: one for one in catalog.load().providers}
+    """ConfigError when a limit is set for a name that is neither a provider's id nor a host: it would never apply."""
+    ids = {provider.id for provider in catalog.load().providers}
     problems = []
     for field in ("provider_logins_per_hour", "provider_sessions"):
         for name in getattr(settings, field):
@@ -82,53 +82,53 @@ def check(settings: ImapSettings) -> None:
 
 
 class LoginSlots:
-    """Takes and gives back over one connection (autocommit); not to be shared by threads."""
+    """Takes and releases slots over one connection (autocommit); not to be shared by threads."""
 
     def __init__(
-        self, connection: psycopg.Connection, settings: ImapSettings, *, held_seconds: float = HELD_SECONDS
+        self, connection: psycopg.Connection, settings: ImapSettings, *, session_seconds: float = SESSION_SECONDS
     ) -> None:
         self._sql = Statements(connection, SQL)
         self._settings = settings
-        self._held_seconds = held_seconds
+        self._session_seconds = session_seconds
 
     @contextmanager
     def session(self, host: str) -> Iterator[None]:
-        """One login and one session at a host's provider while the block runs. OverBudget when there is none."""
+        """One login and one session at the provider of a host while the block runs. NoSlotFree."""
         allowed = limit(self._settings, host)
         holder = secrets.token_hex(8)
         self._take(allowed, holder)
         try:
             yield
         finally:
-            with suppress(TransientError):  # Postgres went away: the slot expires
-                self._sql.run("give_back", provider=allowed.provider, holder=holder)
+            with suppress(TransientError):  # Postgres is away: the slot expires
+                self._sql.run("release", provider=allowed.provider, holder=holder)
 
     def postpone(self, company_id: str, mailbox_id: str, epoch: int, seconds: float) -> None:
         """End the lease of this epoch; the mailbox is due again in `seconds`."""
         self._sql.run("postpone", company_id=company_id, mailbox_id=mailbox_id, epoch=epoch, seconds=seconds)
 
     def _take(self, allowed: LoginLimit, holder: str) -> None:
-        whole: set[Kind] = set()
+        exhausted: set[Kind] = set()
         while True:
-            row = self._sql.one(
+            result = self._sql.one(
                 "take", provider=allowed.provider, logins=allowed.logins_per_hour, sessions=allowed.sessions,
-                holder=holder, login_seconds=LOGIN_SECONDS, session_seconds=self._held_seconds,
+                holder=holder, login_seconds=LOGIN_SECONDS, session_seconds=self._session_seconds,
             )  # fmt: skip
-            assert row is not None
-            if row["taken"]:
+            assert result is not None
+            if result["taken"]:
                 return
-            short: Kind = row["short"]
-            if short in whole:
+            short: Kind = result["short"]
+            if short in exhausted:
                 break
             most = allowed.logins_per_hour if short == "login" else allowed.sessions
-            # Slots are made when they are asked for. Where many ask at once, others take what one has made: only when all
-            # slots that the limit allows are there and none is free is the budget used up.
-            grown = self._sql.one("grow", provider=allowed.provider, kind=short, most=most)
-            assert grown is not None
-            if not grown["made"] and grown["there"] >= most:
-                whole.add(short)
+            # Slots are created when they are first needed, and another process may take those that this one created. So the
+            # limit is reached only when every slot that it permits exists and none of them is free.
+            slots = self._sql.one("create_slots", provider=allowed.provider, kind=short, most=most)
+            assert slots is not None
+            if not slots["created"] and slots["existing"] >= most:
+                exhausted.add(short)
         metrics.LOGINS_POSTPONED.labels(short).inc()
-        again = SESSION_AGAIN_SECONDS
-        if short == "login" and row["login_seconds"] is not None:
-            again = max(row["login_seconds"], 1.0)
-        raise NoSlotFree(allowed.provider, short, again)
+        again_seconds = SESSION_AGAIN_SECONDS
+        if short == "login" and result["login_seconds"] is not None:
+            again_seconds = max(result["login_seconds"], 1.0)
+        raise NoSlotFree(allowed.provider, short, again_seconds)

@@ -1,8 +1,8 @@
 """When a mailbox is polled next: `imap.poll_interval_seconds` with jitter, later when nothing was sent for days, sooner near
-an open deadline of its account. Pure, but for `Pacing`, which brings the facts.
+an open deadline of its account. Pure, except for `Pacing`, which reads the facts from Postgres.
 
-So a seller who answers in the last minutes is seen before the deadline passes, and a mailbox that sleeps costs little.
-Never sooner than a provider lets one mailbox log in (providers.toml, `logins_per_hour`).
+A seller who answers in the last minutes is seen before the deadline passes, and an idle mailbox costs little. Polls are
+never closer than a provider lets one mailbox log in (providers.toml, `logins_per_hour`).
 """
 
 import random
@@ -23,13 +23,13 @@ log = getLogger(__name__)
 
 SQL: Final = load_statements("services.registry", "pacing.sql")
 SOONEST: Final = 0.2
-"""Of the interval: no two polls come closer, however near a deadline is."""
+"""Fraction of the interval: two polls are never closer, however near a deadline is."""
 LATEST: Final = 6.0
-"""Intervals: no two polls are further apart, however long a mailbox sleeps."""
+"""Intervals: two polls are never further apart, however long a mailbox is idle."""
 JITTER: Final = 0.1
 EVERY_SECONDS: Final = 60.0
 MOST: Final = 1_000
-"""Mailboxes that are drawn forward at once."""
+"""Mailboxes whose poll is advanced at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Pace:
 
 
 def pace(interval_seconds: float, logins_per_hour: int | None = None) -> Pace:
-    """The pace for an interval, where a provider allows one mailbox so many logins in an hour (None: not known)."""
-    allowed = 3600 / logins_per_hour if logins_per_hour else 0.0
+    """The pace for an interval. `logins_per_hour`: what a provider permits for one mailbox; None: not known."""
+    spacing = 3600 / logins_per_hour if logins_per_hour else 0.0
     return Pace(
-        max(interval_seconds * SOONEST, allowed),
-        max(interval_seconds, allowed),
-        max(interval_seconds * LATEST, allowed),
+        max(interval_seconds * SOONEST, spacing),
+        max(interval_seconds, spacing),
+        max(interval_seconds * LATEST, spacing),
     )
 
 
@@ -58,28 +58,27 @@ def pace_of(interval_seconds: float, host: str) -> Pace:
 
 
 def again_seconds(host: str) -> float:
-    """Seconds from one poll to the next at the earliest, however near a deadline is and whoever waits for it: 0 where the
-    provider does not count logins."""
+    """Minimum of seconds between two polls, however near a deadline is: 0 where the provider does not count logins."""
     return pace_of(0, host).least_seconds
 
 
-def following(now: datetime, active_at: datetime, due_at: datetime | None, pace: Pace, jitter: float) -> datetime:
-    """When to poll next after a poll at `now`. `active_at`: last sign of life; `due_at`: the next open deadline, None when
-    there is none; `jitter` in [0, 1)."""
+def next_poll_at(now: datetime, active_at: datetime, due_at: datetime | None, pace: Pace, jitter: float) -> datetime:
+    """When to poll next after a poll at `now`. `active_at`: when the mailbox was last active; `due_at`: the next open
+    deadline, None when there is none; `jitter` in [0, 1)."""
     idle_days = max((now - active_at) / timedelta(days=1), 0.0)
     seconds = pace.usual_seconds * (1 + idle_days) * (1 - JITTER + 2 * JITTER * jitter)
     regular = now + timedelta(seconds=min(max(seconds, pace.least_seconds), pace.most_seconds))
-    return regular if due_at is None else min(regular, before(now, due_at, pace, jitter))
+    return regular if due_at is None else min(regular, poll_before_deadline(now, due_at, pace, jitter))
 
 
-def before(last: datetime, due_at: datetime, pace: Pace, jitter: float) -> datetime:
-    """The poll that a deadline asks for when the last one was at `last`: shortly before it, or as soon as may be."""
+def poll_before_deadline(last: datetime, due_at: datetime, pace: Pace, jitter: float) -> datetime:
+    """When to poll for a deadline after a poll at `last`: shortly before it, or as soon as the pace permits."""
     least = timedelta(seconds=pace.least_seconds)
     return max(due_at - least * (0.5 + 0.5 * jitter), last + least)
 
 
 class Pacing:
-    """Facts from Postgres over one connection (autocommit); not to be shared by threads."""
+    """Reads facts and advances polls over one connection (autocommit); not to be shared by threads."""
 
     def __init__(
         self, connection: psycopg.Connection, interval_seconds: float, chance: Callable[[], float] = random.random
@@ -91,44 +90,50 @@ class Pacing:
     def next_seconds(
         self, company_id: str, mailbox_id: str, account_id: str, host: str, connected_at: datetime
     ) -> float:
-        """Seconds until the next poll of a mailbox whose poll ends now, complete."""
-        row = self._sql.one("facts", company_id=company_id, mailbox_id=mailbox_id, account_id=account_id)
-        assert row is not None
-        now, active_at = row["now"], max(row["active_at"] or connected_at, connected_at)
-        at = following(now, active_at, row["due_at"], pace_of(self._interval, host), self._chance())
-        return float((at - now).total_seconds())
+        """Seconds until the next poll of a mailbox whose poll ends now and was complete."""
+        facts = self._sql.one("facts", company_id=company_id, mailbox_id=mailbox_id, account_id=account_id)
+        assert facts is not None
+        now, active_at = facts["now"], max(facts["active_at"] or connected_at, connected_at)
+        next_at = next_poll_at(now, active_at, facts["due_at"], pace_of(self._interval, host), self._chance())
+        return float((next_at - now).total_seconds())
 
-    def draw(self) -> int:
-        """Draw mailboxes forward whose account has a deadline before their next poll; returns how many."""
+    def advance_for_deadlines(self) -> int:
+        """Advance the poll of mailboxes whose account has a deadline before it; returns how many."""
         usual = pace(self._interval)
-        rows = self._sql.all(
-            "near", within_seconds=usual.most_seconds, lead_seconds=usual.least_seconds * 0.5, most=MOST
+        mailboxes = self._sql.all(
+            "before_deadline", within_seconds=usual.most_seconds, lead_seconds=usual.least_seconds * 0.5, most=MOST
         )
-        drawn = []
-        for row in rows:
-            last = row["last_attempt_at"] or row["now"] - timedelta(days=1)
-            at = max(before(last, row["due_at"], pace_of(self._interval, row["host"]), self._chance()), row["now"])
-            if at < row["next_poll_at"]:
-                drawn.append((row["company_id"], row["mailbox_id"], at))
-        done = draw(self._sql.connection, drawn)
-        metrics.POLLS_DRAWN.inc(done)
-        return done
+        polls = []
+        for mailbox in mailboxes:
+            now, last_at = mailbox["now"], mailbox["last_attempt_at"]
+            mailbox_pace = pace_of(self._interval, mailbox["host"])
+            poll_at = poll_before_deadline(
+                last_at or now - timedelta(days=1), mailbox["due_at"], mailbox_pace, self._chance()
+            )
+            poll_at = max(poll_at, now)
+            if poll_at < mailbox["next_poll_at"]:
+                polls.append((mailbox["company_id"], mailbox["mailbox_id"], poll_at))
+        count = advance(self._sql.connection, polls)
+        metrics.POLLS_DRAWN.inc(count)
+        return count
 
 
-def draw(connection: psycopg.Connection, polls: Sequence[tuple[str, str, datetime]]) -> int:
-    """Polls (company, mailbox, when) that come sooner than they were to; returns how many. A mailbox that is being read or
-    that waits after a failure is left alone. The instants are the caller's: none sooner than `again_seconds` allows."""
+def advance(connection: psycopg.Connection, polls: Sequence[tuple[str, str, datetime]]) -> int:
+    """Advance polls (company, mailbox, when) to an earlier time; returns how many were. A mailbox that is being read or that
+    waits after a failure is left alone. The caller makes sure that no instant is earlier than `again_seconds` permits."""
     if not polls:
         return 0
-    companies, mailboxes, ats = zip(*polls, strict=True)
+    company_ids, mailbox_ids, instants = zip(*polls, strict=True)
     sql = Statements(connection, SQL)
-    return len(sql.all("draw", company_ids=list(companies), mailbox_ids=list(mailboxes), ats=list(ats)))
+    return len(
+        sql.all("advance", company_ids=list(company_ids), mailbox_ids=list(mailbox_ids), instants=list(instants))
+    )
 
 
 def run(connection: psycopg.Connection, interval_seconds: float, stop: Stop) -> None:
-    """Draw mailboxes forward now and every minute until `stop` is set. TransientError when Postgres goes away."""
+    """Advance polls for deadlines now and every minute until `stop` is set. TransientError when Postgres is away."""
     pacing = Pacing(connection, interval_seconds)
     while not stop.is_set():
-        if drawn := pacing.draw():
-            log.info("polled sooner for a deadline", extra={"action": "polls-drawn", "mailboxes": drawn})
+        if advanced := pacing.advance_for_deadlines():
+            log.info("polled sooner for a deadline", extra={"action": "polls-drawn", "mailboxes": advanced})
         stop.wait(EVERY_SECONDS)

@@ -1,6 +1,5 @@
 -- name: facts
--- When a mailbox last showed a sign of life (the end of the last day with mail in it), and the next open deadline of its
--- account.
+-- When a mailbox was last active (the end of the last day with mail in it), and the next open deadline of its account.
 SELECT clock_timestamp() AS now,
     (SELECT max(day) + 1 FROM registry.message_counts
         WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s)::timestamptz AS active_at,
@@ -8,26 +7,26 @@ SELECT clock_timestamp() AS now,
         WHERE rule_set = 'default' AND company_id = %(company_id)s AND account_id = %(account_id)s
             AND due_at > clock_timestamp()) AS due_at
 
--- name: near
--- Mailboxes whose next poll would come after an open deadline of their account, or too short before it; the nearest
--- first. One that is being read, or that waits after a failure, is left alone.
-WITH near AS MATERIALIZED (
+-- name: before_deadline
+-- Mailboxes whose next poll would come after an open deadline of their account, or too shortly before it; the nearest
+-- deadline first. Mailboxes that are being read or that wait after a failure are left out.
+WITH deadline AS MATERIALIZED (
     SELECT company_id, account_id, min(due_at) AS due_at FROM report_v1.due_soon
     WHERE rule_set = 'default' AND due_at > clock_timestamp()
         AND due_at <= clock_timestamp() + make_interval(secs => %(within_seconds)s)
     GROUP BY company_id, account_id
 )
-SELECT m.company_id, m.mailbox_id, m.host, m.last_attempt_at, m.next_poll_at, near.due_at, clock_timestamp() AS now
-FROM near JOIN registry.mailboxes m USING (company_id, account_id)
+SELECT m.company_id, m.mailbox_id, m.host, m.last_attempt_at, m.next_poll_at, deadline.due_at, clock_timestamp() AS now
+FROM deadline JOIN registry.mailboxes m USING (company_id, account_id)
 WHERE m.state = 'active' AND m.failures = 0 AND m.next_poll_at > clock_timestamp()
-    AND m.next_poll_at > near.due_at - make_interval(secs => %(lead_seconds)s)
+    AND m.next_poll_at > deadline.due_at - make_interval(secs => %(lead_seconds)s)
     AND (m.lease_until IS NULL OR m.lease_until < clock_timestamp())
-ORDER BY near.due_at, m.company_id, m.mailbox_id LIMIT %(most)s
+ORDER BY deadline.due_at, m.company_id, m.mailbox_id LIMIT %(most)s
 
--- name: draw
--- Polls that come sooner; what was leased, failed or drawn by another one meanwhile is left alone.
-UPDATE registry.mailboxes m SET next_poll_at = new.at
-FROM unnest(%(company_ids)s::text[], %(mailbox_ids)s::text[], %(ats)s::timestamptz[]) new (company_id, mailbox_id, at)
+-- name: advance
+-- Advances polls; mailboxes that were leased, failed or advanced further in the meantime are left alone.
+UPDATE registry.mailboxes m SET next_poll_at = new.poll_at
+FROM unnest(%(company_ids)s::text[], %(mailbox_ids)s::text[], %(instants)s::timestamptz[]) new (company_id, mailbox_id, poll_at)
 WHERE m.company_id = new.company_id AND m.mailbox_id = new.mailbox_id AND m.state = 'active' AND m.failures = 0
-    AND m.next_poll_at > new.at AND (m.lease_until IS NULL OR m.lease_until < clock_timestamp())
+    AND m.next_poll_at > new.poll_at AND (m.lease_until IS NULL OR m.lease_until < clock_timestamp())
 RETURNING m.mailbox_id

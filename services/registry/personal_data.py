@@ -1,4 +1,4 @@
-"""What every column of every table says about a person, as data: schemas/personal_data.toml."""
+"""Which column of which table contains which kind of personal data, and how long it is kept: schemas/personal_data.toml."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,50 +12,50 @@ LANGUAGES: Final = ("en", "zh")
 
 @dataclass(frozen=True, slots=True)
 class PersonalDataTable:
-    """One table: `columns` maps each column to its kind, `kept` says for how long a row is."""
+    """One table: `columns` maps each column to its kind, `retention` is the code of how long a row is kept."""
 
     name: str
-    kept: str
+    retention: str
     columns: Mapping[str, str]
 
     def of_kind(self, kind: str) -> list[str]:
         """The columns of one kind."""
-        return [column for column, its in self.columns.items() if its == kind]
+        return [column for column, column_kind in self.columns.items() if column_kind == kind]
 
 
 @dataclass(frozen=True, slots=True)
 class PersonalData:
-    """The whole file. `kinds` and `kept` map a code and a language to a sentence."""
+    """The whole file. `kinds` and `retentions` map a code and a language to a sentence."""
 
     kinds: Mapping[str, Mapping[str, str]]
-    kept: Mapping[str, Mapping[str, str]]
+    retentions: Mapping[str, Mapping[str, str]]
     tables: Mapping[str, PersonalDataTable]
 
 
 @cache
 def load() -> PersonalData:
     """schemas/personal_data.toml. ValueError when it contradicts itself: it is part of the program."""
-    found = read_table("schemas", "personal_data.toml")
-    kinds, kept = found["kinds"], found["kept"]
+    data = read_table("schemas", "personal_data.toml")
+    kinds, retentions = data["kinds"], data["kept"]
     tables: dict[str, PersonalDataTable] = {}
-    for name, said in found["tables"].items():
-        tables[name] = PersonalDataTable(name, said["kept"], _columns(name, said, kinds, tables))
-        if said["kept"] not in kept:
-            raise ValueError(f"{name}: kept must be one of {', '.join(kept)}")
-    return PersonalData(kinds, kept, tables)
+    for name, entry in data["tables"].items():
+        tables[name] = PersonalDataTable(name, entry["kept"], _columns(name, entry, kinds, tables))
+        if entry["kept"] not in retentions:
+            raise ValueError(f"{name}: kept must be one of {', '.join(retentions)}")
+    return PersonalData(kinds, retentions, tables)
 
 
 def _columns(
-    name: str, said: Mapping[str, Any], kinds: Mapping[str, Any], before: Mapping[str, PersonalDataTable]
+    name: str, entry: Mapping[str, Any], kinds: Mapping[str, Any], earlier: Mapping[str, PersonalDataTable]
 ) -> dict[str, str]:
-    columns = dict(before[said["like"]].columns) if "like" in said else {}
-    for kind, listed in said.items():
+    columns = dict(earlier[entry["like"]].columns) if "like" in entry else {}
+    for kind, listed in entry.items():
         if kind in ("kept", "like"):
             continue
         if kind not in kinds:
-            raise ValueError(f"{name}: {kind} is no kind; write one of {', '.join(kinds)}")
+            raise ValueError(f"{name}: {kind} is not a kind; write one of {', '.join(kinds)}")
         for column in listed:
             if column in columns:
-                raise ValueError(f"{name}.{column} stands twice")
+                raise ValueError(f"{name}.{column} is listed twice")
             columns[column] = kind
     return columns

@@ -1,6 +1,7 @@
-"""Deletes what the registry need not keep any longer; schemas/personal_data.toml says for how long it keeps what.
+"""Deletes what the registry no longer needs; schemas/personal_data.toml defines how long each table keeps its rows.
 
-Small portions, each a transaction of its own: nobody waits for it, and several fetchers may do it at once.
+Rows are deleted in small batches, each in its own transaction, so that other work does not wait and several fetchers may do
+it at the same time.
 """
 
 from logging import getLogger
@@ -22,23 +23,23 @@ MOST: Final = 5_000
 
 
 def trim(connection: psycopg.Connection, horizon_days: int) -> dict[str, int]:
-    """Delete what is too old, portion by portion; returns rows by table. TransientError when Postgres goes away."""
-    gone = dict.fromkeys(SQL, 0)
+    """Delete what is too old, batch by batch; returns rows by table. TransientError when Postgres is away."""
+    deleted = dict.fromkeys(SQL, 0)
     for table, statement in SQL.items():
         while True:
             with translate():
                 rows = connection.execute(statement, {"horizon_days": horizon_days, "most": MOST}).rowcount
-            gone[table] += rows
+            deleted[table] += rows
             metrics.ROWS_EXPIRED.labels(f"registry.{table}").inc(rows)
             if rows < MOST:
                 break
-    return gone
+    return deleted
 
 
 def run(connection: psycopg.Connection, horizon_days: int, stop: Stop) -> None:
-    """Trim now and every hour until `stop` is set. TransientError when Postgres goes away."""
+    """Trim now and every hour until `stop` is set. TransientError when Postgres is away."""
     while not stop.is_set():
-        gone = {table: rows for table, rows in trim(connection, horizon_days).items() if rows}
-        if gone:
-            log.info("deleted what need not be kept any longer", extra={"action": "rows-expired", "rows": gone})
+        deleted = {table: rows for table, rows in trim(connection, horizon_days).items() if rows}
+        if deleted:
+            log.info("deleted rows that are no longer needed", extra={"action": "rows-expired", "rows": deleted})
         stop.wait(EVERY_SECONDS)

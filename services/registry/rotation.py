@@ -1,4 +1,4 @@
-"""Sealing everything with another vault key. SQL is in rotation.sql."""
+"""Rotation of the vault key: every sealed value is sealed again with the new key. SQL is in rotation.sql."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from services.registry.vault import Vault, WrongContext
 
 SQL = load_statements("services.registry", "rotation.sql")
 SEALED_TOGETHER = 50
-"""Rows that are sealed anew in one transaction; pollers wait for their rows that long, some milliseconds."""
+"""Rows that are sealed again in one transaction; pollers wait that long for their rows, some milliseconds."""
 
 State = Literal["current", "old", "rotated", "another-key", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
-class SealedCounts:
-    """A row with sealed values: `what` is a mailbox, or an account and a role; the key it is under now."""
+class RotatedRow:
+    """A row with sealed values and the key they are sealed with now. `what`: a mailbox, or an account and a role."""
 
     company_id: str
     what: str
@@ -28,73 +28,83 @@ class SealedCounts:
 
 
 class Rotation:
-    """Every sealed value of the registry over one connection (autocommit); not to be shared by threads."""
+    """Seals the registry again over one connection (autocommit); not to be shared by threads."""
 
     def __init__(self, connection: psycopg.Connection, vault: Vault) -> None:
         self._sql = Statements(connection, SQL)
         self._vault = vault
 
-    def rotate(self, *, write: bool = True) -> Iterator[SealedCounts]:
-        """Open every sealed value and seal it with the vault key, some rows in one transaction; each row as it is done.
+    def rotate(self, *, write: bool = True) -> Iterator[RotatedRow]:
+        """Open every sealed value and seal it with the current vault key, some rows in one transaction; yields each row.
 
-        What is under the vault key already is left, so a rotation that was ended goes on where it was. With `write`
-        False nothing is changed: each row says what it is.
+        Values that have the current key already are left alone, so an interrupted rotation continues where it was. With
+        `write` False nothing is changed: each row reports its state.
         """
-        last = {"company_id": "", "mailbox_id": ""}
-        while rows := self._rotate_some("sealed_mailboxes", last, self._seal_mailbox, write):
-            yield from (sealed for _, sealed in rows)
-            last = {name: rows[-1][0][name] for name in last}
-        last = {"company_id": "", "account_id": "", "role": ""}
-        while rows := self._rotate_some("sealed_addresses", last, self._seal_address, write):
-            yield from (sealed for _, sealed in rows)
-            last = {name: rows[-1][0][name] for name in last}
+        yield from self._rotate_table("sealed_mailboxes", ("company_id", "mailbox_id"), self._rotate_mailbox, write)
+        yield from self._rotate_table(
+            "sealed_addresses", ("company_id", "account_id", "role"), self._rotate_address, write
+        )
 
-    def sealed(self) -> int:
-        """How many rows `rotate` goes through."""
-        row = self._sql.one("sealed")
-        assert row is not None
-        count: int = next(iter(row.values()))
+    def count(self) -> int:
+        """How many rows `rotate` yields."""
+        counted = self._sql.one("count_sealed")
+        assert counted is not None
+        count: int = counted["count"]
         return count
 
-    def _rotate_some(
-        self, name: str, last: Mapping[str, str], seal: Callable[[dict[str, Any], bool], State], write: bool
-    ) -> list[tuple[dict[str, Any], SealedCounts]]:
-        with self._sql.transaction():
-            done = []
-            for row in self._sql.all(name, **last, count=SEALED_TOGETHER):
-                what = row.get("mailbox_id") or f"{row['account_id']}/{row['role']}"
-                try:
-                    state = seal(row, write)
-                except ConfigError:
-                    state = "another-key"
-                except WrongContext:
-                    state = "unreadable"
-                done.append((row, SealedCounts(row["company_id"], what, state)))
-            return done
+    def _rotate_table(
+        self, name: str, key: tuple[str, ...], rotate_row: Callable[[dict[str, Any], bool], State], write: bool
+    ) -> Iterator[RotatedRow]:
+        """Go through a table in the order of its key, a few rows at a time."""
+        last = dict.fromkeys(key, "")
+        while True:
+            with self._sql.transaction():
+                rows = self._sql.all(name, **last, count=SEALED_TOGETHER)
+                rotated = [_rotated(stored, rotate_row, write) for stored in rows]
+            if not rows:
+                return
+            yield from rotated
+            last = {column: rows[-1][column] for column in key}
 
-    def _seal_mailbox(self, row: dict[str, Any], write: bool) -> State:
-        vault, place = self._vault, (row["company_id"], row["mailbox_id"], row["host"], str(row["port"]))
-        user = vault.open(row["user_sealed"], *place, "user")
-        address = None if row["address_sealed"] is None else vault.open(row["address_sealed"], *place, "address")
-        secret_at = seal_context(*place, user, kind=row["kind"])
-        password = None if row["secret"] is None else vault.open(row["secret"], *secret_at)
-        values = [value for value in (row["user_sealed"], row["address_sealed"], row["secret"]) if value is not None]
-        if all(vault.is_current(value) for value in values):
+    def _rotate_mailbox(self, mailbox: Mapping[str, Any], write: bool) -> State:
+        vault = self._vault
+        place = (mailbox["company_id"], mailbox["mailbox_id"], mailbox["host"], str(mailbox["port"]))
+        user = vault.open(mailbox["user_sealed"], *place, "user")
+        sealed_address, sealed_secret = mailbox["address_sealed"], mailbox["secret"]
+        address = None if sealed_address is None else vault.open(sealed_address, *place, "address")
+        context = seal_context(*place, user, kind=mailbox["kind"])
+        password = None if sealed_secret is None else vault.open(sealed_secret, *context)
+        sealed = [value for value in (mailbox["user_sealed"], sealed_address, sealed_secret) if value is not None]
+        if all(vault.is_current(value) for value in sealed):
             return "current"
-        if write:
-            key = {"company_id": row["company_id"], "mailbox_id": row["mailbox_id"]}
-            sealed = None if address is None else vault.seal(address, *place, "address")
-            self._sql.run("seal_mailbox", **key, user=vault.seal(user, *place, "user"), address=sealed)
-            if password is not None:
-                self._sql.run("seal_secret", **key, sealed=vault.seal(password, *secret_at), key_id=vault.key_id)
-        return "rotated" if write else "old"
+        if not write:
+            return "old"
+        key = {"company_id": mailbox["company_id"], "mailbox_id": mailbox["mailbox_id"]}
+        self._sql.run(
+            "seal_mailbox", **key, user=vault.seal(user, *place, "user"),
+            address=None if address is None else vault.seal(address, *place, "address"),
+        )  # fmt: skip
+        if password is not None:
+            self._sql.run("seal_secret", **key, sealed=vault.seal(password, *context), key_id=vault.key_id)
+        return "rotated"
 
-    def _seal_address(self, row: dict[str, Any], write: bool) -> State:
-        place = (row["company_id"], row["account_id"], row["role"])
-        address = self._vault.open(row["address_sealed"], *place)
-        if self._vault.is_current(row["address_sealed"]):
+    def _rotate_address(self, stored: Mapping[str, Any], write: bool) -> State:
+        key = {column: stored[column] for column in ("company_id", "account_id", "role")}
+        address = self._vault.open(stored["address_sealed"], *key.values())
+        if self._vault.is_current(stored["address_sealed"]):
             return "current"
-        if write:
-            key = dict(zip(("company_id", "account_id", "role"), place, strict=True))
-            self._sql.run("seal_address", **key, sealed=self._vault.seal(address, *place))
-        return "rotated" if write else "old"
+        if not write:
+            return "old"
+        self._sql.run("seal_address", **key, sealed=self._vault.seal(address, *key.values()))
+        return "rotated"
+
+
+def _rotated(stored: dict[str, Any], rotate_row: Callable[[dict[str, Any], bool], State], write: bool) -> RotatedRow:
+    what = stored.get("mailbox_id") or f"{stored['account_id']}/{stored['role']}"
+    try:
+        state = rotate_row(stored, write)
+    except ConfigError:
+        state = "another-key"
+    except WrongContext:
+        state = "unreadable"
+    return RotatedRow(stored["company_id"], what, state)

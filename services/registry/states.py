@@ -1,4 +1,4 @@
-"""The states of a mailbox and what leads from one to another, out of states.toml. Pure."""
+"""The states of a mailbox and the events that lead from one to another, read from states.toml. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from services.common.language import Bilingual
 
 State = Literal["pending_test", "active", "paused", "needs_reconnect", "refused", "synced_by_platform", "removed"]
 STATES: Final[tuple[State, ...]] = get_args(State)
-"""As the check of registry.mailboxes allows them."""
+"""Those that the check constraint of registry.mailboxes allows."""
 NEW: Final = "new"
-"""Before there is a row."""
+"""The state before there is a row."""
 CONNECTED: Final[tuple[State, ...]] = ("active", "paused", "needs_reconnect", "synced_by_platform")
 """States of a mailbox that was connected and not removed: no other mailbox may be connected with its login."""
 NEVER_CONNECTED: Final[tuple[State, ...]] = ("pending_test", "refused")
@@ -23,7 +23,8 @@ WHO: Final = ("owner", "account", "operator", "fetcher")
 
 @dataclass(frozen=True, slots=True)
 class StateEvent:
-    """What may happen to a mailbox. `says` None: the reason is a code of the connection test."""
+    """An event that may happen to a mailbox. `says`: its reason as a sentence; None when the reason is a code of the connection
+    test. `only`: why it is refused in any other state."""
 
     name: str
     froms: tuple[str, ...]
@@ -33,7 +34,7 @@ class StateEvent:
     only: str
 
     def allows(self, state: str) -> bool:
-        """Whether it may happen in this state."""
+        """Whether the event may happen in a state."""
         return state in self.froms
 
 
@@ -47,11 +48,11 @@ class MailboxStates:
 
     @property
     def pairs(self) -> frozenset[tuple[str, State]]:
-        """(from, to) of every move of a row that is there."""
-        return frozenset((one, event.to) for event in self.events.values() for one in event.froms if one != NEW)
+        """(from, to) of every move of an existing row."""
+        return frozenset((state, event.to) for event in self.events.values() for state in event.froms if state != NEW)
 
     def after_test(self, code: str) -> StateEvent:
-        """What a failed test of an attempt is: to be tried again, or of no use."""
+        """The event of a failed test of an attempt: another password may help, or none can."""
         return self.events["provider-refused" if code in self.refusing else "test-failed"]
 
 
@@ -62,23 +63,23 @@ def parse(text: str, origin: str) -> MailboxStates:
         names = {state: Bilingual(**data["state"][state]) for state in STATES}
         events = [
             StateEvent(
-                one["name"], tuple(one["from"]), one["to"], one["by"],
-                Bilingual(**one["says"]) if not one.get("code") else None, one["only"],
+                event["name"], tuple(event["from"]), event["to"], event["by"],
+                Bilingual(**event["says"]) if not event.get("code") else None, event["only"],
             )
-            for one in data["event"]
+            for event in data["event"]
         ]  # fmt: skip
         refusing = frozenset(data["refusing"]["codes"])
     except (KeyError, TypeError) as error:
-        raise ConfigError(f"{origin}: {error}; its head says what must be there") from None
-    problems = [f"{origin}: state {name}: no such state" for name in data["state"] if name not in STATES]
+        raise ConfigError(f"{origin}: {error}; the head of the file lists what it must contain") from None
+    problems = [f"{origin}: state {name}: unknown state" for name in data["state"] if name not in STATES]
     for event in events:
-        problems += [f"{origin}: event {event.name}: from: no state {one}" for one in event.froms if one not in (*STATES, NEW)]  # fmt: skip
+        problems += [f"{origin}: event {event.name}: from: unknown state {state}" for state in event.froms if state not in (*STATES, NEW)]  # fmt: skip
         if event.to not in STATES:
-            problems.append(f"{origin}: event {event.name}: to: no state {event.to}")
+            problems.append(f"{origin}: event {event.name}: to: unknown state {event.to}")
         if event.by not in WHO:
-            problems.append(f"{origin}: event {event.name}: by: {event.by} is none of {', '.join(WHO)}")
+            problems.append(f"{origin}: event {event.name}: by: {event.by} is not one of {', '.join(WHO)}")
     if len({event.name for event in events}) < len(events):
-        problems.append(f"{origin}: an event stands twice")
+        problems.append(f"{origin}: an event is listed twice")
     if problems:
         raise ConfigError(problems)
     return MailboxStates(names, {event.name: event for event in events}, refusing)

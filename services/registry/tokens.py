@@ -20,7 +20,7 @@ class _StoredToken(NamedTuple):
     token: str
     context: tuple[str, ...]
     """Associated data of its seal."""
-    row: dict[str, Any]
+    columns: dict[str, Any]
 
 
 class RegistryTokenStore:
@@ -61,10 +61,10 @@ class RegistryTokenStore:
             if stored is not None and replaced:
                 self._sql.run(
                     "rotate_token", **self._key, sealed=self._vault.seal(new, *stored.context), key_id=self._vault.key_id,
-                    before=stored.row["sealed"],
+                    before=stored.columns["sealed"],
                 )  # fmt: skip
         has_lease = self._epoch is None or (
-            stored is not None and stored.row["lease_epoch"] == self._epoch and stored.row["leased"]
+            stored is not None and stored.columns["lease_epoch"] == self._epoch and stored.columns["leased"]
         )
         if self._lost is not None and not (replaced and has_lease):
             raise self._lost()
@@ -79,13 +79,13 @@ class RegistryTokenStore:
             store.replace(old, new)
 
     def _stored(self) -> _StoredToken | None:
-        row = self._sql.one("stored_token", **self._key)
-        if row is None or row["kind"] != KIND or row["user_sealed"] is None:
+        stored = self._sql.one("stored_token", **self._key)
+        if stored is None or stored["kind"] != KIND or stored["user_sealed"] is None:
             return None
-        place = (self._key["company_id"], self._key["mailbox_id"], row["host"], str(row["port"]))
-        user = self._vault.open(row["user_sealed"], *place, "user")
+        place = (self._key["company_id"], self._key["mailbox_id"], stored["host"], str(stored["port"]))
+        user = self._vault.open(stored["user_sealed"], *place, "user")
         context = seal_context(*place, user, kind=KIND)
-        return _StoredToken(self._vault.open(row["sealed"], *context), context, row)
+        return _StoredToken(self._vault.open(stored["sealed"], *context), context, stored)
 
 
 def seal_context(company_id: str, mailbox_id: str, host: str, port: str, user: str, *, kind: str) -> tuple[str, ...]:

@@ -22,7 +22,9 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import INQUIRIES, specs
 from services.common.version import version
-from services.connect.onboarding import ConnectionTester, ConnectRequest, add_mailbox
+from services.connect.onboarding import add_mailbox
+from services.connect.requests import ConnectRequest
+from services.connect.tester import ConnectionTester
 from services.imap.host_policy import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault

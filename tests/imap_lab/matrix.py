@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from services.connect import connection_test
-from services.connect.connection_test import TestReport
+from services.connect.connection_test import TestSetup
+from services.connect.report import TestReport
 from services.imap.folders import folder_text
 from services.imap.host_policy import HostPolicy
 from services.imap.limits import SessionLimits
@@ -72,11 +73,10 @@ def report_of(folder: Path, ca: CertificateAuthority, profile: Profile, case: Ca
     server.refused_uid = server.sent.messages[-1].uid
     case.change(server)
     with server:
-        return connection_test.run(
-            Login(server.user, host, server.port, server.user, case.password(server)), catalog.load(),
-            hosts=HostPolicy((server.port,), (ip_network("127.0.0.0/8"),), resolve=lambda *_: ["127.0.0.1"]), context=tls_context(ca.ca_file), version="0",
-            budgets=case.limits, now=datetime.now(UTC),
-        ).report  # fmt: skip
+        hosts = HostPolicy((server.port,), (ip_network("127.0.0.0/8"),), resolve=lambda *_: ["127.0.0.1"])
+        setup = TestSetup(catalog.load(), hosts, tls_context(ca.ca_file), "0", case.limits)
+        login = Login(server.user, host, server.port, server.user, case.password(server))
+        return connection_test.run(login, setup, datetime.now(UTC)).report
 
 
 def cell(report: TestReport) -> str:

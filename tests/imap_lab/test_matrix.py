@@ -30,7 +30,7 @@ def test_the_page_shows_the_results_of_the_connection_test(name: str, tmp_path: 
 
 
 def test_every_code_on_the_page_has_its_sentences() -> None:
-    sentences = texts.texts()
+    sentences = texts.load()
     shown = set(block("providers").split("`")[1::2]) | {
         line.split("`")[-2] for line in block("defects").splitlines()[2:]
     }

@@ -17,8 +17,11 @@ from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings
 from services.connect import connection_test, texts
-from services.connect.connection_test import STAGES, TestOutcome
-from services.connect.onboarding import ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
+from services.connect.connection_test import TestSetup
+from services.connect.onboarding import MailboxRefused, add_mailbox
+from services.connect.report import STAGES, TestOutcome
+from services.connect.requests import ConnectRequest
+from services.connect.tester import ConnectionTester
 from services.imap.host_policy import HostPolicy, Resolver, resolve
 from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
@@ -81,10 +84,9 @@ def target(server: LabServer, **changes: Any) -> Login:
 def run(
     server: LabServer, *, resolver: Resolver = resolve, imap: ImapSettings | None = None, **changes: Any
 ) -> TestOutcome:
-    return connection_test.run(
-        target(server, **changes), catalog.load(), hosts=HostPolicy.of(imap or settings(server), resolver),
-        context=tls_context(server.ca_file), version="0", budgets=SMALL, now=datetime.now(UTC),
-    )  # fmt: skip
+    hosts = HostPolicy.of(imap or settings(server), resolver)
+    setup = TestSetup(catalog.load(), hosts, tls_context(server.ca_file), "0", SMALL)
+    return connection_test.run(target(server, **changes), setup, datetime.now(UTC))
 
 
 def failure(outcome: TestOutcome) -> tuple[str, str]:
@@ -297,7 +299,7 @@ def registry(dsn: str) -> Iterator[Registry]:
 
 def tried(registry: Registry, server: LabServer, company_id: str = "c1", **changes: Any) -> tuple[str, str] | None:
     login = target(server, **changes)
-    trial = ConnectionTester(settings(server), resolve, "0", budgets=SMALL)
+    trial = ConnectionTester(settings(server), resolve, "0", limits=SMALL)
     report, _ = trial.test(registry, company_id, login, MemoryTokenStore(login.password))
     return None if report.failed is None else (report.failed.name, report.failed.code)
 
@@ -315,7 +317,7 @@ def test_tries_of_a_mailbox_are_counted_whatever_host_is_typed(registry: Registr
     assert tried(registry, server, user="other@own-server.example") == ("login", "login-refused")
     request = ConnectRequest("c1", "main", server.user, server.secret, "Li", host="localhost", port=server.port)
     with pytest.raises(MailboxRefused, match="tried too often in the last hour. Try again at"):
-        add_mailbox(registry, request, ConnectionTester(settings(server), resolve, "0", budgets=SMALL))
+        add_mailbox(registry, request, ConnectionTester(settings(server), resolve, "0", limits=SMALL))
     registry.connection.execute("UPDATE registry.connection_tests SET tested_at = tested_at - interval '1 hour'")
     assert tried(registry, server) is None
     rows = registry.connection.execute("SELECT DISTINCT stage, code FROM registry.connection_tests").fetchall()
@@ -508,7 +510,7 @@ def test_what_is_no_imap_server_is_told_before_a_password_is_asked_for(
         *(["--port", str(port)] if port else []),
     ]
     words = ["test", "c1"] if verb == "test" else ["add", "--company", "c1", "--account", "main", "--consent-by", "Li"]
-    told = texts.texts()["code"][code]
+    told = texts.load()["code"][code]
     for options in ([], ["--lang", "zh"], ["--json"]):
         done = CliRunner().invoke(main, ["mailbox", *words, *place, *options], env=env, input="")
         assert done.exit_code == 1 and PROMPT not in done.output, done.output
@@ -533,8 +535,8 @@ def test_a_server_with_the_name_of_another_kind_is_greeted_before_a_password_is_
 ) -> None:
     """It may well speak IMAP: then the password is asked for; if it does not, what it looks like is told."""
     name = "pop3.own-server.example"
-    monkeypatch.setattr("services.cli.registry.mailbox.server.resolve", lambda host, port: ["127.0.0.1"])
-    monkeypatch.setattr("services.cli.registry.mailbox.report.resolve", lambda host, port: ["127.0.0.1"])
+    policy = HostPolicy.of
+    monkeypatch.setattr(HostPolicy, "of", lambda imap, *_: policy(imap, lambda host, port: ["127.0.0.1"]))
     with LabServer(tmp_path / "pop", ca, DOVECOT, hosts=(name,)) as server:
         command(server, "company", "add", "c1")
         typed = ("mailbox", "test", "c1", "--address", server.user, "--host", name, "--port", server.port)
@@ -543,6 +545,6 @@ def test_a_server_with_the_name_of_another_kind_is_greeted_before_a_password_is_
         server.wire.clear()
         server.defects.add(Defect.PREAUTH)
         told = command(server, *typed, input="", code=1)
-        assert "[pop-host]" in told.stdout and "Write imap.own-server.example" in told.stdout
+        assert "[pop-host]" in told.stdout and "Enter imap.own-server.example" in told.stdout
         assert PROMPT not in told.stderr
         assert b"LOGIN" not in {one.name for one in server.wire}

@@ -339,15 +339,15 @@ def test_a_reading_before_the_mail_is_no_verdict(read: psycopg.Connection) -> No
     read.execute(
         "UPDATE registry.mailboxes SET last_attempt_at = now(), complete_through = now() + interval '1 second'"
     )
-    look = probe.look()
+    look = probe.read()
     assert look.verdict == "not-read" and waiting_seconds(probe.since, look, None) in range(355, 365)
     assert waiting_seconds(probe.since, look, 90) == 90
     read.execute("UPDATE registry.mailboxes SET host = 'imap.own-server.example'")
-    look = probe.look()
+    look = probe.read()
     assert look.verdict == "not-filed" and waiting_seconds(probe.since, look, None) == 180
     assert look.mailboxes[0].reading_at - probe.since >= timedelta(seconds=ASK_SECONDS)
     read.execute("UPDATE registry.mailboxes SET host = 'imap.qq.com', complete_through = %s", (probe.since + 2 * HOUR,))
-    assert probe.look().verdict == "not-filed"
+    assert probe.read().verdict == "not-filed"
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -370,7 +370,7 @@ def test_a_mailbox_that_fails_is_told_at_once_and_left_alone(run: Any, read: psy
     assert planned(read, "m1")[0] == pytest.approx(before[0]) and planned(read, "m2")[1] <= 0
     probe = TestMailProbe(read, "shop", None)
     read.execute("UPDATE registry.mailboxes SET state = 'paused', complete_through = now() WHERE mailbox_id = 'm2'")
-    look = probe.look()
+    look = probe.read()
     assert look.over and look.verdict == "failing"
 
 
@@ -384,7 +384,7 @@ def test_a_mailbox_whose_login_was_given_up_may_contain_the_mail(run: Any, read:
         "UPDATE registry.mailboxes SET complete_through = now() + interval '1 second', host = 'imap.own-server.example'"
         " WHERE mailbox_id = 'm1'"
     )
-    look = probe.look()
+    look = probe.read()
     assert look.verdict == "failing" and not look.over, "nothing in the one that is read does not say where the mail is"
     done = run("doctor", "shop", "--probe", "--wait", 5, code=1)
     assert "m2 is no longer read" in done.stderr
@@ -400,11 +400,11 @@ def test_a_mailbox_that_started_to_fail_meanwhile_is_left_alone(read: psycopg.Co
     read.execute("UPDATE registry.mailboxes SET host = 'imap.own-server.example'")
     mailbox(read, "m2", "imap.own-server.example")
     probe = TestMailProbe(read, "shop", None)
-    look = probe.look()
+    look = probe.read()
     assert all(not mailbox.failing and mailbox.reading_at < mailbox.next_poll_at for mailbox in look.mailboxes)
     read.execute("UPDATE registry.mailboxes SET failures = 1 WHERE mailbox_id = 'm1'")
     read.execute(
         "UPDATE registry.mailboxes SET lease_owner = 'f', lease_until = now() + interval '1 minute' WHERE mailbox_id = 'm2'"
     )
-    probe.ask(look)
+    probe.request_polls(look)
     assert planned(read, "m1")[1] > 3600 and planned(read, "m2")[1] > 3600

@@ -15,7 +15,9 @@ from services.common.kafka import Publisher
 from services.common.postgres import connect
 from services.common.settings import load_settings
 from services.common.topics import DEAD, SENT
-from services.connect.onboarding import ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
+from services.connect.onboarding import MailboxRefused, add_mailbox
+from services.connect.requests import ConnectRequest
+from services.connect.tester import ConnectionTester
 from services.imap.connection import CHUNK
 from services.imap.host_policy import resolve
 from services.imap.limits import SessionLimits

@@ -17,7 +17,9 @@ import pytest
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
-from services.connect.onboarding import ConnectionTester, ConnectRequest, MailboxRefused, add_mailbox
+from services.connect.onboarding import MailboxRefused, add_mailbox
+from services.connect.requests import ConnectRequest
+from services.connect.tester import ConnectionTester
 from services.imap.host_policy import resolve
 from services.registry.login_slots import LoginSlots, NoSlotFree
 from services.registry.pacing import Pacing
@@ -285,7 +287,7 @@ def test_who_begin_together_do_not_use_up_a_wide_budget_of_logins(
 def test_one_that_expired_gives_back_nothing_that_is_anothers(dsn: str, make_town: Callable[[int], Town]) -> None:
     settings = make_town(1).settings(REPLYRATE_IMAP__SESSIONS="1").imap
     with connect(dsn, "tests") as first, connect(dsn, "tests") as second:
-        slow, other = LoginSlots(first, settings, held_seconds=0), LoginSlots(second, settings)
+        slow, other = LoginSlots(first, settings, session_seconds=0), LoginSlots(second, settings)
         with slow.session("imap.some.example"):
             taken = other.session("imap.some.example")
             taken.__enter__()
@@ -349,13 +351,13 @@ def asleep(dsn: str) -> Iterator[psycopg.Connection]:
 def test_mailboxes_are_drawn_forward_when_a_deadline_comes_near(asleep: psycopg.Connection) -> None:
     before = waits(asleep)
     pacing = Pacing(asleep, 600, chance=lambda: 0.0)
-    assert pacing.draw() == 2
+    assert pacing.advance_for_deadlines() == 2
     after = waits(asleep)
     moved = {company_id for company_id in after if abs(after[company_id] - before[company_id]) > 30}
     assert moved == {"near", "qq"}
     assert 600 - 62 < after["near"] < 600 - 58  # half of the least pause (120 s) before the deadline
     assert 300 - 62 < after["qq"] < 300 - 58  # one login in five minutes: after the deadline, but as soon as it may be
-    assert pacing.draw() == 0
+    assert pacing.advance_for_deadlines() == 0
     assert abs(waits(asleep)["near"] - after["near"]) < 5
 
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from services.common.hashing import Hasher
 from services.common.language import Language
 from services.common.postgres import connect
-from services.connect import connection_test, consent, texts
-from services.connect.onboarding import ConnectRequest, refuse_mailbox
+from services.connect import consent, report, texts
+from services.connect.onboarding import refuse_mailbox
+from services.connect.requests import ConnectRequest
 from services.mail.values import Login
 from services.providers import catalog
 from services.providers.lookup_decision import LookupAnswer
@@ -165,15 +166,15 @@ def test_a_failed_test_leaves_an_attempt_without_a_password_and_the_next_add_tak
 def test_a_provider_that_cannot_work_is_refused_with_its_reason(registry: Registry) -> None:
     unsupported = next(one for one in catalog.load().providers if one.support == "unsupported")
     request = ConnectRequest("c1", "main", "x@mail.test", "", "Li", host="imap.mail.test")
-    report = connection_test.unsupported(unsupported)
-    error = refuse_mailbox(registry, request, report)
+    refused = report.unsupported(unsupported)
+    error = refuse_mailbox(registry, request, refused)
     (row,) = registry.mailboxes.summaries("c1")
     assert (error.mailbox_id, error.state, error.code) == (row["mailbox_id"], "refused", "provider-unsupported")
     assert "no IMAP" in str(error)
     assert (row["state"], row["state_reason"]) == ("refused", "provider-unsupported")
     assert "no IMAP" in texts.state_reason(row["state_reason"], "en")
     with pytest.raises(RegistryError, match="nobody consented"):
-        refuse_mailbox(registry, replace(request, consent_by=""), report)
+        refuse_mailbox(registry, replace(request, consent_by=""), refused)
     # The account connects another mailbox in its place.
     assert connected(registry, "c1", mailbox_id="another") == row["mailbox_id"]
 
@@ -194,13 +195,13 @@ def test_a_provider_that_cannot_work_is_told_in_both_languages_and_as_json(
         words += ["--consent-by", "Li"] if verb == "add" else []
     if verb == "reconnect":
         words = ["mailbox", "reconnect", "c1", added(run, server)["mailbox_id"], *address]
-    known = texts.texts()["code"]["provider-unsupported"][language]
+    known = texts.load()["code"]["provider-unsupported"][language]
     server.wire.clear()
     told = run(*words, "--lang", language, code=1)
     for sentence in (known["says"], known["next"], one.reason.text(language), one.advice.text(language)):
         assert sentence in told.stdout
     other = {"en": "zh", "zh": "en"}[language]
-    assert texts.texts()["code"]["provider-unsupported"][other]["says"] not in told.stdout + told.stderr
+    assert texts.load()["code"]["provider-unsupported"][other]["says"] not in told.stdout + told.stderr
     assert "Password" not in told.stderr and server.wire == []
     data = json.loads(run(*words, "--lang", language, "--json", code=1).stdout)
     test = data if verb == "test" else data["test"]
@@ -226,7 +227,7 @@ def test_a_provider_that_cannot_work_is_told_in_both_languages_and_as_json(
 def test_a_refused_mailbox_is_told_in_one_language(run: Run, server: LabServer, language: Language) -> None:
     """On standard error too, where the sentence ends the command."""
     done = run("mailbox", "add", *place(server, consent_by="Li", lang=language), input="Wrong\n", code=1)
-    says = {one: texts.texts()["code"]["login-refused"][one]["says"] for one in texts.LANGUAGES}
+    says = {one: texts.load()["code"]["login-refused"][one]["says"] for one in texts.LANGUAGES}
     last = done.stderr.strip().splitlines()[-1]
     assert says.pop(language) in last and all(text not in done.stdout + done.stderr for text in says.values())
 

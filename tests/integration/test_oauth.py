@@ -16,14 +16,9 @@ from services.common.errors import TransientError
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, SENT
-from services.connect.onboarding import (
-    ConnectedMailbox,
-    ConnectionTester,
-    LoginChanges,
-    MailboxRefused,
-    changed_login,
-    reconnect_mailbox,
-)
+from services.connect.onboarding import ConnectedMailbox, MailboxRefused, reconnect_mailbox
+from services.connect.requests import LoginChanges, changed_login
+from services.connect.tester import ConnectionTester
 from services.imap.errors import SignInNotConfigured
 from services.imap.host_policy import resolve
 from services.registry.leases import LeaseLost, Leases
@@ -151,7 +146,7 @@ def test_an_ended_grant_needs_its_owner_at_once(lab: SignedIn, serve: Serve, end
             ),
             ConnectionTester(lab.settings(server).imap, resolve, "0", tokens=lab.tokens),
         )  # fmt: skip
-    assert not again.anew
+    assert not again.from_start
     assert lab.poll(connected, server)["state"] == "active"
 
 

@@ -87,7 +87,7 @@ def test_rows_of_a_stated_age_go_and_younger_ones_stay(mailbox: str) -> None:
     trimmed = {
         name
         for name, table in personal_data.load().tables.items()
-        if table.kept in ("horizon", "30-days", "day-unused")
+        if table.retention in ("horizon", "30-days", "day-unused")
     }
     assert {f"registry.{name}" for name in retention.SQL} == trimmed, "each such table has its statement"
     with connect(mailbox, "tests") as connection:
@@ -157,7 +157,7 @@ def test_who_may_not_read_the_ledger_is_told_so(mailbox: str) -> None:
         connection.execute("SET ROLE replyrate_fetcher")
         from services.registry import holdings
 
-        held = {one.table.name: one.rows for one in holdings.look(connection, "shop", "m1")}
+        held = {one.table.name: one.rows for one in holdings.read(connection, "shop", "m1")}
     assert held["registry.mailboxes"] == 1
     assert held["ledger.replies"] is None
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.registry.pacing import Pace, before, following, pace
+from services.registry.pacing import Pace, next_poll_at, pace, poll_before_deadline
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ROUNDING = timedelta(microseconds=2)
@@ -31,7 +31,7 @@ def test_a_pace_keeps_its_order_and_the_providers_logins(interval: float, limit:
 def test_never_sooner_than_the_least_and_never_later_than_the_most(
     active_at: datetime, due_at: datetime | None, pace: Pace, jitter: float
 ) -> None:
-    waits = following(NOW, active_at, due_at, pace, jitter) - NOW
+    waits = next_poll_at(NOW, active_at, due_at, pace, jitter) - NOW
     assert timedelta(seconds=pace.least_seconds) - ROUNDING <= waits
     assert waits <= timedelta(seconds=pace.most_seconds) + ROUNDING
 
@@ -41,7 +41,7 @@ def test_before_the_deadline_when_it_can(
     active_at: datetime, due_at: datetime | None, pace: Pace, jitter: float
 ) -> None:
     assert due_at is not None
-    at = following(NOW, active_at, due_at, pace, jitter)
+    at = next_poll_at(NOW, active_at, due_at, pace, jitter)
     least = timedelta(seconds=pace.least_seconds)
     if due_at - NOW >= least:
         assert at <= due_at + ROUNDING
@@ -53,14 +53,14 @@ def test_before_the_deadline_when_it_can(
 def test_a_deadline_never_makes_a_poll_later(
     active_at: datetime, due_at: datetime | None, pace: Pace, jitter: float
 ) -> None:
-    assert following(NOW, active_at, due_at, pace, jitter) <= following(NOW, active_at, None, pace, jitter)
+    assert next_poll_at(NOW, active_at, due_at, pace, jitter) <= next_poll_at(NOW, active_at, None, pace, jitter)
 
 
 @given(activities, st.timedeltas(timedelta(0), timedelta(days=30)), paces, jitters)
 def test_a_mailbox_that_sleeps_longer_is_polled_no_sooner(
     active_at: datetime, longer: timedelta, pace: Pace, jitter: float
 ) -> None:
-    assert following(NOW, active_at - longer, None, pace, jitter) >= following(NOW, active_at, None, pace, jitter)
+    assert next_poll_at(NOW, active_at - longer, None, pace, jitter) >= next_poll_at(NOW, active_at, None, pace, jitter)
 
 
 @given(
@@ -74,7 +74,7 @@ def test_a_chain_of_polls_stays_within_the_logins_of_an_hour(
     """Whatever deadlines come: no hour holds more polls than hours of the least pause allow."""
     at, polls = NOW, [NOW]
     for due_at, jitter in turns:
-        at = following(at, active_at, due_at if due_at is None or due_at > at else None, pace, jitter)
+        at = next_poll_at(at, active_at, due_at if due_at is None or due_at > at else None, pace, jitter)
         polls.append(at)
     for first in polls:
         within = [one for one in polls if first <= one < first + timedelta(hours=1)]
@@ -83,15 +83,15 @@ def test_a_chain_of_polls_stays_within_the_logins_of_an_hour(
 
 @given(st.timedeltas(timedelta(hours=-9), timedelta(hours=9)), paces, jitters)
 def test_what_is_drawn_forward_keeps_the_pause_after_the_last_poll(left: timedelta, pace: Pace, jitter: float) -> None:
-    assert before(NOW, NOW + left, pace, jitter) - NOW >= timedelta(seconds=pace.least_seconds) - ROUNDING
+    assert poll_before_deadline(NOW, NOW + left, pace, jitter) - NOW >= timedelta(seconds=pace.least_seconds) - ROUNDING
 
 
 def test_the_figures_of_ten_minutes() -> None:
     usual = pace(600)
     assert usual == Pace(120, 600, 3600)
-    assert following(NOW, NOW, None, usual, 0.5) == NOW + timedelta(minutes=10)
-    assert following(NOW, NOW - timedelta(days=1), None, usual, 0.5) == NOW + timedelta(minutes=20)
-    assert following(NOW, NOW - timedelta(days=300), None, usual, 0.5) == NOW + timedelta(hours=1)
-    assert following(NOW, NOW, NOW + timedelta(minutes=8), usual, 0) == NOW + timedelta(minutes=7)
-    assert following(NOW, NOW, NOW + timedelta(minutes=1), usual, 0) == NOW + timedelta(minutes=2)
+    assert next_poll_at(NOW, NOW, None, usual, 0.5) == NOW + timedelta(minutes=10)
+    assert next_poll_at(NOW, NOW - timedelta(days=1), None, usual, 0.5) == NOW + timedelta(minutes=20)
+    assert next_poll_at(NOW, NOW - timedelta(days=300), None, usual, 0.5) == NOW + timedelta(hours=1)
+    assert next_poll_at(NOW, NOW, NOW + timedelta(minutes=8), usual, 0) == NOW + timedelta(minutes=7)
+    assert next_poll_at(NOW, NOW, NOW + timedelta(minutes=1), usual, 0) == NOW + timedelta(minutes=2)
     assert pace(600, 6) == Pace(600, 600, 3600)

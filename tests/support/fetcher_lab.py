@@ -15,7 +15,9 @@ from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings, KafkaSettings
 from services.common.topics import SENT
-from services.connect.onboarding import ConnectedMailbox, ConnectionTester, ConnectRequest, add_mailbox
+from services.connect.onboarding import ConnectedMailbox, add_mailbox
+from services.connect.requests import ConnectRequest
+from services.connect.tester import ConnectionTester
 from services.imap.host_policy import resolve
 from services.registry.leases import Leases
 from services.registry.registry import Registry

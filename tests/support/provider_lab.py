@@ -18,7 +18,9 @@ from services.common.kafka import Publisher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings, load_settings
 from services.common.topics import DEAD, SENT
-from services.connect.onboarding import ConnectedMailbox, ConnectionTester, ConnectRequest, add_mailbox
+from services.connect.onboarding import ConnectedMailbox, add_mailbox
+from services.connect.requests import ConnectRequest
+from services.connect.tester import ConnectionTester
 from services.imap.host_policy import resolve
 from services.imap.limits import SessionLimits
 from services.registry.leases import Leases

@@ -8,12 +8,9 @@ from services.common.kafka import Publisher
 from services.common.lifecycle import Stop
 from services.common.postgres import connect
 from services.common.settings import OAuth2Settings, Settings
-from services.connect.onboarding import (
-    ConnectedMailbox,
-    ConnectionTester,
-    ConnectRequest,
-    add_mailbox,
-)
+from services.connect.onboarding import ConnectedMailbox, add_mailbox
+from services.connect.requests import ConnectRequest
+from services.connect.tester import ConnectionTester
 from services.fetcher.poller import Poller
 from services.imap.host_policy import resolve
 from services.registry.leases import LeasedMailbox, Leases

@@ -52,7 +52,7 @@ def run_probe(
 def _wait_for_mail(probe: TestMailProbe, wait: int | None, text: Texts, lang: str) -> ProbeReading:
     """Request polls and read their result, until the mail is there, no mailbox can be read, or the time is up."""
     started, announced = time.monotonic(), dict[str, tuple[bool, datetime]]()
-    reading = probe.look()
+    reading = probe.read()
     seconds = waiting_seconds(probe.since, reading, wait)
     if not reading.over:
         errors.print(text("probe", "begin", seconds=seconds), markup=False)
@@ -65,10 +65,10 @@ def _wait_for_mail(probe: TestMailProbe, wait: int | None, text: Texts, lang: st
             seconds_left = started + seconds - time.monotonic()
             if reading.over or seconds_left <= 0:
                 return reading
-            probe.ask(reading)
+            probe.request_polls(reading)
             status.update(text("probe", "waiting", left=round(seconds_left)))
             time.sleep(min(1, seconds_left))
-            reading = probe.look()
+            reading = probe.read()
             seconds = max(seconds, waiting_seconds(probe.since, reading, wait))
 
 

@@ -23,5 +23,5 @@ def page() -> str:
             columns = table.of_kind(kind)
             if columns:
                 parts.append(f"**{kind}** " + ", ".join(f"`{column}`" for column in columns))
-        lines.append(f"| `{table.name}` | {catalog.kept[table.kept]['en']} | {'; '.join(parts)} |")
+        lines.append(f"| `{table.name}` | {catalog.retentions[table.retention]['en']} | {'; '.join(parts)} |")
     return "\n".join(lines) + "\n"

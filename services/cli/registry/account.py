@@ -6,7 +6,7 @@ import click
 
 from services.cli.context import guarded, load_config, open_registry
 from services.cli.output import errors
-from services.connect.onboarding import check_name
+from services.connect.consent import check_name
 from services.registry.errors import RegistryError
 from services.registry.registry import Registry
 from services.registry.state_changes import OPERATOR

@@ -37,7 +37,7 @@ def erase(company_id: str, yes: bool, dry_run: bool, json_: bool) -> None:
     """
     config = load_config()
     with database(config) as connection:
-        rows = erasure.held(connection, company_id)
+        rows = erasure.count_rows(connection, company_id)
         if not json_:
             _print_holdings(company_id, rows)
         if dry_run:

@@ -12,7 +12,7 @@ from services.cli.context import as_json, database, guarded, load_config
 from services.cli.output import errors, print_json
 from services.common.errors import EXIT_FAILED, ConfigError
 from services.common.settings import Settings
-from services.registry.rotation import Rotation, SealedCounts
+from services.registry.rotation import RotatedRow, Rotation
 from services.registry.vault import Vault
 
 STATES: Final = {
@@ -70,14 +70,14 @@ def keys_rotate(old_key_file: Path | None, json_: bool) -> None:
 
 def _check_or_rotate(config: Settings, old_key: bytes | None, json_: bool, *, write: bool) -> None:
     counts: Counter[str] = Counter()
-    unopened: list[SealedCounts] = []
+    unopened: list[RotatedRow] = []
     vault = Vault(config.vault_key(), old_key)
     with (
         database(config) as connection,
         Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar,
     ):
         rotation = Rotation(connection, vault)
-        task = bar.add_task("sealing" if write else "opening", total=rotation.sealed())
+        task = bar.add_task("sealing" if write else "opening", total=rotation.count())
         for sealed in rotation.rotate(write=write):
             counts[sealed.state] += 1
             bar.advance(task)

@@ -51,7 +51,7 @@ def privacy_show(mailbox_id: str, company_id: str | None, language: Language, js
     config = load_config()
     with database(config) as connection:
         company_id = _owner(connection, mailbox_id, company_id)
-        tables = holdings.look(connection, company_id, mailbox_id)
+        tables = holdings.read(connection, company_id, mailbox_id)
     in_kafka, not_stored, unreadable = OUTSIDE_POSTGRES[language]
     in_kafka = in_kafka.format(days=config.horizon_days)
     if json_:
@@ -90,7 +90,7 @@ def _print_tables(tables: Sequence[StoredValue], unreadable: str, language: Lang
         click.echo(f"{stored.table.name}: {unreadable if stored.rows is None else stored.rows}")
         if not stored.rows:
             continue
-        click.echo(f"  {catalog.kept[stored.table.kept][language]}")
+        click.echo(f"  {catalog.retentions[stored.table.retention][language]}")
         for kind in catalog.kinds:
             columns = stored.table.of_kind(kind)
             if columns and not stored.shown:
@@ -104,7 +104,7 @@ def _table_data(stored: StoredValue, language: Language) -> dict[str, object]:
     return {
         "table": stored.table.name,
         "rows": stored.rows,
-        "kept": personal_data.load().kept[stored.table.kept][language],
+        "kept": personal_data.load().retentions[stored.table.retention][language],
         "columns": dict(stored.table.columns),
         "shown": list(stored.shown),
     }

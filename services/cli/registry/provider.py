@@ -112,7 +112,7 @@ def answer_lines(answer: LookupAnswer, language: Language, mistake: HostMistake 
         ("how", f"{how} ({answer.evidence})"),
     ]
     if mistake is not None:
-        lines.insert(0, ("caution", texts.mistyped(mistake, language)))
+        lines.insert(0, ("caution", texts.mistake(mistake, language)))
     for doubt in unconfirmed_servers(answer):
         words = {"entry": doubt.name, "source": doubt.source, "as_of": doubt.as_of}
         lines.append(("unconfirmed", texts.phrase(f"unconfirmed-{doubt.key}", language, **words)))
@@ -176,7 +176,7 @@ def answer_data(
         else {
             "code": mistake.code,
             "host": mistake.host,
-            "text": {language: texts.mistyped(mistake, language) for language in texts.LANGUAGES},
+            "text": {language: texts.mistake(mistake, language) for language in texts.LANGUAGES},
         },
     }
 

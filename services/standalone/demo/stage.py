@@ -23,7 +23,9 @@ from services.common.postgres import connect
 from services.common.settings import Settings
 from services.common.topics import INQUIRIES
 from services.common.version import version
-from services.connect.onboarding import ConnectionTester, ConnectRequest, add_mailbox
+from services.connect.onboarding import add_mailbox
+from services.connect.requests import ConnectRequest
+from services.connect.tester import ConnectionTester
 from services.imap.host_policy import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault

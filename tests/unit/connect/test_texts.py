@@ -5,7 +5,7 @@ import string
 
 from services.common import tables
 from services.connect import texts
-from services.connect.connection_test import STAGES
+from services.connect.report import STAGES
 from tests.support.codes import codes
 
 
@@ -14,7 +14,7 @@ def _words(text: str) -> set[str]:
 
 
 def test_every_text_of_the_connection_test_has_both_languages_with_the_same_words() -> None:
-    sentences = texts.texts()
+    sentences = texts.load()
     assert set(sentences["stage"]) == set(STAGES)
     pairs = [(f"{kind}.{name}", entry) for kind, entries in sentences.items() for name, entry in entries.items()]
     for name, entry in pairs:
@@ -30,7 +30,7 @@ def test_every_text_of_the_connection_test_has_both_languages_with_the_same_word
 
 
 def test_every_value_that_a_look_up_shows_has_a_word() -> None:
-    words, properties = set(texts.texts()["word"]), tables.schema("provider")["properties"]
+    words, properties = set(texts.load()["word"]), tables.schema("provider")["properties"]
     for key in ("support", "files_sent"):
         assert set(properties[key]["enum"]) <= words
     for key in ("auth", "unconfirmed"):
@@ -38,7 +38,7 @@ def test_every_value_that_a_look_up_shows_has_a_word() -> None:
 
 
 def test_every_code_has_sentences() -> None:
-    assert codes() <= set(texts.texts()["code"])
-    assert set(texts.texts()["code"]) - codes() == {
+    assert codes() <= set(texts.load()["code"])
+    assert set(texts.load()["code"]) - codes() == {
         "folder-missing", "provider-busy", "provider-unsupported", "tries-spent",
     }  # fmt: skip

@@ -13,8 +13,8 @@ from services.fetcher.folder_reader import (
     REFUSED,
     UNPARSABLE,
     fetch_bisecting,
+    find_visible_from,
     is_rescan_due,
-    visible_from,
 )
 from services.fetcher.publication import Unreadable
 from services.imap.connection import Connection
@@ -100,5 +100,5 @@ def test_mail_is_visible_as_far_back_as_the_provider_shows_it(
     host: str, messages: int, age_days: int, expected_days: int | None
 ) -> None:
     leased = leased_mailbox(host=host, user="seller@mail.test")
-    visible = visible_from(Folder(set(), age_days=age_days).connection, FolderView(1, 2, messages), leased)
+    visible = find_visible_from(Folder(set(), age_days=age_days).connection, FolderView(1, 2, messages), leased)
     assert visible == (None if expected_days is None else LEASED.now - timedelta(days=expected_days))

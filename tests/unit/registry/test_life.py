@@ -33,7 +33,7 @@ def test_a_text_that_somebody_consented_to_cannot_be_changed() -> None:
     for old, new in (("headers only", "headers alone"), ("您同意", "你同意")):
         assert old in held
         with pytest.raises(
-            ConfigError, match="not the one that was consented to .* write what is new as the next version"
+            ConfigError, match="not the one that was consented to .* add what is new as the next version"
         ):
             consent.parse(held.replace(old, new), "consent.toml")
     with pytest.raises(ConfigError, match="versions are 1, 2, 3"):
@@ -45,11 +45,11 @@ def test_a_text_that_somebody_consented_to_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('to = "paused"', 'to = "pausd"', "event paused: to: no state pausd"),
-        ('from = ["paused"]', 'from = ["pausd"]', "event resumed: from: no state pausd"),
-        ('by = "fetcher"', 'by = "nobody"', "by: nobody is none of"),
-        ('name = "resumed"', 'name = "paused"', "an event stands twice"),
-        ("[state.removed]", "[state.gone]", "'removed'; its head says what must be there"),
+        ('to = "paused"', 'to = "pausd"', "event paused: to: unknown state pausd"),
+        ('from = ["paused"]', 'from = ["pausd"]', "event resumed: from: unknown state pausd"),
+        ('by = "fetcher"', 'by = "nobody"', "by: nobody is not one of"),
+        ('name = "resumed"', 'name = "paused"', "an event is listed twice"),
+        ("[state.removed]", "[state.gone]", "'removed'; the head of the file lists what it must contain"),
     ],
 )
 def test_a_table_that_contradicts_itself_is_told(old: str, new: str, told: str) -> None:
@@ -92,14 +92,14 @@ def test_how_far_back_a_mailbox_can_be_complete(limits: ProviderLimits | None, f
 
 def test_the_days_that_are_told() -> None:
     # 04:00 on the 26th of September in Los Angeles: the first whole day is the 27th, settled after 5 days.
-    found = completeness.numbers(datetime(2026, 9, 26, 11, tzinfo=UTC), PACIFIC, NOW)
+    found = completeness.forecast_numbers(datetime(2026, 9, 26, 11, tzinfo=UTC), PACIFIC, NOW)
     assert (found.first_day, found.visible_on) == (date(2026, 9, 27), found.today)
-    found = completeness.numbers(NOW - 3 * DAY, PACIFIC, NOW)
+    found = completeness.forecast_numbers(NOW - 3 * DAY, PACIFIC, NOW)
     assert found.first_day == date(2026, 11, 23)
     assert found.visible_on == date(2026, 11, 28) and found.whole_on == date(2026, 12, 27)
-    said = texts.told(found, PACIFIC, "en")
+    said = texts.forecast(found, PACIFIC, "en")
     assert "complete from 2026-11-23" in said and "visible on 2026-11-28" in said and "2026-12-27" in said
-    assert "2026-11-28" in texts.told(found, PACIFIC, "zh")
+    assert "2026-11-28" in texts.forecast(found, PACIFIC, "zh")
 
 
 @given(
@@ -110,7 +110,7 @@ def test_the_days_that_are_told() -> None:
 def test_no_day_is_promised_before_it_is_whole_and_over(hours: int, zone: str, settle: int) -> None:
     begins = NOW - timedelta(hours=hours)
     settling = SettlingRule("x", ZoneInfo(zone), 86_400, 30, settle)
-    found = completeness.numbers(begins, settling, NOW)
+    found = completeness.forecast_numbers(begins, settling, NOW)
     assert datetime.combine(found.first_day, datetime.min.time(), settling.zone) >= begins
     assert found.today <= found.visible_on <= found.whole_on
     assert found.visible_on >= found.first_day + settle * DAY

@@ -16,19 +16,10 @@ from services.cli.registry.mailbox.secret import read_secret
 from services.cli.registry.mailbox.server import checked_server, server_of
 from services.common.language import Language
 from services.common.settings import ImapSettings, Settings
-from services.connect import texts
-from services.connect.completeness import numbers
-from services.connect.onboarding import (
-    ConnectedMailbox,
-    ConnectRequest,
-    LoginChanges,
-    MailboxRefused,
-    add_mailbox,
-    changed_login,
-    consented,
-    reconnect_mailbox,
-    refuse_mailbox,
-)
+from services.connect import consent, texts
+from services.connect.completeness import forecast_numbers
+from services.connect.onboarding import ConnectedMailbox, MailboxRefused, add_mailbox, reconnect_mailbox, refuse_mailbox
+from services.connect.requests import ConnectRequest, LoginChanges, changed_login
 from services.imap.folders import folder_text
 from services.mail.values import Login
 from services.providers.addresses import domain_of
@@ -76,7 +67,7 @@ def mailbox_add(
     request = replace(request, host=host, port=port, consent_by=consent_by or ask_consent(language))
     with open_registry(config) as registry:
         # Checked first: without consent, or for an account that needs no mailbox, no password is asked for.
-        consented(request.consent_by, language, consent_text)
+        consent.give(request.consent_by, language, consent_text)
         registry.accounts.check_needs_mailbox(company_id, account_id)
     tokens = AccessTokens(config.oauth2)
     user = request.user or address
@@ -169,7 +160,7 @@ def _changed_server(
 def _print_connected(config: Settings, connected: ConnectedMailbox, language: Language, *, json_: bool) -> None:
     folders = [folder_text(folder.name) for folder in connected.folders]
     settling = settling_rule(config)
-    forecast = numbers(connected.expected_from, settling, datetime.now(UTC))
+    forecast = forecast_numbers(connected.expected_from, settling, datetime.now(UTC))
     if json_:
         print_json(
             {
@@ -178,7 +169,7 @@ def _print_connected(config: Settings, connected: ConnectedMailbox, language: La
                 "state": "active",
                 "sent_folders": folders,
                 "messages": connected.messages,
-                "read_anew": connected.anew,
+                "read_anew": connected.from_start,
                 "complete_from": connected.expected_from,
                 "numbers": forecast_data(forecast),
                 "test": texts.as_data(connected.report),
@@ -190,9 +181,9 @@ def _print_connected(config: Settings, connected: ConnectedMailbox, language: La
         f"Mailbox {connected.mailbox_id} is active: {', '.join(folders)} with {connected.messages} messages.",
         markup=False,
     )
-    click.echo(texts.told(forecast, settling, language))
+    click.echo(texts.forecast(forecast, settling, language))
     errors.print(
         "The first scan starts now; `replyrate mailbox show` shows its progress."
-        if connected.anew
+        if connected.from_start
         else "Reading continues where it was."
     )

@@ -10,7 +10,7 @@ from services.cli.output import errors
 from services.cli.registry.mailbox.options import acting_operator
 from services.common.language import Language
 from services.connect import consent
-from services.connect.onboarding import check_name
+from services.connect.consent import check_name
 from services.registry.registry import Registry
 from services.registry.state_changes import OPERATOR
 

@@ -16,8 +16,9 @@ from services.common.language import Language
 from services.common.settings import Settings
 from services.common.version import version
 from services.connect import texts
-from services.connect.connection_test import PASSED, SKIPPED, TestReport
-from services.connect.onboarding import ConnectionTester, MailboxRefused
+from services.connect.onboarding import MailboxRefused
+from services.connect.report import PASSED, SKIPPED, TestReport
+from services.connect.tester import ConnectionTester
 from services.imap.host_policy import resolve
 from services.signin.access_tokens import AccessTokens
 
@@ -88,7 +89,7 @@ def _stages(report: TestReport, language: Language) -> Table:
     for stage in report.stages:
         sign, style = {PASSED: ("✓", "green"), SKIPPED: ("·", "dim")}.get(stage.code, ("✗", "red"))
         seconds = "" if stage.seconds is None else f"{stage.seconds:.3f} s"
-        result = texts.says(report, stage, language)
+        result = texts.stage_result(report, stage, language)
         code = "" if stage.code in (PASSED, SKIPPED) else f" [{stage.code}]"
         table.add_row(sign, texts.stage_name(stage.name, language), seconds, result + code, style=style)
     return table

@@ -7,10 +7,10 @@ import click
 from services.cli.output import errors
 from services.common.settings import ImapSettings
 from services.connect import texts
-from services.connect.connection_test import mistyped, unsupported
 from services.connect.dns_records import DnsRecords
-from services.connect.lookup import look_up, mistaken
+from services.connect.lookup import check_server, look_up
 from services.connect.onboarding import MailboxRefused
+from services.connect.report import mistyped, unsupported
 from services.imap.host_policy import HostPolicy, resolve
 from services.imap.tls import tls_context
 from services.providers import catalog
@@ -60,7 +60,7 @@ def checked_server(host: str, port: int | None, address: str, settings: ImapSett
     """Host and port, normalised. Raises MailboxRefused when they are known not to belong to an IMAP server."""
     providers, typed = catalog.load(), parse_server(host)
     server, port = typed.host, port or typed.port or TLS_PORT
-    mistake = mistaken(
+    mistake = check_server(
         providers, host, port, address, hosts=HostPolicy.of(settings, resolve), context=tls_context(settings.ca_file)
     )
     if mistake is not None:

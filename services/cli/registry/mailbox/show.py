@@ -10,7 +10,7 @@ from services.cli.output import errors, print_json, print_table, text
 from services.cli.registry.mailbox.forecast import forecast_data, settling_rule
 from services.common.language import Language
 from services.connect import texts
-from services.connect.completeness import numbers
+from services.connect.completeness import forecast_numbers
 from services.imap.folders import folder_text
 from services.registry import states
 
@@ -55,14 +55,14 @@ def mailbox_show(company_id: str, mailbox_id: str, language: Language, json_: bo
     settling, complete_from = settling_rule(config), mailbox["complete_from"] or mailbox["expected_from"]
     forecast = None
     if mailbox["state"] == "active" and complete_from is not None:
-        forecast = numbers(complete_from, settling, datetime.now(UTC))
+        forecast = forecast_numbers(complete_from, settling, datetime.now(UTC))
     if json_:
         folders = [{**folder, "name": folder_text(folder["folder"])} for folder in mailbox["folders"]]
         print_json({**mailbox, "folders": folders, "numbers": None if forecast is None else forecast_data(forecast)})
         return
     _print_mailbox(mailbox, language)
     if forecast is not None:
-        _print_field("numbers", texts.told(forecast, settling, language))
+        _print_field("numbers", texts.forecast(forecast, settling, language))
 
 
 def _print_mailbox(mailbox: dict[str, Any], language: Language) -> None:

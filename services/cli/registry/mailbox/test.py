@@ -10,7 +10,8 @@ from services.cli.registry.mailbox.secret import read_secret
 from services.cli.registry.mailbox.server import server_of
 from services.common.language import Language
 from services.common.settings import Settings
-from services.connect.onboarding import ConnectRequest, MailboxRefused, login_of
+from services.connect.onboarding import MailboxRefused
+from services.connect.requests import ConnectRequest, requested_login
 from services.mail.values import Login
 from services.signin.access_tokens import AccessTokens
 from services.signin.token_store import KIND, MemoryTokenStore, TokenStore
@@ -79,7 +80,7 @@ def _typed_login(
     host, port = server_of(address, options.host, options.port, config.imap, quiet=quiet)
     user = options.user or address
     secret = read_secret(options.password_file, host, user, tokens if options.oauth2 else None, config.oauth2)
-    return login_of(ConnectRequest(
+    return requested_login(ConnectRequest(
         company_id, "", address, secret, "", host=host, port=port, user=options.user,
         sent_override=options.sent_override, kind=KIND if options.oauth2 else "password",
     ))  # fmt: skip

@@ -14,7 +14,7 @@ from services.registry.state_changes import OPERATOR
 
 SQL = load_statements("services.registry", "accounts.sql")
 CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
-"""How far the clock of whoever names an instant may be ahead of the database's."""
+"""How far the clock of a caller may be ahead of the database's."""
 
 
 class Accounts:
@@ -75,7 +75,7 @@ class Accounts:
         with self._sql.transaction():
             changed = self._sql.one("set_synced", **values, synced_from=since)
             if changed is None:
-                raise RegistryError("nothing changed: somebody else changed it at the same moment")
+                raise RegistryError("nothing changed: another person changed it at the same moment")
             if since > changed["now"] + CLOCK_DIFFERENCE:
                 raise RegistryError("nothing changed: the sync cannot start in the future", "since-in-the-past")
             self._sql.run("platform_sync_started", **values, from_at=min(since, changed["now"]))

@@ -170,7 +170,7 @@ class ConnectionAttempts:
 
     @contextmanager
     def _login_taken_meanwhile(self, company_id: str, mailbox_id: str, login: Login) -> Iterator[None]:
-        """RegistryError when somebody else connected the same login while the block ran."""
+        """RegistryError when another person connected the same login while the block ran."""
         try:
             yield
         except psycopg.errors.UniqueViolation:

@@ -112,11 +112,11 @@ def test_a_mailbox_of_every_provider_passes_every_stage(serve: Serve, name: str)
     assert (folder.earliest_at, folder.newest_at) == (shown[0].filed_at, shown[-1].filed_at)
     data = texts.as_data(report)
     assert (data["passed"], data["code"], data["next"]) == (True, "ok", None)
-    known = catalog.load().by_domain(server.profile.domain)
-    assert data["provider"] == (known.id if known else None)
-    assert [one.name for one in server.wire].count(b"LOGIN") == 1
-    for one in server.wire:
-        assert allowed(one.command, consented=False), one.command
+    provider = catalog.load().by_domain(server.profile.domain)
+    assert data["provider"] == (provider.id if provider else None)
+    assert [seen.name for seen in server.wire].count(b"LOGIN") == 1
+    for sent in server.wire:
+        assert allowed(sent.command, consented=False), sent.command
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ def test_a_server_that_misbehaves_fails_at_its_stage(
 
 @pytest.mark.parametrize("defect", [Defect.REFUSED_MESSAGE, Defect.BROKEN_MESSAGE], ids=lambda defect: defect.name)
 @pytest.mark.parametrize("end", [0, -1], ids=["first", "last"])
-def test_one_message_that_cannot_be_read_keeps_no_mailbox_out(serve: Serve, defect: Defect, end: int) -> None:
-    """The times told are those of the next one; with no message that can be read the test fails."""
+def test_a_single_unreadable_message_does_not_fail_the_test(serve: Serve, defect: Defect, end: int) -> None:
+    """The reported times are those of the next message; when no message can be read the test fails."""
     server = serve(DOVECOT, defect)
     fill(server, [now() - timedelta(days=day) for day in (50, 40, 2, 1)])
     server.refused_uid = server.sent.messages[end].uid
@@ -186,7 +186,7 @@ def test_a_secret_is_not_in_the_texts_of_objects(serve: Serve) -> None:
         ("imap.163.com", 143, "plain-port", "imap.163.com"), ("imap.163.com", 587, "smtp-port", "imap.163.com"),
     ],
 )  # fmt: skip
-def test_what_is_typed_wrong_is_told_without_asking_anybody(
+def test_a_mistyped_server_is_reported_without_any_connection(
     serve: Serve, host: str, port: int, code: str, next_host: str
 ) -> None:
     def nobody(host: str, port: int) -> list[str]:
@@ -213,8 +213,8 @@ def test_a_server_that_only_looks_like_pop_is_tried_first(
         assert "imap.own-server.example" in texts.sentence(outcome.report, "en")
 
 
-def test_nothing_tells_a_private_address_from_a_name_that_does_not_exist(serve: Serve) -> None:
-    """What a seller sees is the same; the operator's detail is not."""
+def test_a_private_address_and_an_unknown_name_are_reported_alike(serve: Serve) -> None:
+    """The seller sees the same report; the operator's detail differs."""
     server = serve(DOVECOT)
     closed = settings(server).model_copy(update={"allowed_private_networks": ()})
 
@@ -242,7 +242,7 @@ def test_nothing_tells_a_private_address_from_a_name_that_does_not_exist(serve: 
     assert server.sessions == 0
 
 
-def test_no_sent_folder_suggests_those_there_are(serve: Serve) -> None:
+def test_without_a_sent_folder_the_existing_folders_are_suggested(serve: Serve) -> None:
     server = serve(DOVECOT)
     server.folders.remove(server.sent)
     server.folders += [Folder(b"&W6JiNw-", b""), Folder(b"Firm", b"\\Noselect")]
@@ -255,10 +255,10 @@ def test_no_sent_folder_suggests_those_there_are(serve: Serve) -> None:
 
 
 def warned(outcome: TestOutcome) -> set[str]:
-    for found in outcome.report.warnings:
+    for warning in outcome.report.warnings:
         for language in texts.LANGUAGES:
-            assert "{" not in texts.warning(found, language)
-    return {found.code for found in outcome.report.warnings}
+            assert "{" not in texts.warning(warning, language)
+    return {warning.code for warning in outcome.report.warnings}
 
 
 def test_warnings_of_windows_filing_and_age(serve: Serve) -> None:
@@ -290,11 +290,11 @@ def test_warnings_of_windows_filing_and_age(serve: Serve) -> None:
 @pytest.fixture
 def registry(dsn: str) -> Iterator[Registry]:
     with connect(dsn, "tests") as connection:
-        found = Registry(connection, Hasher(bytes(32)), Vault(bytes(range(32))))
+        opened = Registry(connection, Hasher(bytes(32)), Vault(bytes(range(32))))
         for company in ("c1", "c2"):
-            found.companies.add(company)
-            found.accounts.add(company, "main")
-        yield found
+            opened.companies.add(company)
+            opened.accounts.add(company, "main")
+        yield opened
 
 
 def tried(registry: Registry, server: LabServer, company_id: str = "c1", **changes: Any) -> tuple[str, str] | None:
@@ -304,16 +304,16 @@ def tried(registry: Registry, server: LabServer, company_id: str = "c1", **chang
     return None if report.failed is None else (report.failed.name, report.failed.code)
 
 
-def test_tries_of_a_mailbox_are_counted_whatever_host_is_typed(registry: Registry, serve: Serve) -> None:
+def test_failed_tests_of_a_mailbox_are_counted_whatever_host_is_typed(registry: Registry, serve: Serve) -> None:
     server = serve(DOVECOT)
     assert all(tried(registry, server) is None for _ in range(TRIES_PER_HOUR + 2))  # passed ones do not count
     for number in range(TRIES_PER_HOUR):
         host = "localhost" if number % 2 else "127.0.0.1"
         assert tried(registry, server, password="wrong", host=host) == ("login", "login-refused")
-    logins = [one for one in server.wire if one.name == b"LOGIN"]
+    logins = [command_seen for command_seen in server.wire if command_seen.name == b"LOGIN"]
     assert tried(registry, server) == ("dns", "tries-spent")  # the right password neither
     assert tried(registry, server, "c2") == ("dns", "tries-spent")  # nor from another company
-    assert [one for one in server.wire if one.name == b"LOGIN"] == logins
+    assert [command_seen for command_seen in server.wire if command_seen.name == b"LOGIN"] == logins
     assert tried(registry, server, user="other@own-server.example") == ("login", "login-refused")
     request = ConnectRequest("c1", "main", server.user, server.secret, "Li", host="localhost", port=server.port)
     with pytest.raises(MailboxRefused, match="tried too often in the last hour. Try again at"):
@@ -324,7 +324,7 @@ def test_tries_of_a_mailbox_are_counted_whatever_host_is_typed(registry: Registr
     assert set(rows) == {(None, "passed"), ("login", "login-refused")}
 
 
-def test_tries_of_a_company_are_counted(registry: Registry, serve: Serve) -> None:
+def test_failed_tests_of_a_company_are_counted(registry: Registry, serve: Serve) -> None:
     server = serve(DOVECOT)
     for number in range(COMPANY_TRIES_PER_HOUR):
         test_id, _ = registry.connection_tests.begin("c1", f"u{number}")
@@ -336,10 +336,10 @@ def test_tries_of_a_company_are_counted(registry: Registry, serve: Serve) -> Non
 def test_every_code_that_a_mailbox_may_be_in_has_advice(registry: Registry) -> None:
     rows = registry.connection.execute("SELECT code FROM ledger.advice").fetchall()
     typed = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host", "web-address"}
-    assert codes() - typed <= {row[0] for row in rows}
+    assert codes() - typed <= {advised[0] for advised in rows}
 
 
-def test_a_sent_folder_is_named_as_it_is_shown_and_let_go_again(
+def test_a_sent_folder_is_named_as_it_is_shown_and_can_be_reset(
     command: Callable[..., Result], serve: Serve, tmp_path: Path, dsn: str
 ) -> None:
     server = serve(PROFILES["netease"])
@@ -357,9 +357,9 @@ def test_a_sent_folder_is_named_as_it_is_shown_and_let_go_again(
         again = ("mailbox", "reconnect", "c1", added["mailbox_id"], "--password-file", password, *options)
         command(server, *again)
         with psycopg.connect(dsn) as connection:
-            row = connection.execute("SELECT sent_override FROM registry.mailboxes").fetchone()
-        assert row is not None
-        return row[0]  # type: ignore[no-any-return]
+            override = connection.execute("SELECT sent_override FROM registry.mailboxes").fetchone()
+        assert override is not None
+        return override[0]  # type: ignore[no-any-return]
 
     assert chosen() == [b"&XfJT0ZAB-"]
     assert chosen("--sent-folder", "") is None
@@ -377,13 +377,13 @@ def test_a_sent_folder_is_named_as_it_is_shown_and_let_go_again(
     shown = command(server, "mailbox", "show", *ids).stdout
     assert "已发送: scan running" in shown and "R&D: 0 messages" in shown and "&XfJ" not in shown
     folders = json.loads(command(server, "mailbox", "show", *ids, "--json").stdout)["folders"]
-    assert [(one["folder"], one["name"]) for one in folders] == [("&XfJT0ZAB-", "已发送"), ("R&-D", "R&D")]
+    assert [(folder["folder"], folder["name"]) for folder in folders] == [("&XfJT0ZAB-", "已发送"), ("R&-D", "R&D")]
     server.folders.append(Folder(b"R&-D", b""))
-    for one in folders:
+    for folder in folders:
         for key in ("folder", "name"):
-            assert chosen("--sent-folder", one[key]) == [one["folder"].encode()]
-    held = command(server, "privacy", "show", added["mailbox_id"])
-    assert "已发送" in held.stdout and "&XfJ" not in held.stdout
+            assert chosen("--sent-folder", folder[key]) == [folder["folder"].encode()]
+    stored = command(server, "privacy", "show", added["mailbox_id"])
+    assert "已发送" in stored.stdout and "&XfJ" not in stored.stdout
 
 
 def test_the_command_tries_a_mailbox_before_and_after_it_is_connected(
@@ -412,7 +412,7 @@ def test_the_command_tries_a_mailbox_before_and_after_it_is_connected(
     (folder,) = passed["sent_folders"]
     assert (folder["name"], folder["found_by"], folder["messages"]) == ("Sent Messages", "name", 2)
     assert folder["earliest_at"] == server.sent.messages[0].filed_at.isoformat().replace("+00:00", "Z")
-    assert {one["code"] for one in passed["warnings"]} == {"window-days", "filing-option"}
+    assert {warning["code"] for warning in passed["warnings"]} == {"window-days", "filing-option"}
     add = ("mailbox", "add", "--company", "c1", "--account", "main", *place, "--consent-by", "Li")
     failed = json.loads(command(server, *add, "--json", input="Web-canary\n", code=1).stdout)
     assert (failed["state"], failed["test"]["code"]) == ("pending_test", "authorization-code-needed")
@@ -449,16 +449,16 @@ def test_no_test_reads_anything_of_a_message(
     def spoken(*args: object) -> str:
         server.wire.clear()
         done = command(server, *args).stdout
-        said = [one.command for one in server.wire]
-        fetches = [one for one in said if b"FETCH" in one.upper()]
-        assert fetches and all(allowed(one, consented=False) for one in said), said
+        commands = [seen.command for seen in server.wire]
+        fetches = [line for line in commands if b"FETCH" in line.upper()]
+        assert fetches and all(allowed(line, consented=False) for line in commands), commands
         for word in (b"BODY", b"HEADER", b"ENVELOPE", b"RFC822", b"TEXT", b"FLAGS", b"SAVEDATE"):
-            assert not any(word in one.upper() for one in fetches), fetches
+            assert not any(word in line.upper() for line in fetches), fetches
         return done
 
     told = spoken("mailbox", "test", "c1", *place)
     assert f"The newest message is of {times[-2]:%Y-%m-%d %H:%M} UTC, the earliest" in told, "the last one is refused"
-    assert f"can be seen of {times[0]:%Y-%m-%d}." in told and "2009" not in told
+    assert f"is from {times[0]:%Y-%m-%d}." in told and "2009" not in told
     with connect(dsn, "tests") as connection:
         assert connection.execute("SELECT count(*) FROM registry.consents").fetchone() == (0,)
     add = ("mailbox", "add", "--company", "c1", "--account", "main", *place, "--consent-by", "Li", "--json")
@@ -493,10 +493,10 @@ def test_the_command_says_what_it_needs(command: Callable[..., Result], serve: S
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["test", "add"])
-def test_what_is_no_imap_server_is_told_before_a_password_is_asked_for(
+def test_a_server_that_is_not_imap_is_reported_before_a_password_is_asked_for(
     verb: str, host: str | None, port: object, code: str, monkeypatch: pytest.MonkeyPatch, dsn: str, tmp_path: Path
 ) -> None:
-    """Without any answer to a prompt, in both languages and with --json; nothing is connected and no try is spent."""
+    """Without a prompt, in both languages and with --json; nothing is connected and no test is counted."""
     (tmp_path / "key").write_bytes(bytes(32))
     monkeypatch.setattr("socket.create_connection", lambda *_, **__: pytest.fail("somebody was connected to"))
     env = {
@@ -526,14 +526,14 @@ def test_what_is_no_imap_server_is_told_before_a_password_is_asked_for(
         assert connection.execute("SELECT count(*) FROM registry.connection_tests").fetchone() == (0,)
 
 
-def test_a_server_with_the_name_of_another_kind_is_greeted_before_a_password_is_asked_for(
+def test_a_server_with_the_name_of_another_protocol_is_contacted_before_a_password_is_asked_for(
     command: Callable[..., Result],
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     ca: CertificateAuthority,
 ) -> None:
-    """It may well speak IMAP: then the password is asked for; if it does not, what it looks like is told."""
+    """If it speaks IMAP the password is asked for; if it does not, the report says what its name looks like."""
     name = "pop3.own-server.example"
     policy = HostPolicy.of
     monkeypatch.setattr(HostPolicy, "of", lambda imap, *_: policy(imap, lambda host, port: ["127.0.0.1"]))
@@ -547,4 +547,4 @@ def test_a_server_with_the_name_of_another_kind_is_greeted_before_a_password_is_
         told = command(server, *typed, input="", code=1)
         assert "[pop-host]" in told.stdout and "Enter imap.own-server.example" in told.stdout
         assert PROMPT not in told.stderr
-        assert b"LOGIN" not in {one.name for one in server.wire}
+        assert b"LOGIN" not in {seen.name for seen in server.wire}

@@ -54,14 +54,14 @@ def fill(dsn: str, count: int) -> None:
 
 
 def passwords(dsn: str, vault: Vault) -> dict[str, str]:
-    """What a fetcher with this vault would log in with, by mailbox; every mailbox is due and leased once."""
+    """The login that a fetcher with this vault would use, by mailbox; every mailbox is due and leased once."""
     with connect(dsn, "tests") as connection:
         connection.execute("UPDATE registry.mailboxes SET lease_until = NULL, next_poll_at = clock_timestamp()")
-        leases, found = Leases(connection, vault), {}
+        leases, passwords = Leases(connection, vault), {}
         while (leased := leases.lease("tests", 300)) is not None:
-            found[leased.mailbox_id] = leased.password
+            passwords[leased.mailbox_id] = leased.password
             assert leased.user == leased.password.replace("secret", "user") + "@mail.test"
-        return found
+        return passwords
 
 
 def states(dsn: str, vault: Vault) -> dict[str, int]:
@@ -72,7 +72,7 @@ def states(dsn: str, vault: Vault) -> dict[str, int]:
     return counts
 
 
-def test_a_kill_in_the_middle_loses_nothing_and_the_next_run_goes_on(dsn: str, environ: dict[str, str]) -> None:
+def test_a_kill_in_the_middle_loses_nothing_and_the_next_run_continues(dsn: str, environ: dict[str, str]) -> None:
     fill(dsn, COUNT)
     both, expected = Vault(NEW, OLD), {f"m{number:04}": f"secret-{number}" for number in range(COUNT)}
     assert states(dsn, both) == {"old": COUNT + 1}
@@ -110,7 +110,7 @@ def test_a_kill_in_the_middle_loses_nothing_and_the_next_run_goes_on(dsn: str, e
         assert connection.execute("SELECT DISTINCT key_id FROM registry.secrets").fetchall() == [(both.key_id,)]
 
 
-def test_what_does_not_open_is_told_and_stops_nothing(dsn: str, environ: dict[str, str]) -> None:
+def test_values_that_cannot_be_opened_are_reported_and_stop_nothing(dsn: str, environ: dict[str, str]) -> None:
     fill(dsn, 4)
     with connect(dsn, "tests") as connection:
         connection.execute(
@@ -122,7 +122,10 @@ def test_what_does_not_open_is_told_and_stops_nothing(dsn: str, environ: dict[st
     assert done.exit_code == 1
     told = json.loads(done.stdout)
     assert told["counts"] == {"rotated": 3, "unreadable": 1, "another-key": 1}
-    assert [(one["what"], one["state"]) for one in told["bad"]] == [("m0001", "unreadable"), ("m0002", "another-key")]
+    assert [(bad_row["what"], bad_row["state"]) for bad_row in told["bad"]] == [
+        ("m0001", "unreadable"),
+        ("m0002", "another-key"),
+    ]
     checked = CliRunner().invoke(main, ["keys", "check"], env=environ)
     assert checked.exit_code == 1 and "m0001: not readable; connect the mailbox again" in checked.stderr
     assert "secret" not in done.stdout + done.stderr + checked.stdout + checked.stderr
@@ -152,11 +155,11 @@ def test_the_steps_of_the_page_for_the_compose_file(dsn: str, tmp_path: Path) ->
     def container(service: str) -> dict[str, str]:
         """The secret settings of a container as it would start now."""
         line = (tmp_path / ".env").read_text("utf-8").splitlines()
-        variables = dict(one.split("=", 1) for one in line)
+        variables = dict(assignment.split("=", 1) for assignment in line)
         files = {
             f"/run/secrets/{name}": re.sub(
                 r"\$\{(\w+)(?::\?[^}]*|:-([^}]*))\}",
-                lambda m: variables.get(m[1], m[2]),
+                lambda match: variables.get(match[1], match[2]),
                 compose["secrets"][name]["file"],
             )
             for name in compose["services"][service]["secrets"]

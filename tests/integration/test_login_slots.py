@@ -43,39 +43,39 @@ DUE = "UPDATE registry.mailboxes SET next_poll_at = coalesce(last_success_at, co
 
 @dataclass
 class Wire:
-    """What several servers were told, in the order they were told it."""
+    """The commands that several servers received, in order."""
 
     said: list[tuple[int, SentCommand]] = field(default_factory=list)
     hold: threading.Event | None = None
-    """While this is not set, a login is not answered."""
+    """Logins are answered only while this is set."""
 
     def logins(self) -> int:
-        return sum(one.name == b"LOGIN" for _, one in self.said)
+        return sum(command.name == b"LOGIN" for _, command in self.said)
 
     def sessions(self) -> int:
         """The most that were logged in at once."""
-        held: set[tuple[int, int]] = set()
+        sessions: set[tuple[int, int]] = set()
         most = 0
-        for server, one in self.said:
-            if one.name == b"LOGIN":
-                held.add((server, one.session))
-                most = max(most, len(held))
-            elif one.name == b"LOGOUT":
-                held.discard((server, one.session))
+        for server, command in self.said:
+            if command.name == b"LOGIN":
+                sessions.add((server, command.session))
+                most = max(most, len(sessions))
+            elif command.name == b"LOGOUT":
+                sessions.discard((server, command.session))
         return most
 
 
 class _OfServer(list[SentCommand]):
-    """The wire log of one of them; a login lasts a little, so that sessions meet."""
+    """The wire log of one server; a login takes a moment, so that sessions overlap."""
 
     def __init__(self, server: int, wire: Wire) -> None:
         super().__init__()
         self._server, self._wire = server, wire
 
-    def append(self, one: SentCommand) -> None:
-        super().append(one)
-        self._wire.said.append((self._server, one))
-        if one.name == b"LOGIN":
+    def append(self, said: SentCommand) -> None:
+        super().append(said)
+        self._wire.said.append((self._server, said))
+        if said.name == b"LOGIN":
             time.sleep(0.1)
             if self._wire.hold is not None:
                 self._wire.hold.wait(30)
@@ -149,31 +149,31 @@ def make_town(dsn: str, topics_gone: str, tmp_path: Path, ca: CertificateAuthori
         yield make
 
 
-def test_fetchers_together_stay_within_the_budget_of_a_provider(make_town: Callable[[int], Town]) -> None:
-    """Two processes with four workers each; tests of connections count with the polls. Hours go by in the database."""
+def test_fetchers_together_stay_within_the_limit_of_a_provider(make_town: Callable[[int], Town]) -> None:
+    """Two processes with four workers each; connection tests count like polls. The clock of the database is moved by hours."""
     town = make_town(6)
     limits = {
         "REPLYRATE_IMAP__PROVIDER_LOGINS_PER_HOUR": "localhost=20", "REPLYRATE_IMAP__PROVIDER_SESSIONS": "localhost=2",
     }  # fmt: skip
     town.connect(town.settings(**limits), *town.servers)
     assert town.wire.logins() == 6
-    with town.fetcher("one", **limits) as one, town.fetcher("two", **limits) as two:
+    with town.fetcher("one", **limits) as first, town.fetcher("two", **limits) as second:
         for hour in (1, 2, 3):
-            until(lambda: town.wire.logins() >= 20 * hour, 30, "the hour's logins", (one, two))  # noqa: B023
+            until(lambda: town.wire.logins() >= 20 * hour, 30, "the hour's logins", (first, second))  # noqa: B023
             for _ in range(4):  # all of them ask again and again
                 town.run(DUE)
                 time.sleep(0.3)
             assert town.wire.logins() == 20 * hour
             town.run(HOUR)
             town.run(DUE)
-        until(lambda: town.wire.logins() == 80, 30, "the hour's logins", (one, two))
-        assert one.terminate() == 0 and two.terminate() == 0
+        until(lambda: town.wire.logins() == 80, 30, "the hour's logins", (first, second))
+        assert first.terminate() == 0 and second.terminate() == 0
     assert town.wire.sessions() == 2
     assert "mailbox-postponed" in (town.folder / "one.log").read_text()
     assert town.run("SELECT DISTINCT state, failures, state_reason FROM registry.mailboxes") == [("active", 0, None)]
     assert town.run("SELECT count(*) FROM registry.mailboxes WHERE last_success_at IS NULL") == [(0,)]
-    held = "SELECT count(*) FROM registry.login_slots WHERE kind = 'session' AND free_at > clock_timestamp()"
-    assert town.run(held) == [(0,)]
+    taken_slots = "SELECT count(*) FROM registry.login_slots WHERE kind = 'session' AND free_at > clock_timestamp()"
+    assert town.run(taken_slots) == [(0,)]
 
 
 def test_a_fetcher_that_is_killed_has_its_sessions_freed_by_expiry(make_town: Callable[[int], Town]) -> None:
@@ -206,7 +206,7 @@ def test_a_fetcher_that_is_killed_has_its_sessions_freed_by_expiry(make_town: Ca
         assert heir.terminate() == 0
 
 
-def test_a_connection_test_waits_for_the_budget_and_says_until_when(make_town: Callable[[int], Town]) -> None:
+def test_a_connection_test_is_postponed_at_the_limit_and_says_until_when(make_town: Callable[[int], Town]) -> None:
     town = make_town(2)
     settings = town.settings(REPLYRATE_IMAP__PROVIDER_LOGINS_PER_HOUR="localhost=1")
     town.connect(settings, town.servers[0])
@@ -217,24 +217,24 @@ def test_a_connection_test_waits_for_the_budget_and_says_until_when(make_town: C
 
 
 def test_threads_never_hold_more_than_the_limit(make_town: Callable[[int], Town]) -> None:
-    """Nobody is refused for good while there is room: the slots grow as they are needed."""
+    """Nobody is refused while the limit is not reached: slots are created as they are needed."""
     town = make_town(1)
     settings = town.settings(REPLYRATE_IMAP__SESSIONS="11", REPLYRATE_IMAP__LOGINS_PER_HOUR="150").imap
-    lock, held, most, done = threading.Lock(), 0, 0, 0
+    lock, open_sessions, most, done = threading.Lock(), 0, 0, 0
 
     def work(_: int) -> None:
-        nonlocal held, most, done
+        nonlocal open_sessions, most, done
         with connect(town.dsn, "tests") as connection:
             allowance = LoginSlots(connection, settings)
             for _ in range(20):
                 try:
                     with allowance.session("imap.some.example"):
                         with lock:
-                            held, done = held + 1, done + 1
-                            most = max(most, held)
+                            open_sessions, done = open_sessions + 1, done + 1
+                            most = max(most, open_sessions)
                         time.sleep(0.005)
                         with lock:
-                            held -= 1
+                            open_sessions -= 1
                 except NoSlotFree:
                     continue
 
@@ -258,9 +258,7 @@ def test_threads_never_hold_more_than_the_limit(make_town: Callable[[int], Town]
 
 
 @pytest.mark.parametrize("attempt", range(4))
-def test_who_begin_together_do_not_use_up_a_wide_budget_of_logins(
-    make_town: Callable[[int], Town], attempt: int
-) -> None:
+def test_simultaneous_logins_do_not_exhaust_a_wide_limit(make_town: Callable[[int], Town], attempt: int) -> None:
     """Each takes what another one has just made; that nothing is free for an instant is no budget used up. (A session may
     be all taken for an instant, and is asked for again in seconds; a login that is short puts a mailbox off for an hour.)"""
     town = make_town(1)
@@ -284,14 +282,14 @@ def test_who_begin_together_do_not_use_up_a_wide_budget_of_logins(
         assert "login" not in set().union(*pool.map(work, range(32)))
 
 
-def test_one_that_expired_gives_back_nothing_that_is_anothers(dsn: str, make_town: Callable[[int], Town]) -> None:
+def test_an_expired_session_does_not_release_the_slot_of_another(dsn: str, make_town: Callable[[int], Town]) -> None:
     settings = make_town(1).settings(REPLYRATE_IMAP__SESSIONS="1").imap
     with connect(dsn, "tests") as first, connect(dsn, "tests") as second:
-        slow, other = LoginSlots(first, settings, session_seconds=0), LoginSlots(second, settings)
+        slow, expired = LoginSlots(first, settings, session_seconds=0), LoginSlots(second, settings)
         with slow.session("imap.some.example"):
-            taken = other.session("imap.some.example")
+            taken = expired.session("imap.some.example")
             taken.__enter__()
-        with pytest.raises(NoSlotFree) as refused, other.session("imap.some.example"):
+        with pytest.raises(NoSlotFree) as refused, expired.session("imap.some.example"):
             pass
         assert refused.value.short == "session"
         taken.__exit__(None, None, None)
@@ -312,7 +310,7 @@ def waits(connection: psycopg.Connection) -> dict[str, float]:
 
 @pytest.fixture
 def asleep(dsn: str) -> Iterator[psycopg.Connection]:
-    """Mailboxes that were polled a minute ago and are due in an hour, as the fetcher's role sees them."""
+    """Mailboxes that were polled a minute ago and are due in an hour, seen by the role of the fetcher."""
     with connect(dsn, "tests") as connection:
         for company_id in (
             "near",
@@ -348,7 +346,7 @@ def asleep(dsn: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def test_mailboxes_are_drawn_forward_when_a_deadline_comes_near(asleep: psycopg.Connection) -> None:
+def test_polls_are_advanced_when_a_deadline_is_near(asleep: psycopg.Connection) -> None:
     before = waits(asleep)
     pacing = Pacing(asleep, 600, chance=lambda: 0.0)
     assert pacing.advance_for_deadlines() == 2
@@ -361,7 +359,7 @@ def test_mailboxes_are_drawn_forward_when_a_deadline_comes_near(asleep: psycopg.
     assert abs(waits(asleep)["near"] - after["near"]) < 5
 
 
-def test_the_end_of_a_poll_looks_at_the_deadline(asleep: psycopg.Connection) -> None:
+def test_the_next_poll_after_a_poll_respects_the_deadline(asleep: psycopg.Connection) -> None:
     pacing = Pacing(asleep, 600, chance=lambda: 0.5)
     connected_at = datetime.now(UTC)
 
@@ -379,8 +377,8 @@ def test_the_end_of_a_poll_looks_at_the_deadline(asleep: psycopg.Connection) -> 
     assert round(awake) == 600
 
 
-def test_a_fetcher_reads_a_sleeping_mailbox_before_its_deadline(make_town: Callable[[int], Town]) -> None:
-    """The whole way: connected, asleep for hours, an inquiry runs out in seconds."""
+def test_a_fetcher_reads_an_idle_mailbox_before_its_deadline(make_town: Callable[[int], Town]) -> None:
+    """From end to end: a connected mailbox, idle for hours, and an inquiry whose deadline is seconds away."""
     town = make_town(1)
     town.connect(town.settings(), *town.servers)
     town.run(
@@ -388,8 +386,8 @@ def test_a_fetcher_reads_a_sleeping_mailbox_before_its_deadline(make_town: Calla
     )
     with connect(town.dsn, "tests") as connection:
         connection.execute(OPEN, ["default", f"c{town.servers[0].port}", "i", "pending", 70])
-    with town.fetcher("one", REPLYRATE_IMAP__POLL_INTERVAL_SECONDS="600") as one:
+    with town.fetcher("one", REPLYRATE_IMAP__POLL_INTERVAL_SECONDS="600") as fetcher:
         read = "SELECT last_success_at < due_at FROM registry.mailboxes JOIN ledger.outcomes USING (company_id)"
-        until(lambda: town.run(read) == [(True,)], 30, "a poll before the deadline", (one,))
+        until(lambda: town.run(read) == [(True,)], 30, "a poll before the deadline", (fetcher,))
         assert "polls-drawn" in (town.folder / "one.log").read_text()
-        assert one.terminate() == 0
+        assert fetcher.terminate() == 0

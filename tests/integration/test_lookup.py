@@ -52,16 +52,14 @@ def loopback(host: str, port: int) -> list[str]:
     return ["127.0.0.1"]
 
 
-def find(
-    names: NameServer, found: ImapSettings, domain: str = DOMAIN, **options: Any
-) -> tuple[LookupAnswer, list[str]]:
+def find(names: NameServer, imap: ImapSettings, domain: str = DOMAIN, **options: Any) -> tuple[LookupAnswer, list[str]]:
     return look_up(
-        catalog.load(), domain, records=DnsRecords(["127.0.0.1"], names.port), hosts=HostPolicy.of(found, loopback),
-        context=tls_context(found.ca_file), **options,
+        catalog.load(), domain, records=DnsRecords(["127.0.0.1"], names.port), hosts=HostPolicy.of(imap, loopback),
+        context=tls_context(imap.ca_file), **options,
     )  # fmt: skip
 
 
-def test_records_are_read_as_they_stand(names: NameServer) -> None:
+def test_dns_records_are_read_unchanged(names: NameServer) -> None:
     names.table = {
         (DOMAIN, "MX"): ["20 mx2.other.example.", "10 MXBIZ1.qq.com."],
         (f"_imaps._tcp.{DOMAIN}", "SRV"): ["5 1 1993 imap.other.example.", "0 0 0 ."],
@@ -73,12 +71,12 @@ def test_records_are_read_as_they_stand(names: NameServer) -> None:
     assert records.mx("x" * 64 + ".example") == ()
 
 
-def test_a_domain_of_the_directory_asks_nobody(names: NameServer) -> None:
+def test_a_domain_in_the_catalogue_needs_no_dns_query(names: NameServer) -> None:
     answer, problems = find(names, settings(), "163.com")
     assert (answer.how, problems, names.asked) == ("domain", [], [])
 
 
-def test_an_mx_server_tells_the_provider_of_a_companys_domain(names: NameServer) -> None:
+def test_the_provider_of_a_company_domain_is_known_from_its_mx_server(names: NameServer) -> None:
     names.table = {(DOMAIN, "MX"): ["10 firm-example.mail.protection.outlook.com."]}
     answer, _ = find(names, settings())
     assert (answer.how, answer.servers[0], answer.trusted) == ("mx", ("outlook.office365.com", 993), True)
@@ -94,16 +92,16 @@ def test_a_record_for_imap_is_a_suggestion(names: NameServer) -> None:
     assert (answer.how, answer.servers, answer.trusted) == ("srv", (("imap.host.example", 993),), False)
 
 
-def test_a_guess_is_greeted_and_told_nothing(names: NameServer, guessed: LabServer) -> None:
+def test_a_guessed_server_is_contacted_and_sent_nothing(names: NameServer, guessed: LabServer) -> None:
     answer, _ = find(names, settings(guessed))
     assert (answer.how, answer.servers, answer.trusted) == ("guess", ((f"imap.{DOMAIN}", guessed.port),), False)
     # mail.firm.example has no valid certificate: it was tried, and is no answer.
     assert guessed.sessions >= 1
-    assert {one.name for one in guessed.wire} <= {b"CAPABILITY", b"LOGOUT"}
+    assert {command.name for command in guessed.wire} <= {b"CAPABILITY", b"LOGOUT"}
 
 
 @pytest.mark.parametrize("defect", [Defect.SILENT, Defect.ENDLESS_LINE, Defect.PREAUTH, Defect.DRIP])
-def test_a_guess_that_is_no_mail_server_is_no_answer(
+def test_a_guessed_host_that_is_not_a_mail_server_is_not_an_answer(
     names: NameServer, guessed: LabServer, defect: Defect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from services.connect import lookup
@@ -114,12 +112,12 @@ def test_a_guess_that_is_no_mail_server_is_no_answer(
     assert (answer.how, answer.servers) == ("ask", ())
 
 
-def test_a_guess_goes_to_public_addresses_alone(names: NameServer, guessed: LabServer) -> None:
+def test_guessed_hosts_are_contacted_at_public_addresses_only(names: NameServer, guessed: LabServer) -> None:
     answer, _ = find(names, settings(guessed, allowed_private_networks=(ip_network("10.0.0.0/8"),)))
     assert (answer.how, guessed.sessions) == ("ask", 0)
 
 
-def test_a_silent_name_server_is_told_and_the_next_step_taken(
+def test_a_silent_name_server_is_reported_and_the_look_up_continues(
     names: NameServer, guessed: LabServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dns_records, "SECONDS", 0.3)
@@ -137,7 +135,7 @@ def run(*args: str, code: int = 0) -> Any:
     return done
 
 
-def test_the_command_says_how_it_knows() -> None:
+def test_the_command_prints_its_evidence() -> None:
     assert json.loads(run("lookup", "someone@163.com", "--json").stdout) | {"provider": None} == {
         "asked": "someone@163.com", "domain": "163.com", "how": "domain", "evidence": "163.com", "trusted": True, "problems": [],
         "servers": [{"host": "imap.163.com", "port": 993, "security": "tls"}], "provider": None, "doubts": [], "mistake": None,
@@ -163,20 +161,20 @@ def test_the_command_says_how_it_knows() -> None:
         *((f"imap.163.com：{port}", "smtp-port", "imap.163.com") for port in (25, 465, 587)),
     ],
 )  # fmt: skip
-def test_the_command_tells_what_is_no_imap_server(text: str, code: str, host: str) -> None:
-    found = json.loads(run("lookup", text, "--offline", "--json").stdout)
-    assert (found["mistake"]["code"], found["mistake"]["host"]) == (code, host)
-    assert [one["host"] for one in found["servers"]] == ([host] if found["provider"] else [])
+def test_the_command_reports_a_server_that_is_not_imap(text: str, code: str, host: str) -> None:
+    answer = json.loads(run("lookup", text, "--offline", "--json").stdout)
+    assert (answer["mistake"]["code"], answer["mistake"]["host"]) == (code, host)
+    assert [server["host"] for server in answer["servers"]] == ([host] if answer["provider"] else [])
     for language in ("en", "zh"):
-        told = found["mistake"]["text"][language]
+        told = answer["mistake"]["text"][language]
         assert host in told
         assert told in run("lookup", text, "--offline", "--lang", language).stdout
 
 
-def test_a_domain_is_looked_up_as_its_addresses_are() -> None:
-    """163.com is a part of other providers' names too."""
+def test_a_domain_is_looked_up_like_its_addresses() -> None:
+    """163.com is part of the names of other providers too."""
     differ = [
-        domain for one in catalog.load().providers for domain in one.domains
+        domain for provider in catalog.load().providers for domain in provider.domains
         if json.loads(run("lookup", domain, "--offline", "--json").stdout)["servers"]
         != json.loads(run("lookup", f"someone@{domain}", "--offline", "--json").stdout)["servers"]
     ]  # fmt: skip

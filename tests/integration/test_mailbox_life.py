@@ -45,10 +45,10 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def server(serve: Serve, tmp_path: Path) -> LabServer:  # noqa: F811
-    found = serve(DOVECOT)
-    fill(found, [now() - timedelta(days=3), now() - timedelta(hours=2)])
-    (tmp_path / "password").write_text(found.secret + "\n", "utf-8")
-    return found
+    lab_server = serve(DOVECOT)
+    fill(lab_server, [now() - timedelta(days=3), now() - timedelta(hours=2)])
+    (tmp_path / "password").write_text(lab_server.secret + "\n", "utf-8")
+    return lab_server
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def run(command: Run, server: LabServer, tmp_path: Path) -> Run:  # noqa: F811
 
     def call(*args: object, **options: Any) -> Result:
         given: list[object] = []
-        for one in args:
-            given += ["--password-file", tmp_path / "password"] if one == "PASSWORD" else [one]
+        for argument in args:
+            given += ["--password-file", tmp_path / "password"] if argument == "PASSWORD" else [argument]
         return command(server, *given, **options)
 
     for company_id in ("c1", "c2"):
@@ -70,11 +70,11 @@ def run(command: Run, server: LabServer, tmp_path: Path) -> Run:  # noqa: F811
 @pytest.fixture
 def registry(dsn: str) -> Iterator[Registry]:
     with connect(dsn, "tests") as connection:
-        found = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
+        opened = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
         for company_id in ("c1", "c2"):
-            found.companies.add(company_id)
-            found.accounts.add(company_id, "main")
-        yield found
+            opened.companies.add(company_id)
+            opened.accounts.add(company_id, "main")
+        yield opened
 
 
 def place(server: LabServer, company_id: str = "c1", **changes: Any) -> list[object]:
@@ -87,13 +87,13 @@ def place(server: LabServer, company_id: str = "c1", **changes: Any) -> list[obj
 
 def added(run: Run, server: LabServer, **changes: Any) -> dict[str, Any]:
     done = run("mailbox", "add", *place(server, consent_by="Wang Li", **changes), "PASSWORD", "--json")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    passed: dict[str, Any] = json.loads(done.stdout)
+    return passed
 
 
 def shown(run: Run, mailbox_id: str, company_id: str = "c1") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run("mailbox", "show", company_id, mailbox_id, "--json").stdout)
-    return found
+    details: dict[str, Any] = json.loads(run("mailbox", "show", company_id, mailbox_id, "--json").stdout)
+    return details
 
 
 def test_messages_are_shown_by_kind(run: Run, server: LabServer, dsn: str) -> None:
@@ -138,7 +138,7 @@ def test_the_text_can_be_read_and_the_record_names_it(run: Run, server: LabServe
     assert "Wang Li" in run("mailbox", "history", "c1", mailbox_id, "--lang", language).stdout
 
 
-def test_a_failed_test_leaves_an_attempt_without_a_password_and_the_next_add_takes_it_up(
+def test_a_failed_test_leaves_an_attempt_without_a_password_that_the_next_add_continues(
     run: Run, server: LabServer, dsn: str
 ) -> None:
     failed = json.loads(
@@ -153,40 +153,40 @@ def test_a_failed_test_leaves_an_attempt_without_a_password_and_the_next_add_tak
     passed = added(run, server)
     assert passed["mailbox_id"] == failed["mailbox_id"] and passed["state"] == "active"
     history = json.loads(run("mailbox", "history", "c1", passed["mailbox_id"], "--json").stdout)["history"]
-    assert [(one["from_state"], one["to_state"], one["reason"]) for one in history] == [
+    assert [(change["from_state"], change["to_state"], change["reason"]) for change in history] == [
         (None, "pending_test", "connecting"),
         ("pending_test", "pending_test", "login-refused"),
         ("pending_test", "pending_test", "connecting"),
         ("pending_test", "active", "connected"),
     ]  # fmt: skip
-    assert {one["changed_by"] for one in history} == {"Li", "Wang Li"}
+    assert {change["changed_by"] for change in history} == {"Li", "Wang Li"}
     assert "邮箱" in run("mailbox", "history", "c1", passed["mailbox_id"], "--lang", "zh").stdout
 
 
-def test_a_provider_that_cannot_work_is_refused_with_its_reason(registry: Registry) -> None:
-    unsupported = next(one for one in catalog.load().providers if one.support == "unsupported")
+def test_an_unsupported_provider_is_refused_with_its_reason(registry: Registry) -> None:
+    unsupported = next(each for each in catalog.load().providers if each.support == "unsupported")
     request = ConnectRequest("c1", "main", "x@mail.test", "", "Li", host="imap.mail.test")
     refused = report.unsupported(unsupported)
     error = refuse_mailbox(registry, request, refused)
-    (row,) = registry.mailboxes.summaries("c1")
-    assert (error.mailbox_id, error.state, error.code) == (row["mailbox_id"], "refused", "provider-unsupported")
+    (mailbox,) = registry.mailboxes.summaries("c1")
+    assert (error.mailbox_id, error.state, error.code) == (mailbox["mailbox_id"], "refused", "provider-unsupported")
     assert "no IMAP" in str(error)
-    assert (row["state"], row["state_reason"]) == ("refused", "provider-unsupported")
-    assert "no IMAP" in texts.state_reason(row["state_reason"], "en")
+    assert (mailbox["state"], mailbox["state_reason"]) == ("refused", "provider-unsupported")
+    assert "no IMAP" in texts.state_reason(mailbox["state_reason"], "en")
     with pytest.raises(RegistryError, match="nobody consented"):
         refuse_mailbox(registry, replace(request, consent_by=""), refused)
     # The account connects another mailbox in its place.
-    assert connected(registry, "c1", mailbox_id="another") == row["mailbox_id"]
+    assert connected(registry, "c1", mailbox_id="another") == mailbox["mailbox_id"]
 
 
 @pytest.mark.parametrize("language", texts.LANGUAGES)
 @pytest.mark.parametrize("verb", ["add", "add without consent", "test", "reconnect"])
-def test_a_provider_that_cannot_work_is_told_in_both_languages_and_as_json(
+def test_an_unsupported_provider_is_reported_in_both_languages_and_as_json(
     run: Run, server: LabServer, verb: str, language: Language, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever looks the server up is told the reason and what to do, before a password is asked for."""
-    one = next(one for one in catalog.load().providers if one.support == "unsupported")
-    answer = LookupAnswer("closed.example", "domain", one, (), "closed.example", True)
+    """The reason and what to do are printed before a password is asked for."""
+    provider = next(each for each in catalog.load().providers if each.support == "unsupported")
+    answer = LookupAnswer("closed.example", "domain", provider, (), "closed.example", True)
     monkeypatch.setattr("services.cli.registry.mailbox.server.look_up_domain", lambda *_, **__: (answer, []))
     address = ("--address", "x@closed.example")
     words: list[object] = ["mailbox", "test", "c1", *address]
@@ -195,62 +195,69 @@ def test_a_provider_that_cannot_work_is_told_in_both_languages_and_as_json(
         words += ["--consent-by", "Li"] if verb == "add" else []
     if verb == "reconnect":
         words = ["mailbox", "reconnect", "c1", added(run, server)["mailbox_id"], *address]
-    known = texts.load()["code"]["provider-unsupported"][language]
+    sentences = texts.load()["code"]["provider-unsupported"][language]
     server.wire.clear()
     told = run(*words, "--lang", language, code=1)
-    for sentence in (known["says"], known["next"], one.reason.text(language), one.advice.text(language)):
+    for sentence in (
+        sentences["says"],
+        sentences["next"],
+        provider.reason.text(language),
+        provider.advice.text(language),
+    ):
         assert sentence in told.stdout
-    other = {"en": "zh", "zh": "en"}[language]
-    assert texts.load()["code"]["provider-unsupported"][other]["says"] not in told.stdout + told.stderr
+    other_language = {"en": "zh", "zh": "en"}[language]
+    assert texts.load()["code"]["provider-unsupported"][other_language]["says"] not in told.stdout + told.stderr
     assert "Password" not in told.stderr and server.wire == []
     data = json.loads(run(*words, "--lang", language, "--json", code=1).stdout)
     test = data if verb == "test" else data["test"]
-    assert (test["code"], test["provider"], test["host"]) == ("provider-unsupported", one.id, None)
+    assert (test["code"], test["provider"], test["host"]) == ("provider-unsupported", provider.id, None)
     for part, text in (
-        ("next", known["next"]),
-        ("reason", one.reason.text(language)),
-        ("advice", one.advice.text(language)),
+        ("next", sentences["next"]),
+        ("reason", provider.reason.text(language)),
+        ("advice", provider.advice.text(language)),
     ):
         assert test[part][language] == text
-    rows = [row for row in json.loads(run("mailbox", "list", "c1", "--json").stdout) if row["state"] != "active"]
+    rows = [each for each in json.loads(run("mailbox", "list", "c1", "--json").stdout) if each["state"] != "active"]
     if verb == "add":
-        (row,) = rows
+        (mailbox,) = rows
         assert (
-            (data["mailbox_id"], data["state"]) == (row["mailbox_id"], "refused") == (row["mailbox_id"], row["state"])
+            (data["mailbox_id"], data["state"])
+            == (mailbox["mailbox_id"], "refused")
+            == (mailbox["mailbox_id"], mailbox["state"])
         )
-        assert known["says"] in run("mailbox", "show", "c1", row["mailbox_id"], "--lang", language).stdout
+        assert sentences["says"] in run("mailbox", "show", "c1", mailbox["mailbox_id"], "--lang", language).stdout
     else:
         assert rows == []
 
 
 @pytest.mark.parametrize("language", texts.LANGUAGES)
-def test_a_refused_mailbox_is_told_in_one_language(run: Run, server: LabServer, language: Language) -> None:
+def test_a_refused_mailbox_is_reported_in_one_language(run: Run, server: LabServer, language: Language) -> None:
     """On standard error too, where the sentence ends the command."""
     done = run("mailbox", "add", *place(server, consent_by="Li", lang=language), input="Wrong\n", code=1)
-    says = {one: texts.load()["code"]["login-refused"][one]["says"] for one in texts.LANGUAGES}
+    says = {language: texts.load()["code"]["login-refused"][language]["says"] for language in texts.LANGUAGES}
     last = done.stderr.strip().splitlines()[-1]
     assert says.pop(language) in last and all(text not in done.stdout + done.stderr for text in says.values())
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_since_when_numbers_are_complete_is_told(run: Run, serve: Serve, server: LabServer, language: str) -> None:  # noqa: F811
+def test_the_start_of_complete_numbers_is_printed(run: Run, serve: Serve, server: LabServer, language: str) -> None:  # noqa: F811
     told = run("mailbox", "add", *place(server, consent_by="Li"), "PASSWORD", "--lang", language).stdout
-    (row,) = json.loads(run("mailbox", "list", "c1", "--json").stdout)
-    numbers = shown(run, row["mailbox_id"])["numbers"]
+    (mailbox,) = json.loads(run("mailbox", "list", "c1", "--json").stdout)
+    numbers = shown(run, mailbox["mailbox_id"])["numbers"]
     assert numbers["first_day"] in told and numbers["rule_set"] == "default"
-    begins = datetime.fromisoformat(row["expected_from"])
+    begins = datetime.fromisoformat(mailbox["expected_from"])
     assert abs(begins - (datetime.now(UTC) - timedelta(days=60))) < timedelta(minutes=5)
     assert 0 <= (datetime.fromisoformat(numbers["first_day"]).date() - begins.date()).days <= 1
-    assert numbers["first_day"] in run("mailbox", "show", "c1", row["mailbox_id"], "--lang", language).stdout
+    assert numbers["first_day"] in run("mailbox", "show", "c1", mailbox["mailbox_id"], "--lang", language).stdout
 
 
-def test_a_changed_address_must_be_connected_again_and_reading_goes_on(run: Run, server: LabServer, dsn: str) -> None:
+def test_a_changed_address_must_be_connected_again_and_reading_continues(run: Run, server: LabServer, dsn: str) -> None:
     run("account", "change-address", "c1", "main", server.user)
     mailbox_id = added(run, server)["mailbox_id"]
     told = run("account", "change-address", "c1", "main", "new@mail.test").stderr
     assert f"mailbox reconnect c1 {mailbox_id}" in told
-    row = shown(run, mailbox_id)
-    assert (row["state"], row["state_reason"]) == ("needs_reconnect", "address-changed")
+    mailbox = shown(run, mailbox_id)
+    assert (mailbox["state"], mailbox["state_reason"]) == ("needs_reconnect", "address-changed")
     port = ("--port", server.port)
     again = run("mailbox", "reconnect", "c1", mailbox_id, "PASSWORD", *port, code=1)
     assert "n***@mail.test" in again.stderr and "--address" in again.stderr
@@ -266,31 +273,31 @@ def test_a_changed_address_must_be_connected_again_and_reading_goes_on(run: Run,
         done = run(*move, "PASSWORD", "--host", "localhost", *port, "--json")
         assert json.loads(done.stdout)["read_anew"] is False, "the same login"
         assert connection.execute("SELECT count(*) FROM registry.folders").fetchone() == (1,)
-    row = shown(run, mailbox_id)
-    assert (row["state"], row["address_masked"], row["state_reason"]) == ("active", "n***@mail.test", None)
+    mailbox = shown(run, mailbox_id)
+    assert (mailbox["state"], mailbox["address_masked"], mailbox["state_reason"]) == ("active", "n***@mail.test", None)
 
 
-def test_another_server_or_user_needs_the_password_and_consent_and_begins_anew(
+def test_another_server_or_user_needs_the_password_and_consent_and_is_read_from_the_start(
     run: Run, server: LabServer, dsn: str
 ) -> None:
     mailbox_id = added(run, server)["mailbox_id"]
-    other = ("mailbox", "reconnect", "c1", mailbox_id, "--host", "127.0.0.1", "--port", server.port)
-    wrong = run(*other, "--consent-by", "Li", input="Wrong\n", code=1)
+    another_login = ("mailbox", "reconnect", "c1", mailbox_id, "--host", "127.0.0.1", "--port", server.port)
+    wrong = run(*another_login, "--consent-by", "Li", input="Wrong\n", code=1)
     assert "login-refused" in wrong.stdout
     assert (shown(run, mailbox_id)["host"], shown(run, mailbox_id)["state"]) == ("localhost", "active")
-    nobody = run(*other, "PASSWORD", code=1)
+    nobody = run(*another_login, "PASSWORD", code=1)
     assert "nobody consented" in nobody.stderr
     with connect(dsn, "tests") as connection:
         connection.execute(
             "INSERT INTO registry.folders (company_id, mailbox_id, folder, uidvalidity) VALUES ('c1', %s, 'Sent', 1)",
             (mailbox_id,),
         )
-        done = json.loads(run(*other, "PASSWORD", "--consent-by", "Zhao", "--json").stdout)
+        done = json.loads(run(*another_login, "PASSWORD", "--consent-by", "Zhao", "--json").stdout)
         assert done["read_anew"] is True
         assert connection.execute("SELECT count(*) FROM registry.folders").fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM registry.coverage").fetchone() == (2,)
     consents = json.loads(run("mailbox", "history", "c1", mailbox_id, "--json").stdout)["consents"]
-    assert [one["consented_by"] for one in consents] == ["Wang Li", "Zhao"]
+    assert [given["consented_by"] for given in consents] == ["Wang Li", "Zhao"]
     empty = run("mailbox", "reconnect", "c1", mailbox_id, input="\n\n", code=1)
     assert "password" in empty.stderr.lower() or "Aborted" in empty.stderr
 
@@ -312,8 +319,8 @@ def test_an_account_that_the_platform_syncs_needs_no_mailbox(run: Run, server: L
     mailbox_id = added(run, server)["mailbox_id"]
     told = run("account", "platform-sync", "c1", "main", "--on").stderr
     assert f"Mailbox {mailbox_id} is no longer read" in told
-    row = shown(run, mailbox_id)
-    assert row["state"] == "synced_by_platform"
+    mailbox = shown(run, mailbox_id)
+    assert mailbox["state"] == "synced_by_platform"
     with connect(dsn, "tests") as connection:
         assert connection.execute("SELECT count(*) FROM registry.secrets").fetchone() == (0,)
         assert Leases(connection, Vault(bytes(32))).lease("f", 60) is None
@@ -345,8 +352,10 @@ def test_one_mailbox_in_two_companies_only_when_the_operator_links_them(run: Run
     ]
     with connect(dsn, "tests") as connection:
         leases = Leases(connection, Vault(bytes(32)))
-        found = {one.company_id for one in (leases.lease("f", 60), leases.lease("f", 60)) if one is not None}
-    assert found == {"c1", "c2"}, "each reads it"
+        companies = {
+            leased.company_id for leased in (leases.lease("f", 60), leases.lease("f", 60)) if leased is not None
+        }
+    assert companies == {"c1", "c2"}, "each reads it"
     (link,) = shown(run, first)["links"]
     assert (link["company_id"], link["mailbox_id"], link["linked_by"]) == ("c2", second, "Operations, ticket 17")
     assert f"mailbox remove c2 {second}" in run("mailbox", "unlink", "c1", first, "c2", code=1).stderr
@@ -359,7 +368,9 @@ def test_one_mailbox_in_two_companies_only_when_the_operator_links_them(run: Run
     assert "linked" in run("mailbox", "link", "c1", first, "c1", "--by", "x", code=1).stderr
 
 
-def test_withdrawal_shreds_what_tells_whose_it_was_and_says_what_remains(run: Run, server: LabServer, dsn: str) -> None:
+def test_withdrawal_deletes_what_identifies_the_owner_and_lists_what_remains(
+    run: Run, server: LabServer, dsn: str
+) -> None:
     mailbox_id = added(run, server)["mailbox_id"]
     with connect(dsn, "tests") as connection:
         leases = Leases(connection, Vault(bytes(32)))
@@ -374,13 +385,13 @@ def test_withdrawal_shreds_what_tells_whose_it_was_and_says_what_remains(run: Ru
             " AND column_name ~ 'sealed|masked|hash|override|folder$'"
         ).fetchall()
         assert len(columns) >= 8
-        held = connection.execute(
+        remaining = connection.execute(
             "SELECT to_jsonb(m) FROM registry.mailboxes m WHERE mailbox_id = %s", (mailbox_id,)
         ).fetchone()
-        assert held is not None
+        assert remaining is not None
         for table, column in columns:
             if table == "mailboxes":
-                assert held[0][column] in (None, ""), column
+                assert remaining[0][column] in (None, ""), column
             elif table not in ("connection_tests", "message_counts", "addresses"):
                 count = connection.execute(f"SELECT count(*) FROM registry.{table}".encode()).fetchone()
                 assert count == (0,), table
@@ -426,8 +437,8 @@ DEEDS = (
 
 @examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(deeds=st.lists(st.sampled_from(DEEDS), max_size=14))
-def test_whatever_is_done_the_history_is_a_walk_of_the_table(registry: Registry, deeds: list[str]) -> None:
-    """Each deed happens or is refused with a sentence; secrets are there exactly where somebody may log in."""
+def test_the_history_of_any_actions_follows_the_table_of_states(registry: Registry, deeds: list[str]) -> None:
+    """Each action happens or is refused with a sentence; secrets exist exactly where a login is permitted."""
     connection = registry.connection
     connection.execute("DELETE FROM registry.mailboxes")
     connection.execute("DELETE FROM registry.coverage")
@@ -475,30 +486,30 @@ def test_whatever_is_done_the_history_is_a_walk_of_the_table(registry: Registry,
                     leases.fail_poll(leased, reason="login-refused", next_seconds=1, counts=True, state=to)
 
     def ids() -> list[str]:
-        return [row["mailbox_id"] for row in registry.mailboxes.summaries("c1")]
+        return [mailbox["mailbox_id"] for mailbox in registry.mailboxes.summaries("c1")]
 
     for deed in deeds:
         with suppress(RegistryError):
             do(deed)
     for mailbox_id in ids():
-        row = registry.mailboxes.details("c1", mailbox_id)
-        walk = row["history"]
-        assert walk[0]["from_state"] is None and walk[-1]["to_state"] == row["state"]
+        details = registry.mailboxes.details("c1", mailbox_id)
+        walk = details["history"]
+        assert walk[0]["from_state"] is None and walk[-1]["to_state"] == details["state"]
         for before, after in pairwise(walk):
             assert after["from_state"] == before["to_state"]
             assert (after["from_state"], after["to_state"]) in states.load().pairs
         secret = connection.execute(
             "SELECT count(*) FROM registry.secrets WHERE mailbox_id = %s", (mailbox_id,)
         ).fetchone()
-        assert secret == (int(row["state"] in ("active", "paused", "needs_reconnect") and _has_secret(walk)),), walk
+        assert secret == (int(details["state"] in ("active", "paused", "needs_reconnect") and _has_secret(walk)),), walk
 
 
 def _has_secret(walk: list[dict[str, Any]]) -> bool:
     """Whether credentials came after the platform took the last ones away."""
-    for one in reversed(walk):
-        if one["to_state"] == "synced_by_platform":
+    for move in reversed(walk):
+        if move["to_state"] == "synced_by_platform":
             return False
-        if one["to_state"] == "active":
+        if move["to_state"] == "active":
             return True
     return False
 
@@ -510,17 +521,17 @@ def test_every_event_can_be_reached_from_the_beginning() -> None:
     assert reached == {NEW, *STATES}
 
 
-def test_only_the_mailbox_that_used_the_old_address_is_touched(registry: Registry) -> None:
+def test_only_the_mailbox_of_the_old_address_is_affected(registry: Registry) -> None:
     registry.addresses.set("c1", "main", "registered", "old@mail.test")
     connected(registry, "c1", mailbox_id="m1", address="old@mail.test")
     connected(registry, "c1", mailbox_id="m2", address="alias@mail.test")
     assert registry.addresses.set("c1", "main", "registered", "old@mail.test") == []
     assert registry.addresses.set("c1", "main", "registered", "new@mail.test") == ["m1"]
-    assert [row["state"] for row in registry.mailboxes.summaries("c1")] == ["needs_reconnect", "active"]
+    assert [mailbox["state"] for mailbox in registry.mailboxes.summaries("c1")] == ["needs_reconnect", "active"]
 
 
-def test_the_first_address_that_is_told_touches_the_connected_mailboxes_of_another_one(registry: Registry) -> None:
-    """Whatever they are doing; attempts, another role and what is gone are left alone."""
+def test_the_first_known_address_affects_connected_mailboxes_of_other_addresses(registry: Registry) -> None:
+    """Whatever their state; attempts, another role and removed mailboxes are left alone."""
     connection = registry.connection
     for mailbox_id, role, address in (
         ("active", "registered", "old@mail.test"), ("same", "registered", "New@Mail.test"), ("backup", "backup", "old@mail.test"),
@@ -539,10 +550,14 @@ def test_the_first_address_that_is_told_touches_the_connected_mailboxes_of_anoth
     registry.connection_attempts.begin(
         ConnectionAttempt("c1", "main", "attempt", "registered", login, GivenConsent("Li", "2", "en"))
     )
-    before = {row["mailbox_id"]: (row["state"], row["state_reason"]) for row in registry.mailboxes.summaries()}
+    before = {
+        mailbox["mailbox_id"]: (mailbox["state"], mailbox["state_reason"]) for mailbox in registry.mailboxes.summaries()
+    }
     moved = {"active", "failing", "given-up", "paused"}
     assert set(registry.addresses.change("c1", "main", "registered", "new@mail.test")) == moved
-    after = {row["mailbox_id"]: (row["state"], row["state_reason"]) for row in registry.mailboxes.summaries()}
+    after = {
+        mailbox["mailbox_id"]: (mailbox["state"], mailbox["state_reason"]) for mailbox in registry.mailboxes.summaries()
+    }
     assert after == before | dict.fromkeys(moved, ("needs_reconnect", "address-changed"))
     last = registry.mailboxes.details("c1", "failing")["history"][-1]
     assert (last["from_state"], last["reason"], last["changed_by"]) == ("active", "address-changed", "account main")
@@ -551,19 +566,19 @@ def test_the_first_address_that_is_told_touches_the_connected_mailboxes_of_anoth
     assert registry.mailboxes.details("c1", "backup")["state"] == "active"
 
 
-def test_a_mailbox_is_invalidated_by_the_first_change_of_address_that_is_told(run: Run, server: LabServer) -> None:
-    """On the command line: nobody told an address of the account before, not even by `account add`."""
+def test_the_first_known_change_of_address_invalidates_a_mailbox(run: Run, server: LabServer) -> None:
+    """On the command line: no address of the account was known before, not even from `account add`."""
     mailbox_id = added(run, server)["mailbox_id"]
     assert "No connected mailbox is affected." in run("account", "change-address", "c1", "main", server.user).stderr
     assert shown(run, mailbox_id)["state"] == "active"
-    other = json.loads(
+    linked_mailbox = json.loads(
         run("mailbox", "add", *place(server, "c2", host="127.0.0.1", consent_by="Li"), "PASSWORD", "--json").stdout
     )
     told = run("account", "change-address", "c2", "main", "new@mail.test").stderr
-    assert f"mailbox reconnect c2 {other['mailbox_id']}" in told
-    row = shown(run, other["mailbox_id"], "c2")
-    assert (row["state"], row["state_reason"]) == ("needs_reconnect", "address-changed")
-    again = run("mailbox", "reconnect", "c2", other["mailbox_id"], "PASSWORD", "--port", server.port, code=1)
+    assert f"mailbox reconnect c2 {linked_mailbox['mailbox_id']}" in told
+    mailbox = shown(run, linked_mailbox["mailbox_id"], "c2")
+    assert (mailbox["state"], mailbox["state_reason"]) == ("needs_reconnect", "address-changed")
+    again = run("mailbox", "reconnect", "c2", linked_mailbox["mailbox_id"], "PASSWORD", "--port", server.port, code=1)
     assert "n***@mail.test" in again.stderr
 
 
@@ -576,11 +591,13 @@ def test_adding_an_account_again_changes_no_address(run: Run, server: LabServer)
     assert shown(run, mailbox_id)["state"] == "active"
     told = run("account", "add", "c1", "sub", "--sub", "--address", "other@mail.test", code=1).stderr
     assert "account change-address c1 sub" in told
-    other = json.loads(
+    second_mailbox = json.loads(
         run("mailbox", "add", *place(server, "c2", host="127.0.0.1", consent_by="Li"), "PASSWORD", "--json").stdout
     )
     told = run("account", "add", "c2", "main", "--address", "first@mail.test").stderr
-    assert f"mailbox reconnect c2 {other['mailbox_id']}" in told, "the first address that is told is another one"
+    assert f"mailbox reconnect c2 {second_mailbox['mailbox_id']}" in told, (
+        "the first address that is told is another one"
+    )
     # What is refused has changed nothing: of the mailbox that it would stop nobody would be told.
     third = ("account", "add", "c1", "third", "--sub")
     run(*third, "--backup-address", "b@mail.test")
@@ -591,19 +608,19 @@ def test_adding_an_account_again_changes_no_address(run: Run, server: LabServer)
     assert "is in the future" in run(*later, code=2).stderr
 
 
-def test_a_user_name_that_is_no_address_does_not_follow_another_address(run: Run, server: LabServer) -> None:
+def test_a_user_name_that_is_not_the_address_does_not_change_with_it(run: Run, server: LabServer) -> None:
     run("account", "change-address", "c1", "main", "first@mail.test")
     options = ("--company", "c1", "--account", "main", "--address", "first@mail.test", "--user", server.user)
     place = ("--host", "localhost", "--port", server.port)
     run("mailbox", "add", *options, *place, "--consent-by", "Li", "PASSWORD")
-    (row,) = json.loads(run("mailbox", "list", "c1", "--json").stdout)
+    (mailbox,) = json.loads(run("mailbox", "list", "c1", "--json").stdout)
     run("account", "change-address", "c1", "main", "second@mail.test")
-    again = ("mailbox", "reconnect", "c1", row["mailbox_id"], "--address", "second@mail.test", "PASSWORD", *place)
+    again = ("mailbox", "reconnect", "c1", mailbox["mailbox_id"], "--address", "second@mail.test", "PASSWORD", *place)
     assert "--user NAME" in run(*again, code=1).stderr
     run(*again, "--user", server.user)
 
 
-def test_nothing_is_asked_of_a_mailbox_that_cannot_be_reconnected(run: Run, server: LabServer) -> None:
+def test_no_password_is_asked_for_a_mailbox_that_cannot_be_reconnected(run: Run, server: LabServer) -> None:
     mailbox_id = added(run, server)["mailbox_id"]
     run("mailbox", "pause", "c1", mailbox_id, "--by", "Zhao")
     told = run("mailbox", "rescan", "c1", mailbox_id).stderr

@@ -47,10 +47,10 @@ def columns(connection: psycopg.Connection) -> dict[str, set[str]]:
         f" JOIN information_schema.tables USING (table_schema, table_name) WHERE table_type = 'BASE TABLE'"
         f" AND table_schema IN {OURS} GROUP BY 1".encode()
     ).fetchall()
-    return {name: set(found) for name, found in rows}
+    return {name: set(columns) for name, columns in rows}
 
 
-def test_every_column_says_what_it_is(dsn: str) -> None:
+def test_every_column_is_described(dsn: str) -> None:
     with connect(dsn, "tests") as connection:
         there = columns(connection)
     said = {name: set(table.columns) for name, table in personal_data.load().tables.items()}
@@ -62,10 +62,10 @@ def test_every_column_says_what_it_is(dsn: str) -> None:
         assert said[name] - its == set(), f"{name} has no such column any more"
 
 
-def test_text_that_may_come_from_outside_is_no_figure(dsn: str) -> None:
-    """What is said to be sealed, hashed or masked is so, and free text is said to be what it is."""
-    known = personal_data.load()
-    sealed = {f"{name}.{column}" for name, table in known.tables.items() for column in table.of_kind("sealed")}
+def test_text_that_may_come_from_outside_is_not_declared_as_a_figure(dsn: str) -> None:
+    """Columns declared as sealed, hashed or masked are so, and free text is declared as such."""
+    declared = personal_data.load()
+    sealed = {f"{name}.{column}" for name, table in declared.tables.items() for column in table.of_kind("sealed")}
     assert sealed == {
         "registry.addresses.address_sealed", "registry.mailboxes.address_sealed", "registry.mailboxes.user_sealed",
         "registry.secrets.sealed",
@@ -78,10 +78,10 @@ def test_text_that_may_come_from_outside_is_no_figure(dsn: str) -> None:
         ).fetchall()
     assert bytes_
     for table, column in bytes_:
-        assert known.tables[table].columns[column] in {"sealed", "server", "keyed-hash"}, (table, column)
+        assert declared.tables[table].columns[column] in {"sealed", "server", "keyed-hash"}, (table, column)
 
 
-def test_rows_of_a_stated_age_go_and_younger_ones_stay(mailbox: str) -> None:
+def test_rows_beyond_their_retention_are_deleted_and_younger_ones_stay(mailbox: str) -> None:
     now = datetime.now(UTC)
     young, old = now - timedelta(days=9), now - timedelta(days=61)
     trimmed = {
@@ -119,7 +119,7 @@ def test_rows_of_a_stated_age_go_and_younger_ones_stay(mailbox: str) -> None:
     assert left == (young, young.date(), young)
 
 
-def test_portions_end(mailbox: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trimming_in_batches_ends(mailbox: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "MOST", 7)
     with connect(mailbox, "tests") as connection:
         connection.execute(
@@ -136,36 +136,36 @@ def shown(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_all_that_is_held_of_a_mailbox_is_shown_and_nothing_sealed_is_opened(mailbox: str, language: str) -> None:
+def test_everything_stored_about_a_mailbox_is_shown_and_nothing_sealed_is_opened(mailbox: str, language: str) -> None:
     text, data = shown("m1", "--lang", language), json.loads(shown("m1", "--json", "--lang", language))
-    tables = {one["table"]: one for one in data["tables"]}
+    tables = {table["table"]: table for table in data["tables"]}
     named = {name for name, table in personal_data.load().tables.items() if "mailbox_id" in table.columns}
     named |= {"registry.addresses", "registry.mailbox_links", "registry.connection_tests"}
     (own,) = tables["registry.addresses"]["shown"]
     assert own["address_masked"] == "c***@mail.test"
     assert tables.keys() == named and all(name in text for name in named)
-    (row,) = tables["registry.mailboxes"]["shown"]
-    assert row["address_masked"] == "c***@mail.test" and row["consent_by"] == "The Owner"
-    assert row["address_sealed"].endswith(" bytes") and tables["registry.secrets"]["rows"] == 1
+    (stored,) = tables["registry.mailboxes"]["shown"]
+    assert stored["address_masked"] == "c***@mail.test" and stored["consent_by"] == "The Owner"
+    assert stored["address_sealed"].endswith(" bytes") and tables["registry.secrets"]["rows"] == 1
     assert "c***@mail.test" in text
     for canary in (ADDRESS, PASSWORD):
         assert canary not in text and canary not in json.dumps(data)
 
 
-def test_who_may_not_read_the_ledger_is_told_so(mailbox: str) -> None:
+def test_a_user_who_may_not_read_the_ledger_is_told_so(mailbox: str) -> None:
     with connect(mailbox, "tests") as connection:
         connection.execute("SET ROLE replyrate_fetcher")
         from services.registry import holdings
 
-        held = {one.table.name: one.rows for one in holdings.read(connection, "shop", "m1")}
-    assert held["registry.mailboxes"] == 1
-    assert held["ledger.replies"] is None
+        row_counts = {stored.table.name: stored.rows for stored in holdings.read(connection, "shop", "m1")}
+    assert row_counts["registry.mailboxes"] == 1
+    assert row_counts["ledger.replies"] is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"), [(["m2"], "no mailbox m2"), (["m1", "--company", "other"], "m1 of other")]
 )
-def test_a_wrong_id_is_told(mailbox: str, arguments: list[str], told: str) -> None:
+def test_a_wrong_id_is_reported(mailbox: str, arguments: list[str], told: str) -> None:
     done = CliRunner().invoke(main, ["privacy", "show", *arguments])
     assert done.exit_code == 1 and told in done.output and "mailbox list" in done.output
 

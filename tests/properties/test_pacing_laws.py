@@ -21,14 +21,14 @@ paces = st.builds(pace, intervals, limits)
 
 @given(intervals, limits)
 def test_a_pace_keeps_its_order_and_the_providers_logins(interval: float, limit: int | None) -> None:
-    found = pace(interval, limit)
-    assert 0 < found.least_seconds <= found.usual_seconds <= found.most_seconds
+    computed = pace(interval, limit)
+    assert 0 < computed.least_seconds <= computed.usual_seconds <= computed.most_seconds
     if limit is not None:
-        assert found.least_seconds >= 3600 / limit
+        assert computed.least_seconds >= 3600 / limit
 
 
 @given(activities, deadlines, paces, jitters)
-def test_never_sooner_than_the_least_and_never_later_than_the_most(
+def test_a_poll_is_never_sooner_than_the_minimum_and_never_later_than_the_maximum(
     active_at: datetime, due_at: datetime | None, pace: Pace, jitter: float
 ) -> None:
     waits = next_poll_at(NOW, active_at, due_at, pace, jitter) - NOW
@@ -37,7 +37,7 @@ def test_never_sooner_than_the_least_and_never_later_than_the_most(
 
 
 @given(activities, deadlines.filter(lambda due_at: due_at is not None), paces, jitters)
-def test_before_the_deadline_when_it_can(
+def test_a_poll_comes_before_the_deadline_when_the_pace_permits(
     active_at: datetime, due_at: datetime | None, pace: Pace, jitter: float
 ) -> None:
     assert due_at is not None
@@ -57,7 +57,7 @@ def test_a_deadline_never_makes_a_poll_later(
 
 
 @given(activities, st.timedeltas(timedelta(0), timedelta(days=30)), paces, jitters)
-def test_a_mailbox_that_sleeps_longer_is_polled_no_sooner(
+def test_a_mailbox_that_is_idle_longer_is_polled_no_sooner(
     active_at: datetime, longer: timedelta, pace: Pace, jitter: float
 ) -> None:
     assert next_poll_at(NOW, active_at - longer, None, pace, jitter) >= next_poll_at(NOW, active_at, None, pace, jitter)
@@ -71,18 +71,18 @@ def test_a_mailbox_that_sleeps_longer_is_polled_no_sooner(
 def test_a_chain_of_polls_stays_within_the_logins_of_an_hour(
     active_at: datetime, pace: Pace, turns: list[tuple[datetime | None, float]]
 ) -> None:
-    """Whatever deadlines come: no hour holds more polls than hours of the least pause allow."""
+    """Whatever deadlines come: no hour has more polls than the minimum pause permits."""
     at, polls = NOW, [NOW]
     for due_at, jitter in turns:
         at = next_poll_at(at, active_at, due_at if due_at is None or due_at > at else None, pace, jitter)
         polls.append(at)
     for first in polls:
-        within = [one for one in polls if first <= one < first + timedelta(hours=1)]
+        within = [poll_at for poll_at in polls if first <= poll_at < first + timedelta(hours=1)]
         assert len(within) <= 3600 / pace.least_seconds + 1
 
 
 @given(st.timedeltas(timedelta(hours=-9), timedelta(hours=9)), paces, jitters)
-def test_what_is_drawn_forward_keeps_the_pause_after_the_last_poll(left: timedelta, pace: Pace, jitter: float) -> None:
+def test_an_advanced_poll_keeps_the_pause_after_the_last_one(left: timedelta, pace: Pace, jitter: float) -> None:
     assert poll_before_deadline(NOW, NOW + left, pace, jitter) - NOW >= timedelta(seconds=pace.least_seconds) - ROUNDING
 
 

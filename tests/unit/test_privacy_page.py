@@ -20,7 +20,7 @@ def test_the_page_names_every_topic() -> None:
         assert f"`{topic}`" in PAGE
 
 
-def test_what_may_not_be_said_is_found_out() -> None:
+def test_a_missing_statement_is_noticed() -> None:
     assert allowed(b'EXAMINE "Sent"')
     for command in (
         b'SELECT "Sent"', b"UID STORE 1 +FLAGS (\\Seen)", b"UID FETCH 1 (BODY[])", b"UID FETCH 1 (BODY.PEEK[])",

@@ -6,6 +6,7 @@ import string
 from services.common import tables
 from services.connect import texts
 from services.connect.report import STAGES
+from services.registry import states
 from tests.support.codes import codes
 
 
@@ -42,3 +43,13 @@ def test_every_code_has_sentences() -> None:
     assert set(texts.load()["code"]) - codes() == {
         "folder-missing", "provider-busy", "provider-unsupported", "tries-spent",
     }  # fmt: skip
+
+
+def test_every_reason_has_a_sentence_in_both_languages() -> None:
+    table = states.load()
+    for event in table.events.values():
+        if event.says is not None:
+            assert texts.state_reason(event.name, "en").isascii() and not texts.state_reason(event.name, "zh").isascii()
+    for code in table.refusing:
+        assert texts.state_reason(code, "en") not in ("", code) and texts.state_reason(code, "zh") not in ("", code)
+    assert texts.state_reason(None, "en") == "" and texts.state_reason("internal-KeyError", "en") == "internal-KeyError"

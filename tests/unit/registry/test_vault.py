@@ -12,10 +12,10 @@ VAULT = Vault(bytes(32))
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
 def test_what_was_sealed_opens_again_and_never_looks_the_same(value: str) -> None:
-    one, other = (VAULT.seal(value, "c", "m", "host", "993", "user") for _ in range(2))
-    assert one != other
-    assert VAULT.open(one, "c", "m", "host", "993", "user") == value
-    assert len(value) < 4 or value.encode() not in one
+    first, second = (VAULT.seal(value, "c", "m", "host", "993", "user") for _ in range(2))
+    assert first != second
+    assert VAULT.open(first, "c", "m", "host", "993", "user") == value
+    assert len(value) < 4 or value.encode() not in first
 
 
 @pytest.mark.parametrize(

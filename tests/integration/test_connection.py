@@ -316,7 +316,7 @@ def test_failed_tests_of_a_mailbox_are_counted_whatever_host_is_typed(registry: 
     assert [command_seen for command_seen in server.wire if command_seen.name == b"LOGIN"] == logins
     assert tried(registry, server, user="other@own-server.example") == ("login", "login-refused")
     request = ConnectRequest("c1", "main", server.user, server.secret, "Li", host="localhost", port=server.port)
-    with pytest.raises(MailboxRefused, match="tried too often in the last hour. Try again at"):
+    with pytest.raises(MailboxRefused, match="tested too often in the last hour. Try again at"):
         add_mailbox(registry, request, ConnectionTester(settings(server), resolve, "0", limits=SMALL))
     registry.connection.execute("UPDATE registry.connection_tests SET tested_at = tested_at - interval '1 hour'")
     assert tried(registry, server) is None
@@ -457,8 +457,10 @@ def test_no_test_reads_anything_of_a_message(
         return done
 
     told = spoken("mailbox", "test", "c1", *place)
-    assert f"The newest message is of {times[-2]:%Y-%m-%d %H:%M} UTC, the earliest" in told, "the last one is refused"
-    assert f"is from {times[0]:%Y-%m-%d}." in told and "2009" not in told
+    assert f"The newest message is from {times[-2]:%Y-%m-%d %H:%M} UTC, the oldest visible one" in told, (
+        "the last one is refused"
+    )
+    assert f"the oldest visible one from {times[0]:%Y-%m-%d}." in told and "2009" not in told
     with connect(dsn, "tests") as connection:
         assert connection.execute("SELECT count(*) FROM registry.consents").fetchone() == (0,)
     add = ("mailbox", "add", "--company", "c1", "--account", "main", *place, "--consent-by", "Li", "--json")

@@ -25,6 +25,13 @@ MAX_INQUIRIES: Final = 50
 COUNTING: Final = ("answer", "unverified-answer")
 """Verdicts on a reply that stops the clock of its inquiry."""
 
+PUBLICATION_KEYS: Final = (
+    "mailbox_id", "account_id", "mailbox_state", "published_at", "sent_at", "sent_at_basis", "evidence", "kind",
+    "kind_reason", "date_header", "internal_date", "save_date", "filed_after", "filed_before", "recipients", "in_reply_to",
+    "references",
+)  # fmt: skip
+"""Of a publication: recipients, in_reply_to and references are counts of hashes."""
+
 Status = Literal["matched", "published", "never-seen"]
 Unknowable = Literal["forgotten", "dead-letters", "dropped", "without-message-id"]
 """What cannot be known of a message: whether it was published before the horizon or by a mailbox that was removed since; is a
@@ -86,14 +93,6 @@ def message_story(
         "mailboxes": mailboxes,
         "unknowable": _unknowable(status, publications),
     }
-
-
-PUBLICATION_KEYS: Final = (
-    "mailbox_id", "account_id", "mailbox_state", "published_at", "sent_at", "sent_at_basis", "evidence", "kind",
-    "kind_reason", "date_header", "internal_date", "save_date", "filed_after", "filed_before", "recipients", "in_reply_to",
-    "references",
-)  # fmt: skip
-"""Of a publication: recipients, in_reply_to and references are counts of hashes."""
 
 
 def _publication(stored: Mapping[str, Any]) -> dict[str, Any]:

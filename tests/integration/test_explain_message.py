@@ -125,7 +125,7 @@ def test_a_message_that_does_not_count_has_its_reason(run: Any, shop: psycopg.Co
     assert verdict("future") == ("not-yet", False, "timely")
     assert verdict("spam") == (None, False, "excluded")
     assert "no: an automatic reply" in shown(run, "auto@mail.test")
-    assert "the inquiry itself does not count" in shown(run, "spam@mail.test")
+    assert "the inquiry itself does not count, because it was reported as spam." in shown(run, "spam@mail.test")
 
 
 def test_a_message_in_several_inquiries_is_judged_in_each(shop: psycopg.Connection, story: Any) -> None:

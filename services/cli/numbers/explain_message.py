@@ -55,8 +55,11 @@ def _verdict_sentences(story: dict[str, Any], texts: MessageTexts) -> Iterator[s
 def _why_not(judgement: dict[str, Any], texts: MessageTexts) -> str:
     if judgement["verdict"] is not None:
         return texts.of_inquiry("verdict", judgement["verdict"])
-    code = judgement["outcome"] if judgement["outcome"] in ("excluded", "unknown") else "not-judged"
-    return texts.of_message("counted", code)
+    if judgement["outcome"] == "excluded":
+        return texts.of_message(
+            "counted", "excluded", why=texts.of_inquiry("excluded", judgement["excluded_by"], within="")
+        )  # fmt: skip
+    return texts.of_message("counted", "unknown" if judgement["outcome"] == "unknown" else "not-judged")
 
 
 def _unmatched_sentences(story: dict[str, Any], text: Texts) -> list[str]:
@@ -121,8 +124,9 @@ def _inquiry_rows(story: dict[str, Any], texts: MessageTexts) -> Iterator[tuple[
         matched = ", ".join(text("matched_by", way) for way in ways)
         for judgement in inquiry["judgements"]:
             verdict = text("verdict", judgement["verdict"]) if judgement["verdict"] else _why_not(judgement, texts)
-            reason = f" ({text('reason', judgement['reason'])})" if judgement["reason"] else ""
-            outcome = text("name", judgement["outcome"]) + reason
+            outcome = text("name", judgement["outcome"])
+            if judgement["reason"] and judgement["outcome"] != "excluded":
+                outcome += f" ({text('reason', judgement['reason'])})"
             yield inquiry["inquiry_id"], matched, judgement["rule_set"], verdict, outcome
         if not inquiry["judgements"]:
             yield inquiry["inquiry_id"], matched, "–", "–", "–"

@@ -9,6 +9,7 @@ import pytest
 from tests.stack.conftest import FIGURES, memory
 from tests.stack.mail import HOST, PASSWORD, Dovecot, ago, stamp
 from tests.stack.stack import SERVICES, Seller, Stack, inquiry, run, until
+from tests.support.docker_stages import copied_rooms
 
 pytestmark = pytest.mark.timeout(600)
 BUYER = "buyer-{}@buyers.example"
@@ -88,7 +89,7 @@ def test_containers_are_closed(stack: Stack) -> None:
         for file in (stack.folder / "secrets").glob("*.password"):
             assert file.read_text("utf-8").strip() not in environment, f"{service} has a password in its environment"
         rooms = run(["docker", "exec", container, "ls", "/app/services"]).split()
-        assert rooms == sorted(["__init__.py", "__pycache__", "common", service])
+        assert rooms == sorted(["__init__.py", "__pycache__", *copied_rooms(service)])
         mounted = run(["docker", "exec", container, "ls", "/run/secrets"]).split()
         assert ("vault.key" in mounted) == (service == "fetcher"), f"{service} has {mounted}"
         assert ("hash.key" in mounted) == (service != "aggregator"), f"{service} has {mounted}"

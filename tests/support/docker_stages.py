@@ -14,6 +14,12 @@ class DockerStage(NamedTuple):
     text: str
 
 
+def copied_rooms(target: str) -> list[str]:
+    """The rooms of services/ that an image has, in the order in which they are copied."""
+    stages = docker_stages()
+    return re.findall(r"^COPY services/(\w+) ", stages["base"].text + stages[target].text, re.MULTILINE)
+
+
 def docker_stages() -> dict[str, DockerStage]:
     """Name of a stage → the stage, in the order of the Dockerfile."""
     head, *parts = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text("utf-8"), flags=re.MULTILINE)

@@ -11,7 +11,7 @@ import yaml
 from services.cli.pages.environment import FIXED, STACK
 from services.common.settings import declarations
 from services.standalone.servers.paths import ROOT
-from tests.support.docker_stages import docker_stages
+from tests.support.docker_stages import copied_rooms, docker_stages
 
 TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
@@ -150,7 +150,7 @@ def test_images_share_their_layers_and_their_rules(target: str) -> None:
         and image.text.count("HEALTHCHECK") + base.text.count("HEALTHCHECK") == 1
     )
     assert re.search(r'^ENTRYPOINT \["python", "-m", "services\.', image.text, re.MULTILINE)
-    copied = re.findall(r"^COPY services/(\w+) ", stages["base"].text + image.text, re.MULTILINE)
+    copied = copied_rooms(target)
     assert len(copied) == len(set(copied))
     room = "standalone" if target == "demo" else target
     assert set(copied) == imported(room, {"common"}), "what is copied is not what is imported"

@@ -29,7 +29,7 @@ def test_every_profile_can_be_read(folder: Path, profile: str) -> None:
 
 def test_a_missing_secret_stops_the_start_and_is_made_by_the_same_command(images: None, folder: Path) -> None:
     stack = Stack(folder / "stack")
-    assert "keep hash.key and vault.key" in stack.make_secrets()
+    assert "hash.key and vault.key in a safe place" in stack.make_secrets()
     assert "all secrets exist" in stack.make_secrets()
     secrets = stack.folder / "secrets"
     contents = {file.name: file.read_bytes() for file in secrets.iterdir()}

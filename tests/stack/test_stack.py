@@ -103,7 +103,9 @@ def test_images_work_under_any_user_number(images: None) -> None:
         command = ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--user", "4711:0", "--network", "none", f"replyrate/{image}:local"]  # fmt: skip
         with pytest.raises(AssertionError) as caught:
             run(command)
-        assert "ended with 78" in str(caught.value) and "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS is not set" in str(caught.value)
+        assert "ended with 78" in str(caught.value) and "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS is not set" in str(
+            caught.value
+        )
     command = ["docker", "run", "--rm", "--user", "4711:0", "--entrypoint", "mkdir", "replyrate/matcher:local", "/var/lib/replyrate/matcher"]  # fmt: skip
     run(command)
     version = run(["docker", "run", "--rm", "--read-only", "--user", "4711:0", "replyrate/cli:local", "--version"])

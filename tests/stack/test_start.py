@@ -69,4 +69,6 @@ def test_the_demo_shows_the_rates_of_the_recount(images: None, folder: Path) -> 
         # A second start finds its sellers and leaves them alone.
         stack.compose("--profile", "demo", "restart", "demo")
         stack.up(profile="demo")
-        assert "earlier start are still registered" in stack.compose("--profile", "demo", "logs", "--no-log-prefix", "demo")
+        assert "earlier start are still registered" in stack.compose(
+            "--profile", "demo", "logs", "--no-log-prefix", "demo"
+        )

@@ -1,4 +1,4 @@
-"""Where a sent message stands: published by which mailboxes, matched to which inquiries, counted or not, or never seen.
+"""The state of a sent message: published by which mailboxes, matched to which inquiries, counted or not, or never seen.
 
 Reads only. What a rule set makes of the message is taken from the story of each inquiry that it is attached to
 (explain.py), so it is what the judge made of it.

@@ -34,7 +34,7 @@ from services.providers import catalog
 from services.registry.leases import FolderProgress, LeasedMailbox, Leases, PublishedMessage, SavedCursor
 
 CONTROL_MESSAGES: Final = 3
-"""Messages read before that are asked for again, to tell a server that fails from mail that cannot be read."""
+"""Messages read before that are fetched again, to distinguish a failing server from unreadable mail."""
 REFUSED: Final = "the server refuses to show it"
 UNPARSABLE: Final = "the server's answer cannot be parsed"
 SINCE_SLACK: Final = timedelta(days=2)

@@ -47,7 +47,7 @@ class FetcherMonitor:
             yield
 
     def healthy(self) -> Problems:
-        """Why the process is not healthy: a worker hangs (nobody else does its work), or mailboxes wait and none is polled."""
+        """Why the process is not healthy: a worker hangs (its thread is lost), or mailboxes wait and none is polled."""
         return [*self._workers.slowest.problems("poll"), *self._progress.problems()]
 
     def ready(self) -> Problems:

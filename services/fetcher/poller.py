@@ -195,7 +195,7 @@ class Poller:
     ) -> None:
         """Once a day: count the messages in folders for sent mail that are not read, without looking at any.
 
-        An error here is not held against the mailbox: its own folders have been read.
+        An error here does not count as a failure of the mailbox: its own folders have been read.
         """
         counts: dict[bytes, int] = {}
         try:

@@ -39,7 +39,7 @@ def make_poller(
 
 
 def leased_mailbox(**changes: Any) -> LeasedMailbox:
-    """A mailbox that is leased by nobody, for what needs its values only."""
+    """The values of a leased mailbox, without a lease in the registry."""
     now = datetime(2026, 7, 1, 12, tzinfo=UTC)
     leased = LeasedMailbox(
         company_id="c1", mailbox_id="m1", account_id="a1", host="imap.mail.test", port=993, user="seller@mail.test",

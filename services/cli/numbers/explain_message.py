@@ -164,7 +164,7 @@ def _print_mailboxes(out: Console, story: dict[str, Any], texts: MessageTexts) -
         rows.append((mailbox["mailbox_id"], mailbox["account_id"], state + reason, complete, unread))
     heads = [text("label", name) for name in ("mailbox", "account", "state", "complete", "unread")]
     print_table(out, text("label", "mailboxes"), heads, rows, text)
-    out.print(text("mailboxes", "rule" if rows else "nobody"), markup=False)
+    out.print(text("mailboxes", "rule" if rows else "no-mailbox"), markup=False)
 
 
 def _kind_text(publication: dict[str, Any], text: Texts) -> str:

@@ -257,7 +257,7 @@ def test_explain_and_doctor_say_what_is_waited_for(shop: psycopg.Connection, run
     refresher = new_refresher(shop)
     shop.execute("UPDATE ledger.pipeline SET passed_at = %s", (RECEIVED + HOUR,))
     nothing = run("doctor", "shop", code=1)
-    assert "has waited 6" in nothing.stdout and "look at matcher and aggregator" in nothing.stdout
+    assert "have been waiting 6" in nothing.stdout and "check matcher and aggregator" in nothing.stdout
     ask(shop, asked())
     refresh(refresher)
     (story,) = json.loads(run("explain", "shop", "i1", "--json", "--rules", "default").stdout)

@@ -1,4 +1,4 @@
-"""The connection test against the providers of the lab: stages, codes, what is told to whom, tries, the command."""
+"""The connection test against the providers of the lab: stages, codes, who sees what, limits on tests, the command."""
 
 import dataclasses
 import json
@@ -92,7 +92,7 @@ def run(
 def failure(outcome: TestOutcome) -> tuple[str, str]:
     failed = outcome.report.failed
     assert failed is not None
-    # Whatever is told has no gap in either language.
+    # Every sentence has all its placeholders filled in, in both languages.
     for language in texts.LANGUAGES:
         assert "{" not in texts.sentence(outcome.report, language)
     return failed.name, failed.code
@@ -155,9 +155,9 @@ def test_a_server_that_misbehaves_fails_at_its_stage(
     fill(server, [now()])
     outcome = run(server)
     assert failure(outcome) == (stage, code)
-    told = json.dumps(texts.as_data(outcome.report), default=str) + outcome.detail + caplog.text
+    shown_texts = json.dumps(texts.as_data(outcome.report), default=str) + outcome.detail + caplog.text
     for secret in (server.secret, server.user, "no such user", "kefu@188.com", "canary"):
-        assert secret not in told
+        assert secret not in shown_texts
 
 
 @pytest.mark.parametrize("defect", [Defect.REFUSED_MESSAGE, Defect.BROKEN_MESSAGE], ids=lambda defect: defect.name)
@@ -189,10 +189,10 @@ def test_a_secret_is_not_in_the_texts_of_objects(serve: Serve) -> None:
 def test_a_mistyped_server_is_reported_without_any_connection(
     serve: Serve, host: str, port: int, code: str, next_host: str
 ) -> None:
-    def nobody(host: str, port: int) -> list[str]:
+    def no_resolver(host: str, port: int) -> list[str]:
         raise AssertionError("no name is resolved for this")
 
-    outcome = run(serve(NETEASE), host=host, port=port, resolver=nobody)
+    outcome = run(serve(NETEASE), host=host, port=port, resolver=no_resolver)
     assert failure(outcome) == ("dns", code)
     for language in texts.LANGUAGES:
         assert next_host in str(texts.next_step(outcome.report, language))
@@ -297,7 +297,9 @@ def registry(dsn: str) -> Iterator[Registry]:
         yield opened
 
 
-def tried(registry: Registry, server: LabServer, company_id: str = "c1", **changes: Any) -> tuple[str, str] | None:
+def login_result(
+    registry: Registry, server: LabServer, company_id: str = "c1", **changes: Any
+) -> tuple[str, str] | None:
     login = target(server, **changes)
     trial = ConnectionTester(settings(server), resolve, "0", limits=SMALL)
     report, _ = trial.test(registry, company_id, login, MemoryTokenStore(login.password))
@@ -306,20 +308,20 @@ def tried(registry: Registry, server: LabServer, company_id: str = "c1", **chang
 
 def test_failed_tests_of_a_mailbox_are_counted_whatever_host_is_typed(registry: Registry, serve: Serve) -> None:
     server = serve(DOVECOT)
-    assert all(tried(registry, server) is None for _ in range(TRIES_PER_HOUR + 2))  # passed ones do not count
+    assert all(login_result(registry, server) is None for _ in range(TRIES_PER_HOUR + 2))  # passed ones do not count
     for number in range(TRIES_PER_HOUR):
         host = "localhost" if number % 2 else "127.0.0.1"
-        assert tried(registry, server, password="wrong", host=host) == ("login", "login-refused")
+        assert login_result(registry, server, password="wrong", host=host) == ("login", "login-refused")
     logins = [command_seen for command_seen in server.wire if command_seen.name == b"LOGIN"]
-    assert tried(registry, server) == ("dns", "tries-spent")  # the right password neither
-    assert tried(registry, server, "c2") == ("dns", "tries-spent")  # nor from another company
+    assert login_result(registry, server) == ("dns", "tries-spent")  # the right password neither
+    assert login_result(registry, server, "c2") == ("dns", "tries-spent")  # nor from another company
     assert [command_seen for command_seen in server.wire if command_seen.name == b"LOGIN"] == logins
-    assert tried(registry, server, user="other@own-server.example") == ("login", "login-refused")
+    assert login_result(registry, server, user="other@own-server.example") == ("login", "login-refused")
     request = ConnectRequest("c1", "main", server.user, server.secret, "Li", host="localhost", port=server.port)
     with pytest.raises(MailboxRefused, match="tested too often in the last hour. Try again at"):
         add_mailbox(registry, request, ConnectionTester(settings(server), resolve, "0", limits=SMALL))
     registry.connection.execute("UPDATE registry.connection_tests SET tested_at = tested_at - interval '1 hour'")
-    assert tried(registry, server) is None
+    assert login_result(registry, server) is None
     rows = registry.connection.execute("SELECT DISTINCT stage, code FROM registry.connection_tests").fetchall()
     assert set(rows) == {(None, "passed"), ("login", "login-refused")}
 
@@ -329,8 +331,8 @@ def test_failed_tests_of_a_company_are_counted(registry: Registry, serve: Serve)
     for number in range(COMPANY_TRIES_PER_HOUR):
         test_id, _ = registry.connection_tests.begin("c1", f"u{number}")
         registry.connection_tests.end(test_id, "tcp", "unreachable", "x")
-    assert tried(registry, server) == ("dns", "tries-spent")
-    assert tried(registry, server, "c2") is None
+    assert login_result(registry, server) == ("dns", "tries-spent")
+    assert login_result(registry, server, "c2") is None
 
 
 def test_every_code_that_a_mailbox_may_be_in_has_advice(registry: Registry) -> None:
@@ -364,7 +366,7 @@ def test_a_sent_folder_is_named_as_it_is_shown_and_can_be_reset(
     assert chosen() == [b"&XfJT0ZAB-"]
     assert chosen("--sent-folder", "") is None
     assert chosen("--sent-folder", "&XfJT0ZAB-") == [b"&XfJT0ZAB-"]
-    # What is shown is read by people, and can be typed again.
+    # Names are shown as people read them, and can be typed in the same form.
     ids = ("c1", added["mailbox_id"])
     with psycopg.connect(dsn) as connection:
         for name, down_to in ((b"&XfJT0ZAB-", 7), (b"R&-D", None)):
@@ -446,7 +448,7 @@ def test_no_test_reads_anything_of_a_message(
     command(server, "company", "add", "c1")
     command(server, "account", "add", "c1", "main")
 
-    def spoken(*args: object) -> str:
+    def run_without_reading_headers(*args: object) -> str:
         server.wire.clear()
         done = command(server, *args).stdout
         commands = [seen.command for seen in server.wire]
@@ -456,16 +458,16 @@ def test_no_test_reads_anything_of_a_message(
             assert not any(word in line.upper() for line in fetches), fetches
         return done
 
-    told = spoken("mailbox", "test", "c1", *place)
-    assert f"The newest message is from {times[-2]:%Y-%m-%d %H:%M} UTC, the oldest visible one" in told, (
+    printed = run_without_reading_headers("mailbox", "test", "c1", *place)
+    assert f"The newest message is from {times[-2]:%Y-%m-%d %H:%M} UTC, the oldest visible one" in printed, (
         "the last one is refused"
     )
-    assert f"the oldest visible one from {times[0]:%Y-%m-%d}." in told and "2009" not in told
+    assert f"the oldest visible one from {times[0]:%Y-%m-%d}." in printed and "2009" not in printed
     with connect(dsn, "tests") as connection:
         assert connection.execute("SELECT count(*) FROM registry.consents").fetchone() == (0,)
     add = ("mailbox", "add", "--company", "c1", "--account", "main", *place, "--consent-by", "Li", "--json")
-    added = json.loads(spoken(*add))
-    spoken("mailbox", "test", "c1", added["mailbox_id"])
+    added = json.loads(run_without_reading_headers(*add))
+    run_without_reading_headers("mailbox", "test", "c1", added["mailbox_id"])
 
 
 def test_the_command_says_what_it_needs(command: Callable[..., Result], serve: Serve, tmp_path: Path) -> None:
@@ -500,7 +502,7 @@ def test_a_server_that_is_not_imap_is_reported_before_a_password_is_asked_for(
 ) -> None:
     """Without a prompt, in both languages and with --json; nothing is connected and no test is counted."""
     (tmp_path / "key").write_bytes(bytes(32))
-    monkeypatch.setattr("socket.create_connection", lambda *_, **__: pytest.fail("somebody was connected to"))
+    monkeypatch.setattr("socket.create_connection", lambda *_, **__: pytest.fail("a connection was opened"))
     env = {
         "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9", "REPLYRATE_POSTGRES__DSN": dsn, "COLUMNS": "220",
         "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "key"), "REPLYRATE_VAULT_KEY_FILE": str(tmp_path / "key"),
@@ -512,7 +514,7 @@ def test_a_server_that_is_not_imap_is_reported_before_a_password_is_asked_for(
         *(["--port", str(port)] if port else []),
     ]
     words = ["test", "c1"] if verb == "test" else ["add", "--company", "c1", "--account", "main", "--consent-by", "Li"]
-    told = texts.load()["code"][code]
+    sentences = texts.load()["code"][code]
     for options in ([], ["--lang", "zh"], ["--json"]):
         done = CliRunner().invoke(main, ["mailbox", *words, *place, *options], env=env, input="")
         assert done.exit_code == 1 and PROMPT not in done.output, done.output
@@ -522,8 +524,8 @@ def test_a_server_that_is_not_imap_is_reported_before_a_password_is_asked_for(
             assert report["code"] == code and "imap.163.com" in report["next"]["en"]
         else:
             language = "zh" if options else "en"
-            assert f"[{code}]" in done.stdout and told[language]["says"] in done.stdout
-            assert told[language]["next"].format(host="imap.163.com") in done.stdout
+            assert f"[{code}]" in done.stdout and sentences[language]["says"] in done.stdout
+            assert sentences[language]["next"].format(host="imap.163.com") in done.stdout
     with connect(dsn, "tests") as connection:
         assert connection.execute("SELECT count(*) FROM registry.connection_tests").fetchone() == (0,)
 
@@ -546,7 +548,7 @@ def test_a_server_with_the_name_of_another_protocol_is_contacted_before_a_passwo
         assert PROMPT in passed.stderr and "The mailbox can be connected." in passed.stdout
         server.wire.clear()
         server.defects.add(Defect.PREAUTH)
-        told = command(server, *typed, input="", code=1)
-        assert "[pop-host]" in told.stdout and "Enter imap.own-server.example" in told.stdout
-        assert PROMPT not in told.stderr
+        refused = command(server, *typed, input="", code=1)
+        assert "[pop-host]" in refused.stdout and "Enter imap.own-server.example" in refused.stdout
+        assert PROMPT not in refused.stderr
         assert b"LOGIN" not in {seen.name for seen in server.wire}

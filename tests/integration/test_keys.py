@@ -120,9 +120,9 @@ def test_values_that_cannot_be_opened_are_reported_and_stop_nothing(dsn: str, en
         connection.execute("UPDATE registry.mailboxes SET user_sealed = %s WHERE mailbox_id = 'm0002'", [strange])
     done = CliRunner().invoke(main, ["keys", "rotate", "--json"], env=environ)
     assert done.exit_code == 1
-    told = json.loads(done.stdout)
-    assert told["counts"] == {"rotated": 3, "unreadable": 1, "another-key": 1}
-    assert [(bad_row["what"], bad_row["state"]) for bad_row in told["bad"]] == [
+    result = json.loads(done.stdout)
+    assert result["counts"] == {"rotated": 3, "unreadable": 1, "another-key": 1}
+    assert [(bad_row["what"], bad_row["state"]) for bad_row in result["bad"]] == [
         ("m0001", "unreadable"),
         ("m0002", "another-key"),
     ]
@@ -198,7 +198,7 @@ def test_the_steps_of_the_page_for_the_compose_file(dsn: str, tmp_path: Path) ->
         passwords(dsn, fetcher())
     with (tmp_path / ".env").open("a", encoding="utf-8") as env:
         env.write("VAULT_OLD_KEY=./secrets/vault-old.key\n")
-    assert passwords(dsn, fetcher()) == expected, "a fetcher that was started anew knows both"
+    assert passwords(dsn, fetcher()) == expected, "a restarted fetcher knows both keys"
     assert "3 sealed again with the vault key" in replyrate("keys", "rotate")
     assert "with the previous key" not in replyrate("keys", "check")
     text = (tmp_path / ".env").read_text("utf-8").replace("VAULT_OLD_KEY=./secrets/vault-old.key\n", "")

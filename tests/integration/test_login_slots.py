@@ -72,10 +72,10 @@ class _OfServer(list[SentCommand]):
         super().__init__()
         self._server, self._wire = server, wire
 
-    def append(self, said: SentCommand) -> None:
-        super().append(said)
-        self._wire.said.append((self._server, said))
-        if said.name == b"LOGIN":
+    def append(self, sent: SentCommand) -> None:
+        super().append(sent)
+        self._wire.said.append((self._server, sent))
+        if sent.name == b"LOGIN":
             time.sleep(0.1)
             if self._wire.hold is not None:
                 self._wire.hold.wait(30)
@@ -184,7 +184,7 @@ def test_a_fetcher_that_is_killed_has_its_sessions_freed_by_expiry(make_town: Ca
     town.wire.hold = threading.Event()
     with town.fetcher("killed", **limits) as killed:
         until(lambda: town.wire.logins() == 1, 20, "a login", (killed,))
-        # The other mailbox is let go of: it is there for the heir.
+        # The lease of the other mailbox was released: the next fetcher finds it.
         until(lambda: "mailbox-postponed" in (town.folder / "killed.log").read_text(), 20, "a refusal", (killed,))
         killed.kill()
     town.wire.hold.set()
@@ -194,7 +194,7 @@ def test_a_fetcher_that_is_killed_has_its_sessions_freed_by_expiry(make_town: Ca
         town.run(DUE)
         time.sleep(1)
         assert town.wire.logins() == 1
-        # Five minutes go by, for the session and for the lease.
+        # Five minutes pass, for the session and for the lease.
         town.run("UPDATE registry.login_slots SET free_at = free_at - interval '301 seconds' WHERE kind = 'session'")
         town.run("UPDATE registry.mailboxes SET lease_until = lease_until - interval '301 seconds'")
 
@@ -259,8 +259,9 @@ def test_threads_never_hold_more_than_the_limit(make_town: Callable[[int], Town]
 
 @pytest.mark.parametrize("attempt", range(4))
 def test_simultaneous_logins_do_not_exhaust_a_wide_limit(make_town: Callable[[int], Town], attempt: int) -> None:
-    """Each takes what another one has just made; that nothing is free for an instant is no budget used up. (A session may
-    be all taken for an instant, and is asked for again in seconds; a login that is short puts a mailbox off for an hour.)"""
+    """Each process takes slots that another has just created: that none is free for an instant does not mean that the limit is
+    reached. (All sessions may be taken for an instant, and one is asked for again in seconds; a refused login postpones a
+    mailbox by an hour.)"""
     town = make_town(1)
     settings = town.settings(REPLYRATE_IMAP__SESSIONS="64", REPLYRATE_IMAP__LOGINS_PER_HOUR="1000000").imap
     together = threading.Barrier(32)

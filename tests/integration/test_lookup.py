@@ -95,7 +95,7 @@ def test_a_record_for_imap_is_a_suggestion(names: NameServer) -> None:
 def test_a_guessed_server_is_contacted_and_sent_nothing(names: NameServer, guessed: LabServer) -> None:
     answer, _ = find(names, settings(guessed))
     assert (answer.how, answer.servers, answer.trusted) == ("guess", ((f"imap.{DOMAIN}", guessed.port),), False)
-    # mail.firm.example has no valid certificate: it was tried, and is no answer.
+    # mail.firm.example has no valid certificate: it was tried, and is not an answer.
     assert guessed.sessions >= 1
     assert {command.name for command in guessed.wire} <= {b"CAPABILITY", b"LOGOUT"}
 
@@ -166,9 +166,9 @@ def test_the_command_reports_a_server_that_is_not_imap(text: str, code: str, hos
     assert (answer["mistake"]["code"], answer["mistake"]["host"]) == (code, host)
     assert [server["host"] for server in answer["servers"]] == ([host] if answer["provider"] else [])
     for language in ("en", "zh"):
-        told = answer["mistake"]["text"][language]
-        assert host in told
-        assert told in run("lookup", text, "--offline", "--lang", language).stdout
+        sentence = answer["mistake"]["text"][language]
+        assert host in sentence
+        assert sentence in run("lookup", text, "--offline", "--lang", language).stdout
 
 
 def test_a_domain_is_looked_up_like_its_addresses() -> None:

@@ -53,7 +53,7 @@ def server(serve: Serve, tmp_path: Path) -> LabServer:  # noqa: F811
 
 @pytest.fixture
 def run(command: Run, server: LabServer, tmp_path: Path) -> Run:  # noqa: F811
-    """`replyrate` with two companies; PASSWORD stands for the option with the right one."""
+    """`replyrate` with two companies; PASSWORD is replaced by the option with the right password."""
 
     def call(*args: object, **options: Any) -> Result:
         given: list[object] = []
@@ -112,8 +112,10 @@ def test_messages_are_shown_by_kind(run: Run, server: LabServer, dsn: str) -> No
 
 
 def test_without_consent_no_password_is_asked_for_and_nothing_is_connected(run: Run, server: LabServer) -> None:
-    told = run("mailbox", "add", *place(server), input="Canary\n", code=1)
-    assert "nobody consented" in told.stderr and "consent-text" in told.stderr and "Password" not in told.stderr
+    refused = run("mailbox", "add", *place(server), input="Canary\n", code=1)
+    assert (
+        "nobody consented" in refused.stderr and "consent-text" in refused.stderr and "Password" not in refused.stderr
+    )
     old = run("mailbox", "add", *place(server, consent_by="Li", consent_text="1"), "PASSWORD", code=1)
     assert "consent text 1 is not the current one" in old.stderr
     named = run("mailbox", "add", *place(server, consent_by="li@mail.test"), "PASSWORD", code=1)
@@ -197,17 +199,17 @@ def test_an_unsupported_provider_is_reported_in_both_languages_and_as_json(
         words = ["mailbox", "reconnect", "c1", added(run, server)["mailbox_id"], *address]
     sentences = texts.load()["code"]["provider-unsupported"][language]
     server.wire.clear()
-    told = run(*words, "--lang", language, code=1)
+    refused = run(*words, "--lang", language, code=1)
     for sentence in (
         sentences["says"],
         sentences["next"],
         provider.reason.text(language),
         provider.advice.text(language),
     ):
-        assert sentence in told.stdout
+        assert sentence in refused.stdout
     other_language = {"en": "zh", "zh": "en"}[language]
-    assert texts.load()["code"]["provider-unsupported"][other_language]["says"] not in told.stdout + told.stderr
-    assert "Password" not in told.stderr and server.wire == []
+    assert texts.load()["code"]["provider-unsupported"][other_language]["says"] not in refused.stdout + refused.stderr
+    assert "Password" not in refused.stderr and server.wire == []
     data = json.loads(run(*words, "--lang", language, "--json", code=1).stdout)
     test = data if verb == "test" else data["test"]
     assert (test["code"], test["provider"], test["host"]) == ("provider-unsupported", provider.id, None)
@@ -241,10 +243,10 @@ def test_a_refused_mailbox_is_reported_in_one_language(run: Run, server: LabServ
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_start_of_complete_numbers_is_printed(run: Run, serve: Serve, server: LabServer, language: str) -> None:  # noqa: F811
-    told = run("mailbox", "add", *place(server, consent_by="Li"), "PASSWORD", "--lang", language).stdout
+    printed = run("mailbox", "add", *place(server, consent_by="Li"), "PASSWORD", "--lang", language).stdout
     (mailbox,) = json.loads(run("mailbox", "list", "c1", "--json").stdout)
     numbers = shown(run, mailbox["mailbox_id"])["numbers"]
-    assert numbers["first_day"] in told and numbers["rule_set"] == "default"
+    assert numbers["first_day"] in printed and numbers["rule_set"] == "default"
     begins = datetime.fromisoformat(mailbox["expected_from"])
     assert abs(begins - (datetime.now(UTC) - timedelta(days=60))) < timedelta(minutes=5)
     assert 0 <= (datetime.fromisoformat(numbers["first_day"]).date() - begins.date()).days <= 1
@@ -254,8 +256,8 @@ def test_the_start_of_complete_numbers_is_printed(run: Run, serve: Serve, server
 def test_a_changed_address_must_be_connected_again_and_reading_continues(run: Run, server: LabServer, dsn: str) -> None:
     run("account", "change-address", "c1", "main", server.user)
     mailbox_id = added(run, server)["mailbox_id"]
-    told = run("account", "change-address", "c1", "main", "new@mail.test").stderr
-    assert f"mailbox reconnect c1 {mailbox_id}" in told
+    printed = run("account", "change-address", "c1", "main", "new@mail.test").stderr
+    assert f"mailbox reconnect c1 {mailbox_id}" in printed
     mailbox = shown(run, mailbox_id)
     assert (mailbox["state"], mailbox["state_reason"]) == ("needs_reconnect", "address-changed")
     port = ("--port", server.port)
@@ -268,7 +270,7 @@ def test_a_changed_address_must_be_connected_again_and_reading_continues(run: Ru
         )
         move = ("mailbox", "reconnect", "c1", mailbox_id, "--address", "new@mail.test", "--user", server.user)
         wires = len(server.wire)
-        # Another provider's password does not go to the server of before unless somebody says so.
+        # The password of another provider is not sent to the previous server unless a person confirms it.
         assert "mail.test" in run(*move, "PASSWORD", code=1).stderr and len(server.wire) == wires
         done = run(*move, "PASSWORD", "--host", "localhost", *port, "--json")
         assert json.loads(done.stdout)["read_anew"] is False, "the same login"
@@ -285,8 +287,8 @@ def test_another_server_or_user_needs_the_password_and_consent_and_is_read_from_
     wrong = run(*another_login, "--consent-by", "Li", input="Wrong\n", code=1)
     assert "login-refused" in wrong.stdout
     assert (shown(run, mailbox_id)["host"], shown(run, mailbox_id)["state"]) == ("localhost", "active")
-    nobody = run(*another_login, "PASSWORD", code=1)
-    assert "nobody consented" in nobody.stderr
+    refused = run(*another_login, "PASSWORD", code=1)
+    assert "nobody consented" in refused.stderr
     with connect(dsn, "tests") as connection:
         connection.execute(
             "INSERT INTO registry.folders (company_id, mailbox_id, folder, uidvalidity) VALUES ('c1', %s, 'Sent', 1)",
@@ -317,8 +319,8 @@ def test_a_sub_account_s_registered_address_is_changed_by_the_main_account(run: 
 
 def test_an_account_that_the_platform_syncs_needs_no_mailbox(run: Run, server: LabServer, dsn: str) -> None:
     mailbox_id = added(run, server)["mailbox_id"]
-    told = run("account", "platform-sync", "c1", "main", "--on").stderr
-    assert f"Mailbox {mailbox_id} is no longer read" in told
+    printed = run("account", "platform-sync", "c1", "main", "--on").stderr
+    assert f"Mailbox {mailbox_id} is no longer read" in printed
     mailbox = shown(run, mailbox_id)
     assert mailbox["state"] == "synced_by_platform"
     with connect(dsn, "tests") as connection:
@@ -376,8 +378,8 @@ def test_withdrawal_deletes_what_identifies_the_owner_and_lists_what_remains(
         leases = Leases(connection, Vault(bytes(32)))
         leased = leases.lease("fetcher", 300)
         assert leased is not None
-        told = run("mailbox", "remove", "c1", mailbox_id, "--by", "Wang Li", "--lang", "zh").stdout
-        assert all(sentence in told for sentence in consent.load().remains["zh"])
+        printed = run("mailbox", "remove", "c1", mailbox_id, "--by", "Wang Li", "--lang", "zh").stdout
+        assert all(sentence in printed for sentence in consent.load().remains["zh"])
         with pytest.raises(LeaseLost):
             leases.set_sent_folders(leased, [b"Sent"])
         columns = connection.execute(
@@ -399,7 +401,7 @@ def test_withdrawal_deletes_what_identifies_the_owner_and_lists_what_remains(
     assert history["history"][-1]["to_state"] == "removed" and history["history"][-1]["changed_by"] == "Wang Li"
     assert history["consents"][0]["withdrawn_by"] == "Wang Li"
     assert "removed before" in run("mailbox", "remove", "c1", mailbox_id, code=1).stderr
-    # It may be connected again, as another one and with another consent.
+    # It may be connected again, as another mailbox and with another consent.
     assert added(run, server)["mailbox_id"] != mailbox_id
 
 
@@ -574,8 +576,8 @@ def test_the_first_known_change_of_address_invalidates_a_mailbox(run: Run, serve
     linked_mailbox = json.loads(
         run("mailbox", "add", *place(server, "c2", host="127.0.0.1", consent_by="Li"), "PASSWORD", "--json").stdout
     )
-    told = run("account", "change-address", "c2", "main", "new@mail.test").stderr
-    assert f"mailbox reconnect c2 {linked_mailbox['mailbox_id']}" in told
+    printed = run("account", "change-address", "c2", "main", "new@mail.test").stderr
+    assert f"mailbox reconnect c2 {linked_mailbox['mailbox_id']}" in printed
     mailbox = shown(run, linked_mailbox["mailbox_id"], "c2")
     assert (mailbox["state"], mailbox["state_reason"]) == ("needs_reconnect", "address-changed")
     again = run("mailbox", "reconnect", "c2", linked_mailbox["mailbox_id"], "PASSWORD", "--port", server.port, code=1)
@@ -589,16 +591,14 @@ def test_adding_an_account_again_changes_no_address(run: Run, server: LabServer)
     assert "reconnect" not in run("account", "add", "c1", "main", "--address", server.user).stderr
     run("account", "add", "c1", "main", "--backup-address", "b@mail.test")
     assert shown(run, mailbox_id)["state"] == "active"
-    told = run("account", "add", "c1", "sub", "--sub", "--address", "other@mail.test", code=1).stderr
-    assert "account change-address c1 sub" in told
+    refused = run("account", "add", "c1", "sub", "--sub", "--address", "other@mail.test", code=1).stderr
+    assert "account change-address c1 sub" in refused
     second_mailbox = json.loads(
         run("mailbox", "add", *place(server, "c2", host="127.0.0.1", consent_by="Li"), "PASSWORD", "--json").stdout
     )
-    told = run("account", "add", "c2", "main", "--address", "first@mail.test").stderr
-    assert f"mailbox reconnect c2 {second_mailbox['mailbox_id']}" in told, (
-        "the first address that is told is another one"
-    )
-    # What is refused has changed nothing: of the mailbox that it would stop nobody would be told.
+    printed = run("account", "add", "c2", "main", "--address", "first@mail.test").stderr
+    assert f"mailbox reconnect c2 {second_mailbox['mailbox_id']}" in printed, "the first known address is another one"
+    # A refused command has changed nothing: nobody would learn about the mailbox that it stopped.
     third = ("account", "add", "c1", "third", "--sub")
     run(*third, "--backup-address", "b@mail.test")
     refused = run(*third, "--address", "new@mail.test", "--backup-address", "c@mail.test", code=1)
@@ -623,8 +623,8 @@ def test_a_user_name_that_is_not_the_address_does_not_change_with_it(run: Run, s
 def test_no_password_is_asked_for_a_mailbox_that_cannot_be_reconnected(run: Run, server: LabServer) -> None:
     mailbox_id = added(run, server)["mailbox_id"]
     run("mailbox", "pause", "c1", mailbox_id, "--by", "Zhao")
-    told = run("mailbox", "rescan", "c1", mailbox_id).stderr
-    assert "once it is active; its state is paused" in told
+    printed = run("mailbox", "rescan", "c1", mailbox_id).stderr
+    assert "once it is active; its state is paused" in printed
     history = json.loads(run("mailbox", "history", "c1", mailbox_id, "--json").stdout)["history"]
     assert history[-1]["changed_by"] == "Zhao"
     run("mailbox", "remove", "c1", mailbox_id)

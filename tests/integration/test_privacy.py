@@ -53,13 +53,13 @@ def columns(connection: psycopg.Connection) -> dict[str, set[str]]:
 def test_every_column_is_described(dsn: str) -> None:
     with connect(dsn, "tests") as connection:
         there = columns(connection)
-    said = {name: set(table.columns) for name, table in personal_data.load().tables.items()}
+    declared = {name: set(table.columns) for name, table in personal_data.load().tables.items()}
     how = "say in schemas/personal_data.toml what it is and for how long it is kept, then run `make docs`"
-    assert there.keys() - said.keys() == set(), f"a new table: {how}"
-    assert said.keys() - there.keys() == set(), "this table is gone: take it out of schemas/personal_data.toml"
+    assert there.keys() - declared.keys() == set(), f"a new table: {how}"
+    assert declared.keys() - there.keys() == set(), "this table is gone: take it out of schemas/personal_data.toml"
     for name, its in there.items():
-        assert its - said[name] == set(), f"a new column of {name}: {how}"
-        assert said[name] - its == set(), f"{name} has no such column any more"
+        assert its - declared[name] == set(), f"a new column of {name}: {how}"
+        assert declared[name] - its == set(), f"{name} has no such column any more"
 
 
 def test_text_that_may_come_from_outside_is_not_declared_as_a_figure(dsn: str) -> None:
@@ -104,7 +104,7 @@ def test_rows_beyond_their_retention_are_deleted_and_younger_ones_stay(mailbox: 
                 "INSERT INTO registry.connection_tests (company_id, login_hash, tested_at) VALUES ('shop', 'x', %s)",
                 (at,),
             )
-        # By the rights of the fetcher's own role.
+        # With the privileges of the fetcher's role.
         connection.execute("SET ROLE replyrate_fetcher")
         connection.execute(
             "INSERT INTO registry.login_slots VALUES ('qq', 'login', 1, clock_timestamp() - interval '25 hours'),"
@@ -163,11 +163,11 @@ def test_a_user_who_may_not_read_the_ledger_is_told_so(mailbox: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"), [(["m2"], "no mailbox m2"), (["m1", "--company", "other"], "m1 of other")]
+    ("arguments", "message"), [(["m2"], "no mailbox m2"), (["m1", "--company", "other"], "m1 of other")]
 )
-def test_a_wrong_id_is_reported(mailbox: str, arguments: list[str], told: str) -> None:
+def test_a_wrong_id_is_reported(mailbox: str, arguments: list[str], message: str) -> None:
     done = CliRunner().invoke(main, ["privacy", "show", *arguments])
-    assert done.exit_code == 1 and told in done.output and "mailbox list" in done.output
+    assert done.exit_code == 1 and message in done.output and "mailbox list" in done.output
 
 
 def test_one_id_in_two_companies_asks_for_the_company(mailbox: str) -> None:

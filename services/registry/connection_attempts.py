@@ -20,7 +20,7 @@ from services.registry.errors import RegistryError
 from services.registry.links import Links
 from services.registry.logins import Logins
 from services.registry.mailboxes import Mailboxes
-from services.registry.state_changes import OPERATOR, StateChanges
+from services.registry.state_changes import OPERATOR, StateChanges, refused
 from services.registry.states import NEVER_CONNECTED
 
 SQL = load_statements("services.registry", "connection_attempts.sql")
@@ -123,7 +123,7 @@ class ConnectionAttempts:
         if mailbox["state"] == "synced_by_platform":
             self._accounts.check_needs_mailbox(company_id, account_id)
         if not event.allows(mailbox["state"]):
-            raise RegistryError(f"mailbox {mailbox_id} is {mailbox['state']}; {event.only}")
+            raise refused(event, company_id, mailbox_id, mailbox["state"])
         if mailbox["state_reason"] != "address-changed":
             return
         if self._addresses.matches(company_id, account_id, role, login.address) is False:

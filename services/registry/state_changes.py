@@ -51,9 +51,16 @@ class StateChanges:
             reconnected=reconnected,
         )  # fmt: skip
         if moved is None:
-            raise RegistryError(f"mailbox {mailbox_id} is {state or 'in another state'}; {event.only}")
+            raise refused(event, company_id, mailbox_id, state or "in another state")
 
     def happen(self, event: StateEvent, company_id: str, mailbox_id: str, by: str) -> None:
         """A transaction in which one event happens to a mailbox and nothing else."""
         with self.transaction(event, by):
             self.move(company_id, mailbox_id, event, state=self.lock(company_id, mailbox_id))
+
+
+def refused(event: StateEvent, company_id: str, mailbox_id: str, state: str) -> RegistryError:
+    """The refusal of an event that the state of a mailbox does not allow."""
+    return RegistryError(
+        f"mailbox {mailbox_id} is {state}; {event.only}", event.remedy, company_id=company_id, mailbox_id=mailbox_id
+    )

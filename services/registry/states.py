@@ -8,6 +8,7 @@ from typing import Final, Literal, get_args
 from services.common import tables
 from services.common.errors import ConfigError
 from services.common.language import Bilingual
+from services.registry.errors import REMEDIES, Remedy
 
 State = Literal["pending_test", "active", "paused", "needs_reconnect", "refused", "synced_by_platform", "removed"]
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -24,7 +25,7 @@ WHO: Final = ("owner", "account", "operator", "fetcher")
 @dataclass(frozen=True, slots=True)
 class StateEvent:
     """An event that may happen to a mailbox. `says`: its reason as a sentence; None when the reason is a code of the connection
-    test. `only`: why it is refused in any other state."""
+    test. `only`: why it is refused in any other state, and `remedy`: the code of what to do then."""
 
     name: str
     froms: tuple[str, ...]
@@ -32,6 +33,7 @@ class StateEvent:
     by: str
     says: Bilingual | None
     only: str
+    remedy: Remedy | None = None
 
     def allows(self, state: str) -> bool:
         """Whether the event may happen in a state."""
@@ -64,7 +66,7 @@ def parse(text: str, origin: str) -> MailboxStates:
         events = [
             StateEvent(
                 event["name"], tuple(event["from"]), event["to"], event["by"],
-                Bilingual(**event["says"]) if not event.get("code") else None, event["only"],
+                Bilingual(**event["says"]) if not event.get("code") else None, event["only"], event.get("remedy"),
             )
             for event in data["event"]
         ]  # fmt: skip
@@ -78,6 +80,8 @@ def parse(text: str, origin: str) -> MailboxStates:
             problems.append(f"{origin}: event {event.name}: to: unknown state {event.to}")
         if event.by not in WHO:
             problems.append(f"{origin}: event {event.name}: by: {event.by} is not one of {', '.join(WHO)}")
+        if event.remedy not in (None, *REMEDIES):
+            problems.append(f"{origin}: event {event.name}: remedy: {event.remedy} is not one of {', '.join(REMEDIES)}")
     if len({event.name for event in events}) < len(events):
         problems.append(f"{origin}: an event is listed twice")
     if problems:

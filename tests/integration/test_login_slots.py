@@ -210,7 +210,7 @@ def test_a_connection_test_is_postponed_at_the_limit_and_says_until_when(make_to
     town = make_town(2)
     settings = town.settings(REPLYRATE_IMAP__PROVIDER_LOGINS_PER_HOUR="localhost=1")
     town.connect(settings, town.servers[0])
-    with pytest.raises(MailboxRefused, match=r"as often as we may already.*Try again at \d\d:\d\d UTC") as refused:
+    with pytest.raises(MailboxRefused, match=r"have reached their limit.*Try again at \d\d:\d\d UTC") as refused:
         town.connect(settings, town.servers[1])
     assert refused.value.code == "provider-busy"
     assert town.wire.logins() == 1

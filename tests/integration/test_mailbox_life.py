@@ -601,8 +601,8 @@ def test_adding_an_account_again_changes_no_address(run: Run, server: LabServer)
     # A refused command has changed nothing: nobody would learn about the mailbox that it stopped.
     third = ("account", "add", "c1", "third", "--sub")
     run(*third, "--backup-address", "b@mail.test")
-    refused = run(*third, "--address", "new@mail.test", "--backup-address", "c@mail.test", code=1)
-    assert "--role backup" in refused.stderr
+    refused_third = run(*third, "--address", "new@mail.test", "--backup-address", "c@mail.test", code=1)
+    assert "--role backup" in refused_third.stderr
     run(*third, "--address", "another@mail.test")
     later = ("account", "add", "c1", "later", "--synced-by-platform", "--since", "2999-01-01")
     assert "is in the future" in run(*later, code=2).stderr

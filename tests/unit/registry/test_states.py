@@ -16,6 +16,7 @@ TEXT = resources.files("services.registry").joinpath("states.toml").read_text("u
         ('to = "paused"', 'to = "pausd"', "event paused: to: unknown state pausd"),
         ('from = ["paused"]', 'from = ["pausd"]', "event resumed: from: unknown state pausd"),
         ('by = "fetcher"', 'by = "nobody"', "by: nobody is not one of"),
+        ('remedy = "mailbox-connect"', 'remedy = "none"', "event reconnected: remedy: none is not one of"),
         ('name = "resumed"', 'name = "paused"', "an event is listed twice"),
         ("[state.removed]", "[state.gone]", "'removed'; the head of the file lists what it must contain"),
     ],

@@ -10,9 +10,8 @@ from bench.traffic import HASH_KEY
 from services.common import codec
 from services.common.events import DeadLetter, InquiryReceived, InquiryReplies
 from services.common.hashing import Hasher
-from services.common.topics import reply_key
+from services.common.topics import ACCEPTED, reply_key
 from services.matcher import join, matching, state
-from services.matcher.decode import ACCEPT
 from services.matcher.encode import SOURCE
 from services.matcher.entries import Read
 
@@ -32,7 +31,7 @@ def joined(records: Sequence[tuple[str, bytes]], read: Read) -> Out:
     """Join records (topic, value) with the entries that `read` returns."""
     facts: list[join.Fact] = []
     for topic, value in records:
-        envelope = codec.decode(value, accept=ACCEPT[topic])
+        envelope = codec.decode(value, accept=ACCEPTED[topic])
         event = envelope.data
         assert not isinstance(event, InquiryReplies | DeadLetter)
         if isinstance(event, InquiryReceived):

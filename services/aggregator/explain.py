@@ -15,8 +15,9 @@ from services.aggregator.judge.plan import Delta, Plan, columns, plan_company
 from services.aggregator.judge.rules import RuleSet
 from services.common import codec
 from services.common.errors import InvalidEvent
-from services.common.events import MESSAGE_SENT, MessageSent
+from services.common.events import MessageSent
 from services.common.postgres import clock, load_statements
+from services.common.topics import ACCEPTED, SENT
 
 SQL: Final = load_statements("services.aggregator", "explain.sql")
 OUTCOME: Final = (
@@ -87,7 +88,7 @@ def _clock(record: bytes | None) -> dict[str, Any] | None:
     if record is None:
         return None
     try:
-        sent = codec.decode(bytes(record), accept=frozenset({MESSAGE_SENT})).data
+        sent = codec.decode(bytes(record), accept=ACCEPTED[SENT]).data
     except InvalidEvent:
         return None
     assert isinstance(sent, MessageSent)

@@ -15,9 +15,10 @@ from services.aggregator.explain import explain_inquiry
 from services.aggregator.judge.rules import RuleSet
 from services.common import codec
 from services.common.errors import InvalidEvent, ReplyrateError
-from services.common.events import MESSAGE_SENT, MessageSent
+from services.common.events import MessageSent
 from services.common.hashing import Hasher, normalise_message_id
 from services.common.postgres import load_statements, translate
+from services.common.topics import ACCEPTED, SENT
 
 SQL: Final = load_statements("services.aggregator", "message_story.sql")
 MAX_INQUIRIES: Final = 50
@@ -113,7 +114,7 @@ def _publication(stored: Mapping[str, Any]) -> dict[str, Any]:
 def _event(record: bytes) -> MessageSent | None:
     """The event in a record; None when it is of a version that this one does not read."""
     try:
-        sent = codec.decode(bytes(record), accept=frozenset({MESSAGE_SENT})).data
+        sent = codec.decode(bytes(record), accept=ACCEPTED[SENT]).data
     except InvalidEvent:
         return None
     return sent if isinstance(sent, MessageSent) else None

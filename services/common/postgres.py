@@ -1,7 +1,7 @@
-"""The generic door to Postgres: connections with limits, errors in our kinds, statements from .sql files.
+"""Postgres: connections with limits on every wait, errors as ours, statements from .sql files.
 
 A .sql file holds named statements: a line `-- name: …`, lines `-- …` that describe it, the statement. Parameters are
-psycopg's (`%(name)s`). Nothing is ever formatted into a statement.
+psycopg's (`%(name)s`). No value is ever formatted into a statement.
 """
 
 import re
@@ -22,9 +22,9 @@ CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 120
 
 FETCHER_CONNECTIONS = 3
-"""What a fetcher holds besides one for each worker: retention, pacing, health pages."""
+"""Connections of a fetcher besides one for each worker: retention, pacing, health pages."""
 AGGREGATOR_CONNECTIONS = 4
-"""What an aggregator holds: merging, judging, health pages, the pipeline's passage."""
+"""Connections of an aggregator: ingest, refresh, health pages, watermark."""
 
 AWAY: tuple[type[psycopg.Error], ...] = (
     psycopg.OperationalError,
@@ -32,20 +32,20 @@ AWAY: tuple[type[psycopg.Error], ...] = (
     errors.SerializationFailure,
     errors.DeadlockDetected,
 )
-"""What goes away by itself: the server stops, restarts, fails over, is full, or two transactions met."""
+"""Errors that pass: the server stops, restarts, fails over or is full, or two transactions conflicted."""
 
 
 def connect(dsn: str, application_name: str, *, statement_seconds: float = STATEMENT_SECONDS) -> psycopg.Connection:
     """A connection in autocommit mode (use `with connection.transaction()`), in UTC, with limits on every wait.
 
-    TransientError when the server cannot be reached, ConfigError when the dsn cannot be understood or is refused.
+    TransientError when the server cannot be reached, ConfigError when the DSN cannot be parsed or is refused.
     """
     try:
         conninfo.conninfo_to_dict(dsn)
     except psycopg.Error:
-        # The library's text quotes the dsn, which holds a password.
+        # The library's text quotes the DSN, which contains a password.
         raise ConfigError(
-            "REPLYRATE_POSTGRES__DSN cannot be understood; write postgresql://user:password@host:port/database"
+            "REPLYRATE_POSTGRES__DSN cannot be parsed; write postgresql://user:password@host:port/database"
         ) from None
     milliseconds = int(statement_seconds * 1000)
     try:
@@ -80,20 +80,16 @@ def _connect_failure(error: psycopg.OperationalError) -> Exception:
 
 
 def connections(*, workers: int, fetchers: int, aggregators: int) -> int:
-    """Connections that all services hold together; `workers` are those of all fetchers. A test counts them on a server."""
+    """Connections of all services together; `workers` are those of all fetchers. A test counts them on a server."""
     return workers + fetchers * FETCHER_CONNECTIONS + aggregators * AGGREGATOR_CONNECTIONS
 
 
 def clock(connection: psycopg.Connection) -> datetime:
-    """The server's now, also in the middle of a transaction: one clock for all that write into one database."""
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None
-    now: datetime = row[0]
+    """The current time of the server, also inside a transaction: one clock for all that write into one database."""
+    result = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert result is not None
+    now: datetime = result[0]
     return now
-
-
-class TransactionConflict(TransientError):
-    """Another transaction has just changed what this one read; nothing was written, and nothing is wrong with Postgres."""
 
 
 @contextmanager
@@ -101,10 +97,8 @@ def translate() -> Iterator[None]:
     """Turn errors that pass into TransientError; the server's own text stays out, since it may quote values."""
     try:
         yield
-    except errors.SerializationFailure as error:
-        raise TransactionConflict(f"Postgres is away or busy ({error.sqlstate})") from error
     except AWAY as error:
-        raise TransientError(f"Postgres is away or busy ({error.sqlstate or type(error).__name__})") from error
+        raise TransientError(f"Postgres is not reachable or busy ({error.sqlstate or type(error).__name__})") from error
 
 
 class Statements:
@@ -159,16 +153,16 @@ _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)\s*$", re.MULTILINE)
 def load_statements(package: str, file: str) -> Mapping[str, LiteralString]:
     """The named statements of `file` inside `package`, each with its comment lines.
 
-    ConfigError when a statement has no description or a name stands twice: the file is part of the program.
+    ConfigError when a statement has no description or a name is used twice: the file is part of the program.
     """
     text = resources.files(package).joinpath(file).read_text("utf-8")
     parts = _NAME.split(text)
-    found: dict[str, LiteralString] = {}
+    statements: dict[str, LiteralString] = {}
     for name, body in zip(parts[1::2], parts[2::2], strict=True):
-        if name in found:
-            raise ConfigError(f"{package}/{file}: the name {name} stands twice")
+        if name in statements:
+            raise ConfigError(f"{package}/{file}: the name {name} is used twice")
         if not body.lstrip("\n").startswith("-- "):
             raise ConfigError(f"{package}/{file}: statement {name} has no description")
-        # Text of our own package, never of a user: as literal as if it stood here.
-        found[name] = cast(LiteralString, body.strip())
-    return found
+        # Text of our own package, never of a user, so as literal as a string in this file.
+        statements[name] = cast(LiteralString, body.strip())
+    return statements

@@ -1,32 +1,43 @@
-"""The topics: names, keys, partitions, policies. schemas/asyncapi.yaml says the same to everybody else."""
+"""The topics: names, accepted events, keys, partitions, policies. Pure; schemas/asyncapi.yaml describes them for others."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from services.common.events import COMPANY_ERASED, DEAD_LETTER, INQUIRY_REPLIES, MESSAGE_SENT, PLATFORM_TYPES
+from services.common.hashing import SEPARATOR
+
 INQUIRIES: Final = "inquiries.v1"
 SENT: Final = "sent-messages.v1"
 REPLIES: Final = "inquiry-replies.v1"
 DEAD: Final = "dead-letters.v1"
 
+ACCEPTED: Final[Mapping[str, frozenset[str]]] = {
+    INQUIRIES: PLATFORM_TYPES,
+    SENT: frozenset({MESSAGE_SENT}),
+    REPLIES: frozenset({INQUIRY_REPLIES, COMPANY_ERASED}),
+    DEAD: frozenset({DEAD_LETTER}),
+}
+"""Topic → the types of events that its consumers accept."""
+
 DEFAULT_APP_ID: Final = "replyrate-matcher"
 """The matcher's consumer group, unless a setting names another."""
 
 DEAD_GROUP: Final = "replyrate-dlq"
-"""Consumer group of `replyrate dlq`: its committed offsets say which dead letters are done with."""
+"""Consumer group of `replyrate dlq`: its committed offsets say which dead letters are processed."""
 
 INPUT_BYTES: Final = 64 * 1024
 STATE_BYTES: Final = 1024 * 1024
 LETTER_BYTES: Final = 2 * STATE_BYTES
 """A rejected record may be as large as any topic allows, and grows by a third as base64."""
 DAY_MS: Final = 86_400_000
-KEY_SEPARATOR: Final = b"\x1f"
+KEY_SEPARATOR: Final = SEPARATOR.encode()
 REROUTED: Final = ("rerouted", b"1")
 """Header of an inquiry that the matcher moved to the partition of its key."""
 
 REPLAYED: Final = "replayed"
-"""Header of a record that `replyrate dlq` sent back: how often so far. It is handed on to the dead letter."""
+"""Header of a record that `replyrate dlq` sent back: how often so far. It is copied to the dead letter."""
 
 
 def replays(headers: Iterable[tuple[str, bytes]]) -> int:
@@ -39,7 +50,7 @@ def replays(headers: Iterable[tuple[str, bytes]]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """One topic as it must be."""
+    """Name and configuration of one topic."""
 
     name: str
     partitions: int
@@ -60,11 +71,11 @@ def specs(
     min_insync_replicas: int = 1,
     app_id: str = DEFAULT_APP_ID,
 ) -> tuple[TopicSpec, ...]:
-    """Every topic of an installation. What is deleted by age stays for `horizon_days`."""
-    kept = {"cleanup.policy": "delete", "retention.ms": str(horizon_days * DAY_MS)}
+    """Every topic of an installation. Topics that are deleted by age keep records for `horizon_days`."""
+    by_age = {"cleanup.policy": "delete", "retention.ms": str(horizon_days * DAY_MS)}
     compacted = {"cleanup.policy": "compact", "max.message.bytes": str(STATE_BYTES)}
-    inputs = {**kept, "max.message.bytes": str(INPUT_BYTES)}
-    rejected = {**kept, "max.message.bytes": str(LETTER_BYTES)}
+    inputs = {**by_age, "max.message.bytes": str(INPUT_BYTES)}
+    rejected = {**by_age, "max.message.bytes": str(LETTER_BYTES)}
     shapes = {
         INQUIRIES: inputs,
         SENT: inputs,
@@ -88,6 +99,11 @@ def reply_key(company_id: str, inquiry_id: str) -> bytes:
     return company_id.encode() + KEY_SEPARATOR + inquiry_id.encode()
 
 
+def company_of(key: bytes | None) -> str:
+    """The company of a record, by its key."""
+    return (key or b"").partition(KEY_SEPARATOR)[0].decode("utf-8", "replace")
+
+
 @lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Java's default partitioner (murmur2, sign bit off, modulo) gives to `key`."""
@@ -95,16 +111,19 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def _murmur2(data: bytes) -> int:
-    """MurmurHash2, 32 bit, with Kafka's seed; https://github.com/apache/kafka/blob/trunk/clients/.../Utils.java."""
-    m, mask = 0x5BD1E995, 0xFFFFFFFF
+    """MurmurHash2, 32 bit, with Kafka's seed; https://github.com/apache/kafka/blob/trunk/clients/.../Utils.java.
+
+    Not kafka.partitioner's: this module is pure, and the join, which uses it, must not reach a client. A test compares the two.
+    """
+    multiplier, mask = 0x5BD1E995, 0xFFFFFFFF
     length = len(data)
-    h = 0x9747B28C ^ length
+    mixed = 0x9747B28C ^ length
     whole = length & ~3
-    for at in range(0, whole, 4):
-        k = int.from_bytes(data[at : at + 4], "little") * m & mask
-        k = (k ^ k >> 24) * m & mask
-        h = (h * m & mask) ^ k
-    if rest := data[whole:]:
-        h = (h ^ int.from_bytes(rest, "little")) * m & mask
-    h = (h ^ h >> 13) * m & mask
-    return h ^ h >> 15
+    for start in range(0, whole, 4):
+        block = int.from_bytes(data[start : start + 4], "little") * multiplier & mask
+        block = (block ^ block >> 24) * multiplier & mask
+        mixed = (mixed * multiplier & mask) ^ block
+    if tail := data[whole:]:
+        mixed = (mixed ^ int.from_bytes(tail, "little")) * multiplier & mask
+    mixed = (mixed ^ mixed >> 13) * multiplier & mask
+    return mixed ^ mixed >> 15

@@ -12,6 +12,7 @@ from typing import Final
 
 from services.common import tables
 from services.common.errors import ConfigError
+from services.common.hashing import SEPARATOR
 from services.common.language import Language
 from services.registry.connection_attempts import GivenConsent
 from services.registry.errors import RegistryError
@@ -45,7 +46,7 @@ class ConsentTexts:
 
 def digest(en: str, zh: str = "") -> str:
     """The hash that pins a text."""
-    return hashlib.sha256(f"{en}\x1f{zh}".encode()).hexdigest()
+    return hashlib.sha256(f"{en}{SEPARATOR}{zh}".encode()).hexdigest()
 
 
 def parse(text: str, origin: str) -> ConsentTexts:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
 from services.common.codec import EARLIEST
+from services.common.quoting import PLAIN, zones
 
 FETCHED: Final = (
     "message-id", "in-reply-to", "references", "date", "from", "to", "cc", "bcc", "subject", "auto-submitted", "precedence",
@@ -226,32 +227,21 @@ def split_addresses(value: str) -> list[str]:
 
 
 def _split_full(value: str) -> list[str]:
-    """`split_addresses` for any value: tracks quotes, comments (which nest) and angle brackets character by character."""
+    """`split_addresses` for any value: follows quotes, comments and angle brackets character by character."""
     parts: list[str] = []
     current: list[str] = []
-    depth = 0
-    quoted = escaped = angle = False
-    for char in value:
+    in_angle_brackets = False
+    for char, zone in zones(value):
         current.append(char)
-        if escaped:
-            escaped = False
-        elif char == "\\" and (quoted or depth):
-            escaped = True
-        elif quoted:
-            quoted = char != '"'
-        elif char == "(":
-            depth += 1
-        elif depth:
-            depth -= char == ")"
-        elif char == '"':
-            quoted = True
-        elif char == "<":
-            angle = True
+        if zone != PLAIN:
+            continue
+        if char == "<":
+            in_angle_brackets = True
         elif char == ">":
-            angle = False
-        elif char == ":" and not angle:
+            in_angle_brackets = False
+        elif char == ":" and not in_angle_brackets:
             current = []  # `group name:` (RFC 5322 §3.4)
-        elif char in ",;" and not angle:
+        elif char in ",;" and not in_angle_brackets:
             parts.append("".join(current[:-1]))
             current = []
     parts.append("".join(current))

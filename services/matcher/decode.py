@@ -11,9 +11,9 @@ from typing import Any, Final, cast
 
 from services.common import codec
 from services.common.errors import InvalidEvent
-from services.common.events import MESSAGE_SENT, PLATFORM_TYPES, InquiryReceived
+from services.common.events import InquiryReceived
 from services.common.hashing import Hasher
-from services.common.topics import INPUT_BYTES, INQUIRIES, REROUTED, SENT, partition_of
+from services.common.topics import ACCEPTED, INPUT_BYTES, INQUIRIES, REROUTED, partition_of
 from services.common.tracing import OFF, Tracer
 from services.dead_letters.rejected import AROUND_BYTES
 from services.matcher.handoff import Rows
@@ -23,10 +23,6 @@ from services.matcher.traces import BatchTraces
 
 log = getLogger(__name__)
 
-ACCEPT: Final = {
-    INQUIRIES: PLATFORM_TYPES,
-    SENT: frozenset({MESSAGE_SENT}),
-}
 REJECTED_IN_A_ROW: Final = 10_000
 
 
@@ -82,7 +78,7 @@ class BatchDecoder:
         """The fact of one record; None if the record was sent to its partition."""
         if record.value is None:
             raise InvalidEvent("not-json", "the record has no value")
-        envelope = codec.decode(record.value, accept=ACCEPT[record.topic])
+        envelope = codec.decode(record.value, accept=ACCEPTED[record.topic])
         event = envelope.data
         company_id: str = event.company_id  # type: ignore[union-attr] # no type that is accepted here lacks it
         home = partition_of(company_id.encode(), self._partitions)

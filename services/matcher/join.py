@@ -26,6 +26,7 @@ from services.common.events import (
     StatusChanged,
     StatusFact,
 )
+from services.common.topics import KEY_SEPARATOR
 from services.matcher import state
 from services.matcher.entries import BatchEntries, Read, Scan
 from services.matcher.matching import entry_of, hashes_of, hashes_with_roles, matches, roles_of
@@ -104,7 +105,7 @@ def sweep(key: bytes, value: bytes, cutoff: datetime) -> bytes | None:
             latest = entry.received_at or state.latest_instant(entry)
             return None if latest is None or latest < cutoff else value
         case JoinDayEntry():
-            return None if int(key.rpartition(state.SEPARATOR)[2]) < first_day else value
+            return None if int(key.rpartition(KEY_SEPARATOR)[2]) < first_day else value
         case JoinKeyEntry():
             remaining = JoinKeyEntry(
                 {inquiry_id: day for inquiry_id, day in entry.inquiries.items() if day >= first_day},
@@ -274,7 +275,7 @@ class _BatchJoin:
 
         The day alone does not decide: then a hash of the day of the erase would remain.
         """
-        hashed_value = key.partition(state.SEPARATOR)[2].decode()
+        hashed_value = key.partition(KEY_SEPARATOR)[2].decode()
         inquiries = {}
         for inquiry_id, day in entry.inquiries.items():
             inquiry = self._entries.inquiry(state.inquiry_key(company_id, inquiry_id))

@@ -18,8 +18,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from services.common.events import HashedBuyer, InquiryReplies, ReplyFact, StatusFact
+from services.common.hashing import SEPARATOR
+from services.common.topics import KEY_SEPARATOR, reply_key
 
-SEPARATOR: Final = b"\x1f"
 GRACE: Final = timedelta(seconds=300)
 """A reply may carry a clock that runs this far before the inquiry's."""
 MAIL_REPLIES: Final = 4
@@ -76,17 +77,17 @@ Entry = InquiryReplies | JoinKeyEntry | JoinDayEntry | ErasureEntry
 
 def inquiry_key(company_id: str, inquiry_id: str) -> bytes:
     """Key of an inquiry's entry."""
-    return f"i{company_id}\x1f{inquiry_id}".encode()
+    return b"i" + reply_key(company_id, inquiry_id)
 
 
 def join_key(company_id: str, hashed: str) -> bytes:
     """Key of the entry of an address or Message-ID."""
-    return f"k{company_id}\x1f{hashed}".encode()
+    return f"k{company_id}{SEPARATOR}{hashed}".encode()
 
 
 def join_day(company_id: str, hashed: str, day: int) -> bytes:
     """Key of the entry of an address or Message-ID on one day."""
-    return f"d{company_id}\x1f{hashed}\x1f{day}".encode()
+    return f"d{company_id}{SEPARATOR}{hashed}{SEPARATOR}{day}".encode()
 
 
 def erasure_key(company_id: str) -> bytes:
@@ -96,13 +97,13 @@ def erasure_key(company_id: str) -> bytes:
 
 def company_prefixes(company_id: str) -> tuple[bytes, bytes, bytes]:
     """The prefixes of the keys of a company's entries, except its erasure."""
-    name = company_id.encode() + SEPARATOR
+    name = company_id.encode() + KEY_SEPARATOR
     return b"i" + name, b"k" + name, b"d" + name
 
 
 def company_of(key: bytes) -> str:
     """The company of an entry's key."""
-    return key[1:].partition(SEPARATOR)[0].decode()
+    return key[1:].partition(KEY_SEPARATOR)[0].decode()
 
 
 def day_of(at: datetime) -> int:

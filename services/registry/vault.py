@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.common.errors import ConfigError, ReplyrateError
+from services.common.hashing import SEPARATOR
 
 VERSION: Final = b"\x01"
 _KEY_ID: Final = 8
@@ -74,7 +75,7 @@ def _identity(key: bytes) -> bytes:
 
 
 def _place(belongs_to: tuple[str, ...], key_id: bytes) -> bytes:
-    return "\x1f".join((*belongs_to, key_id.hex())).encode()
+    return SEPARATOR.join((*belongs_to, key_id.hex())).encode()
 
 
 def masked(address: str) -> str:

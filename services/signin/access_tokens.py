@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.common.errors import TransientError
+from services.common.hashing import SEPARATOR
 from services.common.settings import OAuth2Settings
 from services.imap.errors import GrantEnded, LoginRefused
 from services.signin.clients import client_for, token_context
@@ -123,4 +124,4 @@ class AccessTokens:
 
 
 def _cache_key(*parts: str) -> str:
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+    return hashlib.sha256(SEPARATOR.join(parts).encode()).hexdigest()

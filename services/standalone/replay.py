@@ -24,8 +24,6 @@ from services.aggregator.judge.rules import RuleSet
 from services.common import codec, migrations
 from services.common.errors import InvalidEvent
 from services.common.events import (
-    MESSAGE_SENT,
-    PLATFORM_TYPES,
     CompanyErased,
     Id,
     InquiryReceived,
@@ -33,16 +31,12 @@ from services.common.events import (
 )
 from services.common.hashing import Hasher
 from services.common.postgres import connect, load_statements
-from services.common.topics import INQUIRIES, REPLIES, SENT
+from services.common.topics import ACCEPTED, REPLIES
 from services.matcher import join, matching
 from services.matcher.join import Fact
 from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 
 SQL: Final = load_statements("services.standalone", "replay.sql")
-ACCEPT: Final = {
-    INQUIRIES: PLATFORM_TYPES,
-    SENT: frozenset({MESSAGE_SENT}),
-}
 STATES: Final = 2_000
 """How many joined states are merged in one transaction."""
 COMPANIES: Final = 64
@@ -87,7 +81,7 @@ class ReplayFacts:
         """Add the records of one topic, as (line number, record)."""
         for number, line in lines:
             try:
-                envelope = codec.decode(line, accept=ACCEPT[topic])
+                envelope = codec.decode(line, accept=ACCEPTED[topic])
             except InvalidEvent as error:
                 self.rejected.append(RejectedLine(source, number, error.reason, error.detail))
                 continue

@@ -12,11 +12,10 @@ from typing import Any, Final
 
 import msgspec
 import psycopg
-from psycopg.rows import dict_row
 
 from services.common.errors import UnsureError
 from services.common.events import CompanyErased, InquiryReplies
-from services.common.postgres import load_statements, translate
+from services.common.postgres import Statements, load_statements
 
 SQL: Final = load_statements("services.aggregator.ingest", "ledger.sql")
 ChangedFact = tuple[str, str | None, datetime | None]
@@ -36,26 +35,25 @@ class Ledger:
     """Writes of one aggregator over one connection (autocommit); not to be shared by threads."""
 
     def __init__(self, connection: psycopg.Connection, topic: str) -> None:
-        self._connection = connection
-        self._topic = topic
+        self._sql = Statements(connection, SQL, topic=topic)
 
     def check_topic(self, topic_id: str) -> bool:
         """Whether the stored offsets belong to this topic; if not, every partition restarts at offset 0."""
-        with translate(), self._connection.transaction():
-            stored_topic = self._fetch_one("topic")
+        with self._sql.transaction():
+            stored_topic = self._sql.one("topic")
             if stored_topic is not None and stored_topic["topic_id"] == topic_id:
                 return True
             if stored_topic is not None:
-                self._execute("restart")
-            self._execute("new_topic", topic_id=topic_id)
+                self._sql.run("restart")
+            self._sql.run("new_topic", topic_id=topic_id)
             return stored_topic is None
 
     def take(self, partitions: Iterable[int]) -> list[PartitionOwnership]:
         """Take ownership of partitions."""
         owned = []
-        with translate(), self._connection.transaction():
+        with self._sql.transaction():
             for partition in sorted(partitions):
-                position = self._fetch_one("take", partition=partition)
+                position = self._sql.one("take", partition=partition)
                 assert position is not None
                 owned.append(PartitionOwnership(partition, position["owner_epoch"], position["next_offset"]))
         return owned
@@ -67,8 +65,8 @@ class Ledger:
 
         UnsureError if another process owns the partition now; then nothing is written.
         """
-        with translate(), self._connection.transaction():
-            advanced = self._fetch_one(
+        with self._sql.transaction():
+            advanced = self._sql.one(
                 "advance",
                 partition=owned.partition,
                 epoch=owned.epoch,
@@ -91,7 +89,7 @@ class Ledger:
             if changed:
                 companies, inquiries, ats = (list(column) for column in zip(*changed, strict=True))
                 erased = [event.company_id for event in events if isinstance(event, CompanyErased)]
-                self._execute("mark_dirty", companies=companies, inquiries=inquiries, ats=ats, erased=erased)
+                self._sql.run("mark_dirty", companies=companies, inquiries=inquiries, ats=ats, erased=erased)
         owned.next_offset = next_offset
 
     def _merge_states(self, states: Sequence[InquiryReplies]) -> list[ChangedFact]:
@@ -100,7 +98,7 @@ class Ledger:
         if not states:
             return changed
         for round_ in _rounds([state for state in states if state.received_at is not None]):
-            changed += self._changes("merge_inquiries", inquiries=_json([_inquiry(state) for state in round_]))
+            changed += self._sql.tuples("merge_inquiries", inquiries=_json([_inquiry(state) for state in round_]))
         statuses = [_status(state, fact) for state in states for fact in state.statuses]
         replies = [_reply(state, fact) for state in states for fact in state.replies]
         touched = sorted({(state.company_id, state.inquiry_id) for state in states})
@@ -109,27 +107,17 @@ class Ledger:
             "inquiries": [inquiry for _, inquiry in touched],
         }
         if statuses:
-            changed += self._changes("merge_statuses", statuses=_json(statuses))
-            changed += self._changes("bound_statuses", **touched_keys)
+            changed += self._sql.tuples("merge_statuses", statuses=_json(statuses))
+            changed += self._sql.tuples("bound_statuses", **touched_keys)
         if replies:
-            changed += self._changes("merge_replies", replies=_json(replies))
+            changed += self._sql.tuples("merge_replies", replies=_json(replies))
         # An earlier received_at moves the bound even if there is no new reply.
-        changed += self._changes("bound_replies", **touched_keys)
+        changed += self._sql.tuples("bound_replies", **touched_keys)
         return changed
 
     def _erase(self, event: CompanyErased) -> None:
         for name in ("erase_remember", "erase_replies", "erase_statuses", "erase_inquiries"):
-            self._execute(name, company_id=event.company_id, at=event.at)
-
-    def _execute(self, name: str, **values: Any) -> None:
-        self._connection.execute(SQL[name], {"topic": self._topic, **values})
-
-    def _changes(self, name: str, **values: Any) -> list[ChangedFact]:
-        return self._connection.execute(SQL[name], {"topic": self._topic, **values}).fetchall()
-
-    def _fetch_one(self, name: str, **values: Any) -> dict[str, Any] | None:
-        with self._connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(SQL[name], {"topic": self._topic, **values}).fetchone()
+            self._sql.run(name, company_id=event.company_id, at=event.at)
 
 
 def _json(rows: Sequence[dict[str, Any]]) -> str:

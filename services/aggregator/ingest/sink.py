@@ -20,15 +20,14 @@ from services.aggregator.ingest.ledger import Ledger, PartitionOwnership
 from services.aggregator.refresh.trace_handoff import TraceHandoff
 from services.common import codec, metrics
 from services.common.errors import InvalidEvent
-from services.common.events import COMPANY_ERASED, INQUIRY_REPLIES, CompanyErased, InquiryReplies
+from services.common.events import CompanyErased, InquiryReplies
 from services.common.kafka import Assigned, Pending, Publisher, Reader, Record
-from services.common.topics import DEAD, LETTER_BYTES, REPLIES
+from services.common.topics import ACCEPTED, DEAD, LETTER_BYTES, REPLIES
 from services.common.trace_context import sampled, trace_id
 from services.dead_letters import rejected
 
 log = getLogger(__name__)
 
-ACCEPT: Final = frozenset({INQUIRY_REPLIES, COMPANY_ERASED})
 MAX_CONSECUTIVE_REJECTS: Final = 10_000
 CHECK_TOPIC_SECONDS: Final = 5.0
 
@@ -125,7 +124,7 @@ class Sink:
             if record.value is None:
                 continue  # a tombstone: the erase event before it has already removed the inquiry
             try:
-                event = codec.decode(record.value, accept=ACCEPT).data
+                event = codec.decode(record.value, accept=ACCEPTED[REPLIES]).data
                 assert isinstance(event, InquiryReplies | CompanyErased)
                 events.append(event)
                 self._consecutive_rejects = 0

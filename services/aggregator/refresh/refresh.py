@@ -19,7 +19,6 @@ from logging import getLogger
 from typing import Any, Final
 
 import psycopg
-from psycopg.rows import dict_row
 
 from services.aggregator.doctor import diagnosis
 from services.aggregator.judge import judge, watermark
@@ -31,7 +30,7 @@ from services.aggregator.refresh.quarantine import JudgementFailed, Quarantine, 
 from services.aggregator.refresh.trace_handoff import TraceHandoff
 from services.common import metrics
 from services.common.lifecycle import Heartbeat, Stop
-from services.common.postgres import clock, load_statements, translate
+from services.common.postgres import Statements, clock, load_statements, translate
 
 log = getLogger(__name__)
 
@@ -51,6 +50,8 @@ class Refresher:
     ) -> None:
         """`partitions` of the topics; None without topics (then everything counts as published)."""
         self._connection = connection
+        # `isolating` and `refresh` tell psycopg's errors apart; `translate` stands around each round.
+        self._sql = Statements(connection, SQL, translates=False)
         self._rule_sets = tuple(rule_sets)
         self._partitions = partitions
         self._traces = traces or TraceHandoff()
@@ -110,8 +111,8 @@ class Refresher:
     def _refresh(self, most: int, quarantined: list[str]) -> list[str]:
         started = time.monotonic()
         with self._connection.transaction():
-            self._execute("snapshot")
-            due = [company["company_id"] for company in self._rows("due", most=most, quarantined=quarantined)]
+            self._sql.run("snapshot")
+            due = [company["company_id"] for company in self._sql.all("due", most=most, quarantined=quarantined)]
             if not due:
                 return []
             if self._partitions is not None:
@@ -141,16 +142,16 @@ class Refresher:
         recomputes = recompute.unfinished(self._connection)
         active = recompute.active(self._connection)
         now = clock(self._connection)
-        changes = {change["company_id"]: change for change in self._rows("changes", companies=due)}
+        changes = {change["company_id"]: change for change in self._sql.all("changes", companies=due)}
         deltas = {company_id: _delta(change) for company_id, change in changes.items()}
         for company_id, change in changes.items():
             if change["erased_since"]:
-                self._execute("erase_history", company_id=company_id, since=change["erased_since"])
+                self._sql.run("erase_history", company_id=company_id, since=change["erased_since"])
         results = [judge.judge_companies(self._connection, rule_set, deltas, now=now) for rule_set in active]
         for unfinished in recomputes:
             results.append(recompute.judge_in_shadow(self._connection, unfinished, deltas, now))
-        self._execute("clean", dirty=[dirty_id for change in changes.values() for dirty_id in change["dirty"]])
-        self._execute(
+        self._sql.run("clean", dirty=[dirty_id for change in changes.values() for dirty_id in change["dirty"]])
+        self._sql.run(
             "mark_judged",
             companies=due,
             now=now,
@@ -164,17 +165,10 @@ class Refresher:
 
     def _set_gauges(self) -> None:
         with translate():
-            (waiting,) = self._rows("waiting")
+            (waiting,) = self._sql.all("waiting")
         metrics.COMPANIES_UNJUDGED.set(sum(len(quarantine) for quarantine in self._quarantines.values()))
         metrics.COMPANIES_DIRTY.set(waiting["companies"])
         metrics.DIRTY_AGE_SECONDS.set(waiting["seconds"])
-
-    def _execute(self, name: str, **values: Any) -> None:
-        self._connection.execute(SQL[name], values)
-
-    def _rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
-        with self._connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(SQL[name], values).fetchall()
 
 
 def _delta(change: dict[str, Any]) -> Delta:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from services.common.kafka import Record
+from services.common.topics import company_of
 from services.common.trace_context import sampled
 from services.common.tracing import OFF, Tracer, ended, is_enabled, set_values, start_span, traceparent_of
 
@@ -44,9 +45,7 @@ class TraceHandoff:
         for record in records:
             if (trace := sampled(record.headers)) is not None:
                 first.setdefault(trace, record)
-                companies.setdefault(trace, set()).add(
-                    (record.key or b"").partition(b"\x1f")[0].decode("utf-8", "replace")
-                )
+                companies.setdefault(trace, set()).add(company_of(record.key))
         merge_spans: dict[bytes, bytes] = {}
         with ExitStack() as stack:
             for trace, record in first.items():

@@ -18,6 +18,8 @@ tests/contract/test_faust_traps.py fails when an upgrade changes one of them. Wh
 - Records of an aborted transaction reach every consumer that does not ask for committed records only, and Faust asks for
   them only when its own transactions are on.
 - Faust's own recovery of tables hangs now and then; PartitionTable keeps it away from the changelog.
+- Faust assigns no partition of a topic that is missing in its metadata, and does not rebalance when the topic appears.
+  CompleteAssignor ends the process instead.
 """
 
 from collections import defaultdict, deque
@@ -26,11 +28,13 @@ from typing import Any
 
 import faust
 from aiokafka import AIOKafkaConsumer
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
 
 from services.common.kafka import KafkaSecurity
 from services.common.settings import KafkaSettings
+from services.matcher.handoff import exit_unsafe
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
@@ -202,6 +206,21 @@ class BatchApp(faust.App):  # type: ignore[misc]
         """A topic (or several as one) whose messages are lists of records."""
         self.batch_topics = self.batch_topics | set(names)
         return self.topic(*names, schema=BatchSchema(), **options)
+
+
+class CompleteAssignor(PartitionAssignor):  # type: ignore[misc]
+    """Assigns partitions only from complete metadata; ends the process otherwise, so that it joins the group again.
+
+    A broker that has just restarted may answer metadata requests before it has loaded its topics. Faust's assignor (0.15.3)
+    ignores a topic without partitions, and the worker then stays in the group without any partition: alive, and idle.
+    """
+
+    @classmethod
+    def _get_copartitioned_groups(cls, topics: Any, cluster: Any, subscriptions: Any) -> Any:
+        # Overridden: the first step of `assign`, and the place where the original ignores missing topics.
+        if missing := sorted(topic for topic in topics if not cluster.partitions_for_topic(topic)):
+            exit_unsafe(f"Kafka does not list the partitions of {', '.join(missing)} yet")
+        return super()._get_copartitioned_groups(topics, cluster, subscriptions)
 
 
 class PartitionTable(faust.Table):  # type: ignore[misc]

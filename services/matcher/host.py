@@ -26,7 +26,7 @@ from services.common.topics import INQUIRIES, SENT, changelog_name
 from services.common.tracing import OFF, Tracer
 from services.matcher.decode import BatchDecoder
 from services.matcher.encode import OutputEncoder
-from services.matcher.faust_batches import BatchApp, PartitionTable, client_options, credentials
+from services.matcher.faust_batches import BatchApp, CompleteAssignor, PartitionTable, client_options, credentials
 from services.matcher.handoff import MAX_BATCH_BYTES, FreezeGuard, Handoff, Sender, exit_unsafe
 from services.matcher.horizon import HorizonSweeper
 from services.matcher.pipeline import Pipeline
@@ -157,6 +157,7 @@ class Matcher:
             processing_guarantee="at_least_once",
             store="memory://",
             Table=PartitionTable,
+            PartitionAssignor=CompleteAssignor,
             web_enabled=False,
             topic_allow_declare=False,
             topic_disable_leader=True,

@@ -23,11 +23,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust import streams
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables import recovery
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
 
 from services.common.settings import KafkaSettings
+from services.matcher import faust_batches
 from services.matcher.faust_batches import BatchConsumer
 from services.standalone.servers.paths import ROOT
 from tests.support.topics import committed, create_topics, kafka_settings, publish
@@ -144,6 +146,29 @@ def test_control_records_are_passed_when_everything_before_them_is_acknowledged(
     batch_consumer._thread = SimpleNamespace(_ensure_consumer=lambda: library)
     batch_consumer._pass_gaps()
     assert batch_consumer._new_offset(HERE) == offset
+
+
+@pytest.mark.parametrize("partitions", [{0, 1}, None, set()])
+def test_partitions_are_not_assigned_from_incomplete_metadata(
+    monkeypatch: pytest.MonkeyPatch, partitions: set[int] | None
+) -> None:
+    """A restarted broker may not list its topics yet; Faust ignores such a topic and never looks again."""
+    assert "Ignoring missing topic" in inspect.getsource(PartitionAssignor._get_copartitioned_groups)
+    assert "cls._get_copartitioned_groups(" in inspect.getsource(PartitionAssignor) or (
+        "self._get_copartitioned_groups(" in inspect.getsource(PartitionAssignor)
+    )
+
+    def exit_unsafe(reason: str) -> None:
+        raise SystemExit(reason)
+
+    monkeypatch.setattr(faust_batches, "exit_unsafe", exit_unsafe)
+    cluster = SimpleNamespace(partitions_for_topic={HERE.topic: partitions}.get)
+    if partitions:
+        groups = faust_batches.CompleteAssignor._get_copartitioned_groups({HERE.topic}, cluster, {"w": [HERE.topic]})
+        assert [set(topics) for topics in groups[2]] == [{HERE.topic}]
+    else:
+        with pytest.raises(SystemExit, match="does not list the partitions of inquiries.v1"):
+            faust_batches.CompleteAssignor._get_copartitioned_groups({HERE.topic}, cluster, {"w": [HERE.topic]})
 
 
 FAILING = """

@@ -118,7 +118,7 @@ class Monitor:
         letters = {position: span for position, span in spans.items() if position[0] == DEAD}
         states = {position: span for position, span in spans.items() if position[0] == REPLIES}
         try:
-            waiting = progress.waiting(letters, admin.commits(DEAD_GROUP))
+            waiting = progress.open_letters(letters, admin.commits(DEAD_GROUP))
             metrics.DEAD_LETTERS_WAITING.set(sum(end - start for spans in waiting.values() for start, end in spans))
         except ConfigError:
             # The operators' consumer group: the broker's access rules may hide it, and nothing here depends on it.

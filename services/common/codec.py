@@ -1,8 +1,8 @@
 """Records as bytes: CloudEvents 1.0, structured JSON, validated in both directions against the types of events.py.
 
-What JSON Schema says in schemas/events/ is said here by msgspec types: every struct has a twin in which instants are
-text of the one allowed form and everything with a default may be null. A record is decoded into the twin (one pass,
-all rules), then turned into the event. Rules that no schema can say stand in `_late`.
+The rules of the JSON Schemas in schemas/events/ are expressed by msgspec types: every struct has a wire type in which
+instants are text of the one allowed form and everything with a default may be null. A record is decoded into its wire type
+(one pass, all rules), then turned into the event. Rules that a schema cannot express are in `_check_across_fields`.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,11 +19,11 @@ from services.common.events import TYPES, Event, Id, StatusChanged
 INSTANT: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z(?![\s\S])"
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LEAD: Final = timedelta(days=1)
-"""How far an instant of the data may lie after the envelope's own time."""
+"""How far an instant of the data may be after the envelope's own time."""
 _LATEST: Final = datetime.max.replace(tzinfo=UTC) - LEAD
 
 _Reader = Callable[[Any, datetime], Any]
-"""A value of the wire and the latest instant allowed give the value of the event."""
+"""Turns a wire value, given the latest allowed instant, into the value of the event."""
 _TUPLE: Any = tuple  # subscripted with types that are only known at run time
 _Instant = Annotated[str, Meta(pattern=INSTANT)]
 _Source = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -38,7 +38,7 @@ class Envelope(msgspec.Struct, frozen=True):
     time: datetime
     data: Event
     as_sent: msgspec.Struct
-    """The data before instants became instants and defaults were filled in: what `facts_text` is made of."""
+    """The data before instants were parsed and defaults filled in; input of `facts_text`."""
 
 
 class _Head(msgspec.Struct):
@@ -72,7 +72,7 @@ def decode(raw: bytes, *, accept: frozenset[str]) -> Envelope:
     InvalidEvent with reason `not-json`, `schema` or `limit`; its detail names the field and the rule, never a value.
     """
     try:
-        raw.decode()  # msgspec passes over unknown fields without looking at their bytes
+        raw.decode()  # msgspec skips unknown fields without checking their bytes
         head = _head(raw)
     except msgspec.ValidationError as error:
         raise _invalid(error, "") from None
@@ -89,7 +89,7 @@ def decode(raw: bytes, *, accept: frozenset[str]) -> Envelope:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidEvent("not-json", "data: not a JSON document in UTF-8") from None
     event = form.build(wire, min(time, _LATEST) + LEAD)
-    _late(event)
+    _check_across_fields(event)
     return Envelope(head.id, head.source, head.type, time, event, wire)
 
 
@@ -99,9 +99,9 @@ def canonical(event: msgspec.Struct | Mapping[str, Any]) -> bytes:
 
 
 def facts_text(envelope: Envelope) -> str:
-    """Canonical text of the known fields of a record's data, as sent: what `facts_id` is the hash of.
+    """Canonical text of the known fields of a record's data, as sent; `facts_id` is its hash.
 
-    "As sent": an instant keeps its text, a field that was left out stays out even when it has a default.
+    "As sent": an instant keeps its text, and an absent field stays absent even if it has a default.
     """
     return canonical(envelope.as_sent).decode()
 
@@ -126,7 +126,7 @@ def _canonical(value: object) -> bytes:
 def _reduced(value: Any) -> Any:
     kind = type(value)
     if kind is dict:
-        # Most parts are text: asking for its type here saves a call for each.
+        # Most parts are text: checking the type here saves a call for each.
         return {name: part if type(part) is str else _reduced(part) for name, part in value.items() if part is not None}
     if kind is not list and kind is not tuple:
         return value
@@ -143,11 +143,13 @@ def _head(raw: bytes) -> _Head:
     try:
         return _HEAD.decode(raw)
     except msgspec.ValidationError:
-        _ANY.decode(raw)  # msgspec complains of the first thing it meets; what is not JSON at all is told as that
+        _ANY.decode(
+            raw
+        )  # msgspec reports the first problem it meets; a record that is not JSON at all is reported as that
         raise
 
 
-def _late(event: Event) -> None:
+def _check_across_fields(event: Event) -> None:
     if isinstance(event, StatusChanged) and event.status == "reassigned" and event.account_id is None:
         raise InvalidEvent("schema", "data.account_id: required when status is reassigned")
 
@@ -175,23 +177,23 @@ def _instant(text: str, field: str) -> datetime:
 
 
 class _Form:
-    """How one struct is read: its twin for the wire and how each field gets from there to the event."""
+    """How one struct is read: its wire type, and how each field gets from there to the event."""
 
     def __init__(self, cls: type[msgspec.Struct], path: str) -> None:
         self._cls = cls
         self._readers: list[tuple[str, _Reader]] = []
         self._filled_in: list[str] = []
-        twins: list[Any] = []
+        wire_fields: list[Any] = []
         for field in msgspec.structs.fields(cls):
             kind, reader = _wire(field.type, f"{path}.{field.name}")
             if reader is not None:
                 self._readers.append((field.name, reader))
             if not field.required and field.default is not None:
                 self._filled_in.append(field.name)
-            # Absent and null are the same for whatever may be absent.
-            twins.append((field.name, kind) if field.required else (field.name, kind | None, None))
-        self.twin = msgspec.defstruct(f"{cls.__name__}Wire", twins, kw_only=True, gc=False)
-        self.decode = msgspec.json.Decoder(self.twin).decode
+            # For a field that may be absent, null means absent.
+            wire_fields.append((field.name, kind) if field.required else (field.name, kind | None, None))
+        self.wire_type = msgspec.defstruct(f"{cls.__name__}Wire", wire_fields, kw_only=True, gc=False)
+        self.decode = msgspec.json.Decoder(self.wire_type).decode
 
     def build(self, wire: Any, latest: datetime) -> Any:
         values = msgspec.structs.asdict(wire)
@@ -206,13 +208,13 @@ class _Form:
 
 
 def _wire(kind: Any, path: str) -> tuple[Any, _Reader | None]:
-    """The type that stands for `kind` on the wire, and how its values become those of `kind` (None: as they are)."""
+    """The wire type of `kind`, and how its values become those of `kind` (None: they are the same)."""
     origin, parts = get_origin(kind), get_args(kind)
     if kind is datetime:
         return _Instant, _instant_reader(path)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         form = _Form(kind, path)
-        return form.twin, form.build
+        return form.wire_type, form.build
     if origin in (UnionType, Union):
         inner, reader = _wire(next(part for part in parts if part is not NoneType), path)
         return inner | None, reader

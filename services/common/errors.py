@@ -1,7 +1,8 @@
 """The kinds of error, one decision each (docs/failures.md).
 
 ConfigError     exit 78 with every problem listed
-TransientError  back off, same item again, offsets stand still, the heartbeat goes on
+TransientError  back off and retry the same work; offsets do not move, the heartbeat continues (retry.py)
+UnsureError     exit 70 and replay: state in memory and durable state may differ
 InvalidEvent    dead letter, next record; the worker stops after many in a row
 anything else   crash, restart
 """
@@ -18,11 +19,11 @@ EXIT_CONFIG = 78
 
 
 class ReplyrateError(Exception):
-    """Base of every error that replyrate raises on purpose; its text is meant for a person."""
+    """Base of every error that replyrate raises on purpose; its text is written for people."""
 
 
 class ConfigError(ReplyrateError):
-    """The configuration cannot be used. Holds one sentence per problem, each with the name and what to write."""
+    """The configuration is invalid. `problems` has one sentence per problem, each with the name and what to write."""
 
     def __init__(self, problems: Sequence[str] | str) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
@@ -30,18 +31,18 @@ class ConfigError(ReplyrateError):
 
 
 class TransientError(ReplyrateError):
-    """A dependency is away or busy; the same work may succeed later."""
+    """A dependency is not reachable or busy; the same work may succeed later."""
 
 
 class UnsureError(ReplyrateError):
-    """This process can no longer tell whether its state is the durable one; it must exit 70 and replay."""
+    """This process does not know whether its state is the durable one; it must exit 70 and replay."""
 
 
 class InvalidEvent(ReplyrateError):
     """A record breaks its contract.
 
-    `reason` is a code of the closed list of docs (contracts: dead letters); `detail` names the field and the rule,
-    never a value, an address or a secret.
+    `reason` is a code of a closed list (metrics.REASONS); `detail` names the field and the rule, never a value, an
+    address or a secret.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -4,7 +4,7 @@ Instants are aware UTC datetimes. Hashes are lower-case hex of 16 bytes. Optiona
 that are null mean the same. Lists are read as sets. Limits are enforced by services.common.codec, tied to the JSON
 Schemas by tests/contract.
 
-`gc=False`: an event holds text, numbers and tuples of such, never itself, so the collector need not walk over it.
+`gc=False`: an event consists of text, numbers and tuples of them, never of itself, so the collector need not visit it.
 """
 
 from datetime import datetime
@@ -22,10 +22,10 @@ INQUIRY_REPLIES = "replyrate.inquiry-replies.v1"
 DEAD_LETTER = "replyrate.dead-letter.v1"
 
 PLATFORM_TYPES = frozenset({INQUIRY_RECEIVED, STATUS_CHANGED, REPLY_RECORDED, COMPANY_ERASED})
-"""What the platform tells: the types of inquiries.v1."""
+"""Event types that the platform publishes to inquiries.v1."""
 
 NO_CONTROL = "^[^\\u0000-\\u001f\\u007f-\\u009f]*(?![\\s\\S])"
-"""No control character; the look-ahead is an end of text that a line break does not satisfy, in every dialect."""
+"""No control character. The look-ahead means end of text, and a line break does not satisfy it, in every regex dialect."""
 Id = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_CONTROL)]
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{32}(?![\\s\\S])")]
 Region = Annotated[str, Meta(pattern="^[A-Z]{2}(?![\\s\\S])")]
@@ -52,7 +52,7 @@ MATCH_ORDER: tuple[MatchedBy, ...] = ("in-reply-to", "references", "relay-addres
 
 
 class Buyer(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
-    """Who asked, as the platform tells it: addresses are plain, and stay in inquiries.v1."""
+    """The buyer as the platform reports it; the addresses are plain and stay in inquiries.v1."""
 
     id: Id
     addresses: Annotated[tuple[str, ...], Meta(max_length=8)] = ()

@@ -1,8 +1,8 @@
-"""What `/healthz` and `/readyz` know: whether work gets done, and whether dependencies answer.
+"""What `/healthz` and `/readyz` report: whether work gets done, and whether dependencies answer.
 
-Healthy: the loop moves, and work that waits gets done. That asks nobody: a restart mends no dependency that is away.
-Ready: dependencies answer too. Pages must answer at once, so dependencies are asked by threads of their own, and a
-page tells what they last found; a question that hangs makes its dependency one that does not answer.
+Healthy: the loop progresses, and waiting work gets done. No dependency is asked for it, since a restart fixes none that is
+not reachable. Ready: dependencies answer too. Pages must answer at once, so threads of their own probe the dependencies and a
+page reports their last result; a probe that hangs counts as a dependency that does not answer.
 """
 
 import platform
@@ -21,20 +21,20 @@ from services.common.version import version
 log = getLogger(__name__)
 
 STUCK_SECONDS: Final = 300.0
-"""How long a loop may stand still, or work wait at one position, before the process counts as dead."""
+"""How long a loop may make no progress, or work wait at one position, before the process counts as dead."""
 ASK_SECONDS = 5.0
 FRESH_SECONDS: Final = 20.0
 
 UNREAD: Final = 1
-"""Records at the end of a partition that nobody reads: the marker that ends a producer's transaction."""
+"""Records at the end of a partition that no consumer sees: the marker that ends a producer's transaction."""
 
 Problems = list[str]
-"""Short sentences; none means well."""
+"""Short sentences; an empty list means healthy or ready."""
 Client = TypeVar("Client")
 
 
 class ConsumerProgress:
-    """Whether work that waits gets done; told by whoever looks, read by the pages."""
+    """Whether waiting work gets done: a probe notes what it measures, the pages read it."""
 
     def __init__(
         self,
@@ -54,29 +54,29 @@ class ConsumerProgress:
         self._stuck_seconds = 0.0
 
     def note(self, waiting: bool, position: object) -> None:
-        """What a look found: whether work waits, and something that differs whenever some was done."""
+        """Note a measurement: whether work waits, and a `position` that changes whenever some work was done."""
         now = self._monotonic()
         if not waiting:
             self._since = None
         elif self._since is None or position != self._position:
             self._since = now
         self._position = position
-        # Told here and not by the page's own clock: while nobody can look, nobody can say that we are stuck.
+        # Computed here and not when the page is read: without a new measurement nothing says that the process is stuck.
         self._stuck_seconds = 0.0 if self._since is None else now - self._since
 
     def unknown(self) -> None:
-        """The look failed: what was seen before proves nothing any more."""
+        """The measurement failed; earlier ones prove nothing any more."""
         self._since, self._stuck_seconds = None, 0.0
 
     def problems(self) -> Problems:
-        """One when work waited at one position for longer than the limit."""
+        """One sentence if work waited at one position for longer than the limit, otherwise none."""
         if self._stuck_seconds <= self._limit:
             return []
         return [f"no {self._what} for {self._stuck_seconds:.0f} s although {self._what_waits} wait"]
 
 
 class DependencyProbe(Generic[Client]):
-    """Asks one dependency again and again in a thread, over a client that is kept until a question fails."""
+    """Probes one dependency periodically in a thread, with a client that is reused until a probe fails."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class DependencyProbe(Generic[Client]):
         fresh_seconds: float = FRESH_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`ask` raises when the dependency does not answer; `failed` is called then, and the client opened anew."""
+        """`ask` raises when the dependency does not answer; then `failed` is called and a new client opened."""
         self._service = service
         self._dependency = dependency
         self._open = open
@@ -100,13 +100,13 @@ class DependencyProbe(Generic[Client]):
         self._fresh_seconds = fresh_seconds
         self._monotonic = monotonic
         self._answered_at: float | None = None
-        # From 0 on: a series that begins with 1 has no increase for Prometheus.
+        # Start at 0: a series that starts with 1 has no increase for Prometheus.
         metrics.DEPENDENCY_FAILURES.labels(service, dependency)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"probe-{dependency}", daemon=True)
 
     def problems(self) -> Problems:
-        """One when the last question was not answered, or was asked too long ago."""
+        """One sentence if the last probe failed or was too long ago, otherwise none."""
         at = self._answered_at
         fresh = at is not None and self._monotonic() - at <= self._fresh_seconds
         return [] if fresh else [f"{self._dependency} does not answer"]
@@ -119,7 +119,7 @@ class DependencyProbe(Generic[Client]):
                         self._ask(client)
                         self._answered_at = self._monotonic()
                         self._stop.wait(self._ask_seconds)
-            except Exception as error:  # whatever it was: the dependency did not answer, and the thread must go on
+            except Exception as error:  # whatever it was, the dependency did not answer and the thread must continue
                 if self._answered_at is not None and not self._stop.is_set():
                     text = str(error) if isinstance(error, ReplyrateError) else type(error).__name__
                     log.warning("%s", text, extra={"action": "dependency-away", "dependency": self._dependency})
@@ -136,21 +136,21 @@ class DependencyProbe(Generic[Client]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        # A question may hang for as long as its client allows; the process does not wait for it.
+        # A probe may hang for as long as its client allows; the process does not wait for it.
         self._thread.join(timeout=1)
 
 
 def behind(
-    spans: Mapping[tuple[str, int], tuple[int, int]], at: Mapping[tuple[str, int], int]
+    spans: Mapping[tuple[str, int], tuple[int, int]], positions: Mapping[tuple[str, int], int]
 ) -> dict[tuple[str, int], int]:
-    """Records between where a reader stands and the end, by (topic, partition); expired ones do not count."""
-    return {where: max(0, end - max(first, at.get(where, 0))) for where, (first, end) in spans.items()}
+    """Lag: records between a reader's position and the end, by (topic, partition); expired records do not count."""
+    return {tp: max(0, end - max(first, positions.get(tp, 0))) for tp, (first, end) in spans.items()}
 
 
 def report_lag(
     service: str, healthy: Callable[[], Problems], ready: Callable[[], Problems], age: Callable[[], float]
 ) -> None:
-    """Show on `/metrics` what the other pages say, the age of the slowest loop and what is running."""
+    """Show on `/metrics` what the other pages report, the age of the slowest loop, and the version."""
     metrics.BUILD_INFO.labels(service, version(), platform.python_version()).set(1)
     metrics.HEALTHY.labels(service).set_function(lambda: float(not healthy()))
     metrics.READY.labels(service).set_function(lambda: float(not healthy() and not ready()))

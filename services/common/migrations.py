@@ -1,9 +1,9 @@
-"""Brings a database to the schema of this release: the files of schemas/database, in order, each once.
+"""Migrations: bring a database to the schema of this release, by the files of schemas/database, in order, each once.
 
 Files are plain SQL in dbmate's format (`-- migrate:up`, `-- migrate:down`). One runner works at a time (advisory
 lock); each file runs in a transaction of its own together with its row in `replyrate.migrations`. A file that changed
-after it was applied, or that this release does not know, stops everything: somebody must look. But a file whose up part
-says `-- additive: yes` takes nothing away that an older release uses: services of before go on while an upgrade rolls.
+after it was applied, or that this release does not know, is an error that an operator must resolve. A file whose up part
+says `-- additive: yes` removes nothing that an older release uses, so services of that release continue during an upgrade.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _UP = "-- migrate:up"
 _DOWN = "-- migrate:down"
 ADDITIVE = "-- additive: yes\n"
-"""Said in the up part of a file that only adds."""
+"""The mark in the up part of a file that only adds."""
 
 CREATE: LiteralString = """
 CREATE SCHEMA IF NOT EXISTS replyrate;
@@ -42,7 +42,7 @@ COMMENT ON TABLE replyrate.migrations IS 'Files of schemas/database that were ap
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file: its number, its name, its checksum and the statements that lead up."""
+    """One file: its number, name, checksum and the statements of its up part."""
 
     number: int
     name: str
@@ -51,30 +51,30 @@ class Migration:
 
     @property
     def additive(self) -> bool:
-        """Whether older releases can go on after it."""
+        """Whether older releases can continue after it."""
         return ADDITIVE in self.up
 
 
 def available() -> list[Migration]:
     """The migrations of this release in order. ConfigError when numbers are not 1, 2, 3, … or a file has no up part."""
-    found = []
+    migrations = []
     for entry in resources.files("schemas").joinpath("database").iterdir():
         if (matched := _FILE.match(entry.name)) is None:
             continue
         text = entry.read_text("utf-8")
-        head, marker, rest = text.partition(_UP)
+        head, marker, body = text.partition(_UP)
         if not marker or head.strip():
-            raise ConfigError(f"schemas/database/{entry.name} must begin with the line `{_UP}`")
-        up: LiteralString = rest.partition(_DOWN)[0]
-        found.append(Migration(int(matched[1]), matched[2], hashlib.sha256(text.encode()).hexdigest(), up))
-    found.sort(key=lambda migration: migration.number)
-    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+            raise ConfigError(f"schemas/database/{entry.name} must start with the line `{_UP}`")
+        up: LiteralString = body.partition(_DOWN)[0]
+        migrations.append(Migration(int(matched[1]), matched[2], hashlib.sha256(text.encode()).hexdigest(), up))
+    migrations.sort(key=lambda migration: migration.number)
+    if [migration.number for migration in migrations] != list(range(1, len(migrations) + 1)):
         raise ConfigError("the files of schemas/database must be numbered 0001, 0002, … without a gap")
-    return found
+    return migrations
 
 
 def applied(connection: psycopg.Connection) -> dict[int, tuple[str, str, bool]]:
-    """What this database has: number → (name, sha256, additive); empty for a database that was never migrated."""
+    """The migrations of this database: number → (name, sha256, additive); empty for one that was never migrated."""
     with translate():
         if connection.execute("SELECT to_regclass('replyrate.migrations')").fetchone() == (None,):
             return {}
@@ -92,13 +92,13 @@ def pending(connection: psycopg.Connection) -> list[Migration]:
     ours = available()
     problems = [
         f"migration {number:04} ({name}) is in the database, but not in this release;"
-        " run the release that brought it, or a newer one"
+        " run the release that it belongs to, or a newer one"
         for number, (name, _, additive) in done.items()
         if number not in {migration.number for migration in ours} and not additive
     ]
     problems += [
         f"migration {migration.number:04} ({migration.name}) was changed after it was applied;"
-        " put its file back as it was and write a new migration"
+        " restore the file and write a new migration"
         for migration in ours
         if migration.number in done and done[migration.number][1] != migration.sha256
     ]
@@ -108,9 +108,9 @@ def pending(connection: psycopg.Connection) -> list[Migration]:
 
 
 def migrate(connection: psycopg.Connection, progress: Callable[[str], None]) -> int:
-    """Apply what is missing; returns how many files that were. Runners that start together wait for each other.
+    """Apply the missing migrations; returns their number. Runners that start together wait for each other.
 
-    `progress` is told each file's name before it runs. ConfigError as in `pending`; a failed file leaves nothing behind.
+    `progress` is called with the name of each file before it runs. ConfigError as in `pending`; a failed file leaves no trace.
     """
     with translate():
         connection.execute("SELECT set_config('lock_timeout', '0', false)")
@@ -141,8 +141,8 @@ def migrate(connection: psycopg.Connection, progress: Callable[[str], None]) -> 
 
 
 def verify(connection: psycopg.Connection) -> None:
-    """Return when the database has the schema of this release, or of a newer one that only added to it; else ConfigError
-    with the command that mends it."""
+    """Return if the database has the schema of this release, or of a newer one that only added to it; otherwise ConfigError
+    with the command that fixes it."""
     missing = pending(connection)
     if missing:
         raise ConfigError(f"{len(missing)} migration(s) are missing in the database; run `replyrate migrate`")

@@ -1,9 +1,9 @@
-"""Which dead letters of one partition are done with, and how: as runs, in what a consumer group can hold.
+"""Which dead letters of one partition are processed, and how: as runs of offsets, in what a consumer group can store.
 
-The committed offset of the group says what every tool understands: everything before it is done with. Letters behind it
-that were chosen one by one stand in the commit's metadata, a text of at most 4096 bytes (the broker's
-`offset.metadata.max.bytes`), together with what became of those before it. So both move in one request, and nothing
-but Kafka is needed. Format: `1:120r17p3-4r1` is from offset 120 on 17 replayed, 3 purged, 4 open, 1 replayed.
+The committed offset of the group says what every tool understands: everything before it is processed. Letters behind it that
+were chosen singly are in the metadata of the commit, a text of at most 4096 bytes (the broker's
+`offset.metadata.max.bytes`), together with the disposition of those before it. So both change in one request, and nothing but
+Kafka is needed. Format: `1:120r17p3-4r1` means from offset 120 on 17 replayed, 3 purged, 4 open, 1 replayed.
 """
 
 import re
@@ -13,103 +13,103 @@ from typing import Final, Literal, Self, get_args
 
 from services.common.errors import ReplyrateError
 
-Become = Literal["replayed", "left", "purged", "done"]
-"""`left`: could not be replayed, and was told; `done`: replayed or purged, which of them is not known any more."""
+Disposition = Literal["replayed", "left", "purged", "done"]
+"""`left`: could not be replayed, which was reported; `done`: replayed, left or purged, the detail is no longer stored."""
 State = Literal["open", "replayed", "left", "purged", "done"]
 
-MOST_BYTES: Final = 4000
+MAX_METADATA_BYTES: Final = 4000
 VERSION: Final = "1:"
-_STATES: Final[dict[str, Become]] = {one[0]: one for one in get_args(Become)}
+_DISPOSITIONS: Final[dict[str, Disposition]] = {disposition[0]: disposition for disposition in get_args(Disposition)}
 _RUN: Final = re.compile(r"([rlpd-])(\d+)")
-_NOTE: Final = re.compile(r"1:(\d+)((?:[rlpd-]\d+)*)")
+_METADATA: Final = re.compile(r"1:(\d+)((?:[rlpd-]\d+)*)")
 
 
 class TooScattered(ReplyrateError):
-    """More gaps between chosen letters than the group's metadata can hold."""
+    """More gaps between chosen letters than the metadata of a group can hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Runs of offsets (first, behind the last, what became of them): sorted, apart from each other."""
+    """Runs of offsets (first, end, disposition): sorted and without overlaps; `end` is behind the last offset."""
 
-    runs: tuple[tuple[int, int, Become], ...] = ()
+    runs: tuple[tuple[int, int, Disposition], ...] = ()
 
     @classmethod
-    def read(cls, offset: int, note: str) -> Self:
-        """What a commit says. Without a note (or with another program's) everything before `offset` is `done`."""
-        found = cls().mark([(0, offset)], "done")
-        if (said := _NOTE.fullmatch(note)) is not None:
-            at = int(said[1])
-            for letter, length in _RUN.findall(said[2]):
+    def from_commit(cls, offset: int, metadata: str) -> Self:
+        """What a commit says. Without metadata, or with that of another program, everything before `offset` is `done`."""
+        progress = cls().mark([(0, offset)], "done")
+        if (parsed := _METADATA.fullmatch(metadata)) is not None:
+            start = int(parsed[1])
+            for letter, length in _RUN.findall(parsed[2]):
                 if letter != "-":
-                    found = found.mark([(at, at + int(length))], _STATES[letter])
-                at += int(length)
-        return found
+                    progress = progress.mark([(start, start + int(length))], _DISPOSITIONS[letter])
+                start += int(length)
+        return progress
 
-    def mark(self, spans: Iterable[tuple[int, int]], become: Become) -> Self:
-        """The same with these spans (first, behind the last) done with."""
+    def mark(self, spans: Iterable[tuple[int, int]], disposition: Disposition) -> Self:
+        """The progress with these spans (first, end) processed."""
         runs = list(self.runs)
-        for first, behind in spans:
-            if first >= behind:
+        for first, end in spans:
+            if first >= end:
                 continue
-            kept = [(a, min(b, first), state) for a, b, state in runs if a < first]
-            kept += [(max(a, behind), b, state) for a, b, state in runs if b > behind]
-            runs = sorted([*kept, (first, behind, become)])
-        merged: list[tuple[int, int, Become]] = []
-        for a, b, state in runs:
-            if merged and merged[-1][1] == a and merged[-1][2] == state:
-                merged[-1] = (merged[-1][0], b, state)
+            before = [(a, min(b, first), state) for a, b, state in runs if a < first]
+            after = [(max(a, end), b, state) for a, b, state in runs if b > end]
+            runs = sorted([*before, *after, (first, end, disposition)])
+        merged: list[tuple[int, int, Disposition]] = []
+        for first, end, state in runs:
+            if merged and merged[-1][1] == first and merged[-1][2] == state:
+                merged[-1] = (merged[-1][0], end, state)
             else:
-                merged.append((a, b, state))
+                merged.append((first, end, state))
         return type(self)(tuple(merged))
 
     def state(self, offset: int) -> State:
-        """What became of one letter."""
-        return next((state for first, behind, state in self.runs if first <= offset < behind), "open")
+        """The state of one letter."""
+        return next((state for first, end, state in self.runs if first <= offset < end), "open")
 
-    def open(self, first: int, end: int) -> list[tuple[int, int]]:
-        """The spans between `first` and `end` that nobody is done with."""
-        found, at = [], first
-        for a, b, _ in self.runs:
-            if at < min(a, end):
-                found.append((at, min(a, end)))
-            at = max(at, b)
-        return [*found, (at, end)] if at < end else found
+    def open_spans(self, first: int, end: int) -> list[tuple[int, int]]:
+        """The spans between `first` and `end` that are not processed."""
+        spans, start = [], first
+        for run_first, run_end, _ in self.runs:
+            if start < min(run_first, end):
+                spans.append((start, min(run_first, end)))
+            start = max(start, run_end)
+        return [*spans, (start, end)] if start < end else spans
 
     def offset(self, first: int) -> int:
-        """The offset to commit: everything that still exists (from `first` on) before it is done with."""
-        at = first
-        for a, b, _ in self.runs:
-            if a <= at:
-                at = max(at, b)
-        return at
+        """The offset to commit: everything before it that still exists (from `first` on) is processed."""
+        offset = first
+        for run_first, run_end, _ in self.runs:
+            if run_first <= offset:
+                offset = max(offset, run_end)
+        return offset
 
-    def note(self, first: int) -> str:
-        """The metadata to commit. What does not fit is told less exactly, the oldest first; TooScattered when not even
-        that fits."""
-        there = type(self)(tuple((max(a, first), b, state) for a, b, state in self.runs if b > first))
-        before = there.offset(first)
-        for known in (there, there.mark([(first, before)], "done"), there._alike()):
-            if len(text := known._text(first)) <= MOST_BYTES:
+    def to_metadata(self, first: int) -> str:
+        """The metadata to commit. Details that do not fit are dropped, the oldest first; TooScattered when it is still too
+        long."""
+        existing = type(self)(tuple((max(a, first), b, state) for a, b, state in self.runs if b > first))
+        without_oldest = existing.mark([(first, existing.offset(first))], "done")
+        for progress in (existing, without_oldest, existing._without_detail()):
+            if len(text := progress._text(first)) <= MAX_METADATA_BYTES:
                 return text
         raise TooScattered(
-            "too many letters were chosen apart from each other to remember them; first be done with the older ones:"
+            "the chosen letters are too far apart from each other to be remembered; process the older ones first:"
             " replyrate dlq purge --through PARTITION/OFFSET, or replyrate dlq replay for all"
         )
 
-    def _alike(self) -> Self:
-        return type(self)().mark([(a, b) for a, b, _ in self.runs], "done")
+    def _without_detail(self) -> Self:
+        return type(self)().mark([(first, end) for first, end, _ in self.runs], "done")
 
     def _text(self, first: int) -> str:
-        text, at = f"{VERSION}{first}", first
-        for a, b, state in self.runs:
-            text += (f"-{a - at}" if a > at else "") + f"{state[0]}{b - a}"
-            at = b
+        text, start = f"{VERSION}{first}", first
+        for run_first, run_end, state in self.runs:
+            text += (f"-{run_first - start}" if run_first > start else "") + f"{state[0]}{run_end - run_first}"
+            start = run_end
         return text
 
 
-def waiting(
-    spans: Mapping[tuple[str, int], tuple[int, int]], held: Mapping[tuple[str, int], tuple[int, str]]
+def open_letters(
+    spans: Mapping[tuple[str, int], tuple[int, int]], commits: Mapping[tuple[str, int], tuple[int, str]]
 ) -> dict[tuple[str, int], list[tuple[int, int]]]:
-    """What is open in each partition, by what exists there and what its group committed."""
-    return {where: Progress.read(*held.get(where, (0, ""))).open(*span) for where, span in spans.items()}
+    """The open spans of each partition, from the offsets that exist and what the group committed."""
+    return {tp: Progress.from_commit(*commits.get(tp, (0, ""))).open_spans(*span) for tp, span in spans.items()}

@@ -1,28 +1,31 @@
-"""The dead letter of a record that a service rejects: what it holds, and what is left out so that it is never too large.
+"""Rejecting a record: counts it, logs it, and makes its dead letter, which is never too large for its topic.
 
-A topic's limit is one for compressed batches, so a record that was taken may be larger than any letter can be.
+The limit of a topic applies to compressed batches, so an accepted record may be larger than any letter can be.
 """
 
 import base64
 from datetime import datetime
+from logging import getLogger
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from services.common import codec
+from services.common import codec, metrics
 from services.common.errors import InvalidEvent
 from services.common.events import DeadLetter
 from services.common.kafka import Record
 from services.common.topics import INQUIRIES, REPLAYED
 from services.common.trace_context import TRACEPARENT
 
-KEY_BYTES: Final = 300
+log = getLogger(__name__)
+
+MAX_KEY_BYTES: Final = 300
 """More than any key of ours has: two ids of 128 bytes."""
-HEADER_BYTES: Final = 100
-"""More than any header that is handed on has."""
+MAX_HEADER_BYTES: Final = 100
+"""More than any header that is copied has."""
 AROUND_BYTES: Final = 1024
-"""More than headers and the frame of a batch take."""
-TOO_LARGE: Final = "; the record of {} bytes is too large for a letter and stands at its position alone"
+"""More than the headers and the frame of a batch need."""
+TOO_LARGE: Final = "; the record of {} bytes is too large for a letter and is only at its position"
 
 
 class RejectedRecord(NamedTuple):
@@ -33,22 +36,37 @@ class RejectedRecord(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
+def reject(
+    record: Record, error: InvalidEvent, *, service: metrics.Service, version: str, at: datetime, most_bytes: int
+) -> RejectedRecord:
+    """Count and log the rejection of `record`; returns its dead letter, of at most `most_bytes` with its key."""
+    metrics.RECORDS_REJECTED.labels(service, error.reason).inc()
+    log.warning(
+        "rejected: %s", error.detail,
+        extra={"action": "record-rejected", "reason": error.reason, "position": position(record)},
+    )  # fmt: skip
+    return _letter(record, error, service=service, version=version, at=at, most_bytes=most_bytes)
+
+
+def rejections_from_zero(service: metrics.Service) -> None:
+    """Start the counters of the service's reasons at 0."""
+    metrics.from_zero(metrics.RECORDS_REJECTED, [service], metrics.REASONS[service])
+
+
 def position(record: Record) -> str:
-    """Where a record stands: `topic/partition/offset`."""
+    """The position of a record: `topic/partition/offset`."""
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
-def letter(
+def _letter(
     record: Record, error: InvalidEvent, *, service: str, version: str, at: datetime, most_bytes: int
 ) -> RejectedRecord:
-    """The letter, of at most `most_bytes` with its key.
-
-    The record's value is left out where it would be larger, and for inquiries.v1, which holds plain addresses: a replay reads
-    it again from its position.
+    """The letter. It has the record's value unless that would be too large, or the record is one of inquiries.v1, which
+    contains plain addresses; a replay reads such a record again from its position.
     """
-    key = (record.key or b"")[:KEY_BYTES]
-    open_ = record.topic != INQUIRIES and record.value is not None
-    whole = DeadLetter(
+    key = (record.key or b"")[:MAX_KEY_BYTES]
+    has_value = record.topic != INQUIRIES and record.value is not None
+    letter = DeadLetter(
         reason=error.reason,
         detail=error.detail[:1024],
         service=service,
@@ -58,14 +76,18 @@ def letter(
         partition=record.partition,
         offset=record.offset,
         key=None if record.key is None else key.decode("utf-8", "replace"),
-        value=base64.b64encode(record.value or b"").decode("ascii") if open_ else None,
+        value=base64.b64encode(record.value or b"").decode("ascii") if has_value else None,
     )
     source = f"replyrate/{service}"
-    value = codec.encode(whole, id=position(record), source=source, time=at)
-    if open_ and len(key) + len(value) + AROUND_BYTES > most_bytes:
+    value = codec.encode(letter, id=position(record), source=source, time=at)
+    if has_value and len(key) + len(value) + AROUND_BYTES > most_bytes:
         why = TOO_LARGE.format(len(record.value or b""))
-        bare = replace(whole, value=None, detail=error.detail[: 1024 - len(why)] + why)
-        value = codec.encode(bare, id=position(record), source=source, time=at)
-    # They come from others as well: one that is longer is none that we wrote.
-    kept = [one for one in record.headers if one[0] in (REPLAYED, TRACEPARENT) and len(one[1] or b"") <= HEADER_BYTES]
-    return RejectedRecord(key, value, kept)
+        without_value = replace(letter, value=None, detail=error.detail[: 1024 - len(why)] + why)
+        value = codec.encode(without_value, id=position(record), source=source, time=at)
+    # Other producers set these headers too; a longer one is not ours.
+    headers = [
+        (name, text)
+        for name, text in record.headers
+        if name in (REPLAYED, TRACEPARENT) and len(text or b"") <= MAX_HEADER_BYTES
+    ]
+    return RejectedRecord(key, value, headers)

@@ -5,7 +5,6 @@ The id and time of a record follow from its content alone, so a batch that is jo
 
 from collections.abc import Callable
 from datetime import datetime
-from logging import getLogger
 from typing import Final
 
 from services.common import codec
@@ -18,8 +17,6 @@ from services.matcher.decode import DecodedBatch
 from services.matcher.handoff import MAX_BATCH_BYTES, Row, Rows
 from services.matcher.join import JoinResult
 from services.matcher.traces import NO_HEADERS, BatchTraces
-
-log = getLogger(__name__)
 
 SOURCE: Final = "replyrate/matcher"
 
@@ -67,12 +64,8 @@ class OutputEncoder:
     def _dead_letters(self, batch: DecodedBatch) -> Rows:
         rows: Rows = {}
         for record, error in batch.rejected:
-            letter = rejected.letter(
+            letter = rejected.reject(
                 record, error, service="matcher", version=self._version, at=self._clock(), most_bytes=MAX_BATCH_BYTES
             )
             rows.setdefault(partition_of(letter.key, self._partitions), []).append(letter)
-            log.warning(
-                "rejected: %s", error.detail,
-                extra={"action": "record-rejected", "reason": error.reason, "position": rejected.position(record)},
-            )  # fmt: skip
         return rows

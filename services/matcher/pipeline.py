@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from services.common import metrics
 from services.common.events import MATCH_ORDER
+from services.dead_letters.rejected import rejections_from_zero
 from services.matcher import join, state
 from services.matcher.decode import BatchDecoder, DecodedBatch
 from services.matcher.encode import OutputEncoder
@@ -54,7 +55,7 @@ class Pipeline:
         self._encoder = encoder
         self._handoff = handoff
         self._earliest = earliest
-        metrics.from_zero(metrics.RECORDS_REJECTED, ["matcher"], metrics.REASONS["matcher"])
+        rejections_from_zero("matcher")
         metrics.from_zero(metrics.FACTS_IGNORED, join.IGNORED_REASONS)
         metrics.from_zero(metrics.FACTS_CUT, state.CUT_REASONS)
         metrics.from_zero(metrics.MATCHES, MATCH_ORDER)
@@ -88,8 +89,6 @@ def _count(batch: DecodedBatch, result: JoinResult) -> None:
         metrics.FACTS_APPLIED.labels(kind.__name__).inc(count)
     metrics.REROUTED.inc(sum(map(len, batch.rerouted.values())))
     metrics.IDS_DROPPED.inc(batch.ids_dropped)
-    for _, error in batch.rejected:
-        metrics.RECORDS_REJECTED.labels("matcher", error.reason).inc()
     for reason, count in result.ignored.items():
         metrics.FACTS_IGNORED.labels(reason).inc(count)
     for cut, count in result.cut.items():

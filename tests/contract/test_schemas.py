@@ -62,13 +62,13 @@ def test_a_schema_is_a_schema_and_finds_what_it_refers_to(name: str) -> None:
 def references(value: object) -> list[str]:
     """Every $ref in a document."""
     if isinstance(value, dict):
-        here = [value["$ref"]] if "$ref" in value else []
-        return here + [found for part in value.values() for found in references(part)]
-    return [found for part in value for found in references(part)] if isinstance(value, list) else []
+        own = [value["$ref"]] if "$ref" in value else []
+        return own + [reference for part in value.values() for reference in references(part)]
+    return [reference for part in value for reference in references(part)] if isinstance(value, list) else []
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_the_same_fields_are_there_and_required(name: str) -> None:
+def test_schema_and_type_have_the_same_fields_and_required_ones(name: str) -> None:
     schema = FILES[f"{name.removeprefix('replyrate.')}.schema.json"]
     compare(TYPES[name], schema["$defs"]["data"], schema)
 
@@ -79,21 +79,22 @@ def compare(cls: type[msgspec.Struct], part: dict[str, Any], schema: dict[str, A
     assert list(part["properties"]) == list(fields)
     assert part["required"] == [name for name, field in fields.items() if field.required]
     for name, field in fields.items():
-        said = part["properties"][name]
-        said = said.get("items", said)
+        declared = part["properties"][name]
+        declared = declared.get("items", declared)
         inner = struct_in(field.type)
         if inner is not None:
-            compare(inner, schema["$defs"][said["$ref"].rpartition("/")[2]], schema)
+            compare(inner, schema["$defs"][declared["$ref"].rpartition("/")[2]], schema)
 
 
 def struct_in(kind: Any) -> type[msgspec.Struct] | None:
     """The struct somewhere inside a type."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
-    return next((found for part in getattr(kind, "__args__", ()) if (found := struct_in(part)) is not None), None)
+    inner = (struct_in(part) for part in getattr(kind, "__args__", ()))
+    return next((struct for struct in inner if struct is not None), None)
 
 
-def test_every_event_has_examples_of_both_sorts() -> None:
+def test_every_event_has_valid_and_invalid_examples() -> None:
     for verdict_ in ("valid", "invalid"):
         assert {file.parent.name for file in EXAMPLES if file.parts[-3] == verdict_} == set(SHORT)
 

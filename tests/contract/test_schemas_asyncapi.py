@@ -1,6 +1,7 @@
 """schemas/asyncapi.yaml, schemas/README.md and the code name the same topics, types, policies."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,36 +9,23 @@ import pytest
 import yaml
 
 from services.common.events import (
-    COMPANY_ERASED,
-    DEAD_LETTER,
-    INQUIRY_RECEIVED,
-    INQUIRY_REPLIES,
-    MESSAGE_SENT,
-    REPLY_RECORDED,
-    STATUS_CHANGED,
     TYPES,
 )
-from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT, changelog_name, specs
+from services.common.topics import ACCEPTED, changelog_name, specs
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 DOCUMENT: dict[str, Any] = yaml.safe_load((SCHEMAS / "asyncapi.yaml").read_text())
 CHANNELS: dict[str, dict[str, Any]] = {channel["address"]: channel for channel in DOCUMENT["channels"].values()}
 MESSAGES: dict[str, dict[str, Any]] = DOCUMENT["components"]["messages"]
-IN_TOPIC = {
-    INQUIRIES: {INQUIRY_RECEIVED, STATUS_CHANGED, REPLY_RECORDED, COMPANY_ERASED},
-    SENT: {MESSAGE_SENT},
-    REPLIES: {INQUIRY_REPLIES, COMPANY_ERASED},
-    DEAD: {DEAD_LETTER},
-    changelog_name(): set(),
-}
+IN_TOPIC = {**ACCEPTED, changelog_name(): set()}
 
 
 def resolve(reference: str) -> Any:
-    """What a local $ref of the document points at."""
-    found: Any = DOCUMENT
+    """The target of a local $ref of the document."""
+    target: Any = DOCUMENT
     for name in reference.removeprefix("#/").split("/"):
-        found = found[name]
-    return found
+        target = target[name]
+    return target
 
 
 def test_it_is_asyncapi_3() -> None:
@@ -51,9 +39,9 @@ def test_the_topics_are_those_of_the_code_with_their_policies() -> None:
         binding = channel["bindings"]["kafka"]
         assert binding["topic"] == name
         assert binding["partitions"] == wanted[name].partitions
-        said = {key: ",".join(value) if isinstance(value, list) else str(value)
+        documented = {key: ",".join(value) if isinstance(value, list) else str(value)
                 for key, value in binding["topicConfiguration"].items()}  # fmt: skip
-        assert said == {key: value for key, value in wanted[name].configs.items() if key != "min.insync.replicas"}
+        assert documented == {key: value for key, value in wanted[name].configs.items() if key != "min.insync.replicas"}
 
 
 def test_the_messages_are_the_types_and_refer_to_their_schemas() -> None:
@@ -64,23 +52,21 @@ def test_the_messages_are_the_types_and_refer_to_their_schemas() -> None:
         assert schema["properties"]["type"]["const"] == message["name"]
 
 
-def test_a_topic_carries_the_types_that_lie_in_it() -> None:
+def test_a_topic_has_the_event_types_of_the_code() -> None:
     for name, channel in CHANNELS.items():
-        said = {resolve(message["$ref"])["name"] for message in channel.get("messages", {}).values()}
-        assert said == IN_TOPIC[name], name
+        documented = {resolve(message["$ref"])["name"] for message in channel.get("messages", {}).values()}
+        assert documented == IN_TOPIC[name], name
 
 
 def test_operations_agree_with_writers_and_readers() -> None:
     of = {"send": "x-writers", "receive": "x-readers"}
-    found: dict[tuple[str, str], int] = {}
-    for operation in DOCUMENT["operations"].values():
-        channel = resolve(operation["channel"]["$ref"])
-        found[channel["address"], of[operation["action"]]] = (
-            found.get((channel["address"], of[operation["action"]]), 0) + 1
-        )
+    operations = Counter(
+        (resolve(operation["channel"]["$ref"])["address"], of[operation["action"]])
+        for operation in DOCUMENT["operations"].values()
+    )
     for name, channel in CHANNELS.items():
         for side in of.values():
-            assert found[name, side] == len([who for who in channel[side] if who != "anyone"]), (name, side)
+            assert operations[name, side] == len([who for who in channel[side] if who != "anyone"]), (name, side)
 
 
 @pytest.mark.parametrize("name", [*TYPES, *IN_TOPIC])
@@ -90,8 +76,8 @@ def test_the_page_names_every_type_and_topic(name: str) -> None:
 
 def test_writers_in_the_page_are_those_of_the_document() -> None:
     rows = [line.split("|") for line in (SCHEMAS / "README.md").read_text().splitlines() if "→" in line and "|" in line]
-    for row in rows[1:]:
-        channel = CHANNELS[row[1].strip().strip("`")]
-        writers, readers = row[4].split("→")
+    for cells in rows[1:]:
+        channel = CHANNELS[cells[1].strip().strip("`")]
+        writers, readers = cells[4].split("→")
         assert all(who in writers for who in channel["x-writers"])
         assert all(who in readers for who in channel["x-readers"])

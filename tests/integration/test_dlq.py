@@ -1,4 +1,4 @@
-"""`replyrate dlq` on the real broker with the real matcher: look, replay, go round no more than so often, purge."""
+"""`replyrate dlq` on the real broker with the real matcher: list, replay, limit the replays of a record, purge."""
 
 import json
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import structs
 
 from services.cli.__main__ import main
 from services.common import codec
@@ -35,9 +36,9 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def kafka_(topics_gone: str) -> KafkaSettings:
-    found = kafka_settings(topics_gone)
-    create_topics(found)
-    return found
+    settings = kafka_settings(topics_gone)
+    create_topics(settings)
+    return settings
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def inquiry(number: int) -> bytes:
     return codec.encode(event, id=f"e{number}", source="tests", time=NOW)
 
 
-def bury(
+def publish_letter(
     kafka: KafkaSettings, letter: DeadLetter, key: bytes = COMPANY, replayed: int = 0, trace: bytes | None = None
 ) -> None:
     """Publish a dead letter as a service would."""
@@ -85,17 +86,19 @@ def rows(done: Result) -> Any:
     return json.loads(done.stdout)
 
 
-def test_what_was_mended_counts_and_what_was_not_goes_round_three_times(
+def test_a_record_that_can_be_read_now_counts_and_another_is_replayed_three_times_at_most(
     kafka_: KafkaSettings, environ: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
     with Publisher(kafka_, "tests") as publisher:
-        # Moved once and in the wrong partition again: refused; sent back by its key it comes to the right one.
-        lost = publisher.send(INQUIRIES, COMPANY, inquiry(1), partition=(HOME + 1) % PARTITIONS, headers=[REROUTED])
+        # Moved once and in the wrong partition again: rejected; a replay by its key puts it into the right one.
+        misrouted = publisher.send(
+            INQUIRIES, COMPANY, inquiry(1), partition=(HOME + 1) % PARTITIONS, headers=[REROUTED]
+        )
         broken = publisher.send(INQUIRIES, COMPANY, b"no json, canary@shop.example")
-        assert publisher.wait([lost, broken]) == []
+        assert publisher.wait([misrouted, broken]) == []
     with Process("services.matcher", environ, tmp_path / "log") as matcher:
         until(lambda: len(read_all(kafka_, DEAD)) == 2, 60, "two dead letters", (matcher,))
-        listed = {row["reason"]: row for row in rows(run("list", "--json"))}
+        listed = {letter_row["reason"]: letter_row for letter_row in rows(run("list", "--json"))}
         assert set(listed) == {"misrouted", "not-json"}
         assert listed["not-json"]["origin"] == f"{INQUIRIES}/{HOME}/0" and listed["not-json"]["company_id"] == "c1"
         assert rows(run("list", "--json", "--reason", "misrouted")) == [listed["misrouted"]]
@@ -115,44 +118,44 @@ def test_what_was_mended_counts_and_what_was_not_goes_round_three_times(
             assert (waiting["reason"], waiting["replayed"]) == ("not-json", turn)
             if turn < 3:
                 assert rows(run("replay", "--yes", "--json"))["counts"] == {"replayed": 1}
-        again = [
+        replay_counts = [
             dict(record.headers)[REPLAYED]
             for record in read_all(kafka_, INQUIRIES)
             if record.offset and record.value != inquiry(1)
         ]
-        assert sorted(again) == [b"1", b"2", b"3"]
+        assert sorted(replay_counts) == [b"1", b"2", b"3"]
         ended = run("replay", "--yes", code=1)
         assert "1 loops" in ended.stderr and "replayed 3 times" in ended.stdout
-        assert len(read_all(kafka_, INQUIRIES)) == 6, "not once more"
+        assert len(read_all(kafka_, INQUIRIES)) == 6, "it is not sent once more"
         assert rows(run("list", "--json")) == []
-        states = [row["state"] for row in rows(run("list", "--json", "--all"))]
+        states = [letter_row["state"] for letter_row in rows(run("list", "--json", "--all"))]
         assert sorted(states) == ["left", *4 * ["replayed"]]
         assert matcher.terminate() == 0
     assert "canary" not in matcher.log.read_text("utf-8")
 
 
-def test_each_letter_gets_what_it_needs(kafka_: KafkaSettings, dsn: str, run: Run) -> None:
+def test_each_letter_is_replayed_in_its_own_way(kafka_: KafkaSettings, dsn: str, run: Run) -> None:
     with connect(dsn, "tests") as connection:
         registry = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
         registry.companies.add("c1")
         registry.accounts.add("c1", "main")
         connected(registry, "c1")
-    bury(kafka_, letter(topic=REPLIES, partition=2, offset=5, value="e30="), key=b"c1\x1fi1")
+    publish_letter(kafka_, letter(topic=REPLIES, partition=2, offset=5, value="e30="), key=b"c1\x1fi1")
     trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    bury(kafka_, letter(topic=SENT, partition=1, offset=5, value="e30="), trace=trace)
-    bury(kafka_, letter(topic=INQUIRIES, partition=HOME, offset=77))
-    bury(kafka_, letter(topic="secrets.v1", partition=0, offset=0, value="e30="))
-    bury(kafka_, letter(mailbox_id="m1", uidvalidity=1, uid=5))
-    bury(kafka_, letter(mailbox_id="m1", uidvalidity=1, uid=6))
-    bury(kafka_, letter(mailbox_id="m-none", uidvalidity=1, uid=6))
-    bury(kafka_, letter(topic=SENT, partition=1, offset=6, value="e30="), replayed=3)
+    publish_letter(kafka_, letter(topic=SENT, partition=1, offset=5, value="e30="), trace=trace)
+    publish_letter(kafka_, letter(topic=INQUIRIES, partition=HOME, offset=77))
+    publish_letter(kafka_, letter(topic="secrets.v1", partition=0, offset=0, value="e30="))
+    publish_letter(kafka_, letter(mailbox_id="m1", uidvalidity=1, uid=5))
+    publish_letter(kafka_, letter(mailbox_id="m1", uidvalidity=1, uid=6))
+    publish_letter(kafka_, letter(mailbox_id="m-none", uidvalidity=1, uid=6))
+    publish_letter(kafka_, letter(topic=SENT, partition=1, offset=6, value="e30="), replayed=3)
     publish(kafka_, DEAD, [(COMPANY, b"not even a letter")])
 
     planned = rows(run("replay", "--json"))
     assert planned["counts"] == {"replayed": 2, "gone": 1, "refused": 2, "rescan": 3, "loops": 1}
     done = rows(run("replay", "--yes", "--json", code=1))
     assert done["counts"] == {"replayed": 2, "gone": 1, "refused": 3, "rescan": 2, "loops": 1}
-    why = {row["origin"]: row["why"] for row in done["letters"]}
+    why = {letter_row["origin"]: letter_row["why"] for letter_row in done["letters"]}
     assert "does not exist any more" in why[f"{INQUIRIES}/{HOME}/77"]
     assert "replyrate mailbox list c1" in why["m-none/1/6"]
     (state,) = read_all(kafka_, REPLIES)
@@ -160,71 +163,75 @@ def test_each_letter_gets_what_it_needs(kafka_: KafkaSettings, dsn: str, run: Ru
     (sent,) = read_all(kafka_, SENT)
     assert (sent.partition, sent.headers) == (HOME, ((REPLAYED, b"1"), (TRACEPARENT, trace)))
     with connect(dsn, "tests") as connection:
-        row = connection.execute("SELECT reconcile_after <= clock_timestamp() FROM registry.mailboxes").fetchone()
-    assert row == (True,)
+        is_due = connection.execute("SELECT reconcile_after <= clock_timestamp() FROM registry.mailboxes").fetchone()
+    assert is_due == (True,)
     assert "No open dead letters." in run("replay", "--yes").stderr
 
 
-def test_progress_goes_on_where_it_was_and_purge_moves_or_deletes(kafka_: KafkaSettings, run: Run) -> None:
+def test_progress_continues_where_it_was_and_purge_moves_or_deletes(kafka_: KafkaSettings, run: Run) -> None:
     assert "No open dead letters." in run("list").stderr
     assert "No open dead letters." in run("replay").stderr
     for offset in range(4):
-        bury(kafka_, letter(topic=SENT, partition=0, offset=offset, value="e30="))
-    (first, second, third, fourth) = [row["position"] for row in rows(run("list", "--json"))]
+        publish_letter(kafka_, letter(topic=SENT, partition=0, offset=offset, value="e30="))
+    (first, second, third, fourth) = [letter_row["position"] for letter_row in rows(run("list", "--json"))]
     assert "would be purged. Dry run. Pass --yes" in run("purge").stderr
     assert len(rows(run("list", "--json"))) == 4
     assert "2 letters purged" in run("purge", "--through", second, "--yes").stderr
-    assert [row["position"] for row in rows(run("list", "--json"))] == [third, fourth]
-    assert "0 letters" in run("purge", "--through", first, "--yes").stderr, "never back"
-    assert [row["position"] for row in rows(run("list", "--json"))] == [third, fourth]
-    # By hand what was purged can be sent all the same; the list stays as it is.
+    assert [letter_row["position"] for letter_row in rows(run("list", "--json"))] == [third, fourth]
+    assert "0 letters" in run("purge", "--through", first, "--yes").stderr, "progress never goes back"
+    assert [letter_row["position"] for letter_row in rows(run("list", "--json"))] == [third, fourth]
+    # A purged letter can still be replayed by its position; the list does not change.
     assert rows(run("replay", first, "--yes", "--json"))["counts"] == {"replayed": 1}
-    assert [row["position"] for row in rows(run("list", "--json"))] == [third, fourth]
+    assert [letter_row["position"] for letter_row in rows(run("list", "--json"))] == [third, fourth]
     assert len(read_all(kafka_, SENT)) == 1
     deleted = rows(run("purge", "--delete", "--through", third, "--yes", "--json"))
     assert (deleted["letters"], deleted["deleted"]) == (3, True)
-    assert [row["position"] for row in rows(run("list", "--all", "--json"))] == [fourth]
+    assert [letter_row["position"] for letter_row in rows(run("list", "--all", "--json"))] == [fourth]
     with DeadLetters(kafka_) as letters:
         assert letters.waiting() == letters.everything() == {HOME: [(3, 4)]}
 
 
 def states(run: Run) -> dict[str, str]:
-    """What `dlq list --all` says of each letter, by the offset that it is about."""
+    """The state of each letter in `dlq list --all`, by the offset of its record."""
     return {
-        row["origin"].rpartition("/")[2]: row["state"]
-        for row in rows(run("list", "--all", "--limit", "9999", "--json"))
+        letter_row["origin"].rpartition("/")[2]: letter_row["state"]
+        for letter_row in rows(run("list", "--all", "--limit", "9999", "--json"))
     }
 
 
-def test_what_was_chosen_is_remembered_and_the_rest_still_waits(kafka_: KafkaSettings, run: Run) -> None:
+def test_chosen_letters_are_remembered_and_the_others_stay_open(kafka_: KafkaSettings, run: Run) -> None:
     for offset in range(6):
-        bury(kafka_, letter(topic=SENT, partition=0, offset=offset, value="e30="))
+        publish_letter(kafka_, letter(topic=SENT, partition=0, offset=offset, value="e30="))
     late = DeadLetter(
         reason="late", detail="behind the horizon", service="matcher", service_version="0", at=NOW,
         topic=SENT, partition=0, offset=6, value="e30=",
     )  # fmt: skip
-    bury(kafka_, late)
-    at = [row["position"] for row in rows(run("list", "--json"))]
-    # One in the middle: nothing before it is taken to be done.
-    assert rows(run("replay", at[2], "--yes", "--json"))["counts"] == {"replayed": 1}
-    assert [row["position"] for row in rows(run("list", "--json"))] == [at[0], at[1], *at[3:]]
-    assert rows(run("show", at[2], "--json"))["state"] == "replayed"
-    # A letter does not know that its record went round: a second time must be meant.
-    again = rows(run("replay", at[2], "--yes", "--json", code=1))
-    assert again["counts"] == {"refused": 1} and "--again" in again["letters"][0]["why"]
+    publish_letter(kafka_, late)
+    positions = [letter_row["position"] for letter_row in rows(run("list", "--json"))]
+    # One in the middle: nothing before it counts as processed.
+    assert rows(run("replay", positions[2], "--yes", "--json"))["counts"] == {"replayed": 1}
+    assert [letter_row["position"] for letter_row in rows(run("list", "--json"))] == [
+        positions[0],
+        positions[1],
+        *positions[3:],
+    ]
+    assert rows(run("show", positions[2], "--json"))["state"] == "replayed"
+    # A letter does not show that its record was replayed, so a second replay needs --again.
+    refused = rows(run("replay", positions[2], "--yes", "--json", code=1))
+    assert refused["counts"] == {"refused": 1} and "--again" in refused["letters"][0]["why"]
     assert len(read_all(kafka_, SENT)) == 1
-    assert rows(run("replay", at[2], "--again", "--yes", "--json"))["counts"] == {"replayed": 1}
+    assert rows(run("replay", positions[2], "--again", "--yes", "--json"))["counts"] == {"replayed": 1}
     assert len(read_all(kafka_, SENT)) == 2
-    # By reason, and a dry run before it that changes nothing.
+    # By reason, after a dry run that changes nothing.
     assert rows(run("replay", "--reason", "late", "--json"))["counts"] == {"replayed": 1}
     assert states(run)["6"] == "open"
     assert "1 letters purged" in run("purge", "--reason", "late", "--yes").stderr
     assert "takes --through" in run("purge", "--reason", "late", "--delete", code=2).stderr
-    assert "2 letters purged" in run("purge", "--through", at[1], "--yes").stderr
+    assert "2 letters purged" in run("purge", "--through", positions[1], "--yes").stderr
     assert states(run) == {
         "0": "purged", "1": "purged", "2": "replayed", "3": "open", "4": "open", "5": "open", "6": "purged",
     }  # fmt: skip
-    # The group's offset is behind everything that is done without a gap; other tools see that.
+    # The group's offset is behind everything that is processed without a gap; other tools see that.
     with Admin(kafka_, "tests") as admin:
         assert admin.committed(DEAD_GROUP) == {(DEAD, HOME): 3}
     assert rows(run("replay", "--reason", "schema", "--yes", "--json"))["counts"] == {"replayed": 3}
@@ -237,7 +244,7 @@ def test_what_was_chosen_is_remembered_and_the_rest_still_waits(kafka_: KafkaSet
 
 def test_progress_of_an_older_release_is_understood(kafka_: KafkaSettings, run: Run) -> None:
     for offset in range(3):
-        bury(kafka_, letter(topic=SENT, partition=0, offset=offset, value="e30="))
+        publish_letter(kafka_, letter(topic=SENT, partition=0, offset=offset, value="e30="))
     with Admin(kafka_, "tests") as admin:
         admin.commit(DEAD_GROUP, DEAD, {HOME: (2, "")})
     assert states(run) == {"0": "done", "1": "done", "2": "open"}
@@ -245,18 +252,20 @@ def test_progress_of_an_older_release_is_understood(kafka_: KafkaSettings, run: 
     assert states(run) == {"0": "done", "1": "done", "2": "purged"}
 
 
-def test_more_gaps_than_can_be_remembered_stop_before_anything_is_sent(kafka_: KafkaSettings, run: Run) -> None:
+def test_letters_too_far_apart_to_be_remembered_stop_a_replay_before_their_batch_is_sent(
+    kafka_: KafkaSettings, run: Run
+) -> None:
     with Publisher(kafka_, "tests") as publisher:
         pendings = []
         for offset in range(4000):
-            one = letter(topic=SENT, partition=0, offset=offset, value="e30=")
+            dead_letter = letter(topic=SENT, partition=0, offset=offset, value="e30=")
             if offset % 2:
-                one = DeadLetter(**{**{n: getattr(one, n) for n in one.__struct_fields__}, "reason": "limit"})
-            pendings.append(publisher.send(DEAD, COMPANY, codec.encode(one, id="x", source="tests", time=NOW)))
+                dead_letter = structs.replace(dead_letter, reason="limit")
+            pendings.append(publisher.send(DEAD, COMPANY, codec.encode(dead_letter, id="x", source="tests", time=NOW)))
         assert publisher.wait(pendings) == []
-    told = run("replay", "--reason", "limit", "--yes", code=1).stderr
-    assert "apart from each other" in told and "replyrate dlq purge --through" in told
-    # What was sent is known, and the cure is one.
+    error = run("replay", "--reason", "limit", "--yes", code=1).stderr
+    assert "apart from each other" in error and "replyrate dlq purge --through" in error
+    # What was sent is remembered, and the command that the error names works.
     sent = len(read_all(kafka_, SENT))
     assert sent == sum(state == "replayed" for state in states(run).values()) > 400
     assert f"{4000 - sent} letters purged" in run("purge", "--yes").stderr
@@ -268,13 +277,15 @@ def test_errors_say_what_to_do(kafka_: KafkaSettings, run: Run, environ: dict[st
     assert "write PARTITION/OFFSET" in run("show", "latest", code=1).stderr
     assert "write PARTITION/OFFSET" in run("purge", "--through", "1/-1", code=1).stderr
     assert "replyrate dlq list" in run("replay", "9/1", "--yes", code=1).stderr
-    away = CliRunner().invoke(
+    unreachable = CliRunner().invoke(
         main, ["dlq", "list"], env={**environ, "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
     )
-    assert away.exit_code == 69 and "Kafka is not reachable" in away.stderr
+    assert unreachable.exit_code == 69 and "Kafka is not reachable" in unreachable.stderr
 
 
-def test_a_cluster_that_has_no_group_yet_is_waited_for(own_kafka: EmbeddedKafka, environ: dict[str, str]) -> None:
+def test_a_new_cluster_without_a_group_coordinator_is_waited_for(
+    own_kafka: EmbeddedKafka, environ: dict[str, str]
+) -> None:
     create_topics(kafka_settings(own_kafka.bootstrap_servers))
     new = {**environ, "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": own_kafka.bootstrap_servers}
     done = CliRunner().invoke(main, ["dlq", "list"], env=new)

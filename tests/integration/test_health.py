@@ -99,8 +99,8 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         def held() -> dict[str, int]:
             """Connections of each service, as the server counts them."""
             with connect(own_postgres.dsn(), "tests") as connection:
-                names = [row[0] for row in connection.execute("SELECT application_name FROM pg_stat_activity")]
-            return {name: sum(one.startswith(f"replyrate-{name}") for one in names) for name in SERVICES}
+                sessions = connection.execute("SELECT application_name FROM pg_stat_activity").fetchall()
+            return {name: sum(client.startswith(f"replyrate-{name}") for (client,) in sessions) for name in SERVICES}
 
         wanted = {"fetcher": WORKERS + FETCHER_CONNECTIONS, "matcher": 0, "aggregator": AGGREGATOR_CONNECTIONS}
         assert sum(wanted.values()) == connections(workers=WORKERS, fetchers=1, aggregators=1)

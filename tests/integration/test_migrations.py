@@ -54,7 +54,7 @@ def test_an_edited_file_is_refused(empty: str) -> None:
     with connect(empty, "tests") as connection:
         migrations.migrate(connection, no_progress)
         connection.execute("UPDATE replyrate.migrations SET sha256 = 'other' WHERE number = 1")
-        for check in (migrations.verify, lambda c: migrations.migrate(c, no_progress)):
+        for check in (migrations.verify, lambda connection: migrations.migrate(connection, no_progress)):
             with pytest.raises(ConfigError, match="0001 .registry. was changed after it was applied"):
                 check(connection)
 

@@ -33,8 +33,8 @@ def test_connections_commit_alone_speak_utc_and_have_limits(dsn: str) -> None:
 
 
 def test_a_connection_that_was_cut_is_transient(dsn: str) -> None:
-    with postgres.connect(dsn, "tests") as one, postgres.connect(dsn, "tests") as other:
-        other.execute("SELECT pg_terminate_backend(%s)", (one.info.backend_pid,))
+    with postgres.connect(dsn, "tests") as connection, postgres.connect(dsn, "tests") as killer:
+        killer.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
         with pytest.raises(TransientError), postgres.translate():
-            one.execute("SELECT 1")
-            one.execute("SELECT 1")
+            connection.execute("SELECT 1")
+            connection.execute("SELECT 1")

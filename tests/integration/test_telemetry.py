@@ -144,11 +144,11 @@ def record(company_id: str, offset: int, header: bytes | None) -> Record:
 
 
 def test_a_refresh_belongs_to_the_merges_that_made_it_due() -> None:
-    other = PARENT.replace(b"0af7", b"1af7")
+    second_trace = PARENT.replace(b"0af7", b"1af7")
     with Collector() as collector:
         with tracer_for(settings(collector), "aggregator", "1") as tracer:
             merged = TraceHandoff(tracer)
-            records = [record("c1", 0, PARENT), record("c2", 1, PARENT), record("c3", 2, other), record("c4", 3, None),
+            records = [record("c1", 0, PARENT), record("c2", 1, PARENT), record("c3", 2, second_trace), record("c4", 3, None),
                        record("c5", 4, NOT_SAMPLED)]  # fmt: skip
             with merged.merging(records):
                 pass
@@ -157,7 +157,7 @@ def test_a_refresh_belongs_to_the_merges_that_made_it_due() -> None:
             with merged.refreshing(["c1"]):
                 pass
         merges = {span["trace"]: span for span in collector.spans("merge")}
-        assert merges.keys() == {trace_id(PARENT), trace_id(other)}
+        assert merges.keys() == {trace_id(PARENT), trace_id(second_trace)}
         (refresh,) = collector.spans("refresh")
         mine = merges[trace_id(PARENT)]
         assert (refresh["trace"], refresh["parent"]) == (mine["trace"], mine["id"])

@@ -21,14 +21,14 @@ NOON = strategies.BASE + timedelta(hours=12)
 
 @pytest.mark.parametrize("name", TYPES)
 @given(data=st.data())
-def test_there_and_back(name: str, data: st.DataObject) -> None:
+def test_an_encoded_event_decodes_to_itself(name: str, data: st.DataObject) -> None:
     event = data.draw(strategies.events(TYPES[name]))
     id = data.draw(strategies.ids)
     raw = codec.encode(event, id=id, source="s", time=NOON)
     assert raw == codec.encode(event, id=id, source="s", time=NOON)
-    found = codec.decode(raw, accept=frozenset({name}))
-    assert (found.id, found.source, found.type, found.time, found.data) == (id, "s", name, NOON, event)
-    assert codec.encode(found.data, id=id, source="s", time=NOON) == raw
+    envelope = codec.decode(raw, accept=frozenset({name}))
+    assert (envelope.id, envelope.source, envelope.type, envelope.time, envelope.data) == (id, "s", name, NOON, event)
+    assert codec.encode(envelope.data, id=id, source="s", time=NOON) == raw
 
 
 # Dead letters are left out: their offsets may go beyond 2^53, where the numbers of RFC 8785 end.
@@ -40,7 +40,7 @@ def test_canonical_is_rfc_8785_of_the_reduced_data(event: Event) -> None:
 
 
 def reduced(value: Any) -> Any:
-    """The page's words, once more: non-null fields, lists sorted and without repeats."""
+    """The rule of the contract, implemented again: non-null fields, lists sorted and without repeats."""
     if isinstance(value, dict):
         return {name: reduced(part) for name, part in value.items() if part is not None}
     if isinstance(value, list | tuple):
@@ -60,8 +60,8 @@ def test_facts_text_ignores_order_repeats_nulls_and_what_is_unknown(event: Inqui
     data["buyer"]["new"] = None
     data.update({"zz": [1], "thread_id": data.get("thread_id")})
     shuffled = dict(random.sample(list(data.items()), len(data)))
-    again = json.dumps({**document, "id": "other", "data": shuffled}).encode()
-    first, second = (codec.decode(one, accept=frozenset({INQUIRY_RECEIVED})) for one in (raw, again))
+    reordered = json.dumps({**document, "id": "other", "data": shuffled}).encode()
+    first, second = (codec.decode(text, accept=frozenset({INQUIRY_RECEIVED})) for text in (raw, reordered))
     assert codec.facts_text(first) == codec.facts_text(second)
 
 

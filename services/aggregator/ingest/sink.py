@@ -58,7 +58,7 @@ class Sink:
         self._owned: dict[int, PartitionOwnership] = {}
         self._consecutive_rejects = 0
         self._topic_checked_at = monotonic()
-        metrics.from_zero(metrics.RECORDS_REJECTED, ["aggregator"], metrics.REASONS["aggregator"])
+        rejected.rejections_from_zero("aggregator")
 
     def positions(self) -> dict[int, int]:
         """The consumer position of each partition that this process owns."""
@@ -148,12 +148,7 @@ class Sink:
             raise RuntimeError(
                 f"{MAX_CONSECUTIVE_REJECTS} invalid records in a row; check that {REPLIES} is the right topic"
             )
-        metrics.RECORDS_REJECTED.labels("aggregator", error.reason).inc()
-        log.warning(
-            "rejected: %s", error.detail,
-            extra={"action": "record-rejected", "reason": error.reason, "position": rejected.position(record)},
-        )  # fmt: skip
-        letter = rejected.letter(
+        letter = rejected.reject(
             record, error, service="aggregator", version=self._version, at=self._clock(), most_bytes=LETTER_BYTES
         )
         return self._publisher.send(DEAD, letter.key, letter.value, headers=letter.headers)

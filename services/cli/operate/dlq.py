@@ -14,7 +14,8 @@ from services.cli.output import errors, print_json, print_table, text
 from services.common.errors import EXIT_FAILED, ReplyrateError
 from services.common.kafka import Publisher
 from services.common.settings import Settings
-from services.dead_letters.letters import BATCH, DeadLetterRecord, DeadLetters, LetterReplay, parse, result_of, spans_of
+from services.dead_letters.letters import DeadLetterRecord, DeadLetters, parse, spans_of
+from services.dead_letters.replay import BATCH, LetterReplay, dispositions_of
 from services.registry.errors import RegistryError
 
 COLUMNS: Final = {
@@ -118,10 +119,10 @@ def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again:
         )
         while batch := list(islice(chosen, BATCH)):
             if yes:
-                letters.done({"replayed": spans_of(batch)}, dry=True)
+                letters.mark({"replayed": spans_of(batch)}, dry_run=True)
             results = replay.run(batch)
             if yes:
-                letters.done(result_of(results))
+                letters.mark(dispositions_of(results))
             for result in results:
                 counts[result.outcome] = counts.get(result.outcome, 0) + 1
                 rows.append({**result.letter.row(), "outcome": result.outcome, "why": result.why})
@@ -166,7 +167,7 @@ def dlq_purge(through: str | None, reason: str | None, delete: bool, yes: bool, 
         if yes:
             # Letters that were replayed before keep that state.
             waiting = letters.waiting()
-            letters.done({
+            letters.mark({
                 "purged": {
                     partition: _intersection(waiting.get(partition, ()), chosen) for partition, chosen in spans.items()
                 }

@@ -6,9 +6,20 @@ record whose acknowledgement is late may have been written all the same, so ever
 """
 
 from services.common.kafka.admin import Admin
-from services.common.kafka.client import translate
+from services.common.kafka.client import KafkaClient, translate
 from services.common.kafka.publisher import Pending, Publisher
 from services.common.kafka.reader import Assigned, Reader, Record, Revoked
 from services.common.kafka.security import KafkaSecurity
 
-__all__ = ["Admin", "Assigned", "KafkaSecurity", "Pending", "Publisher", "Reader", "Record", "Revoked", "translate"]
+__all__ = [
+    "Admin",
+    "Assigned",
+    "KafkaClient",
+    "KafkaSecurity",
+    "Pending",
+    "Publisher",
+    "Reader",
+    "Record",
+    "Revoked",
+    "translate",
+]

@@ -36,7 +36,7 @@ def load_settings(environ: Mapping[str, str], model: type[Config] = Settings) ->
 
     Settings of other processes are neither read nor checked; a name that is no setting of any is a warning.
     """
-    known = {setting.name: setting for setting in declarations()}
+    all_settings = {setting.name: setting for setting in declarations()}
     own = {setting.name: setting for setting in declarations(model)}
     values = {name: text for name, text in environ.items() if name.startswith(PREFIX) and name not in NOT_SETTINGS}
     problems: list[str] = []
@@ -55,8 +55,8 @@ def load_settings(environ: Mapping[str, str], model: type[Config] = Settings) ->
             except ConfigError as error:
                 problems.append(f"{name}: {error}")
                 _put(tree, own[plain].path, "unread")
-        elif not (name in known or (plain in known and known[plain].secret)):
-            near = difflib.get_close_matches(name, known, n=1)
+        elif not (name in all_settings or (plain in all_settings and all_settings[plain].secret)):
+            near = difflib.get_close_matches(name, all_settings, n=1)
             warnings.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "; remove it"))
     try:
         config = model.model_validate({**tree, "warnings": tuple(warnings)})
@@ -85,14 +85,14 @@ def _put(tree: dict[str, Any], path: Sequence[str], value: str) -> None:
     tree[path[-1]] = value
 
 
-def _sentences(error: ValidationError, known: Iterable[Declaration]) -> Iterator[str]:
+def _sentences(error: ValidationError, declared: Iterable[Declaration]) -> Iterator[str]:
     """Pydantic's errors in our words: the setting, what is wrong and what to write, never the value that was set."""
-    known = list(known)
+    settings = list(declared)
     for finding in error.errors(include_url=False, include_input=False, include_context=False):
         parts = [part for part in finding["loc"] if isinstance(part, str)]
         name = PREFIX + "__".join(part.upper() for part in parts)
-        below = [setting for setting in known if setting.name == name or setting.name.startswith(name + "__")]
-        matching = [setting for setting in known if name.startswith(setting.name)] if not below else below
+        below = [setting for setting in settings if setting.name == name or setting.name.startswith(name + "__")]
+        matching = [setting for setting in settings if name.startswith(setting.name)] if not below else below
         if finding["type"] == "missing":
             yield from (
                 f"{setting.name} is not set; write: {setting.description}"

@@ -60,7 +60,7 @@ def test_what_decode_returns() -> None:
         {**INQUIRY, "received_at": "2026-03-02T01:14:00.5Z", "channel": None, "message_ids": None, "new": {"x": 1}},
         new=1,
     )
-    found = codec.decode(raw, accept=frozenset({INQUIRY_RECEIVED}))
+    envelope = codec.decode(raw, accept=frozenset({INQUIRY_RECEIVED}))
     event = InquiryReceived(
         company_id="c-1",
         account_id="a-1",
@@ -68,7 +68,13 @@ def test_what_decode_returns() -> None:
         received_at=datetime(2026, 3, 2, 1, 14, 0, 500_000, tzinfo=UTC),
         buyer=Buyer(id="b-1"),
     )
-    assert (found.id, found.source, found.type, found.time, found.data) == ("e-1", "s", INQUIRY_RECEIVED, AT, event)
+    assert (envelope.id, envelope.source, envelope.type, envelope.time, envelope.data) == (
+        "e-1",
+        "s",
+        INQUIRY_RECEIVED,
+        AT,
+        event,
+    )
     assert event.channel == "inquiry"
 
 

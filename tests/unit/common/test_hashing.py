@@ -124,8 +124,8 @@ def test_any_text_has_an_answer(text: str) -> None:
         assert local
         assert domain
         assert normal == normal.strip()
-    found = normalise_message_id(text)
-    assert found is None or (found and not any(char.isspace() for char in found))
+    message_id = normalise_message_id(text)
+    assert message_id is None or (message_id and not any(char.isspace() for char in message_id))
 
 
 @given(

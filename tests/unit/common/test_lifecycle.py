@@ -16,7 +16,7 @@ from services.common.errors import ConfigError, TransientError, UnsureError
 from services.common.lifecycle import Heartbeat, Stop, finish, on_signals, run
 
 
-def test_a_signal_sets_stop_and_wakes_who_waits() -> None:
+def test_a_signal_sets_stop_and_wakes_those_who_wait() -> None:
     stop = Stop()
     woken: list[bool] = []
     stop.on_stop(lambda: woken.append(True))
@@ -78,7 +78,7 @@ def test_how_a_process_ends_is_its_exit_code(error: Exception | None, code: int)
     assert run(main) == code
 
 
-def test_what_is_wrong_with_the_configuration_is_told_as_the_logs_are(
+def test_problems_of_the_configuration_are_reported_in_the_format_of_the_logs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def main() -> None:
@@ -89,15 +89,15 @@ def test_what_is_wrong_with_the_configuration_is_told_as_the_logs_are(
     assert capsys.readouterr().err == "configuration: one\nconfiguration: two\n", "no settings yet, so no log either"
     logs.configure("json", "info", "matcher")
     assert run(main) == 78
-    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [(one["action"], one["service"], one["text"]) for one in told] == [
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["action"], line["service"], line["text"]) for line in lines] == [
         ("configuration-refused", "matcher", "one"),
         ("configuration-refused", "matcher", "two"),
     ]
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_threads_have_one_deadline_together_and_who_hangs_is_named(
+def test_threads_share_one_deadline_and_those_that_hang_are_named(
     finished: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     go_on = threading.Event()
@@ -114,20 +114,20 @@ def test_threads_have_one_deadline_together_and_who_hangs_is_named(
 
 
 @pytest.mark.parametrize(
-    ("asked", "code", "told"),
+    ("end", "code", "logged"),
     [("os.kill(os.getpid(), signal.SIGTERM)", 0, True), ("stop.set(); timer.start()", 7, False)],
     ids=["by a signal", "by itself"],
 )
-def test_a_process_that_hangs_ends_well_in_time_and_no_failure_is_taken_for_a_stop(
-    asked: str, code: int, told: bool
+def test_a_process_that_hangs_in_a_stop_exits_0_in_time_and_a_failure_is_not_cut_off(
+    end: str, code: int, logged: bool
 ) -> None:
     program = (
         "import os, signal, threading\n"
         "from services.common.lifecycle import Stop, on_signals\n"
         "stop, timer = Stop(), threading.Timer(1.5, lambda: os._exit(7))\n"
         "with on_signals(stop, 0.5):\n"
-        f"    {asked}\n"
+        f"    {end}\n"
         "    threading.Event().wait()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], timeout=15, check=False, capture_output=True, text=True)
-    assert done.returncode == code and ("the stop took too long" in done.stderr) == told
+    assert done.returncode == code and ("the stop took too long" in done.stderr) == logged

@@ -13,7 +13,7 @@ PARTITIONS = 12
 @given(st.binary(max_size=200), st.integers(1, 200))
 @example(b"", 12)
 @example(b"\xff" * 7, 12)
-def test_partition_of_is_kafka_pythons(key: bytes, partitions: int) -> None:
+def test_partition_of_is_that_of_kafka_python(key: bytes, partitions: int) -> None:
     assert topics.partition_of(key, partitions) == (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
@@ -28,7 +28,7 @@ def test_partition_of_is_kafka_pythons(key: bytes, partitions: int) -> None:
         (b"abc", 479470107),
     ],
 )
-def test_partition_of_is_javas(key: bytes, hashed: int) -> None:
+def test_partition_of_is_that_of_java(key: bytes, hashed: int) -> None:
     assert topics.partition_of(key, 2**31 - 1) == (hashed & 0x7FFFFFFF) % (2**31 - 1)
 
 
@@ -42,37 +42,37 @@ def test_two_inquiries_never_share_a_key(c1: str, i1: str, c2: str, i2: str) -> 
     assert (topics.reply_key(c1, i1) == topics.reply_key(c2, i2)) == ((c1, i1) == (c2, i2))
 
 
-def test_policies() -> None:
-    found = {
+def test_policies_of_the_topics() -> None:
+    by_name = {
         spec.name: spec
         for spec in topics.specs(partitions=PARTITIONS, horizon_days=60, replication_factor=3, min_insync_replicas=2)
     }
-    assert list(found) == [
+    assert list(by_name) == [
         "inquiries.v1",
         "sent-messages.v1",
         "inquiry-replies.v1",
         "replyrate-matcher-joined-changelog",
         "dead-letters.v1",
     ]
-    assert {spec.partitions for spec in found.values()} == {PARTITIONS}
-    assert {spec.replication_factor for spec in found.values()} == {3}
-    assert {spec.configs["min.insync.replicas"] for spec in found.values()} == {"2"}
+    assert {spec.partitions for spec in by_name.values()} == {PARTITIONS}
+    assert {spec.replication_factor for spec in by_name.values()} == {3}
+    assert {spec.configs["min.insync.replicas"] for spec in by_name.values()} == {"2"}
     for name in (topics.INQUIRIES, topics.SENT):
-        assert found[name].configs["cleanup.policy"] == "delete"
-        assert found[name].configs["retention.ms"] == "5184000000"
-        assert found[name].configs["max.message.bytes"] == "65536"
+        assert by_name[name].configs["cleanup.policy"] == "delete"
+        assert by_name[name].configs["retention.ms"] == "5184000000"
+        assert by_name[name].configs["max.message.bytes"] == "65536"
     for name in (topics.REPLIES, topics.changelog_name()):
-        assert found[name].configs["cleanup.policy"] == "compact"
-        assert found[name].configs["max.message.bytes"] == "1048576"
-        assert "retention.ms" not in found[name].configs
+        assert by_name[name].configs["cleanup.policy"] == "compact"
+        assert by_name[name].configs["max.message.bytes"] == "1048576"
+        assert "retention.ms" not in by_name[name].configs
 
 
-def test_a_dead_letter_holds_the_largest_record_in_base64() -> None:
+def test_a_dead_letter_may_contain_the_largest_record_in_base64() -> None:
     dead = next(spec for spec in topics.specs(partitions=1, horizon_days=1) if spec.name == topics.DEAD)
     assert int(dead.configs["max.message.bytes"]) > topics.STATE_BYTES * 4 / 3 + 4096
 
 
-def test_two_installations_keep_their_state_apart() -> None:
+def test_two_installations_have_changelogs_of_their_own() -> None:
     names = {spec.name for spec in topics.specs(partitions=1, horizon_days=1, app_id="other")}
     assert "other-joined-changelog" in names
     assert topics.changelog_name() not in names

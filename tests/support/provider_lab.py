@@ -137,18 +137,18 @@ class Lab:
     def events(self, connected: ConnectedMailbox) -> list[MessageSent]:
         """What was published for a mailbox, repeats included; each is a valid event."""
         key = connected.company_id.encode()
-        found = [
-            codec.decode(one.value or b"", accept=SENT_ONLY).data
-            for one in read_all(self.topics, SENT)
-            if one.key == key
+        published = [
+            codec.decode(record.value or b"", accept=SENT_ONLY).data
+            for record in read_all(self.topics, SENT)
+            if record.key == key
         ]
-        return [event for event in found if isinstance(event, MessageSent)]
+        return [event for event in published if isinstance(event, MessageSent)]
 
     def published(self, connected: ConnectedMailbox) -> set[str]:
         return {event.message_id for event in self.events(connected)}
 
     def buried(self, connected: ConnectedMailbox) -> int:
-        return len([one for one in read_all(self.topics, DEAD) if one.key == connected.company_id.encode()])
+        return len([record for record in read_all(self.topics, DEAD) if record.key == connected.company_id.encode()])
 
     def rescan(self, connected: ConnectedMailbox) -> None:
         with connect(self._dsn, "tests") as connection:

@@ -85,7 +85,7 @@ class StatusChanged(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_de
 
 
 class ReplyRecorded(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
-    """A reply on a channel of the platform's own (its mail, chat, app)."""
+    """A reply on one of the platform's own channels (its mail, chat, app)."""
 
     company_id: Id
     account_id: Id
@@ -126,7 +126,7 @@ class MessageSent(msgspec.Struct, gc=False, frozen=True, kw_only=True):
 
 
 class HashedBuyer(msgspec.Struct, gc=False, frozen=True, kw_only=True):
-    """Who asked, behind the matcher: hashes instead of addresses."""
+    """The buyer, from the matcher on: hashes instead of addresses."""
 
     id: Id
     addresses: Annotated[tuple[Hash, ...], Meta(max_length=64)] = ()
@@ -143,7 +143,7 @@ class StatusFact(msgspec.Struct, gc=False, frozen=True, kw_only=True):
 
 
 class ReplyFact(msgspec.Struct, gc=False, frozen=True, kw_only=True):
-    """One reply inside the joined state. `source` says whether a mailbox or the platform told it."""
+    """One reply inside the joined state. `source` says whether it comes from a mailbox or from the platform."""
 
     reply_id: Id
     source: Literal["mail", "platform"]
@@ -157,7 +157,7 @@ class ReplyFact(msgspec.Struct, gc=False, frozen=True, kw_only=True):
 
 
 class InquiryReplies(msgspec.Struct, gc=False, frozen=True, kw_only=True):
-    """The joined state of one inquiry. With `received_at` null the inquiry itself is not (or no longer) held.
+    """The joined state of one inquiry. With `received_at` null the inquiry itself is not (or no longer) known.
 
     `buyer.addresses`, `message_ids` and `reply_addresses` hold hashes.
     """
@@ -177,8 +177,8 @@ class InquiryReplies(msgspec.Struct, gc=False, frozen=True, kw_only=True):
 
 
 class DeadLetter(msgspec.Struct, gc=False, frozen=True, kw_only=True):
-    """What was rejected, where it stands and why. `value` is base64; null for inquiries.v1, for mail and for what
-    is too large for a letter."""
+    """What was rejected, its position, and why. `value` is base64; null for inquiries.v1, for mail, and for a
+    record that is too large for a letter."""
 
     reason: Code
     detail: Annotated[str, Meta(max_length=1024)]

@@ -156,9 +156,9 @@ FACTS_IGNORED = Counter(
     registry=MATCHER,
 )
 STATE_ENTRIES = Gauge(
-    "replyrate_matcher_state_entries", "Entries of the joined state held here.", ["kind"], registry=MATCHER
+    "replyrate_matcher_state_entries", "Entries of the joined state in this process.", ["kind"], registry=MATCHER
 )
-STATE_BYTES = Gauge("replyrate_matcher_state_bytes", "Bytes of the joined state held here.", registry=MATCHER)
+STATE_BYTES = Gauge("replyrate_matcher_state_bytes", "Bytes of the joined state in this process.", registry=MATCHER)
 STATE_DROPPED = Counter(
     "replyrate_matcher_state_dropped_total",
     "Entries of the joined state that were dropped or reduced: `horizon` (older than the horizon), `erased` (by an erase of"

@@ -112,7 +112,7 @@ class Statements:
         translates: bool = True,
         **constants: Any,
     ) -> None:
-        """`translates` False: psycopg's errors pass, for a caller that tells them apart. `constants`: values of parameters
+        """`translates` False: psycopg's errors pass, for a caller that distinguishes them. `constants`: values of parameters
         that are the same in every call."""
         self.connection = connection
         self._statements = statements

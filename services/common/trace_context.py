@@ -1,4 +1,4 @@
-"""W3C Trace Context in Kafka headers: the `traceparent` of a fact goes on with the state that the fact changed.
+"""W3C Trace Context in Kafka headers: the `traceparent` of a fact is passed on with the state that the fact changed.
 
 No span is created here: an intermediary that does not record may pass `traceparent` on unchanged
 (https://www.w3.org/TR/trace-context/#mutating-the-traceparent-field). Each service logs a trace that its sender samples

@@ -2,7 +2,7 @@
 
 `poll → publish` (fetcher) → `join` (matcher) → `merge → refresh` (aggregator): one trace, carried by the record header
 `traceparent` (services.common.trace_context). A span holds counts, codes, topics and positions. No company, mailbox, address
-or host: a collector often belongs to somebody else, and the log line of a poll has its `trace_id` next to the ids
+or host: a collector is often operated by another party, and the log line of a poll has its `trace_id` next to the ids
 (docs/decisions/0028). The API (opentelemetry-api) is always installed; what records and sends spans, the SDK and the
 exporter, is the extra `telemetry` and imported only when an endpoint is set.
 """

@@ -139,7 +139,7 @@ def test_both_accept_what_is_generated(name: str, data: st.DataObject) -> None:
 def test_both_agree_on_what_is_broken(name: str, data: st.DataObject) -> None:
     broken = data.draw(strategies.broken(TYPES[name]))
     ours, theirs = verdict(broken.record), published(broken.record)
-    # The codec stops at the first thing it finds, the schemas tell them all.
+    # The codec stops at the first problem, the schemas report all of them.
     assert ours in (theirs or ["valid"]), broken.change
 
 

@@ -60,7 +60,7 @@ def own_postgres(scratch: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.mark.timeout(300)
-def test_pages_tell_the_truth_while_servers_go_and_come(
+def test_pages_report_servers_that_stop_and_start_correctly(
     own_postgres: EmbeddedPostgres, own_kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     kafka = kafka_settings(own_kafka.bootstrap_servers)
@@ -96,7 +96,7 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         def all_ready() -> bool:
             return set(states("/readyz").values()) == {200}
 
-        def held() -> dict[str, int]:
+        def open_connections() -> dict[str, int]:
             """Connections of each service, as the server counts them."""
             with connect(own_postgres.dsn(), "tests") as connection:
                 sessions = connection.execute("SELECT application_name FROM pg_stat_activity").fetchall()
@@ -108,33 +108,38 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         # It starts in an outage: the pages are there, and an orchestrator has no reason to restart it.
         until(lambda: set(states("/healthz").values()) == {200}, 30, "pages", running)
         for name, port in ports.items():
-            status, told = get(port, "/readyz")
-            assert status == 503 and "kafka does not answer" in told
-            assert ("postgres does not answer" in told) == (name in NEEDS_POSTGRES)
+            status, reasons = get(port, "/readyz")
+            assert status == 503 and "kafka does not answer" in reasons
+            assert ("postgres does not answer" in reasons) == (name in NEEDS_POSTGRES)
             assert metric(port, "replyrate_ready{") == 0
         own_postgres.start()
-        until(lambda: "postgres" not in get(ports["fetcher"], "/readyz")[1], 30, "told", running)
+        until(lambda: "postgres" not in get(ports["fetcher"], "/readyz")[1], 30, "Postgres answers", running)
         assert get(ports["fetcher"], "/readyz") == (
             503, "no\nkafka does not answer\nstarting: schema and topics have not been checked yet\n",
         )  # fmt: skip
-        # The matcher waits for longer than it may stand still once it is at work.
+        # The matcher waits for longer than it may pause once it is running.
         matcher = running[SERVICES.index("matcher")]
-        until(lambda: "dependency-away" in {line.get("action") for line in matcher.lines()}, 40, "told", running)
+        until(
+            lambda: "dependency-away" in {line.get("action") for line in matcher.lines()},
+            40,
+            "the wait is logged",
+            running,
+        )
         time.sleep(SESSION_SECONDS / 2)
         own_kafka.start()
         until(all_ready, 90, "every service ready", running)
-        # What alerts take the increase of begins with 0 and not with the first burst.
+        # Series from which alerts compute an increase start at 0, not with the first burst.
         for name in SERVICES:
             page = get(ports[name], "/metrics")[1].splitlines()
             for series in FROM_ZERO[name]:
                 assert f"{series} 0.0" in page, (name, series)
-        until(lambda: held() == wanted, 30, f"connections as docs/scaling.md tells: {wanted}", running)
+        until(lambda: open_connections() == wanted, 30, f"connections as in docs/scaling.md: {wanted}", running)
         assert set(states("/healthz").values()) == {200}
 
         own_postgres.stop()
         until(
             lambda: all("postgres does not answer" in get(ports[name], "/readyz")[1] for name in NEEDS_POSTGRES),
-            40, "told", running,
+            40, "Postgres does not answer", running,
         )  # fmt: skip
         for name in NEEDS_POSTGRES:
             assert get(ports[name], "/readyz")[0] == 503
@@ -147,14 +152,14 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         own_kafka.stop()
         until(
             lambda: all("kafka does not answer" in get(port, "/readyz")[1] for port in ports.values()),
-            60, "told", running,
+            60, "Kafka does not answer", running,
         )  # fmt: skip
         assert set(states("/readyz").values()) == {503}
         assert set(states("/healthz").values()) == {200}
         own_kafka.start()
         until(all_ready, 90, "ready again", running)
 
-        # What waits is told as the broker knows it, and is gone when it was handled.
+        # Waiting records are reported as the broker knows them, and no longer once they are processed.
         publish(kafka, "inquiries.v1", [(b"c1", b"no json")])
         until(lambda: metric(ports["aggregator"], "replyrate_dead_letters_waiting") == 1, 30, "a dead letter", running)
         until(
@@ -163,13 +168,18 @@ def test_pages_tell_the_truth_while_servers_go_and_come(
         )  # fmt: skip
         assert metric(ports["matcher"], "replyrate_build_info{") == 1
         assert metric(ports["fetcher"], 'replyrate_fetcher_mailboxes{state="active"}') == 0
-        # Retention and pacing find out at their next round that their connection is gone; nobody opens a second one.
-        assert held()["aggregator"] == wanted["aggregator"] and held()["fetcher"] <= wanted["fetcher"]
+        # Retention and pacing notice in their next round that their connection is closed; no second one is opened.
+        assert (
+            open_connections()["aggregator"] == wanted["aggregator"]
+            and open_connections()["fetcher"] <= wanted["fetcher"]
+        )
         for process in running:
             assert process.terminate() == 0
 
 
-def test_work_that_waits_although_everything_answers_is_told(dsn: str, topics_gone: str, tmp_path: Path) -> None:
+def test_work_that_waits_although_every_dependency_answers_is_reported(
+    dsn: str, topics_gone: str, tmp_path: Path
+) -> None:
     kafka = kafka_settings(topics_gone)
     create_topics(kafka)
     ports = {name: free_port() for name in ("matcher", "aggregator")}
@@ -188,27 +198,27 @@ def test_work_that_waits_although_everything_answers_is_told(dsn: str, topics_go
         running = (matcher, aggregator)
         until(lambda: all(get(port, "/readyz")[0] == 200 for port in ports.values()), 60, "ready", running)
 
-        # Every write to the matcher's output is refused for now: it tries again and again, and commits nothing.
+        # Every write to the matcher's output is refused for now: it retries and commits nothing.
         set_config(kafka.bootstrap_servers, REPLIES, "max.message.bytes", "10")
         publish(kafka, INQUIRIES, [(b"c1", inquiry(number)) for number in range(5)])
         stuck = "no offset was committed"
-        until(lambda: stuck in get(ports["matcher"], "/healthz")[1], 40, "told", running)
+        until(lambda: stuck in get(ports["matcher"], "/healthz")[1], 40, "no progress is reported", running)
         assert get(ports["matcher"], "/healthz")[0] == get(ports["matcher"], "/readyz")[0] == 503
         assert metric(ports["matcher"], "replyrate_healthy{") == 0
         assert get(ports["aggregator"], "/healthz")[0] == 200, "nothing waits for it"
         set_config(kafka.bootstrap_servers, REPLIES, "max.message.bytes", str(STATE_BYTES))
-        until(lambda: get(ports["matcher"], "/readyz")[0] == 200, 60, "goes on", running)
+        until(lambda: get(ports["matcher"], "/readyz")[0] == 200, 60, "work continues", running)
 
-        # Somebody holds the row that every merge must move: the aggregator waits for it.
+        # A lock on the row that every merge must update: the aggregator waits for it.
         until(lambda: metric(ports["aggregator"], "replyrate_aggregator_lag_records") == 0, 30, "merged", running)
         with connect(dsn, "tests") as connection:
             with connection.transaction():
                 connection.execute("SELECT FROM ledger.offsets FOR UPDATE")
                 publish(kafka, INQUIRIES, [(b"c1", inquiry(number)) for number in range(5, 10)])
                 stuck = "no record was merged"
-                until(lambda: stuck in get(ports["aggregator"], "/healthz")[1], 40, "told", running)
+                until(lambda: stuck in get(ports["aggregator"], "/healthz")[1], 40, "no progress is reported", running)
                 assert get(ports["matcher"], "/healthz")[0] == 200
-        until(lambda: get(ports["aggregator"], "/readyz")[0] == 200, 60, "goes on", running)
+        until(lambda: get(ports["aggregator"], "/readyz")[0] == 200, 60, "work continues", running)
         assert matcher.terminate() == 0
         assert aggregator.terminate() == 0
 

@@ -27,17 +27,17 @@ def no_progress(_: str) -> None:
     pass
 
 
-def test_every_file_runs_once_and_is_told(empty: str) -> None:
-    told: list[str] = []
+def test_every_file_runs_once_and_is_reported(empty: str) -> None:
+    reported: list[str] = []
     with connect(empty, "tests") as connection:
         with pytest.raises(ConfigError, match="run `replyrate migrate`"):
             migrations.verify(connection)
-        count = migrations.migrate(connection, told.append)
-        assert count == len(told) == len(migrations.available())
-        assert told[0] == "0001_registry"
+        count = migrations.migrate(connection, reported.append)
+        assert count == len(reported) == len(migrations.available())
+        assert reported[0] == "0001_registry"
         migrations.verify(connection)
-        assert migrations.migrate(connection, told.append) == 0
-        assert len(told) == count
+        assert migrations.migrate(connection, reported.append) == 0
+        assert len(reported) == count
 
 
 def test_runners_that_start_together_wait_for_each_other(empty: str) -> None:

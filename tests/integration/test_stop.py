@@ -94,8 +94,8 @@ def merged(lab: Lab) -> int:
 
 @pytest.mark.timeout(240)
 def test_every_service_stops_in_time_while_kafka_hangs(lab: Lab, own_kafka: EmbeddedKafka) -> None:
-    began = datetime.now(UTC)
-    lab.server.append(USER, "Sent", letter(0, began), began)
+    first_sent_at = datetime.now(UTC)
+    lab.server.append(USER, "Sent", letter(0, first_sent_at), first_sent_at)
     connected = lab.connect()
     port = free_port()
     with services(lab, port) as running:
@@ -106,8 +106,8 @@ def test_every_service_stops_in_time_while_kafka_hangs(lab: Lab, own_kafka: Embe
         assert own_kafka.pid is not None
         os.kill(own_kafka.pid, signal.SIGSTOP)
         try:
-            at = datetime.now(UTC)
-            lab.server.append(USER, "Sent", letter(1, at), at)
+            second_sent_at = datetime.now(UTC)
+            lab.server.append(USER, "Sent", letter(1, second_sent_at), second_sent_at)
 
             until(lambda: batches(port) > batches_before, 60, "the second mail is on its way to Kafka", (fetcher,))
             assert stop_all(running) == dict.fromkeys(SERVICES, 0)

@@ -50,7 +50,7 @@ class Refresher:
     ) -> None:
         """`partitions` of the topics; None without topics (then everything counts as published)."""
         self._connection = connection
-        # `isolating` and `refresh` tell psycopg's errors apart; `translate` stands around each round.
+        # `isolating` and `refresh` distinguish psycopg's errors; `translate` encloses each round.
         self._sql = Statements(connection, SQL, translates=False)
         self._rule_sets = tuple(rule_sets)
         self._partitions = partitions

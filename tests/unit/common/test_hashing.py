@@ -36,7 +36,7 @@ _plain = st.text('abcXYZ019.-_+@<>()"\\ ,;:[]äß買ı\u200b\t\r\n\u0000\ud800',
         ("x@例え。テスト", "x@xn--r8jz45g.xn--zckzah"),
         ("x@stra\u00dfe.example", "x@xn--strae-oqa.example"),
         ("ÄÖ@example.com", "äö@example.com"),
-        # Refused by UTS 46 or IDNA 2008: as they stand, in lower case.
+        # Refused by UTS 46 or IDNA 2008: unchanged but for lower case.
         ("x@\u2615.Example", "x@\u2615.example"),
         ("x@" + "Ü" * 64 + ".example", "x@" + "ü" * 64 + ".example"),
         ("x@Under_Score.example", "x@under_score.example"),
@@ -96,7 +96,7 @@ def test_a_hash_is_what_the_contract_says() -> None:
 
     assert HASHER.address("c-1", "Buyer <Buyer@Example.com>") == by_hand("address", "c-1", "buyer@example.com")
     assert HASHER.message("買", "<Ab@c>") == by_hand("message", "買", "Ab@c")
-    assert HASHER.content("c-1", " as it stands ") == by_hand("content", "c-1", " as it stands ")
+    assert HASHER.content("c-1", " unchanged ") == by_hand("content", "c-1", " unchanged ")
 
 
 def test_a_known_hash() -> None:

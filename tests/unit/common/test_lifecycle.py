@@ -106,9 +106,9 @@ def test_threads_share_one_deadline_and_those_that_hang_are_named(
         thread.start()
     if finished:
         go_on.set()
-    began = time.monotonic()
+    started = time.monotonic()
     finish(threads, 1)
-    assert time.monotonic() - began < 15, "1 s for all, not for each"
+    assert time.monotonic() - started < 15, "1 s for all, not for each"
     assert ("worker-0, worker-1" in caplog.text) != finished
     go_on.set()
 

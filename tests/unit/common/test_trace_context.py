@@ -1,4 +1,4 @@
-"""`traceparent` as it may stand in a header."""
+"""`traceparent` in the headers of a record."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from services.common.trace_context import is_sampled, trace_id, traceparent
 GOOD = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def test_a_header_of_the_allowed_form_is_found_and_read() -> None:
+def test_a_header_of_the_allowed_form_is_read() -> None:
     assert traceparent([("x", b"y"), ("traceparent", GOOD)]) == GOOD
     assert trace_id(GOOD) == "0af7651916cd43dd8448eb211c80319c"
     assert is_sampled(GOOD) and not is_sampled(GOOD[:-2] + b"02")
@@ -18,5 +18,5 @@ def test_a_header_of_the_allowed_form_is_found_and_read() -> None:
     "value",
     [b"", b"seller@mail.test", GOOD + b"\n", GOOD.upper(), b"ff" + GOOD[2:], b"00-" + b"0" * 32 + GOOD[35:], GOOD[:-3], GOOD + b"-x"],
 )  # fmt: skip
-def test_anything_else_is_as_if_it_were_not_there(value: bytes) -> None:
+def test_any_other_form_counts_as_absent(value: bytes) -> None:
     assert traceparent([("traceparent", value)]) is None

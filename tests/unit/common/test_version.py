@@ -1,4 +1,4 @@
-"""The version is told in a tree and an image that were never installed."""
+"""The version is known also in a tree or an image where the distribution is not installed."""
 
 import re
 from importlib import metadata

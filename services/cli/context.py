@@ -16,6 +16,7 @@ import psycopg
 
 from services.cli import remedies
 from services.cli.output import errors
+from services.common.display import printable
 from services.common.errors import (
     EXIT_CONFIG,
     EXIT_FAILED,
@@ -89,16 +90,16 @@ def guarded(command: Callable[Parameters, Result]) -> Callable[Parameters, Resul
             return command(*args, **kwargs)
         except ConfigError as error:
             for problem in error.problems:
-                errors.print(f"configuration: {problem}", style="red", markup=False, soft_wrap=True)
+                errors.print(f"configuration: {printable(problem)}", style="red", markup=False, soft_wrap=True)
             sys.exit(EXIT_CONFIG)
         except TransientError as error:
-            errors.print(str(error), style="red", markup=False, soft_wrap=True)
+            errors.print(printable(str(error)), style="red", markup=False, soft_wrap=True)
             sys.exit(EXIT_UNAVAILABLE)
         except RegistryError as error:
-            errors.print(remedies.explain(error), style="red", markup=False, soft_wrap=True)
+            errors.print(printable(remedies.explain(error)), style="red", markup=False, soft_wrap=True)
             sys.exit(EXIT_FAILED)
         except ReplyrateError as error:
-            errors.print(str(error), style="red", markup=False, soft_wrap=True)
+            errors.print(printable(str(error)), style="red", markup=False, soft_wrap=True)
             sys.exit(EXIT_FAILED)
         except psycopg.errors.InsufficientPrivilege as error:
             errors.print(

@@ -1,5 +1,12 @@
-"""How data are printed: JSON documents, tables, values as text, and the progress of long work."""
+"""How data are printed: JSON documents, CSV, tables, values as text, and the progress of long work.
 
+Everything that a command prints goes through this module, because ids, keys, headers, folder names and texts of servers
+come from outside: characters that a terminal would interpret are printed as visible escapes (services.common.display), no
+text is read as markup, and no cell of a CSV file is a formula.
+"""
+
+import csv
+import io
 import json
 from collections.abc import Callable
 from datetime import date, datetime
@@ -10,6 +17,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
+
+from services.common.display import escaped_json, printable, printable_lines
 
 ReportProgress = Callable[[str, int, int], None]
 """Called with a stage of long work, how much of it is done, and how much there is."""
@@ -17,13 +27,60 @@ ReportProgress = Callable[[str, int, int], None]
 MAX_WIDTH: Final = 10_000
 """Columns of a table that is not printed on a terminal."""
 
-errors = Console(stderr=True, highlight=False)
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a cell starts with that a spreadsheet evaluates (OWASP, CSV Injection), the full-width forms included."""
+
+
+class SafeConsole(Console):
+    """A console for text from outside: no markup, no emoji codes, and no character that a terminal interprets.
+
+    Styles come from arguments and from `Text` objects, whose text the caller passes through `printable`.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Rich turns every string into `Text` here: lines to print, cells, titles and headings of tables."""
+        return super().render_str(printable_lines(text), **{**options, "markup": False, "emoji": False})
+
+
+errors = SafeConsole(stderr=True)
 """Standard error, for everything that is not the data a command prints."""
 
 
 def print_json(value: object) -> None:
     """One JSON document: numbers as numbers, instants with `Z`, days as text."""
-    click.echo(json.dumps(plain(value), ensure_ascii=False))
+    click.echo(escaped_json(json.dumps(plain(value), ensure_ascii=False)))
+
+
+def echo(line: str = "") -> None:
+    """Print text on standard output; line feeds in it stay."""
+    click.echo(printable_lines(line))
+
+
+def print_csv(rows: list[dict[str, Any]]) -> None:
+    """Print rows as CSV on standard output."""
+    click.echo(as_csv(rows), nl=False)
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """Rows as CSV (RFC 4180) with a header line; a null is an empty cell.
+
+    Text that a spreadsheet would take for a formula has a `'` before it (docs/command-line.md); numbers are written as they are.
+    """
+    out = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(out, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([{name: _csv_cell(plain(value)) for name, value in cells.items()} for cells in rows])
+    return out.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(FORMULA) else printable(value)
 
 
 def plain(value: Any) -> Any:
@@ -52,7 +109,7 @@ def print_table(rows: list[dict[str, Any]], columns: dict[str, str], title: str 
         table.add_column(heading, overflow="fold")
     for cells in rows:
         table.add_row(*(text(cells.get(name)) for name in columns))
-    console = Console(highlight=False)
+    console = SafeConsole()
     if not console.is_terminal:
         console.width = max(
             console.width, console.measure(table, options=console.options.update(max_width=MAX_WIDTH)).maximum
@@ -61,12 +118,12 @@ def print_table(rows: list[dict[str, Any]], columns: dict[str, str], title: str 
 
 
 def text(value: Any) -> str:
-    """One cell: a dash for None, minutes for instants."""
+    """One cell or value in one line: a dash for None, minutes for instants."""
     if value is None:
         return "–"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
-    return str(plain(value))
+    return printable(str(plain(value)))
 
 
 def parameter_text(value: Any) -> str:
@@ -77,7 +134,7 @@ def parameter_text(value: Any) -> str:
         case dict():
             return " ".join(f"{key}={parameter_text(part)}" for key, part in value.items() if part is not None)
         case _:
-            return str(value)
+            return printable(str(value))
 
 
 class ProgressBars:
@@ -85,7 +142,7 @@ class ProgressBars:
 
     def __enter__(self) -> ReportProgress:
         self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=errors, transient=True,
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), console=errors, transient=True,
             disable=not errors.is_terminal,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
@@ -97,7 +154,7 @@ class ProgressBars:
 
     def _report(self, stage: str, done: int, total: int) -> None:
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
+            self._tasks[stage] = self._bars.add_task(printable(stage), total=total)
         self._bars.update(self._tasks[stage], completed=done)
 
 
@@ -122,7 +179,7 @@ class StatusLine:
 
     def update(self, step: str) -> None:
         """Show `step`; a step that repeats the one before is not printed again."""
-        self._status.update(step)
+        self._status.update(Text(printable(step)))
         if not self._console.is_terminal and step != self._printed:
-            self._console.print(step, markup=False)
+            self._console.print(Text(printable(step)))
             self._printed = step

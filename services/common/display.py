@@ -1,5 +1,6 @@
-"""Values as people read them: shares, durations and bars. Pure."""
+"""Values as people read them: shares, durations, bars, and text from outside made safe for a terminal. Pure."""
 
+import json
 from typing import Any
 
 
@@ -25,5 +26,21 @@ def bar(share: float, width: int = 24) -> str:
 
 
 def printable(text: str) -> str:
-    """Text from outside for a terminal: control characters and invisible ones are replaced, so that none is interpreted."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """Text from outside in one line for a terminal: what it would interpret or not show is visible, like `\\x1b` for ESC."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same for text that may have several lines: line feeds stay."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def escaped_json(document: str) -> str:
+    """The same JSON document with these characters as JSON escapes, so that printing it changes no terminal."""
+    if document.isprintable():
+        return document
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in document)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")

@@ -40,10 +40,10 @@ REPLAYED: Final = "replayed"
 """Header of a record that `replyrate dlq` sent back: how often so far. It is copied to the dead letter."""
 
 
-def replays(headers: Iterable[tuple[str, bytes]]) -> int:
-    """How often a record was sent back, by its headers."""
+def replays(headers: Iterable[tuple[str, bytes | None]]) -> int:
+    """How often a record was sent back, by its headers; a header of another form, or with a null value, does not count."""
     for name, value in headers:
-        if name == REPLAYED and value.isdigit():
+        if name == REPLAYED and value is not None and value.isdigit():
             return int(value[:9])
     return 0
 

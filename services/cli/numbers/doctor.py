@@ -17,9 +17,9 @@ from services.aggregator.judge import rules, watermark
 from services.cli.context import as_json, database, guarded, load_config
 from services.cli.numbers.explain import chosen_rule_sets, language
 from services.cli.numbers.probe import PROBE_MOST_SECONDS, PROBE_SECONDS, run_probe
-from services.cli.output import print_json
+from services.cli.output import SafeConsole, print_json
 from services.cli.texts import Texts
-from services.common.display import percent
+from services.common.display import percent, printable
 from services.common.errors import EXIT_FAILED
 from services.common.postgres import clock, load_statements
 from services.common.topics import partition_of
@@ -87,7 +87,7 @@ def doctor(
             }
         )
     else:
-        out = Console(highlight=False)
+        out = SafeConsole()
         label = "company" if account_id is None else "account"
         out.print(text("label", label, company=company_id, account=account_id), style="bold", markup=False)
         if not cases:
@@ -152,7 +152,7 @@ def _facts_table(finding: Finding, text: Texts, lang: str) -> Table:
     for name, value in finding.facts.items():
         if isinstance(value, dict):
             value = ", ".join(f"{reason} {count}" for reason, count in value.items())
-        table.add_row(_word("fact", name, lang), "–" if value is None else str(value))
+        table.add_row(_word("fact", name, lang), "–" if value is None else printable(str(value)))
     return table
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from services.cli.numbers.story_parts import instant_text, minute_text, print_section, print_table, utc_text
+from services.cli.output import SafeConsole
 from services.cli.texts import Texts
 from services.common.display import duration
 
@@ -56,7 +57,7 @@ def _outcome_sentence(story: dict[str, Any], outcome: str, text: Texts) -> str:
 
 def print_explanation(story: dict[str, Any], text: Texts) -> None:
     """Print the whole explanation for people."""
-    out = Console(highlight=False)
+    out = SafeConsole()
     rules = f"{story['rule_set']} {story['rule_version']}"
     title = text("label", "title", inquiry=story["inquiry_id"], company=story["company_id"], rules=rules)
     out.print(f"\n{title}", style="bold", markup=False)

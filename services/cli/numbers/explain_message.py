@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from services.cli.numbers.story_parts import instant_text, minute_text, print_table, utc_text
+from services.cli.output import SafeConsole
 from services.cli.texts import Texts
 from services.common.display import printable
 from services.registry import states
@@ -80,7 +81,7 @@ def _unmatched_sentences(story: dict[str, Any], text: Texts) -> list[str]:
 
 def print_message_story(story: dict[str, Any], texts: MessageTexts, horizon_days: int) -> None:
     """Print the whole explanation for people."""
-    text, out = texts.of_message, Console(highlight=False, emoji=False)
+    text, out = texts.of_message, SafeConsole()
     title = text("label", "title", message=printable(story["message_id"]), company=story["company_id"])
     out.print(f"\n{title}", style="bold", markup=False)
     out.print(text("label", "hash", hash=story["hash"]), markup=False)

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final
 import click
 
 from services.cli.context import as_json, environment, guarded
-from services.cli.output import plain
+from services.cli.output import echo, plain
 from services.cli.texts import Texts
 from services.common.display import printable
 from services.common.hashing import Hasher
@@ -77,10 +77,10 @@ def message(file: BinaryIO, company_id: str | None, json_: bool) -> None:
         document["hashes"] = hashes(inspection, company_id, Hasher(load_hash_key(environment())), now)
     if json_:
         # ASCII only: a terminal must not interpret what a message contains.
-        click.echo(json.dumps(plain(document)))
+        echo(json.dumps(plain(document)))
     else:
         for line in lines(inspection, document, now):
-            click.echo(printable(line))
+            echo(printable(line))
 
 
 def read_message(file: BinaryIO) -> tuple[bytes, int]:

@@ -6,9 +6,8 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 import psycopg
-from rich.console import Console
 
-from services.cli.output import errors, print_json
+from services.cli.output import SafeConsole, errors, print_json
 from services.cli.texts import Texts
 from services.common.errors import EXIT_FAILED
 from services.common.language import Language
@@ -44,7 +43,7 @@ def run_probe(
                     "verdict": reading.verdict,
                     "mailboxes": [_sighting_data(sighting) for sighting in reading.mailboxes]})  # fmt: skip
     else:
-        Console(highlight=False).print(text("probe", reading.verdict), markup=False)
+        SafeConsole().print(text("probe", reading.verdict), markup=False)
     if reading.verdict != "filed":
         sys.exit(EXIT_FAILED)
 

@@ -1,7 +1,5 @@
 """`rate [COMPANY]`: the numbers, as a table with sparklines and a histogram, CSV or JSON."""
 
-import csv
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -15,7 +13,7 @@ from psycopg.rows import dict_row
 from services.aggregator.refresh import recompute
 from services.cli.context import as_json, database, guarded, load_config
 from services.cli.numbers.rate_table import TREND_DAYS, RowKey, print_rule_set, row_key
-from services.cli.output import errors, plain, print_json
+from services.cli.output import errors, print_csv, print_json
 from services.cli.texts import LANGUAGES, Texts
 from services.common.errors import EXIT_FAILED
 from services.common.postgres import load_statements
@@ -40,7 +38,8 @@ def rate(company_id: str | None, as_of: datetime | None, name: str | None, csv_:
     """Show the reply rates of a company and its accounts, or of all.
 
     --json prints the rows of report_v1.reply_rate, each with `trend` (30 rates, ending with the day of the row; null where
-    there is no rate) and, at company level, `histogram` (25 counts).
+    there is no rate) and, at company level, `histogram` (25 counts). In --csv, text that a spreadsheet would take for a formula
+    has a ' before it.
     """
     if csv_ and json_:
         raise click.UsageError("--csv and --json: choose one")
@@ -53,7 +52,7 @@ def rate(company_id: str | None, as_of: datetime | None, name: str | None, csv_:
     if json_:
         print_json([_row_data(rate_row, trends, histograms) for rate_row in rows])
     elif csv_:
-        click.echo(as_csv(rows), nl=False)
+        print_csv(rows)
     else:
         for rule_set_name in sorted({rate_row["rule_set"] for rate_row in rows}):
             rows_of_set = [rate_row for rate_row in rows if rate_row["rule_set"] == rule_set_name]
@@ -80,16 +79,6 @@ def _row_data(
     if rate_row["account_id"] is None:
         data["histogram"] = histograms.get(rate_row["rule_set"], {}).get(rate_row["company_id"])
     return data
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """The rows with a header line; a null is an empty cell."""
-    out = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(out, list(rows[0]))
-        writer.writeheader()
-        writer.writerows([{name: plain(value) for name, value in rate_row.items()} for rate_row in rows])
-    return out.getvalue()
 
 
 def _trends(

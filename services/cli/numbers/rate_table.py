@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, Final
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from services.aggregator.judge.rules import RuleSet
+from services.cli.output import SafeConsole
 from services.cli.texts import Texts
-from services.common.display import bar, duration, percent
+from services.common.display import bar, duration, percent, printable
 
 TREND_DAYS: Final = 30
 RowKey = tuple[str, str, str | None]
@@ -24,7 +25,7 @@ def print_rule_set(
     text: Texts,
 ) -> None:
     """Print the rates of a rule set: the table, why a rate is missing, and the histogram."""
-    out = Console(highlight=False)
+    out = SafeConsole()
     days = {
         "first": min(rate_row["window_start"] for rate_row in rows),
         "last": max(rate_row["window_end"] for rate_row in rows),
@@ -59,12 +60,12 @@ def why_no_rate(rate_row: Mapping[str, Any], rule_set: RuleSet, text: Texts) -> 
 
 def print_histogram(counts: Sequence[int], text: Texts) -> None:
     """Print 25 bars: one for each hour until the answer, and one for later."""
-    out = Console(highlight=False)
+    out = SafeConsole()
     most = max(counts) or 1
     for number, answered in enumerate(counts):
         hours = {"from": number, "to": number + 1}
         label = text("head", "later") if number == 24 else text("head", "hours", **hours)
-        out.print(f"  {label:>8}  {answered:>4} [cyan]{bar(answered / most, 40)}[/]")
+        out.print(Text.assemble(f"  {label:>8}  {answered:>4} ", (bar(answered / most, 40), "cyan")))
 
 
 def spark(rates: Sequence[Any]) -> str:
@@ -80,7 +81,7 @@ def print_rate_table(
     text: Texts | None = None,
 ) -> None:
     """Print a table of rates; `names` are titles of companies, `trends` are drawn below each name."""
-    text, out = text or Texts("rate", "en"), Console(highlight=False)
+    text, out = text or Texts("rate", "en"), SafeConsole()
     is_wide = trends is None and out.width >= 100
     table = Table(
         title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
@@ -100,9 +101,9 @@ def print_rate_table(
             else f"  {rate_row['account_id']}"
         )
         table.add_row(
-            f"{name}\n[green]{spark(trends[row_key(rate_row)])}[/]" if trends else name,
+            Text.assemble(printable(name), *(("\n", (spark(trends[row_key(rate_row)]), "green")) if trends else ())),
             percent(rate_row["rate"]),
-            *((f"[green]{bar(float(rate_row['rate'] or 0), 8)}[/]",) if is_wide else ()),
+            *((Text(bar(float(rate_row["rate"] or 0), 8), "green"),) if is_wide else ()),
             str(rate_row["counted"]),
             f"{rate_row['timely']}/{rate_row['late']}/{rate_row['unanswered']}/{rate_row['unmeasured']}",
             duration(rate_row["median_seconds"]),

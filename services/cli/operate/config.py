@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from services.cli.context import as_json, guarded, load_config
-from services.cli.output import errors, print_json
+from services.cli.output import echo, errors, print_json
 from services.cli.pages import render_all
 from services.common.settings import Settings, declarations
 
@@ -43,7 +43,7 @@ def config_print(json_: bool) -> None:
         print_json(values)
     else:
         for name, value in values.items():
-            click.echo(f"{name}={'' if value is None else value}")
+            echo(f"{name}={'' if value is None else value}")
 
 
 @config.command("docs")

@@ -10,7 +10,7 @@ import click
 
 from services.cli import remedies
 from services.cli.context import as_json, guarded, load_config, open_registry
-from services.cli.output import errors, print_json, print_table, text
+from services.cli.output import echo, errors, print_json, print_table, text
 from services.common.errors import EXIT_FAILED, ReplyrateError
 from services.common.kafka import Publisher
 from services.common.settings import Settings
@@ -89,7 +89,7 @@ def dlq_show(position: str, json_: bool) -> None:
     if fields["value"] is not None:
         fields["value"] = f"{len(str(fields['value'])) * 3 // 4} bytes (--json prints them)"
     for name, value in fields.items():
-        click.echo(f"{name:16} {text(value)}")
+        echo(f"{name:16} {text(value)}")
 
 
 @dlq.command("replay")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from services.cli.context import as_json, guarded, load_config, use_environment
-from services.cli.output import errors, print_json, print_table
+from services.cli.output import echo, errors, print_json, print_table
 from services.standalone.installation import Installation, read_settings
 from services.standalone.status import InstallationStatus, status
 
@@ -84,11 +84,11 @@ def print_status(installation_status: InstallationStatus, json_: bool) -> None:
         print_table(installation_status.mailboxes, COLUMNS)
     else:
         errors.print("No mailbox is connected. Connect one: replyrate mailbox add --help")
-    click.echo(
+    echo(
         f"\n{installation_status.inquiries} inquiries known; waiting: {installation_status.matcher_lag} records for the matcher,"
         f" {installation_status.aggregator_lag} for the aggregator, {installation_status.companies_waiting} companies to be judged."
     )
-    click.echo(
+    echo(
         "The numbers include every published fact."
         if installation_status.settled
         else "The numbers are still changing."

@@ -6,6 +6,7 @@ import click
 
 from services.cli.context import guarded, load_config, open_registry
 from services.cli.output import errors
+from services.common.display import printable
 from services.connect.consent import check_name
 from services.registry.errors import RegistryError
 from services.registry.registry import Registry
@@ -24,7 +25,11 @@ def company_add(company_id: str) -> None:
     """Register a company."""
     with open_registry(load_config()) as registry:
         is_new = registry.companies.add(company_id)
-    errors.print(f"Company {company_id} is registered." if is_new else f"Company {company_id} already exists.")
+    errors.print(
+        f"Company {printable(company_id)} is registered."
+        if is_new
+        else f"Company {printable(company_id)} already exists."
+    )
 
 
 @click.group()
@@ -71,7 +76,11 @@ def account_add(
     with open_registry(load_config()) as registry:
         is_new = registry.accounts.add(company_id, account_id, kind="sub" if sub else "main", synced_from=synced_from)
         reconnect = _set_addresses(registry, company_id, account_id, addresses, is_new=is_new)
-    errors.print(f"Account {account_id} is registered." if is_new else f"Account {account_id} already exists.")
+    errors.print(
+        f"Account {printable(account_id)} is registered."
+        if is_new
+        else f"Account {printable(account_id)} already exists."
+    )
     _print_reconnect(company_id, reconnect)
 
 
@@ -90,8 +99,9 @@ def _set_addresses(
     for role in addresses:
         if same[role] is False:
             raise RegistryError(
-                f"account {account_id} has another {role} address; change it with: replyrate account change-address"
-                f" {company_id} {account_id} ADDRESS" + (" --role backup" if role == "backup" else "")
+                f"account {printable(account_id)} has another {role} address; change it with: replyrate account change-address"
+                f" {printable(company_id)} {printable(account_id)} ADDRESS"
+                + (" --role backup" if role == "backup" else "")
             )
     reconnect: list[str] = []
     for role, value in addresses.items():
@@ -126,9 +136,9 @@ def account_change_address(company_id: str, account_id: str, address: str, role:
 def _print_reconnect(company_id: str, mailbox_ids: list[str]) -> None:
     for mailbox_id in mailbox_ids:
         errors.print(
-            f"Mailbox {mailbox_id} must be connected again (address-changed): replyrate mailbox reconnect"
-            f" {company_id} {mailbox_id} --address ADDRESS (and --user USER where the login has another name). If the"
-            f" account no longer uses the mailbox: replyrate mailbox remove {company_id} {mailbox_id}",
+            f"Mailbox {printable(mailbox_id)} must be connected again (address-changed): replyrate mailbox reconnect"
+            f" {printable(company_id)} {printable(mailbox_id)} --address ADDRESS (and --user USER where the login has another name). If the"
+            f" account no longer uses the mailbox: replyrate mailbox remove {printable(company_id)} {printable(mailbox_id)}",
             markup=False,
             soft_wrap=True,
         )
@@ -160,12 +170,12 @@ def account_platform_sync(company_id: str, account_id: str, on: bool, since: dat
             mailbox_ids = registry.accounts.start_platform_sync(company_id, account_id, synced_from, by=by)
         else:
             mailbox_ids = registry.accounts.end_platform_sync(company_id, account_id, by=by)
-    errors.print(f"Account {account_id} is {'synced' if on else 'no longer synced'} by the platform.")
+    errors.print(f"Account {printable(account_id)} is {'synced' if on else 'no longer synced'} by the platform.")
     for mailbox_id in mailbox_ids:
         errors.print(
-            f"Mailbox {mailbox_id} is no longer read; its password is deleted."
+            f"Mailbox {printable(mailbox_id)} is no longer read; its password is deleted."
             if on
-            else f"Mailbox {mailbox_id} must be connected again: replyrate mailbox reconnect {company_id} {mailbox_id}",
+            else f"Mailbox {printable(mailbox_id)} must be connected again: replyrate mailbox reconnect {printable(company_id)} {printable(mailbox_id)}",
             markup=False,
             soft_wrap=True,
         )

@@ -9,6 +9,7 @@ import click
 from services.cli.context import as_json, database, guarded, load_config
 from services.cli.output import errors, print_json, text
 from services.common import verify
+from services.common.display import printable
 from services.common.errors import EXIT_FAILED
 from services.common.kafka import Publisher
 from services.common.topics import INQUIRIES
@@ -54,7 +55,7 @@ def erase(company_id: str, yes: bool, dry_run: bool, json_: bool) -> None:
         print_json({"company_id": company_id, "rows": erased.rows, "at": erased.at})
         return
     errors.print(
-        f"{company_id} is erased from the registry; matcher and ledger forget its facts up to {text(erased.at)} UTC.",
+        f"{printable(company_id)} is erased from the registry; matcher and ledger forget its facts up to {text(erased.at)} UTC.",
         markup=False,
         soft_wrap=True,
     )
@@ -62,11 +63,11 @@ def erase(company_id: str, yes: bool, dry_run: bool, json_: bool) -> None:
 
 
 def _print_holdings(company_id: str, rows: Mapping[str, int]) -> None:
-    counts = ", ".join(f"{count} {name}" for name, count in rows.items() if count)
+    counts = ", ".join(f"{count} {printable(name)}" for name, count in rows.items() if count)
     errors.print(
-        f"The registry holds for {company_id}: {counts}."
+        f"The registry holds for {printable(company_id)}: {counts}."
         if counts
-        else f"The registry holds nothing for {company_id}: it was erased before, or the id is misspelt. Matcher and ledger"
+        else f"The registry holds nothing for {printable(company_id)}: it was erased before, or the id is misspelt. Matcher and ledger"
         " data under this id will still be erased.",
         markup=False,
         soft_wrap=True,

@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from services.cli.context import as_json, database, guarded, load_config
 from services.cli.output import errors, print_json
+from services.common.display import printable
 from services.common.errors import EXIT_FAILED, ConfigError
 from services.common.settings import Settings
 from services.registry.rotation import RotatedRow, Rotation
@@ -92,7 +93,11 @@ def _check_or_rotate(config: Settings, old_key: bytes | None, json_: bool, *, wr
         for state, count in sorted(counts.items()):
             errors.print(f"{count} {STATES[state]}", markup=False)
         for sealed in unopened:
-            errors.print(f"{sealed.company_id} {sealed.what}: {STATES[sealed.state]}", style="red", markup=False)
+            errors.print(
+                f"{printable(sealed.company_id)} {printable(sealed.what)}: {STATES[sealed.state]}",
+                style="red",
+                markup=False,
+            )
         if not counts:
             errors.print("Nothing is sealed yet.")
         elif write and not unopened:

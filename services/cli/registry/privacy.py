@@ -7,7 +7,7 @@ import click
 import psycopg
 
 from services.cli.context import as_json, database, guarded, in_language, load_config
-from services.cli.output import print_json, text
+from services.cli.output import echo, print_json, text
 from services.common.errors import ReplyrateError
 from services.common.language import Language
 from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
@@ -66,8 +66,8 @@ def privacy_show(mailbox_id: str, company_id: str | None, language: Language, js
         )
         return
     _print_tables(tables, unreadable, language)
-    click.echo(in_kafka)
-    click.echo(not_stored)
+    echo(in_kafka)
+    echo(not_stored)
 
 
 def _owner(connection: psycopg.Connection, mailbox_id: str, company_id: str | None) -> str:
@@ -87,17 +87,17 @@ def _owner(connection: psycopg.Connection, mailbox_id: str, company_id: str | No
 def _print_tables(tables: Sequence[StoredValue], unreadable: str, language: Language) -> None:
     catalog = personal_data.load()
     for stored in tables:
-        click.echo(f"{stored.table.name}: {unreadable if stored.rows is None else stored.rows}")
+        echo(f"{stored.table.name}: {unreadable if stored.rows is None else stored.rows}")
         if not stored.rows:
             continue
-        click.echo(f"  {catalog.retentions[stored.table.retention][language]}")
+        echo(f"  {catalog.retentions[stored.table.retention][language]}")
         for kind in catalog.kinds:
             columns = stored.table.of_kind(kind)
             if columns and not stored.shown:
-                click.echo(f"  {', '.join(columns)}: {catalog.kinds[kind][language]}")
+                echo(f"  {', '.join(columns)}: {catalog.kinds[kind][language]}")
         for values in stored.shown:
             for column, value in values.items():
-                click.echo(f"  {column:22} {text(value)}  ({stored.table.columns[column]})")
+                echo(f"  {column:22} {text(value)}  ({stored.table.columns[column]})")
 
 
 def _table_data(stored: StoredValue, language: Language) -> dict[str, object]:

@@ -9,7 +9,7 @@ import msgspec
 from rich.cells import cell_len
 
 from services.cli.context import as_json, environment, guarded, in_language
-from services.cli.output import errors, print_json, print_table
+from services.cli.output import echo, errors, print_json, print_table
 from services.cli.registry.mailbox.server import look_up_domain
 from services.common.language import Language
 from services.common.settings import ImapSettings, load_imap_settings
@@ -47,7 +47,7 @@ def provider_lookup(address: str, offline: bool, language: Language, json_: bool
         errors.print(f"warning: {problem}", style="yellow", markup=False)
     for name, value in answer_lines(answer, language, mistake):
         label = texts.phrase(f"label-{name}", language)
-        click.echo(label + " " * max(1, 15 - cell_len(label)) + value)
+        echo(label + " " * max(1, 15 - cell_len(label)) + value)
 
 
 @provider.command("list")

@@ -10,6 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from services.common.display import printable
 from services.common.tables import read_table
 
 LANGUAGES = ("en", "zh")
@@ -23,9 +24,12 @@ class Texts:
         self._language = language
 
     def __call__(self, section: str, code: object, **values: Any) -> str:
-        """The sentence for `code` with `values` filled in; the code itself when it has no sentence."""
+        """The sentence for `code` with `values` filled in, made printable; the code itself when it has no sentence."""
         sentence = self._sections.get(section, {}).get(str(code))
-        return str(code) if sentence is None else sentence[self._language].format(**values)
+        if sentence is None:
+            return printable(str(code))
+        shown = {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
+        return sentence[self._language].format(**shown)
 
 
 @cache

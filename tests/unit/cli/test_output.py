@@ -1,13 +1,26 @@
 """How data and progress are printed."""
 
 import io
+import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
-from services.cli.output import StatusLine, parameter_text, plain, print_table, text
+from services.cli.output import (
+    ProgressBars,
+    SafeConsole,
+    StatusLine,
+    as_csv,
+    echo,
+    parameter_text,
+    plain,
+    print_json,
+    print_table,
+    text,
+)
 
 
 def test_a_step_that_repeats_is_printed_once_when_output_is_not_a_terminal() -> None:
@@ -56,3 +69,71 @@ def test_cells_and_parameters_as_text() -> None:
     assert (text(None), text(datetime(2026, 11, 20, 10, 5, 7, tzinfo=UTC))) == ("–", "2026-11-20 10:05")
     assert parameter_text(["spam", {"status": "trashed", "within": None}]) == "spam, status=trashed"
     assert parameter_text([]) == "–"
+
+
+HOSTILE = "a\x1b]0;title\x07\x1b[2J\x9b31m\r\x00\u202eb\u2028c\ud800[/b][/x][red]:smile:"
+VISIBLE = r"a\x1b]0;title\x07\x1b[2J\x9b31m\r\x00\u202eb\u2028c\ud800[/b][/x][red]:smile:"
+
+
+def raw_characters(printed: str) -> set[str]:
+    """What a terminal would interpret or not show, line feeds aside."""
+    return {
+        char
+        for char in printed
+        if char != "\n" and (ord(char) < 32 or 127 <= ord(char) < 160 or char in "\u202e\u2028\ud800")
+    }
+
+
+def test_text_from_outside_is_printed_as_visible_escapes_and_never_as_markup(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console = SafeConsole()
+    console.width = 300
+    console.print(HOSTILE)
+    table = Table(title=HOSTILE)
+    table.add_column(HOSTILE)
+    table.add_row(HOSTILE)
+    console.print(table)
+    print_table([{"id": HOSTILE + "\n2"}], {"id": HOSTILE}, HOSTILE)
+    echo(HOSTILE)
+    printed = capsys.readouterr().out
+    assert printed.count(VISIBLE) == 8 and VISIBLE + r"\n2" in printed
+    assert raw_characters(printed) == set()
+
+
+def test_progress_prints_text_from_outside_as_visible_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressBars() as report:
+        report(HOSTILE, 1, 2)
+    out = io.StringIO()
+    with StatusLine(Console(file=out, force_terminal=False, width=200)) as status:
+        status.update(HOSTILE)
+    assert out.getvalue() == VISIBLE + "\n"
+
+
+def test_json_is_the_same_value_without_a_character_that_a_terminal_interprets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_json({"id": HOSTILE, "name": "张三 \U000e0041"})
+    printed = capsys.readouterr().out
+    assert raw_characters(printed) == set() and "张三" in printed and "\U000e0041" not in printed
+    assert json.loads(printed) == {"id": HOSTILE, "name": "张三 \U000e0041"}
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
+def test_a_csv_cell_is_never_a_formula(start: str) -> None:
+    cell = as_csv([{"id": f"{start}cmd|' /C calc'!A0"}]).split("\r\n", 1)[1]
+    assert cell.lstrip('"').startswith("'")
+
+
+def test_numbers_dates_and_nulls_in_csv_are_written_as_they_are() -> None:
+    cells = {
+        "count": -3,
+        "rate": Decimal("-0.25"),
+        "day": date(2026, 11, 20),
+        "none": None,
+        "id": "shop-1",
+        "control": "a\x1bb",
+    }
+    header, line = as_csv([cells]).splitlines()
+    assert header == "count,rate,day,none,id,control"
+    assert line == r"-3,-0.25,2026-11-20,,shop-1,a\x1bb"

@@ -76,3 +76,9 @@ def test_two_installations_have_changelogs_of_their_own() -> None:
     names = {spec.name for spec in topics.specs(partitions=1, horizon_days=1, app_id="other")}
     assert "other-joined-changelog" in names
     assert topics.changelog_name() not in names
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\xff", "²".encode(), b"-1", b"1.0", b" 1"])
+def test_a_replay_count_of_another_form_does_not_count(value: bytes | None) -> None:
+    assert topics.replays([("replayed", value), ("replayed", b"2")]) == 2
+    assert topics.replays([("replayed", value)]) == 0

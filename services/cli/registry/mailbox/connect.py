@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from services.cli.context import as_json, guarded, in_language, load_config, open_registry
-from services.cli.output import errors, print_json
+from services.cli.output import echo, errors, print_json
 from services.cli.registry.mailbox.consent import ask_consent
 from services.cli.registry.mailbox.forecast import forecast_data, settling_rule
 from services.cli.registry.mailbox.options import CHANGED_LOGIN, NEW_LOGIN, LoginOptions, login_options
@@ -181,7 +181,7 @@ def _print_connected(config: Settings, connected: ConnectedMailbox, language: La
         f"Mailbox {connected.mailbox_id} is active: {', '.join(folders)} with {connected.messages} messages.",
         markup=False,
     )
-    click.echo(texts.forecast(forecast, settling, language))
+    echo(texts.forecast(forecast, settling, language))
     errors.print(
         "The first scan starts now; `replyrate mailbox show` shows its progress."
         if connected.from_start

@@ -5,7 +5,7 @@ import sys
 import click
 
 from services.cli.context import as_json, guarded, in_language
-from services.cli.output import errors, print_json
+from services.cli.output import echo, errors, print_json
 from services.common.language import Language
 from services.connect import consent
 from services.registry.errors import RegistryError
@@ -28,7 +28,7 @@ def mailbox_consent_text(number: str | None, language: Language, json_: bool) ->
         return
     if language not in shown.texts:
         raise RegistryError(f"consent text {shown.version} exists only in {', '.join(shown.texts)}")
-    click.echo(f"{shown.texts[language]}\n")
+    echo(f"{shown.texts[language]}\n")
     errors.print(f"version {shown.version}", style="dim")
 
 

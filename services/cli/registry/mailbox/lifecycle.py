@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import click
 
 from services.cli.context import guarded, in_language, load_config, open_registry
-from services.cli.output import errors
+from services.cli.output import echo, errors
 from services.cli.registry.mailbox.options import acting_operator
+from services.common.display import printable
 from services.common.language import Language
 from services.connect import consent
 from services.connect.consent import check_name
@@ -24,7 +25,7 @@ def mailbox_pause(company_id: str, mailbox_id: str, by: str) -> None:
     """Stop polling a mailbox until it is resumed."""
     with _registry_as(by) as registry:
         registry.mailboxes.pause(company_id, mailbox_id, by=by)
-    errors.print(f"Mailbox {mailbox_id} is paused.")
+    errors.print(f"Mailbox {printable(mailbox_id)} is paused.")
 
 
 @click.command("resume")
@@ -36,7 +37,7 @@ def mailbox_resume(company_id: str, mailbox_id: str, by: str) -> None:
     """Poll a paused mailbox again."""
     with _registry_as(by) as registry:
         registry.mailboxes.resume(company_id, mailbox_id, by=by)
-    errors.print(f"Mailbox {mailbox_id} is active.")
+    errors.print(f"Mailbox {printable(mailbox_id)} is active.")
 
 
 @click.command("rescan")
@@ -52,7 +53,7 @@ def mailbox_rescan(company_id: str, mailbox_id: str) -> None:
         registry.mailboxes.rescan(company_id, mailbox_id)
         state = registry.mailboxes.details(company_id, mailbox_id)["state"]
     errors.print(
-        f"Mailbox {mailbox_id} is read again from the newest message back to the horizon"
+        f"Mailbox {printable(mailbox_id)} is read again from the newest message back to the horizon"
         + ("." if state == "active" else f" once it is active; its state is {state}."),
         soft_wrap=True,
     )
@@ -71,9 +72,9 @@ def mailbox_remove(company_id: str, mailbox_id: str, by: str, language: Language
     """
     with _registry_as(by) as registry:
         registry.mailboxes.remove(company_id, mailbox_id, by=by)
-    errors.print(f"Mailbox {mailbox_id} is removed; its secrets are deleted.")
+    errors.print(f"Mailbox {printable(mailbox_id)} is removed; its secrets are deleted.")
     for sentence in consent.load().remains[language]:
-        click.echo(sentence)
+        echo(sentence)
 
 
 @click.command("link")
@@ -89,7 +90,9 @@ def mailbox_link(company_id: str, mailbox_id: str, other_company_id: str, by: st
     """
     with _registry_as(by) as registry:
         registry.links.add(company_id, mailbox_id, other_company_id, by=by)
-    errors.print(f"Company {other_company_id} may connect the login of mailbox {mailbox_id} too: replyrate mailbox add")
+    errors.print(
+        f"Company {printable(other_company_id)} may connect the login of mailbox {printable(mailbox_id)} too: replyrate mailbox add"
+    )
 
 
 @click.command("unlink")
@@ -104,7 +107,9 @@ def mailbox_unlink(company_id: str, mailbox_id: str, other_company_id: str) -> N
     """
     with open_registry(load_config()) as registry:
         registry.links.remove(company_id, mailbox_id, other_company_id)
-    errors.print(f"Company {other_company_id} may no longer connect the login of mailbox {mailbox_id}.")
+    errors.print(
+        f"Company {printable(other_company_id)} may no longer connect the login of mailbox {printable(mailbox_id)}."
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from services.cli.output import errors, print_json
+from services.cli.output import SafeConsole, errors, print_json
 from services.common import logs
 from services.common.errors import EXIT_FAILED
 from services.common.language import Language
@@ -35,7 +35,7 @@ def operators_log(config: Settings) -> None:
 
 def print_report(report: TestReport, language: Language) -> None:
     """A connection test for people."""
-    console = Console(highlight=False)
+    console = SafeConsole()
     server = [f"{report.host}:{report.port}"] if report.host else []
     provider = [report.provider.name] if report.provider is not None else []
     console.print(", ".join(server + provider), markup=False, style="bold")

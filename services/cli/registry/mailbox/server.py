@@ -5,6 +5,7 @@ import sys
 import click
 
 from services.cli.output import errors
+from services.common.display import printable
 from services.common.settings import ImapSettings
 from services.connect import texts
 from services.connect.dns_records import DnsRecords
@@ -78,5 +79,5 @@ def look_up_domain(domain: str, settings: ImapSettings, *, offline: bool = False
 
 def _confirmed(host: str) -> bool:
     return sys.stdin.isatty() and click.confirm(
-        f"Is {host} the IMAP server of this mailbox? The password is sent to it", err=True
+        f"Is {printable(host)} the IMAP server of this mailbox? The password is sent to it", err=True
     )

@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from services.cli.context import as_json, guarded, in_language, load_config, open_registry
-from services.cli.output import errors, print_json, print_table, text
+from services.cli.output import echo, errors, print_json, print_table, text
 from services.cli.registry.mailbox.forecast import forecast_data, settling_rule
 from services.common.language import Language
 from services.connect import texts
@@ -83,7 +83,7 @@ def _print_mailbox(mailbox: dict[str, Any], language: Language) -> None:
 
 
 def _print_field(label: str, value: str) -> None:
-    click.echo(f"{label:18} {value}")
+    echo(f"{label:18} {value}")
 
 
 def folder_progress(folder: dict[str, Any]) -> str:
@@ -114,14 +114,14 @@ def mailbox_history(company_id: str, mailbox_id: str, language: Language, json_:
     for change in changes:
         from_state, to_state = change["from_state"], change["to_state"]
         before = "" if from_state in (None, to_state) else f"{_state_name(from_state, language)} → "
-        click.echo(
+        echo(
             f"{text(change['changed_at'])}  {before}{_state_name(to_state, language)}"
             f"  ({change['changed_by']})  {change['says']}"
         )
     for consent in mailbox["consents"]:
         withdrawn_at, withdrawn_by = consent["withdrawn_at"], consent["withdrawn_by"]
         withdrawal = f", withdrawn {text(withdrawn_at)} by {withdrawn_by}" if withdrawn_at else ""
-        click.echo(
+        echo(
             f"{text(consent['consented_at'])}  consent of {consent['consented_by']} to text {consent['text_version']}"
             f" ({consent['language']}){withdrawal}"
         )

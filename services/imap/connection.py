@@ -1,4 +1,4 @@
-"""One session with a mail server: CAPABILITY, LOGIN or AUTHENTICATE, ID, LIST, XLIST, EXAMINE, UID SEARCH, UID FETCH of headers
+"""One session with a mail server: CAPABILITY, LOGIN or AUTHENTICATE, ID, LIST, NAMESPACE, XLIST, EXAMINE, UID SEARCH, UID FETCH of headers
 (of times alone before anybody consented), LOGOUT. Nothing else is ever sent: folders are opened read-only, bodies are never
 requested; a test records the wire.
 
@@ -21,8 +21,9 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from imapclient import exceptions
+from imapclient.response_parser import parse_response
 
-from services.imap import fetch_answers, folders
+from services.imap import fetch_answers, folders, namespaces
 from services.imap.errors import (
     LoginRefused,
     LoginUnclear,
@@ -35,6 +36,7 @@ from services.imap.errors import (
 from services.imap.folders import Folder, SentFolder
 from services.imap.host_policy import Endpoint
 from services.imap.limits import BoundedClient, SessionLimits
+from services.imap.namespaces import Namespaces
 from services.imap.sasl import MECHANISMS, BearerExchange
 from services.imap.translation import refusal, translated
 from services.mail import headers
@@ -143,18 +145,32 @@ class Connection:
     ) -> list[SentFolder]:
         """The Sent folders: the operator's choice, else all with \\Sent (LIST, else XLIST) and all with a known name.
 
-        `listed`: the answer of `list_folders`, if it was called. NoSentFolder.
+        Without a choice only the owner's own folders count, and none below the trash. `listed`: the answer of `list_folders`,
+        if it was called. NoSentFolder.
         """
         if override:
             return [SentFolder(name, "override") for name in override]
-        listed = self.list_folders() if listed is None else listed
+        listed = folders.readable(self.list_folders() if listed is None else listed, self._namespaces())
         has_attribute = bool(folders.with_sent_attribute(listed))
         by_xlist = self._list_sent_by_xlist() if not has_attribute and "XLIST" in self._capabilities else ()
         return folders.choose_sent_folders(listed, by_xlist)
 
     def other_sent_folders(self, watched: Sequence[bytes]) -> list[bytes]:
         """Folders for sent mail by attribute or name that are not among `watched`; at most five."""
-        return folders.other_sent_folders(self.list_folders(), watched)
+        readable = folders.readable(self.list_folders(), self._namespaces())
+        return folders.other_sent_folders(readable, watched)
+
+    def _namespaces(self) -> Namespaces:
+        """Whose folders are listed. Empty where the server does not offer NAMESPACE, or answers it in no known form."""
+        if self._capabilities.isdisjoint(("NAMESPACE", "IMAP4REV2")):
+            return Namespaces()
+        try:
+            with translated("list"):
+                kind, data = self._client._imap.namespace()
+                self._client._checkok("namespace", kind, data)
+                return namespaces.from_answer(parse_response(data))
+        except ServerBroken:
+            return Namespaces()
 
     def list_folders(self) -> list[Folder]:
         """Every folder. SessionLimitReached when there are too many."""

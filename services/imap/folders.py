@@ -7,10 +7,13 @@ from typing import Final
 from imapclient import imap_utf7
 
 from services.imap.errors import NoSentFolder
+from services.imap.namespaces import Namespaces, is_personal
 from services.providers import sent_names
 
 CLOSED: Final = frozenset((b"\\noselect", b"\\nonexistent"))
 """Attributes of entries that cannot be opened."""
+DISCARDED: Final = frozenset((b"\\trash", b"\\junk", b"\\spam"))
+"""Attributes of folders for deleted and unwanted mail (RFC 6154; \\Spam is XLIST's): what is below them was thrown away."""
 MAX_UNWATCHED: Final = 5
 """Sent folders that are counted without being read: a server's list is hostile until proven otherwise."""
 
@@ -31,15 +34,37 @@ class SentFolder:
     found_by: str
 
 
+def readable(folders: Sequence[Folder], namespaces: Namespaces) -> list[Folder]:
+    """Those folders that may be read without being named by the operator: they can be opened, belong to the owner of the
+    mailbox, and are not below the trash or the junk folder."""
+    bins = [folder.name for folder in folders if folder.flags & DISCARDED]
+    return [
+        folder
+        for folder in folders
+        if not folder.flags & CLOSED
+        and is_personal(folder.name, namespaces)
+        and not any(_is_below(folder.name, parent) for parent in bins)
+        and not sent_names.is_below_discarded(folder_text(folder.name))
+    ]
+
+
+def _is_below(name: bytes, parent: bytes) -> bool:
+    return name.startswith(parent) and name[len(parent) : len(parent) + 1] in (b"/", b".", b"\\")
+
+
 def choose_sent_folders(folders: Sequence[Folder], by_xlist: Sequence[bytes]) -> list[SentFolder]:
     """All folders with \\Sent (those of XLIST where LIST shows none) and all with a known name. NoSentFolder.
+
+    `folders` are those that may be read (`readable`); of `by_xlist` only these count.
 
     Both, because a mail program that did not find the server's folder makes its own and files there (docs/decisions,
     "Sent folders together").
     """
-    chosen = dict.fromkeys(with_sent_attribute(folders), "special-use") or dict.fromkeys(by_xlist, "xlist")
+    chosen = dict.fromkeys(with_sent_attribute(folders), "special-use") or dict.fromkeys(
+        (folder.name for folder in folders if folder.name in by_xlist), "xlist"
+    )
     for folder in folders:
-        if not folder.flags & CLOSED and is_sent_name(folder.name):
+        if is_sent_name(folder.name):
             chosen.setdefault(folder.name, "name")
     if not chosen:
         raise NoSentFolder("sent", f"{len(folders)} folders, none of them holds sent mail by attribute or name")
@@ -52,13 +77,11 @@ def with_sent_attribute(folders: Sequence[Folder]) -> list[bytes]:
 
 
 def other_sent_folders(folders: Sequence[Folder], watched: Sequence[bytes]) -> list[bytes]:
-    """Folders for sent mail by attribute or name that are not among `watched`; at most five."""
+    """Those of the readable `folders` that are for sent mail by attribute or name and not among `watched`; at most five."""
     unwatched = {
         folder.name
         for folder in folders
-        if not folder.flags & CLOSED
-        and (b"\\sent" in folder.flags or is_sent_name(folder.name))
-        and folder.name not in watched
+        if (b"\\sent" in folder.flags or is_sent_name(folder.name)) and folder.name not in watched
     }
     return sorted(unwatched)[:MAX_UNWATCHED]
 

@@ -70,6 +70,7 @@ class Defect(StrEnum):
     HUGE_UIDVALIDITY = "a UIDVALIDITY of forty digits"
     OK_WITHOUT_DATA = "OK to FETCH, and nothing before it"
     PREAUTH = "PREAUTH"
+    NAMESPACE_BAD = "NAMESPACE is offered and BAD"
     EARLY_ANSWERS = "LIST and FETCH answers before LOGIN, as an injection would leave them"
     ECHO_PASSWORD = "the password in the text of a refusal"
 
@@ -92,6 +93,8 @@ class Profile:
     """The same in XLIST, where the server has it."""
     other_folders: tuple[tuple[bytes, bytes], ...] = ((b"", b"INBOX"), (b"\\Drafts", b"Drafts"), (b"\\Trash", b"Trash"))
     delimiter: bytes = b"/"
+    namespaces: bytes = b'(("" "/")) NIL NIL'
+    """The answer to NAMESPACE, where it is among the capabilities."""
     uidvalidity: int = 1
     first_uid: int = 1
     id: Literal["required", "offered", "no"] = "no"
@@ -257,6 +260,7 @@ GODADDY = Profile(
     sent_attributes=b"\\HasNoChildren",
     other_folders=((b"\\HasChildren", b"INBOX"), (b"", b"INBOX.Drafts"), (b"", b"INBOX.Trash")),
     delimiter=b".",
+    namespaces=b'(("INBOX." ".")) NIL NIL',
     uidvalidity=1_190_000_000,
     wrong_password=b"NO Login failed.",
 )

@@ -86,6 +86,10 @@ class Session(Wire):
                 await self.end(tag, b"BAD not now")
             case b"LIST" | b"XLIST":
                 await self._list(tag, command, name)
+            case b"NAMESPACE" if b"NAMESPACE" in self._profile.capabilities and not self.mailbox.has(
+                Defect.NAMESPACE_BAD
+            ):
+                await self.complete(tag, b"NAMESPACE " + self._profile.namespaces)
             case b"STATUS":
                 await self.complete(
                     tag, b"STATUS x ()" if self.mailbox.has(Defect.STATUS_EMPTY) else b"STATUS x (MESSAGES 0)"

@@ -103,6 +103,7 @@ def test_every_provider_is_read_correctly(lab: Lab, serve: Serve, name: str) -> 
     assert len(lab.events(connected)) == before
     names = [sent.name for sent in server.commands(-1)]
     opening = [b"CAPABILITY", b"LOGIN", b"CAPABILITY", *([b"ID"] if PROFILES[name].id != "no" else []), b"LIST"]
+    opening += [b"NAMESPACE"] if b"NAMESPACE" in PROFILES[name].capabilities else []
     opening += [b"XLIST"] if name in ("qq", "exmail", "alibaba") else []
     assert names == [*opening, b"EXAMINE", b"UID SEARCH", b"LOGOUT"]  # two round trips for the folder
     first = {event.message_id: event for event in lab.events(connected)}
@@ -369,6 +370,60 @@ def test_f15_a_folder_made_by_a_mail_program_is_read_too(lab: Lab, serve: Serve)
     assert len(wanted) == 5 and lab.published(connected) == wanted
     names = [sent.name for sent in server.commands(-1)]
     assert names.count(b"EXAMINE") == names.count(b"UID SEARCH") == 2
+
+
+@pytest.mark.parametrize(
+    ("capability", "answer", "defects"),
+    [
+        (b" NAMESPACE", b'(("" "/")) (("Team/" "/")) NIL', ()), (b" NAMESPACE", b'(("" "/")) NIL NIL', ()),
+        (b" NAMESPACE", b"nonsense", ()), (b" NAMESPACE", b"", (Defect.NAMESPACE_BAD,)), (b"", b"", ()),
+    ],
+    ids=["other users", "hidden namespace", "unknown answer", "refused", "not offered"],
+)  # fmt: skip
+def test_b6_a_colleagues_shared_sent_folder_is_not_read(
+    lab: Lab, serve: Serve, capability: bytes, answer: bytes, defects: tuple[Defect, ...]
+) -> None:
+    """She has consented to nothing: her folder is neither opened nor counted, unless an operator names it."""
+    capabilities = DOVECOT.capabilities.replace(b" NAMESPACE", capability)
+    server = serve(DOVECOT, *defects, capabilities=capabilities, namespaces=answer)
+    fill(server, [now() - timedelta(days=1)])
+    prefix = b"Team" if b"Team" in answer else b"Shared"
+    shared = Folder(prefix + b"/colleague@firm.example/Sent", b"\\Sent")
+    discarded = Folder(b"Trash/Sent", b"\\Sent")
+    server.folders += [shared, discarded]
+    for number, folder in enumerate((shared, discarded), 5):
+        fill(server, [now() - timedelta(days=1)], folder, first=number)
+    connected = lab.connect(server)
+    assert [folder.name for folder in connected.folders] == [b"Sent"]
+    lab.complete(connected, server)
+    lab.rescan(connected)
+    lab.complete(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert not [sent for sent in server.wire if b"/Sent" in sent.command]
+
+
+def test_b6_an_operator_can_name_a_shared_folder(lab: Lab, serve: Serve) -> None:
+    """A named folder is read; other people's folders are not even counted beside it."""
+    server = serve(DOVECOT)
+    shared = Folder(b"Shared/sales/Sent", b"")
+    server.folders += [shared, Folder(b"Shared/colleague/Sent", b"\\Sent"), Folder(b"Trash/Sent", b"")]
+    fill(server, [now() - timedelta(days=1)], shared)
+    named = lab.connect(server, sent_override=(shared.name,))
+    lab.complete(named, server)
+    assert lab.published(named) == expected(server, HASHER, named.company_id, since(), shared)
+    assert not [sent for sent in server.wire if b"colleague" in sent.command or b"Trash/Sent" in sent.command]
+
+
+def test_b5_a_sent_folder_that_cannot_be_selected_is_skipped(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT)
+    server.folders.remove(server.sent)
+    own = Folder(b"Sent Items", b"")
+    server.folders += [Folder(b"Sent", b"\\NonExistent \\Sent"), Folder(b"Sent Mail", b"\\Sent \\Noselect"), own]
+    fill(server, [now()], own)
+    connected = lab.connect(server)
+    assert [folder.name for folder in connected.folders] == [b"Sent Items"]
+    lab.complete(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since(), own)
 
 
 def test_a_folder_that_only_has_the_name_and_stays_closed_costs_nothing(lab: Lab, serve: Serve) -> None:

@@ -222,7 +222,8 @@ def _opened_folder(connection: Connection, folder: SentFolder, view: FolderView)
     if view.messages == 0:
         return OpenedFolder(folder.name, folder.found_by, 0, None, None)
     if view.messages <= WINDOW:
-        uids = connection.search_from(1)
+        # Mailutils never finds anything in a range that ends with *.
+        uids = connection.search_from(1) or connection.search_window(view, 1, view.messages, None)
     else:
         uids = connection.search_window(view, 1, 1, None)
         uids += connection.search_window(view, view.messages, view.messages, None)

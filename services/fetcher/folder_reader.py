@@ -127,8 +127,12 @@ class FolderReader:
 
     def _search(self, view: FolderView, low: int) -> list[int]:
         """UIDs from `low` on: one round trip, unless there may be more than fit into one line of an answer."""
-        if view.messages <= WINDOW or (view.uidnext is not None and view.uidnext - low <= WINDOW):
-            return self._connection.search_from(low)
+        is_short = view.messages <= WINDOW or (view.uidnext is not None and view.uidnext - low <= WINDOW)
+        uids_from_low = self._connection.search_from(low) if is_short else None
+        # Some servers find nothing above the last message, and Mailutils never finds anything: an answer that names no message
+        # of a folder that is not empty is not believed, and the folder is searched by numbers instead.
+        if uids_from_low is not None:
+            return uids_from_low
         present: list[int] = []
         for first, last in plan.windows(view.messages, WINDOW):
             uids = self._connection.search_window(view, first, last, None)

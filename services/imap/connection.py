@@ -204,16 +204,21 @@ class Connection:
                 messages=_number("examine", answer.get(b"EXISTS") or 0),
             )
 
-    def search_from(self, low: int) -> list[int]:
-        """UIDs from `low` on, ascending. One round trip; SessionLimitReached when the answer is too long for one line."""
+    def search_from(self, low: int) -> list[int] | None:
+        """UIDs from `low` on, ascending; None when the server names no message at all.
+
+        One round trip; SessionLimitReached when the answer is too long for one line. `n:*` always names the last message, even
+        when its UID is lower (RFC 3501 §6.4.8): None says nothing about a folder that is not empty.
+        """
         with translated("search"):
-            # `UID 9:*` names the last message even when its UID is lower (RFC 3501 §6.4.8).
-            return sorted(uid for uid in _uids(self._client.search(["UID", f"{low}:*"])) if uid >= low)
+            uids = _uids(self._client.search_uids(["UID", f"{low}:*"]))
+            return sorted(uid for uid in uids if uid >= low) if uids else None
 
     def search_window(self, view: FolderView, first: int, last: int, since: date | None) -> list[int]:
         """UIDs of the messages with sequence numbers `first` to `last`, of those filed on `since` or later.
 
-        When that is the whole folder no numbers are sent: some servers (pymap) take them for UIDs.
+        When that is the whole folder no numbers are sent: some servers (pymap) take them for UIDs. ServerBroken when nothing is
+        found without `since`: EXISTS says that there is something.
         """
         is_whole_folder = first == 1 and last >= view.messages
         window = ["ALL"] if is_whole_folder else [f"{first}:{last}"]
@@ -221,10 +226,13 @@ class Connection:
             if since is not None:
                 criteria = ["SINCE", since] if is_whole_folder else [*window, "SINCE", since]
                 try:
-                    return sorted(_uids(self._client.search(criteria)))
+                    return sorted(_uids(self._client.search_uids(criteria)))
                 except exceptions.IMAPClientError:
                     pass  # some servers lack SINCE; the times of each message are checked later anyway
-            return sorted(_uids(self._client.search(window)))
+            uids = sorted(_uids(self._client.search_uids(window)))
+            if not uids and not {"EXPUNGE", "VANISHED"} & self._client._imap.untagged_responses.keys():
+                raise ServerBroken("search", "nothing is found in a folder that is not empty")
+            return uids
 
     def fetch_headers(self, uids: Sequence[int]) -> list[FetchedHeader]:
         """Headers of `uids`, in their order; those that are gone are missing. ServerBroken for an answer without a header."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from imapclient import IMAPClient
+from imapclient.imapclient import _normalise_search_criteria
+from imapclient.response_parser import parse_message_list
 
 from services.imap.errors import SessionLimitReached, TlsFailed, Unreachable
 from services.imap.host_policy import Endpoint
@@ -35,7 +37,7 @@ class SessionLimits:
 class BoundedClient(IMAPClient):  # type: ignore[misc]
     """imapclient over a bounded wire. Folder names are raw bytes, times are aware.
 
-    Relies on private names of imapclient 4.1.0 (`_create_IMAP4`, `_imap`, `_checkok`): it has no public way to replace its
+    Relies on private names of imapclient 4.1.0 (`_create_IMAP4`, `_imap`, `_checkok`, `_raw_command_untagged`, `_normalise_search_criteria`): it has no public way to replace its
     transport or to read an answer that it did not parse.
     """
 
@@ -70,6 +72,13 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
         self._checkok("fetch", kind, data)
         answers: list[Any] = self._imap._untagged_response(kind, data, "FETCH")[1]
         return answers
+
+    def search_uids(self, criteria: Sequence[Any]) -> set[int]:
+        """UIDs from UID SEARCH. An answer in several lines is united: RFC 3501 §7.2.5 does not promise a single one, but
+        imapclient accepts no other."""
+        self._imap.untagged_responses.pop("SEARCH", None)  # of an earlier command
+        lines = self._raw_command_untagged(b"SEARCH", _normalise_search_criteria(list(criteria), None))
+        return {uid for line in lines if line for uid in parse_message_list([line])}
 
     def drop(self) -> None:
         """Close the socket without LOGOUT."""

@@ -1,8 +1,10 @@
 """Errors of imapclient, imaplib and sockets → the family in services.imap.errors."""
 
 import imaplib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from imapclient import exceptions
 
@@ -18,6 +20,10 @@ from services.imap.errors import (
 )
 from services.providers import server_texts
 
+_BYE: Final = re.compile(r"\* *BYE\b", re.I)
+_NOT_IMAP: Final = re.compile(r"unexpected (tagged )?response: ")
+"""imaplib's own words; a BYE may contain the first of them as well."""
+
 
 @contextmanager
 def translated(stage: str) -> Iterator[None]:
@@ -30,10 +36,13 @@ def translated(stage: str) -> Iterator[None]:
     except exceptions.ProtocolError:
         raise ServerBroken(stage, "an answer that cannot be parsed") from None
     except imaplib.IMAP4.abort as error:
-        if "unexpected" in str(error)[:40]:  # imaplib: "unexpected response", "unexpected tagged response"
+        if not _BYE.search(str(error)) and _NOT_IMAP.match(str(error)):
             raise ServerBroken(stage, "an answer that is not IMAP") from None
         raise refusal(stage, error) or Unreachable(stage, "the server closed the connection") from None
     except (exceptions.IMAPClientError, imaplib.IMAP4.error) as error:
+        if stage == "greeting" and _BYE.search(str(error)):
+            # With or without a text it is the end of this session only (RFC 3501 §7.1.5).
+            raise _if_temporary(refusal(stage, error)) or Unreachable(stage, "the server says BYE") from None
         raise refusal(stage, error) or CommandRefused(stage, "the server refused the command") from None
     except TimeoutError:
         raise SessionLimitReached(stage, "the server answers too slowly") from None
@@ -42,6 +51,10 @@ def translated(stage: str) -> Iterator[None]:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, RecursionError, OverflowError):
         # imapclient's parser raises these on answers that are not IMAP.
         raise ServerBroken(stage, "an answer that cannot be parsed") from None
+
+
+def _if_temporary(error: MailboxError | None) -> MailboxError | None:
+    return error if isinstance(error, Throttled) else None
 
 
 def refusal(stage: str, error: Exception) -> MailboxError | None:

@@ -34,7 +34,11 @@ async def search(wire: Wire, tag: bytes, criteria: bytes) -> None:
             chosen = [(number, message) for number, message in chosen if message.filed_at >= since]
         elif word == b"UID" and words:
             uids = [message.uid for message in wire.view]
-            low, high = _range(words.pop(0), max(uids, default=0), reverse=not wire.mailbox.has(Defect.RANGE_EMPTY))
+            uid_range = words.pop(0)
+            if wire.mailbox.has(Defect.OPEN_RANGE_EMPTY) and uid_range.endswith(b":*"):
+                chosen = []
+                break
+            low, high = _range(uid_range, max(uids, default=0), reverse=not wire.mailbox.has(Defect.RANGE_EMPTY))
             chosen = [(number, message) for number, message in chosen if low <= message.uid <= high]
         elif re.fullmatch(rb"\d+(:(\d+|\*))?", word):
             low, high = _range(word, len(wire.view), reverse=True)
@@ -47,7 +51,19 @@ async def search(wire: Wire, tag: bytes, criteria: bytes) -> None:
         else:
             await wire.end(tag, b"BAD invalid command or parameters")
             return
-    await wire.complete(tag, b"SEARCH" + b"".join(b" %d" % message.uid for _, message in chosen))
+    if wire.mailbox.has(Defect.ALL_EMPTY):
+        chosen = []
+    uids_found = [b" %d" % message.uid for _, message in chosen]
+    if wire.mailbox.has(Defect.SPLIT_SEARCH):
+        middle = len(uids_found) // 2
+        lines = [
+            b"SEARCH" + b"".join(uids_found[:middle]),
+            b'ESEARCH (TAG "other") UID ALL 1:9999',
+            b"SEARCH" + b"".join(uids_found[middle:]),
+        ]
+        await wire.complete(tag, *lines)
+        return
+    await wire.complete(tag, b"SEARCH" + b"".join(uids_found))
 
 
 def _since_day(wire: Wire, text: bytes) -> datetime:

@@ -33,6 +33,10 @@ class Session(Wire):
         if self.mailbox.has(Defect.NO_IMAP):
             await self.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             return
+        if self.mailbox.has(Defect.BYE_GREETING, Defect.BARE_BYE_GREETING):
+            text = b" System going down for maintenance" if self.mailbox.has(Defect.BYE_GREETING) else b""
+            await self.send(b"* BYE" + text + b"\r\n")
+            return
         if self.mailbox.has(Defect.PREAUTH):
             await self.send(b"* PREAUTH welcome back\r\n")
         else:
@@ -117,6 +121,8 @@ class Session(Wire):
             await self.end(tag, b"NO no such user " + user + b" with password " + secret)
         elif self.mailbox.has(Defect.LOGIN_RATE):
             await self.end(tag, b"NO LOGIN frequency limited, please try later")
+        elif self.mailbox.has(Defect.LOGIN_LIMIT):
+            await self.end(tag, b"NO [LIMIT] Too many authentication attempts. Try again later.")
         elif self.mailbox.has(Defect.LOGIN_DISABLED):
             await self.end(tag, b"NO Basic authentication is disabled.")
         elif self.mailbox.has(Defect.AMBIGUOUS_LOGIN):
@@ -139,6 +145,9 @@ class Session(Wire):
             b"OAUTHBEARER",
         ):
             await self.end(tag, b"NO unsupported mechanism")
+            return
+        if self.mailbox.has(Defect.LOGIN_LIMIT):
+            await self.end(tag, b"NO [LIMIT] AUTHENTICATE Rate limit hit.")
             return
         await self.send(b"+ \r\n")
         initial = base64.b64decode((await self._reader.readuntil(b"\n")).strip())

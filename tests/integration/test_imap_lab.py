@@ -142,7 +142,7 @@ HARMLESS = [
     Defect.NO_UIDNEXT, Defect.SEARCH_EMPTY, Defect.SEARCH_ALL, Defect.SEARCH_BAD, Defect.SINCE_BAD, Defect.SINCE_EMPTY, Defect.SINCE_LATE,
     Defect.SINCE_EARLY, Defect.RANGE_EMPTY, Defect.UIDVALIDITY_ZERO, Defect.STATUS_EMPTY, Defect.STALE, Defect.NO_INTERNALDATE,
     Defect.ONE_DIGIT_DAY, Defect.PLAIN_BAD, Defect.SILENT_ENABLE, Defect.ID_BAD, Defect.UNSOLICITED_FETCH,
-    Defect.DUPLICATE_UID, Defect.EARLY_ANSWERS, Defect.BARE_COPY, Defect.RAW_HEADERS,
+    Defect.DUPLICATE_UID, Defect.EARLY_ANSWERS, Defect.SPLIT_SEARCH, Defect.OPEN_RANGE_EMPTY, Defect.BARE_COPY, Defect.RAW_HEADERS,
 ]  # fmt: skip
 
 
@@ -342,9 +342,12 @@ def test_f14_no_password_goes_to_a_server_that_takes_none(lab: Lab, serve: Serve
 
 @pytest.mark.parametrize(
     ("defect", "code"),
-    [(Defect.BYE_IN_LOGIN, "throttled"), (Defect.CLOSED_IN_LOGIN, "unreachable")],
-    ids=["bye", "closed"],
-)
+    [
+        (Defect.BYE_IN_LOGIN, "throttled"), (Defect.CLOSED_IN_LOGIN, "unreachable"), (Defect.LOGIN_LIMIT, "throttled"),
+        (Defect.BYE_GREETING, "throttled"), (Defect.BARE_BYE_GREETING, "unreachable"),
+    ],
+    ids=["bye", "closed", "limit", "bye as greeting", "bare bye as greeting"],
+)  # fmt: skip
 def test_a_connection_that_ends_in_the_login_is_no_refusal(lab: Lab, serve: Serve, defect: Defect, code: str) -> None:
     server = serve(DOVECOT)
     connected = lab.connect(server)
@@ -552,7 +555,8 @@ HOSTILE: dict[Defect, set[str | None]] = {
     Defect.DRIP_LITERAL: {"budget-spent"}, Defect.SILENT: {"budget-spent"}, Defect.GARBAGE: {"server-broken"},
     Defect.DEEP_NESTING: {"server-broken"}, Defect.WRONG_LITERAL_SIZE: {"server-broken"},
     Defect.MISSING_CRLF: {"unreachable", "server-broken"}, Defect.NEGATIVE_UID: {None},
-    Defect.HUGE_UID: {"server-broken"}, Defect.HUGE_EXISTS: {"budget-spent"},
+    Defect.HUGE_UID: {"server-broken"}, Defect.HUGE_EXISTS: {"budget-spent", "server-broken"},
+    Defect.ALL_EMPTY: {"server-broken"},
     Defect.HUGE_UIDVALIDITY: {"server-broken"}, Defect.PREAUTH: {"server-broken"}, Defect.ECHO_PASSWORD: {"login-refused"},
 }  # fmt: skip
 
@@ -633,6 +637,7 @@ def test_the_lab_server_is_strict(serve: Serve, lab: Lab) -> None:
     connection.login(server.user, server.secret, "0")
     connection.examine(server.sent.name)
     uids = connection.search_from(1)
+    assert uids
     raw = connection._client._imap
     assert raw.uid("FETCH", f"{uids[0]},{uids[1]}", "(UID BODY.PEEK[HEADER.FIELDS (DATE)]<0.100>)")[0] == "OK"
     with pytest.raises(raw.error, match="Sequence set is invalid"):

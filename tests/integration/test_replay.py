@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import KafkaProducer
 from psycopg.rows import dict_row
 
 from services.aggregator.judge import rules
+from services.cli.numbers.replay import records
 from services.cli.output import plain
 from services.common.postgres import connect
 from services.common.topics import INQUIRIES, SENT
@@ -140,3 +142,23 @@ def test_the_page_names_what_a_line_of_coverage_needs(field: str) -> None:
     del raw[field]
     coverage, (rejected,) = offline.read_coverage("c", json.dumps(raw).encode())
     assert not coverage and field in rejected.detail
+
+
+def test_a_topic_that_ends_with_transactions_is_read_to_its_end(topics_gone: str) -> None:
+    """The end of a transaction, and an aborted one, are offsets without a record (KAFKA-12980)."""
+    settings = kafka_settings(topics_gone)
+    create_topics(settings)
+    producer = KafkaProducer(bootstrap_servers=topics_gone, transactional_id="platform", acks="all")
+    producer.init_transactions()
+    for transaction, ends in ((b"first", "commit"), (b"second", "abort"), (b"third", "commit"), (b"fourth", "abort")):
+        producer.begin_transaction()
+        for partition in range(settings.partitions):
+            producer.send(INQUIRIES, key=b"c", value=transaction, partition=partition)
+        producer.commit_transaction() if ends == "commit" else producer.abort_transaction()
+    # Its outcome is not known yet: what is read ends before it.
+    producer.begin_transaction()
+    producer.send(INQUIRIES, key=b"c", value=b"open", partition=0).get(timeout=30)
+    read = [value for _, value in records(settings, INQUIRIES, lambda *_: None)]
+    assert read.count(b"first") == read.count(b"third") == settings.partitions and len(read) == 2 * settings.partitions
+    producer.abort_transaction()
+    producer.close()

@@ -182,9 +182,13 @@ def records(kafka: KafkaSettings, topic: str, report: ReportProgress) -> Iterato
                         break
                     number += 1
                     yield number, record.value or b""
-                if partition in unread and batch[-1].offset + 1 >= unread[partition]:
-                    del unread[partition]
                 report(topic, number, total)
+            # By position, not by the last record: an offset may have none (the end of a transaction, an aborted one, a
+            # record that compaction removed). https://issues.apache.org/jira/browse/KAFKA-12980
+            for partition in list(unread):
+                position = reader.position(partition)
+                if position is not None and position >= unread[partition]:
+                    del unread[partition]
         report(topic, total, total)
 
 

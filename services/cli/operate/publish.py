@@ -1,21 +1,20 @@
 """`publish FILE`: validate inquiry facts from CSV or NDJSON and publish them to inquiries.v1."""
 
-import csv
 import hashlib
-import io
 import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import click
 
 from services.cli.context import as_json, guarded, load_config
+from services.cli.operate.publish_lines import Entry, InvalidLine, as_bytes, check_header, lines, read
+from services.cli.operate.unmatchable import unmatchable
 from services.cli.output import errors, print_json
 from services.common import codec
-from services.common.errors import EXIT_FAILED, InvalidEvent, ReplyrateError
+from services.common.errors import EXIT_FAILED, InvalidEvent
 from services.common.events import (
     COMPANY_ERASED,
     INQUIRY_RECEIVED,
@@ -80,13 +79,14 @@ def publish(file: str, skip_invalid: bool, json_: bool) -> None:
     NDJSON: one CloudEvent per line, or only its `data` with a field `type` (inquiry, status, reply, erase).
 
     CSV: the columns are the fields of `data`, `buyer_id`, `buyer_addresses`, …; several values in a cell are separated by
-    spaces; a column `type` as above, inquiry if it is missing. Nothing is published if any line is invalid.
+    spaces; a column `type` as above, inquiry if it is missing. Nothing is published if any line is invalid. A line is also
+    invalid if it has an address or a Message-ID that can never match. Lines end with LF or CRLF.
     """
     config = load_config()
     text = read(file)
     earliest = datetime.now(UTC) - timedelta(days=config.horizon_days)
     is_csv = file.lower().endswith(".csv")
-    check_header(text, csv_form=is_csv)
+    check_header(text, COLUMNS, csv_form=is_csv)
     valid: list[tuple[bytes, bytes]] = []
     problems: list[dict[str, Any]] = []
     for number, entry in lines(text, csv_form=is_csv):
@@ -111,10 +111,12 @@ def publish(file: str, skip_invalid: bool, json_: bool) -> None:
         sys.exit(EXIT_FAILED)
 
 
-def _problem(number: int, entry: dict[str, Any] | str, error: InvalidEvent) -> dict[str, Any]:
+def _problem(number: int, entry: Entry, error: InvalidEvent) -> dict[str, Any]:
     """An invalid line as --json prints it: line, column, reason, detail, and the `cure`: what to write instead."""
     column, detail = column_of(error.detail) if is_flat(entry) else (None, error.detail)
     cure = re.sub(r"^[a-z ]+: ", "", COLUMNS[column]) if column in COLUMNS else None
+    if isinstance(error, InvalidLine):
+        cure = error.cure
     return {"line": number, "column": column, "reason": error.reason, "detail": detail, "cure": cure}
 
 
@@ -127,36 +129,7 @@ def _print_problem(problem: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def check_header(text: str, *, csv_form: bool) -> None:
-    """Raise ReplyrateError when a CSV file has a column that is unknown or occurs twice."""
-    if not csv_form:
-        return
-    try:
-        header = next(csv.reader(io.StringIO(text)), [])
-    except csv.Error as error:
-        raise ReplyrateError(f"line 1: not CSV ({error}). Nothing was published") from None
-    unknown = [name for name in header if name not in COLUMNS]
-    if unknown:
-        raise ReplyrateError(
-            f"line 1: unknown column {', '.join(unknown)}; the columns are {', '.join(COLUMNS)}. Nothing was published"
-        )
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise ReplyrateError(f"line 1: column {', '.join(repeated)} occurs twice; remove one. Nothing was published")
-
-
-def read(file: str) -> str:
-    """The text of a file, or of standard input. Raises ReplyrateError when it is not UTF-8."""
-    raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise ReplyrateError(
-            f"line {line}: not UTF-8; save the file as UTF-8 (spreadsheets call it `CSV UTF-8`). Nothing was published"
-        ) from None
-
-
-def is_flat(entry: dict[str, Any] | str) -> bool:
+def is_flat(entry: Entry) -> bool:
     """Whether an entry has columns rather than the fields of an event."""
     return isinstance(entry, dict) and not {"specversion", "buyer", "data"} & entry.keys()
 
@@ -177,32 +150,15 @@ def column_of(detail: str) -> tuple[str | None, str]:
     return (names[0] if names and names[0] in COLUMNS else None), problem
 
 
-def lines(text: str, *, csv_form: bool) -> list[tuple[int, dict[str, Any] | str]]:
-    """(line number, entry) of every line that is not empty: a dict, or the text of a line that is not a JSON object."""
-    if csv_form:
-        reader = csv.DictReader(io.StringIO(text))
-        try:
-            return [(reader.line_num, {name: value for name, value in cells.items() if value}) for cells in reader]
-        except csv.Error as error:
-            raise ReplyrateError(f"line {reader.line_num}: not CSV ({error}). Nothing was published") from None
-    entries: list[tuple[int, dict[str, Any] | str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                entry = line
-            entries.append((number, entry if isinstance(entry, dict) else line))
-    return entries
+def record(entry: Entry, earliest: datetime | None = None) -> tuple[bytes, bytes]:
+    """Key and value of an entry.
 
-
-def record(entry: dict[str, Any] | str, earliest: datetime | None = None) -> tuple[bytes, bytes]:
-    """Key and value of an entry. Raises InvalidEvent when it breaks the contract or is before `earliest`, the horizon."""
-    if isinstance(entry, str):
-        raise InvalidEvent("not-json", "the line is not a JSON object")
-    if None in entry:
-        raise InvalidEvent("schema", "more cells than columns; put a cell that contains a comma into quotes")
-    value = json.dumps(entry if "specversion" in entry else _envelope(entry), ensure_ascii=False).encode()
+    Raises InvalidEvent when it breaks the contract, is before `earliest` (the horizon), or contains an address or a
+    Message-ID that can never match.
+    """
+    if isinstance(entry, InvalidLine):
+        raise entry
+    value = as_bytes(entry if "specversion" in entry else _envelope(entry))
     event = codec.decode(value, accept=PLATFORM_TYPES).data
     field = {InquiryReceived: "received_at", StatusChanged: "at", ReplyRecorded: "replied_at"}.get(type(event))
     if earliest is not None and field is not None and getattr(event, field) < earliest:
@@ -210,6 +166,8 @@ def record(entry: dict[str, Any] | str, earliest: datetime | None = None) -> tup
             "late",
             f"data.{field}: before {earliest:%Y-%m-%d}, further back than facts are kept (REPLYRATE_HORIZON_DAYS)",
         )
+    if isinstance(event, InquiryReceived) and (fault := unmatchable(event)) is not None:
+        raise InvalidLine("schema", *fault)
     return event.company_id.encode(), value  # type: ignore[union-attr]
 
 
@@ -219,6 +177,7 @@ def _envelope(entry: dict[str, Any]) -> dict[str, Any]:
     if kind not in TYPES:
         raise InvalidEvent("schema", f"type: expected one of {', '.join(TYPES)}")
     data = nested(entry)
+    as_bytes(data)
     text = json.dumps(data, ensure_ascii=False, sort_keys=True)
     return {
         "specversion": "1.0",
@@ -240,7 +199,10 @@ def nested(entry: dict[str, Any]) -> dict[str, Any]:
             data[name] = value.split()
         elif name in BUYER:
             inner = value.split() if name == "buyer_addresses" and isinstance(value, str) else value
-            data.setdefault("buyer", {})[BUYER[name]] = inner
+            buyer = data.setdefault("buyer", {})
+            if not isinstance(buyer, dict):
+                raise InvalidEvent("schema", "data.buyer: not an object; write its fields, or only the columns buyer_…")
+            buyer[BUYER[name]] = inner
         elif name == "automatic" and isinstance(value, str):
             data[name] = YES_NO.get(value.strip().lower(), value)
         elif name in INSTANTS and isinstance(value, str):
@@ -254,6 +216,6 @@ def in_utc(text: str) -> str:
     """An instant with any offset in UTC, as the contract requires; other text unchanged, so that validation reports it."""
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        return text if at.tzinfo is None or text.endswith("Z") else codec.instant_text(at.astimezone(UTC))
+    except (ValueError, OverflowError):  # OverflowError: before the year 1 or after 9999 in UTC
         return text
-    return text if at.tzinfo is None or text.endswith("Z") else codec.instant_text(at.astimezone(UTC))

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from services.cli.operate.publish import COLUMNS, check_header, lines, record
+from services.cli.operate.publish import record
+from services.cli.operate.publish_lines import COLUMNS, check_header, lines
 from services.standalone.servers.paths import ROOT
 from services.standalone.servers.postgres import scratch_folder
 from tests.support.dovecot import Dovecot

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from services.cli.context import as_json, guarded, load_config
-from services.cli.operate.publish_lines import Entry, InvalidLine, as_bytes, check_header, lines, read
+from services.cli.operate.publish_lines import COLUMNS, Entry, InvalidLine, as_bytes, check_header, lines, read
 from services.cli.operate.unmatchable import unmatchable
 from services.cli.output import errors, print_json
 from services.common import codec
@@ -37,28 +37,6 @@ BUYER = {
     "buyer_sent_from_region": "sent_from_region",
 }
 TYPES = {"inquiry": INQUIRY_RECEIVED, "status": STATUS_CHANGED, "reply": REPLY_RECORDED, "erase": COMPANY_ERASED}
-INSTANT = "an instant with its offset, like 2026-11-20T10:00:00Z or 2026-11-20T18:00:00+08:00"
-COLUMNS = {
-    "type": "inquiry (when empty), status, reply or erase",
-    "company_id": "the seller's id, as in `replyrate company add`",
-    "account_id": "the account that received the inquiry or replied, as in `replyrate account add`",
-    "inquiry_id": "the platform's id of the inquiry",
-    "received_at": "inquiry: when it was received; " + INSTANT,
-    "buyer_id": "inquiry: the platform's id of the buyer",
-    "buyer_addresses": "inquiry: the buyer's addresses, separated by spaces; hashed before they are stored",
-    "buyer_region": "inquiry: country where the buyer is based, like US",
-    "buyer_sent_from_region": "inquiry: country where it was sent from, like CN",
-    "message_ids": "inquiry: Message-IDs of the notification mails, separated by spaces",
-    "reply_addresses": "inquiry: relay addresses that replies may go to, separated by spaces",
-    "thread_id": "inquiry: the platform's id of the conversation",
-    "channel": "inquiry and reply: the channel it was sent through, like inquiry, mail or chat",
-    "status": "status: the new status, like spam, rejected, withdrawn, reassigned",
-    "at": "status: when it changed; erase: the instant up to which facts are forgotten; " + INSTANT,
-    "reply_id": "reply: the platform's id of the reply",
-    "replied_at": "reply: when it was sent; " + INSTANT,
-    "automatic": "reply: yes when no person wrote it",
-}
-"""Column of a CSV file (and flat field of NDJSON) → what to write into it."""
 _FIELD = re.compile(r"^data(?:\.([a-z_.]+))?[^:]*: (.*)$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `([a-z_]+)`")
 
@@ -86,7 +64,7 @@ def publish(file: str, skip_invalid: bool, json_: bool) -> None:
     text = read(file)
     earliest = datetime.now(UTC) - timedelta(days=config.horizon_days)
     is_csv = file.lower().endswith(".csv")
-    check_header(text, COLUMNS, csv_form=is_csv)
+    check_header(text, csv_form=is_csv)
     valid: list[tuple[bytes, bytes]] = []
     problems: list[dict[str, Any]] = []
     for number, entry in lines(text, csv_form=is_csv):

@@ -15,6 +15,28 @@ from typing import Any, Final
 
 from services.common.errors import InvalidEvent, ReplyrateError
 
+INSTANT = "an instant with its offset, like 2026-11-20T10:00:00Z or 2026-11-20T18:00:00+08:00"
+COLUMNS = {
+    "type": "inquiry (when empty), status, reply or erase",
+    "company_id": "the seller's id, as in `replyrate company add`",
+    "account_id": "the account that received the inquiry or replied, as in `replyrate account add`",
+    "inquiry_id": "the platform's id of the inquiry",
+    "received_at": "inquiry: when it was received; " + INSTANT,
+    "buyer_id": "inquiry: the platform's id of the buyer",
+    "buyer_addresses": "inquiry: the buyer's addresses, separated by spaces; hashed before they are stored",
+    "buyer_region": "inquiry: country where the buyer is based, like US",
+    "buyer_sent_from_region": "inquiry: country where it was sent from, like CN",
+    "message_ids": "inquiry: Message-IDs of the notification mails, separated by spaces",
+    "reply_addresses": "inquiry: relay addresses that replies may go to, separated by spaces",
+    "thread_id": "inquiry: the platform's id of the conversation",
+    "channel": "inquiry and reply: the channel it was sent through, like inquiry, mail or chat",
+    "status": "status: the new status, like spam, rejected, withdrawn, reassigned",
+    "at": "status: when it changed; erase: the instant up to which facts are forgotten; " + INSTANT,
+    "reply_id": "reply: the platform's id of the reply",
+    "replied_at": "reply: when it was sent; " + INSTANT,
+    "automatic": "reply: yes when no person wrote it",
+}
+"""Column of a CSV file (and flat field of NDJSON) → what to write into it."""
 _NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 NOT_UTF8: Final = "not UTF-8"
 UTF8: Final = "the file as UTF-8 (spreadsheets call it `CSV UTF-8`)"
@@ -40,7 +62,7 @@ def read(file: str) -> str:
     return raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
-def check_header(text: str, columns: dict[str, str], *, csv_form: bool) -> None:
+def check_header(text: str, *, csv_form: bool) -> None:
     """Raise ReplyrateError when a CSV file has a column that is unknown or occurs twice."""
     if not csv_form:
         return
@@ -50,10 +72,10 @@ def check_header(text: str, columns: dict[str, str], *, csv_form: bool) -> None:
         raise ReplyrateError(f"line 1: not CSV ({error}). Nothing was published") from None
     if _NOT_UTF8.search("".join(header)):
         raise ReplyrateError(f"line 1: {NOT_UTF8}; save {UTF8}. Nothing was published")
-    unknown = [name for name in header if name not in columns]
+    unknown = [name for name in header if name not in COLUMNS]
     if unknown:
         raise ReplyrateError(
-            f"line 1: unknown column {', '.join(unknown)}; the columns are {', '.join(columns)}. Nothing was published"
+            f"line 1: unknown column {', '.join(unknown)}; the columns are {', '.join(COLUMNS)}. Nothing was published"
         )
     if repeated := sorted({name for name in header if header.count(name) > 1}):
         raise ReplyrateError(f"line 1: column {', '.join(repeated)} occurs twice; remove one. Nothing was published")
@@ -107,7 +129,7 @@ def _json_entry(line: str) -> Entry:
 def as_bytes(document: dict[str, Any]) -> bytes:
     """The document as JSON in UTF-8. Raises InvalidLine when it cannot be written as that."""
     try:
-        return json.dumps(document, ensure_ascii=False, allow_nan=False, sort_keys=False).encode()
+        return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         detail = "contains half of a surrogate pair (\\ud800 to \\udfff), which is not a character"
         raise InvalidLine("not-json", detail, WHOLE_CHARACTERS) from None

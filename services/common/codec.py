@@ -66,8 +66,10 @@ def encode(event: Event, *, id: str, source: str, time: datetime) -> bytes:
     )
 
 
-def decode(raw: bytes, *, accept: frozenset[str]) -> Envelope:
+def decode(raw: bytes, *, accept: frozenset[str], latest: datetime | None = None) -> Envelope:
     """The event in `raw`, of one of the types in `accept`.
+
+    `latest`: the latest `time` that a record may state, from the reader's clock (None: any, for a reader without a clock).
 
     InvalidEvent with reason `not-json`, `schema` or `limit`; its detail names the field and the rule, never a value.
     """
@@ -82,6 +84,8 @@ def decode(raw: bytes, *, accept: frozenset[str]) -> Envelope:
         raise InvalidEvent("schema", f"type: expected one of {', '.join(sorted(accept))}")
     form = _FORMS[head.type]
     time = _instant(head.time, "time")
+    if latest is not None and time > latest:
+        raise InvalidEvent("limit", "time: too far after the clock of the service that reads the record")
     try:
         wire = form.decode(head.data)
     except msgspec.ValidationError as error:

@@ -40,7 +40,7 @@ ACTIONS: Final[dict[str, str]] = {
     "login-taken": "a company tried to connect a login that belongs to another company; the text is for the operator only",
     "message-rejected": "a mail could not be read and became a dead letter",
     "company-refreshed": "outcomes and rates of companies were written",
-    "company-unjudged": "Postgres could not judge a company; it is in quarantine and tried again",
+    "company-unjudged": "a company could not be judged; it is in quarantine and tried again",
     "rows-expired": "rows whose retention is over were deleted",
     "rule-set-activated": "a rule set is being activated; every company is judged by it first",
     "recompute-shown": "every company was judged by a rule set; its numbers are shown now",

@@ -204,7 +204,7 @@ COMPANIES_DIRTY = Gauge(
 )
 COMPANIES_UNJUDGED = Gauge(
     "replyrate_aggregator_companies_unjudged",
-    "Companies in quarantine: Postgres could not judge, recompute or diagnose them; they are tried again after a growing delay.",
+    "Companies in quarantine: they could not be judged, recomputed or diagnosed; they are tried again after a growing delay.",
     registry=AGGREGATOR,
 )
 DIRTY_AGE_SECONDS = Gauge(

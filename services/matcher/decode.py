@@ -4,8 +4,9 @@ A record that is not a valid event of its topic is rejected. A record of inquiri
 producer's partitioner is not murmur2) is sent to the right one, once; anywhere else it is rejected as `misrouted`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from logging import getLogger
 from typing import Any, Final, cast
 
@@ -24,6 +25,9 @@ from services.matcher.traces import BatchTraces
 log = getLogger(__name__)
 
 REJECTED_IN_A_ROW: Final = 10_000
+AHEAD: Final = timedelta(days=2)
+"""How far the `time` of a record may be after this host's clock. Clocks differ by minutes; platforms also write the year 9999
+for "no date", and an instant like that would count as the newest fact for ever."""
 
 
 @dataclass(slots=True)
@@ -45,8 +49,9 @@ class DecodedBatch:
 class BatchDecoder:
     """Decodes batches; hashes the addresses and ids of inquiries, so that no plain one goes further."""
 
-    def __init__(self, hasher: Hasher, partitions: int, tracer: Tracer = OFF) -> None:
+    def __init__(self, hasher: Hasher, partitions: int, clock: Callable[[], datetime], tracer: Tracer = OFF) -> None:
         """`partitions`: of each input topic."""
+        self._clock = clock
         self._hasher = hasher
         self._partitions = partitions
         self._tracer = tracer
@@ -78,7 +83,7 @@ class BatchDecoder:
         """The fact of one record; None if the record was sent to its partition."""
         if record.value is None:
             raise InvalidEvent("not-json", "the record has no value")
-        envelope = codec.decode(record.value, accept=ACCEPTED[record.topic])
+        envelope = codec.decode(record.value, accept=ACCEPTED[record.topic], latest=self._clock() + AHEAD)
         event = envelope.data
         company_id: str = event.company_id  # type: ignore[union-attr] # no type that is accepted here lacks it
         home = partition_of(company_id.encode(), self._partitions)

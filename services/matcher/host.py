@@ -80,7 +80,7 @@ class Matcher:
         # Faust has no public way to a producer that sends packed batches: faust/transport/drivers/aiokafka.py (0.15.3).
         sender = Sender(lambda: self._app.producer._producer, self._guard, clocks.monotonic)
         self._pipeline = Pipeline(
-            BatchDecoder(hasher, kafka.partitions, tracer),
+            BatchDecoder(hasher, kafka.partitions, clocks.now, tracer),
             self._stores,
             OutputEncoder(hasher, kafka.partitions, version, clocks.now),
             lambda: Handoff(sender, changelog),

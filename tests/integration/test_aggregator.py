@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.judge import watermark
@@ -271,6 +272,29 @@ def test_an_invalid_record_becomes_a_dead_letter_and_the_next_record_counts(lab:
         for record in read_all(lab.kafka, DEAD)
     ]
     assert sorted(letter.reason for letter in letters) == ["not-json"] * 3 + ["schema"] * 3  # type: ignore[union-attr]
+
+
+def test_a_record_that_the_ledger_cannot_store_becomes_a_dead_letter_and_the_others_count(lab: Lab) -> None:
+    with connect(lab.dsn, "tests") as connection:
+        connection.execute("ALTER TABLE ledger.inquiries ADD CHECK (inquiry_id <> 'i7')")
+    states = [a_state(random.Random(14), "c0", number) for number in range(20)]
+    send(lab, states)
+    no_date = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    facts = InquiryReplies(
+        company_id="c0", inquiry_id="no-date", account_id="a", received_at=no_date, buyer=HashedBuyer(id="b"), channel="inquiry",
+        facts_id=f"{1:032x}",
+    )  # fmt: skip
+    send(lab, [facts, replace(facts, inquiry_id="no-buyer", received_at=NOW, buyer=None)])
+    with lab.aggregator() as aggregator:
+        until(lab.judged, 40, "merged and judged", (aggregator,))
+        assert aggregator.terminate() == 0
+    assert states[7].received_at is not None
+    assert lab.held() == union([snapshot for snapshot in states if snapshot.inquiry_id != "i7"])
+    letters = [
+        codec.decode(letter.value or b"", accept=frozenset({DEAD_LETTER})).data for letter in read_all(lab.kafka, DEAD)
+    ]
+    reasons = [(letter.reason, "23514" in letter.detail) for letter in letters if isinstance(letter, DeadLetter)]
+    assert sorted(reasons) == [("limit", False), ("schema", False), ("schema", True)]
 
 
 def test_a_dead_letter_contains_the_largest_allowed_record_but_not_a_larger_one(lab: Lab) -> None:

@@ -1,13 +1,17 @@
-"""A company that Postgres cannot judge is logged and tried again, and does not block the others."""
+"""A company that cannot be judged is logged and tried again, and does not block the others."""
 
 import logging
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
 from msgspec.structs import replace
 
+from services.aggregator.judge import judge
+from services.aggregator.judge.plan import Plan
+from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute, refresh
 from services.aggregator.refresh.quarantine import PAUSES, JudgementFailed, Quarantine
 from services.aggregator.refresh.refresh import Refresher
@@ -139,6 +143,53 @@ def test_a_failing_diagnosis_does_not_block_other_companies(connection: psycopg.
     settled(connection)
     diagnosed = companies(connection, "SELECT DISTINCT company_id FROM report_v1.zero_rate_diagnosis ORDER BY 1")
     assert diagnosed == [company_id for company_id in COMPANIES if company_id != POISON]
+
+
+@pytest.mark.parametrize("error", [OverflowError, ValueError, KeyError, RecursionError])
+def test_a_fault_of_our_own_code_about_one_company_does_not_stop_the_others(
+    connection: psycopg.Connection,
+    clock: list[float],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
+) -> None:
+    real = judge.plan_company
+
+    def plan_company(rule_set: RuleSet, company: Mapping[str, Any], *rest: Any, **options: Any) -> Plan:
+        if company["company_id"] == POISON:
+            raise error("text that quotes a fact")
+        return real(rule_set, company, *rest, **options)
+
+    monkeypatch.setattr(judge, "plan_company", plan_company)
+    settled(connection)
+    assert companies(connection, JUDGED) == [company_id for company_id in COMPANIES if company_id != POISON]
+    (message,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert POISON in message and error.__name__ in message and "quotes" not in message
+    assert metrics.AGGREGATOR.get_sample_value(UNJUDGED) == 1
+
+
+def test_an_inquiry_of_the_last_instant_stops_no_company(
+    connection: psycopg.Connection, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an aggregator of an earlier release may have merged it."""
+    last = datetime.max.replace(tzinfo=UTC, microsecond=0)
+    merge(connection, replace(state(received_at=last), company_id="only-9999"))
+    merge(connection, replace(state("other", received_at=last), company_id=POISON))
+    settled(connection)
+    assert companies(connection, JUDGED) == COMPANIES
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("field", ["buyer", "account_id"])
+def test_a_company_is_judged_without_an_inquiry_that_was_merged_incomplete(
+    connection: psycopg.Connection, clock: list[float], field: str
+) -> None:
+    incomplete: dict[str, Any] = {"inquiry_id": "incomplete", field: None}
+    merge(connection, replace(state(), company_id=POISON, **incomplete))
+    settled(connection)
+    assert companies(connection, JUDGED) == COMPANIES
+    judged = f"SELECT inquiry_id FROM report_v1.inquiry_outcomes WHERE company_id = '{POISON}'"
+    assert companies(connection, judged) == ["one"]
 
 
 def test_a_missing_privilege_quarantines_no_company(connection: psycopg.Connection) -> None:

@@ -56,15 +56,16 @@ def step(connection: psycopg.Connection, most: int = BATCH_COMPANIES, quarantine
     """Diagnose up to `most` companies that were judged since their last diagnosis, in a transaction of their own; returns
     them.
 
-    JudgementFailed if one of them may be the reason that Postgres refused.
+    JudgementFailed if one of them may be the reason that it failed.
     """
     with connection.transaction():
         rows = connection.execute(SQL["undiagnosed"], {"most": most, "quarantined": list(quarantined)}).fetchall()
         companies = [company_id for (company_id,) in rows]
         if companies:
             now = clock(connection)
+            active = recompute.active(connection)
             with isolating(companies):
-                record(connection, recompute.active(connection), companies, now)
+                record(connection, active, companies, now)
                 connection.execute(SQL["mark_diagnosed"], {"companies": companies, "now": now})
     return companies
 

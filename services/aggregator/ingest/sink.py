@@ -5,24 +5,26 @@ One `Sink.step`, for each partition of a poll:
 1. poll       read records; after an assignment take ownership of the partitions in Postgres and seek to the ledger's offsets
 2. decode     events to merge, and dead letters for invalid records
 3. wait       until the dead letters are acknowledged
-4. merge      the events and the new offset, in one transaction
+4. merge      the events and the new offset, in one transaction; one by one if the facts of a record cannot be stored
 5. commit     the offset to Kafka, only for tools that show consumer lag
 
 The position in the topic is the ledger's, never Kafka's.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from logging import getLogger
 from typing import Final
 
+from services.aggregator.ingest.acceptance import accepted
 from services.aggregator.ingest.ledger import Ledger, PartitionOwnership
+from services.aggregator.refresh.quarantine import code_of
 from services.aggregator.refresh.trace_handoff import TraceHandoff
-from services.common import codec, metrics
+from services.common import metrics
 from services.common.errors import InvalidEvent
 from services.common.events import CompanyErased, InquiryReplies
 from services.common.kafka import Assigned, Pending, Publisher, Reader, Record
-from services.common.topics import ACCEPTED, DEAD, LETTER_BYTES, REPLIES
+from services.common.topics import DEAD, LETTER_BYTES, REPLIES
 from services.common.trace_context import sampled, trace_id
 from services.dead_letters import rejected
 
@@ -118,29 +120,59 @@ class Sink:
             self._reader.seek(owned.partition, offset)
 
     def _merge(self, owned: PartitionOwnership, records: list[Record]) -> None:
-        events: list[InquiryReplies | CompanyErased] = []
+        accepted_events: list[tuple[Record, InquiryReplies | CompanyErased]] = []
         letters: list[Pending] = []
+        now = self._clock()
         for record in records:
             if record.value is None:
                 continue  # a tombstone: the erase event before it has already removed the inquiry
             try:
-                event = codec.decode(record.value, accept=ACCEPTED[REPLIES]).data
-                assert isinstance(event, InquiryReplies | CompanyErased)
-                events.append(event)
+                accepted_events.append((record, accepted(record.value, now)))
                 self._consecutive_rejects = 0
             except InvalidEvent as error:
                 letters.append(self._dead_letter(record, error))
         if letters:
             self._publisher.wait_letters(letters)
         with self._traces.merging(records):
-            self._ledger.merge(owned, records[-1].offset + 1, events)
-        metrics.STATES_MERGED.inc(len(events))
+            merged = self._store(owned, accepted_events, records[-1].offset + 1)
+        metrics.STATES_MERGED.inc(merged)
         metrics.AGGREGATOR_BATCH_RECORDS.observe(len(records))
         self._reader.commit({owned.partition: owned.next_offset})
         for record in () if self._traces.on else records:
             if (trace := sampled(record.headers)) is not None:
                 where = rejected.position(record)
                 log.info("merged", extra={"action": "record-traced", "position": where, "trace_id": trace_id(trace)})
+
+    def _store(
+        self,
+        owned: PartitionOwnership,
+        events: Sequence[tuple[Record, InquiryReplies | CompanyErased]],
+        next_offset: int,
+    ) -> int:
+        """Merge events and move the offset; returns how many were merged.
+
+        If the facts of one record cannot be stored, the records are merged one by one, and that one becomes a dead letter.
+        """
+        try:
+            self._ledger.merge(owned, next_offset, [event for _, event in events])
+        except Exception as error:
+            if code_of(error) is None:
+                raise
+        else:
+            return len(events)
+        merged = 0
+        for record, event in events:
+            try:
+                self._ledger.merge(owned, record.offset + 1, [event])
+                merged += 1
+            except Exception as error:
+                if (code := code_of(error)) is None:
+                    raise
+                refused = InvalidEvent("schema", f"the ledger cannot store its facts ({code})")
+                self._publisher.wait_letters([self._dead_letter(record, refused)])
+        if owned.next_offset < next_offset:
+            self._ledger.merge(owned, next_offset, [])
+        return merged
 
     def _dead_letter(self, record: Record, error: InvalidEvent) -> Pending:
         self._consecutive_rejects += 1

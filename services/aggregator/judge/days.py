@@ -34,8 +34,11 @@ def start_of(day: date, rule_set: RuleSet) -> datetime:
 
 
 def local_day(at: datetime, rule_set: RuleSet) -> date:
-    """The local day of an instant."""
-    return at.astimezone(rule_set.zone).date()
+    """The local day of an instant; the last or first day that there is for an instant beyond it in the zone."""
+    try:
+        return at.astimezone(rule_set.zone).date()
+    except OverflowError:
+        return date.max if at.year > EVER.year else date.min
 
 
 def first_rate_day(first_received_at: datetime | None, rule_set: RuleSet) -> date:

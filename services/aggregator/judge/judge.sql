@@ -102,7 +102,8 @@ inquiry_in_reach AS MATERIALIZED (
     JOIN ledger.inquiries inquiry ON inquiry.company_id = judgement.company_id AND inquiry.received_at < judgement.now
     LEFT JOIN thread_in_reach thread ON thread.judgement_no = judgement.judgement_no AND thread.buyer_id = inquiry.buyer_id
         AND thread.thread_id = inquiry.thread_id
-    WHERE inquiry.company_id = ANY (%(companies)s)
+    -- Without account or buyer: merged from an incomplete record before such records became dead letters.
+    WHERE inquiry.company_id = ANY (%(companies)s) AND inquiry.account_id IS NOT NULL AND inquiry.buyer_id IS NOT NULL
         AND ((inquiry.received_at AT TIME ZONE %(time_zone)s)::date BETWEEN judgement.receipt_from AND judgement.receipt_until
             OR thread.judgement_no IS NOT NULL)
 ),

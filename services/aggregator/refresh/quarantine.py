@@ -1,7 +1,7 @@
 """Quarantine for companies whose judgement fails, so that one bad company does not block the others.
 
-A failure caused by the facts of one company (a statement that reaches its timeout, a value that a column does not accept)
-recurs at every attempt. It is logged, and the company is tried again after a growing pause. In memory: another aggregator,
+A failure caused by the facts of one company (a statement that reaches its timeout, a value that a column does not accept, a day
+that Python cannot compute) recurs at every attempt. It is logged, and the company is tried again after a growing pause. In memory: another aggregator,
 or this one after a restart, finds out for itself.
 """
 
@@ -23,29 +23,50 @@ COMPANY_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
     errors.ProgramLimitExceeded,
     errors.QueryCanceled,
 )
-"""Errors that rows of a single company can cause on a healthy server. A missing table or privilege affects every company and
-is not quarantined."""
+"""Errors of Postgres that rows of a single company can cause on a healthy server. A missing table or privilege affects every
+company and is not quarantined."""
 PAUSES: Final = Backoff(60, 4, 3600)
 
 
 class JudgementFailed(ReplyrateError):
-    """Postgres refused to judge these companies together; their transaction is rolled back."""
+    """These companies could not be judged together; their transaction is rolled back.
+
+    `code`: the code of Postgres, or the name of the exception of our own code. Its text may quote facts and is left out.
+    """
 
     def __init__(self, companies: Sequence[str], code: str) -> None:
         self.companies = tuple(companies)
         self.code = code
         super().__init__(
-            f"Postgres could not judge {', '.join(companies)} ({code}); docs/runbook.md#replyratecompanyunjudged says what to do"
+            f"could not judge {', '.join(companies)} ({code}); docs/runbook.md#replyratecompanyunjudged says what to do"
         )
 
 
 @contextmanager
 def isolating(companies: Sequence[str]) -> Iterator[None]:
-    """Work for these companies in one transaction; JudgementFailed if one of them may be the reason that it fails."""
+    """Work for these companies in one transaction; JudgementFailed if one of them may be the reason that it fails.
+
+    Read what does not belong to a company (rule sets) before it.
+    """
     try:
         yield
-    except COMPANY_ERRORS as error:
-        raise JudgementFailed(companies, error.sqlstate or type(error).__name__) from error
+    except Exception as error:
+        if (code := code_of(error)) is None:
+            raise
+        raise JudgementFailed(companies, code) from error
+
+
+def code_of(error: Exception) -> str | None:
+    """The code of an error that the facts of a company may have caused; None for any other, which every company would meet.
+
+    An exception of our own code (OverflowError, ValueError, …) counts as caused by the facts: if every company causes it, all of
+    them are in quarantine, which is reported, and nothing is lost.
+    """
+    if isinstance(error, COMPANY_ERRORS):
+        return error.sqlstate or type(error).__name__
+    if isinstance(error, psycopg.Error | ReplyrateError):
+        return None
+    return type(error).__name__
 
 
 class Quarantine:

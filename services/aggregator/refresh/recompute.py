@@ -166,7 +166,7 @@ def start(
 def step(connection: psycopg.Connection, most: int = BATCH_COMPANIES, quarantined: Sequence[str] = ()) -> list[str]:
     """Judge up to `most` companies that an unfinished recompute still lacks, in a transaction of their own; returns them.
 
-    JudgementFailed if one of them may be the reason that Postgres refused.
+    JudgementFailed if one of them may be the reason that it failed.
     """
     judged: list[str] = []
     with connection.transaction():

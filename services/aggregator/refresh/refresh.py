@@ -27,6 +27,7 @@ from services.aggregator.judge.plan import ERASE, EVERYTHING, LATE_FACT, Delta
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.quarantine import JudgementFailed, Quarantine, isolating
+from services.aggregator.refresh.recompute import Recompute
 from services.aggregator.refresh.trace_handoff import TraceHandoff
 from services.common import metrics
 from services.common.lifecycle import Heartbeat, Stop
@@ -117,8 +118,11 @@ class Refresher:
                 return []
             if self._partitions is not None:
                 watermark.assign_partitions(self._connection, due, self._partitions)
+            # Before the active rule sets: if a recompute is published in between, its rule set is read as active.
+            recomputes = recompute.unfinished(self._connection)
+            active = recompute.active(self._connection)
             with isolating(due), self._traces.refreshing(due):
-                active, results = self._judge(due)
+                results = self._judge(due, active, recomputes)
         seconds = time.monotonic() - started
         metrics.REFRESH_SECONDS.observe(seconds / len(due))
         for rule_set in active:
@@ -133,14 +137,8 @@ class Refresher:
         )  # fmt: skip
         return due
 
-    def _judge(self, due: list[str]) -> tuple[list[RuleSet], list[RefreshResult]]:
-        """Judge by each active rule set, and in `shadow` by those being recomputed.
-
-        Returns the active rule sets, and the results of all of them.
-        """
-        # Before the active rule sets: if a recompute is published in between, its rule set is read as active.
-        recomputes = recompute.unfinished(self._connection)
-        active = recompute.active(self._connection)
+    def _judge(self, due: list[str], active: Sequence[RuleSet], recomputes: Sequence[Recompute]) -> list[RefreshResult]:
+        """Judge by each active rule set, and in `shadow` by those being recomputed; returns the results of all of them."""
         now = clock(self._connection)
         changes = {change["company_id"]: change for change in self._sql.all("changes", companies=due)}
         deltas = {company_id: _delta(change) for company_id, change in changes.items()}
@@ -161,7 +159,7 @@ class Refresher:
                 earliest([result.read_through_needed[company_id] for result in results]) for company_id in due
             ],
         )
-        return active, results
+        return results
 
     def _set_gauges(self) -> None:
         with translate():

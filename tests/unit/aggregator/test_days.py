@@ -72,3 +72,10 @@ def test_the_coverage_that_a_day_waits_for_settles_it() -> None:
     assert days.settled_through(DEFAULT, NOW, 1, needed) == settled + timedelta(days=1)
     assert days.settled_through(DEFAULT, NOW, 1, needed - timedelta(microseconds=1)) == settled
     assert days.read_through_needed(DEFAULT, NOW, BY_RULE) is None
+
+
+@pytest.mark.parametrize("zone", ["Asia/Shanghai", "Pacific/Kiritimati", "America/Los_Angeles", "UTC"])
+def test_the_last_instant_has_a_local_day_in_every_zone(zone: str) -> None:
+    rule_set = replace(DEFAULT, time_zone=zone)
+    last = datetime.max.replace(tzinfo=UTC)
+    assert days.local_day(last, rule_set) == date.max == days.first_rate_day(last, rule_set)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
-from services.aggregator.judge import judge
+from services.aggregator.judge import judge, plan
 from services.aggregator.judge.plan import Plan
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute, refresh
@@ -153,7 +153,7 @@ def test_a_fault_of_our_own_code_about_one_company_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch,
     error: type[Exception],
 ) -> None:
-    real = judge.plan_company
+    real = plan.plan_company
 
     def plan_company(rule_set: RuleSet, company: Mapping[str, Any], *rest: Any, **options: Any) -> Plan:
         if company["company_id"] == POISON:

@@ -14,6 +14,7 @@ import pytest
 from services.aggregator.doctor import diagnosis
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.judge import rules
+from services.aggregator.refresh import diagnose
 from services.aggregator.refresh.refresh import Refresher
 from services.cli.numbers.probe import waiting_seconds
 from services.common.events import CompanyErased
@@ -163,10 +164,10 @@ def test_a_broken_login_is_diagnosed_within_the_hour_without_any_new_fact(shop: 
     shop.execute("UPDATE registry.mailboxes SET state_reason = 'login-refused', address_hash = 'new'")
     with shop.transaction():
         shop.execute("SET LOCAL ROLE replyrate_aggregator")
-        assert diagnosis.step(shop) == []
+        assert diagnose.step(shop) == []
         shop.execute("UPDATE ledger.companies SET diagnosed_at = clock_timestamp() - interval '61 minutes'")
-        assert diagnosis.step(shop) == ["shop"]
-        assert diagnosis.step(shop) == []
+        assert diagnose.step(shop) == ["shop"]
+        assert diagnose.step(shop) == []
     assert set(shown(shop)) == {(None, "login-failing-since"), ("main", "login-failing-since")}
 
 

@@ -13,15 +13,11 @@ from services.aggregator.doctor import causes, evidence
 from services.aggregator.doctor.causes import Finding
 from services.aggregator.doctor.symptoms import Symptoms
 from services.aggregator.judge.rules import RuleSet
-from services.aggregator.refresh import recompute
-from services.aggregator.refresh.quarantine import isolating
-from services.common.postgres import clock, load_statements
+from services.common.postgres import load_statements
 from services.common.tables import read_table
 
 SQL: Final = load_statements("services.aggregator.doctor", "diagnosis.sql")
 LANGUAGES: Final = ("en", "zh")
-BATCH_COMPANIES: Final = 50
-"""How many companies are diagnosed in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +46,6 @@ def diagnose(
             if not symptoms.account_id
         ]
     return sorted(diagnoses, key=lambda diagnosis: (diagnosis.company_id, diagnosis.account_id))
-
-
-def step(connection: psycopg.Connection, most: int = BATCH_COMPANIES, quarantined: Sequence[str] = ()) -> list[str]:
-    """Diagnose up to `most` companies that were judged since their last diagnosis, in a transaction of their own; returns
-    them.
-
-    JudgementFailed if one of them may be the reason that it failed.
-    """
-    with connection.transaction():
-        rows = connection.execute(SQL["undiagnosed"], {"most": most, "quarantined": list(quarantined)}).fetchall()
-        companies = [company_id for (company_id,) in rows]
-        if companies:
-            now = clock(connection)
-            active = recompute.active(connection)
-            with isolating(companies):
-                record(connection, active, companies, now)
-                connection.execute(SQL["mark_diagnosed"], {"companies": companies, "now": now})
-    return companies
 
 
 def record(

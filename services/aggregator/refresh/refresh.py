@@ -20,12 +20,11 @@ from typing import Any, Final
 
 import psycopg
 
-from services.aggregator.doctor import diagnosis
 from services.aggregator.judge import judge, watermark
 from services.aggregator.judge.judge import RefreshResult, earliest
 from services.aggregator.judge.plan import ERASE, EVERYTHING, LATE_FACT, Delta
 from services.aggregator.judge.rules import RuleSet
-from services.aggregator.refresh import recompute
+from services.aggregator.refresh import diagnose, recompute
 from services.aggregator.refresh.quarantine import JudgementFailed, Quarantine, isolating
 from services.aggregator.refresh.recompute import Recompute
 from services.aggregator.refresh.trace_handoff import TraceHandoff
@@ -87,9 +86,7 @@ class Refresher:
                 "recompute", recompute.BATCH_COMPANIES, partial(recompute.step, self._connection)
             )
             published = recompute.publish(self._connection)
-            diagnosed = self._run_batch(
-                "diagnosis", diagnosis.BATCH_COMPANIES, partial(diagnosis.step, self._connection)
-            )
+            diagnosed = self._run_batch("diagnosis", diagnose.BATCH_COMPANIES, partial(diagnose.step, self._connection))
         for rule_set in published:
             _log_rule_set("recompute-shown", rule_set)
         return refreshed or recomputed or bool(published) or diagnosed

@@ -25,6 +25,7 @@ from services.matcher.traces import BatchTraces
 log = getLogger(__name__)
 
 REJECTED_IN_A_ROW: Final = 10_000
+"""Invalid records without a valid one between them, after which the topic is taken for a wrong one."""
 AHEAD: Final = timedelta(days=2)
 """How far the `time` of a record may be after this host's clock. Clocks differ by minutes; platforms also write the year 9999
 for "no date", and an instant like that would count as the newest fact for ever."""
@@ -56,9 +57,11 @@ class BatchDecoder:
         self._partitions = partitions
         self._tracer = tracer
         self._rejected_in_a_row = 0
+        self.wrong_topic: str | None = None
+        """Why the topic must be a wrong one, and what to do; None while nothing says so."""
 
     def decode(self, records: Sequence[Any]) -> DecodedBatch:
-        """The batch as values. RuntimeError after so many invalid records in a row that the topic must be a wrong one."""
+        """The batch as values; sets `wrong_topic` after REJECTED_IN_A_ROW invalid records in a row."""
         batch = DecodedBatch(BatchTraces(self._tracer))
         for record in records:
             try:
@@ -67,9 +70,12 @@ class BatchDecoder:
                 batch.rejected.append((record, error))
                 self._rejected_in_a_row += 1
                 if self._rejected_in_a_row >= REJECTED_IN_A_ROW:
-                    raise RuntimeError(
-                        f"{REJECTED_IN_A_ROW} invalid records in a row; is this the right topic?"
-                    ) from None
+                    self.wrong_topic = (
+                        f"{self._rejected_in_a_row} invalid records in a row, the last one in {record.topic}, partition "
+                        f"{record.partition}, offset {record.offset}: is this the right topic? They are dead letters "
+                        "(`replyrate dlq list`) and their offsets are committed. Stop the producer that writes them; a restart "
+                        "continues behind them"
+                    )
                 continue
             if fact is not None:
                 self._rejected_in_a_row = 0

@@ -18,9 +18,9 @@ from datetime import datetime, timedelta
 from logging import getLogger
 from typing import Any, Final
 
-from services.common.errors import EXIT_DONE
+from services.common.errors import EXIT_DONE, UnsureError
 from services.common.hashing import Hasher
-from services.common.lifecycle import FINISH_SECONDS, Heartbeat, Stop
+from services.common.lifecycle import FINISH_SECONDS, STOP_SECONDS, Heartbeat, Stop
 from services.common.settings import KafkaSettings, MatcherSettings
 from services.common.topics import INQUIRIES, SENT, changelog_name
 from services.common.tracing import OFF, Tracer
@@ -107,7 +107,10 @@ class Matcher:
         return self.recovery.partitions
 
     async def run(self, stop: Stop) -> None:
-        """Work until `stop` is set, then finish the batch in hand, commit and leave the group."""
+        """Work until `stop` is set, then finish the batch in hand, commit and leave the group.
+
+        UnsureError after the same steps, when the records are so many invalid ones that the topic must be a wrong one.
+        """
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
         stop.on_stop(lambda: _set_from_thread(loop, stopping))
@@ -125,14 +128,23 @@ class Matcher:
             while not stopping.is_set():
                 if self._app.crashed:
                     exit_unsafe(f"Faust crashed ({type(self._app.crash_reason).__name__})")
+                if self._pipeline.wrong_topic:
+                    break
                 await _wait_at_most(stopping.wait(), 0.5)
         log.info("finishing the batch in hand", extra={"action": "service-stopping"})
         sweeping.cancel()
         if start in done:
             # The freeze guard stays in use: a broker that hangs during the stop is no freeze of this process.
-            await self._app.stop()
+            if self._pipeline.wrong_topic:
+                # No signal limits this stop.
+                await _wait_at_most(self._app.stop(), STOP_SECONDS)
+            else:
+                await self._app.stop()
             watching.cancel()
             self._stores.close()
+            if self._pipeline.wrong_topic:
+                # Only now: what was read is published and committed, so a restart does not read it again.
+                raise UnsureError(self._pipeline.wrong_topic)
         else:
             watching.cancel()
             await self._exit_while_starting()

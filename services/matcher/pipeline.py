@@ -60,6 +60,11 @@ class Pipeline:
         metrics.from_zero(metrics.FACTS_CUT, state.CUT_REASONS)
         metrics.from_zero(metrics.MATCHES, MATCH_ORDER)
 
+    @property
+    def wrong_topic(self) -> str | None:
+        """Why this process must stop once its offsets are committed; None: it goes on."""
+        return self._decoder.wrong_topic
+
     async def process(self, records: Sequence[Any]) -> None:
         """One batch of one partition, slice by slice; returns when all of it is acknowledged."""
         metrics.MATCHER_BATCH_RECORDS.observe(len(records))

@@ -21,6 +21,7 @@ from services.common.events import (
 from services.common.kafka import Publisher
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, INQUIRIES, REPLAYED, REPLIES, SENT, changelog_name, partition_of, reply_key
+from services.matcher.decode import REJECTED_IN_A_ROW
 from services.standalone.servers.environment import service_environ
 from tests.support.builders import a_received_inquiry, a_sent_message, a_status, an_erase
 from tests.support.matching import HASHER, KEY, NOW, a_world, drained, expected, record, send
@@ -196,6 +197,24 @@ def test_an_invalid_record_becomes_a_dead_letter_and_stops_nothing(
     assert sorted(letter.reason for letter in letters) == ["late", "not-json", "not-json", "schema"]  # type: ignore[union-attr]
     assert all(letter.value is None for letter in letters)  # type: ignore[union-attr]
     assert expected(facts).items() <= published(settings).items()
+
+
+def test_a_wrong_topic_stops_it_after_what_was_read_is_acknowledged(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    count = REJECTED_IN_A_ROW + 500
+    publish(settings, INQUIRIES, [(b"c0", b"{")] * count)
+    facts = a_world(6, 10)
+    with Process("services.matcher", environ, tmp_path / "first") as matcher:
+        assert matcher.wait(90) == 70
+        (stopped,) = [line for line in matcher.lines() if line.get("action") == "state-unsure"]
+    assert "dlq list" in stopped["text"] and "a restart continues behind them" in stopped["text"]
+    send(settings, facts)
+    with Process("services.matcher", environ, tmp_path / "second") as matcher:
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    assert published(settings) == expected(facts)
+    assert len(read_all(settings, DEAD)) == count, "no letter was written again"
 
 
 def test_compressed_records_stop_nothing_however_large_they_are(

@@ -40,15 +40,36 @@ class DnsRecords:
             for record in records[:MOST]
         )
 
+    def has_address(self, host: str) -> bool:
+        """Whether a host has an A or AAAA record. TransientError."""
+        return bool(self._ask(host, "A") or self._ask(host, "AAAA"))
+
+    def exists(self, name: str) -> bool:
+        """Whether a name exists, also without records of its own (NOERROR, RFC 8020). TransientError."""
+        try:
+            self._resolver().resolve(dns.name.from_text(name), "A", search=False, lifetime=SECONDS)
+        except dns.resolver.NoAnswer:
+            return True
+        except dns.resolver.NXDOMAIN:
+            return False
+        except dns.exception.DNSException as error:
+            raise _no_answer(error) from None
+        return True
+
+    def _resolver(self) -> dns.resolver.Resolver:
+        resolver = dns.resolver.Resolver(configure=self._nameservers is None)
+        if self._nameservers is not None:
+            resolver.nameservers, resolver.port = list(self._nameservers), self._port
+        return resolver
+
     def _ask(self, name: str, kind: str) -> list[Any]:
         try:
-            resolver = dns.resolver.Resolver(configure=self._nameservers is None)
-            if self._nameservers is not None:
-                resolver.nameservers, resolver.port = list(self._nameservers), self._port
-            return list(resolver.resolve(dns.name.from_text(name), kind, search=False, lifetime=SECONDS))
+            return list(self._resolver().resolve(dns.name.from_text(name), kind, search=False, lifetime=SECONDS))
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, dns.name.LabelTooLong, dns.name.NameTooLong):
             return []
         except dns.exception.DNSException as error:
-            raise TransientError(
-                f"the DNS does not answer ({type(error).__name__}); check the name servers of this machine"
-            ) from None
+            raise _no_answer(error) from None
+
+
+def _no_answer(error: dns.exception.DNSException) -> TransientError:
+    return TransientError(f"the DNS does not answer ({type(error).__name__}); check the name servers of this machine")

@@ -1,4 +1,4 @@
-"""Mail providers: `provider lookup|list`."""
+"""Mail providers: `provider lookup|list|check`."""
 
 import unicodedata
 from dataclasses import replace
@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from services.cli.context import as_json, environment, guarded, in_language
 from services.cli.output import echo, errors, print_json, print_table
 from services.cli.registry.mailbox.server import look_up_domain
+from services.cli.registry.provider_check import provider_check
 from services.common.language import Language
 from services.common.settings import ImapSettings, load_imap_settings
 from services.connect import texts
@@ -25,6 +26,9 @@ from services.registry.errors import RegistryError
 @click.group()
 def provider() -> None:
     """Mail providers and what is known about their IMAP servers."""
+
+
+provider.add_command(provider_check)
 
 
 @provider.command("lookup")

@@ -34,6 +34,7 @@ from services.matcher import state
 from services.standalone.servers.environment import service_environ
 from tests.support.processes import Process, until
 from tests.support.topics import (
+    CODECS,
     PARTITIONS,
     create_topics,
     kafka_settings,
@@ -237,6 +238,20 @@ def test_states_become_rates(lab: Lab) -> None:
     received = sum(state.received_at is not None for state in union(states).values())
     assert lab.count("SELECT count(*) FROM report_v1.inquiry_outcomes WHERE rule_set = 'default'") == received
     assert lab.count("SELECT count(*) FROM report_v1.reply_rate_latest WHERE level = 'company'") == 6
+
+
+def test_states_are_read_with_every_codec_that_a_producer_may_use(lab: Lab) -> None:
+    """A topic with `compression.type` stores with that codec what the matcher sends uncompressed."""
+    states = some_states(14, 40)
+    for number, event in enumerate(states):
+        key, value = record(event)
+        home = partition_of(event.company_id.encode(), PARTITIONS)
+        publish_compressed(lab.kafka, REPLIES, key, value, compression=CODECS[number % 4], partition=home)
+    with lab.aggregator() as aggregator:
+        until(lab.judged, 40, "merged and judged", (aggregator,))
+        assert aggregator.terminate() == 0
+    assert lab.held() == union(states)
+    assert read_all(lab.kafka, DEAD) == []
 
 
 def test_a_kill_during_work_changes_nothing(lab: Lab) -> None:

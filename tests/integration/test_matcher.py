@@ -27,6 +27,7 @@ from tests.support.builders import a_received_inquiry, a_sent_message, a_status,
 from tests.support.matching import HASHER, KEY, NOW, a_world, drained, expected, record, send
 from tests.support.processes import Process, until
 from tests.support.topics import (
+    CODECS,
     PARTITIONS,
     create_topics,
     kafka_settings,
@@ -215,6 +216,26 @@ def test_a_wrong_topic_stops_it_after_what_was_read_is_acknowledged(
         assert matcher.terminate() == 0
     assert published(settings) == expected(facts)
     assert len(read_all(settings, DEAD)) == count, "no letter was written again"
+
+
+def test_records_are_read_with_every_codec_that_a_producer_may_use(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    facts = a_world(14, 24)
+    for number, (topic, event) in enumerate(facts):
+        key, value = record(event)
+        codec_name = (*CODECS, None)[number % 5]
+        if codec_name is None:
+            publish(settings, topic, [(key, value)], partition=partition_of(key, PARTITIONS))
+        else:
+            publish_compressed(
+                settings, topic, key, value, compression=codec_name, partition=partition_of(key, PARTITIONS)
+            )
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    assert published(settings) == expected(facts)
+    assert read_all(settings, DEAD) == []
 
 
 def test_compressed_records_stop_nothing_however_large_they_are(

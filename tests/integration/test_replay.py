@@ -17,7 +17,7 @@ from services.common.postgres import connect
 from services.common.topics import INQUIRIES, SENT
 from services.standalone import replay as offline
 from services.standalone.servers.paths import ROOT
-from tests.support.topics import committed, create_topics, kafka_settings, publish
+from tests.support.topics import CODECS, committed, create_topics, kafka_settings, publish, publish_compressed
 from tests.support.worked import AS_OF, COMPANY, FOLDER, load, psql_environ
 
 PRESETS = [rules.load_builtin(name) for name in rules.builtin_names()]
@@ -86,11 +86,17 @@ def test_coverage_from_the_database_gives_the_live_numbers(dsn: str, tmp_path: P
         assert replayed == wanted
 
 
-def test_the_topics_give_what_their_dumps_give(topics_gone: str) -> None:
+@pytest.mark.parametrize("compression", [None, *CODECS])
+def test_the_topics_give_what_their_dumps_give(topics_gone: str, compression: str | None) -> None:
     settings = kafka_settings(topics_gone)
     create_topics(settings)
     for topic, name in ((INQUIRIES, "inquiries.ndjson"), (SENT, "sent.ndjson")):
-        publish(settings, topic, [(COMPANY.encode(), line) for line in (FOLDER / name).read_bytes().splitlines()])
+        lines = (FOLDER / name).read_bytes().splitlines()
+        if compression is None:
+            publish(settings, topic, [(COMPANY.encode(), line) for line in lines])
+        else:
+            for line in lines:
+                publish_compressed(settings, topic, COMPANY.encode(), line, compression=compression)
     environ = {
         "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": topics_gone, "REPLYRATE_KAFKA__PARTITIONS": str(settings.partitions),
         "REPLYRATE_HASH_KEY_FILE": str(FOLDER / "hash.key"), "REPLYRATE_POSTGRES__DSN": "postgresql://nobody@127.0.0.1:1/none",

@@ -7,6 +7,8 @@ from services.common.settings import KafkaSettings
 from services.common.topics import specs
 
 PARTITIONS = 4
+CODECS = ("gzip", "snappy", "lz4", "zstd")
+"""Every codec of Kafka's protocol, beside none: a producer may use any of them, on any topic."""
 
 
 def kafka_settings(bootstrap_servers: str, partitions: int = PARTITIONS) -> KafkaSettings:
@@ -33,13 +35,14 @@ def publish_compressed(
     key: bytes,
     value: bytes,
     headers: Sequence[tuple[str, bytes]] = (),
+    compression: str = "gzip",
     **options: int,
 ) -> None:
     """Send a compressed record, as another producer may; the topic's limit then allows a larger one."""
     from kafka import KafkaProducer
 
     producer = KafkaProducer(
-        bootstrap_servers=settings.bootstrap_servers, compression_type="gzip", max_request_size=16 * 1024 * 1024
+        bootstrap_servers=settings.bootstrap_servers, compression_type=compression, max_request_size=64 * 1024 * 1024
     )
     try:
         producer.send(topic, value, key=key, headers=list(headers), **options).get(30)

@@ -37,6 +37,13 @@ CONTROL_MESSAGES: Final = 3
 """Messages read before that are fetched again, to distinguish a failing server from unreadable mail."""
 REFUSED: Final = "the server refuses to show it"
 UNPARSABLE: Final = "the server's answer cannot be parsed"
+OMITTED: Final = "the server counts it and omits it from its answers"
+EMPTY: Final = "its header is empty"
+PATIENCE: Final = 3
+"""Polls that fail in a row before a message that the server omits becomes a dead letter."""
+MANY_EMPTY: Final = 3
+EMPTY_SHARE: Final = 0.1
+"""As many empty headers in a batch are a fault of the server and not of the messages."""
 SINCE_SLACK: Final = timedelta(days=2)
 """SINCE compares days in the server's time zone, so a search reaches this much further back than the horizon."""
 NOTHING_IN_FLIGHT: Final[Mapping[str, PublishedMessage]] = {}
@@ -214,7 +221,7 @@ class FolderReader:
     ) -> SentBatch:
         """Fetch and send a batch; `wait` is still to be called for it. `control`: UIDs that were read before."""
         leased = self._leased
-        batch = fetch_bisecting(self._connection, view.uidvalidity, uids, control)
+        batch = fetch_bisecting(self._connection, view.uidvalidity, uids, control, failures=leased.failures)
         now = leased.now + self._report.elapsed
         sighting = Sighting(
             company_id=leased.company_id,
@@ -237,33 +244,85 @@ def is_rescan_due(leased: LeasedMailbox) -> bool:
 
 
 def fetch_bisecting(
-    connection: Connection, uidvalidity: int, uids: Sequence[int], control: Sequence[int]
+    connection: Connection, uidvalidity: int, uids: Sequence[int], control: Sequence[int], *, failures: int = 0
 ) -> FetchedBatch:
     """Headers of `uids`. An answer that cannot be parsed is asked for in halves until one message is left.
 
-    If none of several messages can be read, or the only one is refused, messages that were read before (`control`) are
-    asked for again. If they cannot be read either, the server is at fault and not the mail: ServerBroken, and no message
-    is given up (docs/decisions/0015-witnesses.md).
+    Messages that the answer omits, and those whose header is empty, are asked for once more. If none of several messages can be
+    read, or the only one is refused, messages that were read before (`control`) are asked for again. If they cannot be read
+    either, the server is at fault and not the mail: ServerBroken, and no message is given up
+    (docs/decisions/0015-witnesses.md). The same while messages are omitted in one of the first polls (`failures`: polls that failed
+    in a row), and while many headers are empty.
     """
     unreadable: list[Unreadable] = []
     headers = _bisect(connection, uids, unreadable)
+    headers, empty = _ask_for_empty(connection, headers)
+    answered = {header.uid for header in headers} | {message.uid for message in unreadable} | set(empty)
+    headers, omitted = _ask_for_omitted(connection, headers, [uid for uid in uids if uid not in answered])
+    if omitted and failures < PATIENCE:
+        raise ServerBroken("fetch", "messages that the server still counts are missing in its answers")
+    if len(empty) >= MANY_EMPTY and len(empty) > len(uids) * EMPTY_SHARE:
+        raise ServerBroken("fetch", "many headers are empty")
+    unreadable += [Unreadable(uid, OMITTED) for uid in omitted] + [Unreadable(uid, EMPTY) for uid in empty]
     unparsable_alone = len(unreadable) == 1 and unreadable[0].detail == UNPARSABLE
     if unreadable and not headers and not unparsable_alone:
         asked = [uid for uid in control if uid not in uids][-CONTROL_MESSAGES:]
-        if not any(_bisect(connection, [uid], []) for uid in asked):
+        if not any(header.header.strip() for uid in asked for header in _bisect(connection, [uid], [])):
             raise ServerBroken("fetch", "no message can be read")
     return FetchedBatch(uidvalidity, uids, headers, unreadable)
 
 
-def _bisect(connection: Connection, uids: Sequence[int], unreadable: list[Unreadable]) -> list[FetchedHeader]:
+def _ask_for_empty(connection: Connection, headers: Sequence[FetchedHeader]) -> tuple[list[FetchedHeader], list[int]]:
+    """Headers that are not empty, and UIDs of messages whose header stays empty although the message is larger than that.
+
+    Some servers (hoodiecrow, go-imap v2) send an empty literal for a part of a header. The whole headers are requested at once,
+    then the first of those that are still empty alone.
+    """
+    empty = [header for header in headers if _is_suspiciously_empty(header)]
+    if not empty:
+        return list(headers), []
+    repeated = _bisect(connection, [header.uid for header in empty], [], partial=False)
+    for header in [header for header in repeated if _is_suspiciously_empty(header)][:CONTROL_MESSAGES]:
+        repeated += _bisect(connection, [header.uid], [], partial=False)
+    whole = {header.uid: header for header in repeated if not _is_suspiciously_empty(header)}
+    complete = [whole.get(header.uid, header) for header in headers]
+    readable = [header for header in complete if not _is_suspiciously_empty(header)]
+    return readable, [header.uid for header in complete if _is_suspiciously_empty(header)]
+
+
+def _is_suspiciously_empty(header: FetchedHeader) -> bool:
+    return not header.header.strip() and header.size > len(header.header)
+
+
+def _ask_for_omitted(
+    connection: Connection, headers: list[FetchedHeader], missing: Sequence[int]
+) -> tuple[list[FetchedHeader], list[int]]:
+    """The headers with those that a second answer contains, and UIDs that are in no answer although the server counts them.
+
+    A message that is deleted meanwhile is rightly missing: the folder is opened again and searched.
+    """
+    present = connection.still_present(missing) if missing else []
+    if not present:
+        return headers, []
+    repeated = {header.uid: header for header in _bisect(connection, present, [])}
+    return [*headers, *repeated.values()], [uid for uid in present if uid not in repeated]
+
+
+def _bisect(
+    connection: Connection, uids: Sequence[int], unreadable: list[Unreadable], *, partial: bool = True
+) -> list[FetchedHeader]:
     try:
-        return connection.fetch_headers(uids)
+        return connection.fetch_headers(uids) if partial else connection.fetch_headers(uids, partial=False)
     except ServerBroken as error:
         if len(uids) == 1:
             unreadable.append(Unreadable(uids[0], REFUSED if isinstance(error, CommandRefused) else UNPARSABLE))
             return []
         half = len(uids) // 2
-        return _bisect(connection, uids[:half], unreadable) + _bisect(connection, uids[half:], unreadable)
+        return [
+            header
+            for part in (uids[:half], uids[half:])
+            for header in _bisect(connection, part, unreadable, partial=partial)
+        ]
 
 
 def find_visible_from(connection: Connection, view: FolderView, leased: LeasedMailbox) -> datetime | None:

@@ -168,6 +168,7 @@ class Poller:
         visible_from: list[datetime] = []
         folders = connection.sent_folders(leased.sent_override)
         self._leases.set_sent_folders(leased, [folder.name for folder in folders])
+        refused: CommandRefused | None = None
         for folder in folders:
             if budget.must_end():
                 break
@@ -175,12 +176,13 @@ class Poller:
                 if (visible := reader.read(folder.name)) is not None:
                     visible_from.append(visible)
             except CommandRefused as error:
-                # A folder that only has the name of a Sent folder must not take the mailbox with it. One that was read
-                # before contains sent mail, and without it the mailbox is not complete.
-                must_open = error.stage != "examine" or folder.found_by != "name" or len(folders) == 1
-                if must_open or self._leases.cursor(leased, folder.name) is not None:
+                if error.stage != "examine":
                     raise
+                # The other folders are read all the same, but the mailbox is not complete: this one may contain sent mail.
+                refused = refused or error
                 report.folder_refused()
+        if refused is not None:
+            raise refused
         if budget.ended_without_reading():
             # It would be due again at once, and the same would happen for ever.
             raise SessionLimitReached("search", "a whole poll in which nothing could be read")

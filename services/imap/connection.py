@@ -44,6 +44,8 @@ from services.mail.values import FetchedHeader, FolderView
 
 HEADER_FIELDS: Final = " ".join(headers.FETCHED).upper()
 ITEMS: Final = ("UID", "INTERNALDATE", "RFC822.SIZE", "FLAGS", f"BODY.PEEK[HEADER.FIELDS ({HEADER_FIELDS})]<0.32768>")
+WHOLE_ITEMS: Final = tuple(name.removesuffix("<0.32768>") for name in ITEMS)
+"""The same without a limit, for a few messages whose header was empty; a literal is limited by the session."""
 TIMES: Final = ("UID", "INTERNALDATE")
 """What a connection test requests of a message: it may run before the owner of the mailbox consents to anything."""
 WINDOW: Final = 5_000
@@ -66,6 +68,7 @@ class Connection:
         self._limits = limits
         self._on_stage = on_stage
         self._capabilities: frozenset[str] = frozenset()
+        self._open_folder = b""
 
     def login(self, user: str, password: str, version: str) -> None:
         """LOGIN, then ID where it is advertised. LoginRefused, Throttled, …"""
@@ -197,7 +200,15 @@ class Connection:
         """Open a folder read-only."""
         _check_argument("examine", folder.decode("latin-1"))
         with translated("examine"):
-            answer = self._client.select_folder(folder.decode("latin-1"), readonly=True)
+            # imaplib would encode the name, as ASCII or (after a login with a password) as UTF-8: plain UTF-8 that a server
+            # listed must go back as the same bytes.
+            name = folder.decode("latin-1")
+            encoding, self._client._imap._encoding = self._client._imap._encoding, "latin-1"
+            try:
+                answer = self._client.select_folder(name, readonly=True)
+            finally:
+                self._client._imap._encoding = encoding
+            self._open_folder = folder
             return FolderView(
                 uidvalidity=_number("examine", answer.get(b"UIDVALIDITY") or 0),
                 uidnext=_number("examine", answer[b"UIDNEXT"]) if answer.get(b"UIDNEXT") else None,
@@ -234,12 +245,25 @@ class Connection:
                 raise ServerBroken("search", "nothing is found in a folder that is not empty")
             return uids
 
-    def fetch_headers(self, uids: Sequence[int]) -> list[FetchedHeader]:
-        """Headers of `uids`, in their order; those that are gone are missing. ServerBroken for an answer without a header."""
-        items = [*ITEMS, *(["SAVEDATE"] if self.save_dates else [])]
+    def fetch_headers(self, uids: Sequence[int], *, partial: bool = True) -> list[FetchedHeader]:
+        """Headers of `uids`, in their order; those that the answer omits are missing. ServerBroken for an answer without a header.
+
+        Without `partial` whole headers are requested: some servers send nothing when they are asked for a part.
+        """
+        items = [*(ITEMS if partial else WHOLE_ITEMS), *(["SAVEDATE"] if self.save_dates else [])]
         with translated("fetch"):
             # Ascending: QQ calls a list that descends invalid.
             return list(fetch_answers.parse_headers(self._client.fetch_raw(sorted(uids), items), uids).values())
+
+    def still_present(self, uids: Sequence[int]) -> list[int]:
+        """Those of `uids` that a search in the open folder, opened again, still finds.
+
+        A session may show messages that others have deleted until the folder is opened again.
+        """
+        self.examine(self._open_folder)
+        with translated("search"):
+            uids_found = _uids(self._client.search_uids(["UID", f"{min(uids)}:{max(uids)}"]))
+        return sorted(uids_found.intersection(uids))
 
     def fetch_times(self, uids: Sequence[int]) -> dict[int, datetime | None]:
         """When `uids` were filed, of those that exist; None where the server does not report it. No header is requested."""

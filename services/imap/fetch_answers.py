@@ -42,7 +42,7 @@ def parse_headers(data: Sequence[Any], uids: Sequence[int]) -> dict[int, Fetched
     answers = [part for part in data if not is_unsolicited(part, b"BODY[")]
     headers = parse_fast(answers)
     if headers is None:
-        parsed = parse_fetch_response(answers, normalise_times=False)
+        parsed = parse_fetch_response(_with_uid(answers), normalise_times=False)
         headers = {uid: from_lexer(uid, parsed[uid]) for uid in uids if uid in parsed}
     return {uid: headers[uid] for uid in uids if uid in headers}
 
@@ -50,8 +50,27 @@ def parse_headers(data: Sequence[Any], uids: Sequence[int]) -> dict[int, Fetched
 def parse_times(data: Sequence[Any], uids: Sequence[int]) -> dict[int, datetime | None]:
     """INTERNALDATE of those of `uids` that the answers hold; None where the server does not report it."""
     answers = [part for part in data if not is_unsolicited(part, b"BODY[", b"INTERNALDATE")]
-    parsed = parse_fetch_response(answers, normalise_times=False)
+    parsed = parse_fetch_response(_with_uid(answers), normalise_times=False)
     return {uid: _aware(parsed[uid].get(b"INTERNALDATE")) for uid in uids if uid in parsed}
+
+
+def _with_uid(parts: Sequence[Any]) -> list[Any]:
+    """The parts of those answers that name a UID. imapclient would take the sequence number of the others for one, and a header
+    for that of another message; such a message counts as omitted from the answer."""
+    answers: list[list[Any]] = []
+    for part in parts:
+        line = part[0] if isinstance(part, tuple) else part
+        if not answers or (isinstance(line, bytes) and re.match(rb"\d{1,10} \(", line)):
+            answers.append([])
+        answers[-1].append(part)
+    return [part for answer in answers if _names_uid(answer) for part in answer]
+
+
+def _names_uid(answer: Sequence[Any]) -> bool:
+    lines = [part[0] if isinstance(part, tuple) else part for part in answer]
+    if lines and isinstance(lines[0], bytes) and re.match(rb"\d{1,10} \(", lines[0]) is None:
+        return True  # not an answer about a message: for the parser to judge
+    return any(isinstance(line, bytes) and re.search(rb"[( ]UID +\d", line, re.I) for line in lines)
 
 
 def is_unsolicited(part: Any, *requested: bytes) -> bool:

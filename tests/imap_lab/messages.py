@@ -82,7 +82,7 @@ async def fetch(wire: Wire, tag: bytes, arguments: bytes) -> None:
         await wire.end(tag, b"BAD Sequence set is invalid")
         return
     requested = set(uids)
-    fields = re.search(rb"BODY\.PEEK\[HEADER\.FIELDS \(([^)]*)\)\]<0\.(\d+)>", items)
+    fields = re.search(rb"BODY\.PEEK\[HEADER\.FIELDS \(([^)]*)\)\](?:<0\.(\d+)>)?", items)
     if fields is None and items != b"(UID INTERNALDATE)":
         await wire.end(tag, b"BAD only headers and times are served here")
         return
@@ -104,9 +104,16 @@ async def fetch(wire: Wire, tag: bytes, arguments: bytes) -> None:
             line = b"* %d FETCH (%s)\r\n" % (number, _attributes(wire, message, items))
             await wire.send(line * (2 if wire.mailbox.has(Defect.DUPLICATE_UID) else 1) + _unsolicited(wire, number))
             continue
-        header = header_fields(message.raw, fields[1], int(fields[2]))
-        line = b"* %d FETCH (%s BODY[HEADER.FIELDS (%s)]<0> {%d}\r\n" % (
-            number, _attributes(wire, message, items), fields[1], len(header),
+        header = header_fields(message.raw, fields[1], int(fields[2] or len(message.raw)))
+        is_refused = message.uid == wire.mailbox.refused_uid
+        if wire.mailbox.has(Defect.OMITTED_MESSAGE) and is_refused:
+            continue
+        if wire.mailbox.has(Defect.EMPTY_HEADERS) or (wire.mailbox.has(Defect.EMPTY_PARTIAL) and fields[2]):
+            header = b""
+        if wire.mailbox.has(Defect.EMPTY_HEADER) and is_refused:
+            header = b""
+        line = b"* %d FETCH (%s BODY[HEADER.FIELDS (%s)]%s {%d}\r\n" % (
+            number, _attributes(wire, message, items), fields[1], b"<0>" if fields[2] else b"", len(header),
         )  # fmt: skip
         if wire.mailbox.has(Defect.WRONG_LITERAL_SIZE):
             header += b"X-More: than was announced\r\n"
@@ -137,6 +144,9 @@ async def _hostile_answer(wire: Wire, tag: bytes, chosen: Sequence[tuple[int, Me
         await wire.end(tag, b"NO Server Unavailable. 15")
     elif wire.mailbox.has(Defect.OK_WITHOUT_DATA):
         await wire.complete(tag)
+    elif wire.mailbox.has(Defect.OK_WITHOUT_DATA_ONCE):
+        wire.mailbox.defects.discard(Defect.OK_WITHOUT_DATA_ONCE)
+        await wire.complete(tag)
     elif wire.mailbox.has(Defect.GARBAGE):
         await wire.complete(
             tag, *(b"%d FETCH (UID %d BODY[HEADER ((( \x00\xff" % (number, message.uid) for number, message in chosen)
@@ -158,7 +168,7 @@ async def _hostile_answer(wire: Wire, tag: bytes, chosen: Sequence[tuple[int, Me
 
 
 def _attributes(wire: Wire, message: Message, items: bytes) -> bytes:
-    attributes = [b"UID %d" % message.uid]
+    attributes = [] if wire.mailbox.has(Defect.FETCH_WITHOUT_UID) else [b"UID %d" % message.uid]
     if not wire.mailbox.has(Defect.NO_INTERNALDATE):
         attributes.append(b'INTERNALDATE "' + _internal_date(wire, message.filed_at) + b'"')
     if b"RFC822.SIZE" in items:

@@ -142,7 +142,8 @@ HARMLESS = [
     Defect.NO_UIDNEXT, Defect.SEARCH_EMPTY, Defect.SEARCH_ALL, Defect.SEARCH_BAD, Defect.SINCE_BAD, Defect.SINCE_EMPTY, Defect.SINCE_LATE,
     Defect.SINCE_EARLY, Defect.RANGE_EMPTY, Defect.UIDVALIDITY_ZERO, Defect.STATUS_EMPTY, Defect.STALE, Defect.NO_INTERNALDATE,
     Defect.ONE_DIGIT_DAY, Defect.PLAIN_BAD, Defect.SILENT_ENABLE, Defect.ID_BAD, Defect.UNSOLICITED_FETCH,
-    Defect.DUPLICATE_UID, Defect.EARLY_ANSWERS, Defect.SPLIT_SEARCH, Defect.OPEN_RANGE_EMPTY, Defect.BARE_COPY, Defect.RAW_HEADERS,
+    Defect.DUPLICATE_UID, Defect.EARLY_ANSWERS, Defect.SPLIT_SEARCH, Defect.OPEN_RANGE_EMPTY, Defect.OK_WITHOUT_DATA_ONCE,
+    Defect.EMPTY_PARTIAL, Defect.BARE_COPY, Defect.RAW_HEADERS,
 ]  # fmt: skip
 
 
@@ -429,17 +430,19 @@ def test_b5_a_sent_folder_that_cannot_be_selected_is_skipped(lab: Lab, serve: Se
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since(), own)
 
 
-def test_a_folder_that_only_has_the_name_and_stays_closed_costs_nothing(lab: Lab, serve: Serve) -> None:
+def test_a_sent_folder_that_cannot_be_opened_leaves_the_mailbox_incomplete(lab: Lab, serve: Serve) -> None:
+    """The other folders are read. One that the server itself calls nonexistent contains nothing and is skipped."""
     server = serve(DOVECOT)
     fill(server, [now()])
     closed = Folder(b"Sent Items", b"\\X-Closed")
     server.folders += [closed, Folder(b"Sent Mail", b"\\NonExistent")]
     connected = lab.connect(server)
     assert [folder.name for folder in connected.folders] == [b"Sent"]
-    assert lab.complete(connected, server) == 1
+    shown = lab.poll(connected, server)
+    assert (shown["state_reason"], shown["complete_through"]) == ("server-broken", None)
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
-    server.folders.remove(server.sent)  # now it is the only one, and its failure is reported
-    assert lab.poll(connected, server)["state_reason"] == "server-broken"
+    server.folders.remove(closed)
+    assert lab.complete(connected, server) == 1
 
 
 def test_a_folder_that_was_read_and_is_refused_leaves_nothing_complete(lab: Lab, serve: Serve) -> None:
@@ -595,17 +598,65 @@ def test_a_hostile_server_affects_only_its_own_mailbox(
     assert lab.buried(connected) == 0
 
 
-def test_ok_without_data_means_that_the_mail_is_gone(lab: Lab, serve: Serve) -> None:
-    """RFC 3501 lets a server omit messages that are gone; a rescan finds them when they are back."""
-    server = serve(DOVECOT, Defect.OK_WITHOUT_DATA)
+@pytest.mark.parametrize(
+    "defect",
+    [Defect.OK_WITHOUT_DATA, Defect.FETCH_WITHOUT_UID, Defect.EMPTY_HEADERS],
+    ids=lambda defect: defect.name,
+)
+def test_b8_messages_that_the_server_counts_and_does_not_show_are_not_gone(
+    lab: Lab, serve: Serve, defect: Defect
+) -> None:
+    """The poll is not complete, nothing is given up, and everything is read once the server answers."""
+    server = serve(DOVECOT)
     fill(server, sorted(now() - age for age in AGES))
     connected = lab.connect(server)
-    lab.complete(connected, server)
+    for _ in range(5):
+        assert reason(lab, connected, server, defect) == "server-broken"
     assert lab.published(connected) == set() and lab.buried(connected) == 0
-    server.defects.clear()
-    lab.rescan(connected)
     lab.complete(connected, server)
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    server.sent.file(letter(100, now(), server.user), now())
+    assert reason(lab, connected, server, defect) == "server-broken"
+    lab.complete(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.buried(connected) == 0
+
+
+@pytest.mark.parametrize(("defect", "polls"), [(Defect.OMITTED_MESSAGE, 4), (Defect.EMPTY_HEADER, 1)], ids=str)
+def test_g2_one_message_that_is_never_shown_becomes_a_dead_letter(
+    lab: Lab, serve: Serve, defect: Defect, polls: int
+) -> None:
+    server = serve(DOVECOT)
+    fill(server, sorted(now() - timedelta(hours=hour) for hour in range(20)))
+    connected = lab.connect(server)
+    server.refused_uid = 7
+    server.defects.add(defect)
+    assert lab.complete(connected, server) == polls
+    lost = {HASHER.message(connected.company_id, "sent-7@lab.test")}
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - lost
+    assert lab.buried(connected) == 1
+
+
+def test_g6_a_message_that_was_deleted_meanwhile_is_gone(lab: Lab, serve: Serve) -> None:
+    """The server finds it in the first search and omits it from the answer: it is not in the folder any more."""
+    server = serve(DOVECOT, Defect.STALE, Defect.OMITTED_MESSAGE)
+    fill(server, sorted(now() - timedelta(hours=hour) for hour in range(5)))
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    server.sent.messages.pop(2)
+    lab.rescan(connected)
+    assert lab.complete(connected, server) == 1
+    assert lab.buried(connected) == 0
+
+
+def test_e8_a_folder_in_plain_utf8_is_opened_by_the_bytes_that_were_listed(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT)
+    own = Folder("已发送".encode(), b"")
+    server.folders.append(own)
+    fill(server, [now() - timedelta(hours=hour) for hour in (3, 2, 1)], own, first=10)
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since(), server.sent, own)
 
 
 def test_half_open_connections_end_in_time(lab: Lab, serve: Serve) -> None:

@@ -17,7 +17,7 @@ WITHOUT_CONSENT = (
 ALLOWED = (
     *WITHOUT_CONSENT,
     rb"UID FETCH [0-9,]+ \(UID INTERNALDATE RFC822\.SIZE FLAGS BODY\.PEEK\[HEADER\.FIELDS \("
-    + re.escape(_FIELDS) + rb"\)\]<0\.32768>( SAVEDATE)?\)",
+    + re.escape(_FIELDS) + rb"\)\](<0\.32768>)?( SAVEDATE)?\)",
 )  # fmt: skip
 
 

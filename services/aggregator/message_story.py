@@ -16,7 +16,8 @@ from services.aggregator.judge.rules import RuleSet
 from services.common import codec
 from services.common.errors import InvalidEvent, ReplyrateError
 from services.common.events import MessageSent
-from services.common.hashing import Hasher, normalise_message_id
+from services.common.hashing import Hasher
+from services.common.normal_forms import normalise_message_id
 from services.common.postgres import load_statements, translate
 from services.common.topics import ACCEPTED, SENT
 
@@ -49,7 +50,7 @@ def message_story(
     sharing_inquiries (they share an id or address, and the message is not attached to them), mailboxes, unknowable.
     """
     normal = normalise_message_id(message_id)
-    message = None if normal is None else hasher.message(company_id, normal)
+    message = hasher.message(company_id, message_id)
     if normal is None or message is None:
         raise ReplyrateError(f"{message_id!r} is not a Message-ID; copy it from the header of the message: <…@…>")
     place = {"company_id": company_id, "message": message}

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from services.common.hashing import normalise_address
 from services.common.language import Language
+from services.common.normal_forms import normalise_address
 from services.mail.values import Login
 from services.providers.addresses import host_name
 from services.registry.errors import RegistryError
@@ -88,5 +88,6 @@ def changed_login(stored: Login, changes: LoginChanges) -> Login:
 
 
 def _check_address(address: str) -> None:
-    if normalise_address(address) is None:
+    is_bare = "<" in address or len(address.split()) == 1  # a name before an address needs angle brackets here
+    if normalise_address(address) is None or not is_bare:
         raise RegistryError("this is not an e-mail address; write it as name@domain")

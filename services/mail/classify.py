@@ -1,21 +1,19 @@
 """The kind of a message, judged by its header: only `human` is a reply that counts everywhere.
 
 The evidence and its order: an automatic sender says so (RFC 3834), a list says so (RFC 2369, 2919), a bounce is a
-report (RFC 3462); subjects are the last resort, and only in answers. X-Auto-Response-Suppress proves nothing: it asks
+report (RFC 3462); subjects are the last resort (services.mail.subjects). X-Auto-Response-Suppress proves nothing: it asks
 the receiver not to answer automatically, and CRM programs put it on mail that a person wrote.
 """
 
-import re
-import unicodedata
-from functools import cache
 from typing import Final
 
 from services.common.events import Kind
-from services.common.tables import read_table
+from services.common.normal_forms import normalise_address
 from services.mail.headers import Headers
+from services.mail.subjects import mark_of
 
 BULK_RECIPIENTS: Final = 20
-_PREFIX = re.compile(r"^\s*(?:\[[^\]]{0,64}\]\s*)?")
+_NO: Final = frozenset({"no", "false", "0", "off", "none", "never", "n"})
 
 
 def classify(headers: Headers) -> tuple[Kind, str | None]:
@@ -24,7 +22,7 @@ def classify(headers: Headers) -> tuple[Kind, str | None]:
     submitted = _keyword(fields.get("auto-submitted", ()))
     if submitted and submitted != "no":
         return "automatic", "auto-submitted"
-    if "x-autoreply" in fields or "x-autorespond" in fields:
+    if any(not _says_no(value) for name in ("x-autoreply", "x-autorespond") for value in fields.get(name, ())):
         return "automatic", "x-autoreply"
     precedence = _keyword(fields.get("precedence", ()))
     if precedence == "auto_reply":
@@ -33,29 +31,34 @@ def classify(headers: Headers) -> tuple[Kind, str | None]:
         return "bounce", "multipart-report"
     if headers.from_text.replace(" ", "") in ("<>",):
         return "bounce", "empty-sender"
+    if _is_from_a_mail_system(headers):
+        return "bounce", "mail-system"
     if precedence in ("bulk", "list", "junk"):
         return "bulk", "precedence"
-    if "list-id" in fields or "list-unsubscribe" in fields:
+    recipients = {*headers.to, *headers.cc, *headers.bcc}
+    if any(value.strip() for value in fields.get("list-id", ())):
         return "bulk", "list"
-    if len({*headers.to, *headers.cc, *headers.bcc}) > BULK_RECIPIENTS:
+    # A CRM puts List-Unsubscribe on every mail, also on a person's answer to one buyer (docs/decisions/0038).
+    is_answer_to_one = bool(headers.in_reply_to) and len(recipients) == 1
+    if not is_answer_to_one and any(
+        not _says_no(value) for value in fields.get("list-unsubscribe", ()) if value.strip()
+    ):
+        return "bulk", "list"
+    if len(recipients) > BULK_RECIPIENTS:
         return "bulk", "many-recipients"
-    subject = _PREFIX.sub("", unicodedata.normalize("NFKC", headers.subject), count=1).casefold().strip()
-    forms = subject_forms()
-    if headers.in_reply_to and subject.startswith(forms["automatic"]):
-        return "automatic", "subject"
-    if subject.startswith(forms["forward"]):
-        return "forward", "subject"
-    return "human", None
+    mark = mark_of(headers.subject, is_reply=bool(headers.in_reply_to))
+    return ("human", None) if mark is None else (mark, "subject")
 
 
-@cache
-def subject_forms() -> dict[str, tuple[str, ...]]:
-    """Prefixes of the subjects of automatic replies and of forwards (subjects.toml), normalised as subjects are."""
-    data = read_table("services.mail", "subjects.toml")
-    return {
-        name: tuple(unicodedata.normalize("NFKC", form).casefold() for form in table["begins_with"])
-        for name, table in data.items()
-    }
+def _says_no(value: str) -> bool:
+    """Whether the value of a field denies what its name says: `X-Autoreply: no`. An empty value does not."""
+    return value.partition(";")[0].partition("(")[0].strip(" \t\r\n\"'").lower() in _NO
+
+
+def _is_from_a_mail_system(headers: Headers) -> bool:
+    """Whether mailer-daemon wrote it; or postmaster, unless it is an answer: a person may have that address."""
+    names = {(normalise_address(sender) or "").partition("@")[0] for sender in headers.senders}
+    return "mailer-daemon" in names or ("postmaster" in names and not headers.in_reply_to)
 
 
 def _keyword(values: tuple[str, ...]) -> str:

@@ -6,18 +6,18 @@ our own scanners find addresses and Message-IDs. Text that cannot be decoded nev
 dates carry weight.
 """
 
-import binascii
 import email.utils
 import io
-import quopri
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
 from services.common.codec import EARLIEST
-from services.common.quoting import PLAIN, zones
+from services.common.encoded_words import decode_words
+from services.common.normal_forms import addresses, message_ids
+from services.common.quoting import COMMENT, zones
 
 FETCHED: Final = (
     "message-id", "in-reply-to", "references", "date", "from", "to", "cc", "bcc", "subject", "auto-submitted", "precedence",
@@ -72,6 +72,8 @@ class Skipped:
 def parse(raw: bytes) -> Headers | Skipped:
     """Parse the header block of one message. `Skipped('empty')` when it has no field at all."""
     values = split_fields(raw[:MAX_BYTES])
+    if is_cut(raw):
+        _drop_cut_tail(values, raw[:MAX_BYTES])
     if not values:
         return Skipped("empty")
     ids = message_ids(" ".join(values.get("message-id", ())[:1]))
@@ -79,8 +81,8 @@ def parse(raw: bytes) -> Headers | Skipped:
     subject_text = _unfold(" ".join(values.get("subject", ())[:1]))[:MAX_SUBJECT].strip()
     return Headers(
         message_id=ids[0] if ids else None,
-        in_reply_to=message_ids(" ".join(values.get("in-reply-to", ())))[:MAX_IN_REPLY_TO],
-        references=message_ids(" ".join(values.get("references", ())))[-MAX_REFERENCES:],
+        in_reply_to=limit_in_reply_to(message_ids(" ".join(values.get("in-reply-to", ())))),
+        references=limit_references(message_ids(" ".join(values.get("references", ())))),
         date=parse_date(date_text),
         date_text=date_text,
         senders=addresses(values.get("from", ())),
@@ -88,100 +90,108 @@ def parse(raw: bytes) -> Headers | Skipped:
         cc=addresses(values.get("cc", ())),
         bcc=addresses(values.get("bcc", ())),
         from_text=_unfold(" ".join(values.get("from", ()))).strip(),
-        subject=decode_words(subject_text),
+        subject=_as_text(decode_words(subject_text)),
         subject_text=subject_text,
         fields={name: tuple(texts) for name, texts in values.items() if name in CLASSIFYING},
     )
 
 
-def addresses(values: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """The mailboxes in address header values, each `local@domain` still with its display name and comments, in order, once."""
-    mailboxes: dict[str, None] = {}
-    for value in values:
-        for part in split_addresses(value):
-            if "@" in part:
-                mailboxes.setdefault(part.strip())
-    return tuple(mailboxes)
+def limit_in_reply_to(ids: tuple[str, ...]) -> tuple[str, ...]:
+    """The first 4 ids of In-Reply-To."""
+    return ids[:MAX_IN_REPLY_TO]
 
 
-def message_ids(text: str) -> tuple[str, ...]:
-    """The Message-IDs in a header value, in order, once: the texts in <…>, or words with an @ where there are none."""
-    ids: dict[str, None] = {}
-    position = 0
-    while (start := text.find("<", position)) >= 0:
-        end = text.find(">", start + 1)
-        if end < 0:
-            break
-        # `<<id>` and `<one <two>`: the innermost bracket opens the id.
-        inner = text[start + 1 : end].rpartition("<")[2]
-        bare = "".join(inner.split())
-        if bare:
-            ids.setdefault(bare)
-        position = end + 1
-    if not ids:
-        for word in text.split():
-            if "@" in word:
-                ids.setdefault(word.strip("<>,;"))
-    return tuple(ids)
+def limit_references(ids: tuple[str, ...]) -> tuple[str, ...]:
+    """At most 20 ids of References: the first, which is the root of the conversation, and the last 19."""
+    return ids if len(ids) <= MAX_REFERENCES else (ids[0], *ids[1 - MAX_REFERENCES :])
+
+
+LIMITED: Final[Mapping[str, Callable[[tuple[str, ...]], tuple[str, ...]]]] = {
+    "message-id": lambda ids: ids[:1],
+    "in-reply-to": limit_in_reply_to,
+    "references": limit_references,
+}
+"""Which ids of each field are used."""
+
+
+def is_cut(raw: bytes) -> bool:
+    """Whether a header block was cut at MAX_BYTES: it reaches the limit without the empty line that ends it."""
+    return len(raw) >= MAX_BYTES and _END.search(raw[:MAX_BYTES]) is None
+
+
+def _drop_cut_tail(values: dict[str, list[str]], block: bytes) -> None:
+    """Remove what the cut left incomplete: a half address or id would be another one."""
+    last_field = None
+    for line in block.splitlines(keepends=True):
+        if line[:1] not in (b" ", b"\t"):
+            match = _FIELD.match(line.decode("ascii", "replace"))
+            last_field = match[1].lower() if match else None
+    if last_field not in values or last_field == "subject":
+        return
+    texts = values[last_field]
+    value = texts.pop()
+    if last_field in ("from", "to", "cc", "bcc"):
+        value = value[: max(value.rfind(","), value.rfind(";"), 0)]
+    else:
+        value = value[: value.rfind(">") + 1] if last_field in LIMITED else ""
+    if value:
+        texts.append(value)
+    elif not texts:
+        del values[last_field]
 
 
 def parse_date(text: str) -> datetime | None:
-    """The instant of a Date header, UTC; None when there is none, or none between 2000 and 2100."""
+    """The instant of a Date header, UTC. None when there is none, none between 2000 and 2100, or its zone is not known.
+
+    A written offset counts, also after a zone name (`GMT +0800`). A name that RFC 5322 §4.3 does not define, or no zone at all, says
+    nothing about the instant: reading it as UTC would be wrong by up to 14 hours.
+    """
     try:
-        parts = email.utils.parsedate_tz(text[:128])
-        if parts is None:
+        text = "".join(char for char, zone in zones(text[:128]) if zone != COMMENT)
+        parts = email.utils.parsedate_tz(text)
+        if parts is None or (offset := _offset(text)) is None:
             return None
-        offset = timezone(timedelta(seconds=parts[9] or 0))
-        local = datetime(parts[0], parts[1], parts[2], parts[3], parts[4], min(parts[5], 59), tzinfo=offset)
+        local = datetime(*parts[:5], min(parts[5], 59), tzinfo=timezone(offset))
         instant = local.astimezone(UTC)
     except Exception:  # the library's parser raises many kinds on odd text (gh-102988 and its kin); all mean "no date"
         return None
     return instant if EARLIEST <= instant < LATEST else None
 
 
-def decode_words(text: str) -> str:
-    """`text` with its encoded words (RFC 2047) decoded; those that cannot be decoded stay as they are."""
-    if "=?" not in text:
-        return _as_text(text)
-    decoded: list[str] = []
-    for match in _WORDS.finditer(text):
-        plain, charset, encoding, payload = match.groups()
-        if charset is None:
-            # Blanks between two encoded words are not part of the text (RFC 2047 §6.2).
-            if not (plain.isspace() and decoded and match.end() < len(text) and text.startswith("=?", match.end())):
-                decoded.append(plain)
-            continue
-        decoded.append(_decode_word(charset, encoding, payload) or match.group())
-    return _as_text("".join(decoded))
-
-
-_SPECIAL = re.compile(r'["(\\:;]')
-_FIELD = re.compile(r"([!-9;-~]*):")
-
-# Either a run without an encoded word, or an encoded word. Each alternative consumes what it matched, so there is no
-# backtracking over the text; the payload is bounded, so the look-ahead is as well.
-_WORDS = re.compile(
-    r"(?P<plain>[^=]+|=(?!\?[^?\s]{1,40}\?[bBqQ]\?[^?\s]{0,2000}\?=))|=\?([^?\s]{1,40})\?([bBqQ])\?([^?\s]{0,2000})\?="
-)
-
-
-def _decode_word(charset: str, encoding: str, payload: str) -> str | None:
-    try:
-        raw = payload.encode("ascii")
-        if encoding in "bB":
-            data = binascii.a2b_base64(raw + b"=" * (-len(raw) % 4))
-        else:
-            data = quopri.decodestring(raw.replace(b"_", b" "))
-        return data.decode(charset.partition("*")[0], "replace")
-    except (LookupError, ValueError, UnicodeError):
+def _offset(text: str) -> timedelta | None:
+    """The offset from UTC that a date states after its time of day; None when it states none that is known."""
+    time = _TIME.search(text)
+    if time is None:
         return None
+    zone = text[time.end() :]
+    if written := _WRITTEN_OFFSET.search(zone):
+        sign, hours, minutes = written.groups()
+        if int(hours) < 24 and int(minutes or 0) < 60:
+            offset = timedelta(hours=int(hours), minutes=int(minutes or 0))
+            return -offset if sign == "-" else offset
+        return None
+    names = _ZONE_NAME.findall(zone)
+    hours_west = _ZONES.get(names[0].upper()) if len(names) == 1 else None
+    return None if hours_west is None else timedelta(hours=-hours_west)
+
+
+_TIME = re.compile(r"(?<!\d)\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d{1,9})?)?|(?<!\d)\d{1,2}\.\d{2}\.\d{2}(?!\d)")
+_WRITTEN_OFFSET = re.compile(r"(?<![\d.:])([+-])\s?(\d{1,2}):?(\d{2})?(?![\d-])")
+_ZONE_NAME = re.compile(r"[^\W\d_]+")
+_ZONES = {
+    "UT": 0, "UTC": 0, "GMT": 0, "Z": 0, "AST": 4, "ADT": 3, "EST": 5, "EDT": 4, "CST": 6, "CDT": 5, "MST": 7, "MDT": 6, "PST": 8, "PDT": 7,
+}  # fmt: skip
+"""Hours west of Greenwich: RFC 5322 §4.3, and AST and ADT as the standard library reads them."""
+_END = re.compile(rb"(?>\r\n|\r|\n)(?:\r\n|\r|\n)")
+_FIELD = re.compile(r"([!-9;-~]*)[ \t]*:")
 
 
 def split_fields(raw: bytes) -> dict[str, list[str]]:
-    """The fields by lower-case name, in order, values still folded; split as the standard library's compat32 parser does.
+    """The fields by lower-case name, in order, values still folded.
 
-    That parser is right but does much that is not needed here (email.message, defects): it would take half of the time
-    that a message costs. A property compares the two.
+    Blanks before the colon are allowed (RFC 5322 §4.5), and a line without a colon is passed over; otherwise fields are split as the
+    standard library's compat32 parser splits them. That parser does much that is not needed here (email.message, defects): it would
+    take half of the time that a message costs. A property compares the two.
     """
     text = raw.decode("ascii", "surrogateescape")
     fields: dict[str, list[list[str]]] = {}
@@ -193,9 +203,9 @@ def split_fields(raw: bytes) -> dict[str, list[str]]:
                 lines.append(line)
             continue
         if (match := _FIELD.match(line)) is None:
-            if not line.startswith("From "):
+            if not line.strip("\r\n"):
                 break
-            lines = None  # an mbox envelope line is not a field
+            lines = None  # a line that is no field is passed over alone, as is an mbox envelope line
             continue
         name = match[1].lower()
         lines = None
@@ -217,32 +227,3 @@ def _as_text(text: str) -> str:
 
 def _unfold(text: str) -> str:
     return text.replace("\r", "").replace("\n", "")
-
-
-def split_addresses(value: str) -> list[str]:
-    """Split an address list at its commas and semicolons, outside quotes, comments and angle brackets. One pass."""
-    if not _SPECIAL.search(value) and ("<" not in value or "," not in value):
-        return value.split(",")  # nothing that could hide a comma: most values
-    return _split_full(value)
-
-
-def _split_full(value: str) -> list[str]:
-    """`split_addresses` for any value: follows quotes, comments and angle brackets character by character."""
-    parts: list[str] = []
-    current: list[str] = []
-    in_angle_brackets = False
-    for char, zone in zones(value):
-        current.append(char)
-        if zone != PLAIN:
-            continue
-        if char == "<":
-            in_angle_brackets = True
-        elif char == ">":
-            in_angle_brackets = False
-        elif char == ":" and not in_angle_brackets:
-            current = []  # `group name:` (RFC 5322 §3.4)
-        elif char in ",;" and not in_angle_brackets:
-            parts.append("".join(current[:-1]))
-            current = []
-    parts.append("".join(current))
-    return parts

@@ -12,7 +12,8 @@ from typing import Final, Literal
 
 from services.common.errors import ReplyrateError
 from services.common.events import Kind
-from services.common.hashing import Hasher, normalise_address, normalise_message_id
+from services.common.hashing import Hasher
+from services.common.normal_forms import message_ids, normalise_address, normalise_message_id, split_addresses
 from services.mail import headers, messages, trust
 from services.mail.classify import classify
 from services.mail.headers import Headers, Skipped
@@ -34,7 +35,7 @@ DropReason = Literal[
 ]
 Situation = Literal["regular-poll", "gap", "first-scan"]
 
-_FIELD: Final = re.compile(rb"([!-9;-~]+):")
+_FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _REGULAR: Final = timedelta(minutes=5)
 _GAP: Final = timedelta(hours=12)
 
@@ -86,10 +87,10 @@ def inspect(raw: bytes, size: int, now: datetime) -> Inspection:
             f"the message has none of the header fields that the fetcher reads; it would be dropped (reason: {parsed.reason})"
         )
     fields = headers.split_fields(fetched.header)
-    dropped = [DroppedValue("header", "truncated")] if len(selected) > headers.MAX_BYTES else []
+    dropped = [DroppedValue("header", "truncated")] if headers.is_cut(selected) else []
     dropped += _dropped_ids(fields) + _dropped_addresses(fields, parsed)
     date, dropped_date = _date(fields, parsed, now)
-    message_id = None if parsed.message_id is None else normalise_message_id(parsed.message_id)
+    message_id = None if parsed.message_id is None else normalise_message_id(f"<{parsed.message_id}>")
     kind, kind_reason = classify(parsed)
     return Inspection(
         message_id=message_id,
@@ -150,9 +151,10 @@ def select_fields(raw: bytes) -> tuple[bytes, bool]:
             continue
         match = _FIELD.match(line)
         if match is None:
-            if line.startswith(b"From ") and not has_header:
-                continue  # the envelope line of an mbox file
-            break
+            if not line.strip(b"\r\n"):
+                break
+            wanted = False  # the envelope line of an mbox file, or a line that is no field
+            continue
         has_header = True
         wanted = match[1].decode("ascii").lower() in headers.FETCHED
         if wanted:
@@ -161,8 +163,8 @@ def select_fields(raw: bytes) -> tuple[bytes, bool]:
 
 
 def _normalised(values: Sequence[str], *, ids: bool = False) -> tuple[str, ...]:
-    normalise = normalise_message_id if ids else normalise_address
-    return tuple(dict.fromkeys(text for value in values if (text := normalise(value)) is not None))
+    texts = (normalise_message_id(f"<{value}>") if ids else normalise_address(value) for value in values)
+    return tuple(dict.fromkeys(text for text in texts if text is not None))
 
 
 def _date(
@@ -179,23 +181,18 @@ def _date(
 def _dropped_ids(fields: Mapping[str, list[str]]) -> list[DroppedValue]:
     """Message-IDs that are not used: not one at all, not to be normalised, or too many."""
     dropped: list[DroppedValue] = []
-    limits = {
-        "message-id": slice(0, 1),
-        "in-reply-to": slice(0, headers.MAX_IN_REPLY_TO),
-        "references": slice(-headers.MAX_REFERENCES, None),
-    }
-    for field, limit in limits.items():
+    for field, limited in headers.LIMITED.items():
         values = fields.get(field, [])
         if field == "message-id":
             dropped += [DroppedValue(field, "repeated")] * (len(values) - 1)
             values = values[:1]
         text = " ".join(values)
-        ids = headers.message_ids(text)
+        ids = message_ids(text)
         if not ids and text.strip():
             dropped.append(DroppedValue(field, "no-id"))
-        used = ids[limit]
+        used = limited(ids)
         dropped += [DroppedValue(field, "over-limit")] * (len(ids) - len(used))
-        dropped += [DroppedValue(field, "not-an-id") for text in used if normalise_message_id(text) is None]
+        dropped += [DroppedValue(field, "not-an-id") for text in used if normalise_message_id(f"<{text}>") is None]
     return dropped
 
 
@@ -203,9 +200,9 @@ def _dropped_addresses(fields: Mapping[str, list[str]], parsed: Headers) -> list
     """Parts of address fields that are not used: without an address, not to be normalised, or too many recipients."""
     dropped: list[DroppedValue] = []
     for field in ("from", "to", "cc", "bcc"):
-        parts = [part.strip() for value in fields.get(field, ()) for part in headers.split_addresses(value)]
+        parts = [part.strip() for value in fields.get(field, ()) for part in split_addresses(value)]
         for part in parts:
-            if part and "@" not in part:
+            if part and "@" not in part and "\uff20" not in part:
                 dropped.append(DroppedValue(field, "no-address"))
             elif part and normalise_address(part) is None:
                 dropped.append(DroppedValue(field, "not-an-address"))

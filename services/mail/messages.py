@@ -36,7 +36,7 @@ def parse_message(company_id: str, fetched: FetchedHeader, hasher: Hasher) -> Pa
     headers = parse(fetched.header)
     if isinstance(headers, Skipped):
         return headers
-    identity = hasher.message(company_id, headers.message_id) if headers.message_id is not None else None
+    identity = _message_hash(company_id, headers.message_id, hasher) if headers.message_id is not None else None
     return ParsedMessage(fetched, headers, identity or hasher.content(company_id, _content(headers, fetched.size)))
 
 
@@ -61,8 +61,8 @@ def event(
     time = trust.trusted_time(date=date, internal=internal, save=save, after=after, first_seen=first_seen)
     kind, reason = classify(headers)
     recipients = [hasher.address(company_id, address) for address in headers.recipients]
-    in_reply_to = [hasher.message(company_id, message_id) for message_id in headers.in_reply_to]
-    references = [hasher.message(company_id, message_id) for message_id in headers.references]
+    in_reply_to = [_message_hash(company_id, message_id, hasher) for message_id in headers.in_reply_to]
+    references = [_message_hash(company_id, message_id, hasher) for message_id in headers.references]
     event_data = MessageSent(
         company_id=company_id,
         account_id=account_id,
@@ -83,6 +83,11 @@ def event(
         references=_unique(references),
     )
     return event_data, [*recipients, *in_reply_to, *references].count(None)
+
+
+def _message_hash(company_id: str, inner: str, hasher: Hasher) -> str | None:
+    """Hash of an id by the text between its angle brackets, where a parenthesis is no comment."""
+    return hasher.message(company_id, f"<{inner}>")
 
 
 def _content(headers: Headers, size: int) -> str:

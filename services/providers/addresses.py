@@ -1,6 +1,6 @@
 """Domains and host names in the form in which they are compared. Pure."""
 
-from services.common.hashing import normalise_address
+from services.common.normal_forms import normalise_address
 
 
 def domain_of(address: str) -> str | None:

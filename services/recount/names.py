@@ -34,24 +34,38 @@ def without_comments(text: str) -> str:
     return "".join(letters)
 
 
+JUNK = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+MARKS = "\\\"'`\u2018\u2019\u201c\u201d"
+
+
 def normal_address(text: str) -> str | None:
     """`Buyer <Buyer@Bücher.example>` as `buyer@xn--bcher-kva.example`; None when it is not an address."""
-    plain = without_comments(text)
-    pointed = re.search(r"<([^<>]*)>", plain)
-    bare = (pointed[1] if pointed else plain).strip()
-    local, at_sign, domain = bare.rpartition("@")
-    local, domain = local.strip(), domain.strip()
-    if not at_sign or not local or not domain or re.search(r"\s", bare):
+    plain = without_comments(JUNK.sub("", text))
+    pointed = re.search(r"<([^<>]*@[^<>]*)>", plain)
+    bare = re.sub(r"\s*([@.])\s*", r"\1", pointed[1] if pointed else plain.replace("<", " ").replace(">", " ")).strip()
+    if not pointed and not bare.startswith('"'):
+        bare = bare.split()[-1] if bare else ""
+    bare = re.sub(r"^(mailto|smtp):", "", bare, flags=re.IGNORECASE)
+    trimmed = bare.rstrip(MARKS + ".,;:>)")
+    if set(bare[len(trimmed) :]) & set(MARKS):
+        trimmed = trimmed.lstrip(MARKS)
+    local, at_sign, domain = trimmed.rpartition("@")
+    if not at_sign or not local or not domain or re.search(r"\s", domain):
+        return None
+    if not local.startswith('"') and re.search(r"[\s<>@]", local):
         return None
     try:
         domain = idna.encode(domain, uts46=True).decode()
     except idna.IDNAError:
         domain = domain.lower()
+    if not all(domain.split(".")):
+        return None
     return f"{local.lower()}@{domain}"
 
 
 def normal_message_id(text: str) -> str | None:
-    """`<A@b>` as `A@b`; None when nothing is left."""
-    pointed = re.search(r"<([^>]*)>", text)
-    bare = pointed[1] if pointed else without_comments(text)
-    return re.sub(r"\s", "", bare) or None
+    """`<A@b>` as `A@b`; None when nothing is left. A parenthesis inside an id belongs to it."""
+    pointed = re.search(r"<([^<>]*)>", text)
+    inside = re.search(r"(?:^|\s)([^\s()<>]+(?:\([^\s()]*\)[^\s()<>]+)+)(?:\s|$)", text)
+    bare = pointed[1] if pointed else inside[1] if inside and "@" in inside[1] else without_comments(text)
+    return re.sub(r"\s", "", JUNK.sub("", bare)) or None

@@ -35,7 +35,7 @@ DROPPED: Final[dict[DropReason, str]] = {
 LIMITS: Final = {
     "message-id": "1 id",
     "in-reply-to": f"{headers.MAX_IN_REPLY_TO} ids",
-    "references": f"the last {headers.MAX_REFERENCES} ids",
+    "references": f"the first id and the last {headers.MAX_REFERENCES - 1}",
     **dict.fromkeys(("to", "cc", "bcc"), f"{headers.MAX_RECIPIENTS} recipients"),
 }
 SITUATIONS: Final[dict[Situation, str]] = {

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.hashing import MAX_ADDRESS, MAX_RAW, Hasher, normalise_address, normalise_message_id
+from services.common.hashing import Hasher
+from services.common.normal_forms import MAX_ADDRESS, MAX_RAW, normalise_address, normalise_message_id
 
 KEY = bytes(range(32))
 HASHER = Hasher(KEY)
@@ -52,8 +53,8 @@ def test_an_address_in_normal_form(text: str, normal: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "@", "buyer", "@example.com", "buyer@", "<>", "Name <>", "buyer example.com", "Name buyer@example.com",
-        "<buyer@example.com", "buyer@example.com>", "a@b@example.com", "buyer@exa mple.com", "bu\u0000yer@example.com",
+        "", " ", "@", "buyer", "@example.com", "buyer@", "<>", "Name <>", "buyer example.com",
+        "a@b@example.com", "buyer@exa mple.com", "bu\u0000yer@example.com",
         "(buyer@example.com)", "x" * MAX_ADDRESS + "@example.com",
         "buyer@example.com" + " " * MAX_RAW, "undisclosed-recipients:;",
     ],

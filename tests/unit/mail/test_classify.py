@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
         (["Subject: Re: price", "Auto-Submitted: no"], "human"),
         (["Subject: Re: price", "X-Auto-Response-Suppress: All"], "human"),
         (["Subject: Automatic reply: x", "In-Reply-To: <a@b>"], "automatic"),
-        (["Subject: Automatic reply: x"], "human"),
+        (["Subject: Automatic reply: x"], "automatic"),
         (["Subject: =?utf-8?B?6Ieq5Yqo5Zue5aSN?=: x", "In-Reply-To: <a@b>"], "automatic"),
         (["Subject: news", "List-Id: <x>"], "bulk"),
         (["Subject: news", "Precedence: bulk"], "bulk"),

@@ -1,0 +1,340 @@
+"""Addresses and Message-IDs: found in text, and brought into the form in which two of them are compared. Pure.
+
+The same for what a platform publishes and for what a mailbox shows. docs/matching.md says what is removed, what is kept and what
+is dropped. Total, and linear in the text: no text makes it raise or slow.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+import idna
+
+from services.common.encoded_words import decode_words
+from services.common.quoting import COMMENT, PLAIN, QUOTED, Zone, zones
+
+MAX_ADDRESS: Final = 320
+"""64 + 1 + 255 (RFC 5321 §4.5.3.1), with some margin: mail to a longer address is not delivered."""
+MAX_MESSAGE_ID: Final = 998
+"""One line of a mail (RFC 5322 §2.1.1)."""
+MAX_RAW: Final = 4096
+"""An address or id with display name and comments."""
+
+_ORDINARY: Final = re.compile(r"[A-Za-z0-9._+=~-]+@(?!.*[Xx][Nn]--)(?:[A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+)
+"""Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties) except the two joiners."""
+_STRAY_JOINER: Final = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]+|[\u200c\u200d]+(?![^\x00-\x7f])")
+"""ZWNJ and ZWJ belong to names in Persian or Indic scripts (RFC 5892 A.1, A.2), and to nothing beside ASCII."""
+_FOLD: Final = re.compile(r"[\r\n]+[ \t]*")
+_AROUND_AT: Final = re.compile(r"(?<!\s)\s+(?=@)|(?<=@)\s+")
+_AROUND_DOT: Final = re.compile(r"(?<!\s)\s+(?=[.\u3002\uff0e\uff61])|(?<=[.\u3002\uff0e\uff61])\s+")
+_SCHEME: Final = re.compile(r"(?:mailto|smtp):", re.IGNORECASE)
+_QUOTES: Final = "\\\"'`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u00ab\u00bb\uff02\uff07"
+_AFTER: Final = " .,;:>)]}\\\u3002\uff0e\uff61" + _QUOTES
+_BEFORE: Final = " <([,;:\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u00ab\u00bb\uff02\uff07"
+_QUOTED_BLANK: Final = "\uf8ff"
+"""White space inside a quoted string while a text is tidied; a character of the private use area."""
+_SPECIALS: Final = re.compile(r'[\s()<>\[\]:;@\\,"]')
+_QUOTED_LOCAL: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_DOT_ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_ASCII_DOMAIN: Final = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}|\[[a-z0-9.:_-]+\]")
+_NOT_IN_LABELS: Final = re.compile(r"[\x00-,/:-@\[-^`{-\x7f\s]")
+_DOTS: Final = re.compile(r"[.\u3002\uff0e\uff61]")
+_GLUED: Final = re.compile(r'(?<=\w)["(](?=\w)')
+"""A sign inside of a word: taking it away would make up another address."""
+_MARKED: Final = re.compile(r'[<>"()]')
+_LIST_SIGNS: Final = re.compile(r'["(\\:;<\s]')
+_WHOLE_WORD: Final = re.compile(r"(?:^|(?<=[\s<>,]))=\?[^?]{1,40}\?[^?]{1,9}\?[^?]{0,2000}\?=(?=[\s<>,]|$)")
+
+
+def normalise_address(text: str) -> str | None:
+    """Only `local@domain`: in lower case, the domain as A-labels (UTS 46). None when it cannot be an address.
+
+    A domain that UTS 46 refuses is only put into lower case.
+    """
+    if len(text) > MAX_RAW:
+        return None
+    if len(text) <= MAX_ADDRESS and _ORDINARY.fullmatch(text):
+        return text.lower()  # nothing to remove and no label to translate: most addresses
+    visible = without_invisible(text)
+    if "@" not in visible:
+        visible = decode_words(visible).replace("\uff20", "@")
+    address = _address(visible)
+    if address is None and (closed := _closed(visible)) != visible:
+        address = _address(closed)
+    return address
+
+
+def normalise_message_id(text: str) -> str | None:
+    """The text between `<` and `>`, or without them the text without comments; no white space, case kept."""
+    if len(text) > MAX_RAW:
+        return None
+    text = _decoded_ids(text)
+    start = text.find("<")
+    end = text.find(">", start + 1) if start >= 0 else -1
+    # `<<id>` and `<one <two>`: the innermost bracket opens the id.
+    inner = text[start + 1 : end] if end >= 0 else _bare_id(text)
+    bare = "".join(without_invisible(inner.rpartition("<")[2].partition(">")[0]).split())
+    if not bare or len(bare) > MAX_MESSAGE_ID or _CONTROL.search(bare):
+        return None
+    return bare
+
+
+def addresses(values: Iterable[str]) -> tuple[str, ...]:
+    """The mailboxes in address header values, each `local@domain` still with its display name and comments, in order, once."""
+    mailboxes: dict[str, None] = {}
+    for value in values:
+        for part in split_addresses(value):
+            if "@" in part or "\uff20" in part:
+                mailboxes.setdefault(part.strip())
+    return tuple(mailboxes)
+
+
+def message_ids(text: str) -> tuple[str, ...]:
+    """The Message-IDs in a header value without their angle brackets, in order, once.
+
+    These are the texts in <…>, or the words with an @ where there are none.
+    """
+    ids: dict[str, None] = {}
+    text = _decoded_ids(text)
+    position = 0
+    while (start := text.find("<", position)) >= 0:
+        end = text.find(">", start + 1)
+        if end < 0:
+            break
+        bare = "".join(text[start + 1 : end].rpartition("<")[2].split())
+        if bare:
+            ids.setdefault(bare)
+        position = end + 1
+    if not ids:
+        for word in text.split():
+            bare = _bare_id(word.strip("<>,;").rpartition("<")[2].partition(">")[0])
+            if "@" in bare:
+                ids.setdefault(bare)
+    return tuple(ids)
+
+
+def split_addresses(value: str) -> list[str]:
+    """Split an address list at its commas and semicolons, outside quotes, comments and angle brackets.
+
+    Where a quote or comment is not closed, the list is read without it. Addresses with only a blank between them are two.
+    """
+    if not _LIST_SIGNS.search(value) and "=?" not in value:
+        return value.split(",")  # nothing that could hide a comma
+    parts: list[str] = []
+    for part in _split(_closed(value)):
+        if "@" not in part and "=?" in part and "@" in (decoded := decode_words(part)):
+            # A program encoded the address as well (RFC 2047 §5 forbids it).
+            parts += _split(_closed(decoded))
+        elif part.count("@") > 1 and not _MARKED.search(part) and len(words := _AROUND_AT.sub("", part).split()) > 1:
+            parts += words if "@" in words[-1] else [part]
+        else:
+            parts.append(part)
+    return parts
+
+
+def _split(value: str) -> list[str]:
+    marked = list(zones(value))
+    closed = _closed_brackets(marked)
+    parts: list[str] = []
+    current: list[str] = []
+    in_angle_brackets = False
+    for index, (char, zone) in enumerate(marked):
+        current.append(char)
+        if zone != PLAIN:
+            continue
+        if char == "<":
+            in_angle_brackets = index in closed
+        elif char == ">":
+            in_angle_brackets = False
+        elif char == ":" and not in_angle_brackets:
+            current = []  # `group name:` (RFC 5322 §3.4)
+        elif char in ",;" and not in_angle_brackets:
+            parts.append("".join(current[:-1]))
+            current = []
+    parts.append("".join(current))
+    return parts
+
+
+def _closed_brackets(marked: list[tuple[str, Zone]]) -> dict[int, int]:
+    """Each `<` outside of quotes and comments that has its `>`: index → index of the `>`."""
+    closed: dict[int, int] = {}
+    start = -1
+    for index, (char, zone) in enumerate(marked):
+        if zone != PLAIN:
+            continue
+        if char == "<":
+            start = index
+        elif char == ">" and start >= 0:
+            closed[start] = index
+            start = -1
+    return closed
+
+
+def _closed(text: str) -> str:
+    """`text` without the quotation marks, or the last parentheses, of a quoted string or comment that is never closed.
+
+    Which of several quotation marks is the one too many cannot be known, so all are removed: addresses are found without them. At
+    most four passes.
+    """
+    for _ in range(3):
+        start, open_zone = _open_at(text)
+        if open_zone is None:
+            break
+        if open_zone == QUOTED:
+            text = _GLUED.sub("\0", text).replace('"', " ")
+        else:
+            # What is behind the parenthesis may be another address.
+            text = text[:start] + _GLUED.sub("\0", text[start:]).replace("(", ",").replace(")", " ")
+    return text
+
+
+def _open_at(text: str) -> tuple[int, Zone | None]:
+    """Where the quoted string or comment starts that is open at the end of `text`, and which of them it is."""
+    if '"' not in text and "(" not in text:
+        return 0, None
+    depth = start = 0
+    quoted = escaped = False
+    for index, char in enumerate(text):
+        if escaped:
+            escaped = False
+        elif char == "\\" and (quoted or depth):
+            escaped = True
+        elif quoted:
+            quoted = char != '"'
+        elif char == "(":
+            start = start if depth else index
+            depth += 1
+        elif depth:
+            depth -= char == ")"
+        elif char == '"':
+            quoted, start = True, index
+    return start, QUOTED if quoted else COMMENT if depth else None
+
+
+def _address(text: str) -> str | None:
+    """The normal form of the address in a text without invisible characters."""
+    bare = _without_comments(text)
+    inner = _in_angle_brackets(bare)
+    if inner is not None:
+        candidate = _tidy(_FOLD.sub("", inner))
+    else:
+        candidate = _tidy(_without_brackets(bare))
+        if any(char.isspace() for char in candidate):
+            candidate = _last_word(_AROUND_AT.sub("", _protected(_without_brackets(bare))))
+    candidate = candidate.replace(_QUOTED_BLANK, " ")
+    if candidate.startswith("@") and ":" in candidate:
+        candidate = candidate.partition(":")[2]  # a route before the address (RFC 5322 §4.4)
+    if scheme := _SCHEME.match(candidate):
+        candidate = candidate[scheme.end() :].partition("?")[0]
+    local, at, domain = _without_signs_around(candidate).rpartition("@")
+    if not at or not local or not domain or len(candidate) > MAX_ADDRESS or _CONTROL.search(candidate):
+        return None
+    if local.startswith('"'):
+        if not _QUOTED_LOCAL.fullmatch(local):
+            return None
+        if _DOT_ATOM.fullmatch(local[1:-1]):
+            local = local[1:-1]  # quoted without need: the same mailbox (RFC 5321 §4.1.2)
+    elif _SPECIALS.search(local):
+        return None
+    normal = _domain(domain)
+    return None if normal is None else f"{local.lower()}@{normal}"
+
+
+def _tidy(text: str) -> str:
+    """`text` without white space at its ends and around @ and dots; in quoted strings it stays, as _QUOTED_BLANK."""
+    return _AROUND_DOT.sub("", _AROUND_AT.sub("", _protected(text))).strip()
+
+
+def _protected(text: str) -> str:
+    if '"' not in text:
+        return text
+    return "".join(_QUOTED_BLANK if zone == QUOTED and char.isspace() else char for char, zone in zones(text))
+
+
+def _last_word(text: str) -> str:
+    """The last word, if it is the only one with an @: a name without quotes or brackets comes before the address."""
+    words = text.split()
+    return words[-1] if words and sum("@" in word for word in words) == 1 and "@" in words[-1] else ""
+
+
+def _without_signs_around(text: str) -> str:
+    """`text` without quotation marks and punctuation around it that cannot be part of an address."""
+    if text.endswith("]") and "@[" in text:
+        return text  # a literal: user@[192.0.2.1]
+    bare = text.rstrip(_AFTER)
+    removed = text[len(bare) :]
+    if bare.startswith('"') and '"@' in bare and _QUOTED_LOCAL.match(bare):
+        return bare
+    # An apostrophe may begin a local part: it is removed only if a quotation mark was removed at the end.
+    is_quoted = any(sign in removed for sign in _QUOTES)
+    return bare.lstrip(_BEFORE + (_QUOTES if is_quoted else ""))
+
+
+@lru_cache(maxsize=16_384)
+def _domain(domain: str) -> str | None:
+    lower = domain.lower()
+    if lower.isascii() and "xn--" not in lower:
+        return lower if _ASCII_DOMAIN.fullmatch(lower) else None
+    try:
+        return idna.encode(domain, uts46=True, transitional=False).decode("ascii").lower()
+    except (idna.IDNAError, UnicodeError, ValueError):
+        return None if _NOT_IN_LABELS.search(lower) or not all(_DOTS.split(lower)) else lower
+
+
+def without_invisible(text: str) -> str:
+    """`text` without characters that no reader sees."""
+    return text if text.isascii() else _STRAY_JOINER.sub("", _INVISIBLE.sub("", text))
+
+
+def _without_comments(text: str) -> str:
+    """`text` without (comments), nested ones too; quoted strings stay."""
+    return text if "(" not in text else "".join(char for char, zone in zones(text) if zone != COMMENT)
+
+
+def _bare_id(text: str) -> str:
+    """A Message-ID without angle brackets, without comments; a parenthesis in the middle of it belongs to it: `1(2)@x`."""
+    if "(" not in text:
+        return text
+    for word in text.split():
+        is_closed = word.count("(") == word.count(")")
+        if "@" in word and "(" in word and is_closed and not word.startswith("(") and not word.endswith(")"):
+            return word
+    return _without_comments(text)
+
+
+def _in_angle_brackets(text: str) -> str | None:
+    """The text in the first <…> outside of quotes that contains an @."""
+    if "<" not in text:
+        return None
+    closed = _closed_brackets(list(zones(text)))
+    return next((text[start + 1 : end] for start, end in closed.items() if "@" in text[start + 1 : end]), None)
+
+
+def _without_brackets(text: str) -> str:
+    """A text that has no <…@…>, without any <…>, and with blanks for single brackets: `Bob <bob@x.example`."""
+    if "<" not in text and ">" not in text:
+        return text
+    marked = list(zones(text))
+    closed = _closed_brackets(marked)
+    chars: list[str] = []
+    end = -1
+    for index, (char, zone) in enumerate(marked):
+        end = closed.get(index, end)
+        if index > end:
+            chars.append(" " if zone == PLAIN and char in "<>" else char)
+    return "".join(chars)
+
+
+def _decoded_ids(text: str) -> str:
+    """`text` with the encoded words (RFC 2047) decoded that are words of their own; inside an id, the signs belong to it."""
+    if "=?" not in text or not _WHOLE_WORD.search(text):
+        return text
+    if _WHOLE_WORD.sub("", text).count("=?"):
+        return _WHOLE_WORD.sub(lambda match: decode_words(match[0]), text)
+    return decode_words(text)

@@ -1,0 +1,82 @@
+"""Kinds by subject: a confusion table over synthetic subjects must have nothing beside its diagonal."""
+
+from collections import Counter
+
+import pytest
+
+from services.mail.classify import classify
+from services.mail.headers import Headers, parse
+from services.standalone.servers.paths import ROOT
+
+ID = "In-Reply-To: <a@b>"
+REFERENCES = "References: <a@b>"
+EXAMPLES: list[tuple[str, list[str]]] = [
+    *((kind, [f"Subject: {subject}"]) for kind, subjects in {
+        "automatic": [
+            "Automatic reply: price", "Out of Office AutoReply: price", "自动回复:Re: 报价", "自动答复: 报价", "[自动回复] Re: x", "【自动回复】Re: x",
+            "［自动回复］x", "自動回復: x", "自動回覆：x", "自動応答: x", "不在通知: x", "자동 회신: x", "부재중: x", "Автоматический ответ: x",
+            "Automatyczna odpowiedź: x", "Automatisk svar: x", "Automatiskt svar: x", "Automaattinen vastaus: x", "Automatická odpověď: x",
+            "Automatikus válasz: x", "Otomatik yanıt: x", "Αυτόματη απάντηση: x", "תשובה אוטומטית: x", "\u200fרד تلقائي: x".replace("רד", "رد"),
+            "Trả lời tự động: x", "Balasan otomatis: x", "Absence du bureau : x", "Fuera de la oficina: x", "Fora do escritório: x",
+            "Abwesenheit: x", "Abwesenheitsnotiz: x", "Automated reply: x", "Re: price (Automatic Response)", "Price （自动回复）",
+            "[EXT] Automatic reply: x", "AUTOMATIC REPLY : x", "(Automatic reply) x", "Automatische Antwort\u00a0: x", "Fuori sede: x",
+        ],
+        "forward": [
+            "Fwd: x", "Fwd : x", "FW:x", "Fw\u00a0: x", "[Fwd: x]", "[list] [Fwd: x]", "[a] [b] Fwd: x", "Fwd[2]: x", "WG: x", "转发：x", "PD: Inquiry",
+            "VS: x", "TR: x", "RV: x", "I: x", "ENC: x", "Пересл: x", "İLT: x", "ΠΡΘ: x", "전달: x", "Chuyển tiếp: x", "【转发: x】",
+        ],
+        "human": [
+            "Re: price", "Price", "Out of office chairs: our quotation", "Automatic reply machine", "自动回复机 20 件", "Forwarder: quotation",
+            "Fw 20 pcs", "Re: Automatic reply: x", "Re: Fwd: x", "[Fwd] x", "[auto] parts: price", "Auto: Information", "Auto parts: price",
+            "Automatic replyer: x", "Information: x", "TRX: 20", "Vs. your offer", "外出服: 20", "Price (automatic)", "Frånvarokontroll: x",
+        ],
+    }.items() for subject in subjects),
+    *((kind, [f"Subject: {subject}", ID]) for kind, subjects in {
+        "automatic": [
+            "Automatic reply", "Out of Office until Monday", "Out of office - Bob", "Out of office 3 May", "自动回复 已收到", "自动回复您的邮件", "auto: x",
+            "外出: x", "Abwesenheitsnotiz", "Automatic reply: x", "Abwesenheit bis 5.5.", "Absence du bureau du 3 au 5", "OOO: x",
+        ],
+        "forward": ["Fwd: x", "[Fwd: x]", "WG: x", "转发: x"],
+        "human": [
+            "Out of office chairs: our quotation", "TR: 20 pcs", "VS: Tarjous", "RV: 12 m", "ENC: price list", "I: x", "PD: 20 W", "Auto parts: x",
+            "自动回复机: 报价", "外出服 20", "Automatic reply-to button", "Auto-response unit XR-5", "Re: TR: x",
+        ],
+    }.items() for subject in subjects),
+    ("forward", ["Subject: PD: Inquiry", REFERENCES]),
+    ("forward", ["Subject: VS: Inquiry", REFERENCES]),
+    ("human", ["Subject: x", "X-Autoreply: no"]),
+    ("human", ["Subject: x", "X-Autorespond: False"]),
+    ("automatic", ["Subject: x", "X-Autoreply: no", "X-Autorespond: yes"]),
+    ("automatic", ["Subject: x", "X-Autoreply: TRUE"]),
+    ("bounce", ["Subject: x", "From: Mail Delivery System <MAILER-DAEMON@mx.example>"]),
+    ("bounce", ["Subject: x", "From: postmaster@mx.example"]),
+    ("human", ["Subject: x", "From: postmaster@mx.example", ID]),
+    ("bulk", ["Subject: x", "List-Unsubscribe: <mailto:x@y.z>", "To: a@b.c"]),
+    ("human", ["Subject: Re: x", "List-Unsubscribe: <mailto:x@y.z>", "To: a@b.c", ID]),
+    ("bulk", ["Subject: Re: x", "List-Unsubscribe: <mailto:x@y.z>", "To: a@b.c, d@e.f", ID]),
+    ("bulk", ["Subject: Re: x", "Precedence: bulk", "To: a@b.c", ID]),
+    ("bulk", ["Subject: Re: x", "List-Id: <x>", "To: a@b.c", ID]),
+]  # fmt: skip
+
+
+def kind_of(lines: list[str]) -> str:
+    headers = parse("\r\n".join([*lines, "", ""]).encode())
+    assert isinstance(headers, Headers)
+    return classify(headers)[0]
+
+
+@pytest.mark.parametrize(("kind", "lines"), EXAMPLES)
+def test_the_kind_of_each_example(kind: str, lines: list[str]) -> None:
+    assert kind_of(lines) == kind
+
+
+def confusion() -> Counter[tuple[str, str]]:
+    """(expected, classified as) → number of examples."""
+    return Counter((kind, kind_of(lines)) for kind, lines in EXAMPLES)
+
+
+def test_the_page_shows_the_confusion_table() -> None:
+    kinds = ("human", "automatic", "forward", "bulk", "bounce")
+    counted = confusion()
+    rows = [f"| {kind} | " + " | ".join(str(counted[kind, other]) for other in kinds) + " |" for kind in kinds]
+    assert "\n".join(rows) in (ROOT / "docs" / "matching.md").read_text("utf-8"), "\n".join(rows)

@@ -1,11 +1,10 @@
-"""Addresses and Message-IDs: found in text, and brought into the form in which two of them are compared. Pure.
+"""Addresses and Message-IDs in the form in which two of them are compared. Pure.
 
 The same for what a platform publishes and for what a mailbox shows. docs/matching.md says what is removed, what is kept and what
 is dropped. Total, and linear in the text: no text makes it raise or slow.
 """
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -31,7 +30,7 @@ _INVISIBLE: Final = re.compile(
 _STRAY_JOINER: Final = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]+|[\u200c\u200d]+(?![^\x00-\x7f])")
 """ZWNJ and ZWJ belong to names in Persian or Indic scripts (RFC 5892 A.1, A.2), and to nothing beside ASCII."""
 _FOLD: Final = re.compile(r"[\r\n]+[ \t]*")
-_AROUND_AT: Final = re.compile(r"(?<!\s)\s+(?=@)|(?<=@)\s+")
+AROUND_AT: Final = re.compile(r"(?<!\s)\s+(?=@)|(?<=@)\s+")
 _AROUND_DOT: Final = re.compile(r"(?<!\s)\s+(?=[.\u3002\uff0e\uff61])|(?<=[.\u3002\uff0e\uff61])\s+")
 _SCHEME: Final = re.compile(r"(?:mailto|smtp):", re.IGNORECASE)
 _QUOTES: Final = "\\\"'`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u00ab\u00bb\uff02\uff07"
@@ -47,8 +46,6 @@ _NOT_IN_LABELS: Final = re.compile(r"[\x00-,/:-@\[-^`{-\x7f\s]")
 _DOTS: Final = re.compile(r"[.\u3002\uff0e\uff61]")
 _GLUED: Final = re.compile(r'(?<=\w)["(](?=\w)')
 """A sign inside of a word: taking it away would make up another address."""
-_MARKED: Final = re.compile(r'[<>"()]')
-_LIST_SIGNS: Final = re.compile(r'["(\\:;<\s]')
 _WHOLE_WORD: Final = re.compile(r"(?:^|(?<=[\s<>,]))=\?[^?]{1,40}\?[^?]{1,9}\?[^?]{0,2000}\?=(?=[\s<>,]|$)")
 
 
@@ -65,7 +62,7 @@ def normalise_address(text: str) -> str | None:
     if "@" not in visible:
         visible = decode_words(visible).replace("\uff20", "@")
     address = _address(visible)
-    if address is None and (closed := _closed(visible)) != visible:
+    if address is None and (closed := without_unclosed(visible)) != visible:
         address = _address(closed)
     return address
 
@@ -74,94 +71,18 @@ def normalise_message_id(text: str) -> str | None:
     """The text between `<` and `>`, or without them the text without comments; no white space, case kept."""
     if len(text) > MAX_RAW:
         return None
-    text = _decoded_ids(text)
+    text = decoded_ids(text)
     start = text.find("<")
     end = text.find(">", start + 1) if start >= 0 else -1
     # `<<id>` and `<one <two>`: the innermost bracket opens the id.
-    inner = text[start + 1 : end] if end >= 0 else _bare_id(text)
+    inner = text[start + 1 : end] if end >= 0 else bare_id(text)
     bare = "".join(without_invisible(inner.rpartition("<")[2].partition(">")[0]).split())
     if not bare or len(bare) > MAX_MESSAGE_ID or _CONTROL.search(bare):
         return None
     return bare
 
 
-def addresses(values: Iterable[str]) -> tuple[str, ...]:
-    """The mailboxes in address header values, each `local@domain` still with its display name and comments, in order, once."""
-    mailboxes: dict[str, None] = {}
-    for value in values:
-        for part in split_addresses(value):
-            if "@" in part or "\uff20" in part:
-                mailboxes.setdefault(part.strip())
-    return tuple(mailboxes)
-
-
-def message_ids(text: str) -> tuple[str, ...]:
-    """The Message-IDs in a header value without their angle brackets, in order, once.
-
-    These are the texts in <…>, or the words with an @ where there are none.
-    """
-    ids: dict[str, None] = {}
-    text = _decoded_ids(text)
-    position = 0
-    while (start := text.find("<", position)) >= 0:
-        end = text.find(">", start + 1)
-        if end < 0:
-            break
-        bare = "".join(text[start + 1 : end].rpartition("<")[2].split())
-        if bare:
-            ids.setdefault(bare)
-        position = end + 1
-    if not ids:
-        for word in text.split():
-            bare = _bare_id(word.strip("<>,;").rpartition("<")[2].partition(">")[0])
-            if "@" in bare:
-                ids.setdefault(bare)
-    return tuple(ids)
-
-
-def split_addresses(value: str) -> list[str]:
-    """Split an address list at its commas and semicolons, outside quotes, comments and angle brackets.
-
-    Where a quote or comment is not closed, the list is read without it. Addresses with only a blank between them are two.
-    """
-    if not _LIST_SIGNS.search(value) and "=?" not in value:
-        return value.split(",")  # nothing that could hide a comma
-    parts: list[str] = []
-    for part in _split(_closed(value)):
-        if "@" not in part and "=?" in part and "@" in (decoded := decode_words(part)):
-            # A program encoded the address as well (RFC 2047 §5 forbids it).
-            parts += _split(_closed(decoded))
-        elif part.count("@") > 1 and not _MARKED.search(part) and len(words := _AROUND_AT.sub("", part).split()) > 1:
-            parts += words if "@" in words[-1] else [part]
-        else:
-            parts.append(part)
-    return parts
-
-
-def _split(value: str) -> list[str]:
-    marked = list(zones(value))
-    closed = _closed_brackets(marked)
-    parts: list[str] = []
-    current: list[str] = []
-    in_angle_brackets = False
-    for index, (char, zone) in enumerate(marked):
-        current.append(char)
-        if zone != PLAIN:
-            continue
-        if char == "<":
-            in_angle_brackets = index in closed
-        elif char == ">":
-            in_angle_brackets = False
-        elif char == ":" and not in_angle_brackets:
-            current = []  # `group name:` (RFC 5322 §3.4)
-        elif char in ",;" and not in_angle_brackets:
-            parts.append("".join(current[:-1]))
-            current = []
-    parts.append("".join(current))
-    return parts
-
-
-def _closed_brackets(marked: list[tuple[str, Zone]]) -> dict[int, int]:
+def closed_brackets(marked: list[tuple[str, Zone]]) -> dict[int, int]:
     """Each `<` outside of quotes and comments that has its `>`: index → index of the `>`."""
     closed: dict[int, int] = {}
     start = -1
@@ -176,7 +97,7 @@ def _closed_brackets(marked: list[tuple[str, Zone]]) -> dict[int, int]:
     return closed
 
 
-def _closed(text: str) -> str:
+def without_unclosed(text: str) -> str:
     """`text` without the quotation marks, or the last parentheses, of a quoted string or comment that is never closed.
 
     Which of several quotation marks is the one too many cannot be known, so all are removed: addresses are found without them. At
@@ -226,7 +147,7 @@ def _address(text: str) -> str | None:
     else:
         candidate = _tidy(_without_brackets(bare))
         if any(char.isspace() for char in candidate):
-            candidate = _last_word(_AROUND_AT.sub("", _protected(_without_brackets(bare))))
+            candidate = _last_word(AROUND_AT.sub("", _protected(_without_brackets(bare))))
     candidate = candidate.replace(_QUOTED_BLANK, " ")
     if candidate.startswith("@") and ":" in candidate:
         candidate = candidate.partition(":")[2]  # a route before the address (RFC 5322 §4.4)
@@ -248,7 +169,7 @@ def _address(text: str) -> str | None:
 
 def _tidy(text: str) -> str:
     """`text` without white space at its ends and around @ and dots; in quoted strings it stays, as _QUOTED_BLANK."""
-    return _AROUND_DOT.sub("", _AROUND_AT.sub("", _protected(text))).strip()
+    return _AROUND_DOT.sub("", AROUND_AT.sub("", _protected(text))).strip()
 
 
 def _protected(text: str) -> str:
@@ -297,7 +218,7 @@ def _without_comments(text: str) -> str:
     return text if "(" not in text else "".join(char for char, zone in zones(text) if zone != COMMENT)
 
 
-def _bare_id(text: str) -> str:
+def bare_id(text: str) -> str:
     """A Message-ID without angle brackets, without comments; a parenthesis in the middle of it belongs to it: `1(2)@x`."""
     if "(" not in text:
         return text
@@ -312,7 +233,7 @@ def _in_angle_brackets(text: str) -> str | None:
     """The text in the first <…> outside of quotes that contains an @."""
     if "<" not in text:
         return None
-    closed = _closed_brackets(list(zones(text)))
+    closed = closed_brackets(list(zones(text)))
     return next((text[start + 1 : end] for start, end in closed.items() if "@" in text[start + 1 : end]), None)
 
 
@@ -321,7 +242,7 @@ def _without_brackets(text: str) -> str:
     if "<" not in text and ">" not in text:
         return text
     marked = list(zones(text))
-    closed = _closed_brackets(marked)
+    closed = closed_brackets(marked)
     chars: list[str] = []
     end = -1
     for index, (char, zone) in enumerate(marked):
@@ -331,7 +252,7 @@ def _without_brackets(text: str) -> str:
     return "".join(chars)
 
 
-def _decoded_ids(text: str) -> str:
+def decoded_ids(text: str) -> str:
     """`text` with the encoded words (RFC 2047) decoded that are words of their own; inside an id, the signs belong to it."""
     if "=?" not in text or not _WHOLE_WORD.search(text):
         return text

@@ -16,7 +16,7 @@ from typing import Final
 
 from services.common.codec import EARLIEST
 from services.common.encoded_words import decode_words
-from services.common.normal_forms import addresses, message_ids
+from services.common.header_lists import addresses, message_ids
 from services.common.quoting import COMMENT, zones
 
 FETCHED: Final = (

@@ -13,7 +13,8 @@ from typing import Final, Literal
 from services.common.errors import ReplyrateError
 from services.common.events import Kind
 from services.common.hashing import Hasher
-from services.common.normal_forms import message_ids, normalise_address, normalise_message_id, split_addresses
+from services.common.header_lists import message_ids, split_addresses
+from services.common.normal_forms import normalise_address, normalise_message_id
 from services.mail import headers, messages, trust
 from services.mail.classify import classify
 from services.mail.headers import Headers, Skipped

@@ -1,6 +1,6 @@
 """Values of an inquiry that could never match a mail: the matcher would drop them, so `publish` refuses them.
 
-What is an address or a Message-ID, and what two of them have in common, is decided by services.common.hashing, as in the
+What is an address or a Message-ID, and what two of them have in common, is decided by services.common.normal_forms, as in the
 matcher, and by the way in which the fetcher splits address fields. Pure.
 """
 
@@ -8,8 +8,8 @@ import re
 from typing import Final
 
 from services.common.events import InquiryReceived
-from services.common.hashing import normalise_address, normalise_message_id
-from services.mail.headers import message_ids, split_addresses
+from services.common.header_lists import message_ids, split_addresses
+from services.common.normal_forms import normalise_address, normalise_message_id
 
 _SEPARATOR: Final = re.compile(r"[\s;,；，、|]")
 _NOT_IN_DOMAIN: Final = re.compile(r"""[\s;,:；，、：|/\\"'()<>?!&=*%#]""")
@@ -50,8 +50,9 @@ def address_fault(text: str) -> str | None:
     parts = [part for part in split_addresses(text) if part.strip()]
     if len(parts) > 1 or (normal is None and text.count("@") > 1 and _SEPARATOR.search(text)):
         return "contains several addresses"
-    # The fetcher reads an address without the separators around it: only the same form gives the same hash.
-    if normal is None or not parts or normalise_address(parts[0]) != normal:
+    # A separator at the end would be removed; it is more likely that the values are separated in another way than documented.
+    is_separated = text.strip()[-1:] in tuple(";,；，、|")
+    if normal is None or not parts or is_separated or normalise_address(parts[0]) != normal:
         return "is not an e-mail address"
     domain = normal.rpartition("@")[2]
     is_literal = domain.startswith("[") and domain.endswith("]")

@@ -78,5 +78,5 @@ def confusion() -> Counter[tuple[str, str]]:
 def test_the_page_shows_the_confusion_table() -> None:
     kinds = ("human", "automatic", "forward", "bulk", "bounce")
     counted = confusion()
-    rows = [f"| {kind} | " + " | ".join(str(counted[kind, other]) for other in kinds) + " |" for kind in kinds]
+    rows = [f"| {kind} | " + " | ".join(str(counted[kind, result]) for result in kinds) + " |" for kind in kinds]
     assert "\n".join(rows) in (ROOT / "docs" / "matching.md").read_text("utf-8"), "\n".join(rows)

@@ -71,10 +71,12 @@ class Connection:
         self._open_folder = b""
 
     def login(self, user: str, password: str, version: str) -> None:
-        """LOGIN, then ID where it is advertised. LoginRefused, Throttled, …"""
+        """LOGIN (AUTHENTICATE PLAIN where LOGIN is disabled), then ID where it is advertised. LoginRefused, Throttled, …"""
         _check_argument("login", user)
         _check_argument("login", password)
-        if "LOGINDISABLED" in self._client._imap.capabilities:
+        advertised = {str(name).upper() for name in self._client._imap.capabilities}
+        by_plain = "LOGINDISABLED" in advertised
+        if by_plain and "AUTH=PLAIN" not in advertised:
             # Not even tried: the secret must not go to a server that accepts none (RFC 3501 §7.2.1).
             raise LoginRefused("login", "the server advertises LOGINDISABLED", code="oauth2-needed")
         with translated("login"):
@@ -82,12 +84,19 @@ class Connection:
             self._client._imap._encoding = "utf-8"
             quoted = '"' + user.replace("\\", "\\\\").replace('"', '\\"') + '"'
             try:
-                self._client.login(quoted, password)
-            except exceptions.LoginError as error:
+                if by_plain:
+                    # LOGINDISABLED concerns the command LOGIN alone (RFC 3501 §7.2.1, RFC 4616).
+                    self._client._imap.authenticate("PLAIN", lambda _: f"\0{user}\0{password}".encode())
+                else:
+                    self._client.login(quoted, password)
+            except imaplib.IMAP4.error as error:
                 # The server's own words may repeat the user name: they are not passed on.
                 reason = refusal("login", error)
                 # imapclient reports a broken connection as a refusal too; it says nothing about user and password.
-                if isinstance(error.__context__, imaplib.IMAP4.abort) and not isinstance(reason, Throttled):
+                was_cut_off = isinstance(error, imaplib.IMAP4.abort) or isinstance(
+                    error.__context__, imaplib.IMAP4.abort
+                )
+                if was_cut_off and not isinstance(reason, Throttled):
                     raise Unreachable("login", "the server closed the connection") from None
                 raise reason or LoginRefused("login") from None
         self._after_login(version)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
+import idna
+
 from services.common.settings import ImapSettings
 from services.imap.errors import HostRefused, Unreachable
 from services.providers.addresses import host_name
@@ -68,7 +70,7 @@ class HostPolicy:
         if port not in self.allowed_ports:
             raise HostRefused("dns", f"port {port} is not among REPLYRATE_IMAP__ALLOWED_PORTS")
         try:
-            ascii_name = name.encode("idna").decode("ascii")
+            ascii_name = a_labels(name)
             addresses = tuple(dict.fromkeys(self.resolve(ascii_name, port)))
         except (OSError, UnicodeError):
             raise Unreachable("dns", "the name does not resolve") from None
@@ -79,6 +81,18 @@ class HostPolicy:
                 # One forbidden address is enough: a name that has both is a trap, or a split horizon.
                 raise HostRefused("dns", f"{ascii_name} leads to {address}, which is not public")
         return Endpoint(ascii_name, port, addresses)
+
+
+def a_labels(name: str) -> str:
+    """A host name as it is looked up: UTS 46 non-transitional, as domains of addresses are (services.common.hashing).
+
+    Python's own codec is IDNA 2003, in which `straße` is `strasse`: another name, which may belong to somebody else. UnicodeError.
+    """
+    if not name.isascii():
+        return idna.encode(name, uts46=True, transitional=False).decode("ascii").lower()
+    if any(not 0 < len(label) < 64 for label in name.split(".")):
+        raise UnicodeError("a label is empty or longer than 63 characters")
+    return name
 
 
 def _permitted(address: IPv4Address | IPv6Address, allowed: Sequence[Network]) -> bool:

@@ -64,7 +64,9 @@ class Session(Wire):
                 if not self.mailbox.has(Defect.LOGIN_DISABLED):
                     capabilities = capabilities.replace(b"LOGINDISABLED ", b"")
                 elif b"LOGINDISABLED" not in capabilities and not self._logged_in:
-                    capabilities += b" LOGINDISABLED AUTH=XOAUTH2"
+                    capabilities = capabilities.replace(b" AUTH=PLAIN", b"") + b" LOGINDISABLED AUTH=XOAUTH2"
+                if self.mailbox.has(Defect.PLAIN_ALONE) and not self._logged_in:
+                    capabilities = b"IMAP4rev1 LOGINDISABLED AUTH=PLAIN"
                 if self.mailbox.has(Defect.EARLY_ANSWERS) and not self._logged_in:
                     await self.send(b'* LIST (\\Sent) "/" "Evil"\r\n* 7 FETCH (UID 7 FLAGS ())\r\n* 9 EXISTS\r\n')
                 await self.complete(tag, b"CAPABILITY " + capabilities)
@@ -123,7 +125,7 @@ class Session(Wire):
             await self.end(tag, b"NO LOGIN frequency limited, please try later")
         elif self.mailbox.has(Defect.LOGIN_LIMIT):
             await self.end(tag, b"NO [LIMIT] Too many authentication attempts. Try again later.")
-        elif self.mailbox.has(Defect.LOGIN_DISABLED):
+        elif self.mailbox.has(Defect.LOGIN_DISABLED, Defect.PLAIN_ALONE):
             await self.end(tag, b"NO Basic authentication is disabled.")
         elif self.mailbox.has(Defect.AMBIGUOUS_LOGIN):
             await self.end(
@@ -140,6 +142,12 @@ class Session(Wire):
             await self.end(tag, self._profile.wrong_password)
 
     async def _authenticate(self, tag: bytes, mechanism: bytes) -> None:
+        if mechanism == b"PLAIN" and self.mailbox.has(Defect.PLAIN_ALONE):
+            await self.send(b"+ \r\n")
+            line = base64.b64decode((await self._reader.readuntil(b"\n")).strip())
+            self._logged_in = line == b"\0%s\0%s" % (self.mailbox.user.encode(), self.mailbox.secret.encode())
+            await self.end(tag, b"OK AUTHENTICATE completed" if self._logged_in else self._profile.wrong_password)
+            return
         if b"AUTH=" + mechanism not in self._profile.capabilities_before.split() or mechanism not in (
             b"XOAUTH2",
             b"OAUTHBEARER",

@@ -418,6 +418,18 @@ def test_b6_an_operator_can_name_a_shared_folder(lab: Lab, serve: Serve) -> None
     assert not [sent for sent in server.wire if b"colleague" in sent.command or b"Trash/Sent" in sent.command]
 
 
+def test_b3_plain_is_used_where_only_the_command_login_is_disabled(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT)
+    fill(server, [now()])
+    connected = lab.connect(server)
+    server.defects.add(Defect.PLAIN_ALONE)
+    lab.complete(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert server.commands(-1)[1].command == b"AUTHENTICATE PLAIN"
+    server.secret = "another"
+    assert lab.poll(connected, server)["state_reason"] == "login-refused"
+
+
 def test_b5_a_sent_folder_that_cannot_be_selected_is_skipped(lab: Lab, serve: Serve) -> None:
     server = serve(DOVECOT)
     server.folders.remove(server.sent)

@@ -74,3 +74,21 @@ def test_other_ports_are_refused() -> None:
     for port in (22, 25, 143, 6379):
         with pytest.raises(HostRefused, match="ALLOWED_PORTS"):
             HostPolicy((993,), resolve=lambda *_: ["93.184.216.34"]).check("mail.example.com", port)
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        ("imap.straße.example", "imap.xn--strae-oqa.example"), ("IMAP.Bücher.example", "imap.xn--bcher-kva.example"),
+        ("imap.βόλος.example", "imap.xn--nxasmm1c.example"), ("imap_1.example", "imap_1.example"), ("imap.xn--strae-oqa.example", "imap.xn--strae-oqa.example"),
+    ],
+)  # fmt: skip
+def test_a_typed_host_is_asked_for_by_the_same_rules_as_domains_of_addresses(typed: str, asked: str) -> None:
+    """IDNA 2003 would ask for `strasse`, which somebody else may own: the password would go there."""
+    queries: list[str] = []
+
+    def resolve(host: str, port: int) -> list[str]:
+        queries.append(host)
+        return ["93.184.216.34"]
+
+    assert HostPolicy((993,), resolve=resolve).check(typed, 993).host == asked and queries == [asked]

@@ -168,3 +168,15 @@ def test_a_server_files_all_sent_mail_where_its_provider_does() -> None:
     assert not any(
         map(KNOWN.files_all_sent, ("notgmail.com", "gmail.com.firm.example", "imap.firm.example", "com", ""))
     )
+
+
+@pytest.mark.parametrize(
+    ("server", "provider_id"),
+    [
+        ("firm-example.o-v1.mx.microsoft", "microsoft-365"), ("firm-example.mail.protection.outlook.com", "microsoft-365"),
+        ("eur.olc.protection.outlook.com", "outlook"),
+    ],
+)  # fmt: skip
+def test_microsofts_mx_servers_are_known(server: str, provider_id: str) -> None:
+    provider = catalog.load().by_mx(server)
+    assert provider is not None and provider.id == provider_id

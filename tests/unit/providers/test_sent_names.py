@@ -11,6 +11,8 @@ from services.providers.sent_names import is_sent_name, sent_names
     ("name", "expected"),
     [
         ("Sent", True), ("SENT ITEMS", True), ("INBOX.Sent", True), ("[Gmail]/已发邮件", True), ("Ｓｅｎｔ", True), (" sent ", True),
+        ("Odeslaná pošta", True), ("Elemente trimise", True), ("Enviadas", True), ("Itens Enviados", True), ("Saadetud kirjad", True),
+        ("Wysłane", True), ("Σταλθέντα", True), ("נשלחו", True), ("INBOX.Verzonden", True), ("Надіслані", True), ("寄件備份", True),
         ("Éléments envoyés", True), ("Отправленные", True), ("Sent to clients", False), ("Unsent", False), ("Drafts", False), ("", False),
     ],
 )  # fmt: skip

@@ -144,7 +144,8 @@ IDS_DROPPED = Counter(
 CONFLICTS = Counter("replyrate_matcher_conflicts_total", "Inquiries received with differing facts.", registry=MATCHER)
 FACTS_CUT = Counter(
     "replyrate_matcher_cut_total",
-    "Facts cut by the bounds of a joined state, by what they are: `replies`, `statuses`, `addresses-and-ids`.",
+    "Facts cut by the bounds of a joined state, by what they are: `replies`, `statuses`, `addresses-and-ids`; and messages and"
+    " inquiries that one address or id no longer finds, because it has too many of a day (`join-day`) or in all (`join-key`).",
     ["reason"],
     registry=MATCHER,
 )
@@ -221,7 +222,7 @@ LAG_RECORDS = Gauge(
 
 REASONS: Final[Mapping[str, tuple[str, ...]]] = {
     "fetcher": ("unreadable-message",),
-    "matcher": ("not-json", "schema", "limit", "late", "over-bound", "misrouted"),
+    "matcher": ("not-json", "schema", "limit", "late", "misrouted"),
     "aggregator": ("not-json", "schema", "limit"),
 }
 """Service → the reasons of its dead letters."""

@@ -50,11 +50,11 @@ class JoinResult:
     erased: list[tuple[CompanyErased, tuple[str, ...]]] = field(default_factory=list)
     """Erased companies with the inquiries that were dropped."""
     refused: list[tuple[int, InvalidEvent]] = field(default_factory=list)
-    """Facts (by index) that exceeded a bound or came too late."""
+    """Facts (by index) that came too late."""
     ignored: Counter[IgnoredReason] = field(default_factory=Counter)
     """Valid facts that change nothing, by reason."""
     cut: Counter[str] = field(default_factory=Counter)
-    """Facts that the bounds of a joined state cut, by what they are (state.CUT_REASONS)."""
+    """What the bounds cut, by what it is (state.CUT_REASONS)."""
     erased_entries: int = 0
     """Entries that an erase dropped or reduced."""
     conflicts: int = 0
@@ -83,7 +83,8 @@ def apply(
     """Join `facts` with what is stored.
 
     `read` gives the stored value of a key, `scan` the stored keys with a prefix. Facts before `earliest` (the horizon)
-    are refused as `late`; None refuses nothing. `bounded` refuses what would make a join key exceed its bound.
+    are refused as `late`; None refuses nothing. `bounded`: an address or id finds no more inquiries, and no more messages of a
+    day, than its bound; what is beyond it is still joined by its other addresses and ids.
     """
     batch = _BatchJoin(BatchEntries(read, scan), bounded)
     for index, fact in enumerate(facts):
@@ -128,7 +129,7 @@ class _BatchJoin:
         self._bounded = bounded
 
     def add(self, fact: Fact) -> None:
-        """Join one fact; InvalidEvent, and nothing is changed, when it would exceed a bound."""
+        """Join one fact."""
         erasure = self._entries.erasure(state.erasure_key(fact.company_id))
         if isinstance(fact, CompanyErased):
             self._erase(fact, erasure)
@@ -180,19 +181,9 @@ class _BatchJoin:
             self.result.ignored["no-join-key"] += 1
             return
         entries = self._entries
-        # The bounds first, so that a message is stored under all of its hashes or under none.
-        places: list[tuple[str, bytes, list[MessageEntry], MessageEntry]] = []
         for hashed_value, role in roles.items():
-            day_key = state.join_day(company_id, hashed_value, day)
-            messages, message = entries.join_day(day_key).messages, entry_of(fact, role)
-            if self._bounded and len(messages) >= state.JOIN_DAY_MESSAGES and message not in messages:
-                raise InvalidEvent(
-                    "over-bound", f"more than {state.JOIN_DAY_MESSAGES} messages of a day carry one address or id"
-                )
-            places.append((hashed_value, day_key, messages, message))
-        for hashed_value, day_key, messages, message in places:
-            if message not in messages:
-                entries.put(day_key, JoinDayEntry(sorted([*messages, message])))
+            message = entry_of(fact, role)
+            self._store_message(state.join_day(company_id, hashed_value, day), message)
             join_key = state.join_key(company_id, hashed_value)
             waiting = entries.join_key(join_key)
             # Checked even if the day is stored: after a crash one of the two rows may be durable without the other.
@@ -201,14 +192,35 @@ class _BatchJoin:
             for inquiry_id in tuple(waiting.inquiries):
                 self._attach(company_id, inquiry_id, hashed_value, (message,))
 
+    def _store_message(self, day_key: bytes, message: MessageEntry) -> None:
+        """Add a message to the day of one of its hashes; a full day keeps the earliest messages."""
+        messages = self._entries.join_day(day_key).messages
+        if message in messages:
+            return
+        if self._bounded and len(messages) >= state.JOIN_DAY_MESSAGES:
+            self.result.cut["join-day"] += 1
+            if message > messages[-1]:
+                return
+            self._entries.put(day_key, JoinDayEntry(state.smallest_messages([*messages, message])))
+        else:
+            self._entries.put(day_key, JoinDayEntry(sorted([*messages, message])))
+
+    def _wait_on(self, join_key: bytes, waiting: JoinKeyEntry, inquiry_id: str, day: int) -> None:
+        """Let a hash find an inquiry; a full join key keeps the smallest ids."""
+        if waiting.inquiries.get(inquiry_id) == day:
+            return
+        inquiries = {**waiting.inquiries, inquiry_id: day}
+        if self._bounded and len(inquiries) > state.JOIN_KEY_INQUIRIES:
+            self.result.cut["join-key"] += 1
+            inquiries = state.smallest_inquiries(inquiries)
+        self._entries.put(join_key, JoinKeyEntry(inquiries, waiting.days))
+
     def _add_inquiry(self, fact: InquiryReplies) -> None:
         """Merge an inquiry, make it wait on each of its hashes, and attach the messages that came before it."""
         stored = self._entries.inquiry(state.inquiry_key(fact.company_id, fact.inquiry_id))
         if stored is not None and stored.facts_id is not None and stored.facts_id != fact.facts_id:
             self.result.conflicts += 1
-        fact = state.normal(fact)
-        self._check_join_keys(fact)
-        merged = self._merge(fact)
+        merged = self._merge(state.normal(fact))
         assert merged.received_at is not None
         # By role as well: an address that is now also named as a Message-ID passes another test.
         searched = frozenset[tuple[str, str]]()
@@ -219,8 +231,7 @@ class _BatchJoin:
         for hashed_value in sorted(hashes_of(merged)):
             join_key = state.join_key(fact.company_id, hashed_value)
             waiting = self._entries.join_key(join_key)
-            if waiting.inquiries.get(fact.inquiry_id) != day:
-                self._entries.put(join_key, JoinKeyEntry({**waiting.inquiries, fact.inquiry_id: day}, waiting.days))
+            self._wait_on(join_key, waiting, fact.inquiry_id, day)
             if hashed_value not in to_search:
                 continue
             for message_day in waiting.days:
@@ -228,17 +239,6 @@ class _BatchJoin:
                     day_key = state.join_day(fact.company_id, hashed_value, message_day)
                     messages = self._entries.join_day(day_key).messages
                     self._attach(fact.company_id, fact.inquiry_id, hashed_value, messages)
-
-    def _check_join_keys(self, fact: InquiryReplies) -> None:
-        """InvalidEvent if one of the inquiry's join keys is full."""
-        if not self._bounded:
-            return
-        for hashed_value in hashes_of(fact):
-            inquiries = self._entries.join_key(state.join_key(fact.company_id, hashed_value)).inquiries
-            if len(inquiries) >= state.JOIN_KEY_INQUIRIES and fact.inquiry_id not in inquiries:
-                raise InvalidEvent(
-                    "over-bound", f"more than {state.JOIN_KEY_INQUIRIES} inquiries share one address or id"
-                )
 
     def _attach(self, company_id: str, inquiry_id: str, hashed_value: str, messages: Iterable[MessageEntry]) -> None:
         """Merge the messages that are replies to an inquiry by this hash into the inquiry."""

@@ -31,8 +31,8 @@ JOIN_KEY_INQUIRIES: Final = 256
 JOIN_DAY_MESSAGES: Final = 256
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-CUT_REASONS: Final = ("replies", "statuses", "addresses-and-ids")
-"""What the bounds of a joined state can cut."""
+CUT_REASONS: Final = ("replies", "statuses", "addresses-and-ids", "join-day", "join-key")
+"""What the bounds can cut: facts of a joined state; a message or an inquiry from what one address or id finds."""
 
 IN_REPLY_TO: Final = 1
 REFERENCES: Final = 2
@@ -143,7 +143,7 @@ def merge(key: bytes, left: bytes, right: bytes) -> bytes:
         case JoinKeyEntry() as join_key_entry, JoinKeyEntry() as older_key:
             return pack(merge_keys(join_key_entry, older_key))
         case JoinDayEntry(messages), JoinDayEntry(older_messages):
-            return pack(JoinDayEntry(sorted({*messages, *older_messages})[:JOIN_DAY_MESSAGES]))
+            return pack(JoinDayEntry(smallest_messages({*messages, *older_messages})))
         case ErasureEntry(at), ErasureEntry(earlier):
             return pack(ErasureEntry(max(at, earlier)))
     raise TypeError("two kinds of entries under one key")
@@ -154,9 +154,19 @@ def merge_keys(left: JoinKeyEntry, right: JoinKeyEntry) -> JoinKeyEntry:
     inquiries = dict(left.inquiries)
     for inquiry_id, day in right.inquiries.items():
         inquiries[inquiry_id] = min(day, inquiries.get(inquiry_id, day))
-    smallest_ids = sorted(inquiries)[:JOIN_KEY_INQUIRIES]
-    days = sorted({*left.days, *right.days})
-    return JoinKeyEntry({inquiry_id: inquiries[inquiry_id] for inquiry_id in smallest_ids}, days)
+    return JoinKeyEntry(smallest_inquiries(inquiries), sorted({*left.days, *right.days}))
+
+
+def smallest_inquiries(inquiries: dict[str, int]) -> dict[str, int]:
+    """The 256 smallest ids: the same ones in whichever order the inquiries came."""
+    if len(inquiries) <= JOIN_KEY_INQUIRIES:
+        return inquiries
+    return {inquiry_id: inquiries[inquiry_id] for inquiry_id in sorted(inquiries)[:JOIN_KEY_INQUIRIES]}
+
+
+def smallest_messages(messages: Iterable[MessageEntry]) -> list[MessageEntry]:
+    """The 256 earliest messages, ascending: the same ones in whichever order they came."""
+    return sorted(messages)[:JOIN_DAY_MESSAGES]
 
 
 def merge_inquiries(stored: InquiryReplies, arriving: InquiryReplies) -> InquiryReplies:

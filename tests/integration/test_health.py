@@ -30,7 +30,7 @@ FROM_ZERO = {
     "matcher": (
         *(
             f'replyrate_records_rejected_total{{reason="{reason}",service="matcher"}}'
-            for reason in ("not-json", "schema", "limit", "late", "over-bound", "misrouted")
+            for reason in ("not-json", "schema", "limit", "late", "misrouted")
         ),
         *(f'replyrate_matcher_matches_total{{evidence="{test}"}}' for test in ("in-reply-to", "buyer-address", "platform")),
         "replyrate_matcher_states_emitted_total", "replyrate_matcher_rerouted_total",

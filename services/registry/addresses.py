@@ -41,7 +41,7 @@ class Addresses:
             previous_hash = None if stored is None else stored["address_hash"]
             if previous_hash == new_hash:
                 return []
-            sealed = self._vault.seal(address, company_id, account_id, role)
+            sealed = self._vault.seal(address, company_id, account_id, role, field="account-address")
             self._sql.run("set_address", **values, sealed=sealed, masked=masked(address), hash=new_hash)
             mailboxes = self._sql.all(
                 "address_changed", **values, previous_hash=previous_hash, hash=new_hash, to=event.to, froms=list(event.froms),

@@ -3,13 +3,14 @@
 A lease is an owner, an end and an epoch, which each new lease increments. It fences the writes of a poll: each of them is a
 transaction that first locks the mailbox's row and checks that the lease of its epoch has not ended. A process that was
 frozen or cut off therefore writes nothing once another process has taken over (LeaseLost), and the other process waits for
-a write in progress. Nothing here logs, and no error text holds an address, a user name or a secret.
+a write in progress. No log line or error text holds an address, a user name or a secret.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from logging import getLogger
 from typing import Any, Final
 
 import psycopg
@@ -19,9 +20,15 @@ from services.common.postgres import Statements, load_statements
 from services.mail.plan import Cursor
 from services.registry import states
 from services.registry.tokens import RegistryTokenStore, seal_context
-from services.registry.vault import Vault, WrongContext
+from services.registry.vault import UnknownKey, Vault, WrongContext
+
+log = getLogger(__name__)
 
 SQL = load_statements("services.registry", "leases.sql")
+UNREADABLE_SECONDS: Final = 600.0
+"""How long a mailbox waits whose secret no key opens; no owner has to connect it again once the key is there."""
+MOST_UNREADABLE: Final = 100
+"""How many mailboxes with unreadable secrets are passed over in one call."""
 
 
 class LeaseLost(ReplyrateError):
@@ -111,36 +118,28 @@ class Leases:
 
     def lease(self, owner: str, seconds: float) -> LeasedMailbox | None:
         """Lease the mailbox that is most overdue; None when no mailbox is due and free."""
-        mailbox = self._sql.one("lease", owner=owner, seconds=seconds)
-        if mailbox is None:
-            return None
-        place = (mailbox["company_id"], mailbox["mailbox_id"], mailbox["host"], str(mailbox["port"]))
-        try:
-            user = self._vault.open(mailbox["user_sealed"], *place, "user")
-            password = self._vault.open(mailbox["secret"], *seal_context(*place, user, kind=mailbox["kind"]))
-        except WrongContext:
-            # Only this row was tampered with or mixed up: its owner must connect it again, other mailboxes are read on.
-            self._end_unreadable(mailbox)
-            return None
-        return LeasedMailbox(
-            company_id=mailbox["company_id"],
-            mailbox_id=mailbox["mailbox_id"],
-            account_id=mailbox["account_id"],
-            host=mailbox["host"],
-            port=mailbox["port"],
-            user=user,
-            password=password,
-            sent_override=tuple(bytes(name) for name in mailbox["sent_override"] or ()),
-            epoch=mailbox["lease_epoch"],
-            now=mailbox["now"],
-            connected_at=mailbox["connected_at"],
-            complete_from=mailbox["complete_from"],
-            complete_through=mailbox["complete_through"],
-            reconcile_after=mailbox["reconcile_after"],
-            failures=mailbox["failures"],
-            refusals=mailbox["login_refusals"],
-            kind=mailbox["kind"],
-        )
+        for _ in range(MOST_UNREADABLE):
+            mailbox = self._sql.one("lease", owner=owner, seconds=seconds)
+            if mailbox is None:
+                return None
+            place = (mailbox["company_id"], mailbox["mailbox_id"], mailbox["host"], str(mailbox["port"]))
+            try:
+                if mailbox["user_sealed"] is None or mailbox["secret"] is None:
+                    raise WrongContext("a stored secret is missing; connect the mailbox again")
+                user = self._vault.open(mailbox["user_sealed"], *place, field="user")
+                context = seal_context(*place, user, kind=mailbox["kind"])
+                password = self._vault.open(mailbox["secret"], *context, field="secret")
+            except WrongContext:
+                # Only this row was tampered with or mixed up: its owner must connect it again, other mailboxes are read on.
+                self._end_unreadable(mailbox)
+            except UnknownKey:
+                if self._sql.one("opens_any", key_ids=self._vault.key_ids) is None:
+                    raise
+                # Only some are sealed with a key that is missing: they stay active, since the key may return.
+                self._postpone_unreadable(mailbox)
+            else:
+                return _leased(mailbox, user, password)
+        return None
 
     def token_store(self, leased: LeasedMailbox) -> RegistryTokenStore:
         """Where the refresh token of a leased mailbox is stored; it raises LeaseLost once another process owns it."""
@@ -309,6 +308,20 @@ class Leases:
             epoch=mailbox["lease_epoch"], to=event.to, reason=event.name,
         )  # fmt: skip
 
+    def _postpone_unreadable(self, mailbox: Mapping[str, Any]) -> None:
+        reason = states.load().events["secret-unreadable"].name
+        log.error(
+            "a stored secret is sealed with a key that this fetcher does not have; `replyrate keys check` names every one",
+            extra={
+                "action": "mailbox-failed", "company_id": mailbox["company_id"], "mailbox_id": mailbox["mailbox_id"],
+                "reason": reason,
+            },
+        )  # fmt: skip
+        self._sql.run(
+            "fail_poll", company_id=mailbox["company_id"], mailbox_id=mailbox["mailbox_id"], epoch=mailbox["lease_epoch"],
+            reason=reason, next_seconds=UNREADABLE_SECONDS, counts=0, refused=0, state=None,
+        )  # fmt: skip
+
     @contextmanager
     def _fenced(self, leased: LeasedMailbox) -> Iterator[None]:
         """A transaction under a lease (see the head of this file). LeaseLost."""
@@ -316,6 +329,28 @@ class Leases:
             if self._sql.one("fence", **_key(leased), epoch=leased.epoch) is None:
                 raise _lost(leased)
             yield
+
+
+def _leased(mailbox: Mapping[str, Any], user: str, password: str) -> LeasedMailbox:
+    return LeasedMailbox(
+        company_id=mailbox["company_id"],
+        mailbox_id=mailbox["mailbox_id"],
+        account_id=mailbox["account_id"],
+        host=mailbox["host"],
+        port=mailbox["port"],
+        user=user,
+        password=password,
+        sent_override=tuple(bytes(name) for name in mailbox["sent_override"] or ()),
+        epoch=mailbox["lease_epoch"],
+        now=mailbox["now"],
+        connected_at=mailbox["connected_at"],
+        complete_from=mailbox["complete_from"],
+        complete_through=mailbox["complete_through"],
+        reconcile_after=mailbox["reconcile_after"],
+        failures=mailbox["failures"],
+        refusals=mailbox["login_refusals"],
+        kind=mailbox["kind"],
+    )
 
 
 def _key(leased: LeasedMailbox) -> dict[str, str]:

@@ -130,6 +130,10 @@ SELECT state, count(*) AS mailboxes,
         FILTER (WHERE state = 'active')))::float8 AS age
 FROM registry.mailboxes GROUP BY state
 
+-- name: opens_any
+-- A row if any stored secret is sealed with one of these keys: bytes 2 to 9 of a sealed value are the id of its key.
+SELECT 1 FROM registry.secrets WHERE substring(sealed FROM 2 FOR 8) = ANY (%(key_ids)s::bytea[]) LIMIT 1
+
 -- name: unreadable
 -- Ends the lease of a mailbox whose sealed values do not belong to it: it must be connected again.
 UPDATE registry.mailboxes

@@ -15,7 +15,7 @@ from services.registry.addresses import address_hash
 from services.registry.errors import RegistryError, unknown_mailbox
 from services.registry.states import CONNECTED, NEVER_CONNECTED
 from services.registry.tokens import RegistryTokenStore, seal_context
-from services.registry.vault import Vault, WrongContext, masked
+from services.registry.vault import UnknownKey, Vault, WrongContext, masked
 
 SQL = load_statements("services.registry", "logins.sql")
 
@@ -65,12 +65,12 @@ class Logins:
         """The columns of registry.mailboxes that a login fills; its password is stored elsewhere, by `store_secret`."""
         place = (company_id, mailbox_id, login.host, str(login.port))
         return {
-            "address_sealed": self._vault.seal(login.address, *place, "address"),
+            "address_sealed": self._vault.seal(login.address, *place, field="address"),
             "address_masked": masked(login.address),
             "address_hash": address_hash(self._hasher, company_id, login.address),
             "host": login.host,
             "port": login.port,
-            "user_sealed": self._vault.seal(login.user, *place, "user"),
+            "user_sealed": self._vault.seal(login.user, *place, field="user"),
             "login_hash": self._hasher.mailbox(login.host, login.user),
             "sent_override": list(login.sent_override) or None,
         }
@@ -79,7 +79,7 @@ class Logins:
         """Store the sealed password or refresh token of a login."""
         context = seal_context(company_id, mailbox_id, login.host, str(login.port), login.user, kind=login.kind)
         self._sql.run(
-            "store_secret", company_id=company_id, mailbox_id=mailbox_id, sealed=self._vault.seal(login.password, *context),
+            "store_secret", company_id=company_id, mailbox_id=mailbox_id, sealed=self._vault.seal(login.password, *context, field="secret"),
             key_id=self._vault.key_id, kind=login.kind,
         )  # fmt: skip
 
@@ -95,9 +95,9 @@ class Logins:
         if stored["address_sealed"] is None or stored["user_sealed"] is None:
             return login
         try:
-            address = self._vault.open(stored["address_sealed"], *place, "address")
-            return replace(login, address=address, user=self._vault.open(stored["user_sealed"], *place, "user"))
-        except WrongContext:
+            address = self._vault.open(stored["address_sealed"], *place, field="address")
+            return replace(login, address=address, user=self._vault.open(stored["user_sealed"], *place, field="user"))
+        except (WrongContext, UnknownKey):
             return login
 
     def with_password(self, company_id: str, mailbox_id: str) -> Login:
@@ -114,13 +114,15 @@ class Logins:
             )  # fmt: skip
         place = (company_id, mailbox_id, stored["host"], str(stored["port"]))
         try:
-            user = self._vault.open(stored["user_sealed"], *place, "user")
+            user = self._vault.open(stored["user_sealed"], *place, field="user")
             return Login(
-                address=self._vault.open(stored["address_sealed"], *place, "address"),
+                address=self._vault.open(stored["address_sealed"], *place, field="address"),
                 host=stored["host"],
                 port=stored["port"],
                 user=user,
-                password=self._vault.open(stored["secret"], *seal_context(*place, user, kind=stored["kind"])),
+                password=self._vault.open(
+                    stored["secret"], *seal_context(*place, user, kind=stored["kind"]), field="secret"
+                ),
                 sent_override=_folders(stored),
                 kind=stored["kind"],
             )

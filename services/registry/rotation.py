@@ -69,11 +69,11 @@ class Rotation:
     def _rotate_mailbox(self, mailbox: Mapping[str, Any], write: bool) -> State:
         vault = self._vault
         place = (mailbox["company_id"], mailbox["mailbox_id"], mailbox["host"], str(mailbox["port"]))
-        user = vault.open(mailbox["user_sealed"], *place, "user")
+        user = vault.open(mailbox["user_sealed"], *place, field="user")
         sealed_address, sealed_secret = mailbox["address_sealed"], mailbox["secret"]
-        address = None if sealed_address is None else vault.open(sealed_address, *place, "address")
+        address = None if sealed_address is None else vault.open(sealed_address, *place, field="address")
         context = seal_context(*place, user, kind=mailbox["kind"])
-        password = None if sealed_secret is None else vault.open(sealed_secret, *context)
+        password = None if sealed_secret is None else vault.open(sealed_secret, *context, field="secret")
         sealed = [value for value in (mailbox["user_sealed"], sealed_address, sealed_secret) if value is not None]
         if all(vault.is_current(value) for value in sealed):
             return "current"
@@ -81,21 +81,23 @@ class Rotation:
             return "old"
         key = {"company_id": mailbox["company_id"], "mailbox_id": mailbox["mailbox_id"]}
         self._sql.run(
-            "seal_mailbox", **key, user=vault.seal(user, *place, "user"),
-            address=None if address is None else vault.seal(address, *place, "address"),
+            "seal_mailbox", **key, user=vault.seal(user, *place, field="user"),
+            address=None if address is None else vault.seal(address, *place, field="address"),
         )  # fmt: skip
         if password is not None:
-            self._sql.run("seal_secret", **key, sealed=vault.seal(password, *context), key_id=vault.key_id)
+            self._sql.run(
+                "seal_secret", **key, sealed=vault.seal(password, *context, field="secret"), key_id=vault.key_id
+            )
         return "rotated"
 
     def _rotate_address(self, stored: Mapping[str, Any], write: bool) -> State:
         key = {column: stored[column] for column in ("company_id", "account_id", "role")}
-        address = self._vault.open(stored["address_sealed"], *key.values())
+        address = self._vault.open(stored["address_sealed"], *key.values(), field="account-address")
         if self._vault.is_current(stored["address_sealed"]):
             return "current"
         if not write:
             return "old"
-        self._sql.run("seal_address", **key, sealed=self._vault.seal(address, *key.values()))
+        self._sql.run("seal_address", **key, sealed=self._vault.seal(address, *key.values(), field="account-address"))
         return "rotated"
 
 

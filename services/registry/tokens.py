@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import psycopg
 
 from services.common.postgres import Statements, load_statements
-from services.registry.vault import Vault, WrongContext
+from services.registry.vault import UnknownKey, Vault, WrongContext
 from services.signin.token_store import KIND
 
 SQL: Final = load_statements("services.registry", "tokens.sql")
@@ -60,7 +60,7 @@ class RegistryTokenStore:
             replaced = stored is not None and stored.token == old
             if stored is not None and replaced:
                 self._sql.run(
-                    "rotate_token", **self._key, sealed=self._vault.seal(new, *stored.context), key_id=self._vault.key_id,
+                    "rotate_token", **self._key, sealed=self._vault.seal(new, *stored.context, field="secret"), key_id=self._vault.key_id,
                     before=stored.columns["sealed"],
                 )  # fmt: skip
         has_lease = self._epoch is None or (
@@ -75,7 +75,7 @@ class RegistryTokenStore:
         A secret that cannot be opened any more stays as it is: the next lease of its mailbox reports it.
         """
         store = RegistryTokenStore(connection, self._vault, self._key["company_id"], self._key["mailbox_id"])
-        with suppress(WrongContext):
+        with suppress(WrongContext, UnknownKey):
             store.replace(old, new)
 
     def _stored(self) -> _StoredToken | None:
@@ -83,9 +83,9 @@ class RegistryTokenStore:
         if stored is None or stored["kind"] != KIND or stored["user_sealed"] is None:
             return None
         place = (self._key["company_id"], self._key["mailbox_id"], stored["host"], str(stored["port"]))
-        user = self._vault.open(stored["user_sealed"], *place, "user")
+        user = self._vault.open(stored["user_sealed"], *place, field="user")
         context = seal_context(*place, user, kind=KIND)
-        return _StoredToken(self._vault.open(stored["sealed"], *context), context, stored)
+        return _StoredToken(self._vault.open(stored["sealed"], *context, field="secret"), context, stored)
 
 
 def seal_context(company_id: str, mailbox_id: str, host: str, port: str, user: str, *, kind: str) -> tuple[str, ...]:

@@ -200,7 +200,13 @@ def test_one_broken_mailbox_costs_only_itself(dovecot_lab: Lab) -> None:
     bad = lab.connect("seller-2@mail.test", "c2")
     with connect(lab.dsn, "tests") as connection:
         sealed = Vault(VAULT_KEY).seal(
-            "wrong-canary", "c2", bad.mailbox_id, "localhost", str(lab.server.port), "seller-2@mail.test"
+            "wrong-canary",
+            "c2",
+            bad.mailbox_id,
+            "localhost",
+            str(lab.server.port),
+            "seller-2@mail.test",
+            field="secret",
         )
         connection.execute("UPDATE registry.secrets SET sealed = %s WHERE company_id = 'c2'", (sealed,))
     with lab.fetcher() as fetcher:

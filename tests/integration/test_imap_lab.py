@@ -681,8 +681,12 @@ def test_half_open_connections_end_in_time(lab: Lab, serve: Serve) -> None:
         assert ids is not None
         vault = Vault(bytes(range(32)))
         place = (ids[0], ids[1], "localhost", str(half_open.port))
-        connection.execute("UPDATE registry.mailboxes SET user_sealed = %s", (vault.seal(server.user, *place, "user"),))
-        connection.execute("UPDATE registry.secrets SET sealed = %s", (vault.seal("x", *place, server.user),))
+        connection.execute(
+            "UPDATE registry.mailboxes SET user_sealed = %s", (vault.seal(server.user, *place, field="user"),)
+        )
+        connection.execute(
+            "UPDATE registry.secrets SET sealed = %s", (vault.seal("x", *place, server.user, field="secret"),)
+        )
     started = time.monotonic()
     assert lab.poll(connected, half_open)["state_reason"] == "unreachable"
     assert time.monotonic() - started < 10

@@ -116,7 +116,7 @@ def test_values_that_cannot_be_opened_are_reported_and_stop_nothing(dsn: str, en
         connection.execute(
             "UPDATE registry.secrets SET sealed = set_byte(sealed, 60, get_byte(sealed, 60) # 1) WHERE mailbox_id = 'm0001'"
         )
-        strange = Vault(OTHER).seal("u", "c1", "m0002", "h", "993", "user")
+        strange = Vault(OTHER).seal("u", "c1", "m0002", "h", "993", field="user")
         connection.execute("UPDATE registry.mailboxes SET user_sealed = %s WHERE mailbox_id = 'm0002'", [strange])
     done = CliRunner().invoke(main, ["keys", "rotate", "--json"], env=environ)
     assert done.exit_code == 1
@@ -129,6 +129,36 @@ def test_values_that_cannot_be_opened_are_reported_and_stop_nothing(dsn: str, en
     checked = CliRunner().invoke(main, ["keys", "check"], env=environ)
     assert checked.exit_code == 1 and "m0001: not readable; connect the mailbox again" in checked.stderr
     assert "secret" not in done.stdout + done.stderr + checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("what", ["another key", "another version", "cut"])
+@pytest.mark.parametrize("column", ["registry.secrets SET sealed", "registry.mailboxes SET user_sealed"])
+def test_a_secret_that_no_key_opens_costs_one_mailbox(
+    dsn: str, caplog: pytest.LogCaptureFixture, column: str, what: str
+) -> None:
+    fill(dsn, 4)
+    strange = {
+        "another key": Vault(OTHER).seal("p", "c1", field="secret"), "another version": b"\x07" + bytes(90), "cut": b"\x02",
+    }[what]  # fmt: skip
+    with connect(dsn, "tests") as connection:
+        original = connection.execute("SELECT sealed FROM registry.secrets WHERE mailbox_id = 'm0001'").fetchone()
+        connection.execute(f"UPDATE {column} = %s WHERE mailbox_id = 'm0001'".encode(), [strange])
+    assert sorted(passwords(dsn, Vault(OLD))) == ["m0000", "m0002", "m0003"]
+    with connect(dsn, "tests") as connection:
+        reasons = connection.execute(
+            "SELECT state, state_reason, lease_owner, next_poll_at > clock_timestamp() FROM registry.mailboxes"
+            " WHERE mailbox_id = 'm0001'"
+        )
+        assert reasons.fetchone() == ("active", "secret-unreadable", None, True)
+        advice = connection.execute("SELECT advice_en, advice_zh FROM ledger.advice WHERE code = 'secret-unreadable'")
+        assert advice.fetchone() is not None
+        (logged,) = [record for record in caplog.records if record.__dict__.get("action") == "mailbox-failed"]
+        assert logged.__dict__["mailbox_id"] == "m0001" and logged.__dict__["reason"] == "secret-unreadable"
+        if column.startswith("registry.secrets"):
+            connection.execute("UPDATE registry.secrets SET sealed = %s WHERE mailbox_id = 'm0001'", original)
+            assert len(passwords(dsn, Vault(OLD))) == 4, "the key returned; nobody has to connect the mailbox again"
+        with pytest.raises(ConfigError, match="REPLYRATE_VAULT_KEY_FILE"):
+            passwords(dsn, Vault(OTHER + b"") if what != "another key" else Vault(NEW))
 
 
 def test_wrong_keys_are_named(environ: dict[str, str], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from services.registry.vault import Vault
 
 STATES: Final = {
     "current": "sealed with the vault key",
-    "old": "sealed with the previous key",
+    "old": "sealed with the previous key, or with the vault key by an earlier release",
     "rotated": "sealed again with the vault key",
     "another-key": "sealed with a key that was not given",
     "unreadable": "not readable; connect the mailbox again",

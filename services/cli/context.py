@@ -107,6 +107,10 @@ def guarded(command: Callable[Parameters, Result]) -> Callable[Parameters, Resul
                 " docs/dashboards.md lists the role that each command needs", style="red", markup=False, soft_wrap=True,
             )  # fmt: skip
             sys.exit(EXIT_CONFIG)
+        except UnicodeEncodeError:
+            # The shell passed bytes that are not UTF-8; Python keeps them as lone surrogates.
+            errors.print("an argument is not UTF-8; write it in UTF-8", style="red")
+            sys.exit(EXIT_FAILED)
         except psycopg.errors.UndefinedTable:
             errors.print("configuration: the database has no schema yet; run `replyrate migrate`", style="red")
             sys.exit(EXIT_CONFIG)

@@ -9,7 +9,7 @@ record again, so that a record which can never be read is not sent round for eve
 """
 
 import base64
-import binascii
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -25,6 +25,9 @@ from services.dead_letters.progress import Disposition
 BATCH: Final = 500
 
 Outcome = Literal["replayed", "rescan", "loops", "gone", "refused"]
+
+
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class LetterReplay:
             return ReplayResult(letter, "loops", why), None
         if value is None:
             return ReplayResult(letter, "gone", f"{letter.origin} does not exist any more"), None
+        if data.topic == REPLIES and (data.partition or 0) >= self._settings.partitions:
+            return ReplayResult(letter, "refused", f"{REPLIES} has no partition {data.partition}"), None
         return ReplayResult(letter, "replayed"), value
 
     def _send(self, publisher: Publisher, letter: DeadLetterRecord, value: bytes) -> Pending:
@@ -110,6 +115,9 @@ class LetterReplay:
 
     def _request_rescan(self, letter: DeadLetterRecord, mailbox_id: str) -> ReplayResult:
         mailbox = (letter.company_id, mailbox_id)
+        if CONTROL.search(letter.company_id):
+            # No id has such a character, and Postgres takes no NUL.
+            return ReplayResult(letter, "refused", "its key is not the id of a company")
         if self._publisher is None:
             return ReplayResult(letter, "rescan")
         if mailbox not in self._rescan_refusals:
@@ -157,5 +165,5 @@ def dispositions_of(results: Iterable[ReplayResult]) -> dict[Disposition, Spans]
 def _from_base64(text: str) -> bytes | None:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one; text that is not ASCII is another
         return None

@@ -21,7 +21,7 @@ from services.common.hashing import Hasher
 from services.common.kafka import Publisher
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
-from services.common.topics import DEAD, REPLAYED
+from services.common.topics import DEAD, REPLAYED, REPLIES, SENT
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.standalone.servers.environment import service_environ
@@ -162,3 +162,38 @@ def test_dead_letters_with_hostile_keys_headers_and_fields_are_listed(
             assert_harmless(done)
     listed = CliRunner().invoke(main, ["dlq", "list", "--all", "--json"], env=environ)
     assert len(json.loads(listed.stdout)) == 7
+
+
+def test_dead_letters_that_cannot_be_sent_back_are_refused_one_by_one(
+    broker: KafkaSettings, dsn: str, tmp_path: Path
+) -> None:
+    for key in ("hash.key", "vault.key"):
+        (tmp_path / key).write_bytes(bytes(32))
+    environ = service_environ(tmp_path, kafka=broker.bootstrap_servers, partitions=PARTITIONS, dsn=dsn)
+    places: list[dict[str, Any]] = [
+        {"topic": SENT, "partition": 0, "offset": 0, "value": "é"},
+        {"topic": SENT, "partition": 0, "offset": 0, "value": "not base64"},
+        {"topic": REPLIES, "partition": 99_999, "offset": 0, "value": "e30="},
+        {"topic": REPLIES, "partition": 2**62, "offset": 2**62},
+        {"topic": SENT, "partition": 0, "offset": 2**63},
+        {"topic": "[/x]", "partition": 0, "offset": 0},
+        {"mailbox_id": "m[/b]", "uidvalidity": 2**63, "uid": 1},
+    ]
+    with Publisher(broker, "tests") as publisher:
+        sent = []
+        for place in places:
+            letter = DeadLetter(reason="schema", detail="", service="matcher", service_version="0", at=NOW, **place)
+            sent.append(publisher.send(DEAD, b"a\0\x1b[2J\xff", codec.encode(letter, id="x", source="tests", time=NOW)))
+        assert publisher.wait(sent) == []
+    done = CliRunner().invoke(main, ["dlq", "replay", "--yes", "--json"], env=environ)
+    assert_harmless(done)
+    results = json.loads(done.stdout)["letters"]
+    assert done.exit_code == 1 and len(results) == len(places)
+    assert all(result["outcome"] in ("refused", "gone") and result["why"] for result in results)
+
+
+@pytest.mark.parametrize("command", [("rate",), ("mailbox", "list"), ("erase", "--dry-run"), ("company", "add")])
+def test_an_argument_that_is_not_utf8_is_an_error_without_a_traceback(run: Any, command: tuple[str, ...]) -> None:
+    done = run(*command, "shop\udcff", code=1)
+    assert_harmless(done)
+    assert "not UTF-8" in done.stderr

@@ -8,6 +8,8 @@ from services.common.encoded_words import decode_words
 from services.common.normal_forms import AROUND_AT, bare_id, closed_brackets, decoded_ids, without_unclosed
 from services.common.quoting import PLAIN, zones
 
+_SEPARATORS: Final = re.compile("[\\s\uff0c\uff1b\u3001]+")
+"""Between addresses without a comma: blanks, and the separators of Chinese and Japanese keyboards."""
 _MARKED: Final = re.compile(r'[<>"()]')
 _LIST_SIGNS: Final = re.compile(r'["(\\:;<\s]')
 
@@ -51,14 +53,18 @@ def split_addresses(value: str) -> list[str]:
 
     Where a quote or comment is not closed, the list is read without it. Addresses with only a blank between them are two.
     """
-    if not _LIST_SIGNS.search(value) and "=?" not in value:
+    if value.isascii() and not _LIST_SIGNS.search(value) and "=?" not in value:
         return value.split(",")  # nothing that could hide a comma
     parts: list[str] = []
     for part in _split(without_unclosed(value)):
         if "@" not in part and "=?" in part and "@" in (decoded := decode_words(part)):
             # A program encoded the address as well (RFC 2047 §5 forbids it).
             parts += _split(without_unclosed(decoded))
-        elif part.count("@") > 1 and not _MARKED.search(part) and len(words := AROUND_AT.sub("", part).split()) > 1:
+        elif (
+            part.count("@") > 1
+            and not _MARKED.search(part)
+            and len(words := _SEPARATORS.split(AROUND_AT.sub("", part).strip())) > 1
+        ):
             parts += words if "@" in words[-1] else [part]
         else:
             parts.append(part)

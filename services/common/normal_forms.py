@@ -21,6 +21,8 @@ MAX_RAW: Final = 4096
 """An address or id with display name and comments."""
 
 _ORDINARY: Final = re.compile(r"[A-Za-z0-9._+=~-]+@(?!.*[Xx][Nn]--)(?:[A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}")
+_WIDE_BRACKETS: Final = {0xFF1C: "<", 0xFF1E: ">"}
+"""Angle brackets as Chinese and Japanese keyboards write them."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
@@ -34,7 +36,7 @@ AROUND_AT: Final = re.compile(r"(?<!\s)\s+(?=@)|(?<=@)\s+")
 _AROUND_DOT: Final = re.compile(r"(?<!\s)\s+(?=[.\u3002\uff0e\uff61])|(?<=[.\u3002\uff0e\uff61])\s+")
 _SCHEME: Final = re.compile(r"(?:mailto|smtp):", re.IGNORECASE)
 _QUOTES: Final = "\\\"'`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u00ab\u00bb\uff02\uff07"
-_AFTER: Final = " .,;:>)]}\\\u3002\uff0e\uff61" + _QUOTES
+_AFTER: Final = "\uff0c\uff1b\u3001\uff1a .,;:>)]}\\\u3002\uff0e\uff61" + _QUOTES
 _BEFORE: Final = " <([,;:\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u00ab\u00bb\uff02\uff07"
 _QUOTED_BLANK: Final = "\uf8ff"
 """White space inside a quoted string while a text is tidied; a character of the private use area."""
@@ -42,7 +44,7 @@ _SPECIALS: Final = re.compile(r'[\s()<>\[\]:;@\\,"]')
 _QUOTED_LOCAL: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _DOT_ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _ASCII_DOMAIN: Final = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}|\[[a-z0-9.:_-]+\]")
-_NOT_IN_LABELS: Final = re.compile(r"[\x00-,/:-@\[-^`{-\x7f\s]")
+_NOT_IN_LABELS: Final = re.compile(r"[\x00-,/:-@\[-^`{-\x7f\s\uff0c\uff1b\u3001\uff1a\uff1c\uff1e\uff20]")
 _DOTS: Final = re.compile(r"[.\u3002\uff0e\uff61]")
 _GLUED: Final = re.compile(r'(?<=\w)["(](?=\w)')
 """A sign inside of a word: taking it away would make up another address."""
@@ -61,6 +63,8 @@ def normalise_address(text: str) -> str | None:
     visible = without_invisible(text)
     if "@" not in visible:
         visible = decode_words(visible).replace("\uff20", "@")
+    if not visible.isascii():
+        visible = visible.translate(_WIDE_BRACKETS)
     address = _address(visible)
     if address is None and (closed := without_unclosed(visible)) != visible:
         address = _address(closed)

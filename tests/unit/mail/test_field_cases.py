@@ -42,7 +42,7 @@ def recipients(*lines: str) -> list[str | None]:
         "buyer @ shop.example", "buyer@shop . example", "Bob <buyer @shop.example>",
         "buyer@shop.example.", "<buyer@shop.example.>", "<buyer@shop.example,>", "mailto:buyer@shop.example",
         "<mailto:buyer@shop.example?subject=x>", "<SMTP:buyer@shop.example>", "<@relay.example,@b.example:buyer@shop.example>",
-        "buyer\uff20shop.example", "buyer@shop\u3002example", '"buyer"@shop.example',
+        "buyer\uff20shop.example", "buyer@shop\u3002example", '"buyer"@shop.example', "\uff1cbuyer@shop.example\uff1e", "buyer@shop.example\uff0c",
         '"Buyer Ltd <buyer@shop.example>', "(Buyer Ltd <buyer@shop.example>", "Bob <buyer@shop.example", "Bob buyer@shop.example>",
         "Bob buyer@shop.example", '"Bob" buyer@shop.example', "Bob Q. Smith buyer@shop.example", "Bob <> <buyer@shop.example>",
         "Bob <Sales> <buyer@shop.example>", "buyer@shop.example <>", "<<buyer@shop.example>>", "Bob<buyer@shop.example>",
@@ -78,6 +78,7 @@ def test_what_cannot_be_an_address_is_dropped_and_counted(text: str) -> None:
         ("Bob <buyer@shop.example, Al <al@x.example>", [BUYER, "al@x.example"]),
         ("Bob <buyer@shop.example; al@x.example", [BUYER, "al@x.example"]),
         ("buyer@shop.example al@x.example", [BUYER, "al@x.example"]),
+        ("buyer@shop.example\uff0cal@x.example\uff1b c@x.example", [BUYER, "al@x.example", "c@x.example"]),
         ('"Last, First" <buyer@shop.example>, al@x.example', [BUYER, "al@x.example"]),
     ],
 )

@@ -36,7 +36,7 @@ CANDIDATES: Final = 12
 """Folders that are named when none of them is recognised as a Sent folder."""
 
 Authorize = Callable[[Callable[[str], None]], None]
-"""Calls a function that logs in with an access token, again with a new one when the first is refused."""
+"""Runs a login callback with an access token; retries once with a fresh token if it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,8 @@ class _RunningTest:
         self.listed: list[Folder] = []
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
-        """The stages in their order, each with its step. `connect` announces tls and greeting while it runs, a login the
-        stage id where the server asks for it."""
+        """The stages in their order, each with its step. The step of tcp reports the stages tls and greeting itself; that of
+        login reports the stage id if the server requires it."""
         return [
             ("dns", self._check_host),
             ("tcp", self._connect),

@@ -8,7 +8,7 @@ One round of `Refresher.refresh`, a few companies each in a transaction of their
 3. publish     show the recomputes that have covered every company
 4. diagnose    find out why rates are 0 or missing
 
-Apart from ingest, so that any number of aggregators can refresh and none waits for another. A company is due when facts or
+Runs separately from ingest, so that any number of aggregators can refresh without waiting for another. A company is due when facts or
 coverage have arrived, or when time alone changes a number: a deadline has passed, a local day has ended.
 """
 

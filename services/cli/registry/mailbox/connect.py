@@ -119,7 +119,7 @@ def mailbox_reconnect(
     tokens = AccessTokens(config.oauth2)
     with open_registry(config) as registry:
         stored = registry.logins.without_password(company_id, mailbox_id)
-        # Checked before a secret is asked for: whether it is needed at all, and which server it would go to.
+        # Before asking for a secret, check that one is needed and which server would receive it.
         registry.connection_attempts.check_reconnect(
             company_id, mailbox_id, replace(stored, address=address or stored.address)
         )

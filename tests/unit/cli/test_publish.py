@@ -235,7 +235,7 @@ def test_a_line_ends_at_a_line_feed_only(
     )
     done = CliRunner().invoke(main, ["publish", str(file), "--json", "--skip-invalid"])
     result = json.loads(done.stdout)
-    assert (result["published"], len(published)) == (2, 2) and [one["line"] for one in result["invalid"]] == [3]
+    assert (result["published"], len(published)) == (2, 2) and [problem["line"] for problem in result["invalid"]] == [3]
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])

@@ -1,6 +1,7 @@
 """`replyrate init` on real servers: logins with their privileges, schema and topics; a second run changes nothing."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -9,7 +10,7 @@ from click.testing import CliRunner, Result
 from psycopg.conninfo import make_conninfo
 
 from services.cli.__main__ import main
-from services.cli.operate.init import LOGINS
+from services.cli.operate.init import CONNECTION_LIMITS, LOGINS
 from services.standalone.servers.postgres import EmbeddedPostgres
 from tests.support.topics import kafka_settings, read_all
 
@@ -69,6 +70,16 @@ def test_from_an_empty_server_to_logins_schema_and_topics(
         for refused in ("SELECT 1 FROM ledger.inquiries", "CREATE TEMPORARY TABLE t (n int)"):
             with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
                 connection.execute(refused.encode())
+        # Limits that the login cannot lift; `SET statement_timeout` cannot be refused (docs/dashboards.md, Limits).
+        assert connection.execute("SHOW temp_file_limit").fetchone() == ("1GB",)
+        for refused in ("SET temp_file_limit = -1", "ALTER ROLE replyrate_dashboard CONNECTION LIMIT -1"):
+            with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
+                connection.execute(f"SET default_transaction_read_only = off; {refused}".encode())
+        with ExitStack() as others:
+            for _ in range(CONNECTION_LIMITS["replyrate_dashboard"] - 1):
+                others.enter_context(as_login(own_postgres, "replyrate_dashboard", passwords))
+            with pytest.raises(psycopg.OperationalError, match="too many connections for role"):
+                as_login(own_postgres, "replyrate_dashboard", passwords)
     owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'rates'"
     assert own_postgres.sql(owner) == "replyrate_migrator"
     assert own_postgres.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'replyrate%' AND rolsuper") == "0"

@@ -33,7 +33,12 @@ LOGINS: Final[dict[str, dict[str, str]]] = {
         "default_transaction_read_only": "on", "search_path": "report_v1",
     },
 }  # fmt: skip
-"""Login → default parameters of its sessions. Its privileges are granted by the migrations."""
+"""Login → default parameters of its sessions, which each session may change (docs/dashboards.md, Limits). Its privileges are granted by the migrations."""
+
+CONNECTION_LIMITS: Final[dict[str, int]] = {"replyrate_dashboard": 20}
+"""Login → how many sessions it may have at once, which it cannot change."""
+TEMPORARY_FILES: Final[dict[str, str]] = {"replyrate_dashboard": "1GB"}
+"""Login → what the temporary files of one of its sessions may hold. Only a superuser can set this, or lift it."""
 
 GROUPS: Final = ("replyrate_company",)
 """Roles without login that migrations grant privileges to and that only an administrator can create."""
@@ -103,11 +108,12 @@ def make_roles(admin_dsn: str, dbname: str, passwords: dict[str, str]) -> None:
             for role in (*passwords, *GROUPS):
                 if connection.execute(SQL["role_exists"], {"name": role}).fetchone() is None:
                     connection.execute(_statement("create_role", role=sql.Identifier(role)))
+            is_superuser = connection.execute(SQL["is_superuser"]).fetchone() == (True,)
             for login, password in passwords.items():
-                _set_login(connection, login, password)
+                _set_login(connection, login, password, is_superuser=is_superuser)
             if connection.execute(SQL["database_exists"], {"name": dbname}).fetchone() is None:
                 connection.execute(_statement("create_database", database=database_name))
-            if connection.execute(SQL["is_superuser"]).fetchone() == (False,):
+            if not is_superuser:
                 connection.execute(_statement("join_owner", owner=owner))
             connection.execute(_statement("grant_database", database=database_name, owner=owner))
         except psycopg.errors.InsufficientPrivilege as error:
@@ -117,11 +123,17 @@ def make_roles(admin_dsn: str, dbname: str, passwords: dict[str, str]) -> None:
             ) from None
 
 
-def _set_login(connection: psycopg.Connection, login: str, password: str) -> None:
+def _set_login(connection: psycopg.Connection, login: str, password: str, *, is_superuser: bool) -> None:
     verifier = connection.pgconn.encrypt_password(password.encode(), login.encode(), b"scram-sha-256")
     role = sql.Identifier(login)
     connection.execute(_statement("set_password", role=role, verifier=sql.Literal(verifier.decode())))
-    for name, value in LOGINS[login].items():
+    if login in CONNECTION_LIMITS:
+        limit = sql.Literal(CONNECTION_LIMITS[login])
+        connection.execute(_statement("set_connection_limit", role=role, limit=limit))
+    parameters = dict(LOGINS[login])
+    if is_superuser and login in TEMPORARY_FILES:
+        parameters["temp_file_limit"] = TEMPORARY_FILES[login]
+    for name, value in parameters.items():
         connection.execute(
             _statement("set_parameter", role=role, parameter=sql.Identifier(name), value=sql.Literal(value))
         )

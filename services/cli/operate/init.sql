@@ -18,6 +18,10 @@ CREATE ROLE {role}
 -- The password of a login, as a SCRAM verifier.
 ALTER ROLE {role} LOGIN PASSWORD {verifier}
 
+-- name: set_connection_limit
+-- How many sessions a login may have at once.
+ALTER ROLE {role} CONNECTION LIMIT {limit}
+
 -- name: set_parameter
 -- A parameter that applies to every session of a login.
 ALTER ROLE {role} SET {parameter} = {value}

@@ -28,7 +28,7 @@ from services.matcher.decode import BatchDecoder
 from services.matcher.encode import OutputEncoder
 from services.matcher.faust_batches import BatchApp, CompleteAssignor, PartitionTable, client_options, credentials
 from services.matcher.handoff import MAX_BATCH_BYTES, FreezeGuard, Handoff, Sender, exit_unsafe
-from services.matcher.horizon import HorizonSweeper
+from services.matcher.horizon import HorizonClock, HorizonSweeper
 from services.matcher.pipeline import Pipeline
 from services.matcher.recovery import StateRecovery
 from services.matcher.stores import Stores
@@ -71,11 +71,7 @@ class Matcher:
         self._busy = asyncio.Lock()
         """Held while a batch is in hand or a slice is swept."""
         changelog = changelog_name(settings.app_id)
-        horizon = timedelta(days=horizon_days)
-
-        def earliest() -> datetime:
-            return clocks.now() - horizon
-
+        horizon = HorizonClock(clocks.now, timedelta(days=horizon_days))
         self.recovery = StateRecovery(self._stores, changelog, client_options(kafka), heartbeat, clocks.monotonic)
         # Faust has no public way to a producer that sends packed batches: faust/transport/drivers/aiokafka.py (0.15.3).
         sender = Sender(lambda: self._app.producer._producer, self._guard, clocks.monotonic)
@@ -84,9 +80,9 @@ class Matcher:
             self._stores,
             OutputEncoder(hasher, kafka.partitions, version, clocks.now),
             lambda: Handoff(sender, changelog),
-            earliest,
+            horizon,
         )
-        self._sweeper = HorizonSweeper(self._stores, sender, changelog, earliest, self._busy)
+        self._sweeper = HorizonSweeper(self._stores, sender, changelog, horizon.earliest, self._busy)
         self._app = self._build_app()
 
     def ready(self) -> bool:

@@ -19,7 +19,6 @@ The local store of step 3 may be ahead of the changelog: it is a cache, and is d
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any, Final
 
 from services.common import metrics
@@ -29,6 +28,7 @@ from services.matcher import join, state
 from services.matcher.decode import BatchDecoder, DecodedBatch
 from services.matcher.encode import OutputEncoder
 from services.matcher.handoff import Handoff
+from services.matcher.horizon import HorizonClock
 from services.matcher.join import JoinResult
 from services.matcher.stores import Stores
 
@@ -47,14 +47,14 @@ class Pipeline:
         stores: Stores,
         encoder: OutputEncoder,
         handoff: Callable[[], Handoff],
-        earliest: Callable[[], datetime],
+        horizon: HorizonClock,
     ) -> None:
-        """`handoff`: makes one for a batch; `earliest`: the horizon of the moment, before which facts are late."""
+        """`handoff`: makes one for a batch; `horizon`: before it facts are late."""
         self._decoder = decoder
         self._stores = stores
         self._encoder = encoder
         self._handoff = handoff
-        self._earliest = earliest
+        self._horizon = horizon
         rejections_from_zero("matcher")
         metrics.from_zero(metrics.FACTS_IGNORED, join.IGNORED_REASONS)
         metrics.from_zero(metrics.FACTS_CUT, state.CUT_REASONS)
@@ -69,6 +69,7 @@ class Pipeline:
         """One batch of one partition, slice by slice; returns when all of it is acknowledged."""
         metrics.MATCHER_BATCH_RECORDS.observe(len(records))
         partition = records[0].partition
+        self._horizon.note(max(record.timestamp for record in records))
         handoff = self._handoff()
         for start in range(0, len(records), SLICE_RECORDS):
             batch = self._decoder.decode(records[start : start + SLICE_RECORDS])  # 1
@@ -82,7 +83,7 @@ class Pipeline:
 
     def _join(self, partition: int, batch: DecodedBatch) -> JoinResult:
         store = self._stores[partition]
-        result = join.apply(store.get, store.scan, batch.facts, earliest=self._earliest())
+        result = join.apply(store.get, store.scan, batch.facts, earliest=self._horizon.earliest())
         batch.rejected += [(batch.origins[index], error) for index, error in result.refused]
         store.write(result.changes)
         return result

@@ -3,7 +3,9 @@
 import itertools
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from types import TracebackType
+from typing import Final
 
 from services.common import metrics
 from services.common.version import version
@@ -16,6 +18,39 @@ from services.registry.leases import LeasedMailbox
 from services.registry.login_slots import LoginSlots, NoSlotFree
 from services.signin.access_tokens import AccessTokens
 from services.signin.token_store import KIND, TokenStore
+
+MAX_REOPENED: Final = 20
+"""Sessions that one poll may open again after the server ended one: two messages that end it, out of 200 each."""
+
+
+class MailboxSession:
+    """The session of a poll, which can be opened again when the server has ended it. A context manager."""
+
+    def __init__(self, open_connection: Callable[[], AbstractContextManager[Connection]]) -> None:
+        self._open_connection = open_connection
+        self._stack = ExitStack()
+        self._reopened = 0
+
+    def __enter__(self) -> "MailboxSession":
+        self.connection = self._stack.enter_context(self._open_connection())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def may_reopen(self) -> bool:
+        """Whether this poll may log in again."""
+        return self._reopened < MAX_REOPENED
+
+    def reopen(self) -> Connection:
+        """Another login, which takes another login slot, in place of a session that has ended. NoSlotFree, MailboxError."""
+        self._reopened += 1
+        self._stack.close()
+        self.connection = self._stack.enter_context(self._open_connection())
+        return self.connection
 
 
 class MailboxLogin:
@@ -35,8 +70,12 @@ class MailboxLogin:
         self._tls_context = tls_context
         self._limits = limits
 
+    def session(self, leased: LeasedMailbox, token_store: TokenStore) -> MailboxSession:
+        """The session of a poll. It is opened when its block starts."""
+        return MailboxSession(lambda: self._open(leased, token_store))
+
     @contextmanager
-    def session(self, leased: LeasedMailbox, token_store: TokenStore) -> Iterator[Connection]:
+    def _open(self, leased: LeasedMailbox, token_store: TokenStore) -> Iterator[Connection]:
         """A session that is logged in; it ends with the block. `token_store` keeps its refresh token, if it has one.
 
         NoSlotFree when the provider's logins are used up for now; MailboxError.

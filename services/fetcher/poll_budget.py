@@ -16,6 +16,12 @@ class PollBudget:
     def __init__(self, limits: SessionLimits, stop: Stop) -> None:
         self.messages = limits.messages
         self.exhausted = False
+        self.incomplete = False
+        """Whether something must be asked for again in a later poll, although nothing has run out."""
+        self.progressed = False
+        """Whether a folder that earlier polls knew got further."""
+        self.searched = False
+        """Whether a window of a scan was passed."""
         self._limits = limits
         self._stop = stop
         self._started = time.monotonic()
@@ -35,6 +41,12 @@ class PollBudget:
             self.exhausted = True
         return self.exhausted
 
+    @property
+    def complete(self) -> bool:
+        """Whether this poll read everything that there was to read."""
+        return not (self.exhausted or self.incomplete)
+
     def ended_without_reading(self) -> bool:
-        """Whether the poll ended early without having read a message, and not because the service stops."""
-        return self.exhausted and self.messages == self._limits.messages and not self._stop.is_set()
+        """Whether the poll ended early without having read a message or passed a window of a scan, and not because the service stops."""
+        unchanged = self.messages == self._limits.messages and not self.searched
+        return self.exhausted and unchanged and not self._stop.is_set()

@@ -104,12 +104,16 @@ class PollReport:
             },
         )  # fmt: skip
 
-    def postponed(self, error: Exception, seconds: float) -> None:
-        """The provider has no login slot free."""
+    def postponed(self, error: Exception, seconds: float, mailboxes: int | None) -> None:
+        """The provider has no login slot free. `mailboxes`: how many were postponed since the last line; None: no line is due."""
         self._end("postponed")
-        log.info(
-            "%s", error, extra={"action": "mailbox-postponed", "again_seconds": round(seconds), **self._place()}
-        )  # fmt: skip
+        if mailboxes is not None:
+            log.info(
+                "%s", error,
+                extra={
+                    "action": "mailbox-postponed", "mailboxes": mailboxes, "again_seconds": round(seconds), **self._place(),
+                },
+            )  # fmt: skip
 
     def lease_lost(self) -> None:
         """Another process owns the mailbox."""

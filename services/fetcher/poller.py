@@ -28,9 +28,10 @@ from services.common.retry import Backoff
 from services.common.settings import FetcherConfig
 from services.common.tracing import OFF, Tracer
 from services.fetcher.folder_reader import FolderReader, is_rescan_due
-from services.fetcher.mailbox_login import MailboxLogin
+from services.fetcher.mailbox_login import MailboxLogin, MailboxSession
 from services.fetcher.poll_budget import PollBudget
 from services.fetcher.poll_report import PollReport, metrics_from_zero
+from services.fetcher.postponements import Postponements
 from services.fetcher.publication import BatchPublisher
 from services.imap.connection import Connection
 from services.imap.errors import (
@@ -38,6 +39,7 @@ from services.imap.errors import (
     LoginRefused,
     LoginUnclear,
     MailboxError,
+    NoSentFolder,
     ServerBroken,
     SessionLimitReached,
     Throttled,
@@ -51,6 +53,8 @@ from services.registry.pacing import Pacing
 from services.signin.access_tokens import AccessTokens
 
 MAX_LOGIN_REFUSALS: Final = 3
+MAX_FRUITLESS: Final = 3
+"""Polls in a row that may end at a limit without progress in a folder known before; later ones back off."""
 IDLE_SECONDS: Final = 0.5
 DEPENDENCY_SECONDS: Final = 5.0
 FAILURE: Final = Backoff(60, 2, 6 * 3600)
@@ -69,6 +73,7 @@ class PollerResources:
     resolve: Resolver
     limits: SessionLimits = field(default_factory=SessionLimits)
     tracer: Tracer = OFF
+    postponements: Postponements = field(default_factory=Postponements)
 
 
 class Poller:
@@ -117,15 +122,14 @@ class Poller:
     def _poll(self, leased: LeasedMailbox, report: PollReport) -> None:
         budget = PollBudget(self._resources.limits, self._stop)
         try:
-            with self._login.session(leased, self._leases.token_store(leased)) as connection:
-                visible_from = self._read(leased, connection, budget, report)
-            self._finish(leased, visible_from, complete=not budget.exhausted)
-            report.finished(complete=not budget.exhausted)
+            with self._login.session(leased, self._leases.token_store(leased)) as session:
+                visible_from = self._read(leased, session, budget, report)
+            self._finish(leased, visible_from, budget)
+            report.finished(complete=budget.complete)
         except NoSlotFree as error:
-            # The provider's login limit is reached for all mailboxes together; jitter spreads those that wait for it.
-            seconds = error.again_seconds + 30 * random.random()
-            report.postponed(error, seconds)
-            self._slots.postpone(leased.company_id, leased.mailbox_id, leased.epoch, seconds)
+            # The provider's login limit is reached for all mailboxes together: each waits for its own turn.
+            seconds = self._slots.postpone(leased.company_id, leased.mailbox_id, leased.epoch, error, random.random())
+            report.postponed(error, seconds, self._resources.postponements.count(error.provider))
         except LeaseLost:
             report.lease_lost()
         except MailboxError as error:
@@ -141,18 +145,18 @@ class Poller:
             self._leases.fail_poll(leased, reason=f"internal-{type(error).__name__}", next_seconds=delay, counts=True)
 
     def _read(
-        self, leased: LeasedMailbox, connection: Connection, budget: PollBudget, report: PollReport
+        self, leased: LeasedMailbox, session: MailboxSession, budget: PollBudget, report: PollReport
     ) -> datetime | None:
         """Read the Sent folders; from when on their provider shows mail, where that is known to be limited."""
         resources = self._resources
         publisher = BatchPublisher(
             leased, self._leases, resources.publisher, resources.hasher, self._heartbeat, report
         )  # fmt: skip
-        reader = FolderReader(leased, self._leases, connection, publisher, budget, report, resources.settings)
+        reader = FolderReader(leased, self._leases, session, publisher, budget, report, resources.settings)
         try:
-            return self._read_folders(leased, connection, reader, budget, report)
+            return self._read_folders(leased, session, reader, budget, report)
         except SessionLimitReached:
-            if not report.published:
+            if not (report.published or budget.searched):
                 raise
             budget.exhaust()
             return None
@@ -160,16 +164,18 @@ class Poller:
     def _read_folders(
         self,
         leased: LeasedMailbox,
-        connection: Connection,
+        session: MailboxSession,
         reader: FolderReader,
         budget: PollBudget,
         report: PollReport,
     ) -> datetime | None:
         visible_from: list[datetime] = []
-        folders = connection.sent_folders(leased.sent_override)
+        folders = session.connection.sent_folders(leased.sent_override)
         self._leases.set_sent_folders(leased, [folder.name for folder in folders])
         refused: CommandRefused | None = None
-        for folder in folders:
+        # Each poll starts with another folder, so that one with more new mail than a poll may read starves no other.
+        start = leased.epoch % len(folders)
+        for folder in [*folders[start:], *folders[:start]]:
             if budget.must_end():
                 break
             try:
@@ -189,7 +195,7 @@ class Poller:
         # Without a person's choice of folders every folder for sent mail is read, and there are no others to count.
         scanned = is_rescan_due(leased) or leased.complete_through is None
         if leased.sent_override and scanned and not budget.exhausted:
-            self._count_unread_folders(leased, connection, [folder.name for folder in folders], report)
+            self._count_unread_folders(leased, session.connection, [folder.name for folder in folders], report)
         return max(visible_from, default=None)
 
     def _count_unread_folders(
@@ -210,24 +216,34 @@ class Poller:
             return
         self._leases.set_unread_folders(leased, counts)
 
-    def _finish(self, leased: LeasedMailbox, visible_from: datetime | None, *, complete: bool) -> None:
+    def _finish(self, leased: LeasedMailbox, visible_from: datetime | None, budget: PollBudget) -> None:
         """Release the lease of a poll that ended well."""
+        complete = budget.complete
+        fruitless = budget.exhausted and not budget.progressed and not self._stop.is_set()
         rescanned = is_rescan_due(leased)
         horizon = leased.now - timedelta(days=self._resources.settings.horizon_days)
         # Only a scan looks from when on mail is visible; what it found is valid until the next one.
         visible = visible_from if rescanned else visible_from or leased.complete_from
-        if complete:
+        if not budget.exhausted:
             next_seconds = self._pacing.next_seconds(
                 leased.company_id, leased.mailbox_id, leased.account_id, leased.host, leased.connected_at
             )
         else:
-            next_seconds = _spaced(leased, 0)
+            # A server that renames its folders in each LIST gives every poll new ones, and none gets further.
+            fruitless_polls = leased.fruitless_polls + 1 if fruitless else 0
+            wait = (
+                FAILURE.delay(fruitless_polls - MAX_FRUITLESS, random.random())
+                if fruitless_polls > MAX_FRUITLESS
+                else 0
+            )
+            next_seconds = _spaced(leased, wait)
         self._leases.end_poll(
             leased,
             complete=complete,
             reconciled=rescanned and complete,
             complete_from=horizon if visible is None else max(horizon, visible),
             next_seconds=next_seconds,
+            fruitless=fruitless,
         )
 
     def _mailbox_failed(self, leased: LeasedMailbox, error: MailboxError, report: PollReport) -> None:
@@ -239,7 +255,17 @@ class Poller:
         backoff = THROTTLE if isinstance(error, Throttled | LoginUnclear) else FAILURE
         delay = _spaced(leased, backoff.delay(leased.failures + 1, random.random()))
         report.failed(error, delay)
-        self._leases.fail_poll(leased, reason=error.code, next_seconds=delay, counts=True, refused=refused, state=state)
+        self._leases.fail_poll(
+            leased, reason=error.code, next_seconds=delay, counts=True, refused=refused,
+            interrupted=is_owners_doing(error), state=state,
+        )  # fmt: skip
+
+
+def is_owners_doing(error: MailboxError) -> bool:
+    """Whether the owner of a mailbox can cause this error: a wrong password, IMAP switched off, a Sent folder removed."""
+    return isinstance(error, LoginRefused | NoSentFolder) or (
+        isinstance(error, CommandRefused) and error.stage == "examine"
+    )
 
 
 def _spaced(leased: LeasedMailbox, seconds: float) -> float:

@@ -11,12 +11,13 @@ Only then does the reader save the cursor: a crash between two steps repeats the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from services.common import codec
-from services.common.events import DeadLetter
+from services.common.errors import InvalidEvent
+from services.common.events import MESSAGE_SENT, DeadLetter, MessageSent
 from services.common.hashing import Hasher
 from services.common.kafka import Pending, Publisher
 from services.common.lifecycle import Heartbeat
@@ -34,6 +35,7 @@ BEHIND_HORIZON: Final = "behind-horizon"
 """Reason of a drop: sent before the horizon (REPLYRATE_HORIZON_DAYS); the matcher would reject it as `late`."""
 DUPLICATE: Final = "duplicate"
 """Reason of a drop: another copy of a new message in the same batch; one of them is published."""
+SENT_TYPES: Final = frozenset({MESSAGE_SENT})
 HORIZON_MARGIN: Final = timedelta(hours=1)
 """A record must reach the matcher before it falls behind the horizon there."""
 
@@ -62,6 +64,8 @@ class FetchedBatch:
     uids: Sequence[int]
     headers: Sequence[FetchedHeader]
     unreadable: Sequence[Unreadable]
+    refused: Sequence[int] = ()
+    """UIDs that the server refused with words that may be temporary: they are neither read nor given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class Sighting:
     since: datetime | None
     earliest: datetime
     rescan: bool
+    interrupted: bool = False
+    """Whether since `since` the mailbox was not read for a reason that its owner can cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,8 @@ class SentBatch:
     pendings: Sequence[Pending]
     now: datetime
     span: Span
+    refused: Sequence[int] = ()
+    """UIDs to ask for again in a later poll."""
 
 
 def parse_batch(company_id: str, batch: FetchedBatch, hasher: Hasher) -> ParsedBatch:
@@ -154,7 +162,8 @@ def decide(
     new: dict[str, PublishedMessage] = {}
     unreadable, dropped = list(batch.unreadable), list(batch.dropped)
     values_dropped = 0
-    for message in sorted(batch.messages, key=lambda parsed: parsed.fetched.uid):
+    for parsed in sorted(batch.messages, key=lambda parsed: parsed.fetched.uid):
+        message = replace(parsed, message_id=identity(parsed, published, new, hasher))
         uid = message.fetched.uid
         if message.message_id in published:
             sent_at, record = published[message.message_id]
@@ -183,11 +192,32 @@ def decide(
     return PublicationPlan(records, new, unreadable, dropped, values_dropped)
 
 
+def identity(
+    message: ParsedMessage,
+    published: Mapping[str, tuple[datetime, bytes]],
+    new: Mapping[str, PublishedMessage],
+    hasher: Hasher,
+) -> str:
+    """The identity of a message among those published before and the new ones of its batch: its Message-ID, or, if another
+    message has that one already, what is in its header. Pure."""
+    first, other = message.message_id, message.other_id
+    if other is None or other in published or other in new:
+        return other or first
+    record = published[first][1] if first in published else new[first].record if first in new else None
+    if record is None:
+        return first
+    try:
+        event = codec.decode(record, accept=SENT_TYPES).data
+    except InvalidEvent:
+        return first
+    return first if not isinstance(event, MessageSent) or messages.is_copy(event, message, hasher) else other
+
+
 def first_record(message: ParsedMessage, sighting: Sighting, hasher: Hasher) -> tuple[PublishedMessage, int]:
     """The record of a message that was not published before, and how many of its addresses and ids were dropped. Pure."""
     event, ignored = messages.event(
         sighting.company_id, sighting.account_id, sighting.mailbox_id, message, hasher,
-        after=sighting.since, first_seen=sighting.now,
+        after=sighting.since, first_seen=sighting.now, interrupted=sighting.interrupted,
     )  # fmt: skip
     source = f"replyrate/fetcher/{sighting.mailbox_id}"
     record = codec.encode(event, id=event.message_id, source=source, time=sighting.now)
@@ -217,7 +247,8 @@ class BatchPublisher:
         """Steps 1 to 4. `in_flight`: new messages of a batch that was sent and is not saved yet."""
         parsed = parse_batch(sighting.company_id, batch, self._hasher)
         published = {key: (message.sent_at, message.record) for key, message in in_flight.items()}
-        asked = [message.message_id for message in parsed.messages if message.message_id not in published]
+        ids = {id for message in parsed.messages for id in (message.message_id, message.other_id) if id is not None}
+        asked = sorted(ids - published.keys())
         if asked:
             published |= self._leases.published(self._leased, asked)
         plan = decide(parsed, published, sighting, self._hasher)
@@ -225,7 +256,7 @@ class BatchPublisher:
         key, headers = sighting.company_id.encode(), trace_headers(span)
         pendings = [self._publisher.send(SENT, key, planned.record, headers=headers) for planned in plan.records]
         self._heartbeat.beat()
-        return SentBatch(batch.uidvalidity, batch.uids, plan, pendings, sighting.now, span)
+        return SentBatch(batch.uidvalidity, batch.uids, plan, pendings, sighting.now, span, batch.refused)
 
     def wait(self, batch: SentBatch) -> list[PublishedMessage]:
         """Steps 5 and 6; returns the messages that were published for the first time."""

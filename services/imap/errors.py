@@ -77,6 +77,10 @@ class CommandRefused(ServerBroken):
     """The server answers NO or BAD to a command that it should know."""
 
 
+class TemporarilyRefused(CommandRefused):
+    """The server answers NO with a code or words that may be temporary: the message is asked for again in a later poll."""
+
+
 class SessionLimitReached(MailboxError):
     """The server sent too much, or too slowly (services.imap.limits)."""
 

@@ -15,6 +15,7 @@ from services.imap.errors import (
     MailboxError,
     ServerBroken,
     SessionLimitReached,
+    TemporarilyRefused,
     Throttled,
     Unreachable,
 )
@@ -23,6 +24,13 @@ from services.providers import server_texts
 _BYE: Final = re.compile(r"\* *BYE\b", re.I)
 _NOT_IMAP: Final = re.compile(r"unexpected (tagged )?response: ")
 """imaplib's own words; a BYE may contain the first of them as well."""
+TEMPORARY: Final = re.compile(
+    r"\[(TEMPFAIL|SERVERBUG|UNAVAILABLE|INUSE|CONTACTADMIN)\]|temporar|unavailable|try again|internal (server )?error|timed? ?out",
+    re.I,
+)
+"""Words of a NO to FETCH that may be temporary (RFC 5530 §3; Gmail, Microsoft and Zimbra send them without a code; MailKit #839)."""
+LIMITED: Final = re.compile(r"too many|\blimit|\[limit|throttl|\brate\b|frequen|overquota|频繁", re.I)
+"""Words of a NO that are about this client and not about a message, although it also contains temporary words."""
 
 
 @contextmanager
@@ -43,6 +51,8 @@ def translated(stage: str) -> Iterator[None]:
         if stage == "greeting" and _BYE.search(str(error)):
             # With or without a text it is the end of this session only (RFC 3501 §7.1.5).
             raise _if_temporary(refusal(stage, error)) or Unreachable(stage, "the server says BYE") from None
+        if stage == "fetch" and is_temporary(str(error)):
+            raise TemporarilyRefused(stage, "the server refused the command for now") from None
         raise refusal(stage, error) or CommandRefused(stage, "the server refused the command") from None
     except TimeoutError:
         raise SessionLimitReached(stage, "the server answers too slowly") from None
@@ -55,6 +65,12 @@ def translated(stage: str) -> Iterator[None]:
 
 def _if_temporary(error: MailboxError | None) -> MailboxError | None:
     return error if isinstance(error, Throttled) else None
+
+
+def is_temporary(text: str) -> bool:
+    """Whether a NO to FETCH may be about one message and pass by itself."""
+    head = text[:1000]
+    return TEMPORARY.search(head) is not None and LIMITED.search(head) is None
 
 
 def refusal(stage: str, error: Exception) -> MailboxError | None:

@@ -13,6 +13,8 @@ from services.mail.headers import Headers, Skipped, parse
 from services.mail.values import FetchedHeader
 
 MAX_CLOCK_LEAD: Final = timedelta(days=1)
+COPY_TOLERANCE: Final = timedelta(minutes=10)
+"""Two copies of a mail, one saved by the mail program and one by the server, may differ by this much in their Date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class ParsedMessage:
     fetched: FetchedHeader
     headers: Headers
     message_id: str
+    other_id: str | None = None
+    """The identity of the message if another message has its Message-ID; None where it has none."""
 
     @property
     def filed_at(self) -> datetime | None:
@@ -37,7 +41,23 @@ def parse_message(company_id: str, fetched: FetchedHeader, hasher: Hasher) -> Pa
     if isinstance(headers, Skipped):
         return headers
     identity = _message_hash(company_id, headers.message_id, hasher) if headers.message_id is not None else None
-    return ParsedMessage(fetched, headers, identity or hasher.content(company_id, _content(headers, fetched.size)))
+    if identity is None:
+        return ParsedMessage(fetched, headers, hasher.content(company_id, _content(headers, str(fetched.size))))
+    other_id = hasher.content(company_id, _content(headers, f"<{headers.message_id}>"))
+    return ParsedMessage(fetched, headers, identity, other_id)
+
+
+def is_copy(event: MessageSent, message: ParsedMessage, hasher: Hasher) -> bool:
+    """Whether a message with the Message-ID of a published one is the same mail: no other Date and no other recipients.
+
+    A copy may lack Bcc, or Date (docs/decisions/0041-one-id-two-messages.md).
+    """
+    date = message.headers.date
+    if date is not None and event.date_header is not None and abs(date - event.date_header) > COPY_TOLERANCE:
+        return False
+    recipients = {hasher.address(event.company_id, address) for address in message.headers.recipients} - {None}
+    published = set(event.recipients)
+    return not recipients or not published or recipients <= published or published <= recipients
 
 
 def event(
@@ -49,16 +69,20 @@ def event(
     *,
     after: datetime | None,
     first_seen: datetime,
+    interrupted: bool = False,
 ) -> tuple[MessageSent, int]:
     """The event, and how many addresses and ids could not be normalised.
 
-    `after` and `first_seen` bound the time in which the message was filed (services.mail.trust).
+    `after` and `first_seen` bound the time in which the message was filed, `interrupted` says that the owner of the mailbox
+    may have caused its length (services.mail.trust).
     """
     fetched, headers = message.fetched, message.headers
     date, internal, save = (
         _usable(clock, first_seen) for clock in (headers.date, fetched.internal_date, fetched.save_date)
     )
-    time = trust.trusted_time(date=date, internal=internal, save=save, after=after, first_seen=first_seen)
+    time = trust.trusted_time(
+        date=date, internal=internal, save=save, after=after, first_seen=first_seen, interrupted=interrupted
+    )
     kind, reason = classify(headers)
     recipients = [hasher.address(company_id, address) for address in headers.recipients]
     in_reply_to = [_message_hash(company_id, message_id, hasher) for message_id in headers.in_reply_to]
@@ -90,10 +114,13 @@ def _message_hash(company_id: str, inner: str, hasher: Hasher) -> str | None:
     return hasher.message(company_id, f"<{inner}>")
 
 
-def _content(headers: Headers, size: int) -> str:
-    """Identity of a message without Message-ID: Date ‖ From ‖ sorted To/Cc ‖ Subject ‖ size."""
+def _content(headers: Headers, last: str) -> str:
+    """Identity of a message without a Message-ID of its own: Date ‖ From ‖ sorted To/Cc ‖ Subject ‖ `last`.
+
+    `last` is the size of a message without Message-ID, and the Message-ID of one that shares it with another message.
+    """
     to = ",".join(sorted({*headers.to, *headers.cc}))
-    parts = (headers.date_text, headers.from_text, to, headers.subject_text, str(size))
+    parts = (headers.date_text, headers.from_text, to, headers.subject_text, last)
     return SEPARATOR.join(part.strip() for part in parts)
 
 

@@ -16,6 +16,8 @@ SHORT_INTERVAL: Final = timedelta(hours=1)
 EARLY_TOLERANCE: Final = timedelta(minutes=15)
 LATE_TOLERANCE: Final = timedelta(minutes=5)
 AGREEMENT: Final = timedelta(minutes=10)
+STALE_DATE: Final = timedelta(days=7)
+"""A Date this long before the filing is that of an old mail copied into the folder, and no answer that was just sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,14 @@ def trusted_time(
     save: datetime | None,
     after: datetime | None,
     first_seen: datetime,
+    interrupted: bool = False,
 ) -> TrustedTime:
     """The time of a message.
 
     `date`, `internal`, `save`: its clocks, where it has them (Date, INTERNALDATE, SAVEDATE). `after`: the start of the last
     complete poll before it was first seen, None in a first scan. `first_seen`: the poll that found it. All aware UTC.
+    `interrupted`: in that time the mailbox was not read for a reason that its owner can cause (paused, login refused), so an
+    interval of more than an hour proves nothing that SAVEDATE does not confirm.
     """
     if save is not None:
         if date is not None and abs(date - save) <= SAVE_TOLERANCE:
@@ -50,6 +55,9 @@ def trusted_time(
             return TrustedTime(date, "date", "backfill")
         return _latest_inside(date, internal, after=None, first_seen=first_seen)
     if first_seen - after <= SHORT_INTERVAL:
+        filed = internal if internal is not None and after <= internal <= first_seen else first_seen
+        if date is not None and filed - date > STALE_DATE:
+            return TrustedTime(filed, "internal-date" if filed is internal else "interval-end", "suspect")
         # The tolerance is for the client's clock alone: nothing puts the server's own stamp outside.
         if date is not None and after - EARLY_TOLERANCE <= date <= first_seen + LATE_TOLERANCE:
             return TrustedTime(date, "date", "verified")
@@ -57,7 +65,7 @@ def trusted_time(
             return TrustedTime(internal, "internal-date", "verified")
         return TrustedTime(first_seen, "interval-end", "suspect")
     inside = all(clock is not None and after <= clock <= first_seen for clock in (date, internal))
-    if agree and inside and date is not None:
+    if agree and inside and date is not None and not interrupted:
         return TrustedTime(date, "date", "verified")
     return _latest_inside(date, internal, after=after, first_seen=first_seen)
 

@@ -8,12 +8,13 @@ a write in progress. No log line or error text holds an address, a user name or 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from logging import getLogger
 from typing import Any, Final
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
@@ -55,8 +56,20 @@ class LeasedMailbox:
     reconcile_after: datetime | None
     failures: int
     refusals: int = 0
+    interrupted_at: datetime | None = None
+    """When the mailbox was last not read for a reason that its owner can cause: paused, login refused, no Sent folder."""
+    fruitless_polls: int = 0
+    """Polls in a row that ended at a limit without progress in a folder known before."""
     kind: str = "password"
     """`oauth2`: `password` is a refresh token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """When the server first refused to show a message for now, and how often it has done so."""
+
+    first_at: datetime
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,10 @@ class SavedCursor:
     cursor: Cursor
     lower_bound_at: datetime | None
     scan_began_at: datetime | None = None
+    scan_below: int | None = None
+    """Sequence number below which the scan goes on; None: from the newest message."""
+    refused: Mapping[int, Refusal] = field(default_factory=dict)
+    """Messages to ask for again, by UID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +109,8 @@ class FolderProgress:
     """Those of them whose messages were present."""
 
 
+MAX_RETIRED_FOLDERS: Final = 50
+"""Cursors of a mailbox that are kept for folders that are gone or renumbered: one that comes back continues where it was."""
 NO_PROGRESS: Final = FolderProgress()
 
 
@@ -160,7 +179,11 @@ class Leases:
             stored["uidnext"],
             tuple(stored["recent_uids"]),
         )
-        return SavedCursor(cursor, stored["lower_bound_at"], stored["scan_began_at"])
+        refused = {
+            int(uid): Refusal(datetime.fromisoformat(first_at), count)
+            for uid, (first_at, count) in stored["refused"].items()
+        }
+        return SavedCursor(cursor, stored["lower_bound_at"], stored["scan_began_at"], stored["scan_below"], refused)
 
     def published(self, leased: LeasedMailbox, message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
         """(sent_at, record) of those messages that were published before; the record byte for byte."""
@@ -193,6 +216,10 @@ class Leases:
                 recent=list(cursor.recent),
                 messages=messages,
                 lower_bound_at=saved.lower_bound_at,
+                scan_below=saved.scan_below,
+                refused=Jsonb(
+                    {str(uid): [refusal.first_at.isoformat(), refusal.count] for uid, refusal in saved.refused.items()}
+                ),
                 messages_scanned=progress.messages_scanned,
                 scan_started=progress.scan_started,
                 uids_passed=progress.uids_passed,
@@ -222,6 +249,7 @@ class Leases:
         """These are the Sent folders now; the completeness of the mailbox no longer depends on others. LeaseLost."""
         with self._fenced(leased):
             self._sql.run("retire_folders", **_key(leased), folders=list(folders))
+            self._sql.run("trim_folders", **_key(leased), most=MAX_RETIRED_FOLDERS)
 
     def set_unread_folders(self, leased: LeasedMailbox, messages: Mapping[bytes, int]) -> None:
         """Folders with the name of a Sent folder that are not read, and how many messages are in each. LeaseLost."""
@@ -236,10 +264,12 @@ class Leases:
         reconciled: bool,
         complete_from: datetime,
         next_seconds: float,
+        fruitless: bool = False,
     ) -> None:
         """A poll ended well: release the lease, and if it was complete, store through when. LeaseLost.
 
-        `reconciled`: everything within the horizon was read again.
+        `reconciled`: everything within the horizon was read again. `fruitless`: it ended at a limit without progress in a
+        folder known before; such polls in a row are counted.
         """
         key = _key(leased)
         with self._fenced(leased):
@@ -253,6 +283,7 @@ class Leases:
                 complete_from=complete_from,
                 through=leased.now,
                 next_seconds=next_seconds,
+                fruitless=fruitless,
             )
             assert mailbox is not None
             if complete:
@@ -273,12 +304,14 @@ class Leases:
         next_seconds: float,
         counts: bool,
         refused: bool = False,
+        interrupted: bool = False,
         state: str | None = None,
     ) -> bool:
         """A poll failed: release the lease and store the reason. False when the lease had ended already.
 
         `counts`: as a failure of the mailbox, which postpones its next polls. `refused`: the server refused the login;
-        refusals are counted until a poll ends well or a person acts. `state`: the state that follows, if another.
+        refusals are counted until a poll ends well or a person acts. `interrupted`: for a reason that the mailbox's owner can
+        cause, so clocks of mail sent meanwhile are not trusted. `state`: the state that follows, if another.
         """
         mailbox = self._sql.one(
             "fail_poll",
@@ -288,6 +321,7 @@ class Leases:
             next_seconds=next_seconds,
             counts=int(counts),
             refused=int(refused),
+            interrupted=interrupted,
             state=state,
         )
         return mailbox is not None
@@ -349,6 +383,8 @@ def _leased(mailbox: Mapping[str, Any], user: str, password: str) -> LeasedMailb
         reconcile_after=mailbox["reconcile_after"],
         failures=mailbox["failures"],
         refusals=mailbox["login_refusals"],
+        interrupted_at=mailbox["interrupted_at"],
+        fruitless_polls=mailbox["fruitless_polls"],
         kind=mailbox["kind"],
     )
 

@@ -1,7 +1,7 @@
 -- name: lease
 -- Leases the active mailbox that is most overdue and not leased; the new epoch fences the process that leased it before.
 UPDATE registry.mailboxes m
-SET lease_owner = %(owner)s, lease_epoch = m.lease_epoch + 1, last_attempt_at = clock_timestamp(),
+SET lease_owner = %(owner)s, waits_for = NULL, lease_epoch = m.lease_epoch + 1, last_attempt_at = clock_timestamp(),
     lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
 FROM (
     SELECT company_id, mailbox_id FROM registry.mailboxes
@@ -13,6 +13,7 @@ FROM (
 WHERE m.company_id = due.company_id AND m.mailbox_id = due.mailbox_id
 RETURNING m.company_id, m.mailbox_id, m.account_id, m.host, m.port, m.user_sealed, m.sent_override, m.lease_epoch,
     m.connected_at, m.complete_from, m.complete_through, m.reconcile_after, m.failures, m.login_refusals,
+    greatest(m.interrupted_at, m.state_changed_at) AS interrupted_at, m.fruitless_polls,
     clock_timestamp() AS now,
     (SELECT sealed FROM registry.secrets s WHERE s.company_id = m.company_id AND s.mailbox_id = m.mailbox_id) AS secret,
     (SELECT kind FROM registry.secrets s WHERE s.company_id = m.company_id AND s.mailbox_id = m.mailbox_id) AS kind
@@ -25,7 +26,7 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoc
 
 -- name: cursor
 -- How far a folder is published.
-SELECT uidvalidity, high_uid, scan_down_to_uid, uidnext, recent_uids, lower_bound_at, scan_began_at FROM registry.folders
+SELECT uidvalidity, high_uid, scan_down_to_uid, uidnext, recent_uids, lower_bound_at, scan_began_at, scan_below, refused FROM registry.folders
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND folder = %(folder)s AND current
 
 -- name: retire_cursors
@@ -38,15 +39,16 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND folder = %
 -- Stores the cursor of a folder and adds to its counts.
 INSERT INTO registry.folders AS stored (
     company_id, mailbox_id, folder, uidvalidity, high_uid, scan_down_to_uid, uidnext, recent_uids, messages,
-    lower_bound_at, scan_done, uids_passed, uids_found
+    lower_bound_at, scan_done, uids_passed, uids_found, scan_below, refused
 ) VALUES (
     %(company_id)s, %(mailbox_id)s, %(folder)s, %(uidvalidity)s, %(high)s, %(scan_down_to)s, %(uidnext)s, %(recent)s,
-    %(messages)s, %(lower_bound_at)s, %(messages_scanned)s, %(uids_passed)s, %(uids_found)s
+    %(messages)s, %(lower_bound_at)s, %(messages_scanned)s, %(uids_passed)s, %(uids_found)s,
+    %(scan_below)s, %(refused)s
 )
 ON CONFLICT (company_id, mailbox_id, folder, uidvalidity) DO UPDATE
 SET current = true, high_uid = excluded.high_uid, scan_down_to_uid = excluded.scan_down_to_uid,
     uidnext = excluded.uidnext, recent_uids = excluded.recent_uids, messages = excluded.messages,
-    lower_bound_at = excluded.lower_bound_at,
+    lower_bound_at = excluded.lower_bound_at, scan_below = excluded.scan_below, refused = excluded.refused,
     uids_passed = stored.uids_passed + excluded.uids_passed, uids_found = stored.uids_found + excluded.uids_found,
     scan_done = CASE WHEN %(scan_started)s THEN 0 ELSE stored.scan_done END + excluded.scan_done,
     scan_began_at = CASE WHEN %(scan_started)s THEN clock_timestamp() ELSE stored.scan_began_at END
@@ -55,6 +57,14 @@ SET current = true, high_uid = excluded.high_uid, scan_down_to_uid = excluded.sc
 -- Folders that are not Sent folders any more.
 UPDATE registry.folders SET current = false
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND current AND NOT folder = ANY (%(folders)s)
+
+-- name: trim_folders
+-- Deletes cursors that are not current beyond the newest ones: a server may rename its folders in each LIST.
+DELETE FROM registry.folders WHERE ctid IN (
+    SELECT ctid FROM registry.folders
+    WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND NOT current
+    ORDER BY scan_began_at DESC OFFSET %(most)s
+)
 
 -- name: save_unread_folders
 -- Folders with the name of a Sent folder that are not read, and how many messages the server reports in each; folders that
@@ -99,6 +109,7 @@ SET lease_owner = NULL, lease_until = NULL, failures = 0, login_refusals = 0, st
         ELSE clock_timestamp() + make_interval(secs => %(next_seconds)s) END,
     reconcile_after = CASE WHEN reconcile_after IS NULL OR (%(reconciled)s AND reconcile_after = %(due)s)
         THEN clock_timestamp() + interval '1 day' ELSE reconcile_after END,
+    fruitless_polls = CASE WHEN %(fruitless)s THEN fruitless_polls + 1 ELSE 0 END,
     complete_from = CASE WHEN %(complete)s THEN least(complete_from, %(complete_from)s) ELSE complete_from END,
     complete_through = CASE WHEN %(complete)s THEN greatest(complete_through, %(through)s) ELSE complete_through END
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s
@@ -114,6 +125,7 @@ VALUES (%(company_id)s, %(account_id)s, %(mailbox_id)s, %(connected_at)s, %(from
 UPDATE registry.mailboxes
 SET lease_owner = NULL, lease_until = NULL, failures = failures + %(counts)s, state_reason = %(reason)s,
     login_refusals = login_refusals + %(refused)s,
+    interrupted_at = CASE WHEN %(interrupted)s THEN clock_timestamp() ELSE interrupted_at END,
     state = CASE WHEN %(state)s::text IS NULL THEN state ELSE %(state)s END,
     state_changed_at = CASE WHEN %(state)s::text IS NULL THEN state_changed_at ELSE clock_timestamp() END,
     next_poll_at = clock_timestamp() + make_interval(secs => %(next_seconds)s)

@@ -29,6 +29,10 @@ LOGIN_SECONDS: Final = 3600.0 + 120.0
 SESSION_AGAIN_SECONDS: Final = 15.0
 """When to ask again for a session slot: polls take seconds."""
 
+SESSION_SPACING_SECONDS: Final = 5.0
+"""How long a session slot is expected to be taken by each of the mailboxes that wait for one."""
+JITTER_SECONDS: Final = 5.0
+
 Kind = Literal["login", "session"]
 
 
@@ -42,11 +46,12 @@ class LoginLimit:
 
 
 class NoSlotFree(ReplyrateError):
-    """No slot is free at a provider. Not a failure of the mailbox: try again in `again_seconds`. `short`: the kind of slot."""
+    """No slot is free at a provider. Not a failure of the mailbox: try again in `again_seconds`. `short`: the kind of slot, `most`: their number."""
 
-    def __init__(self, provider: str, short: Kind, again_seconds: float) -> None:
+    def __init__(self, provider: str, short: Kind, again_seconds: float, most: int = 1) -> None:
         self.provider = provider
         self.short = short
+        self.most = most
         self.again_seconds = again_seconds
         super().__init__(f"the limit of {short}s at {provider} is reached; try again in {again_seconds:.0f} s")
 
@@ -103,9 +108,19 @@ class LoginSlots:
             with suppress(TransientError):  # Postgres is away: the slot expires
                 self._sql.run("release", provider=allowed.provider, holder=holder)
 
-    def postpone(self, company_id: str, mailbox_id: str, epoch: int, seconds: float) -> None:
-        """End the lease of this epoch; the mailbox is due again in `seconds`."""
-        self._sql.run("postpone", company_id=company_id, mailbox_id=mailbox_id, epoch=epoch, seconds=seconds)
+    def postpone(self, company_id: str, mailbox_id: str, epoch: int, refused: NoSlotFree, jitter: float) -> float:
+        """End the lease of this epoch; returns in how many seconds the mailbox is due again.
+
+        That is when a slot will be free behind those mailboxes that wait already, so that a slot is not asked for in vain.
+        `jitter` in [0, 1).
+        """
+        most = refused.most
+        mailbox = self._sql.one(
+            "postpone", company_id=company_id, mailbox_id=mailbox_id, epoch=epoch, provider=refused.provider,
+            short=refused.short, most=most, again_seconds=refused.again_seconds, login_seconds=LOGIN_SECONDS,
+            session_spacing=SESSION_SPACING_SECONDS, jitter=jitter * JITTER_SECONDS,
+        )  # fmt: skip
+        return refused.again_seconds if mailbox is None else float(mailbox["seconds"])
 
     def _take(self, allowed: LoginLimit, holder: str) -> None:
         exhausted: set[Kind] = set()
@@ -131,4 +146,4 @@ class LoginSlots:
         again_seconds = SESSION_AGAIN_SECONDS
         if short == "login" and result["login_seconds"] is not None:
             again_seconds = max(result["login_seconds"], 1.0)
-        raise NoSlotFree(allowed.provider, short, again_seconds)
+        raise NoSlotFree(allowed.provider, short, again_seconds, most)

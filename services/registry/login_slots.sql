@@ -49,7 +49,31 @@ UPDATE registry.login_slots SET free_at = statement_timestamp(), holder = NULL
 WHERE provider = %(provider)s AND kind = 'session' AND holder = %(holder)s AND free_at > statement_timestamp()
 
 -- name: postpone
--- Ends the lease of a mailbox that may not be logged in to yet: it is due later, and no failure is counted.
+-- Ends the lease of a mailbox that may not be logged in to yet, and no failure is counted: it is due when a slot will be free
+-- behind those that wait already. Each slot is free again for the next one in turn once it has been taken for its time.
+WITH waiting AS MATERIALIZED (
+    SELECT count(*) AS mailboxes FROM registry.mailboxes
+    WHERE waits_for = %(provider)s AND next_poll_at > clock_timestamp()
+),
+slot AS MATERIALIZED (
+    SELECT extract(epoch FROM free_at - clock_timestamp())::float8 AS seconds,
+        row_number() OVER (ORDER BY free_at, number) - 1 AS place, count(*) OVER () AS slots
+    FROM registry.login_slots
+    WHERE provider = %(provider)s AND kind = 'login' AND number <= %(most)s AND free_at > clock_timestamp()
+),
+turn AS (
+    SELECT CASE WHEN %(short)s = 'session'
+        THEN %(again_seconds)s::float8 + %(session_spacing)s::float8 * (waiting.mailboxes / %(most)s)
+        ELSE coalesce(
+            (SELECT slot.seconds + %(login_seconds)s::float8 * (waiting.mailboxes / slot.slots) FROM slot
+                WHERE slot.place = waiting.mailboxes %% slot.slots),
+            %(again_seconds)s::float8)
+        END AS seconds
+    FROM waiting
+)
 UPDATE registry.mailboxes
-SET lease_owner = NULL, lease_until = NULL, next_poll_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+SET lease_owner = NULL, lease_until = NULL, waits_for = %(provider)s,
+    next_poll_at = clock_timestamp() + make_interval(secs => greatest(turn.seconds, 1) + %(jitter)s::float8)
+FROM turn
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s
+RETURNING greatest(turn.seconds, 1) + %(jitter)s::float8 AS seconds

@@ -82,7 +82,12 @@ class LabMailbox:
         )
         self.folders = [*(Folder(name, attributes) for attributes, name in profile.other_folders), self.sent]
         self.refused_uid = 0
-        """The UID of the message that REFUSED_MESSAGE and BROKEN_MESSAGE are about."""
+        """The UID of the message that the defects of one particular message are about."""
+        self.refusal = b"NO cannot be shown"
+        """The server's words in REFUSED_MESSAGE and NO_IN_FETCH."""
+        self.refusals_left: int | None = None
+        """How many FETCHes NO_IN_FETCH still refuses; None: every one."""
+        self.search_seconds = 0.0
         self.idle_seconds = 60.0
         self.wire: list[SentCommand] = []
         self.sent_bytes = 0

@@ -14,6 +14,7 @@ async def search(wire: Wire, tag: bytes, criteria: bytes) -> None:
     """Answer UID SEARCH."""
     if wire.folder is not None and not wire.mailbox.has(Defect.STALE):
         wire.view = wire.mailbox.visible(wire.folder)
+    await asyncio.sleep(wire.mailbox.search_seconds)
     if wire.mailbox.has(Defect.NEGATIVE_UID, Defect.HUGE_UID):
         await wire.complete(tag, b"SEARCH 1 " + (b"-5" if wire.mailbox.has(Defect.NEGATIVE_UID) else b"9" * 40))
         return
@@ -97,6 +98,10 @@ async def fetch(wire: Wire, tag: bytes, arguments: bytes) -> None:
                 raise SessionEnd
             await wire.end(tag, b"NO [LIMIT] FETCH Rate limit hit.")
             return
+        if message.uid == wire.mailbox.refused_uid and wire.mailbox.has(Defect.BYE_AT_MESSAGE, Defect.EOF_AT_MESSAGE):
+            if wire.mailbox.has(Defect.BYE_AT_MESSAGE):
+                await wire.send(b"* BYE Internal error occurred. Refer to server log for more information.\r\n")
+            raise SessionEnd
         if wire.mailbox.has(Defect.BROKEN_MESSAGE) and message.uid == wire.mailbox.refused_uid:
             await wire.send(b"* %d FETCH (UID %d BODY[HEADER.FIELDS ((((\r\n" % (number, message.uid))
             continue
@@ -138,10 +143,10 @@ def _unsolicited(wire: Wire, number: int) -> bytes:
 
 async def _hostile_answer(wire: Wire, tag: bytes, chosen: Sequence[tuple[int, Message]]) -> bool:
     """Answer as the hostile defects demand; False when none of them is on."""
-    if wire.mailbox.has(Defect.NO_IN_FETCH) or (
+    if (wire.mailbox.has(Defect.NO_IN_FETCH) and _takes_refusal(wire)) or (
         wire.mailbox.has(Defect.REFUSED_MESSAGE) and wire.mailbox.refused_uid in {message.uid for _, message in chosen}
     ):
-        await wire.end(tag, b"NO Server Unavailable. 15")
+        await wire.end(tag, wire.mailbox.refusal)
     elif wire.mailbox.has(Defect.OK_WITHOUT_DATA):
         await wire.complete(tag)
     elif wire.mailbox.has(Defect.OK_WITHOUT_DATA_ONCE):
@@ -165,6 +170,13 @@ async def _hostile_answer(wire: Wire, tag: bytes, chosen: Sequence[tuple[int, Me
     else:
         return False
     return True
+
+
+def _takes_refusal(wire: Wire) -> bool:
+    left = wire.mailbox.refusals_left
+    if left is not None:
+        wire.mailbox.refusals_left = max(left - 1, 0)
+    return left is None or left > 0
 
 
 def _attributes(wire: Wire, message: Message, items: bytes) -> bytes:

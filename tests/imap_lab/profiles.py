@@ -45,6 +45,8 @@ class Defect(StrEnum):
     ID_BAD = "ID is offered and BAD"
     NO_IN_FETCH = "NO to every FETCH, without a known text"
     REFUSED_MESSAGE = "NO to every FETCH that names one particular message"
+    BYE_AT_MESSAGE = "BYE in the answer to every FETCH that names one particular message, and the session ends"
+    EOF_AT_MESSAGE = "the session ends in the answer to every FETCH that names one particular message, without BYE"
     BROKEN_MESSAGE = "an answer to FETCH about one particular message that is not IMAP"
 
     HUGE_LITERAL = "a literal of 400 MB where a header should be"

@@ -118,7 +118,7 @@ def test_two_copies_of_a_message_in_batches_that_follow_each_other_are_one_messa
     for number in range(CHUNK + 30):
         at = base + timedelta(minutes=number)
         copy = number in (10, CHUNK + 20)  # newest first: one in the first batch, one in the second
-        lab.server.append(USER, "Sent", letter(0 if copy else number + 1, at), at)
+        lab.server.append(USER, "Sent", letter(0 if copy else number + 1, base if copy else at), at)
     connected = lab.connect()
     with lab.fetcher() as fetcher:
         until(lambda: lab.complete(connected.mailbox_id), PATIENCE, "first scan", (fetcher,))

@@ -176,6 +176,22 @@ def test_fetchers_together_stay_within_the_limit_of_a_provider(make_town: Callab
     assert town.run(taken_slots) == [(0,)]
 
 
+def test_mailboxes_that_wait_are_due_in_turn_and_logged_once_a_minute(make_town: Callable[[int], Town]) -> None:
+    """No more of them in an hour than may log in, so that none asks in vain again and again."""
+    town = make_town(6)
+    town.connect(town.settings(), *town.servers)
+    town.run(DUE)
+    with town.fetcher("waiting", REPLYRATE_IMAP__PROVIDER_LOGINS_PER_HOUR="localhost=2") as waiting:
+        postponed = "SELECT count(*) FROM registry.mailboxes WHERE waits_for IS NOT NULL"
+        until(lambda: town.run(postponed) == [(6,)], 20, "all mailboxes postponed", (waiting,))
+        assert waiting.terminate() == 0
+    due = [at for (at,) in town.run("SELECT next_poll_at FROM registry.mailboxes ORDER BY next_poll_at")]
+    for first, third in zip(due, due[2:], strict=False):
+        assert (third - first).total_seconds() > 3600
+    lines = (town.folder / "waiting.log").read_text().splitlines()
+    assert sum("mailbox-postponed" in line for line in lines) == 1
+
+
 def test_a_fetcher_that_is_killed_has_its_sessions_freed_by_expiry(make_town: Callable[[int], Town]) -> None:
     town = make_town(2)
     limits = {"REPLYRATE_IMAP__SESSIONS": "1"}

@@ -5,20 +5,13 @@ from datetime import timedelta
 from typing import cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from services.fetcher.folder_reader import (
-    CONTROL_MESSAGES,
-    REFUSED,
-    UNPARSABLE,
-    fetch_bisecting,
     find_visible_from,
     is_rescan_due,
 )
-from services.fetcher.publication import Unreadable
 from services.imap.connection import Connection
-from services.imap.errors import CommandRefused, ServerBroken
+from services.imap.errors import ServerBroken
 from services.mail.values import FetchedHeader, FolderView
 from tests.support.pollers import leased_mailbox
 
@@ -47,34 +40,6 @@ class Folder:
     @property
     def connection(self) -> Connection:
         return cast(Connection, self)
-
-
-@given(st.sets(st.integers(1, 40), min_size=1), st.data())
-def test_only_the_messages_that_cannot_be_read_are_given_up(uids: set[int], data: st.DataObject) -> None:
-    unreadable = data.draw(st.sets(st.sampled_from(sorted(uids)), max_size=len(uids) - 1))
-    batch = fetch_bisecting(Folder(unreadable).connection, 7, sorted(uids), [])
-    assert [header.uid for header in batch.headers] == sorted(uids - unreadable)
-    assert list(batch.unreadable) == [Unreadable(uid, UNPARSABLE) for uid in sorted(unreadable)]
-    assert (batch.uidvalidity, list(batch.uids)) == (7, sorted(uids))
-
-
-def test_a_server_that_shows_no_message_is_at_fault_and_no_message_is_given_up() -> None:
-    folder = Folder(set(range(1, 100)))
-    with pytest.raises(ServerBroken, match="no message can be read"):
-        fetch_bisecting(folder.connection, 1, [50, 51], [1, 2, 3, 4, 5])
-    assert folder.asked[-CONTROL_MESSAGES:] == [[3], [4], [5]]
-
-
-def test_messages_are_given_up_when_one_that_was_read_before_can_still_be_read() -> None:
-    batch = fetch_bisecting(Folder({50, 51}, CommandRefused).connection, 1, [50, 51], [4, 5])
-    assert list(batch.unreadable) == [Unreadable(50, REFUSED), Unreadable(51, REFUSED)]
-
-
-def test_a_single_refused_message_needs_the_proof_and_a_single_unparsable_one_does_not() -> None:
-    with pytest.raises(ServerBroken):
-        fetch_bisecting(Folder({1, 50}, CommandRefused).connection, 1, [50], [1])
-    batch = fetch_bisecting(Folder({1, 50}).connection, 1, [50], [1])
-    assert list(batch.unreadable) == [Unreadable(50, UNPARSABLE)]
 
 
 def test_a_rescan_is_due_once_a_mailbox_was_complete_and_its_time_has_come() -> None:

@@ -184,11 +184,49 @@ def test_a_new_message_gets_its_record() -> None:
 
 def test_of_two_copies_the_one_with_the_lower_uid_is_published() -> None:
     decided = plan(
-        header(9, name="a", sent=NOW - timedelta(hours=1)), header(4, name="a", sent=NOW - timedelta(hours=2))
+        header(9, name="a", sent=NOW - timedelta(minutes=60)), header(4, name="a", sent=NOW - timedelta(minutes=65))
     )
     assert [planned.uid for planned in decided.records] == [4]
-    assert decided.new[identity("a")].sent_at == NOW - timedelta(hours=2)
+    assert decided.new[identity("a")].sent_at == NOW - timedelta(minutes=65)
     assert decided.dropped == [DroppedMessage(9, DUPLICATE)]
+
+
+def addressed(uid: int, to: str, sent: datetime) -> FetchedHeader:
+    raw = f"Message-ID: <a@mail.test>\r\nTo: {to}\r\nDate: {sent:%a, %d %b %Y %H:%M:%S} +0000\r\n\r\n".encode()
+    return FetchedHeader(uid, sent, None, 100, False, raw)
+
+
+LATER = NOW - timedelta(hours=3)
+FIRST = addressed(1, "buyer@shop.example", NOW - timedelta(hours=30))
+
+
+@pytest.mark.parametrize(
+    ("second", "two"),
+    [
+        (addressed(2, "other@shop.example", LATER), True),
+        (addressed(2, "buyer@shop.example", LATER), True),
+        (addressed(2, "other@shop.example", NOW - timedelta(hours=30)), True),
+        (addressed(2, "buyer@shop.example, boss@firm.example", NOW - timedelta(hours=30)), False),
+        (addressed(2, "buyer@shop.example", NOW - timedelta(hours=30, minutes=-5)), False),
+    ],
+    ids=["both", "date", "recipient", "copy-with-bcc", "copy-minutes-later"],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_one_message_id_with_other_content_is_another_message(second: FetchedHeader, two: bool, together: bool) -> None:
+    if together:
+        first = decided = plan(FIRST, second)
+    else:
+        first = plan(FIRST)
+        decided = plan(second, published={key: (sent.sent_at, sent.record) for key, sent in first.new.items()})
+    new = {**first.new, **decided.new}
+    assert len(new) == (2 if two else 1) and identity("a") in first.new
+    # Whatever of them is forgotten or comes first, a message that was published stays the same.
+    stored = {key: (sent.sent_at, sent.record) for key, sent in new.items()}
+    again = plan(second, FIRST, published=stored)
+    assert not again.new and {planned.record for planned in again.records} == {record for _, record in stored.values()}
+    without_first = {key: value for key, value in stored.items() if key != identity("a")}
+    if two:
+        assert not plan(second, published=without_first).new
 
 
 def test_a_message_behind_the_horizon_is_dropped_in_each_of_its_forms() -> None:

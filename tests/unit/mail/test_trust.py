@@ -19,6 +19,10 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
         (-46, -20, None, -30, ("internal-date", "verified", -20)),
         (5, None, None, -30, ("date", "verified", 5)),
         (6, None, None, -30, ("interval-end", "suspect", 0)),
+        (-20_000, -20, None, -30, ("internal-date", "suspect", -20)),
+        (-1_000_000, -20, None, -30, ("internal-date", "suspect", -20)),
+        (-20_000, -19_000, None, -30, ("interval-end", "suspect", 0)),
+        (-9_000, -20, None, -30, ("internal-date", "verified", -20)),
         (-100, -95, None, -180, ("date", "verified", -100)),
         (-100, -50, None, -180, ("internal-date", "suspect", -50)),
         (-100, -500, None, -180, ("date", "suspect", -100)),
@@ -37,3 +41,25 @@ def test_the_table_of_clocks(
 
     sent = trust.trusted_time(date=at(date), internal=at(internal), save=at(save), after=at(after), first_seen=NOW)
     assert (sent.basis, sent.evidence, sent.sent_at) == (expected[0], expected[1], at(expected[2]))
+
+
+@pytest.mark.parametrize("hours", [2, 26, 400])
+def test_clocks_prove_nothing_in_a_long_interval_that_the_owner_caused(hours: int) -> None:
+    after, date = NOW - timedelta(hours=hours), NOW - timedelta(hours=hours - 1)
+
+    def seen(*, interrupted: bool, save: datetime | None = None) -> trust.TrustedTime:
+        return trust.trusted_time(
+            date=date, internal=date, save=save, after=after, first_seen=NOW, interrupted=interrupted
+        )
+
+    assert seen(interrupted=False).evidence == "verified"
+    assert seen(interrupted=True) == trust.TrustedTime(date, "internal-date", "suspect")
+    assert seen(interrupted=True, save=date).evidence == "verified"
+
+
+def test_a_short_interval_that_the_owner_caused_is_as_good_as_any_other() -> None:
+    date = NOW - timedelta(minutes=20)
+    sent = trust.trusted_time(
+        date=date, internal=date, save=None, after=NOW - timedelta(minutes=40), first_seen=NOW, interrupted=True
+    )
+    assert sent.evidence == "verified"

@@ -235,7 +235,7 @@ class FolderReader:
                     return
                 yield ScanStep(uids)
                 cursor = plan.advance_scan(cursor, uids)
-            if first > 1:
+            if first > 1 and not plan.older_uids(cursor, present, 1):
                 yield ScanStep((), first - 1)
             if self._budget.must_end():
                 return

@@ -226,8 +226,9 @@ def test_messages_that_are_not_published_are_counted_by_reason(
     lab: Lab, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve(DOVECOT)
-    fill(server, [now() - timedelta(hours=1), now() - HORIZON + timedelta(minutes=30)])
-    server.sent.file(letter(1, now(), server.user), now())  # a copy
+    at = now() - timedelta(hours=1)
+    fill(server, [at, now() - HORIZON + timedelta(minutes=30)])
+    server.sent.file(letter(1, at, server.user), now())  # a copy
     server.sent.file(b"\r\n", now())
     connected = lab.connect(server)
 

@@ -114,13 +114,7 @@ class FolderReader:
         """Ask again for messages that were refused for now; those refused repeatedly over time become dead letters."""
         uids = sorted(saved.refused)[:CHUNK]
         now = self._leased.now + self._report.elapsed
-        final = {
-            uid
-            for uid in uids
-            if saved.refused[uid].count + 1 >= REFUSALS_BEFORE_REJECT
-            and now - saved.refused[uid].first_at >= REFUSED_BEFORE_REJECT
-        }
-        since = self._leased.complete_through
+        since, final = self._leased.complete_through, final_refusals(saved, now)
         batch = self._publish(view, uids, saved.cursor.recent, since, final=final)
         new = self._publisher.wait(batch)
         saved = note_refusals(saved, batch, now)
@@ -308,6 +302,15 @@ class FolderReader:
         sent = self._publisher.send(batch, sighting, in_flight)
         self._budget.spend(len(uids))
         return sent
+
+
+def final_refusals(saved: SavedCursor, now: datetime) -> set[int]:
+    """Messages that become dead letters if they are refused once more."""
+    return {
+        uid
+        for uid, refusal in saved.refused.items()
+        if refusal.count + 1 >= REFUSALS_BEFORE_REJECT and now - refusal.first_at >= REFUSED_BEFORE_REJECT
+    }
 
 
 def note_refusals(saved: SavedCursor, batch: SentBatch, now: datetime) -> SavedCursor:

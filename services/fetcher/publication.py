@@ -200,17 +200,17 @@ def identity(
 ) -> str:
     """The identity of a message among those published before and the new ones of its batch: its Message-ID, or, if another
     message has that one already, what is in its header. Pure."""
-    first, other = message.message_id, message.other_id
-    if other is None or other in published or other in new:
-        return other or first
-    record = published[first][1] if first in published else new[first].record if first in new else None
+    by_id, by_content = message.message_id, message.other_id
+    if by_content is None or by_content in published or by_content in new:
+        return by_content or by_id
+    record = published[by_id][1] if by_id in published else new[by_id].record if by_id in new else None
     if record is None:
-        return first
+        return by_id
     try:
         event = codec.decode(record, accept=SENT_TYPES).data
     except InvalidEvent:
-        return first
-    return first if not isinstance(event, MessageSent) or messages.is_copy(event, message, hasher) else other
+        return by_id
+    return by_id if not isinstance(event, MessageSent) or messages.is_copy(event, message, hasher) else by_content
 
 
 def first_record(message: ParsedMessage, sighting: Sighting, hasher: Hasher) -> tuple[PublishedMessage, int]:

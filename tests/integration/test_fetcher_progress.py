@@ -58,14 +58,14 @@ def test_much_new_mail_in_one_folder_is_read_over_polls_and_starves_no_other_fol
 ) -> None:
     server = serve(DOVECOT)
     fill(server, [now() - timedelta(hours=1)])
-    other = second_folder(server)
+    small_folder = second_folder(server)
     connected = lab.connect(server)
     lab.complete(connected, server)
     through = mailbox_row(dsn, connected)["complete_through"]
     small = dataclasses.replace(SMALL, messages=4)
     fill(server, [now()] * 22, first=300)
-    other.file(letter(900, now(), server.user), now())
-    other.file(letter(901, now(), server.user), now())
+    small_folder.file(letter(900, now(), server.user), now())
+    small_folder.file(letter(901, now(), server.user), now())
     wanted = {str(HASHER.message(connected.company_id, f"sent-{number}@lab.test")) for number in (900, 901)}
     for number in range(1, 10):
         shown = lab.poll(connected, server, budgets=small)
@@ -213,8 +213,8 @@ def test_folders_that_are_renamed_in_each_list_are_trimmed_and_back_off(
         for folder in server.folders:
             folder.file(letter(1, now(), server.user), now())
         lab.poll(connected, server, budgets=small)
-    row = mailbox_row(dsn, connected)
-    assert row["fruitless_polls"] == 6 and row["next_poll_at"] > now() + timedelta(seconds=60)
+    mailbox = mailbox_row(dsn, connected)
+    assert mailbox["fruitless_polls"] == 6 and mailbox["next_poll_at"] > now() + timedelta(seconds=60)
     with connect(dsn, "tests") as connection:
         counted = connection.execute(
             "SELECT count(*) AS folders FROM registry.folders WHERE company_id = %s AND NOT current",

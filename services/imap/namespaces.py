@@ -29,8 +29,8 @@ def from_answer(parsed: Sequence[Any]) -> Namespaces:
     """
     if len(parsed) < 3:
         raise ValueError("not an answer to NAMESPACE")
-    personal, others, shared = ([_prefix(entry) for entry in group or ()] for group in parsed[:3])
-    return Namespaces(personal, [*others, *shared])
+    personal, other_users, shared = ([_prefix(entry) for entry in group or ()] for group in parsed[:3])
+    return Namespaces(personal, [*other_users, *shared])
 
 
 def _prefix(entry: Any) -> bytes:

@@ -92,7 +92,8 @@ def _ask_for_empty(fetch: "_HeaderFetch", headers: Sequence[FetchedHeader]) -> t
     whole = {header.uid: header for header in repeated if not _is_suspiciously_empty(header)}
     complete = [whole.get(header.uid, header) for header in headers]
     readable = [header for header in complete if not _is_suspiciously_empty(header)]
-    return readable, [header.uid for header in complete if _is_suspiciously_empty(header)]
+    still_empty = [header.uid for header in complete if _is_suspiciously_empty(header)]
+    return readable, [uid for uid in still_empty if uid not in fetch.refused]
 
 
 def _is_suspiciously_empty(header: FetchedHeader) -> bool:
@@ -110,7 +111,7 @@ def _ask_for_omitted(
     if not present:
         return headers, []
     repeated = {header.uid: header for header in fetch.again().read(present)}
-    return [*headers, *repeated.values()], [uid for uid in present if uid not in repeated]
+    return [*headers, *repeated.values()], [uid for uid in present if uid not in repeated and uid not in fetch.refused]
 
 
 class _HeaderFetch:
@@ -127,8 +128,10 @@ class _HeaderFetch:
         self._temporary_in_a_row = 0
 
     def again(self) -> "_HeaderFetch":
-        """A fetch over the present session whose failures do not count: messages are asked for once more."""
-        return _HeaderFetch(self.connection, None, ())
+        """A fetch over the present session in which only refusals for now count: messages are asked for once more."""
+        fetch = _HeaderFetch(self.connection, None, ())
+        fetch.refused = self.refused
+        return fetch
 
     def read(self, uids: Sequence[int], *, partial: bool = True) -> list[FetchedHeader]:
         try:
@@ -140,7 +143,7 @@ class _HeaderFetch:
             if len(uids) == 1:
                 if uids[0] in self._final:
                     self.unreadable.append(Unreadable(uids[0], REFUSED_REPEATEDLY))
-                else:
+                elif uids[0] not in self.refused:
                     self.refused.append(uids[0])
                 return []
         except ServerBroken as error:

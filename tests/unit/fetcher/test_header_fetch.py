@@ -116,3 +116,15 @@ def test_a_server_that_refuses_every_message_for_now_is_at_fault() -> None:
         with pytest.raises(ServerBroken, match="no message can be read"):
             fetch_bisecting(folder.connection, 1, uids, control, final=set(uids))
         assert len(folder.asked) < 30
+
+
+def test_a_temporary_refusal_of_the_second_request_gives_no_empty_header_up() -> None:
+    class Empty(Folder):
+        def fetch_headers(self, uids: Sequence[int], *, partial: bool = True) -> list[FetchedHeader]:
+            if not partial:
+                raise TemporarilyRefused("fetch")
+            return [FetchedHeader(uid, None, None, 100, False, b"" if uid == 3 else b"To: a@b.c") for uid in uids]
+
+    batch = fetch_bisecting(Empty(set()).connection, 1, [1, 2, 3], [])
+    assert list(batch.refused) == [3] and not batch.unreadable
+    assert [header.uid for header in batch.headers] == [1, 2]

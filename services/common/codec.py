@@ -29,6 +29,20 @@ _Instant = Annotated[str, Meta(pattern=INSTANT)]
 _Source = Annotated[str, Meta(min_length=1, max_length=512)]
 
 
+class UnreadableBatch(bytes):
+    """The empty value of a record in the place of a batch that was not unpacked (kafka/unpacking.py). Decoding it is an
+    InvalidEvent."""
+
+    def __new__(cls, reason: str, detail: str) -> "UnreadableBatch":
+        batch = super().__new__(cls)
+        batch.reason = reason
+        batch.detail = detail
+        return batch
+
+    reason: str
+    detail: str
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """A decoded record: CloudEvents attributes and the event."""
 
@@ -73,6 +87,8 @@ def decode(raw: bytes, *, accept: frozenset[str], latest: datetime | None = None
 
     InvalidEvent with reason `not-json`, `schema` or `limit`; its detail names the field and the rule, never a value.
     """
+    if isinstance(raw, UnreadableBatch):
+        raise InvalidEvent(raw.reason, raw.detail)
     try:
         raw.decode()  # msgspec skips unknown fields without checking their bytes
         head = _head(raw)

@@ -65,7 +65,9 @@ def _letter(
     contains plain addresses; a replay reads such a record again from its position.
     """
     key = (record.key or b"")[:MAX_KEY_BYTES]
-    has_value = record.topic != INQUIRIES and record.value is not None
+    has_value = (
+        record.topic != INQUIRIES and record.value is not None and not isinstance(record.value, codec.UnreadableBatch)
+    )
     letter = DeadLetter(
         reason=error.reason,
         detail=error.detail[:1024],

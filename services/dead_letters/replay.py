@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from services.common.codec import UnreadableBatch
 from services.common.errors import ReplyrateError, TransientError
 from services.common.kafka import Pending, Publisher, Reader
 from services.common.settings import KafkaSettings
@@ -101,6 +102,8 @@ class LetterReplay:
             return ReplayResult(letter, "gone", f"{letter.origin} does not exist any more"), None
         if data.topic == REPLIES and (data.partition or 0) >= self._settings.partitions:
             return ReplayResult(letter, "refused", f"{REPLIES} has no partition {data.partition}"), None
+        if isinstance(value, UnreadableBatch):
+            return ReplayResult(letter, "refused", value.detail), None
         return ReplayResult(letter, "replayed"), value
 
     def _send(self, publisher: Publisher, letter: DeadLetterRecord, value: bytes) -> Pending:

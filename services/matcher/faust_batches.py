@@ -18,23 +18,66 @@ tests/contract/test_faust_traps.py fails when an upgrade changes one of them. Wh
 - Records of an aborted transaction reach every consumer that does not ask for committed records only, and Faust asks for
   them only when its own transactions are on.
 - Faust's own recovery of tables hangs now and then; PartitionTable keeps it away from the changelog.
+- aiokafka unpacks a compressed batch whatever its size; LimitedPartition bounds that.
 - Faust assigns no partition of a topic that is missing in its metadata, and does not rebalance when the topic appears.
   CompleteAssignor ends the process instead.
 """
 
+import logging
+import os
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator
+from logging import getLogger
 from typing import Any
 
 import faust
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer import fetcher
+from aiokafka.record import default_records as python_records
+from aiokafka.record._crecords import default_records
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
 
+from services.common.errors import EXIT_CONFIG, ConfigError
 from services.common.kafka import KafkaSecurity
+from services.common.kafka.unpacking import LimitedBatches, limit_decoders
 from services.common.settings import KafkaSettings
+from services.common.topics import INQUIRIES, SENT
 from services.matcher.handoff import exit_unsafe
+
+log = getLogger(__name__)
+
+limit_decoders(default_records, python_records)
+
+
+class LimitedPartition(fetcher.PartitionRecords):  # type: ignore[misc]
+    """The records of a fetched partition of the input topics, unpacked within the limits of services/common/kafka/unpacking.py.
+
+    The changelog is read as it is: what the matcher wrote itself must not be left out.
+    """
+
+    def _unpack_records(self) -> Iterator[Any]:
+        # Overridden (PartitionRecords, aiokafka 0.14.0): called by the constructor, and the only place between the fetched
+        # batches (`_records`) and their records.
+        if self._tp.topic not in (INQUIRIES, SENT):
+            records: Iterator[Any] = super()._unpack_records()
+            return records
+        self._records: Any = LimitedBatches(self._records, self._tp.topic, self._tp.partition)
+        return self._or_exit(super()._unpack_records())
+
+    def _or_exit(self, records: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from records
+        except ConfigError as error:
+            # Raised in Faust's consumer thread it would become a stack trace and a restart of the consumer.
+            log.error("%s", error, extra={"action": "configuration-refused"})
+            logging.shutdown()
+            os._exit(EXIT_CONFIG)
+
+
+# The fetcher makes its partitions with this name of its module (0.14.0).
+fetcher.PartitionRecords = LimitedPartition
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]

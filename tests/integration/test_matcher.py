@@ -238,6 +238,31 @@ def test_records_are_read_with_every_codec_that_a_producer_may_use(
     assert read_all(settings, DEAD) == []
 
 
+# The other codecs pack too little to pass the limit of the topic.
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_a_batch_that_unpacks_to_very_much_is_one_dead_letter_and_takes_no_memory(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path, compression: str
+) -> None:
+    home = partition_of(b"c0", PARTITIONS)
+    blanks = b" " * 50_000_000
+    for _ in range(12):
+        publish_compressed(settings, INQUIRIES, b"c0", blanks, compression=compression, partition=home)
+    facts = a_world(15, 10)
+    send(settings, facts)
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(lambda: drained(settings), 90, "all input committed", (matcher,))
+        status = Path(f"/proc/{matcher.pid}/status").read_text("utf-8")
+        assert int(status.partition("VmHWM:")[2].split()[0]) < 400_000, "kB"
+        assert matcher.terminate() == 0
+    assert expected(facts).items() <= published(settings).items()
+    letters = [
+        codec.decode(letter.value or b"", accept=frozenset({DEAD_LETTER})).data for letter in read_all(settings, DEAD)
+    ]
+    assert [letter.reason for letter in letters] == ["limit"] * 12  # type: ignore[union-attr]
+    assert all("unpacks to more than 16 MiB" in letter.detail for letter in letters)  # type: ignore[union-attr]
+    assert {letter.offset for letter in letters} == set(range(12))  # type: ignore[union-attr]
+
+
 def test_compressed_records_stop_nothing_however_large_they_are(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from services.cli.context import as_json, guarded, load_config
 from services.cli.output import errors, print_json
 from services.common.errors import EXIT_FAILED
 from services.common.kafka import Admin
+from services.common.kafka.unpacking import missing_libraries
 from services.common.verify import wanted_topics
 
 
@@ -44,11 +45,11 @@ def topics_create(json_: bool) -> None:
 def topics_check(json_: bool) -> None:
     """Check that the topics are configured correctly.
 
-    Exit 1, with the fix for each topic that is not.
+    Exit 1, with the fix for each topic that is not, and for each codec that cannot be read here.
     """
     config = load_config()
     with Admin(config.kafka, "replyrate-cli") as admin:
-        problems = admin.check_topics(wanted_topics(config))
+        problems = [*admin.check_topics(wanted_topics(config)), *missing_libraries()]
     if json_:
         print_json({"problems": problems})
     elif not problems:

@@ -4,15 +4,20 @@ import queue
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition, errors
+from kafka.consumer.fetcher import Fetcher
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.record import default_records
 from kafka.structs import OffsetAndMetadata
 
 from services.common.errors import TransientError
 from services.common.kafka.client import REQUEST_MS, KafkaClient, client_options, translate
+from services.common.kafka.unpacking import LimitedBatches, limit_decoders
 from services.common.settings import KafkaSettings
+
+limit_decoders(default_records)
 
 FETCH_BYTES: Final = 4 * 1024 * 1024
 POLL_RECORDS: Final = 2000
@@ -59,6 +64,14 @@ class _Changes(ConsumerRebalanceListener):  # type: ignore[misc]
         self.queue.put(Revoked(frozenset(tp.partition for tp in lost)))
 
 
+class _LimitedPartition(Fetcher.PartitionRecords):  # type: ignore[misc]
+    """The records of a fetched partition, unpacked within the limits of unpacking.py."""
+
+    def _unpack_records(self, tp: TopicPartition, records: Any, *deserializers: Any) -> Any:
+        # Overridden (Fetcher.PartitionRecords, kafka-python 3.0.12): the only place between the fetched batches and their records.
+        return super()._unpack_records(tp, LimitedBatches(records, tp.topic, tp.partition), *deserializers)
+
+
 class Reader(KafkaClient):
     """Reads one topic: partitions taken by hand (`assign`) or assigned by the group (`subscribe`).
 
@@ -95,6 +108,8 @@ class Reader(KafkaClient):
                 fetch_max_wait_ms=200,
                 max_partition_fetch_bytes=FETCH_BYTES,
             )
+        # The fetcher makes its partitions with this attribute of its class (3.0.12).
+        self._consumer._fetcher.PartitionRecords = _LimitedPartition
 
     def assign(self, partitions: Iterable[int]) -> None:
         """Read these partitions, outside any group; `seek` each before the first poll, else reading starts at the beginning."""
@@ -133,7 +148,10 @@ class Reader(KafkaClient):
             return offset
 
     def poll(self, seconds: float, max_records: int | None = None) -> dict[int, list[Record]]:
-        """Records by partition, in order; empty after `seconds` without any."""
+        """Records by partition, in order; empty after `seconds` without any.
+
+        ConfigError with topic and partition when records have a codec whose library is missing.
+        """
         with translate():
             batches = self._consumer.poll(timeout_ms=int(seconds * 1000), max_records=max_records)
         return {

@@ -1,0 +1,105 @@
+"""Unpacking within limits: every codec, too much of it, damaged data, a missing library; in the classes of both clients."""
+
+import gzip
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiokafka.record._crecords.memory_records import MemoryRecords as AioRecords
+from kafka.record import MemoryRecords, MemoryRecordsBuilder
+
+import services.common.kafka.reader
+import services.matcher.faust_batches  # noqa: F401 # both replace the decoders of their client
+from services.common import codec
+from services.common.errors import ConfigError, InvalidEvent
+from services.common.kafka import unpacking
+from services.common.kafka.unpacking import BATCH_BYTES, LimitedBatches, missing_libraries
+from tests.support.topics import CODECS
+
+CLIENTS = [MemoryRecords, AioRecords]
+NUMBERS = {name: number for number, name in unpacking.CODECS.items()}
+
+
+def packed(compression: str, values: list[bytes], offset: int = 0) -> bytes:
+    """A batch as a producer packs it."""
+    builder = MemoryRecordsBuilder(magic=2, compression_type=NUMBERS[compression], batch_size=1 << 30, offset=offset)
+    for value in values:
+        builder.append(timestamp=1_700_000_000_000, key=b"k", value=value)
+    builder.close()
+    return bytes(builder.buffer())
+
+
+def read(client: Callable[[bytes], Any], raw: bytes) -> list[tuple[int, bytes]]:
+    """(offset, value) of every record that one fetch delivers."""
+    batches = LimitedBatches(client(raw), "inquiries.v1", 3)
+    delivered = []
+    while batches.has_next():
+        delivered += [(record.offset, record.value) for record in batches.next_batch()]
+    return delivered
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("compression", CODECS)
+def test_every_codec_is_read(client: Callable[[bytes], Any], compression: str) -> None:
+    values = [b"one", b"x" * 200_000, b"three"]
+    assert read(client, packed(compression, values)) == list(enumerate(values))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("compression", CODECS)
+def test_too_large_a_batch_is_one_unreadable_record_at_its_last_offset(
+    client: Callable[[bytes], Any], compression: str
+) -> None:
+    large = packed(compression, [b"a", b" " * (BATCH_BYTES + 1)])
+    (first, second) = read(client, large + packed(compression, [b"next"], offset=2))
+    assert (first[0], second) == (1, (2, b"next"))
+    with pytest.raises(
+        InvalidEvent, match=f"limit: the {compression} batch of offsets 0 to 1 unpacks to more than 16 MiB"
+    ):
+        codec.decode(first[1], accept=frozenset())
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("compression", CODECS)
+def test_a_fetch_ends_when_it_has_unpacked_enough(client: Callable[[bytes], Any], compression: str) -> None:
+    raw = b"".join(packed(compression, [b" " * (BATCH_BYTES // 2)], offset) for offset in range(5))
+    assert [offset for offset, _ in read(client, raw)] == [0, 1]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("compression", CODECS)
+def test_damaged_data_is_one_unreadable_record(client: Callable[[bytes], Any], compression: str) -> None:
+    raw = bytearray(packed(compression, [b"x" * 1000]))
+    raw[61:] = b"\xff" * (len(raw) - 61)
+    ((offset, value),) = read(client, bytes(raw))
+    assert offset == 0
+    with pytest.raises(InvalidEvent, match="not-json: .* cannot be unpacked"):
+        codec.decode(value, accept=frozenset())
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_unknown_codec_bits_are_one_error_with_topic_partition_and_cure(client: Callable[[bytes], Any]) -> None:
+    raw = bytearray(packed("gzip", [b"x" * 1000]))
+    raw[22] = 6  # the low byte of the batch's attributes
+    with pytest.raises(
+        ConfigError, match=r"inquiries.v1, partition 3: .* offset 0 .* codec 6, .* requirements/runtime.txt"
+    ):
+        read(client, bytes(raw))
+
+
+def test_a_missing_library_is_one_error_and_a_problem_of_topics_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert missing_libraries() == []
+    raw = packed("zstd", [b"x" * 1000])
+    monkeypatch.setattr("kafka.codec.zstd", None)
+    with pytest.raises(ConfigError, match=r"inquiries.v1, partition 3: .* compressed with zstd"):
+        read(MemoryRecords, raw)
+    monkeypatch.setattr(unpacking, "find_spec", lambda module: None if module == "cramjam" else module)
+    assert [problem.split(" cannot")[0] for problem in missing_libraries()] == [
+        f"records compressed with {name}" for name in ("snappy", "lz4", "zstd")
+    ]
+
+
+def test_several_gzip_members_are_bounded_together() -> None:
+    half = gzip.compress(b" " * (BATCH_BYTES // 2 + 1))
+    with pytest.raises(unpacking.TooManyBytes):
+        unpacking._DECODERS["gzip"](half + half)

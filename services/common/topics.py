@@ -99,6 +99,11 @@ def reply_key(company_id: str, inquiry_id: str) -> bytes:
     return company_id.encode() + KEY_SEPARATOR + inquiry_id.encode()
 
 
+def partial_key(company_id: str, inquiry_id: str) -> bytes:
+    """Key in inquiry-replies.v1 of a state that lacks the inquiry's own facts, so that compaction does not replace them by it."""
+    return reply_key(company_id, inquiry_id) + KEY_SEPARATOR
+
+
 def company_of(key: bytes | None) -> str:
     """The company of a record, by its key."""
     return (key or b"").partition(KEY_SEPARATOR)[0].decode("utf-8", "replace")

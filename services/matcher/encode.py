@@ -10,7 +10,7 @@ from typing import Final
 from services.common import codec
 from services.common.events import CompanyErased, InquiryReplies
 from services.common.hashing import Hasher
-from services.common.topics import DEAD, INQUIRIES, REPLIES, partition_of, reply_key
+from services.common.topics import DEAD, INQUIRIES, REPLIES, partial_key, partition_of, reply_key
 from services.dead_letters import rejected
 from services.matcher import state
 from services.matcher.decode import DecodedBatch
@@ -41,14 +41,30 @@ class OutputEncoder:
         }
 
     def _states(self, result: JoinResult, traces: BatchTraces) -> list[Row]:
+        """Rows of the compacted topic.
+
+        A state without the inquiry's own facts may follow one with them: the matcher forgets inquiries behind the horizon, and a
+        status may still come. It has a key of its own, else a new consumer would find the status and not the inquiry.
+        Only an erase takes facts out of the topic.
+        """
         rows: list[Row] = []
+        erased_companies = {erased.company_id for erased, _ in result.erased}
         for erased, dropped in result.erased:
             company_id = erased.company_id
-            rows += [(reply_key(company_id, inquiry_id), None, NO_HEADERS) for inquiry_id in dropped]
+            for inquiry_id in dropped:
+                rows.append((reply_key(company_id, inquiry_id), None, NO_HEADERS))
+                rows.append((partial_key(company_id, inquiry_id), None, NO_HEADERS))
             rows.append((reply_key(company_id, ""), self._erasure(erased), NO_HEADERS))
         for inquiry in result.changed:
             key = reply_key(inquiry.company_id, inquiry.inquiry_id)
-            rows.append((key, self._state(inquiry), traces.headers_of(key, inquiry)))
+            state_row = self._state(inquiry), traces.headers_of(key, inquiry)
+            if inquiry.received_at is None:
+                apart = partial_key(inquiry.company_id, inquiry.inquiry_id)
+                if inquiry.company_id not in erased_companies:
+                    rows.append((apart, *state_row))
+                    continue
+                rows.append((apart, None, NO_HEADERS))
+            rows.append((key, *state_row))
         return rows
 
     def _state(self, inquiry: InquiryReplies) -> bytes:

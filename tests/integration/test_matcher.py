@@ -20,7 +20,17 @@ from services.common.events import (
 )
 from services.common.kafka import Publisher
 from services.common.settings import KafkaSettings
-from services.common.topics import DEAD, INQUIRIES, REPLAYED, REPLIES, SENT, changelog_name, partition_of, reply_key
+from services.common.topics import (
+    DEAD,
+    INQUIRIES,
+    REPLAYED,
+    REPLIES,
+    SENT,
+    changelog_name,
+    partial_key,
+    partition_of,
+    reply_key,
+)
 from services.matcher.decode import REJECTED_IN_A_ROW
 from services.standalone.servers.environment import service_environ
 from tests.support.builders import a_received_inquiry, a_sent_message, a_status, an_erase
@@ -324,8 +334,9 @@ def test_recovery_does_not_restore_what_an_erase_removed_from_an_entry(
         with Process("services.matcher", environ, tmp_path / f"log-{number}") as matcher:
             until(lambda: drained(settings), 60, "everything is joined", (matcher,))
             matcher.kill()
-    state = published(settings)[b"c1\x1fi1"]
-    assert isinstance(state, InquiryReplies)
+    erased_state, state = (published(settings)[key] for key in (reply_key("c1", "i1"), partial_key("c1", "i1")))
+    assert isinstance(erased_state, InquiryReplies) and isinstance(state, InquiryReplies)
+    assert erased_state.received_at is None and erased_state.buyer is None
     assert state.received_at is None and state.buyer is None
     assert [fact.status for fact in state.statuses] == ["spam", "declined"]
 

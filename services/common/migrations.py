@@ -8,18 +8,27 @@ says `-- additive: yes` removes nothing that an older release uses, so services 
 
 import hashlib
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
+from logging import getLogger
 from typing import LiteralString
 
 import psycopg
+from psycopg import errors
 
-from services.common.errors import ConfigError
-from services.common.postgres import translate
+from services.common.errors import ConfigError, TransientError
+from services.common.postgres import AWAY, translate
+
+log = getLogger(__name__)
 
 LOCK = 7_233_116_021
 """Key of the advisory lock; any constant that nothing else in the database uses."""
+LOCK_SECONDS = 5
+ATTEMPTS = 12
+PAUSE_SECONDS = 5.0
+"""How long a migration waits for a lock on a table, how often it tries, and the pause in between."""
 _FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _UP = "-- migrate:up"
 _DOWN = "-- migrate:down"
@@ -37,6 +46,20 @@ CREATE TABLE IF NOT EXISTS replyrate.migrations (
 ALTER TABLE replyrate.migrations ADD COLUMN IF NOT EXISTS additive boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN replyrate.migrations.additive IS 'Whether a release that does not know the file can go on.';
 COMMENT ON TABLE replyrate.migrations IS 'Files of schemas/database that were applied here, with their checksums.';
+"""
+
+
+RECORD: LiteralString = "INSERT INTO replyrate.migrations (number, name, sha256, additive) VALUES (%s, %s, %s, %s)"
+LOCK_HOLDERS: LiteralString = """
+SELECT activity.pid, activity.application_name, activity.usename, to_char(activity.xact_start, 'YYYY-MM-DD HH24:MI:SS TZ')
+FROM pg_stat_activity activity
+WHERE activity.pid <> pg_backend_pid() AND activity.pid IN (
+    SELECT lock.pid FROM pg_locks lock
+    JOIN pg_class class ON class.oid = lock.relation JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
+    WHERE lock.granted AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND namespace.nspname !~ '^(pg_|information_schema$)'
+)
+ORDER BY activity.xact_start NULLS LAST LIMIT 5
 """
 
 
@@ -107,27 +130,24 @@ def pending(connection: psycopg.Connection) -> list[Migration]:
     return [migration for migration in ours if migration.number not in done]
 
 
-def migrate(connection: psycopg.Connection, progress: Callable[[str], None]) -> int:
+def migrate(
+    connection: psycopg.Connection, progress: Callable[[str], None], pause: Callable[[float], None] = time.sleep
+) -> int:
     """Apply the missing migrations; returns their number. Runners that start together wait for each other.
 
     `progress` is called with the name of each file before it runs. ConfigError as in `pending`; a failed file leaves no trace.
     """
+    timeouts = [_set_timeout(connection, name, "0") for name in ("statement_timeout", "lock_timeout")]
     with translate():
-        connection.execute("SELECT set_config('lock_timeout', '0', false)")
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
     try:
-        with translate(), connection.transaction():
-            connection.execute(CREATE)
+        _set_timeout(connection, "lock_timeout", f"{LOCK_SECONDS}s")
+        _with_retries(connection, CREATE, pause)
         todo = pending(connection)
         for migration in todo:
             progress(f"{migration.number:04}_{migration.name}")
             try:
-                with translate(), connection.transaction():
-                    connection.execute(migration.up)
-                    connection.execute(
-                        "INSERT INTO replyrate.migrations (number, name, sha256, additive) VALUES (%s, %s, %s, %s)",
-                        (migration.number, migration.name, migration.sha256, migration.additive),
-                    )
+                _with_retries(connection, migration.up, pause, migration)
             except psycopg.errors.InsufficientPrivilege as error:
                 raise ConfigError(
                     f"migration {migration.number:04} ({migration.name}) is not allowed for this database user"
@@ -136,8 +156,66 @@ def migrate(connection: psycopg.Connection, progress: Callable[[str], None]) -> 
     finally:
         with translate():
             connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
-            connection.execute("RESET lock_timeout")
+        for name, value in zip(("statement_timeout", "lock_timeout"), timeouts, strict=True):
+            _set_timeout(connection, name, value)
     return len(todo)
+
+
+def _set_timeout(connection: psycopg.Connection, name: str, value: str) -> str:
+    """Set a timeout of the session; returns the value before."""
+    with translate():
+        before = connection.execute(
+            "SELECT current_setting(%(name)s), set_config(%(name)s, %(value)s, false)", {"name": name, "value": value}
+        ).fetchone()
+    assert before is not None
+    return str(before[0])
+
+
+def _with_retries(
+    connection: psycopg.Connection,
+    statements: LiteralString,
+    pause: Callable[[float], None],
+    migration: Migration | None = None,
+) -> None:
+    """Execute statements, with the row of their migration, in one transaction; again while another session has a lock on a table.
+
+    A statement that waits for a lock makes every later statement on that table wait as well. So it waits a few seconds only, and
+    the services go on in the pauses. TransientError that names the other sessions after the last attempt.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with connection.transaction():
+                connection.execute(statements)
+                if migration is not None:
+                    connection.execute(RECORD, (migration.number, migration.name, migration.sha256, migration.additive))
+            return
+        except (errors.LockNotAvailable, errors.DeadlockDetected):
+            name = (
+                "the table of migrations"
+                if migration is None
+                else f"migration {migration.number:04} ({migration.name})"
+            )
+            text = f"{name} waits for locks of {_lock_holders(connection)}; it is tried again, or end that session"
+            if attempt == ATTEMPTS:
+                raise TransientError(text) from None
+            log.warning("%s", text, extra={"action": "dependency-away", "dependency": "postgres", "attempt": attempt})
+            pause(PAUSE_SECONDS)
+        except AWAY:
+            with translate():
+                raise
+
+
+def _lock_holders(connection: psycopg.Connection) -> str:
+    """The other sessions that have locks on our tables, the oldest transaction first; never the text of a query."""
+    with translate():
+        holders = connection.execute(LOCK_HOLDERS).fetchall()
+    return (
+        "; ".join(
+            f"pid {pid} ({application or 'no application name'}, user {user}, since {since or 'an unknown time'})"
+            for pid, application, user, since in holders
+        )
+        or "a session that has ended meanwhile"
+    )
 
 
 def verify(connection: psycopg.Connection) -> None:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from services.common import migrations
-from services.common.errors import ConfigError
+from services.common.errors import ConfigError, TransientError
 from services.common.postgres import connect
 from services.standalone.servers.postgres import EmbeddedPostgres
 
@@ -107,6 +107,46 @@ def test_a_failing_file_leaves_nothing_and_the_lock_is_free(empty: str, monkeypa
     monkeypatch.undo()
     with connect(empty, "tests") as connection:
         assert migrations.migrate(connection, no_progress) == len(real) - 1
+
+
+ADDS_A_COLUMN = "ALTER TABLE ledger.rates ADD COLUMN note text;"
+
+
+def test_a_migration_waits_for_locks_in_short_attempts_and_names_who_has_them(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(migrations, "ATTEMPTS", 2)
+    ours = migrations.available()
+    added = migrations.Migration(len(ours) + 1, "added", "x", ADDS_A_COLUMN)
+    with connect(empty, "tests") as connection, connect(empty, "nightly-dump") as dump:
+        migrations.migrate(connection, no_progress)
+        monkeypatch.setattr(migrations, "available", lambda: [*ours, added])
+        with dump.transaction():
+            dump.execute("SELECT 'a text that is not shown' FROM ledger.rates")
+            with pytest.raises(TransientError) as refused:
+                migrations.migrate(connection, no_progress, lambda _: None)
+            message = str(refused.value)
+            assert f"pid {dump.info.backend_pid} (nightly-dump, user postgres, since 20" in message
+            assert "(added)" in message and "not shown" not in message
+        with connect(empty, "nightly-dump") as other:
+            other.execute("BEGIN")
+            other.execute("SELECT FROM ledger.rates")
+
+            def end(_: float) -> None:
+                other.execute("ROLLBACK")
+
+            assert migrations.migrate(connection, no_progress, end) == 1
+
+
+def test_a_migration_may_take_longer_than_a_statement_of_a_service(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = migrations.available()
+    slow = migrations.Migration(len(ours) + 1, "slow", "x", "SELECT pg_sleep(2);")
+    monkeypatch.setattr(migrations, "available", lambda: [*ours, slow])
+    with connect(empty, "tests", statement_seconds=1) as connection:
+        assert migrations.migrate(connection, no_progress) == len(ours) + 1
+        for timeout in ("statement_timeout", "lock_timeout"):
+            assert connection.execute(f"SHOW {timeout}".encode()).fetchone() == ("1s",), "as before"
 
 
 def test_a_database_is_a_function_of_the_files(postgres: Callable[[], str]) -> None:

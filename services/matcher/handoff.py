@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from logging import getLogger
 from typing import Any, Final, NoReturn
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError
 
-from services.common.errors import EXIT_UNSURE
+from services.common.errors import EXIT_UNSURE, TransientError
+from services.common.kafka import CLOCK_DIFFERS
 from services.common.retry import DELIVERY, Attempts
 from services.matcher.traces import NO_HEADERS
 
@@ -76,7 +77,8 @@ class Sender:
                 await asyncio.gather(*futures)
                 return
             except KafkaError as error:
-                delay = attempts.failed(error)
+                clock_differs = isinstance(error, InvalidTimestampError)
+                delay = attempts.failed(TransientError(CLOCK_DIFFERS) if clock_differs else error)
                 if self._monotonic() - started > SEND_TIMEOUT_SECONDS:
                     raise
                 await asyncio.sleep(delay)

@@ -11,7 +11,7 @@ from services.cli.__main__ import main
 from services.standalone.servers.imap import EmbeddedImap
 from services.standalone.servers.postgres import EmbeddedPostgres
 from tests.support.servers import USERS
-from tests.support.topics import kafka_settings, read_all
+from tests.support.topics import kafka_settings, read_all, set_config
 
 USER = "seller-1@mail.test"
 
@@ -95,6 +95,8 @@ def test_from_nothing_to_a_mailbox(run: Any, pymap: EmbeddedImap, topics_gone: s
     assert json.loads(run("publish", file, "--json").stdout) == {"published": 1, "invalid": []}
     (record,) = read_all(kafka_settings(topics_gone, 2), "inquiries.v1")
     assert record.key == b"c1"
+    set_config(topics_gone, "inquiries.v1", "message.timestamp.before.max.ms", "0")
+    assert "the clock of this host differs from the broker's" in run("publish", file, code=69).stderr
     assert "No rate" in run("rate", "c1", code=1).stderr
 
 

@@ -45,6 +45,7 @@ from tests.support.topics import (
     publish,
     publish_compressed,
     read_all,
+    set_config,
 )
 
 ACCEPT = frozenset({"replyrate.inquiry-replies.v1", "replyrate.company-erased.v1"})
@@ -226,6 +227,21 @@ def test_a_wrong_topic_stops_it_after_what_was_read_is_acknowledged(
         assert matcher.terminate() == 0
     assert published(settings) == expected(facts)
     assert len(read_all(settings, DEAD)) == count, "no letter was written again"
+
+
+def test_a_refused_timestamp_is_reported_as_the_clock_of_this_host_and_loses_nothing(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """A record whose age passes the limit of the topic is, to the broker, one from a host whose clock is behind."""
+    facts = a_world(16, 10)
+    send(settings, facts)
+    set_config(settings.bootstrap_servers, REPLIES, "message.timestamp.before.max.ms", "0")
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(lambda: "the clock of this host differs" in matcher.log.read_text("utf-8"), 60, "the report", (matcher,))
+        set_config(settings.bootstrap_servers, REPLIES, "message.timestamp.before.max.ms", str(2**63 - 1))
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    assert published(settings) == expected(facts)
 
 
 def test_records_are_read_with_every_codec_that_a_producer_may_use(

@@ -6,12 +6,13 @@ record whose acknowledgement is late may have been written all the same, so ever
 """
 
 from services.common.kafka.admin import Admin
-from services.common.kafka.client import KafkaClient, translate
+from services.common.kafka.client import CLOCK_DIFFERS, KafkaClient, translate
 from services.common.kafka.publisher import Pending, Publisher
 from services.common.kafka.reader import Assigned, Reader, Record, Revoked
 from services.common.kafka.security import KafkaSecurity
 
 __all__ = [
+    "CLOCK_DIFFERS",
     "Admin",
     "Assigned",
     "KafkaClient",

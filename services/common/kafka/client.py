@@ -14,6 +14,11 @@ from services.common.settings import KafkaSettings
 
 REQUEST_MS: Final = 10_000
 
+CLOCK_DIFFERS: Final = (
+    "Kafka refuses the timestamp of a record: the clock of this host differs from the broker's by more than the topic allows"
+    " (message.timestamp.after.max.ms, …before.max.ms). Compare both clocks and correct the wrong one (NTP)"
+)
+"""Records are sent with the time of this host, so this is the fault of no record, and every other one would be refused too."""
 FORBIDDEN: Final[tuple[type[BaseException], ...]] = (errors.AuthorizationError, errors.SaslAuthenticationFailedError)
 
 
@@ -35,13 +40,18 @@ class KafkaClient(ABC):
 
 @contextmanager
 def translate() -> Iterator[None]:
-    """Turn errors of the library into ours: a refused user is a ConfigError, everything else a TransientError."""
+    """Turn errors of the library into ours: a refused user is a ConfigError, everything else a TransientError.
+
+    A refused timestamp is transient too: the same record is accepted when the clock is right.
+    """
     try:
         yield
     except FORBIDDEN as error:
         raise ConfigError(
             f"Kafka refuses this user ({type(error).__name__}); check REPLYRATE_KAFKA__SASL_… and the access rules of the topic"
         ) from error
+    except errors.InvalidTimestampError as error:
+        raise TransientError(CLOCK_DIFFERS) from error
     except errors.KafkaError as error:
         if "Unable to bootstrap" in str(error):
             # The library retries until its time is up and does not report whether a login was refused.

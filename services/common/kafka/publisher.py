@@ -21,7 +21,6 @@ REFUSED: Final[tuple[type[BaseException], ...]] = (
     errors.MessageSizeTooLargeError,
     errors.RecordListTooLargeError,
     errors.InvalidRecordError,
-    errors.InvalidTimestampError,
 )
 """Answers of the broker about one record that will not change: the record's fault, not the broker's."""
 
@@ -77,8 +76,8 @@ class Publisher(KafkaClient):
     def wait(self, pendings: Sequence[Pending], seconds: float | None = None) -> list[int]:
         """Wait until every record is acknowledged; returns the indexes of those that the broker refuses for their own fault.
 
-        TransientError when the broker does not answer in time: whether those records were written is unknown, and they
-        must be sent again.
+        TransientError when the broker does not answer in time, or refuses the clock of this host: whether those records were
+        written is unknown, and they must be sent again.
         """
         with translate():
             self._producer.flush(timeout=seconds if seconds is not None else self._delivery_seconds + 5)

@@ -155,10 +155,10 @@ def test_a_fault_of_our_own_code_about_one_company_does_not_stop_the_others(
 ) -> None:
     real = plan.plan_company
 
-    def plan_company(rule_set: RuleSet, company: Mapping[str, Any], *rest: Any, **options: Any) -> Plan:
+    def plan_company(rule_set: RuleSet, company: Mapping[str, Any], *arguments: Any, **options: Any) -> Plan:
         if company["company_id"] == POISON:
             raise error("text that quotes a fact")
-        return real(rule_set, company, *rest, **options)
+        return real(rule_set, company, *arguments, **options)
 
     monkeypatch.setattr(judge, "plan_company", plan_company)
     settled(connection)

@@ -25,6 +25,7 @@ tests/contract/test_faust_traps.py fails when an upgrade changes one of them. Wh
 
 import logging
 import os
+import struct
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator
 from logging import getLogger
@@ -34,7 +35,7 @@ import faust
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher
 from aiokafka.record import default_records as python_records
-from aiokafka.record._crecords import default_records
+from aiokafka.record._crecords import default_records, memory_records
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
@@ -51,6 +52,27 @@ log = getLogger(__name__)
 limit_decoders(default_records, python_records)
 
 
+class KeptRecords:
+    """aiokafka's compiled MemoryRecords, with the bytes that it was made of: a batch can be read again in Python."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        records = memory_records.MemoryRecords(raw)
+        self.has_next, self.next_batch, self.size_in_bytes = records.has_next, records.next_batch, records.size_in_bytes
+
+    def reopen(self, batch: Any) -> Any:
+        """A batch as an object of aiokafka's Python class, which shows its position."""
+        at = 0
+        while at + 12 <= len(self._raw):
+            # The head of each batch: its first offset, and the number of bytes that follow (KIP-98).
+            base_offset, size = struct.unpack_from(">qi", self._raw, at)
+            end = at + 12 + size
+            if base_offset == batch.base_offset:
+                return python_records._DefaultRecordBatchPy(self._raw[at:end])
+            at = end
+        raise ValueError(f"no batch begins at offset {batch.base_offset}")
+
+
 class LimitedPartition(fetcher.PartitionRecords):  # type: ignore[misc]
     """The records of a fetched partition of the input topics, unpacked within the limits of services/common/kafka/unpacking.py.
 
@@ -63,7 +85,7 @@ class LimitedPartition(fetcher.PartitionRecords):  # type: ignore[misc]
         if self._tp.topic not in (INQUIRIES, SENT):
             records: Iterator[Any] = super()._unpack_records()
             return records
-        self._records: Any = LimitedBatches(self._records, self._tp.topic, self._tp.partition)
+        self._records: Any = LimitedBatches(self._records, self._tp.topic, self._tp.partition, self._records.reopen)
         return self._or_exit(super()._unpack_records())
 
     def _or_exit(self, records: Iterator[Any]) -> Iterator[Any]:
@@ -76,8 +98,9 @@ class LimitedPartition(fetcher.PartitionRecords):  # type: ignore[misc]
             os._exit(EXIT_CONFIG)
 
 
-# The fetcher makes its partitions with this name of its module (0.14.0).
+# The fetcher makes its partitions with these names of its module (0.14.0).
 fetcher.PartitionRecords = LimitedPartition
+fetcher.MemoryRecords = KeptRecords
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]

@@ -39,6 +39,7 @@ from tests.support.processes import Process, until
 from tests.support.topics import (
     CODECS,
     PARTITIONS,
+    RawName,
     create_topics,
     kafka_settings,
     latest,
@@ -209,6 +210,21 @@ def test_an_invalid_record_becomes_a_dead_letter_and_stops_nothing(
     assert sorted(letter.reason for letter in letters) == ["late", "not-json", "not-json", "schema"]  # type: ignore[union-attr]
     assert all(letter.value is None for letter in letters)  # type: ignore[union-attr]
     assert expected(facts).items() <= published(settings).items()
+
+
+def test_a_header_name_that_is_not_utf_8_costs_only_its_record(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    home, facts = partition_of(b"c0", PARTITIONS), a_world(6, 10)
+    asked = record(a_received_inquiry(company_id="c0", inquiry_id="bad", received_at=NOW))[1]
+    for topic in (INQUIRIES, SENT):
+        publish_compressed(settings, topic, b"c0", asked, [(RawName(b"\xff\xfe"), b"v")], partition=home)
+    send(settings, facts)
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    assert published(settings) == expected(facts)
+    assert len(read_all(settings, DEAD)) == 2
 
 
 def test_a_wrong_topic_stops_it_after_what_was_read_is_acknowledged(

@@ -1,6 +1,7 @@
 """Read and write whole topics in tests, through the product's own Kafka client."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from services.common.kafka import Admin, Publisher, Reader, Record
 from services.common.settings import KafkaSettings
@@ -97,3 +98,17 @@ def committed(settings: KafkaSettings, group: str) -> dict[tuple[str, int], int]
         }
     finally:
         admin.close()
+
+
+class RawName(str):
+    """A header name that is encoded as the bytes it was made of."""
+
+    def __new__(cls, raw: bytes) -> "RawName":
+        name = super().__new__(cls, raw.decode("latin-1"))
+        name.raw = raw
+        return name
+
+    raw: bytes
+
+    def encode(self, *_: Any) -> bytes:
+        return self.raw

@@ -7,6 +7,9 @@ batch as a whole. Two limits keep the memory of a consumer small:
   whose value is an UnreadableBatch; decoding that value rejects it, so it becomes a dead letter and the next batch follows.
 - A fetched partition ends after the batch that takes it over FETCHED_BYTES; what follows is fetched again.
 
+A single record that the client cannot read, such as one with a header name that is not UTF-8, is delivered as an
+UnreadableBatch at its own offset; those before and after it are read.
+
 A batch whose data is damaged is delivered in the same way. A codec without its library is a ConfigError instead: the
 records are good, and this installation must be repaired.
 """
@@ -80,9 +83,12 @@ class UnreadRecord:
 class LimitedBatches:
     """The batches of a fetched partition, as a client iterates over them."""
 
-    def __init__(self, batches: Any, topic: str, partition: int) -> None:
-        """`batches`: the client's MemoryRecords."""
+    def __init__(
+        self, batches: Any, topic: str, partition: int, reopen: Callable[[Any], Any] = lambda batch: batch
+    ) -> None:
+        """`batches`: the client's MemoryRecords. `reopen` gives a batch in the client's Python class, not its compiled one."""
         self._batches = batches
+        self._reopen = reopen
         self._where = f"{topic}, partition {partition}"
         self._bytes_left = FETCHED_BYTES
 
@@ -95,11 +101,11 @@ class LimitedBatches:
         if self._bytes_left <= 0:
             return None
         batch = self._batches.next_batch()
-        is_plain = batch is None or batch.magic < 2 or batch.is_control_batch or not batch.compression_type
+        is_plain = batch is None or batch.magic < 2 or batch.is_control_batch
         return batch if is_plain else _LimitedBatch(batch, self)
 
     def records_of(self, batch: Any) -> Iterator[Any]:
-        """The records of a compressed batch. ConfigError when the library of its codec is missing."""
+        """The records of a batch. ConfigError when the library of its codec is missing."""
         codec = CODECS.get(batch.compression_type, f"codec {batch.compression_type}")
         try:
             records: Iterator[Any] = iter(batch)
@@ -113,17 +119,75 @@ class LimitedBatches:
                     f" read here; {CURE}, then start the service again"
                 ) from error
             return iter((self._unread(batch, "not-json", f"cannot be unpacked ({type(error).__name__})"),))
-        self._bytes_left -= _unpacked.size
-        return records
+        if batch.compression_type:
+            self._bytes_left -= _unpacked.size
+        return self._readable(batch, records)
+
+    def _readable(self, batch: Any, records: Iterator[Any]) -> Iterator[Any]:
+        """`records` of the batch, with an UnreadRecord in the place of each that the client cannot read."""
+        delivered = -1
+        try:
+            for record in records:
+                delivered = record.offset
+                yield record
+        except Exception:
+            # Damaged records (aiokafka: UnicodeDecodeError, CorruptRecordException; kafka-python: CorruptRecordError).
+            yield from self._one_by_one(self._reopen(batch), delivered)
+
+    def _one_by_one(self, batch: Any, delivered: int) -> Iterator[Any]:
+        """The records after the offset `delivered`, past those that cannot be read."""
+        records = iter(batch)
+        while True:
+            try:
+                record = next(records)
+            except StopIteration:
+                return
+            except Exception as error:
+                record = _pass_record(batch, error)
+                if record is None:
+                    yield self._unread(batch, "not-json", f"is damaged ({type(error).__name__})")
+                    return
+            if record.offset > delivered:
+                yield record
 
     def _unread(self, batch: Any, reason: str, why: str) -> UnreadRecord:
         last = batch.next_offset - 1
-        codec = CODECS.get(batch.compression_type, "an unknown codec")
+        codec = CODECS.get(batch.compression_type, "an unknown codec") if batch.compression_type else "uncompressed"
         detail = (
-            f"the {codec} batch of offsets {batch.base_offset} to {last} {why}; none of its records was read. Publish them"
+            f"the {codec} batch of offsets {batch.base_offset} to {last} {why}; its records were not read. Publish them"
             " again in smaller batches"
         )
         return UnreadRecord(last, batch.max_timestamp, UnreadableBatch(reason, detail))
+
+
+def _pass_record(batch: Any, error: Exception) -> UnreadRecord | None:
+    """Move the batch past the record at its position, which cannot be read; None when its end cannot be found."""
+    # Private in both clients' Python classes (kafka-python 3.0.12, aiokafka 0.14.0), whose position stays at the record that
+    # raised: `_buffer`, `_pos`, `_next_record_index`. The record begins with its length, attributes, time and offset.
+    try:
+        length, start = _varint(batch._buffer, batch._pos)
+        _, at = _varint(batch._buffer, start)
+        _, at = _varint(batch._buffer, at)
+        offset_delta, _ = _varint(batch._buffer, at)
+    except IndexError:
+        return None
+    if length <= 0 or start + length > len(batch._buffer) or not 0 <= offset_delta <= batch.last_offset_delta:
+        return None
+    batch._pos = start + length
+    batch._next_record_index += 1
+    why = f"the record's headers cannot be read ({type(error).__name__}); a header name must be UTF-8"
+    return UnreadRecord(batch.base_offset + offset_delta, batch.max_timestamp, UnreadableBatch("not-json", why))
+
+
+def _varint(buffer: Any, at: int) -> tuple[int, int]:
+    """The zigzag number at a position, and the position behind it."""
+    number = shift = 0
+    while True:
+        octet = buffer[at]
+        number |= (octet & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if octet < 0x80:
+            return (number >> 1) ^ -(number & 1), at
 
 
 class _LimitedBatch:

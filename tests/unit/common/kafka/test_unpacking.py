@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aiokafka.record._crecords.memory_records import MemoryRecords as AioRecords
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as DefaultRecordBatchBuilder
 from kafka.record import MemoryRecords, MemoryRecordsBuilder
 
 import services.common.kafka.reader
@@ -14,7 +15,8 @@ from services.common import codec
 from services.common.errors import ConfigError, InvalidEvent
 from services.common.kafka import unpacking
 from services.common.kafka.unpacking import BATCH_BYTES, LimitedBatches, missing_libraries
-from tests.support.topics import CODECS
+from services.matcher.faust_batches import KeptRecords
+from tests.support.topics import CODECS, RawName
 
 CLIENTS = [MemoryRecords, AioRecords]
 NUMBERS = {name: number for number, name in unpacking.CODECS.items()}
@@ -103,3 +105,28 @@ def test_several_gzip_members_are_bounded_together() -> None:
     half = gzip.compress(b" " * (BATCH_BYTES // 2 + 1))
     with pytest.raises(unpacking.TooManyBytes):
         unpacking._DECODERS["gzip"](half + half)
+
+
+def with_bad_header(name: bytes, compression: str = "gzip") -> bytes:
+    """Three records; the second one has a header whose name is in no character set."""
+    builder = DefaultRecordBatchBuilder(2, NUMBERS.get(compression, 0), 0, -1, -1, -1, 1 << 20)
+    for offset in range(3):
+        header: list[tuple[str, bytes]] = [(RawName(name), b"v")] if offset == 1 else []
+        builder.append(offset, 1_700_000_000_000, b"k", f"v{offset}".encode(), header)
+    return bytes(builder.build())
+
+
+@pytest.mark.parametrize("client", [MemoryRecords, KeptRecords])
+@pytest.mark.parametrize("compression", ["none", *CODECS])
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"\xc3"])
+def test_a_header_name_that_is_not_utf_8_costs_only_its_record(
+    client: Callable[[bytes], Any], compression: str, name: bytes
+) -> None:
+    raw = with_bad_header(name, compression)
+    source = client(raw)
+    batches = LimitedBatches(source, "inquiries.v1", 3, getattr(source, "reopen", lambda batch: batch))
+    records = list(batches.next_batch())
+    assert [record.offset for record in records] == [0, 1, 2]
+    assert [record.value for record in records if record.offset != 1] == [b"v0", b"v2"]
+    with pytest.raises(InvalidEvent, match="not-json: the record's headers cannot be read"):
+        codec.decode(records[1].value, accept=frozenset())

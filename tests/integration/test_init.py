@@ -75,9 +75,9 @@ def test_from_an_empty_server_to_logins_schema_and_topics(
         for refused in ("SET temp_file_limit = -1", "ALTER ROLE replyrate_dashboard CONNECTION LIMIT -1"):
             with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
                 connection.execute(f"SET default_transaction_read_only = off; {refused}".encode())
-        with ExitStack() as others:
+        with ExitStack() as sessions:
             for _ in range(CONNECTION_LIMITS["replyrate_dashboard"] - 1):
-                others.enter_context(as_login(own_postgres, "replyrate_dashboard", passwords))
+                sessions.enter_context(as_login(own_postgres, "replyrate_dashboard", passwords))
             with pytest.raises(psycopg.OperationalError, match="too many connections for role"):
                 as_login(own_postgres, "replyrate_dashboard", passwords)
     owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'rates'"

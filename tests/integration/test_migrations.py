@@ -129,12 +129,12 @@ def test_a_migration_waits_for_locks_in_short_attempts_and_names_who_has_them(
             message = str(refused.value)
             assert f"pid {dump.info.backend_pid} (nightly-dump, user postgres, since 20" in message
             assert "(added)" in message and "not shown" not in message
-        with connect(empty, "nightly-dump") as other:
-            other.execute("BEGIN")
-            other.execute("SELECT FROM ledger.rates")
+        with connect(empty, "nightly-dump") as dump_session:
+            dump_session.execute("BEGIN")
+            dump_session.execute("SELECT FROM ledger.rates")
 
             def end(_: float) -> None:
-                other.execute("ROLLBACK")
+                dump_session.execute("ROLLBACK")
 
             assert migrations.migrate(connection, no_progress, end) == 1
 

@@ -11,6 +11,8 @@ from services.common.metrics import REASONS
 from services.standalone.servers.paths import ROOT
 from tests.support.monitoring import LABELS, RULES, selectors, unknown
 
+EARLIER_REASONS = {"over-bound"}
+"""Reasons of dead letters that only earlier releases wrote; such letters may still be in the topic."""
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
 
 
@@ -45,7 +47,7 @@ def test_reasons_of_dead_letters_are_those_that_the_services_give() -> None:
     assert set(REASONS["fetcher"]) == {"unreadable-message"} and reasons("fetcher/*.py") == set()
     schema = json.loads((ROOT / "schemas" / "events" / "dead-letter.v1.schema.json").read_text("utf-8"))
     documented = schema["$defs"]["data"]["properties"]["reason"]["examples"]
-    assert set(documented) == {reason for service in REASONS.values() for reason in service}
+    assert set(documented) == {reason for service in REASONS.values() for reason in service} | EARLIER_REASONS
 
 
 def reasons(pattern: str) -> set[str]:

@@ -28,7 +28,7 @@ from services.fetcher.publication import (
 )
 from services.imap.connection import CHUNK, WINDOW, Connection
 from services.imap.errors import MailboxError, ServerBroken, Unreachable
-from services.mail import plan
+from services.mail import cursors
 from services.mail.values import FolderView
 from services.mail.visibility import FolderExtent, may_hide_mail, visible_from
 from services.providers import catalog
@@ -91,7 +91,7 @@ class FolderReader:
         due, scan_began = leased.reconcile_after, None if saved is None else saved.scan_began_at
         # Once for each reconcile: a scan that took several polls must not start again in the last of them.
         reconcile = is_rescan_due(leased) and due is not None and scan_began is not None and scan_began < due
-        why = plan.why_scan(None if saved is None else saved.cursor, view, reconcile=reconcile)
+        why = cursors.why_scan(None if saved is None else saved.cursor, view, reconcile=reconcile)
         before = saved
         if saved is not None and saved.refused and saved.cursor.uidvalidity == view.uidvalidity:
             saved = self._ask_again(folder, view, saved)
@@ -122,7 +122,7 @@ class FolderReader:
         return saved
 
     def _start_scan(self, folder: bytes, view: FolderView, why: str, refused: Mapping[int, Refusal]) -> SavedCursor:
-        cursor = plan.start_scan(view, self._newest(view), self._look_back)
+        cursor = cursors.start_scan(view, self._newest(view), self._look_back)
         saved = SavedCursor(cursor, self._leased.complete_through, refused=refused)
         self._leases.save(self._leased, folder, saved, view.messages, FolderProgress(scan_started=True))
         self._report.scan_started(why, view.messages)
@@ -130,7 +130,7 @@ class FolderReader:
 
     def _newest(self, view: FolderView) -> list[int]:
         """UIDs of the newest messages: enough for the look-back window."""
-        window = next(plan.windows(view.messages, WINDOW), None)
+        window = next(cursors.windows(view.messages, WINDOW), None)
         if window is None:
             return []
         return self._connection.search_window(view, *window, None)[-max(self._look_back, 1) :]
@@ -138,8 +138,8 @@ class FolderReader:
     def _read_new(self, folder: bytes, view: FolderView, saved: SavedCursor) -> SavedCursor:
         """Read what came since the last poll, oldest first, and what appeared late in the look-back window."""
         leased, budget = self._leased, self._budget
-        present = self._search(view, plan.search_low(saved.cursor, self._look_back))
-        uids = plan.unseen_uids(saved.cursor, present, budget.messages + 1)
+        present = self._search(view, cursors.search_low(saved.cursor, self._look_back))
+        uids = cursors.unseen_uids(saved.cursor, present, budget.messages + 1)
         more = len(uids) > budget.messages
         uids = uids[: budget.messages]
         if not uids and saved.cursor.uidnext == view.uidnext:
@@ -149,14 +149,14 @@ class FolderReader:
                 return saved
             batch = self._publish(view, chunk, saved.cursor.recent, leased.complete_through)
             new = self._publisher.wait(batch)
-            saved = replace(saved, cursor=plan.advance(saved.cursor, chunk, self._look_back))
+            saved = replace(saved, cursor=cursors.advance(saved.cursor, chunk, self._look_back))
             saved = note_refusals(saved, batch, batch.now)
             self._leases.save(leased, folder, saved, view.messages, FolderProgress(published=new))
         if more:
             budget.exhaust()
             return saved
-        passed, still_there = plan.count_assigned(saved.cursor, view, present)
-        saved = replace(saved, cursor=plan.remember_uidnext(saved.cursor, view))
+        passed, still_there = cursors.count_assigned(saved.cursor, view, present)
+        saved = replace(saved, cursor=cursors.remember_uidnext(saved.cursor, view))
         progress = FolderProgress(uids_passed=passed, uids_found=still_there)
         self._leases.save(leased, folder, saved, view.messages, progress)
         return saved
@@ -170,7 +170,7 @@ class FolderReader:
         if uids_from_low is not None:
             return uids_from_low
         present: list[int] = []
-        for first, last in plan.windows(view.messages, WINDOW):
+        for first, last in cursors.windows(view.messages, WINDOW):
             uids = self._connection.search_window(view, first, last, None)
             present += [uid for uid in uids if uid >= low]
             if not uids or uids[0] < low:
@@ -203,7 +203,7 @@ class FolderReader:
         saved = self._save_scanned(folder, view, saved, in_flight)
         if self._budget.exhausted:
             return saved
-        saved = replace(saved, cursor=plan.finish_scan(saved.cursor), scan_below=None)
+        saved = replace(saved, cursor=cursors.finish_scan(saved.cursor), scan_below=None)
         self._leases.save(self._leased, folder, saved, view.messages)
         self._report.horizon_reached()
         return saved
@@ -219,17 +219,17 @@ class FolderReader:
         top = view.messages
         if saved.scan_below is not None and view.messages > WINDOW:
             top = min(top, saved.scan_below + min(self._look_back, WINDOW // 2))
-        for first, last in plan.windows(top, WINDOW):
+        for first, last in cursors.windows(top, WINDOW):
             present = self._connection.search_window(view, first, last, since)
             if not present and since is not None and last == top and self._ignores_since(view, top, since):
                 since = None  # the server's SINCE finds nothing where there is something: it is not used again
                 present = self._connection.search_window(view, first, last, None)
-            while uids := plan.older_uids(cursor, present, min(CHUNK, max(self._budget.messages, 0))):
+            while uids := cursors.older_uids(cursor, present, min(CHUNK, max(self._budget.messages, 0))):
                 if self._budget.must_end():
                     return
                 yield ScanStep(uids)
-                cursor = plan.advance_scan(cursor, uids)
-            if first > 1 and not plan.older_uids(cursor, present, 1):
+                cursor = cursors.advance_scan(cursor, uids)
+            if first > 1 and not cursors.older_uids(cursor, present, 1):
                 yield ScanStep((), first - 1)
             if self._budget.must_end():
                 return
@@ -237,7 +237,7 @@ class FolderReader:
     def _ignores_since(self, view: FolderView, top: int, day: date) -> bool:
         """Whether SINCE finds nothing in the newest window although its newest message was filed later."""
         if top < view.messages:
-            first, last = next(plan.windows(view.messages, WINDOW))
+            first, last = next(cursors.windows(view.messages, WINDOW))
             if self._connection.search_window(view, first, last, day):
                 return False
         return self._newest_is_after(view, day)
@@ -257,7 +257,7 @@ class FolderReader:
         if batch is None:
             return saved
         new = self._publisher.wait(batch)
-        saved = replace(saved, cursor=plan.advance_scan(saved.cursor, batch.uids))
+        saved = replace(saved, cursor=cursors.advance_scan(saved.cursor, batch.uids))
         saved = note_refusals(saved, batch, batch.now)
         progress = FolderProgress(published=new, messages_scanned=len(batch.uids))
         self._leases.save(self._leased, folder, saved, view.messages, progress)

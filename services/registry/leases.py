@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 
 from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
-from services.mail.plan import Cursor
+from services.mail.cursors import Cursor
 from services.registry import states
 from services.registry.tokens import RegistryTokenStore, seal_context
 from services.registry.vault import UnknownKey, Vault, WrongContext

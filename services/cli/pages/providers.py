@@ -35,7 +35,7 @@ FETCHER = """
 |---|---|
 | Sent folders by `\\Sent` and by name in many languages, all of them together | `services/providers/sent_names.toml`, `services/imap/folders.py` |
 | EXAMINE is refused unless ID was sent before (NetEase): ID is sent after LOGIN wherever it is advertised | `services/imap/connection.py` |
-| no UIDNEXT, no UIDVALIDITY, UIDs that go back, messages that appear late | `services/mail/plan.py` |
+| no UIDNEXT, no UIDVALIDITY, UIDs that go back, messages that appear late | `services/mail/cursors.py` |
 | meaning of a refusal: authorization code, app password, OAuth2, IMAP off, too often | `services/providers/server_texts.toml` |
 | messages shown to people, in English and Chinese | `services/connect/texts.toml` |
 

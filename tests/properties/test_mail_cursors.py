@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from services.mail import plan
-from services.mail.plan import Cursor
+from services.mail import cursors
+from services.mail.cursors import Cursor
 from services.mail.values import FolderView
 
 
@@ -13,12 +13,12 @@ from services.mail.values import FolderView
 def test_messages_that_vanished_between_two_polls_are_counted(uidnext: int, assigned: int, present: set[int]) -> None:
     cursor = Cursor(1, uidnext - 1, None, uidnext)
     view = FolderView(1, uidnext + assigned, len(present))
-    counted, still_there = plan.count_assigned(cursor, view, sorted(present))
+    counted, still_there = cursors.count_assigned(cursor, view, sorted(present))
     assert counted == assigned
     assert still_there == len(present & set(range(uidnext, uidnext + assigned))) <= counted
     # A message that arrived after EXAMINE is counted by the next poll; nothing is counted without UIDNEXT.
-    assert plan.count_assigned(cursor, FolderView(1, None, 0), sorted(present)) == (0, 0)
-    assert plan.count_assigned(Cursor(1, uidnext, None, None), FolderView(1, uidnext, 0), sorted(present)) == (0, 0)
+    assert cursors.count_assigned(cursor, FolderView(1, None, 0), sorted(present)) == (0, 0)
+    assert cursors.count_assigned(Cursor(1, uidnext, None, None), FolderView(1, uidnext, 0), sorted(present)) == (0, 0)
 
 
 class CursorMachine(RuleBasedStateMachine):
@@ -86,26 +86,26 @@ class CursorMachine(RuleBasedStateMachine):
             return True
 
         at_start = set(self.visible)
-        if plan.why_scan(self.cursor, view, reconcile=False):
+        if cursors.why_scan(self.cursor, view, reconcile=False):
             newest = sorted(self.visible)[-max(self.LOOK_BACK, 1) :]
-            if not save(plan.start_scan(view, newest, self.LOOK_BACK), []):
+            if not save(cursors.start_scan(view, newest, self.LOOK_BACK), []):
                 return
         else:
             assert self.cursor is not None
-            present = [uid for uid in self.visible if uid >= plan.search_low(self.cursor, self.LOOK_BACK)]
-            uids = plan.unseen_uids(self.cursor, present, 100)
+            present = [uid for uid in self.visible if uid >= cursors.search_low(self.cursor, self.LOOK_BACK)]
+            uids = cursors.unseen_uids(self.cursor, present, 100)
             for start in range(0, len(uids), chunk):
                 part = uids[start : start + chunk]
-                if not save(plan.advance(self.cursor, part, self.LOOK_BACK), part):
+                if not save(cursors.advance(self.cursor, part, self.LOOK_BACK), part):
                     return
-            if not save(plan.remember_uidnext(self.cursor, view), []):
+            if not save(cursors.remember_uidnext(self.cursor, view), []):
                 return
-        while uids := plan.older_uids(self.cursor or Cursor(0), sorted(self.visible), chunk):
+        while uids := cursors.older_uids(self.cursor or Cursor(0), sorted(self.visible), chunk):
             assert self.cursor is not None
-            if not save(plan.advance_scan(self.cursor, uids), uids):
+            if not save(cursors.advance_scan(self.cursor, uids), uids):
                 return
         assert self.cursor is not None
-        if not self.cursor.complete and not save(plan.finish_scan(self.cursor), []):
+        if not self.cursor.complete and not save(cursors.finish_scan(self.cursor), []):
             return
         self.complete_with = at_start
 

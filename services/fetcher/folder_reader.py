@@ -7,7 +7,7 @@
    Each batch: FETCH headers, bisecting around messages that cannot be read (header_fetch.py); publish (publication.py);
    save the cursor once every record is acknowledged. In a scan the next batch is fetched while the last one is on its way
    to Kafka, and each window of sequence numbers that was searched is saved, so that a scan ends at any server speed.
-4. After a scan, look from when on the provider shows mail at all.
+4. After a scan, determine the earliest date from which the provider shows mail.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -81,7 +81,8 @@ class FolderReader:
         return self._session.connection
 
     def read(self, folder: bytes) -> datetime | None:
-        """Read a folder as far as this poll may; from when on its provider shows mail, where that is known to be limited.
+        """Read a folder as far as this poll may. Returns the earliest date from which its provider shows mail, or None if
+        there is no known limit.
 
         MailboxError, LeaseLost, TransientError. Saved cursors stay saved.
         """

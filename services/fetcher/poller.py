@@ -4,7 +4,7 @@
 2. Take a login slot of its provider, connect, log in (mailbox_login.py).
 3. Find its Sent folders and record which of them are read.
 4. Read each folder and publish its messages (folder_reader.py, publication.py).
-5. After a scan, count the messages in other folders for sent mail that are not read.
+5. If the folders were chosen by hand: after the daily scan, count the messages of other folders for sent mail.
 6. Log out. Release the lease: complete through the start of this poll, to be continued, or failed with a reason and the
    time of the next attempt.
 
@@ -147,7 +147,7 @@ class Poller:
     def _read(
         self, leased: LeasedMailbox, session: MailboxSession, budget: PollBudget, report: PollReport
     ) -> datetime | None:
-        """Read the Sent folders; from when on their provider shows mail, where that is known to be limited."""
+        """Read the Sent folders. Returns the earliest date from which the provider shows mail, or None without a known limit."""
         resources = self._resources
         publisher = BatchPublisher(
             leased, self._leases, resources.publisher, resources.hasher, self._heartbeat, report
@@ -222,7 +222,7 @@ class Poller:
         fruitless = budget.exhausted and not budget.progressed and not self._stop.is_set()
         rescanned = is_rescan_due(leased)
         horizon = leased.now - timedelta(days=self._resources.settings.horizon_days)
-        # Only a scan looks from when on mail is visible; what it found is valid until the next one.
+        # Only a scan determines the earliest date from which the provider shows mail; it is reused until the next scan.
         visible = visible_from if rescanned else visible_from or leased.complete_from
         if not budget.exhausted:
             next_seconds = self._pacing.next_seconds(

@@ -4,7 +4,7 @@
 2. Look up which of the messages were published before: in the registry and in the batch that is still in flight.
 3. `decide`: each message is new, published before, dropped with a reason code, or unreadable.
 4. Send the record of each new message, and the stored record of each message published before, byte for byte.
-5. Wait until the broker has acknowledged every record. A record that it refuses for its own fault counts as unreadable.
+5. Wait until the broker has acknowledged every record. A record that the broker rejects because of the record itself counts as unreadable.
 6. Send a dead letter for each unreadable message and wait for it as well.
 
 Only then does the reader save the cursor: a crash between two steps repeats the batch and loses nothing.
@@ -58,7 +58,7 @@ class DroppedMessage:
 
 @dataclass(frozen=True, slots=True)
 class FetchedBatch:
-    """Messages of one folder that were asked for together. Those that are gone from the folder are in neither list."""
+    """Messages of one folder that were fetched together. Messages that are no longer in the folder are in neither list."""
 
     uidvalidity: int
     uids: Sequence[int]

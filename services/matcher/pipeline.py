@@ -11,7 +11,7 @@
 Correctness rests on the order "outputs acknowledged → rows acknowledged → offset committed". After a crash between 5 and
 6 the state is the older one, the batch is read again, and the same outputs are published again; consumers merge them.
 After a crash between 6 and 7 the batch is read again and changes nothing. If rows went first, a crash would leave a state
-in which an output that was never published looks published.
+that claims an output was published when it was not.
 
 The local store of step 3 may be ahead of the changelog: it is a cache, and is dropped with the process.
 """

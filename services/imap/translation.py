@@ -22,7 +22,7 @@ from services.imap.errors import (
 from services.providers import server_texts
 
 _BYE: Final = re.compile(r"\* *BYE\b", re.I)
-_NOT_IMAP: Final = re.compile(r"unexpected (tagged )?response: ")
+_NOT_IMAP: Final = re.compile(r"(command: \S+ => )?unexpected (tagged )?response: ")
 """imaplib's own words; a BYE may contain the first of them as well."""
 TEMPORARY: Final = re.compile(
     r"\[(TEMPFAIL|SERVERBUG|UNAVAILABLE|INUSE|CONTACTADMIN)\]|temporar|unavailable|try again|internal (server )?error|timed? ?out",

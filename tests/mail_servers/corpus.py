@@ -71,13 +71,17 @@ def corpus(now: datetime) -> Iterator[SentMail]:
     for number in range(TOO_OLD):
         at = now - timedelta(days=100 + number)
         message_id = f"old-{number}@mail.example"
-        yield SentMail(mail(1000 + number, at, message_id=message_id), at, message_id=message_id, in_horizon=False)
+        previous = SentMail(mail(1000 + number, at, message_id=message_id), at, message_id=message_id, in_horizon=False)
+        yield previous
     for number in range(COUNT):
         at = now - timedelta(hours=1 + 3 * (COUNT - number))
         if number % 50 == 33:
             yield SentMail(mail(number, at, message_id=None), at)
             continue
-        # The same message twice: one event.
-        message_id = f"sent-{number - 1 if number % 50 == 41 else number}@mail.example"
+        if number % 50 == 41:
+            yield previous  # the same message filed twice: one event
+            continue
+        message_id = f"sent-{number}@mail.example"
         flags = {14: "\\Flagged", 15: "$Forwarded", 16: "\\Answered"}.get(number % 20, "")
-        yield SentMail(mail(number, at, *forms(number), message_id=message_id), at, flags, message_id)
+        previous = SentMail(mail(number, at, *forms(number), message_id=message_id), at, flags, message_id)
+        yield previous

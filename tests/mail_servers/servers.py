@@ -35,6 +35,11 @@ def installed(name: str) -> Path:
     return folder
 
 
+def is_installed(name: str) -> bool:
+    """Whether `.ci/install-mail-servers NAME` has run."""
+    return (cache_folder() / "mail-servers" / name / "ready").exists()
+
+
 class MailServer:
     """One IMAP server with an empty Sent folder; a context manager. Mail survives `kill` and `start` where `keeps_mail`."""
 
@@ -62,6 +67,8 @@ class MailServer:
 
     has_sent_folder = False
     """Whether the Sent folder is there when the server starts."""
+    is_optional = False
+    """Whether a run without this server is complete: it takes minutes to install."""
     deletes_folders = True
     """Whether DELETE removes the Sent folder, so that it can be created again with another UIDVALIDITY or new UIDs."""
 
@@ -347,6 +354,7 @@ class Maddy(MailServer):
 
     name = "maddy"
     version = "0.8.1"
+    is_optional = True  # compiles SQLite
     user = "seller@mail.example"
 
     def prepare(self) -> None:

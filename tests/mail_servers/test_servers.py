@@ -201,13 +201,17 @@ def test_a_deleted_message_changes_nothing(installation: Installation) -> None:
 
 
 def test_a_recreated_folder_is_scanned_again_without_new_events(installation: Installation) -> None:
-    """UIDVALIDITY changes, or UIDs start over. The same mail has the same identities."""
+    """UIDVALIDITY changes, or UIDs start over. The same mail has the same identities.
+
+    Without a Message-ID the identity contains the size that the server reports, and Mailutils reports another one after the
+    message was filed again: only messages with a Message-ID are filed again here.
+    """
     before = set(installation.published())
     server = installation.server
     with server.session() as client:
         expect_ok(client.delete(quoted(server.sent_folder)))
     server.create_sent_folder()
-    recent = [entry for entry in installation.messages if entry.in_horizon][-40:]
+    recent = [entry for entry in installation.messages if entry.in_horizon and entry.message_id is not None][-40:]
     assert all(server.append_all([(entry.message, entry.filed_at, entry.flags) for entry in recent]))
     installation.await_complete("a poll of the recreated folder")
     assert set(installation.published()) == before

@@ -105,7 +105,7 @@ class Matcher:
     async def run(self, stop: Stop) -> None:
         """Work until `stop` is set, then finish the batch in hand, commit and leave the group.
 
-        UnsureError after the same steps, when the records are so many invalid ones that the topic must be a wrong one.
+        UnsureError after the same steps, when there are so many invalid records that the topic must be the wrong one.
         """
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()

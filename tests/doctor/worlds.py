@@ -217,7 +217,7 @@ def not_stored(dice: random.Random, world: World) -> None:
     window(dice, world)
     mailbox = box(dice, world, host=dice.choice(("imap.exmail.qq.com", "imap.qiye.aliyun.com", "imap.seller.example")))
     mailbox.letters = other_mail(dice, 0, 2)
-    if dice.random() < 0.3:  # it used to be filed, until the program was set up anew
+    if dice.random() < 0.3:  # it used to be filed, until the program was set up again
         mailbox.letters += other_mail(dice, 5, 30, 58, 45)
 
 

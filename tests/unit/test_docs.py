@@ -197,7 +197,7 @@ def compose_problems(words: list[str], whole: bool) -> list[str]:
     if verb == "up" and "--scale" in words:
         wrong.append("lasts until the next `up` only; FETCHER_REPLICAS and its siblings in .env stay")
     if verb == "up" and "--force-recreate" in words and not named:
-        wrong.append("makes Postgres and Kafka as well anew; name the services")
+        wrong.append("recreates Postgres and Kafka as well; name the services")
     if verb in ("run", "exec"):
         if named and named[0] == "replyrate":
             return wrong + command_problems(words[words.index("replyrate") + 1 :], whole)

@@ -353,7 +353,7 @@ class Leases:
         )  # fmt: skip
         self._sql.run(
             "fail_poll", company_id=mailbox["company_id"], mailbox_id=mailbox["mailbox_id"], epoch=mailbox["lease_epoch"],
-            reason=reason, next_seconds=UNREADABLE_SECONDS, counts=0, refused=0, state=None,
+            reason=reason, next_seconds=UNREADABLE_SECONDS, counts=0, refused=0, interrupted=False, state=None,
         )  # fmt: skip
 
     @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from services.common import metrics
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings
-from services.connect.onboarding import ConnectedMailbox
+from services.connect.onboarding import ConnectedMailbox, MailboxRefused
 from services.fetcher.poll_report import metrics_from_zero
 from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
@@ -449,8 +449,12 @@ def test_a_sent_folder_that_cannot_be_opened_leaves_the_mailbox_incomplete(lab: 
     fill(server, [now()])
     closed = Folder(b"Sent Items", b"\\X-Closed")
     server.folders += [closed, Folder(b"Sent Mail", b"\\NonExistent")]
+    with pytest.raises(MailboxRefused, match="step: examine"):
+        lab.connect(server)
+    server.folders.remove(closed)
     connected = lab.connect(server)
     assert [folder.name for folder in connected.folders] == [b"Sent"]
+    server.folders.append(closed)
     shown = lab.poll(connected, server)
     assert (shown["state_reason"], shown["complete_through"]) == ("server-broken", None)
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())

@@ -23,6 +23,8 @@ REFUSED: Final[tuple[type[BaseException], ...]] = (
     errors.InvalidRecordError,
 )
 """Answers of the broker about one record that will not change: the record's fault, not the broker's."""
+OUT_OF_RANGE: Final = "is out of range. The timestamp should be within"
+"""What the broker says about each record whose timestamp it refuses (Apache Kafka's LogValidator)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,10 @@ class Publisher(KafkaClient):
                         refused.append(index)
                     else:
                         pending.future.get(timeout=0.001)
-                except REFUSED:
+                except REFUSED as error:
+                    if OUT_OF_RANGE in str(error):
+                        # kafka-python 3.0.12 reports several refused timestamps of a batch as invalid records (sender.py).
+                        raise errors.InvalidTimestampError(str(error)) from error
                     refused.append(index)
             return refused
 

@@ -11,6 +11,7 @@ from services.aggregator.judge import rules
 from services.aggregator.judge.judge import RATES
 from services.cli.pages import dictionary
 from services.common.postgres import connect
+from services.standalone.demo.comparison import RATE_COLUMNS
 from tests.support.worked import load
 
 CATALOGUE = """
@@ -131,7 +132,7 @@ def test_every_list_of_rate_columns_in_sql_is_complete(connection: psycopg.Conne
         [name for (name,) in connection.execute(COLUMNS, {"table": f"{schema}.rates"}).fetchall()]
         for schema in ("ledger", "shadow")
     )
-    assert stored == shadow
+    assert stored == shadow, "add the column to ledger.rates and shadow.rates, at the end"
     counted = re.search(r"INSERT INTO counted \(([^)]*)\)", RATES["count"])
     assert counted is not None
     assert set(re.findall(r"\w+", counted[1])) == {*stored} - {"valid_to"}
@@ -168,3 +169,11 @@ def test_a_dashboard_reads_the_views_and_nothing_else(connection: psycopg.Connec
         with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
             connection.execute("SET LOCAL ROLE replyrate_dashboard")
             connection.execute(f"SELECT * FROM {table} LIMIT 1".encode())
+
+
+def test_the_latest_rates_have_the_columns_of_all_rates_and_the_demo_compares_only_those() -> None:
+    """`reply_rate_latest` does not follow `reply_rate` by itself."""
+    views = dictionary.contract()["views"]
+    columns = [column["name"] for column in views["reply_rate"]["columns"]]
+    assert [column["name"] for column in views["reply_rate_latest"]["columns"]] == columns
+    assert set(RATE_COLUMNS) <= set(columns)

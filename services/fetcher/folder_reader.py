@@ -32,7 +32,8 @@ from services.mail import cursors
 from services.mail.values import FolderView
 from services.mail.visibility import FolderExtent, may_hide_mail, visible_from
 from services.providers import catalog
-from services.registry.leases import FolderProgress, LeasedMailbox, Leases, PublishedMessage, Refusal, SavedCursor
+from services.registry.folder_records import FolderProgress, PublishedMessage, Refusal, SavedCursor
+from services.registry.leases import LeasedMailbox, Leases
 
 REFUSALS_BEFORE_REJECT: Final = 3
 REFUSED_BEFORE_REJECT: Final = timedelta(hours=1)

@@ -13,7 +13,8 @@ from services.common.topics import SENT
 from services.common.trace_context import TRACEPARENT, trace_id
 from services.common.tracing import Span, Tracer, set_failed, set_values, start_span, traceparent_of
 from services.imap.errors import LoginRefused, MailboxError
-from services.registry.leases import LeasedMailbox, PublishedMessage
+from services.registry.folder_records import PublishedMessage
+from services.registry.leases import LeasedMailbox
 
 log = getLogger(__name__)
 

@@ -29,7 +29,8 @@ from services.mail import messages
 from services.mail.headers import Skipped
 from services.mail.messages import ParsedMessage
 from services.mail.values import FetchedHeader
-from services.registry.leases import LeasedMailbox, Leases, PublishedMessage
+from services.registry.folder_records import PublishedMessage
+from services.registry.leases import LeasedMailbox, Leases
 
 BEHIND_HORIZON: Final = "behind-horizon"
 """Reason of a drop: sent before the horizon (REPLYRATE_HORIZON_DAYS); the matcher would reject it as `late`."""

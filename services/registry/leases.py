@@ -1,4 +1,4 @@
-"""Leases: which process polls a mailbox, and everything that a poll writes. SQL is in leases.sql.
+"""Leases: which process polls a mailbox, and the fence around what a poll writes. SQL is in leases.sql.
 
 A lease is an owner, an end and an epoch, which each new lease increments. It fences the writes of a poll: each of them is a
 transaction that first locks the mailbox's row and checks that the lease of its epoch has not ended. A process that was
@@ -8,18 +8,17 @@ a write in progress. No log line or error text holds an address, a user name or 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from logging import getLogger
 from typing import Any, Final
 
 import psycopg
-from psycopg.types.json import Jsonb
 
 from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
-from services.mail.cursors import Cursor
 from services.registry import states
+from services.registry.folder_records import NO_PROGRESS, FolderProgress, FolderRecords, SavedCursor
 from services.registry.tokens import RegistryTokenStore, seal_context
 from services.registry.vault import UnknownKey, Vault, WrongContext
 
@@ -65,56 +64,6 @@ class LeasedMailbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """When the server first refused to show a message for now, and how often it has done so."""
-
-    first_at: datetime
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class SavedCursor:
-    """How far a folder is published. `lower_bound_at`: messages that the scan sees first were sent after this instant."""
-
-    cursor: Cursor
-    lower_bound_at: datetime | None
-    scan_began_at: datetime | None = None
-    scan_below: int | None = None
-    """Sequence number below which the scan goes on; None: from the newest message."""
-    refused: Mapping[int, Refusal] = field(default_factory=dict)
-    """Messages to ask for again, by UID."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedMessage:
-    """A message that was published for the first time. `record` is the event as sent, byte for byte."""
-
-    message_id: str
-    sent_at: datetime
-    record: bytes
-    kind: str
-    suspect: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FolderProgress:
-    """What one step of a poll adds to what is known of a folder; it is saved together with the cursor behind it."""
-
-    published: Sequence[PublishedMessage] = ()
-    scan_started: bool = False
-    messages_scanned: int = 0
-    uids_passed: int = 0
-    """UIDs that the server assigned since the last poll."""
-    uids_found: int = 0
-    """Those of them whose messages were present."""
-
-
-MAX_RETIRED_FOLDERS: Final = 50
-"""Cursors of a mailbox that are kept for folders that are gone or renumbered: one that comes back continues where it was."""
-NO_PROGRESS: Final = FolderProgress()
-
-
-@dataclass(frozen=True, slots=True)
 class WaitingMailboxes:
     """Mailboxes by state; of the active ones: how long the most overdue waits, and the age of the oldest last good poll."""
 
@@ -128,6 +77,7 @@ class Leases:
 
     def __init__(self, connection: psycopg.Connection, vault: Vault) -> None:
         self._sql = Statements(connection, SQL)
+        self._folders = FolderRecords(connection)
         self._vault = vault
 
     @property
@@ -169,26 +119,11 @@ class Leases:
 
     def cursor(self, leased: LeasedMailbox, folder: bytes) -> SavedCursor | None:
         """The saved cursor of a folder; None when the folder was never read."""
-        stored = self._sql.one("cursor", **_key(leased), folder=folder)
-        if stored is None:
-            return None
-        cursor = Cursor(
-            stored["uidvalidity"],
-            stored["high_uid"],
-            stored["scan_down_to_uid"],
-            stored["uidnext"],
-            tuple(stored["recent_uids"]),
-        )
-        refused = {
-            int(uid): Refusal(datetime.fromisoformat(first_at), count)
-            for uid, (first_at, count) in stored["refused"].items()
-        }
-        return SavedCursor(cursor, stored["lower_bound_at"], stored["scan_began_at"], stored["scan_below"], refused)
+        return self._folders.cursor(_key(leased), folder)
 
     def published(self, leased: LeasedMailbox, message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
         """(sent_at, record) of those messages that were published before; the record byte for byte."""
-        messages = self._sql.all("published", **_key(leased), message_ids=list(message_ids))
-        return {message["message_id"]: (message["sent_at"], bytes(message["record"])) for message in messages}
+        return self._folders.published(_key(leased), message_ids)
 
     def save(
         self,
@@ -202,59 +137,18 @@ class Leases:
 
         `messages`: how many messages the folder has.
         """
-        key, cursor = _key(leased), saved.cursor
         with self._fenced(leased):
-            self._sql.run("retire_cursors", **key, folder=folder, uidvalidity=cursor.uidvalidity)
-            self._sql.run(
-                "save_cursor",
-                **key,
-                folder=folder,
-                uidvalidity=cursor.uidvalidity,
-                high=cursor.high,
-                scan_down_to=cursor.scan_down_to,
-                uidnext=cursor.uidnext,
-                recent=list(cursor.recent),
-                messages=messages,
-                lower_bound_at=saved.lower_bound_at,
-                scan_below=saved.scan_below,
-                refused=Jsonb(
-                    {str(uid): [refusal.first_at.isoformat(), refusal.count] for uid, refusal in saved.refused.items()}
-                ),
-                messages_scanned=progress.messages_scanned,
-                scan_started=progress.scan_started,
-                uids_passed=progress.uids_passed,
-                uids_found=progress.uids_found,
-            )
-            if progress.published:
-                self._save_published(key, folder, progress.published)
-
-    def _save_published(self, key: Mapping[str, str], folder: bytes, published: Sequence[PublishedMessage]) -> None:
-        self._sql.run(
-            "save_published",
-            **key,
-            message_ids=[message.message_id for message in published],
-            sent_ats=[message.sent_at for message in published],
-            records=[message.record for message in published],
-        )
-        self._sql.run(
-            "count_messages",
-            **key,
-            folder=folder,
-            days=[message.sent_at.date() for message in published],
-            kinds=[message.kind for message in published],
-            suspects=[message.suspect for message in published],
-        )
+            self._folders.save(_key(leased), folder, saved, messages, progress)
 
     def set_sent_folders(self, leased: LeasedMailbox, folders: Sequence[bytes]) -> None:
         """These are the Sent folders now; the completeness of the mailbox no longer depends on others. LeaseLost."""
         with self._fenced(leased):
-            self._sql.run("retire_folders", **_key(leased), folders=list(folders))
-            self._sql.run("trim_folders", **_key(leased), most=MAX_RETIRED_FOLDERS)
+            self._folders.set_sent_folders(_key(leased), folders)
 
     def set_unread_folders(self, leased: LeasedMailbox, messages: Mapping[bytes, int]) -> None:
         """Folders with the name of a Sent folder that are not read, and how many messages are in each. LeaseLost."""
         with self._fenced(leased):
-            self._sql.run("save_unread_folders", **_key(leased), folders=list(messages), counts=list(messages.values()))
+            self._folders.set_unread_folders(_key(leased), messages)
 
     def end_poll(
         self,

@@ -13,7 +13,7 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings
 from services.connect.onboarding import ConnectedMailbox
 from services.fetcher import folder_reader
-from services.registry import leases
+from services.registry import folder_records
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.mailbox import Folder
 from tests.imap_lab.profiles import DOVECOT, GMAIL, NETEASE, Defect
@@ -203,7 +203,7 @@ def test_two_mails_with_one_message_id_are_two_messages_and_stay_the_same(lab: L
 def test_folders_that_are_renamed_in_each_list_are_trimmed_and_back_off(
     lab: Lab, serve: Serve, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "MAX_RETIRED_FOLDERS", 10)
+    monkeypatch.setattr(folder_records, "MAX_RETIRED_FOLDERS", 10)
     server = serve(DOVECOT)
     fill(server, [now() - timedelta(hours=1)])
     connected = lab.connect(server)

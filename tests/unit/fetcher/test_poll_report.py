@@ -9,7 +9,7 @@ from services.common import metrics
 from services.common.tracing import OFF
 from services.fetcher.poll_report import PollReport, login_result, metrics_from_zero
 from services.imap.errors import GrantEnded, LoginRefused, LoginUnclear, MailboxError, ServerBroken, Throttled
-from services.registry.leases import PublishedMessage
+from services.registry.folder_records import PublishedMessage
 from tests.support.pollers import leased_mailbox
 
 NEW = PublishedMessage("m1", datetime(2026, 7, 1, tzinfo=UTC), b"record", "human", False)

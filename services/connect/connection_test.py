@@ -22,7 +22,7 @@ from functools import partial
 from typing import Final
 
 from services.connect import mailbox_warnings
-from services.connect.report import PASSED, SKIPPED, STAGES, StageResult, TestOutcome, TestReport
+from services.connect.report import PASSED, SKIPPED, STAGES, ConnectionTestOutcome, ConnectionTestReport, StageResult
 from services.imap.connection import WINDOW, Connection, connect
 from services.imap.errors import CommandRefused, MailboxError, ServerBroken
 from services.imap.folders import Folder, SentFolder, folder_text
@@ -40,7 +40,7 @@ Authorize = Callable[[Callable[[str], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class TestSetup:
+class ConnectionTestSetup:
     """What a connection test needs besides the login. `progress` is called with the name of each stage that starts."""
 
     catalog: ProviderCatalog
@@ -52,7 +52,9 @@ class TestSetup:
     monotonic: Callable[[], float] = time.monotonic
 
 
-def run(login: Login, setup: TestSetup, now: datetime, authorize: Authorize | None = None) -> TestOutcome:
+def run(
+    login: Login, setup: ConnectionTestSetup, now: datetime, authorize: Authorize | None = None
+) -> ConnectionTestOutcome:
     """Test a mailbox; nothing in it is changed. `authorize`: for a login with an access token instead of a password."""
     mistake = find_mistake(setup.catalog, login.host, login.port, login.address)
     test = _RunningTest(login, setup, authorize)
@@ -60,7 +62,7 @@ def run(login: Login, setup: TestSetup, now: datetime, authorize: Authorize | No
     if mistake is not None and mistake.certain:
         test.stages.start("dns")
         test.stages.end(mistake.code)
-        return TestOutcome(test.report(), f"typed: {mistake.code}")
+        return ConnectionTestOutcome(test.report(), f"typed: {mistake.code}")
     detail = ""
     try:
         for stage, step in test.steps():
@@ -77,13 +79,13 @@ def run(login: Login, setup: TestSetup, now: datetime, authorize: Authorize | No
     warnings = mailbox_warnings.of_provider(report.provider)
     if report.passed:
         warnings += mailbox_warnings.of_folders(report.provider, report.folders, now)
-    return TestOutcome(replace(report, warnings=tuple(warnings)), detail)
+    return ConnectionTestOutcome(replace(report, warnings=tuple(warnings)), detail)
 
 
 class _StageClock:
     """Which stage of a test runs, and how long those before it took."""
 
-    def __init__(self, setup: TestSetup) -> None:
+    def __init__(self, setup: ConnectionTestSetup) -> None:
         self._setup = setup
         self._results: dict[str, StageResult] = {}
         self._started = 0.0
@@ -112,7 +114,7 @@ class _StageClock:
 class _RunningTest:
     """The steps of one test and what they found so far."""
 
-    def __init__(self, login: Login, setup: TestSetup, authorize: Authorize | None) -> None:
+    def __init__(self, login: Login, setup: ConnectionTestSetup, authorize: Authorize | None) -> None:
         self._login = login
         self._setup = setup
         self._authorize = authorize
@@ -138,11 +140,11 @@ class _RunningTest:
             ("newest", self._look_at_times),
         ]
 
-    def report(self) -> TestReport:
+    def report(self) -> ConnectionTestReport:
         """What the steps so far found."""
         login, values = self._login, self.values
         provider = self._setup.catalog.of_mailbox(login.address, login.host)
-        return TestReport(login.host, login.port, provider, self.stages.results(), values, self._opened)
+        return ConnectionTestReport(login.host, login.port, provider, self.stages.results(), values, self._opened)
 
     def log_out(self) -> None:
         """End the session, if there is one."""

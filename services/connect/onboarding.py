@@ -16,7 +16,7 @@ from logging import getLogger
 
 from services.common.language import Language
 from services.connect import consent, texts
-from services.connect.report import TestReport
+from services.connect.report import ConnectionTestReport
 from services.connect.requests import ConnectRequest, requested_login
 from services.connect.tester import ConnectionTester
 from services.mail.values import Login, OpenedFolder
@@ -38,7 +38,7 @@ class ConnectedMailbox:
     company_id: str
     mailbox_id: str
     connected_at: datetime
-    report: TestReport
+    report: ConnectionTestReport
     expected_from: datetime
     """From when on it can be complete."""
     from_start: bool = True
@@ -61,7 +61,7 @@ class MailboxRefused(RegistryError):
     An attempt that was stored is in `state` and has no password; `mailbox_id` is empty when none was stored.
     """
 
-    def __init__(self, report: TestReport, mailbox_id: str = "", state: str = "") -> None:
+    def __init__(self, report: ConnectionTestReport, mailbox_id: str = "", state: str = "") -> None:
         failed = report.failed
         assert failed is not None
         self.report = report
@@ -96,7 +96,7 @@ def add_mailbox(registry: Registry, request: ConnectRequest, tester: ConnectionT
     return ConnectedMailbox(request.company_id, mailbox_id, connected_at, report, expected_from)
 
 
-def refuse_mailbox(registry: Registry, request: ConnectRequest, report: TestReport) -> MailboxRefused:
+def refuse_mailbox(registry: Registry, request: ConnectRequest, report: ConnectionTestReport) -> MailboxRefused:
     """Store the attempt to connect a mailbox whose provider cannot be read (`report.unsupported`); returns the error to
     raise."""
     given = consent.give(request.consent_by, request.language, request.text_version)
@@ -160,7 +160,9 @@ def _check_available(registry: Registry, company_id: str, login: Login, mailbox_
         raise
 
 
-def _refused(registry: Registry, company_id: str, mailbox_id: str, report: TestReport, by: str) -> MailboxRefused:
+def _refused(
+    registry: Registry, company_id: str, mailbox_id: str, report: ConnectionTestReport, by: str
+) -> MailboxRefused:
     assert report.failed is not None
     state = registry.connection_attempts.fail(company_id, mailbox_id, report.failed.code, by=by)
     return MailboxRefused(report, mailbox_id, state)

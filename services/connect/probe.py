@@ -67,7 +67,7 @@ class ProbeReading:
         return self.verdict == "filed" or all(mailbox.failing for mailbox in self.mailboxes)
 
 
-class TestMailProbe:
+class SentMailProbe:
     """One probe over one connection (autocommit)."""
 
     def __init__(self, connection: psycopg.Connection, company_id: str, account_id: str | None) -> None:

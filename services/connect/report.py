@@ -1,7 +1,7 @@
 """Reports of connection tests: the result of each stage, as codes and values. Pure.
 
 texts.py makes sentences of them. A report tells nothing about the operator's network: a name that does not exist, one that
-leads to a private address and a port that is not allowed share one code. What really happened is in `TestOutcome.detail`,
+leads to a private address and a port that is not allowed share one code. What really happened is in `ConnectionTestOutcome.detail`,
 which only the operator may see.
 """
 
@@ -40,7 +40,7 @@ class MailboxWarning:
 
 
 @dataclass(frozen=True, slots=True)
-class TestReport:
+class ConnectionTestReport:
     """What the person who connects a mailbox may see of its test. `host` is empty when no server is known."""
 
     host: str
@@ -64,39 +64,43 @@ class TestReport:
 
 
 @dataclass(frozen=True, slots=True)
-class TestOutcome:
+class ConnectionTestOutcome:
     """A report, and what only the operator may see of a failure: an error of ours, never a server's own text."""
 
-    report: TestReport
+    report: ConnectionTestReport
     detail: str = ""
 
 
-def too_many_tests(login: Login, catalog: ProviderCatalog, again_at: datetime) -> TestReport:
+def too_many_tests(login: Login, catalog: ProviderCatalog, again_at: datetime) -> ConnectionTestReport:
     """The report of a test that was not made: too many failed in the last hour."""
     values = {"again_at": f"{again_at:%H:%M} UTC"}
     return _not_made(login.host, login.port, login.address, catalog, "tries-spent", values)
 
 
-def postponed(login: Login, catalog: ProviderCatalog, again_at: datetime, detail: str) -> TestOutcome:
+def postponed(login: Login, catalog: ProviderCatalog, again_at: datetime, detail: str) -> ConnectionTestOutcome:
     """The outcome of a test that was not made: all mailboxes together log in to the provider too often."""
     values = {"again_at": f"{again_at:%H:%M} UTC"}
-    return TestOutcome(_not_made(login.host, login.port, login.address, catalog, "provider-busy", values), detail)
+    return ConnectionTestOutcome(
+        _not_made(login.host, login.port, login.address, catalog, "provider-busy", values), detail
+    )
 
 
-def mistyped(host: str, port: int, address: str, catalog: ProviderCatalog, mistake: HostMistake) -> TestReport:
+def mistyped(
+    host: str, port: int, address: str, catalog: ProviderCatalog, mistake: HostMistake
+) -> ConnectionTestReport:
     """The report of a test that was not made: what was typed is not an IMAP server. It needs no password."""
     return _not_made(host, port, address, catalog, mistake.code, {"host": mistake.host})
 
 
-def unsupported(provider: Provider) -> TestReport:
+def unsupported(provider: Provider) -> ConnectionTestReport:
     """The report of a test that was not made: the mailboxes of this provider cannot be read. No server is known."""
-    return TestReport("", TLS_PORT, provider, _failed_first("provider-unsupported"), {})
+    return ConnectionTestReport("", TLS_PORT, provider, _failed_first("provider-unsupported"), {})
 
 
 def _not_made(
     host: str, port: int, address: str, catalog: ProviderCatalog, code: str, values: Mapping[str, str]
-) -> TestReport:
-    return TestReport(host, port, catalog.of_mailbox(address, host), _failed_first(code), values)
+) -> ConnectionTestReport:
+    return ConnectionTestReport(host, port, catalog.of_mailbox(address, host), _failed_first(code), values)
 
 
 def _failed_first(code: str) -> tuple[StageResult, ...]:

@@ -8,8 +8,8 @@ from logging import getLogger
 
 from services.common.settings import ImapSettings, OAuth2Settings
 from services.connect import completeness, connection_test, report
-from services.connect.connection_test import Authorize, TestSetup
-from services.connect.report import TestOutcome, TestReport
+from services.connect.connection_test import Authorize, ConnectionTestSetup
+from services.connect.report import ConnectionTestOutcome, ConnectionTestReport
 from services.imap.host_policy import HostPolicy, Resolver
 from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
@@ -39,7 +39,7 @@ class ConnectionTester:
 
     def test(
         self, registry: Registry, company_id: str, login: Login, token_store: TokenStore
-    ) -> tuple[TestReport, datetime]:
+    ) -> tuple[ConnectionTestReport, datetime]:
         """Test a login; returns the report and from when on its mailbox can be complete.
 
         The test counts against the limits of an hour (connection_tests.py); what happened goes to the operator's log and
@@ -60,8 +60,8 @@ class ConnectionTester:
         limits = provider.limits if provider is not None else None
         return outcome.report, completeness.expected_from(now, self.horizon_days, limits, outcome.report.folders)
 
-    def _setup(self) -> TestSetup:
-        return TestSetup(
+    def _setup(self) -> ConnectionTestSetup:
+        return ConnectionTestSetup(
             catalog=catalog.load(),
             hosts=HostPolicy.of(self.settings, self.resolve),
             context=self.context or tls_context(self.settings.ca_file),
@@ -77,7 +77,7 @@ class ConnectionTester:
         return lambda log_in: tokens.log_in(login.host, login.user, login.password, token_store, log_in)
 
 
-def _write_down(registry: Registry, company_id: str, test_id: int, outcome: TestOutcome) -> None:
+def _write_down(registry: Registry, company_id: str, test_id: int, outcome: ConnectionTestOutcome) -> None:
     failed = outcome.report.failed
     stage, code = (failed.name, failed.code) if failed is not None else (None, "passed")
     registry.connection_tests.end(test_id, stage, code, outcome.detail)

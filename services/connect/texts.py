@@ -7,7 +7,7 @@ from typing import Any
 from services.common.language import Language
 from services.common.tables import read_table
 from services.connect.completeness import NumbersForecast, SettlingRule
-from services.connect.report import PASSED, SKIPPED, MailboxWarning, StageResult, TestReport
+from services.connect.report import PASSED, SKIPPED, ConnectionTestReport, MailboxWarning, StageResult
 from services.imap.folders import folder_text
 from services.providers.typed_server import HostMistake
 from services.registry import states
@@ -33,7 +33,7 @@ def stage_name(stage: str, language: Language) -> str:
     return name
 
 
-def stage_result(report: TestReport, stage: StageResult, language: Language) -> str:
+def stage_result(report: ConnectionTestReport, stage: StageResult, language: Language) -> str:
     """What a stage found, or why it failed."""
     if stage.code == SKIPPED:
         return phrase("skipped", language)
@@ -44,7 +44,7 @@ def stage_result(report: TestReport, stage: StageResult, language: Language) -> 
     return _filled(stage.code, "says", report.values, language)
 
 
-def next_step(report: TestReport, language: Language) -> str | None:
+def next_step(report: ConnectionTestReport, language: Language) -> str | None:
     """What to do about the stage that failed; None when none did."""
     return None if report.failed is None else _filled(report.failed.code, "next", report.values, language)
 
@@ -73,7 +73,7 @@ def warning(shown: MailboxWarning, language: Language) -> str:
     return text.format_map(values)
 
 
-def sentence(report: TestReport, language: Language) -> str:
+def sentence(report: ConnectionTestReport, language: Language) -> str:
     """What failed and what to do, in one line; "" when nothing failed."""
     failed = report.failed
     return "" if failed is None else f"{stage_result(report, failed, language)} {next_step(report, language)}"
@@ -103,7 +103,7 @@ def forecast(numbers: NumbersForecast, rule: SettlingRule, language: Language) -
     return ("" if language == "zh" else " ").join(phrase(name, language, **values) for name in names)
 
 
-def as_data(report: TestReport) -> dict[str, Any]:
+def as_data(report: ConnectionTestReport) -> dict[str, Any]:
     """The report as plain values, every text in both languages."""
     return {
         "passed": report.passed,
@@ -150,7 +150,7 @@ def _filled(code: str, part: str, values: Mapping[str, str], language: Language)
     return text.format_map(values)
 
 
-def _newest(report: TestReport, language: Language) -> str:
+def _newest(report: ConnectionTestReport, language: Language) -> str:
     earliest = min((folder.earliest_at for folder in report.folders if folder.earliest_at), default=None)
     newest = max((folder.newest_at for folder in report.folders if folder.newest_at), default=None)
     if not sum(folder.messages for folder in report.folders):

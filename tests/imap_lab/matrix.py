@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from services.connect import connection_test
-from services.connect.connection_test import TestSetup
-from services.connect.report import TestReport
+from services.connect.connection_test import ConnectionTestSetup
+from services.connect.report import ConnectionTestReport
 from services.imap.folders import folder_text
 from services.imap.host_policy import HostPolicy
 from services.imap.limits import SessionLimits
@@ -63,7 +63,7 @@ def host_of(profile: Profile) -> str:
     return provider.hosts[0] if provider is not None else HOSTS.get(profile.name, f"imap.{profile.domain}")
 
 
-def report_of(folder: Path, ca: CertificateAuthority, profile: Profile, case: Case) -> TestReport:
+def report_of(folder: Path, ca: CertificateAuthority, profile: Profile, case: Case) -> ConnectionTestReport:
     """The connection test of a mailbox with three sent messages."""
     host, now = host_of(profile), datetime.now(UTC).replace(microsecond=0)
     server = LabServer(folder, ca, profile, hosts=(host,))
@@ -74,12 +74,12 @@ def report_of(folder: Path, ca: CertificateAuthority, profile: Profile, case: Ca
     case.change(server)
     with server:
         hosts = HostPolicy((server.port,), (ip_network("127.0.0.0/8"),), resolve=lambda *_: ["127.0.0.1"])
-        setup = TestSetup(catalog.load(), hosts, tls_context(ca.ca_file), "0", case.limits)
+        setup = ConnectionTestSetup(catalog.load(), hosts, tls_context(ca.ca_file), "0", case.limits)
         login = Login(server.user, host, server.port, server.user, case.password(server))
         return connection_test.run(login, setup, datetime.now(UTC)).report
 
 
-def cell(report: TestReport) -> str:
+def cell(report: ConnectionTestReport) -> str:
     """A report as a table cell: the stage and code that failed, or the Sent folders and the warnings."""
     if (failed := report.failed) is not None:
         return f"{failed.name}: `{failed.code}`"
@@ -107,7 +107,7 @@ def defects(folder: Path, ca: CertificateAuthority) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _all(run: Callable[[Place], TestReport], places: list[Place]) -> dict[Place, str]:
+def _all(run: Callable[[Place], ConnectionTestReport], places: list[Place]) -> dict[Place, str]:
     with ThreadPoolExecutor(PARALLEL_TESTS) as pool:
         return dict(zip(places, map(cell, pool.map(run, places)), strict=True))
 

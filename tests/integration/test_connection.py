@@ -17,9 +17,9 @@ from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import ImapSettings
 from services.connect import connection_test, texts
-from services.connect.connection_test import TestSetup
+from services.connect.connection_test import ConnectionTestSetup
 from services.connect.onboarding import MailboxRefused, add_mailbox
-from services.connect.report import STAGES, TestOutcome
+from services.connect.report import STAGES, ConnectionTestOutcome
 from services.connect.requests import ConnectRequest
 from services.connect.tester import ConnectionTester
 from services.imap.host_policy import HostPolicy, Resolver, resolve
@@ -83,13 +83,13 @@ def target(server: LabServer, **changes: Any) -> Login:
 
 def run(
     server: LabServer, *, resolver: Resolver = resolve, imap: ImapSettings | None = None, **changes: Any
-) -> TestOutcome:
+) -> ConnectionTestOutcome:
     hosts = HostPolicy.of(imap or settings(server), resolver)
-    setup = TestSetup(catalog.load(), hosts, tls_context(server.ca_file), "0", SMALL)
+    setup = ConnectionTestSetup(catalog.load(), hosts, tls_context(server.ca_file), "0", SMALL)
     return connection_test.run(target(server, **changes), setup, datetime.now(UTC))
 
 
-def failure(outcome: TestOutcome) -> tuple[str, str]:
+def failure(outcome: ConnectionTestOutcome) -> tuple[str, str]:
     failed = outcome.report.failed
     assert failed is not None
     # Every sentence has all its placeholders filled in, in both languages.
@@ -254,7 +254,7 @@ def test_without_a_sent_folder_the_existing_folders_are_suggested(serve: Serve) 
     assert failure(run(server, sent_override=(b"Sent",))) == ("examine", "folder-missing")
 
 
-def warned(outcome: TestOutcome) -> set[str]:
+def warned(outcome: ConnectionTestOutcome) -> set[str]:
     for warning in outcome.report.warnings:
         for language in texts.LANGUAGES:
             assert "{" not in texts.warning(warning, language)

@@ -88,6 +88,17 @@ def test_a_class_name_exists_once_in_services() -> None:
     assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
 
 
+def test_no_class_of_services_looks_like_a_test() -> None:
+    """pytest tries to collect every imported class named Test… and warns."""
+    named = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in sorted((ROOT / "services").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name.startswith("Test")
+    ]
+    assert named == []
+
+
 def test_rooms_stay_small() -> None:
     """Classes have at most 250 lines, functions 60, constructors 8 arguments besides self."""
     too_large = []

@@ -12,7 +12,7 @@ from services.cli.texts import Texts
 from services.common.errors import EXIT_FAILED
 from services.common.language import Language
 from services.connect import texts
-from services.connect.probe import ASK_SECONDS, SEND_SECONDS, MailboxSighting, ProbeReading, TestMailProbe
+from services.connect.probe import ASK_SECONDS, SEND_SECONDS, MailboxSighting, ProbeReading, SentMailProbe
 from services.registry import states
 from services.registry.states import State
 
@@ -34,7 +34,7 @@ def run_probe(
     json_: bool,
 ) -> None:
     """Run a probe and print its verdict; exits with 1 when the mail was not filed."""
-    probe = TestMailProbe(connection, company_id, account_id)
+    probe = SentMailProbe(connection, company_id, account_id)
     started = time.monotonic()
     reading = _wait_for_mail(probe, wait, text, lang)
     seconds = round(time.monotonic() - started)
@@ -48,7 +48,7 @@ def run_probe(
         sys.exit(EXIT_FAILED)
 
 
-def _wait_for_mail(probe: TestMailProbe, wait: int | None, text: Texts, lang: str) -> ProbeReading:
+def _wait_for_mail(probe: SentMailProbe, wait: int | None, text: Texts, lang: str) -> ProbeReading:
     """Request polls and read their result, until the mail is there, no mailbox can be read, or the time is up."""
     started, announced = time.monotonic(), dict[str, tuple[bool, datetime]]()
     reading = probe.read()

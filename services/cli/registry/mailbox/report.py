@@ -17,7 +17,7 @@ from services.common.settings import Settings
 from services.common.version import version
 from services.connect import texts
 from services.connect.onboarding import MailboxRefused
-from services.connect.report import PASSED, SKIPPED, TestReport
+from services.connect.report import PASSED, SKIPPED, ConnectionTestReport
 from services.connect.tester import ConnectionTester
 from services.imap.host_policy import resolve
 from services.signin.access_tokens import AccessTokens
@@ -33,7 +33,7 @@ def operators_log(config: Settings) -> None:
     logs.configure(config.log.format, "warning", "cli")
 
 
-def print_report(report: TestReport, language: Language) -> None:
+def print_report(report: ConnectionTestReport, language: Language) -> None:
     """A connection test for people."""
     console = SafeConsole()
     server = [f"{report.host}:{report.port}"] if report.host else []
@@ -54,7 +54,7 @@ def print_report(report: TestReport, language: Language) -> None:
         _print_line(console, texts.phrase("note", language) + colon + note)
 
 
-def print_result(report: TestReport, language: Language, *, json_: bool) -> None:
+def print_result(report: ConnectionTestReport, language: Language, *, json_: bool) -> None:
     """A connection test for people or as JSON; exits with 1 when it failed."""
     if json_:
         print_json(texts.as_data(report))
@@ -81,7 +81,7 @@ def exit_refused(error: MailboxRefused, company_id: str, language: Language, *, 
     sys.exit(EXIT_FAILED)
 
 
-def _stages(report: TestReport, language: Language) -> Table:
+def _stages(report: ConnectionTestReport, language: Language) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     for _ in range(3):
         table.add_column(no_wrap=True)

@@ -26,6 +26,7 @@ from services.cli.registry.keys import keys
 from services.cli.registry.mailbox import mailbox
 from services.cli.registry.privacy import privacy
 from services.cli.registry.provider import provider
+from services.common import core_dumps
 from services.common.version import version
 from services.standalone.installation import read_settings
 
@@ -45,6 +46,7 @@ def main(context: click.Context, data: Path | None) -> None:
 
     Exit codes: 0 done, 1 failed, 2 usage, 69 dependency unavailable, 70 inconsistent local state (restart), 78 configuration.
     """
+    core_dumps.forbid()
     if data is not None and context.invoked_subcommand not in ("standalone", "demo"):
         use_environment(read_settings(data))
 

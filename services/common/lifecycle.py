@@ -18,6 +18,7 @@ from logging import getLogger
 from types import FrameType
 from typing import Final
 
+from services.common import core_dumps
 from services.common.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
@@ -140,6 +141,7 @@ class Heartbeat:
 
 def run(main: Callable[[], None]) -> int:
     """Call `main` and return the exit code of how it ended; an unexpected error is logged and gives 1."""
+    core_dumps.forbid()
     # A batch creates tens of thousands of objects that are in no cycle. With the default thresholds the collector would spend a
     # seventh of the time walking them, and everything that was imported as well.
     gc.freeze()

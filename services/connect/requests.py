@@ -1,6 +1,6 @@
 """What a person typed to connect a mailbox, and the login that follows from it. Pure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from services.common.language import Language
 from services.common.normal_forms import normalise_address
@@ -15,13 +15,13 @@ class ConnectRequest:
 
     company_id: str
     account_id: str
-    address: str
-    password: str
+    address: str = field(repr=False)
+    password: str = field(repr=False)
     consent_by: str
     role: str = "registered"
     host: str | None = None
     port: int = 993
-    user: str | None = None
+    user: str | None = field(default=None, repr=False)
     mailbox_id: str | None = None
     sent_override: tuple[bytes, ...] = ()
     language: Language = "en"
@@ -34,11 +34,11 @@ class ConnectRequest:
 class LoginChanges:
     """What a person typed to connect a mailbox again; None: as before. The password is always typed."""
 
-    password: str
-    address: str | None = None
+    password: str = field(repr=False)
+    address: str | None = field(default=None, repr=False)
     host: str | None = None
     port: int | None = None
-    user: str | None = None
+    user: str | None = field(default=None, repr=False)
     sent_override: tuple[bytes, ...] | None = None
     kind: str = "password"
 

@@ -41,10 +41,10 @@ class Login:
     """A mailbox and how to log in to it. `sent_override`: raw names of the folders to read instead of those that are found.
     `kind` "oauth2": `password` is a refresh token, which is sent to no mail server."""
 
-    address: str
+    address: str = field(repr=False)
     host: str
     port: int
-    user: str
+    user: str = field(repr=False)
     password: str = field(repr=False)
     sent_override: tuple[bytes, ...] = ()
     kind: str = "password"

@@ -8,7 +8,7 @@ a write in progress. No log line or error text holds an address, a user name or 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from logging import getLogger
 from typing import Any, Final
@@ -44,8 +44,8 @@ class LeasedMailbox:
     account_id: str
     host: str
     port: int
-    user: str
-    password: str
+    user: str = field(repr=False)
+    password: str = field(repr=False)
     sent_override: tuple[bytes, ...]
     epoch: int
     now: datetime

@@ -5,7 +5,8 @@ A provider may give another refresh token with every access token and revoke the
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import psycopg
 
@@ -16,11 +17,12 @@ from services.signin.token_store import KIND
 SQL: Final = load_statements("services.registry", "tokens.sql")
 
 
-class _StoredToken(NamedTuple):
-    token: str
-    context: tuple[str, ...]
+@dataclass(frozen=True, slots=True)
+class _StoredToken:
+    token: str = field(repr=False)
+    context: tuple[str, ...] = field(repr=False)
     """Associated data of its seal."""
-    columns: dict[str, Any]
+    columns: dict[str, Any] = field(repr=False)
 
 
 class RegistryTokenStore:

@@ -23,7 +23,7 @@ class DeviceCode:
     """A sign-in that waits for a person: `code` is typed at `url`."""
 
     url: str
-    code: str
+    code: str = field(repr=False)
     seconds: float
     interval: float
     secret: str = field(repr=False)

@@ -58,6 +58,7 @@ def test_every_container_is_guarded(name: str) -> None:
         service["cap_drop"] == ["ALL"]
         and service["security_opt"] == ["no-new-privileges:true"]
         and service["init"] is True
+        and service["ulimits"] == {"core": 0}
     )
     assert service["mem_limit"] and service["logging"]["options"]["max-size"]
     assert service.get("read_only") is True or name == "kafka"

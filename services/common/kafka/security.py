@@ -1,7 +1,7 @@
 """How Kafka clients authenticate and encrypt: one value, made from the settings, for every client library."""
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,11 +14,7 @@ class Sasl:
 
     mechanism: str
     username: str
-    password: str
-
-    def __repr__(self) -> str:
-        """Without the password: it must not reach a log or a traceback."""
-        return f"Sasl({self.mechanism}, {self.username})"
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class WorldMailbox:
     account_id: str
     role: Literal["registered", "backup"]
     address: str
-    password: str
+    password: str = field(repr=False)
     folder: str
     connected: bool = True
     address_changes: bool = False

@@ -28,7 +28,7 @@ def test_a_poll_that_ended_well_is_one_line_with_its_counts(caplog: pytest.LogCa
     metrics_from_zero()
     before = values(metrics.MESSAGES_DROPPED, "reason"), values(metrics.MESSAGES_PUBLISHED, "again")
     report = PollReport(leased_mailbox(), OFF)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="services"):
         span = report.batch_sent(5)
         report.batch_acknowledged(span, 3, 0, [NEW])
         report.batch_dropped(["draft", "behind-horizon", "draft"], 2)

@@ -66,7 +66,7 @@ class ConnectionTester:
             hosts=HostPolicy.of(self.settings, self.resolve),
             context=self.context or tls_context(self.settings.ca_file),
             version=self.version,
-            limits=self.limits or SessionLimits(),
+            limits=self.limits or SessionLimits(session_seconds=self.settings.session_seconds),
             progress=self.progress,
         )
 

@@ -23,6 +23,7 @@ from services.fetcher.monitor import FetcherMonitor
 from services.fetcher.poller import PollerResources
 from services.fetcher.workers import CLIENT, Workers
 from services.imap.host_policy import resolve
+from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
 from services.registry import login_slots
 from services.registry.vault import Vault
@@ -60,6 +61,7 @@ def main() -> None:
                         tokens=AccessTokens(settings.oauth2),
                         tls_context=lambda: tls_context(settings.imap.ca_file),
                         resolve=resolve,
+                        limits=SessionLimits(session_seconds=settings.imap.session_seconds),
                         tracer=tracer,
                     )
                 )

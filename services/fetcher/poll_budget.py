@@ -1,8 +1,9 @@
 """What one poll may still use: messages and time. A poll that uses it up ends early, and the next one continues."""
 
-import time
+from collections.abc import Callable
 from typing import Final
 
+from services.common.clocks import boot_seconds
 from services.common.lifecycle import Stop
 from services.imap.limits import SessionLimits
 
@@ -13,7 +14,7 @@ TIME_SHARE: Final = 0.75
 class PollBudget:
     """Counts down the messages of a poll and watches its time. Once exhausted it stays exhausted."""
 
-    def __init__(self, limits: SessionLimits, stop: Stop) -> None:
+    def __init__(self, limits: SessionLimits, stop: Stop, clock: Callable[[], float] = boot_seconds) -> None:
         self.messages = limits.messages
         self.exhausted = False
         self.incomplete = False
@@ -24,7 +25,8 @@ class PollBudget:
         """Whether a window of a scan was passed."""
         self._limits = limits
         self._stop = stop
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
 
     def spend(self, messages: int) -> None:
         """Take `messages` off what is left."""
@@ -36,7 +38,7 @@ class PollBudget:
 
     def must_end(self) -> bool:
         """Whether the poll must end here: messages or time are used up, or the service stops."""
-        late = time.monotonic() - self._started > self._limits.session_seconds * TIME_SHARE
+        late = self._clock() - self._started > self._limits.session_seconds * TIME_SHARE
         if self.messages <= 0 or late or self._stop.is_set():
             self.exhausted = True
         return self.exhausted

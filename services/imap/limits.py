@@ -7,7 +7,6 @@ it all): every byte passes `_Wire`, which counts bytes and watches the clock.
 import imaplib
 import socket
 import ssl
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from imapclient import IMAPClient
 from imapclient.imapclient import _normalise_search_criteria
 from imapclient.response_parser import parse_message_list
 
+from services.common.clocks import boot_seconds
 from services.imap.errors import SessionLimitReached, TlsFailed, Unreachable
 from services.imap.host_policy import Endpoint
 
@@ -47,7 +47,7 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
         context: ssl.SSLContext,
         limits: SessionLimits,
         *,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = boot_seconds,
         record: Callable[[bytes], None] | None = None,
         on_stage: Callable[[str], None] = lambda _: None,
     ) -> None:

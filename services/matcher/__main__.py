@@ -3,11 +3,11 @@
 import asyncio
 import os
 import sys
-import time
 from datetime import UTC, datetime
 from logging import getLogger
 
 from services.common import health, http, lifecycle, logs, metrics, retry, tracing, verify
+from services.common.clocks import boot_seconds
 from services.common.hashing import Hasher
 from services.common.health import STUCK_SECONDS, UNREAD, ConsumerProgress, DependencyProbe, Problems
 from services.common.kafka import Admin
@@ -47,7 +47,7 @@ async def work(settings: MatcherConfig, hasher: Hasher, stop: Stop, tracer: Trac
         hasher,
         horizon_days=settings.horizon_days,
         version=version(),
-        clocks=Clocks(lambda: datetime.now(UTC), time.monotonic),
+        clocks=Clocks(lambda: datetime.now(UTC), boot_seconds),
         heartbeat=heartbeat,
         tracer=tracer,
     )

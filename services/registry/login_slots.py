@@ -21,9 +21,9 @@ from services.providers import catalog
 from services.providers.addresses import host_name
 
 SQL: Final = load_statements("services.registry", "login_slots.sql")
-SESSION_SECONDS: Final = 300.0
-"""When the slot of a session expires. Its process must have died by then: a session ends within
-`SessionLimits.session_seconds` (120), and the wait for a broker's acknowledgements after it is bounded too."""
+SESSION_SLOT_FACTOR: Final = 2.5
+"""The slot of a session expires after that many times the longest session. Its process must have died by then: a session ends
+within REPLYRATE_IMAP__SESSION_SECONDS, and the wait for a broker's acknowledgements after it is bounded too."""
 LOGIN_SECONDS: Final = 3600.0 + 120.0
 """How long a login counts: an hour, plus the time that may pass between taking the slot and sending LOGIN."""
 SESSION_AGAIN_SECONDS: Final = 15.0
@@ -90,11 +90,14 @@ class LoginSlots:
     """Takes and releases slots over one connection (autocommit); not to be shared by threads."""
 
     def __init__(
-        self, connection: psycopg.Connection, settings: ImapSettings, *, session_seconds: float = SESSION_SECONDS
+        self, connection: psycopg.Connection, settings: ImapSettings, *, session_seconds: float | None = None
     ) -> None:
+        """`session_seconds`: when the slot of a session expires, if not after the time that the settings imply."""
         self._sql = Statements(connection, SQL)
         self._settings = settings
-        self._session_seconds = session_seconds
+        self._session_seconds = (
+            SESSION_SLOT_FACTOR * settings.session_seconds if session_seconds is None else session_seconds
+        )
 
     @contextmanager
     def session(self, host: str) -> Iterator[None]:

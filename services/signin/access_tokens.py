@@ -9,11 +9,11 @@ settings), whatever host a seller types.
 import hashlib
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.common.clocks import boot_seconds
 from services.common.errors import TransientError
 from services.common.hashing import SEPARATOR
 from services.common.settings import OAuth2Settings
@@ -30,7 +30,7 @@ MIN_REMAINING_SECONDS: Final = 300.0
 class _CachedToken:
     access: str = field(repr=False)
     expires: float
-    """Monotonic seconds."""
+    """Seconds of `boot_seconds`: a token ages while the machine is suspended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class AccessTokens:
         settings: OAuth2Settings,
         *,
         context: Callable[[], ssl.SSLContext] | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = boot_seconds,
     ) -> None:
         self._settings = settings
         self._context = context or (lambda: token_context(settings.ca_file))

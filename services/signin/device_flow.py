@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.common.clocks import boot_seconds
 from services.common.errors import ReplyrateError
 from services.imap.errors import TokenUnavailable
 from services.signin.clients import OAuthClient
@@ -58,7 +59,7 @@ def wait_for_sign_in(
     context: ssl.SSLContext,
     *,
     sleep: Callable[[float], None] = time.sleep,
-    monotonic: Callable[[], float] = time.monotonic,
+    monotonic: Callable[[], float] = boot_seconds,
 ) -> TokenGrant:
     """Ask until the person has signed in (RFC 8628 §3.4, §3.5). SignInFailed with what to do when they do not."""
     ends, interval = monotonic() + device.seconds, device.interval

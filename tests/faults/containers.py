@@ -76,6 +76,7 @@ class ContainerArena(Arena):
                     "REPLYRATE_KAFKA__PARTITIONS": str(PARTITIONS),
                     "REPLYRATE_FETCHER__WORKERS": "2",
                     "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
+                    "REPLYRATE_IMAP__SESSION_SECONDS": "20",
                     "REPLYRATE_MATCHER__STORE": self._store,
                     "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "6",
                     "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "6",

@@ -141,6 +141,7 @@ class Deployment:
             IMAP__POLL_INTERVAL_SECONDS="2",
             FETCHER__WORKERS="2",
             FETCHER__LEASE_SECONDS="30",
+            IMAP__SESSION_SECONDS="20",
             MATCHER__STORE=self._store,
             MATCHER__SESSION_TIMEOUT_SECONDS="6",
             AGGREGATOR__SESSION_TIMEOUT_SECONDS="6",

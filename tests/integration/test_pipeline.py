@@ -39,6 +39,7 @@ class Disturbed(EmbeddedStage):
         # A killed fetcher keeps its leases until they end, a killed worker its partitions until its session ends.
         return super().environ() | {
             "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
+            "REPLYRATE_IMAP__SESSION_SECONDS": "20",
             "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "6",
             "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "6",
         }

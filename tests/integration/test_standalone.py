@@ -42,6 +42,7 @@ class Walker:
             "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "1",
             # A kill may hit a poll, and then the mailbox waits for the end of its lease.
             "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
+            "REPLYRATE_IMAP__SESSION_SECONDS": "20",
         }
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -17,11 +17,14 @@ IMPATIENT = {
     "REPLYRATE_IMAP__PRIVATE_HOSTS": HOST,
     "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "2",
     "REPLYRATE_FETCHER__LEASE_SECONDS": "30",
+    "REPLYRATE_IMAP__SESSION_SECONDS": "20",
     # Shorter than in production, so that a killed worker's partitions are not idle for 45 s.
     "REPLYRATE_MATCHER__SESSION_TIMEOUT_SECONDS": "10",
     "REPLYRATE_AGGREGATOR__SESSION_TIMEOUT_SECONDS": "10",
 }
 """Settings of every stack that reads the test's mail server."""
+IMAGE_BYTES = 110_000_000
+"""Most that an image may have above its base."""
 FIGURES: dict[str, str] = {}
 """Printed at the end: name → value with unit."""
 
@@ -60,6 +63,9 @@ def images() -> None:
         size = int(run(["docker", "image", "inspect", "--format", "{{.Size}}", f"replyrate/{name}:local"]))
         base = int(run(["docker", "image", "inspect", "--format", "{{.Size}}", "python:3.11-slim-bookworm"]))
         FIGURES[f"image replyrate/{name}, MB (above its base)"] = f"{size / 1e6:.0f} ({(size - base) / 1e6:.0f})"
+        assert size - base <= IMAGE_BYTES, (
+            f"replyrate/{name}: {(size - base) / 1e6:.1f} MB above its base; see deploy/strip_libraries.py"
+        )
 
 
 @pytest.fixture

@@ -24,6 +24,9 @@ from services.common.settings.sections import ImapSettings
 NOT_SETTINGS: Final = frozenset({"REPLYRATE_CACHE", "REPLYRATE_DATA"})
 """Names with our prefix that are no settings of a service: where the embedded servers keep downloads and data."""
 
+LEASE_PER_SESSION: Final = 1.5
+"""A lease covers the session of a poll, its login before it, and the acknowledgements after it."""
+
 Model = TypeVar("Model", bound=Config)
 
 
@@ -130,6 +133,13 @@ def _contradictions(config: Config) -> Iterator[str]:
             " give each a name of its own"
         )
     if isinstance(config, FetcherConfig):
+        lease, session = config.fetcher.lease_seconds, config.imap.session_seconds
+        if lease < LEASE_PER_SESSION * session:
+            yield (
+                f"{PREFIX}FETCHER__LEASE_SECONDS ({lease:g}) is less than {LEASE_PER_SESSION} times"
+                f" {PREFIX}IMAP__SESSION_SECONDS ({session:g}); another fetcher would take over mailboxes that are still"
+                " being read: raise the first or lower the second"
+            )
         client = config.oauth2.other
         if client.client_id and not client.token_url:
             yield (

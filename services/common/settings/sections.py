@@ -152,6 +152,12 @@ class ImapSettings(Section):
     provider_sessions: Figures = Field(
         {}, description="Other concurrent sessions for single providers, written the same way."
     )
+    session_seconds: float = Field(
+        120,
+        ge=10,
+        le=1800,
+        description="Longest session with a mail server; a poll that needs longer continues in the next one.",
+    )
     look_back: int = Field(200, ge=0, le=2000, description="Newest messages that every poll checks again.")
 
 
@@ -192,7 +198,12 @@ class FetcherSettings(Section):
     """The process that reads Sent folders."""
 
     workers: int = Field(8, ge=1, le=256, description="Mailboxes that one process reads at the same time.")
-    lease_seconds: float = Field(300, ge=30, le=3600, description="How long a process owns a mailbox that it reads.")
+    lease_seconds: float = Field(
+        300,
+        ge=30,
+        le=3600,
+        description="How long a process owns a mailbox that it reads; at least 1.5 times the longest session.",
+    )
 
 
 class MatcherGroup(Section):

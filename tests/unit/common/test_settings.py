@@ -191,6 +191,20 @@ def test_sasl_needs_its_user_and_password() -> None:
     assert text.count("SASL_SSL needs it") == 3
 
 
+@pytest.mark.parametrize(("lease", "session"), [("179.9", "120"), ("30", "21"), ("300", "300")])
+def test_a_lease_that_a_session_could_outlive_is_refused_with_both_names(lease: str, session: str) -> None:
+    text = problems({**REQUIRED, "REPLYRATE_FETCHER__LEASE_SECONDS": lease, "REPLYRATE_IMAP__SESSION_SECONDS": session})
+    assert (
+        f"REPLYRATE_FETCHER__LEASE_SECONDS ({lease})" in text and f"REPLYRATE_IMAP__SESSION_SECONDS ({session})" in text
+    )
+    assert "raise the first or lower the second" in text
+
+
+def test_a_lease_of_one_and_a_half_sessions_is_enough() -> None:
+    pair = {"REPLYRATE_FETCHER__LEASE_SECONDS": "30", "REPLYRATE_IMAP__SESSION_SECONDS": "20"}
+    assert load_settings({**REQUIRED, **pair}).imap.session_seconds == 20
+
+
 def test_values_that_contradict_each_other_are_refused() -> None:
     assert "lower it" in problems({**REQUIRED, "REPLYRATE_KAFKA__MIN_INSYNC_REPLICAS": "2"})
     same = {"REPLYRATE_MATCHER__APP_ID": "x", "REPLYRATE_AGGREGATOR__GROUP": "x"}

@@ -7,13 +7,15 @@ ARG REGISTRY=
 ARG PYTHON_TAG=3.11-slim-bookworm
 ARG PYTHON_DIGEST=
 
-# The libraries, without pip.
+# The libraries, without pip and without what only a debugger reads.
 FROM ${REGISTRY}python:${PYTHON_TAG}${PYTHON_DIGEST} AS packages
 ARG TELEMETRY=
+COPY deploy/strip_libraries.py /
 COPY requirements/runtime.txt requirements/telemetry.txt /requirements/
 RUN python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --quiet --no-cache-dir --disable-pip-version-check \
-        --require-hashes --only-binary :all: -r /requirements/runtime.txt $(test "$TELEMETRY" != yes || echo "-r /requirements/telemetry.txt")
+        --require-hashes --only-binary :all: -r /requirements/runtime.txt $(test "$TELEMETRY" != yes || echo "-r /requirements/telemetry.txt") \
+    && python /strip_libraries.py /opt/venv
 
 # What all images share.
 FROM ${REGISTRY}python:${PYTHON_TAG}${PYTHON_DIGEST} AS base
@@ -120,7 +122,8 @@ ENTRYPOINT ["python", "-m", "services.cli"]
 FROM packages AS demo-packages
 COPY requirements/demo.txt /requirements/
 RUN pip --python /opt/venv/bin/python install --quiet --no-cache-dir --disable-pip-version-check \
-        --target /opt/demo --no-deps --require-hashes --only-binary :all: -r /requirements/demo.txt
+        --target /opt/demo --no-deps --require-hashes --only-binary :all: -r /requirements/demo.txt \
+    && python /strip_libraries.py /opt/demo
 
 # It registers mailboxes as the command line does; the recount takes the aggregator's rule sets.
 FROM base AS demo

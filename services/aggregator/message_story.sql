@@ -16,11 +16,11 @@ ORDER BY publication.published_at, publication.mailbox_id
 -- The inquiries to which the message is attached: one row per inquiry and mailbox, by its strongest evidence first.
 SELECT reply.inquiry_id, reply.account_id, nullif(reply.mailbox_id, '') AS mailbox_id, reply.replied_at,
     nullif(reply.evidence, '') AS evidence,
-    reply.kind, nullif(reply.kind_reason, '') AS kind_reason,
+    reply.kind, nullif(min(reply.kind_reason) FILTER (WHERE reply.kind_reason <> 'from-buyer'), '') AS kind_reason,
     array_agg(DISTINCT reply.matched_by ORDER BY reply.matched_by) AS matched_by
 FROM ledger.replies reply
 WHERE reply.company_id = %(company_id)s AND reply.source = 'mail' AND reply.reply_id = %(message)s
-GROUP BY reply.inquiry_id, reply.account_id, reply.mailbox_id, reply.replied_at, reply.evidence, reply.kind, reply.kind_reason
+GROUP BY reply.inquiry_id, reply.account_id, reply.mailbox_id, reply.replied_at, reply.evidence, reply.kind
 ORDER BY reply.replied_at, reply.inquiry_id, reply.mailbox_id
 
 -- name: sharing_inquiries

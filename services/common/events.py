@@ -49,6 +49,8 @@ Kind = Literal["human", "automatic", "bulk", "bounce", "forward"]
 MatchedBy = Literal["in-reply-to", "references", "relay-address", "buyer-address", "platform"]
 MATCH_ORDER: tuple[MatchedBy, ...] = ("in-reply-to", "references", "relay-address", "buyer-address", "platform")
 """Strongest first."""
+FROM_BUYER = "from-buyer"
+"""`kind_reason` of the entry that marks a mail as the buyer's own; the mail has its ordinary entries as well."""
 
 
 class Buyer(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
@@ -123,6 +125,7 @@ class MessageSent(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     recipients: Annotated[tuple[Hash, ...], Meta(max_length=64)] = ()
     in_reply_to: Annotated[tuple[Hash, ...], Meta(max_length=4)] = ()
     references: Annotated[tuple[Hash, ...], Meta(max_length=20)] = ()
+    senders: Annotated[tuple[Hash, ...], Meta(max_length=4)] = ()
 
 
 class HashedBuyer(msgspec.Struct, gc=False, frozen=True, kw_only=True):

@@ -300,6 +300,7 @@ class FolderReader:
             earliest=now - self._horizon + HORIZON_MARGIN,
             rescan=rescan,
             interrupted=since is not None and leased.interrupted_at is not None and leased.interrupted_at >= since,
+            login=leased.user,
         )
         sent = self._publisher.send(batch, sighting, in_flight)
         self._budget.spend(len(uids))

@@ -11,7 +11,7 @@ Only then does the reader save the cursor: a crash between two steps repeats the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -95,6 +95,8 @@ class Sighting:
     rescan: bool
     interrupted: bool = False
     """Whether since `since` the mailbox was not read for a reason that its owner can cause."""
+    login: str = field(default="", repr=False)
+    """The user name of the mailbox, which is its address at most providers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ def first_record(message: ParsedMessage, sighting: Sighting, hasher: Hasher) -> 
     """The record of a message that was not published before, and how many of its addresses and ids were dropped. Pure."""
     event, ignored = messages.event(
         sighting.company_id, sighting.account_id, sighting.mailbox_id, message, hasher,
-        after=sighting.since, first_seen=sighting.now, interrupted=sighting.interrupted,
+        after=sighting.since, first_seen=sighting.now, interrupted=sighting.interrupted, login=sighting.login,
     )  # fmt: skip
     source = f"replyrate/fetcher/{sighting.mailbox_id}"
     record = codec.encode(event, id=event.message_id, source=source, time=sighting.now)

@@ -13,6 +13,7 @@ from services.mail.headers import Headers, Skipped, parse
 from services.mail.values import FetchedHeader
 
 MAX_CLOCK_LEAD: Final = timedelta(days=1)
+MAX_SENDERS: Final = 4
 COPY_TOLERANCE: Final = timedelta(minutes=10)
 """Two copies of a mail, one saved by the mail program and one by the server, may differ by this much in their Date."""
 
@@ -70,11 +71,13 @@ def event(
     after: datetime | None,
     first_seen: datetime,
     interrupted: bool = False,
+    login: str = "",
 ) -> tuple[MessageSent, int]:
     """The event, and how many addresses and ids could not be normalised.
 
     `after` and `first_seen` bound the time in which the message was filed, `interrupted` says that the owner of the mailbox
-    may have caused its length (services.mail.trust).
+    may have caused its length (services.mail.trust). `login`: the user name of the mailbox; mail from this address has no
+    sender in the event.
     """
     fetched, headers = message.fetched, message.headers
     date, internal, save = (
@@ -87,6 +90,8 @@ def event(
     recipients = [hasher.address(company_id, address) for address in headers.recipients]
     in_reply_to = [_message_hash(company_id, message_id, hasher) for message_id in headers.in_reply_to]
     references = [_message_hash(company_id, message_id, hasher) for message_id in headers.references]
+    own_address = hasher.address(company_id, login)
+    senders = [hasher.address(company_id, address) for address in headers.senders[:MAX_SENDERS]]
     event_data = MessageSent(
         company_id=company_id,
         account_id=account_id,
@@ -105,8 +110,9 @@ def event(
         recipients=_unique(recipients),
         in_reply_to=_unique(in_reply_to),
         references=_unique(references),
+        senders=_unique([sender for sender in senders if sender != own_address]),
     )
-    return event_data, [*recipients, *in_reply_to, *references].count(None)
+    return event_data, [*recipients, *in_reply_to, *references, *senders].count(None)
 
 
 def _message_hash(company_id: str, inner: str, hasher: Hasher) -> str | None:

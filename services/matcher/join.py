@@ -18,6 +18,7 @@ import msgspec
 
 from services.common.errors import InvalidEvent
 from services.common.events import (
+    FROM_BUYER,
     CompanyErased,
     InquiryReplies,
     MessageSent,
@@ -169,7 +170,7 @@ class _BatchJoin:
             if partial.replies:
                 replies_before = () if stored is None else stored.replies
                 for reply in merged.replies:
-                    if reply not in replies_before:
+                    if reply not in replies_before and reply.kind_reason != FROM_BUYER:
                         self.result.matched[reply.matched_by] += 1
         return merged
 
@@ -226,6 +227,8 @@ class _BatchJoin:
         searched = frozenset[tuple[str, str]]()
         if stored is not None and stored.received_at is not None and merged.received_at >= stored.received_at:
             searched = hashes_with_roles(stored)
+            if _addresses_of(merged) != _addresses_of(stored):
+                searched = frozenset()  # the new address may be the sender of a message that is attached already
         to_search = {hashed_value for _, hashed_value in hashes_with_roles(merged) - searched}
         day, first_day = state.day_of(merged.received_at), state.day_of(merged.received_at - state.GRACE)
         for hashed_value in sorted(hashes_of(merged)):
@@ -285,6 +288,10 @@ class _BatchJoin:
             day for day in entry.days if self._entries.get(state.join_day(company_id, hashed_value, day)) is not None
         ]
         return JoinKeyEntry(inquiries, days) if inquiries or days else None
+
+
+def _addresses_of(inquiry: InquiryReplies) -> tuple[str, ...]:
+    return inquiry.buyer.addresses if inquiry.buyer is not None else ()
 
 
 def _after_erase(entry: InquiryReplies | JoinDayEntry | ErasureEntry, at: datetime) -> Entry | None:

@@ -7,13 +7,16 @@
 | `relay-address` | a recipient is one of the inquiry's reply addresses |
 | `buyer-address` | a recipient is one of the buyer's addresses |
 
-Of a message of kind `forward` only its recipients are tested.
+Of a message of kind `forward` only its recipients are tested. Where From is one of the buyer's addresses, each entry is made
+twice, the second time with the kind_reason `from-buyer`: an address may become known after the message was attached, and
+facts are only ever added.
 """
 
 from collections.abc import Iterable
 from typing import cast
 
 from services.common.events import (
+    FROM_BUYER,
     Evidence,
     HashedBuyer,
     InquiryReceived,
@@ -65,6 +68,13 @@ def matches(inquiry: InquiryReplies, hashed_value: str, message: MessageEntry) -
     if message.roles & state.RECIPIENT:
         tests += ["relay-address"] if hashed_value in inquiry.reply_addresses else []
         tests += ["buyer-address"] if inquiry.buyer is not None and hashed_value in inquiry.buyer.addresses else []
+    reasons = [message.kind_reason or None]
+    if (
+        message.senders
+        and inquiry.buyer is not None
+        and any(sender in inquiry.buyer.addresses for sender in message.senders)
+    ):
+        reasons.append(FROM_BUYER)
     return [
         ReplyFact(
             reply_id=message.message_id,
@@ -74,10 +84,11 @@ def matches(inquiry: InquiryReplies, hashed_value: str, message: MessageEntry) -
             replied_at=message.sent_at,
             evidence=cast(Evidence, message.evidence),
             kind=cast(Kind, message.kind),
-            kind_reason=message.kind_reason or None,
+            kind_reason=reason,
             matched_by=test,
         )
         for test in tests
+        for reason in reasons
     ]
 
 
@@ -100,7 +111,7 @@ def entry_of(message: MessageSent, roles: int) -> MessageEntry:
     """A message as it is stored under one of its hashes."""
     return MessageEntry(
         message.sent_at, message.message_id, message.account_id, message.mailbox_id, message.kind,
-        message.kind_reason or "", message.evidence, roles,
+        message.kind_reason or "", message.evidence, roles, tuple(sorted(set(message.senders))),
     )  # fmt: skip
 
 

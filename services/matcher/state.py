@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from services.common.events import HashedBuyer, InquiryReplies, ReplyFact, StatusFact
+from services.common.events import FROM_BUYER, HashedBuyer, InquiryReplies, ReplyFact, StatusFact
 from services.common.hashing import SEPARATOR
 from services.common.topics import KEY_SEPARATOR, reply_key
 
@@ -51,6 +51,8 @@ class MessageEntry(msgspec.Struct, gc=False, frozen=True, array_like=True, order
     evidence: str
     roles: int
     """Where the message carries the hash: IN_REPLY_TO, REFERENCES, RECIPIENT."""
+    senders: tuple[str, ...] = ()
+    """Hashes of its From, except the mailbox's own address. Entries of earlier versions lack it."""
 
 
 class JoinKeyEntry(msgspec.Struct, gc=False, array_like=True):
@@ -261,7 +263,7 @@ def bounded_statuses(facts: Collection[StatusFact]) -> tuple[StatusFact, ...]:
 def bounded_replies(facts: Collection[ReplyFact], received_at: datetime | None) -> tuple[ReplyFact, ...]:
     """Mail: 4 smallest of each (kind, matched_by, evidence) from `received_at` − 300 s on; platform: 64 of each kind.
 
-    Mail is not cut while `received_at` is unknown.
+    Mail is not cut while `received_at` is unknown. Marks of the buyer's own mail (FROM_BUYER) are a group of their own.
     """
     facts = set(facts)
     if not facts:
@@ -276,13 +278,17 @@ def bounded_replies(facts: Collection[ReplyFact], received_at: datetime | None) 
         if len(timely) <= MAIL_REPLIES:
             bounded += timely
         else:
-            for group in _groups(timely, lambda fact: (fact.kind, fact.matched_by, fact.evidence)):
+            for group in _groups(timely, _mail_group):
                 bounded += sorted(group, key=reply_order)[:MAIL_REPLIES]
     if len(facts) > len(mail):
         platform = (fact for fact in facts if fact.source == "platform")
         for group in _groups(platform, lambda fact: fact.kind):
             bounded += sorted(group, key=reply_order)[:PLATFORM_REPLIES]
     return tuple(sorted(bounded, key=reply_order))
+
+
+def _mail_group(fact: ReplyFact) -> tuple[Any, ...]:
+    return fact.kind, fact.kind_reason == FROM_BUYER, fact.matched_by, fact.evidence
 
 
 def status_order(fact: StatusFact) -> tuple[Any, ...]:

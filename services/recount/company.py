@@ -23,6 +23,8 @@ class AskedInquiry:
     buyer_id: str
     thread_id: str | None = None
     from_china: bool = False
+    reachable: bool = True
+    """Whether an address of the buyer or one made for the inquiry is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class CompanyFacts:
             Inquiry(
                 company_id, asked.inquiry_id, asked.account_id, instant_of(asked.received_at), asked.buyer_id,
                 ("CN" if asked.from_china else None, None), asked.thread_id,
-                frozenset(statuses[asked.inquiry_id]), frozenset(replies[asked.inquiry_id]),
+                frozenset(statuses[asked.inquiry_id]), frozenset(replies[asked.inquiry_id]), asked.reachable,
             )
             for asked in self.asked
         ]  # fmt: skip

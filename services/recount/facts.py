@@ -8,6 +8,12 @@ Json = dict[str, Any]
 MATCHED_BY = ("in-reply-to", "references", "relay-address", "buyer-address")
 """The four tests of the join, strongest first."""
 
+TO_BUYER = ("relay-address", "buyer-address")
+"""Those of them by which a mail went to the buyer."""
+
+BY_BUYER = "from-buyer"
+"""The reason of the entry that marks a mail as the buyer's own."""
+
 SOURCES = ("mail", "platform", "status")
 """In the order in which replies of one instant are taken."""
 
@@ -61,3 +67,5 @@ class Inquiry:
     thread_id: str | None
     statuses: frozenset[Status]
     replies: frozenset[Reply]
+    reachable: bool = True
+    """Whether the platform stated an address of the buyer or one made for the inquiry."""

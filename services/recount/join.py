@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import rfc8785
 
-from services.recount.facts import MATCHED_BY, Inquiry, Json, Reply, Status
+from services.recount.facts import BY_BUYER, MATCHED_BY, Inquiry, Json, Reply, Status
 from services.recount.instants import SECOND, instant
 from services.recount.names import hashed, normal_address, normal_message_id
 
@@ -68,7 +69,8 @@ def joined(inquiries: Sequence[Json], sent: Sequence[Json], key: bytes, *, bound
         # Of several records for one inquiry the earliest speaks; their addresses and Message-IDs are united.
         first = min(copies, key=lambda data: (instant(data["received_at"]), facts_id(key, data)))
         received_at = instant(first["received_at"])
-        mail = mail_replies(received_at, _join_keys(copies, key), messages[company_id])
+        keys = _join_keys(copies, key)
+        mail = mail_replies(received_at, keys, messages[company_id])
         result.append(
             Inquiry(
                 company_id,
@@ -80,6 +82,7 @@ def joined(inquiries: Sequence[Json], sent: Sequence[Json], key: bytes, *, bound
                 first.get("thread_id"),
                 frozenset(statuses[company_id, inquiry_id]),
                 frozenset(platform_replies[company_id, inquiry_id] | (smallest(mail) if bounded else mail)),
+                reachable=bool(keys.relays or keys.addresses),
             )
         )
     return result
@@ -124,25 +127,26 @@ def mail_replies(received_at: int, keys: _JoinKeys, messages: Iterable[Json]) ->
         # A forward keeps the thread and answers no buyer.
         for matched_by in MATCHED_BY[2:] if message["kind"] == "forward" else MATCHED_BY:
             if matches[matched_by]:
-                replies.add(
-                    Reply(
-                        sent_at,
-                        "mail",
-                        message["message_id"],
-                        message["account_id"],
-                        message["mailbox_id"],
-                        message["kind"],
-                        message.get("kind_reason"),
-                        message["evidence"],
-                        matched_by,
-                    )
+                reply = Reply(
+                    sent_at,
+                    "mail",
+                    message["message_id"],
+                    message["account_id"],
+                    message["mailbox_id"],
+                    message["kind"],
+                    message.get("kind_reason"),
+                    message["evidence"],
+                    matched_by,
                 )
+                replies.add(reply)
+                if keys.addresses & set(message.get("senders") or ()):
+                    replies.add(replace(reply, kind_reason=BY_BUYER))
     return replies
 
 
 def smallest(mail: Iterable[Reply]) -> set[Reply]:
-    """Of each kind, test and evidence the four earliest."""
-    groups: dict[tuple[str, str | None, str | None], list[Reply]] = defaultdict(list)
+    """Of each kind, test and evidence the four earliest; of the marks of the buyer's own mail four more."""
+    groups: dict[tuple[str, bool, str | None, str | None], list[Reply]] = defaultdict(list)
     for reply in mail:
-        groups[reply.kind, reply.matched_by, reply.evidence].append(reply)
+        groups[reply.kind, reply.kind_reason == BY_BUYER, reply.matched_by, reply.evidence].append(reply)
     return {reply for group in groups.values() for reply in sorted(group, key=lambda reply: reply.place)[:4]}

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from fractions import Fraction
 
 from services.recount.coverage import Coverage
-from services.recount.facts import Inquiry, Json, Reply, Status
+from services.recount.facts import BY_BUYER, TO_BUYER, Inquiry, Json, Reply, Status
 from services.recount.instants import SECOND, first_instant, local_day
 from services.recount.join import GRACE
 
@@ -120,6 +120,28 @@ class Judge:
             return "platform-reply" in self.rule["answered_by"]
         return reply.kind in ("human", "forward") and "human-reply" in self.rule["answered_by"]
 
+    def _of_the_seller(self, members: list[Inquiry], replies: list[Reply]) -> list[Reply]:
+        """The replies without mail that the buyer wrote, and without mail to somebody else where the rule set refuses it."""
+        mail = [
+            reply for member in members for reply in member.replies if reply.source == "mail" and reply.at < self.now
+        ]
+        by_buyer = {reply.reply_id for reply in mail if reply.kind_reason == BY_BUYER}
+        accepted = [reply for reply in replies if reply.source != "mail" or reply.reply_id not in by_buyer]
+        if len(accepted) < len(replies):
+            self.noticed["mail of the buyer"] += 1
+        if self.rule["answer_to"] == "anyone":
+            return accepted
+        to_buyer = {reply.reply_id for reply in mail if reply.matched_by in TO_BUYER}
+        no_address = {
+            reply for member in members if not member.reachable for reply in member.replies if reply.source == "mail"
+        }
+        addressed = [
+            reply for reply in accepted if reply.source != "mail" or reply.reply_id in to_buyer or reply in no_address
+        ]
+        if len(addressed) < len(accepted):
+            self.noticed["mail to somebody else"] += 1
+        return addressed
+
     def unit(self, members: list[Inquiry]) -> Unit:
         """The unit of inquiries that are not excluded."""
         members = sorted(members, key=lambda inquiry: (inquiry.received_at, inquiry.inquiry_id))
@@ -130,6 +152,7 @@ class Judge:
         replies = [
             reply for member in members for reply in member.replies if reply.at < self.now and reply.at >= start - GRACE
         ]
+        replies = self._of_the_seller(members, replies)
         if any(reply.at == start - GRACE for reply in replies):
             self.noticed["reply 300 s before the start"] += 1
         listed = {"rejected": "rejected", "declined": "declined", "spam": "spam-report"}

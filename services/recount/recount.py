@@ -16,6 +16,7 @@ DEFAULTS: Json = {
     "max_settle_days": 14,
     "exclude": [],
     "evidence": "any",
+    "answer_to": "anyone",
     "unmeasured": "separate",
     "min_coverage": 0,
     "small_sample": "show",

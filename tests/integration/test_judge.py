@@ -31,12 +31,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "answered_by": ("human-reply", "platform-reply", "declined", "spam-report"),
     },
     "hidden": {"small_sample": rules.SmallSample("hide", 4), "rounding": "down-1", "settle_days": 0},
-    "wide": {"small_sample": ODD, "settle_days": 1, "period_by": "deadline", "target_seconds": 100_000},
+    "wide": {
+        "small_sample": ODD,
+        "settle_days": 1,
+        "max_settle_days": 3,
+        "period_by": "deadline",
+        "target_seconds": 100_000,
+    },
     "wide-each": {"small_sample": ODD, "unit": "each-inquiry", "window_days": 3, "attribution": "responder"},
     "automatic": {
         "answered_by": ("automatic-reply",),
         "exclude": (),
         "evidence": "verified",
+        "unit": "first-per-thread",
+    },
+    "to-the-buyer": {"answer_to": "buyer-or-relay"},
+    "to-the-buyer-automatic": {
+        "answer_to": "buyer-or-relay",
+        "answered_by": ("automatic-reply", "human-reply"),
         "unit": "first-per-thread",
     },
 }
@@ -57,8 +69,8 @@ def put(connection: psycopg.Connection, company: str, facts: CompanyFacts) -> No
         )
     for asked in facts.asked:
         cursor.execute(
-            "INSERT INTO ledger.inquiries (company_id, inquiry_id, account_id, received_at, facts_id, buyer_id, thread_id, buyer_region)"
-            " VALUES (%s, %s, %s, %s, 'f', %s, %s, %s)",
+            "INSERT INTO ledger.inquiries (company_id, inquiry_id, account_id, received_at, facts_id, buyer_id, thread_id, buyer_region,"
+            " buyer_addresses) VALUES (%s, %s, %s, %s, 'f', %s, %s, %s, %s)",
             (
                 company,
                 asked.inquiry_id,
@@ -67,6 +79,7 @@ def put(connection: psycopg.Connection, company: str, facts: CompanyFacts) -> No
                 asked.buyer_id,
                 asked.thread_id,
                 "CN" if asked.from_china else "US",
+                ["0" * 32] if asked.reachable else [],
             ),
         )
     for mark in set(facts.marked):
@@ -153,6 +166,7 @@ def random_facts(seed: int, now: datetime) -> CompanyFacts:
         asked = AskedInquiry(
             f"i{number}", chance.choice(accounts), received, f"b{chance.randint(0, 4)}",
             thread_id=chance.choice([None, "t1", "t2"]), from_china=chance.random() < 0.05,
+            reachable=chance.random() < 0.8,
         )  # fmt: skip
         facts.asked.append(asked)
         for _ in range(chance.choice([0, 0, 1, 1, 2])):
@@ -163,6 +177,7 @@ def random_facts(seed: int, now: datetime) -> CompanyFacts:
                     chance.choice(["human", "human", "automatic", "bulk", "bounce", "forward"] if mail else ["human", "automatic"]),
                     chance.choice(["in-reply-to", "references", "relay-address", "buyer-address"]) if mail else "platform",
                     "m1" if mail else "", chance.choice(["verified", "backfill", "suspect"]) if mail else "",
+                    chance.choice(["", "", "", "from-buyer"]) if mail else "",
                 )
             )  # fmt: skip
         for _ in range(chance.choice([0, 0, 0, 1, 2])):

@@ -32,10 +32,11 @@ from services.common.topics import (
     reply_key,
 )
 from services.matcher.decode import REJECTED_IN_A_ROW
+from services.standalone.servers.child import free_port
 from services.standalone.servers.environment import service_environ
 from tests.support.builders import a_received_inquiry, a_sent_message, a_status, an_erase
 from tests.support.matching import HASHER, KEY, NOW, a_world, drained, expected, record, send
-from tests.support.processes import Process, until
+from tests.support.processes import Process, get, until
 from tests.support.topics import (
     CODECS,
     PARTITIONS,
@@ -453,3 +454,42 @@ def test_a_trace_is_passed_on_with_the_state_that_its_fact_changed(
         b"i2": {"traceparent": answered},
     }
     assert logged == [f"{1:032x}", f"{3:032x}"], "sampled ones only"
+
+
+def test_a_crm_address_in_bcc_of_1000_mails_a_day_loses_no_answer(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """1,000 buyers, each answered by one mail of the same day with the same address in Bcc; some mails come before their inquiry."""
+    received_at, crm = NOW - timedelta(days=2), HASHER.address("c0", "archive@crm.example")
+    asked: list[tuple[str, Event]] = []
+    answered: list[tuple[str, Event]] = []
+    for number in range(1000):
+        address = f"buyer{number}@shop{number}.example"
+        inquiry = a_received_inquiry(
+            company_id="c0",
+            inquiry_id=f"i{number}",
+            received_at=received_at,
+            buyer=Buyer(id=f"b{number}", addresses=(address,)),
+        )
+        message = a_sent_message(
+            company_id="c0", message_id=HASHER.message("c0", f"re-{number}@firm.example"),
+            sent_at=received_at + timedelta(seconds=number), recipients=(crm, HASHER.address("c0", address)),
+        )  # fmt: skip
+        asked.append((INQUIRIES, inquiry))
+        answered.append((SENT, message))
+    port = free_port()
+    with Process("services.matcher", {**environ, "REPLYRATE_HTTP__PORT": str(port)}, tmp_path / "log") as matcher:
+        send(settings, [*asked[:500], *answered])
+        until(lambda: drained(settings), 120, "half of the inquiries, and all mail", (matcher,))
+        send(settings, asked[500:])
+        until(lambda: drained(settings), 120, "the other half", (matcher,))
+        cut = [line for line in get(port, "/metrics")[1].splitlines() if line.startswith("replyrate_matcher_cut_total")]
+        assert matcher.terminate() == 0
+    replies = {
+        state.inquiry_id: [reply.reply_id for reply in state.replies]
+        for state in published(settings).values()
+        if isinstance(state, InquiryReplies)
+    }
+    assert replies == {f"i{number}": [HASHER.message("c0", f"re-{number}@firm.example")] for number in range(1000)}
+    assert 'replyrate_matcher_cut_total{reason="join-day"} 744.0' in cut
+    assert read_all(settings, DEAD) == []

@@ -48,6 +48,7 @@ def drawn(seed: int) -> Json:
         "exclude": exclude,
         "attribution": chance.choice(["owner-at-receipt", "current-owner", "responder"]),
         "evidence": chance.choice(["any", "verified"]),
+        "answer_to": chance.choice(["anyone", "buyer-or-relay"]),
         "unmeasured": chance.choice(["separate", "unanswered"]),
         "min_coverage": chance.choice([0, 0.25, 0.5, 0.7, 1]),
         "small_sample": chance.choice(["show", {"mode": "hide", "min_counted": chance.choice([1, 2, 5])}, widen]),

@@ -452,6 +452,8 @@ class _Maker:
             "in_reply_to": self.hashes("message", asked.message_ids[:1]) if "in_reply_to" in chosen else [],
             "references": references,
         }
+        if chance.random() < 0.15:
+            data["senders"] = self.hashes("address", [chance.choice([*asked.addresses, "seller@alias.example"])])
         boxes = list(self.mailboxes.items())
         if boxes:
             data["mailbox_id"], data["account_id"] = chance.choice(boxes)

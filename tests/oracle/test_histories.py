@@ -141,6 +141,10 @@ def expected(rule: Json) -> set[str]:
         names |= {"reply_source platform", "matched_by platform", "tie by source"}
     if answered_by & {"rejected", "declined", "spam-report"}:
         names |= {"reply_source status"}
+    if answered_by & {"human-reply", "automatic-reply"}:
+        names.add("mail of the buyer")
+    if rule["answer_to"] == "buyer-or-relay":
+        names.add("mail to somebody else")
     if rule["evidence"] == "verified":
         names.add("in time without evidence")
     if rule["small_sample"] != "show":

@@ -434,3 +434,51 @@ def test_other_spellings_of_addresses_and_message_ids_are_equal() -> None:
     for text in ("A@b", "<A@b>", " see <A @b> ", "A@b (here)"):
         assert normal_message_id(text) == "A@b"
     assert normal_message_id(" ") is None
+
+
+QUESTION = "<q1@platform.example>"
+
+
+def named(inquiry_id: str = "i", **more: Any) -> Json:
+    """An inquiry with a Message-ID, and a mail of the seller's to somebody else that names it: one by id alone."""
+    return asked(inquiry_id, "2021-01-10T20:00:00Z", message_ids=[QUESTION], **more)
+
+
+def by_id_alone(name: str, sent_at: str, **more: Any) -> Json:
+    """A mail to a stranger that names the Message-ID of the inquiry."""
+    return mail(name, sent_at, to="stranger", in_reply_to=[hashed(KEY, "message", "c", "q1@platform.example")], **more)
+
+
+def test_a_mail_by_id_alone_answers_unless_the_rule_set_wants_it_to_go_to_the_buyer() -> None:
+    sent = [by_id_alone("x", "2021-01-10T21:00:00Z")]
+    assert Recounted(rule("default"), [named()], sent).counts() == {"inquiries": 1, "counted": 1, "timely": 1}
+    strict = rule("default", answer_to="buyer-or-relay")
+    assert Recounted(strict, [named()], sent).counts() == {"inquiries": 1, "counted": 1, "unanswered": 1}
+    # Two hours later to the buyer: this one answers, by its strongest evidence.
+    sent.append(by_id_alone("y", "2021-01-10T23:00:00Z", recipients=[hashed(KEY, "address", "c", "b@example.com")]))
+    answered = Recounted(strict, [named()], sent).outcomes["i"]
+    assert (answered["outcome"], answered["reply_seconds"]) == ("timely", 10_800)
+    assert answered["matched_by"] == "in-reply-to"
+
+
+def test_without_any_known_address_the_id_is_enough() -> None:
+    strict = rule("default", answer_to="buyer-or-relay")
+    inquiry = named()
+    inquiry["data"]["buyer"]["addresses"] = []
+    sent = [by_id_alone("x", "2021-01-10T21:00:00Z")]
+    assert Recounted(strict, [inquiry], sent).counts() == {"inquiries": 1, "counted": 1, "timely": 1}
+    with_relay = named(reply_addresses=["r1@reply.platform.example"])
+    with_relay["data"]["buyer"]["addresses"] = []
+    assert Recounted(strict, [with_relay], sent).counts() == {"inquiries": 1, "counted": 1, "unanswered": 1}
+
+
+def test_a_mail_that_the_buyer_wrote_is_no_answer() -> None:
+    from_buyer = [hashed(KEY, "address", "c", "b@example.com")]
+    sent = [by_id_alone("x", "2021-01-10T21:00:00Z", senders=from_buyer)]
+    assert Recounted(rule("default"), [named()], sent).counts() == {"inquiries": 1, "counted": 1, "unanswered": 1}
+    # From an alias of the seller's it is one.
+    from_alias = [by_id_alone("x", "2021-01-10T21:00:00Z", senders=["0" * 32])]
+    assert Recounted(rule("default"), [named()], from_alias).counts() == {"inquiries": 1, "counted": 1, "timely": 1}
+    # An automatic reply beside the buyer's own mail: there was a reply, and it was automatic.
+    sent.append(mail("auto", "2021-01-10T22:00:00Z", kind="automatic"))
+    assert Recounted(rule("default"), [named()], sent).outcomes["i"]["reason"] == "only-automatic-replies"

@@ -42,7 +42,7 @@ messages = st.builds(
     MessageSent, company_id=companies, account_id=st.just("a"), mailbox_id=st.sampled_from(["m1", "m2"]),
     message_id=st.sampled_from(HASHES), sent_at=instants, sent_at_basis=st.just("date"),
     evidence=st.sampled_from(["verified", "suspect"]), kind=st.sampled_from(["human", "forward", "automatic"]),
-    recipients=hashes, in_reply_to=hashes, references=hashes,
+    recipients=hashes, in_reply_to=hashes, references=hashes, senders=hashes,
 )  # fmt: skip
 statuses = st.builds(
     StatusChanged, company_id=companies, inquiry_id=ids, status=st.sampled_from(["spam", "declined"]), at=instants
@@ -130,6 +130,9 @@ def reference(drawn: list[Any]) -> dict[tuple[str, str], InquiryReplies]:
                         replied_at=fact.sent_at, evidence=fact.evidence, kind=fact.kind, matched_by=name,
                     )  # fmt: skip
                     add(company, inquiry, replies=(reply,))
+                    if joined_state.buyer is not None and set(fact.senders) & set(joined_state.buyer.addresses):
+                        mark = msgspec.structs.replace(reply, kind_reason="from-buyer")
+                        add(company, inquiry, replies=(mark,))
     return result
 
 

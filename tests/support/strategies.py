@@ -136,6 +136,7 @@ messages_sent = st.builds(
     recipients=several(hashes, 64),
     in_reply_to=several(hashes, 4),
     references=several(hashes, 20),
+    senders=several(hashes, 4),
 )
 hashed_buyers = st.builds(
     HashedBuyer, id=ids, addresses=several(hashes, 64), region=optional(regions), sent_from_region=optional(regions)

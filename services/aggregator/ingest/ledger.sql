@@ -109,13 +109,14 @@ RETURNING stored.company_id, stored.inquiry_id, stored.at
 
 -- name: bound_replies
 -- Keeps, of mail, the 4 smallest of each (kind, matched_by, evidence) from received_at - 300 s on, and all of it while
--- received_at is unknown; of platform replies the 64 smallest of each kind. Returns what was cut.
+-- received_at is unknown; of platform replies the 64 smallest of each kind. Marks of the buyer's own mail (kind_reason
+-- from-buyer) are a group of their own. Returns what was cut.
 DELETE FROM ledger.replies stored USING (
     SELECT reply.ctid AS row_id,
         reply.source = 'mail' AND inquiry.received_at IS NOT NULL AND reply.replied_at < inquiry.received_at - interval '300 s' AS early,
         reply.source = 'mail' AND inquiry.received_at IS NULL AS unbounded,
         row_number() OVER (
-            PARTITION BY reply.company_id, reply.inquiry_id, reply.source, reply.kind,
+            PARTITION BY reply.company_id, reply.inquiry_id, reply.source, reply.kind, reply.kind_reason = 'from-buyer',
                 CASE WHEN reply.source = 'mail' THEN reply.matched_by END, CASE WHEN reply.source = 'mail' THEN reply.evidence END,
                 reply.source = 'mail' AND reply.replied_at < inquiry.received_at - interval '300 s'
             ORDER BY reply.replied_at, reply.reply_id, reply.account_id, reply.mailbox_id, reply.kind_reason

@@ -97,7 +97,8 @@ inquiry_in_reach AS MATERIALIZED (
         ((CASE %(period_by)s
             WHEN 'deadline' THEN inquiry.received_at + make_interval(secs => %(target_seconds)s) ELSE inquiry.received_at END)
             AT TIME ZONE %(time_zone)s)::date AS period_day,
-        inquiry.buyer_region = 'CN' OR inquiry.buyer_sent_from_region = 'CN' AS from_mainland_china
+        inquiry.buyer_region = 'CN' OR inquiry.buyer_sent_from_region = 'CN' AS from_mainland_china,
+        cardinality(inquiry.buyer_addresses) + cardinality(inquiry.reply_addresses) > 0 AS has_address
     FROM judgement
     JOIN ledger.inquiries inquiry ON inquiry.company_id = judgement.company_id AND inquiry.received_at < judgement.now
     LEFT JOIN thread_in_reach thread ON thread.judgement_no = judgement.judgement_no AND thread.buyer_id = inquiry.buyer_id
@@ -140,7 +141,7 @@ exclusion_hit AS MATERIALIZED (
 -- Whose inquiry it is, and by which rule it is excluded (null: it counts).
 attributed_inquiry AS MATERIALIZED (
     SELECT inquiry.judgement_no, inquiry.company_id, inquiry.now, inquiry.inquiry_id, inquiry.buyer_id, inquiry.thread_id,
-        inquiry.received_at, inquiry.receipt_day, inquiry.period_day,
+        inquiry.received_at, inquiry.receipt_day, inquiry.period_day, inquiry.has_address,
         coalesce(reassignment.account_id, inquiry.receiver) AS owner, hit.cause AS excluded_by, hit.position AS exclusion_position
     FROM inquiry_in_reach inquiry
     LEFT JOIN reassignment USING (judgement_no, inquiry_id)
@@ -148,7 +149,7 @@ attributed_inquiry AS MATERIALIZED (
 ),
 unit_member AS MATERIALIZED (
     SELECT inquiry.judgement_no, inquiry.company_id, inquiry.now, inquiry.inquiry_id, inquiry.buyer_id, inquiry.received_at,
-        inquiry.period_day, inquiry.owner,
+        inquiry.period_day, inquiry.owner, inquiry.has_address,
         first_value(inquiry.inquiry_id) OVER unit AS unit_inquiry_id,
         first_value(inquiry.received_at) OVER unit AS start_at,
         first_value(inquiry.period_day) OVER unit AS unit_day,
@@ -163,21 +164,40 @@ unit_member AS MATERIALIZED (
         ORDER BY inquiry.received_at, inquiry.inquiry_id
     )
 ),
+known_reply AS MATERIALIZED (
+    SELECT member.judgement_no, member.unit_inquiry_id, member.inquiry_id, member.start_at, member.has_address, reply.replied_at AS at,
+        reply.source, reply.reply_id, reply.account_id, reply.mailbox_id, reply.kind_reason, reply.evidence, reply.kind, reply.matched_by
+    FROM unit_member member
+    JOIN ledger.replies reply ON reply.company_id = member.company_id AND reply.inquiry_id = member.inquiry_id
+        AND reply.replied_at < member.now
+    WHERE reply.company_id = ANY (%(companies)s)
+),
+-- Mail that the buyer of the unit wrote.
+mail_of_buyer AS MATERIALIZED (
+    SELECT DISTINCT judgement_no, unit_inquiry_id, reply_id FROM known_reply WHERE source = 'mail' AND kind_reason = 'from-buyer'
+),
+-- Mail to the buyer, or to an address that was made for an inquiry of the unit.
+mail_to_buyer AS MATERIALIZED (
+    SELECT DISTINCT judgement_no, unit_inquiry_id, reply_id FROM known_reply
+    WHERE %(answer_to)s = 'buyer-or-relay' AND source = 'mail' AND matched_by IN ('relay-address', 'buyer-address')
+),
 -- Replies and statuses that may have stopped the clock; `rejected_because` says why one cannot (null: it can).
 candidate_answer AS MATERIALIZED (
-    SELECT member.judgement_no, member.unit_inquiry_id, member.inquiry_id, member.start_at, reply.replied_at AS at, reply.source,
-        reply.reply_id, reply.account_id, reply.mailbox_id, reply.kind_reason, reply.evidence, reply.kind, reply.matched_by,
-        CASE WHEN reply.replied_at < member.start_at - interval '300 s' THEN 'before-the-inquiry'
+    SELECT reply.judgement_no, reply.unit_inquiry_id, reply.inquiry_id, reply.start_at, reply.at, reply.source, reply.reply_id,
+        reply.account_id, reply.mailbox_id, reply.kind_reason, reply.evidence, reply.kind, reply.matched_by,
+        CASE WHEN reply.at < reply.start_at - interval '300 s' THEN 'before-the-inquiry'
+            WHEN reply.source = 'mail' AND from_buyer.reply_id IS NOT NULL THEN 'from-the-buyer'
+            WHEN reply.source = 'mail' AND %(answer_to)s = 'buyer-or-relay' AND reply.has_address AND to_buyer.reply_id IS NULL
+                THEN 'to-somebody-else'
             WHEN reply.kind IN ('bulk', 'bounce') THEN reply.kind
             WHEN reply.kind = 'automatic'
                 THEN CASE WHEN 'automatic-reply' = ANY (%(answered_by)s) THEN NULL ELSE 'automatic' END
             WHEN reply.source = 'mail' AND 'human-reply' = ANY (%(answered_by)s) THEN NULL
             WHEN reply.source = 'platform' AND 'platform-reply' = ANY (%(answered_by)s) THEN NULL
             ELSE 'not-an-answer-here' END AS rejected_because
-    FROM unit_member member
-    JOIN ledger.replies reply ON reply.company_id = member.company_id AND reply.inquiry_id = member.inquiry_id
-        AND reply.replied_at < member.now
-    WHERE reply.company_id = ANY (%(companies)s)
+    FROM known_reply reply
+    LEFT JOIN mail_of_buyer from_buyer USING (judgement_no, unit_inquiry_id, reply_id)
+    LEFT JOIN mail_to_buyer to_buyer USING (judgement_no, unit_inquiry_id, reply_id)
     UNION ALL
     SELECT member.judgement_no, member.unit_inquiry_id, member.inquiry_id, member.start_at, status.at, 'status', status.status,
         status.account_id, '', '', '', 'human', '',
@@ -186,10 +206,11 @@ candidate_answer AS MATERIALIZED (
     WHERE status.status IN ('rejected', 'declined') AND status.status = ANY (%(answered_by)s)
         OR status.status = 'spam' AND 'spam-report' = ANY (%(answered_by)s)
 ),
--- Units with replies, all of them automatic.
+-- Units with replies, all of them automatic. Mail of the buyer or to somebody else is no reply.
 only_automatic AS MATERIALIZED (
     SELECT judgement_no, unit_inquiry_id FROM candidate_answer
-    WHERE source <> 'status' AND rejected_because IS DISTINCT FROM 'before-the-inquiry'
+    WHERE source <> 'status'
+        AND coalesce(rejected_because, '') NOT IN ('before-the-inquiry', 'from-the-buyer', 'to-somebody-else')
     GROUP BY judgement_no, unit_inquiry_id HAVING bool_and(kind = 'automatic')
 ),
 -- The best way in which a mail was matched to a unit, as its position in `match_order`.

@@ -62,6 +62,7 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     exclude: tuple[Exclusion, ...] = ()
     attribution: Literal["owner-at-receipt", "current-owner", "responder"]
     evidence: Literal["any", "verified"] = "any"
+    answer_to: Literal["anyone", "buyer-or-relay"] = "anyone"
     unmeasured: Literal["separate", "unanswered"] = "separate"
     min_coverage: Annotated[float, Meta(ge=0, le=1)] = 0
     small_sample: Literal["show"] | SmallSample = "show"

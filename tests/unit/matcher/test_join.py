@@ -5,11 +5,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from services.common import metrics
+from services.common.events import HashedBuyer
 from services.common.lifecycle import Heartbeat
 from services.matcher import join, state
 from services.matcher.horizon import DROP_REASONS
 from services.matcher.join import Fact, JoinResult
+from services.matcher.matching import entry_of
 from tests.support.builders import T0, a_sent_message, a_status, an_erase, an_inquiry
 from tests.support.matching import a_matcher
 
@@ -76,3 +80,46 @@ def test_every_reason_is_exported_from_the_start(tmp_path: Path) -> None:
     assert series(metrics.FACTS_IGNORED) == set(join.IGNORED_REASONS) == {"erased", "no-join-key"}
     assert series(metrics.FACTS_CUT) == set(state.CUT_REASONS)
     assert series(metrics.STATE_DROPPED) == set(DROP_REASONS)
+
+
+def test_mail_from_an_address_of_the_buyer_is_marked_also_when_the_address_becomes_known_later() -> None:
+    address, question = "a" * 32, "0" * 32
+    unknown = an_inquiry(message_ids=(question,))
+    known = an_inquiry(message_ids=(question,), buyer=HashedBuyer(id="b1", addresses=(address,)), facts_id="2" * 32)
+    own_mail = a_sent_message(in_reply_to=(question,), senders=(address,))
+    alias_mail = a_sent_message(in_reply_to=(question,), senders=("b" * 32,), message_id="3" * 32)
+    orders: list[list[Fact]] = [[known, own_mail, alias_mail], [unknown, own_mail, alias_mail, known]]
+    for facts in orders:
+        (inquiry,) = joined(*([fact] for fact in facts)).changed
+        reasons = [(reply.reply_id, reply.kind_reason) for reply in inquiry.replies]
+        assert reasons == [
+            (own_mail.message_id, None),
+            (own_mail.message_id, "from-buyer"),
+            (alias_mail.message_id, None),
+        ]
+
+
+def test_marks_of_the_buyers_own_mail_take_no_place_of_an_answer() -> None:
+    address, question = "a" * 32, "0" * 32
+    asked = an_inquiry(message_ids=(question,), buyer=HashedBuyer(id="b1", addresses=(address,)))
+    own: list[Fact] = [
+        a_sent_message(
+            message_id=f"{number:032x}",
+            sent_at=T0 + timedelta(minutes=number),
+            in_reply_to=(question,),
+            senders=(address,),
+        )
+        for number in range(3)
+    ]
+    answer: Fact = a_sent_message(message_id="f" * 32, sent_at=T0 + timedelta(hours=1), in_reply_to=(question,))
+    (inquiry,) = joined([asked, *own, answer]).changed
+    assert [reply.reply_id for reply in inquiry.replies][-1] == "f" * 32
+
+
+def test_entries_of_earlier_versions_lack_the_senders() -> None:
+    entry = state.JoinDayEntry([entry_of(a_sent_message(), state.RECIPIENT)])
+    ((message,),) = msgspec.msgpack.decode(state.pack(entry))
+    assert len(message) == 9 and message[8] == []
+    earlier = msgspec.msgpack.encode([[message[:8]]])
+    key = state.join_day("c1", "0" * 32, 1)
+    assert state.unpack(key, earlier) == entry

@@ -290,21 +290,27 @@ class FolderReader:
         batch = fetch_bisecting(
             self._connection, view.uidvalidity, uids, control, reopen=reopen, final=final, failures=leased.failures
         )
-        now = leased.now + self._report.elapsed
-        sighting = Sighting(
-            company_id=leased.company_id,
-            account_id=leased.account_id,
-            mailbox_id=leased.mailbox_id,
-            now=now,
-            since=since,
-            earliest=now - self._horizon + HORIZON_MARGIN,
-            rescan=rescan,
-            interrupted=since is not None and leased.interrupted_at is not None and leased.interrupted_at >= since,
-            login=leased.user,
-        )
+        sighting = sighting_of(leased, leased.now + self._report.elapsed, since, self._horizon, rescan=rescan)
         sent = self._publisher.send(batch, sighting, in_flight)
         self._budget.spend(len(uids))
         return sent
+
+
+def sighting_of(
+    leased: LeasedMailbox, now: datetime, since: datetime | None, horizon: timedelta, *, rescan: bool
+) -> Sighting:
+    """Where and when the messages of a batch of this mailbox were seen; `since`: they were filed after it."""
+    return Sighting(
+        company_id=leased.company_id,
+        account_id=leased.account_id,
+        mailbox_id=leased.mailbox_id,
+        now=now,
+        since=since,
+        earliest=now - horizon + HORIZON_MARGIN,
+        rescan=rescan,
+        interrupted=since is not None and leased.interrupted_at is not None and leased.interrupted_at >= since,
+        login=leased.user,
+    )
 
 
 def final_refusals(saved: SavedCursor, now: datetime) -> set[int]:

@@ -110,7 +110,7 @@ def inspect(raw: bytes, size: int, now: datetime) -> Inspection:
 
 def hashes(inspection: Inspection, company_id: str, hasher: Hasher, now: datetime) -> dict[str, str | list[str]]:
     """What the event carries instead of ids and addresses: `message_id` (the identity), `recipients`, `in_reply_to`,
-    `references`, `senders` (as of a mailbox with another login)."""
+    `references`."""
     parsed = messages.parse_message(company_id, inspection.fetched, hasher)
     assert isinstance(parsed, ParsedMessage)
     event, _ = messages.event(company_id, "", "", parsed, hasher, after=None, first_seen=now)
@@ -119,7 +119,6 @@ def hashes(inspection: Inspection, company_id: str, hasher: Hasher, now: datetim
         "recipients": list(event.recipients),
         "in_reply_to": list(event.in_reply_to),
         "references": list(event.references),
-        "senders": list(event.senders),
     }
 
 

@@ -84,11 +84,11 @@ def test_every_reason_is_exported_from_the_start(tmp_path: Path) -> None:
 
 def test_mail_from_an_address_of_the_buyer_is_marked_also_when_the_address_becomes_known_later() -> None:
     address, question = "a" * 32, "0" * 32
-    unknown = an_inquiry(message_ids=(question,))
-    known = an_inquiry(message_ids=(question,), buyer=HashedBuyer(id="b1", addresses=(address,)), facts_id="2" * 32)
+    anonymous = an_inquiry(message_ids=(question,))
+    asked = an_inquiry(message_ids=(question,), buyer=HashedBuyer(id="b1", addresses=(address,)), facts_id="2" * 32)
     own_mail = a_sent_message(in_reply_to=(question,), senders=(address,))
     alias_mail = a_sent_message(in_reply_to=(question,), senders=("b" * 32,), message_id="3" * 32)
-    orders: list[list[Fact]] = [[known, own_mail, alias_mail], [unknown, own_mail, alias_mail, known]]
+    orders: list[list[Fact]] = [[asked, own_mail, alias_mail], [anonymous, own_mail, alias_mail, asked]]
     for facts in orders:
         (inquiry,) = joined(*([fact] for fact in facts)).changed
         reasons = [(reply.reply_id, reply.kind_reason) for reply in inquiry.replies]

@@ -29,9 +29,12 @@ class Hasher:
         """Hash of any text, unchanged."""
         return self._hash("content", company_id, value)
 
-    def mailbox(self, host: str, user: str) -> str:
-        """Hash by which one login is found in two companies: HMAC(key, mailbox ‖ 0x1f ‖ host ‖ 0x1f ‖ user)."""
-        return self._hash("mailbox", host.lower(), user)
+    def mailbox(self, host: str, user: str, port: int | None = None) -> str:
+        """Hash by which one login is found in two companies: HMAC(key, mailbox ‖ 0x1f ‖ host ‖ 0x1f ‖ user).
+
+        `port`: of a server beside the usual one, which may have other mailboxes; the host is `host:port` then.
+        """
+        return self._hash("mailbox", host.lower() if port is None else f"{host.lower()}:{port}", user)
 
     def _address(self, company_id: str, value: str) -> str | None:
         """Hash of an address; None when `value` is not a valid one."""

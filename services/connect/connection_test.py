@@ -144,7 +144,9 @@ class _RunningTest:
         """What the steps so far found."""
         login, values = self._login, self.values
         provider = self._setup.catalog.of_mailbox(login.address, login.host)
-        return ConnectionTestReport(login.host, login.port, provider, self.stages.results(), values, self._opened)
+        return ConnectionTestReport(
+            login.host, login.port, provider, self.stages.results(), values, self._opened, tls=login.tls
+        )
 
     def log_out(self) -> None:
         """End the session, if there is one."""
@@ -152,7 +154,7 @@ class _RunningTest:
             self._connection.logout()
 
     def _check_host(self) -> None:
-        self._endpoint = self._setup.hosts.check(self._login.host, self._login.port)
+        self._endpoint = self._setup.hosts.check(self._login.host, self._login.port, self._login.tls)
 
     def _connect(self) -> None:
         setup = self._setup

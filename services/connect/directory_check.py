@@ -113,7 +113,7 @@ def _check_domain(
     targets = check.ask(records.srv, domain, "SRV")
     if targets:
         named = {target.target.rstrip(".").lower() for target in targets}
-        hosts = {host for host, _ in provider.servers(domain)}
+        hosts = {server.host for server in provider.servers(domain)}
         if named == {""}:
             if hosts:
                 check.changes.append(_change(provider, "domains", domain, "srv-no-imap"))

@@ -1,4 +1,4 @@
-"""DNS queries for the MX and `_imaps._tcp` records of a domain; host addresses come from the system's resolver.
+"""DNS queries for the MX, `_imaps._tcp` and `_imap._tcp` records of a domain; host addresses come from the system's resolver.
 
 The domain was typed by a seller, so its records are not trusted: names are taken as text, and the host that one names is
 checked like any other (`HostPolicy.check`).
@@ -13,6 +13,7 @@ import dns.resolver
 
 from services.common.errors import TransientError
 from services.providers.lookup_decision import SrvRecord
+from services.providers.mail_server import TlsMode
 
 SECONDS: Final = 5.0
 """How long one query may take, including all name servers and retries."""
@@ -33,11 +34,16 @@ class DnsRecords:
         return tuple(record.exchange.to_text(omit_final_dot=True).lower() for record in records[:MOST])
 
     def srv(self, domain: str) -> tuple[SrvRecord, ...]:
-        """`_imaps._tcp` records; () when there is none. TransientError."""
-        records = self._ask(f"_imaps._tcp.{domain}", "SRV")
+        """`_imaps._tcp` records; where they name no server, the `_imap._tcp` records after them. TransientError."""
+        records = self._srv(f"_imaps._tcp.{domain}", "implicit")
+        if any(record.target != "." for record in records):
+            return records
+        return records + self._srv(f"_imap._tcp.{domain}", "starttls")
+
+    def _srv(self, name: str, tls: TlsMode) -> tuple[SrvRecord, ...]:
         return tuple(
-            SrvRecord(record.target.to_text(), int(record.port), int(record.priority), int(record.weight))
-            for record in records[:MOST]
+            SrvRecord(record.target.to_text(), int(record.port), int(record.priority), int(record.weight), tls)
+            for record in self._ask(name, "SRV")[:MOST]
         )
 
     def has_address(self, host: str) -> bool:

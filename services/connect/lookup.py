@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, get_args
 
 from services.common.errors import TransientError
 from services.imap.connection import connect
@@ -12,6 +12,7 @@ from services.imap.host_policy import HostPolicy
 from services.imap.limits import SessionLimits
 from services.providers.catalog import ProviderCatalog
 from services.providers.lookup_decision import DomainFacts, LookupAnswer, SrvRecord, decide, guesses
+from services.providers.mail_server import MailServer, TlsMode
 from services.providers.typed_server import HostMistake, find_mistake, parse_server
 
 RecordT = TypeVar("RecordT")
@@ -28,7 +29,7 @@ class DomainRecords(Protocol):
         ...
 
     def srv(self, domain: str) -> tuple[SrvRecord, ...]:
-        """`_imaps._tcp` records."""
+        """`_imaps._tcp` records, else `_imap._tcp` records."""
         ...
 
 
@@ -51,9 +52,7 @@ def look_up(
             case "srv":
                 facts = replace(facts, srv=_asked(lambda: records.srv(domain), "SRV", problems))
             case "guess":
-                candidates = guesses(domain, hosts.allowed_ports)
-                answering = tuple(server for server in candidates if answers(*server, hosts, context))
-                facts = replace(facts, answering=answering)
+                facts = replace(facts, answering=_answering(domain, hosts, context))
             case LookupAnswer():
                 return step, problems
 
@@ -66,25 +65,36 @@ def check_server(
     *,
     hosts: HostPolicy,
     context: ssl.SSLContext,
+    tls: TlsMode = "implicit",
 ) -> HostMistake | None:
     """What is wrong with a typed server, before a password is asked for; None when nothing is.
 
     A server whose name only looks like a POP or SMTP server is connected to first, without user name or password.
     """
     mistake = find_mistake(catalog, host, port, address)
-    if mistake is not None and not mistake.certain and answers(parse_server(host).host, port, hosts, context):
+    server = MailServer(parse_server(host).host, port, tls)
+    if mistake is not None and not mistake.certain and answers(server, hosts, context):
         return None
     return mistake
 
 
-def answers(host: str, port: int, hosts: HostPolicy, context: ssl.SSLContext) -> bool:
-    """Whether a host answers as an IMAP server over verified TLS, at an address that may be connected to."""
+def answers(server: MailServer, hosts: HostPolicy, context: ssl.SSLContext) -> bool:
+    """Whether a server answers as an IMAP server over verified TLS, at an address that may be connected to."""
     try:
-        connection = connect(hosts.check(host, port), context, PROBE)
+        connection = connect(hosts.check(*server), context, PROBE)
     except MailboxError:
         return False
     connection.logout()
     return True
+
+
+def _answering(domain: str, hosts: HostPolicy, context: ssl.SSLContext) -> tuple[MailServer, ...]:
+    """Guessed servers that answer; with STARTTLS only where none does with TLS from the first byte."""
+    for tls in get_args(TlsMode):
+        servers = [server for server in guesses(domain, hosts.allowed_ports, tls) if answers(server, hosts, context)]
+        if servers:
+            return tuple(servers)
+    return ()
 
 
 def _asked(ask: Callable[[], tuple[RecordT, ...]], kind: str, problems: list[str]) -> tuple[RecordT, ...]:

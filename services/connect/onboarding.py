@@ -147,7 +147,7 @@ def _attempt(request: ConnectRequest, login: Login, given: GivenConsent) -> Conn
 def _check_available(registry: Registry, company_id: str, login: Login, mailbox_id: str = "") -> None:
     """RegistryError when another mailbox holds a login; LoginTaken when it is another company's."""
     try:
-        registry.logins.check_available(company_id, login.host, login.user, mailbox_id)
+        registry.logins.check_available(company_id, login, mailbox_id)
     except LoginTaken as error:
         # Counted as a failed test, so that nobody can find out in this way which logins other companies have.
         test_id, _ = registry.connection_tests.begin(company_id, login.user)

@@ -12,12 +12,16 @@ from typing import Final
 
 from services.mail.values import Login, OpenedFolder
 from services.providers.catalog import ProviderCatalog
+from services.providers.mail_server import TLS_PORT, TlsMode
 from services.providers.provider import Provider
-from services.providers.typed_server import TLS_PORT, HostMistake
+from services.providers.typed_server import HostMistake
+from services.registry.connection_tests import TooManyTests
 
 STAGES: Final = ("dns", "tcp", "tls", "greeting", "login", "id", "list", "sent", "examine", "newest")
 PASSED: Final = "ok"
 SKIPPED: Final = "skipped"
+EARLIER: Final = "earlier"
+"""Key of `ConnectionTestReport.values` with the code of an earlier failure, or empty: a sentence in the language of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class ConnectionTestReport:
     """Placeholders of the sentences of its stages."""
     folders: tuple[OpenedFolder, ...] = ()
     warnings: tuple[MailboxWarning, ...] = ()
+    tls: TlsMode = "implicit"
 
     @property
     def failed(self) -> StageResult | None:
@@ -71,9 +76,12 @@ class ConnectionTestOutcome:
     detail: str = ""
 
 
-def too_many_tests(login: Login, catalog: ProviderCatalog, again_at: datetime) -> ConnectionTestReport:
-    """The report of a test that was not made: too many failed in the last hour."""
-    values = {"again_at": f"{again_at:%H:%M} UTC"}
+def too_many_tests(login: Login, catalog: ProviderCatalog, error: TooManyTests) -> ConnectionTestReport:
+    """The report of a test that was not made: too many failed in the last hour, with the reason of this mailbox's last one."""
+    values = {
+        "again_at": f"{error.again_at:%H:%M} UTC",
+        EARLIER: error.last_code or "",
+    }
     return _not_made(login.host, login.port, login.address, catalog, "tries-spent", values)
 
 

@@ -6,6 +6,7 @@ from services.common.language import Language
 from services.common.normal_forms import normalise_address
 from services.mail.values import Login
 from services.providers.addresses import host_name
+from services.providers.mail_server import TLS_PORT, TlsMode
 from services.registry.errors import RegistryError
 
 
@@ -20,7 +21,8 @@ class ConnectRequest:
     consent_by: str
     role: str = "registered"
     host: str | None = None
-    port: int = 993
+    port: int = TLS_PORT
+    tls: TlsMode = "implicit"
     user: str | None = field(default=None, repr=False)
     mailbox_id: str | None = None
     sent_override: tuple[bytes, ...] = ()
@@ -38,6 +40,7 @@ class LoginChanges:
     address: str | None = field(default=None, repr=False)
     host: str | None = None
     port: int | None = None
+    tls: TlsMode | None = None
     user: str | None = field(default=None, repr=False)
     sent_override: tuple[bytes, ...] | None = None
     kind: str = "password"
@@ -58,6 +61,7 @@ def requested_login(request: ConnectRequest) -> Login:
         request.password,
         request.sent_override,
         request.kind,
+        request.tls,
     )
 
 
@@ -80,6 +84,7 @@ def changed_login(stored: Login, changes: LoginChanges) -> Login:
         address=address,
         host=host_name(changes.host) if changes.host else stored.host,
         port=changes.port or stored.port,
+        tls=changes.tls or stored.tls,
         user=changes.user or (address if user_is_address else stored.user),
         password=changes.password,
         kind=changes.kind,

@@ -48,7 +48,7 @@ class ConnectionTester:
         try:
             test_id, now = registry.connection_tests.begin(company_id, login.user)
         except TooManyTests as error:
-            return report.too_many_tests(login, catalog.load(), error.again_at), error.again_at
+            return report.too_many_tests(login, catalog.load(), error), error.again_at
         try:
             with LoginSlots(registry.connection, self.settings).session(login.host):
                 outcome = connection_test.run(login, self._setup(), now, self._authorize(login, token_store))

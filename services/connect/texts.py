@@ -7,7 +7,7 @@ from typing import Any
 from services.common.language import Language
 from services.common.tables import read_table
 from services.connect.completeness import NumbersForecast, SettlingRule
-from services.connect.report import PASSED, SKIPPED, ConnectionTestReport, MailboxWarning, StageResult
+from services.connect.report import EARLIER, PASSED, SKIPPED, ConnectionTestReport, MailboxWarning, StageResult
 from services.imap.folders import folder_text
 from services.providers.typed_server import HostMistake
 from services.registry import states
@@ -109,6 +109,7 @@ def as_data(report: ConnectionTestReport) -> dict[str, Any]:
         "passed": report.passed,
         "host": report.host or None,
         "port": report.port,
+        "security": "tls" if report.tls == "implicit" else report.tls,
         "provider": report.provider.id if report.provider is not None else None,
         "code": report.failed.code if report.failed is not None else PASSED,
         "stages": [
@@ -147,7 +148,18 @@ def as_data(report: ConnectionTestReport) -> dict[str, Any]:
 def _filled(code: str, part: str, values: Mapping[str, str], language: Language) -> str:
     sentences = load()["code"]
     text: str = sentences.get(code, sentences["server-broken"])[language][part]
+    if EARLIER in values:
+        values = {**values, EARLIER: _earlier(values[EARLIER], language)}
     return text.format_map(values)
+
+
+def _earlier(code: str, language: Language) -> str:
+    """Why an earlier test failed and, where that needs no details of that test, what to do; empty where it is not known."""
+    sentences = load()["code"].get(code)
+    if sentences is None:
+        return ""
+    texts = [text for text in (sentences[language]["says"], sentences[language]["next"]) if "{" not in text]
+    return phrase("earlier-failure", language, why=("" if language == "zh" else " ").join(texts))
 
 
 def _newest(report: ConnectionTestReport, language: Language) -> str:

@@ -81,7 +81,7 @@ class MailboxLogin:
         NoSlotFree when the provider's logins are used up for now; MailboxError.
         """
         with self._slots.session(leased.host):
-            endpoint = self._hosts.check(leased.host, leased.port)
+            endpoint = self._hosts.check(leased.host, leased.port, leased.tls)
             connection = connect(endpoint, self._tls_context(), self._limits)
             try:
                 self._log_in(connection, leased, token_store)

@@ -1,4 +1,4 @@
-"""One session with a mail server: CAPABILITY, LOGIN or AUTHENTICATE, ID, LIST, NAMESPACE, XLIST, EXAMINE, UID SEARCH, UID FETCH of headers
+"""One session with a mail server: STARTTLS where a mailbox says so, CAPABILITY, LOGIN or AUTHENTICATE, ID, LIST, NAMESPACE, XLIST, EXAMINE, UID SEARCH, UID FETCH of headers
 (of times alone before anybody consented), LOGOUT. Nothing else is ever sent: folders are opened read-only, bodies are never
 requested; a test records the wire.
 

@@ -41,6 +41,18 @@ class TlsFailed(MailboxError):
     code = "tls-failed"
 
 
+class StarttlsMissing(TlsFailed):
+    """The server does not start TLS on a port that begins without it."""
+
+    code = "starttls-missing"
+
+
+class StarttlsUnsafe(TlsFailed):
+    """Something arrived before TLS that must not be there (services.imap.starttls)."""
+
+    code = "starttls-unsafe"
+
+
 class LoginRefused(MailboxError):
     """The server refused the login; `code` says more where the server's words do. A person must act; with `definite` no
     further attempt can succeed."""

@@ -16,6 +16,7 @@ import idna
 from services.common.settings import ImapSettings
 from services.imap.errors import HostRefused, Unreachable
 from services.providers.addresses import host_name
+from services.providers.mail_server import TlsMode
 
 Network = IPv4Network | IPv6Network
 Resolver = Callable[[str, int], Sequence[str]]
@@ -40,6 +41,7 @@ class Endpoint:
     host: str
     port: int
     addresses: tuple[str, ...]
+    tls: TlsMode = "implicit"
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -62,7 +64,7 @@ class HostPolicy:
         """The policy of the REPLYRATE_IMAP__… settings."""
         return cls(settings.allowed_ports, settings.allowed_private_networks, settings.private_hosts, resolve)
 
-    def check(self, host: str, port: int) -> Endpoint:
+    def check(self, host: str, port: int, tls: TlsMode = "implicit") -> Endpoint:
         """The endpoint behind a name that a person typed. HostRefused or Unreachable; their detail is for the operator only."""
         name = host_name(host)
         if not name or len(name) > 253 or any(char.isspace() or char in "/@:%?#[]\\" or char < " " for char in name):
@@ -80,7 +82,7 @@ class HostPolicy:
             if not _permitted(ip_address(address.partition("%")[0]), self.allowed_networks):
                 # One forbidden address is enough: a name that has both is a trap, or a split horizon.
                 raise HostRefused("dns", f"{ascii_name} leads to {address}, which is not public")
-        return Endpoint(ascii_name, port, addresses)
+        return Endpoint(ascii_name, port, addresses, tls)
 
 
 def a_labels(name: str) -> str:

@@ -1,14 +1,12 @@
 """imapclient within limits: how many bytes one session may take, and how long it may last.
 
 A hostile server may answer for ever, in one endless line, or with a literal of gigabytes before LOGIN (imaplib would take
-it all): every byte passes `_Wire`, which counts bytes and watches the clock.
+it all): every byte passes `Wire`, which counts bytes and watches the clock.
 """
 
 import imaplib
-import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from imapclient import IMAPClient
@@ -16,22 +14,12 @@ from imapclient.imapclient import _normalise_search_criteria
 from imapclient.response_parser import parse_message_list
 
 from services.common.clocks import boot_seconds
-from services.imap.errors import SessionLimitReached, TlsFailed, Unreachable
+from services.imap.errors import SessionLimitReached, Unreachable
 from services.imap.host_policy import Endpoint
+from services.imap.starttls import negotiate
+from services.imap.wire import SessionLimits, Wire, dial, start_tls
 
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """What one session may cost."""
-
-    literal_bytes: int = 64 * 1024
-    line_bytes: int = 64 * 1024
-    session_bytes: int = 8 * 1024 * 1024
-    folders: int = 5_000
-    messages: int = 2_000
-    command_seconds: float = 20
-    session_seconds: float = 120
-    connect_seconds: float = 10
+__all__ = ["BoundedClient", "SessionLimits"]
 
 
 class BoundedClient(IMAPClient):  # type: ignore[misc]
@@ -108,11 +96,21 @@ class _BoundedImap(imaplib.IMAP4):
     def open(self, host: str = "", port: int = 993, timeout: float | None = None) -> None:
         """Connect to a checked address, verify the name."""
         self.host, self.port = host, port
-        plain = _dial(self._endpoint, self._limits)
+        self.sock = dial(self._endpoint, self._limits)
         self._on_stage("tls")
-        self.sock = _start_tls(plain, self._context, self._endpoint.host)
+        self._wire = Wire(self.sock, self._limits, self._monotonic)
+        try:
+            if self._endpoint.tls == "starttls":
+                negotiate(self._wire, self.send)
+            self.sock.settimeout(self._limits.connect_seconds)
+            encrypted = start_tls(self.sock, self._context, self._endpoint.host)
+        except BaseException:
+            self.sock.close()
+            raise
+        # After STARTTLS a server does not greet again, and what it said before counts for nothing: imaplib gets a bare greeting.
+        self.sock = encrypted
+        self._wire.encrypt(encrypted, b"* OK\r\n" if self._endpoint.tls == "starttls" else b"")
         self._on_stage("greeting")
-        self._wire = _Wire(self.sock, self._limits, self._monotonic)
         self.file = self.sock.makefile("rb")  # closed by imaplib's shutdown; never read
 
     def read(self, size: int) -> bytes:
@@ -134,90 +132,3 @@ class _BoundedImap(imaplib.IMAP4):
             raise SessionLimitReached("send", "the server does not read") from None
         except OSError as error:
             raise Unreachable("send", type(error).__name__) from None
-
-
-class _Wire:
-    """Bytes from the server, within the limits."""
-
-    def __init__(self, sock: ssl.SSLSocket, limits: SessionLimits, monotonic: Callable[[], float]) -> None:
-        self._sock = sock
-        self._limits = limits
-        self._monotonic = monotonic
-        self._buffer = bytearray()
-        self._received = 0
-        self._session_ends = monotonic() + limits.session_seconds
-        self.start_command()
-
-    def start_command(self) -> None:
-        self._command_ends = self._monotonic() + self._limits.command_seconds
-        self._sock.settimeout(self._seconds_left())
-
-    def line(self) -> bytes:
-        start = 0
-        while (end := self._buffer.find(b"\n", start)) < 0:
-            start = len(self._buffer)
-            if start > self._limits.line_bytes:
-                raise SessionLimitReached("read", "a line is longer than 64 KiB")
-            if not self._receive():
-                break
-        end = len(self._buffer) if end < 0 else end + 1
-        if end > self._limits.line_bytes:
-            raise SessionLimitReached("read", "a line is longer than 64 KiB")
-        return self._take(end)
-
-    def literal(self, size: int) -> bytes:
-        if size > self._limits.literal_bytes:
-            raise SessionLimitReached("read", "a literal is longer than 64 KiB")
-        while len(self._buffer) < size and self._receive():
-            pass
-        return self._take(size)
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return taken
-
-    def _receive(self) -> bool:
-        """Append what the server sent to the buffer; False when it closed the connection."""
-        self._sock.settimeout(self._seconds_left())
-        try:
-            data = self._sock.recv(64 * 1024)
-        except TimeoutError:
-            raise SessionLimitReached("read", "the server answers too slowly") from None
-        except OSError as error:
-            raise Unreachable("read", type(error).__name__) from None
-        self._received += len(data)
-        if self._received > self._limits.session_bytes:
-            raise SessionLimitReached("read", "the session is larger than 8 MiB")
-        self._buffer += data
-        return bool(data)
-
-    def _seconds_left(self) -> float:
-        left = min(self._command_ends, self._session_ends) - self._monotonic()
-        if left <= 0:
-            raise SessionLimitReached("read", "the server answers too slowly")
-        return left
-
-
-def _dial(endpoint: Endpoint, limits: SessionLimits) -> socket.socket:
-    failure = "no address"
-    for address in endpoint.addresses[:4]:
-        try:
-            sock = socket.create_connection((address, endpoint.port), timeout=limits.connect_seconds)
-        except OSError as error:
-            failure = type(error).__name__
-            continue
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
-    raise Unreachable("tcp", failure)
-
-
-def _start_tls(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
-    try:
-        return context.wrap_socket(sock, server_hostname=host)
-    except ssl.SSLError as error:
-        sock.close()
-        raise TlsFailed("tls", getattr(error, "reason", None) or type(error).__name__) from None
-    except OSError as error:
-        sock.close()
-        raise Unreachable("tls", type(error).__name__) from None

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from services.providers.mail_server import TlsMode
+
 
 @dataclass(frozen=True, slots=True)
 class FolderView:
@@ -48,3 +50,4 @@ class Login:
     password: str = field(repr=False)
     sent_override: tuple[bytes, ...] = ()
     kind: str = "password"
+    tls: TlsMode = "implicit"

@@ -3,7 +3,7 @@
 In order:
 1. the domain is in the provider directory;
 2. one of its MX servers is;
-3. it has an `_imaps._tcp` record (RFC 6186);
+3. it has an `_imaps._tcp` record, else an `_imap._tcp` record, which means STARTTLS (RFC 6186 §3.2);
 4. `imap.` or `mail.` before it answers as an IMAP server;
 5. the person is asked.
 
@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from services.providers.addresses import suffixes
 from services.providers.catalog import ProviderCatalog
+from services.providers.mail_server import MailServer, TlsMode, usual_mode
 from services.providers.provider import Provider, UnconfirmedServer
 
 FoundBy = Literal["name", "domain", "mx", "srv", "guess", "ask"]
@@ -26,12 +27,13 @@ GUESSES: Final = ("imap.{domain}", "mail.{domain}")
 
 @dataclass(frozen=True, slots=True)
 class SrvRecord:
-    """One `_imaps._tcp` record; target "." means that the domain offers no IMAP."""
+    """One `_imaps._tcp` or (`tls` starttls) `_imap._tcp` record; target "." means that the domain does not offer it."""
 
     target: str
     port: int
     priority: int = 0
     weight: int = 0
+    tls: TlsMode = "implicit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class DomainFacts:
 
     mx: tuple[str, ...] | None = None
     srv: tuple[SrvRecord, ...] | None = None
-    answering: tuple[tuple[str, int], ...] | None = None
+    answering: tuple[MailServer, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class LookupAnswer:
     domain: str
     how: FoundBy
     provider: Provider | None
-    servers: tuple[tuple[str, int], ...]
+    servers: tuple[MailServer, ...]
     evidence: str
     trusted: bool
 
@@ -70,23 +72,28 @@ def decide(
             return _by_directory(domain, "mx", provider, server.rstrip(".").lower())
     if facts.srv is None:
         return "srv"
-    records = sorted(facts.srv, key=lambda record: (record.priority, -record.weight, record.target))
-    servers = tuple((record.target.rstrip(".").lower(), record.port) for record in records if record.target.rstrip("."))
+    records = sorted(
+        facts.srv, key=lambda record: (record.tls == "starttls", record.priority, -record.weight, record.target)
+    )
+    named = [record for record in records if record.target.rstrip(".")]
+    servers = tuple(MailServer(record.target.rstrip(".").lower(), record.port, record.tls) for record in named)
     if records and not servers:
         return LookupAnswer(domain, "ask", None, (), "its DNS says that it offers no IMAP", False)
     if servers:
-        provider = catalog.by_host(servers[0][0])
-        return LookupAnswer(domain, "srv", provider, servers, f"_imaps._tcp.{domain}", provider is not None)
+        provider = catalog.by_host(servers[0].host)
+        service = "_imaps" if servers[0].tls == "implicit" else "_imap"
+        return LookupAnswer(domain, "srv", provider, servers, f"{service}._tcp.{domain}", provider is not None)
     if facts.answering is None:
         return "guess"
     if facts.answering:
-        return LookupAnswer(domain, "guess", None, facts.answering, facts.answering[0][0], False)
+        return LookupAnswer(domain, "guess", None, facts.answering, facts.answering[0].host, False)
     return LookupAnswer(domain, "ask", None, (), "nothing is known about the domain", False)
 
 
-def guesses(domain: str, ports: Sequence[int]) -> tuple[tuple[str, int], ...]:
-    """Servers that a domain may have, at the ports that may be connected to."""
-    return tuple((host.format(domain=domain), port) for host in GUESSES for port in ports)
+def guesses(domain: str, ports: Sequence[int], tls: TlsMode) -> tuple[MailServer, ...]:
+    """Servers that a domain may have, at those of the `ports` at which TLS usually starts so."""
+    usual = [port for port in ports if usual_mode(port) == tls]
+    return tuple(MailServer(host.format(domain=domain), port, tls) for host in GUESSES for port in usual)
 
 
 def unconfirmed_servers(answer: LookupAnswer) -> tuple[UnconfirmedServer, ...]:
@@ -96,7 +103,7 @@ def unconfirmed_servers(answer: LookupAnswer) -> tuple[UnconfirmedServer, ...]:
         return ()
     deciding_mx = [name for name in suffixes(answer.evidence) if name in provider.mx][:1] if answer.how == "mx" else []
     notes = [provider.unconfirmed_server("mx", name) for name in deciding_mx]
-    notes += [provider.unconfirmed_server("hosts", host) for host, _ in answer.servers]
+    notes += [provider.unconfirmed_server("hosts", host) for host, *_ in answer.servers]
     return tuple(note for note in notes if note is not None)
 
 

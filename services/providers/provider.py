@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from services.common.language import Bilingual
+from services.providers.mail_server import MailServer, TlsMode
 
 
 class Caution(Bilingual, frozen=True):
@@ -54,7 +55,7 @@ class Provider(msgspec.Struct, frozen=True):
     hosts: tuple[str, ...]
     port: int
     plain_port: int
-    security: Literal["tls"]
+    security: Literal["tls", "starttls"]
     not_imap: tuple[str, ...]
     auth: tuple[str, ...]
     user_name: Literal["address", "local-part"]
@@ -75,9 +76,10 @@ class Provider(msgspec.Struct, frozen=True):
     doubts: tuple[UnconfirmedServer, ...] = ()
     server_domains: tuple[str, ...] = ()
 
-    def servers(self, domain: str) -> tuple[tuple[str, int], ...]:
-        """(host, port) in the order to try them."""
-        return tuple((host.replace("{domain}", domain), self.port) for host in self.hosts)
+    def servers(self, domain: str) -> tuple[MailServer, ...]:
+        """Its servers in the order to try them."""
+        tls: TlsMode = "implicit" if self.security == "tls" else "starttls"
+        return tuple(MailServer(host.replace("{domain}", domain), self.port, tls) for host in self.hosts)
 
     def unconfirmed_server(self, key: Literal["hosts", "mx"], name: str) -> UnconfirmedServer | None:
         """The note that no current source confirms an entry of `hosts` or `mx`: this one, or all MX servers together."""

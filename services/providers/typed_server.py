@@ -7,11 +7,10 @@ from typing import Final, Literal
 
 from services.providers.addresses import domain_of, parent_domain
 from services.providers.catalog import ProviderCatalog
+from services.providers.mail_server import STARTTLS_PORT
 
 POP_PORTS: Final = (110, 995)
 SMTP_PORTS: Final = (25, 465, 587, 2525)
-PLAIN_PORT: Final = 143
-TLS_PORT: Final = 993
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+-]*):/+")
 _PORT: Final = re.compile(r"(?P<host>[^:\s]*)[:\s]\s*(?P<port>\d{1,5})")
 _SIGNS: Final = str.maketrans({"。": ".", "、": "/", "\u200b": None, "\ufeff": None})
@@ -75,9 +74,10 @@ def find_mistake(catalog: ProviderCatalog, host: str, port: int, address: str) -
         return HostMistake("web-address", right_host or (name if catalog.by_host(name) else _imap_of(name)), True)
     if port in POP_PORTS or port in SMTP_PORTS:
         return HostMistake("pop-port" if port in POP_PORTS else "smtp-port", right_host or name, True)
-    if port == PLAIN_PORT:
-        return HostMistake("plain-port", right_host or name, True)
     hosts_provider = catalog.by_host(name)
+    if port == STARTTLS_PORT and any(owner and owner.security == "tls" for owner in (own_provider, hosts_provider)):
+        # STARTTLS is for servers that offer nothing else.
+        return HostMistake("plain-port", right_host or name, True)
     if own_provider and right_host and hosts_provider and hosts_provider is not own_provider:
         are_both_netease = own_provider.family == hosts_provider.family == "netease"
         # Each NetEase domain has its own server, and the others answer "wrong password" to it.

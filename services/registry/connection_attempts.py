@@ -106,7 +106,7 @@ class ConnectionAttempts:
         values = {"company_id": company_id, "mailbox_id": mailbox_id}
         with self._login_taken_meanwhile(company_id, mailbox_id, login), self._changes.transaction(event, by):
             state = self._changes.lock(company_id, mailbox_id)
-            linked = self._logins.check_available(company_id, login.host, login.user, mailbox_id)
+            linked = self._logins.check_available(company_id, login, mailbox_id)
             connected = self._sql.one("connect", **values, expected_from=expected_from, linked=linked)
             assert connected is not None
             self._changes.move(company_id, mailbox_id, event, state=state)
@@ -147,7 +147,7 @@ class ConnectionAttempts:
         with self._login_taken_meanwhile(company_id, mailbox_id, login), self._changes.transaction(event, by):
             state = self._changes.lock(company_id, mailbox_id)
             is_another = not self._logins.is_same(company_id, mailbox_id, login)
-            linked = self._logins.check_available(company_id, login.host, login.user, mailbox_id)
+            linked = self._logins.check_available(company_id, login, mailbox_id)
             if is_another:
                 self._links.delete_all(company_id, mailbox_id)
             columns = self._logins.columns(company_id, mailbox_id, login)
@@ -174,5 +174,5 @@ class ConnectionAttempts:
         try:
             yield
         except psycopg.errors.UniqueViolation:
-            self._logins.check_available(company_id, login.host, login.user, mailbox_id)
+            self._logins.check_available(company_id, login, mailbox_id)
             raise RegistryError("this login was connected at the same moment; try again") from None

@@ -8,10 +8,10 @@ FOR UPDATE
 -- A mailbox whose owner consented and that is not tested yet. It has no password.
 INSERT INTO registry.mailboxes (
     company_id, mailbox_id, account_id, role, state, address_sealed, address_masked, address_hash, host, port,
-    user_sealed, login_hash, sent_override, consent_by, consent_at, consent_text_version
+    tls, user_sealed, login_hash, sent_override, consent_by, consent_at, consent_text_version
 ) VALUES (
     %(company_id)s, %(mailbox_id)s, %(account_id)s, %(role)s, %(to)s, %(address_sealed)s, %(address_masked)s,
-    %(address_hash)s, %(host)s, %(port)s, %(user_sealed)s, %(login_hash)s, %(sent_override)s,
+    %(address_hash)s, %(host)s, %(port)s, %(tls)s, %(user_sealed)s, %(login_hash)s, %(sent_override)s,
     %(consent_by)s, clock_timestamp(), %(text_version)s
 )
 
@@ -19,7 +19,7 @@ INSERT INTO registry.mailboxes (
 -- The same attempt again, with the login that was typed now.
 UPDATE registry.mailboxes
 SET state = %(to)s, state_reason = NULL, state_changed_at = clock_timestamp(), address_sealed = %(address_sealed)s,
-    address_masked = %(address_masked)s, address_hash = %(address_hash)s, host = %(host)s, port = %(port)s,
+    address_masked = %(address_masked)s, address_hash = %(address_hash)s, host = %(host)s, port = %(port)s, tls = %(tls)s,
     user_sealed = %(user_sealed)s, login_hash = %(login_hash)s, sent_override = %(sent_override)s,
     consent_by = %(consent_by)s, consent_at = clock_timestamp(), consent_text_version = %(text_version)s
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
@@ -40,7 +40,7 @@ RETURNING connected_at, account_id
 -- Another login whose test passed.
 UPDATE registry.mailboxes
 SET address_sealed = %(address_sealed)s, address_masked = %(address_masked)s, address_hash = %(address_hash)s,
-    host = %(host)s, port = %(port)s, user_sealed = %(user_sealed)s, login_hash = %(login_hash)s,
+    host = %(host)s, port = %(port)s, tls = %(tls)s, user_sealed = %(user_sealed)s, login_hash = %(login_hash)s,
     sent_override = %(sent_override)s, expected_from = %(expected_from)s, linked = %(linked)s
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
 

@@ -20,10 +20,14 @@ COMPANY_TRIES_PER_HOUR = 30
 
 
 class TooManyTests(RegistryError):
-    """Too many tests of a mailbox, or of the mailboxes of a company, failed; the next one may start at `again_at`."""
+    """Too many tests of a mailbox, or of the mailboxes of a company, failed; the next one may start at `again_at`.
 
-    def __init__(self, again_at: datetime) -> None:
+    `last_code`: why the last test of this mailbox by this company failed; None without one.
+    """
+
+    def __init__(self, again_at: datetime, last_code: str | None) -> None:
         self.again_at = again_at
+        self.last_code = last_code
         super().__init__(f"too many failed tries in the last hour; try again at {again_at:%H:%M} UTC")
 
 
@@ -47,9 +51,9 @@ class ConnectionTests:
             failed = self._sql.one("failed_tests", **values)
             assert failed is not None
             if failed["of_login"] >= TRIES_PER_HOUR:
-                raise TooManyTests(failed["login_again_at"])
+                raise TooManyTests(failed["login_again_at"], failed["login_code"])
             if failed["of_company"] >= COMPANY_TRIES_PER_HOUR:
-                raise TooManyTests(failed["company_again_at"])
+                raise TooManyTests(failed["company_again_at"], failed["login_code"])
             test = self._sql.one("begin_test", **values)
             assert test is not None
         return test["test_id"], test["tested_at"]

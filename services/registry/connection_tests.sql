@@ -7,6 +7,9 @@ FROM unnest(ARRAY[%(company_id)s::text, %(login_hash)s::text]) key ORDER BY key
 -- Tests of the last hour that did not pass, of a login and of a company, and when the next test may be made.
 SELECT count(*) FILTER (WHERE login_hash = %(login_hash)s) AS of_login,
     min(tested_at) FILTER (WHERE login_hash = %(login_hash)s) + interval '1 hour' AS login_again_at,
+    (array_agg(code ORDER BY tested_at DESC, test_id DESC) FILTER (
+        WHERE login_hash = %(login_hash)s AND company_id = %(company_id)s
+    ))[1] AS login_code,
     count(*) FILTER (WHERE company_id = %(company_id)s) AS of_company,
     min(tested_at) FILTER (WHERE company_id = %(company_id)s) + interval '1 hour' AS company_again_at
 FROM registry.connection_tests

@@ -17,6 +17,7 @@ import psycopg
 
 from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
+from services.providers.mail_server import TlsMode
 from services.registry import states
 from services.registry.folder_records import NO_PROGRESS, FolderProgress, FolderRecords, SavedCursor
 from services.registry.tokens import RegistryTokenStore, seal_context
@@ -61,6 +62,7 @@ class LeasedMailbox:
     """Polls in a row that ended at a limit without progress in a folder known before."""
     kind: str = "password"
     """`oauth2`: `password` is a refresh token."""
+    tls: TlsMode = "implicit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +282,7 @@ def _leased(mailbox: Mapping[str, Any], user: str, password: str) -> LeasedMailb
         interrupted_at=mailbox["interrupted_at"],
         fruitless_polls=mailbox["fruitless_polls"],
         kind=mailbox["kind"],
+        tls=mailbox["tls"],
     )
 
 

@@ -11,7 +11,7 @@ FROM (
     LIMIT 1 FOR UPDATE SKIP LOCKED
 ) due
 WHERE m.company_id = due.company_id AND m.mailbox_id = due.mailbox_id
-RETURNING m.company_id, m.mailbox_id, m.account_id, m.host, m.port, m.user_sealed, m.sent_override, m.lease_epoch,
+RETURNING m.company_id, m.mailbox_id, m.account_id, m.host, m.port, m.tls, m.user_sealed, m.sent_override, m.lease_epoch,
     m.connected_at, m.complete_from, m.complete_through, m.reconcile_after, m.failures, m.login_refusals,
     greatest(m.interrupted_at, m.state_changed_at) AS interrupted_at, m.fruitless_polls,
     clock_timestamp() AS now,

@@ -1,6 +1,8 @@
 """Logins: who holds one, and the sealed values that a mailbox is logged in with. SQL is in logins.sql.
 
 A login is a server and a user name, stored as a hash; at most one mailbox holds it, unless an operator linked two companies.
+Ports 993 and 143 of a name are one server; on another port another server may run. Mailboxes that were connected to such a port
+before it belonged to the hash have the hash without it and are compared by the port beside it.
 """
 
 from dataclasses import replace
@@ -11,6 +13,7 @@ import psycopg
 from services.common.hashing import Hasher
 from services.common.postgres import Statements, load_statements
 from services.mail.values import Login
+from services.providers.mail_server import USUAL_PORTS
 from services.registry.addresses import address_hash
 from services.registry.errors import RegistryError, unknown_mailbox
 from services.registry.states import CONNECTED, NEVER_CONNECTED
@@ -39,12 +42,12 @@ class Logins:
         self._hasher = hasher
         self._vault = vault
 
-    def check_available(self, company_id: str, host: str, user: str, mailbox_id: str = "") -> bool:
+    def check_available(self, company_id: str, login: Login, mailbox_id: str = "") -> bool:
         """RegistryError (LoginTaken) when another mailbox than this one holds a login; else whether it is shared with a
         company that an operator linked."""
         holders = self._sql.all(
-            "holders", company_id=company_id, mailbox_id=mailbox_id, login_hash=self._hasher.mailbox(host, user),
-            connected=list(CONNECTED),
+            "holders", company_id=company_id, mailbox_id=mailbox_id, login_hash=self._hash(login),
+            earlier_hash=self._hasher.mailbox(login.host, login.user), port=login.port, connected=list(CONNECTED),
         )  # fmt: skip
         for holder in holders:
             if holder["company_id"] == company_id:
@@ -59,7 +62,13 @@ class Logins:
     def is_same(self, company_id: str, mailbox_id: str, login: Login) -> bool:
         """Whether a login leads to the mailbox that was read so far."""
         stored = self._sql.one("login_hash", company_id=company_id, mailbox_id=mailbox_id)
-        return stored is not None and stored["login_hash"] == self._hasher.mailbox(login.host, login.user)
+        if stored is None:
+            return False
+        earlier = (self._hasher.mailbox(login.host, login.user), login.port)
+        return stored["login_hash"] == self._hash(login) or (stored["login_hash"], stored["port"]) == earlier
+
+    def _hash(self, login: Login) -> str:
+        return self._hasher.mailbox(login.host, login.user, None if login.port in USUAL_PORTS else login.port)
 
     def columns(self, company_id: str, mailbox_id: str, login: Login) -> dict[str, Any]:
         """The columns of registry.mailboxes that a login fills; its password is stored elsewhere, by `store_secret`."""
@@ -70,8 +79,9 @@ class Logins:
             "address_hash": address_hash(self._hasher, company_id, login.address),
             "host": login.host,
             "port": login.port,
+            "tls": login.tls,
             "user_sealed": self._vault.seal(login.user, *place, field="user"),
-            "login_hash": self._hasher.mailbox(login.host, login.user),
+            "login_hash": self._hash(login),
             "sent_override": list(login.sent_override) or None,
         }
 
@@ -90,8 +100,9 @@ class Logins:
             raise unknown_mailbox(company_id, mailbox_id)
         place = (company_id, mailbox_id, stored["host"], str(stored["port"]))
         login = Login(
-            address="", host=stored["host"], port=stored["port"], user="", password="", sent_override=_folders(stored)
-        )
+            address="", host=stored["host"], port=stored["port"], user="", password="", sent_override=_folders(stored),
+            tls=stored["tls"],
+        )  # fmt: skip
         if stored["address_sealed"] is None or stored["user_sealed"] is None:
             return login
         try:
@@ -125,6 +136,7 @@ class Logins:
                 ),
                 sent_override=_folders(stored),
                 kind=stored["kind"],
+                tls=stored["tls"],
             )
         except WrongContext:
             raise RegistryError(

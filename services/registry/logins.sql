@@ -6,17 +6,18 @@ SELECT m.company_id, m.mailbox_id, EXISTS (
             AND l.other_company_id = greatest(m.company_id, %(company_id)s COLLATE "C")
     ) AS linked
 FROM registry.mailboxes m
-WHERE m.login_hash = %(login_hash)s AND m.state = ANY (%(connected)s)
+WHERE (m.login_hash = %(login_hash)s OR (m.login_hash = %(earlier_hash)s AND m.port = %(port)s))
+    AND m.state = ANY (%(connected)s)
     AND (m.company_id, m.mailbox_id) <> (%(company_id)s, %(mailbox_id)s)
 ORDER BY m.company_id <> %(company_id)s, m.company_id, m.mailbox_id
 
 -- name: login_hash
--- The hash of the login of a mailbox.
-SELECT login_hash FROM registry.mailboxes WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+-- The hash of the login of a mailbox, and its port.
+SELECT login_hash, port FROM registry.mailboxes WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
 
 -- name: login
 -- The login of a mailbox, sealed, and the state of the mailbox.
-SELECT m.state, m.host, m.port, m.address_sealed, m.user_sealed, m.sent_override, s.sealed AS secret, s.kind
+SELECT m.state, m.host, m.port, m.tls, m.address_sealed, m.user_sealed, m.sent_override, s.sealed AS secret, s.kind
 FROM registry.mailboxes m LEFT JOIN registry.secrets s USING (company_id, mailbox_id)
 WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s
 

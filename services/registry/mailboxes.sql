@@ -1,7 +1,7 @@
 -- name: mailboxes
 -- Mailboxes of one company or of all, as people may see them.
 SELECT m.company_id, m.mailbox_id, m.account_id, m.role, m.state, m.state_reason, m.state_changed_at, m.address_masked,
-    m.host, m.port, m.connected_at, m.reconnected_at, m.removed_at, m.last_success_at, m.last_attempt_at, m.next_poll_at,
+    m.host, m.port, m.tls, m.connected_at, m.reconnected_at, m.removed_at, m.last_success_at, m.last_attempt_at, m.next_poll_at,
     m.expected_from, m.complete_from, m.complete_through, m.failures,
     (SELECT s.kind FROM registry.secrets s WHERE s.company_id = m.company_id AND s.mailbox_id = m.mailbox_id) AS login_kind,
     coalesce((SELECT sum(c.messages) FROM registry.message_counts c

@@ -335,6 +335,24 @@ def test_failed_tests_of_a_company_are_counted(registry: Registry, serve: Serve)
     assert login_result(registry, server, "c2") is None
 
 
+@pytest.mark.parametrize("code", ["unreachable", "tls-failed", "login-refused", "starttls-missing", "no-sent-folder"])
+def test_after_too_many_tests_the_advice_is_about_what_failed(registry: Registry, serve: Serve, code: str) -> None:
+    server = serve(DOVECOT)
+    for number in range(TRIES_PER_HOUR):
+        test_id, _ = registry.connection_tests.begin("c1", server.user)
+        registry.connection_tests.end(test_id, "x", code if number else "login-refused", "x")
+    trial = ConnectionTester(settings(server), resolve, "0", limits=SMALL)
+    for company, is_own in (("c1", True), ("c2", False)):
+        report, _ = trial.test(registry, company, target(server), MemoryTokenStore(server.secret))
+        for language in texts.LANGUAGES:
+            advice = str(texts.next_step(report, language))
+            assert "{" not in advice and "UTC" in advice
+            # What another company's tests met is not told.
+            assert (str(texts.code_sentence(code, language)) in advice) is is_own
+            if code == "unreachable":
+                assert "password" not in advice and "密码" not in advice
+
+
 def test_every_code_that_a_mailbox_may_be_in_has_advice(registry: Registry) -> None:
     rows = registry.connection.execute("SELECT code FROM ledger.advice").fetchall()
     typed = {"pop-host", "smtp-host", "pop-port", "smtp-port", "plain-port", "other-domains-host", "web-address"}

@@ -20,6 +20,7 @@ from services.imap.host_policy import HostPolicy
 from services.imap.tls import tls_context
 from services.providers import catalog
 from services.providers.lookup_decision import LookupAnswer, SrvRecord
+from services.providers.mail_server import MailServer
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.names import NameServer
 from tests.imap_lab.profiles import DOVECOT, Defect
@@ -79,7 +80,7 @@ def test_a_domain_in_the_catalogue_needs_no_dns_query(names: NameServer) -> None
 def test_the_provider_of_a_company_domain_is_known_from_its_mx_server(names: NameServer) -> None:
     names.table = {(DOMAIN, "MX"): ["10 firm-example.mail.protection.outlook.com."]}
     answer, _ = find(names, settings())
-    assert (answer.how, answer.servers[0], answer.trusted) == ("mx", ("outlook.office365.com", 993), True)
+    assert (answer.how, answer.servers[0], answer.trusted) == ("mx", MailServer("outlook.office365.com", 993), True)
     assert names.asked == [(DOMAIN, "MX")]
 
 
@@ -89,12 +90,16 @@ def test_a_record_for_imap_is_a_suggestion(names: NameServer) -> None:
         (f"_imaps._tcp.{DOMAIN}", "SRV"): ["0 0 993 imap.host.example."],
     }
     answer, _ = find(names, settings())
-    assert (answer.how, answer.servers, answer.trusted) == ("srv", (("imap.host.example", 993),), False)
+    assert (answer.how, answer.servers, answer.trusted) == ("srv", (MailServer("imap.host.example", 993),), False)
 
 
 def test_a_guessed_server_is_contacted_and_sent_nothing(names: NameServer, guessed: LabServer) -> None:
     answer, _ = find(names, settings(guessed))
-    assert (answer.how, answer.servers, answer.trusted) == ("guess", ((f"imap.{DOMAIN}", guessed.port),), False)
+    assert (answer.how, answer.servers, answer.trusted) == (
+        "guess",
+        (MailServer(f"imap.{DOMAIN}", guessed.port),),
+        False,
+    )
     # mail.firm.example has no valid certificate: it was tried, and is not an answer.
     assert guessed.sessions >= 1
     assert {command.name for command in guessed.wire} <= {b"CAPABILITY", b"LOGOUT"}

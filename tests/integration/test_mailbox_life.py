@@ -370,6 +370,42 @@ def test_one_mailbox_in_two_companies_only_when_the_operator_links_them(run: Run
     assert "linked" in run("mailbox", "link", "c1", first, "c1", "--by", "x", code=1).stderr
 
 
+def test_another_port_is_another_server_except_143_and_993(registry: Registry) -> None:
+    login = Login("a@mail.test", "mail.example.com", 993, "a@mail.test", "secret")
+    begins = datetime.now(UTC) - timedelta(days=60)
+
+    def connect_as(mailbox_id: str, company_id: str, chosen: Login) -> None:
+        consent_given = GivenConsent("Li", "2", "en")
+        attempt = ConnectionAttempt(company_id, "main", mailbox_id, "registered", chosen, consent_given)
+        registry.connection_attempts.connect(company_id, registry.connection_attempts.begin(attempt), chosen, begins)
+
+    connect_as("m1", "c1", login)
+    for company_id in ("c1", "c2"):
+        with pytest.raises(RegistryError, match="connected"):
+            registry.logins.check_available(company_id, replace(login, port=143, tls="starttls"))
+    assert registry.logins.is_same("c1", "m1", replace(login, port=143, tls="starttls"))
+    second = replace(login, port=1993)
+    assert not registry.logins.is_same("c1", "m1", second)
+    connect_as("m2", "c2", second)
+    with pytest.raises(RegistryError, match="connected"):
+        registry.logins.check_available("c1", second)
+    # A mailbox that was connected before the port belonged to the hash.
+    registry.connection.execute(
+        "UPDATE registry.mailboxes SET login_hash = %s WHERE mailbox_id = 'm1'",
+        (Hasher(bytes(32)).mailbox("other.example", "u"),),
+    )
+    registry.connection.execute(
+        "UPDATE registry.mailboxes SET login_hash = %s WHERE mailbox_id = 'm2'",
+        (Hasher(bytes(32)).mailbox(login.host, login.user),),
+    )
+    assert registry.logins.is_same("c2", "m2", second) and not registry.logins.is_same(
+        "c2", "m2", replace(login, port=2993)
+    )
+    with pytest.raises(RegistryError, match="connected"):
+        registry.logins.check_available("c1", second)
+    registry.logins.check_available("c1", replace(login, port=2993))
+
+
 def test_withdrawal_deletes_what_identifies_the_owner_and_lists_what_remains(
     run: Run, server: LabServer, dsn: str
 ) -> None:
@@ -454,7 +490,7 @@ def test_the_history_of_any_actions_follows_the_table_of_states(registry: Regist
         match deed:
             case "attempt":
                 registry.accounts.check_needs_mailbox("c1", "main")
-                registry.logins.check_available("c1", login.host, login.user)
+                registry.logins.check_available("c1", login)
                 attempt = ConnectionAttempt(
                     "c1", "main", f"m{len(ids())}", "registered", login, GivenConsent("Li", "2", "en")
                 )

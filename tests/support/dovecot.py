@@ -62,7 +62,9 @@ userdb {{
 service imap-login {{
   chroot =
   inet_listener imap {{
-    port = 0
+    address = {host}
+    port = {starttls_port}
+    ssl = no
   }}
   inet_listener imaps {{
     address = {host}
@@ -99,6 +101,8 @@ class Dovecot:
         self.users = dict(users)
         self.ca_file = ca.ca_file
         self.port = free_port()
+        self.starttls_port = free_port()
+        """Port that starts without TLS and offers STARTTLS; nobody may log in there before TLS."""
         self._ca = ca
         self._savedate = savedate
         self._child: Child | None = None
@@ -189,7 +193,7 @@ class Dovecot:
         users.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in self.users.items()), "utf-8")
         users.chmod(0o644)
         configuration = CONFIGURATION.format(
-            host=self.listens, port=self.port, base=self.data_dir, certificate=files.certificate, key=files.key,
+            host=self.listens, port=self.port, starttls_port=self.starttls_port, base=self.data_dir, certificate=files.certificate, key=files.key,
             login_user="dovenull" if root else me.pw_name, internal_user="dovecot" if root else me.pw_name,
             internal_group="dovecot" if root else me.pw_gid, mail_uid=mail.pw_uid, mail_gid=mail.pw_gid,
             capability="" if self._savedate else WITHOUT_SAVEDATE,

@@ -66,8 +66,10 @@ class Lab:
             yield Leases(connection, Vault(VAULT_KEY))
 
     def connect(self, user: str = USER, company_id: str = "c1", **changes: Any) -> ConnectedMailbox:
-        values = {"company_id": company_id, "account_id": "main", "address": user, "password": USERS[user]} | changes
-        request = ConnectRequest(consent_by="tests", host="localhost", port=self.server.port, **values)
+        values: dict[str, Any] = {
+            "company_id": company_id, "account_id": "main", "address": user, "password": USERS[user], "port": self.server.port,
+        } | changes  # fmt: skip
+        request = ConnectRequest(consent_by="tests", host="localhost", **values)
         with self.registry() as registry:
             registry.companies.add(company_id)
             registry.accounts.add(company_id, "main")
@@ -89,12 +91,17 @@ class Lab:
         return [event for event in events if isinstance(event, MessageSent)]
 
 
+def ports(server: Server) -> tuple[int, ...]:
+    """The ports at which a mailbox on this server may be connected."""
+    return (server.port, server.starttls_port) if isinstance(server, Dovecot) else (server.port,)
+
+
 def imap_settings(server: Server) -> ImapSettings:
     return ImapSettings.model_validate(
         {
             "ca_file": server.ca_file,
             "allowed_private_networks": ("127.0.0.0/8", "::1/128"),
-            "allowed_ports": (server.port,),
+            "allowed_ports": ports(server),
         }
     )
 
@@ -112,7 +119,7 @@ def make_lab(dsn: str, topics_gone: str, tmp_path: Path) -> Callable[[Server], L
             partitions=PARTITIONS,
             dsn=dsn,
             ca_file=server.ca_file,
-            imap_ports=[server.port],
+            imap_ports=ports(server),
             IMAP__POLL_INTERVAL_SECONDS="0.5",
         )
         return Lab(dsn, kafka, environ, tmp_path, server)

@@ -162,4 +162,4 @@ def test_budgets_and_policies_select_what_there_is() -> None:
     outside = [rule for spec in policies.values() for rule in spec.get("egress", ()) if "993" in str(rule)]
     assert len(outside) == 1, "mail servers are for these two alone"
     # Mailboxes that sign in (OAuth2) need their provider's token endpoint too.
-    assert {port["port"] for port in outside[0]["ports"]} == {443, 993}
+    assert {port["port"] for port in outside[0]["ports"]} == {443, 993, 143}

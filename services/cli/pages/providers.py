@@ -90,7 +90,8 @@ def _facts(provider: Provider) -> list[str]:
         ("software", provider.software if provider.software != "unknown" else ""),
         (
             "ports",
-            f"{provider.port} TLS" + (f"; {provider.plain_port} plain, never used" if provider.plain_port else ""),
+            f"{provider.port} {'TLS' if provider.security == 'tls' else 'STARTTLS'}"
+            + (f"; {provider.plain_port} plain, never used" if provider.plain_port not in (0, provider.port) else ""),
         ),
         ("ID", _marked(provider, "id_command", provider.id_command)),
         (

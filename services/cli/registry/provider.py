@@ -18,8 +18,9 @@ from services.connect import texts
 from services.providers import catalog
 from services.providers.addresses import domain_of, parent_domain
 from services.providers.lookup_decision import LookupAnswer, unconfirmed_servers
+from services.providers.mail_server import TLS_PORT
 from services.providers.provider import FaqRow, Provider
-from services.providers.typed_server import TLS_PORT, HostMistake, find_mistake, parse_server
+from services.providers.typed_server import HostMistake, find_mistake, parse_server
 from services.registry.errors import RegistryError
 
 
@@ -103,13 +104,16 @@ def look_up(text: str, settings: ImapSettings, *, offline: bool) -> tuple[Lookup
         raise RegistryError("this is not an address, a domain or a provider; write name@domain")
     answer, problems = look_up_domain(domain, settings, offline=offline)
     if mistake is not None and answer.servers:
-        mistake = replace(mistake, host=answer.servers[0][0])
+        mistake = replace(mistake, host=answer.servers[0].host)
     return answer, problems, mistake
 
 
 def answer_lines(answer: LookupAnswer, language: Language, mistake: HostMistake | None = None) -> list[tuple[str, str]]:
     """A look-up for people: name and value of each line."""
-    servers = ", ".join(f"{host}:{port} (TLS)" for host, port in answer.servers)
+    servers = ", ".join(
+        f"{server.host}:{server.port} ({'TLS' if server.tls == 'implicit' else 'STARTTLS'})"
+        for server in answer.servers
+    )
     how = texts.phrase(f"how-{answer.how}", language)
     lines = [
         ("server", servers or texts.phrase("ask-provider", language)),
@@ -168,7 +172,10 @@ def answer_data(
         "how": answer.how,
         "evidence": answer.evidence,
         "trusted": answer.trusted,
-        "servers": [{"host": host, "port": port, "security": "tls"} for host, port in answer.servers],
+        "servers": [
+            {"host": server.host, "port": server.port, "security": "tls" if server.tls == "implicit" else server.tls}
+            for server in answer.servers
+        ],
         "provider": None if answer.provider is None else provider_data(answer.provider),
         "problems": problems,
         "doubts": [

@@ -127,7 +127,10 @@ class ImapSettings(Section):
     private_hosts: HostNames = Field(
         (), description="Names of IMAP servers, `mail.corp.example,…`, that may resolve to private addresses."
     )
-    allowed_ports: Ports = Field((993,), description="Ports that a mailbox may name (implicit TLS on each).")
+    allowed_ports: Ports = Field(
+        (993, 143),
+        description="Ports that a mailbox may name. TLS starts with the first byte, on 143 with STARTTLS; never without TLS.",
+    )
     poll_interval_seconds: float = Field(
         600, gt=0, le=86400,
         description="Time between two polls of a mailbox, with jitter; up to 6 times as long when nothing is sent for days,"

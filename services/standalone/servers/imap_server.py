@@ -1,7 +1,7 @@
 """The process behind services.standalone.servers.imap: pymap in memory, and a TLS relay in front of it.
 
-pymap supports STARTTLS only and mailboxes are read over implicit TLS only, so pymap listens without TLS on a loopback
-port, and a relay of a few lines terminates the TLS. Reads its settings as JSON from the file it is given:
+pymap supports STARTTLS only and the demo's mailboxes are read with TLS from the first byte, so pymap listens without TLS on a
+loopback port, and a relay of a few lines terminates the TLS. Reads its settings as JSON from the file it is given:
 port, certificate, key, users (name → password), and host, unless it listens on loopback only.
 """
 

@@ -41,7 +41,7 @@ def test_the_required_settings_are_enough() -> None:
     settings = load_settings(REQUIRED)
     assert settings.kafka.partitions == 12
     assert settings.horizon_days == 60
-    assert settings.imap.allowed_ports == (993,)
+    assert settings.imap.allowed_ports == (993, 143)
     assert settings.warnings == ()
 
 

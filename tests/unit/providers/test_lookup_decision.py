@@ -6,6 +6,7 @@ from services.cli.registry import provider as command
 from services.common.language import Language
 from services.providers import catalog
 from services.providers.lookup_decision import DomainFacts, LookupAnswer, SrvRecord, decide, unconfirmed_servers
+from services.providers.mail_server import MailServer
 
 KNOWN = catalog.load()
 
@@ -24,7 +25,11 @@ def test_facts_are_requested_in_order_and_the_first_that_decides_counts() -> Non
     )
     answer = decide(KNOWN, "firm.example", DomainFacts(mx=(), srv=records))
     assert isinstance(answer, LookupAnswer)
-    assert answer.servers == (("c.firm.example", 993), ("a.firm.example", 1993), ("b.firm.example", 993))
+    assert answer.servers == (
+        MailServer("c.firm.example", 993),
+        MailServer("a.firm.example", 1993),
+        MailServer("b.firm.example", 993),
+    )
     assert (answer.how, answer.trusted) == ("srv", False)
     hosted = decide(KNOWN, "firm.example", DomainFacts(mx=(), srv=(SrvRecord("imap.gmail.com.", 993),)))
     assert isinstance(hosted, LookupAnswer) and hosted.trusted and hosted.provider is KNOWN.by_domain("gmail.com")
@@ -33,7 +38,9 @@ def test_facts_are_requested_in_order_and_the_first_that_decides_counts() -> Non
         "ask",
         "its DNS says that it offers no IMAP",
     )
-    guessed = decide(KNOWN, "firm.example", DomainFacts(mx=(), srv=(), answering=(("imap.firm.example", 993),)))
+    guessed = decide(
+        KNOWN, "firm.example", DomainFacts(mx=(), srv=(), answering=(MailServer("imap.firm.example", 993),))
+    )
     assert isinstance(guessed, LookupAnswer) and (guessed.how, guessed.trusted) == ("guess", False)
     asked = decide(KNOWN, "firm.example", DomainFacts(mx=(), srv=(), answering=()))
     assert isinstance(asked, LookupAnswer) and (asked.how, asked.servers) == ("ask", ())

@@ -20,7 +20,9 @@ KNOWN = catalog.load()
         ("pop3.firm.example", 993, "a@firm.example", ("pop-host", "imap.firm.example", False)),
         ("imap.qq.com", 995, "a@qq.com", ("pop-port", "imap.qq.com", True)),
         ("imap.firm.example", 465, "a@firm.example", ("smtp-port", "imap.firm.example", True)),
-        ("imap.firm.example", 143, "a@firm.example", ("plain-port", "imap.firm.example", True)),
+        ("imap.firm.example", 143, "a@firm.example", None),  # STARTTLS, perhaps all that it offers
+        ("imap.163.com", 143, "a@163.com", ("plain-port", "imap.163.com", True)),
+        ("imap.gmail.com", 143, "a@firm.example", ("plain-port", "imap.gmail.com", True)),
         ("imap.163.com", 993, "a@126.com", ("other-domains-host", "imap.126.com", True)),
         ("imap.163.com", 993, "a@163.com", None),
         ("imap.126.com", 993, "a@firm.example", None),

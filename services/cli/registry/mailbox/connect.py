@@ -23,6 +23,7 @@ from services.connect.requests import ConnectRequest, LoginChanges, changed_logi
 from services.imap.folders import folder_text
 from services.mail.values import Login
 from services.providers.addresses import domain_of
+from services.providers.mail_server import MailServer
 from services.signin.access_tokens import AccessTokens
 from services.signin.token_store import KIND
 
@@ -61,17 +62,19 @@ def mailbox_add(
         sent_override=options.sent_override, language=language, text_version=consent_text,
     )  # fmt: skip
     try:
-        host, port = server_of(address, options.host, options.port, config.imap, quiet=json_)
+        server = server_of(address, options.host, options.port, options.starttls, config.imap, quiet=json_)
     except MailboxRefused as error:
         _exit_unsupported(error, config, request, json_=json_)
-    request = replace(request, host=host, port=port, consent_by=consent_by or ask_consent(language))
+    request = replace(
+        request, host=server.host, port=server.port, tls=server.tls, consent_by=consent_by or ask_consent(language)
+    )
     with open_registry(config) as registry:
         # Checked first: without consent, or for an account that needs no mailbox, no password is asked for.
         consent.give(request.consent_by, language, consent_text)
         registry.accounts.check_needs_mailbox(company_id, account_id)
     tokens = AccessTokens(config.oauth2)
     user = request.user or address
-    secret = read_secret(options.password_file, host, user, tokens if options.oauth2 else None, config.oauth2)
+    secret = read_secret(options.password_file, server.host, user, tokens if options.oauth2 else None, config.oauth2)
     request = replace(request, password=secret, kind=KIND if options.oauth2 else request.kind)
     try:
         with open_registry(config) as registry:
@@ -124,14 +127,14 @@ def mailbox_reconnect(
             company_id, mailbox_id, replace(stored, address=address or stored.address)
         )
         try:
-            host, port = _changed_server(stored, address, options, config.imap, quiet=json_)
+            server = _changed_server(stored, address, options, config.imap, quiet=json_)
             secret = read_secret(
-                options.password_file, host or stored.host, options.user or address or stored.user,
+                options.password_file, server.host, options.user or address or stored.user,
                 tokens if options.oauth2 else None, config.oauth2,
             )  # fmt: skip
             login = changed_login(stored, LoginChanges(
-                password=secret, kind=KIND if options.oauth2 else "password", address=address, host=host, port=port,
-                user=options.user, sent_override=options.sent_override if options.sent_folder else None,
+                password=secret, kind=KIND if options.oauth2 else "password", address=address, host=server.host,
+                port=server.port, tls=server.tls, user=options.user, sent_override=options.sent_override if options.sent_folder else None,
             ))  # fmt: skip
             if not consent_by and not registry.logins.is_same(company_id, mailbox_id, login):
                 consent_by = ask_consent(language)
@@ -146,15 +149,16 @@ def mailbox_reconnect(
 
 def _changed_server(
     stored: Login, address: str | None, options: LoginOptions, settings: ImapSettings, *, quiet: bool
-) -> tuple[str | None, int | None]:
-    """Host and port when they change, else None. Raises MailboxRefused for one that cannot be used."""
+) -> MailServer:
+    """The server, changed or as before. Raises MailboxRefused for one that cannot be used."""
     has_moved = address is not None and domain_of(address) != domain_of(stored.address)
-    if options.host is not None or (options.port is not None and not has_moved):
-        return checked_server(options.host or stored.host, options.port, address or stored.address, settings)
+    if options.host is not None or ((options.port is not None or options.starttls) and not has_moved):
+        host = options.host or stored.host
+        return checked_server(host, options.port, options.starttls, address or stored.address, settings)
     if has_moved:
         # The password of another provider must not go to the previous server.
-        return server_of(address or "", None, options.port, settings, quiet=quiet)
-    return None, None
+        return server_of(address or "", None, options.port, options.starttls, settings, quiet=quiet)
+    return MailServer(stored.host, stored.port, stored.tls)
 
 
 def _print_connected(config: Settings, connected: ConnectedMailbox, language: Language, *, json_: bool) -> None:

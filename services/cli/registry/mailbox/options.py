@@ -19,13 +19,15 @@ acting_operator = click.option(
 
 NEW_LOGIN: Final = {
     "--host": "IMAP server. Default: looked up from the address (`replyrate provider lookup`).",
-    "--port": "Port that speaks TLS from the start. Default: 993.",
+    "--port": "Port. Default: 993 (TLS from the first byte), with --starttls 143.",
+    "--starttls": "Start TLS with the command STARTTLS, for a server that offers nothing else; implied by port 143.",
     "--user": "User name. Default: the address.",
     "--sent-folder": "Name of the Sent folder as the server lists it; may be repeated.",
 }
 CHANGED_LOGIN: Final = {
     "--host": "IMAP server. Default: as before.",
     "--port": "Port. Default: as before.",
+    "--starttls": "Start TLS with the command STARTTLS, for a server that offers nothing else; implied by port 143.",
     "--user": "User name. Default: as before.",
     "--sent-folder": "Name of the Sent folder as the server lists it; may be repeated. Default: keep the current folders;"
     " '' detects them again.",
@@ -39,6 +41,7 @@ class LoginOptions:
 
     host: str | None
     port: int | None
+    starttls: bool
     user: str | None
     password_file: Path | None
     oauth2: bool
@@ -47,7 +50,7 @@ class LoginOptions:
     @property
     def is_given(self) -> bool:
         """Whether any of the options was given."""
-        return any((self.host, self.port, self.user, self.password_file, self.oauth2, self.sent_folder))
+        return any((self.host, self.port, self.starttls, self.user, self.password_file, self.oauth2, self.sent_folder))
 
     @property
     def sent_override(self) -> tuple[bytes, ...]:
@@ -60,6 +63,7 @@ def login_options(help_texts: dict[str, str]) -> Callable[[Callable[..., Result]
     decorators = (
         click.option("--host", help=help_texts["--host"]),
         click.option("--port", type=click.IntRange(1, 65535), help=help_texts["--port"]),
+        click.option("--starttls", is_flag=True, help=help_texts["--starttls"]),
         click.option("--user", help=help_texts["--user"]),
         click.option(
             "--password-file",

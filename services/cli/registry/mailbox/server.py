@@ -17,20 +17,21 @@ from services.imap.tls import tls_context
 from services.providers import catalog
 from services.providers.addresses import domain_of
 from services.providers.lookup_decision import LookupAnswer
-from services.providers.typed_server import TLS_PORT, parse_server
+from services.providers.mail_server import MailServer, usual_mode, usual_port
+from services.providers.typed_server import parse_server
 from services.registry.errors import RegistryError
 
 
 def server_of(
-    address: str, host: str | None, port: int | None, settings: ImapSettings, *, quiet: bool
-) -> tuple[str, int]:
-    """Host and port of the server of `address`. A server that is not in the provider directory needs a person's consent.
+    address: str, host: str | None, port: int | None, starttls: bool, settings: ImapSettings, *, quiet: bool
+) -> MailServer:
+    """The server of `address`. A server that is not in the provider directory needs a person's consent.
 
     `quiet`: print nothing and ask nothing. Raises MailboxRefused for a host or port that is known to be no IMAP server and
     for a provider that cannot be read, before any password is asked for; RegistryError when no server is known.
     """
     if host:
-        return checked_server(host, port, address, settings)
+        return checked_server(host, port, starttls, address, settings)
     domain = domain_of(address)
     if domain is None:
         raise RegistryError("this is not an e-mail address; write it as name@domain")
@@ -45,28 +46,45 @@ def server_of(
             f"the IMAP server of {domain} is not known ({answer.evidence}); find it in the provider's help and pass"
             " --host imap.example.com"
         )
-    found_host, found_port = answer.servers[0]
+    suggested = answer.servers[0]
     how = texts.phrase(f"how-{answer.how}", "en")
-    if not answer.trusted and (quiet or not _confirmed(found_host)):
+    if not answer.trusted and (quiet or not _confirmed(suggested.host)):
         raise RegistryError(
-            f"{found_host} may be the IMAP server of {domain} ({how}). The password is sent there only if you confirm it:"
-            f" --host {found_host}" + (f" --port {found_port}" if found_port != TLS_PORT else "")
+            f"{suggested.host} may be the IMAP server of {domain} ({how}). The password is sent there only if you confirm it:"
+            f" --host {suggested.host}{_port_options(suggested)}"
         )
     if not quiet:
-        errors.print(f"server {found_host}:{found_port} ({how})", markup=False)
-    return checked_server(found_host, port or found_port, address, settings)
+        errors.print(f"server {suggested.host}:{suggested.port} ({how})", markup=False)
+    if port is None and not starttls:
+        return _checked(suggested, suggested.host, address, settings)
+    return checked_server(suggested.host, port, starttls, address, settings)
 
 
-def checked_server(host: str, port: int | None, address: str, settings: ImapSettings) -> tuple[str, int]:
-    """Host and port, normalised. Raises MailboxRefused when they are known not to belong to an IMAP server."""
-    providers, typed = catalog.load(), parse_server(host)
-    server, port = typed.host, port or typed.port or TLS_PORT
+def checked_server(host: str, port: int | None, starttls: bool, address: str, settings: ImapSettings) -> MailServer:
+    """The server that was typed, normalised; on port 143 or with `starttls` TLS starts after STARTTLS.
+
+    Raises MailboxRefused when it is known to be no IMAP server, or one that offers TLS from the first byte.
+    """
+    typed = parse_server(host)
+    port = port or typed.port or usual_port("starttls" if starttls else "implicit")
+    return _checked(MailServer(typed.host, port, "starttls" if starttls else usual_mode(port)), host, address, settings)
+
+
+def _checked(server: MailServer, typed: str, address: str, settings: ImapSettings) -> MailServer:
+    providers = catalog.load()
     mistake = check_server(
-        providers, host, port, address, hosts=HostPolicy.of(settings, resolve), context=tls_context(settings.ca_file)
-    )
+        providers, typed, server.port, address, hosts=HostPolicy.of(settings, resolve),
+        context=tls_context(settings.ca_file), tls=server.tls,
+    )  # fmt: skip
     if mistake is not None:
-        raise MailboxRefused(mistyped(server, port, address, providers, mistake))
-    return server, port
+        raise MailboxRefused(mistyped(server.host, server.port, address, providers, mistake))
+    return server
+
+
+def _port_options(server: MailServer) -> str:
+    """The options that name port and mode of a server where they are not the usual ones."""
+    port = "" if server.port == usual_port(server.tls) else f" --port {server.port}"
+    return port + (" --starttls" if server.tls == "starttls" else "")
 
 
 def look_up_domain(domain: str, settings: ImapSettings, *, offline: bool = False) -> tuple[LookupAnswer, list[str]]:

@@ -77,10 +77,10 @@ def _typed_login(
     config: Settings, company_id: str, address: str, options: LoginOptions, tokens: AccessTokens, *, quiet: bool
 ) -> Login:
     """The login that the options describe, with a secret that is asked for. Raises MailboxRefused."""
-    host, port = server_of(address, options.host, options.port, config.imap, quiet=quiet)
+    server = server_of(address, options.host, options.port, options.starttls, config.imap, quiet=quiet)
     user = options.user or address
-    secret = read_secret(options.password_file, host, user, tokens if options.oauth2 else None, config.oauth2)
+    secret = read_secret(options.password_file, server.host, user, tokens if options.oauth2 else None, config.oauth2)
     return requested_login(ConnectRequest(
-        company_id, "", address, secret, "", host=host, port=port, user=options.user,
+        company_id, "", address, secret, "", host=server.host, port=server.port, tls=server.tls, user=options.user,
         sent_override=options.sent_override, kind=KIND if options.oauth2 else "password",
     ))  # fmt: skip

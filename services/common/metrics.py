@@ -105,6 +105,12 @@ POLL_DELAY_SECONDS = Gauge(
     "replyrate_fetcher_poll_delay_seconds", "How long the most overdue mailbox waits for its poll.", registry=FETCHER
 )
 
+CONNECT_REQUESTS = Counter(
+    "replyrate_fetcher_connect_requests_total",
+    "Connect requests of sellers by how they ended.",
+    ["result"],
+    registry=FETCHER,
+)
 ROWS_EXPIRED = Counter(
     "replyrate_rows_expired_total",
     "Rows deleted because their retention is over, by table.",

@@ -21,8 +21,8 @@ from services.common.errors import ConfigError, TransientError
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 120
 
-FETCHER_CONNECTIONS = 3
-"""Connections of a fetcher besides one for each worker: retention, pacing, health pages."""
+FETCHER_CONNECTIONS = 5
+"""Connections of a fetcher besides one for each worker: two for connect requests, retention, pacing, health pages."""
 AGGREGATOR_CONNECTIONS = 4
 """Connections of an aggregator: ingest, refresh, health pages, watermark."""
 

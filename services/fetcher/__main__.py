@@ -19,6 +19,9 @@ from services.common.lifecycle import Stop
 from services.common.settings import FetcherConfig, load_settings
 from services.common.topics import DEAD, SENT
 from services.common.version import version
+from services.connect.request_runner import RequestRunner
+from services.connect.tester import ConnectionTester
+from services.fetcher.connect_requests import RequestResources
 from services.fetcher.monitor import FetcherMonitor
 from services.fetcher.poller import PollerResources
 from services.fetcher.workers import CLIENT, Workers
@@ -26,6 +29,7 @@ from services.imap.host_policy import resolve
 from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
 from services.registry import login_slots
+from services.registry.sealing import OpeningKeys
 from services.registry.vault import Vault
 from services.signin.access_tokens import AccessTokens
 
@@ -53,19 +57,25 @@ def main() -> None:
     ):
         if verified(settings, stop, workers.beat):
             with Publisher(settings.kafka, CLIENT) as publisher:
-                workers.run(
-                    PollerResources(
-                        settings=settings,
-                        publisher=publisher,
-                        hasher=hasher,
-                        tokens=AccessTokens(settings.oauth2),
-                        tls_context=lambda: tls_context(settings.imap.ca_file),
-                        resolve=resolve,
-                        limits=SessionLimits(session_seconds=settings.imap.session_seconds),
-                        tracer=tracer,
-                    )
+                polls = PollerResources(
+                    settings=settings,
+                    publisher=publisher,
+                    hasher=hasher,
+                    tokens=AccessTokens(settings.oauth2),
+                    tls_context=lambda: tls_context(settings.imap.ca_file),
+                    resolve=resolve,
+                    limits=SessionLimits(session_seconds=settings.imap.session_seconds),
+                    tracer=tracer,
                 )
+                workers.run(polls, request_resources(settings, hasher, vault, polls.tokens))
     log.info("stopped", extra={"action": "service-stopped"})
+
+
+def request_resources(settings: FetcherConfig, hasher: Hasher, vault: Vault, tokens: AccessTokens) -> RequestResources:
+    """What the threads that carry out connect requests share."""
+    tester = ConnectionTester(settings.imap, resolve, version(), settings.horizon_days, tokens=tokens)
+    keys = OpeningKeys(settings.vault_key(), settings.old_vault_key())
+    return RequestResources(RequestRunner(settings.imap, tester), keys, hasher, vault)
 
 
 def verified(settings: FetcherConfig, stop: Stop, beat: Callable[[], None]) -> bool:

@@ -1,4 +1,5 @@
-"""The threads of a fetcher: workers that poll mailboxes, and two that look after all mailboxes (retention, pacing).
+"""The threads of a fetcher: workers that poll mailboxes, those that carry out sellers' connect requests, and two that look after
+all mailboxes (retention, pacing).
 
 Each has a Postgres connection of its own and opens another one when Postgres was away. Any other error of a thread stops the
 whole process, which ends with that error.
@@ -19,6 +20,8 @@ from services.common.health import STUCK_SECONDS
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
 from services.common.settings import FetcherConfig
+from services.fetcher import connect_requests
+from services.fetcher.connect_requests import RequestResources
 from services.fetcher.poller import Poller, PollerResources
 from services.registry import pacing, retention
 from services.registry.leases import Leases
@@ -38,8 +41,10 @@ class Workers:
         self._stop = stop
         self._failure: BaseException | None = None
         self.started = False
-        owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self._heartbeats = {f"{owner}-{number}": Heartbeat(STUCK_SECONDS) for number in range(settings.fetcher.workers)}
+        self._owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._heartbeats = {
+            f"{self._owner}-{number}": Heartbeat(STUCK_SECONDS) for number in range(settings.fetcher.workers)
+        }
 
     @property
     def slowest(self) -> Heartbeat:
@@ -51,10 +56,11 @@ class Workers:
         for heartbeat in self._heartbeats.values():
             heartbeat.beat()
 
-    def run(self, resources: PollerResources) -> None:
+    def run(self, resources: PollerResources, requests: RequestResources) -> None:
         """Start the threads, wait for the stop, let them finish. Raises the error that ended one of them."""
         threads = [
             *(self._poll_thread(name, heartbeat, resources) for name, heartbeat in self._heartbeats.items()),
+            *(self._request_thread(number, requests) for number in range(self._settings.fetcher.connect_workers)),
             self._thread(
                 "retention", lambda connection: retention.run(connection, self._settings.horizon_days, self._stop)
             ),
@@ -79,6 +85,10 @@ class Workers:
             Poller(name, leases, resources, stop=self._stop, heartbeat=heartbeat).run()
 
         return self._thread(name, poll, heartbeat.beat)
+
+    def _request_thread(self, number: int, resources: RequestResources) -> threading.Thread:
+        name = f"{self._owner}-request-{number}"
+        return self._thread(name, lambda connection: connect_requests.run(connection, name, resources, self._stop))
 
     def _thread(
         self, name: str, work: Callable[[psycopg.Connection], None], beat: Callable[[], None] = lambda: None

@@ -25,3 +25,17 @@ DELETE FROM registry.login_slots WHERE ctid IN (
     SELECT ctid FROM registry.login_slots WHERE free_at < clock_timestamp() - interval '1 day'
     LIMIT %(most)s FOR UPDATE SKIP LOCKED
 )
+
+-- name: connect_requests
+-- Results of connect requests older than a day; what was typed was deleted when they ended.
+DELETE FROM registry.connect_requests WHERE ctid IN (
+    SELECT ctid FROM registry.connect_requests WHERE created_at < clock_timestamp() - interval '1 day'
+    LIMIT %(most)s
+)
+
+-- name: portal_sessions
+-- Sessions of sellers that ended thirty days ago.
+DELETE FROM registry.portal_sessions WHERE ctid IN (
+    SELECT ctid FROM registry.portal_sessions WHERE expires_at < clock_timestamp() - interval '30 days'
+    LIMIT %(most)s
+)

@@ -40,7 +40,7 @@ CONNECTION_LIMITS: Final[dict[str, int]] = {"replyrate_dashboard": 20}
 TEMPORARY_FILES: Final[dict[str, str]] = {"replyrate_dashboard": "1GB"}
 """Login → what the temporary files of one of its sessions may hold. Only a superuser can set this, or lift it."""
 
-GROUPS: Final = ("replyrate_company",)
+GROUPS: Final = ("replyrate_company", "replyrate_portal")
 """Roles without login that migrations grant privileges to and that only an administrator can create."""
 
 SQL: Final = load_statements("services.cli.operate", "init.sql")

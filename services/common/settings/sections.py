@@ -207,6 +207,12 @@ class FetcherSettings(Section):
         le=3600,
         description="How long a process owns a mailbox that it reads; at least 1.5 times the longest session.",
     )
+    connect_workers: int = Field(
+        2,
+        ge=0,
+        le=64,
+        description="Connect requests of sellers that one process carries out at the same time; 0: none.",
+    )
 
 
 class MatcherGroup(Section):

@@ -6,7 +6,9 @@ import string
 from services.common import tables
 from services.connect import texts
 from services.connect.report import STAGES
+from services.connect.request_runner import CODES, OTHER_CODES
 from services.registry import states
+from services.registry.connect_requests import GIVEN_UP
 from tests.support.codes import codes
 
 
@@ -43,6 +45,10 @@ def test_every_code_has_sentences() -> None:
     assert set(texts.load()["code"]) - codes() == {
         "folder-missing", "provider-busy", "provider-unsupported", "tries-spent",
     }  # fmt: skip
+
+
+def test_every_code_of_a_connect_request_has_sentences() -> None:
+    assert set(texts.load()["request"]) == {*CODES.values(), *OTHER_CODES, *GIVEN_UP}
 
 
 def test_every_reason_has_a_sentence_in_both_languages() -> None:

@@ -1,0 +1,154 @@
+"""Carries out a connect request: what a seller typed on a web page, opened by a fetcher.
+
+The same use cases as at the command line (onboarding.py, tester.py, lookup.py); the result is a code and a report that the seller
+may see. Nothing of what was typed is in it but the server's name and the names of folders.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import msgspec
+
+from services.common.settings import ImapSettings
+from services.connect import texts
+from services.connect.dns_records import DnsRecords
+from services.connect.lookup import DomainRecords, check_server, look_up
+from services.connect.onboarding import MailboxRefused, add_mailbox, reconnect_mailbox
+from services.connect.report import TestReport, mistyped, unsupported
+from services.connect.requests import changed_login, requested_login
+from services.connect.tester import ConnectionTester
+from services.connect.typed_login import TypedLogin
+from services.imap.host_policy import HostPolicy
+from services.imap.tls import tls_context
+from services.providers import catalog
+from services.providers.addresses import domain_of
+from services.providers.typed_server import TLS_PORT, parse_server
+from services.registry.connect_requests import TakenRequest
+from services.registry.errors import RegistryError
+from services.registry.logins import LoginTaken
+from services.registry.registry import Registry
+from services.registry.states import CONNECTED
+from services.signin.token_store import MemoryTokenStore
+
+CODES: Final = {
+    "mailbox-reconnect-differently": "login-connected",
+    "consent-show-again": "consent-changed",
+    "consent-give": "consent-missing",
+    "new-address-connect": "address-differs",
+    "host-name": "server-unknown",
+}
+"""Remedy of a request that the registry refused → code of the request. Others have the code `not-possible`."""
+OTHER_CODES: Final = ("login-taken", "not-possible", "address-malformed", "server-unknown")
+"""Further codes of a request that ended before its connection test."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestResult:
+    """What became of a request. `code`: passed, the code of the stage that failed, or why nothing was tried."""
+
+    passed: bool
+    code: str
+    mailbox_id: str
+    report: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRunner:
+    """Carries out requests over the network of this process."""
+
+    settings: ImapSettings
+    tester: ConnectionTester
+    records: DomainRecords = field(default_factory=DnsRecords)
+
+    def run(
+        self, registry: Registry, taken: TakenRequest, typed: TypedLogin, on_stage: Callable[[str], None]
+    ) -> RequestResult:
+        """The result of a request. `on_stage` is called with each stage that starts; what it raises ends the request."""
+        tester = replace(self.tester, progress=on_stage)
+        mailbox_id = taken.mailbox_id
+        try:
+            if taken.purpose == "look-up":
+                return self._look_up(mailbox_id, typed)
+            host, port = self._server(typed)
+            if taken.purpose == "test":
+                login = requested_login(typed.connect_request(taken, host, port))
+                report, _ = tester.test(registry, taken.company_id, login, MemoryTokenStore(login.password))
+                return _tested(mailbox_id, report)
+            if taken.purpose == "connect":
+                connected = add_mailbox(registry, typed.connect_request(taken, host, port), tester)
+            else:
+                stored = registry.logins.without_password(taken.company_id, mailbox_id)
+                login = changed_login(stored, typed.changes(host, port))
+                connected = reconnect_mailbox(
+                    registry, taken.company_id, mailbox_id, login, tester, consent_by=typed.consent_by, language=typed.language
+                )  # fmt: skip
+            return RequestResult(True, "passed", connected.mailbox_id, _data(connected.report))
+        except MailboxRefused as error:
+            return RequestResult(False, error.code, error.mailbox_id or mailbox_id, _data(error.report))
+        except LoginTaken:
+            return RequestResult(False, "login-taken", mailbox_id)
+        except RegistryError as error:
+            if _is_done_already(registry, taken, error):
+                return RequestResult(True, "passed", error.values["mailbox_id"])
+            return RequestResult(False, CODES.get(error.remedy or "", "not-possible"), mailbox_id)
+
+    def _server(self, typed: TypedLogin) -> tuple[str, int]:
+        """The server that a person typed or confirmed, normalised. MailboxRefused, RegistryError."""
+        if not typed.host:
+            raise RegistryError("the IMAP server of this mailbox is missing", "host-name")
+        providers, server = catalog.load(), parse_server(typed.host)
+        port = typed.port or server.port or TLS_PORT
+        hosts, context = self._network()
+        mistake = check_server(providers, typed.host, port, typed.address, hosts=hosts, context=context)
+        if mistake is not None:
+            raise MailboxRefused(mistyped(server.host, port, typed.address, providers, mistake))
+        return server.host, port
+
+    def _look_up(self, mailbox_id: str, typed: TypedLogin) -> RequestResult:
+        """The servers of an address. Its report has `servers` (host, port), `trusted`, `provider` and `how`."""
+        domain = domain_of(typed.address)
+        if domain is None:
+            return RequestResult(False, "address-malformed", mailbox_id)
+        hosts, context = self._network()
+        answer, _ = look_up(catalog.load(), domain, records=self.records, hosts=hosts, context=context)
+        provider = answer.provider
+        if provider is not None and provider.support == "unsupported":
+            return RequestResult(False, "provider-unsupported", mailbox_id, _data(unsupported(provider)))
+        report = {
+            "servers": [{"host": host, "port": port} for host, port in answer.servers],
+            "trusted": answer.trusted,
+            "provider": None if provider is None else provider.id,
+            "how": answer.how,
+        }
+        return RequestResult(bool(answer.servers), "passed" if answer.servers else "server-unknown", mailbox_id, report)
+
+    def _network(self) -> tuple[HostPolicy, Any]:
+        return HostPolicy.of(self.settings, self.tester.resolve), self.tester.context or tls_context(
+            self.settings.ca_file
+        )
+
+
+def _tested(mailbox_id: str, report: TestReport) -> RequestResult:
+    failed = report.failed
+    return RequestResult(report.passed, "passed" if failed is None else failed.code, mailbox_id, _data(report))
+
+
+def _data(report: TestReport) -> dict[str, Any]:
+    """The report as JSON values; times as RFC 3339."""
+    data: dict[str, Any] = msgspec.to_builtins(texts.as_data(report))
+    return data
+
+
+def _is_done_already(registry: Registry, taken: TakenRequest, error: RegistryError) -> bool:
+    """Whether a fetcher that fell silent had connected the mailbox before: its login is the account's since this request."""
+    if taken.tries == 1 or error.remedy != "mailbox-reconnect-differently":
+        return False
+    mailbox = registry.mailboxes.details(taken.company_id, error.values["mailbox_id"])
+    since = mailbox["connected_at"]
+    return (
+        mailbox["account_id"] == taken.account_id
+        and mailbox["state"] in CONNECTED
+        and since is not None
+        and bool(since >= taken.created_at)
+    )

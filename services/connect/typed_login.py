@@ -1,0 +1,61 @@
+"""What a seller types on the connect page, as it travels sealed from the web process to a fetcher. Pure."""
+
+from typing import Final
+
+import msgspec
+
+from services.common.language import Language
+from services.connect.requests import ConnectRequest, LoginChanges
+from services.registry.connect_requests import TakenRequest
+
+MOST_BYTES: Final = 16_384
+"""The longest encoded form; longer ones are refused by the web process."""
+
+
+class TypedLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A login with the consent that was given with it. `kind` oauth2: `password` is a refresh token."""
+
+    address: str
+    password: str
+    consent_by: str
+    text_version: str
+    language: Language
+    role: str = "registered"
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    sent_folders: tuple[str, ...] = ()
+    """Sent folders that the seller chose, as modified UTF-7 (RFC 3501 section 5.1.3); empty: those that are recognised."""
+    kind: str = "password"
+
+    def __repr__(self) -> str:
+        return "TypedLogin(…)"
+
+    def encoded(self) -> bytes:
+        """The form that is sealed. ValueError when it is longer than `MOST_BYTES`."""
+        data = msgspec.json.encode(self)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"what was typed has {len(data)} bytes, more than {MOST_BYTES}")
+        return data
+
+    def connect_request(self, taken: TakenRequest, host: str, port: int) -> ConnectRequest:
+        """The request to connect a new mailbox at a server."""
+        return ConnectRequest(
+            taken.company_id, taken.account_id, self.address, self.password, self.consent_by, self.role, host, port,
+            self.user, taken.mailbox_id, self._folders(), self.language, self.text_version, self.kind,
+        )  # fmt: skip
+
+    def changes(self, host: str, port: int) -> LoginChanges:
+        """The changes of a mailbox that is connected again."""
+        return LoginChanges(self.password, self.address, host, port, self.user, self._folders(), self.kind)
+
+    def _folders(self) -> tuple[bytes, ...]:
+        return tuple(name.encode("ascii") for name in self.sent_folders)
+
+
+def decode(data: bytes) -> TypedLogin:
+    """The value of an encoded form. ValueError when it is not one."""
+    try:
+        return msgspec.json.decode(data, type=TypedLogin)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"not a typed login: {error}") from None

@@ -1,0 +1,257 @@
+"""What a seller types reaches a fetcher sealed, and comes back as stages and a result; the web process can open nothing."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import conninfo, sql
+
+from services.common.postgres import connect
+from services.connect.consent import load as consent_texts
+from services.connect.typed_login import TypedLogin
+from services.registry import connect_requests
+from services.registry.connect_requests import ConnectRequests, Purpose, RequestLost
+from services.registry.sealing import OpeningKeys
+from tests.support.fetcher_lab import USER, VAULT_KEY, Lab, lab, letter, make_lab
+from tests.support.servers import USERS
+
+__all__ = ["lab", "make_lab"]
+
+KEYS = OpeningKeys(VAULT_KEY)
+MAILBOX = "m-0123456789ab"
+TOKEN, OTHER_TOKEN, KEY_TOKEN = "token-of-c1-main", "token-of-c2-main", "key-of-c"
+
+
+class PortalLogin:
+    """The database login of a web process, with the token of a seller or of a platform."""
+
+    def __init__(self, dsn: str, token: str = TOKEN) -> None:
+        self.connection = connect(dsn, "tests")
+        self.connection.execute("SELECT set_config('replyrate.token', %s, false)", (token,))
+        self.requests = ConnectRequests(self.connection)
+
+    def submit(self, purpose: Purpose = "connect", account_id: str = "main", **changes: Any) -> str:
+        key = self.requests.sealing_key()
+        assert key is not None
+        typed = TypedLogin(**{**typed_values(), **changes})
+        return self.requests.add(key, "c1", account_id, MAILBOX, purpose, typed.encoded())
+
+    def result(self, request_id: str) -> dict[str, Any]:
+        while True:
+            status = self.requests.status(request_id)
+            assert status is not None
+            if status["state"] not in ("waiting", "running"):
+                return status
+            time.sleep(0.05)
+
+
+def typed_values() -> dict[str, Any]:
+    return {
+        "address": USER, "password": USERS[USER], "consent_by": "seller 1",
+        "text_version": consent_texts().current.version, "language": "en",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def portal_dsn(dsn: str) -> Iterator[str]:
+    """The connection string of a web process; there are sessions of c1 and c2 and the key of a platform."""
+    database = dsn.rsplit("/", 1)[1]
+    login = sql.Identifier(f"{database}_portal")
+    with connect(dsn, "tests") as connection:
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'portal-only' IN ROLE replyrate_portal").format(login)
+        )
+        for number, (company_id, token) in enumerate([("c1", TOKEN), ("c2", OTHER_TOKEN)]):
+            connection.execute("INSERT INTO registry.companies VALUES (%s)", (company_id,))
+            for account_id in ("main", "second"):
+                connection.execute(
+                    "INSERT INTO registry.accounts (company_id, account_id, kind) VALUES (%s, %s, 'main')",
+                    (company_id, account_id),
+                )
+            connection.execute(
+                "INSERT INTO registry.portal_sessions (session_id, token_hash, company_id, account_id, role, language, created_by,"
+                " opened_at, expires_at) VALUES (%s, sha256(%s), %s, 'main', 'registered', 'en', 'tests', now(), now() + interval '1 hour')",
+                (f"s-{number:012x}", token.encode(), company_id),
+            )
+        connection.execute(
+            "INSERT INTO registry.api_keys (key_id, secret_hash, name, scopes, company_prefix, created_by)"
+            " VALUES ('k-000000000000', sha256(%s), 'platform', '{}', 'c1', 'tests')",
+            (KEY_TOKEN.encode(),),
+        )
+        yield conninfo.make_conninfo(dsn, user=f"{database}_portal", password="portal-only")
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(login))
+        connection.execute(sql.SQL("DROP ROLE {}").format(login))
+
+
+@pytest.fixture
+def keys_published(dsn: str, portal_dsn: str) -> None:
+    with connect(dsn, "tests") as connection:
+        ConnectRequests(connection).publish_key(KEYS.current)
+
+
+def test_a_seller_connects_a_mailbox_through_a_fetcher(lab: Lab, portal_dsn: str) -> None:
+    server: dict[str, Any] = {"host": "localhost", "port": lab.server.port}
+    sent_at = datetime.now(UTC)
+    lab.server.append(USER, "Sent", letter(1, sent_at), sent_at)
+    with lab.fetcher():
+        portal = PortalLogin(portal_dsn)
+        while portal.requests.sealing_key() is None:
+            time.sleep(0.05)
+        refused = portal.result(portal.submit("test", password="wrong", **server))
+        assert (refused["state"], refused["code"]) == ("failed", "login-refused")
+        assert refused["report"]["next"]["zh"]
+        tested = portal.result(portal.submit("test", **server))
+        assert (tested["state"], tested["code"], tested["stage"]) == ("passed", "passed", "newest")
+        with lab.registry() as registry:
+            assert registry.mailboxes.summaries("c1") == [], "a test stores nothing"
+        connected = portal.result(portal.submit(**server))
+        assert connected["state"] == "passed", connected
+        assert connected["report"]["sent_folders"]
+        assert lab.mailbox(MAILBOX)["state"] == "active"
+        again = portal.result(portal.submit("reconnect", **server))
+        assert again["state"] == "passed", again
+        taken = portal.result(portal.submit(account_id="main", role="backup", **server))
+        assert (taken["state"], taken["code"]) == ("failed", "login-connected")
+    consent = lab.mailbox(MAILBOX)["consents"][0]
+    assert (consent["consented_by"], consent["language"]) == ("seller 1", "en")
+
+
+def test_nothing_that_was_typed_is_left_after_the_result_or_the_life(
+    dsn: str, portal_dsn: str, keys_published: None
+) -> None:
+    portal = PortalLogin(portal_dsn)
+    finished, expired, waiting = (portal.submit("test") for _ in range(3))
+    with connect(dsn, "tests") as connection:
+        fetcher = ConnectRequests(connection)
+        connection.execute("SET ROLE replyrate_fetcher")
+        taken = fetcher.take("fetcher", KEYS)
+        assert taken is not None and taken.request_id == finished
+        fetcher.finish(finished, "fetcher", passed=False, code="login-refused", mailbox_id=MAILBOX, report=None)
+        connection.execute("RESET ROLE")
+        connection.execute("UPDATE registry.connect_requests SET expires_at = now() WHERE request_id = %s", (expired,))
+        status = portal.requests.status(expired)
+        assert status is not None and (status["state"], status["code"]) == ("expired", "request-expired")
+        connection.execute("SET ROLE replyrate_fetcher")
+        assert fetcher.expire() == 1
+        assert fetcher.expire() == 0
+        connection.execute("RESET ROLE")
+        sealed = connection.execute(
+            "SELECT request_id FROM registry.connect_requests WHERE sealed IS NOT NULL"
+        ).fetchall()
+        assert sealed == [(waiting,)]
+
+
+def test_a_request_of_a_fetcher_that_died_goes_to_another_one_and_the_first_writes_nothing(
+    dsn: str, portal_dsn: str, keys_published: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request_id = PortalLogin(portal_dsn).submit("test")
+    with connect(dsn, "tests") as connection:
+        fetcher = ConnectRequests(connection)
+        monkeypatch.setattr(connect_requests, "LEASE_SECONDS", 0.0)
+        first = fetcher.take("first", KEYS)
+        monkeypatch.setattr(connect_requests, "LEASE_SECONDS", 60.0)
+        second = fetcher.take("second", KEYS)
+        assert first is not None and second is not None
+        assert (first.request_id, first.tries, second.request_id, second.tries) == (request_id, 1, request_id, 2)
+        assert fetcher.take("third", KEYS) is None
+        with pytest.raises(RequestLost):
+            fetcher.report_stage(request_id, "first", "login")
+        with pytest.raises(RequestLost):
+            fetcher.finish(request_id, "first", passed=True, code="passed", mailbox_id=MAILBOX, report=None)
+        fetcher.report_stage(request_id, "second", "login")
+        fetcher.finish(request_id, "second", passed=True, code="passed", mailbox_id=MAILBOX, report={})
+
+
+def test_a_fetcher_leaves_requests_that_it_cannot_open(dsn: str, portal_dsn: str, keys_published: None) -> None:
+    PortalLogin(portal_dsn).submit("test")
+    with connect(dsn, "tests") as connection:
+        assert ConnectRequests(connection).take("other", OpeningKeys(b"x" * 32)) is None
+        assert ConnectRequests(connection).take("rotating", OpeningKeys(b"x" * 32, VAULT_KEY)) is not None
+
+
+TABLES = (
+    "SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+    " WHERE c.relkind IN ('r', 'p', 'v', 'm') AND n.nspname !~ '^(pg_|information_schema$)'"
+)
+
+
+def readable(dsn: str, token: str) -> dict[str, list[str]]:
+    """Table → the rows that the login of a web process reads with a token, as JSON: all columns that it may read at all."""
+    rows: dict[str, list[str]] = {}
+    with connect(dsn, "tests") as connection:
+        connection.execute("SELECT set_config('replyrate.token', %s, false)", (token,))
+        for table_oid, schema, table in connection.execute(TABLES).fetchall():
+            columns = connection.execute(
+                "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
+                " AND has_schema_privilege(%s, 'USAGE') AND has_column_privilege(attrelid, attnum, 'SELECT')",
+                (table_oid, schema),
+            ).fetchall()
+            if columns:
+                selected = sql.SQL(", ").join(sql.Identifier(name) for (name,) in columns)
+                statement = sql.SQL("SELECT to_json(r)::text FROM (SELECT {} FROM {}.{}) r").format(
+                    selected, sql.Identifier(schema), sql.Identifier(table)
+                )
+                rows[f"{schema}.{table}"] = [text for (text,) in connection.execute(statement).fetchall()]
+    return rows
+
+
+def test_the_login_of_the_web_process_reads_nothing_without_a_token_and_its_own_rows_with_one(
+    portal_dsn: str, keys_published: None
+) -> None:
+    own = PortalLogin(portal_dsn).submit("test")
+    for token, requests in ((TOKEN, [own]), (KEY_TOKEN, [own]), (OTHER_TOKEN, []), ("", []), ("guessed", [])):
+        rows = readable(portal_dsn, token)
+        assert set(rows) == {"registry.connect_requests", "registry.sealing_keys"}
+        assert [json.loads(text)["request_id"] for text in rows["registry.connect_requests"]] == requests, token
+        assert "sealed" not in "".join(rows["registry.connect_requests"])
+
+
+@pytest.mark.parametrize("token", ["", OTHER_TOKEN, "guessed"])
+def test_a_request_for_another_company_is_refused_by_the_database(
+    portal_dsn: str, keys_published: None, token: str
+) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        PortalLogin(portal_dsn, token).submit("test")
+
+
+def test_a_seller_cannot_ask_for_another_account(portal_dsn: str, keys_published: None) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        PortalLogin(portal_dsn).submit("test", account_id="second")
+
+
+@pytest.mark.parametrize("change", ["opened_at = NULL", "ended_at = now()", "expires_at = now()"])
+def test_a_session_that_is_not_open_sees_nothing(dsn: str, portal_dsn: str, keys_published: None, change: str) -> None:
+    portal = PortalLogin(portal_dsn)
+    request_id = portal.submit("test")
+    with connect(dsn, "tests") as connection:
+        connection.execute(f"UPDATE registry.portal_sessions SET {change}".encode())
+    assert portal.requests.status(request_id) is None
+
+
+@pytest.mark.parametrize("change", ["revoked_at = now()", "expires_at = now()"])
+def test_a_key_that_is_not_valid_sees_nothing(dsn: str, portal_dsn: str, keys_published: None, change: str) -> None:
+    portal = PortalLogin(portal_dsn, KEY_TOKEN)
+    request_id = portal.submit("test")
+    with connect(dsn, "tests") as connection:
+        connection.execute(f"UPDATE registry.api_keys SET {change}".encode())
+    assert portal.requests.status(request_id) is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE registry.connect_requests SET state = 'passed'", "DELETE FROM registry.connect_requests",
+        "SELECT sealed FROM registry.connect_requests", "SELECT runner FROM registry.connect_requests",
+        "INSERT INTO registry.sealing_keys VALUES ('0123456789abcdef', sha256(''))", "SELECT * FROM registry.portal_sessions",
+        "SELECT * FROM registry.api_keys", "SELECT * FROM registry.secrets", "SELECT * FROM registry.mailboxes",
+        "SELECT * FROM ledger.inquiries", "SET ROLE replyrate_fetcher", "CREATE TABLE registry.t ()",
+        "UPDATE registry.portal_sessions SET expires_at = 'infinity'", "SELECT registry.erase_company('c1')",
+    ],
+)  # fmt: skip
+def test_what_the_login_of_the_web_process_may_not_do(portal_dsn: str, keys_published: None, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        PortalLogin(portal_dsn).connection.execute(statement.encode())

@@ -43,6 +43,7 @@ COPY services/mail services/mail
 COPY services/imap services/imap
 COPY services/signin services/signin
 COPY services/registry services/registry
+COPY services/connect services/connect
 COPY services/fetcher services/fetcher
 RUN python -m compileall -q services
 ARG VERSION=0

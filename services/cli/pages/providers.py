@@ -40,7 +40,7 @@ FETCHER = """
 | messages shown to people, in English and Chinese | `services/connect/texts.toml` |
 
 Limits for every server: a literal and a line 64 KiB, a session 8 MiB, 5,000 folders, 2,000 messages per poll, 20 s per
-command, 120 s per poll. A scan that reaches a limit continues in the next poll. The connection test of a mailbox may
+command, 120 s per session (`REPLYRATE_IMAP__SESSION_SECONDS`). A scan that reaches a limit continues in the next poll. The connection test of a mailbox may
 fail five times in an hour, the tests of a company thirty times.
 """
 

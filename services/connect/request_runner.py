@@ -13,17 +13,18 @@ import msgspec
 from services.common.settings import ImapSettings
 from services.connect import texts
 from services.connect.dns_records import DnsRecords
-from services.connect.lookup import DomainRecords, check_server, look_up
+from services.connect.lookup import DomainRecords, look_up
 from services.connect.onboarding import MailboxRefused, add_mailbox, reconnect_mailbox
-from services.connect.report import TestReport, mistyped, unsupported
+from services.connect.report import ConnectionTestReport, unsupported
 from services.connect.requests import changed_login, requested_login
+from services.connect.server_check import check_typed_server
 from services.connect.tester import ConnectionTester
 from services.connect.typed_login import TypedLogin
 from services.imap.host_policy import HostPolicy
 from services.imap.tls import tls_context
 from services.providers import catalog
 from services.providers.addresses import domain_of
-from services.providers.typed_server import TLS_PORT, parse_server
+from services.providers.mail_server import MailServer
 from services.registry.connect_requests import TakenRequest
 from services.registry.errors import RegistryError
 from services.registry.logins import LoginTaken
@@ -70,16 +71,16 @@ class RequestRunner:
         try:
             if taken.purpose == "look-up":
                 return self._look_up(mailbox_id, typed)
-            host, port = self._server(typed)
+            server = self._server(typed)
             if taken.purpose == "test":
-                login = requested_login(typed.connect_request(taken, host, port))
+                login = requested_login(typed.connect_request(taken, server))
                 report, _ = tester.test(registry, taken.company_id, login, MemoryTokenStore(login.password))
                 return _tested(mailbox_id, report)
             if taken.purpose == "connect":
-                connected = add_mailbox(registry, typed.connect_request(taken, host, port), tester)
+                connected = add_mailbox(registry, typed.connect_request(taken, server), tester)
             else:
                 stored = registry.logins.without_password(taken.company_id, mailbox_id)
-                login = changed_login(stored, typed.changes(host, port))
+                login = changed_login(stored, typed.changes(server))
                 connected = reconnect_mailbox(
                     registry, taken.company_id, mailbox_id, login, tester, consent_by=typed.consent_by, language=typed.language
                 )  # fmt: skip
@@ -93,20 +94,15 @@ class RequestRunner:
                 return RequestResult(True, "passed", error.values["mailbox_id"])
             return RequestResult(False, CODES.get(error.remedy or "", "not-possible"), mailbox_id)
 
-    def _server(self, typed: TypedLogin) -> tuple[str, int]:
+    def _server(self, typed: TypedLogin) -> MailServer:
         """The server that a person typed or confirmed, normalised. MailboxRefused, RegistryError."""
         if not typed.host:
             raise RegistryError("the IMAP server of this mailbox is missing", "host-name")
-        providers, server = catalog.load(), parse_server(typed.host)
-        port = typed.port or server.port or TLS_PORT
         hosts, context = self._network()
-        mistake = check_server(providers, typed.host, port, typed.address, hosts=hosts, context=context)
-        if mistake is not None:
-            raise MailboxRefused(mistyped(server.host, port, typed.address, providers, mistake))
-        return server.host, port
+        return check_typed_server(typed.host, typed.port, typed.starttls, typed.address, hosts=hosts, context=context)
 
     def _look_up(self, mailbox_id: str, typed: TypedLogin) -> RequestResult:
-        """The servers of an address. Its report has `servers` (host, port), `trusted`, `provider` and `how`."""
+        """The servers of an address. Its report has `servers` (host, port, tls), `trusted`, `provider` and `how`."""
         domain = domain_of(typed.address)
         if domain is None:
             return RequestResult(False, "address-malformed", mailbox_id)
@@ -116,7 +112,7 @@ class RequestRunner:
         if provider is not None and provider.support == "unsupported":
             return RequestResult(False, "provider-unsupported", mailbox_id, _data(unsupported(provider)))
         report = {
-            "servers": [{"host": host, "port": port} for host, port in answer.servers],
+            "servers": [{"host": server.host, "port": server.port, "tls": server.tls} for server in answer.servers],
             "trusted": answer.trusted,
             "provider": None if provider is None else provider.id,
             "how": answer.how,
@@ -129,12 +125,12 @@ class RequestRunner:
         )
 
 
-def _tested(mailbox_id: str, report: TestReport) -> RequestResult:
+def _tested(mailbox_id: str, report: ConnectionTestReport) -> RequestResult:
     failed = report.failed
     return RequestResult(report.passed, "passed" if failed is None else failed.code, mailbox_id, _data(report))
 
 
-def _data(report: TestReport) -> dict[str, Any]:
+def _data(report: ConnectionTestReport) -> dict[str, Any]:
     """The report as JSON values; times as RFC 3339."""
     data: dict[str, Any] = msgspec.to_builtins(texts.as_data(report))
     return data

@@ -6,6 +6,7 @@ import msgspec
 
 from services.common.language import Language
 from services.connect.requests import ConnectRequest, LoginChanges
+from services.providers.mail_server import MailServer
 from services.registry.connect_requests import TakenRequest
 
 MOST_BYTES: Final = 16_384
@@ -23,6 +24,7 @@ class TypedLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: str = "registered"
     host: str | None = None
     port: int | None = None
+    starttls: bool = False
     user: str | None = None
     sent_folders: tuple[str, ...] = ()
     """Sent folders that the seller chose, as modified UTF-7 (RFC 3501 section 5.1.3); empty: those that are recognised."""
@@ -38,16 +40,19 @@ class TypedLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"what was typed has {len(data)} bytes, more than {MOST_BYTES}")
         return data
 
-    def connect_request(self, taken: TakenRequest, host: str, port: int) -> ConnectRequest:
+    def connect_request(self, taken: TakenRequest, server: MailServer) -> ConnectRequest:
         """The request to connect a new mailbox at a server."""
         return ConnectRequest(
-            taken.company_id, taken.account_id, self.address, self.password, self.consent_by, self.role, host, port,
-            self.user, taken.mailbox_id, self._folders(), self.language, self.text_version, self.kind,
+            taken.company_id, taken.account_id, self.address, self.password, self.consent_by, self.role,
+            server.host, server.port, server.tls, self.user, taken.mailbox_id, self._folders(), self.language,
+            self.text_version, self.kind,
         )  # fmt: skip
 
-    def changes(self, host: str, port: int) -> LoginChanges:
+    def changes(self, server: MailServer) -> LoginChanges:
         """The changes of a mailbox that is connected again."""
-        return LoginChanges(self.password, self.address, host, port, self.user, self._folders(), self.kind)
+        return LoginChanges(
+            self.password, self.address, server.host, server.port, server.tls, self.user, self._folders(), self.kind
+        )
 
     def _folders(self) -> tuple[bytes, ...]:
         return tuple(name.encode("ascii") for name in self.sent_folders)

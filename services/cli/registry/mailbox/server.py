@@ -9,16 +9,16 @@ from services.common.display import printable
 from services.common.settings import ImapSettings
 from services.connect import texts
 from services.connect.dns_records import DnsRecords
-from services.connect.lookup import check_server, look_up
+from services.connect.lookup import look_up
 from services.connect.onboarding import MailboxRefused
-from services.connect.report import mistyped, unsupported
+from services.connect.report import unsupported
+from services.connect.server_check import check_known_server, check_typed_server
 from services.imap.host_policy import HostPolicy, resolve
 from services.imap.tls import tls_context
 from services.providers import catalog
 from services.providers.addresses import domain_of
 from services.providers.lookup_decision import LookupAnswer
-from services.providers.mail_server import MailServer, usual_mode, usual_port
-from services.providers.typed_server import parse_server
+from services.providers.mail_server import MailServer, usual_port
 from services.registry.errors import RegistryError
 
 
@@ -56,29 +56,15 @@ def server_of(
     if not quiet:
         errors.print(f"server {suggested.host}:{suggested.port} ({how})", markup=False)
     if port is None and not starttls:
-        return _checked(suggested, suggested.host, address, settings)
+        hosts, context = HostPolicy.of(settings, resolve), tls_context(settings.ca_file)
+        return check_known_server(suggested, suggested.host, address, hosts=hosts, context=context)
     return checked_server(suggested.host, port, starttls, address, settings)
 
 
 def checked_server(host: str, port: int | None, starttls: bool, address: str, settings: ImapSettings) -> MailServer:
-    """The server that was typed, normalised; on port 143 or with `starttls` TLS starts after STARTTLS.
-
-    Raises MailboxRefused when it is known to be no IMAP server, or one that offers TLS from the first byte.
-    """
-    typed = parse_server(host)
-    port = port or typed.port or usual_port("starttls" if starttls else "implicit")
-    return _checked(MailServer(typed.host, port, "starttls" if starttls else usual_mode(port)), host, address, settings)
-
-
-def _checked(server: MailServer, typed: str, address: str, settings: ImapSettings) -> MailServer:
-    providers = catalog.load()
-    mistake = check_server(
-        providers, typed, server.port, address, hosts=HostPolicy.of(settings, resolve),
-        context=tls_context(settings.ca_file), tls=server.tls,
-    )  # fmt: skip
-    if mistake is not None:
-        raise MailboxRefused(mistyped(server.host, server.port, address, providers, mistake))
-    return server
+    """The server that was typed, normalised. Raises MailboxRefused (services/connect/server_check.py)."""
+    hosts, context = HostPolicy.of(settings, resolve), tls_context(settings.ca_file)
+    return check_typed_server(host, port, starttls, address, hosts=hosts, context=context)
 
 
 def _port_options(server: MailServer) -> str:

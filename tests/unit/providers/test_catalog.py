@@ -69,8 +69,10 @@ def test_every_row_of_the_faq_is_found(number: int, text: str, mx: tuple[str, ..
     faq = {faq_row.number: faq_row for faq_row in answer.provider.faq}
     assert number in faq
     assert KNOWN.named(faq[number].name) is answer.provider
-    assert [found.host for found in answer.servers[:1]] == ([server] if server else [])
-    assert answer.trusted and all((found.port, found.tls) == (993, "implicit") for found in answer.servers)
+    assert [mail_server.host for mail_server in answer.servers[:1]] == ([server] if server else [])
+    assert answer.trusted and all(
+        (mail_server.port, mail_server.tls) == (993, "implicit") for mail_server in answer.servers
+    )
     if not faq[number].supported or answer.provider.support == "unsupported":
         assert answer.provider.reason.en and answer.provider.advice.zh
 

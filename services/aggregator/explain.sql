@@ -6,6 +6,7 @@ SELECT judgement.now, nullif(least(judgement.now, judgement.watermark), judgemen
         SELECT FROM registry.coverage poll
         WHERE poll.company_id = judgement.company_id AND poll.account_id = result.account_id
             AND poll.recorded_at > judgement.watermark AND poll.recorded_at < judgement.now
+            AND coalesce(poll.superseded_at, 'infinity') BETWEEN judgement.watermark AND 'infinity'
     ) AS reading_waits, inquiry.inquiry_id, inquiry.received_at, inquiry.buyer_id, inquiry.thread_id,
     inquiry.receipt_day AS own_day, inquiry.owner, inquiry.excluded_by,
     %(exclude)s::jsonb -> (inquiry.exclusion_position - 1)::integer AS exclusion,

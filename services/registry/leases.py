@@ -19,6 +19,7 @@ from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
 from services.providers.mail_server import TlsMode
 from services.registry import states
+from services.registry.coverage import CoverageRecords, PolledSpan
 from services.registry.folder_records import NO_PROGRESS, FolderProgress, FolderRecords, SavedCursor
 from services.registry.tokens import RegistryTokenStore, seal_context
 from services.registry.vault import UnknownKey, Vault, WrongContext
@@ -80,6 +81,7 @@ class Leases:
     def __init__(self, connection: psycopg.Connection, vault: Vault) -> None:
         self._sql = Statements(connection, SQL)
         self._folders = FolderRecords(connection)
+        self._coverage = CoverageRecords(connection)
         self._vault = vault
 
     @property
@@ -183,14 +185,15 @@ class Leases:
             )
             assert mailbox is not None
             if complete:
-                self._sql.run(
-                    "insert_coverage",
-                    **key,
-                    account_id=leased.account_id,
-                    connected_at=leased.connected_at,
-                    from_at=mailbox["complete_from"],
-                    through_at=mailbox["complete_through"],
+                span = PolledSpan(
+                    leased.company_id,
+                    leased.account_id,
+                    leased.mailbox_id,
+                    leased.connected_at,
+                    mailbox["complete_from"],
+                    mailbox["complete_through"],
                 )
+                self._coverage.record([span])
 
     def fail_poll(
         self,

@@ -39,11 +39,6 @@ SET lease_owner = NULL, lease_until = NULL, failures = 0, login_refusals = 0, st
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s
 RETURNING complete_from, complete_through
 
--- name: insert_coverage
--- The span of time for which a mailbox is known to be complete after a good poll.
-INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, from_at, through_at)
-VALUES (%(company_id)s, %(account_id)s, %(mailbox_id)s, %(connected_at)s, %(from_at)s, %(through_at)s)
-
 -- name: fail_poll
 -- Ends a lease after a failed poll: the reason, when to poll next, and another state if one follows.
 UPDATE registry.mailboxes

@@ -12,6 +12,7 @@ import psycopg
 from services.common import metrics
 from services.common.lifecycle import Stop
 from services.common.postgres import load_statements, translate
+from services.registry.coverage import CoverageRecords
 
 log = getLogger(__name__)
 
@@ -20,6 +21,8 @@ SQL: Final = load_statements("services.registry", "retention.sql")
 EVERY_SECONDS: Final = 3600.0
 MOST: Final = 5_000
 """Rows that one statement deletes."""
+TOLD_ROWS: Final = 1_000_000
+"""Deleted rows of coverage after which the log tells the progress."""
 
 
 def trim(connection: psycopg.Connection, horizon_days: int) -> dict[str, int]:
@@ -42,4 +45,18 @@ def run(connection: psycopg.Connection, horizon_days: int, stop: Stop) -> None:
         deleted = {table: rows for table, rows in trim(connection, horizon_days).items() if rows}
         if deleted:
             log.info("deleted rows that are no longer needed", extra={"action": "rows-expired", "rows": deleted})
+        compact(connection, stop)
         stop.wait(EVERY_SECONDS)
+
+
+def compact(connection: psycopg.Connection, stop: Stop) -> int:
+    """Compact the coverage that older releases have written, and tell the progress; returns how many rows were deleted."""
+    deleted = told = 0
+    for rows in CoverageRecords(connection).compact(stop):
+        deleted += rows
+        if deleted - told >= TOLD_ROWS:
+            log.info("compacting coverage", extra={"action": "coverage-compacted", "rows": deleted})
+            told = deleted
+    if deleted > told:
+        log.info("compacted coverage", extra={"action": "coverage-compacted", "rows": deleted})
+    return deleted

@@ -42,12 +42,15 @@ SELECT company.company_id, least(%(now)s, partition.passed_at) AS passed_at,
         WHERE mailbox.company_id = company.company_id AND mailbox.state IN ('active', 'needs_reconnect')) AS mailboxes,
     (SELECT CASE WHEN bool_and(counted.through_at IS NOT NULL) THEN min(counted.through_at) END
         FROM registry.mailboxes mailbox
+        LEFT JOIN (
+            SELECT step.account_id, step.mailbox_id, max(step.through_at) AS through_at FROM registry.coverage step
+            WHERE step.company_id = company.company_id AND step.recorded_at <= partition.passed_at
+                AND coalesce(step.superseded_at, 'infinity') BETWEEN partition.passed_at AND 'infinity'
+            GROUP BY step.account_id, step.mailbox_id
+        ) step ON step.account_id = mailbox.account_id AND step.mailbox_id = mailbox.mailbox_id
         CROSS JOIN LATERAL (SELECT CASE WHEN mailbox.last_success_at > partition.passed_at
             -- Messages of the last poll may not have been counted yet.
-            THEN (SELECT max(step.through_at) FROM registry.coverage step WHERE step.company_id = mailbox.company_id
-                AND step.account_id = mailbox.account_id AND step.mailbox_id = mailbox.mailbox_id
-                AND step.recorded_at <= partition.passed_at)
-            ELSE mailbox.complete_through END AS through_at) counted
+            THEN step.through_at ELSE mailbox.complete_through END AS through_at) counted
         WHERE mailbox.company_id = company.company_id AND mailbox.state IN ('active', 'needs_reconnect')) AS complete_through,
     (SELECT min(outcome.received_at) FROM outcomes outcome WHERE outcome.company_id = company.company_id
         AND outcome.rule_set = %(rule_set)s AND (outcome.state = 'provisional' OR outcome.outcome = 'pending')) AS open_from,
@@ -230,9 +233,10 @@ first_answer AS MATERIALIZED (
         candidate.at, array_position(ARRAY['mail', 'platform', 'status'], candidate.source), candidate.reply_id,
         candidate.account_id, candidate.mailbox_id, candidate.kind_reason, candidate.evidence
 ),
--- registry.coverage has a row for every successful poll. Rows with the same start that became known between the same two
--- judgements are one step here, so the work below grows with days and not with polls. Messages sent before a row became known
--- may not have been counted yet: the row waits for the watermark.
+-- What mailboxes were known to cover. Of rows that a later one supersedes, only those are read that the earliest of these
+-- judgements still needs, so a judgement of today reads a few rows for each mailbox, however long it has been polled. Rows with the same
+-- start that became known between the same two judgements are one step here. Messages sent before a row became known may not have
+-- been counted yet: the row waits for the watermark.
 judgement_instants AS MATERIALIZED (SELECT array_agg(DISTINCT now ORDER BY now) AS instants FROM judgement),
 coverage_step AS MATERIALIZED (
     SELECT poll.company_id, poll.account_id, poll.mailbox_id, poll.from_at,
@@ -244,6 +248,8 @@ coverage_step AS MATERIALIZED (
     FROM registry.coverage poll JOIN (SELECT DISTINCT company_id, watermark FROM judgement) company USING (company_id)
     CROSS JOIN judgement_instants judgements
     WHERE poll.company_id = ANY (%(companies)s) AND poll.recorded_at <= company.watermark
+        -- The upper bound is always true: it tells the planner that few rows remain.
+        AND coalesce(poll.superseded_at, 'infinity') BETWEEN (SELECT min(least(now, watermark)) FROM judgement) AND 'infinity'
     GROUP BY poll.company_id, poll.account_id, poll.mailbox_id, poll.from_at, known_after
 ),
 -- Mailboxes of the company as they were known at the judgement, and the intervals for which they were complete.

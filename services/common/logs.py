@@ -11,6 +11,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from services.common.display import escaped_json, printable, printable_lines
+
 ACTIONS: Final[dict[str, str]] = {
     "service-started": "settings are read, dependencies answer, work starts",
     "service-stopping": "a signal was received; work in progress is finished",
@@ -52,6 +54,17 @@ ACTIONS: Final[dict[str, str]] = {
 }
 """Every `action` with its meaning; docs/metrics.md lists them."""
 
+MAX_TEXT: Final = 2_000
+"""Characters of the text of a line: a mail server chooses what it answers."""
+MAX_FIELD: Final = 500
+"""Characters of another field."""
+MAX_TRACE: Final = 16_000
+"""Characters of a stack trace: its beginning and its end, where the error is."""
+CUT: Final = " […] "
+_PART: Final = 600
+"""More characters than the pattern of an address may match."""
+_BETWEEN: Final = frozenset("<>\"'(),;:=[]")
+"""With white space: characters that no address contains, as the pattern below sees it."""
 _ADDRESS: Final = re.compile(r"[^\s@<>\"'(),;:=\[\]]{1,256}@[^\s@<>\"'(),;:=\[\]]{1,256}")
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "action"}
 
@@ -59,6 +72,28 @@ _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "
 def redact(text: str) -> str:
     """`text` with everything masked that looks like an address or is a password in a URL."""
     return _ADDRESS.sub("…@…", text)
+
+
+def bounded(text: str, limit: int) -> str:
+    """The beginning of `text`, of at most about `limit` characters, and no part of an address at its end."""
+    if len(text) <= limit:
+        return text
+    return _until_break(text[:limit]) + CUT.rstrip()
+
+
+def _bounded_trace(text: str) -> str:
+    if len(text) <= MAX_TRACE:
+        return text
+    end = _until_break(text[: -MAX_TRACE // 2 - 1 : -1])[::-1]
+    return _until_break(text[: MAX_TRACE // 2]) + CUT + end
+
+
+def _until_break(text: str) -> str:
+    """`text` up to the last character that no address contains, so that a cut leaves no part of one that is not masked."""
+    for length in range(len(text), max(0, len(text) - _PART), -1):
+        if text[length - 1].isspace() or text[length - 1] in _BETWEEN:
+            return text[:length]
+    return text[:-_PART]
 
 
 class _Fields:
@@ -72,13 +107,15 @@ class _Fields:
             "level": record.levelname.lower(),
             "service": self._service,
             "action": action if action in ACTIONS else "library",
-            "text": redact(record.getMessage()),
+            "text": redact(bounded(record.getMessage(), MAX_TEXT)),
         }
         for name, value in record.__dict__.items():
             if name not in _STANDARD and not name.startswith("_"):
-                fields[name] = value if isinstance(value, int | float | bool | None) else redact(str(value))
+                fields[name] = (
+                    value if isinstance(value, int | float | bool | None) else redact(bounded(str(value), MAX_FIELD))
+                )
         if record.exc_info:
-            fields["trace"] = redact(logging.Formatter().formatException(record.exc_info))
+            fields["trace"] = redact(_bounded_trace(logging.Formatter().formatException(record.exc_info)))
         return fields
 
 
@@ -90,8 +127,8 @@ class JsonFormatter(logging.Formatter):
         self._fields = _Fields(service)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line for `record`, without a line break inside."""
-        return json.dumps(self._fields.of(record), ensure_ascii=False, default=str)
+        """The line for `record`, without a line break or a control character inside."""
+        return escaped_json(json.dumps(self._fields.of(record), ensure_ascii=False, default=str))
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -109,8 +146,9 @@ class ConsoleFormatter(logging.Formatter):
             str(fields.pop(name)) for name in ("at", "level", "service", "action", "text")
         )
         extra = " ".join(f"{name}={value}" for name, value in fields.items())
+        text, extra = printable(text), printable(extra)
         line = f"{at[11:23]} {level.upper():7} {service} [{action}] {text} {extra}".rstrip()
-        return f"{line}\n{trace}" if trace else line
+        return f"{line}\n{printable_lines(trace)}" if trace else line
 
 
 def configure(format: str, level: str, service: str) -> None:

@@ -67,3 +67,48 @@ def test_the_console_form_is_for_people(capsys: pytest.CaptureFixture[str]) -> N
     logging.getLogger("services.x").warning("odd", extra={"action": "dependency-away", "seconds": 2})
     text = capsys.readouterr().err
     assert "WARNING" in text and "odd seconds=2" in text
+
+
+HOSTILE = 'NO \x1b[2J\u009b31m\u202e\u2028 [/red] =cmd()\r\n{"action": "crashed"} \ud83d'
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_is_bounded_whatever_a_server_or_an_exception_says(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(form, "info", "fetcher")
+    endless = "a word " * 300_000
+    try:
+        raise ValueError(endless)
+    except ValueError:
+        logging.getLogger("services.x").exception(
+            "%s", endless, extra={"action": "crashed", "answer": endless, "names": [endless] * 3}
+        )
+    text = capsys.readouterr().err
+    assert len(text) < logs.MAX_TEXT + 2 * logs.MAX_FIELD + logs.MAX_TRACE + 1000
+    assert "ValueError" in text and "[…]" in text and text.count("Traceback") == 1
+
+
+@pytest.mark.parametrize("length", range(logs.MAX_TEXT - 40, logs.MAX_TEXT + 5))
+def test_a_cut_shows_no_part_of_an_address(length: int, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info", "fetcher")
+    text = "x " * (length // 2) + "canary.name@mail.example " + "y" * 5000
+    try:
+        raise ValueError("x " * length + "canary.name@mail.example" + " y" * logs.MAX_TRACE + text)
+    except ValueError:
+        logging.getLogger("services.x").exception("%s", text)
+    assert "canary" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_text_from_outside_controls_a_terminal_or_makes_a_second_line(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(form, "info", "fetcher")
+    logging.getLogger("services.x").warning("%s", HOSTILE, extra={"action": "mailbox-failed", "answer": HOSTILE})
+    (line,) = capsys.readouterr().err.split("\n")[:-1]
+    assert line.isprintable()
+    if form == "json":
+        fields = json.loads(line)
+        assert fields["text"] == fields["answer"] == HOSTILE
+        assert fields["action"] == "mailbox-failed"

@@ -2,14 +2,14 @@
 
 1. Delete the rows. A poll of the company that is running finds its lease ended and writes nothing more.
 2. Publish company-erased. What such a poll has sent to Kafka was sent before its lease ends, so the event covers the time up
-   to that end.
+   to that end, and a mail whose Date runs ahead of its filing.
 
 In this order an interrupted run leaves nothing that a second run would not finish.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import psycopg
@@ -20,6 +20,7 @@ from services.common.events import CompanyErased
 from services.common.kafka import Publisher
 from services.common.postgres import Statements, load_statements
 from services.common.topics import INQUIRIES
+from services.mail.trust import SAVE_TOLERANCE
 
 SQL: Final = load_statements("services.registry", "erasure.sql")
 SOURCE: Final = "replyrate/erase"
@@ -51,7 +52,7 @@ def erase(connection: psycopg.Connection, publisher: Publisher, company_id: str)
     sql = Statements(connection, SQL)
     with sql.transaction():
         rows = count_rows(connection, company_id)
-        forgotten = sql.one("forget_until", company_id=company_id)
+        forgotten = sql.one("forget_until", company_id=company_id, clock_lead=SAVE_TOLERANCE + timedelta(seconds=1))
         assert forgotten is not None
         at: datetime = forgotten["at"]
         sql.run("erase", company_id=company_id)

@@ -9,8 +9,9 @@ SELECT
     (SELECT count(*) FROM registry.coverage WHERE company_id = %(company_id)s) AS coverage
 
 -- name: forget_until
--- Up to when facts are forgotten: now, or when the last running poll must have ended.
-SELECT greatest(clock_timestamp(), max(lease_until)) + interval '1 second' AS at FROM registry.mailboxes WHERE company_id = %(company_id)s
+-- Up to when facts are forgotten: now, or when the last running poll must have ended, and as far ahead of its filing as the Date
+-- of a mail is trusted (services/mail/trust.py, SAVE_TOLERANCE).
+SELECT greatest(clock_timestamp(), max(lease_until)) + %(clock_lead)s AS at FROM registry.mailboxes WHERE company_id = %(company_id)s
 
 -- name: erase
 -- Deletes every row that the registry has of a company.

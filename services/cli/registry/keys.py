@@ -52,15 +52,13 @@ def keys_check(json_: bool) -> None:
 def keys_rotate(old_key_file: Path | None, json_: bool) -> None:
     """Seal every value again with the current vault key.
 
-    Values sealed with the previous key are sealed with the key of REPLYRATE_VAULT_KEY_FILE. First give every fetcher both keys (docs/keys-and-backup.md, Rotate the vault key). The command may be interrupted and
+    Values sealed with the previous key, or with the same key by an earlier release, are sealed with the key of REPLYRATE_VAULT_KEY_FILE. For a new key, first give every fetcher both keys (docs/keys-and-backup.md, Rotate the vault key). The command may be interrupted and
     started again at any time; it continues where it was. Fetchers keep running meanwhile.
     """
     config = load_config()
     if old_key_file is not None:
         config = config.model_copy(update={"vault_old_key_file": old_key_file})
     old_key = config.old_vault_key()
-    if old_key is None:
-        raise ConfigError("the previous key is missing; pass --old-key-file or set REPLYRATE_VAULT_OLD_KEY_FILE")
     if old_key == config.vault_key():
         raise ConfigError(
             "REPLYRATE_VAULT_KEY_FILE and the old key file contain the same key; create a new one:"
@@ -101,6 +99,11 @@ def _check_or_rotate(config: Settings, old_key: bytes | None, json_: bool, *, wr
         if not counts:
             errors.print("Nothing is sealed yet.")
         elif write and not unopened:
-            errors.print("Done. Remove REPLYRATE_VAULT_OLD_KEY_FILE from the settings of every fetcher.")
+            done = "Remove REPLYRATE_VAULT_OLD_KEY_FILE from the settings of every fetcher." if old_key else ""
+            errors.print(f"Done. {done}".rstrip())
+        if write and old_key is None and counts["another-key"]:
+            errors.print(
+                "The previous key is missing: pass --old-key-file, or set REPLYRATE_VAULT_OLD_KEY_FILE.", style="red"
+            )
     if unopened:
         sys.exit(EXIT_FAILED)

@@ -43,12 +43,12 @@ def test_every_changed_byte_is_noticed() -> None:
             VAULT.open(changed, "c", field="secret")
 
 
-def first_version(vault: Vault, value: str, *place: str) -> bytes:
+def first_version(vault: Vault, value: str, *place: str, key: bytes = bytes(32)) -> bytes:
     """A value as earlier releases sealed it: the field was the last part, in the place of a secret's user name."""
     key_id = bytes.fromhex(vault.key_id)
     associated = "\x1f".join((*place, vault.key_id)).encode()
     data_key, nonce = AESGCM.generate_key(256), bytes(12)
-    wrapped = AESGCM(bytes(32)).encrypt(nonce, data_key, associated)
+    wrapped = AESGCM(key).encrypt(nonce, data_key, associated)
     return b"\x01" + key_id + nonce + wrapped + nonce + AESGCM(data_key).encrypt(nonce, value.encode(), associated)
 
 

@@ -4,12 +4,17 @@ Files are plain SQL in dbmate's format (`-- migrate:up`, `-- migrate:down`). One
 lock); each file runs in a transaction of its own together with its row in `replyrate.migrations`. A file that changed
 after it was applied, or that this release does not know, is an error that an operator must resolve. A file whose up part
 says `-- additive: yes` removes nothing that an older release uses, so services of that release continue during an upgrade.
+
+`-- migrate:up transaction:false` runs each statement by itself, as CREATE INDEX CONCURRENTLY needs: writers go on while the index is
+built. A statement ends with a `;` at the end of a line. Such a file is run again from its start after a failure, so it begins with
+`DROP INDEX CONCURRENTLY IF EXISTS`, which also removes the invalid index that a failed attempt leaves.
 """
 
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from logging import getLogger
@@ -32,6 +37,7 @@ PAUSE_SECONDS = 5.0
 _FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _UP = "-- migrate:up"
 _DOWN = "-- migrate:down"
+_NO_TRANSACTION = " transaction:false\n"
 ADDITIVE = "-- additive: yes\n"
 """The mark in the up part of a file that only adds."""
 
@@ -71,6 +77,14 @@ class Migration:
     name: str
     sha256: str
     up: LiteralString
+    in_transaction: bool = True
+
+    @property
+    def statements(self) -> list[LiteralString]:
+        """What is sent to the server at a time: the whole file, or each of its statements."""
+        if self.in_transaction:
+            return [self.up]
+        return [f"{statement};" for statement in self.up.split(";\n") if statement.strip()]
 
     @property
     def additive(self) -> bool:
@@ -90,7 +104,16 @@ def available() -> list[Migration]:
         if not marker or head.strip():
             raise ConfigError(f"schemas/database/{entry.name} must start with the line `{_UP}`")
         up: LiteralString = body.partition(_DOWN)[0]
-        migrations.append(Migration(int(matched[1]), matched[2], hashlib.sha256(text.encode()).hexdigest(), up))
+        in_transaction = not up.startswith(_NO_TRANSACTION)
+        migrations.append(
+            Migration(
+                int(matched[1]),
+                matched[2],
+                hashlib.sha256(text.encode()).hexdigest(),
+                up if in_transaction else up.removeprefix(_NO_TRANSACTION),
+                in_transaction,
+            )
+        )
     migrations.sort(key=lambda migration: migration.number)
     if not migrations or len({migration.number for migration in migrations}) < len(migrations):
         raise ConfigError(
@@ -145,12 +168,12 @@ def migrate(
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
     try:
         _set_timeout(connection, "lock_timeout", f"{LOCK_SECONDS}s")
-        _with_retries(connection, CREATE, pause)
+        _with_retries(connection, [CREATE], pause)
         todo = pending(connection)
         for migration in todo:
             progress(f"{migration.number:04}_{migration.name}")
             try:
-                _with_retries(connection, migration.up, pause, migration)
+                _with_retries(connection, migration.statements, pause, migration)
             except psycopg.errors.InsufficientPrivilege as error:
                 raise ConfigError(
                     f"migration {migration.number:04} ({migration.name}) is not allowed for this database user"
@@ -176,19 +199,21 @@ def _set_timeout(connection: psycopg.Connection, name: str, value: str) -> str:
 
 def _with_retries(
     connection: psycopg.Connection,
-    statements: LiteralString,
+    statements: Sequence[LiteralString],
     pause: Callable[[float], None],
     migration: Migration | None = None,
 ) -> None:
-    """Execute statements, with the row of their migration, in one transaction; again while another session has a lock on a table.
+    """Execute statements, with the row of their migration, in one transaction unless the migration wants none; again while another
+    session has a lock on a table.
 
     A statement that waits for a lock makes every later statement on that table wait as well. So it waits a few seconds only, and
     the services go on in the pauses. TransientError that names the other sessions after the last attempt.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with connection.transaction():
-                connection.execute(statements)
+            with connection.transaction() if migration is None or migration.in_transaction else nullcontext():
+                for statement in statements:
+                    connection.execute(statement)
                 if migration is not None:
                     connection.execute(RECORD, (migration.number, migration.name, migration.sha256, migration.additive))
             return

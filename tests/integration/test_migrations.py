@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -137,6 +138,56 @@ def test_a_migration_waits_for_locks_in_short_attempts_and_names_who_has_them(
                 dump_session.execute("ROLLBACK")
 
             assert migrations.migrate(connection, no_progress, end) == 1
+
+
+INDEX = """
+-- additive: yes
+DROP INDEX CONCURRENTLY IF EXISTS ledger.rates_by_day;
+CREATE INDEX CONCURRENTLY rates_by_day ON ledger.rates (as_of);
+"""
+
+
+def test_an_index_is_built_while_others_write_and_a_failed_one_is_built_again(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CREATE INDEX CONCURRENTLY waits for transactions that began before it; a failed attempt leaves an invalid index."""
+    monkeypatch.setattr(migrations, "LOCK_SECONDS", 1)
+    ours = migrations.available()
+    added = migrations.Migration(len(ours) + 1, "rates_by_day", "x", INDEX, in_transaction=False)
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ledger.rates_by_day')"
+    waits: list[tuple[bool, ...] | None] = []
+    with (
+        connect(empty, "tests") as connection,
+        connect(empty, "nightly-dump") as dump,
+        connect(empty, "writer") as writer,
+    ):
+        migrations.migrate(connection, no_progress)
+        monkeypatch.setattr(migrations, "available", lambda: [*ours, added])
+        dump.execute("BEGIN")
+        dump.execute("DELETE FROM ledger.rates")
+
+        def end(_: float) -> None:
+            waits.append(writer.execute(valid).fetchone())
+            writer.execute("DELETE FROM ledger.rates")  # the migration keeps nobody from writing
+            if len(waits) == 2:
+                dump.execute("ROLLBACK")
+
+        assert migrations.migrate(connection, no_progress, end) == 1
+        assert waits == [(False,), (False,)]
+        assert writer.execute(valid).fetchone() == (True,)
+        assert migrations.applied(writer)[added.number] == ("rates_by_day", "x", True)
+
+
+def test_a_file_says_that_it_wants_no_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "database"
+    folder.mkdir()
+    (folder / "0001_first.sql").write_text("-- migrate:up\nSELECT 1;\nSELECT 2;\n-- migrate:down\nSELECT 3;\n")
+    (folder / "0002_index.sql").write_text(f"-- migrate:up transaction:false{INDEX}\n-- migrate:down\nSELECT 4;\n")
+    monkeypatch.setattr("services.common.migrations.resources.files", lambda _: tmp_path)
+    first, index = migrations.available()
+    assert (first.in_transaction, len(first.statements)) == (True, 1)
+    assert (index.in_transaction, index.additive, len(index.statements)) == (False, True, 2)
+    assert "SELECT 4" not in index.up
 
 
 def test_a_migration_may_take_longer_than_a_statement_of_a_service(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:

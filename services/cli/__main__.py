@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from services.cli.context import guarded, use_environment
+from services.cli.context import PrintableErrors, guarded, use_environment
 from services.cli.numbers.doctor import doctor
 from services.cli.numbers.explain import explain
 from services.cli.numbers.message import message
@@ -31,7 +31,7 @@ from services.common.version import version
 from services.standalone.installation import read_settings
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=PrintableErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version(), prog_name="replyrate")
 @click.option(
     "--data",

@@ -9,14 +9,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec, TypeVar, get_args
+from typing import Any, ParamSpec, TypeVar, get_args
 
 import click
 import psycopg
 
 from services.cli import remedies
 from services.cli.output import errors
-from services.common.display import printable
+from services.common.display import printable, printable_lines
 from services.common.errors import (
     EXIT_CONFIG,
     EXIT_FAILED,
@@ -79,6 +79,31 @@ def open_registry(config: Settings) -> Iterator[Registry]:
     """The registry for one command."""
     with database(config) as connection:
         yield Registry(connection, Hasher(config.hash_key()), Vault(config.vault_key(), config.old_vault_key()))
+
+
+class PrintableErrors(click.Group):
+    """A group whose usage errors repeat what was typed, or pasted, as visible escapes; click prints it as it is."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """The context of an invocation, from its own arguments."""
+        with _printable_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command, from its arguments on."""
+        with _printable_errors():
+            return super().invoke(context)
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = printable_lines(error.message)
+        if isinstance(error, click.FileError):
+            error.ui_filename = printable(str(error.ui_filename))
+        raise
 
 
 def guarded(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

@@ -22,6 +22,8 @@ log = getLogger(__name__)
 
 STUCK_SECONDS: Final = 300.0
 """How long a loop may make no progress, or work wait at one position, before the process counts as dead."""
+WAITING_SECONDS = STUCK_SECONDS
+"""The same limit for waiting work, as a variable of its own: a process of the tests shortens it before its service starts."""
 ASK_SECONDS = 5.0
 FRESH_SECONDS: Final = 20.0
 
@@ -39,7 +41,7 @@ class ConsumerProgress:
     def __init__(
         self,
         what: str,
-        limit_seconds: float = STUCK_SECONDS,
+        limit_seconds: float | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         *,
         what_waits: str = "records",
@@ -47,7 +49,7 @@ class ConsumerProgress:
         """For the sentence "no `what` for 300 s although `what_waits` wait"."""
         self._what = what
         self._what_waits = what_waits
-        self._limit = limit_seconds
+        self._limit = WAITING_SECONDS if limit_seconds is None else limit_seconds
         self._monotonic = monotonic
         self._position: object = None
         self._since: float | None = None

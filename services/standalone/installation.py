@@ -7,9 +7,8 @@ services are those of production.
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from services.common import migrations
 from services.common.errors import ConfigError
@@ -17,6 +16,7 @@ from services.common.kafka import Admin
 from services.common.postgres import connect
 from services.common.settings import PREFIX, Settings, load_settings
 from services.common.topics import specs
+from services.standalone.servers.assembly import Assembly
 from services.standalone.servers.child import free_port, reserve_port
 from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
@@ -29,28 +29,17 @@ SETTINGS_FILE: Final = "settings.env"
 Progress = Callable[[str], None]
 
 
-class Installation:
-    """The servers and services of one folder. A context manager; `keep` runs them until it is stopped."""
+class Installation(Assembly):
+    """The servers and services of one folder. `keep` runs them until it is stopped."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str], progress: Progress) -> None:
         """The services also get the settings in `environ`, except those of the embedded servers."""
         self.folder = folder.absolute()
         self._environ = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
         self._progress = progress
-        self._stack = ExitStack()
+        super().__init__()
         self.dsn = ""
         self.bootstrap_servers = ""
-
-    def __enter__(self) -> Self:
-        try:
-            self._open()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def keep(self, stopping: Callable[[float], bool]) -> None:
         """Keep the services running until `stopping(seconds)` is true. ConfigError when one refuses its configuration."""

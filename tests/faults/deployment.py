@@ -8,11 +8,9 @@ import random
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 from services.common import codec, migrations
 from services.common.errors import EXIT_UNAVAILABLE, EXIT_UNSURE, TransientError
@@ -28,6 +26,7 @@ from services.connect.tester import ConnectionTester
 from services.imap.host_policy import resolve
 from services.registry.registry import Registry
 from services.registry.vault import Vault
+from services.standalone.servers.assembly import Assembly
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
@@ -60,8 +59,8 @@ class Slot:
     leaves_at: float | None = None
 
 
-class Deployment:
-    """Starts the servers and services, and keeps the services running. A context manager."""
+class Deployment(Assembly):
+    """Starts the servers and services, and keeps the services running."""
 
     deck: Sequence[str] = KINDS
     """The faults that can be applied."""
@@ -70,6 +69,7 @@ class Deployment:
     resolve = staticmethod(resolve)
 
     def __init__(self, folder: Path, world: World, *, modules: Mapping[str, str] | None = None, store: str = "memory"):
+        super().__init__()
         self.folder = folder
         self.world = world
         self.faults: dict[str, int] = {}
@@ -77,21 +77,9 @@ class Deployment:
         self._modules = {name: f"services.{name}" for name in SERVICES} | dict(modules or {})
         self._store = store
         self._slots: list[Slot] = []
-        self._stack = ExitStack()
         self._slow_until = 0.0
         self._numbers = 0
         self._lines: dict[str, int] = {}
-
-    def __enter__(self) -> Self:
-        try:
-            self._open()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def _open(self) -> None:
         ca = CertificateAuthority(self.folder / "ca")

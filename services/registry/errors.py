@@ -24,6 +24,7 @@ Remedy = Literal[
     "password-give",
     "since-in-the-past",
     "user-name",
+    "vault-key-name",
 ]
 REMEDIES: Final[tuple[Remedy, ...]] = get_args(Remedy)
 

@@ -112,7 +112,10 @@ class Logins:
             return login
 
     def with_password(self, company_id: str, mailbox_id: str) -> Login:
-        """The stored login of a mailbox. RegistryError when it has no password or its sealed values cannot be opened."""
+        """The stored login of a mailbox. RegistryError when it has no password or its sealed values cannot be opened.
+
+        UnknownKey when no stored secret opens: then the keys are wrong, and not this mailbox.
+        """
         stored = self._sql.one("login", company_id=company_id, mailbox_id=mailbox_id)
         if stored is None:
             raise unknown_mailbox(company_id, mailbox_id)
@@ -138,6 +141,13 @@ class Logins:
                 kind=stored["kind"],
                 tls=stored["tls"],
             )
+        except UnknownKey:
+            if self._sql.one("opens_any", key_ids=self._vault.key_ids) is None:
+                raise
+            raise RegistryError(
+                f"the stored login of mailbox {mailbox_id} is sealed with a key that is not configured here",
+                "vault-key-name", company_id=company_id, mailbox_id=mailbox_id,
+            ) from None  # fmt: skip
         except WrongContext:
             raise RegistryError(
                 f"the sealed values of mailbox {mailbox_id} cannot be opened", "mailbox-reconnect",

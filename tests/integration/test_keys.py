@@ -132,6 +132,24 @@ def test_values_that_cannot_be_opened_are_reported_and_stop_nothing(dsn: str, en
     assert "secret" not in done.stdout + done.stderr + checked.stdout + checked.stderr
 
 
+@pytest.mark.parametrize("column", ["registry.secrets SET sealed", "registry.mailboxes SET user_sealed"])
+def test_a_mailbox_that_is_sealed_with_a_missing_key_is_named(dsn: str, environ: dict[str, str], column: str) -> None:
+    """`mailbox test` blames the configuration only when no stored secret opens."""
+    fill(dsn, 2)
+    strange = Vault(OTHER).seal("p", "c1", field="secret")
+    with connect(dsn, "tests") as connection:
+        connection.execute(f"UPDATE {column} = %s WHERE mailbox_id = 'm0001'".encode(), [strange])
+    done = CliRunner().invoke(main, ["mailbox", "test", "c1", "m0001"], env=environ)
+    assert done.exit_code == 1, done.stderr
+    for part in ("m0001", "REPLYRATE_VAULT_OLD_KEY_FILE", "replyrate mailbox reconnect c1 m0001"):
+        assert part in done.stderr
+    # Another mailbox is tested as usual: its server does not exist.
+    assert "sealed" not in CliRunner().invoke(main, ["mailbox", "test", "c1", "m0000"], env=environ).stderr
+    without = {**environ, "REPLYRATE_VAULT_OLD_KEY_FILE": environ["REPLYRATE_VAULT_KEY_FILE"]}
+    done = CliRunner().invoke(main, ["mailbox", "test", "c1", "m0000"], env=without)
+    assert done.exit_code == 78 and "REPLYRATE_VAULT_KEY_FILE" in done.stderr
+
+
 @pytest.mark.parametrize("what", ["another key", "another version", "cut"])
 @pytest.mark.parametrize("column", ["registry.secrets SET sealed", "registry.mailboxes SET user_sealed"])
 def test_a_secret_that_no_key_opens_costs_one_mailbox(

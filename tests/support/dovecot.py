@@ -80,6 +80,27 @@ service stats {{
 }}
 """
 
+SHARED = """
+mail_plugins = $mail_plugins acl
+protocol imap {{
+  mail_plugins = $mail_plugins imap_acl
+}}
+plugin {{
+  acl = vfile
+  acl_shared_dict = file:{base}/mail/shared.db
+}}
+namespace shared {{
+  type = shared
+  separator = /
+  prefix = {prefix}/%%u/
+  location = maildir:{base}/mail/%%u:LAYOUT=fs
+  subscriptions = no
+  list = yes
+  hidden = {hidden}
+}}
+"""
+"""Folders that users share with each other (SETACL) are listed below `prefix`."""
+
 WITHOUT_SAVEDATE = (
     "imap_capability = IMAP4rev1 SASL-IR ID ENABLE IDLE UNSELECT CHILDREN NAMESPACE UIDPLUS LIST-EXTENDED ESEARCH "
     "SPECIAL-USE LITERAL+ MOVE"
@@ -95,8 +116,16 @@ class Dovecot:
     listens = LOOPBACK
 
     def __init__(
-        self, data_dir: Path, users: Mapping[str, str], ca: CertificateAuthority, *, savedate: bool = True
+        self,
+        data_dir: Path,
+        users: Mapping[str, str],
+        ca: CertificateAuthority,
+        *,
+        savedate: bool = True,
+        shared_below: str = "",
+        hidden: bool = False,
     ) -> None:
+        """`shared_below`: where folders are listed that users share, `hidden`: NAMESPACE does not tell; "": nothing is shared."""
         self.data_dir = data_dir.absolute()
         self.users = dict(users)
         self.ca_file = ca.ca_file
@@ -105,6 +134,8 @@ class Dovecot:
         """Port that starts without TLS and offers STARTTLS; nobody may log in there before TLS."""
         self._ca = ca
         self._savedate = savedate
+        self._shared_below = shared_below
+        self._hidden = "yes" if hidden else "no"
         self._child: Child | None = None
         self._client: MailClient | None = None
 
@@ -198,6 +229,8 @@ class Dovecot:
             internal_group="dovecot" if root else me.pw_gid, mail_uid=mail.pw_uid, mail_gid=mail.pw_gid,
             capability="" if self._savedate else WITHOUT_SAVEDATE,
         )  # fmt: skip
+        if self._shared_below:
+            configuration += SHARED.format(base=self.data_dir, prefix=self._shared_below, hidden=self._hidden)
         (self.data_dir / "dovecot.conf").write_text(configuration, "utf-8")
 
     def __enter__(self) -> "Dovecot":

@@ -37,7 +37,7 @@ from services.imap.folders import Folder, SentFolder
 from services.imap.host_policy import Endpoint
 from services.imap.limits import BoundedClient, SessionLimits
 from services.imap.namespaces import Namespaces
-from services.imap.sasl import MECHANISMS, BearerExchange
+from services.imap.sasl import MECHANISMS, PASSWORD_MECHANISMS, BearerExchange, PasswordExchange
 from services.imap.translation import refusal, translated
 from services.mail import headers
 from services.mail.values import FetchedHeader, FolderView
@@ -71,12 +71,13 @@ class Connection:
         self._open_folder = b""
 
     def login(self, user: str, password: str, version: str) -> None:
-        """LOGIN (AUTHENTICATE PLAIN where LOGIN is disabled), then ID where it is advertised. LoginRefused, Throttled, …"""
+        """LOGIN (AUTHENTICATE PLAIN or LOGIN where the command LOGIN is disabled), then ID where it is advertised. LoginRefused, Throttled, …"""
         _check_argument("login", user)
         _check_argument("login", password)
         advertised = {str(name).upper() for name in self._client._imap.capabilities}
-        by_plain = "LOGINDISABLED" in advertised
-        if by_plain and "AUTH=PLAIN" not in advertised:
+        mechanism = next((name for name in PASSWORD_MECHANISMS if f"AUTH={name}" in advertised), None)
+        is_disabled = "LOGINDISABLED" in advertised
+        if is_disabled and mechanism is None:
             # Not even tried: the secret must not go to a server that accepts none (RFC 3501 §7.2.1).
             raise LoginRefused("login", "the server advertises LOGINDISABLED", code="oauth2-needed")
         with translated("login"):
@@ -84,9 +85,9 @@ class Connection:
             self._client._imap._encoding = "utf-8"
             quoted = '"' + user.replace("\\", "\\\\").replace('"', '\\"') + '"'
             try:
-                if by_plain:
-                    # LOGINDISABLED concerns the command LOGIN alone (RFC 3501 §7.2.1, RFC 4616).
-                    self._client._imap.authenticate("PLAIN", lambda _: f"\0{user}\0{password}".encode())
+                if is_disabled and mechanism is not None:
+                    # LOGINDISABLED concerns the command LOGIN alone (RFC 3501 §7.2.1).
+                    self._client._imap.authenticate(mechanism, PasswordExchange(mechanism, user, password))
                 else:
                     self._client.login(quoted, password)
             except imaplib.IMAP4.error as error:

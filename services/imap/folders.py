@@ -95,10 +95,20 @@ def folder_text(name: bytes) -> str:
     """A raw folder name for people: modified UTF-7 decoded (RFC 3501 §5.1.3), control characters replaced."""
     try:
         # Some servers list plain UTF-8, of which the library would make Latin letters.
-        text = str(imap_utf7.decode(name)) if name.isascii() else name.decode("utf-8", "replace")
+        text = str(imap_utf7.decode(name)) if name.isascii() else _eight_bit_text(name)
     except Exception:  # not modified UTF-7: shown as it is
         text = name.decode("utf-8", "replace")
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def _eight_bit_text(name: bytes) -> str:
+    """Plain UTF-8, or GB18030 where it is none: servers in China list names in either."""
+    for charset in ("utf-8", "gb18030"):
+        try:
+            return name.decode(charset)
+        except UnicodeDecodeError:
+            continue
+    return name.decode("utf-8", "replace")
 
 
 def folder_name(text: str) -> bytes:

@@ -1,10 +1,23 @@
-"""AUTHENTICATE with an access token: XOAUTH2 (Google's and Microsoft's) and OAUTHBEARER (RFC 7628)."""
+"""AUTHENTICATE with an access token: XOAUTH2 (Google's and Microsoft's) and OAUTHBEARER (RFC 7628); with a password: PLAIN
+(RFC 4616) and LOGIN (draft-murchison-sasl-login), for servers that disable the command LOGIN."""
 
 import json
 import re
 
 MECHANISMS = ("OAUTHBEARER", "XOAUTH2")
-"""In order of preference."""
+PASSWORD_MECHANISMS = ("PLAIN", "LOGIN")
+"""Each in order of preference."""
+
+
+class PasswordExchange:
+    """The client's answers with user name and password. imaplib calls it with each challenge."""
+
+    def __init__(self, mechanism: str, user: str, password: str) -> None:
+        self._answers = [f"\0{user}\0{password}"] if mechanism == "PLAIN" else [user, password]
+
+    def __call__(self, challenge: bytes) -> bytes | None:
+        """The next answer; None, which ends the exchange, when the server asks for more."""
+        return self._answers.pop(0).encode() if self._answers else None
 
 
 class BearerExchange:

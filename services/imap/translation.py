@@ -25,7 +25,9 @@ _BYE: Final = re.compile(r"\* *BYE\b", re.I)
 _NOT_IMAP: Final = re.compile(r"(command: \S+ => )?unexpected (tagged )?response: ")
 """imaplib's own words; a BYE may contain the first of them as well."""
 TEMPORARY: Final = re.compile(
-    r"\[(TEMPFAIL|SERVERBUG|UNAVAILABLE|INUSE|CONTACTADMIN)\]|temporar|unavailable|try again|internal (server )?error|timed? ?out",
+    r"\[(TEMPFAIL|SERVERBUG|UNAVAILABLE|INUSE|CONTACTADMIN|SYS/TEMP|SYS)\]|temporar|unavailable|try again|retry|internal (server )?error"
+    r"|timed? ?out|(system|server|backend|storage|store|database|i/o|disk) (error|failure)|backend|not respond|\block(ed)?\b|deadlock|in use"
+    r"|\b(offline|down|degraded|overloaded|maintenance)\b|connection (refused|lost|reset|failed)|系统错误|服务器错误|稍后|稍候|暂时|维护",
     re.I,
 )
 """Words of a NO to FETCH that may be temporary (RFC 5530 §3; Gmail, Microsoft and Zimbra send them without a code; MailKit #839)."""

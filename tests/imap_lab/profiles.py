@@ -37,6 +37,7 @@ class Defect(StrEnum):
     PLAIN_BAD = "F14: AUTH=PLAIN is offered and BAD"
     LOGIN_DISABLED = "F14: LOGINDISABLED, XOAUTH2 alone"
     PLAIN_ALONE = "LOGINDISABLED, AUTH=PLAIN alone"
+    LOGIN_MECHANISM_ALONE = "LOGINDISABLED, AUTH=LOGIN alone"
     IDLE_DROP = "F16: the connection is dropped when it idles"
     SILENT_ENABLE = "F18: no answer to ENABLE"
     LIMIT_IN_FETCH = "F19: NO [LIMIT] in the middle of the answer to FETCH"

@@ -67,6 +67,8 @@ class Session(Wire):
                     capabilities = capabilities.replace(b" AUTH=PLAIN", b"") + b" LOGINDISABLED AUTH=XOAUTH2"
                 if self.mailbox.has(Defect.PLAIN_ALONE) and not self._logged_in:
                     capabilities = b"IMAP4rev1 LOGINDISABLED AUTH=PLAIN"
+                if self.mailbox.has(Defect.LOGIN_MECHANISM_ALONE) and not self._logged_in:
+                    capabilities = b"IMAP4rev1 AUTH=CRAM-MD5 AUTH=LOGIN LOGINDISABLED"
                 if self.mailbox.has(Defect.EARLY_ANSWERS) and not self._logged_in:
                     await self.send(b'* LIST (\\Sent) "/" "Evil"\r\n* 7 FETCH (UID 7 FLAGS ())\r\n* 9 EXISTS\r\n')
                 await self.complete(tag, b"CAPABILITY " + capabilities)
@@ -125,7 +127,7 @@ class Session(Wire):
             await self.end(tag, b"NO LOGIN frequency limited, please try later")
         elif self.mailbox.has(Defect.LOGIN_LIMIT):
             await self.end(tag, b"NO [LIMIT] Too many authentication attempts. Try again later.")
-        elif self.mailbox.has(Defect.LOGIN_DISABLED, Defect.PLAIN_ALONE):
+        elif self.mailbox.has(Defect.LOGIN_DISABLED, Defect.PLAIN_ALONE, Defect.LOGIN_MECHANISM_ALONE):
             await self.end(tag, b"NO Basic authentication is disabled.")
         elif self.mailbox.has(Defect.AMBIGUOUS_LOGIN):
             await self.end(
@@ -146,6 +148,14 @@ class Session(Wire):
             await self.send(b"+ \r\n")
             line = base64.b64decode((await self._reader.readuntil(b"\n")).strip())
             self._logged_in = line == b"\0%s\0%s" % (self.mailbox.user.encode(), self.mailbox.secret.encode())
+            await self.end(tag, b"OK AUTHENTICATE completed" if self._logged_in else self._profile.wrong_password)
+            return
+        if mechanism == b"LOGIN" and self.mailbox.has(Defect.LOGIN_MECHANISM_ALONE):
+            given = []
+            for prompt in (b"User Name", b"Password"):
+                await self.send(b"+ " + base64.b64encode(prompt) + b"\r\n")
+                given.append(base64.b64decode((await self._reader.readuntil(b"\n")).strip()))
+            self._logged_in = given == [self.mailbox.user.encode(), self.mailbox.secret.encode()]
             await self.end(tag, b"OK AUTHENTICATE completed" if self._logged_in else self._profile.wrong_password)
             return
         if b"AUTH=" + mechanism not in self._profile.capabilities_before.split() or mechanism not in (

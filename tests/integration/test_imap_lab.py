@@ -419,14 +419,19 @@ def test_b6_an_operator_can_name_a_shared_folder(lab: Lab, serve: Serve) -> None
     assert not [sent for sent in server.wire if b"colleague" in sent.command or b"Trash/Sent" in sent.command]
 
 
-def test_b3_plain_is_used_where_only_the_command_login_is_disabled(lab: Lab, serve: Serve) -> None:
+@pytest.mark.parametrize(
+    ("defect", "mechanism"), [(Defect.PLAIN_ALONE, b"PLAIN"), (Defect.LOGIN_MECHANISM_ALONE, b"LOGIN")]
+)
+def test_b3_a_mechanism_is_used_where_only_the_command_login_is_disabled(
+    lab: Lab, serve: Serve, defect: Defect, mechanism: bytes
+) -> None:
     server = serve(DOVECOT)
     fill(server, [now()])
     connected = lab.connect(server)
-    server.defects.add(Defect.PLAIN_ALONE)
+    server.defects.add(defect)
     lab.complete(connected, server)
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
-    assert server.commands(-1)[1].command == b"AUTHENTICATE PLAIN"
+    assert server.commands(-1)[1].command == b"AUTHENTICATE " + mechanism
     server.secret = "another"
     assert lab.poll(connected, server)["state_reason"] == "login-refused"
 

@@ -9,7 +9,7 @@ HEADERS = (
 """The header fields that may be fetched; docs/privacy.md lists the same."""
 _FIELDS = " ".join(HEADERS).encode()
 WITHOUT_CONSENT = (
-    rb"STARTTLS", rb"CAPABILITY", rb"AUTHENTICATE (XOAUTH2|OAUTHBEARER|PLAIN)", rb'LOGIN "[^"]*" "[^"]*"', rb"ID \(.*\)", rb'LIST "" "\*"( RETURN \(SPECIAL-USE\))?', rb'XLIST "" "\*"', rb"NAMESPACE",
+    rb"STARTTLS", rb"CAPABILITY", rb"AUTHENTICATE (XOAUTH2|OAUTHBEARER|PLAIN|LOGIN)", rb'LOGIN "[^"]*" "[^"]*"', rb"ID \(.*\)", rb'LIST "" "\*"( RETURN \(SPECIAL-USE\))?', rb'XLIST "" "\*"', rb"NAMESPACE",
     rb'EXAMINE "[^"]*"', rb"UID SEARCH (ALL|\d+:\d+|(\d+:\d+ )?SINCE \d+-[A-Z][a-z]{2}-\d{4}|UID \d+:(\d+|\*))",
     rb"UID FETCH [0-9,]+ \(UID INTERNALDATE\)", rb"LOGOUT",
 )  # fmt: skip

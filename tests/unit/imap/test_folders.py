@@ -29,4 +29,5 @@ def test_names_of_sent_folders(name: bytes, sent: bool) -> None:
 
 
 def test_plain_utf8_is_shown_as_it_is() -> None:
+    assert folder_text("已发送".encode("gb18030")) == "已发送" and is_sent_name(b"INBOX." + "已发送邮件".encode("gbk"))
     assert folder_text("已发送".encode()) == "已发送" and folder_text(b"\xff\x07") == "\ufffd\ufffd"

@@ -47,6 +47,18 @@ from services.providers import server_texts
         ("fetch", "[SERVERBUG] Internal error occurred.", None, None),
         ("search", "[INUSE] x", "later", "throttled"),
         ("greeting", "b'* BYE System going down for maintenance'", "later", "throttled"),
+        *(("login", text, "later", "throttled") for text in (
+            "[ALERT] Your IP has been blocked for 10 minutes", "Maximum concurrent connections reached", "Authentication service not responding",
+            "Authentication timed out", "Auth server connection lost", "LDAP server is down", "系统忙", "登录失败次数太多", "操作过快",
+            "Anmeldung vorübergehend nicht möglich", "Server error", "login attempts blocked until 12:00",
+            "Account locked for 30 min due to failed authentication", "quota of connections reached", "Slow down, authentication is delayed",
+            "Login denied: authentication queue full", "Please retry authentication", "service degraded", "Connexion refusée, réessayez plus tard",
+            "Ведутся технические работы", "Too fast", "LOGIN failed: simultaneous logins", "暂时无法登录",
+        )),
+        *(("login", text, None, None) for text in (
+            "Login failed", "Authentication failed", "Password incorrect, please try again", "IMAP disabled for this user", "account blocked",
+            "Account locked, contact the administrator", "用户名或密码错误",
+        )),
         ("login", "wrong", None, None),
         ("examine", "no such folder", None, None),
         ("fetch", "operated separately", None, None),

@@ -8,6 +8,7 @@ text is read as markup, and no cell of a CSV file is a formula.
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
@@ -29,6 +30,10 @@ MAX_WIDTH: Final = 10_000
 
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a cell starts with that a spreadsheet evaluates (OWASP, CSV Injection), the full-width forms included."""
+
+
+_INNER_FORMULA: Final = re.compile(f"""(;[ "']*)([{re.escape("".join(FORMULA))}])""")
+"""The same behind a `;`, where a spreadsheet of many European languages begins a new cell, whatever quotes are around it."""
 
 
 class SafeConsole(Console):
@@ -80,7 +85,9 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 def _csv_cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    return f"'{printable(value)}" if value.startswith(FORMULA) else printable(value)
+    is_formula = value.lstrip(" ").startswith(FORMULA)
+    text_in_cell = _INNER_FORMULA.sub(r"\1'\2", printable(value))
+    return f"'{text_in_cell}" if is_formula else text_in_cell
 
 
 def plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """How data and progress are printed."""
 
+import csv
 import io
 import json
 from datetime import UTC, date, datetime
@@ -123,6 +124,21 @@ def test_json_is_the_same_value_without_a_character_that_a_terminal_interprets(
 def test_a_csv_cell_is_never_a_formula(start: str) -> None:
     cell = as_csv([{"id": f"{start}cmd|' /C calc'!A0"}]).split("\r\n", 1)[1]
     assert cell.lstrip('"').startswith("'")
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "＝", "＠"])
+@pytest.mark.parametrize(
+    "before", [" ", "   ", "shop;", "shop; ", 'shop;"', "shop;'", 'a;" "', 'a;b;c";'], ids=repr
+)
+def test_no_part_of_a_cell_is_a_formula_whichever_separator_a_spreadsheet_uses(before: str, sign: str) -> None:
+    line = as_csv([{"id": f"{before}{sign}1+1", "next": "x"}]).split("\r\n")[1]
+    for separator in (",", ";", "\t"):
+        for cell in next(csv.reader([line], delimiter=separator)):
+            assert not cell.strip(" \"'").startswith(sign) or "'" in cell[: cell.index(sign)], (separator, cell)
+
+
+def test_a_semicolon_before_other_text_stays_as_it_is() -> None:
+    assert as_csv([{"id": "a;b; c-d;e"}]) == "id\r\na;b; c-d;e\r\n"
 
 
 def test_numbers_dates_and_nulls_in_csv_are_written_as_they_are() -> None:

@@ -127,9 +127,7 @@ def test_a_csv_cell_is_never_a_formula(start: str) -> None:
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "＝", "＠"])
-@pytest.mark.parametrize(
-    "before", [" ", "   ", "shop;", "shop; ", 'shop;"', "shop;'", 'a;" "', 'a;b;c";'], ids=repr
-)
+@pytest.mark.parametrize("before", [" ", "   ", "shop;", "shop; ", 'shop;"', "shop;'", 'a;" "', 'a;b;c";'], ids=repr)
 def test_no_part_of_a_cell_is_a_formula_whichever_separator_a_spreadsheet_uses(before: str, sign: str) -> None:
     line = as_csv([{"id": f"{before}{sign}1+1", "next": "x"}]).split("\r\n")[1]
     for separator in (",", ";", "\t"):

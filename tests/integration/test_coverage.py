@@ -416,3 +416,13 @@ def test_a_judgement_reads_coverage_by_index(connection: psycopg.Connection) -> 
             plan_text = "\n".join(line for (line,) in lines)
             assert "Seq Scan on coverage" not in plan_text, name
             assert "coverage_in_force" in plan_text, (name, plan_text)
+
+
+def test_the_fetchers_role_records_and_compacts_but_changes_no_span(connection: psycopg.Connection) -> None:
+    old_installation(connection, 1, 100)
+    connection.execute("SET ROLE replyrate_fetcher")
+    at = BEGIN + timedelta(days=2)
+    CoverageRecords(connection).record([PolledSpan(COMPACT, "a", "m0", BEGIN, BEGIN - timedelta(days=60), at)], at)
+    assert retention.compact(connection, Stop()) > 0
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("UPDATE registry.coverage SET through_at = now()")

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.recount.facts import Json
 from services.recount.instants import instant, instant_or_none
@@ -16,6 +16,18 @@ class Mailbox:
     connected_at: int | None
     removed_at: int | None
     intervals: list[tuple[int, int]]
+    connections: set[int] = field(default_factory=set)
+    reads: list[tuple[int, int, int]] = field(default_factory=list)
+    """The intervals with the instant of the connection that read them."""
+
+    def within(self, reach: int) -> "Mailbox":
+        """The mailbox as if each of its connections saw only `reach` microseconds of what was there before it."""
+        seen = [(max(low, since - reach), high) for since, low, high in self.reads if high >= since - reach]
+        return replace(self, intervals=seen)
+
+    def found_by(self, at: int) -> int | None:
+        """The connection that finds a mail of an earlier instant: the next one after it."""
+        return min((since for since in self.connections if since > at), default=None)
 
     def covers(self, start: int, end: int) -> bool:
         """Whether one run of overlapping intervals covers all of [start, end]."""
@@ -35,15 +47,20 @@ class Coverage:
     synced: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
     """Account → (from, removed_at)."""
 
-    def covered(self, account_id: str, start: int, end: int, noticed: Counter[str]) -> bool:
-        """Whether an unanswered unit of the account would have been seen answered."""
+    def covered(self, account_id: str, start: int, end: int, reach: int, noticed: Counter[str]) -> bool:
+        """Whether an unanswered unit of the account would have been seen answered; `reach`: of a connection, in microseconds."""
         since, removed_at = self.synced.get(account_id, (None, None))
         if since is not None and since <= start:
             if removed_at is None or removed_at >= end:
                 noticed["covered by platform sync"] += 1
                 return True
             noticed["platform sync ended"] += 1
-        own = [mailbox for mailbox in self.mailboxes.values() if mailbox.account_id == account_id]
+        whole = [mailbox for mailbox in self.mailboxes.values() if mailbox.account_id == account_id]
+        own = [mailbox.within(reach) for mailbox in whole]
+        if any(mailbox.covers(start, end) for mailbox in whole) and not any(
+            mailbox.covers(start, end) for mailbox in own
+        ):
+            noticed["coverage beyond the reach of a connection"] += 1
         counted = [
             mailbox
             for mailbox in own
@@ -98,6 +115,9 @@ def coverages(
             continue
         mailbox = coverage.mailboxes.setdefault(line["mailbox_id"], Mailbox(line["account_id"], None, None, []))
         mailbox.connected_at, mailbox.removed_at = connected_at, removed_at
+        if connected_at is not None:
+            mailbox.connections.add(connected_at)
         if low is not None and high is not None:
             mailbox.intervals.append((low, high))
+            mailbox.reads.append((low if connected_at is None else connected_at, low, high))
     return by_company, accounts

@@ -46,6 +46,21 @@ class Judge:
         """The target, in microseconds."""
         return int(self.rule["target_seconds"]) * SECOND
 
+    @property
+    def reach(self) -> int:
+        """How far a connection reaches back, in microseconds."""
+        return int(self.rule["reach_back_days"]) * 86_400 * SECOND
+
+    def _is_within_reach(self, reply: Reply) -> bool:
+        """Whether a mail is verified, or not too old for the connection that found it."""
+        if reply.source != "mail" or reply.evidence == "verified" or self.coverage is None:
+            return True
+        mailbox = self.coverage.mailboxes.get(reply.mailbox_id or "")
+        if mailbox is None or mailbox.account_id != reply.account_id:
+            return True
+        connected_at = mailbox.found_by(reply.at)
+        return connected_at is None or reply.at >= connected_at - self.reach
+
     def day_of(self, start: int) -> date:
         """The day on which an inquiry or a unit counts."""
         return local_day(start + (self.target if self.rule["period_by"] == "deadline" else 0), self.rule["time_zone"])
@@ -152,7 +167,10 @@ class Judge:
         replies = [
             reply for member in members for reply in member.replies if reply.at < self.now and reply.at >= start - GRACE
         ]
-        replies = self._of_the_seller(members, replies)
+        within_reach = [reply for reply in replies if self._is_within_reach(reply)]
+        if len(within_reach) < len(replies):
+            self.noticed["mail beyond the reach of a connection"] += 1
+        replies = self._of_the_seller(members, within_reach)
         if any(reply.at == start - GRACE for reply in replies):
             self.noticed["reply 300 s before the start"] += 1
         listed = {"rejected": "rejected", "declined": "declined", "spam": "spam-report"}
@@ -182,7 +200,7 @@ class Judge:
                 self.noticed["in time without evidence"] += 1
         else:
             if self.coverage is not None:
-                covered = self.coverage.covered(account_id, start, end, self.noticed)
+                covered = self.coverage.covered(account_id, start, end, self.reach, self.noticed)
             if self.now < end:
                 outcome = "pending"
             elif not covered and self.rule["unmeasured"] == "separate":

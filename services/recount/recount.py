@@ -17,6 +17,7 @@ DEFAULTS: Json = {
     "exclude": [],
     "evidence": "any",
     "answer_to": "anyone",
+    "reach_back_days": 3660,
     "unmeasured": "separate",
     "min_coverage": 0,
     "small_sample": "show",

@@ -46,6 +46,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "unit": "first-per-thread",
     },
     "to-the-buyer": {"answer_to": "buyer-or-relay"},
+    "reach-back": {"reach_back_days": 5},
+    "reach-back-not": {"reach_back_days": 0, "period_by": "deadline", "unmeasured": "unanswered"},
     "to-the-buyer-automatic": {
         "answer_to": "buyer-or-relay",
         "answered_by": ("automatic-reply", "human-reply"),
@@ -176,7 +178,7 @@ def random_facts(seed: int, now: datetime) -> CompanyFacts:
                     asked.inquiry_id, f"r{chance.randint(0, 40)}", "mail" if mail else "platform", chance.choice(accounts), near(received),
                     chance.choice(["human", "human", "automatic", "bulk", "bounce", "forward"] if mail else ["human", "automatic"]),
                     chance.choice(["in-reply-to", "references", "relay-address", "buyer-address"]) if mail else "platform",
-                    "m1" if mail else "", chance.choice(["verified", "backfill", "suspect"]) if mail else "",
+                    chance.choice(["m1", "a-m0", "b-m0", "c-m1"]) if mail else "", chance.choice(["verified", "backfill", "suspect"]) if mail else "",
                     chance.choice(["", "", "", "from-buyer"]) if mail else "",
                 )
             )  # fmt: skip

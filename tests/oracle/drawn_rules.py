@@ -49,6 +49,7 @@ def drawn(seed: int) -> Json:
         "attribution": chance.choice(["owner-at-receipt", "current-owner", "responder"]),
         "evidence": chance.choice(["any", "verified"]),
         "answer_to": chance.choice(["anyone", "buyer-or-relay"]),
+        "reach_back_days": chance.choice([3660, 3660, 0, 2, 10, 40]),
         "unmeasured": chance.choice(["separate", "unanswered"]),
         "min_coverage": chance.choice([0, 0.25, 0.5, 0.7, 1]),
         "small_sample": chance.choice(["show", {"mode": "hide", "min_counted": chance.choice([1, 2, 5])}, widen]),

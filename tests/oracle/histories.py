@@ -649,6 +649,14 @@ class _Maker:
                     high=low,
                     recorded_at=low + SECOND,
                 )
+                if chance.random() < 0.6 and low + HOUR < end:
+                    again = low + chance.choice([HOUR, DAY, 6 * DAY])
+                    since = chance.choice([long_ago, again - chance.choice([0, 2 * DAY, 10 * DAY])])
+                    self.line(mailbox_id, account_id, connected_at=again, recorded_at=again)
+                    if again < end:
+                        self.line(
+                            mailbox_id, account_id, connected_at=again, low=since, high=end, recorded_at=end + SECOND
+                        )
                 return
 
     def cover_edge(self, account_id: str, boxes: list[str], long_ago: int) -> None:

@@ -145,6 +145,13 @@ def expected(rule: Json) -> set[str]:
         names.add("mail of the buyer")
     if rule["answer_to"] == "buyer-or-relay":
         names.add("mail to somebody else")
+    if rule["reach_back_days"] < 300:
+        names.add("coverage beyond the reach of a connection")
+        # A mailbox that was connected after the deadline reaches back that far only without a limit.
+        names.remove("coverage without a mailbox in charge: True")
+        names |= (
+            {"mail beyond the reach of a connection"} if answered_by & {"human-reply", "automatic-reply"} else set()
+        )
     if rule["evidence"] == "verified":
         names.add("in time without evidence")
     if rule["small_sample"] != "show":

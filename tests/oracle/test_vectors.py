@@ -482,3 +482,74 @@ def test_a_mail_that_the_buyer_wrote_is_no_answer() -> None:
     # An automatic reply beside the buyer's own mail: there was a reply, and it was automatic.
     sent.append(mail("auto", "2021-01-10T22:00:00Z", kind="automatic"))
     assert Recounted(rule("default"), [named()], sent).outcomes["i"]["reason"] == "only-automatic-replies"
+
+
+def test_a_new_connection_reaches_back_for_as_many_days_as_the_rule_set_says() -> None:
+    """The mailbox is removed and added on 20 January, 20:00 UTC; the mail of 15 January is 120 hours older."""
+    inquiries = [asked("i", "2021-01-15T10:00:00Z")]
+    found = "2021-01-15T20:00:00Z"
+    connected = row(
+        "m1",
+        "2020-12-01T00:00:00Z",
+        "2021-02-12T00:00:00Z",
+        "2021-02-12T00:00:00Z",
+        connected_at="2021-01-20T20:00:00Z",
+    )
+
+    def outcome(days: int, **more: Any) -> str:
+        sent = [mail("x", found, **{"evidence": "backfill", **more})]
+        counted = Recounted(rule("default", reach_back_days=days), inquiries, sent, coverage=[connected])
+        return str(counted.outcomes["i"]["outcome"])
+
+    assert [outcome(days) for days in (3660, 5, 4, 0)] == ["timely", "timely", "unmeasured", "unmeasured"]
+    assert outcome(4, evidence="suspect") == "unmeasured"
+    assert outcome(0, evidence="verified") == "timely"
+    assert outcome(0, mailbox_id="m2") == "timely"
+    # A microsecond beside the limit.
+    found = "2021-01-15T19:59:59.999999Z"
+    assert outcome(5) == "unmeasured"
+
+
+def test_mail_of_an_earlier_connection_is_measured_by_the_next_one_after_it() -> None:
+    """Backfill of the first connection, 1 January, still counts after the mailbox was added again on 20 January."""
+    lines = [
+        row(
+            "m1",
+            "2020-12-20T00:00:00Z",
+            "2021-01-16T00:00:00Z",
+            "2021-01-16T00:00:00Z",
+            connected_at="2021-01-01T00:00:00Z",
+        ),
+        row(
+            "m1",
+            "2021-01-19T00:00:00Z",
+            "2021-02-12T00:00:00Z",
+            "2021-02-12T00:00:00Z",
+            connected_at="2021-01-20T00:00:00Z",
+        ),
+    ]
+    inquiries = [asked("old", "2020-12-30T00:00:00Z"), asked("new", "2021-01-10T00:00:00Z", buyer="d")]
+    sent = [
+        mail("x", "2020-12-30T01:00:00Z", evidence="backfill"),
+        mail("y", "2021-01-10T01:00:00Z", to="d", evidence="backfill"),
+    ]
+    counted = Recounted(rule("default", reach_back_days=3), inquiries, sent, coverage=lines)
+    # The second mail was sent while the mailbox was read, and only the later connection found it: forged, or moved there.
+    assert {name: line["outcome"] for name, line in counted.outcomes.items()} == {"old": "timely", "new": "unanswered"}
+
+
+def test_a_connection_covers_no_more_than_it_reaches_back() -> None:
+    line = row(
+        "m1",
+        "2020-12-01T00:00:00Z",
+        "2021-02-12T00:00:00Z",
+        "2021-02-12T00:00:00Z",
+        connected_at="2021-01-10T00:00:00Z",
+    )
+    outcomes = {
+        start: Recounted(rule("default", reach_back_days=3), [asked("i", start)], coverage=[line]).outcomes["i"][
+            "outcome"
+        ]
+        for start in ("2021-01-06T23:59:59.999999Z", "2021-01-07T00:00:00Z")
+    }
+    assert list(outcomes.values()) == ["unmeasured", "unanswered"]

@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 
 from services.aggregator.judge.days import local_day, read_through_needed, start_of
 from services.aggregator.judge.plan import Delta, Plan, columns, plan_company, portions
-from services.aggregator.judge.rules import RuleSet
+from services.aggregator.judge.rules import MAX_REACH_BACK_DAYS, RuleSet
 from services.common.events import MATCH_ORDER
 from services.common.postgres import load_statements
 
@@ -168,6 +168,7 @@ def parameters(rule_set: RuleSet) -> dict[str, Any]:
         "small_sample": "show" if sample == "show" else sample.mode,
         "min_counted": 0 if sample == "show" else sample.min_counted,
         "reach_days": rule_set.reach_days,
+        "reach_back_unlimited": MAX_REACH_BACK_DAYS,
         "match_order": list(MATCH_ORDER),
     }
 

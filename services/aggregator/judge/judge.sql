@@ -167,6 +167,42 @@ unit_member AS MATERIALIZED (
         ORDER BY inquiry.received_at, inquiry.inquiry_id
     )
 ),
+-- What mailboxes were known to cover. Of rows that a later one supersedes, only those are read that the earliest of these
+-- judgements still needs, so a judgement of today reads a few rows for each mailbox, however long it has been polled. Rows with the same
+-- start that became known between the same two judgements are one step here. Messages sent before a row became known may not have
+-- been counted yet: the row waits for the watermark.
+judgement_instants AS MATERIALIZED (SELECT array_agg(DISTINCT now ORDER BY now) AS instants FROM judgement),
+coverage_step AS MATERIALIZED (
+    SELECT poll.company_id, poll.account_id, poll.mailbox_id, poll.from_at, poll.connected_at,
+        width_bucket(poll.recorded_at, judgements.instants) AS known_after,
+        max(poll.through_at) AS through_at, max(poll.recorded_at) AS recorded_at,
+        (array_agg(poll.coverage_id ORDER BY poll.recorded_at DESC, poll.coverage_id DESC))[1] AS coverage_id,
+        (array_agg(poll.removed_at ORDER BY poll.recorded_at DESC, poll.coverage_id DESC))[1] AS removed_at
+    FROM registry.coverage poll JOIN (SELECT DISTINCT company_id, watermark FROM judgement) company USING (company_id)
+    CROSS JOIN judgement_instants judgements
+    WHERE poll.company_id = ANY (%(companies)s) AND poll.recorded_at <= company.watermark
+        -- The upper bound is always true: it tells the planner that few rows remain.
+        AND coalesce(poll.superseded_at, 'infinity') BETWEEN (SELECT min(least(now, watermark)) FROM judgement) AND 'infinity'
+    GROUP BY poll.company_id, poll.account_id, poll.mailbox_id, poll.from_at, poll.connected_at, known_after
+),
+-- Mailboxes of the company as they were known at the judgement, when each was connected, and the intervals for which they were
+-- complete: of each connection, from at most reach_back_days before it.
+mailbox_coverage AS MATERIALIZED (
+    SELECT judgement.judgement_no, step.account_id, step.mailbox_id,
+        (array_agg(step.connected_at ORDER BY step.recorded_at DESC, step.coverage_id DESC))[1] AS connected_at,
+        (array_agg(step.removed_at ORDER BY step.recorded_at DESC, step.coverage_id DESC))[1] AS removed_at,
+        -- A later row without it only states the connection, or its end.
+        (array_agg(step.from_at ORDER BY step.recorded_at DESC, step.coverage_id DESC) FILTER (WHERE step.from_at IS NOT NULL))[1] AS from_at,
+        array_agg(DISTINCT step.connected_at) AS connections,
+        range_agg(tstzrange(greatest(step.from_at, step.connected_at - make_interval(secs => 86400.0 * %(reach_back_days)s)),
+                step.through_at, '[]'))
+            FILTER (WHERE step.from_at IS NOT NULL
+                AND step.through_at >= step.connected_at - make_interval(secs => 86400.0 * %(reach_back_days)s)) AS complete
+    FROM judgement CROSS JOIN judgement_instants judgements
+    JOIN coverage_step step ON step.company_id = judgement.company_id
+        AND step.known_after < array_position(judgements.instants, judgement.now)
+    GROUP BY judgement.judgement_no, step.account_id, step.mailbox_id
+),
 known_reply AS MATERIALIZED (
     SELECT member.judgement_no, member.unit_inquiry_id, member.inquiry_id, member.start_at, member.has_address, reply.replied_at AS at,
         reply.source, reply.reply_id, reply.account_id, reply.mailbox_id, reply.kind_reason, reply.evidence, reply.kind, reply.matched_by
@@ -189,6 +225,11 @@ candidate_answer AS MATERIALIZED (
     SELECT reply.judgement_no, reply.unit_inquiry_id, reply.inquiry_id, reply.start_at, reply.at, reply.source, reply.reply_id,
         reply.account_id, reply.mailbox_id, reply.kind_reason, reply.evidence, reply.kind, reply.matched_by,
         CASE WHEN reply.at < reply.start_at - interval '300 s' THEN 'before-the-inquiry'
+            -- Mail from before the connection under which it was found, the next one after it.
+            WHEN reply.source = 'mail' AND reply.evidence <> 'verified' AND %(reach_back_days)s < %(reach_back_unlimited)s
+                    AND reply.at < (SELECT min(connected_at) FROM unnest(mailbox.connections) connected (connected_at)
+                        WHERE connected_at > reply.at) - make_interval(secs => 86400.0 * %(reach_back_days)s)
+                THEN 'before-the-connection'
             WHEN reply.source = 'mail' AND from_buyer.reply_id IS NOT NULL THEN 'from-the-buyer'
             WHEN reply.source = 'mail' AND %(answer_to)s = 'buyer-or-relay' AND reply.has_address AND to_buyer.reply_id IS NULL
                 THEN 'to-somebody-else'
@@ -201,6 +242,7 @@ candidate_answer AS MATERIALIZED (
     FROM known_reply reply
     LEFT JOIN mail_of_buyer from_buyer USING (judgement_no, unit_inquiry_id, reply_id)
     LEFT JOIN mail_to_buyer to_buyer USING (judgement_no, unit_inquiry_id, reply_id)
+    LEFT JOIN mailbox_coverage mailbox USING (judgement_no, account_id, mailbox_id)
     UNION ALL
     SELECT member.judgement_no, member.unit_inquiry_id, member.inquiry_id, member.start_at, status.at, 'status', status.status,
         status.account_id, '', '', '', 'human', '',
@@ -209,11 +251,11 @@ candidate_answer AS MATERIALIZED (
     WHERE status.status IN ('rejected', 'declined') AND status.status = ANY (%(answered_by)s)
         OR status.status = 'spam' AND 'spam-report' = ANY (%(answered_by)s)
 ),
--- Units with replies, all of them automatic. Mail of the buyer or to somebody else is no reply.
+-- Units with replies, all of them automatic. Mail of the buyer, to somebody else, or beyond the reach of a connection is no reply.
 only_automatic AS MATERIALIZED (
     SELECT judgement_no, unit_inquiry_id FROM candidate_answer
     WHERE source <> 'status'
-        AND coalesce(rejected_because, '') NOT IN ('before-the-inquiry', 'from-the-buyer', 'to-somebody-else')
+        AND coalesce(rejected_because, '') NOT IN ('before-the-inquiry', 'before-the-connection', 'from-the-buyer', 'to-somebody-else')
     GROUP BY judgement_no, unit_inquiry_id HAVING bool_and(kind = 'automatic')
 ),
 -- The best way in which a mail was matched to a unit, as its position in `match_order`.
@@ -232,39 +274,6 @@ first_answer AS MATERIALIZED (
             AND candidate.at <= candidate.start_at + make_interval(secs => %(target_seconds)s) DESC,
         candidate.at, array_position(ARRAY['mail', 'platform', 'status'], candidate.source), candidate.reply_id,
         candidate.account_id, candidate.mailbox_id, candidate.kind_reason, candidate.evidence
-),
--- What mailboxes were known to cover. Of rows that a later one supersedes, only those are read that the earliest of these
--- judgements still needs, so a judgement of today reads a few rows for each mailbox, however long it has been polled. Rows with the same
--- start that became known between the same two judgements are one step here. Messages sent before a row became known may not have
--- been counted yet: the row waits for the watermark.
-judgement_instants AS MATERIALIZED (SELECT array_agg(DISTINCT now ORDER BY now) AS instants FROM judgement),
-coverage_step AS MATERIALIZED (
-    SELECT poll.company_id, poll.account_id, poll.mailbox_id, poll.from_at,
-        width_bucket(poll.recorded_at, judgements.instants) AS known_after,
-        max(poll.through_at) AS through_at, max(poll.recorded_at) AS recorded_at,
-        (array_agg(poll.coverage_id ORDER BY poll.recorded_at DESC, poll.coverage_id DESC))[1] AS coverage_id,
-        (array_agg(poll.connected_at ORDER BY poll.recorded_at DESC, poll.coverage_id DESC))[1] AS connected_at,
-        (array_agg(poll.removed_at ORDER BY poll.recorded_at DESC, poll.coverage_id DESC))[1] AS removed_at
-    FROM registry.coverage poll JOIN (SELECT DISTINCT company_id, watermark FROM judgement) company USING (company_id)
-    CROSS JOIN judgement_instants judgements
-    WHERE poll.company_id = ANY (%(companies)s) AND poll.recorded_at <= company.watermark
-        -- The upper bound is always true: it tells the planner that few rows remain.
-        AND coalesce(poll.superseded_at, 'infinity') BETWEEN (SELECT min(least(now, watermark)) FROM judgement) AND 'infinity'
-    GROUP BY poll.company_id, poll.account_id, poll.mailbox_id, poll.from_at, known_after
-),
--- Mailboxes of the company as they were known at the judgement, and the intervals for which they were complete.
-mailbox_coverage AS MATERIALIZED (
-    SELECT judgement.judgement_no, step.account_id, step.mailbox_id,
-        (array_agg(step.connected_at ORDER BY step.recorded_at DESC, step.coverage_id DESC))[1] AS connected_at,
-        (array_agg(step.removed_at ORDER BY step.recorded_at DESC, step.coverage_id DESC))[1] AS removed_at,
-        -- A later row without it only states the connection, or its end.
-        (array_agg(step.from_at ORDER BY step.recorded_at DESC, step.coverage_id DESC) FILTER (WHERE step.from_at IS NOT NULL))[1] AS from_at,
-        range_agg(tstzrange(step.from_at, step.through_at, '[]'))
-            FILTER (WHERE step.from_at IS NOT NULL AND step.through_at IS NOT NULL) AS complete
-    FROM judgement CROSS JOIN judgement_instants judgements
-    JOIN coverage_step step ON step.company_id = judgement.company_id
-        AND step.known_after < array_position(judgements.instants, judgement.now)
-    GROUP BY judgement.judgement_no, step.account_id, step.mailbox_id
 ),
 unit AS MATERIALIZED (
     SELECT member.judgement_no, member.unit_inquiry_id, member.account_id, member.start_at, answer.at AS answered_at, answer.source,

@@ -32,13 +32,15 @@ class Delta:
 
     `earliest`: instant of the earliest fact that changed (None: none did). `cause`: recorded when a final number changes.
     `received_from`: earliest receipt of an inquiry with a changed fact. `covered_from`: earliest time that new coverage says
-    something about (None: there is none).
+    something about (None: there is none). `connected`: a mailbox was connected, which decides about mail of any age where
+    connections reach back for some days only.
     """
 
     earliest: datetime | None = EVERYTHING
     cause: str = LATE_FACT
     received_from: datetime | None = None
     covered_from: datetime | None = None
+    connected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ def first_touched_receipt(rule_set: RuleSet, inputs: Mapping[str, Any], delta: D
     in the future.
     """
     if inputs["last_as_of"] is None or delta.earliest == EVERYTHING or inputs["never_judged"]:
+        return EVER
+    if delta.connected and rule_set.is_reach_limited:
         return EVER
     covered_from = delta.covered_from - timedelta(seconds=rule_set.target_seconds) if delta.covered_from else None
     candidates = (delta.received_from, covered_from, inputs["open_from"], inputs["announced_from"])

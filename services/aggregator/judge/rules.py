@@ -20,6 +20,8 @@ from services.common.errors import ConfigError
 
 MAX_SECONDS = 366 * 86_400
 """The longest duration: no rule set looks further back."""
+MAX_REACH_BACK_DAYS = 3660
+"""Ten years: a connection reaches back as far as there is mail."""
 ZONES = frozenset(available_timezones() - {"localtime", "Factory"})
 """Zones that Python and Postgres both know; `localtime` differs from machine to machine."""
 When = Literal["spam", "blacklisted", "withdrawn", "trashed", "rejected", "buyer-closed", "mainland-china-buyer"]
@@ -63,6 +65,7 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     attribution: Literal["owner-at-receipt", "current-owner", "responder"]
     evidence: Literal["any", "verified"] = "any"
     answer_to: Literal["anyone", "buyer-or-relay"] = "anyone"
+    reach_back_days: Annotated[int, Meta(ge=0, le=MAX_REACH_BACK_DAYS)] = MAX_REACH_BACK_DAYS
     unmeasured: Literal["separate", "unanswered"] = "separate"
     min_coverage: Annotated[float, Meta(ge=0, le=1)] = 0
     small_sample: Literal["show"] | SmallSample = "show"
@@ -92,6 +95,11 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         """The longest window of a row, in days: window_days, or what it may be widened to."""
         sample = self.small_sample
         return max(self.window_days, (sample.max_days or 0) if isinstance(sample, SmallSample) else 0)
+
+    @property
+    def is_reach_limited(self) -> bool:
+        """Whether a new connection does not count all mail that it finds."""
+        return self.reach_back_days < MAX_REACH_BACK_DAYS
 
     def parameters(self) -> dict[str, Any]:
         """All parameters as plain JSON values."""

@@ -172,6 +172,7 @@ def _delta(change: dict[str, Any]) -> Delta:
         ERASE if change["erased_since"] else LATE_FACT,
         received_from=change["received_from"],
         covered_from=change["covered_from"],
+        connected=change["connected"],
     )
 
 

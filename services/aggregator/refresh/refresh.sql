@@ -45,14 +45,15 @@ SELECT company.company_id, coalesce(facts.ids, '{}') AS dirty, facts.earliest,
         SELECT FROM registry.accounts account JOIN ledger.companies judged USING (company_id)
         WHERE account.company_id = company.company_id AND account.created_at > judged.judged_at
     ) AS everything,
-    facts.erased_since, facts.received_from, polls.covered_from, coalesce(polls.coverage, (
+    facts.erased_since, facts.received_from, polls.covered_from, coalesce(polls.connected, false) AS connected, coalesce(polls.coverage, (
         SELECT judged.coverage_seen FROM ledger.companies judged WHERE judged.company_id = company.company_id
     )) AS coverage
 FROM unnest(%(companies)s::text[]) company (company_id)
 -- Rows of coverage since the last refresh, and the earliest time that they say something about. A few ids before it are read
 -- again, since a row may be committed after one with a higher id was seen.
 LEFT JOIN LATERAL (
-    SELECT max(poll.coverage_id) AS coverage, least(min(poll.from_at), min(poll.connected_at), min(poll.removed_at)) AS covered_from
+    SELECT max(poll.coverage_id) AS coverage, least(min(poll.from_at), min(poll.connected_at), min(poll.removed_at)) AS covered_from,
+        bool_or(poll.mailbox_id IS NOT NULL AND poll.from_at IS NULL AND poll.removed_at IS NULL) AS connected
     FROM registry.coverage poll JOIN ledger.companies judged USING (company_id) JOIN ledger.passed partition USING (company_id)
     WHERE poll.company_id = company.company_id AND poll.coverage_id > judged.coverage_seen - 1000
         AND poll.recorded_at <= partition.passed_at

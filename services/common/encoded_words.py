@@ -8,14 +8,26 @@ from typing import Final
 _CHARSETS: Final = {
     # Programs write the name of a subset and use its superset (WHATWG Encoding Standard §4.2 maps them in the same way).
     "gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "cp936": "gb18030", "euc-cn": "gb18030", "gb_2312-80": "gb18030",
-    "big5": "big5hkscs", "x-x-big5": "big5hkscs",
-    "shift_jis": "cp932", "shift-jis": "cp932", "sjis": "cp932", "x-sjis": "cp932", "x-euc-jp": "euc_jp",
-    "euc-kr": "cp949", "ks_c_5601-1987": "cp949", "ks_c_5601": "cp949",
+    "gb2312-80": "gb18030", "csgb2312": "gb18030", "cn-gb": "gb18030", "windows-936": "gb18030", "chinese": "gb18030",
+    "iso-ir-58": "gb18030", "csiso58gb231280": "gb18030",
+    "big5": "big5hkscs", "x-x-big5": "big5hkscs", "cn-big5": "big5hkscs", "csbig5": "big5hkscs", "windows-950": "big5hkscs", "cp950": "big5hkscs",
+    "shift_jis": "cp932", "shift-jis": "cp932", "sjis": "cp932", "x-sjis": "cp932", "windows-31j": "cp932", "cswindows31j": "cp932",
+    "ms_kanji": "cp932", "x-euc-jp": "euc_jp", "iso-2022-jp-ms": "iso2022_jp_ext", "cp50220": "iso2022_jp_ext", "cp50221": "iso2022_jp_ext",
+    "euc-kr": "cp949", "ks_c_5601-1987": "cp949", "ks_c_5601": "cp949", "ks_c_5601-1989": "cp949", "ksc5601": "cp949", "ksc_5601": "cp949",
+    "cseuckr": "cp949", "csksc56011987": "cp949", "korean": "cp949", "windows-949": "cp949", "x-windows-949": "cp949",
+    "iso-8859-1": "cp1252", "latin1": "cp1252", "iso8859-1": "cp1252", "iso_8859-1": "cp1252", "iso-latin-1": "cp1252", "l1": "cp1252",
+    "iso-8859-9": "cp1254", "iso8859-9": "cp1254", "latin5": "cp1254", "iso-8859-9e": "cp1254",
+    "iso-8859-11": "cp874", "iso8859-11": "cp874", "tis-620": "cp874", "windows-874": "cp874", "x-windows-874": "cp874", "dos-874": "cp874",
     # Names that Python's codecs do not have.
-    "windows-874": "cp874", "x-windows-874": "cp874",
     "iso-8859-8-i": "iso-8859-8", "iso-8859-8-e": "iso-8859-8", "iso-8859-6-i": "iso-8859-6", "iso-8859-6-e": "iso-8859-6",
-    "unicode-1-1-utf-7": "utf-7", "unicode-1-1-utf-8": "utf-8", "x-mac-roman": "mac_roman",
+    "logical": "iso-8859-8", "visual": "iso-8859-8", "dos-862": "cp862",
+    "unicode-1-1-utf-7": "utf-7", "unicode-1-1-utf-8": "utf-8", "utf-8mb4": "utf-8", "x-unicode20utf8": "utf-8",
+    "x-mac-roman": "mac_roman", "x-mac-cyrillic": "mac_cyrillic", "x-mac-ukrainian": "mac_cyrillic", "x-mac-ce": "mac_latin2",
+    "x-mac-greek": "mac_greek", "x-mac-turkish": "mac_turkish",
+    "koi8r": "koi8-r", "koi": "koi8-r", "koi8": "koi8-r", "koi8-ru": "koi8-u", "koi8u": "koi8-u", "ansi": "cp1252", "x-ansi": "cp1252",
 }  # fmt: skip
+_WINDOWS: Final = re.compile(r"(?:x-)?(?:windows|win|cp|ibm|dos)[-_]?(\d{3,4})")
+_ASCII: Final = frozenset({"us-ascii", "ascii", "ansi_x3.4-1968", "646"})
 _WORD: Final = r"=\?([^?]{1,40})\?\s{0,4}([bBqQ])\s{0,4}\?([^?]{0,2000})\?="
 # Either a run without an encoded word, or an encoded word. Each alternative consumes what it matched, so there is no
 # backtracking over the text; every part is bounded, so the look-ahead is as well.
@@ -52,6 +64,8 @@ def decode_words(text: str) -> str:
 
 def _codec(charset: str) -> str:
     name = charset.partition("*")[0].strip().lower()  # `utf-8*en` names a language (RFC 2231 §5)
+    if numbered := _WINDOWS.fullmatch(name):
+        name = f"cp{numbered[1]}"  # win-1251, x-cp1251, cp-866
     return _CHARSETS.get(name, name)
 
 
@@ -70,7 +84,14 @@ def _decoded(run: list[tuple[str, str, bytes]]) -> str:
     """The text of neighbouring words of one codec."""
     if not run:
         return ""
+    data, codec = b"".join(part for _, _, part in run), run[0][1]
     try:
-        return b"".join(data for _, _, data in run).decode(run[0][1], "replace")
+        return data.decode(codec, "strict" if codec in _ASCII else "replace")
     except (LookupError, ValueError, UnicodeError):
-        return " ".join(word for word, _, _ in run)
+        pass
+    words = " ".join(word for word, _, _ in run)
+    try:
+        # `unknown-8bit`, a misspelt name, or text that is not ASCII after all: UTF-8 is not valid by chance.
+        return words if data.isascii() else data.decode("utf-8")
+    except UnicodeError:
+        return words

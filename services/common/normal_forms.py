@@ -21,8 +21,13 @@ MAX_RAW: Final = 4096
 """An address or id with display name and comments."""
 
 _ORDINARY: Final = re.compile(r"[A-Za-z0-9._+=~-]+@(?!.*[Xx][Nn]--)(?:[A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}")
-_WIDE_BRACKETS: Final = {0xFF1C: "<", 0xFF1E: ">"}
-"""Angle brackets as Chinese and Japanese keyboards write them."""
+_WIDE_BRACKETS: Final = str.maketrans(
+    dict.fromkeys("\uff1c\u3008\u300a\uff08\u3010\u300c", "<")
+    | dict.fromkeys("\uff1e\u3009\u300b\uff09\u3011\u300d", ">")
+)
+"""Brackets around an address as Chinese and Japanese keyboards write them."""
+_ADDRESS_IN_COMMENT: Final = re.compile(r"\(\s*([^()<>\s,;@]{1,320}@[^()<>\s,;@]{1,320})\s*\)\s*$")
+"""`Bob (bob@x.example)`: what is in parentheses is a comment, and no address is beside it."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
@@ -68,6 +73,8 @@ def normalise_address(text: str) -> str | None:
     address = _address(visible)
     if address is None and (closed := without_unclosed(visible)) != visible:
         address = _address(closed)
+    if address is None and (inner := _ADDRESS_IN_COMMENT.search(visible)) and "@" not in visible[: inner.start()]:
+        address = _address(inner[1])
     return address
 
 

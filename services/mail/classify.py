@@ -9,11 +9,13 @@ from typing import Final
 
 from services.common.events import Kind
 from services.common.normal_forms import normalise_address
+from services.common.quoting import COMMENT, zones
 from services.mail.headers import Headers
 from services.mail.subjects import mark_of
 
 BULK_RECIPIENTS: Final = 20
-_NO: Final = frozenset({"no", "false", "0", "off", "none", "never", "n"})
+_NO: Final = frozenset({"no", "false", "0", "off", "none", "never", "n", "disabled"})
+_AUTOMATIC_PRECEDENCE: Final = frozenset({"auto_reply", "auto-reply", "autoreply"})
 
 
 def classify(headers: Headers) -> tuple[Kind, str | None]:
@@ -25,11 +27,11 @@ def classify(headers: Headers) -> tuple[Kind, str | None]:
     if any(not _says_no(value) for name in ("x-autoreply", "x-autorespond") for value in fields.get(name, ())):
         return "automatic", "x-autoreply"
     precedence = _keyword(fields.get("precedence", ()))
-    if precedence == "auto_reply":
+    if precedence in _AUTOMATIC_PRECEDENCE:
         return "automatic", "precedence"
     if _keyword(fields.get("content-type", ())) == "multipart/report":
         return "bounce", "multipart-report"
-    if headers.from_text.replace(" ", "") in ("<>",):
+    if not headers.senders and "<>" in headers.from_text.replace(" ", ""):
         return "bounce", "empty-sender"
     if _is_from_a_mail_system(headers):
         return "bounce", "mail-system"
@@ -39,7 +41,7 @@ def classify(headers: Headers) -> tuple[Kind, str | None]:
     if any(value.strip() for value in fields.get("list-id", ())):
         return "bulk", "list"
     # A CRM puts List-Unsubscribe on every mail, also on a person's answer to one buyer (docs/decisions/0038).
-    is_answer_to_one = bool(headers.in_reply_to) and len(recipients) == 1
+    is_answer_to_one = bool(headers.in_reply_to) and len({normalise_address(address) for address in recipients}) == 1
     if not is_answer_to_one and any(
         not _says_no(value) for value in fields.get("list-unsubscribe", ()) if value.strip()
     ):
@@ -57,10 +59,14 @@ def _says_no(value: str) -> bool:
 
 def _is_from_a_mail_system(headers: Headers) -> bool:
     """Whether mailer-daemon wrote it; or postmaster, unless it is an answer: a person may have that address."""
-    names = {(normalise_address(sender) or "").partition("@")[0] for sender in headers.senders}
+    senders = headers.senders or (f"{headers.from_text}@localhost",)  # mailer-daemon without a domain
+    names = {(normalise_address(sender) or "").partition("@")[0] for sender in senders}
     return "mailer-daemon" in names or ("postmaster" in names and not headers.in_reply_to)
 
 
 def _keyword(values: tuple[str, ...]) -> str:
-    """The keyword at the start of the first of a field's values, in lower case."""
-    return values[0].partition(";")[0].partition("(")[0].strip().lower() if values else ""
+    """The keyword at the start of the first of a field's values, in lower case, without comments."""
+    if not values:
+        return ""
+    text = values[0] if "(" not in values[0] else "".join(char for char, zone in zones(values[0]) if zone != COMMENT)
+    return "".join(text.partition(";")[0].lower().split())

@@ -147,11 +147,13 @@ def parse_date(text: str) -> datetime | None:
     nothing about the instant: reading it as UTC would be wrong by up to 14 hours.
     """
     try:
-        text = "".join(char for char, zone in zones(text[:128]) if zone != COMMENT)
+        text = "".join(char for char, zone in zones(decode_words(text[:256])[:128]) if zone != COMMENT)
+        text = _FRACTION.sub(r"\1", _BEFORE_COMMA.sub(",", text))
         parts = email.utils.parsedate_tz(text)
         if parts is None or (offset := _offset(text)) is None:
             return None
-        local = datetime(*parts[:5], min(parts[5], 59), tzinfo=timezone(offset))
+        year = parts[0] + 1900 if 100 <= parts[0] <= 999 else parts[0]  # three digits (RFC 5322 §4.3)
+        local = datetime(year, *parts[1:5], min(parts[5], 59), tzinfo=timezone(offset))
         instant = local.astimezone(UTC)
     except Exception:  # the library's parser raises many kinds on odd text (gh-102988 and its kin); all mean "no date"
         return None
@@ -176,6 +178,8 @@ def _offset(text: str) -> timedelta | None:
 
 
 _TIME = re.compile(r"(?<!\d)\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d{1,9})?)?|(?<!\d)\d{1,2}\.\d{2}\.\d{2}(?!\d)")
+_FRACTION = re.compile(r"(\d:\d{2}:\d{2})\.\d{1,9}(?!\d)")
+_BEFORE_COMMA = re.compile(r"(?<!\s)\s+,")
 _WRITTEN_OFFSET = re.compile(r"(?<![\d.:])([+-])\s?(\d{1,2}):?(\d{2})?(?![\d-])")
 _ZONE_NAME = re.compile(r"[^\W\d_]+")
 _ZONES = {

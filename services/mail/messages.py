@@ -49,16 +49,26 @@ def parse_message(company_id: str, fetched: FetchedHeader, hasher: Hasher) -> Pa
 
 
 def is_copy(event: MessageSent, message: ParsedMessage, hasher: Hasher) -> bool:
-    """Whether a message with the Message-ID of a published one is the same mail: no other Date and no other recipients.
+    """Whether a message with the Message-ID of a published one is the same mail: no other Date, recipients or conversation.
 
     A copy may lack Bcc, or Date (docs/decisions/0041-one-id-two-messages.md).
     """
     date = message.headers.date
     if date is not None and event.date_header is not None and abs(date - event.date_header) > COPY_TOLERANCE:
         return False
-    recipients = {hasher.address(event.company_id, address) for address in message.headers.recipients} - {None}
-    published = set(event.recipients)
-    return not recipients or not published or recipients <= published or published <= recipients
+    headers, company_id = message.headers, event.company_id
+    pairs = (
+        ({hasher.address(company_id, address) for address in headers.recipients}, event.recipients),
+        ({_message_hash(company_id, text, hasher) for text in headers.in_reply_to}, event.in_reply_to),
+        ({_message_hash(company_id, text, hasher) for text in headers.references}, event.references),
+    )
+    return all(_may_be_equal(hashes, published) for hashes, published in pairs)
+
+
+def _may_be_equal(hashes: set[str | None], published: tuple[str, ...]) -> bool:
+    """Whether one of two sets contains the other: a field of a copy may be missing or cut."""
+    own_hashes, published_hashes = hashes - {None}, set(published)
+    return own_hashes <= published_hashes or published_hashes <= own_hashes
 
 
 def event(

@@ -14,6 +14,8 @@ MAX_TAGS: Final = 4
 _TAG: Final = re.compile(r"\s*(?:\[([^\[\]]{0,200})\]|【([^【】]{0,200})】|〔([^〔〕]{0,200})〕)\s*")
 _OPENING_PARENTHESIS: Final = re.compile(r"\s*\(([^()]{1,80})\)")
 _FINAL_BRACKET: Final = re.compile(r"(?:\(([^()]{1,80})\)|\[([^\[\]]{1,80})\]|【([^【】]{1,80})】)\s*$")
+_FORWARD_TRAILER: Final = " (fwd)"
+"""Pine and its successors; RFC 5256 §2.1 (subj-trailer)."""
 _COUNT_AND_COLON: Final = re.compile(r"\s{0,4}(?:[\[(^]?\d{1,3}[\])]?)?\s{0,4}:")
 _COLON: Final = re.compile(r"\s{0,4}:")
 _JOINED: Final = re.compile(r"[-_/'’](?=[^\W\d_])")
@@ -38,6 +40,8 @@ def mark_of(subject: str, *, is_reply: bool) -> Mark | None:
             return "automatic"
         if _is_forward(part, is_reply=is_reply):
             return "forward"
+    if not is_reply and text.endswith(_FORWARD_TRAILER):
+        return "forward"
     final = _FINAL_BRACKET.search(text[-100:])
     if final is not None and _is_whole_form(next(content for content in final.groups() if content is not None)):
         return "automatic"
@@ -45,8 +49,8 @@ def mark_of(subject: str, *, is_reply: bool) -> Mark | None:
 
 
 def normalised(text: str) -> str:
-    """A subject as marks are compared: NFKC, case folded, without invisible characters."""
-    return without_invisible(unicodedata.normalize("NFKC", text)).casefold().strip()
+    """A subject as marks are compared: NFKC, case folded, without invisible characters, runs of blanks as one blank."""
+    return " ".join(without_invisible(unicodedata.normalize("NFKC", text)).casefold().split())
 
 
 def _parts(text: str) -> Iterator[tuple[str, bool]]:

@@ -191,9 +191,9 @@ def test_of_two_copies_the_one_with_the_lower_uid_is_published() -> None:
     assert decided.dropped == [DroppedMessage(9, DUPLICATE)]
 
 
-def addressed(uid: int, to: str, sent: datetime) -> FetchedHeader:
-    raw = f"Message-ID: <a@mail.test>\r\nTo: {to}\r\nDate: {sent:%a, %d %b %Y %H:%M:%S} +0000\r\n\r\n".encode()
-    return FetchedHeader(uid, sent, None, 100, False, raw)
+def addressed(uid: int, to: str, sent: datetime, *more: str) -> FetchedHeader:
+    lines = ["Message-ID: <a@mail.test>", f"To: {to}", f"Date: {sent:%a, %d %b %Y %H:%M:%S} +0000", *more, "", ""]
+    return FetchedHeader(uid, sent, None, 100, False, "\r\n".join(lines).encode())
 
 
 LATER = NOW - timedelta(hours=3)
@@ -227,6 +227,17 @@ def test_one_message_id_with_other_content_is_another_message(second: FetchedHea
     without_first = {key: value for key, value in stored.items() if key != identity("a")}
     if two:
         assert not plan(second, published=without_first).new
+
+
+@pytest.mark.parametrize("field", ["In-Reply-To", "References"])
+@pytest.mark.parametrize(
+    ("asked", "two"), [("<q2@platform.example>", True), ("<q1@platform.example>", False), ("", False)]
+)
+def test_one_message_id_in_another_conversation_is_another_message(field: str, asked: str, two: bool) -> None:
+    """A mailer with one id for all its mails answers two inquiries within minutes, at the address that they share."""
+    first = addressed(1, "inbox@platform.example", NOW - timedelta(hours=2), f"{field}: <q1@platform.example>")
+    second = addressed(2, "inbox@platform.example", NOW - timedelta(hours=2, minutes=-3), f"{field}: {asked}")
+    assert len(plan(first, second).new) == (2 if two else 1)
 
 
 def test_a_message_behind_the_horizon_is_dropped_in_each_of_its_forms() -> None:

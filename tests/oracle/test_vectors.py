@@ -487,7 +487,7 @@ def test_a_mail_that_the_buyer_wrote_is_no_answer() -> None:
 def test_a_new_connection_reaches_back_for_as_many_days_as_the_rule_set_says() -> None:
     """The mailbox is removed and added on 20 January, 20:00 UTC; the mail of 15 January is 120 hours older."""
     inquiries = [asked("i", "2021-01-15T10:00:00Z")]
-    found = "2021-01-15T20:00:00Z"
+    sent_at = "2021-01-15T20:00:00Z"
     connected = row(
         "m1",
         "2020-12-01T00:00:00Z",
@@ -497,7 +497,7 @@ def test_a_new_connection_reaches_back_for_as_many_days_as_the_rule_set_says() -
     )
 
     def outcome(days: int, **more: Any) -> str:
-        sent = [mail("x", found, **{"evidence": "backfill", **more})]
+        sent = [mail("x", sent_at, **{"evidence": "backfill", **more})]
         counted = Recounted(rule("default", reach_back_days=days), inquiries, sent, coverage=[connected])
         return str(counted.outcomes["i"]["outcome"])
 
@@ -506,7 +506,7 @@ def test_a_new_connection_reaches_back_for_as_many_days_as_the_rule_set_says() -
     assert outcome(0, evidence="verified") == "timely"
     assert outcome(0, mailbox_id="m2") == "timely"
     # A microsecond beside the limit.
-    found = "2021-01-15T19:59:59.999999Z"
+    sent_at = "2021-01-15T19:59:59.999999Z"
     assert outcome(5) == "unmeasured"
 
 

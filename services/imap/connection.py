@@ -226,13 +226,21 @@ class Connection:
             )
 
     def search_from(self, low: int) -> list[int] | None:
-        """UIDs from `low` on, ascending; None when the server names no message at all.
+        """UIDs from `low` on, ascending; None when the server names no message at all, or does not know such a search.
 
         One round trip; SessionLimitReached when the answer is too long for one line. `n:*` always names the last message, even
         when its UID is lower (RFC 3501 §6.4.8): None says nothing about a folder that is not empty.
         """
         with translated("search"):
-            uids = _uids(self._client.search_uids(["UID", f"{low}:*"]))
+            try:
+                uids = _uids(self._client.search_uids(["UID", f"{low}:*"]))
+            except imaplib.IMAP4.abort:
+                raise
+            except (exceptions.IMAPClientError, imaplib.IMAP4.error) as error:
+                # Another form of search may be answered; a refusal with a meaning is not about the form.
+                if isinstance(error, exceptions.ProtocolError) or refusal("search", error) is not None:
+                    raise
+                return None
             return sorted(uid for uid in uids if uid >= low) if uids else None
 
     def search_window(self, view: FolderView, first: int, last: int, since: date | None) -> list[int]:

@@ -36,6 +36,9 @@ async def search(wire: Wire, tag: bytes, criteria: bytes) -> None:
         elif word == b"UID" and words:
             uids = [message.uid for message in wire.view]
             uid_range = words.pop(0)
+            if wire.mailbox.has(Defect.OPEN_RANGE_BAD) and uid_range.endswith(b":*"):
+                await wire.end(tag, b"BAD invalid search criteria")
+                return
             if wire.mailbox.has(Defect.OPEN_RANGE_EMPTY) and uid_range.endswith(b":*"):
                 chosen = []
                 break

@@ -85,6 +85,7 @@ class Defect(StrEnum):
     LOGIN_LIMIT = "F13: LOGIN and AUTHENTICATE refused with [LIMIT] and words about authentication"
     SPLIT_SEARCH = "an answer to SEARCH in several lines, with an ESEARCH line between them"
     OPEN_RANGE_EMPTY = "UID n:* always finds nothing"
+    OPEN_RANGE_BAD = "UID n:* is BAD"
     ALL_EMPTY = "every SEARCH finds nothing"
     NAMESPACE_BAD = "NAMESPACE is offered and BAD"
     EARLY_ANSWERS = "LIST and FETCH answers before LOGIN, as an injection would leave them"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from services.common.errors import InvalidEvent
+from services.common.errors import AheadOfClock, InvalidEvent
 from services.common.events import TYPES, Event, Id, StatusChanged
 
 INSTANT: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z(?![\s\S])"
@@ -101,7 +101,7 @@ def decode(raw: bytes, *, accept: frozenset[str], latest: datetime | None = None
     form = _FORMS[head.type]
     time = _instant(head.time, "time")
     if latest is not None and time > latest:
-        raise InvalidEvent("limit", "time: too far after the clock of the service that reads the record")
+        raise AheadOfClock("limit", "time: too far after the clock of the service that reads the record")
     try:
         wire = form.decode(head.data)
     except msgspec.ValidationError as error:

@@ -49,3 +49,7 @@ class InvalidEvent(ReplyrateError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason}: {detail}")
+
+
+class AheadOfClock(InvalidEvent):
+    """The `time` of a record is too far after the clock of this host: one of both is wrong (clock_witness.py)."""

@@ -68,6 +68,8 @@ def _letter(
     has_value = (
         record.topic != INQUIRIES and record.value is not None and not isinstance(record.value, codec.UnreadableBatch)
     )
+    # Not encoded to find out: a record may be larger than a letter by far.
+    is_too_large = has_value and len(record.value or b"") > most_bytes
     letter = DeadLetter(
         reason=error.reason,
         detail=error.detail[:1024],
@@ -78,18 +80,18 @@ def _letter(
         partition=record.partition,
         offset=record.offset,
         key=None if record.key is None else key.decode("utf-8", "replace"),
-        value=base64.b64encode(record.value or b"").decode("ascii") if has_value else None,
+        value=base64.b64encode(record.value or b"").decode("ascii") if has_value and not is_too_large else None,
     )
     source = f"replyrate/{service}"
     value = codec.encode(letter, id=position(record), source=source, time=at)
-    if has_value and len(key) + len(value) + AROUND_BYTES > most_bytes:
+    if is_too_large or (has_value and len(key) + len(value) + AROUND_BYTES > most_bytes):
         why = TOO_LARGE.format(len(record.value or b""))
         without_value = replace(letter, value=None, detail=error.detail[: 1024 - len(why)] + why)
         value = codec.encode(without_value, id=position(record), source=source, time=at)
-    # Other producers set these headers too; a longer one is not ours.
+    # Other producers set these headers too; one that is longer or null is not ours, and kafka-python sends no null.
     headers = [
         (name, text)
         for name, text in record.headers
-        if name in (REPLAYED, TRACEPARENT) and len(text or b"") <= MAX_HEADER_BYTES
+        if name in (REPLAYED, TRACEPARENT) and text is not None and len(text) <= MAX_HEADER_BYTES
     ]
     return RejectedRecord(key, value, headers)

@@ -11,6 +11,7 @@ from logging import getLogger
 from typing import Any, Final, cast
 
 from services.common import codec
+from services.common.clock_witness import ClockWitness
 from services.common.errors import InvalidEvent
 from services.common.events import InquiryReceived
 from services.common.hashing import Hasher
@@ -56,17 +57,22 @@ class BatchDecoder:
         self._hasher = hasher
         self._partitions = partitions
         self._tracer = tracer
+        self._clock_witness = ClockWitness(AHEAD)
         self._rejected_in_a_row = 0
         self.wrong_topic: str | None = None
         """Why the topic must be a wrong one, and what to do; None while nothing says so."""
 
     def decode(self, records: Sequence[Any]) -> DecodedBatch:
-        """The batch as values; sets `wrong_topic` after REJECTED_IN_A_ROW invalid records in a row."""
-        batch = DecodedBatch(BatchTraces(self._tracer))
+        """The batch as values; sets `wrong_topic` after REJECTED_IN_A_ROW invalid records in a row.
+
+        ConfigError when this host's clock must be wrong.
+        """
+        batch, now = DecodedBatch(BatchTraces(self._tracer)), self._clock()
         for record in records:
             try:
-                fact = self._decode(record, batch)
+                fact = self._decode(record, batch, now)
             except InvalidEvent as error:
+                self._clock_witness.note(error, record.timestamp, now)
                 batch.rejected.append((record, error))
                 self._rejected_in_a_row += 1
                 if self._rejected_in_a_row >= REJECTED_IN_A_ROW:
@@ -77,6 +83,7 @@ class BatchDecoder:
                         "continues behind them"
                     )
                 continue
+            self._clock_witness.note(None, record.timestamp, now)
             if fact is not None:
                 self._rejected_in_a_row = 0
                 batch.facts.append(fact)
@@ -85,11 +92,11 @@ class BatchDecoder:
                     batch.traces.add(fact, record)
         return batch
 
-    def _decode(self, record: Any, batch: DecodedBatch) -> Fact | None:
+    def _decode(self, record: Any, batch: DecodedBatch, now: datetime) -> Fact | None:
         """The fact of one record; None if the record was sent to its partition."""
         if record.value is None:
             raise InvalidEvent("not-json", "the record has no value")
-        envelope = codec.decode(record.value, accept=ACCEPTED[record.topic], latest=self._clock() + AHEAD)
+        envelope = codec.decode(record.value, accept=ACCEPTED[record.topic], latest=now + AHEAD)
         event = envelope.data
         company_id: str = event.company_id  # type: ignore[union-attr] # no type that is accepted here lacks it
         home = partition_of(company_id.encode(), self._partitions)

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.aggregator.ingest.ledger import Ledger
+from services.aggregator.ingest.sink import MAX_CONSECUTIVE_REJECTS
 from services.aggregator.judge import watermark
 from services.common import codec
 from services.common.errors import UnsureError
@@ -287,6 +288,41 @@ def test_an_invalid_record_becomes_a_dead_letter_and_the_next_record_counts(lab:
         for record in read_all(lab.kafka, DEAD)
     ]
     assert sorted(letter.reason for letter in letters) == ["not-json"] * 3 + ["schema"] * 3  # type: ignore[union-attr]
+
+
+def test_a_host_whose_clock_is_days_behind_ends_and_rejects_no_good_record(lab: Lab) -> None:
+    states = [
+        InquiryReplies(
+            company_id="c0", inquiry_id=f"i{number}", account_id="a", received_at=NOW, buyer=HashedBuyer(id="b"),
+            channel="inquiry", facts_id=f"{1:032x}",
+        )
+        for number in range(20)
+    ]  # fmt: skip
+    send(lab, states)
+    with Process("tests.faults.late_aggregator", lab.environ, lab.folder / "late.log") as aggregator:
+        assert aggregator.wait(60) == 78
+        assert "correct the clock (NTP)" in aggregator.log.read_text("utf-8")
+    with lab.aggregator() as aggregator:
+        until(lab.judged, 60, "merged and judged", (aggregator,))
+        assert aggregator.terminate() == 0
+    assert lab.held() == union(states)
+    assert read_all(lab.kafka, DEAD) == []
+
+
+def test_a_wrong_topic_stops_it_after_what_was_read_is_stored(lab: Lab) -> None:
+    count, partition = MAX_CONSECUTIVE_REJECTS + 500, partition_of(b"c0", PARTITIONS)
+    publish(lab.kafka, REPLIES, [(b"junk%d" % number, b"{") for number in range(count)], partition=partition)
+    states = some_states(15, 20)
+    with lab.aggregator("first") as aggregator:
+        assert aggregator.wait(90) == 70
+        (stopped,) = [line for line in aggregator.lines() if line.get("action") == "state-unsure"]
+    assert "is inquiry-replies.v1 the right topic?" in stopped["text"]
+    send(lab, states)
+    with lab.aggregator("second") as aggregator:
+        until(lab.judged, 90, "merged and judged", (aggregator,))
+        assert aggregator.terminate() == 0
+    assert lab.held() == union(states)
+    assert len(read_all(lab.kafka, DEAD)) == count, "no letter was written again"
 
 
 def test_a_record_that_the_ledger_cannot_store_becomes_a_dead_letter_and_the_others_count(lab: Lab) -> None:

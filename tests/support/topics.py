@@ -70,11 +70,10 @@ def read_all(settings: KafkaSettings, topic: str) -> list[Record]:
         ends = {partition: end for partition, end in reader.end_offsets(partitions).items() if end}
         reader.assign(partitions)
         read: list[Record] = []
-        position = dict(reader.beginning_offsets(ends))
-        while any(position[partition] < end for partition, end in ends.items()):
-            for partition, records in reader.poll(1).items():
+        # Positions, not offsets of records: a partition may end with the marker of a transaction.
+        while any((reader.position(partition) or 0) < end for partition, end in ends.items()):
+            for records in reader.poll(1).values():
                 read += records
-                position[partition] = records[-1].offset + 1
         return sorted(read, key=lambda record: (record.partition, record.offset))
 
 

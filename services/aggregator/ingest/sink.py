@@ -16,12 +16,13 @@ from datetime import datetime
 from logging import getLogger
 from typing import Final
 
-from services.aggregator.ingest.acceptance import accepted
+from services.aggregator.ingest.acceptance import AHEAD, accepted
 from services.aggregator.ingest.ledger import Ledger, PartitionOwnership
 from services.aggregator.refresh.quarantine import code_of
 from services.aggregator.refresh.trace_handoff import TraceHandoff
 from services.common import metrics
-from services.common.errors import InvalidEvent
+from services.common.clock_witness import ClockWitness
+from services.common.errors import InvalidEvent, UnsureError
 from services.common.events import CompanyErased, InquiryReplies
 from services.common.kafka import Assigned, Pending, Publisher, Reader, Record
 from services.common.topics import DEAD, LETTER_BYTES, REPLIES
@@ -59,6 +60,7 @@ class Sink:
         self._traces = traces or TraceHandoff()
         self._owned: dict[int, PartitionOwnership] = {}
         self._consecutive_rejects = 0
+        self._clock_witness = ClockWitness(AHEAD)
         self._topic_checked_at = monotonic()
         rejected.rejections_from_zero("aggregator")
 
@@ -129,7 +131,9 @@ class Sink:
             try:
                 accepted_events.append((record, accepted(record.value, now)))
                 self._consecutive_rejects = 0
+                self._clock_witness.note(None, record.timestamp_ms, now)
             except InvalidEvent as error:
+                self._clock_witness.note(error, record.timestamp_ms, now)
                 letters.append(self._dead_letter(record, error))
         if letters:
             self._publisher.wait_letters(letters)
@@ -138,6 +142,13 @@ class Sink:
         metrics.STATES_MERGED.inc(merged)
         metrics.AGGREGATOR_BATCH_RECORDS.observe(len(records))
         self._reader.commit({owned.partition: owned.next_offset})
+        if self._consecutive_rejects >= MAX_CONSECUTIVE_REJECTS:
+            # Only now: their letters are acknowledged and the offset is stored, so a restart does not read them again.
+            raise UnsureError(
+                f"{self._consecutive_rejects} invalid records in a row, the last one at {rejected.position(records[-1])}: is"
+                f" {REPLIES} the right topic? They are dead letters (`replyrate dlq list`) and their offsets are stored. Stop"
+                " the producer that writes them; a restart continues behind them"
+            )
         for record in () if self._traces.on else records:
             if (trace := sampled(record.headers)) is not None:
                 where = rejected.position(record)
@@ -176,10 +187,6 @@ class Sink:
 
     def _dead_letter(self, record: Record, error: InvalidEvent) -> Pending:
         self._consecutive_rejects += 1
-        if self._consecutive_rejects >= MAX_CONSECUTIVE_REJECTS:
-            raise RuntimeError(
-                f"{MAX_CONSECUTIVE_REJECTS} invalid records in a row; check that {REPLIES} is the right topic"
-            )
         letter = rejected.reject(
             record, error, service="aggregator", version=self._version, at=self._clock(), most_bytes=LETTER_BYTES
         )

@@ -32,6 +32,8 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int = 0
+    """Since 1970; of its producer, or of the broker if the topic says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,8 @@ class Reader(KafkaClient):
             batches = self._consumer.poll(timeout_ms=int(seconds * 1000), max_records=max_records)
         return {
             tp.partition: [
-                Record(r.topic, r.partition, r.offset, r.key, r.value, tuple(r.headers or ())) for r in records
+                Record(r.topic, r.partition, r.offset, r.key, r.value, tuple(r.headers or ()), r.timestamp)
+                for r in records
             ]
             for tp, records in batches.items()
         }

@@ -5,13 +5,15 @@ batch as a whole. Two limits keep the memory of a consumer small:
 
 - A batch that unpacks to more than BATCH_BYTES is not unpacked. It is delivered as one record, at the batch's last offset,
   whose value is an UnreadableBatch; decoding that value rejects it, so it becomes a dead letter and the next batch follows.
-- A fetched partition ends after the batch that takes it over FETCHED_BYTES; what follows is fetched again.
+- A fetched partition ends after the batch that takes it over FETCHED_BYTES; what follows is fetched again. The matcher, which
+  reads many partitions at once, takes no further partition when those before have unpacked that much (`take_unpacked`).
 
 A single record that the client cannot read, such as one with a header name that is not UTF-8, is delivered as an
 UnreadableBatch at its own offset; those before and after it are read.
 
-A batch whose data is damaged is delivered in the same way. A codec without its library is a ConfigError instead: the
-records are good, and this installation must be repaired.
+A batch whose data is damaged is delivered in the same way; one with a wrong checksum when it is still wrong after it was
+fetched again. A codec without its library is a ConfigError instead: the records are good, and this installation must be
+repaired.
 """
 
 import gzip
@@ -30,6 +32,7 @@ from services.common.errors import ConfigError
 BATCH_BYTES: Final = 16 * 1024 * 1024
 """More than any batch of ours has, whose limit is 2 MiB, and 256 times the limit of an input topic."""
 FETCHED_BYTES: Final = 16 * 1024 * 1024
+MAX_DAMAGED: Final = 1000
 CODECS: Final = {1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
 """By the codec bits of a batch's attributes."""
 LIBRARIES: Final = {"snappy": ("snappy", "cramjam"), "lz4": ("lz4", "cramjam"), "zstd": ("zstandard", "cramjam")}
@@ -39,6 +42,12 @@ _XERIAL: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEADER: Final = 16
 
 _unpacked = threading.local()
+
+
+def take_unpacked() -> int:
+    """Bytes that this thread has unpacked since its last call."""
+    total, _unpacked.total = getattr(_unpacked, "total", 0), 0
+    return int(total)
 
 
 class TooManyBytes(Exception):
@@ -91,18 +100,34 @@ class LimitedBatches:
         self._reopen = reopen
         self._where = f"{topic}, partition {partition}"
         self._bytes_left = FETCHED_BYTES
+        self._next: Any = None
 
     def has_next(self) -> bool:
         """Whether there is another batch within the limit."""
-        return self._bytes_left > 0 and bool(self._batches.has_next())
+        if self._next is None:
+            self._next = self._take()
+        return self._next is not None
 
     def next_batch(self) -> Any:
         """The next batch; None behind the last one, or when the limit is reached."""
-        if self._bytes_left <= 0:
-            return None
-        batch = self._batches.next_batch()
-        is_plain = batch is None or batch.magic < 2 or batch.is_control_batch
-        return batch if is_plain else _LimitedBatch(batch, self)
+        batch, self._next = self._next or self._take(), None
+        return batch
+
+    def _take(self) -> Any:
+        """The next batch of the client. One with a wrong checksum ends the fetch at first: it may have been damaged on the way."""
+        if self._bytes_left <= 0 or (batch := self._batches.next_batch()) is None or batch.magic < 2:
+            return None if self._bytes_left <= 0 else batch
+        if not batch.validate_crc():
+            if _damaged.first(self._where, batch.base_offset):
+                self._bytes_left = 0
+                return None
+            return _DamagedBatch(batch, self)
+        return batch if batch.is_control_batch else _LimitedBatch(batch, self)
+
+    def damaged(self, batch: Any) -> Iterator[Any]:
+        """The record in the place of a batch with a wrong checksum."""
+        why = "has a wrong checksum: it was damaged on the broker's disk"
+        return iter((self._unread(batch, "not-json", why),))
 
     def records_of(self, batch: Any) -> Iterator[Any]:
         """The records of a batch. ConfigError when the library of its codec is missing."""
@@ -121,6 +146,7 @@ class LimitedBatches:
             return iter((self._unread(batch, "not-json", f"cannot be unpacked ({type(error).__name__})"),))
         if batch.compression_type:
             self._bytes_left -= _unpacked.size
+            _unpacked.total = getattr(_unpacked, "total", 0) + _unpacked.size
         return self._readable(batch, records)
 
     def _readable(self, batch: Any, records: Iterator[Any]) -> Iterator[Any]:
@@ -144,10 +170,13 @@ class LimitedBatches:
                 return
             except Exception as error:
                 record = _pass_record(batch, error)
+                if record is None and delivered >= batch.next_offset - 1:
+                    return  # more records are stated than there are, and all of them were delivered
                 if record is None:
                     yield self._unread(batch, "not-json", f"is damaged ({type(error).__name__})")
                     return
             if record.offset > delivered:
+                delivered = record.offset
                 yield record
 
     def _unread(self, batch: Any, reason: str, why: str) -> UnreadRecord:
@@ -200,8 +229,44 @@ class _LimitedBatch:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
 
+    def validate_crc(self) -> bool:
+        """LimitedBatches compared the checksum."""
+        return True
+
     def __iter__(self) -> Iterator[Any]:
         return self._batches.records_of(self._batch)
+
+
+class _DamagedBatch(_LimitedBatch):
+    """A batch whose checksum is wrong, so none of its attributes can be believed."""
+
+    is_control_batch = False
+    is_transactional = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._batches.damaged(self._batch)
+
+
+class _DamagedPositions:
+    """Where a wrong checksum was seen once. Shared by the partitions of a process and by its threads."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, int], None] = {}
+        self._lock = threading.Lock()
+
+    def first(self, where: str, offset: int) -> bool:
+        """Whether a wrong checksum is seen there for the first time; the second time forgets it."""
+        with self._lock:
+            if (where, offset) in self._seen:
+                del self._seen[where, offset]
+                return False
+            self._seen[where, offset] = None
+            if len(self._seen) > MAX_DAMAGED:
+                del self._seen[next(iter(self._seen))]
+            return True
+
+
+_damaged = _DamagedPositions()
 
 
 def _counted(decode: Callable[[bytes], bytes]) -> Callable[[Any], bytes]:

@@ -16,6 +16,7 @@ from services.common.errors import ConfigError, InvalidEvent
 from services.common.kafka import unpacking
 from services.common.kafka.unpacking import BATCH_BYTES, LimitedBatches, missing_libraries
 from services.matcher.faust_batches import KeptRecords
+from tests.poison.raw_records import Damage, RawRecord, batch
 from tests.support.topics import CODECS, RawName
 
 CLIENTS = [MemoryRecords, AioRecords]
@@ -71,9 +72,8 @@ def test_a_fetch_ends_when_it_has_unpacked_enough(client: Callable[[bytes], Any]
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("compression", CODECS)
 def test_damaged_data_is_one_unreadable_record(client: Callable[[bytes], Any], compression: str) -> None:
-    raw = bytearray(packed(compression, [b"x" * 1000]))
-    raw[61:] = b"\xff" * (len(raw) - 61)
-    ((offset, value),) = read(client, bytes(raw))
+    raw = batch([RawRecord(b"k", b"x" * 1000)], compression, damage=Damage(payload=b"\xff" * 500))
+    ((offset, value),) = read(client, raw)
     assert offset == 0
     with pytest.raises(InvalidEvent, match="not-json: .* cannot be unpacked"):
         codec.decode(value, accept=frozenset())
@@ -81,12 +81,29 @@ def test_damaged_data_is_one_unreadable_record(client: Callable[[bytes], Any], c
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_unknown_codec_bits_are_one_error_with_topic_partition_and_cure(client: Callable[[bytes], Any]) -> None:
-    raw = bytearray(packed("gzip", [b"x" * 1000]))
-    raw[22] = 6  # the low byte of the batch's attributes
+    raw = batch([RawRecord(b"k", b"x" * 1000)], damage=Damage(codec_bits=6))
     with pytest.raises(
         ConfigError, match=r"inquiries.v1, partition 3: .* offset 0 .* codec 6, .* requirements/runtime.txt"
     ):
-        read(client, bytes(raw))
+        read(client, raw)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("compression", ["none", *CODECS])
+def test_a_wrong_checksum_is_fetched_again_and_then_one_unreadable_record(
+    client: Callable[[bytes], Any], compression: str
+) -> None:
+    records = [RawRecord(b"k", b"first"), RawRecord(b"k", b"second")]
+    good = batch(records, compression)
+    damaged = batch(records, compression, base_offset=2, damage=Damage(crc=1))
+    after = batch(records, compression, base_offset=4)
+    assert [offset for offset, _ in read(client, good + damaged + after)] == [0, 1], (
+        "it may have been damaged on the way"
+    )
+    (unread, *following) = read(client, damaged + after)
+    assert unread[0] == 3 and [offset for offset, _ in following] == [4, 5]
+    with pytest.raises(InvalidEvent, match="not-json: .* offsets 2 to 3 has a wrong checksum"):
+        codec.decode(unread[1], accept=frozenset())
 
 
 def test_a_missing_library_is_one_error_and_a_problem_of_topics_check(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from services.common.language import Language
 from services.common.postgres import connect
 from services.common.settings import Settings, load_settings
 from services.registry.errors import RegistryError
+from services.registry.hash_key import check_hash_key
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 
@@ -78,7 +79,9 @@ def database(config: Settings) -> Iterator[psycopg.Connection]:
 def open_registry(config: Settings) -> Iterator[Registry]:
     """The registry for one command."""
     with database(config) as connection:
-        yield Registry(connection, Hasher(config.hash_key()), Vault(config.vault_key(), config.old_vault_key()))
+        hasher = Hasher(config.hash_key())
+        check_hash_key(connection, hasher)
+        yield Registry(connection, hasher, Vault(config.vault_key(), config.old_vault_key()))
 
 
 class PrintableErrors(click.Group):

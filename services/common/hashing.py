@@ -36,6 +36,10 @@ class Hasher:
         """
         return self._hash("mailbox", host.lower() if port is None else f"{host.lower()}:{port}", user)
 
+    def fingerprint(self) -> str:
+        """The same text for the same key, and of no use to find the key: HMAC(key, fingerprint ‖ 0x1f ‖ ‖ 0x1f ‖ hash-key)."""
+        return self._hash("fingerprint", "", "hash-key")
+
     def _address(self, company_id: str, value: str) -> str | None:
         """Hash of an address; None when `value` is not a valid one."""
         normal = normalise_address(value)

@@ -36,6 +36,8 @@ KEY_SEPARATOR: Final = SEPARATOR.encode()
 REROUTED: Final = ("rerouted", b"1")
 """Header of an inquiry that the matcher moved to the partition of its key."""
 
+HASH_KEY: Final = "hash-key"
+"""Header of a record of sent-messages.v1: the fingerprint of the key of its hashes."""
 REPLAYED: Final = "replayed"
 """Header of a record that `replyrate dlq` sent back: how often so far. It is copied to the dead letter."""
 
@@ -92,6 +94,31 @@ def specs(
         )
         for name, configs in shapes.items()
     )
+
+
+def risks(name: str, configs: Mapping[str, str]) -> list[str]:
+    """One sentence for each configuration of a topic with which facts can be lost, with the fix; `configs` as the broker has them."""
+    fix = f"fix it with kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config"
+    sentences = []
+    if configs.get("unclean.leader.election.enable") == "true":
+        sentences.append(
+            f"topic {name} has unclean.leader.election.enable=true: a replica that lags may become leader, and acknowledged"
+            f" records are lost; {fix} unclean.leader.election.enable=false"
+        )
+    after_ms = configs.get("message.timestamp.after.max.ms", "")
+    if after_ms.isdigit() and int(after_ms) > DAY_MS and configs.get("message.timestamp.type") != "LogAppendTime":
+        sentences.append(
+            f"topic {name} has message.timestamp.after.max.ms={after_ms}: a producer whose clock is ahead writes records that are"
+            f" kept too long, and Kafka's timestamps are no measure for clocks any more; {fix}"
+            " message.timestamp.after.max.ms=3600000"
+        )
+    before_ms = configs.get("message.timestamp.before.max.ms", "")
+    if before_ms.isdigit() and int(before_ms) < DAY_MS and configs.get("message.timestamp.type") != "LogAppendTime":
+        sentences.append(
+            f"topic {name} has message.timestamp.before.max.ms={before_ms}: records that wait for Kafka for longer are refused;"
+            f" {fix} message.timestamp.before.max.ms={2**63 - 1}"
+        )
+    return sentences
 
 
 def reply_key(company_id: str, inquiry_id: str) -> bytes:

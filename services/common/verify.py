@@ -1,13 +1,20 @@
 """Checks before a service starts: the schema of the database, the topics and groups of the broker."""
 
+import time
 from collections.abc import Collection
+from typing import Final
 
 from services.common import migrations
 from services.common.errors import ConfigError
-from services.common.kafka import Admin
+from services.common.hashing import Hasher
+from services.common.kafka import Admin, Reader
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, MatcherConfig, PostgresSettings, ServiceConfig, Settings
-from services.common.topics import DEFAULT_APP_ID, TopicSpec, specs
+from services.common.topics import DEFAULT_APP_ID, HASH_KEY, SENT, TopicSpec, specs
+
+NEWEST_MESSAGES: Final = 20
+"""How many records of a partition are looked at for the hash key."""
+LOOK_SECONDS: Final = 10.0
 
 
 def wanted_topics(config: Settings) -> tuple[TopicSpec, ...]:
@@ -51,3 +58,29 @@ def matcher_group(kafka: KafkaSettings, group: str, client: str) -> None:
                 "Kafka does not let this user see the progress of the matcher, and without it replies that are on their way"
                 f" look like silence; allow Describe on the group {group} (schemas/kafka-access.toml has every rule)"
             ) from error
+
+
+def hash_key_of_messages(kafka: KafkaSettings, hasher: Hasher, client: str) -> None:
+    """ConfigError when the newest messages were hashed with another key than this process has: nothing would ever match.
+
+    A single record with another fingerprint stops nobody: only if no partition shows ours, the key is another one.
+    """
+    fingerprints: set[bytes] = set()
+    with Reader(kafka, client, SENT) as reader:
+        partitions = reader.partitions()
+        first, end = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
+        unread = {partition for partition in partitions if end[partition] > first[partition]}
+        reader.assign(unread)
+        for partition in unread:
+            reader.seek(partition, max(first[partition], end[partition] - NEWEST_MESSAGES))
+        deadline = time.monotonic() + LOOK_SECONDS
+        while unread and time.monotonic() < deadline:
+            for records in reader.poll(0.2).values():
+                fingerprints |= {text for record in records for name, text in record.headers if name == HASH_KEY}
+            unread = {partition for partition in unread if (reader.position(partition) or 0) < end[partition]}
+    if fingerprints and hasher.fingerprint().encode() not in fingerprints:
+        raise ConfigError(
+            f"the newest records of {SENT} were hashed with another hash key than this process has, so replies would match no"
+            " inquiry; point REPLYRATE_HASH_KEY_FILE to the file that the fetcher uses. To start over with a new key, see"
+            " docs/keys-and-backup.md"
+        )

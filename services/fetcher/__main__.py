@@ -16,6 +16,7 @@ from services.common import http, lifecycle, logs, retry, tracing, verify
 from services.common.hashing import Hasher
 from services.common.kafka import Publisher
 from services.common.lifecycle import Stop
+from services.common.postgres import connect
 from services.common.settings import FetcherConfig, load_settings
 from services.common.topics import DEAD, SENT
 from services.common.version import version
@@ -29,6 +30,7 @@ from services.imap.host_policy import resolve
 from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
 from services.registry import login_slots
+from services.registry.hash_key import check_hash_key
 from services.registry.sealing import OpeningKeys
 from services.registry.vault import Vault
 from services.signin.access_tokens import AccessTokens
@@ -55,7 +57,7 @@ def main() -> None:
         monitor.probing_dependencies(),
         http.serve(settings.http, "fetcher", monitor.healthy, monitor.ready),
     ):
-        if verified(settings, stop, workers.beat):
+        if verified(settings, hasher, stop, workers.beat):
             with Publisher(settings.kafka, CLIENT) as publisher:
                 polls = PollerResources(
                     settings=settings,
@@ -78,11 +80,18 @@ def request_resources(settings: FetcherConfig, hasher: Hasher, vault: Vault, tok
     return RequestResources(RequestRunner(settings.imap, tester), keys, hasher, vault)
 
 
-def verified(settings: FetcherConfig, stop: Stop, beat: Callable[[], None]) -> bool:
-    """Wait until Postgres and Kafka answer and verify schema and topics; False when the stop came first. ConfigError."""
+def verified(settings: FetcherConfig, hasher: Hasher, stop: Stop, beat: Callable[[], None]) -> bool:
+    """Wait until Postgres and Kafka answer and verify schema, hash key and topics; False when the stop came first.
+    ConfigError."""
     client = f"{CLIENT}-check"
+
+    def verify_database() -> None:
+        verify.schema(settings.postgres, client)
+        with connect(settings.postgres.dsn.get_secret_value(), client) as connection:
+            check_hash_key(connection, hasher)
+
     dependencies: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("postgres", lambda: verify.schema(settings.postgres, client)),
+        ("postgres", verify_database),
         ("kafka", lambda: verify.topics(settings, client, (SENT, DEAD))),
     )
     return all(

@@ -21,7 +21,7 @@ from services.common.events import MESSAGE_SENT, DeadLetter, MessageSent
 from services.common.hashing import Hasher
 from services.common.kafka import Pending, Publisher
 from services.common.lifecycle import Heartbeat
-from services.common.topics import DEAD, SENT
+from services.common.topics import DEAD, HASH_KEY, SENT
 from services.common.tracing import Span
 from services.common.version import version
 from services.fetcher.poll_report import PollReport, trace_headers
@@ -256,7 +256,8 @@ class BatchPublisher:
             published |= self._leases.published(self._leased, asked)
         plan = decide(parsed, published, sighting, self._hasher)
         span = self._report.batch_sent(len(batch.uids))
-        key, headers = sighting.company_id.encode(), trace_headers(span)
+        key = sighting.company_id.encode()
+        headers = [*trace_headers(span), (HASH_KEY, self._hasher.fingerprint().encode())]
         pendings = [self._publisher.send(SENT, key, planned.record, headers=headers) for planned in plan.records]
         self._heartbeat.beat()
         return SentBatch(batch.uidvalidity, batch.uids, plan, pendings, sighting.now, span, batch.refused)

@@ -52,12 +52,17 @@ async def work(settings: MatcherConfig, hasher: Hasher, stop: Stop, tracer: Trac
         tracer=tracer,
     )
     progress = ConsumerProgress("offset was committed")
+
+    def unknown() -> None:
+        progress.unknown()
+        matcher.stall.unknown()
+
     probe = DependencyProbe(
         "matcher",
         "kafka",
         lambda: Admin(settings.kafka, "replyrate-matcher-probe"),
-        lambda admin: measure_lag(admin, settings.matcher.app_id, matcher.partitions(), progress),
-        failed=progress.unknown,
+        lambda admin: measure_lag(admin, settings.matcher.app_id, matcher, progress),
+        failed=unknown,
     )
 
     def healthy() -> Problems:
@@ -70,23 +75,29 @@ async def work(settings: MatcherConfig, hasher: Hasher, stop: Stop, tracer: Trac
     with probe, http.serve(settings.http, "matcher", healthy, ready):
         # Blocks the event loop, in which nothing else runs yet; health and metrics are served by threads of their own.
         if retry.until_answers(
-            stop,
-            "kafka",
-            lambda: verify.topics(settings, "replyrate-matcher-check"),
-            service="matcher",
-            beat=heartbeat.beat,
+            stop, "kafka", lambda: verify_kafka(settings, hasher), service="matcher", beat=heartbeat.beat
         ):
             await matcher.run(stop)
 
 
-def measure_lag(admin: Admin, group: str, assigned: frozenset[int], progress: ConsumerProgress) -> None:
-    """Read the group's consumer position from the broker: the whole group for the gauges, `assigned` for our health."""
+def verify_kafka(settings: MatcherConfig, hasher: Hasher) -> None:
+    """ConfigError with the fix when a topic is missing or differs, or the fetcher hashes with another key."""
+    client = "replyrate-matcher-check"
+    verify.topics(settings, client)
+    verify.hash_key_of_messages(settings.kafka, hasher, client)
+
+
+def measure_lag(admin: Admin, group: str, matcher: Matcher, progress: ConsumerProgress) -> None:
+    """Read the group's consumer position from the broker: the whole group for the gauges, our partitions for our health."""
+    assigned = matcher.partitions()
     committed = admin.committed(group)
     lag = health.behind(admin.spans((INQUIRIES, SENT)), committed)
     for topic in (INQUIRIES, SENT):
         metrics.MATCHER_LAG_RECORDS.labels(topic).set(sum(lag[tp] for tp in lag if tp[0] == topic))
     positions = {tp: committed.get(tp, 0) for tp in lag if tp[1] in assigned}
     progress.note(any(lag[tp] > UNREAD for tp in positions), positions)
+    readable = health.behind(admin.spans((INQUIRIES, SENT), readable=True), committed)
+    matcher.note_lag(any(readable[tp] > UNREAD for tp in positions if tp in readable), positions)
 
 
 if __name__ == "__main__":

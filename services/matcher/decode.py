@@ -73,6 +73,8 @@ class BatchDecoder:
                 fact = self._decode(record, batch, now)
             except InvalidEvent as error:
                 self._clock_witness.note(error, record.timestamp, now)
+                # Its frames hold this batch, and the batch holds it: only the garbage collector would free the records.
+                error.__traceback__ = error.__context__ = None
                 batch.rejected.append((record, error))
                 self._rejected_in_a_row += 1
                 if self._rejected_in_a_row >= REJECTED_IN_A_ROW:

@@ -13,16 +13,22 @@ tests/contract/test_faust_traps.py fails when an upgrade changes one of them. Wh
 - Faust commits up to the first gap in the acknowledged offsets, and with one offset per batch there are only gaps. A queue
   of batch ends per partition replaces that: the offset to commit is the end of the acknowledged prefix.
 - After a seek or a revoke reading starts at the committed offset again, so the queues are cleared.
+- A batch that was fetched before a seek may be delivered again after it. Faust ignores the acknowledgement of a batch that is
+  committed already, so an end below the committed offset counts as acknowledged; else commits stop for ever.
+- aiokafka's `seek_to_committed` leaves a partition without a committed offset where it is, behind records that were fetched
+  and dropped during a rebalance. perform_seek sends it to its beginning.
 - A transaction ends with a control record that no consumer sees: the position moves past it and no batch does, so a
   partition that ends with one would look as if a record were waiting for ever. It is passed as an empty batch.
 - Records of an aborted transaction reach every consumer that does not ask for committed records only, and Faust asks for
   them only when its own transactions are on.
 - Faust's own recovery of tables hangs now and then; PartitionTable keeps it away from the changelog.
-- aiokafka unpacks a compressed batch whatever its size; LimitedPartition bounds that.
+- aiokafka unpacks a compressed batch whatever its size, and all partitions at once; LimitedPartition and CommittedReadThread
+  bound that.
 - Faust assigns no partition of a topic that is missing in its metadata, and does not rebalance when the topic appears.
   CompleteAssignor ends the process instead.
 """
 
+import asyncio
 import logging
 import os
 import struct
@@ -42,7 +48,7 @@ from faust.types.tuples import TP, ConsumerMessage
 
 from services.common.errors import EXIT_CONFIG, ConfigError
 from services.common.kafka import KafkaSecurity
-from services.common.kafka.unpacking import LimitedBatches, limit_decoders
+from services.common.kafka.unpacking import FETCHED_BYTES, LimitedBatches, limit_decoders, take_unpacked
 from services.common.settings import KafkaSettings
 from services.common.topics import INQUIRIES, SENT
 from services.matcher.handoff import exit_unsafe
@@ -150,12 +156,27 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 yield tp, self._to_message(tp, fetched)
                 continue
             read_from, last = self._read_offset[tp], fetched[-1].offset
+            if read_from is not None and last < read_from and self.highwater(tp) < read_from:
+                self._read_again(tp, read_from)
+                read_from = None
             if read_from is not None and last < read_from:
                 self._undelivered.discard(tp)
                 continue
             self._batch_ends[tp].append(last)
             self._undelivered.discard(tp)
             yield tp, self._batch_message(tp, fetched)
+
+    def _read_again(self, tp: Any, read_from: int) -> None:
+        """The log of a partition ends before what was read, and aiokafka was sent to its beginning: nothing of it is known."""
+        log.error(
+            "the log ends before offset %d, which was read: Kafka lost acknowledged records (an unclean leader election, or a"
+            " topic restored to an earlier state); reading what there is from the beginning", read_from,
+            extra={"action": "topic-recreated", "topic": tp.topic, "partition": tp.partition},
+        )  # fmt: skip
+        self._read_offset[tp] = self._committed_offset[tp] = None
+        self._batch_ends[tp].clear()
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
 
     def _pass_gaps(self) -> None:
         """Let the committed offset follow the position past control records, if every record before them is finished."""
@@ -205,8 +226,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             offset: int | None = super()._new_offset(tp)
             return offset
         ends, acked, last = self._batch_ends[tp], self._acked_index[tp], None
-        while ends and ends[0] in acked:
+        committed_offset = self._committed_offset[tp] or 0
+        while ends and (ends[0] in acked or ends[0] < committed_offset):
             last = ends.popleft()
+        if not ends:
+            # What was acknowledged beyond them is a batch that a seek made the consumer forget.
+            self._acked[tp].clear()
+            acked.clear()
         if last is None:
             return None
         self._acked[tp][:] = [offset for offset in self._acked[tp] if offset > last]
@@ -222,6 +248,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 self._acked[tp].clear()
                 self._acked_index[tp].clear()
         await super().perform_seek()
+        uncommitted = [
+            self._new_topicpartition(tp.topic, tp.partition)
+            for tp in self.assignment()
+            if tp.topic in self.app.batch_topics and self._read_offset[tp] is None
+        ]
+        if uncommitted:
+            await self._thread.seek_to_beginning(*uncommitted)
 
     async def on_partitions_revoked(self, revoked: set[Any]) -> None:
         """Forget the batches of revoked partitions."""
@@ -240,6 +273,35 @@ class CommittedReadThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         # consumer starts, so it may be set after the constructor.
         consumer._isolation_level = "read_committed"
         return consumer
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
+    ) -> Any:
+        """What was fetched, partition by partition until FETCHED_BYTES are unpacked; waits for `timeout` if there is nothing."""
+        # Overridden (AIOKafkaConsumerThread, 0.15.3): the original unpacks what was fetched of all partitions at once. Private
+        # in aiokafka's Fetcher (0.14.0): `_records`, not unpacked yet by partition, oldest fetch first, and the waiter.
+        fetched = await self._take(consumer, active_partitions, max_records)
+        if fetched or not timeout or not self.consumer.flow_active:
+            return fetched
+        with consumer._fetcher._subscriptions.fetch_context():
+            waiter = consumer._fetcher._create_fetch_waiter()
+            await asyncio.wait([waiter], timeout=timeout)
+            if waiter.done():
+                waiter.result()  # raises what the user of the consumer must know, such as a refused authorization
+            else:
+                waiter.cancel()
+        return await self._take(consumer, active_partitions, max_records)
+
+    async def _take(self, consumer: Any, active_partitions: Any, max_records: int | None) -> dict[Any, Any]:
+        fetched: dict[Any, Any] = {}
+        unpacked_bytes = 0
+        take_unpacked()
+        for tp in [tp for tp in consumer._fetcher._records if tp in active_partitions]:
+            fetched |= await super()._fetch_records(consumer, {tp}, 0, max_records)
+            unpacked_bytes += take_unpacked()
+            if unpacked_bytes > FETCHED_BYTES:
+                break
+        return fetched
 
 
 class BatchTransport(driver.Transport):  # type: ignore[misc]

@@ -18,8 +18,9 @@ from datetime import datetime, timedelta
 from logging import getLogger
 from typing import Any, Final
 
-from services.common.errors import EXIT_DONE, UnsureError
+from services.common.errors import EXIT_CONFIG, EXIT_DONE, ConfigError, UnsureError
 from services.common.hashing import Hasher
+from services.common.health import ConsumerProgress
 from services.common.lifecycle import FINISH_SECONDS, STOP_SECONDS, Heartbeat, Stop
 from services.common.settings import KafkaSettings, MatcherSettings
 from services.common.topics import INQUIRIES, SENT, changelog_name
@@ -35,8 +36,10 @@ from services.matcher.stores import Stores
 
 log = getLogger(__name__)
 
-WAITING_BATCHES: Final = 8
-"""Fetched batches that wait for the agent."""
+STALL_SECONDS: Final = 60.0
+"""How long records may wait in an assigned partition without a commit, while no batch is in hand."""
+WAITING_BATCHES: Final = 2
+"""Fetched batches that wait for the agent; each may have unpacked to twice FETCHED_BYTES."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Matcher:
         self._stores = Stores(settings.store, settings.data_dir / "state")
         self._busy = asyncio.Lock()
         """Held while a batch is in hand or a slice is swept."""
+        self.stall = ConsumerProgress("offset was committed", STALL_SECONDS, clocks.monotonic)
+        """Whether reading has stopped though this process is a healthy member of its group."""
         changelog = changelog_name(settings.app_id)
         horizon = HorizonClock(clocks.now, timedelta(days=horizon_days))
         self.recovery = StateRecovery(self._stores, changelog, client_options(kafka), heartbeat, clocks.monotonic)
@@ -102,6 +107,10 @@ class Matcher:
         """The partitions that are here with their state."""
         return self.recovery.partitions
 
+    def note_lag(self, waits: bool, positions: object) -> None:
+        """Note whether records wait in the partitions of this process, and their committed offsets. From any thread."""
+        self.stall.note(waits and self.ready() and not self._busy.locked(), positions)
+
     async def run(self, stop: Stop) -> None:
         """Work until `stop` is set, then finish the batch in hand, commit and leave the group.
 
@@ -126,6 +135,9 @@ class Matcher:
                     exit_unsafe(f"Faust crashed ({type(self._app.crash_reason).__name__})")
                 if self._pipeline.wrong_topic:
                     break
+                if problems := self.stall.problems():
+                    # Faust and aiokafka are several queues, tasks and threads, and any of them may wait for what never comes.
+                    exit_unsafe(f"{problems[0]}: reading has stopped, and a restart continues at the committed offsets")
                 await _wait_at_most(stopping.wait(), 0.5)
         log.info("finishing the batch in hand", extra={"action": "service-stopping"})
         sweeping.cancel()
@@ -200,6 +212,11 @@ class Matcher:
                     async with self._busy:
                         await self._pipeline.process(records)
                     self._heartbeat.beat()
+                except ConfigError as error:
+                    # Nothing of this batch is committed.
+                    log.error("%s", error, extra={"action": "configuration-refused"})
+                    logging.shutdown()
+                    os._exit(EXIT_CONFIG)
                 except BaseException as error:
                     if not isinstance(error, asyncio.CancelledError):
                         log.exception("a batch failed", extra={"action": "crashed"})

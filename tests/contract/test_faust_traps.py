@@ -114,6 +114,48 @@ def test_offsets_move_to_the_end_of_the_acknowledged_prefix(
     assert batch_consumer._new_offset(HERE) is None
 
 
+def test_a_batch_that_is_delivered_again_after_its_commit_does_not_stop_the_commits() -> None:
+    batch_consumer = consumer([9], [9])
+    assert batch_consumer._new_offset(HERE) == 10
+    batch_consumer._committed_offset[HERE] = 10
+    # Faust ignores the second acknowledgement of 9: it is before the committed offset (Consumer.ack, 0.15.3).
+    assert "offset >= committed" in inspect.getsource(base.Consumer.ack)
+    batch_consumer._batch_ends[HERE] += [9, 19]
+    batch_consumer._acked[HERE].append(19)
+    batch_consumer._acked_index[HERE].add(19)
+    assert batch_consumer._new_offset(HERE) == 20
+
+
+def test_an_acknowledgement_from_before_a_seek_does_not_stop_the_commits() -> None:
+    batch_consumer = consumer([], [5])
+    assert batch_consumer._new_offset(HERE) is None
+    assert not batch_consumer._acked[HERE] and not batch_consumer._acked_index[HERE]
+
+
+def test_a_partition_without_a_committed_offset_is_read_from_its_beginning_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """aiokafka leaves it where it is, which may be behind records that were fetched and dropped during a rebalance."""
+    assert "if offset and offset > 0" in inspect.getsource(AIOKafkaConsumer.seek_to_committed)
+    there = TopicPartition(HERE.topic, 1)
+    sought: list[Any] = []
+
+    async def seek_to_committed(self: Any) -> None:
+        self._read_offset |= {HERE: None, there: 7}
+
+    async def seek_to_beginning(*partitions: Any) -> None:
+        sought.extend(partitions)
+
+    monkeypatch.setattr(driver.Consumer, "perform_seek", seek_to_committed)
+    batch_consumer: Any = consumer([], [])
+    batch_consumer._read_offset = {}
+    batch_consumer._thread = SimpleNamespace(
+        seek_to_beginning=seek_to_beginning, assignment=lambda: {HERE, there, TopicPartition("changelog", 0)}
+    )
+    asyncio.run(batch_consumer.perform_seek())
+    assert sought == [HERE]
+
+
 def test_a_revoked_partition_forgets_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     batch_consumer = consumer([9], [])
 

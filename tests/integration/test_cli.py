@@ -56,6 +56,10 @@ def test_from_nothing_to_a_mailbox(run: Any, pymap: EmbeddedImap, topics_gone: s
     assert "is missing; run `replyrate topics create`" in run("topics", "check", code=1).stderr
     assert "inquiries.v1" in json.loads(run("topics", "create", "--json").stdout)["created"]
     run("topics", "check")
+    for name, safe in (("unclean.leader.election.enable", "false"), ("message.timestamp.after.max.ms", "3600000")):
+        set_config(topics_gone, "inquiries.v1", name, "true" if safe == "false" else str(2**62))
+        assert f"{name}={safe}" in run("topics", "check", code=1).stderr
+        set_config(topics_gone, "inquiries.v1", name, safe)
     assert "Configuration is valid." in run("config", "check").stderr
     printed = json.loads(run("config", "print", "--json").stdout)
     assert printed["REPLYRATE_POSTGRES__DSN"] == "********"

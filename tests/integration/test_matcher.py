@@ -19,6 +19,7 @@ from services.common.events import (
     InquiryReplies,
 )
 from services.common.kafka import Publisher
+from services.common.kafka.unpacking import BATCH_BYTES
 from services.common.settings import KafkaSettings
 from services.common.topics import (
     DEAD,
@@ -34,13 +35,16 @@ from services.common.topics import (
 from services.matcher.decode import REJECTED_IN_A_ROW
 from services.standalone.servers.child import free_port
 from services.standalone.servers.environment import service_environ
+from services.standalone.servers.kafka import EmbeddedKafka
+from tests.poison.raw_records import RawRecord, batch, produce
 from tests.support.builders import a_received_inquiry, a_sent_message, a_status, an_erase
-from tests.support.matching import HASHER, KEY, NOW, a_world, drained, expected, record, send
+from tests.support.matching import GROUP, HASHER, KEY, NOW, a_world, drained, expected, record, send
 from tests.support.processes import Process, get, until
 from tests.support.topics import (
     CODECS,
     PARTITIONS,
     RawName,
+    committed,
     create_topics,
     kafka_settings,
     latest,
@@ -325,6 +329,26 @@ def test_a_batch_that_unpacks_to_very_much_is_one_dead_letter_and_takes_no_memor
     assert {letter.offset for letter in letters} == set(range(12))  # type: ignore[union-attr]
 
 
+def test_many_batches_just_under_the_limit_take_little_memory(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """In every partition of both topics; unpacked they are 750 MB."""
+    blanks = batch([RawRecord(b"c0", b" " * (BATCH_BYTES - 1000), (), int(time.time() * 1000))], "gzip")
+    for topic in (INQUIRIES, SENT):
+        for partition in range(PARTITIONS):
+            for _ in range(6):
+                assert produce(settings.bootstrap_servers, topic, partition, blanks)[0] == 0
+    facts = a_world(15, 10)
+    send(settings, facts)
+    with Process("services.matcher", environ, tmp_path / "log") as matcher:
+        until(lambda: drained(settings), 120, "all input committed", (matcher,))
+        status = Path(f"/proc/{matcher.pid}/status").read_text("utf-8")
+        assert int(status.partition("VmHWM:")[2].split()[0]) < 400_000, "kB"
+        assert matcher.terminate() == 0
+    assert expected(facts).items() <= published(settings).items()
+    assert len(read_all(settings, DEAD)) == 6 * PARTITIONS * 2
+
+
 def test_compressed_records_stop_nothing_however_large_they_are(
     settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
 ) -> None:
@@ -405,6 +429,72 @@ def test_a_frozen_worker_that_resumes_sends_nothing_more(
             matcher.wait(4)
         os.kill(matcher.pid, signal.SIGCONT)
         assert matcher.wait(20) == 70
+
+
+def test_a_matcher_that_stops_reading_ends_and_the_next_one_loses_nothing(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    facts = a_world(21, 40)
+    half = len(facts) // 2
+    send(settings, facts[:half])
+    with Process("tests.faults.stalled", environ, tmp_path / "first") as matcher:
+        until(lambda: bool(committed(settings, GROUP)), 90, "something was read", (matcher,))
+        send(settings, facts[half:])
+        assert matcher.wait(90) == 70
+        (stopped,) = [line for line in matcher.lines() if line.get("action") == "state-unsure"]
+    assert "although records wait: reading has stopped" in stopped["text"]
+    with Process("services.matcher", environ, tmp_path / "second") as matcher:
+        until(lambda: drained(settings), 90, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    assert published(settings) == expected(facts)
+
+
+def test_a_host_whose_clock_is_days_behind_ends_and_rejects_no_good_record(
+    settings: KafkaSettings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    fresh: list[tuple[str, Event]] = [
+        (INQUIRIES, a_received_inquiry(company_id="c0", inquiry_id=f"i{number}", received_at=NOW))
+        for number in range(20)
+    ]
+    send(settings, fresh)
+    with Process("tests.faults.late_matcher", environ, tmp_path / "late") as matcher:
+        assert matcher.wait(60) == 78
+        assert "correct the clock (NTP)" in matcher.log.read_text("utf-8")
+    with Process("services.matcher", environ, tmp_path / "right") as matcher:
+        until(lambda: drained(settings), 60, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    assert published(settings) == expected(fresh)
+    assert read_all(settings, DEAD) == []
+
+
+def test_what_is_written_after_a_log_was_cut_counts(own_kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    """An unclean leader election: the log ends before the committed offset, and new records get the lost offsets again."""
+    cut_off = kafka_settings(own_kafka.bootstrap_servers)
+    create_topics(cut_off)
+    (tmp_path / "hash.key").write_bytes(KEY)
+    environ = service_environ(
+        tmp_path, kafka=cut_off.bootstrap_servers, partitions=PARTITIONS, dsn="postgresql://unused",
+        MATCHER__SESSION_TIMEOUT_SECONDS="6",
+    )  # fmt: skip
+    home = partition_of(b"c0", PARTITIONS)
+    events = [a_received_inquiry(company_id="c0", inquiry_id=f"i{number}", received_at=NOW) for number in range(12)]
+    raw = [batch([RawRecord(*record(event), (), int(time.time() * 1000))]) for event in events]
+    for packed in raw[:10]:
+        assert produce(cut_off.bootstrap_servers, INQUIRIES, home, packed)[0] == 0
+    with Process("services.matcher", environ, tmp_path / "first") as matcher:
+        until(lambda: drained(cut_off), 90, "all input committed", (matcher,))
+        assert matcher.terminate() == 0
+    own_kafka.stop()
+    segment = max((own_kafka.data_dir / "log" / f"{INQUIRIES}-{home}").glob("*.log"))
+    os.truncate(segment, sum(map(len, raw[:5])))
+    own_kafka.start()
+    for packed in raw[10:]:
+        assert produce(cut_off.bootstrap_servers, INQUIRIES, home, packed) in ((0, 5), (0, 6))
+    with Process("services.matcher", environ, tmp_path / "second") as matcher:
+        until(lambda: committed(cut_off, GROUP).get((INQUIRIES, home)) == 7, 90, "the rest is committed", (matcher,))
+        assert matcher.terminate() == 0
+        assert "the log ends before offset 10" in matcher.log.read_text("utf-8")
+    assert published(cut_off) == expected([(INQUIRIES, event) for event in events])
 
 
 def test_missing_topics_are_named_with_the_command(topics_gone: str, environ: dict[str, str], tmp_path: Path) -> None:

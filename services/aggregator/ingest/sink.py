@@ -123,7 +123,7 @@ class Sink:
 
     def _merge(self, owned: PartitionOwnership, records: list[Record]) -> None:
         accepted_events: list[tuple[Record, InquiryReplies | CompanyErased]] = []
-        letters: list[Pending] = []
+        rejections: list[tuple[Record, InvalidEvent]] = []
         now = self._clock()
         for record in records:
             if record.value is None:
@@ -134,8 +134,9 @@ class Sink:
                 self._clock_witness.note(None, record.timestamp_ms, now)
             except InvalidEvent as error:
                 self._clock_witness.note(error, record.timestamp_ms, now)
-                letters.append(self._dead_letter(record, error))
-        if letters:
+                rejections.append((record, error))
+        # Not before the last record: it may show that the clock is wrong, and no record is.
+        if letters := [self._dead_letter(record, error) for record, error in rejections]:
             self._publisher.wait_letters(letters)
         with self._traces.merging(records):
             merged = self._store(owned, accepted_events, records[-1].offset + 1)

@@ -19,6 +19,7 @@ from services.cli.output import print_json
 from services.cli.texts import LANGUAGES, Texts
 from services.common.errors import EXIT_FAILED, ReplyrateError
 from services.common.hashing import Hasher
+from services.registry.hash_key import compare_hash_key
 
 language = click.option(
     "--lang", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Language of the answer."
@@ -57,7 +58,9 @@ def explain(
             rule_sets = (
                 recompute.active_readonly(connection) if name is None else chosen_rule_sets(connection, name, load)
             )
-            story = message_story(connection, rule_sets, Hasher(config.hash_key()), company_id, message_id)
+            hasher = Hasher(config.hash_key())
+            compare_hash_key(connection, hasher)
+            story = message_story(connection, rule_sets, hasher, company_id, message_id)
             is_known = _show_message(story, config.horizon_days, lang, json_=json_)
         else:
             rule_sets = chosen_rule_sets(connection, name, load)

@@ -45,11 +45,15 @@ def topics_create(json_: bool) -> None:
 def topics_check(json_: bool) -> None:
     """Check that the topics are configured correctly.
 
-    Exit 1, with the fix for each topic that is not, and for each codec that cannot be read here.
+    Exit 1, with the fix for each topic that is not or with which facts can be lost, and for each codec that cannot be read
+    here.
     """
     config = load_config()
     with Admin(config.kafka, "replyrate-cli") as admin:
-        problems = [*admin.check_topics(wanted_topics(config)), *missing_libraries()]
+        wanted = wanted_topics(config)
+        problems = [
+            *admin.check_topics(wanted), *admin.topic_risks([spec.name for spec in wanted]), *missing_libraries(),
+        ]  # fmt: skip
     if json_:
         print_json({"problems": problems})
     elif not problems:

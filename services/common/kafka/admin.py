@@ -6,12 +6,13 @@ from typing import Any, Final
 
 from kafka import KafkaAdminClient, TopicPartition, errors
 from kafka.admin import ConfigResource, OffsetSpec
+from kafka.protocol.consumer.offsets import IsolationLevel
 from kafka.structs import OffsetAndMetadata
 
 from services.common.errors import ConfigError
 from services.common.kafka.client import REQUEST_MS, KafkaClient, client_options, translate
 from services.common.settings import KafkaSettings
-from services.common.topics import TopicSpec
+from services.common.topics import TopicSpec, risks
 
 COORDINATOR_SECONDS: Final = 10
 
@@ -79,6 +80,13 @@ class Admin(KafkaClient):
                     )
         return problems
 
+    def topic_risks(self, names: Sequence[str]) -> list[str]:
+        """One sentence for each configuration of existing topics with which facts can be lost; no service refuses to start for it."""
+        with translate():
+            existing = set(self._client.list_topics())
+            configs = self._configs([name for name in names if name in existing])
+        return [sentence for name, entries in configs.items() for sentence in risks(name, entries)]
+
     def topic_id(self, name: str) -> str | None:
         """The topic id, which changes when a topic is deleted and created again; None when there is no such topic."""
         with translate():
@@ -87,11 +95,13 @@ class Admin(KafkaClient):
                     return str(topic["topic_id"])
         return None
 
-    def spans(self, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
+    def spans(self, topics: Iterable[str], *, readable: bool = False) -> dict[tuple[str, int], tuple[int, int]]:
         """(first offset that still exists, offset behind the last record) by (topic, partition).
 
+        `readable`: the second is where an open transaction begins, if there is one: what lies behind it must wait.
         TransientError when a topic is missing or has no leader at the moment.
         """
+        isolation = IsolationLevel.READ_COMMITTED if readable else IsolationLevel.READ_UNCOMMITTED
         with translate():
             partitions = [
                 TopicPartition(topic["name"], partition["partition_index"])
@@ -99,7 +109,7 @@ class Admin(KafkaClient):
                 for partition in topic["partitions"]
             ]
             first, end = (
-                self._client.list_partition_offsets(dict.fromkeys(partitions, which))
+                self._client.list_partition_offsets(dict.fromkeys(partitions, which), isolation_level=isolation)
                 for which in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
             )
             return {(tp.topic, tp.partition): (first[tp].offset, end[tp].offset) for tp in partitions}

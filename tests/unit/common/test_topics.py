@@ -82,3 +82,23 @@ def test_two_installations_have_changelogs_of_their_own() -> None:
 def test_a_replay_count_of_another_form_does_not_count(value: bytes | None) -> None:
     assert topics.replays([("replayed", value), ("replayed", b"2")]) == 2
     assert topics.replays([("replayed", value)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("configs", "count"),
+    [
+        ({}, 0),
+        ({"unclean.leader.election.enable": "false", "message.timestamp.after.max.ms": "3600000"}, 0),
+        ({"message.timestamp.before.max.ms": str(2**63 - 1), "compression.type": "zstd"}, 0),
+        ({"unclean.leader.election.enable": "true"}, 1),
+        ({"message.timestamp.after.max.ms": str(2**63 - 1)}, 1),
+        ({"message.timestamp.before.max.ms": "1000"}, 1),
+        ({"message.timestamp.before.max.ms": "1000", "message.timestamp.type": "LogAppendTime"}, 0),
+    ],
+)
+def test_a_configuration_with_which_facts_can_be_lost_is_named_with_its_fix(
+    configs: dict[str, str], count: int
+) -> None:
+    sentences = topics.risks("inquiries.v1", configs)
+    assert len(sentences) == count
+    assert all("--entity-name inquiries.v1 --add-config" in sentence for sentence in sentences)

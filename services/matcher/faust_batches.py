@@ -13,6 +13,7 @@ tests/contract/test_faust_traps.py fails when an upgrade changes one of them. Wh
 - Faust commits up to the first gap in the acknowledged offsets, and with one offset per batch there are only gaps. A queue
   of batch ends per partition replaces that: the offset to commit is the end of the acknowledged prefix.
 - After a seek or a revoke reading starts at the committed offset again, so the queues are cleared.
+- A batch that is delivered between the seek and the moment when the streams resume is thrown away by Faust; see PartitionTable.
 - A batch that was fetched before a seek may be delivered again after it. Faust ignores the acknowledgement of a batch that is
   committed already, so an end below the committed offset counts as acknowledged; else commits stop for ever.
 - aiokafka's `seek_to_committed` leaves a partition without a committed offset where it is, behind records that were fetched
@@ -379,8 +380,14 @@ class PartitionTable(faust.Table):  # type: ignore[misc]
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def on_recovery_completed(self, active_tps: Any, standby_tps: Any) -> None:
-        """The last step before the streams resume: load the state that is missing."""
+        """The last step before the streams resume: load the state that is missing, and deliver nothing until they do.
+
+        Faust (0.15.3) lets the consumer deliver again when it has found nothing to recover, and empties the streams' queues only
+        after it has sought the committed offsets (Recovery.on_recovery_completed: flow_control.resume). A batch that is delivered in between is
+        lost: its position is passed, nobody acknowledges it, and the partition is never committed again.
+        """
         await self.load({tp.partition for tp in active_tps})
+        self.app.consumer.stop_flow()
         await super().on_recovery_completed(active_tps, standby_tps)
 
 

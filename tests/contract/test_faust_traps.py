@@ -22,7 +22,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
 from aiokafka.producer.message_accumulator import BatchBuilder
-from faust import streams
+from faust import channels, streams
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables import recovery
 from faust.transport import consumer as base
@@ -154,6 +154,34 @@ def test_a_partition_without_a_committed_offset_is_read_from_its_beginning_again
     )
     asyncio.run(batch_consumer.perform_seek())
     assert sought == [HERE]
+
+
+def test_nothing_is_delivered_before_the_queues_of_the_streams_are_emptied() -> None:
+    """Faust empties them when the flow resumes, after the seek; what came in between would be lost without an acknowledgement."""
+    source = inspect.getsource(recovery.Recovery.on_recovery_completed)
+    steps = (
+        "table.on_recovery_completed",
+        "resume_partitions",
+        "perform_seek",
+        "flow_control.resume",
+        "consumer.resume_flow",
+    )
+    assert sorted(map(source.index, steps)) == [*map(source.index, steps)]
+    assert "clear_on_resume=True" in inspect.getsource(channels)
+    calls: list[str] = []
+
+    async def load(partitions: set[int]) -> None:
+        calls.append(f"load {partitions}")
+
+    async def super_completed(self: Any, active_tps: Any, standby_tps: Any) -> None:
+        pass
+
+    table: Any = object.__new__(faust_batches.PartitionTable)
+    table.load, table.app = load, SimpleNamespace(consumer=SimpleNamespace(stop_flow=lambda: calls.append("stop")))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(faust.Table, "on_recovery_completed", super_completed)
+        asyncio.run(table.on_recovery_completed({HERE}, set()))
+    assert calls == ["load {0}", "stop"]
 
 
 def test_a_revoked_partition_forgets_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,3 +25,9 @@ def test_a_table_that_contradicts_itself_is_refused_with_the_problem(old: str, n
     assert old in TEXT
     with pytest.raises(ConfigError, match=problem):
         states.parse(TEXT.replace(old, new), "states.toml")
+
+
+def test_sentences_for_sellers_contain_no_command() -> None:
+    """They are shown on the portal too, where nobody has a command line; docs/command-line.md names the commands."""
+    sentences = [line for line in TEXT.splitlines() if line.startswith("says = ")]
+    assert sentences and not [line for line in sentences if "replyrate " in line]

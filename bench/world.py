@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.scripted_imap import ScriptedServer
 from bench.traffic import HASH_KEY
 from services.common import migrations
 from services.common.hashing import Hasher
@@ -25,7 +26,9 @@ PASSWORD = "bench"
 class World:
     """A migrated database, and processes that use it with one Kafka and one mail server."""
 
-    def __init__(self, folder: Path, kafka: KafkaSettings, dsn: str, server: Dovecot | None = None) -> None:
+    def __init__(
+        self, folder: Path, kafka: KafkaSettings, dsn: str, server: Dovecot | ScriptedServer | None = None
+    ) -> None:
         folder.mkdir()
         self.folder, self.dsn = folder, dsn
         self._server = server

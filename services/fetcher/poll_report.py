@@ -1,5 +1,6 @@
 """The report of one poll: its spans, its metrics and its log lines. Nothing here decides."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from services.common.events import Kind
 from services.common.topics import SENT
 from services.common.trace_context import TRACEPARENT, trace_id
 from services.common.tracing import Span, Tracer, set_failed, set_values, start_span, traceparent_of
+from services.fetcher.poll_tally import PollTally
 from services.imap.errors import LoginRefused, MailboxError
 from services.registry.folder_records import PublishedMessage
 from services.registry.leases import LeasedMailbox
@@ -22,12 +24,13 @@ log = getLogger(__name__)
 class PollReport:
     """What one poll did, and the log lines and metrics about it. Close it when the poll has ended, whatever happened."""
 
-    def __init__(self, leased: LeasedMailbox, tracer: Tracer) -> None:
+    def __init__(self, leased: LeasedMailbox, tracer: Tracer, tally: PollTally) -> None:
         self.published = 0
         self.new = 0
         self.dropped: Counter[str] = Counter()
         self._ids = {"company_id": leased.company_id, "mailbox_id": leased.mailbox_id}
         self._started = time.monotonic()
+        self._tally = tally
         self._tracer = tracer
         self._span = start_span(tracer, "poll")
         self._unacknowledged: list[Span] = []
@@ -96,8 +99,10 @@ class PollReport:
         elapsed = self.elapsed.total_seconds()
         self._end("complete" if complete else "stopped")
         metrics.POLL_SECONDS.observe(elapsed)
+        if not log.isEnabledFor(logging.DEBUG):
+            return
         dropped = {f"dropped_{reason.replace('-', '_')}": count for reason, count in sorted(self.dropped.items())}
-        log.info(
+        log.debug(
             "complete" if complete else "stopped at its budget; the next poll continues",
             extra={
                 "action": "mailbox-polled", "published": self.published, "new": self.new, **dropped,
@@ -152,6 +157,7 @@ class PollReport:
 
     def _end(self, result: str, *, failed: bool = False) -> None:
         metrics.POLLS.labels(result).inc()
+        self._tally.count(result, published=self.published, new=self.new)
         set_values(self._span, result=result)
         if failed:
             set_failed(self._span, result)

@@ -31,6 +31,7 @@ from services.fetcher.folder_reader import FolderReader, is_rescan_due
 from services.fetcher.mailbox_login import MailboxLogin, MailboxSession
 from services.fetcher.poll_budget import PollBudget
 from services.fetcher.poll_report import PollReport, metrics_from_zero
+from services.fetcher.poll_tally import PollTally
 from services.fetcher.postponements import Postponements
 from services.fetcher.publication import BatchPublisher
 from services.imap.connection import Connection
@@ -74,6 +75,7 @@ class PollerResources:
     limits: SessionLimits = field(default_factory=SessionLimits)
     tracer: Tracer = OFF
     postponements: Postponements = field(default_factory=Postponements)
+    tally: PollTally = field(default_factory=PollTally)
 
 
 class Poller:
@@ -104,6 +106,7 @@ class Poller:
         """Poll the mailboxes that are due until `stop` is set. TransientError when Postgres goes away."""
         while not self._stop.is_set():
             self._heartbeat.beat()
+            self._resources.tally.log_when_due()
             self._resources.tokens.save(self._leases.connection)
             leased = self._leases.lease(self._owner, self._resources.settings.fetcher.lease_seconds)
             if leased is None:
@@ -113,7 +116,7 @@ class Poller:
 
     def poll(self, leased: LeasedMailbox) -> None:
         """Read one leased mailbox and release it, whatever happens."""
-        report = PollReport(leased, self._resources.tracer)
+        report = PollReport(leased, self._resources.tracer, self._resources.tally)
         try:
             self._poll(leased, report)
         finally:

@@ -76,6 +76,7 @@ class Workers:
         self._stop.wait_for_ever()
         log.info("finishing the batches in flight", extra={"action": "service-stopping"})
         lifecycle.finish(threads)
+        resources.tally.log_when_due(now=True)
         if self._failure is not None:
             raise self._failure
 

@@ -7,7 +7,7 @@ it all): every byte passes `Wire`, which counts bytes and watches the clock.
 import imaplib
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from imapclient import IMAPClient
 from imapclient.imapclient import _normalise_search_criteria
@@ -20,6 +20,8 @@ from services.imap.starttls import negotiate
 from services.imap.wire import SessionLimits, Wire, dial, start_tls
 
 __all__ = ["BoundedClient", "SessionLimits"]
+
+TAG_PREFIX: Final = b"RR"
 
 
 class BoundedClient(IMAPClient):  # type: ignore[misc]
@@ -49,6 +51,8 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
         super().__init__(endpoint.host, endpoint.port, ssl=True, ssl_context=context, timeout=limits.command_seconds)
         self.folder_encode = False
         self.normalise_times = False
+        # imapclient lets imaplib format every line of a session for a log that is always off (services/common/logs.py).
+        self._imap.debug = 0
 
     def _create_IMAP4(self) -> imaplib.IMAP4:
         return _BoundedImap(self._endpoint, self._context, self._limits, self._monotonic, self._record, self._on_stage)
@@ -92,6 +96,15 @@ class _BoundedImap(imaplib.IMAP4):
         self._record = record
         self._on_stage = on_stage
         super().__init__(endpoint.host, endpoint.port)
+
+    @property  # type: ignore[override]  # typeshed says that it is a str
+    def tagpre(self) -> bytes:
+        """The begin of each tag: always the same, since imaplib compiles a pattern with it for each session."""
+        return TAG_PREFIX
+
+    @tagpre.setter
+    def tagpre(self, drawn: bytes) -> None:
+        """imaplib draws one for each session."""
 
     def open(self, host: str = "", port: int = 993, timeout: float | None = None) -> None:
         """Connect to a checked address, verify the name."""

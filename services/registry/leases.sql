@@ -1,12 +1,13 @@
 -- name: lease
 -- Leases the active mailbox that is most overdue and not leased; the new epoch fences the process that leased it before.
+-- statement_timestamp(): with clock_timestamp(), which is volatile, the index is read to its end when nothing is due.
 UPDATE registry.mailboxes m
 SET lease_owner = %(owner)s, waits_for = NULL, lease_epoch = m.lease_epoch + 1, last_attempt_at = clock_timestamp(),
     lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
 FROM (
     SELECT company_id, mailbox_id FROM registry.mailboxes
-    WHERE state = 'active' AND next_poll_at <= clock_timestamp()
-        AND (lease_until IS NULL OR lease_until < clock_timestamp())
+    WHERE state = 'active' AND next_poll_at <= statement_timestamp()
+        AND (lease_until IS NULL OR lease_until < statement_timestamp())
     ORDER BY next_poll_at, company_id, mailbox_id
     LIMIT 1 FOR UPDATE SKIP LOCKED
 ) due

@@ -53,13 +53,13 @@ WHERE provider = %(provider)s AND kind = 'session' AND holder = %(holder)s AND f
 -- behind those that wait already. Each slot is free again for the next one in turn once it has been taken for its time.
 WITH waiting AS MATERIALIZED (
     SELECT count(*) AS mailboxes FROM registry.mailboxes
-    WHERE waits_for = %(provider)s AND next_poll_at > clock_timestamp()
+    WHERE waits_for = %(provider)s AND next_poll_at > statement_timestamp()
 ),
 slot AS MATERIALIZED (
     SELECT extract(epoch FROM free_at - clock_timestamp())::float8 AS seconds,
         row_number() OVER (ORDER BY free_at, number) - 1 AS place, count(*) OVER () AS slots
     FROM registry.login_slots
-    WHERE provider = %(provider)s AND kind = 'login' AND number <= %(most)s AND free_at > clock_timestamp()
+    WHERE provider = %(provider)s AND kind = 'login' AND number <= %(most)s AND free_at > statement_timestamp()
 ),
 turn AS (
     SELECT CASE WHEN %(short)s = 'session'

@@ -5,15 +5,15 @@ SELECT clock_timestamp() AS now,
         WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s)::timestamptz AS active_at,
     (SELECT min(due_at) FROM report_v1.due_soon
         WHERE rule_set = 'default' AND company_id = %(company_id)s AND account_id = %(account_id)s
-            AND due_at > clock_timestamp()) AS due_at
+            AND due_at > statement_timestamp()) AS due_at
 
 -- name: before_deadline
 -- Mailboxes whose next poll would come after an open deadline of their account, or too shortly before it; the nearest
 -- deadline first. Mailboxes that are being read or that wait after a failure are left out.
 WITH deadline AS MATERIALIZED (
     SELECT company_id, account_id, min(due_at) AS due_at FROM report_v1.due_soon
-    WHERE rule_set = 'default' AND due_at > clock_timestamp()
-        AND due_at <= clock_timestamp() + make_interval(secs => %(within_seconds)s)
+    WHERE rule_set = 'default' AND due_at > statement_timestamp()
+        AND due_at <= statement_timestamp() + make_interval(secs => %(within_seconds)s)
     GROUP BY company_id, account_id
 )
 SELECT m.company_id, m.mailbox_id, m.host, m.last_attempt_at, m.next_poll_at, deadline.due_at, clock_timestamp() AS now

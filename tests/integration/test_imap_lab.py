@@ -238,7 +238,7 @@ def test_messages_that_are_not_published_are_counted_by_reason(
 
     metrics_from_zero()
     before = counted()
-    with caplog.at_level(logging.INFO, "services.fetcher"):
+    with caplog.at_level(logging.DEBUG, "services.fetcher"):
         lab.complete(connected, server)
     (line,) = [line for line in caplog.records if getattr(line, "action", None) == "mailbox-polled"]
     assert (line.__dict__["published"], line.__dict__["new"]) == (1, 1)

@@ -29,6 +29,7 @@ from services.common.tracing import (
     tracer_for,
 )
 from services.fetcher.poll_report import PollReport
+from services.fetcher.poll_tally import PollTally
 from services.standalone.demo.demo import EmbeddedStage
 from services.standalone.demo.report import DemoReport
 from services.standalone.servers.child import free_port
@@ -208,7 +209,7 @@ def test_a_refresh_that_is_tried_again_has_a_span_again_and_a_merge_that_fails_h
 def test_a_batch_without_an_acknowledgement_ends_as_failed() -> None:
     with Collector() as collector:
         with tracer_for(settings(collector), "fetcher", "1") as tracer:
-            report = PollReport(leased_mailbox(), tracer)
+            report = PollReport(leased_mailbox(), tracer, PollTally())
             report.batch_sent(3)
             report.close()
         (publish,) = collector.spans("publish")

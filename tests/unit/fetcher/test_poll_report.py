@@ -8,6 +8,7 @@ import pytest
 from services.common import metrics
 from services.common.tracing import OFF
 from services.fetcher.poll_report import PollReport, login_result, metrics_from_zero
+from services.fetcher.poll_tally import PollTally
 from services.imap.errors import GrantEnded, LoginRefused, LoginUnclear, MailboxError, ServerBroken, Throttled
 from services.registry.folder_records import PublishedMessage
 from tests.support.pollers import leased_mailbox
@@ -27,8 +28,8 @@ def values(metric: object, label: str) -> dict[str, float]:
 def test_a_poll_that_ended_well_is_one_line_with_its_counts(caplog: pytest.LogCaptureFixture) -> None:
     metrics_from_zero()
     before = values(metrics.MESSAGES_DROPPED, "reason"), values(metrics.MESSAGES_PUBLISHED, "again")
-    report = PollReport(leased_mailbox(), OFF)
-    with caplog.at_level(logging.INFO, logger="services"):
+    report = PollReport(leased_mailbox(), OFF, PollTally())
+    with caplog.at_level(logging.DEBUG, logger="services"):
         span = report.batch_sent(5)
         report.batch_acknowledged(span, 3, 0, [NEW])
         report.batch_dropped(["draft", "behind-horizon", "draft"], 2)

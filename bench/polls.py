@@ -7,6 +7,7 @@
 """
 
 import re
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Final
 
 import psycopg
 
-from bench.measure import Usage, scratch
+from bench.measure import Figure, Usage, scratch
 from bench.scripted_imap import MESSAGES, SENT, UIDVALIDITY, scripted_server
 from bench.world import PASSWORD, VAULT_KEY, World
 from services.registry.vault import Vault
@@ -35,7 +36,11 @@ MEASURED_SECONDS: Final = 40.0
 LOGGED_SECONDS: Final = 15.0
 DELAYS_EACH_SECONDS: Final = 1.0
 POLLS: Final = "SELECT coalesce(sum(lease_epoch), 0) FROM registry.mailboxes"
-DELAYED: Final = "SELECT extract(epoch FROM last_attempt_at - %s)::float8 FROM registry.mailboxes"
+DELAYS: Final = (
+    "SELECT extract(epoch FROM last_attempt_at - next_poll_at)::float8 FROM registry.mailboxes"
+    " WHERE lease_until > clock_timestamp()"
+)
+"""How long mailboxes that are leased now waited: a lease leaves the time at which the poll was due."""
 STATEMENT: Final = re.compile(r"duration: ([0-9.]+) ms +(?:statement|parse|bind|execute) ?([^:]*): (.*)")
 
 
@@ -175,6 +180,7 @@ def _measured(
         time.sleep(DELAYS_EACH_SECONDS)
         assert fetcher.running(), fetcher.log.read_text("utf-8")[-3000:]
         usage[0].cpu_seconds()
+        delays += [delay for (delay,) in connection.execute(DELAYS).fetchall()]
     after = read()
     connections = connection.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'replyrate-%'"
@@ -223,6 +229,29 @@ def _logged(
             calls, ms = statements[parsed[3]]
             statements[parsed[3]] = (calls + (kind in ("execute", "statement")), ms + float(parsed[1]))
     return statements, count
+
+
+def measure(repeats: int) -> list[Figure]:
+    """The figures of a poll that finds nothing."""
+    postgres = Figure("poll_postgres_cpu_ms", "CPU of Postgres for a poll that finds nothing, ms", 1.5, True)
+    fetcher = Figure("poll_fetcher_cpu_ms", "the same of the fetcher, TLS included", 2.5, True)
+    statements = Figure("poll_statements", "statements for each such poll", 3, True)
+    delay = Figure("poll_delay_p95_seconds", "poll started − poll due, the slowest of 20", 60, True)
+    mailboxes = Figure("mailboxes_run", "mailboxes of the measured fetcher", None)
+    for number in range(repeats):
+        print(f"  polls, {number + 1} of {repeats}", file=sys.stderr)
+        cost = run()
+        postgres.values.append(cost.postgres_ms)
+        fetcher.values.append(cost.fetcher_ms)
+        statements.values.append(cost.statements)
+        delay.values.append(cost.delay_p95_seconds)
+        mailboxes.values.append(MAILBOXES)
+        postgres.detail = {
+            "polls_per_second": round(cost.polls_per_second, 1), "workers": WORKERS, "connections": cost.connections,
+            "mail_server_ms": round(cost.mail_ms, 2),
+            "by_statement": [[text[:100], round(calls, 4), round(ms, 4)] for text, calls, ms in cost.by_statement[:12]],
+        }  # fmt: skip
+    return [postgres, fetcher, statements, delay, mailboxes]
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ PARTS: Final[dict[str, Part]] = {
     "matcher-growth": Part(matcher.measure_growth, ("Kafka",), 0, 8),
 }
 LONG: Final[dict[str, Part]] = {
-    "recompute": Part(recompute.measure, ("Postgres",), 0, 30),
+    "recompute": Part(recompute.measure, ("Postgres",), 0, 8),
     "scale": Part(scale.measure, ("Postgres",), 0, 10),
     "stack": Part(stack.measure, ("Docker",), 0, 45),
 }

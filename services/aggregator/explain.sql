@@ -34,7 +34,7 @@ SELECT candidate.inquiry_id, candidate.at, candidate.source, candidate.reply_id,
         WHEN candidate.at < answer.at THEN 'unverified'
         WHEN candidate.source = answer.source AND candidate.reply_id = answer.reply_id THEN 'copy'
         ELSE 'later' END AS verdict
-FROM candidate_answer candidate LEFT JOIN first_answer answer USING (judgement_no, unit_inquiry_id)
+FROM candidate_answer candidate LEFT JOIN first_answer answer USING (point_no)
 WHERE candidate.unit_inquiry_id = %(unit_inquiry_id)s
 ORDER BY candidate.at, candidate.source, candidate.reply_id, candidate.inquiry_id,
     array_position(%(match_order)s::text[], candidate.matched_by), candidate.mailbox_id
@@ -47,7 +47,8 @@ SELECT mailbox.mailbox_id, mailbox.connected_at, mailbox.removed_at,
         THEN mailbox.from_at <= unit.start_at AND (mailbox.removed_at IS NULL OR mailbox.removed_at >= unit.due_at)
         ELSE mailbox.complete @> tstzrange(unit.start_at, unit.due_at, '[]') END IS TRUE AS covers,
     lower(mailbox.complete) AS complete_from, upper(mailbox.complete) AS complete_through
-FROM unit JOIN mailbox_coverage mailbox ON mailbox.judgement_no = unit.judgement_no AND mailbox.account_id = unit.account_id
+FROM unit JOIN mailbox_coverage mailbox ON mailbox.company_id = unit.company_id AND mailbox.instant_no = unit.first_no
+    AND mailbox.account_id = unit.account_id
 WHERE unit.unit_inquiry_id = %(unit_inquiry_id)s
 ORDER BY mailbox.mailbox_id NULLS FIRST
 

@@ -5,12 +5,12 @@ WHERE received_at IS NOT NULL AND (%(company_id)s::text IS NULL OR company_id = 
 
 -- name: save_a
 -- Results of the first rule set.
-CREATE TEMPORARY TABLE judged_a AS SELECT * FROM judged WHERE as_of IS NULL;
+CREATE TEMPORARY TABLE judged_a AS SELECT * FROM judged WHERE is_current;
 CREATE TEMPORARY TABLE counted_a AS SELECT * FROM counted
 
 -- name: save_b
 -- Results of the second rule set.
-CREATE TEMPORARY TABLE judged_b AS SELECT * FROM judged WHERE as_of IS NULL;
+CREATE TEMPORARY TABLE judged_b AS SELECT * FROM judged WHERE is_current;
 CREATE TEMPORARY TABLE counted_b AS SELECT * FROM counted
 
 -- name: rates

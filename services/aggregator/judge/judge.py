@@ -121,11 +121,16 @@ def prepare(connection: psycopg.Connection) -> None:
 
 
 def store_results(
-    connection: psycopg.Connection, rule_set: RuleSet, plans: Sequence[Plan], causes: Mapping[str, str], now: datetime
+    connection: psycopg.Connection,
+    rule_set: RuleSet,
+    plans: Sequence[Plan],
+    causes: Mapping[str, str],
+    now: datetime,
+    source: Literal["judged_outcomes", "shadow_outcomes"] = "judged_outcomes",
 ) -> tuple[int, int]:
-    """Write the differences between `judged`, `counted` and the tables of the schema in use, with corrections.
+    """Write the differences between outcomes and `counted` and the tables of the schema in use, with corrections.
 
-    Returns how many outcomes and how many rates have changed.
+    `source`: the statement that selects the new outcomes. Returns how many outcomes and how many rates have changed.
     """
     planned_companies = [plan.company_id for plan in plans]
     values = {
@@ -139,12 +144,15 @@ def store_results(
         "settled_through": [plan.settled for plan in plans],
     }
     with_outcomes = [plan.company_id for plan in plans if plan.includes_outcomes]
-    outcomes = connection.execute(JUDGE["store_outcomes"], {**values, "companies": with_outcomes}).rowcount
     # Only an erase removes inquiries, and after one every outcome is judged.
     with_all_outcomes = [plan.company_id for plan in plans if plan.includes_all_outcomes]
-    outcomes += connection.execute(
-        JUDGE["delete_unknown_outcomes"], {**values, "companies": with_all_outcomes}
-    ).rowcount
+    outcomes = 0
+    for name, companies in (
+        ("update_outcomes", with_outcomes), ("add_outcomes", with_outcomes), ("delete_unknown_outcomes", with_all_outcomes),
+    ):  # fmt: skip
+        if companies:
+            statement = JUDGE[source] + "\n" + JUDGE[name]
+            outcomes += connection.execute(statement, {**values, "companies": companies}).rowcount
     for name in (
         "delete_before_first", "remove_unnamed_accounts", "keep_changed", "correct", "retire", "delete_running",
     ):  # fmt: skip

@@ -1,7 +1,9 @@
 -- name: workspace
--- Results of judging companies: a row for each judgement and inquiry. Emptied at the end of the transaction.
+-- Results of judging companies: outcomes of inquiries, each for the as_of days during which it stays the same, and whether it is
+-- the outcome now. Emptied at the end of the transaction.
 CREATE TEMPORARY TABLE IF NOT EXISTS judged (
-    company_id text COLLATE "C", as_of date, inquiry_id text COLLATE "C", account_id text COLLATE "C", owner text COLLATE "C",
+    company_id text COLLATE "C", first_as_of date, last_as_of date, is_current boolean, inquiry_id text COLLATE "C",
+    account_id text COLLATE "C", owner text COLLATE "C",
     buyer_id text COLLATE "C", own_day date, unit_day date, unit_inquiry_id text COLLATE "C", received_at timestamptz,
     first_reply_at timestamptz, reply_seconds numeric, outcome text COLLATE "C", reason text COLLATE "C",
     reply_source text COLLATE "C", matched_by text COLLATE "C", mailbox_id text COLLATE "C", evidence text COLLATE "C",
@@ -70,108 +72,98 @@ LEFT JOIN ledger.passed partition ON partition.company_id = company.company_id C
 
 -- name: steps
 -- What each known inquiry is at each of the given judgements, step by step. Not a statement of its own: select_outcomes and
--- explain.sql continue from here, so that an explanation is made of the rows that made the number. judgement_no numbers the
--- judgements of all companies; up to `watermark` everything that was published has been counted.
+-- explain.sql continue from here, so that an explanation is made of the rows that made the number.
+--
+-- An outcome changes at few instants: a receipt, a status, an answer, a deadline, a change of coverage. So inquiries are not judged
+-- at every judgement, but at `judging_point`s: the first judgement that knows of such a change. The result is valid until the next
+-- point. Inquiries that can share a unit (`unit_group`) are judged at the same points, and a point has one unit at most.
 WITH judgement AS MATERIALIZED (
-    SELECT judgement.company_id COLLATE "C" AS company_id, as_of, now, receipt_from, receipt_until, settled_through, judgement_no,
+    SELECT judgement.company_id COLLATE "C" AS company_id, as_of, now, receipt_from, receipt_until, settled_through,
+        -- Up to here everything that was published has been counted.
         coalesce(partition.passed_at, 'infinity') AS watermark
     FROM unnest(%(judged_companies)s::text[], %(as_ofs)s::date[], %(nows)s::timestamptz[], %(receipts_from)s::date[],
         %(receipts_until)s::date[], %(settled_through)s::date[])
-        WITH ORDINALITY judgement (company_id, as_of, now, receipt_from, receipt_until, settled_through, judgement_no)
+        judgement (company_id, as_of, now, receipt_from, receipt_until, settled_through)
     LEFT JOIN ledger.passed partition ON partition.company_id = judgement.company_id COLLATE "C"
+),
+-- The instants of a company's judgements, counted from 1. Several judgements can share one: today's row and the outcomes as they are.
+judgement_instant AS MATERIALIZED (
+    SELECT company_id, now, row_number() OVER (PARTITION BY company_id ORDER BY now) AS instant_no,
+        min(as_of) AS first_as_of, max(as_of) AS last_as_of,
+        min(receipt_from) FILTER (WHERE as_of IS NOT NULL) AS receipt_from, max(receipt_until) FILTER (WHERE as_of IS NOT NULL) AS receipt_until
+    FROM judgement GROUP BY company_id, now
+),
+-- The same by company. Rows look at receipts of `receipts_from` to `receipts_until`, which increase; outcomes as they are at all since
+-- `outcomes_from` (null: they are not judged).
+company_judgement AS MATERIALIZED (
+    SELECT company.*, row_number() OVER (ORDER BY company_id) AS company_no, instant.instants, instant.first_as_ofs, instant.last_as_ofs, instant.last_as_of, instant.receipts_from,
+        instant.receipts_until, instant.last_now, instant.last_instant_no
+    FROM (
+        SELECT company_id, min(settled_through) AS settled_through, min(watermark) AS watermark,
+            min(receipt_from) FILTER (WHERE as_of IS NULL) AS outcomes_from
+        FROM judgement GROUP BY company_id
+    ) company JOIN (
+        SELECT company_id, array_agg(now ORDER BY instant_no) AS instants, array_agg(first_as_of ORDER BY instant_no) AS first_as_ofs,
+            array_agg(last_as_of ORDER BY instant_no) AS last_as_ofs, max(last_as_of) AS last_as_of,
+            array_agg(receipt_from ORDER BY instant_no) FILTER (WHERE receipt_from IS NOT NULL) AS receipts_from,
+            array_agg(receipt_until ORDER BY instant_no) FILTER (WHERE receipt_until IS NOT NULL) AS receipts_until,
+            max(now) AS last_now, max(instant_no)::integer AS last_instant_no
+        FROM judgement_instant GROUP BY company_id
+    ) instant USING (company_id)
 ),
 exclusion_rule AS MATERIALIZED (
     SELECT position, entry ->> 'when' AS cause, (entry ->> 'within_seconds')::bigint AS within_seconds
     FROM jsonb_array_elements(%(exclude)s::jsonb) WITH ORDINALITY rule (entry, position)
 ),
--- Threads with an inquiry among the days of a judgement: all of their inquiries matter, however old.
-thread_in_reach AS MATERIALIZED (
-    SELECT DISTINCT judgement.judgement_no, inquiry.buyer_id, inquiry.thread_id
-    FROM judgement
-    JOIN ledger.inquiries inquiry ON inquiry.company_id = judgement.company_id AND inquiry.received_at < judgement.now
-    WHERE %(unit)s = 'first-per-thread' AND judgement.receipt_from > date '1970-01-01' AND inquiry.thread_id IS NOT NULL
-        AND inquiry.company_id = ANY (%(companies)s)
-        AND (inquiry.received_at AT TIME ZONE %(time_zone)s)::date BETWEEN judgement.receipt_from AND judgement.receipt_until
-),
-inquiry_in_reach AS MATERIALIZED (
-    SELECT judgement.judgement_no, judgement.company_id, judgement.now, inquiry.inquiry_id, inquiry.account_id AS receiver,
-        inquiry.buyer_id, inquiry.thread_id, inquiry.received_at,
-        (inquiry.received_at AT TIME ZONE %(time_zone)s)::date AS receipt_day,
-        ((CASE %(period_by)s
-            WHEN 'deadline' THEN inquiry.received_at + make_interval(secs => %(target_seconds)s) ELSE inquiry.received_at END)
-            AT TIME ZONE %(time_zone)s)::date AS period_day,
+-- Inquiries, the instants to which each matters (null: to none), and the first that knows of it. Those without account or buyer were
+-- merged from incomplete records before such became dead letters.
+known_inquiry AS MATERIALIZED (
+    SELECT company.company_no, company.company_id, inquiry.inquiry_id, inquiry.account_id AS receiver, inquiry.buyer_id, inquiry.thread_id,
+        inquiry.received_at, local.receipt_day,
+        CASE %(period_by)s
+            WHEN 'deadline' THEN ((inquiry.received_at + make_interval(secs => %(target_seconds)s)) AT TIME ZONE %(time_zone)s)::date
+            ELSE local.receipt_day END AS period_day,
         inquiry.buyer_region = 'CN' OR inquiry.buyer_sent_from_region = 'CN' AS from_mainland_china,
-        cardinality(inquiry.buyer_addresses) + cardinality(inquiry.reply_addresses) > 0 AS has_address
-    FROM judgement
-    JOIN ledger.inquiries inquiry ON inquiry.company_id = judgement.company_id AND inquiry.received_at < judgement.now
-    LEFT JOIN thread_in_reach thread ON thread.judgement_no = judgement.judgement_no AND thread.buyer_id = inquiry.buyer_id
-        AND thread.thread_id = inquiry.thread_id
-    -- Without account or buyer: merged from an incomplete record before such records became dead letters.
+        cardinality(inquiry.buyer_addresses) + cardinality(inquiry.reply_addresses) > 0 AS has_address,
+        -- Inquiries that are equal in these can share a unit.
+        CASE %(unit)s WHEN 'each-inquiry' THEN inquiry.inquiry_id ELSE inquiry.buyer_id END AS group_text,
+        CASE %(unit)s WHEN 'first-per-buyer-day' THEN local.receipt_day END AS group_day,
+        CASE %(unit)s WHEN 'first-per-thread' THEN inquiry.thread_id END AS group_thread,
+        CASE WHEN %(unit)s = 'first-per-thread' AND inquiry.thread_id IS NULL THEN inquiry.inquiry_id END AS group_inquiry,
+        reach.is_current,
+        CASE WHEN reach.row_from <= reach.row_until THEN reach.row_from WHEN reach.is_current THEN company.last_instant_no END AS first_no,
+        CASE WHEN reach.is_current THEN company.last_instant_no WHEN reach.row_from <= reach.row_until THEN reach.row_until END AS last_no,
+        width_bucket(inquiry.received_at, company.instants) + 1 AS received_no
+    FROM company_judgement company
+    JOIN ledger.inquiries inquiry ON inquiry.company_id = company.company_id AND inquiry.received_at < company.last_now
+    CROSS JOIN LATERAL (SELECT (inquiry.received_at AT TIME ZONE %(time_zone)s)::date AS receipt_day) local
+    CROSS JOIN LATERAL (
+        SELECT coalesce(local.receipt_day >= company.outcomes_from, false) AS is_current,
+            coalesce(width_bucket(local.receipt_day - 1, company.receipts_until) + 1, 1) AS row_from,
+            coalesce(width_bucket(local.receipt_day, company.receipts_from), 0) AS row_until
+    ) reach
     WHERE inquiry.company_id = ANY (%(companies)s) AND inquiry.account_id IS NOT NULL AND inquiry.buyer_id IS NOT NULL
-        AND ((inquiry.received_at AT TIME ZONE %(time_zone)s)::date BETWEEN judgement.receipt_from AND judgement.receipt_until
-            OR thread.judgement_no IS NOT NULL)
+        AND (reach.is_current OR reach.row_from <= reach.row_until OR %(unit)s = 'first-per-thread' AND inquiry.thread_id IS NOT NULL)
 ),
--- Statuses known at the judgement; of spam and spam-undone only the latest counts.
-effective_status AS MATERIALIZED (
-    SELECT * FROM (
-        SELECT inquiry.judgement_no, inquiry.inquiry_id, inquiry.received_at, status.status, status.at, status.account_id,
-            status.status NOT IN ('spam', 'spam-undone') OR 1 = row_number() OVER (
-                PARTITION BY inquiry.judgement_no, inquiry.inquiry_id, status.status IN ('spam', 'spam-undone')
-                ORDER BY status.at DESC, status.status DESC, status.account_id DESC
-            ) AS effective
-        FROM inquiry_in_reach inquiry
-        JOIN ledger.statuses status ON status.company_id = inquiry.company_id AND status.inquiry_id = inquiry.inquiry_id
-            AND status.at < inquiry.now
-        WHERE status.company_id = ANY (%(companies)s)
-    ) status WHERE status.effective
-),
-reassignment AS MATERIALIZED (
-    SELECT DISTINCT ON (judgement_no, inquiry_id) judgement_no, inquiry_id, account_id FROM effective_status
-    WHERE status = 'reassigned' AND %(attribution)s = 'current-owner'
-    ORDER BY judgement_no, inquiry_id, at DESC, account_id DESC
-),
-exclusion_hit AS MATERIALIZED (
-    SELECT DISTINCT ON (judgement_no, inquiry_id) judgement_no, inquiry_id, position, cause FROM (
-        SELECT status.judgement_no, status.inquiry_id, rule.position, rule.cause
-        FROM effective_status status JOIN exclusion_rule rule ON rule.cause = status.status
-        WHERE rule.within_seconds IS NULL OR status.at <= status.received_at + make_interval(secs => rule.within_seconds)
-        UNION ALL
-        SELECT inquiry.judgement_no, inquiry.inquiry_id, rule.position, rule.cause
-        FROM inquiry_in_reach inquiry JOIN exclusion_rule rule ON rule.cause = 'mainland-china-buyer'
-        WHERE inquiry.from_mainland_china
-    ) hit ORDER BY judgement_no, inquiry_id, position
-),
--- Whose inquiry it is, and by which rule it is excluded (null: it counts).
-attributed_inquiry AS MATERIALIZED (
-    SELECT inquiry.judgement_no, inquiry.company_id, inquiry.now, inquiry.inquiry_id, inquiry.buyer_id, inquiry.thread_id,
-        inquiry.received_at, inquiry.receipt_day, inquiry.period_day, inquiry.has_address,
-        coalesce(reassignment.account_id, inquiry.receiver) AS owner, hit.cause AS excluded_by, hit.position AS exclusion_position
-    FROM inquiry_in_reach inquiry
-    LEFT JOIN reassignment USING (judgement_no, inquiry_id)
-    LEFT JOIN exclusion_hit hit USING (judgement_no, inquiry_id)
-),
-unit_member AS MATERIALIZED (
-    SELECT inquiry.judgement_no, inquiry.company_id, inquiry.now, inquiry.inquiry_id, inquiry.buyer_id, inquiry.received_at,
-        inquiry.period_day, inquiry.owner, inquiry.has_address,
-        first_value(inquiry.inquiry_id) OVER unit AS unit_inquiry_id,
-        first_value(inquiry.received_at) OVER unit AS start_at,
-        first_value(inquiry.period_day) OVER unit AS unit_day,
-        first_value(inquiry.owner) OVER unit AS account_id
-    FROM attributed_inquiry inquiry WHERE inquiry.excluded_by IS NULL
-    WINDOW unit AS (
-        PARTITION BY inquiry.judgement_no, CASE %(unit)s
-            WHEN 'each-inquiry' THEN jsonb_build_array(inquiry.inquiry_id)
-            WHEN 'first-per-buyer-day' THEN jsonb_build_array(inquiry.buyer_id, inquiry.receipt_day)
-            ELSE jsonb_build_array(inquiry.buyer_id, inquiry.thread_id, CASE WHEN inquiry.thread_id IS NULL THEN inquiry.inquiry_id END)
-        END
-        ORDER BY inquiry.received_at, inquiry.inquiry_id
+-- Inquiries in numbered groups, and the instants that matter to the group, from the first that knows of one of them. A thread with an
+-- inquiry that matters to a judgement matters as a whole, however old the others are.
+unit_group AS MATERIALIZED (
+    SELECT company_no, company_id, row_number() OVER groups AS inquiry_no, inquiry_id, receiver, buyer_id, thread_id, received_at, receipt_day,
+        period_day, from_mainland_china, has_address, received_no, dense_rank() OVER groups AS group_no, bool_or(is_current) OVER members AS is_current,
+        greatest(min(received_no) OVER members, min(first_no) OVER members) AS first_no, max(last_no) OVER members AS last_no
+    FROM known_inquiry
+    WHERE first_no IS NOT NULL OR %(unit)s = 'first-per-thread' AND (company_no, buyer_id, thread_id) IN (
+        SELECT inquiry.company_no, inquiry.buyer_id, inquiry.thread_id FROM known_inquiry inquiry
+        WHERE inquiry.first_no IS NOT NULL AND inquiry.thread_id IS NOT NULL
     )
+    WINDOW groups AS (ORDER BY company_no, group_text, group_day, group_thread, group_inquiry),
+        members AS (PARTITION BY company_no, group_text, group_day, group_thread, group_inquiry)
 ),
 -- What mailboxes were known to cover. Of rows that a later one supersedes, only those are read that the earliest of these
 -- judgements still needs, so a judgement of today reads a few rows for each mailbox, however long it has been polled. Rows with the same
 -- start that became known between the same two judgements are one step here. Messages sent before a row became known may not have
 -- been counted yet: the row waits for the watermark.
-judgement_instants AS MATERIALIZED (SELECT array_agg(DISTINCT now ORDER BY now) AS instants FROM judgement),
+coverage_instants AS MATERIALIZED (SELECT array_agg(DISTINCT now ORDER BY now) AS instants FROM judgement),
 coverage_step AS MATERIALIZED (
     SELECT poll.company_id, poll.account_id, poll.mailbox_id, poll.from_at, poll.connected_at,
         width_bucket(poll.recorded_at, judgements.instants) AS known_after,
@@ -179,7 +171,7 @@ coverage_step AS MATERIALIZED (
         (array_agg(poll.coverage_id ORDER BY poll.recorded_at DESC, poll.coverage_id DESC))[1] AS coverage_id,
         (array_agg(poll.removed_at ORDER BY poll.recorded_at DESC, poll.coverage_id DESC))[1] AS removed_at
     FROM registry.coverage poll JOIN (SELECT DISTINCT company_id, watermark FROM judgement) company USING (company_id)
-    CROSS JOIN judgement_instants judgements
+    CROSS JOIN coverage_instants judgements
     WHERE poll.company_id = ANY (%(companies)s) AND poll.recorded_at <= company.watermark
         -- The upper bound is always true: it tells the planner that few rows remain.
         AND coalesce(poll.superseded_at, 'infinity') BETWEEN (SELECT min(least(now, watermark)) FROM judgement) AND 'infinity'
@@ -188,7 +180,7 @@ coverage_step AS MATERIALIZED (
 -- Mailboxes of the company as they were known at the judgement, when each was connected, and the intervals for which they were
 -- complete: of each connection, from at most reach_back_days before it.
 mailbox_coverage AS MATERIALIZED (
-    SELECT judgement.judgement_no, step.account_id, step.mailbox_id,
+    SELECT instant.company_id, instant.instant_no, step.account_id, step.mailbox_id,
         (array_agg(step.connected_at ORDER BY step.recorded_at DESC, step.coverage_id DESC))[1] AS connected_at,
         (array_agg(step.removed_at ORDER BY step.recorded_at DESC, step.coverage_id DESC))[1] AS removed_at,
         -- A later row without it only states the connection, or its end.
@@ -198,13 +190,116 @@ mailbox_coverage AS MATERIALIZED (
                 step.through_at, '[]'))
             FILTER (WHERE step.from_at IS NOT NULL
                 AND step.through_at >= step.connected_at - make_interval(secs => 86400.0 * %(reach_back_days)s)) AS complete
-    FROM judgement CROSS JOIN judgement_instants judgements
-    JOIN coverage_step step ON step.company_id = judgement.company_id
-        AND step.known_after < array_position(judgements.instants, judgement.now)
-    GROUP BY judgement.judgement_no, step.account_id, step.mailbox_id
+    FROM judgement_instant instant CROSS JOIN coverage_instants judgements
+    JOIN coverage_step step ON step.company_id = instant.company_id
+        AND step.known_after < array_position(judgements.instants, instant.now)
+    GROUP BY instant.company_id, instant.instant_no, step.account_id, step.mailbox_id
+),
+-- When another connection of a mailbox became known: where connections reach back for some days only, it decides about older mail.
+connection_change AS MATERIALIZED (
+    SELECT company_id, account_id, mailbox_id, instant_no FROM (
+        SELECT company_id, account_id, mailbox_id, instant_no, connections, lag(connections) OVER (
+            PARTITION BY company_id, account_id, mailbox_id ORDER BY instant_no) AS connections_before
+        FROM mailbox_coverage
+    ) mailbox WHERE %(reach_back_days)s < %(reach_back_unlimited)s AND connections IS DISTINCT FROM connections_before
+),
+-- What happened to a group after the first instant, as the first instant that knows of it.
+change AS MATERIALIZED (
+    SELECT group_no, first_no, coalesce(lead(first_no) OVER (PARTITION BY group_no ORDER BY first_no) - 1, last_no) AS last_no FROM (
+        SELECT group_no, received_no AS first_no, last_no FROM unit_group WHERE received_no > first_no AND received_no <= last_no
+        UNION
+        SELECT inquiry.group_no, width_bucket(status.at, company.instants) + 1, inquiry.last_no
+        FROM ledger.statuses status JOIN unit_group inquiry USING (company_id, inquiry_id) JOIN company_judgement company USING (company_no)
+        WHERE status.company_id = ANY (%(companies)s) AND status.at >= company.instants[inquiry.first_no]
+            AND status.at < company.instants[inquiry.last_no]
+        UNION
+        SELECT inquiry.group_no, width_bucket(reply.replied_at, company.instants) + 1, inquiry.last_no
+        FROM ledger.replies reply JOIN unit_group inquiry USING (company_id, inquiry_id) JOIN company_judgement company USING (company_no)
+        WHERE reply.company_id = ANY (%(companies)s) AND reply.replied_at >= company.instants[inquiry.first_no]
+            AND reply.replied_at < company.instants[inquiry.last_no]
+        UNION
+        SELECT inquiry.group_no, connection.instant_no, inquiry.last_no
+        FROM ledger.replies reply JOIN unit_group inquiry USING (company_id, inquiry_id)
+        JOIN connection_change connection ON connection.company_id = reply.company_id AND connection.account_id = reply.account_id
+            AND connection.mailbox_id = reply.mailbox_id
+        WHERE reply.company_id = ANY (%(companies)s) AND connection.instant_no > inquiry.first_no AND connection.instant_no <= inquiry.last_no
+    ) point
+),
+-- Each inquiry at each judging point of its group.
+inquiry_in_reach AS MATERIALIZED (
+    SELECT inquiry.group_no * 1000000 + inquiry.first_no AS point_no, inquiry.first_no, inquiry.last_no, company.instants[inquiry.first_no] AS now,
+        inquiry.is_current, company.settled_through, inquiry.company_id, inquiry.inquiry_no, inquiry.inquiry_id, inquiry.receiver,
+        inquiry.buyer_id, inquiry.thread_id, inquiry.received_at, inquiry.receipt_day, inquiry.period_day, inquiry.from_mainland_china,
+        inquiry.has_address
+    FROM (
+        SELECT inquiry.company_no, inquiry.company_id, inquiry.inquiry_no, inquiry.inquiry_id, inquiry.receiver, inquiry.buyer_id,
+            inquiry.thread_id, inquiry.received_at, inquiry.receipt_day, inquiry.period_day, inquiry.from_mainland_china,
+            inquiry.has_address, inquiry.group_no,
+            inquiry.is_current, inquiry.first_no, coalesce(later.first_no - 1, inquiry.last_no) AS last_no
+        FROM unit_group inquiry
+        LEFT JOIN (SELECT group_no, min(first_no) AS first_no FROM change GROUP BY group_no) later USING (group_no)
+        WHERE inquiry.received_no <= inquiry.first_no AND inquiry.first_no <= inquiry.last_no
+        UNION ALL
+        SELECT inquiry.company_no, inquiry.company_id, inquiry.inquiry_no, inquiry.inquiry_id, inquiry.receiver, inquiry.buyer_id,
+            inquiry.thread_id, inquiry.received_at, inquiry.receipt_day, inquiry.period_day, inquiry.from_mainland_china,
+            inquiry.has_address, inquiry.group_no,
+            inquiry.is_current, change.first_no, change.last_no
+        FROM change JOIN unit_group inquiry USING (group_no) WHERE inquiry.received_no <= change.first_no
+    ) inquiry JOIN company_judgement company USING (company_no)
+),
+-- Statuses known at the judgement; of spam and spam-undone only the latest counts.
+effective_status AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT inquiry.point_no, inquiry.inquiry_no, inquiry.received_at, status.status, status.at, status.account_id,
+            status.status NOT IN ('spam', 'spam-undone') OR 1 = row_number() OVER (
+                PARTITION BY inquiry.point_no, inquiry.inquiry_no, status.status IN ('spam', 'spam-undone')
+                ORDER BY status.at DESC, status.status DESC, status.account_id DESC
+            ) AS effective
+        FROM inquiry_in_reach inquiry
+        JOIN ledger.statuses status ON status.company_id = inquiry.company_id AND status.inquiry_id = inquiry.inquiry_id
+            AND status.at < inquiry.now
+        WHERE status.company_id = ANY (%(companies)s)
+    ) status WHERE status.effective
+),
+reassignment AS MATERIALIZED (
+    SELECT DISTINCT ON (point_no, inquiry_no) point_no, inquiry_no, account_id FROM effective_status
+    WHERE status = 'reassigned' AND %(attribution)s = 'current-owner'
+    ORDER BY point_no, inquiry_no, at DESC, account_id DESC
+),
+exclusion_hit AS MATERIALIZED (
+    SELECT DISTINCT ON (point_no, inquiry_no) point_no, inquiry_no, position, cause FROM (
+        SELECT status.point_no, status.inquiry_no, rule.position, rule.cause
+        FROM effective_status status JOIN exclusion_rule rule ON rule.cause = status.status
+        WHERE rule.within_seconds IS NULL OR status.at <= status.received_at + make_interval(secs => rule.within_seconds)
+        UNION ALL
+        SELECT inquiry.point_no, inquiry.inquiry_no, rule.position, rule.cause
+        FROM inquiry_in_reach inquiry JOIN exclusion_rule rule ON rule.cause = 'mainland-china-buyer'
+        WHERE inquiry.from_mainland_china
+    ) hit ORDER BY point_no, inquiry_no, position
+),
+-- Whose inquiry it is, and by which rule it is excluded (null: it counts).
+attributed_inquiry AS MATERIALIZED (
+    SELECT inquiry.point_no, inquiry.first_no, inquiry.last_no, inquiry.is_current, inquiry.settled_through, inquiry.company_id, inquiry.now,
+        inquiry.inquiry_no, inquiry.inquiry_id, inquiry.buyer_id, inquiry.thread_id,
+        inquiry.received_at, inquiry.receipt_day, inquiry.period_day, inquiry.has_address,
+        coalesce(reassignment.account_id, inquiry.receiver) AS owner, hit.cause AS excluded_by, hit.position AS exclusion_position
+    FROM inquiry_in_reach inquiry
+    LEFT JOIN reassignment USING (point_no, inquiry_no)
+    LEFT JOIN exclusion_hit hit USING (point_no, inquiry_no)
+),
+unit_member AS MATERIALIZED (
+    SELECT inquiry.point_no, inquiry.first_no, inquiry.last_no, inquiry.is_current, inquiry.settled_through, inquiry.company_id, inquiry.now,
+        inquiry.inquiry_no, inquiry.inquiry_id, inquiry.buyer_id, inquiry.received_at,
+        inquiry.period_day, inquiry.owner, inquiry.has_address,
+        first_value(inquiry.inquiry_id) OVER unit AS unit_inquiry_id,
+        first_value(inquiry.received_at) OVER unit AS start_at,
+        first_value(inquiry.period_day) OVER unit AS unit_day,
+        first_value(inquiry.owner) OVER unit AS account_id
+    FROM attributed_inquiry inquiry WHERE inquiry.excluded_by IS NULL
+    WINDOW unit AS (PARTITION BY inquiry.point_no ORDER BY inquiry.received_at, inquiry.inquiry_id)
 ),
 known_reply AS MATERIALIZED (
-    SELECT member.judgement_no, member.unit_inquiry_id, member.inquiry_id, member.start_at, member.has_address, reply.replied_at AS at,
+    SELECT member.point_no, member.company_id, member.first_no, member.unit_inquiry_id, member.inquiry_id, member.start_at, member.has_address, reply.replied_at AS at,
         reply.source, reply.reply_id, reply.account_id, reply.mailbox_id, reply.kind_reason, reply.evidence, reply.kind, reply.matched_by
     FROM unit_member member
     JOIN ledger.replies reply ON reply.company_id = member.company_id AND reply.inquiry_id = member.inquiry_id
@@ -213,16 +308,16 @@ known_reply AS MATERIALIZED (
 ),
 -- Mail that the buyer of the unit wrote.
 mail_of_buyer AS MATERIALIZED (
-    SELECT DISTINCT judgement_no, unit_inquiry_id, reply_id FROM known_reply WHERE source = 'mail' AND kind_reason = 'from-buyer'
+    SELECT DISTINCT point_no, reply_id FROM known_reply WHERE source = 'mail' AND kind_reason = 'from-buyer'
 ),
 -- Mail to the buyer, or to an address that was made for an inquiry of the unit.
 mail_to_buyer AS MATERIALIZED (
-    SELECT DISTINCT judgement_no, unit_inquiry_id, reply_id FROM known_reply
+    SELECT DISTINCT point_no, reply_id FROM known_reply
     WHERE %(answer_to)s = 'buyer-or-relay' AND source = 'mail' AND matched_by IN ('relay-address', 'buyer-address')
 ),
 -- Replies and statuses that may have stopped the clock; `rejected_because` says why one cannot (null: it can).
 candidate_answer AS MATERIALIZED (
-    SELECT reply.judgement_no, reply.unit_inquiry_id, reply.inquiry_id, reply.start_at, reply.at, reply.source, reply.reply_id,
+    SELECT reply.point_no, reply.unit_inquiry_id, reply.inquiry_id, reply.start_at, reply.at, reply.source, reply.reply_id,
         reply.account_id, reply.mailbox_id, reply.kind_reason, reply.evidence, reply.kind, reply.matched_by,
         CASE WHEN reply.at < reply.start_at - interval '300 s' THEN 'before-the-inquiry'
             -- Mail from before the connection under which it was found, the next one after it.
@@ -240,123 +335,182 @@ candidate_answer AS MATERIALIZED (
             WHEN reply.source = 'platform' AND 'platform-reply' = ANY (%(answered_by)s) THEN NULL
             ELSE 'not-an-answer-here' END AS rejected_because
     FROM known_reply reply
-    LEFT JOIN mail_of_buyer from_buyer USING (judgement_no, unit_inquiry_id, reply_id)
-    LEFT JOIN mail_to_buyer to_buyer USING (judgement_no, unit_inquiry_id, reply_id)
-    LEFT JOIN mailbox_coverage mailbox USING (judgement_no, account_id, mailbox_id)
+    LEFT JOIN mail_of_buyer from_buyer USING (point_no, reply_id)
+    LEFT JOIN mail_to_buyer to_buyer USING (point_no, reply_id)
+    LEFT JOIN mailbox_coverage mailbox ON mailbox.company_id = reply.company_id AND mailbox.instant_no = reply.first_no
+        AND mailbox.account_id = reply.account_id AND mailbox.mailbox_id = reply.mailbox_id
     UNION ALL
-    SELECT member.judgement_no, member.unit_inquiry_id, member.inquiry_id, member.start_at, status.at, 'status', status.status,
+    SELECT member.point_no, member.unit_inquiry_id, member.inquiry_id, member.start_at, status.at, 'status', status.status,
         status.account_id, '', '', '', 'human', '',
         CASE WHEN status.at < member.start_at - interval '300 s' THEN 'before-the-inquiry' END
-    FROM unit_member member JOIN effective_status status USING (judgement_no, inquiry_id)
+    FROM unit_member member JOIN effective_status status USING (point_no, inquiry_no)
     WHERE status.status IN ('rejected', 'declined') AND status.status = ANY (%(answered_by)s)
         OR status.status = 'spam' AND 'spam-report' = ANY (%(answered_by)s)
 ),
 -- Units with replies, all of them automatic. Mail of the buyer, to somebody else, or beyond the reach of a connection is no reply.
 only_automatic AS MATERIALIZED (
-    SELECT judgement_no, unit_inquiry_id FROM candidate_answer
+    SELECT point_no FROM candidate_answer
     WHERE source <> 'status'
         AND coalesce(rejected_because, '') NOT IN ('before-the-inquiry', 'before-the-connection', 'from-the-buyer', 'to-somebody-else')
-    GROUP BY judgement_no, unit_inquiry_id HAVING bool_and(kind = 'automatic')
+    GROUP BY point_no HAVING bool_and(kind = 'automatic')
 ),
 -- The best way in which a mail was matched to a unit, as its position in `match_order`.
 strongest_match AS MATERIALIZED (
-    SELECT judgement_no, unit_inquiry_id, reply_id, min(array_position(%(match_order)s::text[], matched_by)) AS position
+    SELECT point_no, reply_id, min(array_position(%(match_order)s::text[], matched_by)) AS position
     FROM candidate_answer WHERE source = 'mail' AND rejected_because IS DISTINCT FROM 'before-the-inquiry'
-    GROUP BY judgement_no, unit_inquiry_id, reply_id
+    GROUP BY point_no, reply_id
 ),
 -- The earliest answer. Where only verified mail makes a unit timely: the earliest that does, if there is one.
 first_answer AS MATERIALIZED (
-    SELECT DISTINCT ON (candidate.judgement_no, candidate.unit_inquiry_id) candidate.*,
+    SELECT DISTINCT ON (candidate.point_no) candidate.*,
         %(evidence)s = 'any' OR candidate.source <> 'mail' OR candidate.evidence = 'verified' AS accepted
     FROM candidate_answer candidate WHERE candidate.rejected_because IS NULL
-    ORDER BY candidate.judgement_no, candidate.unit_inquiry_id,
+    ORDER BY candidate.point_no,
         (%(evidence)s = 'any' OR candidate.source <> 'mail' OR candidate.evidence = 'verified')
             AND candidate.at <= candidate.start_at + make_interval(secs => %(target_seconds)s) DESC,
         candidate.at, array_position(ARRAY['mail', 'platform', 'status'], candidate.source), candidate.reply_id,
         candidate.account_id, candidate.mailbox_id, candidate.kind_reason, candidate.evidence
 ),
+-- What became known of an account's mailboxes between two instants: the time that it says something about, or null for all of it.
+coverage_change AS MATERIALIZED (
+    SELECT company_id, account_id, instant_no, CASE WHEN is_same THEN (complete - complete_before) + (complete_before - complete) END AS affected
+    FROM (
+        SELECT company_id, account_id, instant_no, coalesce(complete, '{}') AS complete,
+            coalesce(lag(complete) OVER earlier, '{}') AS complete_before, row_number() OVER earlier > 1
+                AND (connected_at, removed_at, from_at) IS NOT DISTINCT FROM
+                    (lag(connected_at) OVER earlier, lag(removed_at) OVER earlier, lag(from_at) OVER earlier) AS is_same
+        FROM mailbox_coverage WINDOW earlier AS (PARTITION BY company_id, account_id, mailbox_id ORDER BY instant_no)
+    ) mailbox
+    WHERE NOT is_same OR complete <> complete_before
+),
 unit AS MATERIALIZED (
-    SELECT member.judgement_no, member.unit_inquiry_id, member.account_id, member.start_at, answer.at AS answered_at, answer.source,
+    SELECT member.point_no, member.company_id, member.first_no, member.last_no, member.is_current, member.settled_through,
+        member.unit_inquiry_id, member.account_id, member.owner, member.buyer_id, member.unit_day, member.start_at, answer.at AS answered_at, answer.source,
         answer.reply_id, answer.mailbox_id, answer.evidence, answer.accepted,
         CASE WHEN %(attribution)s = 'responder' THEN nullif(answer.account_id, '') END AS responder,
         CASE WHEN answer.at IS NOT NULL THEN greatest(0, extract(epoch FROM answer.at - member.start_at)) END AS seconds,
         member.start_at + make_interval(secs => %(target_seconds)s) AS due_at
-    FROM unit_member member LEFT JOIN first_answer answer USING (judgement_no, unit_inquiry_id)
+    FROM unit_member member LEFT JOIN first_answer answer USING (point_no)
     WHERE member.inquiry_id = member.unit_inquiry_id
+),
+-- Without an answer, a unit also changes with time and coverage: the instants, among those for which the point is valid.
+open_unit AS MATERIALIZED (
+    SELECT turn.point_no, turn.first_no,
+        coalesce(lead(turn.first_no) OVER (PARTITION BY turn.point_no ORDER BY turn.first_no) - 1, turn.last_no) AS last_no
+    FROM (
+        SELECT point_no, first_no, last_no FROM unit WHERE answered_at IS NULL
+        UNION
+        SELECT unit.point_no, due.first_no, unit.last_no
+        FROM unit JOIN company_judgement company USING (company_id)
+        CROSS JOIN LATERAL (
+            SELECT width_bucket(unit.due_at - interval '1 microsecond', company.instants) + 1 AS first_no
+        ) due
+        WHERE unit.answered_at IS NULL AND due.first_no BETWEEN unit.first_no AND unit.last_no
+        UNION
+        SELECT unit.point_no, change.instant_no, unit.last_no
+        FROM unit JOIN coverage_change change USING (company_id, account_id)
+        WHERE unit.answered_at IS NULL AND change.instant_no BETWEEN unit.first_no AND unit.last_no
+            AND (change.affected IS NULL OR change.affected && tstzrange(unit.start_at, unit.due_at, '[]'))
+    ) turn
 ),
 -- Each mailbox of the account of a unit without an answer, and whether it covers the unit (mailbox_id null: the platform
 -- syncs the account); `connected_in_time`: it was connected at the deadline.
 unit_mailbox AS MATERIALIZED (
-    SELECT unit.judgement_no, unit.unit_inquiry_id, mailbox.mailbox_id,
+    SELECT turn.point_no, turn.first_no, mailbox.mailbox_id,
         mailbox.connected_at <= unit.due_at AND (mailbox.removed_at IS NULL OR mailbox.removed_at >= unit.due_at) AS connected_in_time,
         CASE WHEN mailbox.mailbox_id IS NULL
             THEN mailbox.from_at <= unit.start_at AND (mailbox.removed_at IS NULL OR mailbox.removed_at >= unit.due_at)
             ELSE mailbox.complete @> tstzrange(unit.start_at, unit.due_at, '[]') END IS TRUE AS covers
-    FROM unit JOIN mailbox_coverage mailbox ON mailbox.judgement_no = unit.judgement_no AND mailbox.account_id = unit.account_id
-    WHERE unit.answered_at IS NULL
+    FROM open_unit turn JOIN unit USING (point_no)
+    JOIN mailbox_coverage mailbox ON mailbox.company_id = unit.company_id AND mailbox.instant_no = turn.first_no
+        AND mailbox.account_id = unit.account_id
 ),
 -- Covered: synced by the platform, or by every mailbox that was connected in time, or, where none was, by any.
 covered_unit AS MATERIALIZED (
-    SELECT mailbox.judgement_no, mailbox.unit_inquiry_id FROM unit_mailbox mailbox
-    GROUP BY mailbox.judgement_no, mailbox.unit_inquiry_id
+    SELECT mailbox.point_no, mailbox.first_no FROM unit_mailbox mailbox
+    GROUP BY mailbox.point_no, mailbox.first_no
     HAVING bool_or(mailbox.covers) FILTER (WHERE mailbox.mailbox_id IS NULL) IS TRUE
         OR coalesce(
             bool_and(mailbox.covers) FILTER (WHERE mailbox.connected_in_time AND mailbox.mailbox_id IS NOT NULL),
             bool_or(mailbox.covers) FILTER (WHERE mailbox.mailbox_id IS NOT NULL)
         ) IS TRUE
 ),
-inquiry_outcome AS MATERIALIZED (
-    SELECT judgement.company_id, judgement.as_of, member.inquiry_id, coalesce(whole.responder, member.account_id) AS account_id,
-        coalesce(whole.responder, member.owner) AS owner, member.buyer_id, member.period_day AS own_day, member.unit_day,
-        member.unit_inquiry_id, member.received_at, unit.answered_at AS first_reply_at, unit.seconds AS reply_seconds,
-        CASE WHEN unit.judgement_no IS NULL THEN 'merged'
-            WHEN unit.answered_at IS NOT NULL
+-- What each unit is, from one instant to another.
+judged_unit AS (
+    SELECT unit.*, coalesce(turn.first_no, unit.first_no) AS judged_no, coalesce(turn.last_no, unit.last_no) AS judged_until_no,
+        unit.answered_at IS NOT NULL OR covered.point_no IS NOT NULL AS covered,
+        CASE WHEN unit.answered_at IS NOT NULL
                 THEN CASE WHEN unit.accepted AND unit.seconds <= %(target_seconds)s THEN 'timely' ELSE 'late' END
-            WHEN least(member.now, judgement.watermark) < unit.due_at THEN 'pending'
-            WHEN covered.judgement_no IS NULL AND %(unmeasured)s = 'separate' THEN 'unmeasured'
-            ELSE 'unanswered' END AS outcome,
-        CASE WHEN automatic.judgement_no IS NOT NULL AND unit.answered_at IS NULL
-            AND least(member.now, judgement.watermark) >= unit.due_at
-            AND (covered.judgement_no IS NOT NULL OR %(unmeasured)s <> 'separate') THEN 'only-automatic-replies' END AS reason,
+            WHEN least(company.instants[turn.first_no], company.watermark) < unit.due_at THEN 'pending'
+            WHEN covered.point_no IS NULL AND %(unmeasured)s = 'separate' THEN 'unmeasured'
+            ELSE 'unanswered' END AS outcome
+    FROM unit JOIN company_judgement company USING (company_id)
+    LEFT JOIN open_unit turn USING (point_no)
+    LEFT JOIN covered_unit covered ON covered.point_no = turn.point_no AND covered.first_no = turn.first_no
+),
+-- First members carry the outcome of their unit.
+inquiry_outcome AS (
+    SELECT unit.company_id, unit.is_current, unit.judged_no AS first_no, unit.judged_until_no AS last_no, unit.unit_inquiry_id AS inquiry_id,
+        coalesce(unit.responder, unit.account_id) AS account_id, coalesce(unit.responder, unit.owner) AS owner, unit.buyer_id,
+        unit.unit_day AS own_day, unit.unit_day, unit.unit_inquiry_id, unit.start_at AS received_at, unit.answered_at AS first_reply_at,
+        unit.seconds AS reply_seconds, unit.outcome,
+        CASE WHEN automatic.point_no IS NOT NULL AND unit.outcome = 'unanswered' THEN 'only-automatic-replies' END AS reason,
         unit.source AS reply_source,
         CASE unit.source WHEN 'platform' THEN 'platform' WHEN 'mail' THEN (%(match_order)s::text[])[match.position] END AS matched_by,
         CASE WHEN unit.source = 'mail' THEN unit.mailbox_id END AS mailbox_id,
         CASE WHEN unit.source = 'mail' THEN unit.evidence END AS evidence,
-        CASE WHEN unit.judgement_no IS NOT NULL THEN unit.answered_at IS NOT NULL OR covered.judgement_no IS NOT NULL END AS covered,
-        unit.due_at, CASE WHEN member.unit_day <= judgement.settled_through THEN 'final' ELSE 'provisional' END AS state
-    FROM unit_member member
-    JOIN judgement USING (judgement_no)
-    -- The unit on the row of its first member only; `whole` is the unit of every member.
-    LEFT JOIN unit ON unit.judgement_no = member.judgement_no AND unit.unit_inquiry_id = member.inquiry_id
-    LEFT JOIN unit whole ON whole.judgement_no = member.judgement_no AND whole.unit_inquiry_id = member.unit_inquiry_id
-    LEFT JOIN covered_unit covered ON covered.judgement_no = unit.judgement_no AND covered.unit_inquiry_id = unit.unit_inquiry_id
-    LEFT JOIN only_automatic automatic ON automatic.judgement_no = unit.judgement_no
-        AND automatic.unit_inquiry_id = unit.unit_inquiry_id
-    LEFT JOIN strongest_match match ON match.judgement_no = unit.judgement_no AND match.unit_inquiry_id = unit.unit_inquiry_id
-        AND match.reply_id = unit.reply_id
+        unit.covered, unit.due_at, CASE WHEN unit.unit_day <= unit.settled_through THEN 'final' ELSE 'provisional' END AS state
+    FROM judged_unit unit
+    LEFT JOIN only_automatic automatic USING (point_no)
+    LEFT JOIN strongest_match match USING (point_no, reply_id)
     UNION ALL
-    SELECT judgement.company_id, judgement.as_of, inquiry.inquiry_id, inquiry.owner, inquiry.owner, inquiry.buyer_id,
-        inquiry.period_day, inquiry.period_day, NULL, inquiry.received_at, NULL,
-        NULL, 'excluded', inquiry.excluded_by, NULL, NULL, NULL, NULL, NULL, NULL,
-        CASE WHEN inquiry.period_day <= judgement.settled_through THEN 'final' ELSE 'provisional' END
-    FROM attributed_inquiry inquiry JOIN judgement USING (judgement_no) WHERE inquiry.excluded_by IS NOT NULL
+    SELECT member.company_id, member.is_current, member.first_no, member.last_no, member.inquiry_id,
+        coalesce(unit.responder, member.account_id), coalesce(unit.responder, member.owner), member.buyer_id, member.period_day,
+        member.unit_day, member.unit_inquiry_id, member.received_at, NULL, NULL, 'merged', NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        CASE WHEN member.unit_day <= member.settled_through THEN 'final' ELSE 'provisional' END
+    FROM unit_member member JOIN unit USING (point_no) WHERE member.inquiry_id <> member.unit_inquiry_id
+    UNION ALL
+    SELECT inquiry.company_id, inquiry.is_current, inquiry.first_no, inquiry.last_no, inquiry.inquiry_id, inquiry.owner, inquiry.owner,
+        inquiry.buyer_id, inquiry.period_day, inquiry.period_day, NULL, inquiry.received_at, NULL, NULL, 'excluded', inquiry.excluded_by,
+        NULL, NULL, NULL, NULL, NULL, NULL,
+        CASE WHEN inquiry.period_day <= inquiry.settled_through THEN 'final' ELSE 'provisional' END
+    FROM attributed_inquiry inquiry WHERE inquiry.excluded_by IS NOT NULL
 )
 
 -- name: select_outcomes
--- Continues from `steps`: the outcome of each inquiry at each judgement.
-SELECT company_id, as_of, inquiry_id, account_id, owner, buyer_id, own_day, unit_day, unit_inquiry_id, received_at, first_reply_at,
-    reply_seconds, outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state
-FROM inquiry_outcome
+-- Continues from `steps`: the outcomes of each inquiry, and the as_of days for which each is valid (null: for none). The last
+-- instant of a company is the one at which outcomes are judged as they are.
+SELECT outcome.company_id, company.first_as_ofs[outcome.first_no] AS first_as_of,
+    coalesce(company.last_as_ofs[outcome.last_no], company.last_as_of) AS last_as_of,
+    outcome.is_current AND outcome.last_no = company.last_instant_no AS is_current, outcome.inquiry_id, outcome.account_id, outcome.owner,
+    outcome.buyer_id, outcome.own_day, outcome.unit_day, outcome.unit_inquiry_id, outcome.received_at, outcome.first_reply_at,
+    outcome.reply_seconds, outcome.outcome, outcome.reason, outcome.reply_source, outcome.matched_by, outcome.mailbox_id, outcome.evidence,
+    outcome.covered, outcome.due_at, outcome.state
+FROM inquiry_outcome outcome JOIN company_judgement company USING (company_id)
 
 -- name: insert_judged
 -- Goes before `steps` and `select_outcomes`: stores their rows in the workspace.
 INSERT INTO judged
 
--- name: store_outcomes
--- Outcomes as they are now. `revision` and `changed_at` move only where something changed; the previous outcome goes into
--- the history.
-WITH new AS MATERIALIZED (SELECT * FROM judged WHERE as_of IS NULL),
-replaced AS (
+-- name: judged_outcomes
+-- Goes before `update_outcomes`, `add_outcomes` and `delete_unknown_outcomes`: the outcomes as they were judged now.
+WITH new AS (
+    SELECT company_id, inquiry_id, account_id, owner, buyer_id, own_day, unit_day, unit_inquiry_id, received_at, first_reply_at, reply_seconds,
+        outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state
+    FROM judged WHERE is_current
+)
+
+-- name: shadow_outcomes
+-- The same for a recompute that is published: the outcomes as it has judged them.
+WITH new AS (
+    SELECT company_id, inquiry_id, account_id, owner, buyer_id, own_day, unit_day, unit_inquiry_id, received_at, first_reply_at, reply_seconds,
+        outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state
+    FROM shadow.outcomes WHERE rule_set = %(rule_set)s
+)
+
+-- name: update_outcomes
+-- Outcomes that have changed; the previous ones go into the history.
+, replaced AS (
     INSERT INTO outcome_history (rule_set, company_id, inquiry_id, revision, rule_version, account_id, outcome, reason,
         first_reply_at, state, changed_at)
     SELECT stored.rule_set, stored.company_id, stored.inquiry_id, stored.revision, stored.rule_version, stored.account_id,
@@ -367,7 +521,25 @@ replaced AS (
             IS DISTINCT FROM (%(identity)s, new.account_id, new.outcome, new.reason, new.first_reply_at, new.state)
     ON CONFLICT DO NOTHING
 )
-INSERT INTO outcomes AS stored (
+UPDATE outcomes stored SET
+    rule_version = %(identity)s, account_id = new.account_id, buyer_id = new.buyer_id, unit_day = new.unit_day,
+    unit_inquiry_id = new.unit_inquiry_id, received_at = new.received_at, first_reply_at = new.first_reply_at,
+    reply_seconds = new.reply_seconds, outcome = new.outcome, reason = new.reason, reply_source = new.reply_source,
+    matched_by = new.matched_by, mailbox_id = new.mailbox_id, evidence = new.evidence, covered = new.covered, due_at = new.due_at,
+    state = new.state, owner = new.owner, own_day = new.own_day, changed_at = %(now)s, revision = stored.revision + 1
+FROM new
+WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s) AND stored.company_id = new.company_id
+    AND stored.inquiry_id = new.inquiry_id
+    AND (stored.rule_version, stored.account_id, stored.buyer_id, stored.unit_day, stored.unit_inquiry_id, stored.received_at,
+        stored.first_reply_at, stored.reply_seconds, stored.outcome, stored.reason, stored.reply_source, stored.matched_by,
+        stored.mailbox_id, stored.evidence, stored.covered, stored.due_at, stored.state, stored.owner, stored.own_day)
+    IS DISTINCT FROM (%(identity)s, new.account_id, new.buyer_id, new.unit_day, new.unit_inquiry_id, new.received_at,
+        new.first_reply_at, new.reply_seconds, new.outcome, new.reason, new.reply_source, new.matched_by,
+        new.mailbox_id, new.evidence, new.covered, new.due_at, new.state, new.owner, new.own_day)
+
+-- name: add_outcomes
+-- Outcomes of inquiries that had none. A company is judged by one process at a time, so none of them appears meanwhile.
+INSERT INTO outcomes (
     rule_set, company_id, inquiry_id, rule_version, account_id, buyer_id, unit_day, unit_inquiry_id, received_at,
     first_reply_at, reply_seconds, outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state,
     owner, own_day, changed_at
@@ -376,28 +548,16 @@ SELECT %(rule_set)s, new.company_id, new.inquiry_id, %(identity)s, new.account_i
     new.unit_inquiry_id, new.received_at, new.first_reply_at, new.reply_seconds, new.outcome, new.reason, new.reply_source,
     new.matched_by, new.mailbox_id, new.evidence, new.covered, new.due_at, new.state, new.owner, new.own_day, %(now)s
 FROM new
-ON CONFLICT (rule_set, company_id, inquiry_id) DO UPDATE SET
-    rule_version = excluded.rule_version, account_id = excluded.account_id, buyer_id = excluded.buyer_id,
-    unit_day = excluded.unit_day, unit_inquiry_id = excluded.unit_inquiry_id, received_at = excluded.received_at,
-    first_reply_at = excluded.first_reply_at, reply_seconds = excluded.reply_seconds, outcome = excluded.outcome,
-    reason = excluded.reason, reply_source = excluded.reply_source, matched_by = excluded.matched_by,
-    mailbox_id = excluded.mailbox_id, evidence = excluded.evidence, covered = excluded.covered, due_at = excluded.due_at,
-    state = excluded.state, owner = excluded.owner, own_day = excluded.own_day, changed_at = excluded.changed_at,
-    revision = stored.revision + 1
-WHERE (stored.rule_version, stored.account_id, stored.buyer_id, stored.unit_day, stored.unit_inquiry_id, stored.received_at,
-        stored.first_reply_at, stored.reply_seconds, stored.outcome, stored.reason, stored.reply_source, stored.matched_by,
-        stored.mailbox_id, stored.evidence, stored.covered, stored.due_at, stored.state, stored.owner, stored.own_day)
-    IS DISTINCT FROM (excluded.rule_version, excluded.account_id, excluded.buyer_id, excluded.unit_day,
-        excluded.unit_inquiry_id, excluded.received_at, excluded.first_reply_at, excluded.reply_seconds, excluded.outcome,
-        excluded.reason, excluded.reply_source, excluded.matched_by, excluded.mailbox_id, excluded.evidence,
-        excluded.covered, excluded.due_at, excluded.state, excluded.owner, excluded.own_day)
+WHERE NOT EXISTS (
+    SELECT FROM outcomes stored WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
+        AND stored.company_id = new.company_id AND stored.inquiry_id = new.inquiry_id
+)
 
 -- name: delete_unknown_outcomes
 -- Outcomes of inquiries that are no longer known, after an erase.
 DELETE FROM outcomes stored
 WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
-    AND NOT EXISTS (SELECT FROM judged WHERE judged.as_of IS NULL AND judged.company_id = stored.company_id
-        AND judged.inquiry_id = stored.inquiry_id)
+    AND NOT EXISTS (SELECT FROM new WHERE new.company_id = stored.company_id AND new.inquiry_id = stored.inquiry_id)
 
 -- name: store_settled
 -- The last settled day of each company.

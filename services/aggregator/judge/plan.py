@@ -1,5 +1,6 @@
 """Which days of a company to judge again after a change, and in which portions. Pure."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -21,7 +22,7 @@ EVERYTHING: Final = datetime.min.replace(tzinfo=UTC)
 LATE_DAYS: Final = 45
 """Days beyond its reach for which a row may still change: settling, an outage, two weeks of late facts."""
 STATEMENT_ROWS: Final = 100_000
-"""About how many inquiries, counted once for each judgement that looks at them, one statement judges: some seconds."""
+"""About how many inquiries one statement judges: some seconds."""
 LATE_FACT: Final = "late-fact"
 ERASE: Final = "erase"
 
@@ -47,7 +48,7 @@ class Delta:
 class Plan:
     """The judgements of one company; outcomes are final through the day `settled`, rows start on `first_rate_day`.
 
-    `weight` is about how many inquiries each of its days looks at.
+    `weight` is about how many inquiries one day looks at, `weight_per_day` how many more each further day.
     """
 
     company_id: str
@@ -55,6 +56,16 @@ class Plan:
     settled: date
     first_rate_day: date
     weight: int = 1
+    weight_per_day: int = 1
+
+    @property
+    def statement_weight(self) -> int:
+        """About how many inquiries all of its judgements look at: consecutive days look at almost the same ones."""
+        return self.weight + self.weight_per_day * max(0, len(self.judgements) - 1)
+
+    def fitting_judgements(self, weight: int) -> int:
+        """How many of its judgements look at up to `weight` inquiries."""
+        return 0 if weight < self.weight else 1 + (weight - self.weight) // self.weight_per_day
 
     @property
     def includes_outcomes(self) -> bool:
@@ -98,7 +109,14 @@ def plan_company(
     weight = min(inputs["inquiries"], round(inquiries_per_day * (rule_set.reach_days + rule_set.settle_days)))
     outcomes_from = first_touched_receipt(rule_set, inputs, delta)
     planned = judgements(rule_set, first, now, settled, days_to, outcomes_from, inputs["passed_at"])
-    return Plan(company_id, tuple(planned), settled, first_rate, max(1, weight))
+    return Plan(
+        company_id,
+        tuple(planned),
+        settled,
+        first_rate,
+        max(1, weight),
+        min(max(1, weight), math.ceil(inquiries_per_day)),
+    )
 
 
 def first_touched_receipt(rule_set: RuleSet, inputs: Mapping[str, Any], delta: Delta) -> date:
@@ -137,18 +155,20 @@ def first_touched_day(rule_set: RuleSet, inputs: Mapping[str, Any], changed_from
 
 
 def portions(plans: Sequence[Plan]) -> Iterator[list[Plan]]:
-    """The same judgements in portions that one statement judges in seconds, however large a company is."""
+    """The same judgements in portions that one statement judges in seconds, however large a company is.
+
+    A statement looks at all inquiries of its first window, so it takes as many days as add half of that again.
+    """
     portion: list[Plan] = []
     rows_left = STATEMENT_ROWS
     for plan in plans:
         remaining = plan
         while True:
-            fitting = rows_left // plan.weight
-            if not portion:
-                fitting = max(1, fitting)
+            available = rows_left if portion else max(rows_left, remaining.weight * 3 // 2)
+            fitting = remaining.fitting_judgements(available)
             if fitting >= len(remaining.judgements):
                 portion.append(remaining)
-                rows_left -= plan.weight * len(remaining.judgements)
+                rows_left -= remaining.statement_weight
                 break
             if fitting > 0:
                 portion.append(replace(remaining, judgements=remaining.judgements[:fitting]))

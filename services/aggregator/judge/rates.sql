@@ -53,82 +53,176 @@ rate_key AS MATERIALIZED (
     FROM judgement
     JOIN named_account account ON account.company_id = judgement.company_id AND account.named_at < judgement.now
 ),
--- Every inquiry twice: for the company and for its owner.
-received_inquiry AS MATERIALIZED (
-    SELECT company_id, 'company' AS level, '' COLLATE "C" AS account_id, as_of, own_day AS day, outcome
-    FROM judged WHERE as_of IS NOT NULL
-    UNION ALL SELECT company_id, 'account', owner, as_of, own_day, outcome FROM judged WHERE as_of IS NOT NULL
+row_range AS MATERIALIZED (
+    SELECT company_id, min(as_of) AS first_as_of, max(as_of) AS last_as_of FROM judgement GROUP BY company_id
 ),
--- Every unit twice: for the company and for the unit's account.
-judged_unit AS MATERIALIZED (
-    SELECT company_id, 'company' AS level, '' COLLATE "C" AS account_id, as_of, unit_day AS day, outcome, covered, reply_seconds,
-        received_at, inquiry_id,
-        CASE WHEN reply_seconds <= 86400 THEN greatest(1, ceil(reply_seconds / 3600)) ELSE 25 END::integer AS bucket
-    FROM judged WHERE as_of IS NOT NULL AND inquiry_id = unit_inquiry_id
-    UNION ALL SELECT company_id, 'account', account_id, as_of, unit_day, outcome, covered, reply_seconds, received_at, inquiry_id,
-        CASE WHEN reply_seconds <= 86400 THEN greatest(1, ceil(reply_seconds / 3600)) ELSE 25 END::integer
-    FROM judged WHERE as_of IS NOT NULL AND inquiry_id = unit_inquiry_id
+-- An inquiry or unit counts for the rows of the as_of days for which its outcome is valid and whose windows contain its day. Windows
+-- move with as_of, so these days are consecutive: `counts_from` to `counts_until`.
+counted_inquiry AS MATERIALIZED (
+    SELECT company_id, owner AS account_id, own_day AS day, outcome, first_as_of, last_as_of,
+        greatest(first_as_of, own_day + %(settle_days)s) AS counts_from,
+        least(last_as_of, own_day + %(settle_days)s + %(window_days)s - 1) AS counts_until
+    FROM judged WHERE first_as_of IS NOT NULL
+),
+-- `is_whole`: its outcome is valid on all of the days whose windows contain it.
+counted_unit AS MATERIALIZED (
+    SELECT unit.*, least(days.last_as_of, unit.day + %(settle_days)s + %(window_days)s - 1) = unit.counts_until
+        AND greatest(days.first_as_of, unit.day + %(settle_days)s) = unit.counts_from AS is_whole
+    FROM (
+        SELECT company_id, account_id, unit_day AS day, outcome, covered, received_at, inquiry_id, reply_seconds,
+            first_as_of, last_as_of, greatest(first_as_of, unit_day + %(settle_days)s) AS counts_from,
+            least(last_as_of, unit_day + %(settle_days)s + %(window_days)s - 1) AS counts_until
+        FROM judged WHERE first_as_of IS NOT NULL AND inquiry_id = unit_inquiry_id
+    ) unit JOIN row_range days USING (company_id)
 ),
 -- Where a small sample widens the window: the day of the min_counted-th most recent counted unit within reach_days. In a window
 -- that counts enough units that day is not before the window's first day.
 widened_window AS MATERIALIZED (
-    SELECT recent.company_id, recent.level, recent.account_id, recent.as_of, min(recent.day) AS first_day FROM (
-        SELECT unit.company_id, unit.level, unit.account_id, unit.as_of, unit.day, row_number() OVER (
-                PARTITION BY unit.company_id, unit.level, unit.account_id, unit.as_of
+    SELECT recent.company_id, recent.level, recent.account_id, recent.as_of, recent.window_from, min(recent.day) AS first_day
+    FROM (
+        SELECT key.company_id, key.level, key.account_id, key.as_of, key.first_day AS window_from, unit.day, row_number() OVER (
+                PARTITION BY key.company_id, key.level, key.account_id, key.as_of
                 ORDER BY unit.received_at DESC, unit.inquiry_id DESC
             ) AS position
-        FROM judged_unit unit JOIN judgement ON judgement.company_id = unit.company_id AND judgement.as_of = unit.as_of
+        FROM rate_key key JOIN counted_unit unit ON unit.company_id = key.company_id
+            AND key.as_of BETWEEN unit.first_as_of AND unit.last_as_of
+            AND unit.day BETWEEN key.last_day - (%(reach_days)s - 1) AND key.last_day
         WHERE %(small_sample)s = 'widen' AND unit.outcome IN ('timely', 'late', 'unanswered')
-            AND unit.day BETWEEN judgement.last_day - (%(reach_days)s - 1) AND judgement.last_day
+            AND (key.level = 'company' OR key.account_id = unit.account_id)
     ) recent WHERE recent.position <= %(min_counted)s
-    GROUP BY recent.company_id, recent.level, recent.account_id, recent.as_of
+    GROUP BY recent.company_id, recent.level, recent.account_id, recent.as_of, recent.window_from
+    HAVING min(recent.day) < recent.window_from
 ),
-rate_window AS MATERIALIZED (
-    SELECT key.company_id, key.level, key.account_id, key.as_of, least(key.first_day, widened.first_day) AS first_day,
-        key.last_day, key.state
-    FROM rate_key key LEFT JOIN widened_window widened USING (company_id, level, account_id, as_of)
+-- What counts for one row more because its window is wider.
+widened_inquiry AS MATERIALIZED (
+    SELECT span.company_id, span.level, span.account_id, span.as_of, inquiry.outcome
+    FROM widened_window span JOIN counted_inquiry inquiry ON inquiry.company_id = span.company_id
+        AND span.as_of BETWEEN inquiry.first_as_of AND inquiry.last_as_of
+        AND inquiry.day >= span.first_day AND inquiry.day < span.window_from
+    WHERE span.level = 'company' OR span.account_id = inquiry.account_id
 ),
-inquiry_count AS MATERIALIZED (
-    SELECT span.company_id, span.level, span.account_id, span.as_of, count(*) AS inquiries,
-        count(*) FILTER (WHERE inquiry.outcome = 'excluded') AS excluded
-    FROM rate_window span JOIN received_inquiry inquiry USING (company_id, level, account_id, as_of)
-    WHERE inquiry.day BETWEEN span.first_day AND span.last_day
-    GROUP BY span.company_id, span.level, span.account_id, span.as_of
+widened_unit AS MATERIALIZED (
+    SELECT span.company_id, span.level, span.account_id, span.as_of, unit.outcome, unit.covered, unit.reply_seconds
+    FROM widened_window span JOIN counted_unit unit ON unit.company_id = span.company_id
+        AND span.as_of BETWEEN unit.first_as_of AND unit.last_as_of
+        AND unit.day >= span.first_day AND unit.day < span.window_from
+    WHERE span.level = 'company' OR span.account_id = unit.account_id
 ),
-unit_count AS MATERIALIZED (
-    SELECT span.company_id, span.level, span.account_id, span.as_of,
-        count(*) FILTER (WHERE unit.outcome = 'timely') AS timely,
-        count(*) FILTER (WHERE unit.outcome = 'late') AS late,
-        count(*) FILTER (WHERE unit.outcome = 'unanswered') AS unanswered,
-        count(*) FILTER (WHERE unit.outcome = 'unmeasured') AS unmeasured,
-        count(*) FILTER (WHERE unit.outcome = 'pending') AS pending,
-        count(*) FILTER (WHERE unit.covered AND unit.outcome IN ('timely', 'late', 'unanswered', 'unmeasured')) AS covered,
-        CASE %(average_over)s WHEN 'answered' THEN avg(unit.reply_seconds) ELSE (
-            SELECT avg(seconds) FROM unnest(
-                (array_agg(unit.reply_seconds ORDER BY unit.reply_seconds) FILTER (WHERE unit.reply_seconds IS NOT NULL))
-                [1:ceil(0.8 * count(unit.reply_seconds))::integer]
-            ) fastest (seconds)
-        ) END::double precision AS mean_seconds,
-        percentile_cont(ARRAY[0.5, 0.9, 0.95]) WITHIN GROUP (ORDER BY unit.reply_seconds::double precision) AS percentiles,
-        array_agg(unit.bucket) FILTER (WHERE unit.reply_seconds IS NOT NULL) AS answered_buckets
-    FROM rate_window span JOIN judged_unit unit USING (company_id, level, account_id, as_of)
-    WHERE unit.day BETWEEN span.first_day AND span.last_day
-    GROUP BY span.company_id, span.level, span.account_id, span.as_of
+-- Counts by account, and by the rows for which they count.
+daily_count AS MATERIALIZED (
+    SELECT company_id, account_id, counts_from, counts_until, count(*)::integer AS inquiries,
+        (count(*) FILTER (WHERE outcome = 'excluded'))::integer AS excluded, 0 AS timely, 0 AS late, 0 AS unanswered, 0 AS unmeasured,
+        0 AS pending, 0 AS covered, 0 AS answered, 0 AS whole, 0::numeric AS seconds
+    FROM counted_inquiry WHERE counts_from <= counts_until
+    GROUP BY company_id, account_id, counts_from, counts_until
+    UNION ALL
+    SELECT company_id, account_id, counts_from, counts_until, 0, 0,
+        (count(*) FILTER (WHERE outcome = 'timely'))::integer, (count(*) FILTER (WHERE outcome = 'late'))::integer,
+        (count(*) FILTER (WHERE outcome = 'unanswered'))::integer, (count(*) FILTER (WHERE outcome = 'unmeasured'))::integer,
+        (count(*) FILTER (WHERE outcome = 'pending'))::integer,
+        (count(*) FILTER (WHERE covered AND outcome IN ('timely', 'late', 'unanswered', 'unmeasured')))::integer,
+        count(reply_seconds)::integer, (count(reply_seconds) FILTER (WHERE is_whole))::integer, coalesce(sum(reply_seconds), 0)
+    FROM counted_unit WHERE counts_from <= counts_until
+    GROUP BY company_id, account_id, counts_from, counts_until
+),
+-- By row of reply_rate: how each count differs from the row of the day before. `begun` and `ended` count answered units of `is_whole`.
+count_step AS MATERIALIZED (
+    SELECT company_id, level, account_id, as_of, sum(inquiries)::integer AS inquiries, sum(excluded)::integer AS excluded,
+        sum(timely)::integer AS timely, sum(late)::integer AS late, sum(unanswered)::integer AS unanswered,
+        sum(unmeasured)::integer AS unmeasured, sum(pending)::integer AS pending, sum(covered)::integer AS covered,
+        sum(answered)::integer AS answered, sum(begun)::integer AS begun, sum(ended)::integer AS ended, sum(seconds) AS seconds
+    FROM (
+        SELECT daily.company_id, key.level, key.account_id, step.as_of, step.sign * inquiries AS inquiries, step.sign * excluded AS excluded,
+            step.sign * timely AS timely, step.sign * late AS late, step.sign * unanswered AS unanswered, step.sign * unmeasured AS unmeasured,
+            step.sign * pending AS pending, step.sign * covered AS covered, step.sign * answered AS answered,
+            CASE step.sign WHEN 1 THEN whole ELSE 0 END AS begun, CASE step.sign WHEN 1 THEN 0 ELSE whole END AS ended, step.sign * seconds AS seconds
+        FROM daily_count daily
+        CROSS JOIN LATERAL (VALUES ('company', '' COLLATE "C"), ('account', daily.account_id)) key (level, account_id)
+        CROSS JOIN LATERAL (VALUES (daily.counts_from, 1), (daily.counts_until + 1, -1)) step (as_of, sign)
+        UNION ALL
+        SELECT span.company_id, span.level, span.account_id, step.as_of, step.sign, step.sign * (outcome = 'excluded')::integer, 0, 0, 0, 0, 0, 0,
+            0, 0, 0, 0
+        FROM widened_inquiry span CROSS JOIN LATERAL (VALUES (span.as_of, 1), (span.as_of + 1, -1)) step (as_of, sign)
+        UNION ALL
+        SELECT span.company_id, span.level, span.account_id, step.as_of, 0, 0, step.sign * (outcome = 'timely')::integer,
+            step.sign * (outcome = 'late')::integer, step.sign * (outcome = 'unanswered')::integer, step.sign * (outcome = 'unmeasured')::integer,
+            step.sign * (outcome = 'pending')::integer,
+            step.sign * (covered AND outcome IN ('timely', 'late', 'unanswered', 'unmeasured'))::integer,
+            step.sign * (reply_seconds IS NOT NULL)::integer, 0, 0, step.sign * coalesce(reply_seconds, 0)
+        FROM widened_unit span CROSS JOIN LATERAL (VALUES (span.as_of, 1), (span.as_of + 1, -1)) step (as_of, sign)
+    ) part
+    GROUP BY company_id, level, account_id, as_of
+),
+window_sum AS MATERIALIZED (
+    SELECT key.*, sum(inquiries) OVER through_day AS inquiries, sum(excluded) OVER through_day AS excluded,
+        sum(timely) OVER through_day AS timely, sum(late) OVER through_day AS late, sum(unanswered) OVER through_day AS unanswered,
+        sum(unmeasured) OVER through_day AS unmeasured, sum(pending) OVER through_day AS pending, sum(covered) OVER through_day AS covered,
+        sum(answered) OVER through_day AS answered, sum(begun) OVER through_day AS begun, sum(ended) OVER through_day AS ended,
+        sum(seconds) OVER through_day AS seconds
+    FROM rate_key key LEFT JOIN count_step USING (company_id, level, account_id, as_of)
+    WINDOW through_day AS (PARTITION BY company_id, level, account_id ORDER BY as_of)
+),
+-- Times to the answer. Those of `is_whole` once for each company and account, ordered so that each row needs consecutive ones:
+-- those that have begun to count and not ended. Any others once for each row.
+whole_time AS MATERIALIZED (
+    SELECT unit.company_id, key.level, key.account_id, array_agg(unit.reply_seconds::double precision ORDER BY unit.counts_from, unit.counts_until) AS seconds,
+        array_agg(unit.reply_seconds ORDER BY unit.counts_from, unit.counts_until) FILTER (WHERE %(average_over)s <> 'answered') AS exact_seconds
+    FROM counted_unit unit CROSS JOIN LATERAL (VALUES ('company', '' COLLATE "C"), ('account', unit.account_id)) key (level, account_id)
+    WHERE unit.reply_seconds IS NOT NULL AND unit.counts_from <= unit.counts_until AND unit.is_whole
+    GROUP BY unit.company_id, key.level, key.account_id
+),
+single_time AS MATERIALIZED (
+    SELECT company_id, level, account_id, as_of, array_agg(reply_seconds::double precision) AS seconds, array_agg(reply_seconds) AS exact_seconds
+    FROM (
+        SELECT unit.company_id, key.level, key.account_id, unit.counts_from + day_no AS as_of, unit.reply_seconds
+        FROM counted_unit unit CROSS JOIN LATERAL generate_series(0, unit.counts_until - unit.counts_from) day_no
+        CROSS JOIN LATERAL (VALUES ('company', '' COLLATE "C"), ('account', unit.account_id)) key (level, account_id)
+        WHERE unit.reply_seconds IS NOT NULL AND unit.counts_from <= unit.counts_until AND NOT unit.is_whole
+        UNION ALL
+        SELECT company_id, level, account_id, as_of, reply_seconds FROM widened_unit WHERE reply_seconds IS NOT NULL
+    ) answered GROUP BY company_id, level, account_id, as_of
+),
+row_time AS MATERIALIZED (
+    SELECT span.*,
+        (SELECT array_agg(seconds ORDER BY seconds)
+            FROM unnest(whole.seconds[span.ended + 1:span.begun] || single.seconds) seconds) AS sorted_seconds,
+        CASE WHEN %(average_over)s <> 'answered' THEN (
+            SELECT avg(seconds) FROM (
+                SELECT seconds FROM unnest(whole.exact_seconds[span.ended + 1:span.begun] || single.exact_seconds) seconds
+                ORDER BY seconds LIMIT ceil(0.8 * span.answered)
+            ) fastest
+        ) END AS fastest_mean
+    FROM window_sum span
+    LEFT JOIN whole_time whole USING (company_id, level, account_id)
+    LEFT JOIN single_time single USING (company_id, level, account_id, as_of)
 ),
 counts AS MATERIALIZED (
-    SELECT span.company_id, span.level, span.account_id, span.as_of, span.first_day AS window_start,
-        span.last_day AS window_end, coalesce(inquiry.inquiries, 0) AS inquiries, coalesce(inquiry.excluded, 0) AS excluded,
-        coalesce(unit.timely + unit.late + unit.unanswered, 0) AS counted, coalesce(unit.timely, 0) AS timely,
-        coalesce(unit.late, 0) AS late, coalesce(unit.unanswered, 0) AS unanswered, coalesce(unit.unmeasured, 0) AS unmeasured,
-        coalesce(unit.pending, 0) AS pending, unit.mean_seconds, unit.percentiles,
-        unit.covered::numeric / nullif(unit.timely + unit.late + unit.unanswered + unit.unmeasured, 0) AS coverage,
-        (SELECT array_agg(coalesce(answered_in.answered, 0) ORDER BY buckets.bucket) FROM generate_series(1, 25) buckets (bucket)
-            LEFT JOIN (SELECT bucket, count(*)::integer AS answered FROM unnest(unit.answered_buckets) bucket GROUP BY bucket) answered_in
-            ON answered_in.bucket = buckets.bucket) AS buckets,
+    SELECT span.company_id, span.level, span.account_id, span.as_of, coalesce(widened.first_day, span.first_day) AS window_start,
+        span.last_day AS window_end, coalesce(span.inquiries, 0) AS inquiries, coalesce(span.excluded, 0) AS excluded,
+        coalesce(span.timely + span.late + span.unanswered, 0) AS counted, coalesce(span.timely, 0) AS timely,
+        coalesce(span.late, 0) AS late, coalesce(span.unanswered, 0) AS unanswered, coalesce(span.unmeasured, 0) AS unmeasured,
+        coalesce(span.pending, 0) AS pending,
+        CASE %(average_over)s WHEN 'answered' THEN span.seconds / nullif(span.answered, 0) ELSE span.fastest_mean END::double precision
+            AS mean_seconds,
+        -- As percentile_cont interpolates.
+        ARRAY(
+            SELECT lower_value + (place - floor(place)) * (upper_value - lower_value)
+            FROM unnest(ARRAY[0.5, 0.9, 0.95]::double precision[]) WITH ORDINALITY percentile (fraction, position)
+            CROSS JOIN LATERAL (SELECT fraction * (span.answered - 1)) at (place)
+            CROSS JOIN LATERAL (
+                SELECT span.sorted_seconds[floor(place)::integer + 1], span.sorted_seconds[ceil(place)::integer + 1]
+            ) neighbour (lower_value, upper_value)
+            ORDER BY position
+        ) AS percentiles,
+        span.covered::numeric / nullif(span.timely + span.late + span.unanswered + span.unmeasured, 0) AS coverage,
+        ARRAY(
+            SELECT coalesce(CASE hour WHEN 25 THEN span.answered ELSE width_bucket(3600.0::double precision * hour, span.sorted_seconds) END
+                - CASE hour WHEN 1 THEN 0 ELSE width_bucket(3600.0::double precision * (hour - 1), span.sorted_seconds) END, 0)::integer
+            FROM generate_series(1, 25) hour ORDER BY hour
+        ) AS buckets,
         span.state
-    FROM rate_window span
-    LEFT JOIN inquiry_count inquiry USING (company_id, level, account_id, as_of)
-    LEFT JOIN unit_count unit USING (company_id, level, account_id, as_of)
+    FROM row_time span
+    LEFT JOIN widened_window widened USING (company_id, level, account_id, as_of)
 ),
 rated AS MATERIALIZED (
     SELECT counts.*, CASE WHEN coverage >= %(min_coverage)s AND (%(small_sample)s <> 'hide' OR counted >= %(min_counted)s)

@@ -29,7 +29,9 @@ from services.common.postgres import clock, load_statements
 
 SQL: Final = load_statements("services.aggregator.refresh", "recompute.sql")
 BATCH_COMPANIES: Final = 8
-"""How many companies are judged in one transaction."""
+"""How many companies a refresh judges in one transaction."""
+STEP_COMPANIES: Final = 24
+"""How many companies a recompute judges in one transaction: a kill loses the current one."""
 RECOMPUTE: Final = "recompute"
 RULE_VERSION: Final = "rule-version"
 
@@ -163,7 +165,7 @@ def start(
         return connection.execute(SQL["start"], values).fetchone() is not None
 
 
-def step(connection: psycopg.Connection, most: int = BATCH_COMPANIES, quarantined: Sequence[str] = ()) -> list[str]:
+def step(connection: psycopg.Connection, most: int = STEP_COMPANIES, quarantined: Sequence[str] = ()) -> list[str]:
     """Judge up to `most` companies that an unfinished recompute still lacks, in a transaction of their own; returns them.
 
     JudgementFailed if one of them may be the reason that it failed.
@@ -225,7 +227,7 @@ def _publish(connection: psycopg.Connection, rule_set: RuleSet) -> bool:
         judge.use_schema(connection, "ledger")
         judge.prepare(connection)
         values = {**name, "zone": rule_set.time_zone, "now": now}
-        for statement in ("load_judged", "load_counted", "stamp_counted", "load_day_ends"):
+        for statement in ("load_counted", "stamp_counted", "load_day_ends"):
             cursor.execute(SQL[statement], values)
         plans = [
             Plan(company["company_id"], (), company["through"], first_rate_day(company["first_received_at"], rule_set))
@@ -234,7 +236,7 @@ def _publish(connection: psycopg.Connection, rule_set: RuleSet) -> bool:
         causes = dict.fromkeys((plan.company_id for plan in plans), RECOMPUTE if same_rules else RULE_VERSION)
         waiting = {change["company_id"]: change["cause"] for change in cursor.execute(SQL["waiting"]).fetchall()}
         causes |= {company_id: cause for company_id, cause in waiting.items() if company_id in causes}
-        judge.store_results(connection, rule_set, plans, causes, now)
+        judge.store_results(connection, rule_set, plans, causes, now, "shadow_outcomes")
         parameters = json.dumps(rule_set.parameters(), ensure_ascii=False)
         cursor.execute(SQL["activate"], {**name, "identity": rule_set.identity, "parameters": parameters})
         _end(connection, rule_set.name)

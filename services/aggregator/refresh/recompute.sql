@@ -109,14 +109,6 @@ WHERE company.company_id = done.company_id AND done.due_at < coalesce(company.du
 -- Publishing a large recompute takes longer than other statements are allowed to.
 SELECT set_config('statement_timeout', '3600s', true), set_config('idle_in_transaction_session_timeout', '3600s', true)
 
--- name: load_judged
--- Outcomes from the shadow schema, as if they had been judged now.
-INSERT INTO judged (company_id, inquiry_id, account_id, owner, own_day, buyer_id, unit_day, unit_inquiry_id, received_at, first_reply_at,
-    reply_seconds, outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state)
-SELECT company_id, inquiry_id, account_id, owner, own_day, buyer_id, unit_day, unit_inquiry_id, received_at, first_reply_at, reply_seconds,
-    outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state
-FROM shadow.outcomes WHERE rule_set = %(name)s
-
 -- name: load_counted
 -- Rates from the shadow schema.
 INSERT INTO counted SELECT * FROM shadow.rates WHERE rule_set = %(name)s AND valid_to IS NULL

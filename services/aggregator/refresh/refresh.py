@@ -83,7 +83,7 @@ class Refresher:
                 # Another aggregator has just judged these companies: Postgres is not away, only the queue has changed.
                 refreshed = True
             recomputed = self._run_batch(
-                "recompute", recompute.BATCH_COMPANIES, partial(recompute.step, self._connection)
+                "recompute", recompute.STEP_COMPANIES, partial(recompute.step, self._connection)
             )
             published = recompute.publish(self._connection)
             diagnosed = self._run_batch("diagnosis", diagnose.BATCH_COMPANIES, partial(diagnose.step, self._connection))

@@ -119,7 +119,7 @@ def test_a_migration_waits_for_locks_in_short_attempts_and_names_who_has_them(
     monkeypatch.setattr(migrations, "LOCK_SECONDS", 1)
     monkeypatch.setattr(migrations, "ATTEMPTS", 2)
     ours = migrations.available()
-    added = migrations.Migration(len(ours) + 1, "added", "x", ADDS_A_COLUMN)
+    added = migrations.Migration(ours[-1].number + 1, "added", "x", ADDS_A_COLUMN)
     with connect(empty, "tests") as connection, connect(empty, "nightly-dump") as dump:
         migrations.migrate(connection, no_progress)
         monkeypatch.setattr(migrations, "available", lambda: [*ours, added])
@@ -153,7 +153,7 @@ def test_an_index_is_built_while_others_write_and_a_failed_one_is_built_again(
     """CREATE INDEX CONCURRENTLY waits for transactions that began before it; a failed attempt leaves an invalid index."""
     monkeypatch.setattr(migrations, "LOCK_SECONDS", 1)
     ours = migrations.available()
-    added = migrations.Migration(len(ours) + 1, "rates_by_day", "x", INDEX, in_transaction=False)
+    added = migrations.Migration(ours[-1].number + 1, "rates_by_day", "x", INDEX, in_transaction=False)
     valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ledger.rates_by_day')"
     waits: list[tuple[bool, ...] | None] = []
     with (
@@ -192,7 +192,7 @@ def test_a_file_says_that_it_wants_no_transaction(tmp_path: Path, monkeypatch: p
 
 def test_a_migration_may_take_longer_than_a_statement_of_a_service(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = migrations.available()
-    slow = migrations.Migration(len(ours) + 1, "slow", "x", "SELECT pg_sleep(2);")
+    slow = migrations.Migration(ours[-1].number + 1, "slow", "x", "SELECT pg_sleep(2);")
     monkeypatch.setattr(migrations, "available", lambda: [*ours, slow])
     with connect(empty, "tests", statement_seconds=1) as connection:
         assert migrations.migrate(connection, no_progress) == len(ours) + 1

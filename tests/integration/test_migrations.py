@@ -72,9 +72,9 @@ def test_an_older_release_goes_on_when_a_newer_one_only_added(empty: str, monkey
     """An upgrade rolls: the schema is the new release's, services of the old one still start and are restarted."""
     ours = migrations.available()
     added = migrations.Migration(
-        len(ours) + 1, "added", "x", "\n-- additive: yes\nALTER TABLE ledger.rates ADD COLUMN note text;"
+        ours[-1].number + 1, "added", "x", "\n-- additive: yes\nALTER TABLE ledger.rates ADD COLUMN note text;"
     )
-    changed = migrations.Migration(len(ours) + 2, "changed", "x", "ALTER TABLE ledger.rates DROP COLUMN note;")
+    changed = migrations.Migration(ours[-1].number + 2, "changed", "x", "ALTER TABLE ledger.rates DROP COLUMN note;")
     with connect(empty, "tests") as connection:
         monkeypatch.setattr(migrations, "available", lambda: [*ours, added])
         assert migrations.migrate(connection, no_progress) == len(ours) + 1

@@ -24,6 +24,7 @@ MAX_REACH_BACK_DAYS = 3660
 """Ten years: a connection reaches back as far as there is mail."""
 ZONES = frozenset(available_timezones() - {"localtime", "Factory"})
 """Zones that Python and Postgres both know; `localtime` differs from machine to machine."""
+_NOT_ADDED = object()
 When = Literal["spam", "blacklisted", "withdrawn", "trashed", "rejected", "buyer-closed", "mainland-china-buyer"]
 Answer = Literal["human-reply", "platform-reply", "automatic-reply", "rejected", "declined", "spam-report"]
 
@@ -76,8 +77,14 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     @property
     def content_hash(self) -> str:
-        """Hash of every parameter: two rule sets with the same hash give the same numbers."""
-        text = json.dumps(self.parameters(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """Hash of the parameters: two rule sets with the same hash give the same numbers.
+
+        A parameter that a later release added is left out while it has its default, which keeps the meaning: rows of earlier
+        releases keep their rule version, and an upgrade rewrites none of them.
+        """
+        defaults = added_later()
+        hashed = {name: value for name, value in self.parameters().items() if defaults.get(name, _NOT_ADDED) != value}
+        text = json.dumps(hashed, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -150,6 +157,12 @@ def schema() -> dict[str, Any]:
 def deciding() -> list[str]:
     """Names of the parameters that decide about a single inquiry, in the order of the schema (`"decides": true`)."""
     return [name for name, parameter in schema()["properties"].items() if parameter["decides"]]
+
+
+def added_later() -> dict[str, Any]:
+    """Parameters that rule sets of earlier releases lack (`"added_later": true`), with their defaults."""
+    properties = schema()["properties"]
+    return {name: parameter["default"] for name, parameter in properties.items() if parameter.get("added_later")}
 
 
 def builtin_names() -> list[str]:

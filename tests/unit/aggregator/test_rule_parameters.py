@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.aggregator.judge import rules
@@ -32,6 +33,15 @@ def test_schema_rule_set_and_recount_have_the_same_defaults() -> None:
     in_rule_set = dict(zip(rules.RuleSet.__struct_fields__[-len(fields) :], fields, strict=True))
     assert DEFAULTS == OPTIONAL
     assert {name: plain(in_rule_set[name]) for name in OPTIONAL} == OPTIONAL
+
+
+def test_a_parameter_that_was_added_later_changes_no_rule_version_until_it_is_used() -> None:
+    """tests/upgrade compares the numbers that a database of an earlier release stored under this version."""
+    default = rules.load_builtin("default")
+    assert default.identity == "1+00cea29a3d63"
+    for name, value in (("answer_to", "buyer-or-relay"), ("reach_back_days", 30)):
+        assert name in rules.added_later()
+        assert msgspec.structs.replace(default, **{name: value}).identity != default.identity
 
 
 @pytest.mark.parametrize("name", VARIED)

@@ -1,3 +1,4 @@
+-- by hand
 -- Invariants of the views: each statement returns the rows that violate it, so an empty result is right.
 -- Support runs the whole file with psql (docs/failures.md); tests run each statement by name.
 

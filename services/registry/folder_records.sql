@@ -34,11 +34,11 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND current AN
 
 -- name: trim_folders
 -- Deletes cursors that are not current beyond the newest ones: a server may rename its folders in each LIST.
-DELETE FROM registry.folders WHERE ctid IN (
+DELETE FROM registry.folders WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM registry.folders
     WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND NOT current
     ORDER BY scan_began_at DESC OFFSET %(most)s
-)
+))
 
 -- name: save_unread_folders
 -- Folders with the name of a Sent folder that are not read, and how many messages the server reports in each; folders that

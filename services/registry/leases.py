@@ -227,12 +227,11 @@ class Leases:
 
     def waiting(self) -> WaitingMailboxes:
         """The state of all mailboxes together, without naming any."""
-        counts = self._sql.all("waiting")
-        return WaitingMailboxes(
-            {count["state"]: count["mailboxes"] for count in counts},
-            max((count["delay"] for count in counts), default=0.0),
-            max((count["age"] for count in counts), default=0.0),
-        )
+        counts = self._sql.all("states")
+        waiting = self._sql.one("waiting")
+        assert waiting is not None
+        states = {count["state"]: count["mailboxes"] for count in counts}
+        return WaitingMailboxes(states, waiting["delay"], waiting["age"])
 
     def _end_unreadable(self, mailbox: Mapping[str, Any]) -> None:
         event = states.load().events["secret-unreadable"]

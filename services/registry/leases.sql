@@ -52,19 +52,28 @@ SET lease_owner = NULL, lease_until = NULL, failures = failures + %(counts)s, st
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND lease_epoch = %(epoch)s
 RETURNING state
 
+-- name: states
+-- Mailboxes by state.
+SELECT state, sum(change)::bigint AS mailboxes FROM registry.mailbox_counts GROUP BY state HAVING sum(change) > 0
+
 -- name: waiting
--- Mailboxes by state; of the active ones how long the most overdue has been waiting, and the age of the oldest last good
--- poll (or connection, before the first poll). Seconds.
-SELECT state, count(*) AS mailboxes,
-    greatest(0, extract(epoch FROM max(clock_timestamp() - next_poll_at)
-        FILTER (WHERE state = 'active' AND (lease_until IS NULL OR lease_until < clock_timestamp()))))::float8 AS delay,
-    greatest(0, extract(epoch FROM max(clock_timestamp() - coalesce(last_success_at, connected_at))
-        FILTER (WHERE state = 'active')))::float8 AS age
-FROM registry.mailboxes GROUP BY state
+-- Of the active mailboxes: how long the most overdue has been waiting, and the age of the oldest last good poll (or
+-- connection, before the first poll). Seconds.
+SELECT greatest(0, extract(epoch FROM clock_timestamp() - (
+        SELECT next_poll_at FROM registry.mailboxes
+        WHERE state = 'active' AND (lease_until IS NULL OR lease_until < statement_timestamp()) ORDER BY next_poll_at LIMIT 1
+    )))::float8 AS delay,
+    greatest(0, extract(epoch FROM clock_timestamp() - (
+        SELECT min(coalesce(last_success_at, connected_at)) FROM registry.mailboxes WHERE state = 'active'
+    )))::float8 AS age
 
 -- name: opens_any
 -- A row if any stored secret is sealed with one of these keys: bytes 2 to 9 of a sealed value are the id of its key.
-SELECT 1 FROM registry.secrets WHERE substring(sealed FROM 2 FOR 8) = ANY (%(key_ids)s::bytea[]) LIMIT 1
+-- The nearest id from each key on is looked up, since a scan would read everything exactly when there is none.
+SELECT 1 FROM unnest(%(key_ids)s::bytea[]) key (id) CROSS JOIN LATERAL (
+    SELECT substring(sealed FROM 2 FOR 8) AS id FROM registry.secrets
+    WHERE substring(sealed FROM 2 FOR 8) >= key.id ORDER BY substring(sealed FROM 2 FOR 8) LIMIT 1
+) nearest WHERE nearest.id = key.id LIMIT 1
 
 -- name: unreadable
 -- Ends the lease of a mailbox whose sealed values do not belong to it: it must be connected again.

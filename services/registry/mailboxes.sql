@@ -1,4 +1,5 @@
 -- name: mailboxes
+-- by hand: a list for a person.
 -- Mailboxes of one company or of all, as people may see them.
 SELECT m.company_id, m.mailbox_id, m.account_id, m.role, m.state, m.state_reason, m.state_changed_at, m.address_masked,
     m.host, m.port, m.tls, m.connected_at, m.reconnected_at, m.removed_at, m.last_success_at, m.last_attempt_at, m.next_poll_at,

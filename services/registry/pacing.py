@@ -28,6 +28,8 @@ LATEST: Final = 6.0
 """Intervals: two polls are never further apart, however long a mailbox is idle."""
 JITTER: Final = 0.1
 EVERY_SECONDS: Final = 60.0
+NEW_SECONDS: Final = 5 * EVERY_SECONDS
+"""Deadlines that became known since are looked at: several looks, since a judgement may take a while to be committed."""
 MOST: Final = 1_000
 """Mailboxes whose poll is advanced at once."""
 
@@ -101,7 +103,11 @@ class Pacing:
         """Advance the poll of mailboxes whose account has a deadline before it; returns how many."""
         usual = pace(self._interval)
         mailboxes = self._sql.all(
-            "before_deadline", within_seconds=usual.most_seconds, lead_seconds=usual.least_seconds * 0.5, most=MOST
+            "before_deadline",
+            within_seconds=usual.most_seconds,
+            lead_seconds=usual.least_seconds * 0.5,
+            new_seconds=NEW_SECONDS,
+            most=MOST,
         )
         polls = []
         for mailbox in mailboxes:

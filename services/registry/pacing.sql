@@ -9,18 +9,19 @@ SELECT clock_timestamp() AS now,
 
 -- name: before_deadline
 -- Mailboxes whose next poll would come after an open deadline of their account, or too shortly before it; the nearest
--- deadline first. Mailboxes that are being read or that wait after a failure are left out.
+-- deadline first. Only deadlines that became known lately (`new_seconds`): a poll that is planned later takes them into
+-- account (`facts`). Mailboxes that are being read or that wait after a failure are left out.
 WITH deadline AS MATERIALIZED (
-    SELECT company_id, account_id, min(due_at) AS due_at FROM report_v1.due_soon
-    WHERE rule_set = 'default' AND due_at > statement_timestamp()
-        AND due_at <= statement_timestamp() + make_interval(secs => %(within_seconds)s)
+    SELECT company_id, account_id, min(due_at) AS due_at FROM registry.open_deadlines
+    WHERE rule_set = 'default' AND changed_at > statement_timestamp() - make_interval(secs => %(new_seconds)s)
+        AND due_at > statement_timestamp() AND due_at <= statement_timestamp() + make_interval(secs => %(within_seconds)s)
     GROUP BY company_id, account_id
 )
 SELECT m.company_id, m.mailbox_id, m.host, m.last_attempt_at, m.next_poll_at, deadline.due_at, clock_timestamp() AS now
 FROM deadline JOIN registry.mailboxes m USING (company_id, account_id)
-WHERE m.state = 'active' AND m.failures = 0 AND m.next_poll_at > clock_timestamp()
+WHERE m.state = 'active' AND m.failures = 0 AND m.next_poll_at > statement_timestamp()
     AND m.next_poll_at > deadline.due_at - make_interval(secs => %(lead_seconds)s)
-    AND (m.lease_until IS NULL OR m.lease_until < clock_timestamp())
+    AND (m.lease_until IS NULL OR m.lease_until < statement_timestamp())
 ORDER BY deadline.due_at, m.company_id, m.mailbox_id LIMIT %(most)s
 
 -- name: advance

@@ -18,6 +18,7 @@ log = getLogger(__name__)
 
 SQL: Final = load_statements("services.registry", "retention.sql")
 """One statement for each table that is trimmed, by the table's name."""
+COUNTS: Final = load_statements("services.registry", "mailbox_counts.sql")
 EVERY_SECONDS: Final = 3600.0
 MOST: Final = 5_000
 """Rows that one statement deletes."""
@@ -39,9 +40,16 @@ def trim(connection: psycopg.Connection, horizon_days: int) -> dict[str, int]:
     return deleted
 
 
+def sum_up_counts(connection: psycopg.Connection) -> None:
+    """Sum up the changes of the number of mailboxes in each state. TransientError when Postgres is away."""
+    with translate():
+        connection.execute(COUNTS["sum_up"])
+
+
 def run(connection: psycopg.Connection, horizon_days: int, stop: Stop) -> None:
-    """Trim now and every hour until `stop` is set. TransientError when Postgres is away."""
+    """Trim and sum up now and every hour until `stop` is set. TransientError when Postgres is away."""
     while not stop.is_set():
+        sum_up_counts(connection)
         deleted = {table: rows for table, rows in trim(connection, horizon_days).items() if rows}
         if deleted:
             log.info("deleted rows that are no longer needed", extra={"action": "rows-expired", "rows": deleted})

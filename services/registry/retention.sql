@@ -1,41 +1,41 @@
 -- name: published
 -- Published messages older than the horizon, also those of mailboxes that are no longer polled.
-DELETE FROM registry.published WHERE ctid IN (
-    SELECT ctid FROM registry.published WHERE sent_at < clock_timestamp() - make_interval(days => %(horizon_days)s)
+DELETE FROM registry.published WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM registry.published WHERE sent_at < statement_timestamp() - make_interval(days => %(horizon_days)s)
     LIMIT %(most)s
-)
+))
 
 -- name: message_counts
 -- Counts of days before the horizon: no rate and no diagnosis uses them.
-DELETE FROM registry.message_counts WHERE ctid IN (
-    SELECT ctid FROM registry.message_counts WHERE day < (clock_timestamp() - make_interval(days => %(horizon_days)s))::date
+DELETE FROM registry.message_counts WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM registry.message_counts WHERE day < (statement_timestamp() - make_interval(days => %(horizon_days)s))::date
     LIMIT %(most)s
-)
+))
 
 -- name: connection_tests
 -- Connection tests older than thirty days.
-DELETE FROM registry.connection_tests WHERE ctid IN (
-    SELECT ctid FROM registry.connection_tests WHERE tested_at < clock_timestamp() - interval '30 days'
+DELETE FROM registry.connection_tests WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM registry.connection_tests WHERE tested_at < statement_timestamp() - interval '30 days'
     LIMIT %(most)s
-)
+))
 
 -- name: login_slots
 -- Login and session slots that were not taken for a day; they are created again when they are needed.
-DELETE FROM registry.login_slots WHERE ctid IN (
-    SELECT ctid FROM registry.login_slots WHERE free_at < clock_timestamp() - interval '1 day'
+DELETE FROM registry.login_slots WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM registry.login_slots WHERE free_at < statement_timestamp() - interval '1 day'
     LIMIT %(most)s FOR UPDATE SKIP LOCKED
-)
+))
 
 -- name: connect_requests
 -- Results of connect requests older than a day; what was typed was deleted when they ended.
-DELETE FROM registry.connect_requests WHERE ctid IN (
-    SELECT ctid FROM registry.connect_requests WHERE created_at < clock_timestamp() - interval '1 day'
+DELETE FROM registry.connect_requests WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM registry.connect_requests WHERE created_at < statement_timestamp() - interval '1 day'
     LIMIT %(most)s
-)
+))
 
 -- name: portal_sessions
 -- Sessions of sellers that ended thirty days ago.
-DELETE FROM registry.portal_sessions WHERE ctid IN (
-    SELECT ctid FROM registry.portal_sessions WHERE expires_at < clock_timestamp() - interval '30 days'
+DELETE FROM registry.portal_sessions WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM registry.portal_sessions WHERE expires_at < statement_timestamp() - interval '30 days'
     LIMIT %(most)s
-)
+))

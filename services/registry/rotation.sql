@@ -1,3 +1,4 @@
+-- by hand
 -- name: count_sealed
 -- How many mailboxes and addresses have sealed values.
 SELECT (SELECT count(*) FROM registry.mailboxes WHERE user_sealed IS NOT NULL)

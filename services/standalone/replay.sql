@@ -1,3 +1,4 @@
+-- by hand
 -- name: patience
 -- Long inputs take longer than a statement of production may, and have the machine for themselves.
 SELECT set_config('statement_timeout', '0', false), set_config('work_mem', '64MB', false)

@@ -1,3 +1,4 @@
+-- by hand
 -- name: mailboxes
 -- Every mailbox, as a dashboard shows it.
 SELECT company_id, account_id, mailbox_id, role, state, state_reason, advice_en, messages_seen, last_success_at,

@@ -1,3 +1,4 @@
+-- by hand
 -- name: companies
 -- Companies with facts, in order.
 SELECT DISTINCT company_id FROM ledger.inquiries

@@ -67,8 +67,11 @@ SELECT company.company_id, least(%(now)s, partition.passed_at) AS passed_at,
                 AND reply.replied_at >= judged_company.judged_at)
     ) AS announced_from
 FROM unnest(%(companies)s::text[]) company (company_id)
+-- The list of companies once more, for the index: joined as sets, the whole table would be read.
 LEFT JOIN ledger.companies judged_company ON judged_company.company_id = company.company_id COLLATE "C"
+    AND judged_company.company_id = ANY (%(companies)s)
 LEFT JOIN ledger.passed partition ON partition.company_id = company.company_id COLLATE "C"
+    AND partition.company_id = ANY (%(companies)s)
 
 -- name: steps
 -- What each known inquiry is at each of the given judgements, step by step. Not a statement of its own: select_outcomes and
@@ -85,6 +88,7 @@ WITH judgement AS MATERIALIZED (
         %(receipts_until)s::date[], %(settled_through)s::date[])
         judgement (company_id, as_of, now, receipt_from, receipt_until, settled_through)
     LEFT JOIN ledger.passed partition ON partition.company_id = judgement.company_id COLLATE "C"
+        AND partition.company_id = ANY (%(companies)s)
 ),
 -- The instants of a company's judgements, counted from 1. Several judgements can share one: today's row and the outcomes as they are.
 judgement_instant AS MATERIALIZED (

@@ -7,7 +7,9 @@ SELECT count(*) FROM ledger.pipeline
 DELETE FROM ledger.pipeline
 
 -- name: unassign_companies
+-- rare: the topics were created again with another number of partitions.
 -- Their partitions are assigned again afterwards.
+WITH reached AS (UPDATE ledger.coverage_reached SET partition = NULL WHERE partition IS NOT NULL)
 UPDATE ledger.companies SET partition = NULL WHERE partition IS NOT NULL
 
 -- name: insert_partitions

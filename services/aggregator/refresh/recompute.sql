@@ -15,6 +15,7 @@ SELECT parameters::text FROM ledger.rule_sets WHERE active ORDER BY name
 SELECT name, active AS is_active, parameters::text AS parameters FROM ledger.rule_sets ORDER BY name
 
 -- name: corrections_since
+-- by hand: what `rules` shows.
 -- How many corrections recomputes and new versions of a rule set have recorded since an instant.
 SELECT count(*) FROM ledger.corrections WHERE rule_set = %(name)s AND changed_at >= %(since)s
     AND cause IN ('recompute', 'rule-version')
@@ -30,6 +31,7 @@ ON CONFLICT (name) DO UPDATE SET identity = excluded.identity, parameters = excl
 UPDATE ledger.rule_sets SET active = false WHERE name = %(name)s AND active RETURNING name
 
 -- name: retire_rates
+-- rare: a rule set is deactivated.
 -- A number that is no longer refreshed would soon be wrong: it stays only in the history, and there only if it was shown after
 -- its day had ended.
 WITH running AS (
@@ -42,6 +44,7 @@ WHERE rate.rule_set = %(name)s AND rules.name = rate.rule_set AND rate.valid_to 
     AND rate.computed_at >= (rate.as_of + 1)::timestamp AT TIME ZONE (rules.parameters ->> 'time_zone')
 
 -- name: delete_outcomes
+-- rare: a rule set is deactivated.
 -- Outcomes are judged again when the rule set is activated again.
 WITH history AS (DELETE FROM ledger.outcome_history WHERE rule_set = %(name)s)
 DELETE FROM ledger.outcomes WHERE rule_set = %(name)s
@@ -61,6 +64,7 @@ ON CONFLICT (rule_set) DO NOTHING RETURNING rule_set
 DELETE FROM ledger.recomputes WHERE rule_set = %(name)s
 
 -- name: clear_shadow
+-- rare: a recompute starts or ends.
 -- Deletes what a recompute has written to the shadow schema.
 WITH rates AS (DELETE FROM shadow.rates WHERE rule_set = %(name)s),
     outcomes AS (DELETE FROM shadow.outcomes WHERE rule_set = %(name)s),
@@ -73,12 +77,14 @@ DELETE FROM shadow.settled WHERE rule_set = %(name)s
 SELECT parameters::text AS parameters, from_day, to_day FROM ledger.recomputes ORDER BY rule_set FOR SHARE
 
 -- name: progress
+-- by hand: what `rules` shows.
 -- How many companies each recompute has judged.
 SELECT recompute.rule_set, recompute.identity, recompute.begun_at, (SELECT count(*) FROM ledger.companies) AS companies,
     (SELECT count(*) FROM ledger.recomputed company WHERE company.rule_set = recompute.rule_set) AS done
 FROM ledger.recomputes recompute ORDER BY recompute.rule_set
 
 -- name: remaining
+-- rare: while a recompute runs.
 -- Companies not judged again yet, except those that another process has locked.
 SELECT company.company_id FROM ledger.companies company
 WHERE NOT EXISTS (
@@ -88,6 +94,7 @@ WHERE NOT EXISTS (
 ORDER BY company.company_id LIMIT %(most)s FOR UPDATE OF company SKIP LOCKED
 
 -- name: is_complete
+-- rare: while a recompute runs.
 -- Whether every company has been judged again.
 SELECT NOT EXISTS (
     SELECT FROM ledger.companies company
@@ -110,6 +117,7 @@ WHERE company.company_id = done.company_id AND done.due_at < coalesce(company.du
 SELECT set_config('statement_timeout', '3600s', true), set_config('idle_in_transaction_session_timeout', '3600s', true)
 
 -- name: load_counted
+-- rare: a recompute is published.
 -- Rates from the shadow schema.
 INSERT INTO counted SELECT * FROM shadow.rates WHERE rule_set = %(name)s AND valid_to IS NULL
 
@@ -128,6 +136,7 @@ SELECT company_id, CASE WHEN bool_or(cause = 'erase') THEN 'erase' ELSE 'late-fa
 FROM ledger.dirty GROUP BY company_id
 
 -- name: companies
+-- rare: a recompute is published.
 -- The last day settled in the shadow schema and the first known receipt of each company.
 SELECT settled.company_id, settled.through, (
     SELECT min(inquiry.received_at) FROM ledger.inquiries inquiry

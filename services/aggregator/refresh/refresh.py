@@ -145,7 +145,8 @@ class Refresher:
         results = [judge.judge_companies(self._connection, rule_set, deltas, now=now) for rule_set in active]
         for unfinished in recomputes:
             results.append(recompute.judge_in_shadow(self._connection, unfinished, deltas, now))
-        self._sql.run("clean", dirty=[dirty_id for change in changes.values() for dirty_id in change["dirty"]])
+        dirty = [dirty_id for change in changes.values() for dirty_id in change["dirty"]]
+        self._sql.run("clean", dirty=dirty, companies=due)
         self._sql.run(
             "mark_judged",
             companies=due,
@@ -156,6 +157,7 @@ class Refresher:
                 earliest([result.read_through_needed[company_id] for result in results]) for company_id in due
             ],
         )
+        self._sql.run("await_watermark", companies=due)
         return results
 
     def _set_gauges(self) -> None:

@@ -1,37 +1,48 @@
 -- name: due
--- Companies to judge: facts changed, a deadline passed, coverage reached what the company waits for, or a mailbox was connected
--- or removed. Locked; other aggregators skip them. Coverage and time count only up to the watermark, the instant up to which
--- every published record has been counted (watermark.py); until then the company is not looked at again.
-SELECT company.company_id FROM ledger.companies company JOIN ledger.passed partition USING (company_id)
-WHERE NOT company.company_id = ANY (%(quarantined)s) AND (
-    EXISTS (SELECT FROM ledger.dirty fact WHERE fact.company_id = company.company_id)
-    OR company.due_at <= least(clock_timestamp(), partition.passed_at)
-    OR CASE
-        WHEN company.coverage_wanted > clock_timestamp() THEN false
-        -- While everything waits, the first row says so for all of them.
-        WHEN (
-            SELECT poll.recorded_at FROM registry.coverage poll
-            WHERE poll.company_id = company.company_id AND poll.coverage_id > company.coverage_seen
-            ORDER BY poll.coverage_id LIMIT 1
-        ) <= partition.passed_at THEN EXISTS (
-            SELECT FROM registry.coverage poll
-            WHERE poll.company_id = company.company_id AND poll.coverage_id > company.coverage_seen
-                AND poll.recorded_at <= partition.passed_at AND poll.through_at >= company.coverage_wanted
-        )
-        ELSE false
-    END
-    OR EXISTS (
-        SELECT FROM registry.coverage poll
-        WHERE poll.company_id = company.company_id AND poll.coverage_id > company.coverage_seen
-            AND poll.recorded_at <= partition.passed_at
-            AND (poll.from_at IS NULL OR poll.removed_at IS NOT NULL OR poll.mailbox_id IS NULL)
-    )
-    OR EXISTS (
-        SELECT FROM registry.accounts account
-        WHERE account.company_id = company.company_id AND account.created_at > company.judged_at
-    )
+-- Companies to judge, the one that has waited longest first: facts changed (also by a new account), a deadline or a day has
+-- passed, or coverage was recorded that may change a number. Locked; other aggregators skip them. Coverage and time count
+-- only up to the watermark, the instant up to which every published record has been counted (watermark.py). Each branch
+-- reads its index up to a number of companies, more than all aggregators lock at once.
+WITH clock AS MATERIALIZED (
+    SELECT partition, least(clock_timestamp(), passed_at) AS passed_at FROM ledger.pipeline
+),
+-- Companies whose partition is not known wait for the slowest one; without any (in a replay) everything has been counted.
+slowest AS MATERIALIZED (SELECT least(clock_timestamp(), coalesce(min(passed_at), 'infinity')) AS passed_at FROM clock),
+candidate AS MATERIALIZED (
+    (SELECT fact.company_id, fact.since FROM ledger.dirty fact
+    WHERE NOT fact.company_id = ANY (%(quarantined)s) AND NOT EXISTS (
+        SELECT FROM ledger.dirty earlier WHERE earlier.company_id = fact.company_id AND earlier.dirty_id < fact.dirty_id
+    ) ORDER BY fact.dirty_id LIMIT 16 * %(most)s)
+    UNION ALL
+    SELECT waiting.company_id, waiting.due_at FROM clock CROSS JOIN LATERAL (
+        SELECT company.company_id, company.due_at FROM ledger.companies company
+        WHERE company.partition = clock.partition AND company.due_at <= clock.passed_at
+            AND NOT company.company_id = ANY (%(quarantined)s)
+        ORDER BY company.due_at LIMIT 2 * %(most)s
+    ) waiting
+    UNION ALL
+    (SELECT company.company_id, company.due_at FROM ledger.companies company
+    WHERE company.partition IS NULL AND company.due_at <= (SELECT passed_at FROM slowest)
+        AND NOT company.company_id = ANY (%(quarantined)s)
+    ORDER BY company.due_at LIMIT 16 * %(most)s)
+    UNION ALL
+    SELECT waiting.company_id, waiting.recorded_at FROM clock CROSS JOIN LATERAL (
+        SELECT reached.company_id, reached.recorded_at FROM ledger.coverage_reached reached
+        WHERE reached.partition = clock.partition AND reached.recorded_at <= clock.passed_at
+            AND NOT reached.company_id = ANY (%(quarantined)s)
+        ORDER BY reached.recorded_at LIMIT 8 * %(most)s
+    ) waiting
+    UNION ALL
+    (SELECT reached.company_id, reached.recorded_at FROM ledger.coverage_reached reached
+    WHERE reached.partition IS NULL AND reached.recorded_at <= (SELECT passed_at FROM slowest)
+        AND NOT reached.company_id = ANY (%(quarantined)s)
+    ORDER BY reached.recorded_at LIMIT 64 * %(most)s)
+),
+longest_waiting AS MATERIALIZED (
+    SELECT company_id, min(since) AS since FROM candidate GROUP BY company_id ORDER BY 2, 1 LIMIT 16 * %(most)s
 )
-ORDER BY company.judged_at NULLS FIRST, company.company_id
+SELECT company.company_id FROM longest_waiting JOIN ledger.companies company USING (company_id)
+ORDER BY longest_waiting.since, company.company_id
 LIMIT %(most)s FOR UPDATE OF company SKIP LOCKED
 
 -- name: snapshot
@@ -41,10 +52,7 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
 -- name: changes
 -- What has changed for each company since its last refresh.
 SELECT company.company_id, coalesce(facts.ids, '{}') AS dirty, facts.earliest,
-    coalesce(facts.everything, false) OR EXISTS (
-        SELECT FROM registry.accounts account JOIN ledger.companies judged USING (company_id)
-        WHERE account.company_id = company.company_id AND account.created_at > judged.judged_at
-    ) AS everything,
+    coalesce(facts.everything, false) AS everything,
     facts.erased_since, facts.received_from, polls.covered_from, coalesce(polls.connected, false) AS connected, coalesce(polls.coverage, (
         SELECT judged.coverage_seen FROM ledger.companies judged WHERE judged.company_id = company.company_id
     )) AS coverage
@@ -68,15 +76,22 @@ LEFT JOIN (
 
 -- name: erase_history
 -- After an erase nothing remains of how numbers were computed, also of inactive rule sets.
-WITH rates AS (
-        DELETE FROM ledger.rates rate WHERE rate.company_id = %(company_id)s AND (
+WITH stored AS MATERIALIZED (
+        SELECT array_agg(name) AS rule_sets
+        FROM (SELECT name FROM ledger.rule_sets UNION SELECT rule_set FROM ledger.recomputes) stored_or_recomputed
+    ),
+    rates AS (
+        DELETE FROM ledger.rates rate WHERE rate.rule_set = ANY ((SELECT rule_sets FROM stored)::text[])
+            AND rate.company_id = %(company_id)s AND (
             rate.valid_to IS NOT NULL
             OR NOT EXISTS (SELECT FROM ledger.rule_sets rules WHERE rules.name = rate.rule_set AND rules.active)
         )
     ),
-    history AS (DELETE FROM ledger.outcome_history WHERE company_id = %(company_id)s),
+    history AS (DELETE FROM ledger.outcome_history WHERE rule_set = ANY ((SELECT rule_sets FROM stored)::text[])
+        AND company_id = %(company_id)s),
     diagnoses AS (DELETE FROM ledger.diagnoses WHERE company_id = %(company_id)s),
-    shadow_history AS (DELETE FROM shadow.outcome_history WHERE company_id = %(company_id)s),
+    shadow_history AS (DELETE FROM shadow.outcome_history
+        WHERE rule_set = ANY ((SELECT rule_sets FROM stored)::text[]) AND company_id = %(company_id)s),
     -- Corrections of a recompute published since the erase stay, without the old values.
     corrections AS (
         UPDATE ledger.corrections SET old_value = NULL, cause = 'erase'
@@ -85,7 +100,12 @@ WITH rates AS (
 DELETE FROM ledger.corrections WHERE company_id = %(company_id)s AND changed_at < %(since)s
 
 -- name: clean
--- The changes that this refresh has seen are done.
+-- The changes that this refresh has seen are done. Coverage recorded after the watermark is still to be judged.
+WITH covered AS (
+    DELETE FROM ledger.coverage_reached reached USING ledger.passed partition
+    WHERE reached.company_id = ANY (%(companies)s) AND partition.company_id = ANY (%(companies)s)
+        AND partition.company_id = reached.company_id AND reached.recorded_at <= partition.passed_at
+)
 DELETE FROM ledger.dirty WHERE dirty_id = ANY (%(dirty)s)
 
 -- name: mark_judged
@@ -104,7 +124,19 @@ UPDATE ledger.companies company SET judged_at = %(now)s, due_at = judged.due_at,
     )), 'infinity') END
 FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[], %(coverages)s::bigint[], %(read_through_needed)s::timestamptz[])
     judged (company_id, due_at, coverage, read_through_needed)
-WHERE company.company_id = judged.company_id
+WHERE company.company_id = judged.company_id AND company.company_id = ANY (%(companies)s)
+
+-- name: await_watermark
+-- Coverage that these companies wait for and that was recorded after the watermark, before they waited for it.
+INSERT INTO ledger.coverage_reached (company_id, partition, recorded_at)
+SELECT company.company_id, company.partition, behind.recorded_at
+FROM ledger.companies company JOIN ledger.passed partition USING (company_id) CROSS JOIN LATERAL (
+    SELECT min(poll.recorded_at) AS recorded_at FROM registry.coverage poll
+    WHERE poll.company_id = company.company_id AND poll.coverage_id > company.coverage_seen
+        AND poll.recorded_at > partition.passed_at AND poll.through_at >= company.coverage_wanted
+) behind
+WHERE company.company_id = ANY (%(companies)s) AND partition.company_id = ANY (%(companies)s)
+    AND company.coverage_wanted < 'infinity' AND behind.recorded_at IS NOT NULL
 
 -- name: waiting
 -- How many companies wait, and the seconds for which the first of them has waited.

@@ -1,3 +1,4 @@
+-- by hand
 -- name: rates
 -- The newest rates of a company and its accounts.
 SELECT rule_set, account_id, as_of, window_start, window_end, rate FROM report_v1.reply_rate_latest

@@ -1,3 +1,4 @@
+-- by hand
 -- name: rates
 -- Rows of report_v1.reply_rate or report_v1.reply_rate_latest ({view}), all of them or of one company, rule set or day.
 SELECT * FROM {view}

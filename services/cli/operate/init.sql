@@ -1,3 +1,4 @@
+-- by hand
 -- name: role_exists
 -- Whether the server has a role; roles belong to all databases of a server.
 SELECT 1 FROM pg_roles WHERE rolname = %(name)s

@@ -1,3 +1,4 @@
+-- by hand
 -- name: rates
 -- The newest rates of every company and account.
 SELECT * FROM report_v1.reply_rate_latest

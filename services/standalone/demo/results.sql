@@ -1,3 +1,4 @@
+-- by hand
 -- name: companies
 -- The newest rates of every company, under each rule set.
 SELECT * FROM report_v1.reply_rate_latest WHERE level = 'company' ORDER BY company_id

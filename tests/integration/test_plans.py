@@ -1,0 +1,81 @@
+"""No statement that runs periodically or for each event reads a table that grows from end to end."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import psycopg
+import pytest
+
+from services.aggregator.judge import judge
+from services.common.postgres import connect
+from services.common.tables import read_table
+from tests.support import large_database
+from tests.support.plans import NamedStatement, plan, statements, whole_reads
+
+TYPES: Final = {"target_days": "integer", "now": "timestamptz"}
+"""Types of parameters that Postgres does not infer from the statement."""
+WHILE_JUDGING: Final = (
+    "judge.sql:",
+    "rates.sql:",
+    "refresh.sql:clean",
+    "refresh.sql:mark_judged",
+    "refresh.sql:await_watermark",
+)
+"""Statements that run after the judge has changed settings of the planner."""
+
+
+@pytest.fixture(scope="module")
+def connection(postgres: Callable[[], str]) -> Iterator[psycopg.Connection]:
+    """A database of some size."""
+    with connect(postgres(), "tests") as connection:
+        large_database.load(connection, companies=10_000, mailboxes=30_000, inquiries=60_000, days=2)
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        yield connection
+
+
+def growing() -> set[str]:
+    """Tables whose bound grows with size or time; without those of a recompute, which are empty here."""
+    storage = read_table("schemas", "storage.toml")
+    return {
+        name for name, bound in storage["tables"].items() if storage["bounds"][bound]["grows"] and bound != "recompute"
+    }
+
+
+def reads(connection: psycopg.Connection, statement: NamedStatement) -> list[str]:
+    """What a statement reads from end to end, as it is planned where it runs."""
+    with connection.transaction():
+        if any(part in statement.title for part in WHILE_JUDGING):
+            judge.use_schema(connection, "ledger")
+            judge.prepare(connection)
+        return list(whole_reads(plan(connection, statement, TYPES), growing()))
+
+
+def test_no_statement_reads_a_growing_table_from_end_to_end(connection: psycopg.Connection) -> None:
+    planned = [statement for statement in statements() if statement.is_planned and not statement.is_rare]
+    whole = [f"{statement.title}: {read}" for statement in planned for read in reads(connection, statement)]
+    assert whole == [], "add an index, or write `-- by hand: …` or `-- rare: …` below the name if it runs seldom"
+    assert len(planned) > 100
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SELECT * FROM ledger.companies WHERE judged_at + interval '1 s' < statement_timestamp()", 1),
+        ("SELECT count(*) FROM registry.mailboxes GROUP BY state", 1),
+        ("SELECT 1 FROM registry.mailboxes WHERE state = 'active' AND next_poll_at <= clock_timestamp() ORDER BY next_poll_at LIMIT 1", 1),
+        ("SELECT 1 FROM registry.mailboxes WHERE state = 'active' AND next_poll_at <= statement_timestamp() ORDER BY next_poll_at LIMIT 1", 0),
+        ("SELECT 1 FROM ledger.companies WHERE due_at <= statement_timestamp() ORDER BY due_at LIMIT 1", 0),
+    ],
+)  # fmt: skip
+def test_the_test_sees_it(connection: psycopg.Connection, text: str, expected: int) -> None:
+    assert len(reads(connection, NamedStatement("x.sql", "x", text, False))) == expected
+
+
+def test_every_table_says_what_bounds_it(connection: psycopg.Connection) -> None:
+    storage = read_table("schemas", "storage.toml")
+    tables = connection.execute(
+        "SELECT schemaname || '.' || tablename FROM pg_tables"
+        " WHERE schemaname IN ('registry', 'ledger', 'shadow', 'access', 'replyrate')"
+    ).fetchall()
+    assert storage["tables"].keys() == {name for (name,) in tables}, "correct schemas/storage.toml"
+    assert set(storage["tables"].values()) == storage["bounds"].keys()

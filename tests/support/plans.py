@@ -1,0 +1,111 @@
+"""The plan of every named statement of the services that runs periodically or for each event.
+
+Statements that a person runs, or that run once in a long time, say so in a comment line that starts with `-- by hand` or
+`-- rare`, above the first statement for a whole file. All others are read, also new ones, and planned without values (a
+generic plan).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+
+from services.standalone.servers.paths import ROOT
+
+RARE: Final = re.compile(r"^-- (?:by hand|rare)\b", re.MULTILINE)
+CONTINUES: Final = re.compile(r"^-- (?:Continues from|Continues) `steps`", re.MULTILINE)
+_NAME: Final = re.compile(r"^-- name: ([a-z][a-z0-9_]*)\s*$", re.MULTILINE)
+_PARAMETER: Final = re.compile(r"%\((\w+)\)[sb]")
+CONSTANTS: Final = {"most": "8", "quarantined": "'{}'", "limit": "100", "horizon_days": "60"}
+"""Values without which a plan is for a tenth of a table."""
+PLANNED: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedStatement:
+    """A statement of a .sql file; `text` is complete, also where the file has only its end."""
+
+    file: str
+    name: str
+    text: str
+    is_rare: bool
+
+    @property
+    def title(self) -> str:
+        """File and name."""
+        return f"{self.file}:{self.name}"
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether Postgres makes a plan for it: utility statements and parts of statements have none."""
+        lines = [line for line in self.text.splitlines() if line and not line.startswith("--")]
+        return (
+            lines[0].startswith(PLANNED)
+            and "Not a statement of its own" not in self.text
+            and self.name != "insert_judged"
+        )
+
+
+def statements() -> list[NamedStatement]:
+    """Every named statement of the services."""
+    result = []
+    steps: dict[str, str] = {}
+    judge = ROOT / "services/aggregator/judge/judge.sql"
+    for path in [judge, *sorted(path for path in (ROOT / "services").rglob("*.sql") if path != judge)]:
+        head, *parts = _NAME.split(path.read_text("utf-8"))
+        for name, body in zip(parts[::2], parts[1::2], strict=True):
+            if name == "steps":
+                steps[path.parent.name] = body
+            text = body.strip()
+            if CONTINUES.search(body) or name == "select_outcomes":
+                text = _joined(steps.get(path.parent.name, steps["judge"]), text)
+            is_rare = bool(RARE.search(head) or RARE.search(body))
+            result.append(NamedStatement(str(path.relative_to(ROOT)), name, text, is_rare))
+    return result
+
+
+def _joined(steps: str, text: str) -> str:
+    lines = [line for line in f"{steps}\n{text}".splitlines() if not line.startswith("--")]
+    return "\n".join(lines).strip()
+
+
+def plan(connection: psycopg.Connection, statement: NamedStatement, types: Mapping[str, str]) -> dict[str, Any]:
+    """The generic plan. `types` of parameters that Postgres cannot infer. psycopg.Error when there is none."""
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    text = statement.text
+    for name, value in CONSTANTS.items():
+        text = text.replace(f"%({name})s", value)
+    text = _PARAMETER.sub(number, text).replace("%%", "%")
+    declared = ", ".join(types.get(f"{statement.name}.{name}", types.get(name, "unknown")) for name in names)
+    values = ", ".join("NULL" for _ in names)
+    connection.execute(f"PREPARE planned {f'({declared})' if names else ''} AS {text}".encode())
+    try:
+        row = connection.execute(
+            f"EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE planned {f'({values})' if names else ''}".encode()
+        ).fetchone()
+    finally:
+        connection.execute("DEALLOCATE planned")
+    assert row is not None
+    tree: dict[str, Any] = row[0][0]["Plan"]
+    return tree
+
+
+def whole_reads(node: Mapping[str, Any], tables: set[str]) -> Iterator[str]:
+    """Which of these tables a plan reads from end to end, or looks through until it meets what is due."""
+    table = f"{node.get('Schema')}.{node.get('Relation Name')}"
+    kind = node["Node Type"]
+    if table in tables:
+        if kind == "Seq Scan":
+            yield f"sequential scan of {table}"
+        elif "Index Cond" not in node and "clock_timestamp()" in node.get("Filter", ""):
+            yield f"index of {table} is looked through: clock_timestamp() is no condition for it, statement_timestamp() is"
+    for child in node.get("Plans", ()):
+        yield from whole_reads(child, tables)

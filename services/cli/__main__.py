@@ -17,6 +17,7 @@ from services.cli.operate.dlq import dlq
 from services.cli.operate.init import init
 from services.cli.operate.migrate import migrate
 from services.cli.operate.publish import publish
+from services.cli.operate.storage import storage_command
 from services.cli.operate.topics import topics
 from services.cli.play.demo import demo
 from services.cli.play.standalone import standalone
@@ -70,6 +71,7 @@ for command in (
     replay_command,
     rules_group,
     dlq,
+    storage_command,
     keys,
     privacy,
     erase,

@@ -80,7 +80,7 @@ def measure(connection: psycopg.Connection) -> Storage:
     database = sql.one("database")
     assert database is not None
     return Storage(
-        tuple(_table(row, database["days"]) for row in sql.all("tables")), database["bytes"], database["days"]
+        tuple(_table(stored, database["days"]) for stored in sql.all("tables")), database["bytes"], database["days"]
     )
 
 

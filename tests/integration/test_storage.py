@@ -1,6 +1,8 @@
 """`replyrate storage`: what the database keeps, how it grows, and when a disk is full."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -10,27 +12,33 @@ from services.cli.operate.storage import size
 from services.common.postgres import connect
 
 
-def run(dsn: str, *arguments: str, code: int = 0) -> str:
-    done = CliRunner().invoke(main, ["storage", *arguments], env={"REPLYRATE_POSTGRES__DSN": dsn, "COLUMNS": "200"})
-    assert done.exit_code == code, (done.stdout, done.stderr)
-    return done.stdout if code == 0 else done.stderr
+@pytest.fixture
+def run(dsn: str, tmp_path: Path) -> Callable[..., str]:
+    """The command on a database with 1,000 inquiries, added within the two days since the first migration."""
+    (tmp_path / "hash.key").write_bytes(bytes(32))
+    env = {
+        "REPLYRATE_POSTGRES__DSN": dsn, "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "localhost:9092", "COLUMNS": "200",
+        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"),
+    }  # fmt: skip
 
+    def call(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(main, ["storage", *arguments], env=env)
+        assert done.exit_code == code, (done.stdout, done.stderr)
+        return done.stdout if code == 0 else done.stderr
 
-def fill(dsn: str) -> None:
-    """1,000 inquiries in the ledger, added within the two days since the first migration."""
     with connect(dsn, "tests") as connection:
         connection.execute(
             "INSERT INTO ledger.inquiries (company_id, inquiry_id, received_at)"
             " SELECT 'c1', inquiry::text, now() FROM generate_series(1, 1000) inquiry"
         )
         connection.execute("UPDATE replyrate.migrations SET applied_at = applied_at - interval '2 days'")
-        connection.execute("ANALYZE ledger.inquiries")
         connection.execute("SELECT pg_stat_force_next_flush()")
+        connection.execute("ANALYZE ledger.inquiries")
+    return call
 
 
-def test_tables_with_rows_bytes_growth_and_bounds(dsn: str) -> None:
-    fill(dsn)
-    printed = json.loads(run(dsn, "--disk", "10GB", "--json"))
+def test_tables_with_rows_bytes_growth_and_bounds(run: Callable[..., str]) -> None:
+    printed = json.loads(run("--disk", "10GB", "--json"))
     tables = {table["table"]: table for table in printed["tables"]}
     inquiries = tables["ledger.inquiries"]
     assert inquiries["rows"] == 1000
@@ -42,13 +50,12 @@ def test_tables_with_rows_bytes_growth_and_bounds(dsn: str) -> None:
     assert printed["days_until_full"] == pytest.approx((10**10 - printed["database_bytes"]) / printed["bytes_a_day"])
 
 
-def test_for_people(dsn: str) -> None:
-    fill(dsn)
-    shown = run(dsn, "--disk", "1TB")
+def test_for_people(run: Callable[..., str]) -> None:
+    shown = run("--disk", "1TB")
     assert "ledger.inquiries" in shown and "1,000" in shown and "until the company is erased" in shown
     assert "A disk of 1.0 TB will be full in" in shown
-    assert "With --disk SIZE" in run(dsn)
-    assert "write a number with kB, MB, GB or TB" in run(dsn, "--disk", "much", code=2)
+    assert "With --disk SIZE" in run()
+    assert "write a number with kB, MB, GB or TB" in run("--disk", "much", code=2)
 
 
 def test_sizes() -> None:

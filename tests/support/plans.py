@@ -88,13 +88,13 @@ def plan(connection: psycopg.Connection, statement: NamedStatement, types: Mappi
     values = ", ".join("NULL" for _ in names)
     connection.execute(f"PREPARE planned {f'({declared})' if names else ''} AS {text}".encode())
     try:
-        row = connection.execute(
+        explained = connection.execute(
             f"EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE planned {f'({values})' if names else ''}".encode()
         ).fetchone()
     finally:
         connection.execute("DEALLOCATE planned")
-    assert row is not None
-    tree: dict[str, Any] = row[0][0]["Plan"]
+    assert explained is not None
+    tree: dict[str, Any] = explained[0][0]["Plan"]
     return tree
 
 
@@ -105,7 +105,7 @@ def whole_reads(node: Mapping[str, Any], tables: set[str]) -> Iterator[str]:
     if table in tables:
         if kind == "Seq Scan":
             yield f"sequential scan of {table}"
-        elif "Index Cond" not in node and "clock_timestamp()" in node.get("Filter", ""):
+        elif kind.startswith("Index") and "Index Cond" not in node and "clock_timestamp()" in node.get("Filter", ""):
             yield f"index of {table} is looked through: clock_timestamp() is no condition for it, statement_timestamp() is"
     for child in node.get("Plans", ()):
         yield from whole_reads(child, tables)

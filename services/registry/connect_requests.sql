@@ -26,7 +26,7 @@ SET state = 'running', runner = %(runner)s, tries = tries + 1,
     claimable_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
 WHERE request_id = (
     SELECT request_id FROM registry.connect_requests
-    WHERE sealed IS NOT NULL AND claimable_at <= clock_timestamp() AND expires_at > clock_timestamp()
+    WHERE sealed IS NOT NULL AND claimable_at <= statement_timestamp() AND expires_at > statement_timestamp()
         AND key_id = ANY (%(key_ids)s)
     ORDER BY claimable_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
@@ -51,5 +51,5 @@ RETURNING request_id
 -- Deletes what was typed into requests whose life is over, whichever fetcher had them.
 UPDATE registry.connect_requests
 SET state = 'expired', code = 'request-expired', finished_at = clock_timestamp(), sealed = NULL
-WHERE sealed IS NOT NULL AND expires_at <= clock_timestamp()
+WHERE sealed IS NOT NULL AND expires_at <= statement_timestamp()
 RETURNING request_id

@@ -51,6 +51,11 @@ STATEMENTS: Final[tuple[LiteralString, ...]] = (
     "INSERT INTO registry.mailbox_links (login_hash, company_id, other_company_id, linked_by)"
     " SELECT login_hash, company_id, company_id || '-2', 'o' FROM registry.mailboxes",
     "INSERT INTO ledger.erased (company_id, at) SELECT 'erased-' || company, now() FROM generate_series(1, 100000) company",
+    "INSERT INTO registry.connect_requests (request_id, company_id, account_id, mailbox_id, purpose, key_id, state)"
+    " SELECT 'r-' || md5(mailbox_id), company_id, 'main', mailbox_id, 'test', 'k', 'passed' FROM registry.mailboxes",
+    "INSERT INTO registry.portal_sessions (session_id, token_hash, company_id, account_id, role, language, created_by, expires_at)"
+    " SELECT 's-' || left(md5(mailbox_id), 12), sha256(mailbox_id::bytea), company_id, 'main', 'registered', 'en', 'o', now()"
+    " FROM registry.mailboxes",
     "INSERT INTO registry.connection_tests (company_id, login_hash, code, tested_at)"
     " SELECT company_id, login_hash, 'passed', now() - interval '1 day' FROM registry.mailboxes",
     """

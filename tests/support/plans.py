@@ -16,6 +16,9 @@ from services.standalone.servers.paths import ROOT
 
 RARE: Final = re.compile(r"^-- (?:by hand|rare)\b", re.MULTILINE)
 CONTINUES: Final = re.compile(r"^-- (?:Continues from|Continues) `steps`", re.MULTILINE)
+GOES_BEFORE: Final = re.compile(r"^-- Goes before `(\w+)`:", re.MULTILINE)
+PART: Final = re.compile(r"Not a statement of its own|^-- Continues from `|^-- Goes before `", re.MULTILINE)
+"""Texts that are no statement by themselves."""
 _NAME: Final = re.compile(r"^-- name: ([a-z][a-z0-9_]*)\s*$", re.MULTILINE)
 _PARAMETER: Final = re.compile(r"%\((\w+)\)[sb]")
 CONSTANTS: Final = {"most": "8", "quarantined": "'{}'", "limit": "100", "horizon_days": "60"}
@@ -41,11 +44,7 @@ class NamedStatement:
     def is_planned(self) -> bool:
         """Whether Postgres makes a plan for it: utility statements and parts of statements have none."""
         lines = [line for line in self.text.splitlines() if line and not line.startswith("--")]
-        return (
-            lines[0].startswith(PLANNED)
-            and "Not a statement of its own" not in self.text
-            and self.name != "insert_judged"
-        )
+        return lines[0].startswith(PLANNED) and not PART.search(self.text)
 
 
 def statements() -> list[NamedStatement]:
@@ -55,12 +54,15 @@ def statements() -> list[NamedStatement]:
     judge = ROOT / "services/aggregator/judge/judge.sql"
     for path in [judge, *sorted(path for path in (ROOT / "services").rglob("*.sql") if path != judge)]:
         head, *parts = _NAME.split(path.read_text("utf-8"))
-        for name, body in zip(parts[::2], parts[1::2], strict=True):
+        bodies = dict(zip(parts[::2], parts[1::2], strict=True))
+        for name, body in bodies.items():
             if name == "steps":
                 steps[path.parent.name] = body
             text = body.strip()
             if CONTINUES.search(body) or name == "select_outcomes":
                 text = _joined(steps.get(path.parent.name, steps["judge"]), text)
+            elif before := GOES_BEFORE.search(body):
+                text = _joined(text, bodies[before[1]])
             is_rare = bool(RARE.search(head) or RARE.search(body))
             result.append(NamedStatement(str(path.relative_to(ROOT)), name, text, is_rare))
     return result

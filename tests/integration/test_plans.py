@@ -12,7 +12,9 @@ from services.common.tables import read_table
 from tests.support import large_database
 from tests.support.plans import NamedStatement, plan, statements, whole_reads
 
-TYPES: Final = {"target_days": "integer", "now": "timestamptz"}
+TYPES: Final = {
+    "target_days": "integer", "settle_days": "integer", "window_days": "integer", "reach_days": "integer", "now": "timestamptz",
+}  # fmt: skip
 """Types of parameters that Postgres does not infer from the statement."""
 WHILE_JUDGING: Final = (
     "judge.sql:",

@@ -16,8 +16,10 @@ from services.standalone.servers.paths import ROOT
 
 RARE: Final = re.compile(r"^-- (?:by hand|rare)\b", re.MULTILINE)
 CONTINUES: Final = re.compile(r"^-- (?:Continues from|Continues) `steps`", re.MULTILINE)
-GOES_BEFORE: Final = re.compile(r"^-- Goes before `(\w+)`:", re.MULTILINE)
-PART: Final = re.compile(r"Not a statement of its own|^-- Continues from `|^-- Goes before `", re.MULTILINE)
+GOES_BEFORE: Final = re.compile(r"^-- Goes before ((?:`\w+`(?:, | and )?)+):", re.MULTILINE)
+PART: Final = re.compile(
+    r"Not a statement of its own|^-- Continues from `|^-- Goes before `|^-- The same for a recompute", re.MULTILINE
+)
 """Texts that are no statement by themselves."""
 _NAME: Final = re.compile(r"^-- name: ([a-z][a-z0-9_]*)\s*$", re.MULTILINE)
 _PARAMETER: Final = re.compile(r"%\((\w+)\)[sb]")
@@ -48,24 +50,30 @@ class NamedStatement:
 
 
 def statements() -> list[NamedStatement]:
-    """Every named statement of the services."""
+    """Every named statement of the services; one that needs a beginning comes with each of its beginnings."""
     result = []
     steps: dict[str, str] = {}
     judge = ROOT / "services/aggregator/judge/judge.sql"
     for path in [judge, *sorted(path for path in (ROOT / "services").rglob("*.sql") if path != judge)]:
         head, *parts = _NAME.split(path.read_text("utf-8"))
         bodies = dict(zip(parts[::2], parts[1::2], strict=True))
+        if "steps" in bodies:
+            steps[path.parent.name] = bodies["steps"]
         for name, body in bodies.items():
+            texts = [_joined(beginning, body) for beginning in bodies.values() if _goes_before(beginning, name)]
             if name == "steps":
-                steps[path.parent.name] = body
-            text = body.strip()
-            if CONTINUES.search(body) or name == "select_outcomes":
-                text = _joined(steps.get(path.parent.name, steps["judge"]), text)
-            elif before := GOES_BEFORE.search(body):
-                text = _joined(text, bodies[before[1]])
+                texts = []
+            if CONTINUES.search(body):
+                texts = [_joined(steps.get(path.parent.name, steps["judge"]), body)]
             is_rare = bool(RARE.search(head) or RARE.search(body))
-            result.append(NamedStatement(str(path.relative_to(ROOT)), name, text, is_rare))
+            file = str(path.relative_to(ROOT))
+            result += [NamedStatement(file, name, text, is_rare) for text in texts or [body.strip()]]
     return result
+
+
+def _goes_before(beginning: str, name: str) -> bool:
+    matched = GOES_BEFORE.search(beginning)
+    return matched is not None and f"`{name}`" in matched[1]
 
 
 def _joined(steps: str, text: str) -> str:

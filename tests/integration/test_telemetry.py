@@ -239,7 +239,9 @@ class TracedStage(EmbeddedStage):
     collector: Collector
 
     def environ(self) -> dict[str, str]:
-        return super().environ() | {"REPLYRATE_TELEMETRY__ENDPOINT": self.collector.endpoint}
+        # The log line of each poll, which has its trace, is at level debug.
+        settings = {"REPLYRATE_TELEMETRY__ENDPOINT": self.collector.endpoint, "REPLYRATE_LOG__LEVEL": "debug"}
+        return super().environ() | settings
 
 
 @pytest.mark.timeout(300)

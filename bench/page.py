@@ -5,8 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, connections
-
 RESULTS: Final = Path(__file__).with_name("results")
 PAGE: Final = Path(__file__).parents[1] / "docs" / "dev" / "speed.md"
 SCALING: Final = Path(__file__).parents[1] / "docs" / "scaling.md"
@@ -187,16 +185,6 @@ def _measured() -> list[str]:
     row(
         "ledger, an inquiry",
         ["2.1 kB", *(f"{size['ledger_bytes'] / size['inquiries'] / 1000:.1f} kB" for size in sizes)],
-    )
-    row(
-        "connections",
-        [
-            f"workers + {FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator",
-            *(
-                f"{connections(workers=figure['workers'], fetchers=1, aggregators=1)} predicted, {size['connections']} measured"
-                for size in sizes
-            ),
-        ],
     )
     lines += [
         "",

@@ -6,7 +6,7 @@ psycopg's (`%(name)s`). No value is ever formatted into a statement.
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -16,13 +16,15 @@ import psycopg
 from psycopg import conninfo, errors
 from psycopg.rows import dict_row
 
+from services.common.connection_pool import ConnectionPool
 from services.common.errors import ConfigError, TransientError
 
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 120
 
 FETCHER_CONNECTIONS = 5
-"""Connections of a fetcher besides one for each worker: two for connect requests, retention, pacing, health pages."""
+"""Connections of a fetcher with the defaults: two that its threads share and the health pages' (REPLYRATE_FETCHER__CONNECTIONS), and
+two for connect requests (REPLYRATE_FETCHER__CONNECT_WORKERS)."""
 AGGREGATOR_CONNECTIONS = 4
 """Connections of an aggregator: ingest, refresh, health pages, watermark."""
 
@@ -79,9 +81,9 @@ def _connect_failure(error: psycopg.OperationalError) -> Exception:
     return TransientError("Postgres does not answer; check that it runs and that REPLYRATE_POSTGRES__DSN names it")
 
 
-def connections(*, workers: int, fetchers: int, aggregators: int) -> int:
-    """Connections of all services together; `workers` are those of all fetchers. A test counts them on a server."""
-    return workers + fetchers * FETCHER_CONNECTIONS + aggregators * AGGREGATOR_CONNECTIONS
+def connections(*, fetchers: int, aggregators: int) -> int:
+    """Connections of all services together, whatever the number of workers. A test counts them on a server."""
+    return fetchers * FETCHER_CONNECTIONS + aggregators * AGGREGATOR_CONNECTIONS
 
 
 def clock(connection: psycopg.Connection) -> datetime:
@@ -101,12 +103,24 @@ def translate() -> Iterator[None]:
         raise TransientError(f"Postgres is not reachable or busy ({error.sqlstate or type(error).__name__})") from error
 
 
+ConnectionSource = psycopg.Connection | ConnectionPool
+"""Where statements are executed: over one connection, or over any of a pool."""
+
+
+def borrowed(source: ConnectionSource) -> AbstractContextManager[psycopg.Connection]:
+    """The connection itself, or one of the pool while the block runs."""
+    return nullcontext(source) if isinstance(source, psycopg.Connection) else source.connection()
+
+
 class Statements:
-    """Named statements over one connection (autocommit); a row maps its column names. Not to be shared by threads."""
+    """Named statements over one connection (autocommit) or a pool; a row maps its column names.
+
+    With a single connection not to be shared by threads.
+    """
 
     def __init__(
         self,
-        connection: psycopg.Connection,
+        connection: ConnectionSource,
         statements: Mapping[str, LiteralString],
         *,
         translates: bool = True,
@@ -122,28 +136,31 @@ class Statements:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """A transaction: the statements inside take effect together or not at all."""
-        with self._errors(), self.connection.transaction():
+        with self._errors(), self._borrowed() as connection, connection.transaction():
             yield
 
     def run(self, name: str, **values: Any) -> None:
         """Execute a statement whose rows, if any, are not needed."""
-        with self._errors():
-            self.connection.execute(self._statements[name], {**self._constants, **values})
+        with self._errors(), self._borrowed() as connection:
+            connection.execute(self._statements[name], {**self._constants, **values})
 
     def one(self, name: str, **values: Any) -> dict[str, Any] | None:
         """The first row; None when there is none."""
-        with self._errors(), self.connection.cursor(row_factory=dict_row) as cursor:
+        with self._errors(), self._borrowed() as connection, connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(self._statements[name], {**self._constants, **values}).fetchone()
 
     def all(self, name: str, **values: Any) -> list[dict[str, Any]]:
         """Every row."""
-        with self._errors(), self.connection.cursor(row_factory=dict_row) as cursor:
+        with self._errors(), self._borrowed() as connection, connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(self._statements[name], {**self._constants, **values}).fetchall()
 
     def tuples(self, name: str, **values: Any) -> list[tuple[Any, ...]]:
         """Every row as a tuple of its columns."""
-        with self._errors():
-            return self.connection.execute(self._statements[name], {**self._constants, **values}).fetchall()
+        with self._errors(), self._borrowed() as connection:
+            return connection.execute(self._statements[name], {**self._constants, **values}).fetchall()
+
+    def _borrowed(self) -> AbstractContextManager[psycopg.Connection]:
+        return borrowed(self.connection)
 
 
 _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)\s*$", re.MULTILINE)

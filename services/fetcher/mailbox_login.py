@@ -15,7 +15,7 @@ from services.imap.errors import LoginRefused, MailboxError
 from services.imap.host_policy import HostPolicy
 from services.imap.limits import SessionLimits
 from services.registry.leases import LeasedMailbox
-from services.registry.login_slots import LoginSlots, NoSlotFree
+from services.registry.login_slots import LoginSlots, NoSlotFree, SlotPair
 from services.signin.access_tokens import AccessTokens
 from services.signin.token_store import KIND, TokenStore
 
@@ -70,17 +70,31 @@ class MailboxLogin:
         self._tls_context = tls_context
         self._limits = limits
 
-    def session(self, leased: LeasedMailbox, token_store: TokenStore) -> MailboxSession:
-        """The session of a poll. It is opened when its block starts."""
-        return MailboxSession(lambda: self._open(leased, token_store))
+    def session(self, leased: LeasedMailbox, token_store: TokenStore, slots: SlotPair | None = None) -> MailboxSession:
+        """The session of a poll. It is opened when its block starts. `slots`: taken for its first login by the caller."""
+        slots_of_logins = itertools.chain(
+            [self._slots.session(leased.host) if slots is None else nullcontext()],
+            (self._another_session(leased, slots) for _ in itertools.count()),
+        )
+        return MailboxSession(lambda: self._open(leased, token_store, next(slots_of_logins)))
 
     @contextmanager
-    def _open(self, leased: LeasedMailbox, token_store: TokenStore) -> Iterator[Connection]:
+    def _another_session(self, leased: LeasedMailbox, slots: SlotPair | None) -> Iterator[None]:
+        """Slots for another login, in place of the ended session's."""
+        if slots is not None:
+            self._slots.release(sessions=[slots])
+        with self._slots.session(leased.host):
+            yield
+
+    @contextmanager
+    def _open(
+        self, leased: LeasedMailbox, token_store: TokenStore, slots: AbstractContextManager[None]
+    ) -> Iterator[Connection]:
         """A session that is logged in; it ends with the block. `token_store` keeps its refresh token, if it has one.
 
         NoSlotFree when the provider's logins are used up for now; MailboxError.
         """
-        with self._slots.session(leased.host):
+        with slots:
             endpoint = self._hosts.check(leased.host, leased.port, leased.tls)
             connection = connect(endpoint, self._tls_context(), self._limits)
             try:

@@ -14,9 +14,11 @@ from services.common.topics import SENT
 from services.common.trace_context import TRACEPARENT, trace_id
 from services.common.tracing import Span, Tracer, set_failed, set_values, start_span, traceparent_of
 from services.fetcher.poll_tally import PollTally
+from services.fetcher.postponements import Postponements
 from services.imap.errors import LoginRefused, MailboxError
 from services.registry.folder_records import PublishedMessage
 from services.registry.leases import LeasedMailbox
+from services.registry.login_slots import NoSlotFree
 
 log = getLogger(__name__)
 
@@ -30,6 +32,7 @@ class PollReport:
         self.dropped: Counter[str] = Counter()
         self._ids = {"company_id": leased.company_id, "mailbox_id": leased.mailbox_id}
         self._started = time.monotonic()
+        self._seconds: float | None = None
         self._tally = tally
         self._tracer = tracer
         self._span = start_span(tracer, "poll")
@@ -94,9 +97,13 @@ class PollReport:
         metrics.RECORDS_REJECTED.labels("fetcher", "unreadable-message").inc()
         log.warning("%s", detail, extra={"action": "message-rejected", "uid": uid, **self._ids})
 
+    def read(self) -> None:
+        """The session is over; what remains is to settle the poll. The time that the poll took ends here."""
+        self._seconds = self.elapsed.total_seconds()
+
     def finished(self, *, complete: bool) -> None:
-        """The poll ended well. Not complete: it used up its budget, and the next poll continues."""
-        elapsed = self.elapsed.total_seconds()
+        """The poll ended well and is settled. Not complete: it used up its budget, and the next poll continues."""
+        elapsed = self.elapsed.total_seconds() if self._seconds is None else self._seconds
         self._end("complete" if complete else "stopped")
         metrics.POLL_SECONDS.observe(elapsed)
         if not log.isEnabledFor(logging.DEBUG):
@@ -110,16 +117,9 @@ class PollReport:
             },
         )  # fmt: skip
 
-    def postponed(self, error: Exception, seconds: float, mailboxes: int | None) -> None:
-        """The provider has no login slot free. `mailboxes`: how many were postponed since the last line; None: no line is due."""
-        self._end("postponed")
-        if mailboxes is not None:
-            log.info(
-                "%s", error,
-                extra={
-                    "action": "mailbox-postponed", "mailboxes": mailboxes, "again_seconds": round(seconds), **self._place(),
-                },
-            )  # fmt: skip
+    def postponed(self) -> None:
+        """The provider has no login slot free for another session of this poll."""
+        self._end("postponed", counted=False)
 
     def lease_lost(self) -> None:
         """Another process owns the mailbox."""
@@ -155,9 +155,10 @@ class PollReport:
         set_values(self._span, published=self.published, new=self.new, dropped=self.dropped.total())
         self._span.end()
 
-    def _end(self, result: str, *, failed: bool = False) -> None:
-        metrics.POLLS.labels(result).inc()
-        self._tally.count(result, published=self.published, new=self.new)
+    def _end(self, result: str, *, failed: bool = False, counted: bool = True) -> None:
+        if counted:
+            metrics.POLLS.labels(result).inc()
+            self._tally.count(result, published=self.published, new=self.new)
         set_values(self._span, result=result)
         if failed:
             set_failed(self._span, result)
@@ -166,6 +167,19 @@ class PollReport:
         """The ids, and next to them the trace of the poll: in the log and nowhere else."""
         parent = traceparent_of(self._span)
         return self._ids if parent is None else {**self._ids, "trace_id": trace_id(parent)}
+
+
+def mailboxes_postponed(
+    error: NoSlotFree, seconds: float, mailboxes: int, tally: PollTally, lines: Postponements
+) -> None:
+    """A provider has no login slot free for some mailboxes. `seconds`: until the last of them is due again."""
+    metrics.POLLS.labels("postponed").inc(mailboxes)
+    tally.count("postponed", mailboxes)
+    if (count := lines.count(error.provider, mailboxes)) is not None:
+        log.info(
+            "%s", error,
+            extra={"action": "mailbox-postponed", "mailboxes": count, "again_seconds": round(seconds)},
+        )  # fmt: skip
 
 
 def trace_headers(span: Span) -> list[tuple[str, bytes]]:

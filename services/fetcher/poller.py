@@ -1,14 +1,14 @@
 """One worker of the fetcher: polls one mailbox after the other, for as long as the service runs.
 
-1. Lease the mailbox that has been due for longest.
-2. Take a login slot of its provider, connect, log in (mailbox_login.py).
+1. Take a leased mailbox, the one that has been due for longest, with slots for its login (mailbox_queue.py).
+2. Connect and log in (mailbox_login.py).
 3. Find its Sent folders and record which of them are read.
 4. Read each folder and publish its messages (folder_reader.py, publication.py).
 5. If the folders were chosen by hand: after the daily scan, count the messages of other folders for sent mail.
-6. Log out. Release the lease: complete through the start of this poll, to be continued, or failed with a reason and the
-   time of the next attempt.
+6. Log out. A good poll is settled with others (settlement.py): complete through its start, or to be continued. A failed one
+   releases its lease at once, with a reason and the time of the next attempt.
 
-Each worker thread has its own Postgres connection and one IMAP session at a time. A cursor moves only after everything
+Each worker thread has one IMAP session at a time; the connections to Postgres are shared. A cursor moves only after everything
 that it passes has been acknowledged by Kafka, and only while the lease holds. A mailbox that fails costs only itself.
 """
 
@@ -24,16 +24,18 @@ from services.common.errors import TransientError
 from services.common.hashing import Hasher
 from services.common.kafka import Publisher
 from services.common.lifecycle import Heartbeat, Stop
-from services.common.retry import Backoff
 from services.common.settings import FetcherConfig
 from services.common.tracing import OFF, Tracer
+from services.fetcher.delays import DEPENDENCY_SECONDS, FAILURE, THROTTLE, spaced
 from services.fetcher.folder_reader import FolderReader, is_rescan_due
 from services.fetcher.mailbox_login import MailboxLogin, MailboxSession
+from services.fetcher.mailbox_queue import MailboxQueue
 from services.fetcher.poll_budget import PollBudget
-from services.fetcher.poll_report import PollReport, metrics_from_zero
+from services.fetcher.poll_report import PollReport, mailboxes_postponed, metrics_from_zero
 from services.fetcher.poll_tally import PollTally
 from services.fetcher.postponements import Postponements
 from services.fetcher.publication import BatchPublisher
+from services.fetcher.settlement import FinishedPoll, Settlement
 from services.imap.connection import Connection
 from services.imap.errors import (
     CommandRefused,
@@ -47,19 +49,15 @@ from services.imap.errors import (
 )
 from services.imap.host_policy import HostPolicy, Resolver
 from services.imap.limits import SessionLimits
-from services.registry import pacing, states
-from services.registry.leases import LeasedMailbox, LeaseLost, Leases
-from services.registry.login_slots import LoginSlots, NoSlotFree
+from services.registry import states
+from services.registry.leases import LeasedMailbox, LeaseLost, Leases, PollEnd
+from services.registry.login_slots import LoginSlots, NoSlotFree, Postponed, SlotPair
 from services.registry.pacing import Pacing
 from services.signin.access_tokens import AccessTokens
 
 MAX_LOGIN_REFUSALS: Final = 3
 MAX_FRUITLESS: Final = 3
 """Polls in a row that may end at a limit without progress in a folder known before; later ones back off."""
-IDLE_SECONDS: Final = 0.5
-DEPENDENCY_SECONDS: Final = 5.0
-FAILURE: Final = Backoff(60, 2, 6 * 3600)
-THROTTLE: Final = Backoff(300, 2, 24 * 3600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +80,18 @@ class Poller:
     """One worker. `run` until `stop` is set."""
 
     def __init__(
-        self, owner: str, leases: Leases, resources: PollerResources, *, stop: Stop, heartbeat: Heartbeat
-    ) -> None:
-        """`owner` names the worker in its leases."""
+        self, leases: Leases, resources: PollerResources, *, stop: Stop, heartbeat: Heartbeat,
+        finish: Callable[[FinishedPoll], None] | None = None,
+    ) -> None:  # fmt: skip
+        """`finish` settles a poll that ended well, now or later; None: settle it at once."""
         imap = resources.settings.imap
-        self._owner = owner
         self._leases = leases
         self._resources = resources
         self._stop = stop
         self._heartbeat = heartbeat
         self._slots = LoginSlots(leases.connection, imap)
-        self._pacing = Pacing(leases.connection, imap.poll_interval_seconds)
+        settlement = Settlement(leases, Pacing(leases.connection, imap.poll_interval_seconds))
+        self._finish = finish or (lambda poll: settlement.settle([poll]))
         self._login = MailboxLogin(
             HostPolicy.of(imap, resources.resolve),
             self._slots,
@@ -102,37 +101,43 @@ class Poller:
         )
         metrics_from_zero()
 
-    def run(self) -> None:
-        """Poll the mailboxes that are due until `stop` is set. TransientError when Postgres goes away."""
+    def run(self, queue: MailboxQueue) -> None:
+        """Poll the mailboxes of the queue until `stop` is set. TransientError when Postgres goes away."""
         while not self._stop.is_set():
             self._heartbeat.beat()
-            self._resources.tally.log_when_due()
-            self._resources.tokens.save(self._leases.connection)
-            leased = self._leases.lease(self._owner, self._resources.settings.fetcher.lease_seconds)
-            if leased is None:
-                self._stop.wait(IDLE_SECONDS)
-            else:
-                self.poll(leased)
+            mailbox = queue.take()
+            if mailbox is not None:
+                try:
+                    self.poll(mailbox.leased, mailbox.slots)
+                finally:
+                    queue.ended(mailbox)
 
-    def poll(self, leased: LeasedMailbox) -> None:
-        """Read one leased mailbox and release it, whatever happens."""
+    def poll(self, leased: LeasedMailbox, slots: SlotPair | None = None) -> None:
+        """Read one leased mailbox and release it, whatever happens. `slots`: what was taken for its login; None: nothing yet."""
         report = PollReport(leased, self._resources.tracer, self._resources.tally)
+        finished = None
         try:
-            self._poll(leased, report)
+            finished = self._poll(leased, slots, report)
         finally:
-            report.close()
+            if finished is None:
+                report.close()
+        if finished is not None:
+            self._finish(finished)
 
-    def _poll(self, leased: LeasedMailbox, report: PollReport) -> None:
+    def _poll(self, leased: LeasedMailbox, slots: SlotPair | None, report: PollReport) -> FinishedPoll | None:
+        """Read a mailbox; None when its lease was ended already, since the poll failed."""
         budget = PollBudget(self._resources.limits, self._stop)
         try:
-            with self._login.session(leased, self._leases.token_store(leased)) as session:
+            with self._login.session(leased, self._leases.token_store(leased), slots) as session:
                 visible_from = self._read(leased, session, budget, report)
-            self._finish(leased, visible_from, budget)
-            report.finished(complete=budget.complete)
+            report.read()
+            return self._finished(leased, visible_from, budget, report)
         except NoSlotFree as error:
             # The provider's login limit is reached for all mailboxes together: each waits for its own turn.
-            seconds = self._slots.postpone(leased.company_id, leased.mailbox_id, leased.epoch, error, random.random())
-            report.postponed(error, seconds, self._resources.postponements.count(error.provider))
+            waiting = Postponed(leased.company_id, leased.mailbox_id, leased.epoch)
+            seconds = self._slots.postpone([waiting], error)
+            report.postponed()
+            mailboxes_postponed(error, seconds, 1, self._resources.tally, self._resources.postponements)
         except LeaseLost:
             report.lease_lost()
         except MailboxError as error:
@@ -140,12 +145,13 @@ class Poller:
         except TransientError as error:
             # Kafka or Postgres, not the mailbox: it is due again soon, and this is not counted against it.
             report.dependency_away(error)
-            self._leases.fail_poll(leased, reason=None, next_seconds=_spaced(leased, DEPENDENCY_SECONDS), counts=False)
+            self._leases.fail_poll(leased, reason=None, next_seconds=spaced(leased, DEPENDENCY_SECONDS), counts=False)
             self._stop.wait(1)
         except Exception as error:
             report.crashed()
-            delay = _spaced(leased, FAILURE.delay(leased.failures + 1, random.random()))
+            delay = spaced(leased, FAILURE.delay(leased.failures + 1, random.random()))
             self._leases.fail_poll(leased, reason=f"internal-{type(error).__name__}", next_seconds=delay, counts=True)
+        return None
 
     def _read(
         self, leased: LeasedMailbox, session: MailboxSession, budget: PollBudget, report: PollReport
@@ -174,7 +180,8 @@ class Poller:
     ) -> datetime | None:
         visible_from: list[datetime] = []
         folders = session.connection.sent_folders(leased.sent_override)
-        self._leases.set_sent_folders(leased, [folder.name for folder in folders])
+        if not leased.cursors.keys() <= {folder.name for folder in folders}:
+            self._leases.set_sent_folders(leased, [folder.name for folder in folders])
         refused: CommandRefused | None = None
         # Each poll starts with another folder, so that one with more new mail than a poll may read starves no other.
         start = leased.epoch % len(folders)
@@ -219,28 +226,24 @@ class Poller:
             return
         self._leases.set_unread_folders(leased, counts)
 
-    def _finish(self, leased: LeasedMailbox, visible_from: datetime | None, budget: PollBudget) -> None:
-        """Release the lease of a poll that ended well."""
+    def _finished(
+        self, leased: LeasedMailbox, visible_from: datetime | None, budget: PollBudget, report: PollReport
+    ) -> FinishedPoll:
+        """The end of a poll that read what it could."""
         complete = budget.complete
         fruitless = budget.exhausted and not budget.progressed and not self._stop.is_set()
         rescanned = is_rescan_due(leased)
         horizon = leased.now - timedelta(days=self._resources.settings.horizon_days)
         # Only a scan determines the earliest date from which the provider shows mail; it is reused until the next scan.
         visible = visible_from if rescanned else visible_from or leased.complete_from
-        if not budget.exhausted:
-            next_seconds = self._pacing.next_seconds(
-                leased.company_id, leased.mailbox_id, leased.account_id, leased.host, leased.connected_at
-            )
-        else:
+        next_seconds = 0.0
+        if budget.exhausted:
             # A server that renames its folders in each LIST gives every poll new ones, and none gets further.
             fruitless_polls = leased.fruitless_polls + 1 if fruitless else 0
-            wait = (
-                FAILURE.delay(fruitless_polls - MAX_FRUITLESS, random.random())
-                if fruitless_polls > MAX_FRUITLESS
-                else 0
-            )
-            next_seconds = _spaced(leased, wait)
-        self._leases.end_poll(
+            if fruitless_polls > MAX_FRUITLESS:
+                next_seconds = FAILURE.delay(fruitless_polls - MAX_FRUITLESS, random.random())
+            next_seconds = spaced(leased, next_seconds)
+        end = PollEnd(
             leased,
             complete=complete,
             reconciled=rescanned and complete,
@@ -248,6 +251,7 @@ class Poller:
             next_seconds=next_seconds,
             fruitless=fruitless,
         )
+        return FinishedPoll(end, report, paced=not budget.exhausted)
 
     def _mailbox_failed(self, leased: LeasedMailbox, error: MailboxError, report: PollReport) -> None:
         """Release the lease with the error as reason; repeated refusals of the login need the mailbox's owner."""
@@ -256,7 +260,7 @@ class Poller:
         given_up = isinstance(error, LoginRefused) and (error.definite or leased.refusals + 1 >= MAX_LOGIN_REFUSALS)
         state = states.load().events["login-given-up"].to if given_up else None
         backoff = THROTTLE if isinstance(error, Throttled | LoginUnclear) else FAILURE
-        delay = _spaced(leased, backoff.delay(leased.failures + 1, random.random()))
+        delay = spaced(leased, backoff.delay(leased.failures + 1, random.random()))
         report.failed(error, delay)
         self._leases.fail_poll(
             leased, reason=error.code, next_seconds=delay, counts=True, refused=refused,
@@ -269,8 +273,3 @@ def is_owners_doing(error: MailboxError) -> bool:
     return isinstance(error, LoginRefused | NoSentFolder) or (
         isinstance(error, CommandRefused) and error.stage == "examine"
     )
-
-
-def _spaced(leased: LeasedMailbox, seconds: float) -> float:
-    """`seconds`, or the provider's minimum between two logins of a mailbox if that is longer."""
-    return max(seconds, pacing.again_seconds(leased.host))

@@ -17,11 +17,11 @@ class Postponements:
         self._counts: dict[str, int] = {}
         self._logged_at: dict[str, float] = {}
 
-    def count(self, provider: str) -> int | None:
-        """Count a postponed mailbox; how many there were since the last line if one is due now, else None."""
+    def count(self, provider: str, mailboxes: int = 1) -> int | None:
+        """Count postponed mailboxes; how many there were since the last line if one is due now, else None."""
         now = self._monotonic()
         with self._lock:
-            self._counts[provider] = self._counts.get(provider, 0) + 1
+            self._counts[provider] = self._counts.get(provider, 0) + mailboxes
             if provider in self._logged_at and now - self._logged_at[provider] < EVERY_SECONDS:
                 return None
             self._logged_at[provider] = now

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import psycopg
-
 from services.common import metrics
 from services.common.lifecycle import Stop
-from services.common.postgres import Statements, load_statements
+from services.common.postgres import ConnectionSource, Statements, load_statements
 
 SQL: Final = load_statements("services.registry", "coverage.sql")
 STATEMENTS: Final = {
@@ -45,9 +43,9 @@ class PolledSpan:
 
 
 class CoverageRecords:
-    """Writes of registry.coverage over one connection; not to be shared by threads."""
+    """Writes of registry.coverage over one connection (not to be shared by threads) or a pool."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: ConnectionSource) -> None:
         self._sql = Statements(connection, STATEMENTS, most_waiting=MOST_WAITING)
 
     def record(self, spans: Sequence[PolledSpan], recorded_at: datetime | None = None) -> None:

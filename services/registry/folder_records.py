@@ -6,12 +6,11 @@ The caller holds the mailbox's lease and opens the transaction around each write
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-import psycopg
 from psycopg.types.json import Jsonb
 
-from services.common.postgres import Statements, load_statements
+from services.common.postgres import ConnectionSource, Statements, load_statements
 from services.mail.cursors import Cursor
 
 SQL = load_statements("services.registry", "folder_records.sql")
@@ -73,7 +72,7 @@ class FolderRecords:
     `mailbox`: the columns `company_id` and `mailbox_id` that name the mailbox.
     """
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: ConnectionSource) -> None:
         self._sql = Statements(connection, SQL)
 
     def cursor(self, mailbox: Mapping[str, str], folder: bytes) -> SavedCursor | None:
@@ -81,18 +80,7 @@ class FolderRecords:
         stored = self._sql.one("cursor", **mailbox, folder=folder)
         if stored is None:
             return None
-        cursor = Cursor(
-            stored["uidvalidity"],
-            stored["high_uid"],
-            stored["scan_down_to_uid"],
-            stored["uidnext"],
-            tuple(stored["recent_uids"]),
-        )
-        refused = {
-            int(uid): Refusal(datetime.fromisoformat(first_at), count)
-            for uid, (first_at, count) in stored["refused"].items()
-        }
-        return SavedCursor(cursor, stored["lower_bound_at"], stored["scan_began_at"], stored["scan_below"], refused)
+        return _saved_cursor(stored)
 
     def published(self, mailbox: Mapping[str, str], message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
         """(sent_at, record) of those messages that were published before; the record byte for byte."""
@@ -125,6 +113,8 @@ class FolderRecords:
             uids_passed=progress.uids_passed,
             uids_found=progress.uids_found,
         )
+        if progress.scan_started:
+            self._sql.run("trim_folders", **mailbox, most=MAX_RETIRED_FOLDERS)
         if progress.published:
             self._save_published(mailbox, folder, progress.published)
 
@@ -153,3 +143,32 @@ class FolderRecords:
     def set_unread_folders(self, mailbox: Mapping[str, str], messages: Mapping[bytes, int]) -> None:
         """Folders with the name of a Sent folder that are not read, and how many messages are in each."""
         self._sql.run("save_unread_folders", **mailbox, folders=list(messages), counts=list(messages.values()))
+
+
+def cursors_of(stored: Sequence[Mapping[str, Any]] | None) -> dict[bytes, SavedCursor]:
+    """The cursors that come with a lease (leases.sql, `lease`), by folder."""
+    return {
+        bytes.fromhex(folder["folder"]): _saved_cursor(
+            {**folder, **{name: _instant(folder[name]) for name in ("lower_bound_at", "scan_began_at")}}
+        )
+        for folder in stored or ()
+    }
+
+
+def _saved_cursor(stored: Mapping[str, Any]) -> SavedCursor:
+    cursor = Cursor(
+        stored["uidvalidity"],
+        stored["high_uid"],
+        stored["scan_down_to_uid"],
+        stored["uidnext"],
+        tuple(stored["recent_uids"]),
+    )
+    refused = {
+        int(uid): Refusal(datetime.fromisoformat(first_at), count)
+        for uid, (first_at, count) in stored["refused"].items()
+    }
+    return SavedCursor(cursor, stored["lower_bound_at"], stored["scan_began_at"], stored["scan_below"], refused)
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

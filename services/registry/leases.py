@@ -8,19 +8,18 @@ a write in progress. No log line or error text holds an address, a user name or 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from logging import getLogger
 from typing import Any, Final
 
-import psycopg
-
+from services.common.clocks import boot_seconds
 from services.common.errors import ReplyrateError
-from services.common.postgres import Statements, load_statements
+from services.common.postgres import ConnectionSource, Statements, load_statements
 from services.providers.mail_server import TlsMode
 from services.registry import states
 from services.registry.coverage import CoverageRecords, PolledSpan
-from services.registry.folder_records import NO_PROGRESS, FolderProgress, FolderRecords, SavedCursor
+from services.registry.folder_records import NO_PROGRESS, FolderProgress, FolderRecords, SavedCursor, cursors_of
 from services.registry.tokens import RegistryTokenStore, seal_context
 from services.registry.vault import UnknownKey, Vault, WrongContext
 
@@ -39,7 +38,7 @@ class LeaseLost(ReplyrateError):
 
 @dataclass(frozen=True, slots=True)
 class LeasedMailbox:
-    """A mailbox that this process may read until its lease ends. `now` is Postgres time at the start of the lease."""
+    """A mailbox that this process may read until its lease ends. `now` is Postgres time at the start of the poll."""
 
     company_id: str
     mailbox_id: str
@@ -64,6 +63,32 @@ class LeasedMailbox:
     kind: str = "password"
     """`oauth2`: `password` is a refresh token."""
     tls: TlsMode = "implicit"
+    cursors: Mapping[bytes, SavedCursor] = field(default_factory=dict)
+    """How far the folders are read that earlier polls knew, at the start of the lease."""
+    leased_at: float = 0.0
+    """When the answer of Postgres with the lease arrived, in seconds of `clocks.boot_seconds`: a lease goes on while the machine is suspended."""
+
+    def started(self) -> "LeasedMailbox":
+        """The same when its poll starts now, some time after it was leased."""
+        return replace(
+            self, now=self.now + timedelta(seconds=boot_seconds() - self.leased_at), leased_at=boot_seconds()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PollEnd:
+    """The end of a good poll. `complete_from`: the earliest instant from which its mailbox may be complete.
+
+    `reconciled`: everything within the horizon was read again. `fruitless`: it ended at a limit without progress in a folder
+    known before; such polls in a row are counted.
+    """
+
+    leased: LeasedMailbox
+    complete: bool
+    reconciled: bool
+    complete_from: datetime
+    next_seconds: float
+    fruitless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,42 +101,53 @@ class WaitingMailboxes:
 
 
 class Leases:
-    """Reads and writes of polls over one connection (autocommit); not to be shared by threads."""
+    """Reads and writes of polls over one connection (autocommit, not to be shared by threads) or over a pool."""
 
-    def __init__(self, connection: psycopg.Connection, vault: Vault) -> None:
+    def __init__(self, connection: ConnectionSource, vault: Vault) -> None:
         self._sql = Statements(connection, SQL)
         self._folders = FolderRecords(connection)
         self._coverage = CoverageRecords(connection)
         self._vault = vault
 
     @property
-    def connection(self) -> psycopg.Connection:
-        """The connection of this worker, which may use it between two calls."""
+    def connection(self) -> ConnectionSource:
+        """The connection or the pool, for others to use between two calls."""
         return self._sql.connection
 
     def lease(self, owner: str, seconds: float) -> LeasedMailbox | None:
         """Lease the mailbox that is most overdue; None when no mailbox is due and free."""
+        return next(iter(self.lease_due(owner, seconds, 1)), None)
+
+    def lease_due(self, owner: str, seconds: float, most: int) -> list[LeasedMailbox]:
+        """Lease the mailboxes that are most overdue, at most `most`; none when no mailbox is due and free."""
         for _ in range(MOST_UNREADABLE):
-            mailbox = self._sql.one("lease", owner=owner, seconds=seconds)
-            if mailbox is None:
-                return None
-            place = (mailbox["company_id"], mailbox["mailbox_id"], mailbox["host"], str(mailbox["port"]))
-            try:
-                if mailbox["user_sealed"] is None or mailbox["secret"] is None:
-                    raise WrongContext("a stored secret is missing; connect the mailbox again")
-                user = self._vault.open(mailbox["user_sealed"], *place, field="user")
-                context = seal_context(*place, user, kind=mailbox["kind"])
-                password = self._vault.open(mailbox["secret"], *context, field="secret")
-            except WrongContext:
-                # Only this row was tampered with or mixed up: its owner must connect it again, other mailboxes are read on.
-                self._end_unreadable(mailbox)
-            except UnknownKey:
-                if self._sql.one("opens_any", key_ids=self._vault.key_ids) is None:
-                    raise
-                # Only some are sealed with a key that is missing: they stay active, since the key may return.
-                self._postpone_unreadable(mailbox)
-            else:
-                return _leased(mailbox, user, password)
+            mailboxes = self._sql.all("lease", owner=owner, seconds=seconds, most=most)
+            leased_at = boot_seconds()
+            opened = [self._opened(mailbox, leased_at) for mailbox in mailboxes]
+            readable = [leased for leased in opened if leased is not None]
+            if readable or not mailboxes:
+                return readable
+        return []
+
+    def _opened(self, mailbox: Mapping[str, Any], leased_at: float) -> LeasedMailbox | None:
+        """A leased mailbox with its secret; None, and its lease ended, when no key of this process opens it."""
+        place = (mailbox["company_id"], mailbox["mailbox_id"], mailbox["host"], str(mailbox["port"]))
+        try:
+            if mailbox["user_sealed"] is None or mailbox["secret"] is None:
+                raise WrongContext("a stored secret is missing; connect the mailbox again")
+            user = self._vault.open(mailbox["user_sealed"], *place, field="user")
+            context = seal_context(*place, user, kind=mailbox["kind"])
+            password = self._vault.open(mailbox["secret"], *context, field="secret")
+        except WrongContext:
+            # Only this row was tampered with or mixed up: its owner must connect it again, other mailboxes are read on.
+            self._end_unreadable(mailbox)
+        except UnknownKey:
+            if self._sql.one("opens_any", key_ids=self._vault.key_ids) is None:
+                raise
+            # Only some are sealed with a key that is missing: they stay active, since the key may return.
+            self._postpone_unreadable(mailbox)
+        else:
+            return _leased(mailbox, user, password, leased_at)
         return None
 
     def token_store(self, leased: LeasedMailbox) -> RegistryTokenStore:
@@ -123,7 +159,8 @@ class Leases:
 
     def cursor(self, leased: LeasedMailbox, folder: bytes) -> SavedCursor | None:
         """The saved cursor of a folder; None when the folder was never read."""
-        return self._folders.cursor(_key(leased), folder)
+        cursor = leased.cursors.get(folder)
+        return self._folders.cursor(_key(leased), folder) if cursor is None else cursor
 
     def published(self, leased: LeasedMailbox, message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
         """(sent_at, record) of those messages that were published before; the record byte for byte."""
@@ -154,46 +191,50 @@ class Leases:
         with self._fenced(leased):
             self._folders.set_unread_folders(_key(leased), messages)
 
-    def end_poll(
-        self,
-        leased: LeasedMailbox,
-        *,
-        complete: bool,
-        reconciled: bool,
-        complete_from: datetime,
-        next_seconds: float,
-        fruitless: bool = False,
-    ) -> None:
-        """A poll ended well: release the lease, and if it was complete, store through when. LeaseLost.
+    def end_polls(self, ends: Sequence[PollEnd]) -> list[bool]:
+        """Polls ended well: release their leases, and for complete ones store through when; for each whether its lease still held.
 
-        `reconciled`: everything within the horizon was read again. `fruitless`: it ended at a limit without progress in a
-        folder known before; such polls in a row are counted.
+        The rows of a poll whose lease has ended stay as they are. One transaction for all.
         """
-        key = _key(leased)
-        with self._fenced(leased):
-            mailbox = self._sql.one(
-                "end_poll",
-                **key,
-                epoch=leased.epoch,
-                complete=complete,
-                reconciled=reconciled,
-                due=leased.reconcile_after,
-                complete_from=complete_from,
-                through=leased.now,
-                next_seconds=next_seconds,
-                fruitless=fruitless,
+        with self._sql.transaction():
+            mailboxes = self._sql.all(
+                "end_polls",
+                company_ids=[end.leased.company_id for end in ends],
+                mailbox_ids=[end.leased.mailbox_id for end in ends],
+                epochs=[end.leased.epoch for end in ends],
+                complete=[end.complete for end in ends],
+                reconciled=[end.reconciled for end in ends],
+                dues=[end.leased.reconcile_after for end in ends],
+                complete_froms=[end.complete_from for end in ends],
+                throughs=[end.leased.now for end in ends],
+                next_seconds=[end.next_seconds for end in ends],
+                fruitless=[end.fruitless for end in ends],
             )
-            assert mailbox is not None
-            if complete:
-                span = PolledSpan(
-                    leased.company_id,
-                    leased.account_id,
-                    leased.mailbox_id,
-                    leased.connected_at,
+            spans = [
+                PolledSpan(
+                    mailbox["company_id"],
+                    mailbox["account_id"],
+                    mailbox["mailbox_id"],
+                    mailbox["connected_at"],
                     mailbox["complete_from"],
                     mailbox["complete_through"],
                 )
-                self._coverage.record([span])
+                for mailbox in mailboxes
+                if mailbox["complete"]
+            ]
+            if spans:
+                self._coverage.record(spans)
+        ended = {(mailbox["company_id"], mailbox["mailbox_id"]) for mailbox in mailboxes}
+        return [(end.leased.company_id, end.leased.mailbox_id) in ended for end in ends]
+
+    def hand_back(self, mailboxes: Sequence[LeasedMailbox]) -> None:
+        """End the leases of mailboxes that were not read."""
+        self._sql.run(
+            "hand_back",
+            company_ids=[leased.company_id for leased in mailboxes],
+            mailbox_ids=[leased.mailbox_id for leased in mailboxes],
+            epochs=[leased.epoch for leased in mailboxes],
+        )
 
     def fail_poll(
         self,
@@ -263,7 +304,7 @@ class Leases:
             yield
 
 
-def _leased(mailbox: Mapping[str, Any], user: str, password: str) -> LeasedMailbox:
+def _leased(mailbox: Mapping[str, Any], user: str, password: str, leased_at: float) -> LeasedMailbox:
     return LeasedMailbox(
         company_id=mailbox["company_id"],
         mailbox_id=mailbox["mailbox_id"],
@@ -285,6 +326,8 @@ def _leased(mailbox: Mapping[str, Any], user: str, password: str) -> LeasedMailb
         fruitless_polls=mailbox["fruitless_polls"],
         kind=mailbox["kind"],
         tls=mailbox["tls"],
+        cursors=cursors_of(mailbox["cursors"]),
+        leased_at=leased_at,
     )
 
 

@@ -5,17 +5,16 @@ takes one slot of each kind in one statement before it connects, or is refused; 
 The slot of a session is released at its end; the slots of a process that died expire.
 """
 
+import random
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import psycopg
-
 from services.common import metrics
 from services.common.errors import ConfigError, ReplyrateError, TransientError
-from services.common.postgres import Statements, load_statements
+from services.common.postgres import ConnectionSource, Statements, load_statements
 from services.common.settings import ImapSettings
 from services.providers import catalog
 from services.providers.addresses import host_name
@@ -86,11 +85,38 @@ def check(settings: ImapSettings) -> None:
         raise ConfigError(problems)
 
 
+@dataclass(frozen=True, slots=True)
+class SlotPair:
+    """A login and a session at a provider that its holder may use: the numbers of the two slots."""
+
+    provider: str
+    login: int
+    session: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakenSlots:
+    """The slots that were free for a number of mailboxes; `refused` says why there are not more, if that is so."""
+
+    pairs: Sequence[SlotPair]
+    refused: NoSlotFree | None
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A leased mailbox for which no slot is free."""
+
+    company_id: str
+    mailbox_id: str
+    epoch: int
+
+
 class LoginSlots:
-    """Takes and releases slots over one connection (autocommit); not to be shared by threads."""
+    """Takes and releases slots over one connection (autocommit, not to be shared by threads) or a pool."""
 
     def __init__(
-        self, connection: psycopg.Connection, settings: ImapSettings, *, session_seconds: float | None = None
+        self, connection: ConnectionSource, settings: ImapSettings, *, session_seconds: float | None = None
     ) -> None:
         """`session_seconds`: when the slot of a session expires, if not after the time that the settings imply."""
         self._sql = Statements(connection, SQL)
@@ -103,50 +129,106 @@ class LoginSlots:
     def session(self, host: str) -> Iterator[None]:
         """One login and one session at the provider of a host while the block runs. NoSlotFree."""
         allowed = limit(self._settings, host)
-        holder = secrets.token_hex(8)
-        self._take(allowed, holder)
+        taken = self.take({allowed: 1})[allowed]
+        if taken.refused is not None:
+            raise taken.refused
         try:
             yield
         finally:
             with suppress(TransientError):  # Postgres is away: the slot expires
-                self._sql.run("release", provider=allowed.provider, holder=holder)
+                self.release(sessions=taken.pairs)
 
-    def postpone(self, company_id: str, mailbox_id: str, epoch: int, refused: NoSlotFree, jitter: float) -> float:
-        """End the lease of this epoch; returns in how many seconds the mailbox is due again.
+    def take(self, wanted: Mapping[LoginLimit, int]) -> dict[LoginLimit, TakenSlots]:
+        """For each provider as many pairs of slots as are wanted, or as there are. One statement while slots are free.
+
+        A slot of a session expires `session_seconds` after this call; a login may be sent within `LOGIN_SECONDS` less an hour.
+        """
+        taken: dict[LoginLimit, list[SlotPair]] = {allowed: [] for allowed in wanted}
+        refused: dict[LoginLimit, NoSlotFree] = {}
+        exhausted: set[tuple[LoginLimit, Kind]] = set()
+        while missing := {
+            allowed: pairs - len(taken[allowed])
+            for allowed, pairs in wanted.items()
+            if allowed not in refused and pairs > len(taken[allowed])
+        }:
+            for allowed, short in self._take(missing, taken).items():
+                if (allowed, short) in exhausted:
+                    refused[allowed] = self._refusal(allowed, short, wanted[allowed] - len(taken[allowed]))
+                elif not self._create_slots(allowed, short, missing[allowed]):
+                    exhausted.add((allowed, short))
+        return {allowed: TakenSlots(pairs, refused.get(allowed)) for allowed, pairs in taken.items()}
+
+    def release(self, *, sessions: Sequence[SlotPair] = (), unused: Sequence[SlotPair] = ()) -> None:
+        """Release the sessions of `sessions`, whose logins were made, and all of `unused`, whose logins were not."""
+        released = [("session", pair.session, pair) for pair in (*sessions, *unused)]
+        released += [("login", pair.login, pair) for pair in unused]
+        if released:
+            self._sql.run(
+                "release",
+                providers=[pair.provider for _, _, pair in released],
+                kinds=[kind for kind, _, _ in released],
+                numbers=[number for _, number, _ in released],
+                holders=[pair.holder for _, _, pair in released],
+            )
+
+    def postpone(
+        self, mailboxes: Sequence[Postponed], refused: NoSlotFree, chance: Callable[[], float] = random.random
+    ) -> float:
+        """End the leases of mailboxes of one provider; returns in how many seconds the last of them is due again.
 
         That is when a slot will be free behind those mailboxes that wait already, so that a slot is not asked for in vain.
-        `jitter` in [0, 1).
         """
-        most = refused.most
-        mailbox = self._sql.one(
-            "postpone", company_id=company_id, mailbox_id=mailbox_id, epoch=epoch, provider=refused.provider,
-            short=refused.short, most=most, again_seconds=refused.again_seconds, login_seconds=LOGIN_SECONDS,
-            session_spacing=SESSION_SPACING_SECONDS, jitter=jitter * JITTER_SECONDS,
+        postponed = self._sql.all(
+            "postpone",
+            company_ids=[mailbox.company_id for mailbox in mailboxes],
+            mailbox_ids=[mailbox.mailbox_id for mailbox in mailboxes],
+            epochs=[mailbox.epoch for mailbox in mailboxes],
+            jitters=[chance() for _ in mailboxes],
+            provider=refused.provider, short=refused.short, most=refused.most, again_seconds=refused.again_seconds,
+            login_seconds=LOGIN_SECONDS, session_spacing=SESSION_SPACING_SECONDS, jitter_seconds=JITTER_SECONDS,
         )  # fmt: skip
-        return refused.again_seconds if mailbox is None else float(mailbox["seconds"])
+        return max((float(mailbox["seconds"]) for mailbox in postponed), default=refused.again_seconds)
 
-    def _take(self, allowed: LoginLimit, holder: str) -> None:
-        exhausted: set[Kind] = set()
-        while True:
-            result = self._sql.one(
-                "take", provider=allowed.provider, logins=allowed.logins_per_hour, sessions=allowed.sessions,
-                holder=holder, login_seconds=LOGIN_SECONDS, session_seconds=self._session_seconds,
-            )  # fmt: skip
-            assert result is not None
-            if result["taken"]:
-                return
-            short: Kind = result["short"]
-            if short in exhausted:
-                break
-            most = allowed.logins_per_hour if short == "login" else allowed.sessions
-            # Slots are created when they are first needed, and another process may take those that this one created. So the
-            # limit is reached only when every slot that it permits exists and none of them is free.
-            slots = self._sql.one("create_slots", provider=allowed.provider, kind=short, most=most)
-            assert slots is not None
-            if not slots["created"] and slots["existing"] >= most:
-                exhausted.add(short)
-        metrics.LOGINS_POSTPONED.labels(short).inc()
-        again_seconds = SESSION_AGAIN_SECONDS
-        if short == "login" and result["login_seconds"] is not None:
-            again_seconds = max(result["login_seconds"], 1.0)
-        raise NoSlotFree(allowed.provider, short, again_seconds, most)
+    def _take(
+        self, missing: Mapping[LoginLimit, int], taken: Mapping[LoginLimit, list[SlotPair]]
+    ) -> dict[LoginLimit, Kind]:
+        """Add what is free to `taken`; of which kind too few were free, for the limits where that is so."""
+        holder = secrets.token_hex(8)
+        answers = self._sql.all(
+            "take",
+            providers=[allowed.provider for allowed in missing],
+            logins=[allowed.logins_per_hour for allowed in missing],
+            sessions=[allowed.sessions for allowed in missing],
+            pairs=list(missing.values()),
+            holder=holder, login_seconds=LOGIN_SECONDS, session_seconds=self._session_seconds,
+        )  # fmt: skip
+        by_provider = {answer["provider"]: answer for answer in answers}
+        short: dict[LoginLimit, Kind] = {}
+        for allowed, wanted in missing.items():
+            answer = by_provider[allowed.provider]
+            numbers = zip(answer["logins"] or (), answer["sessions"] or (), strict=True)
+            pairs = [SlotPair(allowed.provider, login, session, holder) for login, session in numbers]
+            taken[allowed].extend(pairs)
+            if len(pairs) < wanted:
+                short[allowed] = answer["short"]
+        return short
+
+    def _create_slots(self, allowed: LoginLimit, kind: Kind, wanted: int) -> bool:
+        """Create slots of a kind; False when the limit allows no more.
+
+        Slots are created when they are first needed, and another process may take those that this one created. So the limit
+        is reached only when every slot that it permits exists and none of them is free.
+        """
+        most = allowed.logins_per_hour if kind == "login" else allowed.sessions
+        slots = self._sql.one("create_slots", provider=allowed.provider, kind=kind, most=most, wanted=wanted)
+        assert slots is not None
+        return bool(slots["created"] or slots["existing"] < most)
+
+    def _refusal(self, allowed: LoginLimit, short: Kind, mailboxes: int) -> NoSlotFree:
+        metrics.LOGINS_POSTPONED.labels(short).inc(mailboxes)
+        if short == "session":
+            return NoSlotFree(allowed.provider, short, SESSION_AGAIN_SECONDS, allowed.sessions)
+        answer = self._sql.one("free_again", provider=allowed.provider, most=allowed.logins_per_hour)
+        assert answer is not None
+        seconds = SESSION_AGAIN_SECONDS if answer["seconds"] is None else max(float(answer["seconds"]), 1.0)
+        return NoSlotFree(allowed.provider, short, seconds, allowed.logins_per_hour)

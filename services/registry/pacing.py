@@ -6,17 +6,15 @@ never closer than a provider lets one mailbox log in (providers.toml, `logins_pe
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from logging import getLogger
-from typing import Final
-
-import psycopg
+from typing import Any, Final
 
 from services.common import metrics
 from services.common.lifecycle import Stop
-from services.common.postgres import Statements, load_statements
+from services.common.postgres import ConnectionSource, Statements, load_statements
 from services.providers import catalog
 
 log = getLogger(__name__)
@@ -79,24 +77,42 @@ def poll_before_deadline(last: datetime, due_at: datetime, pace: Pace, jitter: f
     return max(due_at - least * (0.5 + 0.5 * jitter), last + least)
 
 
+@dataclass(frozen=True, slots=True)
+class PacedMailbox:
+    """What the pace of a mailbox depends on, besides the facts of the registry."""
+
+    company_id: str
+    mailbox_id: str
+    account_id: str
+    host: str
+    connected_at: datetime
+
+
 class Pacing:
-    """Reads facts and advances polls over one connection (autocommit); not to be shared by threads."""
+    """Reads facts and advances polls over one connection (autocommit, not to be shared by threads) or a pool."""
 
     def __init__(
-        self, connection: psycopg.Connection, interval_seconds: float, chance: Callable[[], float] = random.random
+        self, connection: ConnectionSource, interval_seconds: float, chance: Callable[[], float] = random.random
     ) -> None:
         self._sql = Statements(connection, SQL)
         self._interval = interval_seconds
         self._chance = chance
 
-    def next_seconds(
-        self, company_id: str, mailbox_id: str, account_id: str, host: str, connected_at: datetime
-    ) -> float:
-        """Seconds until the next poll of a mailbox whose poll ends now and was complete."""
-        facts = self._sql.one("facts", company_id=company_id, mailbox_id=mailbox_id, account_id=account_id)
-        assert facts is not None
-        now, active_at = facts["now"], max(facts["active_at"] or connected_at, connected_at)
-        next_at = next_poll_at(now, active_at, facts["due_at"], pace_of(self._interval, host), self._chance())
+    def next_seconds(self, mailboxes: Sequence[PacedMailbox]) -> list[float]:
+        """Seconds until the next polls of mailboxes whose polls end now and were complete."""
+        if not mailboxes:
+            return []
+        facts = self._sql.all(
+            "facts",
+            company_ids=[mailbox.company_id for mailbox in mailboxes],
+            mailbox_ids=[mailbox.mailbox_id for mailbox in mailboxes],
+            account_ids=[mailbox.account_id for mailbox in mailboxes],
+        )
+        return [self._next_seconds(mailbox, fact) for mailbox, fact in zip(mailboxes, facts, strict=True)]
+
+    def _next_seconds(self, mailbox: PacedMailbox, fact: Mapping[str, Any]) -> float:
+        now, active_at = fact["now"], max(fact["active_at"] or mailbox.connected_at, mailbox.connected_at)
+        next_at = next_poll_at(now, active_at, fact["due_at"], pace_of(self._interval, mailbox.host), self._chance())
         return float((next_at - now).total_seconds())
 
     def advance_for_deadlines(self) -> int:
@@ -124,7 +140,7 @@ class Pacing:
         return count
 
 
-def advance(connection: psycopg.Connection, polls: Sequence[tuple[str, str, datetime]]) -> int:
+def advance(connection: ConnectionSource, polls: Sequence[tuple[str, str, datetime]]) -> int:
     """Advance polls (company, mailbox, when) to an earlier time; returns how many were. A mailbox that is being read or that
     waits after a failure is left alone. The caller makes sure that no instant is earlier than `again_seconds` permits."""
     if not polls:
@@ -136,7 +152,7 @@ def advance(connection: psycopg.Connection, polls: Sequence[tuple[str, str, date
     )
 
 
-def run(connection: psycopg.Connection, interval_seconds: float, stop: Stop) -> None:
+def run(connection: ConnectionSource, interval_seconds: float, stop: Stop) -> None:
     """Advance polls for deadlines now and every minute until `stop` is set. TransientError when Postgres is away."""
     pacing = Pacing(connection, interval_seconds)
     while not stop.is_set():

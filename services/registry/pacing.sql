@@ -1,11 +1,14 @@
 -- name: facts
--- When a mailbox was last active (the end of the last day with mail in it), and the next open deadline of its account.
+-- When mailboxes were last active (the end of the last day with mail in them), and the next open deadlines of their accounts.
 SELECT clock_timestamp() AS now,
-    (SELECT max(day) + 1 FROM registry.message_counts
-        WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s)::timestamptz AS active_at,
+    (SELECT max(day) + 1 FROM registry.message_counts counted
+        WHERE counted.company_id = mailbox.company_id AND counted.mailbox_id = mailbox.mailbox_id)::timestamptz AS active_at,
     (SELECT min(due_at) FROM report_v1.due_soon
-        WHERE rule_set = 'default' AND company_id = %(company_id)s AND account_id = %(account_id)s
+        WHERE rule_set = 'default' AND due_soon.company_id = mailbox.company_id AND due_soon.account_id = mailbox.account_id
             AND due_at > statement_timestamp()) AS due_at
+FROM unnest(%(company_ids)s::text[], %(mailbox_ids)s::text[], %(account_ids)s::text[])
+    WITH ORDINALITY mailbox (company_id, mailbox_id, account_id, place)
+ORDER BY mailbox.place
 
 -- name: before_deadline
 -- Mailboxes whose next poll would come after an open deadline of their account, or too shortly before it; the nearest

@@ -7,11 +7,9 @@ it at the same time.
 from logging import getLogger
 from typing import Final
 
-import psycopg
-
 from services.common import metrics
 from services.common.lifecycle import Stop
-from services.common.postgres import load_statements, translate
+from services.common.postgres import ConnectionSource, borrowed, load_statements, translate
 from services.registry.coverage import CoverageRecords
 
 log = getLogger(__name__)
@@ -26,13 +24,13 @@ TOLD_ROWS: Final = 1_000_000
 """Deleted rows of coverage after which the log tells the progress."""
 
 
-def trim(connection: psycopg.Connection, horizon_days: int) -> dict[str, int]:
+def trim(connection: ConnectionSource, horizon_days: int) -> dict[str, int]:
     """Delete what is too old, batch by batch; returns rows by table. TransientError when Postgres is away."""
     deleted = dict.fromkeys(SQL, 0)
     for table, statement in SQL.items():
         while True:
-            with translate():
-                rows = connection.execute(statement, {"horizon_days": horizon_days, "most": MOST}).rowcount
+            with translate(), borrowed(connection) as lent:
+                rows = lent.execute(statement, {"horizon_days": horizon_days, "most": MOST}).rowcount
             deleted[table] += rows
             metrics.ROWS_EXPIRED.labels(f"registry.{table}").inc(rows)
             if rows < MOST:
@@ -40,13 +38,13 @@ def trim(connection: psycopg.Connection, horizon_days: int) -> dict[str, int]:
     return deleted
 
 
-def sum_up_counts(connection: psycopg.Connection) -> None:
+def sum_up_counts(connection: ConnectionSource) -> None:
     """Sum up the changes of the number of mailboxes in each state. TransientError when Postgres is away."""
-    with translate():
-        connection.execute(COUNTS["sum_up"])
+    with translate(), borrowed(connection) as lent:
+        lent.execute(COUNTS["sum_up"])
 
 
-def run(connection: psycopg.Connection, horizon_days: int, stop: Stop) -> None:
+def run(connection: ConnectionSource, horizon_days: int, stop: Stop) -> None:
     """Trim and sum up now and every hour until `stop` is set. TransientError when Postgres is away."""
     while not stop.is_set():
         sum_up_counts(connection)
@@ -57,7 +55,7 @@ def run(connection: psycopg.Connection, horizon_days: int, stop: Stop) -> None:
         stop.wait(EVERY_SECONDS)
 
 
-def compact(connection: psycopg.Connection, stop: Stop) -> int:
+def compact(connection: ConnectionSource, stop: Stop) -> int:
     """Compact the coverage that older releases have written, and tell the progress; returns how many rows were deleted."""
     deleted = told = 0
     for rows in CoverageRecords(connection).compact(stop):

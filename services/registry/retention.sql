@@ -20,9 +20,14 @@ DELETE FROM registry.connection_tests WHERE ctid = ANY (ARRAY(
 ))
 
 -- name: login_slots
--- Login and session slots that were not taken for a day; they are created again when they are needed.
+-- Login and session slots above the last one that was taken within a day; they are created again when they are needed. Those below
+-- stay, so that slots are numbered without holes.
 DELETE FROM registry.login_slots WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM registry.login_slots WHERE free_at < statement_timestamp() - interval '1 day'
+    SELECT slot.ctid FROM registry.login_slots slot
+    WHERE slot.number > coalesce((
+        SELECT max(number) FROM registry.login_slots used
+        WHERE used.provider = slot.provider AND used.kind = slot.kind AND used.free_at >= statement_timestamp() - interval '1 day'
+    ), 0)
     LIMIT %(most)s FOR UPDATE SKIP LOCKED
 ))
 

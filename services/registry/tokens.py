@@ -8,9 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import psycopg
-
-from services.common.postgres import Statements, load_statements
+from services.common.postgres import ConnectionSource, Statements, load_statements
 from services.registry.vault import UnknownKey, Vault, WrongContext
 from services.signin.token_store import KIND
 
@@ -30,7 +28,7 @@ class RegistryTokenStore:
 
     def __init__(
         self,
-        connection: psycopg.Connection,
+        connection: ConnectionSource,
         vault: Vault,
         company_id: str,
         mailbox_id: str,
@@ -71,7 +69,7 @@ class RegistryTokenStore:
         if self._lost is not None and not (replaced and has_lease):
             raise self._lost()
 
-    def replace_on(self, connection: psycopg.Connection, old: str, new: str) -> None:
+    def replace_on(self, connection: ConnectionSource, old: str, new: str) -> None:
         """The same over another connection, without the lease check.
 
         A secret that cannot be opened any more stays as it is: the next lease of its mailbox reports it.

@@ -22,6 +22,7 @@ from services.imap.connection import CHUNK
 from services.imap.host_policy import resolve
 from services.imap.limits import SessionLimits
 from services.registry.errors import RegistryError
+from services.registry.leases import PollEnd
 from services.registry.vault import Vault
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import DOVECOT, Defect
@@ -162,7 +163,8 @@ def test_a_rescan_asked_for_during_a_poll_is_not_lost(dovecot_lab: Lab) -> None:
             assert leased is not None
             if rescan:
                 registry.mailboxes.rescan("c1", leased.mailbox_id)
-            leases.end_poll(leased, complete=True, reconciled=True, complete_from=now(), next_seconds=60)
+            end = PollEnd(leased, complete=True, reconciled=True, complete_from=now(), next_seconds=60)
+            assert leases.end_polls([end]) == [True]
             again = leases.lease("tests", 30)
             if again is None:
                 return False

@@ -16,6 +16,25 @@ from services.registry.leases import LeasedMailbox, Leases
 from services.signin.access_tokens import AccessTokens
 
 
+def make_resources(
+    publisher: Publisher,
+    hasher: Hasher,
+    settings: Settings,
+    *,
+    limits: SessionLimits | None = None,
+    tokens: AccessTokens | None = None,
+) -> PollerResources:
+    return PollerResources(
+        settings=settings,
+        publisher=publisher,
+        hasher=hasher,
+        tokens=tokens or AccessTokens(settings.oauth2),
+        tls_context=lambda: tls_context(settings.imap.ca_file),
+        resolve=resolve,
+        limits=limits or SessionLimits(),
+    )
+
+
 def make_poller(
     leases: Leases,
     publisher: Publisher,
@@ -26,16 +45,9 @@ def make_poller(
     tokens: AccessTokens | None = None,
     stop: Stop | None = None,
 ) -> Poller:
-    resources = PollerResources(
-        settings=settings,
-        publisher=publisher,
-        hasher=hasher,
-        tokens=tokens or AccessTokens(settings.oauth2),
-        tls_context=lambda: tls_context(settings.imap.ca_file),
-        resolve=resolve,
-        limits=limits or SessionLimits(),
-    )
-    return Poller("tests", leases, resources, stop=stop or Stop(), heartbeat=Heartbeat(60))
+    """A poller that settles each poll at once."""
+    resources = make_resources(publisher, hasher, settings, limits=limits, tokens=tokens)
+    return Poller(leases, resources, stop=stop or Stop(), heartbeat=Heartbeat(60))
 
 
 def leased_mailbox(**changes: Any) -> LeasedMailbox:

@@ -1,8 +1,10 @@
 """A lab of mail servers whose mailboxes sign in at a scripted token endpoint."""
 
+import threading
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
+
+import psycopg
 
 from services.common.kafka import Publisher
 from services.common.lifecycle import Stop
@@ -11,26 +13,19 @@ from services.common.settings import OAuth2Settings, Settings
 from services.connect.onboarding import ConnectedMailbox, add_mailbox
 from services.connect.requests import ConnectRequest
 from services.connect.tester import ConnectionTester
-from services.fetcher.poller import Poller
+from services.fetcher.workers import Workers
 from services.imap.host_policy import resolve
 from services.registry.leases import LeasedMailbox, Leases
 from services.registry.tokens import RegistryTokenStore
 from services.registry.vault import Vault
 from services.signin.access_tokens import AccessTokens
 from tests.imap_lab.server import LabServer
-from tests.support.pollers import make_poller
+from tests.support.pollers import make_poller, make_resources
+from tests.support.processes import until
 from tests.support.provider_lab import HASHER, SMALL, Lab, Serve, serve, topics  # noqa: F401
 from tests.support.token_endpoint import TokenEndpoint
 
 KEY = bytes(range(32))
-
-
-class UntilIdle(Stop):
-    """Stops a worker as soon as it has to wait for work."""
-
-    def wait(self, seconds: float) -> bool:
-        self.set()
-        return True
 
 
 class SignedIn(Lab):
@@ -84,6 +79,7 @@ class SignedIn(Lab):
 
     def due(self, leases: Leases, connected: ConnectedMailbox) -> None:
         """Make this mailbox the only one that is due."""
+        assert isinstance(leases.connection, psycopg.Connection)
         leases.connection.execute(
             "UPDATE registry.mailboxes SET lease_until = NULL, next_poll_at = clock_timestamp()"
             " + CASE WHEN company_id = %s THEN interval '-1 day' ELSE interval '1 day' END",
@@ -91,34 +87,33 @@ class SignedIn(Lab):
         )
 
     def poll(self, connected: ConnectedMailbox, *servers: LabServer, **_: Any) -> dict[str, Any]:
-        return self._with_poller(
-            connected, servers, Stop(), lambda poller, leases: poller.poll(self.lease(leases, connected))
-        )
-
-    def work(self, connected: ConnectedMailbox, server: LabServer) -> dict[str, Any]:
-        """Poll as a worker does, until nothing is due."""
-
-        def work(poller: Poller, leases: Leases) -> None:
-            self.due(leases, connected)
-            poller.run()
-
-        return self._with_poller(connected, (server,), UntilIdle(), work)
-
-    def _with_poller(
-        self,
-        connected: ConnectedMailbox,
-        servers: Sequence[LabServer],
-        stop: Stop,
-        do: Callable[[Poller, Leases], None],
-    ) -> dict[str, Any]:
         settings = self.settings(*servers)
         with connect(self._dsn, "tests") as connection, Publisher(self.topics, "tests") as publisher:
             leases = Leases(connection, Vault(KEY))
-            poller = make_poller(
-                leases, publisher, HASHER, settings, limits=SMALL, tokens=self.tokens, stop=stop
-            )  # fmt: skip
-            do(poller, leases)
+            poller = make_poller(leases, publisher, HASHER, settings, limits=SMALL, tokens=self.tokens)
+            poller.poll(self.lease(leases, connected))
             return self.registry(connection).mailboxes.details(connected.company_id, connected.mailbox_id)
+
+    def work(self, connected: ConnectedMailbox, server: LabServer) -> dict[str, Any]:
+        """Poll as the threads of a fetcher do, until the mailbox was polled."""
+        settings, stop = self.settings(server), Stop()
+        with connect(self._dsn, "tests") as connection, Publisher(self.topics, "tests") as publisher:
+            self.due(Leases(connection, Vault(KEY)), connected)
+            mailboxes = self.registry(connection).mailboxes
+            before = mailboxes.details(connected.company_id, connected.mailbox_id)["last_success_at"]
+            resources = make_resources(publisher, HASHER, settings, limits=SMALL, tokens=self.tokens)
+            threads = threading.Thread(target=Workers(settings, Vault(KEY), stop).run, args=(resources,))
+            threads.start()
+            try:
+                until(
+                    lambda: mailboxes.details(connected.company_id, connected.mailbox_id)["last_success_at"] != before,
+                    30,
+                    "the mailbox polled",
+                )
+            finally:
+                stop.set()
+                threads.join(30)
+            return mailboxes.details(connected.company_id, connected.mailbox_id)
 
     def stored(self, connected: ConnectedMailbox, key: bytes = KEY) -> str | None:
         with connect(self._dsn, "tests") as connection:

@@ -42,20 +42,14 @@ def test_pages_state_the_numbers_of_connections_of_the_code() -> None:
     """tests/integration/test_health.py counts the connections of running services."""
     scaling = (ROOT / "docs" / "scaling.md").read_text("utf-8")
     runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8")
-    assert f"one for each worker and {FETCHER_CONNECTIONS} more, an aggregator {AGGREGATOR_CONNECTIONS})" in runbook
-    assert f"one a worker, and {FETCHER_CONNECTIONS} a process" in scaling
-    small, large = re.findall(r"^\| workers \|[^|]*\| ([\d,]+) \| ([\d,]+) \|", scaling, re.MULTILINE)[0]
-    workers = [int(text.replace(",", "")) for text in (small, large)]
-    totals = [
-        connections(workers=workers[0], fetchers=1, aggregators=1),
-        connections(workers=workers[1], fetchers=53, aggregators=4),
-        connections(workers=workers[1] // 3, fetchers=18, aggregators=4),
-    ]
+    assert f"{FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator)" in runbook
+    assert f"{FETCHER_CONNECTIONS} a process" in scaling
+    totals = [connections(fetchers=1, aggregators=1), connections(fetchers=53, aggregators=4)]
     assert (
-        f"workers + {FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator (1, 4) | {totals[0]} | {totals[1]:,} |"
+        f"{FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator (1, 4) | {totals[0]} | {totals[1]} |"
         in scaling
     )
-    assert f"{totals[2]:,} connections" in scaling
+    assert f"{totals[1]} connections" in scaling
 
 
 def test_bounds_are_those_of_the_code() -> None:

@@ -201,6 +201,9 @@ class FetcherSettings(Section):
     """The process that reads Sent folders."""
 
     workers: int = Field(8, ge=1, le=256, description="Mailboxes that one process reads at the same time.")
+    connections: int = Field(
+        3, ge=2, le=64, description="Connections of one process to Postgres, whatever the number of workers."
+    )
     lease_seconds: float = Field(
         300,
         ge=30,

@@ -1,6 +1,6 @@
 """Coverage after a year of polls: rows, what a poll writes, how fast old rows are compacted, and a judgement beside that of a day.
 
-The year is what a release before 0023 left, a row for every poll, compacted by the fetcher's own job. Part of `PARTS=scale`.
+The year is what a release before migration 0020 left, a row for every poll, compacted by the fetcher's own job. Part of `PARTS=scale`.
 """
 
 from datetime import UTC, datetime, timedelta

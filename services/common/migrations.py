@@ -93,8 +93,7 @@ class Migration:
 
 
 def available() -> list[Migration]:
-    """The migrations of this release in order of their numbers, which may leave some out. ConfigError when two files have the
-    same number, or a file has no up part."""
+    """The migrations of this release in order. ConfigError when numbers are not 1, 2, 3, … or a file has no up part."""
     migrations = []
     for entry in resources.files("schemas").joinpath("database").iterdir():
         if (matched := _FILE.match(entry.name)) is None:
@@ -115,10 +114,8 @@ def available() -> list[Migration]:
             )
         )
     migrations.sort(key=lambda migration: migration.number)
-    if not migrations or len({migration.number for migration in migrations}) < len(migrations):
-        raise ConfigError(
-            "each file of schemas/database must have a number of its own; give the newer one another number"
-        )
+    if [migration.number for migration in migrations] != list(range(1, len(migrations) + 1)):
+        raise ConfigError("the files of schemas/database must be numbered 0001, 0002, … without a gap")
     return migrations
 
 

@@ -67,7 +67,7 @@ class CoverageRecords:
         )
 
     def compact(self, stop: Stop) -> Iterator[int]:
-        """Delete what releases before 0023 have written for each poll; yields the deleted rows of each transaction.
+        """Delete what releases before migration 0020 have written for each poll; yields the deleted rows of each transaction.
 
         A mailbox at a time, PIECE_ROWS in a transaction: what is done stays done, and another call continues. A mailbox whose
         poll is ending is left to the next call.

@@ -63,6 +63,7 @@ def shop(dsn: str) -> Iterator[psycopg.Connection]:
                 " VALUES ('shop', %s, 'main', %s, 'f', %s)", (f"i{number}", NOW - (10 + number) * DAY, f"b{number}"),
             )  # fmt: skip
         connection.execute("INSERT INTO ledger.companies (company_id) VALUES ('shop')")
+        connection.execute("INSERT INTO ledger.dirty (company_id) VALUES ('shop')")
         refresh(connection)
         yield connection
 

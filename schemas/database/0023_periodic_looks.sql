@@ -10,7 +10,7 @@ CREATE TABLE registry.mailbox_counts (
     change bigint NOT NULL
 );
 COMMENT ON TABLE registry.mailbox_counts IS 'Changes of the number of mailboxes in each state; their sum is the number. Written by triggers and summed up every hour.';
-GRANT SELECT, INSERT, DELETE ON registry.mailbox_counts TO replyrate_fetcher;
+GRANT SELECT, INSERT, UPDATE, DELETE ON registry.mailbox_counts TO replyrate_fetcher;
 
 CREATE FUNCTION registry.count_states() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$

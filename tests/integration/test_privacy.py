@@ -123,9 +123,10 @@ def test_rows_beyond_their_retention_are_deleted_and_younger_ones_stay(mailbox: 
             )
         # With the privileges of the fetcher's role.
         connection.execute("SET ROLE replyrate_fetcher")
+        retention.sum_up_counts(connection)
         connection.execute(
-            "INSERT INTO registry.login_slots VALUES ('qq', 'login', 1, clock_timestamp() - interval '25 hours'),"
-            " ('qq', 'login', 2, clock_timestamp() - interval '23 hours')"
+            "INSERT INTO registry.login_slots VALUES ('qq', 'login', 1, clock_timestamp() - interval '23 hours'),"
+            " ('qq', 'login', 2, clock_timestamp() - interval '25 hours')"
         )
         assert retention.trim(connection, 60) == dict.fromkeys(retention.SQL, 1)
         assert retention.trim(connection, 60) == dict.fromkeys(retention.SQL, 0)

@@ -15,6 +15,7 @@ import psycopg
 from services.standalone.servers.paths import ROOT
 
 RARE: Final = re.compile(r"^-- (?:by hand|rare)\b", re.MULTILINE)
+BY_HAND: Final = re.compile(r"^-- by hand\b", re.MULTILINE)
 CONTINUES: Final = re.compile(r"^-- (?:Continues from|Continues) `steps`", re.MULTILINE)
 GOES_BEFORE: Final = re.compile(r"^-- Goes before ((?:`\w+`(?:, | and )?)+):", re.MULTILINE)
 PART: Final = re.compile(
@@ -36,6 +37,9 @@ class NamedStatement:
     name: str
     text: str
     is_rare: bool
+    """It runs seldom, or a person runs it."""
+    is_by_hand: bool
+    """A person runs it."""
 
     @property
     def title(self) -> str:
@@ -66,8 +70,9 @@ def statements() -> list[NamedStatement]:
             if CONTINUES.search(body):
                 texts = [_joined(steps.get(path.parent.name, steps["judge"]), body)]
             is_rare = bool(RARE.search(head) or RARE.search(body))
+            is_by_hand = bool(BY_HAND.search(head) or BY_HAND.search(body))
             file = str(path.relative_to(ROOT))
-            result += [NamedStatement(file, name, text, is_rare) for text in texts or [body.strip()]]
+            result += [NamedStatement(file, name, text, is_rare, is_by_hand) for text in texts or [body.strip()]]
     return result
 
 
@@ -96,13 +101,11 @@ def plan(connection: psycopg.Connection, statement: NamedStatement, types: Mappi
     text = _PARAMETER.sub(number, text).replace("%%", "%")
     declared = ", ".join(types.get(f"{statement.name}.{name}", types.get(name, "unknown")) for name in names)
     values = ", ".join("NULL" for _ in names)
+    connection.execute("DEALLOCATE ALL")  # one whose plan was refused is left
     connection.execute(f"PREPARE planned {f'({declared})' if names else ''} AS {text}".encode())
-    try:
-        explained = connection.execute(
-            f"EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE planned {f'({values})' if names else ''}".encode()
-        ).fetchone()
-    finally:
-        connection.execute("DEALLOCATE planned")
+    explained = connection.execute(
+        f"EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE planned {f'({values})' if names else ''}".encode()
+    ).fetchone()
     assert explained is not None
     tree: dict[str, Any] = explained[0][0]["Plan"]
     return tree

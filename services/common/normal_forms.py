@@ -27,7 +27,7 @@ _WIDE_BRACKETS: Final = str.maketrans(
 )
 """Brackets around an address as Chinese and Japanese keyboards write them."""
 _ADDRESS_IN_COMMENT: Final = re.compile(r"\(\s*([^()<>\s,;@]{1,320}@[^()<>\s,;@]{1,320})\s*\)\s*$")
-"""`Bob (bob@x.example)`: what is in parentheses is a comment, and no address is beside it."""
+"""`Bob (bob@x.example)`: an address written as a comment behind a name. Alone it stays a comment (RFC 5322 section 3.2.2)."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
@@ -73,8 +73,9 @@ def normalise_address(text: str) -> str | None:
     address = _address(visible)
     if address is None and (closed := without_unclosed(visible)) != visible:
         address = _address(closed)
-    if address is None and (inner := _ADDRESS_IN_COMMENT.search(visible)) and "@" not in visible[: inner.start()]:
-        address = _address(inner[1])
+    if address is None and (inner := _ADDRESS_IN_COMMENT.search(visible)) is not None:
+        name = visible[: inner.start()].strip()
+        address = _address(inner[1]) if name and "@" not in name else None
     return address
 
 

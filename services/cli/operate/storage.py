@@ -30,7 +30,10 @@ class Size(click.ParamType):
 @as_json
 @guarded
 def storage_command(disk: int | None, json_: bool) -> None:
-    """Show the tables of the database: rows, bytes, growth a day, and what bounds each."""
+    """Show how large each table is and what bounds it.
+
+    Rows, bytes, and growth a day; with --disk also in how many days the disk is full.
+    """
     with database(load_config()) as connection:
         stored = storage.measure(connection)
     days_until_full = None if disk is None else stored.days_until_full(disk)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
-from bench import coverage
+from bench import coverage, polls
 from bench.measure import Figure
 
-SUBJECTS: Final[tuple[Callable[[int], list[Figure]], ...]] = (coverage.measure,)
+SUBJECTS: Final[tuple[Callable[[int], list[Figure]], ...]] = (polls.measure, coverage.measure)
 
 
 def measure(repeats: int) -> list[Figure]:

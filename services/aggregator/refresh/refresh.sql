@@ -127,16 +127,20 @@ FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[], %(coverages)s::bi
 WHERE company.company_id = judged.company_id AND company.company_id = ANY (%(companies)s)
 
 -- name: await_watermark
--- Coverage that these companies wait for and that was recorded after the watermark, before they waited for it.
+-- Coverage that these companies wait for and that was recorded after the watermark, before they waited for it: as the trigger
+-- announced_insert announces it, also what was recorded before the company had an inquiry (an account that the platform syncs).
 INSERT INTO ledger.coverage_reached (company_id, partition, recorded_at)
 SELECT company.company_id, company.partition, behind.recorded_at
 FROM ledger.companies company JOIN ledger.passed partition USING (company_id) CROSS JOIN LATERAL (
     SELECT min(poll.recorded_at) AS recorded_at FROM registry.coverage poll
     WHERE poll.company_id = company.company_id AND poll.coverage_id > company.coverage_seen
-        AND poll.recorded_at > partition.passed_at AND poll.through_at >= company.coverage_wanted
+        AND poll.recorded_at > partition.passed_at AND (
+            poll.from_at IS NULL OR poll.removed_at IS NOT NULL OR poll.mailbox_id IS NULL
+            OR poll.through_at >= company.coverage_wanted AND company.coverage_wanted < 'infinity'
+        )
 ) behind
 WHERE company.company_id = ANY (%(companies)s) AND partition.company_id = ANY (%(companies)s)
-    AND company.coverage_wanted < 'infinity' AND behind.recorded_at IS NOT NULL
+    AND behind.recorded_at IS NOT NULL
 
 -- name: waiting
 -- How many companies wait, and the seconds for which the first of them has waited.

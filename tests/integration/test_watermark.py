@@ -20,6 +20,8 @@ from services.common.events import Buyer, HashedBuyer, InquiryReceived, InquiryR
 from services.common.kafka import Admin
 from services.common.postgres import connect
 from services.common.topics import INQUIRIES, REPLIES, partition_of
+from services.registry.accounts import Accounts
+from services.registry.companies import Companies
 from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
 from tests.support.commands import run
@@ -122,6 +124,22 @@ def test_silence_counts_only_after_everything_published_has_been_counted(shop: p
     assert refresh(refresher) > 0
     assert outcomes(shop) == both("unanswered")
     assert refresh(refresher) == 0
+
+
+def test_a_platform_sync_that_began_before_the_first_inquiry_counts_once_it_is_passed(dsn: str) -> None:
+    """Its coverage is recorded before the company is known, and after the watermark of the first judgement."""
+    with connect(dsn, "tests") as connection:
+        Companies(connection).add("shop")
+        Accounts(connection).add("shop", "main", synced_from=NOW - 60 * DAY)
+        refresher = new_refresher(connection)
+        counted_until(connection, NOW - HOUR)
+        ask(connection, asked())
+        assert refresh(refresher) > 0
+        assert outcomes(connection) == {"default": "unmeasured", "alibaba-2016": "unanswered"}
+        counted_until(connection, datetime.now(UTC))
+        assert refresh(refresher) > 0
+        assert outcomes(connection) == both("unanswered")
+        assert refresh(refresher) == 0
 
 
 def test_an_answer_still_in_kafka_is_never_shown_as_unanswered(shop: psycopg.Connection) -> None:

@@ -3,8 +3,8 @@
 
 -- What the web process may do. It takes what sellers type, seals it for the fetchers, and shows what came of it; it can open
 -- nothing, and it sees the rows of a company only while it has a token that is valid for that company. The token itself goes
--- into every transaction (`replyrate.token`), and the policies below look it up: whoever has the login of the web process but
--- no token of a seller or of a platform sees no company at all.
+-- into every transaction (`replyrate.token`), and the policies below look it up: the login of the web process sees no company at all
+-- without a token of a seller or of a platform.
 
 DO $$
 BEGIN
@@ -89,14 +89,9 @@ COMMENT ON COLUMN registry.connect_requests.claimable_at IS 'From when on a fetc
 -- Whom the token of this transaction belongs to. Each is evaluated once per statement, as (SELECT …).
 CREATE FUNCTION registry.token_hash() RETURNS bytea LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
     $$ SELECT sha256(convert_to(nullif(current_setting('replyrate.token', true), ''), 'UTF8')) $$;
-CREATE FUNCTION registry.session_company() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
+CREATE FUNCTION registry.session_account(OUT company_id text, OUT account_id text) LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
-    SELECT s.company_id FROM registry.portal_sessions s WHERE s.token_hash = registry.token_hash()
-        AND s.opened_at IS NOT NULL AND s.ended_at IS NULL AND s.expires_at > clock_timestamp()
-$$;
-CREATE FUNCTION registry.session_account() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp AS $$
-    SELECT s.account_id FROM registry.portal_sessions s WHERE s.token_hash = registry.token_hash()
+    SELECT s.company_id, s.account_id FROM registry.portal_sessions s WHERE s.token_hash = registry.token_hash()
         AND s.opened_at IS NOT NULL AND s.ended_at IS NULL AND s.expires_at > clock_timestamp()
 $$;
 CREATE FUNCTION registry.key_prefix() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
@@ -104,22 +99,17 @@ CREATE FUNCTION registry.key_prefix() RETURNS text LANGUAGE sql STABLE SECURITY 
     SELECT k.company_prefix FROM registry.api_keys k WHERE k.secret_hash = registry.token_hash()
         AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
 $$;
-REVOKE EXECUTE ON FUNCTION registry.token_hash(), registry.session_company(), registry.session_account(), registry.key_prefix() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION registry.token_hash(), registry.session_account(), registry.key_prefix() FROM PUBLIC;
 
 ALTER TABLE registry.connect_requests ENABLE ROW LEVEL SECURITY;
-CREATE POLICY fetchers ON registry.connect_requests TO replyrate_fetcher USING (true) WITH CHECK (true);
-CREATE POLICY token ON registry.connect_requests TO replyrate_portal
-    USING (
-        (company_id = (SELECT registry.session_company()) AND account_id = (SELECT registry.session_account()))
-        OR starts_with(company_id, (SELECT registry.key_prefix()))
-    )
-    WITH CHECK (
-        (company_id = (SELECT registry.session_company()) AND account_id = (SELECT registry.session_account()))
-        OR starts_with(company_id, (SELECT registry.key_prefix()))
-    );
+CREATE POLICY fetchers ON registry.connect_requests TO replyrate_fetcher USING (true);
+CREATE POLICY token ON registry.connect_requests TO replyrate_portal USING (
+    (company_id, account_id) = (SELECT session.company_id, session.account_id FROM registry.session_account() session)
+    OR starts_with(company_id, (SELECT registry.key_prefix()))
+);
 
 GRANT USAGE ON SCHEMA registry TO replyrate_portal;
-GRANT EXECUTE ON FUNCTION registry.token_hash(), registry.session_company(), registry.session_account(), registry.key_prefix()
+GRANT EXECUTE ON FUNCTION registry.token_hash(), registry.session_account(), registry.key_prefix()
     TO replyrate_portal;
 GRANT SELECT, INSERT, UPDATE, DELETE ON registry.sealing_keys TO replyrate_fetcher;
 GRANT SELECT ON registry.sealing_keys TO replyrate_portal;
@@ -133,4 +123,4 @@ GRANT SELECT, DELETE ON registry.portal_sessions, registry.api_keys TO replyrate
 -- migrate:down
 REVOKE ALL ON SCHEMA registry FROM replyrate_portal;
 DROP TABLE registry.connect_requests, registry.portal_sessions, registry.api_keys, registry.sealing_keys;
-DROP FUNCTION registry.session_company(), registry.session_account(), registry.key_prefix(), registry.token_hash();
+DROP FUNCTION registry.session_account(), registry.key_prefix(), registry.token_hash();

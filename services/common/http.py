@@ -2,7 +2,7 @@
 
 `/healthz` and `/readyz` answer 200 `yes`, or 503 `no` and a line for each reason.
 
-Whoever reaches the port costs little: at most SEATS requests are answered at a time, each within REQUEST_SECONDS from the first
+A client of the port can use only limited resources: at most SEATS requests are answered at a time, each within REQUEST_SECONDS from the first
 byte of its head to the last byte of its answer, and a head has at most HEAD_BYTES.
 """
 

@@ -20,7 +20,7 @@ from services.providers.mail_server import TlsMode
 from services.registry import states
 from services.registry.coverage import CoverageRecords, PolledSpan
 from services.registry.folder_records import NO_PROGRESS, FolderProgress, FolderRecords, SavedCursor, cursors_of
-from services.registry.tokens import RegistryTokenStore, seal_context
+from services.registry.tokens import RegistryTokenStore, opens_any_secret, seal_context
 from services.registry.vault import UnknownKey, Vault, WrongContext
 
 log = getLogger(__name__)
@@ -142,7 +142,7 @@ class Leases:
             # Only this row was tampered with or mixed up: its owner must connect it again, other mailboxes are read on.
             self._end_unreadable(mailbox)
         except UnknownKey:
-            if self._sql.one("opens_any", key_ids=self._vault.key_ids) is None:
+            if not opens_any_secret(self._sql.connection, self._vault):
                 raise
             # Only some are sealed with a key that is missing: they stay active, since the key may return.
             self._postpone_unreadable(mailbox)

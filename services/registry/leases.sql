@@ -93,14 +93,6 @@ SELECT greatest(0, extract(epoch FROM clock_timestamp() - (
         SELECT min(coalesce(last_success_at, connected_at)) FROM registry.mailboxes WHERE state = 'active'
     )))::float8 AS age
 
--- name: opens_any
--- A row if any stored secret is sealed with one of these keys: bytes 2 to 9 of a sealed value are the id of its key.
--- The nearest id from each key on is looked up, since a scan would read everything exactly when there is none.
-SELECT 1 FROM unnest(%(key_ids)s::bytea[]) key (id) CROSS JOIN LATERAL (
-    SELECT substring(sealed FROM 2 FOR 8) AS id FROM registry.secrets
-    WHERE substring(sealed FROM 2 FOR 8) >= key.id ORDER BY substring(sealed FROM 2 FOR 8) LIMIT 1
-) nearest WHERE nearest.id = key.id LIMIT 1
-
 -- name: unreadable
 -- Ends the lease of a mailbox whose sealed values do not belong to it: it must be connected again.
 UPDATE registry.mailboxes

@@ -17,7 +17,7 @@ from services.providers.mail_server import USUAL_PORTS
 from services.registry.addresses import address_hash
 from services.registry.errors import RegistryError, unknown_mailbox
 from services.registry.states import CONNECTED, NEVER_CONNECTED
-from services.registry.tokens import RegistryTokenStore, seal_context
+from services.registry.tokens import RegistryTokenStore, opens_any_secret, seal_context
 from services.registry.vault import UnknownKey, Vault, WrongContext, masked
 
 SQL = load_statements("services.registry", "logins.sql")
@@ -142,7 +142,7 @@ class Logins:
                 tls=stored["tls"],
             )
         except UnknownKey:
-            if self._sql.one("opens_any", key_ids=self._vault.key_ids) is None:
+            if not opens_any_secret(self._sql.connection, self._vault):
                 raise
             raise RegistryError(
                 f"the stored login of mailbox {mailbox_id} is sealed with a key that is not configured here",

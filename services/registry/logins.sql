@@ -21,14 +21,6 @@ SELECT m.state, m.host, m.port, m.tls, m.address_sealed, m.user_sealed, m.sent_o
 FROM registry.mailboxes m LEFT JOIN registry.secrets s USING (company_id, mailbox_id)
 WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s
 
--- name: opens_any
--- A row if any stored secret is sealed with one of these keys: bytes 2 to 9 of a sealed value are the id of its key.
--- The nearest id from each key on is looked up, since a scan would read everything exactly when there is none.
-SELECT 1 FROM unnest(%(key_ids)s::bytea[]) key (id) CROSS JOIN LATERAL (
-    SELECT substring(sealed FROM 2 FOR 8) AS id FROM registry.secrets
-    WHERE substring(sealed FROM 2 FOR 8) >= key.id ORDER BY substring(sealed FROM 2 FOR 8) LIMIT 1
-) nearest WHERE nearest.id = key.id LIMIT 1
-
 -- name: store_secret
 -- Stores the sealed password or refresh token of a mailbox.
 INSERT INTO registry.secrets (company_id, mailbox_id, sealed, key_id, kind)

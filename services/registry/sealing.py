@@ -1,7 +1,7 @@
 """Seals what a seller types for the fetchers, so that the process which takes it cannot open it afterwards.
 
-HPKE (RFC 9180, base mode): X25519, HKDF-SHA256, AES-256-GCM, by the library `cryptography`. Whoever has the public key can seal;
-only fetchers, which have the private key, can open. The private key is derived from the vault key, so it exists wherever a fetcher
+HPKE (RFC 9180, base mode): X25519, HKDF-SHA256, AES-256-GCM, by the library `cryptography`. The public key can only seal;
+fetchers have the private key, which opens. The private key is derived from the vault key, so it exists wherever a fetcher
 runs, needs no file of its own, and is replaced whenever the vault key is: while `replyrate keys rotate` runs, fetchers have both.
 
 sealed = version ‖ key id ‖ HPKE encapsulated key and ciphertext. What the value belongs to is HPKE's `info`: a value that is copied

@@ -88,6 +88,11 @@ class RegistryTokenStore:
         return _StoredToken(self._vault.open(stored["sealed"], *context, field="secret"), context, stored)
 
 
+def opens_any_secret(connection: ConnectionSource, vault: Vault) -> bool:
+    """Whether any stored secret is sealed with a key of this vault: else it is the vault that has the wrong key."""
+    return Statements(connection, SQL).one("opens_any", key_ids=vault.key_ids) is not None
+
+
 def seal_context(company_id: str, mailbox_id: str, host: str, port: str, user: str, *, kind: str) -> tuple[str, ...]:
     """Associated data of a secret's seal. The kind is a part of it, so that no refresh token is ever opened as a password."""
     place = (company_id, mailbox_id, host, port, user)

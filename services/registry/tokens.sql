@@ -9,3 +9,11 @@ WHERE m.company_id = %(company_id)s AND m.mailbox_id = %(mailbox_id)s FOR UPDATE
 -- Replace a refresh token by its successor.
 UPDATE registry.secrets SET sealed = %(sealed)s, key_id = %(key_id)s, changed_at = clock_timestamp()
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND kind = 'oauth2' AND sealed = %(before)s
+
+-- name: opens_any
+-- A row if any stored secret is sealed with one of these keys: bytes 2 to 9 of a sealed value are the id of its key.
+-- The nearest id from each key on is looked up, since a scan would read everything exactly when there is none.
+SELECT 1 FROM unnest(%(key_ids)s::bytea[]) key (id) CROSS JOIN LATERAL (
+    SELECT substring(sealed FROM 2 FOR 8) AS id FROM registry.secrets
+    WHERE substring(sealed FROM 2 FOR 8) >= key.id ORDER BY substring(sealed FROM 2 FOR 8) LIMIT 1
+) nearest WHERE nearest.id = key.id LIMIT 1

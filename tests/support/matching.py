@@ -15,13 +15,14 @@ from services.common.events import (
     InquiryReplies,
 )
 from services.common.hashing import Hasher
+from services.common.kafka import Admin
 from services.common.lifecycle import Heartbeat
 from services.common.settings import KafkaSettings, MatcherSettings
 from services.common.topics import INQUIRIES, SENT, reply_key
 from services.matcher import join, matching
 from services.matcher.host import Clocks, Matcher
 from tests.support.builders import a_platform_reply, a_received_inquiry, a_sent_message, a_status
-from tests.support.topics import committed, publish, read_all
+from tests.support.topics import committed, publish
 
 KEY: Final = bytes(range(32))
 HASHER: Final = Hasher(KEY)
@@ -103,11 +104,8 @@ def send(settings: KafkaSettings, facts: list[tuple[str, Event]]) -> None:
 
 
 def drained(settings: KafkaSettings) -> bool:
-    """Whether the matcher's group committed everything that the input topics hold."""
+    """Whether the matcher's group committed everything that the input topics hold, behind open transactions too."""
     offsets = committed(settings, GROUP)
-    ends = {
-        (record.topic, record.partition): record.offset + 1
-        for topic in (INQUIRIES, SENT)
-        for record in read_all(settings, topic)
-    }
-    return all(offsets.get(partition, 0) >= end for partition, end in ends.items())
+    with Admin(settings, "tests") as admin:
+        spans = admin.spans([INQUIRIES, SENT])
+    return all(offsets.get(partition, 0) >= end for partition, (begin, end) in spans.items() if begin < end)

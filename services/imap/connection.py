@@ -16,7 +16,7 @@ UTF-8.
 
 import imaplib
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -57,6 +57,10 @@ MAX_NUMBER: Final = 2**32 - 1
 NOT_THE_TOKEN: Final = ("imap-off", "unsafe-login")
 """Refusals that a fresh token does not change and that say more than that the token was refused."""
 
+SIGN_IN_NEEDED: Final = "oauth2-needed"
+NO_LOGIN_METHOD: Final = "no-login-method"
+"""Codes of a refusal of every password: with and without a sign-in that the server offers instead."""
+
 
 class Connection:
     """One session with one mailbox. Not to be shared by threads."""
@@ -79,7 +83,7 @@ class Connection:
         is_disabled = "LOGINDISABLED" in advertised
         if is_disabled and mechanism is None:
             # Not even tried: the secret must not go to a server that accepts none (RFC 3501 §7.2.1).
-            raise LoginRefused("login", "the server advertises LOGINDISABLED", code="oauth2-needed")
+            raise LoginRefused("login", "the server advertises LOGINDISABLED", code=_needed_instead(advertised))
         with translated("login"):
             # imaplib sends the user name unquoted and encodes ASCII; both fail for names with blanks or accents.
             self._client._imap._encoding = "utf-8"
@@ -99,6 +103,8 @@ class Connection:
                 )
                 if was_cut_off and not isinstance(reason, Throttled):
                     raise Unreachable("login", "the server closed the connection") from None
+                if reason is not None and reason.code == SIGN_IN_NEEDED:
+                    reason = LoginRefused("login", code=_needed_instead(advertised))
                 raise reason or LoginRefused("login") from None
         self._after_login(version)
 
@@ -318,6 +324,12 @@ def connect(
             client.drop()
             raise ServerBroken("greeting", "the server greets with PREAUTH: a session is logged in already")
         return Connection(client, limits, on_stage)
+
+
+def _needed_instead(advertised: Collection[str]) -> str:
+    """The code of a refusal of every password, by the capabilities (upper case) of the server."""
+    offers_sign_in = any(f"AUTH={name}" in advertised for name in MECHANISMS)
+    return SIGN_IN_NEEDED if offers_sign_in else NO_LOGIN_METHOD
 
 
 def _number(stage: str, value: Any) -> int:

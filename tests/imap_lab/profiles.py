@@ -38,6 +38,7 @@ class Defect(StrEnum):
     LOGIN_DISABLED = "F14: LOGINDISABLED, XOAUTH2 alone"
     PLAIN_ALONE = "LOGINDISABLED, AUTH=PLAIN alone"
     LOGIN_MECHANISM_ALONE = "LOGINDISABLED, AUTH=LOGIN alone"
+    NO_LOGIN_METHOD = "LOGINDISABLED, AUTH=CRAM-MD5 and AUTH=GSSAPI alone"
     IDLE_DROP = "F16: the connection is dropped when it idles"
     SILENT_ENABLE = "F18: no answer to ENABLE"
     LIMIT_IN_FETCH = "F19: NO [LIMIT] in the middle of the answer to FETCH"

@@ -69,6 +69,8 @@ class Session(Wire):
                     capabilities = b"IMAP4rev1 LOGINDISABLED AUTH=PLAIN"
                 if self.mailbox.has(Defect.LOGIN_MECHANISM_ALONE) and not self._logged_in:
                     capabilities = b"IMAP4rev1 AUTH=CRAM-MD5 AUTH=LOGIN LOGINDISABLED"
+                if self.mailbox.has(Defect.NO_LOGIN_METHOD) and not self._logged_in:
+                    capabilities = b"IMAP4rev1 LOGINDISABLED AUTH=CRAM-MD5 AUTH=GSSAPI"
                 if self.mailbox.has(Defect.EARLY_ANSWERS) and not self._logged_in:
                     await self.send(b'* LIST (\\Sent) "/" "Evil"\r\n* 7 FETCH (UID 7 FLAGS ())\r\n* 9 EXISTS\r\n')
                 await self.complete(tag, b"CAPABILITY " + capabilities)

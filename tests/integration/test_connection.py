@@ -126,6 +126,7 @@ def test_a_mailbox_of_every_provider_passes_every_stage(serve: Serve, name: str)
         (EXMAIL, "Web-canary", "client-password-needed"), (GMAIL, "Web-canary", "app-password-needed"), (GMAIL, "wrong", "login-refused"),
         (OUTLOOK, "wrong", "oauth2-needed"), (YAHOO, "wrong", "login-refused"), (ALIBABA, "wrong", "login-refused"),
         (DOVECOT, "wrong", "login-refused"),
+        (dataclasses.replace(DOVECOT, wrong_password=b"NO Basic authentication is disabled."), "wrong", "no-login-method"),
     ],
 )  # fmt: skip
 def test_a_refused_login_says_what_the_provider_means(serve: Serve, profile: Profile, secret: str, code: str) -> None:
@@ -138,7 +139,7 @@ def test_a_refused_login_says_what_the_provider_means(serve: Serve, profile: Pro
     ("defect", "stage", "code"),
     [
         (Defect.UNSAFE_LOGIN, "examine", "unsafe-login"), (Defect.LOGIN_RATE, "login", "throttled"), (Defect.AMBIGUOUS_LOGIN, "login", "login-unclear"),
-        (Defect.ECHO_PASSWORD, "login", "login-refused"), (Defect.LOGIN_DISABLED, "login", "oauth2-needed"), (Defect.SILENT, "greeting", "budget-spent"),
+        (Defect.ECHO_PASSWORD, "login", "login-refused"), (Defect.LOGIN_DISABLED, "login", "oauth2-needed"), (Defect.NO_LOGIN_METHOD, "login", "no-login-method"), (Defect.SILENT, "greeting", "budget-spent"),
         (Defect.PREAUTH, "greeting", "server-broken"), (Defect.ENDLESS_LINE, "greeting", "budget-spent"),
         (Defect.DRIP, "greeting", "budget-spent"), (Defect.HUGE_LITERAL_EARLY, "greeting", "budget-spent"),
         (Defect.ENDLESS_LIST, "list", "budget-spent"), (Defect.HUGE_UIDVALIDITY, "examine", "server-broken"), (Defect.GARBAGE, "newest", "server-broken"),

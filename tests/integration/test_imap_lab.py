@@ -334,11 +334,23 @@ def test_an_outage_before_a_refusal_is_no_refusal(lab: Lab, serve: Serve) -> Non
     assert (shown["state"], shown["state_reason"], shown["failures"]) == ("active", "login-refused", 4)
 
 
-def test_f14_no_password_goes_to_a_server_that_takes_none(lab: Lab, serve: Serve) -> None:
-    server = serve(OUTLOOK)
+@pytest.mark.parametrize(
+    ("profile", "defect", "code"),
+    [
+        (OUTLOOK, Defect.LOGIN_DISABLED, "oauth2-needed"), (DOVECOT, Defect.LOGIN_DISABLED, "oauth2-needed"),
+        (DOVECOT, Defect.NO_LOGIN_METHOD, "no-login-method"), (GMAIL, Defect.NO_LOGIN_METHOD, "no-login-method"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_f14_no_password_goes_to_a_server_that_takes_none(
+    lab: Lab, serve: Serve, profile: Profile, defect: Defect, code: str
+) -> None:
+    """Its owner is told to sign in only where the server offers that."""
+    server = serve(profile)
     connected = lab.connect(server)
+    server.defects.add(defect)
     shown = lab.poll(connected, server)
-    assert shown["state_reason"] == "oauth2-needed"
+    assert shown["state_reason"] == code
     assert [sent.name for sent in server.wire] == [b"CAPABILITY", b"LOGOUT"]
 
 

@@ -4,8 +4,8 @@ from services.imap import errors
 from services.imap.errors import MailboxError
 from services.providers import server_texts
 
-AUTHENTICATED = {"oauth2-login-refused", "oauth2-not-offered"}
-"""Codes of imap.login_with_token about an access token."""
+LOGIN = {"oauth2-login-refused", "oauth2-not-offered", "no-login-method"}
+"""Codes of services.imap.connection about ways to log in that a server does not offer or refuses."""
 
 
 def codes() -> set[str]:
@@ -16,5 +16,5 @@ def codes() -> set[str]:
         - {"broken"}
         | {entry["code"] for entry in server_texts.texts()}
         | mistakes
-        | AUTHENTICATED
+        | LOGIN
     )

@@ -11,17 +11,19 @@ from typing import Final, Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-Service = Literal["fetcher", "matcher", "aggregator"]
+Service = Literal["fetcher", "matcher", "aggregator", "portal"]
 
 EVERY_SERVICE = CollectorRegistry()
 """Metrics of every service; each has a label `service`."""
 FETCHER = CollectorRegistry()
 MATCHER = CollectorRegistry()
 AGGREGATOR = CollectorRegistry()
+PORTAL = CollectorRegistry()
 REGISTRIES: Final[Mapping[Service, CollectorRegistry]] = {
     "fetcher": FETCHER,
     "matcher": MATCHER,
     "aggregator": AGGREGATOR,
+    "portal": PORTAL,
 }
 
 BUILD_INFO = Gauge(

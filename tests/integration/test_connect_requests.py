@@ -199,15 +199,28 @@ def readable(dsn: str, token: str) -> dict[str, list[str]]:
     return rows
 
 
+OF_NO_COMPANY = {"registry.sealing_keys", "registry.mailbox_moves", "replyrate.migrations"}
+"""Tables that the web process reads whatever its token is: nothing in them belongs to a company."""
+
+
+@pytest.mark.parametrize(
+    ("token", "accounts"),
+    [(TOKEN, {("c1", "main")}), (KEY_TOKEN, {("c1", "main"), ("c1", "second")}), (OTHER_TOKEN, {("c2", "main")}), ("", set()), ("guessed", set())],
+)  # fmt: skip
 def test_the_login_of_the_web_process_reads_nothing_without_a_token_and_its_own_rows_with_one(
-    portal_dsn: str, keys_published: None
+    portal_dsn: str, keys_published: None, token: str, accounts: set[tuple[str, str]]
 ) -> None:
     own = PortalLogin(portal_dsn).submit("test")
-    for token, requests in ((TOKEN, [own]), (KEY_TOKEN, [own]), (OTHER_TOKEN, []), ("", []), ("guessed", [])):
-        rows = readable(portal_dsn, token)
-        assert set(rows) == {"registry.connect_requests", "registry.sealing_keys"}
-        assert [json.loads(text)["request_id"] for text in rows["registry.connect_requests"]] == requests, token
-        assert "sealed" not in "".join(rows["registry.connect_requests"])
+    tables = readable(portal_dsn, token)
+    requests = [json.loads(text)["request_id"] for text in tables["registry.connect_requests"]]
+    assert requests == ([own] if ("c1", "main") in accounts else [])
+    accounts_read = {(data["company_id"], data["account_id"]) for data in map(json.loads, tables["registry.accounts"])}
+    assert accounts_read == accounts
+    companies = {company_id for company_id, _ in accounts}
+    for table in set(tables) - OF_NO_COMPANY:
+        for data in map(json.loads, tables[table]):
+            assert data["company_id"] in companies, table
+            assert not any("sealed" in column or column.startswith("secret") for column in data), table
 
 
 @pytest.mark.parametrize("token", ["", OTHER_TOKEN, "guessed"])
@@ -247,7 +260,7 @@ def test_a_key_that_is_not_valid_sees_nothing(dsn: str, portal_dsn: str, keys_pu
         "UPDATE registry.connect_requests SET state = 'passed'", "DELETE FROM registry.connect_requests",
         "SELECT sealed FROM registry.connect_requests", "SELECT runner FROM registry.connect_requests",
         "INSERT INTO registry.sealing_keys VALUES ('0123456789abcdef', sha256(''))", "SELECT * FROM registry.portal_sessions",
-        "SELECT * FROM registry.api_keys", "SELECT * FROM registry.secrets", "SELECT * FROM registry.mailboxes",
+        "SELECT * FROM registry.api_keys", "SELECT * FROM registry.secrets", "SELECT * FROM registry.mailboxes", "SELECT address_sealed FROM registry.mailboxes",
         "SELECT * FROM ledger.inquiries", "SET ROLE replyrate_fetcher", "CREATE TABLE registry.t ()",
         "UPDATE registry.portal_sessions SET expires_at = 'infinity'", "SELECT registry.erase_company('c1')",
     ],

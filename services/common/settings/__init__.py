@@ -18,6 +18,7 @@ from services.common.settings.processes import (
     AggregatorConfig,
     FetcherConfig,
     MatcherConfig,
+    PortalConfig,
     ServiceConfig,
     Settings,
 )
@@ -31,6 +32,7 @@ from services.common.settings.sections import (
     MatcherSettings,
     OAuth2Client,
     OAuth2Settings,
+    PortalSettings,
     PostgresSettings,
     TelemetrySettings,
     dsn_with_password,
@@ -40,6 +42,6 @@ __all__ = [
     "PREFIX", "SERVICES",
     "AggregatorConfig", "AggregatorSettings", "Declaration", "FetcherConfig", "FetcherSettings", "HttpSettings",
     "ImapSettings", "KafkaSettings", "LogSettings", "MatcherConfig", "MatcherSettings", "OAuth2Client", "OAuth2Settings",
-    "PostgresSettings", "ServiceConfig", "Settings", "TelemetrySettings",
+    "PortalConfig", "PortalSettings", "PostgresSettings", "ServiceConfig", "Settings", "TelemetrySettings",
     "declarations", "dsn_with_password", "load_hash_key", "load_imap_settings", "load_settings", "readers", "secret_in",
 ]  # fmt: skip

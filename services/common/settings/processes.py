@@ -19,6 +19,7 @@ from services.common.settings.sections import (
     MatcherGroup,
     MatcherSettings,
     OAuth2Settings,
+    PortalSettings,
     PostgresSettings,
     Section,
     TelemetrySettings,
@@ -105,7 +106,13 @@ class AggregatorConfig(PostgresConfig, ServiceConfig):
     aggregator: AggregatorSettings = AggregatorSettings.model_validate({})
 
 
-class Settings(FetcherConfig, MatcherConfig, AggregatorConfig):
+class PortalConfig(PostgresConfig, ServiceConfig):
+    """The web process; it has no key, so it can open nothing that is stored."""
+
+    portal: PortalSettings = PortalSettings.model_validate({})
+
+
+class Settings(FetcherConfig, MatcherConfig, AggregatorConfig, PortalConfig):
     """Every setting."""
 
     matcher: MatcherSettings = MatcherSettings.model_validate({})
@@ -115,4 +122,5 @@ SERVICES: dict[str, type[ServiceConfig]] = {
     "fetcher": FetcherConfig,
     "matcher": MatcherConfig,
     "aggregator": AggregatorConfig,
+    "portal": PortalConfig,
 }

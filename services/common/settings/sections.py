@@ -272,6 +272,38 @@ class HttpSettings(Section):
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 turns the pages off.")
 
 
+class PortalSettings(Section):
+    """The web pages and the HTTP API."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
+    port: int = Field(8480, ge=1, le=65535, description="Port of the pages and the API.")
+    public_url: str = Field(
+        "http://127.0.0.1:8480",
+        description="Where people reach the portal, without a path: `https://replies.marketplace.example`. Links, cookies and the"
+        " accepted Host header follow from it.",
+    )
+    trusted_proxies: Networks = Field(
+        (), description="Networks of reverse proxies, `10.0.0.0/8,…`, whose X-Forwarded-For is believed."
+    )
+    connections: int = Field(8, ge=1, le=100, description="Connections to Postgres at most.")
+    link_minutes: int = Field(1440, ge=1, le=10_080, description="How long a link may wait to be opened.")
+    session_minutes: int = Field(60, ge=5, le=1440, description="How long a session lasts after its link was opened.")
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, text: str) -> str:
+        try:
+            parts = urlsplit(text)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in text:
+            raise ValueError(
+                "write scheme and host, and a port if it is not the usual one, without a path: https://replies.example"
+            )
+        return text.rstrip("/").lower()
+
+
 class TelemetrySettings(Section):
     """Spans for an OpenTelemetry collector; needs the extra `telemetry`."""
 

@@ -1,0 +1,101 @@
+"""`python -m services.portal`: the web pages for sellers and the HTTP API for platforms, until SIGTERM.
+
+It has no key of the installation and no way to a mail server: what sellers type is sealed for the fetchers (docs/decisions/0070).
+"""
+
+import os
+import socket
+import sys
+import threading
+from contextlib import closing
+from datetime import UTC, datetime
+from logging import getLogger
+
+import uvicorn
+
+from services.common import http, lifecycle, logs, retry, verify
+from services.common.errors import ConfigError
+from services.common.health import DependencyProbe
+from services.common.lifecycle import Stop
+from services.common.postgres import connect
+from services.common.settings import PortalConfig, load_settings
+from services.portal.app import create_app
+from services.portal.database import TokenDatabase
+from services.portal.resources import PortalResources
+
+log = getLogger("services.portal")
+
+
+def main() -> None:
+    """Answer requests until a signal."""
+    settings = load_settings(os.environ, PortalConfig)
+    logs.configure(settings.log.format, settings.log.level, "portal")
+    for warning in settings.warnings:
+        log.warning("%s", warning, extra={"action": "setting-unknown"})
+    stop = Stop()
+    dsn = settings.postgres.dsn.get_secret_value()
+    postgres = DependencyProbe(
+        "portal", "postgres", lambda: closing(connect(dsn, "replyrate-portal-health")), lambda client: client.execute("SELECT 1")
+    )  # fmt: skip
+    with (
+        lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
+        postgres,
+        http.serve(settings.http, "portal", list, postgres.problems),
+        closing(TokenDatabase(dsn, settings.portal.connections)) as database,
+    ):
+        if retry.until_answers(
+            stop, "postgres", lambda: verify.schema(settings.postgres, "replyrate-portal-check"), service="portal"
+        ):
+            serve(PortalResources(settings, database, lambda: datetime.now(UTC)), stop)
+    log.info("stopped", extra={"action": "service-stopped"})
+
+
+def serve(resources: PortalResources, stop: Stop) -> None:
+    """Answer requests until `stop`; those in progress are finished. ConfigError when the port cannot be used."""
+    portal = resources.settings.portal
+    listener = socket.socket(socket.AF_INET6 if ":" in portal.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((portal.host, portal.port))
+    except OSError as error:
+        listener.close()
+        reason = (error.strerror or "cannot listen").lower()
+        raise ConfigError(f"REPLYRATE_PORTAL__PORT: {reason}; write a port that is free on {portal.host}") from None
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(resources),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(portal.trusted_proxies),
+            forwarded_allow_ips=[str(network) for network in portal.trusted_proxies],
+            limit_concurrency=500,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=int(lifecycle.FINISH_SECONDS),
+        )
+    )
+    stop.on_stop(lambda: setattr(server, "should_exit", True))
+    log.info("answering requests", extra={"action": "service-started", "url": resources.origin})
+    # In a thread of its own: the main thread receives the signals, and uvicorn installs its handlers only there.
+    failures: list[BaseException] = []
+    thread = threading.Thread(target=_run, args=(server, listener, stop, failures), name="requests", daemon=True)
+    with listener:
+        thread.start()
+        stop.wait_for_ever()
+        log.info("stopping; finishing the current requests", extra={"action": "service-stopping"})
+        lifecycle.finish([thread])
+    if failures:
+        raise failures[0]
+
+
+def _run(server: uvicorn.Server, listener: socket.socket, stop: Stop, failures: list[BaseException]) -> None:
+    try:
+        server.run([listener])
+    except BaseException as error:
+        failures.append(error)
+    finally:
+        stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(lifecycle.run(main))

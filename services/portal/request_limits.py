@@ -1,0 +1,103 @@
+"""Limits of a request: its host, its size and how long its body may take. A pure ASGI middleware, so it sees the body as it arrives.
+
+A request for another host is refused, so a forged Host header reaches no link that is sent to anybody.
+"""
+
+import asyncio
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODY_BYTES: Final = 64 * 1024
+"""Of a form or a JSON document."""
+BULK_BYTES: Final = 16 * 1024 * 1024
+"""Of a bulk import or a batch of inquiries."""
+BODY_SECONDS: Final = 20.0
+BULK_SECONDS: Final = 120.0
+
+
+class RequestRefused(Exception):
+    """The request breaks a limit while its body is read."""
+
+
+class RequestLimits:
+    """Refuses requests for other hosts (421), bodies that are too large (413) or too slow (408)."""
+
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], bulk_paths: frozenset[str]) -> None:
+        """`hosts`: values of the Host header that are answered, in lower case; `bulk_paths` may have large bodies."""
+        self._app = app
+        self._hosts = hosts
+        self._bulk_paths = bulk_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if headers.get(b"host", b"").decode("latin-1").lower() not in self._hosts:
+            await _refuse(send, 421, "this host is not served here")
+            return
+        is_bulk = scope["path"] in self._bulk_paths
+        limit, seconds = (BULK_BYTES, BULK_SECONDS) if is_bulk else (BODY_BYTES, BODY_SECONDS)
+        declared = headers.get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared) > limit:
+            await _refuse(send, 413, f"the body has more than {limit} bytes")
+            return
+        body = _LimitedBody(receive, limit, seconds)
+        is_answered = False
+
+        async def answer(message: Message) -> None:
+            nonlocal is_answered
+            if body.refusal is None or is_answered:
+                is_answered = True
+                await send(message)
+
+        try:
+            # Frameworks turn an error while the body is read into an answer of their own, which is left out.
+            await self._app(scope, body.receive, answer)
+        except RequestRefused:
+            pass
+        if body.refusal is not None and not is_answered:
+            await _refuse(send, *body.refusal)
+
+
+class _LimitedBody:
+    """The body of one request, counted and timed."""
+
+    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._seconds = seconds
+        self._deadline: float | None = None
+        self._received = 0
+        self._is_complete = False
+        self.refusal: tuple[int, str] | None = None
+        """Status and text, once the body has broken a limit."""
+
+    async def receive(self) -> Message:
+        if self._is_complete:
+            return await self._receive()  # only the end of the connection is left
+        now = asyncio.get_running_loop().time()
+        self._deadline = self._deadline or now + self._seconds
+        try:
+            message = await asyncio.wait_for(self._receive(), self._deadline - now)
+        except TimeoutError:
+            self.refusal = (408, f"the body took longer than {self._seconds:.0f} s")
+            raise RequestRefused from None
+        self._received += len(message.get("body", b""))
+        if self._received > self._limit:
+            self.refusal = (413, f"the body has more than {self._limit} bytes")
+            raise RequestRefused
+        self._is_complete = not message.get("more_body", False)
+        return message
+
+
+async def _refuse(send: Send, status: int, text: str) -> None:
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"connection", b"close"),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})

@@ -1,0 +1,17 @@
+"""Tokens that open something: 256 random bits, of which the database stores the SHA-256 only.
+
+So many random bits cannot be guessed, and a fast hash of them cannot be reversed: a slow one would only cost time in each request.
+"""
+
+import hashlib
+import secrets
+
+
+def new_token(prefix: str) -> str:
+    """A token. `prefix` tells people and secret scanners what it is: `rrk_` a key, `rrl_` a link, `rrs_` a session."""
+    return prefix + secrets.token_urlsafe(32)
+
+
+def token_hash(token: str) -> bytes:
+    """What the database stores of it, as its function registry.token_hash() computes it."""
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,82 @@
+"""The web process of the tests: a process with its own database login, and nothing else of the installation."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from psycopg import conninfo, sql
+
+from services.common.postgres import connect
+from services.standalone.servers.child import free_port
+from tests.support.processes import Process, get, until
+
+SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Portal:
+    """A web process that runs."""
+
+    process: Process
+    origin: str
+    dsn: str
+    """Of its database login."""
+
+    def client(self, **options: object) -> httpx.Client:
+        """A client with its own cookies that follows no redirects."""
+        return httpx.Client(base_url=self.origin, timeout=30, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def portal_dsn(dsn: str) -> Iterator[str]:
+    """The connection string of a login that has the rights of the web process."""
+    database = dsn.rsplit("/", 1)[1]
+    login = sql.Identifier(f"{database}_portal")
+    with connect(dsn, "tests") as connection:
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'portal-only' IN ROLE replyrate_portal").format(login)
+        )
+        yield conninfo.make_conninfo(dsn, user=f"{database}_portal", password="portal-only")
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(login))
+        connection.execute(sql.SQL("DROP ROLE {}").format(login))
+
+
+MakePortal = Callable[..., AbstractContextManager[Portal]]
+
+
+@pytest.fixture
+def make_portal(portal_dsn: str, kafka: str, tmp_path: Path) -> MakePortal:
+    """Starts a web process with further settings, names without the prefix."""
+
+    @contextmanager
+    def make(**settings: str) -> Iterator[Portal]:
+        port, pages = free_port(), free_port()
+        origin = f"http://127.0.0.1:{port}"
+        environ = {
+            "KAFKA__BOOTSTRAP_SERVERS": kafka, "POSTGRES__DSN": portal_dsn, "HTTP__PORT": str(pages),
+            "PORTAL__PORT": str(port), "PORTAL__PUBLIC_URL": origin, **settings,
+        }  # fmt: skip
+        with Process(
+            "services.portal",
+            {f"REPLYRATE_{name}": value for name, value in environ.items()},
+            tmp_path / f"portal-{port}.log",
+        ) as process:
+            until(
+                lambda: get(pages, "/readyz")[0] == 200 and get(port, "/")[0] in (200, 421),
+                SECONDS,
+                "the portal answers",
+                (process,),
+            )
+            yield Portal(process, origin, portal_dsn)
+
+    return make
+
+
+@pytest.fixture
+def portal(make_portal: MakePortal) -> Iterator[Portal]:
+    """A web process with the default settings."""
+    with make_portal() as started:
+        yield started

@@ -5,6 +5,7 @@ report (RFC 3462); subjects are the last resort (services.mail.subjects). X-Auto
 the receiver not to answer automatically, and CRM programs put it on mail that a person wrote.
 """
 
+import re
 from typing import Final
 
 from services.common.events import Kind
@@ -15,21 +16,22 @@ from services.mail.subjects import mark_of
 
 BULK_RECIPIENTS: Final = 20
 _NO: Final = frozenset({"no", "false", "0", "off", "none", "never", "n", "disabled"})
+_SIGNS: Final = re.compile("[-_.]")
+"""What a mail system may write in its name: MAILER_DAEMON."""
 _AUTOMATIC_PRECEDENCE: Final = frozenset({"auto_reply", "auto-reply", "autoreply"})
 
 
 def classify(headers: Headers) -> tuple[Kind, str | None]:
     """(kind, reason): the reason is a code, never header text; None for `human`."""
     fields = headers.fields
-    submitted = _keyword(fields.get("auto-submitted", ()))
-    if submitted and submitted != "no":
+    if any(keyword and keyword not in _NO for keyword in map(_keyword, fields.get("auto-submitted", ()))):
         return "automatic", "auto-submitted"
     if any(not _says_no(value) for name in ("x-autoreply", "x-autorespond") for value in fields.get(name, ())):
         return "automatic", "x-autoreply"
-    precedence = _keyword(fields.get("precedence", ()))
+    precedence = _keyword(*fields.get("precedence", ())[:1])
     if precedence in _AUTOMATIC_PRECEDENCE:
         return "automatic", "precedence"
-    if _keyword(fields.get("content-type", ())) == "multipart/report":
+    if _keyword(*fields.get("content-type", ())[:1]) == "multipart/report":
         return "bounce", "multipart-report"
     if not headers.senders and "<>" in headers.from_text.replace(" ", ""):
         return "bounce", "empty-sender"
@@ -60,13 +62,11 @@ def _says_no(value: str) -> bool:
 def _is_from_a_mail_system(headers: Headers) -> bool:
     """Whether mailer-daemon wrote it; or postmaster, unless it is an answer: a person may have that address."""
     senders = headers.senders or (f"{headers.from_text}@localhost",)  # mailer-daemon without a domain
-    names = {(normalise_address(sender) or "").partition("@")[0] for sender in senders}
-    return "mailer-daemon" in names or ("postmaster" in names and not headers.in_reply_to)
+    names = {_SIGNS.sub("", (normalise_address(sender) or "").partition("@")[0]) for sender in senders}
+    return "mailerdaemon" in names or ("postmaster" in names and not headers.in_reply_to)
 
 
-def _keyword(values: tuple[str, ...]) -> str:
-    """The keyword at the start of the first of a field's values, in lower case, without comments."""
-    if not values:
-        return ""
-    text = values[0] if "(" not in values[0] else "".join(char for char, zone in zones(values[0]) if zone != COMMENT)
-    return "".join(text.partition(";")[0].lower().split())
+def _keyword(value: str = "") -> str:
+    """The keyword at the start of a field's value, in lower case, without comments and quotation marks."""
+    text = value if "(" not in value else "".join(char for char, zone in zones(value) if zone != COMMENT)
+    return "".join(text.partition(";")[0].lower().split()).strip("\"'")

@@ -11,12 +11,27 @@ from services.common.normal_forms import without_invisible
 from services.common.tables import read_table
 
 MAX_TAGS: Final = 4
-_TAG: Final = re.compile(r"\s*(?:\[([^\[\]]{0,200})\]|【([^【】]{0,200})】|〔([^〔〕]{0,200})〕)\s*")
+
+
+def _bracketed(pairs: tuple[str, ...], shortest: int, longest: int) -> str:
+    """A pattern of a text in one of several pairs of brackets, with a group for each pair."""
+    escaped = [(re.escape(pair[0]), re.escape(pair[1])) for pair in pairs]
+    return "|".join(
+        f"{opening}([^{opening}{closing}]{{{shortest},{longest}}}){closing}" for opening, closing in escaped
+    )
+
+
+_TAG_BRACKETS: Final = ("[]", "【】", "〔〕", "{}", "<>", "《》", "〈〉", "「」", "『』")
+_TAG: Final = re.compile(rf"\s*(?:{_bracketed(_TAG_BRACKETS, 0, 200)})\s*")
 _OPENING_PARENTHESIS: Final = re.compile(r"\s*\(([^()]{1,80})\)")
-_FINAL_BRACKET: Final = re.compile(r"(?:\(([^()]{1,80})\)|\[([^\[\]]{1,80})\]|【([^【】]{1,80})】)\s*$")
+_FINAL_BRACKET: Final = re.compile(rf"(?:{_bracketed(('()', *_TAG_BRACKETS), 1, 80)})\s*$")
 _FORWARD_TRAILER: Final = " (fwd)"
 """Pine and its successors; RFC 5256 §2.1 (subj-trailer)."""
-_COUNT_AND_COLON: Final = re.compile(r"\s{0,4}(?:[\[(^]?\d{1,3}[\])]?)?\s{0,4}:")
+_COUNT_AND_COLON: Final = re.compile(r"\.?\s{0,4}(?:[\[(^]\d{1,3}[\])]?|\d{1,2})?\s{0,4}:")
+"""`Fwd[2]:`, `Fwd (2):`, `Fwd2:`, `Doorst.:`."""
+_COUNT_IN_BRACKETS_AND_COLON: Final = re.compile(r"\s{0,4}(?:[\[(^]\d{1,3}[\])]?)?\s{0,4}:")
+"""Behind a mark that is also the code of a part: `TR90: 20 pcs` is no forward."""
+_ACCENTS: Final = re.compile("[\u0300-\u036f]+")
 _COLON: Final = re.compile(r"\s{0,4}:")
 _JOINED: Final = re.compile(r"[-_/'’](?=[^\W\d_])")
 
@@ -27,9 +42,12 @@ Mark = Literal["automatic", "forward"]
 class _Marks:
     automatic: tuple[tuple[str, bool, bool], ...]
     """(form, needs a colon, is ambiguous), longest first."""
-    forward: tuple[tuple[str, bool], ...]
-    """(form, is ambiguous), longest first."""
+    forward: tuple[tuple[str, bool, bool], ...]
+    """(form, is ambiguous, counts alone in brackets), longest first."""
     continuations: tuple[str, ...]
+    automatic_forms: tuple[str, ...]
+    forward_forms: tuple[str, ...]
+    """All forms, for one look at a subject that starts with none of them."""
 
 
 def mark_of(subject: str, *, is_reply: bool) -> Mark | None:
@@ -38,7 +56,7 @@ def mark_of(subject: str, *, is_reply: bool) -> Mark | None:
     for part, is_bracketed in _parts(text):
         if _is_automatic(part, is_bracketed=is_bracketed, is_reply=is_reply):
             return "automatic"
-        if _is_forward(part, is_reply=is_reply):
+        if _is_forward(part, is_bracketed=is_bracketed, is_reply=is_reply):
             return "forward"
     if not is_reply and text.endswith(_FORWARD_TRAILER):
         return "forward"
@@ -49,8 +67,13 @@ def mark_of(subject: str, *, is_reply: bool) -> Mark | None:
 
 
 def normalised(text: str) -> str:
-    """A subject as marks are compared: NFKC, case folded, without invisible characters, runs of blanks as one blank."""
-    return " ".join(without_invisible(unicodedata.normalize("NFKC", text)).casefold().split())
+    """A subject as marks are compared: NFKC, case folded, without accents (capitals and plain keyboards often lack them) and
+    invisible characters, runs of blanks as one blank."""
+    if text.isascii():
+        return " ".join(text.casefold().split())
+    folded = without_invisible(unicodedata.normalize("NFKC", text)).casefold().replace("\u0131", "i")
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFD", folded))
+    return " ".join(unicodedata.normalize("NFC", bare).split())
 
 
 def _parts(text: str) -> Iterator[tuple[str, bool]]:
@@ -68,6 +91,8 @@ def _parts(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _is_automatic(text: str, *, is_bracketed: bool, is_reply: bool) -> bool:
+    if not text.startswith(_marks().automatic_forms):
+        return False
     if is_bracketed and _is_whole_form(text):
         return True
     for form, needs_colon, is_ambiguous in _marks().automatic:
@@ -85,12 +110,17 @@ def _is_whole_form(text: str) -> bool:
     return any(bare == form for form, needs_colon, ambiguous in _marks().automatic if not (needs_colon or ambiguous))
 
 
-def _is_forward(text: str, *, is_reply: bool) -> bool:
-    return any(
-        text.startswith(form) and _COUNT_AND_COLON.match(text, len(form)) is not None
-        for form, is_ambiguous in _marks().forward
-        if not (is_ambiguous and is_reply)
-    )
+def _is_forward(text: str, *, is_bracketed: bool, is_reply: bool) -> bool:
+    if not text.startswith(_marks().forward_forms):
+        return False
+    for form, is_ambiguous, counts_alone in _marks().forward:
+        if not text.startswith(form) or (is_ambiguous and is_reply):
+            continue
+        if (_COUNT_IN_BRACKETS_AND_COLON if is_ambiguous else _COUNT_AND_COLON).match(text, len(form)):
+            return True
+        if is_bracketed and counts_alone and text == form:
+            return True
+    return False
 
 
 def _is_boundary(text: str, position: int) -> bool:
@@ -118,16 +148,24 @@ def _marks() -> _Marks:
     def longest_first(marks: list[Any]) -> tuple[Any, ...]:
         return tuple(sorted(marks, key=lambda mark: -len(mark[0])))
 
+    automatic = longest_first(
+        [
+            (normalised(form), entry["colon"], entry.get("ambiguous", False))
+            for entry in table["automatic"]
+            for form in entry["forms"]
+        ]
+    )
+    forward = longest_first(
+        [
+            (normalised(form), entry.get("ambiguous", False), entry.get("bracketed", False))
+            for entry in table["forward"]
+            for form in entry["forms"]
+        ]
+    )
     return _Marks(
-        automatic=longest_first(
-            [
-                (normalised(form), entry["colon"], entry.get("ambiguous", False))
-                for entry in table["automatic"]
-                for form in entry["forms"]
-            ]
-        ),
-        forward=longest_first(
-            [(normalised(form), entry.get("ambiguous", False)) for entry in table["forward"] for form in entry["forms"]]
-        ),
+        automatic=automatic,
+        forward=forward,
         continuations=tuple(normalised(word) for entry in table["continuations"] for word in entry["words"]),
+        automatic_forms=tuple(form for form, *_ in automatic),
+        forward_forms=tuple(form for form, *_ in forward),
     )

@@ -24,14 +24,29 @@ _CHARSETS: Final = {
     "unicode-1-1-utf-7": "utf-7", "unicode-1-1-utf-8": "utf-8", "utf-8mb4": "utf-8", "x-unicode20utf8": "utf-8",
     "x-mac-roman": "mac_roman", "x-mac-cyrillic": "mac_cyrillic", "x-mac-ukrainian": "mac_cyrillic", "x-mac-ce": "mac_latin2",
     "x-mac-greek": "mac_greek", "x-mac-turkish": "mac_turkish",
+    "gb18030": "gb18030", "ms936": "gb18030", "big5hkscs": "big5hkscs", "ms950": "big5hkscs", "ms932": "cp932", "ms949": "cp949",
+    "cp50222": "iso2022_jp_ext", "cp51932": "euc_jp", "eucjp-ms": "euc_jp", "eucjp-win": "euc_jp", "cseucpkdfmtjapanese": "euc_jp",
+    "iso-ir-149": "cp949", "ksc5601-1987": "cp949", "ms-cyrl": "cp1251", "8859-1": "cp1252", "sun_eu_greek": "iso8859-7",
+    "iso-8859-1-windows-3.1-latin-1": "cp1252", "utf-7": "utf-7",
     "koi8r": "koi8-r", "koi": "koi8-r", "koi8": "koi8-r", "koi8-ru": "koi8-u", "koi8u": "koi8-u", "ansi": "cp1252", "x-ansi": "cp1252",
 }  # fmt: skip
-_WINDOWS: Final = re.compile(r"(?:x-)?(?:windows|win|cp|ibm|dos)[-_]?(\d{3,4})")
+_WINDOWS: Final = re.compile(r"(?:x-)?(?:ms-?)?(?:windows|win|cp|ibm|dos|ansi)[-_]?(\d{3,4})")
+_ISO: Final = re.compile(r"iso8859(\d{1,2})")
+_SIGNS: Final = re.compile(r"[-_. ]")
+
+
+def _squeezed(name: str) -> str:
+    return _SIGNS.sub("", name)
+
+
+_SQUEEZED: Final = {_squeezed(name): codec for name, codec in _CHARSETS.items()}
 _ASCII: Final = frozenset({"us-ascii", "ascii", "ansi_x3.4-1968", "646"})
-_WORD: Final = r"=\?([^?]{1,40})\?\s{0,4}([bBqQ])\s{0,4}\?([^?]{0,2000})\?="
+# A question mark inside a word is not allowed and common: `=?utf-8?Q?Price??=`. It is one unless it ends the word or starts another.
+_WORD: Final = r"=\?([^?]{1,40})\?\s{0,4}([bBqQ])\s{0,4}\?((?:[^?=]|\?(?!=)|=(?!\?[^=])){0,2000})\?="
+_GROUP: Final = re.compile(r"\((?!\?)")
 # Either a run without an encoded word, or an encoded word. Each alternative consumes what it matched, so there is no
 # backtracking over the text; every part is bounded, so the look-ahead is as well.
-_WORDS: Final = re.compile(rf"([^=]+|=(?!{_WORD[1:].replace('(', '(?:')}))|{_WORD}")
+_WORDS: Final = re.compile(rf"([^=]+|=(?!{_GROUP.sub('(?:', _WORD[1:])}))|{_WORD}")
 
 
 def decode_words(text: str) -> str:
@@ -63,10 +78,18 @@ def decode_words(text: str) -> str:
 
 
 def _codec(charset: str) -> str:
-    name = charset.partition("*")[0].strip().lower()  # `utf-8*en` names a language (RFC 2231 §5)
-    if numbered := _WINDOWS.fullmatch(name):
-        name = f"cp{numbered[1]}"  # win-1251, x-cp1251, cp-866
-    return _CHARSETS.get(name, name)
+    name = charset.partition("*")[0].strip(" \t\r\n\"';").lower()  # `utf-8*en` names a language (RFC 2231 §5)
+    if (codec := _CHARSETS.get(name)) is not None:
+        return codec
+    for alias in (name, name.removeprefix("cs"), name.removeprefix("x-")):
+        if numbered := _WINDOWS.fullmatch(alias):
+            return _CHARSETS.get(f"cp{numbered[1]}", f"cp{numbered[1]}")  # win-1251, x-cp1251, cp-866, csWindows1251
+        squeezed = _squeezed(alias)
+        if (codec := _SQUEEZED.get(squeezed)) is not None:
+            return codec  # gb-2312, iso88591, csISO88598I
+        if iso := _ISO.fullmatch(squeezed):
+            return f"iso8859-{iso[1]}"
+    return name
 
 
 def _bytes_of(encoding: str, payload: str) -> bytes | None:

@@ -5,6 +5,7 @@ is dropped. Total, and linear in the text: no text makes it raise or slow.
 """
 
 import re
+import unicodedata
 from functools import lru_cache
 from typing import Final
 
@@ -17,42 +18,57 @@ MAX_ADDRESS: Final = 320
 """64 + 1 + 255 (RFC 5321 §4.5.3.1), with some margin: mail to a longer address is not delivered."""
 MAX_MESSAGE_ID: Final = 998
 """One line of a mail (RFC 5322 §2.1.1)."""
+AROUND_ID: Final = " \t\r\n<>,;"
+"""What may stand around a Message-ID that has no angle brackets."""
 MAX_RAW: Final = 4096
 """An address or id with display name and comments."""
 
 _ORDINARY: Final = re.compile(r"[A-Za-z0-9._+=~-]+@(?!.*[Xx][Nn]--)(?:[A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}")
-_WIDE_BRACKETS: Final = str.maketrans(
-    dict.fromkeys("\uff1c\u3008\u300a\uff08\u3010\u300c", "<")
-    | dict.fromkeys("\uff1e\u3009\u300b\uff09\u3011\u300d", ">")
+AT_SIGNS: Final = "@\uff20\ufe6b"
+"""Also the wide and the small one of Chinese and Japanese keyboards."""
+_NARROW: Final = str.maketrans(
+    {wide: chr(wide - 0xFEE0) for wide in range(0xFF01, 0xFF5F)}
+    | {ord(sign): "@" for sign in AT_SIGNS}
+    | {ord(sign): "<" for sign in "\uff1c\u3008\u300a\uff08\u3010\u300c\u300e\u3014\uff3b"}
+    | {ord(sign): ">" for sign in "\uff1e\u3009\u300b\uff09\u3011\u300d\u300f\u3015\uff3d"}
 )
-"""Brackets around an address as Chinese and Japanese keyboards write them."""
+"""Wide letters and signs as ASCII, and each bracket that such a keyboard puts around an address as an angle bracket."""
 _ADDRESS_IN_COMMENT: Final = re.compile(r"\(\s*([^()<>\s,;@]{1,320}@[^()<>\s,;@]{1,320})\s*\)\s*$")
 """`Bob (bob@x.example)`: an address written as a comment behind a name. Alone it stays a comment (RFC 5322 section 3.2.2)."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _INVISIBLE: Final = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
-    "\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff9-\ufffc\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
 )
-"""Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties) except the two joiners."""
+"""Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties) except the two joiners; the blank Braille pattern; the place of an
+object in copied text."""
 _STRAY_JOINER: Final = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]+|[\u200c\u200d]+(?![^\x00-\x7f])")
 """ZWNJ and ZWJ belong to names in Persian or Indic scripts (RFC 5892 A.1, A.2), and to nothing beside ASCII."""
+_UNREADABLE: Final = re.compile(r"[\x00-\x1f\x7f\ufffd]")
+"""Control characters, and the sign for bytes that are no text."""
 _FOLD: Final = re.compile(r"[\r\n]+[ \t]*")
 AROUND_AT: Final = re.compile(r"(?<!\s)\s+(?=@)|(?<=@)\s+")
 _AROUND_DOT: Final = re.compile(r"(?<!\s)\s+(?=[.\u3002\uff0e\uff61])|(?<=[.\u3002\uff0e\uff61])\s+")
-_SCHEME: Final = re.compile(r"(?:mailto|smtp):", re.IGNORECASE)
+_SCHEME: Final = re.compile(r"(?:(?:mailto|smtp|e-?mail|mail):\s*)+", re.IGNORECASE)
 _QUOTES: Final = "\\\"'`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u00ab\u00bb\uff02\uff07"
-_AFTER: Final = "\uff0c\uff1b\u3001\uff1a .,;:>)]}\\\u3002\uff0e\uff61" + _QUOTES
+_AFTER: Final = "\uff0c\uff1b\u3001\uff1a .,;:>)]}!?*\\\u3002\uff0e\uff61" + _QUOTES
+_IN_PAIRS: Final = _QUOTES + "{*"
+"""What may begin a local part, and is removed only if its partner was removed at the end."""
 _BEFORE: Final = " <([,;:\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u00ab\u00bb\uff02\uff07"
+_PARTNERS: Final = {"{": "}"}
 _QUOTED_BLANK: Final = "\uf8ff"
 """White space inside a quoted string while a text is tidied; a character of the private use area."""
 _SPECIALS: Final = re.compile(r'[\s()<>\[\]:;@\\,"]')
 _QUOTED_LOCAL: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _DOT_ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _ASCII_DOMAIN: Final = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}|\[[a-z0-9.:_-]+\]")
 _NOT_IN_LABELS: Final = re.compile(r"[\x00-,/:-@\[-^`{-\x7f\s\uff0c\uff1b\u3001\uff1a\uff1c\uff1e\uff20]")
+_BRACKETS_AND_QUOTES: Final = frozenset({"Ps", "Pe", "Pi", "Pf"})
 _DOTS: Final = re.compile(r"[.\u3002\uff0e\uff61]")
 _GLUED: Final = re.compile(r'(?<=\w)["(](?=\w)')
 """A sign inside of a word: taking it away would make up another address."""
+_QUOTED_ID: Final = re.compile("[\"'\u2018\u201c\u201d]([^\"'\\s]+@[^\"'\\s]+)[\"'\u2019\u201c\u201d]")
 _WHOLE_WORD: Final = re.compile(r"(?:^|(?<=[\s<>,]))=\?[^?]{1,40}\?[^?]{1,9}\?[^?]{0,2000}\?=(?=[\s<>,]|$)")
 
 
@@ -67,9 +83,9 @@ def normalise_address(text: str) -> str | None:
         return text.lower()  # nothing to remove and no label to translate: most addresses
     visible = without_invisible(text)
     if "@" not in visible:
-        visible = decode_words(visible).replace("\uff20", "@")
+        visible = decode_words(visible)
     if not visible.isascii():
-        visible = visible.translate(_WIDE_BRACKETS)
+        visible = visible.translate(_NARROW)
     address = _address(visible)
     if address is None and (closed := without_unclosed(visible)) != visible:
         address = _address(closed)
@@ -87,7 +103,7 @@ def normalise_message_id(text: str) -> str | None:
     start = text.find("<")
     end = text.find(">", start + 1) if start >= 0 else -1
     # `<<id>` and `<one <two>`: the innermost bracket opens the id.
-    inner = text[start + 1 : end] if end >= 0 else bare_id(text)
+    inner = text[start + 1 : end] if end >= 0 else bare_id(text.strip(AROUND_ID))
     bare = "".join(without_invisible(inner.rpartition("<")[2].partition(">")[0]).split())
     if not bare or len(bare) > MAX_MESSAGE_ID or _CONTROL.search(bare):
         return None
@@ -160,23 +176,39 @@ def _address(text: str) -> str | None:
         candidate = _tidy(_without_brackets(bare))
         if any(char.isspace() for char in candidate):
             candidate = _last_word(AROUND_AT.sub("", _protected(_without_brackets(bare))))
-    candidate = candidate.replace(_QUOTED_BLANK, " ")
-    if candidate.startswith("@") and ":" in candidate:
-        candidate = candidate.partition(":")[2]  # a route before the address (RFC 5322 §4.4)
-    if scheme := _SCHEME.match(candidate):
-        candidate = candidate[scheme.end() :].partition("?")[0]
+    candidate = _without_prefix(candidate.replace(_QUOTED_BLANK, " "))
+    if "=?" in candidate:
+        candidate = decode_words(candidate)  # RFC 2047 §5 forbids it, and programs do it
     local, at, domain = _without_signs_around(candidate).rpartition("@")
-    if not at or not local or not domain or len(candidate) > MAX_ADDRESS or _CONTROL.search(candidate):
+    if not at or not local or not domain or len(candidate) > MAX_ADDRESS or _UNREADABLE.search(candidate):
         return None
+    if inner is None and ":" in local and '"' not in local:
+        local = local.rpartition(":")[2]  # a name before the address: `Bob: bob@x.example`
+    normal_local, normal_domain = _local(local), _domain(domain)
+    return None if normal_local is None or normal_domain is None else f"{normal_local}@{normal_domain}"
+
+
+def _without_prefix(candidate: str) -> str:
+    """An address without a route (RFC 5322 §4.4) or the scheme of a URI before it."""
+    if candidate.startswith("@") and ":" in candidate:
+        candidate = candidate.partition(":")[2]
+    if scheme := _SCHEME.match(candidate):
+        candidate = candidate[scheme.end() :]
+        return candidate.partition("?")[0]
+    return candidate
+
+
+def _local(local: str) -> str | None:
+    """The local part in lower case and composed; None when it cannot be one."""
     if local.startswith('"'):
         if not _QUOTED_LOCAL.fullmatch(local):
             return None
-        if _DOT_ATOM.fullmatch(local[1:-1]):
-            local = local[1:-1]  # quoted without need: the same mailbox (RFC 5321 §4.1.2)
-    elif _SPECIALS.search(local):
+        unquoted = _QUOTED_PAIR.sub(r"\1", local[1:-1])
+        if _DOT_ATOM.fullmatch(unquoted):
+            local = unquoted  # quoted without need: the same mailbox (RFC 5321 §4.1.2)
+    elif not local or _SPECIALS.search(local):
         return None
-    normal = _domain(domain)
-    return None if normal is None else f"{local.lower()}@{normal}"
+    return unicodedata.normalize("NFC", local.lower())
 
 
 def _tidy(text: str) -> str:
@@ -205,8 +237,9 @@ def _without_signs_around(text: str) -> str:
     if bare.startswith('"') and '"@' in bare and _QUOTED_LOCAL.match(bare):
         return bare
     # An apostrophe may begin a local part: it is removed only if a quotation mark was removed at the end.
-    is_quoted = any(sign in removed for sign in _QUOTES)
-    return bare.lstrip(_BEFORE + (_QUOTES if is_quoted else ""))
+    paired = [sign for sign in _IN_PAIRS if _PARTNERS.get(sign, sign) in removed]
+    has_quote = any(sign in _QUOTES for sign in paired)
+    return bare.lstrip(_BEFORE + "".join(paired) + (_QUOTES if has_quote else ""))
 
 
 @lru_cache(maxsize=16_384)
@@ -217,7 +250,9 @@ def _domain(domain: str) -> str | None:
     try:
         return idna.encode(domain, uts46=True, transitional=False).decode("ascii").lower()
     except (idna.IDNAError, UnicodeError, ValueError):
-        return None if _NOT_IN_LABELS.search(lower) or not all(_DOTS.split(lower)) else lower
+        if _NOT_IN_LABELS.search(lower) or not all(_DOTS.split(lower)):
+            return None
+        return None if any(unicodedata.category(char) in _BRACKETS_AND_QUOTES for char in lower) else lower
 
 
 def without_invisible(text: str) -> str:
@@ -231,7 +266,10 @@ def _without_comments(text: str) -> str:
 
 
 def bare_id(text: str) -> str:
-    """A Message-ID without angle brackets, without comments; a parenthesis in the middle of it belongs to it: `1(2)@x`."""
+    """A Message-ID without angle brackets, without comments and quotes around it; a parenthesis in the middle of it belongs to
+    it: `1(2)@x`."""
+    if quoted := _QUOTED_ID.fullmatch(text):
+        text = quoted[1]
     if "(" not in text:
         return text
     for word in text.split():

@@ -149,11 +149,14 @@ def parse_date(text: str) -> datetime | None:
     try:
         text = "".join(char for char, zone in zones(decode_words(text[:256])[:128]) if zone != COMMENT)
         text = _FRACTION.sub(r"\1", _BEFORE_COMMA.sub(",", text))
+        half_day = _HALF_DAY.search(text)
+        text = _HALF_DAY.sub(r"\1 ", text)
         parts = email.utils.parsedate_tz(text)
         if parts is None or (offset := _offset(text)) is None:
             return None
+        hour = parts[3] if half_day is None else parts[3] % 12 + 12 * (half_day[2] in "pP")
         year = parts[0] + 1900 if 100 <= parts[0] <= 999 else parts[0]  # three digits (RFC 5322 §4.3)
-        local = datetime(year, *parts[1:5], min(parts[5], 59), tzinfo=timezone(offset))
+        local = datetime(year, *parts[1:3], hour, parts[4], min(parts[5], 59), tzinfo=timezone(offset))
         instant = local.astimezone(UTC)
     except Exception:  # the library's parser raises many kinds on odd text (gh-102988 and its kin); all mean "no date"
         return None
@@ -181,7 +184,9 @@ _TIME = re.compile(r"(?<!\d)\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d{1,9})?)?|(?<!\d)\d
 _FRACTION = re.compile(r"(\d:\d{2}:\d{2})\.\d{1,9}(?!\d)")
 _BEFORE_COMMA = re.compile(r"(?<!\s)\s+,")
 _WRITTEN_OFFSET = re.compile(r"(?<![\d.:])([+-])\s?(\d{1,2}):?(\d{2})?(?![\d-])")
-_ZONE_NAME = re.compile(r"[^\W\d_]+")
+_HALF_DAY = re.compile(r"(?<!\d)(\d{1,2}:\d{2}(?::\d{2})?)\s{0,2}([AaPp])\.?[Mm]\b\.?")
+"""A time of day on a clock of twelve hours."""
+_ZONE_NAME = re.compile(r"[^\W\d_]+|[^\s\w\"'.,;]")
 _ZONES = {
     "UT": 0, "UTC": 0, "GMT": 0, "Z": 0, "AST": 4, "ADT": 3, "EST": 5, "EDT": 4, "CST": 6, "CDT": 5, "MST": 7, "MDT": 6, "PST": 8, "PDT": 7,
 }  # fmt: skip

@@ -48,6 +48,11 @@ def recipients(*lines: str) -> list[str | None]:
         "Bob <Sales> <buyer@shop.example>", "buyer@shop.example <>", "<<buyer@shop.example>>", "Bob<buyer@shop.example>",
         "Bob (buyer@shop.example)", "\u3008buyer@shop.example\u3009", "\u674e\u4f1f\u300abuyer@shop.example\u300b", "\u674e\u4f1f\uff08buyer@shop.example\uff09",
         "\u3010buyer@shop.example\u3011", "\u300cbuyer@shop.example\u300d", "buyer@shop.example\uff08\u674e\u4f1f\uff09",
+        "\u674e\u4f1f\u300ebuyer@shop.example\u300f", "\u674e\u4f1f\u3014buyer@shop.example\u3015", "\u674e\u4f1f\uff3bbuyer@shop.example\uff3d",
+        "\u674e\u4f1f\uff1abuyer@shop.example", "\uff42\uff55\uff59\uff45\uff52@shop.example", "buyer\ufe6bshop.example",
+        "{buyer@shop.example}", "*buyer@shop.example*", "buyer@shop.example!", "buyer@shop.example\ufffc", "\u2800buyer@shop.example",
+        "<e-mail: buyer@shop.example>", "mailto:mailto:buyer@shop.example", "buyer@shop.example:", "Bob: buyer@shop.example", r'"bu\yer"@shop.example',
+        "Bob <=?utf-8?Q?buyer?=@shop.example>", "=?utf-8?Q?buyer?=@shop.example",
         "=?utf-8?Q?Bob_=3Cbuyer=40shop=2Eexample=3E?=", "<=?utf-8?Q?buyer=40shop.example?=>",
     ],
 )  # fmt: skip
@@ -58,6 +63,7 @@ def test_what_programs_add_to_an_address_is_removed(to: str) -> None:
 @pytest.mark.parametrize("text", [
     "buyer@", "buyer@.example", "buyer@shop..example", "buyer@shop!example", "buyer@sho p.example", "buyer@" + "x" * 64 + ".example",
     "buyer@shop.exam*ple", "bu,yer@shop.example", 'bu"yer@shop.example', "buyer@\u00e4..example", "buyer@[x y]", "buyer@shop/example",
+    "bu\ufffdyer@shop.example", "buyer@sh\ufffdp.example", "buyer@\u00ab\u4f8b.example",
 ])  # fmt: skip
 def test_what_cannot_be_an_address_is_dropped_and_counted(text: str) -> None:
     assert normalise_address(text) is None
@@ -82,6 +88,10 @@ def test_what_cannot_be_an_address_is_dropped_and_counted(text: str) -> None:
         ("buyer@shop.example al@x.example", [BUYER, "al@x.example"]),
         ("buyer@shop.example\uff0cal@x.example\uff1b c@x.example", [BUYER, "al@x.example", "c@x.example"]),
         ('"Last, First" <buyer@shop.example>, al@x.example', [BUYER, "al@x.example"]),
+        ("<buyer@shop.example> <al@x.example>", [BUYER, "al@x.example"]),
+        ("<buyer@shop.example><al@x.example>", [BUYER, "al@x.example"]),
+        ('Bob <buyer@shop.example> "Al, B" <al@x.example>', [BUYER, "al@x.example"]),
+        ("buyer@shop.example: al@x.example", [BUYER, "al@x.example"]),
     ],
 )
 def test_one_flaw_does_not_void_the_list(to: str, expected: list[str]) -> None:
@@ -108,6 +118,23 @@ def test_a_blank_before_the_colon_and_a_line_without_one_lose_no_field(field: st
         "a line without a colon", f"{field}: <a@x>", "odd line", " folded", "To: b@c.d", "\xa0odd: 1", "Cc: e@f.g"
     )
     assert (headers.references, headers.to, headers.cc) == (("a@x",), ("b@c.d",), ("e@f.g",))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("<a@x <b@y>", ("a@x", "b@y")), ("a@x,b@y", ("a@x", "b@y")), ("a@x;b@y", ("a@x", "b@y")), ('"a@x"', ("a@x",)), ("'a@x'", ("a@x",)),
+        ('<"a"@x>', ('"a"@x',)), ("<a,b@x>", ("a,b@x",)), ("a,b@x", ("a,b@x",)), ("<'a@x'>", ("'a@x'",)),
+    ],
+)  # fmt: skip
+def test_signs_around_and_between_ids(value: str, expected: tuple[str, ...]) -> None:
+    assert parsed(f"References: {value}").references == expected
+
+
+@pytest.mark.parametrize("text", ["a@x", "a@x,", "<a@x>", '"a@x"', "'a@x'", "\u201ca@x\u201d", "<a@x>;", "a@x;"])
+def test_a_published_id_has_the_form_that_a_header_has(text: str) -> None:
+    assert normalise_message_id(text) == "a@x"
+    assert parsed(f"References: {text}").references == ("a@x",)
 
 
 LONG_ID = "<" + "x" * 90 + "@mail.shop.example>"
@@ -141,6 +168,9 @@ def test_encoded_ids_are_decoded(value: str, expected: tuple[str, ...]) -> None:
         ("Sat, 28 Nov 2026 12:00:00+0800", (4, 0)), ("Sat Nov 28 12:00:00 GMT 2026", (12, 0)), ("Sat Nov 28 12:00:00 2026 +0800", (4, 0)),
         ("Sat (c), 28 (c) Nov 2026 12:00:00 (c) +0800", (4, 0)), ("Sat, 28 Nov 2026 12:00:00.123 +0000", (12, 0)),
         ("Sat, 28 Nov 126 12:00:00 +0000", (12, 0)), ("=?utf-8?q?Sat=2C_28_Nov_2026_12=3A00=3A00_+0000?=", (12, 0)),
+        ("Sat, 28 Nov 2026 02:00:00 PM +0800", (6, 0)), ("Sat, 28 Nov 2026 12:00:00 PM +0800", (4, 0)),
+        ("Sat, 28 Nov 2026 2:30 p.m. GMT", (14, 30)), ("Sat, 28 Nov 2026 12:30:00AM GMT", (0, 30)),
+        ("Sat, 28 Nov 2026 12:00:00 %z", None), ("Sat, 28 Nov 2026 12:00:00 %Z", None), ("Sat, 28 Nov 2026 12:00:00 Asia/Shanghai", None),
         ("Sat, 28 Nov 2026 12:00:00 XYZ", None), ("Sat, 28 Nov 2026 12:00:00 HKT", None), ("Sat, 28 Nov 2026 12:00:00", None),
         ("Sat, 28 Nov 2026 12:00:00 China Standard Time", None), ("Sat, 28 Nov 2026 12:00:00 +9900", None),
     ],
@@ -180,6 +210,20 @@ def word(text: str, charset: str, codec: str, encoding: str = "B") -> str:
         (word("ตอบ", "tis-620", "cp874"), "ตอบ"),
         (word("ğ", "iso-8859-9e", "iso-8859-9"), "ğ"),
         (word("תשובה", "logical", "iso-8859-8"), "תשובה"),
+        *(
+            (word("自动回复", name, "gb18030"), "自动回复")
+            for name in ("gb-2312", "GB-18030", "ms936", "x-mswin-936", "x-cp936")
+        ),
+        *((word("自動回覆", name, "big5"), "自動回覆") for name in ("big-5", "ms950", "x-windows-950")),
+        *((word("自動応答", name, "cp932"), "自動応答") for name in ("x-ms-cp932", "ms932", "windows-932")),
+        *((word("自動応答", name, "euc_jp"), "自動応答") for name in ("eucjp-ms", "cp51932", "csEUCPkdFmtJapanese")),
+        *((word("자동 회신", name, "cp949"), "자동 회신") for name in ("iso-ir-149", "ms949", "uhc")),
+        *((word("автоответ", name, "cp1251"), "автоответ") for name in ("csWindows1251", "ansi-1251", "ms-cyrl")),
+        *((word("תשובה", name, "iso-8859-8"), "תשובה") for name in ("csISO88598I", "hebrew", "iso88598")),
+        *((word("odpověď", name, "iso-8859-2"), "odpověď") for name in ("iso88592", "ISO_8859_2", "csISOLatin2")),
+        (word("été", '"utf-8"', "utf-8"), "été"),
+        ("=?utf-8?Q?Price??=", "Price?"),
+        ("=?utf-8?Q?Is_it? Yes?= =?utf-8?Q?_or no??=", "Is it? Yes or no?"),
         ("=?unknown-8bit?B?/w==?=", "=?unknown-8bit?B?/w==?="),
         ("=?x-unknown?Q?a?= =?utf-8?Q?c?=", "=?x-unknown?Q?a?=c"),
     ],

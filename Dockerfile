@@ -1,5 +1,5 @@
 # Every image of replyrate, a target for each:
-#   docker build --target fetcher .          or matcher, aggregator, cli, demo
+#   docker build --target fetcher .          or matcher, aggregator, portal, cli, demo
 # Plain syntax, so that BuildKit and the classic builder make the same images. Down to services/common all images share
 # their layers; above that each one holds exactly the rooms that its process imports (a test compares the two).
 # Build arguments: a pinned base: PYTHON_DIGEST=@sha256:…; a mirror: REGISTRY=mirror.example/; OpenTelemetry: TELEMETRY=yes
@@ -29,7 +29,7 @@ COPY services/__init__.py services/
 COPY services/common services/common
 RUN python -m compileall -q services schemas
 
-# What the three services share.
+# What the services share.
 FROM base AS service
 STOPSIGNAL SIGTERM
 EXPOSE 8080
@@ -117,6 +117,31 @@ LABEL org.opencontainers.image.title="replyrate" \
 USER 10001:0
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "-m", "services.cli"]
+
+# The portal has libraries of its own, so that the other images stay as they are. What the venv has already is not repeated.
+FROM packages AS portal-packages
+COPY requirements/portal.txt /requirements/
+RUN pip --python /opt/venv/bin/python install --quiet --no-cache-dir --disable-pip-version-check \
+        --prefix /opt/new --require-hashes --only-binary :all: -r /requirements/portal.txt \
+    && mv /opt/new/lib/python*/site-packages /opt/portal \
+    && python /strip_libraries.py /opt/portal
+
+# The portal: web pages for sellers and the HTTP API for platforms.
+FROM service AS portal
+COPY --from=portal-packages /opt/portal /opt/portal
+ENV PYTHONPATH=/opt/portal
+EXPOSE 8480
+COPY services/portal services/portal
+RUN python -m compileall -q services
+ARG VERSION=0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="replyrate portal" \
+    org.opencontainers.image.description="Web pages for sellers and the HTTP API for platforms." \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}" \
+    org.opencontainers.image.licenses="Apache-2.0"
+USER 10001:0
+ENTRYPOINT ["python", "-m", "services.portal"]
 
 # The demo of the stack: the mail server of the invented sellers, and the process that plays them. The last targets,
 # because the classic builder also builds every target before the requested one.

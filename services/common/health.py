@@ -150,10 +150,14 @@ def behind(
 
 
 def report_lag(
-    service: str, healthy: Callable[[], Problems], ready: Callable[[], Problems], age: Callable[[], float]
+    service: str,
+    healthy: Callable[[], Problems],
+    ready: Callable[[], Problems],
+    age: Callable[[], float] | None = None,
 ) -> None:
-    """Show on `/metrics` what the other pages report, the age of the slowest loop, and the version."""
+    """Show on `/metrics` what the other pages report, the version, and the age of the slowest loop of a service with loops."""
     metrics.BUILD_INFO.labels(service, version(), platform.python_version()).set(1)
     metrics.HEALTHY.labels(service).set_function(lambda: float(not healthy()))
     metrics.READY.labels(service).set_function(lambda: float(not healthy() and not ready()))
-    metrics.LOOP_AGE_SECONDS.labels(service).set_function(age)
+    if age is not None:
+        metrics.LOOP_AGE_SECONDS.labels(service).set_function(age)

@@ -27,6 +27,8 @@ FETCHER_CONNECTIONS = 5
 two for connect requests (REPLYRATE_FETCHER__CONNECT_WORKERS)."""
 AGGREGATOR_CONNECTIONS = 4
 """Connections of an aggregator: ingest, refresh, health pages, watermark."""
+PORTAL_CONNECTIONS = 9
+"""Most connections of a portal with the defaults: those of its requests (REPLYRATE_PORTAL__CONNECTIONS) and the health pages'."""
 
 AWAY: tuple[type[psycopg.Error], ...] = (
     psycopg.OperationalError,
@@ -83,9 +85,9 @@ def _connect_failure(error: psycopg.OperationalError) -> Exception:
     return TransientError("Postgres does not answer; check that it runs and that REPLYRATE_POSTGRES__DSN names it")
 
 
-def connections(*, fetchers: int, aggregators: int) -> int:
+def connections(*, fetchers: int, aggregators: int, portals: int) -> int:
     """Connections of all services together, whatever the number of workers. A test counts them on a server."""
-    return fetchers * FETCHER_CONNECTIONS + aggregators * AGGREGATOR_CONNECTIONS
+    return fetchers * FETCHER_CONNECTIONS + aggregators * AGGREGATOR_CONNECTIONS + portals * PORTAL_CONNECTIONS
 
 
 def clock(connection: psycopg.Connection) -> datetime:

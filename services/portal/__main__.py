@@ -10,12 +10,13 @@ import threading
 from contextlib import closing
 from datetime import UTC, datetime
 from logging import getLogger
+from typing import Final
 
 import uvicorn
 
-from services.common import http, lifecycle, logs, retry, verify
+from services.common import health, http, lifecycle, logs, retry, verify
 from services.common.errors import ConfigError
-from services.common.health import DependencyProbe
+from services.common.health import DependencyProbe, Problems
 from services.common.lifecycle import Stop
 from services.common.postgres import connect
 from services.common.settings import PortalConfig, load_settings
@@ -24,6 +25,8 @@ from services.portal.database import TokenDatabase
 from services.portal.resources import PortalResources
 
 log = getLogger("services.portal")
+
+NOT_YET: Final = "starting: requests are not answered yet"
 
 
 def main() -> None:
@@ -37,21 +40,30 @@ def main() -> None:
     postgres = DependencyProbe(
         "portal", "postgres", lambda: closing(connect(dsn, "replyrate-portal-health")), lambda client: client.execute("SELECT 1")
     )  # fmt: skip
+    answering = threading.Event()
+
+    def ready() -> Problems:
+        return postgres.problems() + ([] if answering.is_set() else [NOT_YET])
+
+    health.report_lag("portal", list, ready)
     with (
         lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
         postgres,
-        http.serve(settings.http, "portal", list, postgres.problems),
+        http.serve(settings.http, "portal", list, ready),
         closing(TokenDatabase(dsn, settings.portal.connections)) as database,
     ):
         if retry.until_answers(
             stop, "postgres", lambda: verify.schema(settings.postgres, "replyrate-portal-check"), service="portal"
         ):
-            serve(PortalResources(settings, database, lambda: datetime.now(UTC)), stop)
+            serve(PortalResources(settings, database, lambda: datetime.now(UTC)), stop, answering)
     log.info("stopped", extra={"action": "service-stopped"})
 
 
-def serve(resources: PortalResources, stop: Stop) -> None:
-    """Answer requests until `stop`; those in progress are finished. ConfigError when the port cannot be used."""
+def serve(resources: PortalResources, stop: Stop, answering: threading.Event) -> None:
+    """Answer requests until `stop`; those in progress are finished. Sets `answering` once the port is open.
+
+    ConfigError when the port cannot be used.
+    """
     portal = resources.settings.portal
     listener = socket.socket(socket.AF_INET6 if ":" in portal.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -81,6 +93,9 @@ def serve(resources: PortalResources, stop: Stop) -> None:
     thread = threading.Thread(target=_run, args=(server, listener, stop, failures), name="requests", daemon=True)
     with listener:
         thread.start()
+        while not (server.started or stop.wait(0.02)):
+            pass
+        answering.set()
         stop.wait_for_ever()
         log.info("stopping; finishing the current requests", extra={"action": "service-stopping"})
         lifecycle.finish([thread])

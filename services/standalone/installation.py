@@ -1,4 +1,4 @@
-"""An installation in one folder: embedded Postgres and Kafka that keep their data, and the three services.
+"""An installation in one folder: embedded Postgres and Kafka that keep their data, and the services.
 
 For the user's own mailboxes. The folder has the data of both servers, keys, logs, and `settings.env`, which every other
 command reads with `--data`. The numbers survive stop, kill and restart: the servers keep what they acknowledged, and the
@@ -14,18 +14,20 @@ from services.common import migrations
 from services.common.errors import ConfigError
 from services.common.kafka import Admin
 from services.common.postgres import connect
-from services.common.settings import PREFIX, Settings, load_settings
+from services.common.settings import PREFIX, PortalSettings, Settings, load_settings
 from services.common.topics import specs
 from services.standalone.servers.assembly import Assembly
 from services.standalone.servers.child import free_port, reserve_port
 from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
+from services.standalone.servers.portal_login import portal_environ
 from services.standalone.servers.postgres import EmbeddedPostgres
 from services.standalone.servers.server import start_together
 from services.standalone.servers.supervisor import Supervisor
 
 PARTITIONS: Final = 4
 SETTINGS_FILE: Final = "settings.env"
+PORTAL_PORT: Final[int] = PortalSettings.model_fields["port"].default
 Progress = Callable[[str], None]
 
 
@@ -39,6 +41,7 @@ class Installation(Assembly):
         self._progress = progress
         super().__init__()
         self.dsn = ""
+        self.portal_url = ""
         self.bootstrap_servers = ""
 
     def keep(self, stopping: Callable[[float], bool]) -> None:
@@ -67,17 +70,20 @@ class Installation(Assembly):
             migrations.migrate(connection, lambda _: None)
         with Admin(settings.kafka, "replyrate-standalone") as admin:
             admin.create_topics(specs(partitions=PARTITIONS, horizon_days=settings.horizon_days))
-        self._supervisor = self._stack.enter_context(Supervisor(self.folder / "logs", read_settings(self.folder)))
-        self._progress("starting fetcher, matcher and aggregator")
+        environ = read_settings(self.folder)
+        portal = portal_environ(environ, self.dsn, ports["portal"])
+        self.portal_url = portal["REPLYRATE_PORTAL__PUBLIC_URL"]
+        self._supervisor = self._stack.enter_context(Supervisor(self.folder / "logs", environ, portal))
+        self._progress("starting fetcher, matcher, aggregator and portal")
         self._supervisor.start()
 
     def _ports(self) -> dict[str, int]:
-        """The ports of the last start, where they are still free."""
+        """The ports of the last start, where they are still free. The portal begins with that of its settings."""
         file = self.folder / "ports.json"
-        last = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        last = {"portal": PORTAL_PORT, **(json.loads(file.read_text("utf-8")) if file.exists() else {})}
         return {
             name: last[name] if name in last and reserve_port(last[name]) else free_port()
-            for name in ("postgres", "kafka")
+            for name in ("postgres", "kafka", "portal")
         }
 
     def _write_settings(self) -> Settings:

@@ -73,7 +73,7 @@ def test_a_guarded_process_writes_no_core_dump(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_dumps_are_written")
-@pytest.mark.parametrize("service", ["fetcher", "matcher", "aggregator"])
+@pytest.mark.parametrize("service", ["fetcher", "matcher", "aggregator", "portal"])
 def test_a_service_that_crashes_writes_no_core_dump(service: str, tmp_path: Path) -> None:
     """Its servers are away: it has read its keys and waits for them."""
     secrets, folder = tmp_path / "secrets", tmp_path / "working"

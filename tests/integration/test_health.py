@@ -1,4 +1,4 @@
-"""The health pages of the three services, while their real servers go away and come back."""
+"""The health pages of the services, while their real servers go away and come back."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,13 @@ import pytest
 
 from services.common import codec, migrations
 from services.common.events import Buyer, InquiryReceived
-from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, connect, connections
+from services.common.postgres import (
+    AGGREGATOR_CONNECTIONS,
+    FETCHER_CONNECTIONS,
+    PORTAL_CONNECTIONS,
+    connect,
+    connections,
+)
 from services.common.topics import INQUIRIES, REPLIES, STATE_BYTES
 from services.standalone.servers.child import free_port
 from services.standalone.servers.environment import service_environ
@@ -19,7 +25,7 @@ from services.standalone.servers.postgres import EmbeddedPostgres
 from tests.support.processes import Process, get, until
 from tests.support.topics import PARTITIONS, create_topics, kafka_settings, publish, set_config
 
-SERVICES = ("fetcher", "matcher", "aggregator")
+SERVICES = ("fetcher", "matcher", "aggregator", "portal")
 WORKERS = 5
 FROM_ZERO = {
     "fetcher": (
@@ -41,9 +47,12 @@ FROM_ZERO = {
             for reason in ("not-json", "schema", "limit")
         ),
     ),
+    "portal": (),
 }  # fmt: skip
 """Service → series of its page that are 0 when it has only started."""
-NEEDS_POSTGRES = ("fetcher", "aggregator")
+NEEDS_POSTGRES = ("fetcher", "aggregator", "portal")
+NEEDS_KAFKA = ("fetcher", "matcher", "aggregator")
+"""The portal's pages work without it; only a platform's inquiries wait."""
 SESSION_SECONDS = 10
 
 
@@ -77,6 +86,7 @@ def test_pages_report_servers_that_stop_and_start_correctly(
         MATCHER__SESSION_TIMEOUT_SECONDS=str(SESSION_SECONDS),
         AGGREGATOR__SESSION_TIMEOUT_SECONDS=str(SESSION_SECONDS),
         FETCHER__WORKERS=str(WORKERS),
+        PORTAL__PORT=str(free_port()),
     )
     own_postgres.stop()
     own_kafka.stop()
@@ -102,19 +112,25 @@ def test_pages_report_servers_that_stop_and_start_correctly(
                 sessions = connection.execute("SELECT application_name FROM pg_stat_activity").fetchall()
             return {name: sum(client.startswith(f"replyrate-{name}") for (client,) in sessions) for name in SERVICES}
 
-        wanted = {"fetcher": FETCHER_CONNECTIONS, "matcher": 0, "aggregator": AGGREGATOR_CONNECTIONS}
-        assert sum(wanted.values()) == connections(fetchers=1, aggregators=1)
+        wanted = {
+            "fetcher": FETCHER_CONNECTIONS, "matcher": 0, "aggregator": AGGREGATOR_CONNECTIONS, "portal": PORTAL_CONNECTIONS,
+        }  # fmt: skip
+        assert sum(wanted.values()) == connections(fetchers=1, aggregators=1, portals=1)
 
         def within() -> bool:
-            """The fetcher opens connections as it needs them, and never more."""
+            """Fetcher and portal open connections as they need them, and never more."""
             opened = open_connections()
-            return opened["aggregator"] == wanted["aggregator"] and 2 <= opened["fetcher"] <= wanted["fetcher"]
+            return (
+                opened["aggregator"] == wanted["aggregator"]
+                and 2 <= opened["fetcher"] <= wanted["fetcher"]
+                and 1 <= opened["portal"] <= wanted["portal"]
+            )
 
         # It starts in an outage: the pages are there, and an orchestrator has no reason to restart it.
         until(lambda: set(states("/healthz").values()) == {200}, 30, "pages", running)
         for name, port in ports.items():
             status, reasons = get(port, "/readyz")
-            assert status == 503 and "kafka does not answer" in reasons
+            assert status == 503 and ("kafka does not answer" in reasons) == (name in NEEDS_KAFKA)
             assert ("postgres does not answer" in reasons) == (name in NEEDS_POSTGRES)
             assert metric(port, "replyrate_ready{") == 0
         own_postgres.start()
@@ -156,10 +172,10 @@ def test_pages_report_servers_that_stop_and_start_correctly(
 
         own_kafka.stop()
         until(
-            lambda: all("kafka does not answer" in get(port, "/readyz")[1] for port in ports.values()),
+            lambda: all("kafka does not answer" in get(ports[name], "/readyz")[1] for name in NEEDS_KAFKA),
             60, "Kafka does not answer", running,
         )  # fmt: skip
-        assert set(states("/readyz").values()) == {503}
+        assert states("/readyz") == {name: 503 if name in NEEDS_KAFKA else 200 for name in SERVICES}
         assert set(states("/healthz").values()) == {200}
         own_kafka.start()
         until(all_ready, 90, "ready again", running)

@@ -64,6 +64,16 @@ def test_from_an_empty_server_to_logins_schema_and_topics(
         connection.execute("SELECT 1 FROM ledger.inquiries")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("CREATE TABLE public.t (n int)")
+    with as_login(own_postgres, "replyrate_portal", passwords) as connection:
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("30s",)
+        assert connection.execute("SELECT count(*) FROM registry.companies").fetchone() == (0,)
+        for refused in (
+            "SELECT 1 FROM registry.secrets",
+            "SET ROLE replyrate_fetcher",
+            "CREATE TEMPORARY TABLE t (n int)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(refused.encode())
     with as_login(own_postgres, "replyrate_dashboard", passwords) as connection:
         connection.execute("SELECT 1 FROM reply_rate")
         assert connection.execute("SHOW statement_timeout").fetchone() == ("30s",)
@@ -95,6 +105,22 @@ def test_a_changed_password_is_set_by_the_next_run(
         as_login(own_postgres, "replyrate_fetcher", passwords)
     init(own_postgres, topics_gone, tmp_path, *arguments)
     as_login(own_postgres, "replyrate_fetcher", passwords).close()
+
+
+def test_an_earlier_installation_gets_the_portals_login_with_the_password_that_is_added(
+    own_postgres: EmbeddedPostgres, topics_gone: str, tmp_path: Path, passwords: Path
+) -> None:
+    """There the migration made the role, without login, and the folder of the passwords has no file for it."""
+    arguments = ("--admin-dsn", own_postgres.dsn(), "--passwords", str(passwords))
+    init(own_postgres, topics_gone, tmp_path, *arguments)
+    own_postgres.sql("ALTER ROLE replyrate_portal NOLOGIN PASSWORD NULL")
+    (passwords / "postgres-portal").rename(passwords / "new")
+    printed = " ".join(init(own_postgres, topics_gone, tmp_path, *arguments, code=78).stderr.split())
+    assert "postgres-portal" in printed and "make secrets" in printed
+    as_login(own_postgres, "replyrate_fetcher", passwords).close()
+    (passwords / "new").rename(passwords / "postgres-portal")
+    init(own_postgres, topics_gone, tmp_path, *arguments)
+    as_login(own_postgres, "replyrate_portal", passwords).close()
 
 
 def test_errors_say_what_to_do(

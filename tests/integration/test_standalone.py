@@ -19,7 +19,7 @@ from services.cli.operate.publish_lines import COLUMNS, check_header, lines
 from services.standalone.servers.paths import ROOT
 from services.standalone.servers.postgres import scratch_folder
 from tests.support.dovecot import Dovecot
-from tests.support.processes import until
+from tests.support.processes import get, until
 from tests.support.servers import USERS
 
 USER = "seller-1@mail.test"
@@ -60,7 +60,7 @@ class Walker:
     def stop(self, number: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(number)
-        # Three services side by side (25 s), then Kafka (20 s) and Postgres (10 s) at the longest.
+        # The services side by side (25 s), then Kafka (20 s) and Postgres (10 s) at the longest.
         code = self._process.wait(70)
         self._process = None
         return code
@@ -81,6 +81,10 @@ class Walker:
         except (AssertionError, ValueError):
             return None
         return shown
+
+    def portal_port(self) -> int:
+        """The port of the pages for sellers."""
+        return int(json.loads((self.data / "ports.json").read_text("utf-8"))["portal"])
 
     def rate(self) -> dict[str, Any] | None:
         """The company's row of the default rule set."""
@@ -120,6 +124,8 @@ def test_the_walk(walker: Walker, dovecot: Dovecot, tmp_path: Path) -> None:
     server = dovecot
     walker.run("company", "add", "my-shop", code=78)
     walker.start()
+    until(lambda: get(walker.portal_port(), "/")[0] == 200, 30, "the portal answers")
+    assert f"http://127.0.0.1:{walker.portal_port()}" in walker.log()
     walker.run("company", "add", "my-shop")
     walker.run("account", "add", "my-shop", "main")
     add = ("mailbox", "add", "--company", "my-shop", "--account", "main", "--address", USER, "--port", str(server.port))

@@ -22,6 +22,8 @@ from services.standalone.servers.child import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 SERVICES: Final = ("fetcher", "matcher", "aggregator")
+"""What facts pass through, from mail to rate."""
+PORTAL: Final = "portal"
 WAIT_SECONDS: Final = 180
 
 
@@ -31,7 +33,7 @@ class Stack:
     def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.project = f"replyrate-test-{secrets.token_hex(3)}"
-        self.ports = {"POSTGRES_PORT": free_port(), "KAFKA_PORT": free_port()}
+        self.ports = {"POSTGRES_PORT": free_port(), "KAFKA_PORT": free_port(), "PORTAL_PORT": free_port()}
         folder.mkdir(parents=True, exist_ok=True)
         lines = {**{name: str(port) for name, port in self.ports.items()}, **(settings or {})}
         (folder / ".env").write_text("".join(f"{name}={text}\n" for name, text in lines.items()), "utf-8")
@@ -50,7 +52,9 @@ class Stack:
         """`docker compose ARGUMENTS`; its standard output. With `check` a failure fails the test and shows the logs."""
         done = self.composed(*arguments, seconds=seconds, text=text)
         if check and done.returncode != 0:
-            logs = "\n".join(f"== {service}\n{self.logs(service, 15)}" for service in ("init", *SERVICES, "kafka"))
+            logs = "\n".join(
+                f"== {service}\n{self.logs(service, 15)}" for service in ("init", *SERVICES, PORTAL, "kafka")
+            )
             raise AssertionError(
                 f"docker compose {arguments} ended with {done.returncode}:\n{done.stderr[-3000:]}\n{logs}"
             )
@@ -230,7 +234,7 @@ def run(command: Sequence[str], seconds: float = 600, check: bool = True, env: d
 
 def clean_environment() -> dict[str, str]:
     """The environment without what Compose would put in place of the folder's .env."""
-    ours = ("REPLYRATE_", "POSTGRES_", "KAFKA_", "COMPOSE_", "CLUSTER_", "SECRETS_DIR", "IMAP_CA_DIR")
+    ours = ("REPLYRATE_", "POSTGRES_", "KAFKA_", "PORTAL_", "COMPOSE_", "CLUSTER_", "SECRETS_DIR", "IMAP_CA_DIR")
     return {name: text for name, text in os.environ.items() if not name.startswith(ours)}
 
 

@@ -1,6 +1,7 @@
 """docker-compose.yml end to end: from no secrets to a rate, scaled, killed, restarted, emptied, taken down."""
 
 import time
+import urllib.request
 from datetime import timedelta
 
 import psycopg
@@ -8,7 +9,7 @@ import pytest
 
 from tests.stack.conftest import FIGURES, memory
 from tests.stack.mail import HOST, PASSWORD, Dovecot, ago, stamp
-from tests.stack.stack import SERVICES, Seller, Stack, inquiry, run, until
+from tests.stack.stack import PORTAL, SERVICES, Seller, Stack, inquiry, run, until
 from tests.support.docker_stages import copied_rooms
 
 pytestmark = pytest.mark.timeout(600)
@@ -64,6 +65,11 @@ def test_each_login_may_do_its_own_and_no_more(stack: Stack) -> None:
         "dashboard": ("SELECT 1 FROM ledger.inquiries", "SELECT 1 FROM registry.mailboxes", "CREATE TABLE x ()"),
         "aggregator": ("SELECT 1 FROM registry.secrets", "UPDATE registry.mailboxes SET state = 'paused'"),
         "fetcher": ("SELECT 1 FROM ledger.inquiries", "CREATE TABLE report_v1.x ()"),
+        "portal": (
+            "SELECT 1 FROM registry.secrets",
+            "SELECT 1 FROM ledger.inquiries",
+            "SELECT sealed FROM registry.connect_requests",
+        ),
     }
     for login, statements in refused.items():
         with psycopg.connect(stack.dsn(login), autocommit=True) as connection:
@@ -76,14 +82,15 @@ def test_each_login_may_do_its_own_and_no_more(stack: Stack) -> None:
 
 
 def test_containers_are_closed(stack: Stack) -> None:
-    for service in SERVICES:
+    for service in (*SERVICES, PORTAL):
         (container,) = stack.containers(service)
         details = stack.inspect(container)
         host = details["HostConfig"]
         assert details["Config"]["User"] == "10001:0", service
         assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["CapAdd"], service
         assert "no-new-privileges:true" in host["SecurityOpt"] and host["Memory"] > 0 and host["PidsLimit"] > 0, service
-        assert host["LogConfig"]["Config"]["max-size"] and not host["PortBindings"], service
+        assert host["LogConfig"]["Config"]["max-size"], service
+        assert bool(host["PortBindings"]) == (service == PORTAL), service
         assert details["Config"]["Labels"]["org.opencontainers.image.title"] == f"replyrate {service}"
         environment = " ".join(details["Config"]["Env"])
         for file in (stack.folder / "secrets").glob("*.password"):
@@ -92,14 +99,41 @@ def test_containers_are_closed(stack: Stack) -> None:
         assert rooms == sorted(["__init__.py", "__pycache__", *copied_rooms(service)])
         mounted = run(["docker", "exec", container, "ls", "/run/secrets"]).split()
         assert ("vault.key" in mounted) == (service == "fetcher"), f"{service} has {mounted}"
-        assert ("hash.key" in mounted) == (service != "aggregator"), f"{service} has {mounted}"
-    for service in ("postgres", "kafka"):
+        assert ("hash.key" in mounted) == (service in ("fetcher", "matcher")), f"{service} has {mounted}"
+    for service in ("postgres", "kafka", PORTAL):
         bindings = stack.inspect(stack.containers(service)[0])["HostConfig"]["PortBindings"]
         assert {binding["HostIp"] for ports in bindings.values() for binding in ports} == {"127.0.0.1"}, service
 
 
+CONNECT = """
+import socket, sys
+for address in sys.argv[1:]:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+        print("open")
+    except OSError:
+        print("closed")
+"""
+
+
+def test_the_portal_is_reached_from_this_machine_and_reaches_no_mail_server(stack: Stack, mail_server: Dovecot) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports['PORTAL_PORT']}/", timeout=10) as page:
+        assert page.status == 200 and page.headers["content-security-policy"].startswith("default-src 'none'")
+    (portal,), (fetcher,) = stack.containers(PORTAL), stack.containers("fetcher")
+    address = stack.inspect(mail_server.container)["NetworkSettings"]["Networks"][f"{stack.project}_outside"][
+        "IPAddress"
+    ]
+
+    def tried(container: str) -> list[str]:
+        return run(["docker", "exec", container, "python", "-c", CONNECT, f"{address}:993", "postgres:5432"]).split()
+
+    assert tried(fetcher) == ["open", "open"]
+    assert tried(portal) == ["closed", "open"]
+
+
 def test_images_work_under_any_user_number(images: None) -> None:
-    for image in ("fetcher", "matcher", "aggregator"):
+    for image in (*SERVICES, PORTAL):
         command = ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--user", "4711:0", "--network", "none", f"replyrate/{image}:local"]  # fmt: skip
         with pytest.raises(AssertionError) as caught:
             run(command)

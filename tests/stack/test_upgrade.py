@@ -12,7 +12,7 @@ import pytest
 
 from tests.stack.conftest import IMPATIENT
 from tests.stack.mail import HOST, PASSWORD, Dovecot, ago, stamp
-from tests.stack.stack import ROOT, SERVICES, Seller, Stack, inquiry, run, running
+from tests.stack.stack import PORTAL, ROOT, SERVICES, Seller, Stack, inquiry, run, running
 from tests.upgrade.make import unpack
 
 THEN = "part-3"
@@ -78,6 +78,7 @@ def upgraded(images: None, code_of_then: Path, folder: Path) -> Iterator[tuple[R
         },
     )
     stack.make_secrets()
+    (stack.folder / "secrets" / "postgres-portal.password").unlink()  # the release of then had no portal
     stack.release(THEN, code_of_then)
     with running(stack):
         # Its `init` makes the logins; what else it made gives way to the dump.
@@ -113,6 +114,9 @@ def test_services_of_then_go_on_over_todays_schema_until_todays_take_over(upgrad
 
     # Today's init changes the schema under the services of then; they go on, and they can start on it.
     stack.release("local", ROOT)
+    refused = stack.composed("run", "--rm", "-T", "init")
+    assert refused.returncode != 0 and "secrets/postgres-portal.password" in refused.stderr
+    stack.make_secrets()
     stack.compose("run", "--rm", "-T", "init")
     assert set(stack.releases().values()) == {THEN}
     works("then-on-today")
@@ -124,7 +128,7 @@ def test_services_of_then_go_on_over_todays_schema_until_todays_take_over(upgrad
     seller.await_outcome("forgotten", "unanswered")
 
     stack.up()
-    assert set(stack.releases().values()) == {"local"}
+    assert set(stack.releases().values()) == {"local"} and stack.healthy(PORTAL)
     works("today")
     mail.append(seller.address, BUYER.format("forgotten"), ago())
     seller.await_outcome("forgotten", "late")

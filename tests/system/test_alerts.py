@@ -13,7 +13,10 @@ RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
 STEP = "2m"
 STEPS = 900  # 30 h, for what looks back a day
 
-ALL = {f'replyrate_build_info{{service="{name}",version="1"}}': "1" for name in ("fetcher", "matcher", "aggregator")}
+ALL = {
+    f'replyrate_build_info{{service="{name}",version="1"}}': "1"
+    for name in ("fetcher", "matcher", "aggregator", "portal")
+}
 HUMAN = 'replyrate_fetcher_messages_seen_total{kind="human"}'
 MATCHED = 'replyrate_matcher_matches_total{evidence="buyer-address"}'
 DONE, REFUSED = (f'replyrate_fetcher_logins_total{{result="{name}"}}' for name in ("done", "login-refused"))

@@ -78,7 +78,8 @@ def prometheus(folder: Path, ports: dict[str, int]) -> Iterator[Prometheus]:
 
 @pytest.mark.timeout(300)
 def test_every_query_of_the_board_returns_rows(scratch: Path) -> None:
-    ports = {name: free_port() for name in ("fetcher", "matcher", "aggregator")}
+    ports = {name: free_port() for name in ("fetcher", "matcher", "aggregator", "portal")}
+    pages = free_port()
     with ExitStack() as stack:
         stage = EmbeddedStage(scratch, cast.build(2, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)
         stage.open()
@@ -87,13 +88,13 @@ def test_every_query_of_the_board_returns_rows(scratch: Path) -> None:
             stack.enter_context(
                 Process(
                     f"services.{name}",
-                    {**stage.environ(), "REPLYRATE_HTTP__PORT": str(port)},
+                    {**stage.environ(), "REPLYRATE_HTTP__PORT": str(port), "REPLYRATE_PORTAL__PORT": str(pages)},
                     scratch / f"{name}.log",
                 )
             )
             for name, port in ports.items()
         )
-        until(lambda: board.rows("replyrate_ready == 1") == 3, 60, "scraped and ready", processes)
+        until(lambda: board.rows("replyrate_ready == 1") == len(ports), 60, "scraped and ready", processes)
         stage._publish("first")
         kafka = kafka_settings(stage.kafka.bootstrap_servers)
         publish(kafka, INQUIRIES, [(b"c1", b"no json")])

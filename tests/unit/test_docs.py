@@ -15,7 +15,7 @@ import yaml
 import services
 from bench import page as speed
 from services.cli.pages import render_all
-from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, connections
+from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, PORTAL_CONNECTIONS, connections
 from services.standalone.servers.paths import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "schemas").glob("*.md")])
@@ -42,13 +42,11 @@ def test_pages_state_the_numbers_of_connections_of_the_code() -> None:
     """tests/integration/test_health.py counts the connections of running services."""
     scaling = (ROOT / "docs" / "scaling.md").read_text("utf-8")
     runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8")
-    assert f"{FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator)" in runbook
+    each = f"{FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator, {PORTAL_CONNECTIONS} a portal"
+    assert f"({each})" in runbook
     assert f"{FETCHER_CONNECTIONS} a process" in scaling
-    totals = [connections(fetchers=1, aggregators=1), connections(fetchers=53, aggregators=4)]
-    assert (
-        f"{FETCHER_CONNECTIONS} a fetcher, {AGGREGATOR_CONNECTIONS} an aggregator (1, 4) | {totals[0]} | {totals[1]} |"
-        in scaling
-    )
+    totals = [connections(fetchers=1, aggregators=1, portals=1), connections(fetchers=53, aggregators=4, portals=2)]
+    assert f"{each} (1, 1, 1; 53, 4, 2) | {totals[0]} | {totals[1]} |" in scaling
     assert f"{totals[1]} connections" in scaling
 
 

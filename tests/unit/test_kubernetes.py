@@ -59,7 +59,7 @@ def test_a_document_that_is_not_valid_is_found_out() -> None:
 
 
 def test_every_file_is_part_of_the_base() -> None:
-    there = {file.name for file in BASE.iterdir()} - {"kustomization.yaml", "settings.env"}
+    there = {file.name for file in BASE.iterdir()} - {"kustomization.yaml", "settings.env", "examples"}
     assert there == set(KUSTOMIZATION["resources"])
     assert {image["name"] for image in KUSTOMIZATION["images"]} == {
         container["image"] for document in WORKLOADS for container in containers(document)
@@ -104,6 +104,7 @@ def test_each_service_gets_its_own_secrets_only() -> None:
     assert files(SERVICES["replyrate-fetcher"]) == {"fetcher-dsn", "hash.key", "vault.key"}
     assert files(SERVICES["replyrate-matcher"]) == {"hash.key"}
     assert files(SERVICES["replyrate-aggregator"]) == {"aggregator-dsn"}
+    assert files(SERVICES["replyrate-portal"]) == {"portal-dsn"}
     assert files(CLI) == {"migrator-dsn", "hash.key", "vault.key"}
 
 
@@ -118,6 +119,54 @@ def test_the_command_line_is_scaled_to_zero_until_it_is_needed() -> None:
     assert len(commands) >= 4
     for line in commands:
         assert f"-n {KUSTOMIZATION['namespace']} " in line and f"deployment/{CLI['metadata']['name']} " in f"{line} "
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_ingress_of_the_example_leads_to_the_portal(version: str) -> None:
+    (example,) = yaml.safe_load_all((BASE / "examples" / "ingress.yaml").read_text("utf-8"))
+    kubernetes_validate.validate(example, version, strict=True)
+    (rule,) = example["spec"]["rules"]
+    assert f"REPLYRATE_PORTAL__PUBLIC_URL=https://{rule['host']}" in (BASE / "settings.env").read_text("utf-8").split()
+    assert example["spec"]["tls"][0]["hosts"] == [rule["host"]]
+    (path,) = rule["http"]["paths"]
+    (service,) = [document for document in DOCUMENTS if document["kind"] == "Service"]
+    assert path["backend"]["service"]["name"] == service["metadata"]["name"]
+    (port,) = service["spec"]["ports"]
+    assert path["backend"]["service"]["port"]["name"] == port["name"]
+    portal = SERVICES["replyrate-portal"]
+    assert service["spec"]["selector"].items() <= portal["spec"]["template"]["metadata"]["labels"].items()
+    (container,) = pod(portal)["containers"]
+    (number,) = [open["containerPort"] for open in container["ports"] if open["name"] == port["targetPort"]]
+    assert {"name": "REPLYRATE_PORTAL__PORT", "value": str(number)} in container["env"]
+
+
+def test_the_portal_is_reached_by_ingress_controllers_and_reaches_kafka_and_postgres_only() -> None:
+    labels = SERVICES["replyrate-portal"]["spec"]["template"]["metadata"]["labels"]
+    policies = [document["spec"] for document in DOCUMENTS if document["kind"] == "NetworkPolicy"]
+    ((rule,),) = [spec["ingress"] for spec in policies if "app.kubernetes.io/name" in str(spec["podSelector"])]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8480}]
+    (namespace,) = rule["from"]
+    ((name, value),) = namespace["namespaceSelector"]["matchLabels"].items()
+    page = (ROOT / "docs" / "kubernetes.md").read_text("utf-8")
+    assert f'`{name}: "{value}"`' in page and f'`{name}: "{value}"`' in (BASE / "examples" / "ingress.yaml").read_text(
+        "utf-8"
+    )
+    reached = {
+        port["port"]
+        for spec in policies
+        if selects(spec["podSelector"], labels)
+        for egress in spec.get("egress", ())
+        for port in egress["ports"]
+    }
+    # Name servers, Kafka, Postgres, and a collector in a labelled namespace.
+    assert reached == {53, 9092, 9093, 5432, 4318}
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a policy is one for pods with these labels."""
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(expression["key"]) in expression["values"] for expression in selector.get("matchExpressions", ())
+    )
 
 
 def test_spans_reach_a_labelled_collector() -> None:
@@ -140,7 +189,7 @@ def test_probes_and_stops_are_those_of_the_services(name: str) -> None:
     assert container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/healthz"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert pod(SERVICES[name])["terminationGracePeriodSeconds"] > 25
-    if name != "replyrate-fetcher":
+    if name in ("replyrate-matcher", "replyrate-aggregator"):
         assert SERVICES[name]["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0
 
 

@@ -22,7 +22,7 @@ OURS = {
     for name, service in COMPOSE["services"].items()
     if service["image"].startswith("${REGISTRY:-}replyrate/")
 }
-SERVICES = ("fetcher", "matcher", "aggregator")
+SERVICES = ("fetcher", "matcher", "aggregator", "portal")
 TARGETS = (*SERVICES, "cli", "demo")
 """The targets of the Dockerfile: an image for each."""
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*)|:\?[^}]*)?\}")
@@ -160,12 +160,12 @@ def test_images_share_their_layers_and_their_rules(target: str) -> None:
 def test_every_image_has_the_same_libraries_checked_by_hash() -> None:
     text = (ROOT / "Dockerfile").read_text("utf-8")
     stages = docker_stages()
-    assert set(stages) == {"packages", "base", "service", "demo-packages", *TARGETS}
+    assert set(stages) == {"packages", "base", "service", "portal-packages", "demo-packages", *TARGETS}
     assert (
         "COPY --from=packages /opt/venv /opt/venv\n" in stages["base"].text and text.count("/opt/venv /opt/venv") == 1
     )
     assert "--require-hashes --only-binary :all: -r /requirements/runtime.txt" in stages["packages"].text
-    assert text.count("--require-hashes --only-binary :all:") == text.count("pip --python") == 2
+    assert text.count("--require-hashes --only-binary :all:") == text.count("pip --python") == 3
     # An extra of one image would cost every host the layers of two.
     assert (
         text.count("ARG TELEMETRY=\n")
@@ -213,6 +213,27 @@ def pins(name: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9._-]+)==(\S+) \\$", text, re.MULTILINE))
 
 
+def test_the_portal_installs_what_is_tested_and_agrees_with_what_all_images_have() -> None:
+    """Its image has these beside the shared libraries; of a library in both, only the shared files are there."""
+    extra, runtime, tested = pins("portal"), pins("runtime"), pins("dev")
+    assert {"fastapi", "uvicorn", "jinja2", "python-multipart"} <= extra.keys() - runtime.keys()
+    assert {name: tested[name] for name in extra} == extra
+    assert {name: version for name, version in runtime.items() if name in extra}.items() <= extra.items()
+
+
+def test_the_portal_has_no_key_and_no_way_out() -> None:
+    portal = COMPOSE["services"]["portal"]
+    assert portal["secrets"] == ["postgres-portal"]
+    assert "REPLYRATE_VAULT_KEY_FILE" not in portal["environment"]
+    assert portal["ports"] == ["127.0.0.1:${PORTAL_PORT:-8480}:8480"]
+    assert portal["networks"] == ["inside", "published"]
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    masquerade = COMPOSE["networks"]["published"]["driver_opts"]["com.docker.network.bridge.enable_ip_masquerade"]
+    assert masquerade == "false"
+    users = [name for name, service in COMPOSE["services"].items() if "published" in service.get("networks", ())]
+    assert users == ["portal"]
+
+
 def test_the_telemetry_extra_pins_the_versions_that_are_installed_and_tested() -> None:
     extra, runtime, tested = pins("telemetry"), pins("runtime"), pins("dev")
     assert {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"} <= extra.keys()
@@ -246,7 +267,7 @@ def test_grafana_uses_the_dashboard_login_and_prometheus_scrapes_every_service()
     assert [(ROOT / "deploy/prometheus" / rule.removeprefix("/etc/prometheus/")).exists() for rule in rules] == [True]
     jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["scrape_configs"]
     names = {name for job in jobs for target in job.get("dns_sd_configs", ()) for name in target["names"]}
-    assert names == {"fetcher", "matcher", "aggregator"}
+    assert names == set(SERVICES)
 
 
 def test_the_previous_vault_key_is_empty_until_a_file_is_named() -> None:

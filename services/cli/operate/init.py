@@ -28,6 +28,7 @@ LOGINS: Final[dict[str, dict[str, str]]] = {
     OWNER: {},
     "replyrate_fetcher": {"statement_timeout": "120s", "idle_in_transaction_session_timeout": "120s"},
     "replyrate_aggregator": {"statement_timeout": "120s", "idle_in_transaction_session_timeout": "120s"},
+    "replyrate_portal": {"statement_timeout": "30s", "idle_in_transaction_session_timeout": "30s"},
     "replyrate_dashboard": {
         "statement_timeout": "30s", "idle_in_transaction_session_timeout": "30s",
         "default_transaction_read_only": "on", "search_path": "report_v1",
@@ -40,7 +41,7 @@ CONNECTION_LIMITS: Final[dict[str, int]] = {"replyrate_dashboard": 20}
 TEMPORARY_FILES: Final[dict[str, str]] = {"replyrate_dashboard": "1GB"}
 """Login → what the temporary files of one of its sessions may hold. Only a superuser can set this, or lift it."""
 
-GROUPS: Final = ("replyrate_company", "replyrate_portal")
+GROUPS: Final = ("replyrate_company",)
 """Roles without login that migrations grant privileges to and that only an administrator can create."""
 
 SQL: Final = load_statements("services.cli.operate", "init.sql")

@@ -46,7 +46,7 @@ def demo(keep: bool, seed: int, json_: bool) -> None:
             status.stop()
             show_report(report, json_)
             errors.print(
-                f"\nPostgres  {report.postgres}\nKafka     {report.kafka}\nlogs      {report.folder}/services",
+                f"\nportal    {report.portal}\nPostgres  {report.postgres}\nKafka     {report.kafka}\nlogs      {report.folder}/services",
                 markup=False,
                 soft_wrap=True,
             )

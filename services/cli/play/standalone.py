@@ -31,7 +31,7 @@ COLUMNS = {
 def standalone(context: click.Context, data: Path | None, status_: bool, json_: bool) -> None:
     """Run replyrate on this machine for your own mailboxes.
 
-    Postgres, Kafka and the three services run until Ctrl-C. Data, keys and logs are kept in the folder; the next start continues with them. Other commands use the installation with
+    Postgres, Kafka and the services run until Ctrl-C. Data, keys and logs are kept in the folder; the next start continues with them. Other commands use the installation with
     `replyrate --data DIR COMMAND`, or with REPLYRATE_DATA set. docs/own-mailbox.md is a walk-through.
     """
     data = data or (context.parent.params.get("data") if context.parent is not None else None)
@@ -50,11 +50,12 @@ def standalone(context: click.Context, data: Path | None, status_: bool, json_: 
                 {
                     "data": installation.folder,
                     "kafka": installation.bootstrap_servers,
+                    "portal": installation.portal_url,
                     "settings": installation.folder / "settings.env",
                 }
             )
         errors.print(
-            f"\nEverything is running. In another terminal:\n\n  export REPLYRATE_DATA={installation.folder}",
+            f"\nEverything is running. Pages for sellers: {installation.portal_url}\nIn another terminal:\n\n  export REPLYRATE_DATA={installation.folder}",
             markup=False,
         )
         for line in NEXT:

@@ -1,4 +1,4 @@
-"""The demo on embedded servers: a seeded world, the three real services, and rates that are checked before they are shown.
+"""The demo on embedded servers: a seeded world, the real services, and rates that are checked before they are shown.
 
 `run` returns a report; services.standalone.demo.report prints it. Nothing is counted here: every figure comes from the
 views and the registry, and must first agree with the recount (services.standalone.demo.comparison).
@@ -21,9 +21,11 @@ from services.common.topics import specs
 from services.standalone.demo.report import DemoReport
 from services.standalone.demo.stage import CLIENT_ID, DemoStage, Progress
 from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.child import free_port
 from services.standalone.servers.environment import service_environ
 from services.standalone.servers.imap import EmbeddedImap, MailClient
 from services.standalone.servers.kafka import EmbeddedKafka
+from services.standalone.servers.portal_login import portal_environ, portal_origin
 from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 from services.standalone.servers.server import start_together
 from services.standalone.servers.supervisor import Supervisor
@@ -92,8 +94,12 @@ class EmbeddedStage(DemoStage):
         return self.imap.client
 
     def _start_services(self) -> None:
-        self._progress("starting fetcher, matcher and aggregator")
-        self.supervisor = self._stack.enter_context(Supervisor(self.folder / "services", self.environ()))
+        self._progress("starting fetcher, matcher, aggregator and portal")
+        port, environ = free_port(), self.environ()
+        self.portal_url = portal_origin(port)
+        self.supervisor = self._stack.enter_context(
+            Supervisor(self.folder / "services", environ, portal_environ(environ, self.dsn, port))
+        )
         self.supervisor.start()
 
     def _check_services(self) -> None:

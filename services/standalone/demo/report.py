@@ -26,6 +26,7 @@ class DemoReport:
     seconds: float = 0
     postgres: str = ""
     kafka: str = ""
+    portal: str = ""
     folder: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -67,7 +68,9 @@ def print_report(report: DemoReport) -> None:
     out.print(
         f"\n{report.checked_rows} rates and {report.checked_outcomes} outcomes {verdict}; {report.seconds:.0f} s."
     )
-    out.print("Next: `replyrate demo --keep`, then look into Postgres (schema report_v1); README.md; docs/rules.md.")
+    out.print(
+        "Next: `replyrate demo --keep`, then look at the portal and into Postgres (schema report_v1); README.md; docs/rules.md."
+    )
 
 
 def figures(story: dict[str, Any]) -> str:

@@ -49,6 +49,8 @@ class DemoStage(ABC):
     mail_host: str
     mail_port: int
     dsn: str
+    portal_url: str = ""
+    """Of the portal, where this started one."""
     _settings: Settings
     _publisher: Publisher
 
@@ -76,7 +78,7 @@ class DemoStage(ABC):
 
     @abstractmethod
     def _start_services(self) -> None:
-        """Start fetcher, matcher and aggregator where they do not run."""
+        """Start the services where they do not run."""
 
     @abstractmethod
     def _check_services(self) -> None:
@@ -119,6 +121,7 @@ class DemoStage(ABC):
             report.histogram = results.histogram(connection)
             report.stories = results.stories(connection, self.world)
         report.postgres, report.kafka = self.dsn, self._settings.kafka.bootstrap_servers
+        report.portal = self.portal_url
 
     def _deliver(self, mails: tuple[WorldMail, ...]) -> None:
         """Store mails in the Sent folders, each with the date at which it was filed."""

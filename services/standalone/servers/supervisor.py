@@ -1,4 +1,4 @@
-"""The three services as processes, exactly as in production: `python -m services.…`, settings from the environment, logs to files."""
+"""The services as processes, exactly as in production: `python -m services.…`, settings from the environment, logs to files."""
 
 import os
 import sys
@@ -13,16 +13,18 @@ from services.common.errors import EXIT_CONFIG, ConfigError, TransientError
 from services.standalone.servers.child import Child
 from services.standalone.servers.paths import ROOT
 
-SERVICES = ("matcher", "fetcher", "aggregator")
+SERVICES = ("matcher", "fetcher", "aggregator", "portal")
 RESTART_SECONDS = 2.0
 
 
 class Supervisor:
     """Starts the services, reports when one ended, stops them all. A context manager."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], portal_environ: Mapping[str, str]) -> None:
+        """`environ`: the settings of every service but the portal, which gets `portal_environ` alone."""
         self._folder = folder
         self._environ = dict(environ)
+        self._portal_environ = dict(portal_environ)
         self._children: dict[str, Child] = {}
         self._started: dict[str, float] = {}
 
@@ -30,8 +32,9 @@ class Supervisor:
         """Start services; their logs are `<name>.log` in the folder."""
         self._folder.mkdir(parents=True, exist_ok=True)
         keep = {name: value for name, value in os.environ.items() if not name.startswith("REPLYRATE_")}
-        environ = {**keep, "PYTHONPATH": str(ROOT), **self._environ}
         for name in names:
+            own = self._portal_environ if name == "portal" else self._environ
+            environ = {**keep, "PYTHONPATH": str(ROOT), **own}
             self._started[name] = time.monotonic()
             command = [sys.executable, "-m", f"services.{name}"]
             # An empty folder as working directory shows what a service writes to a relative path.

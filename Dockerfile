@@ -131,6 +131,11 @@ FROM service AS portal
 COPY --from=portal-packages /opt/portal /opt/portal
 ENV PYTHONPATH=/opt/portal
 EXPOSE 8480
+COPY services/providers services/providers
+COPY services/mail services/mail
+COPY services/imap services/imap
+COPY services/signin services/signin
+COPY services/registry services/registry
 COPY services/portal services/portal
 RUN python -m compileall -q services
 ARG VERSION=0

@@ -22,6 +22,7 @@ from services.cli.operate.topics import topics
 from services.cli.play.demo import demo
 from services.cli.play.standalone import standalone
 from services.cli.registry.account import account, company
+from services.cli.registry.api_key import api_key
 from services.cli.registry.erase import erase
 from services.cli.registry.keys import keys
 from services.cli.registry.mailbox import mailbox
@@ -73,6 +74,7 @@ for command in (
     dlq,
     storage_command,
     keys,
+    api_key,
     privacy,
     erase,
     standalone,

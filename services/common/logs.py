@@ -42,6 +42,7 @@ ACTIONS: Final[dict[str, str]] = {
     "connection-tested": "a connection test of a mailbox failed; the text is for the operator only",
     "connect-request-ended": "a connect request of a seller was carried out",
     "connect-request-failed": "a connect request of a seller ended with an unexpected error; the seller can try again",
+    "request-failed": "a request to the HTTP API ended with an unexpected error",
     "login-taken": "a company tried to connect a login that belongs to another company; the text is for the operator only",
     "message-rejected": "a mail could not be read and became a dead letter",
     "company-refreshed": "outcomes and rates of companies were written",

@@ -1,22 +1,26 @@
 """The web application: its routes, and what applies to every request."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from services.portal.api import app as api
+from services.portal.api.problems import ApiProblem, answer, document
 from services.portal.pages import landing
+from services.portal.pages.templates import preferred_language
 from services.portal.request_limits import RequestLimits
 from services.portal.resources import PortalResources
 from services.portal.security_headers import SecurityHeaders
 
 STATIC: Final = Path(__file__).parent / "static"
-BULK_PATHS: Final[frozenset[str]] = frozenset()
-"""Paths that take large bodies."""
 
 
 def create_app(resources: PortalResources) -> ASGIApp:
@@ -24,5 +28,20 @@ def create_app(resources: PortalResources) -> ASGIApp:
     app = FastAPI(title="replyrate", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(BaseHTTPMiddleware, dispatch=SecurityHeaders(is_https=resources.is_https))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount(api.PATH, api.create_api(resources))
     app.include_router(landing.routes())
-    return RequestLimits(app, hosts=frozenset({urlsplit(resources.origin).netloc}), bulk_paths=BULK_PATHS)
+    return RequestLimits(
+        app,
+        hosts=frozenset({urlsplit(resources.origin).netloc}),
+        bulk_paths=api.BULK_PATHS,
+        refusal=_refusal,
+    )
+
+
+def _refusal(request: Request, code: str, values: Mapping[str, str | int]) -> Response:
+    """The answer to a request that breaks a limit: a problem of the API, or its text."""
+    problem = ApiProblem(code, values)
+    if request.url.path.startswith(f"{api.PATH}/"):
+        return answer(problem, request)
+    members = document(problem, preferred_language(request))
+    return PlainTextResponse(members["detail"], members["status"])

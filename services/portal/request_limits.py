@@ -4,8 +4,11 @@ A request for another host is refused, so a forged Host header reaches no link t
 """
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_BYTES: Final = 64 * 1024
@@ -20,29 +23,41 @@ class RequestRefused(Exception):
     """The request breaks a limit while its body is read."""
 
 
+Refusal = Callable[[Request, str, Mapping[str, str | int]], Response]
+"""The answer to a refused request: its code (services/portal/api/problems.toml) and the values of its text."""
+
+
 class RequestLimits:
     """Refuses requests for other hosts (421), bodies that are too large (413) or too slow (408)."""
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], bulk_paths: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], bulk_paths: frozenset[str], refusal: Refusal) -> None:
         """`hosts`: values of the Host header that are answered, in lower case; `bulk_paths` may have large bodies."""
         self._app = app
         self._hosts = hosts
         self._bulk_paths = bulk_paths
+        self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+
+        async def refuse(code: str, values: Mapping[str, str | int]) -> None:
+            response = self._refusal(Request(scope), code, values)
+            response.headers["Connection"] = "close"
+            response.headers["Cache-Control"] = "no-store"
+            await response(scope, receive, send)
+
         headers = dict(scope["headers"])
         if headers.get(b"host", b"").decode("latin-1").lower() not in self._hosts:
-            await _refuse(send, 421, "this host is not served here")
+            await refuse("wrong-host", {})
             return
         is_bulk = scope["path"] in self._bulk_paths
         limit, seconds = (BULK_BYTES, BULK_SECONDS) if is_bulk else (BODY_BYTES, BODY_SECONDS)
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > limit:
-            await _refuse(send, 413, f"the body has more than {limit} bytes")
+            await refuse("body-too-large", {"bytes": limit})
             return
         body = _LimitedBody(receive, limit, seconds)
         is_answered = False
@@ -59,7 +74,7 @@ class RequestLimits:
         except RequestRefused:
             pass
         if body.refusal is not None and not is_answered:
-            await _refuse(send, *body.refusal)
+            await refuse(*body.refusal)
 
 
 class _LimitedBody:
@@ -72,8 +87,8 @@ class _LimitedBody:
         self._deadline: float | None = None
         self._received = 0
         self._is_complete = False
-        self.refusal: tuple[int, str] | None = None
-        """Status and text, once the body has broken a limit."""
+        self.refusal: tuple[str, dict[str, str | int]] | None = None
+        """Code and values of its text, once the body has broken a limit."""
 
     async def receive(self) -> Message:
         if self._is_complete:
@@ -83,21 +98,11 @@ class _LimitedBody:
         try:
             message = await asyncio.wait_for(self._receive(), self._deadline - now)
         except TimeoutError:
-            self.refusal = (408, f"the body took longer than {self._seconds:.0f} s")
+            self.refusal = ("body-too-slow", {"seconds": int(self._seconds)})
             raise RequestRefused from None
         self._received += len(message.get("body", b""))
         if self._received > self._limit:
-            self.refusal = (413, f"the body has more than {self._limit} bytes")
+            self.refusal = ("body-too-large", {"bytes": self._limit})
             raise RequestRefused
         self._is_complete = not message.get("more_body", False)
         return message
-
-
-async def _refuse(send: Send, status: int, text: str) -> None:
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"connection", b"close"),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text.encode()})

@@ -289,6 +289,10 @@ class PortalSettings(Section):
     link_minutes: int = Field(1440, ge=1, le=10_080, description="How long a link may wait to be opened.")
     session_minutes: int = Field(60, ge=5, le=1440, description="How long a session lasts after its link was opened.")
 
+    api_requests_per_minute: int = Field(
+        600, ge=1, le=100_000, description="Requests to the API that a key may send in a minute, to each process."
+    )
+
     @field_validator("public_url")
     @classmethod
     def _check_public_url(cls, text: str) -> str:

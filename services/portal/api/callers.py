@@ -1,0 +1,100 @@
+"""Who sends a request to the API: the key, what it may do, and transactions that see the companies of its prefix.
+
+A route names the scope that it needs:
+
+    @router.get("/companies")
+    def list_companies(caller: Annotated[ApiCaller, requires("registry:read")]) -> CompanyPage:
+        with caller.transaction() as connection:
+            ...
+"""
+
+import re
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+import psycopg
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import Request
+
+from services.common.postgres import Statements, load_statements
+from services.portal.api.edge import add_headers
+from services.portal.api.problems import ApiProblem
+from services.portal.api.rate_limits import RateLimiter
+from services.portal.database import TokenDatabase
+from services.portal.resources import PortalResources
+from services.registry.api_keys import ApiScope
+
+SQL: Final = load_statements("services.portal.api", "callers.sql")
+TOKEN: Final = re.compile(r"rrk_[A-Za-z0-9_-]{20,100}")
+"""What a key looks like (services/registry/secret_tokens.py); anything else is refused before the database is asked."""
+BEARER: Final = HTTPBearer(
+    auto_error=False,
+    scheme_name="api-key",
+    description="A key that `replyrate api-key add` created. It allows the operations of its scopes, for the companies of its prefix.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCaller:
+    """A request's key."""
+
+    key_id: str
+    name: str
+    scopes: frozenset[str]
+    company_prefix: str
+    _token: str = field(repr=False)
+    _database: TokenDatabase = field(repr=False)
+
+    @property
+    def actor(self) -> str:
+        """As the history of mailboxes and the audit log name it."""
+        return f"{self.key_id} ({self.name})"
+
+    def transaction(self) -> AbstractContextManager[psycopg.Connection]:
+        """A transaction that sees the rows of the companies of this key. TransientError.
+
+        It belongs to one thread: open it inside the function of a route, which runs in one, and not in a dependency.
+        """
+        return self._database.transaction(self._token)
+
+    def check_company(self, company_id: str) -> None:
+        """ApiProblem when the key is for other companies."""
+        if not company_id.startswith(self.company_prefix):
+            raise ApiProblem("company-not-allowed", {"prefix": self.company_prefix})
+
+
+def requires(scope: ApiScope | None) -> Any:
+    """The dependency of a route: the caller, whose key has `scope` (None: any). ApiProblem: not-authenticated, scope-missing, too-many-requests."""
+
+    def authorised(
+        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
+    ) -> ApiCaller:
+        caller = _identified(resources_of(request).database, "" if credentials is None else credentials.credentials)
+        limiter: RateLimiter = request.app.state.limiter
+        decision = limiter.take(caller.key_id)
+        add_headers(request, decision.headers)
+        if not decision.allowed:
+            raise ApiProblem("too-many-requests", {"seconds": decision.wait_seconds})
+        if scope is not None and scope not in caller.scopes:
+            raise ApiProblem("scope-missing", {"scope": scope})
+        return caller
+
+    return Depends(authorised)
+
+
+def resources_of(request: Request) -> PortalResources:
+    """What the requests of this process share."""
+    resources: PortalResources = request.app.state.resources
+    return resources
+
+
+def _identified(database: TokenDatabase, token: str) -> ApiCaller:
+    key = None
+    if TOKEN.fullmatch(token):
+        with database.transaction(token) as connection:
+            key = Statements(connection, SQL).one("own_key")
+    if key is None or key["key_id"] is None:
+        raise ApiProblem("not-authenticated", headers={"WWW-Authenticate": "Bearer"})
+    return ApiCaller(key["key_id"], key["name"], frozenset(key["scopes"]), key["company_prefix"], token, database)

@@ -1,0 +1,33 @@
+"""The document of the API: `python -m tests.portal.api_document` writes schemas/api.v1.yaml as the routes describe it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from services.common.settings import PortalConfig, load_settings
+from services.portal.api.app import create_api
+from services.portal.database import TokenDatabase
+from services.portal.resources import PortalResources
+from services.standalone.servers.paths import ROOT
+
+FILE = ROOT / "schemas" / "api.v1.yaml"
+HEAD = "# Rendered from the routes of services/portal/api: python -m tests.portal.api_document\n"
+
+
+def described() -> dict[str, Any]:
+    """The document of the routes; opens no connection."""
+    dsn = "postgresql://nobody@127.0.0.1:1/none"
+    settings = load_settings(
+        {"REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1", "REPLYRATE_POSTGRES__DSN": dsn}, PortalConfig
+    )
+    return create_api(PortalResources(settings, TokenDatabase(dsn, 1), lambda: datetime.now(UTC))).openapi()
+
+
+def render() -> str:
+    """The text of the file."""
+    return HEAD + yaml.safe_dump(described(), sort_keys=False, allow_unicode=True, width=120)
+
+
+if __name__ == "__main__":
+    FILE.write_text(render(), "utf-8")

@@ -87,8 +87,8 @@ def load() -> ConsentTexts:
     return parse(tables.read_text("services.connect", "consent.toml"), "services/connect/consent.toml")
 
 
-def give(by: str, language: Language, text_version: str | None = None) -> GivenConsent:
-    """A consent to the current text. RegistryError when it has no name, or is a consent to another text."""
+def give(by: str, language: Language, text_version: str | None = None, session_id: str | None = None) -> GivenConsent:
+    """A consent to the current text, in a session of the web pages if any. RegistryError when it has no name, or is a consent to another text."""
     name, current = by.strip(), load().current
     if not name:
         raise RegistryError("nobody consented, and without consent no mailbox is read", "consent-give")
@@ -99,7 +99,7 @@ def give(by: str, language: Language, text_version: str | None = None) -> GivenC
         )
     if language not in current.texts:
         raise RegistryError(f"there is no consent text in {language}; choose one of {', '.join(current.texts)}")
-    return GivenConsent(name, current.version, language)
+    return GivenConsent(name, current.version, language, current.sha256, session_id)
 
 
 def check_name(option: str, name: str) -> None:

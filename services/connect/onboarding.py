@@ -78,7 +78,7 @@ def add_mailbox(registry: Registry, request: ConnectRequest, tester: ConnectionT
     The attempt stays in the registry, without the password, as a mailbox that waits for its test; the next `add_mailbox` for
     this account and role continues it.
     """
-    given = consent.give(request.consent_by, request.language, request.text_version)
+    given = consent.give(request.consent_by, request.language, request.text_version, request.session_id)
     if request.role not in ROLES:
         raise RegistryError("the role must be registered or backup")
     login = requested_login(request)
@@ -99,7 +99,7 @@ def add_mailbox(registry: Registry, request: ConnectRequest, tester: ConnectionT
 def refuse_mailbox(registry: Registry, request: ConnectRequest, report: ConnectionTestReport) -> MailboxRefused:
     """Store the attempt to connect a mailbox whose provider cannot be read (`report.unsupported`); returns the error to
     raise."""
-    given = consent.give(request.consent_by, request.language, request.text_version)
+    given = consent.give(request.consent_by, request.language, request.text_version, request.session_id)
     registry.accounts.check_needs_mailbox(request.company_id, request.account_id)
     login = Login(request.address, "", request.port, request.user or request.address, "")
     mailbox_id = registry.connection_attempts.begin(_attempt(request, login, given))
@@ -115,6 +115,7 @@ def reconnect_mailbox(
     *,
     consent_by: str = "",
     language: Language = "en",
+    session_id: str | None = None,
 ) -> ConnectedMailbox:
     """Connect a mailbox again with a changed login (`changed_login`) once it passes the test. RegistryError, MailboxRefused.
 
@@ -125,7 +126,7 @@ def reconnect_mailbox(
     _check_available(registry, company_id, login, mailbox_id)
     given = None
     if consent_by or not registry.logins.is_same(company_id, mailbox_id, login):
-        given = consent.give(consent_by, language)
+        given = consent.give(consent_by, language, session_id=session_id)
     by = OPERATOR if given is None else given.by
     token_store = MemoryTokenStore(login.password)
     report, expected_from = tester.test(registry, company_id, login, token_store)

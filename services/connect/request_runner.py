@@ -71,6 +71,9 @@ class RequestRunner:
         try:
             if taken.purpose == "look-up":
                 return self._look_up(mailbox_id, typed)
+            if taken.purpose == "withdraw":
+                registry.mailboxes.remove(taken.company_id, mailbox_id, by=typed.consent_by)
+                return RequestResult(True, "passed", mailbox_id)
             server = self._server(typed)
             if taken.purpose == "test":
                 login = requested_login(typed.connect_request(taken, server))
@@ -82,7 +85,8 @@ class RequestRunner:
                 stored = registry.logins.without_password(taken.company_id, mailbox_id)
                 login = changed_login(stored, typed.changes(server))
                 connected = reconnect_mailbox(
-                    registry, taken.company_id, mailbox_id, login, tester, consent_by=typed.consent_by, language=typed.language
+                    registry, taken.company_id, mailbox_id, login, tester, consent_by=typed.consent_by, language=typed.language,
+                    session_id=typed.session_id,
                 )  # fmt: skip
             return RequestResult(True, "passed", connected.mailbox_id, _data(connected.report))
         except MailboxRefused as error:

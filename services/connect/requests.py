@@ -30,6 +30,8 @@ class ConnectRequest:
     text_version: str | None = None
     kind: str = "password"
     """`oauth2`: `password` is a refresh token."""
+    session_id: str | None = None
+    """The session of the web page on which the consent was given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ class TypedLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sent_folders: tuple[str, ...] = ()
     """Sent folders that the seller chose, as modified UTF-7 (RFC 3501 section 5.1.3); empty: those that are recognised."""
     kind: str = "password"
+    session_id: str | None = None
+    """The session in which the consent was given."""
 
     def __repr__(self) -> str:
         return "TypedLogin(…)"
@@ -45,7 +47,7 @@ class TypedLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ConnectRequest(
             taken.company_id, taken.account_id, self.address, self.password, self.consent_by, self.role,
             server.host, server.port, server.tls, self.user, taken.mailbox_id, self._folders(), self.language,
-            self.text_version, self.kind,
+            self.text_version, self.kind, self.session_id,
         )  # fmt: skip
 
     def changes(self, server: MailServer) -> LoginChanges:

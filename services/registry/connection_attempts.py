@@ -33,6 +33,9 @@ class GivenConsent:
     by: str
     text_version: str
     language: str
+    text_sha256: str = ""
+    session_id: str | None = None
+    """The session of the web page on which it was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,8 @@ class ConnectionAttempts:
     def _store_consent(self, company_id: str, mailbox_id: str, consent: GivenConsent) -> None:
         self._sql.run(
             "insert_consent", company_id=company_id, mailbox_id=mailbox_id, consent_by=consent.by,
-            text_version=consent.text_version, language=consent.language,
+            text_version=consent.text_version, text_sha256=consent.text_sha256 or None, language=consent.language,
+            session_id=consent.session_id,
         )  # fmt: skip
 
     @contextmanager

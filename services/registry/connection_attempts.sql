@@ -25,9 +25,12 @@ SET state = %(to)s, state_reason = NULL, state_changed_at = clock_timestamp(), a
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
 
 -- name: insert_consent
--- A consent to read a mailbox.
-INSERT INTO registry.consents (company_id, mailbox_id, consented_by, text_version, language)
-VALUES (%(company_id)s, %(mailbox_id)s, %(consent_by)s, %(text_version)s, %(language)s)
+-- A consent to read a mailbox; one that was given on a web page has the time at which it was given there.
+INSERT INTO registry.consents (company_id, mailbox_id, consented_by, consented_at, text_version, text_sha256, language, session_id)
+VALUES (%(company_id)s, %(mailbox_id)s, %(consent_by)s,
+    coalesce((SELECT s.consent_at FROM registry.portal_sessions s WHERE s.session_id = %(session_id)s::text
+        AND s.company_id = %(company_id)s AND s.consent_text_version = %(text_version)s), clock_timestamp()),
+    %(text_version)s, %(text_sha256)s::text, %(language)s, %(session_id)s::text)
 
 -- name: connect
 -- An attempt whose test passed.

@@ -26,7 +26,8 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s GROUP BY kind 
 
 -- name: consents
 -- Who consented to which text, oldest first.
-SELECT consented_by, consented_at, text_version, language, withdrawn_by, withdrawn_at FROM registry.consents
+SELECT consented_by, consented_at, text_version, text_sha256, language, session_id, withdrawn_by, withdrawn_at
+FROM registry.consents
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s ORDER BY consent_id
 
 -- name: history

@@ -31,7 +31,9 @@ ROLES: Final = {
     "services/aggregator/": "replyrate_aggregator",
 }
 """Folder of statements → the role of the service that runs them."""
-OF_THE_PORTAL: Final = ("insert_request",)
+OF_THE_PORTAL: Final = (
+    "insert_request", "insert_link", "mailbox_of_link", "open_link", "own_session", "give_consent", "end_session", "own_mailboxes",
+)  # fmt: skip
 """Statements of the registry that only the web process runs."""
 
 

@@ -1,0 +1,58 @@
+"""`connect-link COMPANY ACCOUNT`: the link with which a seller connects a mailbox on the portal's connect page."""
+
+from typing import get_args
+
+import click
+
+from services.cli.context import as_json, guarded, load_config, open_registry
+from services.cli.output import echo, errors, print_json
+from services.common.language import Language
+from services.connect.consent import check_name
+from services.registry.addresses import ROLES
+from services.registry.portal_sessions import LinkRequest, PortalSessions
+from services.registry.state_changes import OPERATOR
+
+
+@click.command("connect-link")
+@click.argument("company_id")
+@click.argument("account_id")
+@click.option("--role", type=click.Choice(ROLES), default="registered", show_default=True,
+              help="Which address of the account the mailbox belongs to.")  # fmt: skip
+@click.option("--mailbox", "mailbox_id", help="Mailbox to connect again. Default: connect a new one.")
+@click.option("--expected-address", help="The only address that may be connected. Default: any.")
+@click.option("--return-url", help="Page of the platform that the last page leads back to, https://…")
+@click.option(
+    "--minutes", type=click.IntRange(1, 10_080), help="Life of the link. Default: REPLYRATE_PORTAL__LINK_MINUTES."
+)
+@click.option("--by", default=OPERATOR, show_default=True, help="Who hands out the link.")
+@click.option("--lang", "language", type=click.Choice(get_args(Language)), default="en", show_default=True,
+              help="Language of the pages; the seller can change it.")  # fmt: skip
+@as_json
+@guarded
+def connect_link(
+    company_id: str,
+    account_id: str,
+    role: str,
+    mailbox_id: str | None,
+    expected_address: str | None,
+    return_url: str | None,
+    minutes: int | None,
+    by: str,
+    language: Language,
+    json_: bool,
+) -> None:
+    """Print a link with which a seller connects a mailbox.
+
+    The link can be opened once. Whoever has it can connect a mailbox to the account, so send it to the seller alone.
+    """
+    check_name("--by", by)
+    config = load_config()
+    wanted = LinkRequest(company_id, account_id, by, role, language, mailbox_id, expected_address, return_url)
+    with open_registry(config) as registry:
+        link = PortalSessions(registry.connection).make_link(wanted, minutes or config.portal.link_minutes)
+    url = link.url(config.portal.public_url, language)
+    if json_:
+        print_json({"url": url, "session_id": link.session_id, "expires_at": link.expires_at})
+        return
+    echo(url)
+    errors.print(f"It can be opened once, until {link.expires_at:%Y-%m-%d %H:%M} UTC.")

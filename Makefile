@@ -23,8 +23,8 @@ setup: .venv/ready .cache/ready ## create .venv and fetch what the embedded serv
 	@$(BIN)/python -m services.standalone.servers.jars
 	@mkdir -p .cache && touch $@
 
-demo: setup ## run the whole pipeline on embedded servers with invented sellers, print their rates and the reasons
-	@$(BIN)/replyrate demo
+demo: setup ## run the whole pipeline on embedded servers with invented sellers, print their rates and the reasons; OPEN=1: then open the portal
+	@$(BIN)/replyrate demo $(if $(OPEN),--open)
 
 # Tests mostly wait, so two processes share the files; each has its own servers, folders and ports. Files run in the
 # order of their names, which does not leave the longest ones for the end.

@@ -20,7 +20,7 @@ from services.standalone.servers.assembly import Assembly
 from services.standalone.servers.child import free_port, reserve_port
 from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
-from services.standalone.servers.portal_login import portal_environ
+from services.standalone.servers.portal_login import portal_environ, portal_origin
 from services.standalone.servers.postgres import EmbeddedPostgres
 from services.standalone.servers.server import start_together
 from services.standalone.servers.supervisor import Supervisor
@@ -64,7 +64,7 @@ class Installation(Assembly):
         if postgres.sql("SELECT 1 FROM pg_database WHERE datname = 'replyrate'") != "1":
             postgres.create_database("replyrate")
         self.dsn, self.bootstrap_servers = postgres.dsn("replyrate"), kafka.bootstrap_servers
-        settings = self._write_settings()
+        settings = self._write_settings(ports["portal"])
         self._progress("checking schema and topics")
         with connect(self.dsn, "replyrate-standalone") as connection:
             migrations.migrate(connection, lambda _: None)
@@ -86,7 +86,7 @@ class Installation(Assembly):
             for name in ("postgres", "kafka", "portal")
         }
 
-    def _write_settings(self) -> Settings:
+    def _write_settings(self, portal_port: int) -> Settings:
         servers = service_environ(self.folder, kafka=self.bootstrap_servers, partitions=PARTITIONS, dsn=self.dsn)
         store = servers.pop("REPLYRATE_MATCHER__STORE")
         # The user's settings have precedence over the defaults, and the addresses of the servers over both.
@@ -96,8 +96,10 @@ class Installation(Assembly):
             "REPLYRATE_MATCHER__STORE": store,
             "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "60",
             "REPLYRATE_FETCHER__WORKERS": "2",
+            "REPLYRATE_PORTAL__PUBLIC_URL": portal_origin(portal_port),
             **self._environ,
             **servers,
+            "REPLYRATE_PORTAL__PORT": str(portal_port),
         }
         values.pop("REPLYRATE_DATA", None)
         settings = load_settings(values)

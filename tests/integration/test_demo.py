@@ -10,10 +10,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from services.standalone.servers.paths import ROOT
+from tests.support.processes import get, until
 
 
 def environ(folder: Path) -> dict[str, str]:
@@ -96,6 +98,31 @@ def test_a_demo_that_is_interrupted_leaves_nothing(folder: Path) -> None:
         process.communicate()
     assert ours(folder) == []
     assert list(folder.glob("replyrate-demo-*")) == []
+
+
+def test_the_demo_opens_the_portal_with_a_link_for_a_seller(folder: Path) -> None:
+    opened, browser = folder / "opened", folder / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" >"{opened}.new"\nmv "{opened}.new" "{opened}"\n', "utf-8")
+    browser.chmod(0o755)
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.cli", "demo", "--open"], env={**environ(folder), "BROWSER": f"{browser} %s"},
+            cwd=folder, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        until(opened.exists, 120, "the browser is opened")
+        url = opened.read_text("utf-8")
+        address = urlsplit(url)
+        assert address.port is not None and address.path.startswith("/link/rrl_")
+        until(lambda: get(address.port or 0, "/")[0] == 200, 30, "the portal answers")
+        shown = (folder / "output").read_text("utf-8")
+        assert url in shown and "ds-toys.sales@mail-backup.example" in shown
+        process.send_signal(signal.SIGINT)
+        assert process.wait(40) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+    assert ours(folder) == []
 
 
 def commands_in(folder: Path) -> list[str]:

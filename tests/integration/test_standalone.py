@@ -128,6 +128,8 @@ def test_the_walk(walker: Walker, dovecot: Dovecot, tmp_path: Path) -> None:
     assert f"http://127.0.0.1:{walker.portal_port()}" in walker.log()
     walker.run("company", "add", "my-shop")
     walker.run("account", "add", "my-shop", "main")
+    link = walker.run("connect-link", "my-shop", "main").stdout
+    assert link.startswith(f"http://127.0.0.1:{walker.portal_port()}/link/")
     add = ("mailbox", "add", "--company", "my-shop", "--account", "main", "--address", USER, "--port", str(server.port))
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.write_text(USERS[USER] + "\n", "utf-8")

@@ -3,12 +3,14 @@
 import signal
 import sys
 import threading
+import webbrowser
 
 import click
 
 from services.cli.context import as_json, guarded
 from services.cli.output import StatusLine, errors, print_json
 from services.common.errors import EXIT_FAILED
+from services.standalone.demo.connect_offer import ConnectOffer
 from services.standalone.demo.demo import run
 from services.standalone.demo.report import DemoReport, print_differences, print_report
 
@@ -17,10 +19,14 @@ from services.standalone.demo.report import DemoReport, print_differences, print
 @click.option(
     "--keep", is_flag=True, help="Keep everything running afterwards and print the addresses; Ctrl-C stops it."
 )
+@click.option(
+    "--open", "open_", is_flag=True,
+    help="Open the portal's connect page in the web browser, with a link for one of the sellers; keeps everything running.",
+)  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True, help="Random seed for the demo data.")
 @as_json
 @guarded
-def demo(keep: bool, seed: int, json_: bool) -> None:
+def demo(keep: bool, open_: bool, seed: int, json_: bool) -> None:
     """Show the reply rates of eight invented sellers.
 
     Their inquiries and mail run through the real services on embedded servers; needs only `make setup`. Every number is compared with an independent recount before it is
@@ -50,19 +56,33 @@ def demo(keep: bool, seed: int, json_: bool) -> None:
                 markup=False,
                 soft_wrap=True,
             )
-            errors.print("Everything keeps running. Press Ctrl-C to stop.")
+            if report.connect_offer is not None:
+                print_offer(report.connect_offer)
+                if open_ and not webbrowser.open(report.connect_offer.url):
+                    errors.print("No web browser was found; open the link yourself.")
+            errors.print("\nEverything keeps running. Press Ctrl-C to stop.")
             threading.Event().wait()
 
         try:
-            report = run(seed=seed, progress=progress, keep=keep_running if keep else None)
+            report = run(seed=seed, progress=progress, keep=keep_running if keep or open_ else None)
             if interrupted.is_set():
                 raise KeyboardInterrupt
         except KeyboardInterrupt:
             errors.print("\nStopped and cleaned up.")
-            sys.exit(0 if keep else 130)
+            sys.exit(0 if keep or open_ else 130)
     show_report(report, json_)
     if report.differences:
         sys.exit(EXIT_FAILED)
+
+
+def print_offer(offer: ConnectOffer) -> None:
+    """Print a link to the connect page, and what to type there."""
+    errors.print(
+        f"\nConnect the backup mailbox of {offer.title} as the seller would; the link can be opened once:\n\n  {offer.url}\n\n"
+        f"address   {offer.address}\npassword  {offer.password}\nserver    {offer.host}, port {offer.port}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def show_report(report: DemoReport, json_: bool) -> None:

@@ -18,6 +18,7 @@ from services.common.kafka import Admin, Publisher
 from services.common.postgres import connect
 from services.common.settings import load_settings
 from services.common.topics import specs
+from services.standalone.demo.connect_offer import make_offer
 from services.standalone.demo.report import DemoReport
 from services.standalone.demo.stage import CLIENT_ID, DemoStage, Progress
 from services.standalone.servers.ca import CertificateAuthority
@@ -50,6 +51,9 @@ def run(
             stage.read(report)
             report.seconds = time.monotonic() - started
             if keep is not None:
+                report.connect_offer = make_offer(
+                    stage.dsn, stage.world, stage.portal_url, stage.mail_host, stage.mail_port
+                )
                 keep(report)
             progress("stopping the services")
     finally:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.common.display import bar, duration, percent
+from services.standalone.demo.connect_offer import ConnectOffer
 
 SHOWN_DIFFERENCES = 50
 
@@ -27,6 +28,7 @@ class DemoReport:
     postgres: str = ""
     kafka: str = ""
     portal: str = ""
+    connect_offer: ConnectOffer | None = None
     folder: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def print_report(report: DemoReport) -> None:
         f"\n{report.checked_rows} rates and {report.checked_outcomes} outcomes {verdict}; {report.seconds:.0f} s."
     )
     out.print(
-        "Next: `replyrate demo --keep`, then look at the portal and into Postgres (schema report_v1); README.md; docs/rules.md."
+        "Next: `replyrate demo --open` for the portal, `replyrate demo --keep` for Postgres (schema report_v1); README.md; docs/rules.md."
     )
 
 

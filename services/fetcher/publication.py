@@ -166,7 +166,7 @@ def decide(
     unreadable, dropped = list(batch.unreadable), list(batch.dropped)
     values_dropped = 0
     for parsed in sorted(batch.messages, key=lambda parsed: parsed.fetched.uid):
-        message = replace(parsed, message_id=identity(parsed, published, new, hasher))
+        message = replace(parsed, message_id=identity(parsed, published, new, hasher, rescan=sighting.rescan))
         uid = message.fetched.uid
         if message.message_id in published:
             sent_at, record = published[message.message_id]
@@ -200,9 +200,11 @@ def identity(
     published: Mapping[str, tuple[datetime, bytes]],
     new: Mapping[str, PublishedMessage],
     hasher: Hasher,
+    *,
+    rescan: bool = False,
 ) -> str:
     """The identity of a message among those published before and the new ones of its batch: its Message-ID, or, if another
-    message has that one already, what is in its header. Pure."""
+    message has that one already, what is in its header. A rescan meets messages that were published before. Pure."""
     by_id, by_content = message.message_id, message.other_id
     if by_content is None or by_content in published or by_content in new:
         return by_content or by_id
@@ -213,7 +215,9 @@ def identity(
         event = codec.decode(record, accept=SENT_TYPES).data
     except InvalidEvent:
         return by_id
-    return by_id if not isinstance(event, MessageSent) or messages.is_copy(event, message, hasher) else by_content
+    if not isinstance(event, MessageSent) or (rescan and messages.is_same_filing(event, message)):
+        return by_id
+    return by_id if messages.is_copy(event, message, hasher) else by_content
 
 
 def first_record(message: ParsedMessage, sighting: Sighting, hasher: Hasher) -> tuple[PublishedMessage, int]:

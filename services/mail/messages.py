@@ -49,7 +49,8 @@ def parse_message(company_id: str, fetched: FetchedHeader, hasher: Hasher) -> Pa
 
 
 def is_copy(event: MessageSent, message: ParsedMessage, hasher: Hasher) -> bool:
-    """Whether a message with the Message-ID of a published one is the same mail: no other Date, recipients or conversation.
+    """Whether a message with the Message-ID of a published one is the same mail: no other Date, and no recipient or id that the
+    published one lacks.
 
     A copy may lack Bcc, or Date (docs/decisions/0041-one-id-two-messages.md).
     """
@@ -62,13 +63,14 @@ def is_copy(event: MessageSent, message: ParsedMessage, hasher: Hasher) -> bool:
         ({_message_hash(company_id, text, hasher) for text in headers.in_reply_to}, event.in_reply_to),
         ({_message_hash(company_id, text, hasher) for text in headers.references}, event.references),
     )
-    return all(_may_be_equal(hashes, published) for hashes, published in pairs)
+    return all(hashes - {None} <= set(published) for hashes, published in pairs)
 
 
-def _may_be_equal(hashes: set[str | None], published: tuple[str, ...]) -> bool:
-    """Whether one of two sets contains the other: a field of a copy may be missing or cut."""
-    own_hashes, published_hashes = hashes - {None}, set(published)
-    return own_hashes <= published_hashes or published_hashes <= own_hashes
+def is_same_filing(event: MessageSent, message: ParsedMessage) -> bool:
+    """Whether a message has Date and INTERNALDATE of a published one: it is that message, however an earlier version read its
+    addresses and ids."""
+    dates = message.headers.date, message.fetched.internal_date
+    return None not in dates and dates == (event.date_header, event.internal_date)
 
 
 def event(

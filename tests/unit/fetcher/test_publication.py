@@ -1,6 +1,7 @@
 """The decision what becomes of each message of a batch: laws over drawn batches, and one example of each class."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import get_args
@@ -206,10 +207,11 @@ FIRST = addressed(1, "buyer@shop.example", NOW - timedelta(hours=30))
         (addressed(2, "other@shop.example", LATER), True),
         (addressed(2, "buyer@shop.example", LATER), True),
         (addressed(2, "other@shop.example", NOW - timedelta(hours=30)), True),
-        (addressed(2, "buyer@shop.example, boss@firm.example", NOW - timedelta(hours=30)), False),
+        (addressed(2, "buyer@shop.example, other@shop.example", NOW - timedelta(hours=30)), True),
+        (addressed(2, "", NOW - timedelta(hours=30)), False),
         (addressed(2, "buyer@shop.example", NOW - timedelta(hours=30, minutes=-5)), False),
     ],
-    ids=["both", "date", "recipient", "copy-with-bcc", "copy-minutes-later"],
+    ids=["both", "date", "recipient", "one-more-recipient", "copy-without-bcc", "copy-minutes-later"],
 )
 @pytest.mark.parametrize("together", [True, False])
 def test_one_message_id_with_other_content_is_another_message(second: FetchedHeader, two: bool, together: bool) -> None:
@@ -227,6 +229,16 @@ def test_one_message_id_with_other_content_is_another_message(second: FetchedHea
     without_first = {key: value for key, value in stored.items() if key != identity("a")}
     if two:
         assert not plan(second, published=without_first).new
+
+
+def test_a_rescan_takes_a_message_that_an_earlier_version_read_otherwise_for_the_published_one() -> None:
+    """The parser finds one more recipient than it did when the message was published."""
+    stored = {key: (sent.sent_at, sent.record) for key, sent in plan(FIRST).new.items()}
+    read_again = addressed(1, "buyer@shop.example, other@shop.example", NOW - timedelta(hours=30))
+    rescan = sighting(since=NOW - timedelta(minutes=10), rescan=True)
+    assert not plan(read_again, published=stored, seen=rescan).new
+    moved = replace(read_again, internal_date=LATER)
+    assert plan(moved, published=stored, seen=rescan).new
 
 
 @pytest.mark.parametrize("field", ["In-Reply-To", "References"])

@@ -5,15 +5,17 @@
 | `in-reply-to` | a hash of In-Reply-To is one of the inquiry's Message-IDs |
 | `references` | a hash of References is |
 | `relay-address` | a recipient is one of the inquiry's reply addresses |
-| `buyer-address` | a recipient is one of the buyer's addresses |
+| `buyer-address` | a recipient is one of the buyer's addresses, and the message is no old mail that was filed again |
 
-Of a message of kind `forward` only its recipients are tested. Where From is one of the buyer's addresses, each entry is made
+An old mail has a Date more than a week before `sent_at` and before the inquiry: it was written to the same buyer about something else
+(docs/decisions/0071-old-mail-answers-nothing-new.md). Of a message of kind `forward` only its recipients are tested. Where From is one of the buyer's addresses, each entry is made
 twice, the second time with the kind_reason `from-buyer`: an address may become known after the message was attached, and
 facts are only ever added.
 """
 
 from collections.abc import Iterable
-from typing import cast
+from datetime import datetime, timedelta
+from typing import Final, cast
 
 from services.common.events import (
     FROM_BUYER,
@@ -29,6 +31,9 @@ from services.common.events import (
 from services.common.hashing import Hasher
 from services.matcher import state
 from services.matcher.state import MessageEntry
+
+OLD_MAIL: Final = timedelta(days=7)
+"""A Date at least this long before the time that counts says when an old mail was written."""
 
 
 def hashed_inquiry(inquiry: InquiryReceived, facts_text: str, hasher: Hasher) -> tuple[InquiryReplies, int]:
@@ -67,7 +72,8 @@ def matches(inquiry: InquiryReplies, hashed_value: str, message: MessageEntry) -
         tests += ["references"] if message.roles & state.REFERENCES else []
     if message.roles & state.RECIPIENT:
         tests += ["relay-address"] if hashed_value in inquiry.reply_addresses else []
-        tests += ["buyer-address"] if inquiry.buyer is not None and hashed_value in inquiry.buyer.addresses else []
+        is_to_the_buyer = inquiry.buyer is not None and hashed_value in inquiry.buyer.addresses
+        tests += ["buyer-address"] if is_to_the_buyer and not _is_older(message, inquiry.received_at) else []
     reasons = [message.kind_reason or None]
     if (
         message.senders
@@ -92,6 +98,12 @@ def matches(inquiry: InquiryReplies, hashed_value: str, message: MessageEntry) -
     ]
 
 
+def _is_older(message: MessageEntry, received_at: datetime) -> bool:
+    """Whether a message is an old mail that was written before an inquiry."""
+    written_at = message.sent_at - timedelta(microseconds=message.date_before_us)
+    return message.date_before_us > 0 and written_at < received_at - state.GRACE
+
+
 def roles_of(message: MessageSent) -> dict[str, int]:
     """The hashes by which a message can be joined, each with its roles in the message (state.RECIPIENT, …)."""
     roles: dict[str, int] = {}
@@ -109,9 +121,11 @@ def roles_of(message: MessageSent) -> dict[str, int]:
 
 def entry_of(message: MessageSent, roles: int) -> MessageEntry:
     """A message as it is stored under one of its hashes."""
+    before = timedelta() if message.date_header is None else message.sent_at - message.date_header
     return MessageEntry(
         message.sent_at, message.message_id, message.account_id, message.mailbox_id, message.kind,
         message.kind_reason or "", message.evidence, roles, tuple(sorted(set(message.senders))),
+        before // timedelta(microseconds=1) if before > OLD_MAIL else 0,
     )  # fmt: skip
 
 

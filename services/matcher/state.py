@@ -53,6 +53,8 @@ class MessageEntry(msgspec.Struct, gc=False, frozen=True, array_like=True, order
     """Where the message carries the hash: IN_REPLY_TO, REFERENCES, RECIPIENT."""
     senders: tuple[str, ...] = ()
     """Hashes of its From, except the mailbox's own address. Entries of earlier versions lack it."""
+    date_before_us: int = 0
+    """How many microseconds its Date is before `sent_at`, if that is more than a week: an old mail, filed again. Else 0."""
 
 
 class JoinKeyEntry(msgspec.Struct, gc=False, array_like=True):

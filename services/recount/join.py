@@ -14,6 +14,9 @@ from services.recount.names import hashed, normal_address, normal_message_id
 GRACE = 300 * SECOND
 """How long before its inquiry a reply may be dated: two clocks never agree exactly."""
 
+WEEK = 7 * 86_400 * SECOND
+"""A mail whose Date is older than this when it is filed is an old mail, written at its Date."""
+
 
 def facts_id(key: bytes, data: Json) -> str:
     """The identity of what one `inquiry-received` says: a hash of its canonical form."""
@@ -117,12 +120,14 @@ def mail_replies(received_at: int, keys: _JoinKeys, messages: Iterable[Json]) ->
         sent_at = instant(message["sent_at"])
         if sent_at < received_at - GRACE:
             continue
+        date = message.get("date_header")
+        written_at = sent_at if date is None or sent_at - instant(date) <= WEEK else instant(date)
         recipients = set(message.get("recipients") or ())
         matches = {
             "in-reply-to": keys.message_ids & set(message.get("in_reply_to") or ()),
             "references": keys.message_ids & set((message.get("references") or ())[-20:]),
             "relay-address": keys.relays & recipients,
-            "buyer-address": keys.addresses & recipients,
+            "buyer-address": keys.addresses & recipients if written_at >= received_at - GRACE else set(),
         }
         # A forward keeps the thread and answers no buyer.
         for matched_by in MATCHED_BY[2:] if message["kind"] == "forward" else MATCHED_BY:

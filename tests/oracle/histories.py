@@ -236,7 +236,10 @@ class _Maker:
             self.received(),
             buyer_id,
             addresses,
-            [f"{chance.choice(['Q', 'q'])}{number}.{n}@platform.example" for n in range(chance.choice([0, 1, 1, 2]))],
+            [
+                f"{chance.choice(['Q', 'q', 'Q(1)', 'q(B)'])}{number}.{n}@platform.example"
+                for n in range(chance.choice([0, 1, 1, 2]))
+            ],
             [f"r{number}@reply.platform.example"] if chance.random() < 0.5 else [],
             chance.choice(self.accounts),
             quiet,
@@ -447,7 +450,7 @@ class _Maker:
             "evidence": chance.choice(["verified", "verified", "backfill", "suspect"]),
             "kind": kind,
             "kind_reason": chance.choice([None, "ordinary", "subject", "list-id"]),
-            "date_header": instant_text(at - 1) if chance.random() < 0.5 else None,
+            "date_header": self.date_header(asked, at),
             "recipients": recipients,
             "in_reply_to": self.hashes("message", asked.message_ids[:1]) if "in_reply_to" in chosen else [],
             "references": references,
@@ -461,6 +464,14 @@ class _Maker:
         for _ in range(chance.choice([0, 0, 0, 1, 2])):
             self.copy(asked, data, at)
         return message_id
+
+    def date_header(self, asked: _Asked, at: int) -> str | None:
+        """A Date beside the time that counts; now and then that of an old mail: a week before, or about when the buyer asked."""
+        chance = self.chance
+        if chance.random() < 0.2:
+            old = chance.choice([at - 7 * DAY, at - 8 * DAY, at - 400 * DAY, asked.received_at - GRACE])
+            return instant_text(self.odd(old + chance.choice([-1, 0, 1])))
+        return instant_text(at - 1) if chance.random() < 0.5 else None
 
     def copy(self, asked: _Asked, data: Json, at: int) -> None:
         """Add the same message again with another mailbox, time, kind, evidence or set of recipients."""

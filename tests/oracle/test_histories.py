@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from referencing import Registry, Resource
 
+from services.recount import join as recount_join
 from services.recount.facts import Inquiry, Json
 from services.recount.instants import instant
 from services.recount.join import joined
@@ -169,6 +170,20 @@ def test_every_rule_has_something_to_decide(name: str, joined_histories: JoinedH
     seen = census(RULES[name], joined_histories)
     seldom = {what: seen[what] for what in sorted(expected(RULES[name])) if seen[what] < OFTEN}
     assert seldom == {}
+
+
+def test_old_mail_is_often_left_out(joined_histories: JoinedHistories, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recount_join, "WEEK", 10_000 * DAY)
+    without_rule = [joined(own.inquiries, own.sent, KEY, bounded=False) for own, _ in joined_histories]
+    monkeypatch.undo()
+    left_out = 0
+    for (own, _), inquiries in zip(joined_histories, without_rule, strict=True):
+        for with_rule, inquiry in zip(joined(own.inquiries, own.sent, KEY, bounded=False), inquiries, strict=True):
+            removed = inquiry.replies - with_rule.replies
+            assert with_rule.replies <= inquiry.replies
+            assert all(reply.matched_by == "buyer-address" for reply in removed)
+            left_out += bool(removed)
+    assert left_out > SEEDS // 10
 
 
 def test_the_bounds_of_the_contract_change_nothing(joined_histories: JoinedHistories) -> None:

@@ -40,7 +40,8 @@ inquiries = st.builds(
 )  # fmt: skip
 messages = st.builds(
     MessageSent, company_id=companies, account_id=st.just("a"), mailbox_id=st.sampled_from(["m1", "m2"]),
-    message_id=st.sampled_from(HASHES), sent_at=instants, sent_at_basis=st.just("date"),
+    message_id=st.sampled_from(HASHES), sent_at=instants | st.just(T0 + timedelta(days=8)), sent_at_basis=st.just("date"),
+    date_header=st.sampled_from([None, T0, T0 - timedelta(days=9)]),
     evidence=st.sampled_from(["verified", "suspect"]), kind=st.sampled_from(["human", "forward", "automatic"]),
     recipients=hashes, in_reply_to=hashes, references=hashes, senders=hashes,
 )  # fmt: skip
@@ -87,6 +88,14 @@ def states(store: dict[bytes, bytes]) -> dict[tuple[str, str], InquiryReplies]:
     return inquiry_states
 
 
+def is_older_mail(message: MessageSent, received_at: datetime) -> bool:
+    """Whether a message has a Date more than a week old, from before the inquiry."""
+    date = message.date_header
+    return (
+        date is not None and message.sent_at > date + timedelta(days=7) and date < received_at - timedelta(seconds=300)
+    )
+
+
 def reference(drawn: list[Any]) -> dict[tuple[str, str], InquiryReplies]:
     """All facts of an inquiry united, and every message of its company tested against it."""
     result: dict[tuple[str, str], InquiryReplies] = {}
@@ -121,7 +130,8 @@ def reference(drawn: list[Any]) -> dict[tuple[str, str], InquiryReplies]:
                 "references": fact.kind != "forward" and set(fact.references) & set(joined_state.message_ids),
                 "relay-address": set(fact.recipients) & set(joined_state.reply_addresses),
                 "buyer-address": joined_state.buyer is not None
-                and set(fact.recipients) & set(joined_state.buyer.addresses),
+                and set(fact.recipients) & set(joined_state.buyer.addresses)
+                and not is_older_mail(fact, joined_state.received_at),
             }
             for name in MATCH_ORDER:
                 if tests.get(name):

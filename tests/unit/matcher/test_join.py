@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from services.common import metrics
 from services.common.events import HashedBuyer
@@ -116,10 +117,38 @@ def test_marks_of_the_buyers_own_mail_take_no_place_of_an_answer() -> None:
     assert [reply.reply_id for reply in inquiry.replies][-1] == "f" * 32
 
 
-def test_entries_of_earlier_versions_lack_the_senders() -> None:
+@pytest.mark.parametrize("known_first", [True, False])
+@pytest.mark.parametrize(
+    ("written_days_ago", "asked_days_ago", "is_attached"),
+    [(730, 0, False), (21, 1, False), (8, 7, False), (8, 9, True), (6, 0, True), (None, 0, True)],
+)
+def test_old_mail_to_the_buyer_answers_nothing_that_was_asked_since(
+    written_days_ago: int | None, asked_days_ago: int, is_attached: bool, known_first: bool
+) -> None:
+    address, question, relay = "a" * 32, "0" * 32, "e" * 32
+    asked = an_inquiry(
+        received_at=T0 - timedelta(days=asked_days_ago),
+        message_ids=(question,),
+        reply_addresses=(relay,),
+        buyer=HashedBuyer(id="b1", addresses=(address,)),
+    )
+    date = None if written_days_ago is None else T0 - timedelta(days=written_days_ago)
+
+    def attached(**fields: Any) -> set[str]:
+        filed = a_sent_message(date_header=date, **fields)
+        result = joined([asked], [filed]) if known_first else joined([filed], [asked])
+        return {reply.matched_by for inquiry in result.changed for reply in inquiry.replies}
+
+    assert attached(recipients=(address,)) == ({"buyer-address"} if is_attached else set())
+    assert attached(recipients=(relay,)) == {"relay-address"}
+    assert attached(in_reply_to=(question,)) == {"in-reply-to"}
+
+
+def test_entries_of_earlier_versions_lack_the_senders_and_the_date() -> None:
     entry = state.JoinDayEntry([entry_of(a_sent_message(), state.RECIPIENT)])
     ((message,),) = msgspec.msgpack.decode(state.pack(entry))
-    assert len(message) == 9 and message[8] == []
-    earlier = msgspec.msgpack.encode([[message[:8]]])
-    key = state.join_day("c1", "0" * 32, 1)
-    assert state.unpack(key, earlier) == entry
+    assert message[8:] == [[], 0]
+    for length in (8, 9):
+        earlier = msgspec.msgpack.encode([[message[:length]]])
+        key = state.join_day("c1", "0" * 32, 1)
+        assert state.unpack(key, earlier) == entry

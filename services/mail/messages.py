@@ -44,7 +44,8 @@ def parse_message(company_id: str, fetched: FetchedHeader, hasher: Hasher) -> Pa
     identity = _message_hash(company_id, headers.message_id, hasher) if headers.message_id is not None else None
     if identity is None:
         return ParsedMessage(fetched, headers, hasher.content(company_id, _content(headers, str(fetched.size))))
-    other_id = hasher.content(company_id, _content(headers, f"<{headers.message_id}>"))
+    ids = SEPARATOR.join((f"<{headers.message_id}>", *headers.in_reply_to, "", *headers.references))
+    other_id = hasher.content(company_id, _content(headers, ids))
     return ParsedMessage(fetched, headers, identity, other_id)
 
 
@@ -135,7 +136,8 @@ def _message_hash(company_id: str, inner: str, hasher: Hasher) -> str | None:
 def _content(headers: Headers, last: str) -> str:
     """Identity of a message without a Message-ID of its own: Date ‖ From ‖ sorted To/Cc ‖ Subject ‖ `last`.
 
-    `last` is the size of a message without Message-ID, and the Message-ID of one that shares it with another message.
+    `last` is the size of a message without Message-ID; of one that shares it with another message, its Message-ID, In-Reply-To and
+    References.
     """
     to = ",".join(sorted({*headers.to, *headers.cc}))
     parts = (headers.date_text, headers.from_text, to, headers.subject_text, last)

@@ -136,6 +136,7 @@ COPY services/mail services/mail
 COPY services/imap services/imap
 COPY services/signin services/signin
 COPY services/registry services/registry
+COPY services/connect services/connect
 COPY services/portal services/portal
 RUN python -m compileall -q services
 ARG VERSION=0

@@ -5,8 +5,8 @@ VALUES (%(company_id)s, %(account_id)s, %(kind)s, %(synced_from)s)
 ON CONFLICT DO NOTHING RETURNING account_id
 
 -- name: account
--- The kind of an account, and since when the platform syncs it.
-SELECT kind, synced_by_platform_from FROM registry.accounts
+-- The kind of an account, since when the platform syncs it, and when it was registered.
+SELECT kind, synced_by_platform_from, created_at FROM registry.accounts
 WHERE company_id = %(company_id)s AND account_id = %(account_id)s
 
 -- name: set_synced

@@ -1,10 +1,11 @@
+-- by hand: keys are created and replaced by an operator.
+
 -- name: insert_key
 -- A new key; its secret is stored as a hash.
 INSERT INTO registry.api_keys (key_id, secret_hash, name, scopes, company_prefix, created_by, expires_at)
 VALUES (%(key_id)s, %(secret_hash)s, %(key_name)s, %(scopes)s, %(company_prefix)s, %(by)s, %(expires_at)s)
 
 -- name: api_keys
--- by hand: a list for a person.
 -- Every key without its hash, newest first.
 SELECT key_id, name, scopes, company_prefix, created_by, created_at, expires_at, revoked_at, last_used_on,
     CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= statement_timestamp() THEN 'expired' ELSE 'valid' END AS state

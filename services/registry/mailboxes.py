@@ -55,7 +55,7 @@ class Mailboxes:
     def rescan(self, company_id: str, mailbox_id: str) -> None:
         """Read everything within the horizon again."""
         if self._sql.one("rescan", company_id=company_id, mailbox_id=mailbox_id) is None:
-            self.details(company_id, mailbox_id)
+            self._changes.lock(company_id, mailbox_id)
             raise RegistryError(f"mailbox {mailbox_id} was removed", "mailbox-add-again")
 
     def remove(self, company_id: str, mailbox_id: str, *, by: str = OPERATOR) -> None:

@@ -44,3 +44,10 @@ DELETE FROM registry.portal_sessions WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM registry.portal_sessions WHERE expires_at < statement_timestamp() - interval '30 days'
     LIMIT %(most)s
 ))
+
+-- name: api_answers
+-- Answers of the HTTP API to requests with an Idempotency-Key older than a day.
+DELETE FROM registry.api_answers WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM registry.api_answers WHERE created_at < statement_timestamp() - interval '1 day'
+    LIMIT %(most)s
+))

@@ -33,6 +33,7 @@ ROLES: Final = {
 """Folder of statements → the role of the service that runs them."""
 OF_THE_PORTAL: Final = (
     "insert_request", "insert_link", "mailbox_of_link", "open_link", "own_session", "give_consent", "end_session", "own_mailboxes",
+    "claim_name", "answer", "forget_answer", "store_answer", "note_change",
 )  # fmt: skip
 """Statements of the registry that only the web process runs."""
 

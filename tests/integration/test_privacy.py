@@ -81,6 +81,7 @@ def test_text_that_may_come_from_outside_is_not_declared_as_a_figure(dsn: str) -
         assert declared.tables[table].columns[column] in {
             "sealed",
             "sealed-for-fetchers",
+            "sealed-by-api-key",
             "server",
             "keyed-hash",
             "token-hash",
@@ -120,6 +121,16 @@ def test_rows_beyond_their_retention_are_deleted_and_younger_ones_stay(mailbox: 
                 "INSERT INTO registry.portal_sessions (session_id, token_hash, company_id, account_id, role, language,"
                 " created_by, expires_at) VALUES ('s-' || left(md5(%s), 12), sha256(%s), 'shop', 'main', 'registered', 'en', 'x', %s)",
                 (name, name.encode(), at),
+            )
+        connection.execute(
+            "INSERT INTO registry.api_keys (key_id, secret_hash, name, scopes, company_prefix, created_by)"
+            " VALUES ('k-000000000000', sha256('k'), 'k', '{}', '', 'x')"
+        )
+        for hours in (23, 25):
+            connection.execute(
+                "INSERT INTO registry.api_answers (key_id, name_hash, request_hash, created_at)"
+                " VALUES ('k-000000000000', sha256(%s), sha256(''), clock_timestamp() - make_interval(hours => %s))",
+                (str(hours).encode(), hours),
             )
         # With the privileges of the fetcher's role.
         connection.execute("SET ROLE replyrate_fetcher")

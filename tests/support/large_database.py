@@ -56,6 +56,12 @@ STATEMENTS: Final[tuple[LiteralString, ...]] = (
     "INSERT INTO registry.portal_sessions (session_id, token_hash, company_id, account_id, role, language, created_by, expires_at)"
     " SELECT 's-' || left(md5(mailbox_id), 12), sha256(mailbox_id::bytea), company_id, 'main', 'registered', 'en', 'o', now()"
     " FROM registry.mailboxes",
+    "INSERT INTO registry.api_keys (key_id, secret_hash, name, scopes, company_prefix, created_by)"
+    " VALUES ('k-000000000000', sha256('k'), 'k', '{{}}', '', 'o')",
+    "INSERT INTO registry.api_changes (key_id, key_name, company_id, action, subject)"
+    " SELECT 'k-000000000000', 'k', company_id, 'mailbox-paused', mailbox_id FROM registry.mailboxes",
+    "INSERT INTO registry.api_answers (key_id, name_hash, request_hash)"
+    " SELECT 'k-000000000000', sha256((company_id || mailbox_id)::bytea), sha256('') FROM registry.mailboxes",
     "INSERT INTO registry.connection_tests (company_id, login_hash, code, tested_at)"
     " SELECT company_id, login_hash, 'passed', now() - interval '1 day' FROM registry.mailboxes",
     """

@@ -52,6 +52,11 @@ class ApiCaller:
         """As the history of mailboxes and the audit log name it."""
         return f"{self.key_id} ({self.name})"
 
+    @property
+    def secret(self) -> str:
+        """The secret of the key, from which the key of stored answers follows (services/registry/api_answers.py)."""
+        return self._token
+
     def transaction(self) -> AbstractContextManager[psycopg.Connection]:
         """A transaction that sees the rows of the companies of this key. TransientError.
 

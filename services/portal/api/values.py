@@ -1,25 +1,72 @@
 """Values that several resources of the API have in their requests and answers."""
 
-from typing import Annotated, Final
+import base64
+import binascii
+from typing import Annotated, Any, Final
 
+import msgspec
+from fastapi import Query
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
+from services.common.language import Bilingual
 from services.portal.api.edge import path_id
+from services.portal.api.problems import ApiProblem, FieldProblem
 
 Instant = AwareDatetime
 """An instant with its zone (RFC 3339)."""
 
-ID_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]{1,128}$"
+ID_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]+$"
 """services/registry/companies.py, check_id."""
+PREFIX_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 PlatformId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=ID_PATTERN)]
-"""The id that the platform gave a company or an account."""
-
+"""The id that the platform gave a company or an account, or that replyrate gave a mailbox."""
 PathId = Annotated[PlatformId, BeforeValidator(path_id)]
 """Such an id as a part of a path, percent-encoded (RFC 3986)."""
+IdPrefix = Annotated[str, StringConstraints(max_length=128, pattern=PREFIX_PATTERN)]
+"""The beginning of an id."""
+PageSize = Annotated[int, Query(ge=1, le=500, description="Most entries of the page.")]
+Cursor = Annotated[
+    str | None, Query(max_length=2000, description="`next` of the previous page; the first page without it.")
+]
 
 
 class ApiModel(BaseModel):
     """A document of the API: unknown members of a request are refused."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class BilingualText(ApiModel):
+    """A text in both languages."""
+
+    en: str
+    zh: str
+
+    @classmethod
+    def of(cls, text: Bilingual) -> "BilingualText":
+        """From a text of a data file."""
+        return cls(en=text.en, zh=text.zh)
+
+
+def encode_cursor(*key: str | int) -> str:
+    """The cursor of a page that begins after a key."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None, first: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The key of a cursor; `first` when there is none. ApiProblem when it is none of ours: its parts have the types of `first`."""
+    if cursor is None:
+        return first
+    try:
+        key = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error, msgspec.MsgspecError):
+        key = None
+    if (
+        not isinstance(key, list)
+        or [type(part) for part in key] != [type(part) for part in first]
+        or any(isinstance(part, str) and "\x00" in part for part in key)
+        or any(isinstance(part, int) and not 0 <= part < 2**63 for part in key)
+    ):
+        raise ApiProblem("invalid-request", fields=[FieldProblem("after", "query", "cursor")])
+    return tuple(key)

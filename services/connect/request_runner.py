@@ -6,6 +6,7 @@ may see. Nothing of what was typed is in it but the server's name and the names 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from logging import getLogger
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from services.connect import texts
 from services.connect.dns_records import DnsRecords
 from services.connect.lookup import DomainRecords, look_up
 from services.connect.onboarding import MailboxRefused, add_mailbox, reconnect_mailbox
+from services.connect.redirected_login import AUTHORIZATION_CODE, RedirectedLogin
 from services.connect.report import ConnectionTestReport, unsupported
 from services.connect.requests import changed_login, requested_login
 from services.connect.server_check import check_typed_server
@@ -30,7 +32,10 @@ from services.registry.errors import RegistryError
 from services.registry.logins import LoginTaken
 from services.registry.registry import Registry
 from services.registry.states import CONNECTED
+from services.signin.refusals import SignInRefused
 from services.signin.token_store import MemoryTokenStore
+
+log = getLogger(__name__)
 
 CODES: Final = {
     "mailbox-reconnect-differently": "login-connected",
@@ -41,7 +46,7 @@ CODES: Final = {
 }
 """Remedy of a request that the registry refused → code of the request. Others have the code `not-possible`."""
 OTHER_CODES: Final = ("login-taken", "not-possible", "address-malformed", "server-unknown")
-"""Further codes of a request that ended before its connection test."""
+"""Further codes of a request that ended before its connection test; those of a sign-in are in services/signin/refusals.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class RequestRunner:
     settings: ImapSettings
     tester: ConnectionTester
     records: DomainRecords = field(default_factory=DnsRecords)
+    sign_in: RedirectedLogin | None = None
 
     def run(
         self, registry: Registry, taken: TakenRequest, typed: TypedLogin, on_stage: Callable[[str], None]
@@ -75,6 +81,8 @@ class RequestRunner:
                 registry.mailboxes.remove(taken.company_id, mailbox_id, by=typed.consent_by)
                 return RequestResult(True, "passed", mailbox_id)
             server = self._server(typed)
+            if typed.kind == AUTHORIZATION_CODE:
+                typed = self._signed_in(taken, typed, server)
             if taken.purpose == "test":
                 login = requested_login(typed.connect_request(taken, server))
                 report, _ = tester.test(registry, taken.company_id, login, MemoryTokenStore(login.password))
@@ -91,6 +99,13 @@ class RequestRunner:
             return RequestResult(True, "passed", connected.mailbox_id, _data(connected.report))
         except MailboxRefused as error:
             return RequestResult(False, error.code, error.mailbox_id or mailbox_id, _data(error.report))
+        except SignInRefused as error:
+            if error.code == "code-expired" and _is_connected_since(registry, taken, mailbox_id):
+                return RequestResult(True, "passed", mailbox_id)
+            log.warning(
+                "%s", error, extra={"action": "sign-in-refused", "company_id": taken.company_id, "code": error.code}
+            )
+            return RequestResult(False, error.code, mailbox_id, error.report)
         except LoginTaken:
             return RequestResult(False, "login-taken", mailbox_id)
         except RegistryError as error:
@@ -104,6 +119,12 @@ class RequestRunner:
             raise RegistryError("the IMAP server of this mailbox is missing", "host-name")
         hosts, context = self._network()
         return check_typed_server(typed.host, typed.port, typed.starttls, typed.address, hosts=hosts, context=context)
+
+    def _signed_in(self, taken: TakenRequest, typed: TypedLogin, server: MailServer) -> TypedLogin:
+        """The login with what the provider gave for the code. SignInRefused."""
+        if self.sign_in is None:
+            raise SignInRefused("sign-in-not-set-up")
+        return self.sign_in.of(typed, taken.company_id, server.host)
 
     def _look_up(self, mailbox_id: str, typed: TypedLogin) -> RequestResult:
         """The servers of an address. Its report has `servers` (host, port, tls), `trusted`, `provider` and `how`."""
@@ -142,13 +163,21 @@ def _data(report: ConnectionTestReport) -> dict[str, Any]:
 
 def _is_done_already(registry: Registry, taken: TakenRequest, error: RegistryError) -> bool:
     """Whether a fetcher that fell silent had connected the mailbox before: its login is the account's since this request."""
-    if taken.tries == 1 or error.remedy != "mailbox-reconnect-differently":
+    return error.remedy == "mailbox-reconnect-differently" and _is_connected_since(
+        registry, taken, error.values["mailbox_id"]
+    )
+
+
+def _is_connected_since(registry: Registry, taken: TakenRequest, mailbox_id: str) -> bool:
+    """Whether a fetcher that had the request before has connected a mailbox of its account."""
+    if taken.tries == 1:
         return False
-    mailbox = registry.mailboxes.details(taken.company_id, error.values["mailbox_id"])
-    since = mailbox["connected_at"]
-    return (
+    mailboxes = registry.mailboxes.summaries(taken.company_id, mailbox_id)
+    return any(
         mailbox["account_id"] == taken.account_id
         and mailbox["state"] in CONNECTED
-        and since is not None
-        and bool(since >= taken.created_at)
+        and any(
+            at is not None and at >= taken.created_at for at in (mailbox["connected_at"], mailbox["reconnected_at"])
+        )
+        for mailbox in mailboxes
     )

@@ -8,13 +8,17 @@ from services.common.language import Language
 from services.connect.requests import ConnectRequest, LoginChanges
 from services.providers.mail_server import MailServer
 from services.registry.connect_requests import TakenRequest
+from services.signin.code_exchange import ReturnedCode
 
 MOST_BYTES: Final = 16_384
 """The longest encoded form; longer ones are refused by the web process."""
 
 
 class TypedLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A login with the consent that was given with it. `kind` oauth2: `password` is a refresh token."""
+    """A login with the consent that was given with it.
+
+    `kind` oauth2: `password` is a refresh token; authorization-code: it is empty, and `sign_in` has the code.
+    """
 
     address: str
     password: str
@@ -31,6 +35,7 @@ class TypedLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str = "password"
     session_id: str | None = None
     """The session in which the consent was given."""
+    sign_in: ReturnedCode | None = None
 
     def __repr__(self) -> str:
         return "TypedLogin(…)"

@@ -10,6 +10,7 @@
 import os
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from logging import getLogger
 
 from services.common import http, lifecycle, logs, retry, tracing, verify
@@ -20,6 +21,7 @@ from services.common.postgres import connect
 from services.common.settings import FetcherConfig, load_settings
 from services.common.topics import DEAD, SENT
 from services.common.version import version
+from services.connect.redirected_login import RedirectedLogin
 from services.connect.request_runner import RequestRunner
 from services.connect.tester import ConnectionTester
 from services.fetcher.connect_requests import RequestResources
@@ -77,7 +79,8 @@ def request_resources(settings: FetcherConfig, hasher: Hasher, vault: Vault, tok
     """What the threads that carry out connect requests share."""
     tester = ConnectionTester(settings.imap, resolve, version(), settings.horizon_days, tokens=tokens)
     keys = OpeningKeys(settings.vault_key(), settings.old_vault_key())
-    return RequestResources(RequestRunner(settings.imap, tester), keys, hasher, vault)
+    sign_in = RedirectedLogin(settings.oauth2, hasher, tokens, lambda: datetime.now(UTC))
+    return RequestResources(RequestRunner(settings.imap, tester, sign_in=sign_in), keys, hasher, vault)
 
 
 def verified(settings: FetcherConfig, hasher: Hasher, stop: Stop, beat: Callable[[], None]) -> bool:

@@ -38,6 +38,13 @@ DELETE FROM registry.connect_requests WHERE ctid = ANY (ARRAY(
     LIMIT %(most)s
 ))
 
+-- name: sign_ins
+-- Sign-ins by redirect that were started more than a day ago; their states expired after ten minutes.
+DELETE FROM registry.sign_ins WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM registry.sign_ins WHERE created_at < statement_timestamp() - interval '1 day'
+    LIMIT %(most)s
+))
+
 -- name: portal_sessions
 -- Sessions of sellers that ended thirty days ago.
 DELETE FROM registry.portal_sessions WHERE ctid = ANY (ARRAY(

@@ -122,6 +122,11 @@ def test_rows_beyond_their_retention_are_deleted_and_younger_ones_stay(mailbox: 
                 " created_by, expires_at) VALUES ('s-' || left(md5(%s), 12), sha256(%s), 'shop', 'main', 'registered', 'en', 'x', %s)",
                 (name, name.encode(), at),
             )
+            connection.execute(
+                "INSERT INTO registry.sign_ins (state_hash, session_id, client, created_at)"
+                " SELECT sha256(%s), 's-' || left(md5(%s), 12), 'google', %s",
+                (name.encode(), name, at if name == "old" else datetime.now(UTC)),
+            )
         connection.execute(
             "INSERT INTO registry.api_keys (key_id, secret_hash, name, scopes, company_prefix, created_by)"
             " VALUES ('k-000000000000', sha256('k'), 'k', '{}', '', 'x')"

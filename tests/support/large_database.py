@@ -62,6 +62,8 @@ STATEMENTS: Final[tuple[LiteralString, ...]] = (
     " SELECT 'k-000000000000', 'k', company_id, 'mailbox-paused', mailbox_id FROM registry.mailboxes",
     "INSERT INTO registry.api_answers (key_id, name_hash, request_hash)"
     " SELECT 'k-000000000000', sha256((company_id || mailbox_id)::bytea), sha256('') FROM registry.mailboxes",
+    "INSERT INTO registry.sign_ins (state_hash, session_id, client)"
+    " SELECT sha256(mailbox_id::bytea), 's-' || left(md5(mailbox_id), 12), 'google' FROM registry.mailboxes",
     "INSERT INTO registry.connection_tests (company_id, login_hash, code, tested_at)"
     " SELECT company_id, login_hash, 'passed', now() - interval '1 day' FROM registry.mailboxes",
     """

@@ -31,6 +31,8 @@ from services.common.settings.sections import (
     LogSettings,
     MatcherSettings,
     OAuth2Client,
+    OAuth2PublicClient,
+    OAuth2PublicSettings,
     OAuth2Settings,
     PortalSettings,
     PostgresSettings,
@@ -41,7 +43,8 @@ from services.common.settings.sections import (
 __all__ = [
     "PREFIX", "SERVICES",
     "AggregatorConfig", "AggregatorSettings", "Declaration", "FetcherConfig", "FetcherSettings", "HttpSettings",
-    "ImapSettings", "KafkaSettings", "LogSettings", "MatcherConfig", "MatcherSettings", "OAuth2Client", "OAuth2Settings",
+    "ImapSettings", "KafkaSettings", "LogSettings", "MatcherConfig", "MatcherSettings", "OAuth2Client",
+    "OAuth2PublicClient", "OAuth2PublicSettings", "OAuth2Settings",
     "PortalConfig", "PortalSettings", "PostgresSettings", "ServiceConfig", "Settings", "TelemetrySettings",
     "declarations", "dsn_with_password", "load_hash_key", "load_imap_settings", "load_settings", "readers", "secret_in",
 ]  # fmt: skip

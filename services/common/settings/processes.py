@@ -18,6 +18,7 @@ from services.common.settings.sections import (
     LogSettings,
     MatcherGroup,
     MatcherSettings,
+    OAuth2PublicSettings,
     OAuth2Settings,
     PortalSettings,
     PostgresSettings,
@@ -107,14 +108,16 @@ class AggregatorConfig(PostgresConfig, ServiceConfig):
 
 
 class PortalConfig(PostgresConfig, ServiceConfig):
-    """The web process; it has no key, so it can open nothing that is stored."""
+    """The web process; it has no key, so it can open nothing that is stored, and no secret of an OAuth2 client."""
 
+    oauth2: OAuth2PublicSettings = OAuth2PublicSettings.model_validate({})
     portal: PortalSettings = PortalSettings.model_validate({})
 
 
 class Settings(FetcherConfig, MatcherConfig, AggregatorConfig, PortalConfig):
     """Every setting."""
 
+    oauth2: OAuth2Settings = OAuth2Settings.model_validate({})
     matcher: MatcherSettings = MatcherSettings.model_validate({})
 
 

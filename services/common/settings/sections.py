@@ -53,6 +53,7 @@ Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_lis
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], BeforeValidator(_listed)]
 HostNames = Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,253}$")], ...], BeforeValidator(_listed)]
 Url = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9._-]+(:[0-9]{1,5})?/[!-~]*$")]
+Issuer = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[!-~]*)?$")]
 Words = Annotated[tuple[Annotated[str, Field(pattern=r"^[!-~]+$")], ...], BeforeValidator(_listed)]
 Figures = Annotated[
     Mapping[Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,253}$")], Annotated[int, Field(ge=1, le=1_000_000)]],
@@ -164,28 +165,49 @@ class ImapSettings(Section):
     look_back: int = Field(200, ge=0, le=2000, description="Newest messages that every poll checks again.")
 
 
-class OAuth2Client(Section):
-    """A client that the operator registered at a provider, so that mailboxes can sign in there."""
+class OAuth2PublicClient(Section):
+    """What is public about a client that the operator registered at a provider, so that mailboxes can sign in there."""
 
     client_id: str | None = Field(
         None,
         pattern=r"^[!-~]{1,200}$",
         description="Id of the client that is registered there; without it sign-in is off.",
     )
-    client_secret: Secret | None = Field(None, description="Secret of that client; a public client has none.")
     tenant: str = Field(
         "common", pattern=r"^[A-Za-z0-9.-]{1,100}$", description="Replaces `{tenant}` in the URLs (Microsoft)."
     )
-    token_url: Url | None = Field(None, description="Token endpoint (`https://…`), if it differs from `oauth.toml`.")
-    device_url: Url | None = Field(
+    authorize_url: Url | None = Field(
         None,
-        description="Device authorization endpoint, where a sign-in with a code starts (`https://…`), if it differs from `oauth.toml`.",
+        description="Authorization endpoint, where a sign-in by redirect starts (`https://…`), if it differs from `oauth.toml`.",
+    )
+    issuer: Issuer | None = Field(
+        None,
+        description="Issuer of its id tokens (`https://…`), if it differs from `oauth.toml`; `{tid}` stands for any tenant id.",
     )
     scopes: Words = Field((), description="Scopes to request, if they differ from `oauth.toml`.")
     hosts: HostNames = Field((), description="More IMAP servers that accept its access tokens.")
 
 
-class OAuth2Settings(Section):
+class OAuth2Client(OAuth2PublicClient):
+    """A client with what only the processes need that exchange its codes and tokens."""
+
+    client_secret: Secret | None = Field(None, description="Secret of that client; a public client has none.")
+    token_url: Url | None = Field(None, description="Token endpoint (`https://…`), if it differs from `oauth.toml`.")
+    device_url: Url | None = Field(
+        None,
+        description="Device authorization endpoint, where a sign-in with a code starts (`https://…`), if it differs from `oauth.toml`.",
+    )
+
+
+class OAuth2PublicSettings(Section):
+    """Sign-in at providers that accept no passwords, as the web process knows it: it has no secret of a client."""
+
+    microsoft: OAuth2PublicClient = OAuth2PublicClient.model_validate({})
+    google: OAuth2PublicClient = OAuth2PublicClient.model_validate({})
+    other: OAuth2PublicClient = OAuth2PublicClient.model_validate({})
+
+
+class OAuth2Settings(OAuth2PublicSettings):
     """Sign-in at providers that accept no passwords."""
 
     microsoft: OAuth2Client = OAuth2Client.model_validate({})

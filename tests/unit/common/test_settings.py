@@ -17,6 +17,7 @@ from services.common.settings import (
     AggregatorConfig,
     FetcherConfig,
     MatcherConfig,
+    PortalConfig,
     declarations,
     load_settings,
     readers,
@@ -184,6 +185,17 @@ def test_every_setting_is_read_by_some_service_and_shared_ones_by_all() -> None:
     assert by_name["REPLYRATE_POSTGRES__DSN"] == ["fetcher", "aggregator", "portal"]
     assert by_name["REPLYRATE_MATCHER__APP_ID"] == ["matcher", "aggregator"]
     assert by_name["REPLYRATE_VAULT_KEY_FILE"] == ["fetcher"]
+
+
+def test_the_web_process_reads_the_id_of_a_client_and_no_secret() -> None:
+    secrets = {setting.name for setting in declarations(PortalConfig) if setting.secret}
+    assert secrets == {
+        "REPLYRATE_KAFKA__SASL_PASSWORD", "REPLYRATE_POSTGRES__DSN", "REPLYRATE_POSTGRES__PASSWORD",
+    }  # fmt: skip
+    google = {"REPLYRATE_OAUTH2__GOOGLE__CLIENT_ID": "our-client", "REPLYRATE_OAUTH2__GOOGLE__CLIENT_SECRET": "canary"}
+    loaded = load_settings({**REQUIRED, **google}, PortalConfig)
+    assert loaded.oauth2.google.client_id == "our-client" and loaded.warnings == ()
+    assert "canary" not in str(loaded.model_dump())
 
 
 def test_sasl_needs_its_user_and_password() -> None:

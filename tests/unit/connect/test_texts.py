@@ -9,6 +9,7 @@ from services.connect.report import STAGES
 from services.connect.request_runner import CODES, OTHER_CODES
 from services.registry import states
 from services.registry.connect_requests import GIVEN_UP
+from services.signin.refusals import AT_THE_BROWSER, AT_THE_FETCHER
 from tests.support.codes import codes
 
 
@@ -48,7 +49,9 @@ def test_every_code_has_sentences() -> None:
 
 
 def test_every_code_of_a_connect_request_has_sentences() -> None:
-    assert set(texts.load()["request"]) == {*CODES.values(), *OTHER_CODES, *GIVEN_UP}
+    assert set(texts.load()["request"]) == {
+        *CODES.values(), *OTHER_CODES, *GIVEN_UP, *AT_THE_BROWSER, *AT_THE_FETCHER,
+    }  # fmt: skip
 
 
 def test_every_reason_has_a_sentence_in_both_languages() -> None:

@@ -1,0 +1,150 @@
+"""Debian's Chromium for the tests of the web pages: one process for a test session, one context for each visit.
+
+`BrowserVisit.look` checks the page that is shown, at every width: axe finds no violation, nothing is cut off, and so far nothing was
+requested from another origin, refused by the page's own policy or failed in a script.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import Browser, CDPSession, Error, Page, Request, sync_playwright
+
+from services.common.language import Language
+from tests.portal.browser import states
+from tests.portal.browser.states import STATES, WIDTHS, Scripts, SeenState
+
+MISSING: Final = (
+    "Chromium is missing: run .ci/install-browser, which installs Debian's packages chromium and fonts-noto-cjk"
+)
+LOCALES: Final[dict[Language, str]] = {"en": "en-GB", "zh": "zh-CN"}
+UNLISTED: Final = "unlisted"
+"""The state of a page that only a test has."""
+RECORD: Final = "PORTAL_STATES_TO"
+"""Environment variable with a folder for results and screenshots (python -m tests.portal.browser)."""
+RUN_AXE: Final = """
+axe.run({resultTypes: ['violations']}).then(results => ({
+    violations: results.violations.map(rule => rule.id + ': ' + rule.nodes.map(node => node.html).join(' ')),
+    passed: results.passes.length,
+}))
+"""
+OVERFLOW: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+TRIES: Final = 5
+"""A page without scripts reloads itself while it waits, maybe in the middle of a check."""
+
+
+class BrowserVisit:
+    """A person with a browser window, in one language, with or without scripts."""
+
+    def __init__(self, page: Page, session: CDPSession, origin: str, language: Language, scripts: Scripts) -> None:
+        self.page = page
+        self.language = language
+        self.scripts: Scripts = scripts
+        self.problems: list[str] = []
+        """What was requested elsewhere, refused by the page's policy, or failed in a script."""
+        self._session = session
+        self._origin = origin
+        self._axe = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
+        page.on("request", self._note_request)
+        page.on("pageerror", lambda error: self.problems.append(f"error in a script: {error}"))
+        page.on("console", lambda message: self._note_console(message.type, message.text))
+        self._allow_scripts(scripts == "scripts")
+
+    def open(self, path: str) -> None:
+        """Go to a page of the portal."""
+        self.page.goto(path if path.startswith("http") else self._origin + path)
+
+    def look(self, state: str) -> None:
+        """Check the page that is shown, and note it as `state` of states.toml; not with UNLISTED."""
+        assert state in STATES or state == UNLISTED
+        assert self.problems == [], f"{state}: {self.problems}"
+        tag = self.page.get_attribute("html", "lang")
+        assert tag is not None and tag.partition("-")[0] == self.language, (state, tag)
+        for width, height in WIDTHS.items():
+            self.page.set_viewport_size({"width": width, "height": height})
+            result = self._retried(self._check)
+            assert result["violations"] == [], f"{state} ({self.language}, {width}): {json.dumps(result, indent=1)}"
+            assert result["overflow"] <= 0, f"{state} ({self.language}, {width}) is wider than its window"
+            if state != UNLISTED:
+                SEEN.append(SeenState(state, self.language, width, self.scripts, result["passed"]))
+            if state != UNLISTED and RECORD in os.environ:
+                self.page.screenshot(path=Path(os.environ[RECORD]) / f"{state}-{self.language}-{width}.png")
+
+    def _check(self) -> dict[str, Any]:
+        # Timers of axe stand still while scripts are off; the page's own ones were not run when it was loaded.
+        self._allow_scripts(True)
+        try:
+            if not self.page.evaluate("'axe' in window"):
+                self.page.evaluate(self._axe)
+            result: dict[str, Any] = self.page.evaluate(RUN_AXE)
+            result["overflow"] = self.page.evaluate(OVERFLOW)
+            return result
+        finally:
+            self._allow_scripts(self.scripts == "scripts")
+
+    def _retried(self, check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        for _ in range(TRIES - 1):
+            try:
+                return check()
+            except Error as error:
+                if "context was destroyed" not in str(error) and "navigation" not in str(error):
+                    raise
+                self.page.wait_for_load_state()
+        return check()
+
+    def _allow_scripts(self, allowed: bool) -> None:
+        self._session.send("Emulation.setScriptExecutionDisabled", {"value": not allowed})
+
+    def _note_request(self, request: Request) -> None:
+        if not request.url.startswith(self._origin + "/"):
+            self.problems.append(f"request to {request.url}")
+
+    def _note_console(self, kind: str, text: str) -> None:
+        # A refusal of the server (401, 422) is also written as an error, and is what a test may be about.
+        if kind == "error" and "Failed to load resource" not in text:
+            self.problems.append(text)
+
+
+SEEN: Final[list[SeenState]] = []
+"""What the windows of this process saw."""
+Visit = Callable[..., AbstractContextManager[BrowserVisit]]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The browser."""
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.fail(MISSING)
+    with sync_playwright() as playwright:
+        # As root, as in a container, Chromium's own sandbox cannot be used; the pages are ours.
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+    if RECORD in os.environ:
+        states.store(SEEN, Path(os.environ[RECORD]) / "seen.json")
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Visit:
+    """`visit(origin, language, scripts)` opens a window with its own cookies; at its end everything that it saw must have been in order."""
+
+    @contextmanager
+    def open_window(origin: str, language: Language, scripts: Scripts = "scripts") -> Iterator[BrowserVisit]:
+        context = chromium.new_context(locale=LOCALES[language], reduced_motion="reduce")
+        context.set_default_timeout(20_000)
+        try:
+            page = context.new_page()
+            visit = BrowserVisit(page, context.new_cdp_session(page), origin, language, scripts)
+            yield visit
+            assert visit.problems == [], visit.problems
+        finally:
+            context.close()
+
+    return open_window

@@ -175,8 +175,8 @@ def _measured() -> list[str]:
         f"{60 * size['ordinary_polls_per_second'] / 10_450:.3f} predicted, {size['ordinary_cores']['fetcher']:.3f} measured" for size in sizes
     )])  # fmt: skip
     row(
-        "`registry.published`, a message",
-        ["723 B", *(f"{size['published_bytes'] / size['published_rows']:,.0f} B" for size in sizes)],
+        "stored published messages, a message",
+        ["180 B", *(f"{size['published_bytes'] / size['published_rows']:,.0f} B" for size in sizes)],
     )
     row(
         "entries of the matcher's state, a message",

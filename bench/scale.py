@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
-from bench import coverage, polls
+from bench import coverage, polls, published
 from bench.measure import Figure
 
-SUBJECTS: Final[tuple[Callable[[int], list[Figure]], ...]] = (polls.measure, coverage.measure)
+SUBJECTS: Final[tuple[Callable[[int], list[Figure]], ...]] = (polls.measure, coverage.measure, published.measure)
 
 
 def measure(repeats: int) -> list[Figure]:

@@ -65,7 +65,10 @@ LEDGER_BYTES = """
     WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind = 'r'
 """
 POLLED = "SELECT count(*) FROM registry.mailboxes WHERE last_success_at > clock_timestamp() - make_interval(secs => %s)"
-PUBLISHED = "SELECT count(*), pg_total_relation_size('registry.published') FROM registry.published"
+PUBLISHED = (
+    "SELECT count(*), (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('registry.published_messages'))::bigint"
+    " FROM registry.published_messages"
+)
 CONNECTIONS = (
     "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'replyrate_%' AND usename <> 'replyrate_migrator'"
 )

@@ -13,11 +13,9 @@ from services.aggregator.judge import judge, rules
 from services.aggregator.judge.days import judgement_of_outcomes
 from services.aggregator.judge.plan import Delta, Plan, columns, plan_company
 from services.aggregator.judge.rules import RuleSet
-from services.common import codec
-from services.common.errors import InvalidEvent
 from services.common.events import MessageSent
 from services.common.postgres import clock, load_statements
-from services.common.topics import ACCEPTED, SENT
+from services.common.stored_message import MailboxPlace, StoredMessage, event_of
 
 SQL: Final = load_statements("services.aggregator", "explain.sql")
 OUTCOME: Final = (
@@ -79,19 +77,21 @@ def _facts(cursor: psycopg.Cursor[dict[str, Any]], values: dict[str, Any]) -> di
     return {
         "inquiries": cursor.execute(SQL["facts_inquiry"], values).fetchall(),
         "statuses": cursor.execute(SQL["facts_statuses"], values).fetchall(),
-        "replies": [{**reply, "clock": _clock(reply.pop("record"))} for reply in replies],
+        "replies": [_reply(values["company_id"], reply) for reply in replies],
     }
 
 
-def _clock(record: bytes | None) -> dict[str, Any] | None:
-    """What each clock said about the time of a mail, and which one was trusted; None if its record is no longer kept."""
+def _reply(company_id: str, reply: dict[str, Any]) -> dict[str, Any]:
+    """A reply, with what each clock said about the time of a mail, and which one was trusted; None if that is no longer kept."""
+    sent_at, first_seen, record = (reply.pop(name) for name in ("sent_at", "first_seen", "record"))
     if record is None:
-        return None
-    try:
-        sent = codec.decode(bytes(record), accept=ACCEPTED[SENT]).data
-    except InvalidEvent:
-        return None
-    assert isinstance(sent, MessageSent)
+        return {**reply, "clock": None}
+    stored = StoredMessage(reply["reply_id"], sent_at, first_seen, bytes(record))
+    sent = event_of(stored, MailboxPlace(company_id, reply["account_id"], reply["mailbox_id"]))
+    return {**reply, "clock": None if sent is None else _clock(sent)}
+
+
+def _clock(sent: MessageSent) -> dict[str, Any]:
     return {
         "basis": sent.sent_at_basis,
         "date_header": sent.date_header,

@@ -67,12 +67,12 @@ SELECT inquiry_id, status, at, nullif(account_id, '') AS account_id FROM ledger.
 WHERE company_id = %(company_id)s AND inquiry_id = ANY (%(inquiries)s) ORDER BY at, status, account_id
 
 -- name: facts_replies
--- Replies attached to inquiries; for mail with the record that the fetcher published, as long as it is kept.
+-- Replies attached to inquiries; for mail with what the fetcher stored of it, as long as it is kept.
 SELECT reply.inquiry_id, reply.reply_id, reply.source, reply.account_id, nullif(reply.mailbox_id, '') AS mailbox_id, reply.replied_at,
-    nullif(reply.evidence, '') AS evidence, reply.kind, nullif(reply.kind_reason, '') AS kind_reason, reply.matched_by, published.record
+    nullif(reply.evidence, '') AS evidence, reply.kind, nullif(reply.kind_reason, '') AS kind_reason, reply.matched_by,
+    stored.sent_at, stored.first_seen, stored.record
 FROM ledger.replies reply
-LEFT JOIN registry.published published ON reply.source = 'mail' AND published.company_id = reply.company_id
-    AND published.mailbox_id = reply.mailbox_id AND published.message_id = reply.reply_id
+LEFT JOIN LATERAL registry.stored_message(reply.company_id, reply.mailbox_id, reply.reply_id) stored ON reply.source = 'mail'
 WHERE reply.company_id = %(company_id)s AND reply.inquiry_id = ANY (%(inquiries)s)
 ORDER BY reply.replied_at, reply.reply_id, reply.inquiry_id, reply.matched_by, reply.mailbox_id
 

@@ -13,13 +13,11 @@ from psycopg.rows import dict_row
 
 from services.aggregator.explain import explain_inquiry
 from services.aggregator.judge.rules import RuleSet
-from services.common import codec
-from services.common.errors import InvalidEvent, ReplyrateError
-from services.common.events import MessageSent
+from services.common.errors import ReplyrateError
 from services.common.hashing import Hasher
 from services.common.normal_forms import normalise_message_id
 from services.common.postgres import load_statements, translate
-from services.common.topics import ACCEPTED, SENT
+from services.common.stored_message import MailboxPlace, StoredMessage, event_of
 
 SQL: Final = load_statements("services.aggregator", "message_story.sql")
 MAX_INQUIRIES: Final = 50
@@ -60,7 +58,7 @@ def message_story(
             return cursor.execute(SQL[name], {**place, **values}).fetchall()
 
         (company,) = rows("company")
-        publications = [_publication(stored) for stored in rows("publications")]
+        publications = [_publication(place, publication) for publication in rows("publications")]
         matches = rows("matches")
         sharing = rows("sharing_inquiries", **_keys(publications), limit=MAX_INQUIRIES) if publications else []
         mailboxes = rows("mailboxes")
@@ -97,10 +95,14 @@ def message_story(
     }
 
 
-def _publication(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A publication with what its record says; its hashes under `ids` and `addresses`."""
-    publication = dict(stored)
-    sent = _event(publication.pop("record"))
+def _publication(place: Mapping[str, str], stored_columns: Mapping[str, Any]) -> dict[str, Any]:
+    """A publication with what its record says; its hashes under `ids` and `addresses`. `place`: company and message."""
+    publication = dict(stored_columns)
+    record = bytes(publication.pop("record"))
+    stored = StoredMessage(place["message"], stored_columns["sent_at"], stored_columns["published_at"], record)
+    sent = event_of(
+        stored, MailboxPlace(place["company_id"], stored_columns["account_id"], stored_columns["mailbox_id"])
+    )
     fields = ("sent_at_basis", "evidence", "kind", "kind_reason", "date_header", "internal_date", "save_date",
               "filed_after", "filed_before")  # fmt: skip
     publication |= {name: None if sent is None else getattr(sent, name) for name in fields}
@@ -110,15 +112,6 @@ def _publication(stored: Mapping[str, Any]) -> dict[str, Any]:
     publication["ids"] = [] if sent is None else [*sent.in_reply_to, *sent.references]
     publication["addresses"] = [] if sent is None else list(sent.recipients)
     return publication
-
-
-def _event(record: bytes) -> MessageSent | None:
-    """The event in a record; None when it is of a version that this one does not read."""
-    try:
-        sent = codec.decode(bytes(record), accept=ACCEPTED[SENT]).data
-    except InvalidEvent:
-        return None
-    return sent if isinstance(sent, MessageSent) else None
 
 
 def _keys(publications: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

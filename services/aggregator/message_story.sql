@@ -5,12 +5,13 @@ SELECT EXISTS (SELECT FROM registry.accounts WHERE company_id = %(company_id)s)
     (SELECT nullif(passed_at, 'infinity') FROM ledger.passed WHERE company_id = %(company_id)s) AS counted_until
 
 -- name: publications
--- The mailboxes that published the message, as long as the registry remembers it, with the record as it was published.
-SELECT publication.mailbox_id, mailbox.account_id, mailbox.state AS mailbox_state, publication.published_at, publication.sent_at,
-    publication.record
-FROM registry.published publication JOIN registry.mailboxes mailbox USING (company_id, mailbox_id)
-WHERE publication.company_id = %(company_id)s AND publication.message_id = %(message)s
-ORDER BY publication.published_at, publication.mailbox_id
+-- The mailboxes that published the message, as long as the registry remembers it, with what it has stored.
+SELECT mailbox.mailbox_id, mailbox.account_id, mailbox.state AS mailbox_state, publication.first_seen AS published_at,
+    publication.sent_at, publication.record
+FROM registry.mailboxes mailbox
+CROSS JOIN LATERAL registry.stored_message(mailbox.company_id, mailbox.mailbox_id, %(message)s) publication
+WHERE mailbox.company_id = %(company_id)s
+ORDER BY publication.first_seen, mailbox.mailbox_id
 
 -- name: matches
 -- The inquiries to which the message is attached: one row per inquiry and mailbox, by its strongest evidence first.

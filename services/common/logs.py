@@ -47,6 +47,7 @@ ACTIONS: Final[dict[str, str]] = {
     "message-rejected": "a mail could not be read and became a dead letter",
     "company-refreshed": "outcomes and rates of companies were written",
     "company-unjudged": "a company could not be judged; it is in quarantine and tried again",
+    "published-compacted": "messages that an older release had stored as they were sent were stored compactly; `rows` since the start of this run",
     "coverage-compacted": "rows of coverage that an older release had written for each poll were deleted; `rows` since the start of this run",
     "rows-expired": "rows whose retention is over were deleted",
     "rule-set-activated": "a rule set is being activated; every company is judged by it first",

@@ -14,14 +14,18 @@ from typing import Any, Final, Literal
 import psycopg
 
 from services.common.postgres import Statements, load_statements
+from services.common.stored_message import MailboxPlace
 from services.registry import pacing
 from services.registry.errors import RegistryError
+from services.registry.published import PublishedMessages
 
 SQL: Final = load_statements("services.connect", "probe.sql")
 ASK_SECONDS: Final = 20
 """Minimum of seconds between two readings for a probe: each of them is a login."""
 SEND_SECONDS: Final = 60
 """How long the person has to send the mail where a provider permits fewer logins than that: an earlier reading is wasted."""
+CLOCK_SLACK: Final = timedelta(minutes=15)
+"""How far the clock of the sender's program may be behind."""
 FILE_SECONDS: Final = 30
 """How long a mail program and a server may take to file it: an earlier reading would report that it is not filed."""
 Verdict = Literal["filed", "gone", "others", "failing", "not-filed", "not-read"]
@@ -73,6 +77,7 @@ class SentMailProbe:
     def __init__(self, connection: psycopg.Connection, company_id: str, account_id: str | None) -> None:
         """RegistryError when there is no mailbox that is being read."""
         self._sql = Statements(connection, SQL)
+        self._published = PublishedMessages(connection)
         mailboxes = self._sql.all("begin", company_id=company_id, account_id=account_id)
         active = [mailbox for mailbox in mailboxes if mailbox["state"] == "active"]
         if not active:
@@ -100,20 +105,23 @@ class SentMailProbe:
 
     def read(self) -> ProbeReading:
         """What is known by now."""
-        stored = self._sql.all("read", company_id=self._company_id, mailboxes=list(self._gone_before), since=self.since)
-        sightings = tuple(self._sighting(mailbox) for mailbox in stored)
+        rows = self._sql.all("read", company_id=self._company_id, mailboxes=list(self._gone_before))
+        sightings = tuple(self._sighting(mailbox) for mailbox in rows)
         return ProbeReading(verdict(sightings), sightings)
 
     def _sighting(self, mailbox: Mapping[str, Any]) -> MailboxSighting:
         spacing = pacing.again_seconds(mailbox["host"])
         failing, through = mailbox["state"] != "active" or mailbox["failures"] > 0, mailbox["complete_through"]
+        place = MailboxPlace(mailbox["company_id"], mailbox["account_id"], mailbox["mailbox_id"])
+        new = self._published.since(place, self.since, self.since - CLOCK_SLACK)
+        own_hashes = set(mailbox["own_hashes"])
         return MailboxSighting(
             mailbox_id=mailbox["mailbox_id"],
             state=mailbox["state"],
             state_reason=mailbox["state_reason"],
             failing=failing,
-            new=mailbox["new"],
-            own=mailbox["own"],
+            new=len(new),
+            own=sum(event is not None and not own_hashes.isdisjoint(event.recipients) for event in new),
             gone=int(max(0, mailbox["gone"] - self._gone_before[mailbox["mailbox_id"]])),
             read=through is not None and through > counts_from(self.since, spacing),
             reading_at=mailbox["next_poll_at"]

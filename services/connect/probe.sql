@@ -12,17 +12,13 @@ WHERE m.company_id = %(company_id)s AND (%(account_id)s::text IS NULL OR m.accou
 ORDER BY m.mailbox_id
 
 -- name: read
--- What polls found since the start: new messages, those of them to the sender's own address, and UIDs of messages that were
--- deleted before they could be read.
-SELECT m.mailbox_id, m.state, m.state_reason, m.failures, m.host, m.last_attempt_at, m.next_poll_at, m.complete_through,
-    (SELECT count(*) FROM registry.published p WHERE p.company_id = m.company_id AND p.mailbox_id = m.mailbox_id
-        AND p.published_at > %(since)s AND p.sent_at > %(since)s::timestamptz - interval '15 minutes') AS new,
-    (SELECT count(*) FROM registry.published p WHERE p.company_id = m.company_id AND p.mailbox_id = m.mailbox_id
-        AND p.published_at > %(since)s AND p.sent_at > %(since)s::timestamptz - interval '15 minutes'
-        AND convert_from(p.record, 'UTF8')::jsonb -> 'data' -> 'recipients' ?| ARRAY(
-            SELECT m.address_hash UNION SELECT a.address_hash FROM registry.addresses a
-            WHERE a.company_id = m.company_id AND a.account_id = m.account_id
-        )) AS own,
+-- The state of the mailboxes, the hashes of the sender's own addresses, and how many messages were deleted before they could be read.
+SELECT m.company_id, m.account_id, m.mailbox_id, m.state, m.state_reason, m.failures, m.host, m.last_attempt_at, m.next_poll_at,
+    m.complete_through,
+    ARRAY(
+        SELECT m.address_hash UNION SELECT a.address_hash FROM registry.addresses a
+        WHERE a.company_id = m.company_id AND a.account_id = m.account_id
+    ) AS own_hashes,
     coalesce((SELECT sum(f.uids_passed - f.uids_found) FROM registry.folders f
         WHERE f.company_id = m.company_id AND f.mailbox_id = m.mailbox_id), 0) AS gone
 FROM registry.mailboxes m

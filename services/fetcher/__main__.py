@@ -31,7 +31,7 @@ from services.fetcher.workers import CLIENT, Workers
 from services.imap.host_policy import resolve
 from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
-from services.registry import login_slots
+from services.registry import login_slots, retention
 from services.registry.hash_key import check_hash_key
 from services.registry.sealing import OpeningKeys
 from services.registry.vault import Vault
@@ -92,6 +92,7 @@ def verified(settings: FetcherConfig, hasher: Hasher, stop: Stop, beat: Callable
         verify.schema(settings.postgres, client)
         with connect(settings.postgres.dsn.get_secret_value(), client) as connection:
             check_hash_key(connection, hasher)
+            retention.keep_weeks(connection, settings.horizon_days)  # the first poll writes into one of them
 
     dependencies: tuple[tuple[str, Callable[[], None]], ...] = (
         ("postgres", verify_database),

@@ -32,8 +32,9 @@ from services.mail import cursors
 from services.mail.values import FolderView
 from services.mail.visibility import FolderExtent, may_hide_mail, visible_from
 from services.providers import catalog
-from services.registry.folder_records import FolderProgress, PublishedMessage, Refusal, SavedCursor
+from services.registry.folder_records import FolderProgress, Refusal, SavedCursor
 from services.registry.leases import LeasedMailbox, Leases
+from services.registry.published import PublishedMessage
 
 REFUSALS_BEFORE_REJECT: Final = 3
 REFUSED_BEFORE_REJECT: Final = timedelta(hours=1)

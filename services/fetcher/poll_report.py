@@ -16,9 +16,9 @@ from services.common.tracing import Span, Tracer, set_failed, set_values, start_
 from services.fetcher.poll_tally import PollTally
 from services.fetcher.postponements import Postponements
 from services.imap.errors import LoginRefused, MailboxError
-from services.registry.folder_records import PublishedMessage
 from services.registry.leases import LeasedMailbox
 from services.registry.login_slots import NoSlotFree
+from services.registry.published import PublishedMessage
 
 log = getLogger(__name__)
 

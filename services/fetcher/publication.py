@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from services.common import codec
-from services.common.errors import InvalidEvent
-from services.common.events import MESSAGE_SENT, DeadLetter, MessageSent
+from services.common.events import DeadLetter
 from services.common.hashing import Hasher
 from services.common.kafka import Pending, Publisher
 from services.common.lifecycle import Heartbeat
+from services.common.stored_message import sent_event
 from services.common.topics import DEAD, HASH_KEY, SENT
 from services.common.tracing import Span
 from services.common.version import version
@@ -29,14 +29,13 @@ from services.mail import messages
 from services.mail.headers import Skipped
 from services.mail.messages import ParsedMessage
 from services.mail.values import FetchedHeader
-from services.registry.folder_records import PublishedMessage
 from services.registry.leases import LeasedMailbox, Leases
+from services.registry.published import PublishedMessage
 
 BEHIND_HORIZON: Final = "behind-horizon"
 """Reason of a drop: sent before the horizon (REPLYRATE_HORIZON_DAYS); the matcher would reject it as `late`."""
 DUPLICATE: Final = "duplicate"
 """Reason of a drop: another copy of a new message in the same batch; one of them is published."""
-SENT_TYPES: Final = frozenset({MESSAGE_SENT})
 HORIZON_MARGIN: Final = timedelta(hours=1)
 """A record must reach the matcher before it falls behind the horizon there."""
 
@@ -211,11 +210,8 @@ def identity(
     record = published[by_id][1] if by_id in published else new[by_id].record if by_id in new else None
     if record is None:
         return by_id
-    try:
-        event = codec.decode(record, accept=SENT_TYPES).data
-    except InvalidEvent:
-        return by_id
-    if not isinstance(event, MessageSent) or (rescan and messages.is_same_filing(event, message)):
+    event = sent_event(record)
+    if event is None or (rescan and messages.is_same_filing(event, message)):
         return by_id
     return by_id if messages.is_copy(event, message, hasher) else by_content
 
@@ -228,7 +224,7 @@ def first_record(message: ParsedMessage, sighting: Sighting, hasher: Hasher) -> 
     )  # fmt: skip
     source = f"replyrate/fetcher/{sighting.mailbox_id}"
     record = codec.encode(event, id=event.message_id, source=source, time=sighting.now)
-    return PublishedMessage(event.message_id, event.sent_at, record, event.kind, event.evidence == "suspect"), ignored
+    return PublishedMessage(event, record), ignored
 
 
 class BatchPublisher:

@@ -5,7 +5,12 @@ SELECT
     (SELECT count(*) FROM registry.addresses WHERE company_id = %(company_id)s) AS addresses,
     (SELECT count(*) FROM registry.mailboxes WHERE company_id = %(company_id)s) AS mailboxes,
     (SELECT count(*) FROM registry.secrets WHERE company_id = %(company_id)s) AS secrets,
-    (SELECT count(*) FROM registry.published WHERE company_id = %(company_id)s) AS published,
+    (SELECT count(*) FROM registry.published_records WHERE company_id = %(company_id)s) + (
+        SELECT count(*) FROM registry.published_messages message JOIN registry.mailboxes mailbox
+            ON message.message_key BETWEEN registry.message_key(mailbox.company_id, mailbox.mailbox_id, repeat('0', 32))
+                AND registry.message_key(mailbox.company_id, mailbox.mailbox_id, repeat('f', 32))
+        WHERE mailbox.company_id = %(company_id)s
+    ) AS published,
     (SELECT count(*) FROM registry.coverage WHERE company_id = %(company_id)s) AS coverage
 
 -- name: forget_until

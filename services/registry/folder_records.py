@@ -1,4 +1,4 @@
-"""What is saved of each Sent folder: its cursor, the messages published from it, and counts. SQL is in folder_records.sql.
+"""What is saved of each Sent folder: its cursor, the messages published from it (published.py), and counts. SQL is in folder_records.sql.
 
 The caller holds the mailbox's lease and opens the transaction around each write (services/registry/leases.py).
 """
@@ -11,7 +11,9 @@ from typing import Any, Final
 from psycopg.types.json import Jsonb
 
 from services.common.postgres import ConnectionSource, Statements, load_statements
+from services.common.stored_message import MailboxPlace
 from services.mail.cursors import Cursor
+from services.registry.published import PublishedMessage, PublishedMessages
 
 SQL = load_statements("services.registry", "folder_records.sql")
 
@@ -35,17 +37,6 @@ class SavedCursor:
     """Sequence number below which the scan goes on; None: from the newest message."""
     refused: Mapping[int, Refusal] = field(default_factory=dict)
     """Messages to ask for again, by UID."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedMessage:
-    """A message that was published for the first time. `record` is the event as sent, byte for byte."""
-
-    message_id: str
-    sent_at: datetime
-    record: bytes
-    kind: str
-    suspect: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +65,7 @@ class FolderRecords:
 
     def __init__(self, connection: ConnectionSource) -> None:
         self._sql = Statements(connection, SQL)
+        self._published = PublishedMessages(connection)
 
     def cursor(self, mailbox: Mapping[str, str], folder: bytes) -> SavedCursor | None:
         """The saved cursor of a folder; None when the folder was never read."""
@@ -82,10 +74,9 @@ class FolderRecords:
             return None
         return _saved_cursor(stored)
 
-    def published(self, mailbox: Mapping[str, str], message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
+    def published(self, place: MailboxPlace, message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
         """(sent_at, record) of those messages that were published before; the record byte for byte."""
-        messages = self._sql.all("published", **mailbox, message_ids=list(message_ids))
-        return {message["message_id"]: (message["sent_at"], bytes(message["record"])) for message in messages}
+        return self._published.records(place, message_ids)
 
     def save(
         self, mailbox: Mapping[str, str], folder: bytes, saved: SavedCursor, messages: int, progress: FolderProgress
@@ -119,13 +110,7 @@ class FolderRecords:
             self._save_published(mailbox, folder, progress.published)
 
     def _save_published(self, mailbox: Mapping[str, str], folder: bytes, published: Sequence[PublishedMessage]) -> None:
-        self._sql.run(
-            "save_published",
-            **mailbox,
-            message_ids=[message.message_id for message in published],
-            sent_ats=[message.sent_at for message in published],
-            records=[message.record for message in published],
-        )
+        self._published.save(mailbox, published)
         self._sql.run(
             "count_messages",
             **mailbox,

@@ -53,18 +53,6 @@ FROM unnest(%(folders)s::bytea[], %(counts)s::bigint[]) new (folder, messages)
 ON CONFLICT (company_id, mailbox_id, folder) DO UPDATE
 SET messages = excluded.messages, first_messages = least(stored.first_messages, excluded.messages), seen_at = clock_timestamp()
 
--- name: published
--- Records of these messages that were published before.
-SELECT message_id, sent_at, record FROM registry.published
-WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND message_id = ANY (%(message_ids)s)
-
--- name: save_published
--- Stores published records with the times that were given to them; the first record of a message stays.
-INSERT INTO registry.published (company_id, mailbox_id, message_id, sent_at, record)
-SELECT %(company_id)s, %(mailbox_id)s, new.message_id, new.sent_at, new.record
-FROM unnest(%(message_ids)b::text[], %(sent_ats)b::timestamptz[], %(records)b::bytea[]) new (message_id, sent_at, record)
-ON CONFLICT DO NOTHING
-
 -- name: count_messages
 -- Counts messages seen for the first time, by day and kind.
 INSERT INTO registry.message_counts AS stored (company_id, mailbox_id, folder, day, kind, messages, suspect)

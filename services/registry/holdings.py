@@ -30,9 +30,11 @@ RELATED: Final[Mapping[str, LiteralString]] = {
             AND t.login_hash = m.login_hash AND m.company_id IN (t.company_id, t.other_company_id)
     )""",
     "registry.connection_tests": "t.company_id = %(company_id)s",
+    "registry.published_messages": """t.message_key BETWEEN registry.message_key(%(company_id)s, %(mailbox_id)s, repeat('0', 32))
+        AND registry.message_key(%(company_id)s, %(mailbox_id)s, repeat('f', 32))""",
 }
 """Tables without the id of a mailbox, and which of their rows belong to one: the address of its account in its role, the links
-of its login. Connection tests are shown for the whole company, since their hash does not include the server."""
+of its login, its published messages. Connection tests are shown for the whole company, since their hash does not include the server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from services.common.clocks import boot_seconds
 from services.common.errors import ReplyrateError
 from services.common.postgres import ConnectionSource, Statements, load_statements
+from services.common.stored_message import MailboxPlace
 from services.providers.mail_server import TlsMode
 from services.registry import states
 from services.registry.coverage import CoverageRecords, PolledSpan
@@ -164,7 +165,8 @@ class Leases:
 
     def published(self, leased: LeasedMailbox, message_ids: Sequence[str]) -> dict[str, tuple[datetime, bytes]]:
         """(sent_at, record) of those messages that were published before; the record byte for byte."""
-        return self._folders.published(_key(leased), message_ids)
+        place = MailboxPlace(leased.company_id, leased.account_id, leased.mailbox_id)
+        return self._folders.published(place, message_ids)
 
     def save(
         self,

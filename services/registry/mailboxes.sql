@@ -64,8 +64,11 @@ WITH folders AS (
     DELETE FROM registry.folders WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
 ), other_folders AS (
     DELETE FROM registry.other_folders WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
-), published AS (
-    DELETE FROM registry.published WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+), published_messages AS (
+    DELETE FROM registry.published_messages WHERE message_key BETWEEN registry.message_key(%(company_id)s, %(mailbox_id)s, repeat('0', 32))
+        AND registry.message_key(%(company_id)s, %(mailbox_id)s, repeat('f', 32))
+), published_records AS (
+    DELETE FROM registry.published_records WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
 )
 UPDATE registry.mailboxes
 SET removed_at = clock_timestamp(), address_sealed = NULL, address_masked = '', address_hash = '', user_sealed = NULL,

@@ -1,7 +1,7 @@
 """Deletes what the registry no longer needs; schemas/personal_data.toml defines how long each table keeps its rows.
 
-Rows are deleted in small batches, each in its own transaction, so that other work does not wait and several fetchers may do
-it at the same time.
+Published messages are dropped by the week, as whole tables. Other rows are deleted in small batches, each in its own transaction, so
+that other work does not wait and several fetchers may do it at the same time.
 """
 
 from logging import getLogger
@@ -11,6 +11,7 @@ from services.common import metrics
 from services.common.lifecycle import Stop
 from services.common.postgres import ConnectionSource, borrowed, load_statements, translate
 from services.registry.coverage import CoverageRecords
+from services.registry.published import PublishedMessages
 
 log = getLogger(__name__)
 
@@ -38,6 +39,14 @@ def trim(connection: ConnectionSource, horizon_days: int) -> dict[str, int]:
     return deleted
 
 
+def keep_weeks(connection: ConnectionSource, horizon_days: int) -> int:
+    """Create the weeks of published messages to come and drop those before the horizon; returns their rows, estimated.
+    TransientError when Postgres is away."""
+    rows = PublishedMessages(connection).keep_weeks(horizon_days)
+    metrics.ROWS_EXPIRED.labels("registry.published_messages").inc(rows)
+    return rows
+
+
 def sum_up_counts(connection: ConnectionSource) -> None:
     """Sum up the changes of the number of mailboxes in each state. TransientError when Postgres is away."""
     with translate(), borrowed(connection) as lent:
@@ -48,10 +57,12 @@ def run(connection: ConnectionSource, horizon_days: int, stop: Stop) -> None:
     """Trim and sum up now and every hour until `stop` is set. TransientError when Postgres is away."""
     while not stop.is_set():
         sum_up_counts(connection)
-        deleted = {table: rows for table, rows in trim(connection, horizon_days).items() if rows}
+        dropped = {"published_messages": keep_weeks(connection, horizon_days)}
+        deleted = {table: rows for table, rows in {**dropped, **trim(connection, horizon_days)}.items() if rows}
         if deleted:
             log.info("deleted rows that are no longer needed", extra={"action": "rows-expired", "rows": deleted})
         compact(connection, stop)
+        move_records(connection, horizon_days, stop)
         stop.wait(EVERY_SECONDS)
 
 
@@ -66,3 +77,16 @@ def compact(connection: ConnectionSource, stop: Stop) -> int:
     if deleted > told:
         log.info("compacted coverage", extra={"action": "coverage-compacted", "rows": deleted})
     return deleted
+
+
+def move_records(connection: ConnectionSource, horizon_days: int, stop: Stop) -> int:
+    """Store the published messages of an earlier release in the compact form, and tell the progress; returns how many."""
+    moved = told = 0
+    for rows in PublishedMessages(connection).move_records(horizon_days, stop):
+        moved += rows
+        if moved - told >= TOLD_ROWS:
+            log.info("compacting published messages", extra={"action": "published-compacted", "rows": moved})
+            told = moved
+    if moved > told:
+        log.info("compacted published messages", extra={"action": "published-compacted", "rows": moved})
+    return moved

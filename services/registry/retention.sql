@@ -1,9 +1,11 @@
 -- name: published
--- Published messages older than the horizon, also those of mailboxes that are no longer polled.
-DELETE FROM registry.published WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM registry.published WHERE sent_at < statement_timestamp() - make_interval(days => %(horizon_days)s)
+-- Records of an earlier release older than the horizon, also those of mailboxes that are no longer polled. Compact ones are dropped by the
+-- week.
+DELETE FROM registry.published_records WHERE (company_id, mailbox_id, message_id) IN (
+    SELECT company_id, mailbox_id, message_id FROM registry.published_records
+    WHERE sent_at < statement_timestamp() - make_interval(days => %(horizon_days)s)
     LIMIT %(most)s
-))
+)
 
 -- name: message_counts
 -- Counts of days before the horizon: no rate and no diagnosis uses them.

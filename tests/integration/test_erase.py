@@ -73,7 +73,7 @@ def tables(connection: psycopg.Connection) -> dict[str, list[dict[str, Any]]]:
 
 
 def mentions(rows: list[dict[str, Any]], traces: set[str]) -> list[dict[str, Any]]:
-    return [values for values in rows if any(f'"{trace}"' in json.dumps(values) for trace in traces)]
+    return [values for values in rows if any(f'"{trace}"' in json.dumps(values, default=str) for trace in traces)]
 
 
 def until(stage: EmbeddedStage, true: Callable[[], bool], problem: Callable[[], object]) -> None:
@@ -96,7 +96,11 @@ def traces_of(connection: psycopg.Connection, company_id: str) -> set[str]:
         "SELECT mailbox_id FROM registry.mailboxes WHERE company_id = %s",
         "SELECT login_hash FROM registry.mailboxes WHERE company_id = %s",
         "SELECT address_hash FROM registry.addresses WHERE company_id = %s",
-        "SELECT message_id FROM registry.published WHERE company_id = %s",
+        """SELECT unnest(ARRAY[message.message_key::text, right(replace(message.message_key::text, '-', ''), 16)
+            || lpad(to_hex(message.message_tail), 16, '0')])
+        FROM registry.mailboxes JOIN registry.published_messages message
+        ON message_key BETWEEN registry.message_key(company_id, mailbox_id, repeat('0', 32))
+            AND registry.message_key(company_id, mailbox_id, repeat('f', 32)) WHERE company_id = %s""",
         "SELECT inquiry_id FROM ledger.inquiries WHERE company_id = %s",
         "SELECT reply_id FROM ledger.replies WHERE company_id = %s",
     ):

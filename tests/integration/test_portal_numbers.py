@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -10,7 +11,9 @@ from psycopg import conninfo, sql
 from services.aggregator.explain import explain_inquiry
 from services.aggregator.judge import rules
 from services.common.postgres import connect
+from services.registry.published import PublishedMessage, PublishedMessages
 from tests.integration.test_connect_requests import OF_NO_COMPANY, readable
+from tests.support.builders import a_sent_message, now
 from tests.support.seeded import COMPANIES, seed
 
 KEY, SESSION = "key-of-{}", "session-of-{}-main"
@@ -124,12 +127,31 @@ def test_a_key_explains_an_inquiry_as_the_owner_of_the_database_does(dsn: str, p
     assert stories[0]["considered"] and stories[0]["facts"]["replies"]
 
 
+def test_a_key_reads_stored_messages_of_its_companies_only(dsn: str, portal_dsn: str) -> None:
+    with connect(dsn, "tests") as owner:
+        for company_id in COMPANIES:
+            event = a_sent_message(company_id=company_id, sent_at=now() - timedelta(days=1), filed_before=now())
+            PublishedMessages(owner).save(
+                {"company_id": company_id, "mailbox_id": "m1"}, [PublishedMessage(event, b"{}")]
+            )
+    for token in (*(KEY.format(company_id) for company_id in COMPANIES), SESSION.format("c1"), ""):
+        with own_connection(portal_dsn, token) as own:
+            stored = [
+                own.execute(
+                    "SELECT record FROM registry.stored_message(%s, 'm1', %s)", (company_id, event.message_id)
+                ).fetchall()
+                for company_id in COMPANIES
+            ]
+        assert stored == [[(b"{}",)] if token == KEY.format(company_id) else [] for company_id in COMPANIES]
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "UPDATE ledger.rates SET rate = 1", "DELETE FROM ledger.outcomes", "INSERT INTO ledger.dirty (company_id) VALUES ('c1')",
         "SELECT * FROM ledger.companies", "SELECT * FROM ledger.diagnoses", "SELECT * FROM report_v1.reply_rate",
         "SELECT * FROM report_company_v1.reply_rate", "SELECT * FROM shadow.rates", "SELECT * FROM registry.published",
+        "SELECT * FROM registry.published_messages", "SELECT * FROM registry.published_records",
         "CALL access.repeat_views()",
     ],
 )  # fmt: skip

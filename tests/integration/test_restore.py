@@ -46,7 +46,7 @@ class BackedUp(EmbeddedStage):
 def facts(connection: object) -> tuple[int, ...]:
     settled = connection.execute(  # type: ignore[attr-defined]
         "SELECT (SELECT count(*) FROM ledger.inquiries), (SELECT count(*) FROM ledger.replies),"
-        " (SELECT coalesce(sum(next_offset), 0)::int FROM ledger.offsets), (SELECT count(*) FROM registry.published)"
+        " (SELECT coalesce(sum(next_offset), 0)::int FROM ledger.offsets), (SELECT count(*) FROM registry.published_messages)"
     ).fetchone()
     return tuple(settled)
 

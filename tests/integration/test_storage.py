@@ -31,6 +31,10 @@ def run(dsn: str, tmp_path: Path) -> Callable[..., str]:
             "INSERT INTO ledger.inquiries (company_id, inquiry_id, received_at)"
             " SELECT 'c1', inquiry::text, now() FROM generate_series(1, 1000) inquiry"
         )
+        connection.execute(
+            "INSERT INTO registry.published_messages (sent_at, first_seen, message_key, message_tail, record)"
+            " SELECT now() - number * interval '1 hour', now(), gen_random_uuid(), number, 'x' FROM generate_series(1, 600) number"
+        )
         connection.execute("UPDATE replyrate.migrations SET applied_at = applied_at - interval '2 days'")
         connection.execute("SELECT pg_stat_force_next_flush()")
         connection.execute("ANALYZE ledger.inquiries")
@@ -48,6 +52,15 @@ def test_tables_with_rows_bytes_growth_and_bounds(run: Callable[..., str]) -> No
     assert (inquiries["bound"], tables["ledger.dirty"]["bytes_a_day"]) == ("time", 0)
     assert printed["bytes_a_day"] == pytest.approx(sum(table["bytes_a_day"] for table in printed["tables"]))
     assert printed["days_until_full"] == pytest.approx((10**10 - printed["database_bytes"]) / printed["bytes_a_day"])
+
+
+def test_a_table_by_the_week_is_one_line(run: Callable[..., str]) -> None:
+    printed = json.loads(run("--json"))
+    tables = {table["table"]: table for table in printed["tables"] if "published_messages" in table["table"]}
+    (messages,) = tables.values()
+    assert (messages["table"], messages["rows"], messages["bound"]) == ("registry.published_messages", 600, "weeks")
+    assert messages["bytes"] == messages["table_bytes"] + messages["index_bytes"] > 600 * 100
+    assert messages["rows_a_day"] == pytest.approx(600 / printed["counted_days"])
 
 
 def test_for_people(run: Callable[..., str]) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from services.common import codec
 from services.common.events import MessageSent
 from services.common.hashing import Hasher
-from services.fetcher.publication import SENT_TYPES, FetchedBatch, Sighting, decide, parse_batch
+from services.common.topics import ACCEPTED, SENT
+from services.fetcher.publication import FetchedBatch, Sighting, decide, parse_batch
 from services.mail.values import FetchedHeader
 from services.recount.join import joined
 from tests.oracle.histories import KEY
@@ -82,7 +83,7 @@ def events(headers: list[FetchedHeader], chance: Random) -> list[MessageSent]:
             published |= {key: (message.sent_at, message.record) for key, message in plan.new.items()}
         sizes.append(len(published))
     assert sizes[0] == sizes[-1]
-    decoded = [codec.decode(record, accept=SENT_TYPES).data for _, record in published.values()]
+    decoded = [codec.decode(record, accept=ACCEPTED[SENT]).data for _, record in published.values()]
     return [event for event in decoded if isinstance(event, MessageSent)]
 
 

@@ -48,6 +48,9 @@ STATEMENTS: Final[tuple[LiteralString, ...]] = (
     "INSERT INTO registry.published (company_id, mailbox_id, message_id, sent_at, record)"
     " SELECT company_id, mailbox_id, md5(mailbox_id || day), now() - day * interval '1 day', '{{}}'"
     " FROM registry.mailboxes, generate_series(0, {days} - 1) day",
+    "INSERT INTO registry.published_messages (sent_at, first_seen, message_key, message_tail, record)"
+    " SELECT sent_at, sent_at, registry.message_key(company_id, mailbox_id, message_id), registry.message_tail(message_id), '{{}}'"
+    " FROM registry.published",
     "INSERT INTO registry.mailbox_links (login_hash, company_id, other_company_id, linked_by)"
     " SELECT login_hash, company_id, company_id || '-2', 'o' FROM registry.mailboxes",
     "INSERT INTO ledger.erased (company_id, at) SELECT 'erased-' || company, now() FROM generate_series(1, 100000) company",

@@ -17,12 +17,13 @@ import pytest
 
 from services.common import migrations
 from services.common.postgres import connect
+from services.common.topics import SENT
 from services.standalone.servers.paths import ROOT
 from services.standalone.world.letters import MailText
 from tests.support.dovecot import Dovecot
 from tests.support.processes import Process, until
 from tests.support.servers import USERS
-from tests.support.topics import PARTITIONS, create_topics, kafka_settings
+from tests.support.topics import PARTITIONS, create_topics, kafka_settings, read_all
 from tests.upgrade.make import unpack
 from tests.upgrade.test_upgrade import earlier
 
@@ -60,6 +61,11 @@ def inquiry(number: int, at: datetime) -> str:
 
 def buyer(number: int) -> str:
     return f"buyer-{number}@shop.example"
+
+
+def published(bootstrap_servers: str) -> list[bytes]:
+    """Every record that fetchers have published, repeats included."""
+    return [record.value or b"" for record in read_all(kafka_settings(bootstrap_servers), SENT)]
 
 
 def now() -> datetime:
@@ -169,6 +175,23 @@ def test_earlier_services_go_on_over_todays_schema_and_todays_take_over(
             expected |= {f"i{number}": "late"}
             await_outcomes(expected, f"with today's {service}")
         until(lambda: rows(RATE) == [(1, 5, 1, pytest.approx(1 / 7, abs=1e-4))], 30, "the rate of today's aggregator")
+
+        # A day later nothing of then runs any more: what it published is stored compactly, and a rescan publishes the same bytes.
+        assert rows("SELECT count(*) FROM registry.published") == [(6,)]
+        sent = published(topics_gone)
+        connection.execute("UPDATE registry.published_form SET compact_from = now()")
+        assert processes["fetcher"].terminate() == 0
+        processes["fetcher"] = start("fetcher", "a-day-later", ROOT)
+        until(
+            lambda: rows("SELECT count(*) FROM registry.published_messages") == [(6,)], 30, "compact rows",
+            tuple(processes.values()),
+        )  # fmt: skip
+        ((mailbox_id,),) = rows("SELECT mailbox_id FROM registry.mailboxes WHERE company_id = 'upgraded'")
+        command_line(ROOT, environ, "mailbox", "rescan", COMPANY, mailbox_id)
+        until(lambda: len(published(topics_gone)) >= len(sent) + 6, 30, "a rescan", tuple(processes.values()))
+        assert set(published(topics_gone)) == set(sent)
+        refused = start("fetcher", "refused", then)
+        assert refused.wait(60) == 78 and "not in this release" in refused.log.read_text("utf-8")
         for service, process in processes.items():
             assert process.terminate() == 0, f"{service}: {process.log.read_text('utf-8')[-2000:]}"
         # What the release had counted before is unchanged.

@@ -1,7 +1,6 @@
 """The log lines and counters of a poll."""
 
 import logging
-from datetime import UTC, datetime
 
 import pytest
 
@@ -10,10 +9,11 @@ from services.common.tracing import OFF
 from services.fetcher.poll_report import PollReport, login_result, metrics_from_zero
 from services.fetcher.poll_tally import PollTally
 from services.imap.errors import GrantEnded, LoginRefused, LoginUnclear, MailboxError, ServerBroken, Throttled
-from services.registry.folder_records import PublishedMessage
+from services.registry.published import PublishedMessage
+from tests.support.builders import a_sent_message
 from tests.support.pollers import leased_mailbox
 
-NEW = PublishedMessage("m1", datetime(2026, 7, 1, tzinfo=UTC), b"record", "human", False)
+NEW = PublishedMessage(a_sent_message(), b"record")
 
 
 def values(metric: object, label: str) -> dict[str, float]:

@@ -45,8 +45,11 @@ def trusted_time(
     `interrupted`: in that time the mailbox was not read for a reason that its owner can cause (paused, login refused), so an
     interval of more than an hour proves nothing that SAVEDATE does not confirm.
     """
-    if save is not None:
-        if date is not None and abs(date - save) <= SAVE_TOLERANCE:
+    latest = (
+        first_seen + SAVE_TOLERANCE
+    )  # whatever a clock says, the message had been filed by then (docs/decisions/0053)
+    if save is not None and save <= latest:
+        if date is not None and abs(date - save) <= SAVE_TOLERANCE and date <= latest:
             return TrustedTime(date, "date", "verified")
         return TrustedTime(save, "save-date", "suspect")
     agree = date is not None and internal is not None and abs(date - internal) <= AGREEMENT

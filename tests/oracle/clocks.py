@@ -29,8 +29,9 @@ def counted(clocks: Clocks) -> Counted:
     """The first row of the table that applies."""
     date, internal, save, after, seen, kept_from_being_read = clocks
     named = [(date, "date"), (internal, "internal-date")]
-    if save is not None:
-        near = date is not None and -15 * MINUTE <= date - save <= 15 * MINUTE
+    bound = seen + 15 * MINUTE
+    if save is not None and save <= bound:
+        near = date is not None and -15 * MINUTE <= date - save <= 15 * MINUTE and date <= bound
         return Counted(date, "date", "verified") if near and date else Counted(save, "save-date", "suspect")
 
     inside = [(at, basis) for at, basis in named if at is not None and at <= seen and (after is None or after <= at)]

@@ -39,5 +39,19 @@ def test_a_forged_date_never_gains_more_than_the_tolerance(
 @given(instants, instants, maybe)
 def test_savedate_takes_precedence_over_every_clock(save: datetime, date: datetime, internal: datetime | None) -> None:
     sent = trust.trusted_time(date=date, internal=internal, save=save, after=None, first_seen=NOW)
-    assert abs(sent.sent_at - save) <= trust.SAVE_TOLERANCE
-    assert (sent.evidence == "verified") == (sent.basis == "date")
+    if save <= NOW + trust.SAVE_TOLERANCE:
+        assert abs(sent.sent_at - save) <= trust.SAVE_TOLERANCE
+        assert (sent.evidence == "verified") == (sent.basis == "date")
+    else:
+        assert sent == trust.trusted_time(date=date, internal=internal, save=None, after=None, first_seen=NOW)
+
+
+@given(maybe, maybe, maybe, st.none() | st.integers(1, 4_000_000), st.booleans())
+def test_no_message_counts_later_than_an_erase_after_its_poll_covers(
+    date: datetime | None, internal: datetime | None, save: datetime | None, gap: int | None, interrupted: bool
+) -> None:
+    after = None if gap is None else NOW - timedelta(seconds=gap)
+    sent = trust.trusted_time(
+        date=date, internal=internal, save=save, after=after, first_seen=NOW, interrupted=interrupted
+    )
+    assert sent.sent_at <= NOW + trust.SAVE_TOLERANCE

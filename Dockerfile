@@ -137,6 +137,8 @@ COPY services/imap services/imap
 COPY services/signin services/signin
 COPY services/registry services/registry
 COPY services/connect services/connect
+COPY services/dead_letters services/dead_letters
+COPY services/aggregator services/aggregator
 COPY services/portal services/portal
 RUN python -m compileall -q services
 ARG VERSION=0

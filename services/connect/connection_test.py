@@ -71,7 +71,8 @@ def run(
         test.stages.end(PASSED)
     except MailboxError as error:
         detail = str(error)
-        test.values["candidates"] = ", ".join(_candidates(test.listed)) or "–"
+        test.candidates = _candidates(test.listed)
+        test.values["candidates"] = ", ".join(folder_text(name) for name in test.candidates) or "–"
         test.stages.end(_code(test.stages.current, error, mistake, login))
     finally:
         test.log_out()
@@ -125,6 +126,7 @@ class _RunningTest:
         self.stages = _StageClock(setup)
         self.values: dict[str, str] = {}
         self.listed: list[Folder] = []
+        self.candidates: tuple[bytes, ...] = ()
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
         """The stages in their order, each with its step. The step of tcp reports the stages tls and greeting itself; that of
@@ -145,8 +147,9 @@ class _RunningTest:
         login, values = self._login, self.values
         provider = self._setup.catalog.of_mailbox(login.address, login.host)
         return ConnectionTestReport(
-            login.host, login.port, provider, self.stages.results(), values, self._opened, tls=login.tls
-        )
+            login.host, login.port, provider, self.stages.results(), values, self._opened, tls=login.tls,
+            candidates=self.candidates,
+        )  # fmt: skip
 
     def log_out(self) -> None:
         """End the session, if there is one."""
@@ -247,7 +250,7 @@ def _first_readable(connection: Connection, uids: Sequence[int]) -> list[datetim
     return []
 
 
-def _candidates(listed: Sequence[Folder]) -> list[str]:
+def _candidates(listed: Sequence[Folder]) -> tuple[bytes, ...]:
     """Folders that may be the Sent folder, to choose from."""
-    names = [folder_text(folder.name) for folder in listed if b"\\noselect" not in folder.flags]
-    return [name for name in names if name.upper() != "INBOX"][:CANDIDATES]
+    names = [folder.name for folder in listed if b"\\noselect" not in folder.flags]
+    return tuple(name for name in names if name.upper() != b"INBOX")[:CANDIDATES]

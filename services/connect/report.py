@@ -55,6 +55,8 @@ class ConnectionTestReport:
     """Placeholders of the sentences of its stages."""
     folders: tuple[OpenedFolder, ...] = ()
     warnings: tuple[MailboxWarning, ...] = ()
+    candidates: tuple[bytes, ...] = ()
+    """Folders to choose the Sent folder from, when none was recognised or the chosen one cannot be opened."""
     tls: TlsMode = "implicit"
 
     @property

@@ -55,6 +55,13 @@ def code_sentence(code: str, language: Language) -> str | None:
     return None if sentences is None else str(sentences[language]["says"])
 
 
+def request_sentences(code: str, language: Language) -> tuple[str, str] | None:
+    """What became of a connect request that ended before or beside its connection test, and what to do next; None for a code of
+    the connection test."""
+    sentences = load()["request"].get(code)
+    return None if sentences is None else (sentences[language]["says"], sentences[language]["next"])
+
+
 def state_reason(code: str | None, language: Language) -> str:
     """Why a mailbox is in its state, as a sentence: of the event, else of the connection test's code; the code itself where
     neither has one, "" without a code."""
@@ -131,6 +138,7 @@ def as_data(report: ConnectionTestReport) -> dict[str, Any]:
         "sent_folders": [
             {
                 "name": folder_text(folder.name),
+                "raw": _raw(folder.name),
                 "found_by": folder.found_by,
                 "messages": folder.messages,
                 "earliest_at": folder.earliest_at,
@@ -138,11 +146,17 @@ def as_data(report: ConnectionTestReport) -> dict[str, Any]:
             }
             for folder in report.folders
         ],
+        "candidates": [{"name": folder_text(name), "raw": _raw(name)} for name in report.candidates],
         "warnings": [
             {"code": shown.code, "text": {language: warning(shown, language) for language in LANGUAGES}}
             for shown in report.warnings
         ],
     }
+
+
+def _raw(name: bytes) -> str | None:
+    """A folder's name as its server lists it (RFC 3501 section 5.1.3); None when it is not valid there, so it cannot be chosen."""
+    return name.decode("ascii") if name.isascii() else None
 
 
 def _filled(code: str, part: str, values: Mapping[str, str], language: Language) -> str:

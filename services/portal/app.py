@@ -14,7 +14,8 @@ from starlette.types import ASGIApp
 
 from services.portal.api import app as api
 from services.portal.api.problems import ApiProblem, answer, document
-from services.portal.pages import landing
+from services.portal.pages import address, consent, landing, links, login, mailboxes, problems, progress
+from services.portal.pages.seller import SellerGate
 from services.portal.pages.templates import preferred_language
 from services.portal.request_limits import RequestLimits
 from services.portal.resources import PortalResources
@@ -29,7 +30,18 @@ def create_app(resources: PortalResources) -> ASGIApp:
     app.add_middleware(BaseHTTPMiddleware, dispatch=SecurityHeaders(is_https=resources.is_https))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.mount(api.PATH, api.create_api(resources))
-    app.include_router(landing.routes())
+    gate = SellerGate(resources)
+    problems.install(app)
+    for router in (
+        landing.routes(),
+        links.routes(resources, gate),
+        consent.routes(gate),
+        address.routes(gate),
+        login.routes(gate),
+        progress.routes(gate),
+        mailboxes.routes(gate),
+    ):
+        app.include_router(router)
     return RequestLimits(
         app,
         hosts=frozenset({urlsplit(resources.origin).netloc}),

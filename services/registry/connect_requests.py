@@ -98,6 +98,10 @@ class ConnectRequests:
         """The state (waiting, running, passed, failed, expired), stage, code and report of a request; None when there is none."""
         return self._sql.one("request", request_id=request_id)
 
+    def open_requests(self, company_id: str, account_id: str) -> list[dict[str, Any]]:
+        """The requests of an account that wait or run (`request_id`, `mailbox_id`, `purpose`), the newest first."""
+        return self._sql.all("open_requests", company_id=company_id, account_id=account_id)
+
     def take(self, runner: str, keys: OpeningKeys) -> TakenRequest | None:
         """The request that waits for longest and that these keys open; None when none waits."""
         taken = self._sql.one("take_request", runner=runner, key_ids=list(keys.key_ids), lease_seconds=LEASE_SECONDS)

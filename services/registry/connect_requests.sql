@@ -19,6 +19,13 @@ SELECT request_id, company_id, account_id, mailbox_id, purpose, stage, report, c
     CASE WHEN state IN ('waiting', 'running') AND expires_at <= clock_timestamp() THEN 'request-expired' ELSE code END AS code
 FROM registry.connect_requests WHERE request_id = %(request_id)s
 
+-- name: open_requests
+-- Requests of an account that wait or run, the newest first.
+SELECT request_id, mailbox_id, purpose FROM registry.connect_requests
+WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND state IN ('waiting', 'running')
+    AND expires_at > clock_timestamp()
+ORDER BY created_at DESC
+
 -- name: take_request
 -- Hands the request that waits for longest to a fetcher, until it has not reported for `lease_seconds`.
 UPDATE registry.connect_requests

@@ -88,6 +88,11 @@ class SellerSession:
     consent_text_version: str | None
     consent_language: Language | None
 
+    @property
+    def return_site(self) -> str:
+        """The host that the return URL leads to; "" without one."""
+        return urlsplit(self.return_url or "").hostname or ""
+
     def expects(self, address_key: bytes, address: str) -> bool:
         """Whether this session may connect an address; without an expected one, any. False for what is no address."""
         hashed = address_hash(address_key, address)

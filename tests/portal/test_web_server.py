@@ -20,7 +20,7 @@ def test_every_answer_has_the_security_headers(portal: Portal) -> None:
             )
             assert "unsafe" not in headers["content-security-policy"]
             assert headers["x-content-type-options"] == "nosniff"
-            assert headers["referrer-policy"] == "no-referrer"
+            assert headers["referrer-policy"] == "same-origin"
             assert "server" not in headers
         assert client.get("/").headers["cache-control"] == "no-store"
         assert "strict-transport-security" not in client.get("/").headers

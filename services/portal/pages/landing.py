@@ -13,6 +13,6 @@ def routes() -> APIRouter:
 
     @router.get("/", response_class=HTMLResponse)
     def landing(request: Request) -> HTMLResponse:
-        return page("landing.html", preferred_language(request))
+        return page(request, "landing.html", preferred_language(request))
 
     return router

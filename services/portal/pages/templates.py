@@ -1,13 +1,16 @@
-"""Pages are Jinja2 templates in services/portal/templates; every value is escaped."""
+"""Pages are Jinja2 templates in services/portal/templates; every value is escaped. Their texts are in texts.toml."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from services.common.language import Language
+from services.portal.pages.texts import text
 
 _ENVIRONMENT: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent.parent / "templates"),
@@ -18,21 +21,39 @@ _ENVIRONMENT: Final = Environment(
 )
 LANGUAGE_TAGS: Final[dict[Language, str]] = {"en": "en", "zh": "zh-CN"}
 """As the attribute `lang` of a page names them (BCP 47)."""
+LANGUAGE_COOKIE: Final = "replyrate-language"
+LANGUAGE_SECONDS: Final = 365 * 86_400
 
 
-def page(template: str, language: Language, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page in a language."""
-    html = _ENVIRONMENT.get_template(template).render(language=language, tag=LANGUAGE_TAGS[language], **values)
-    return HTMLResponse(html, status)
+def page(
+    request: Request, template: str, language: Language, *, status: int = 200, here: str | None = None, **values: Any
+) -> HTMLResponse:
+    """A page in a language. `here`: the address at which the switch of the language shows it again, by default the request's."""
+    response = HTMLResponse(render(template, language, here=here or _here(request), **values), status)
+    if request.query_params.get("lang") == language:
+        response.set_cookie(LANGUAGE_COOKIE, language, max_age=LANGUAGE_SECONDS, httponly=True, samesite="lax")
+    return response
 
 
-def preferred_language(request: Request) -> Language:
-    """The language of `?lang=`, else the first one of Accept-Language (RFC 9110 section 12.5.4) that we have, else English."""
-    asked = request.query_params.get("lang")
-    if asked in ("en", "zh"):
-        return "zh" if asked == "zh" else "en"
+def render(template: str, language: Language, **values: Any) -> str:
+    """The HTML of a template. `t` in it is `text` in the language."""
+    return _ENVIRONMENT.get_template(template).render(
+        language=language, tag=LANGUAGE_TAGS[language], t=partial(_text, language), **values
+    )
+
+
+def preferred_language(request: Request, default: Language | None = None) -> Language:
+    """The language that was chosen, else the default, else the first one of Accept-Language that we have, else English."""
+    chosen = request.query_params.get("lang") or request.cookies.get(LANGUAGE_COOKIE)
+    if chosen in ("en", "zh"):
+        return "zh" if chosen == "zh" else "en"
+    return default or _accepted_language(request.headers.get("accept-language", ""))
+
+
+def _accepted_language(header: str) -> Language:
+    """Of an Accept-Language header (RFC 9110 section 12.5.4)."""
     preferences: list[tuple[float, int, str]] = []
-    for number, part in enumerate(request.headers.get("accept-language", "").split(",")[:20]):
+    for number, part in enumerate(header.split(",")[:20]):
         tag, _, weight = part.strip().partition(";q=")
         try:
             preferences.append((-float(weight or 1), number, tag.strip().lower()))
@@ -42,3 +63,13 @@ def preferred_language(request: Request) -> Language:
         if tag.partition("-")[0] in ("en", "zh"):
             return "zh" if tag.startswith("zh") else "en"
     return "en"
+
+
+def _text(language: Language, name: str, /, **values: Any) -> str:
+    return text(name, language, **values)
+
+
+def _here(request: Request) -> str:
+    """The path and query of a request, without the choice of a language: the page itself with `&lang=…` behind it."""
+    kept_values = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]
+    return f"{request.url.path}?{urlencode([*kept_values, ('lang', '')])}"

@@ -1,0 +1,96 @@
+"""Cookies of the seller's pages. None is readable by scripts; over TLS each belongs to this host alone (`__Host-`).
+
+browser   a random secret of the browser, set by the page of a link before it is opened
+session   the token of the session, and the key of the address that its link expects
+draft     the address and server that were typed, between the steps; never a password
+"""
+
+import base64
+import binascii
+import secrets
+from typing import Final, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.registry.portal_sessions import SESSION_PREFIX
+
+CookieName = Literal["browser", "session", "draft"]
+SECONDS: Final[dict[CookieName, int | None]] = {"browser": 86_400, "session": None, "draft": 1800}
+"""How long the browser stores each; None: until it is closed."""
+SECRET_CHARACTERS: Final = 43
+"""Of 256 random bits in base64url."""
+
+
+class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a seller typed so far, without the password. `mailbox_id`: the mailbox that is connected again."""
+
+    address: str = ""
+    mailbox_id: str | None = None
+    host: str = ""
+    port: int | None = None
+    starttls: bool = False
+    user: str = ""
+
+    def __repr__(self) -> str:
+        return "Draft(…)"
+
+
+class Cookies:
+    """Reads and sets the cookies. Whatever a request sends is checked: a cookie that is malformed is none."""
+
+    def __init__(self, *, is_https: bool) -> None:
+        self._is_https = is_https
+
+    def browser_secret(self, request: Request) -> str | None:
+        """The secret of the browser."""
+        value = self._get(request, "browser")
+        return value if len(value) == SECRET_CHARACTERS else None
+
+    def new_browser_secret(self, response: Response) -> str:
+        """Give the browser a secret."""
+        value = secrets.token_urlsafe(32)
+        self._set(response, "browser", value)
+        return value
+
+    def session(self, request: Request) -> tuple[str, bytes] | None:
+        """The token of the session and the key of the expected address."""
+        token, _, key = self._get(request, "session").partition(".")
+        try:
+            return (token, bytes.fromhex(key)) if token.startswith(SESSION_PREFIX) and key else None
+        except ValueError:
+            return None
+
+    def set_session(self, response: Response, token: str, address_key: bytes) -> None:
+        """Start a session in this browser; what was typed in an earlier one is forgotten."""
+        self._set(response, "session", f"{token}.{address_key.hex()}")
+        self.delete(response, "draft")
+
+    def draft(self, request: Request) -> Draft:
+        """What was typed so far."""
+        value = self._get(request, "draft")
+        try:
+            return msgspec.json.decode(base64.urlsafe_b64decode(value), type=Draft)
+        except (ValueError, binascii.Error, msgspec.MsgspecError):
+            return Draft()
+
+    def set_draft(self, response: Response, draft: Draft) -> None:
+        """Store what was typed, for the next step."""
+        self._set(response, "draft", base64.urlsafe_b64encode(msgspec.json.encode(draft)).decode())
+
+    def delete(self, response: Response, *names: CookieName) -> None:
+        """Delete cookies."""
+        for name in names:
+            response.delete_cookie(self._name(name), path="/", secure=self._is_https, httponly=True, samesite="lax")
+
+    def _set(self, response: Response, name: CookieName, value: str) -> None:
+        response.set_cookie(
+            self._name(name), value, max_age=SECONDS[name], path="/", secure=self._is_https, httponly=True, samesite="lax"
+        )  # fmt: skip
+
+    def _get(self, request: Request, name: CookieName) -> str:
+        return request.cookies.get(self._name(name), "")
+
+    def _name(self, name: CookieName) -> str:
+        return f"{'__Host-' if self._is_https else ''}replyrate-{name}"

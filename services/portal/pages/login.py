@@ -1,0 +1,112 @@
+"""Third step: server and password. They are sealed for the fetchers at once; the web process stores neither."""
+
+import secrets
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Form
+from starlette.responses import Response
+
+from services.connect.typed_login import TypedLogin
+from services.portal.pages import address, consent, requests, servers
+from services.portal.pages.cookies import Draft
+from services.portal.pages.requests import RequestView
+from services.portal.pages.seller import Seller, SellerGate
+from services.portal.pages.servers import ServerChoice
+from services.portal.pages.texts import text
+from services.providers.mail_server import usual_port
+from services.providers.typed_server import parse_server
+from services.registry.connect_requests import Purpose
+
+PASSWORD_CHARACTERS: Final = 1000
+HOST_CHARACTERS: Final = 253
+Text = Annotated[str, Form(max_length=2000)]
+
+
+def routes(gate: SellerGate) -> APIRouter:
+    """The routes of the step."""
+    router = APIRouter()
+
+    @router.get(address.LOGIN_PATH)
+    def show(seller: Annotated[Seller, Depends(gate.reader)], request: str = "") -> Response:
+        draft = gate.cookies.draft(seller.request)
+        if not seller.has_consented:
+            return gate.redirect(consent.PATH)
+        if not draft.address or address.address_error(seller, draft.address):
+            return gate.redirect(address.PATH)
+        return _page(seller, draft, _earlier(seller, request))
+
+    @router.post(address.LOGIN_PATH)
+    def send(
+        seller: Annotated[Seller, Depends(gate.sender)],
+        mailbox_address: Text = "",
+        password: Text = "",
+        host: Text = "",
+        port: Text = "",
+        starttls: Text = "",
+        user: Text = "",
+        request: Text = "",
+        folders: Annotated[list[str], Form()] = [],  # noqa: B006 (FastAPI copies it)
+    ) -> Response:
+        if not seller.has_consented:
+            return gate.redirect(consent.PATH)
+        if address.address_error(seller, mailbox_address):
+            return gate.redirect(address.PATH)
+        server = parse_server(host)
+        number = port.strip() or str(server.port or usual_port("starttls" if starttls else "implicit"))
+        draft = Draft(
+            mailbox_address, gate.cookies.draft(seller.request).mailbox_id, server.host, _port(number), bool(starttls),
+            user.strip(),
+        )  # fmt: skip
+        wrong_fields = {
+            "password": not password or len(password) > PASSWORD_CHARACTERS or not password.isprintable(),
+            "host": not server.host or len(server.host) > HOST_CHARACTERS or not server.host.isprintable(),
+            "port": draft.port is None,
+        }
+        errors = {name: text(f"login.{name}_wrong", seller.language) for name, wrong in wrong_fields.items() if wrong}
+        if errors or not all(name.isascii() for name in folders):
+            return _page(seller, draft, _earlier(seller, request), errors)
+        typed = TypedLogin(
+            mailbox_address, password, seller.session.consent_by or "", seller.session.consent_text_version or "",
+            seller.session.consent_language or seller.language, seller.session.role, host.strip(), draft.port, draft.starttls,
+            draft.user or None, tuple(folders), session_id=seller.session.session_id,
+        )  # fmt: skip
+        mailbox_id = seller.session.mailbox_id or draft.mailbox_id
+        purpose: Purpose = "connect" if mailbox_id is None else "reconnect"
+        request_id = requests.submit(seller, purpose, mailbox_id or f"m-{secrets.token_hex(6)}", typed)
+        return gate.redirect(f"/connect/requests/{request_id}", draft)
+
+    return router
+
+
+def _earlier(seller: Seller, request_id: str) -> RequestView | None:
+    """The request that the form follows: the look-up of the address, or a test that failed."""
+    return requests.read(seller, request_id) if request_id else None
+
+
+def _page(seller: Seller, draft: Draft, earlier: RequestView | None, errors: dict[str, str] | None = None) -> Response:
+    choice = servers.in_directory(draft.address) or servers.of_look_up(
+        earlier.report if earlier is not None and earlier.purpose == "look-up" else None
+    )
+    query = f"request={earlier.request_id}&" if earlier is not None else ""
+    return seller.page(
+        "login.html", status=422 if errors else 200, here=f"{address.LOGIN_PATH}?{query}lang=", step=3, errors=errors or {},
+        draft=_filled_in(draft, choice), choice=choice, secret=choice.secret(seller.language), earlier=earlier,
+        earlier_id="" if earlier is None else earlier.request_id,
+        folder_choices=[] if earlier is None else earlier.folder_choices,
+    )  # fmt: skip
+
+
+def _filled_in(draft: Draft, choice: ServerChoice) -> Draft:
+    """The draft with the likely server where none was typed."""
+    if draft.host or not choice.servers:
+        return draft
+    server = choice.servers[0]
+    user = (
+        draft.address.partition("@")[0] if choice.provider and choice.provider.user_name == "local-part" else draft.user
+    )
+    return Draft(draft.address, draft.mailbox_id, server.host, server.port, server.tls == "starttls", user)
+
+
+def _port(typed: str) -> int | None:
+    """A typed port; None when it is none."""
+    return int(typed) if typed.isascii() and typed.isdigit() and 1 <= int(typed[:6]) <= 65535 else None

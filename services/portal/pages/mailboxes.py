@@ -1,0 +1,95 @@
+"""Where a seller goes on: the mailboxes of the account, connecting one again, and withdrawing the consent to read one."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Form
+from starlette.responses import Response
+
+from services.connect import consent, texts
+from services.connect.typed_login import TypedLogin
+from services.portal.pages import address, requests
+from services.portal.pages import consent as consent_page
+from services.portal.pages.cookies import Draft
+from services.portal.pages.problems import PageProblem
+from services.portal.pages.seller import START, Seller, SellerGate
+from services.portal.pages.texts import text
+from services.registry import states
+from services.registry.connect_requests import ConnectRequests
+from services.registry.errors import RegistryError
+from services.registry.portal_sessions import PortalSessions
+from services.registry.states import NEVER_CONNECTED
+
+
+def routes(gate: SellerGate) -> APIRouter:
+    """The routes of the pages."""
+    router = APIRouter()
+
+    @router.get(START)
+    def start(seller: Annotated[Seller, Depends(gate.reader)]) -> Response:
+        mailboxes, running = _mailboxes(seller)
+        if not mailboxes and not running:
+            return gate.redirect(address.PATH if seller.has_consented else consent_page.PATH)
+        return seller.page("mailboxes.html", mailboxes=mailboxes, running=running)
+
+    @router.post("/connect/new")
+    def connect_new(seller: Annotated[Seller, Depends(gate.sender)]) -> Response:
+        return gate.redirect(address.PATH if seller.has_consented else consent_page.PATH, Draft())
+
+    @router.post("/connect/mailboxes/{mailbox_id}/reconnect")
+    def reconnect(seller: Annotated[Seller, Depends(gate.sender)], mailbox_id: str) -> Response:
+        _mailbox(seller, mailbox_id)
+        next_page = address.PATH if seller.has_consented else consent_page.PATH
+        return gate.redirect(next_page, Draft(mailbox_id=mailbox_id))
+
+    @router.get("/connect/mailboxes/{mailbox_id}/withdraw")
+    def ask_withdrawal(seller: Annotated[Seller, Depends(gate.reader)], mailbox_id: str) -> Response:
+        return _withdrawal(seller, _mailbox(seller, mailbox_id), seller.session.consent_by or "")
+
+    @router.post("/connect/mailboxes/{mailbox_id}/withdraw")
+    def withdraw(
+        seller: Annotated[Seller, Depends(gate.sender)],
+        mailbox_id: str,
+        name: Annotated[str, Form(max_length=1000)] = "",
+    ) -> Response:
+        mailbox = _mailbox(seller, mailbox_id)
+        try:
+            consent.check_name("name", name.strip())
+        except RegistryError:
+            return _withdrawal(seller, mailbox, name, is_wrong=True)
+        typed = TypedLogin("", "", name.strip(), "", seller.language)
+        return gate.redirect(f"/connect/requests/{requests.submit(seller, 'withdraw', mailbox_id, typed)}")
+
+    return router
+
+
+def _mailboxes(seller: Seller) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The connected mailboxes with their state in words, and the requests that wait or run."""
+    session = seller.session
+    with seller.database() as connection:
+        mailboxes = PortalSessions(connection).own_mailboxes()
+        running = ConnectRequests(connection).open_requests(session.company_id, session.account_id)
+    shown = [
+        mailbox | {
+            "state_text": states.load().names[mailbox["state"]].text(seller.language),
+            "reason_text": texts.state_reason(mailbox["state_reason"], seller.language),
+        }
+        for mailbox in mailboxes
+        if mailbox["state"] not in NEVER_CONNECTED
+    ]  # fmt: skip
+    return shown, [request for request in running if request["purpose"] != "look-up"]
+
+
+def _mailbox(seller: Seller, mailbox_id: str) -> dict[str, Any]:
+    """A mailbox of this session. PageProblem when there is none."""
+    for mailbox in _mailboxes(seller)[0]:
+        if mailbox["mailbox_id"] == mailbox_id:
+            return mailbox
+    raise PageProblem("not-found")
+
+
+def _withdrawal(seller: Seller, mailbox: dict[str, Any], name: str, *, is_wrong: bool = False) -> Response:
+    return seller.page(
+        "withdraw.html", status=422 if is_wrong else 200, here=f"/connect/mailboxes/{mailbox['mailbox_id']}/withdraw?lang=",
+        mailbox=mailbox, name=name, errors={"name": text("consent.name_wrong", seller.language)} if is_wrong else {},
+        remains=consent.load().remains[seller.language],
+    )  # fmt: skip

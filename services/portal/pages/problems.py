@@ -1,0 +1,74 @@
+"""Pages for requests that are refused: what happened, and how an honest person goes on. Texts: [problem-CODE] of texts.toml."""
+
+from typing import Any, Final, Literal
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from services.common.errors import TransientError
+from services.portal.pages.templates import page, preferred_language
+
+ProblemCode = Literal[
+    "link-unusable", "cookies-missing", "session-ended", "form-outdated", "form-incomplete", "not-found", "too-many",
+    "unavailable", "failed",
+]  # fmt: skip
+STATUS: Final[dict[ProblemCode, int]] = {
+    "link-unusable": 410, "cookies-missing": 400, "session-ended": 401, "form-outdated": 403, "form-incomplete": 422,
+    "not-found": 404, "too-many": 429, "unavailable": 503, "failed": 500,
+}  # fmt: skip
+GOES_ON: Final = ("link-unusable", "form-outdated", "form-incomplete", "not-found", "too-many", "unavailable", "failed")
+"""Codes whose page has a link to the seller's own start page, which says where to go on."""
+
+
+class PageProblem(Exception):
+    """The request is refused with a page."""
+
+    def __init__(self, code: ProblemCode) -> None:
+        self.code: ProblemCode = code
+        super().__init__(code)
+
+
+def install(app: FastAPI) -> None:
+    """Answer refused requests and errors with pages."""
+    app.add_exception_handler(PageProblem, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(TransientError, _unavailable)
+    app.add_exception_handler(Exception, _failed)
+
+
+def problem_page(request: Request, code: ProblemCode, **values: Any) -> HTMLResponse:
+    """The page of a code."""
+    language = preferred_language(request)
+    return page(
+        request, "problem.html", language, status=STATUS[code], here="/?lang=" if request.method != "GET" else None, code=code,
+        goes_on=code in GOES_ON, **values,
+    )  # fmt: skip
+
+
+def _refused(request: Request, error: Exception) -> HTMLResponse:
+    assert isinstance(error, PageProblem)
+    return problem_page(request, error.code)
+
+
+def _invalid(request: Request, error: Exception) -> HTMLResponse:
+    return problem_page(request, "form-incomplete")
+
+
+def _http_error(request: Request, error: Exception) -> HTMLResponse:
+    assert isinstance(error, HTTPException)
+    response = problem_page(request, "not-found" if error.status_code in (404, 405) else "form-incomplete")
+    response.status_code = error.status_code
+    return response
+
+
+def _unavailable(request: Request, error: Exception) -> HTMLResponse:
+    return problem_page(request, "unavailable")
+
+
+def _failed(request: Request, error: Exception) -> HTMLResponse:
+    """The framework logs the error, without any value of the request."""
+    return problem_page(request, "failed")

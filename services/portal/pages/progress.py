@@ -1,0 +1,90 @@
+"""Fourth step: the test as it runs, its result, and what to do next. The page follows the test live, or by reloading itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from services.aggregator.judge import rules
+from services.connect import consent, texts
+from services.connect.completeness import SettlingRule, forecast_numbers
+from services.portal.pages import address, requests
+from services.portal.pages.requests import RequestView
+from services.portal.pages.seller import Seller, SellerGate
+from services.portal.pages.templates import render
+from services.registry.portal_sessions import PortalSessions
+
+LOOK_SECONDS: Final = 0.5
+"""Between two looks at a request."""
+STREAM_SECONDS: Final = 15.0
+"""How long one answer follows a request; the browser asks again."""
+RULE_SET: Final = "default"
+
+
+def routes(gate: SellerGate) -> APIRouter:
+    """The routes of the step."""
+    router = APIRouter()
+
+    @router.get("/connect/requests/{request_id}")
+    def show(seller: Annotated[Seller, Depends(gate.reader)], request_id: str) -> Response:
+        view = requests.read(seller, request_id)
+        if view.purpose == "look-up" and (view.is_passed or view.code == "server-unknown"):
+            return gate.redirect(f"{address.LOGIN_PATH}?request={request_id}")
+        return seller.page("progress.html", step=4 if view.purpose != "look-up" else 2, **_values(seller, view))
+
+    @router.get("/connect/requests/{request_id}/events")
+    async def follow(seller: Annotated[Seller, Depends(gate.reader)], request_id: str) -> Response:
+        await run_in_threadpool(requests.read, seller, request_id)
+        return StreamingResponse(_events(seller, request_id), media_type="text/event-stream")
+
+    return router
+
+
+async def _events(seller: Seller, request_id: str) -> AsyncIterator[str]:
+    """The part of the page that changes, whenever it has changed. An event `finished` lets the browser load the whole page again."""
+    clock = asyncio.get_running_loop().time
+    until, sent = clock() + STREAM_SECONDS, ""
+    while clock() < until:
+        view = await run_in_threadpool(requests.read, seller, request_id)
+        if view.is_finished:
+            yield "event: finished\ndata: \n\n"
+            return
+        html = await run_in_threadpool(_part, seller, view)
+        if html != sent:
+            sent = html
+            yield "".join(f"data: {line}\n" for line in html.splitlines()) + "\n"
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _part(seller: Seller, view: RequestView) -> str:
+    return render(
+        "progress_part.html", seller.language, session=seller.session, csrf=seller.csrf, **_values(seller, view)
+    )
+
+
+def _values(seller: Seller, view: RequestView) -> dict[str, Any]:
+    is_connected = view.is_passed and view.purpose in ("connect", "reconnect")
+    return {
+        "view": view,
+        "forecast": _forecast(seller, view.mailbox_id) if is_connected else "",
+        "remains": consent.load().remains[seller.language],
+    }
+
+
+def _forecast(seller: Seller, mailbox_id: str) -> str:
+    """From when on the numbers are complete, and when they can be seen; "" when the mailbox is gone."""
+    with seller.database() as connection:
+        mailboxes = {mailbox["mailbox_id"]: mailbox for mailbox in PortalSessions(connection).own_mailboxes()}
+    mailbox = mailboxes.get(mailbox_id, {})
+    since: datetime | None = mailbox.get("complete_from") or mailbox.get("expected_from")
+    if since is None:
+        return ""
+    rule_set = rules.load(RULE_SET, None)
+    settling = SettlingRule(
+        rule_set.name, rule_set.zone, rule_set.target_seconds, rule_set.window_days, rule_set.settle_days
+    )
+    return texts.forecast(forecast_numbers(since, settling, seller.resources.clock()), settling, seller.language)

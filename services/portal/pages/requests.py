@@ -1,0 +1,176 @@
+"""Requests to the fetchers: how a page stores one, and what the seller may see of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from services.common.language import Language
+from services.connect import texts
+from services.connect.report import PASSED, SKIPPED, STAGES
+from services.connect.typed_login import TypedLogin
+from services.portal.pages.problems import PageProblem
+from services.portal.pages.seller import Seller
+from services.registry.connect_requests import ConnectRequests, Purpose
+
+TITLES: Final = {
+    "look-up": ("lookup", "lookup", "unknown"),
+    "test": ("running", "passed", "failed"),
+    "withdraw": ("withdrawing", "withdrawn", "not_withdrawn"),
+}
+"""Headings of a request that runs, has passed and has failed."""
+MOST_OPEN: Final = 5
+"""Requests of one account that may wait or run at once."""
+
+
+def submit(seller: Seller, purpose: Purpose, mailbox_id: str, typed: TypedLogin) -> str:
+    """Store a request, sealed for the fetchers; returns its id. PageProblem when there are too many, or no fetcher yet."""
+    session = seller.session
+    encoded = typed.encoded()
+    with seller.database() as connection:
+        requests = ConnectRequests(connection)
+        if len(requests.open_requests(session.company_id, session.account_id)) >= MOST_OPEN:
+            raise PageProblem("too-many")
+        key = requests.sealing_key()
+        if key is None:
+            raise PageProblem("unavailable")
+        return requests.add(key, session.company_id, session.account_id, mailbox_id, purpose, encoded)
+
+
+def read(seller: Seller, request_id: str) -> "RequestView":
+    """A request of this seller's account. PageProblem when there is none."""
+    with seller.database() as connection:
+        status = ConnectRequests(connection).status(request_id)
+    if status is None:
+        raise PageProblem("not-found")
+    return RequestView(status, seller.language)
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """One stage of a connection test: `state` is waiting, running, passed, failed or skipped; `says` is its result."""
+
+    name: str
+    state: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """A request in the language of its reader."""
+
+    status: Mapping[str, Any]
+    language: Language
+
+    @property
+    def request_id(self) -> str:
+        """Its id."""
+        return str(self.status["request_id"])
+
+    @property
+    def purpose(self) -> str:
+        """What was asked for."""
+        return str(self.status["purpose"])
+
+    @property
+    def mailbox_id(self) -> str:
+        """The mailbox that it is about."""
+        return str(self.status["mailbox_id"])
+
+    @property
+    def code(self) -> str:
+        """The code of its result; "" while there is none."""
+        return self.status["code"] or ""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is a result."""
+        return self.status["state"] not in ("waiting", "running")
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether it succeeded."""
+        return bool(self.status["state"] == "passed")
+
+    @property
+    def title(self) -> str:
+        """The name of the page's heading in texts.toml."""
+        purpose = self.purpose if self.purpose in ("look-up", "withdraw") else "test"
+        return f"progress.title_{TITLES[purpose][0 if not self.is_finished else 1 if self.is_passed else 2]}"
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether another password or server may help."""
+        return self.code not in ("provider-unsupported", "address-malformed")
+
+    @property
+    def running_stage(self) -> str:
+        """The name of the stage that runs; "" when none does."""
+        return next((stage.name for stage in self.stages if stage.state == "running"), "")
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no fetcher has it yet."""
+        return bool(self.status["state"] == "waiting")
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """The report of the connection test or the look-up."""
+        return self.status["report"] or {}
+
+    @property
+    def stages(self) -> list[StageView]:
+        """The stages of the connection test, as far as they are known; a look-up has none."""
+        if self.purpose in ("look-up", "withdraw"):
+            return []
+        if self.is_finished:
+            return [self._finished(stage) for stage in self.report.get("stages", [])]
+        current = STAGES.index(self.status["stage"]) if self.status["stage"] in STAGES else -1
+        states = [
+            "passed" if number < current else "running" if number == current else "waiting"
+            for number in range(len(STAGES))
+        ]
+        return [
+            StageView(texts.stage_name(name, self.language), state, "")
+            for name, state in zip(STAGES, states, strict=True)
+        ]
+
+    @property
+    def failure(self) -> tuple[str, str]:
+        """What went wrong and what to do next: the sentences of `replyrate mailbox test`."""
+        sentences = texts.request_sentences(self.code, self.language)
+        if sentences is not None:
+            return sentences
+        failed = next(
+            (stage for stage in self.report.get("stages", []) if stage["code"] not in (PASSED, SKIPPED)), None
+        )
+        says = "" if failed is None else failed["says"][self.language]
+        return says, (self.report.get("next") or {}).get(self.language) or ""
+
+    @property
+    def advice(self) -> str:
+        """What this provider wants, when it is known and something failed at it."""
+        return (self.report.get("advice") or {}).get(self.language) or ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is worth knowing about a mailbox that works."""
+        return [warning["text"][self.language] for warning in self.report.get("warnings", [])]
+
+    @property
+    def folders(self) -> list[Mapping[str, Any]]:
+        """The Sent folders that are read."""
+        return list(self.report.get("sent_folders", []))
+
+    @property
+    def folder_choices(self) -> list[Mapping[str, Any]]:
+        """Folders to choose from: all when none was recognised, the recognised ones when there are several."""
+        choices = self.report.get("candidates", []) if self.code == "no-sent-folder" else self.folders
+        return (
+            [choice for choice in choices if choice.get("raw")]
+            if self.code == "no-sent-folder" or len(choices) > 1
+            else []
+        )
+
+    def _finished(self, stage: Mapping[str, Any]) -> StageView:
+        state = {PASSED: "passed", SKIPPED: "skipped"}.get(stage["code"], "failed")
+        return StageView(texts.stage_name(stage["stage"], self.language), state, stage["says"][self.language])

@@ -1,16 +1,18 @@
 """Reading one Sent folder: what is new since the last poll, or everything down to the horizon.
 
-1. EXAMINE the folder and load its cursor. Ask again for messages that were refused with words that may be temporary.
+1. EXAMINE the folder and load its cursor.
 2. Start a scan if one is due (a folder never seen, renumbered UIDs, the daily rescan); else read new mail, oldest first,
    and messages that appeared late in the look-back window.
 3. While a scan is not complete, read older mail, newest first, as far as this poll may.
    Each batch: FETCH headers, bisecting around messages that cannot be read (header_fetch.py); publish (publication.py);
    save the cursor once every record is acknowledged. In a scan the next batch is fetched while the last one is on its way
    to Kafka, and each window of sequence numbers that was searched is saved, so that a scan ends at any server speed.
-4. After a scan, determine the earliest date from which the provider shows mail.
+4. Ask again for messages that earlier polls could not read: refused with words that may be temporary, or not answered in time.
+5. After a scan, determine the earliest date from which the provider shows mail.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -34,6 +36,7 @@ from services.mail.visibility import FolderExtent, may_hide_mail, visible_from
 from services.providers import catalog
 from services.registry.folder_records import FolderProgress, Refusal, SavedCursor
 from services.registry.leases import LeasedMailbox, Leases
+from services.registry.login_slots import NoSlotFree
 from services.registry.published import PublishedMessage
 
 REFUSALS_BEFORE_REJECT: Final = 3
@@ -42,6 +45,10 @@ REFUSED_BEFORE_REJECT: Final = timedelta(hours=1)
 time, while other messages can be read."""
 MAX_REFUSED: Final = 500
 """Messages of a folder that may wait to be asked for again: more of them are a failing server."""
+OLDEST_ASKED: Final = 3
+"""Messages at the beginning of a folder that are asked for their time."""
+MAX_UNANSWERED_AGAIN: Final = 3
+"""How often a poll waits in vain for the answer to a FETCH of messages that earlier polls could not read."""
 SINCE_SLACK: Final = timedelta(days=2)
 """SINCE compares days in the server's time zone, so a search reaches this much further back than the horizon."""
 NOTHING_IN_FLIGHT: Final[Mapping[str, PublishedMessage]] = {}
@@ -96,8 +103,6 @@ class FolderReader:
         reconcile = is_rescan_due(leased) and due is not None and scan_began is not None and scan_began < due
         why = cursors.why_scan(None if saved is None else saved.cursor, view, reconcile=reconcile)
         before = saved
-        if saved is not None and saved.refused and saved.cursor.uidvalidity == view.uidvalidity:
-            saved = self._ask_again(folder, view, saved)
         if saved is None or why is not None:
             refused = saved.refused if saved is not None and why == "reconcile" else {}
             saved = self._start_scan(folder, view, why or "first", refused)
@@ -105,20 +110,29 @@ class FolderReader:
             saved = self._read_new(folder, view, saved)
         if not saved.cursor.complete:
             saved = self._scan(folder, view, saved)
+        # Not at the beginning: a message that costs the whole time of a poll must not keep new mail from being read.
+        waiting = saved.refused.keys() & before.refused.keys() if before is not None else ()
+        if waiting and not self._budget.must_end():
+            saved = self._ask_again(folder, view, saved, waiting)
         if saved.refused:
             self._budget.incomplete = True
         if before is not None and saved != before:
             self._budget.progressed = True
-        if saved.cursor.complete and (leased.complete_from is None or is_rescan_due(leased)):
+        is_scanned = saved.cursor.complete and not self._budget.exhausted
+        if is_scanned and (leased.complete_from is None or is_rescan_due(leased)):
             return find_visible_from(self._connection, view, leased)
         return None
 
-    def _ask_again(self, folder: bytes, view: FolderView, saved: SavedCursor) -> SavedCursor:
-        """Ask again for messages that were refused for now; those refused repeatedly over time become dead letters."""
-        uids = sorted(saved.refused)[:CHUNK]
+    def _ask_again(self, folder: bytes, view: FolderView, saved: SavedCursor, waiting: Collection[int]) -> SavedCursor:
+        """Ask again for messages of earlier polls, first for those that were asked for least often; those that are refused
+        repeatedly over time become dead letters."""
+        uids = sorted(waiting, key=lambda uid: (saved.refused[uid].count, uid))[:CHUNK]
         now = self._leased.now + self._report.elapsed
         since, final = self._leased.complete_through, final_refusals(saved, now)
-        batch = self._publish(view, uids, saved.cursor.recent, since, final=final)
+        turn = max(saved.refused[uid].count for uid in uids)
+        batch = self._publish(
+            view, sorted(uids), read_before(saved), since, final=final, turn=turn, most_unanswered=MAX_UNANSWERED_AGAIN
+        )
         new = self._publisher.wait(batch)
         saved = note_refusals(saved, batch, now)
         self._leases.save(self._leased, folder, saved, view.messages, FolderProgress(published=new))
@@ -150,7 +164,7 @@ class FolderReader:
         for chunk in _chunks(uids):
             if budget.must_end():
                 return saved
-            batch = self._publish(view, chunk, saved.cursor.recent, leased.complete_through)
+            batch = self._publish(view, chunk, read_before(saved), leased.complete_through)
             new = self._publisher.wait(batch)
             saved = replace(saved, cursor=cursors.advance(saved.cursor, chunk, self._look_back))
             saved = note_refusals(saved, batch, batch.now)
@@ -193,7 +207,7 @@ class FolderReader:
                     self._budget.searched = True
                     continue
                 following = self._publish(
-                    view, step.uids, saved.cursor.recent, saved.lower_bound_at,
+                    view, step.uids, read_before(saved), saved.lower_bound_at,
                     in_flight=in_flight.plan.new if in_flight else NOTHING_IN_FLIGHT,
                     rescan=saved.lower_bound_at is not None,
                 )  # fmt: skip
@@ -276,25 +290,44 @@ class FolderReader:
         in_flight: Mapping[str, PublishedMessage] = NOTHING_IN_FLIGHT,
         rescan: bool = False,
         final: Collection[int] = (),
+        turn: int = 0,
+        most_unanswered: int | None = None,
     ) -> SentBatch:
         """Fetch and send a batch; `wait` is still to be called for it. `control`: UIDs that were read before."""
         leased = self._leased
-
-        def reopen(error: MailboxError) -> Connection:
-            if not self._session.may_reopen or self._budget.must_end():
-                raise error
-            connection = self._session.reopen()
-            if connection.examine(self._folder).uidvalidity != view.uidvalidity:
-                raise Unreachable("fetch", "the folder was renumbered while it was read") from error
-            return connection
-
         batch = fetch_bisecting(
-            self._connection, view.uidvalidity, uids, control, reopen=reopen, final=final, failures=leased.failures
+            self._connection,
+            view.uidvalidity,
+            uids,
+            control,
+            reopen=lambda error: self._reopen(view, error),
+            final=final,
+            failures=leased.failures,
+            turn=turn,
+            most_unanswered=most_unanswered,
         )
         sighting = sighting_of(leased, leased.now + self._report.elapsed, since, self._horizon, rescan=rescan)
         sent = self._publisher.send(batch, sighting, in_flight)
         self._budget.spend(len(uids))
         return sent
+
+    def _reopen(self, view: FolderView, error: MailboxError) -> Connection:
+        """Another session with the folder open, after one that ended with `error`. MailboxError where there can be none: then
+        the poll ends with what it has read."""
+        if not self._session.may_reopen or self._budget.must_end():
+            self._budget.exhaust()
+            raise error
+        try:
+            connection = self._session.reopen()
+            if connection.examine(self._folder).uidvalidity != view.uidvalidity:
+                raise Unreachable("fetch", "the folder was renumbered while it was read") from error
+        except NoSlotFree:
+            self._budget.exhaust()
+            raise error from None
+        except MailboxError:
+            self._budget.exhaust()
+            raise
+        return connection
 
 
 def sighting_of(
@@ -312,6 +345,11 @@ def sighting_of(
         interrupted=since is not None and leased.interrupted_at is not None and leased.interrupted_at >= since,
         login=leased.user,
     )
+
+
+def read_before(saved: SavedCursor) -> list[int]:
+    """Messages of the look-back window that are not waiting to be asked for again."""
+    return [uid for uid in saved.cursor.recent if uid not in saved.refused]
 
 
 def final_refusals(saved: SavedCursor, now: datetime) -> set[int]:
@@ -345,10 +383,18 @@ def find_visible_from(connection: Connection, view: FolderView, leased: LeasedMa
     provider = catalog.load().of_mailbox(leased.user, leased.host)
     if provider is None or not may_hide_mail(provider.limits, view.messages):
         return None
-    oldest = connection.search_window(view, 1, 1, None)[:1] if view.messages else []
-    headers = connection.fetch_headers(oldest) if oldest else []
-    extent = FolderExtent(view.messages, headers[0].internal_date if headers else None)
+    extent = FolderExtent(view.messages, _earliest(connection, view))
     return visible_from(provider.limits, [extent], leased.now)
+
+
+def _earliest(connection: Connection, view: FolderView) -> datetime | None:
+    """When the first message was filed whose time the server reports; a message that cannot be read is passed over."""
+    oldest = connection.search_window(view, 1, min(view.messages, OLDEST_ASKED), None) if view.messages else []
+    for uid in oldest[:OLDEST_ASKED]:
+        with suppress(ServerBroken):
+            if (filed_at := connection.fetch_times([uid]).get(uid)) is not None:
+                return filed_at
+    return None
 
 
 def _chunks(uids: Sequence[int]) -> list[Sequence[int]]:

@@ -17,6 +17,7 @@ UTF-8.
 import imaplib
 import ssl
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -60,6 +61,14 @@ NOT_THE_TOKEN: Final = ("imap-off", "unsafe-login")
 SIGN_IN_NEEDED: Final = "oauth2-needed"
 NO_LOGIN_METHOD: Final = "no-login-method"
 """Codes of a refusal of every password: with and without a sign-in that the server offers instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedPart:
+    """Headers that arrived, and the error that ended the session before the answer was complete, if one did."""
+
+    headers: list[FetchedHeader]
+    ended_by: MailboxError | None = None
 
 
 class Connection:
@@ -269,15 +278,35 @@ class Connection:
                 raise ServerBroken("search", "nothing is found in a folder that is not empty")
             return uids
 
-    def fetch_headers(self, uids: Sequence[int], *, partial: bool = True) -> list[FetchedHeader]:
-        """Headers of `uids`, in their order; those that the answer omits are missing. ServerBroken for an answer without a header.
+    def fetch_headers(self, uids: Sequence[int]) -> list[FetchedHeader]:
+        """Headers of `uids`, in their order; those that the answer omits are missing. ServerBroken for an answer without a header."""
+        part = self.fetch_until_end(uids)
+        if part.ended_by is not None:
+            raise part.ended_by
+        return part.headers
+
+    def fetch_until_end(self, uids: Sequence[int], *, partial: bool = True) -> FetchedPart:
+        """As `fetch_headers`; where the session ends before the answer is complete, what arrived until then.
 
         Without `partial` whole headers are requested: some servers send nothing when they are asked for a part.
         """
         items = [*(ITEMS if partial else WHOLE_ITEMS), *(["SAVEDATE"] if self.save_dates else [])]
-        with translated("fetch"):
-            # Ascending: QQ calls a list that descends invalid.
-            return list(fetch_answers.parse_headers(self._client.fetch_raw(sorted(uids), items), uids).values())
+        try:
+            with translated("fetch"):
+                # Ascending: QQ calls a list that descends invalid.
+                answers = self._client.fetch_raw(sorted(uids), items)
+                return FetchedPart(list(fetch_answers.parse_headers(answers, uids).values()))
+        except (Unreachable, SessionLimitReached, Throttled) as error:
+            if isinstance(error, Throttled) and not self._client.said_bye:
+                raise
+            ended_by = error
+        self.drop()
+        try:
+            with translated("fetch"):
+                arrived = fetch_answers.complete_answers(self._client.received_fetches)
+                return FetchedPart(list(fetch_answers.parse_headers(arrived, uids).values()), ended_by)
+        except ServerBroken:
+            return FetchedPart([], ended_by)
 
     def still_present(self, uids: Sequence[int]) -> list[int]:
         """Those of `uids` that a search in the open folder, opened again, still finds.

@@ -99,6 +99,10 @@ class SessionLimitReached(MailboxError):
     code = "budget-spent"
 
 
+class AnswerTooSlow(SessionLimitReached):
+    """The server did not answer a command, or not all of it, in time."""
+
+
 # Raised by services.signin, at the stage "login".
 
 

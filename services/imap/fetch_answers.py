@@ -47,6 +47,14 @@ def parse_headers(data: Sequence[Any], uids: Sequence[int]) -> dict[int, Fetched
     return {uid: headers[uid] for uid in uids if uid in headers}
 
 
+def complete_answers(data: Sequence[Any]) -> Sequence[Any]:
+    """`data` of an answer that was cut off, without the message in which it was: after a literal the rest of its line is missing."""
+    end = len(data)
+    while end and isinstance(data[end - 1], tuple):
+        end -= 1
+    return data[:end]
+
+
 def parse_times(data: Sequence[Any], uids: Sequence[int]) -> dict[int, datetime | None]:
     """INTERNALDATE of those of `uids` that the answers hold; None where the server does not report it."""
     answers = [part for part in data if not is_unsolicited(part, b"BODY[", b"INTERNALDATE")]

@@ -65,6 +65,16 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
         answers: list[Any] = self._imap._untagged_response(kind, data, "FETCH")[1]
         return answers
 
+    @property
+    def received_fetches(self) -> list[Any]:
+        """What arrived of the answer to a FETCH that was not completed, in the form of `fetch_raw`."""
+        return list(self._imap.untagged_responses.get("FETCH", ()))
+
+    @property
+    def said_bye(self) -> bool:
+        """Whether the server ended the session with BYE."""
+        return "BYE" in self._imap.untagged_responses
+
     def search_uids(self, criteria: Sequence[Any]) -> set[int]:
         """UIDs from UID SEARCH. An answer in several lines is united: RFC 3501 §7.2.5 does not promise a single one, but
         imapclient accepts no other."""

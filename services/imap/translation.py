@@ -9,12 +9,12 @@ from typing import Final
 from imapclient import exceptions
 
 from services.imap.errors import (
+    AnswerTooSlow,
     CommandRefused,
     LoginRefused,
     LoginUnclear,
     MailboxError,
     ServerBroken,
-    SessionLimitReached,
     TemporarilyRefused,
     Throttled,
     Unreachable,
@@ -57,7 +57,7 @@ def translated(stage: str) -> Iterator[None]:
             raise TemporarilyRefused(stage, "the server refused the command for now") from None
         raise refusal(stage, error) or CommandRefused(stage, "the server refused the command") from None
     except TimeoutError:
-        raise SessionLimitReached(stage, "the server answers too slowly") from None
+        raise AnswerTooSlow(stage, "the server answers too slowly") from None
     except OSError as error:
         raise Unreachable(stage, type(error).__name__) from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, RecursionError, OverflowError):

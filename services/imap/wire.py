@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.imap.errors import SessionLimitReached, TlsFailed, Unreachable
+from services.imap.errors import AnswerTooSlow, SessionLimitReached, TlsFailed, Unreachable
 from services.imap.host_policy import Endpoint
 
 
@@ -84,7 +84,7 @@ class Wire:
         try:
             data = self._sock.recv(64 * 1024)
         except TimeoutError:
-            raise SessionLimitReached("read", "the server answers too slowly") from None
+            raise AnswerTooSlow("read", "the server answers too slowly") from None
         except OSError as error:
             raise Unreachable("read", type(error).__name__) from None
         self._received += len(data)
@@ -96,7 +96,7 @@ class Wire:
     def _seconds_left(self) -> float:
         left = min(self._command_ends, self._session_ends) - self._monotonic()
         if left <= 0:
-            raise SessionLimitReached("read", "the server answers too slowly")
+            raise AnswerTooSlow("read", "the server answers too slowly")
         return left
 
 

@@ -83,6 +83,8 @@ class LabMailbox:
         self.folders = [*(Folder(name, attributes) for attributes, name in profile.other_folders), self.sent]
         self.refused_uid = 0
         """The UID of the message that the defects of one particular message are about."""
+        self.more_refused_uids: set[int] = set()
+        """Further messages that have the same defects."""
         self.refusal = b"NO cannot be shown"
         """The server's words in REFUSED_MESSAGE and NO_IN_FETCH."""
         self.refusals_left: int | None = None
@@ -96,6 +98,10 @@ class LabMailbox:
     def has(self, *defects: Defect) -> bool:
         """Whether one of these defects is on."""
         return not self.defects.isdisjoint(defects)
+
+    def refuses(self, uid: int) -> bool:
+        """Whether the defects of one particular message are about this one."""
+        return uid == self.refused_uid or uid in self.more_refused_uids
 
     def folder(self, name: bytes) -> Folder:
         """A folder by its raw name."""

@@ -101,11 +101,10 @@ async def fetch(wire: Wire, tag: bytes, arguments: bytes) -> None:
                 raise SessionEnd
             await wire.end(tag, b"NO [LIMIT] FETCH Rate limit hit.")
             return
-        if message.uid == wire.mailbox.refused_uid and wire.mailbox.has(Defect.BYE_AT_MESSAGE, Defect.EOF_AT_MESSAGE):
-            if wire.mailbox.has(Defect.BYE_AT_MESSAGE):
-                await wire.send(b"* BYE Internal error occurred. Refer to server log for more information.\r\n")
-            raise SessionEnd
-        if wire.mailbox.has(Defect.BROKEN_MESSAGE) and message.uid == wire.mailbox.refused_uid:
+        is_refused = wire.mailbox.refuses(message.uid)
+        if is_refused:
+            await _end_at_message(wire)
+        if wire.mailbox.has(Defect.BROKEN_MESSAGE) and is_refused:
             await wire.send(b"* %d FETCH (UID %d BODY[HEADER.FIELDS ((((\r\n" % (number, message.uid))
             continue
         if fields is None:
@@ -113,7 +112,6 @@ async def fetch(wire: Wire, tag: bytes, arguments: bytes) -> None:
             await wire.send(line * (2 if wire.mailbox.has(Defect.DUPLICATE_UID) else 1) + _unsolicited(wire, number))
             continue
         header = header_fields(message.raw, fields[1], int(fields[2] or len(message.raw)))
-        is_refused = message.uid == wire.mailbox.refused_uid
         if wire.mailbox.has(Defect.OMITTED_MESSAGE) and is_refused:
             continue
         if wire.mailbox.has(Defect.EMPTY_HEADERS) or (wire.mailbox.has(Defect.EMPTY_PARTIAL) and fields[2]):
@@ -137,6 +135,21 @@ async def fetch(wire: Wire, tag: bytes, arguments: bytes) -> None:
     await wire.complete(tag)
 
 
+async def _end_at_message(wire: Wire) -> None:
+    """Stop answering, or end the session, where the answer about one particular message begins."""
+    if wire.mailbox.has(Defect.SILENT_AT_MESSAGE):
+        await asyncio.sleep(3600)
+    if wire.mailbox.has(Defect.HUGE_MESSAGE):
+        await wire.send(b"* 1 FETCH (UID 1 BODY[HEADER.FIELDS (DATE)] {%d}\r\n" % ENDLESS)
+        await wire.send_endlessly(b"x" * PIECE)
+    if wire.mailbox.has(Defect.BYE_AT_MESSAGE):
+        await wire.send(b"* BYE Internal error occurred. Refer to server log for more information.\r\n")
+    if wire.mailbox.has(Defect.BUSY_AT_MESSAGE):
+        await wire.send(b"* BYE [UNAVAILABLE] Temporarily unavailable\r\n")
+    if wire.mailbox.has(Defect.BYE_AT_MESSAGE, Defect.EOF_AT_MESSAGE, Defect.BUSY_AT_MESSAGE):
+        raise SessionEnd
+
+
 def _unsolicited(wire: Wire, number: int) -> bytes:
     """Answers about messages that were not requested, after the answer about a requested one."""
     if not wire.mailbox.has(Defect.UNSOLICITED_FETCH):
@@ -147,9 +160,11 @@ def _unsolicited(wire: Wire, number: int) -> bytes:
 async def _hostile_answer(wire: Wire, tag: bytes, chosen: Sequence[tuple[int, Message]]) -> bool:
     """Answer as the hostile defects demand; False when none of them is on."""
     if (wire.mailbox.has(Defect.NO_IN_FETCH) and _takes_refusal(wire)) or (
-        wire.mailbox.has(Defect.REFUSED_MESSAGE) and wire.mailbox.refused_uid in {message.uid for _, message in chosen}
+        wire.mailbox.has(Defect.REFUSED_MESSAGE) and any(wire.mailbox.refuses(message.uid) for _, message in chosen)
     ):
         await wire.end(tag, wire.mailbox.refusal)
+    elif wire.mailbox.has(Defect.SILENT_COMMAND) and any(wire.mailbox.refuses(message.uid) for _, message in chosen):
+        await asyncio.sleep(3600)
     elif wire.mailbox.has(Defect.OK_WITHOUT_DATA):
         await wire.complete(tag)
     elif wire.mailbox.has(Defect.OK_WITHOUT_DATA_ONCE):

@@ -49,6 +49,10 @@ class Defect(StrEnum):
     REFUSED_MESSAGE = "NO to every FETCH that names one particular message"
     BYE_AT_MESSAGE = "BYE in the answer to every FETCH that names one particular message, and the session ends"
     EOF_AT_MESSAGE = "the session ends in the answer to every FETCH that names one particular message, without BYE"
+    SILENT_AT_MESSAGE = "the answer to FETCH stops before one particular message, and the session stays open"
+    SILENT_COMMAND = "no answer to any FETCH that names one particular message, and the session stays open"
+    HUGE_MESSAGE = "a literal of 400 MB where the header of one particular message should be"
+    BUSY_AT_MESSAGE = "BYE [UNAVAILABLE] in the answer to every FETCH that names one particular message"
     BROKEN_MESSAGE = "an answer to FETCH about one particular message that is not IMAP"
 
     HUGE_LITERAL = "a literal of 400 MB where a header should be"

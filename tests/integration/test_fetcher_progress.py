@@ -185,6 +185,99 @@ def test_a_message_that_ends_the_session_is_rejected_and_the_others_are_read(
     assert lab.buried(connected) == 2 and published_all(lab, connected, server, 123, 999)
 
 
+@pytest.mark.parametrize("defect", [Defect.BYE_AT_MESSAGE, Defect.EOF_AT_MESSAGE], ids=lambda defect: defect.name)
+def test_many_messages_that_end_the_session_cost_only_themselves(lab: Lab, serve: Serve, defect: Defect) -> None:
+    """More of them than a poll may open sessions for: what is left waits, and each poll gets further."""
+    server = serve(DOVECOT, defect)
+    fill(server, sorted(now() - timedelta(hours=hour) for hour in range(300)))
+    damaged = {1, 2, 3, 100, 101, 150, 199, 200, 201, 250, 299, 300}
+    server.more_refused_uids = damaged
+    connected = lab.connect(server)
+    assert 1 < lab.complete(connected, server) <= 6
+    assert lab.buried(connected) == len(damaged) and published_all(lab, connected, server, *damaged)
+
+
+def test_a_message_for_which_the_server_asks_for_fewer_requests_is_rejected_in_the_end(lab: Lab, serve: Serve) -> None:
+    """The first polls that fail so wait as for any other provider that asks for less."""
+    server = serve(DOVECOT, Defect.BUSY_AT_MESSAGE)
+    fill(server, sorted(now() - timedelta(hours=hour) for hour in range(30)))
+    server.refused_uid = 12
+    connected = lab.connect(server)
+    reasons = [lab.poll(connected, server)["state_reason"] for _ in range(3)]
+    assert reasons == ["throttled"] * 3 and lab.buried(connected) == 0
+    assert lab.complete(connected, server, most=2) <= 2
+    assert lab.buried(connected) == 1 and published_all(lab, connected, server, 12)
+
+
+IMPATIENT = dataclasses.replace(SMALL, command_seconds=1, session_seconds=8)
+
+
+@pytest.mark.parametrize(
+    ("defect", "silent"),
+    [
+        (Defect.SILENT_AT_MESSAGE, {1, 300}), (Defect.SILENT_AT_MESSAGE, {122, 123, 298}), (Defect.SILENT_COMMAND, {300}),
+        (Defect.SILENT_COMMAND, {7, 123}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_messages_that_the_server_never_answers_for_wait_and_all_others_are_read(
+    lab: Lab, serve: Serve, monkeypatch: pytest.MonkeyPatch, defect: Defect, silent: set[int]
+) -> None:
+    server = serve(DOVECOT, defect)
+    fill(server, sorted(now() - timedelta(hours=hour) for hour in range(300)))
+    server.more_refused_uids = silent
+    connected = lab.connect(server)
+    for _ in range(8):
+        shown = lab.poll(connected, server, budgets=IMPATIENT)
+        if published_all(lab, connected, server, *silent):
+            break
+    assert shown["complete_through"] is None and lab.buried(connected) == 0
+    assert published_all(lab, connected, server, *silent)
+    # New mail is read while they wait, also beside new mail that the server does not answer for.
+    server.sent.file(letter(998, now(), server.user), now())
+    waiting = {*silent, server.sent.file(letter(999, now(), server.user), now()).uid}
+    server.more_refused_uids = waiting
+    lab.poll(connected, server, budgets=IMPATIENT)
+    lab.poll(connected, server, budgets=IMPATIENT)
+    assert published_all(lab, connected, server, *silent, 999) and lab.buried(connected) == 0
+    monkeypatch.setattr(folder_reader, "REFUSED_BEFORE_REJECT", timedelta(0))
+    lab.complete(connected, server, budgets=IMPATIENT)
+    assert lab.buried(connected) == len(waiting) and published_all(lab, connected, server, *silent, 999)
+
+
+def test_messages_that_were_not_answered_in_time_are_read_when_they_are(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT, Defect.SILENT_AT_MESSAGE)
+    fill(server, sorted(now() - timedelta(hours=hour) for hour in range(30)))
+    server.refused_uid = 12
+    connected = lab.connect(server)
+    assert lab.poll(connected, server)["complete_through"] is None and published_all(lab, connected, server, 12)
+    server.refused_uid = 0
+    assert lab.complete(connected, server, most=2) <= 2
+    assert published_all(lab, connected, server) and lab.buried(connected) == 0
+
+
+def test_a_server_that_answers_for_no_message_is_at_fault_and_nothing_is_given_up(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT, Defect.SILENT_AT_MESSAGE)
+    fill(server, sorted(now() - timedelta(hours=hour) for hour in range(30)))
+    server.more_refused_uids = set(range(1, 31))
+    connected = lab.connect(server)
+    for _ in range(3):
+        assert lab.poll(connected, server, budgets=IMPATIENT)["state_reason"] == "budget-spent"
+    assert lab.published(connected) == set() and lab.buried(connected) == 0
+    server.more_refused_uids = set()
+    lab.complete(connected, server)
+    assert published_all(lab, connected, server) and lab.buried(connected) == 0
+
+
+def test_a_message_that_is_larger_than_a_session_may_take_is_rejected(lab: Lab, serve: Serve) -> None:
+    server = serve(DOVECOT, Defect.HUGE_MESSAGE)
+    fill(server, sorted(now() - timedelta(hours=hour) for hour in range(300)))
+    server.refused_uid = 123
+    connected = lab.connect(server)
+    lab.complete(connected, server, most=3)
+    assert lab.buried(connected) == 1 and published_all(lab, connected, server, 123)
+
+
 def test_two_mails_with_one_message_id_are_two_messages_and_stay_the_same(lab: Lab, serve: Serve) -> None:
     server = serve(GMAIL)
     first, second = now() - timedelta(hours=30), now() - timedelta(hours=3)

@@ -1,7 +1,7 @@
 """Fetching headers around messages that cannot be read, and from when on a provider shows mail."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
 
 import pytest
@@ -11,8 +11,8 @@ from services.fetcher.folder_reader import (
     is_rescan_due,
 )
 from services.imap.connection import Connection
-from services.imap.errors import ServerBroken
-from services.mail.values import FetchedHeader, FolderView
+from services.imap.errors import CommandRefused, ServerBroken
+from services.mail.values import FolderView
 from tests.support.pollers import leased_mailbox
 
 LEASED = leased_mailbox()
@@ -27,12 +27,11 @@ class Folder:
         self.age_days = age_days
         self.asked: list[list[int]] = []
 
-    def fetch_headers(self, uids: Sequence[int]) -> list[FetchedHeader]:
+    def fetch_times(self, uids: Sequence[int]) -> dict[int, datetime | None]:
         self.asked.append(list(uids))
         if self.unreadable & set(uids):
             raise self.error("fetch")
-        filed_at = LEASED.now - timedelta(days=self.age_days)
-        return [FetchedHeader(uid, filed_at, None, 1, False, b"To: a@b.c\r\n\r\n") for uid in uids]
+        return {uid: LEASED.now - timedelta(days=self.age_days) for uid in uids}
 
     def search_window(self, view: FolderView, first: int, last: int, since: object) -> list[int]:
         return list(range(first, last + 1))
@@ -67,3 +66,11 @@ def test_mail_is_visible_as_far_back_as_the_provider_shows_it(
     leased = leased_mailbox(host=host, user="seller@mail.test")
     visible = find_visible_from(Folder(set(), age_days=age_days).connection, FolderView(1, 2, messages), leased)
     assert visible == (None if expected_days is None else LEASED.now - timedelta(days=expected_days))
+
+
+def test_a_first_message_that_cannot_be_read_is_passed_over() -> None:
+    leased = leased_mailbox(host="imap.mail.yahoo.com", user="seller@mail.test")
+    folder = Folder({1, 2}, CommandRefused, age_days=300)
+    visible = find_visible_from(folder.connection, FolderView(1, 2, 10_000), leased)
+    assert visible == LEASED.now - timedelta(days=300) and folder.asked == [[1], [2], [3]]
+    assert find_visible_from(Folder({1, 2, 3}).connection, FolderView(1, 2, 10_000), leased) == LEASED.now

@@ -1,6 +1,7 @@
 """Fetching headers around messages that the server cannot show."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -16,7 +17,7 @@ from services.fetcher.header_fetch import (
     fetch_bisecting,
 )
 from services.fetcher.publication import Unreadable
-from services.imap.connection import Connection
+from services.imap.connection import Connection, FetchedPart
 from services.imap.errors import CommandRefused, MailboxError, ServerBroken, TemporarilyRefused, Unreachable
 from services.mail.values import FetchedHeader
 
@@ -24,17 +25,26 @@ from services.mail.values import FetchedHeader
 class Folder:
     """A folder in which some messages cannot be read: asked for one of them, the server fails as `error` says."""
 
-    def __init__(self, unreadable: set[int], error: type[MailboxError] = ServerBroken) -> None:
+    def __init__(
+        self, unreadable: set[int], error: type[MailboxError] = ServerBroken, *, streams: bool = False
+    ) -> None:
+        """`streams`: the messages before the first unreadable one arrive before the session ends."""
         self.unreadable = unreadable
         self.error = error
+        self.streams = streams
         self.asked: list[list[int]] = []
         self.reopened = 0
 
-    def fetch_headers(self, uids: Sequence[int]) -> list[FetchedHeader]:
+    def fetch_until_end(self, uids: Sequence[int], *, partial: bool = True) -> FetchedPart:
         self.asked.append(list(uids))
-        if self.unreadable & set(uids):
+        headers = [FetchedHeader(uid, None, None, 1, False, b"To: a@b.c\r\n\r\n") for uid in uids]
+        if not self.unreadable & set(uids):
+            return FetchedPart(headers)
+        if issubclass(self.error, ServerBroken):
             raise self.error("fetch")
-        return [FetchedHeader(uid, None, None, 1, False, b"To: a@b.c\r\n\r\n") for uid in uids]
+        first = min(self.unreadable & set(uids))
+        arrived = [header for header in headers if self.streams and header.uid < first]
+        return FetchedPart(arrived, self.error("fetch"))
 
     def reopen(self, _: MailboxError) -> Connection:
         self.reopened += 1
@@ -58,7 +68,14 @@ def test_a_server_that_shows_no_message_is_at_fault_and_no_message_is_given_up()
     folder = Folder(set(range(1, 100)))
     with pytest.raises(ServerBroken, match="no message can be read"):
         fetch_bisecting(folder.connection, 1, [50, 51], [1, 2, 3, 4, 5])
-    assert folder.asked[-CONTROL_MESSAGES:] == [[3], [4], [5]]
+    assert folder.asked[-CONTROL_MESSAGES:] == [[5], [4], [3]]
+
+
+def test_neighbours_that_have_become_unreadable_too_are_not_the_only_witnesses() -> None:
+    folder = Folder({50, *range(40, 50)}, Unreachable)
+    for failures in range(4):
+        batch = fetch_bisecting(folder.connection, 1, [50], list(range(1, 50)), reopen=folder.reopen, failures=failures)
+        assert list(batch.unreadable) == [Unreadable(50, ENDS_SESSION)]
 
 
 def test_messages_are_given_up_when_one_that_was_read_before_can_still_be_read() -> None:
@@ -120,10 +137,11 @@ def test_a_server_that_refuses_every_message_for_now_is_at_fault() -> None:
 
 def test_a_temporary_refusal_of_the_second_request_gives_no_empty_header_up() -> None:
     class Empty(Folder):
-        def fetch_headers(self, uids: Sequence[int], *, partial: bool = True) -> list[FetchedHeader]:
+        def fetch_until_end(self, uids: Sequence[int], *, partial: bool = True) -> FetchedPart:
             if not partial:
                 raise TemporarilyRefused("fetch")
-            return [FetchedHeader(uid, None, None, 100, False, b"" if uid == 3 else b"To: a@b.c") for uid in uids]
+            header = FetchedHeader(0, None, None, 100, False, b"To: a@b.c")
+            return FetchedPart([replace(header, uid=uid, header=b"" if uid == 3 else header.header) for uid in uids])
 
     batch = fetch_bisecting(Empty(set()).connection, 1, [1, 2, 3], [])
     assert list(batch.refused) == [3] and not batch.unreadable

@@ -166,19 +166,29 @@ def test_a_server_files_all_sent_mail_where_its_provider_does() -> None:
     assert {host: KNOWN.files_all_sent(host) for host in expected} == expected
     assert KNOWN.files_all_sent("smtp-relay.Gmail.com.") and KNOWN.files_all_sent("imap.googlemail.com")
     assert KNOWN.files_all_sent("eur.outlook.office365.com") and KNOWN.files_all_sent("partner.outlook.cn")
-    assert all(KNOWN.files_all_sent(f"imappro.zoho.{end}") for end in ("com", "eu", "com.cn"))
+    assert all(KNOWN.files_all_sent(f"imappro.zoho.{end}") for end in ("com", "eu", "in", "com.au", "jp", "com.cn"))
     assert not any(
         map(KNOWN.files_all_sent, ("notgmail.com", "gmail.com.firm.example", "imap.firm.example", "com", ""))
     )
 
 
 @pytest.mark.parametrize(
-    ("server", "provider_id"),
+    ("server", "provider_id", "host"),
     [
-        ("firm-example.o-v1.mx.microsoft", "microsoft-365"), ("firm-example.mail.protection.outlook.com", "microsoft-365"),
-        ("eur.olc.protection.outlook.com", "outlook"),
+        ("firm-example.o-v1.mx.microsoft", "microsoft-365", "outlook.office365.com"),
+        ("firm-example.mail.protection.outlook.com", "microsoft-365", "outlook.office365.com"),
+        ("firm-example.mail.eo.outlook.com", "microsoft-365", "outlook.office365.com"),
+        ("eur.olc.protection.outlook.com", "outlook", "outlook.office365.com"),
+        ("mx-biz.mail.am0.yahoodns.net", "yahoo", "imap.mail.yahoo.com"), ("mta7.am0.yahoodns.net.", "yahoo", "imap.mail.yahoo.com"),
+        ("mx-apac.mail.gm0.yahoodns.net", "yahoo", "imap.mail.yahoo.com"), ("mx-aol.mail.gm0.yahoodns.net", "aol", "imap.aol.com"),
+        ("vespa.a02.yahoodns.net", None, ""), ("mx2.zoho.com", "zoho-domain", "imappro.zoho.com"), ("mx1.zohomail.com", "zoho-domain", "imappro.zoho.com"),
+        ("mx.zoho.eu", "zoho-eu", "imappro.zoho.eu"), ("mx3.zoho.in", "zoho-in", "imappro.zoho.in"), ("mx.zoho.com.au", "zoho-au", "imappro.zoho.com.au"),
+        ("mx2.zoho.jp", "zoho-jp", "imappro.zoho.jp"), ("MX.Zoho.com.cn", "zoho-cn", "imap.zoho.com.cn"),
+        ("mx.zohocloud.ca", "zoho-ca", "imappro.zohocloud.ca"), ("mx.zoho.sa", "zoho-sa", "imappro.zoho.sa"),
+        ("mx1.feishu.cn", "feishu", "imap.feishu.cn"), ("mx3.larksuite.com", "lark", "imap.larksuite.com"),
     ],
 )  # fmt: skip
-def test_microsofts_mx_servers_are_known(server: str, provider_id: str) -> None:
-    provider = catalog.load().by_mx(server)
-    assert provider is not None and provider.id == provider_id
+def test_mx_servers_of_hosted_mail_lead_to_its_imap_server(server: str, provider_id: str | None, host: str) -> None:
+    provider = KNOWN.by_mx(server)
+    assert (provider and provider.id) == provider_id
+    assert provider is None or provider.hosts[0] == host

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Final
 
 from services.common.settings import FetcherConfig
@@ -262,10 +263,10 @@ class FolderReader:
     def _newest_is_after(self, view: FolderView, day: date) -> bool:
         """Whether the newest message was filed after `day`, by the server's own time."""
         newest = self._newest(view)[-1:]
-        return any(
-            header.internal_date is not None and header.internal_date.date() > day
-            for header in (self._connection.fetch_headers(newest) if newest else ())
-        )
+        with suppress(ServerBroken):
+            times = self._connection.fetch_times(newest) if newest else {}
+            return any(filed_at is not None and filed_at.date() > day for filed_at in times.values())
+        return False
 
     def _save_scanned(
         self, folder: bytes, view: FolderView, saved: SavedCursor, batch: SentBatch | None
@@ -300,7 +301,7 @@ class FolderReader:
             view.uidvalidity,
             uids,
             control,
-            reopen=lambda error: self._reopen(view, error),
+            reopen=partial(reopen_folder, self._session, self._budget, self._folder, view),
             final=final,
             failures=leased.failures,
             turn=turn,
@@ -311,23 +312,26 @@ class FolderReader:
         self._budget.spend(len(uids))
         return sent
 
-    def _reopen(self, view: FolderView, error: MailboxError) -> Connection:
-        """Another session with the folder open, after one that ended with `error`. MailboxError where there can be none: then
-        the poll ends with what it has read."""
-        if not self._session.may_reopen or self._budget.must_end():
-            self._budget.exhaust()
-            raise error
-        try:
-            connection = self._session.reopen()
-            if connection.examine(self._folder).uidvalidity != view.uidvalidity:
-                raise Unreachable("fetch", "the folder was renumbered while it was read") from error
-        except NoSlotFree:
-            self._budget.exhaust()
-            raise error from None
-        except MailboxError:
-            self._budget.exhaust()
-            raise
-        return connection
+
+def reopen_folder(
+    session: MailboxSession, budget: PollBudget, folder: bytes, view: FolderView, error: MailboxError
+) -> Connection:
+    """Another session with the folder open, after one that ended with `error`. MailboxError where there can be none: then
+    the poll ends with what it has read."""
+    if not session.may_reopen or budget.must_end():
+        budget.exhaust()
+        raise error
+    try:
+        connection = session.reopen()
+        if connection.examine(folder).uidvalidity != view.uidvalidity:
+            raise Unreachable("fetch", "the folder was renumbered while it was read") from error
+    except NoSlotFree:
+        budget.exhaust()
+        raise error from None
+    except MailboxError:
+        budget.exhaust()
+        raise
+    return connection
 
 
 def sighting_of(

@@ -264,11 +264,11 @@ class _HeaderFetch:
 
         The first part is another one each time: its messages may all end the session.
         """
-        others = missing[1:]
+        behind = missing[1:]
         if not split:
-            return [others] if others else []
-        size = -(-len(others) // PARTS)
-        parts = [others[start : start + size] for start in range(0, len(others), size)] if others else []
+            return [behind] if behind else []
+        size = -(-len(behind) // PARTS)
+        parts = [behind[start : start + size] for start in range(0, len(behind), size)] if behind else []
         first = self._turn % len(parts) if parts else 0
         return [*parts[first:], *parts[:first]]
 

@@ -16,7 +16,7 @@ UTF-8.
 
 import imaplib
 import ssl
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -26,8 +26,6 @@ from imapclient.response_parser import parse_response
 
 from services.imap import fetch_answers, folders, namespaces
 from services.imap.errors import (
-    LoginRefused,
-    LoginUnclear,
     MailboxError,
     ServerBroken,
     SessionLimitReached,
@@ -37,8 +35,8 @@ from services.imap.errors import (
 from services.imap.folders import Folder, SentFolder
 from services.imap.host_policy import Endpoint
 from services.imap.limits import BoundedClient, SessionLimits
+from services.imap.login import has_line_break, log_in, log_in_with_token
 from services.imap.namespaces import Namespaces
-from services.imap.sasl import MECHANISMS, PASSWORD_MECHANISMS, BearerExchange, PasswordExchange
 from services.imap.translation import refusal, translated
 from services.mail import headers
 from services.mail.values import FetchedHeader, FolderView
@@ -55,12 +53,6 @@ CHUNK: Final = 200
 """Messages per FETCH: as many headers of 32 KiB as fit into a session's 8 MiB, and a command line under 8,000 octets."""
 MAX_NUMBER: Final = 2**32 - 1
 """The largest number of the protocol (RFC 3501 §9, `number`): a UID, a UIDVALIDITY, a count of messages."""
-NOT_THE_TOKEN: Final = ("imap-off", "unsafe-login")
-"""Refusals that a fresh token does not change and that say more than that the token was refused."""
-
-SIGN_IN_NEEDED: Final = "oauth2-needed"
-NO_LOGIN_METHOD: Final = "no-login-method"
-"""Codes of a refusal of every password: with and without a sign-in that the server offers instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,36 +77,7 @@ class Connection:
 
     def login(self, user: str, password: str, version: str) -> None:
         """LOGIN (AUTHENTICATE PLAIN or LOGIN where the command LOGIN is disabled), then ID where it is advertised. LoginRefused, Throttled, …"""
-        _check_argument("login", user)
-        _check_argument("login", password)
-        advertised = {str(name).upper() for name in self._client._imap.capabilities}
-        mechanism = next((name for name in PASSWORD_MECHANISMS if f"AUTH={name}" in advertised), None)
-        is_disabled = "LOGINDISABLED" in advertised
-        if is_disabled and mechanism is None:
-            # Not even tried: the secret must not go to a server that accepts none (RFC 3501 §7.2.1).
-            raise LoginRefused("login", "the server advertises LOGINDISABLED", code=_needed_instead(advertised))
-        with translated("login"):
-            # imaplib sends the user name unquoted and encodes ASCII; both fail for names with blanks or accents.
-            self._client._imap._encoding = "utf-8"
-            quoted = '"' + user.replace("\\", "\\\\").replace('"', '\\"') + '"'
-            try:
-                if is_disabled and mechanism is not None:
-                    # LOGINDISABLED concerns the command LOGIN alone (RFC 3501 §7.2.1).
-                    self._client._imap.authenticate(mechanism, PasswordExchange(mechanism, user, password))
-                else:
-                    self._client.login(quoted, password)
-            except imaplib.IMAP4.error as error:
-                # The server's own words may repeat the user name: they are not passed on.
-                reason = refusal("login", error)
-                # imapclient reports a broken connection as a refusal too; it says nothing about user and password.
-                was_cut_off = isinstance(error, imaplib.IMAP4.abort) or isinstance(
-                    error.__context__, imaplib.IMAP4.abort
-                )
-                if was_cut_off and not isinstance(reason, Throttled):
-                    raise Unreachable("login", "the server closed the connection") from None
-                if reason is not None and reason.code == SIGN_IN_NEEDED:
-                    reason = LoginRefused("login", code=_needed_instead(advertised))
-                raise reason or LoginRefused("login") from None
+        log_in(self._client, user, password)
         self._after_login(version)
 
     def login_with_token(self, user: str, token: str, version: str) -> None:
@@ -122,26 +85,7 @@ class Connection:
 
         LoginRefused (`oauth2-login-refused`, `oauth2-not-offered`), Throttled, … The session can be used for another attempt.
         """
-        _check_argument("login", user)
-        advertised = {str(name).upper() for name in self._client._imap.capabilities}
-        mechanism = next((name for name in MECHANISMS if f"AUTH={name}" in advertised), None)
-        if mechanism is None:
-            raise LoginRefused("login", "neither XOAUTH2 nor OAUTHBEARER is advertised", code="oauth2-not-offered")
-        exchange = BearerExchange(mechanism, user, token, self._client._imap.host, self._client._imap.port)
-        with translated("login"):
-            try:
-                self._client._imap.authenticate(mechanism, exchange)
-            except imaplib.IMAP4.abort:
-                raise
-            except imaplib.IMAP4.error as error:
-                reason = refusal("login", error)
-                if exchange.server_failed and not isinstance(reason, LoginRefused):
-                    raise reason or Throttled("login") from None
-                if isinstance(reason, Throttled | LoginUnclear) or (
-                    reason is not None and reason.code in NOT_THE_TOKEN
-                ):
-                    raise reason from None
-                raise LoginRefused("login", exchange.status, code="oauth2-login-refused") from None
+        log_in_with_token(self._client, user, token)
         self._after_login(version)
 
     def _after_login(self, version: str) -> None:
@@ -177,7 +121,9 @@ class Connection:
         if it was called. NoSentFolder.
         """
         if override:
-            return [SentFolder(name, "override") for name in override]
+            if listed is None and any(folders.may_be_listed_otherwise(name) for name in override):
+                listed = self.list_folders()
+            return [SentFolder(folders.as_listed(name, listed or ()), "override") for name in override]
         listed = folders.readable(self.list_folders() if listed is None else listed, self._namespaces())
         has_attribute = bool(folders.with_sent_attribute(listed))
         by_xlist = self._list_sent_by_xlist() if not has_attribute and "XLIST" in self._capabilities else ()
@@ -223,7 +169,8 @@ class Connection:
 
     def examine(self, folder: bytes) -> FolderView:
         """Open a folder read-only."""
-        _check_argument("examine", folder.decode("latin-1"))
+        if has_line_break(folder.decode("latin-1")):
+            raise ServerBroken("examine", "a name with a line break")
         with translated("examine"):
             # imaplib would encode the name, as ASCII or (after a login with a password) as UTF-8: plain UTF-8 that a server
             # listed must go back as the same bytes.
@@ -355,12 +302,6 @@ def connect(
         return Connection(client, limits, on_stage)
 
 
-def _needed_instead(advertised: Collection[str]) -> str:
-    """The code of a refusal of every password, by the capabilities (upper case) of the server."""
-    offers_sign_in = any(f"AUTH={name}" in advertised for name in MECHANISMS)
-    return SIGN_IN_NEEDED if offers_sign_in else NO_LOGIN_METHOD
-
-
 def _number(stage: str, value: Any) -> int:
     """A number of the protocol. ServerBroken for a larger or negative one: it would not fit into the registry's columns."""
     number = int(value)
@@ -371,8 +312,3 @@ def _number(stage: str, value: Any) -> int:
 
 def _uids(answer: Any) -> set[int]:
     return {_number("search", uid) for uid in answer}
-
-
-def _check_argument(stage: str, text: str) -> None:
-    if any(char in text for char in "\r\n\0\x01"):
-        raise LoginRefused(stage) if stage == "login" else ServerBroken(stage, "a name with a line break")

@@ -127,11 +127,12 @@ def parse_fast(data: Sequence[Any]) -> dict[int, FetchedHeader] | None:
 
 
 def from_lexer(uid: int, attributes: Any) -> FetchedHeader:
-    """A message out of what imapclient parsed. ServerBroken when its header is missing."""
-    header = next((value for key, value in attributes.items() if key.upper().startswith(b"BODY[")), None)
-    if header is None:
+    """A message out of what imapclient parsed; NIL in place of a header is an empty one. ServerBroken when its header is missing."""
+    headers = [value for key, value in attributes.items() if key.upper().startswith(b"BODY[")]
+    if not headers:
         raise ServerBroken("fetch", "an answer without the header")
-    flags = {flag.lower() for flag in attributes.get(b"FLAGS", ()) if isinstance(flag, bytes)}
+    header = headers[0]
+    flags = {flag.lower() for flag in attributes.get(b"FLAGS") or () if isinstance(flag, bytes)}
     return FetchedHeader(
         uid=uid,
         internal_date=_aware(attributes.get(b"INTERNALDATE")),

@@ -122,6 +122,19 @@ def folder_name(text: str) -> bytes:
         return raw
 
 
+def may_be_listed_otherwise(name: bytes) -> bool:
+    """Whether a server may list a raw name in another encoding: plain UTF-8 or GB18030 in place of modified UTF-7."""
+    return not folder_text(name).isascii()
+
+
+def as_listed(name: bytes, folders: Sequence[Folder]) -> bytes:
+    """The raw name under which a server lists a folder that a person named; `name` itself where it lists none."""
+    if any(folder.name == name for folder in folders):
+        return name
+    text = folder_text(name)
+    return next((folder.name for folder in folders if folder_text(folder.name) == text), name)
+
+
 def raw_name(name: str | bytes) -> bytes:
     """A folder name of imapclient as the raw bytes that the server sent."""
     return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")

@@ -77,10 +77,10 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
 
     def search_uids(self, criteria: Sequence[Any]) -> set[int]:
         """UIDs from UID SEARCH. An answer in several lines is united: RFC 3501 §7.2.5 does not promise a single one, but
-        imapclient accepts no other."""
+        imapclient accepts no other, and no blanks at its ends."""
         self._imap.untagged_responses.pop("SEARCH", None)  # of an earlier command
         lines = self._raw_command_untagged(b"SEARCH", _normalise_search_criteria(list(criteria), None))
-        return {uid for line in lines if line for uid in parse_message_list([line])}
+        return {uid for line in lines if line for uid in parse_message_list([line.strip()])}
 
     def drop(self) -> None:
         """Close the socket without LOGOUT."""

@@ -15,8 +15,9 @@ WHERE (%(company_id)s::text IS NULL OR m.company_id = %(company_id)s)
 ORDER BY m.company_id, m.mailbox_id
 
 -- name: folders
--- The Sent folders of a mailbox that are read.
-SELECT folder, uidvalidity, high_uid, scan_down_to_uid, scan_done, messages
+-- The Sent folders of a mailbox that are read. `waiting`: messages that the server has not shown yet.
+SELECT folder, uidvalidity, high_uid, scan_down_to_uid, scan_done, messages,
+    (SELECT count(*) FROM jsonb_object_keys(refused)) AS waiting
 FROM registry.folders WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND current ORDER BY folder
 
 -- name: kinds

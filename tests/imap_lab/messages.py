@@ -67,6 +67,8 @@ async def search(wire: Wire, tag: bytes, criteria: bytes) -> None:
         ]
         await wire.complete(tag, *lines)
         return
+    if wire.mailbox.has(Defect.BLANKS_IN_SEARCH):
+        uids_found = [b" " + uid for uid in [*uids_found, b" "]]
     await wire.complete(tag, b"SEARCH" + b"".join(uids_found))
 
 
@@ -118,6 +120,10 @@ async def fetch(wire: Wire, tag: bytes, arguments: bytes) -> None:
             header = b""
         if wire.mailbox.has(Defect.EMPTY_HEADER) and is_refused:
             header = b""
+        if wire.mailbox.has(Defect.NIL_HEADERS) or (wire.mailbox.has(Defect.NIL_PARTIAL) and fields[2]):
+            attributes = _attributes(wire, message, items)
+            await wire.send(b"* %d FETCH (%s BODY[HEADER.FIELDS (%s)] NIL)\r\n" % (number, attributes, fields[1]))
+            continue
         line = b"* %d FETCH (%s BODY[HEADER.FIELDS (%s)]%s {%d}\r\n" % (
             number, _attributes(wire, message, items), fields[1], b"<0>" if fields[2] else b"", len(header),
         )  # fmt: skip

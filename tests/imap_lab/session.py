@@ -204,13 +204,13 @@ class Session(Wire):
             return
         lines = [
             b'%s (%s) "%s" "%s"'
-            % (name, (folder.xlist or folder.attributes) if name == b"XLIST" else folder.attributes, self._profile.delimiter, folder.name)
+            % (name, (folder.xlist or folder.attributes) if name == b"XLIST" else folder.attributes, self._profile.delimiter, folder.name.replace(b"\\", b"\\\\").replace(b'"', b'\\"'))
             for folder in self.mailbox.folders
         ]  # fmt: skip
         await self.complete(tag, *lines)
 
     async def _examine(self, tag: bytes, command: bytes) -> None:
-        name = command.partition(b" ")[2].strip(b'"')
+        name = re.sub(rb"\\(.)", rb"\1", command.partition(b" ")[2][1:-1])
         folder = next((folder for folder in self.mailbox.folders if folder.name == name), None)
         attributes = folder.attributes.lower() if folder is not None else b""
         if self.mailbox.has(Defect.UNSAFE_LOGIN) or (self._profile.id == "required" and not self._has_sent_id):

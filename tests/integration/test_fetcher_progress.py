@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from psycopg.rows import dict_row
 
+from services.cli.registry.mailbox.show import folder_progress
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, Settings
 from services.connect.onboarding import ConnectedMailbox
@@ -250,7 +251,10 @@ def test_messages_that_were_not_answered_in_time_are_read_when_they_are(lab: Lab
     fill(server, sorted(now() - timedelta(hours=hour) for hour in range(30)))
     server.refused_uid = 12
     connected = lab.connect(server)
-    assert lab.poll(connected, server)["complete_through"] is None and published_all(lab, connected, server, 12)
+    shown = lab.poll(connected, server)
+    assert shown["complete_through"] is None and published_all(lab, connected, server, 12)
+    assert [folder["waiting"] for folder in shown["folders"]] == [1]
+    assert "1 that the server does not show" in folder_progress(shown["folders"][0])
     server.refused_uid = 0
     assert lab.complete(connected, server, most=2) <= 2
     assert published_all(lab, connected, server) and lab.buried(connected) == 0

@@ -16,6 +16,7 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.connect.onboarding import ConnectedMailbox, MailboxRefused
 from services.fetcher.poll_report import metrics_from_zero
+from services.imap.folders import folder_name
 from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
 from services.registry.vault import Vault
@@ -143,7 +144,7 @@ HARMLESS = [
     Defect.SINCE_EARLY, Defect.RANGE_EMPTY, Defect.UIDVALIDITY_ZERO, Defect.STATUS_EMPTY, Defect.STALE, Defect.NO_INTERNALDATE,
     Defect.ONE_DIGIT_DAY, Defect.PLAIN_BAD, Defect.SILENT_ENABLE, Defect.ID_BAD, Defect.UNSOLICITED_FETCH,
     Defect.DUPLICATE_UID, Defect.EARLY_ANSWERS, Defect.SPLIT_SEARCH, Defect.OPEN_RANGE_EMPTY, Defect.OPEN_RANGE_BAD, Defect.OK_WITHOUT_DATA_ONCE,
-    Defect.EMPTY_PARTIAL, Defect.BARE_COPY, Defect.RAW_HEADERS,
+    Defect.EMPTY_PARTIAL, Defect.NIL_PARTIAL, Defect.BLANKS_IN_SEARCH, Defect.BARE_COPY, Defect.RAW_HEADERS,
 ]  # fmt: skip
 
 
@@ -634,7 +635,7 @@ def test_a_hostile_server_affects_only_its_own_mailbox(
 
 @pytest.mark.parametrize(
     "defect",
-    [Defect.OK_WITHOUT_DATA, Defect.FETCH_WITHOUT_UID, Defect.EMPTY_HEADERS],
+    [Defect.OK_WITHOUT_DATA, Defect.FETCH_WITHOUT_UID, Defect.EMPTY_HEADERS, Defect.NIL_HEADERS],
     ids=lambda defect: defect.name,
 )
 def test_b8_messages_that_the_server_counts_and_does_not_show_are_not_gone(
@@ -686,6 +687,32 @@ def test_g6_a_message_that_was_deleted_meanwhile_is_gone(lab: Lab, serve: Serve)
 def test_e8_a_folder_in_plain_utf8_is_opened_by_the_bytes_that_were_listed(lab: Lab, serve: Serve) -> None:
     server = serve(DOVECOT)
     own = Folder("已发送".encode(), b"")
+    server.folders.append(own)
+    fill(server, [now() - timedelta(hours=hour) for hour in (3, 2, 1)], own, first=10)
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since(), server.sent, own)
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "gb18030", "utf-7-imap"])
+def test_b10_a_folder_that_a_person_names_is_opened_by_the_bytes_that_were_listed(
+    lab: Lab, serve: Serve, charset: str
+) -> None:
+    server = serve(DOVECOT)
+    listed = folder_name("客户回复") if charset == "utf-7-imap" else "客户回复".encode(charset)
+    own = Folder(listed, b"")
+    server.folders.append(own)
+    fill(server, [now() - timedelta(hours=hour) for hour in (3, 2, 1)], own, first=10)
+    connected = lab.connect(server, sent_override=(folder_name("客户回复"),))
+    lab.complete(connected, server)
+    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since(), own)
+    assert b'EXAMINE "' + listed + b'"' in [sent.command for sent in server.commands(-1)]
+
+
+@pytest.mark.parametrize("name", [b'Sent "old"', b"a\\b/Sent", b"50% {3}/Sent", b"R&-D/Sent"])
+def test_b10_signs_in_the_name_of_a_folder_are_sent_as_they_were_listed(lab: Lab, serve: Serve, name: bytes) -> None:
+    server = serve(DOVECOT)
+    own = Folder(name, b"\\Sent")
     server.folders.append(own)
     fill(server, [now() - timedelta(hours=hour) for hour in (3, 2, 1)], own, first=10)
     connected = lab.connect(server)

@@ -4,7 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.imap.fetch_answers import is_unsolicited, parse_date_time, parse_fast, parse_headers, parse_times
+from services.imap.fetch_answers import (
+    complete_answers,
+    is_unsolicited,
+    parse_date_time,
+    parse_fast,
+    parse_headers,
+    parse_times,
+)
 from services.mail.values import FetchedHeader
 
 
@@ -41,6 +48,19 @@ def test_only_requested_messages_are_returned_in_the_order_of_the_request() -> N
     data = [USUAL, b")", second, b")"]
     assert list(parse_headers(data, [6, 7, 5])) == [6, 5]
     assert parse_headers(data, [5]) == {5: EXPECTED}
+
+
+@pytest.mark.parametrize("header", [b"NIL", b'""'])
+def test_nil_and_an_empty_string_in_place_of_a_header_are_an_empty_header(header: bytes) -> None:
+    """The fetcher asks again for a message without a header; what is no answer about it would make it unreadable at once."""
+    data = [b"1 (UID 5 FLAGS NIL RFC822.SIZE 42 BODY[HEADER.FIELDS (TO)]<0> " + header + b")"]
+    assert parse_headers(data, [5]) == {5: FetchedHeader(5, None, None, 42, False, b"")}
+
+
+def test_an_answer_that_was_cut_off_is_read_up_to_the_last_whole_message() -> None:
+    whole, cut = [USUAL, b")"], (b"2 (UID 6 BODY[HEADER.FIELDS (TO)]<0> {90}", b"To: c@")
+    assert complete_answers([*whole, cut]) == whole and complete_answers([cut, cut]) == []
+    assert list(complete_answers(whole)) == whole and complete_answers([]) == []
 
 
 def test_changed_flags_of_another_message_are_ignored() -> None:

@@ -89,9 +89,10 @@ def _print_field(label: str, value: str) -> None:
 def folder_progress(folder: dict[str, Any]) -> str:
     """How far a folder has been read, in words."""
     name = folder_text(folder["folder"])
+    waiting = f"; {folder['waiting']} that the server does not show are asked for again" if folder["waiting"] else ""
     if folder["scan_down_to_uid"] is None:
-        return f"{name}: {folder['messages']} messages, read back to the horizon"
-    return f"{name}: scan running, {folder['scan_done']} of at most {folder['messages']} messages read"
+        return f"{name}: {folder['messages']} messages, read back to the horizon{waiting}"
+    return f"{name}: scan running, {folder['scan_done']} of at most {folder['messages']} messages read{waiting}"
 
 
 @click.command("history")

@@ -49,7 +49,7 @@ def test_tables_with_rows_bytes_growth_and_bounds(run: Callable[..., str]) -> No
     assert inquiries["bytes"] == inquiries["table_bytes"] + inquiries["index_bytes"] > 50_000
     assert inquiries["rows_a_day"] == pytest.approx(1000 / printed["counted_days"])
     assert inquiries["bytes_a_day"] == pytest.approx(inquiries["bytes"] / printed["counted_days"])
-    assert (inquiries["bound"], tables["ledger.dirty"]["bytes_a_day"]) == ("time", 0)
+    assert (inquiries["bound"], tables["ledger.dirty"]["bytes_a_day"]) == ("facts", 0)
     assert printed["bytes_a_day"] == pytest.approx(sum(table["bytes_a_day"] for table in printed["tables"]))
     assert printed["days_until_full"] == pytest.approx((10**10 - printed["database_bytes"]) / printed["bytes_a_day"])
 

@@ -15,12 +15,14 @@ Table = dict[tuple[str, str], list[str]]
 
 
 class NameServer:
-    """UDP on 127.0.0.1. A context manager; `asked` holds every question, `silent` switches its answers off."""
+    """UDP on 127.0.0.1. A context manager; `asked` holds every question, `silent` switches its answers off; names in `failing`
+    are answered with SERVFAIL."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.asked: list[tuple[str, str]] = []
         self.silent = False
+        self.failing: set[str] = set()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
@@ -52,7 +54,9 @@ class NameServer:
             answer = dns.message.make_response(query)
             answer.flags |= dns.flags.RA
             exists = any(table_name == name for table_name, _ in self.table)
-            if texts := self.table.get((name, kind)):
+            if name in self.failing:
+                answer.set_rcode(dns.rcode.SERVFAIL)
+            elif texts := self.table.get((name, kind)):
                 answer.answer.append(dns.rrset.from_text_list(question.name, 60, "IN", kind, texts))
             elif not exists:
                 answer.set_rcode(dns.rcode.NXDOMAIN)

@@ -79,3 +79,30 @@ def test_a_name_server_that_does_not_answer_exits_with_69(names: NameServer, mon
     done = check("--json")
     assert done.exit_code == 69 and "the DNS does not answer" in done.stderr and not done.stdout
     assert len(names.asked) >= directory_check.MOST_FAILURES
+
+
+def test_queries_that_fail_are_reported_as_not_checked_and_change_nothing(names: NameServer) -> None:
+    names.failing = {"163.com", "imap.126.com", "mxmail.netease.com"}
+    done = check("--json")
+    result = json.loads(done.stdout)
+    assert (done.exit_code, result["changes"]) == (0, [])
+    assert set(result["not_checked"]) == {"MX 163.com", "address imap.126.com", "name mxmail.netease.com"}
+    text = check()
+    assert text.exit_code == 0 and "not checked, the DNS did not answer: MX 163.com" in text.stderr
+
+
+def test_names_in_answers_are_printed_without_control_characters_and_markup(names: NameServer) -> None:
+    mx_of_another = next(
+        provider.mx[0] for provider in catalog.load().providers if provider.family == "tencent" and provider.mx
+    )
+    names.table["188.com", "MX"] = [f"5 \\027[31m[/bold].{mx_of_another}."]
+    names.table["_imaps._tcp.163.com", "SRV"] = ["0 1 993 [red]\\007.example."]
+    text = check()
+    assert text.exit_code == 1 and "\x1b" not in text.stdout and "\x07" not in text.stdout
+    assert "[/bold]" in text.stdout and "[red]" in text.stdout
+
+
+def test_an_address_or_an_unknown_option_is_a_usage_error(names: NameServer) -> None:
+    for options in (["a@163.com"], ["--offline"]):
+        done = check(*options)
+        assert done.exit_code == 2 and "Usage" in done.stderr and not names.asked

@@ -202,9 +202,9 @@ class Poller:
         if budget.ended_without_reading():
             # It would be due again at once, and the same would happen for ever.
             raise SessionLimitReached("search", "a whole poll in which nothing could be read")
-        # Without a person's choice of folders every folder for sent mail is read, and there are no others to count.
+        # Others: where a person chose the folders, every other one for sent mail; and the folders below a Sent folder.
         scanned = is_rescan_due(leased) or leased.complete_through is None
-        if leased.sent_override and scanned and not budget.exhausted:
+        if scanned and not budget.exhausted:
             self._count_unread_folders(leased, session.connection, [folder.name for folder in folders], report)
         return max(visible_from, default=None)
 

@@ -77,13 +77,15 @@ def with_sent_attribute(folders: Sequence[Folder]) -> list[bytes]:
 
 
 def other_sent_folders(folders: Sequence[Folder], watched: Sequence[bytes]) -> list[bytes]:
-    """Those of the readable `folders` that are for sent mail by attribute or name and not among `watched`; at most five."""
-    unwatched = {
-        folder.name
-        for folder in folders
-        if (b"\\sent" in folder.flags or is_sent_name(folder.name)) and folder.name not in watched
-    }
-    return sorted(unwatched)[:MAX_UNWATCHED]
+    """Those of the readable `folders` that hold sent mail and are not among `watched`; at most five.
+
+    First those for sent mail by attribute or name, then the folders below any of them (`Sent/2025`, where archive rules move mail),
+    the last in the order of their names first: names of years grow.
+    """
+    for_sent_mail = {folder.name for folder in folders if b"\\sent" in folder.flags or is_sent_name(folder.name)}
+    parents = for_sent_mail | set(watched)
+    below = {folder.name for folder in folders if any(_is_below(folder.name, parent) for parent in parents)} - parents
+    return [*sorted(for_sent_mail - set(watched)), *sorted(below, reverse=True)][:MAX_UNWATCHED]
 
 
 def is_sent_name(name: bytes) -> bool:

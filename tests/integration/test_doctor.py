@@ -218,6 +218,23 @@ def test_the_fetcher_counts_messages_that_it_does_not_read(make_lab: Callable[..
         assert counted == (3,)
 
 
+def test_folders_below_the_sent_folder_are_counted_without_being_read(
+    make_lab: Callable[..., Lab], dovecot: Dovecot
+) -> None:
+    lab = make_lab(dovecot)
+    dovecot.client.create(USER, "Sent/2025")
+    dovecot.client.create(USER, "Archive/2025")
+    for folder in ("Sent/2025", "Archive/2025"):
+        dovecot.append(USER, folder, letter(100, NOW - DAY), NOW - DAY)
+    dovecot.append(USER, "Sent", letter(0, NOW - DAY), NOW - DAY)
+    connected = lab.connect()
+    with connect(lab.dsn, "tests") as connection, lab.fetcher():
+        until(lambda: lab.mailbox(connected.mailbox_id)["complete_through"] is not None, 30, "a complete poll")
+        counted = connection.execute("SELECT folder, messages FROM registry.other_folders").fetchall()
+        read = connection.execute("SELECT folder FROM registry.folders").fetchall()
+    assert counted == [(b"Sent/2025", 1)] and read == [(b"Sent",)]
+
+
 def delete(server: Dovecot, user: str, folder: str, uids: list[str]) -> None:
     """File a message as a mail program does."""
     import imaplib

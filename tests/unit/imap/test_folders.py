@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.imap.folders import folder_name, folder_text, is_sent_name
+from services.imap.folders import Folder, folder_name, folder_text, is_sent_name, other_sent_folders
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,19 @@ def test_names_of_sent_folders(name: bytes, sent: bool) -> None:
 def test_plain_utf8_is_shown_as_it_is() -> None:
     assert folder_text("已发送".encode("gb18030")) == "已发送" and is_sent_name(b"INBOX." + "已发送邮件".encode("gbk"))
     assert folder_text("已发送".encode()) == "已发送" and folder_text(b"\xff\x07") == "\ufffd\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("names", "watched", "counted"),
+    [
+        (["INBOX", "Sent", "Sent/2024", "Sent/2025", "Archive/2025"], ["Sent"], ["Sent/2025", "Sent/2024"]),
+        (["INBOX.Sent", "INBOX.Sent.2025", "INBOX.Sent2025"], ["INBOX.Sent"], ["INBOX.Sent.2025"]),
+        (["Sent", "Sent Messages", "Sent Messages/old"], ["Sent"], ["Sent Messages", "Sent Messages/old"]),
+        (["Sent", *(f"Sent/{year}" for year in range(2015, 2026))], ["Sent"], [f"Sent/{year}" for year in range(2025, 2020, -1)]),
+        (["Out", "Out/a", "Sent"], ["Out"], ["Sent", "Out/a"]),
+        (["INBOX", "Sent"], ["Sent"], []),
+    ],
+)  # fmt: skip
+def test_folders_for_sent_mail_that_are_not_read(names: list[str], watched: list[str], counted: list[str]) -> None:
+    listed = [Folder(name.encode(), frozenset()) for name in names]
+    assert other_sent_folders(listed, [name.encode() for name in watched]) == [name.encode() for name in counted]

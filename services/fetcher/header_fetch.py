@@ -11,6 +11,7 @@ poll asks again. The same for messages that were not asked for because the poll 
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from services.fetcher.publication import FetchedBatch, Unreadable
@@ -24,6 +25,7 @@ from services.imap.errors import (
     TemporarilyRefused,
     Throttled,
 )
+from services.mail.headers import is_cut
 from services.mail.values import FetchedHeader
 
 CONTROL_MESSAGES: Final = 3
@@ -36,6 +38,8 @@ EMPTY: Final = "its header is empty"
 PATIENCE: Final = 3
 """Polls that fail in a row before a message that the server omits becomes a dead letter, and before a BYE that asks for fewer
 requests counts as one about a message."""
+MAX_CUT: Final = 8
+"""Messages of a batch whose header was cut and whose ids are requested once more: 1 MiB at most."""
 MANY_EMPTY: Final = 3
 EMPTY_SHARE: Final = 0.1
 """As many empty headers in a batch are a fault of the server and not of the messages."""
@@ -94,7 +98,14 @@ def fetch_bisecting(
     unparsable_alone = len(unreadable) == 1 and unreadable[0].detail == UNPARSABLE
     if (unreadable or fetch.refused) and not headers and not unparsable_alone and not fetch.shows_another():
         raise fetch.ended_by or ServerBroken("fetch", "no message can be read")
-    return FetchedBatch(uidvalidity, uids, headers, unreadable, fetch.refused)
+    return FetchedBatch(uidvalidity, uids, _with_all_ids(fetch, headers), unreadable, fetch.refused)
+
+
+def _with_all_ids(fetch: "_HeaderFetch", headers: Sequence[FetchedHeader]) -> list[FetchedHeader]:
+    """The headers; of the first few that were cut, with the ids that the cut may have taken, if the server shows them."""
+    cut = [header for header in headers if is_cut(header.header)][:MAX_CUT]
+    ids = {header.uid: fetch.ids(header.uid) for header in cut}
+    return [replace(header, ids=ids[header.uid]) if header.uid in ids else header for header in headers]
 
 
 def _ask_for_empty(fetch: "_HeaderFetch", headers: Sequence[FetchedHeader]) -> tuple[list[FetchedHeader], list[int]]:
@@ -212,6 +223,18 @@ class _HeaderFetch:
             elif missing and self._is_asked_again(group[0], part.ended_by):
                 suspects.append(group[0])
         return headers
+
+    def ids(self, uid: int) -> bytes:
+        """The fields of a message that name messages; empty when the server does not show them: the cut header counts then."""
+        if self.stopped:
+            return b""
+        try:
+            return self.connection.fetch_ids(uid)
+        except ServerBroken:
+            return b""
+        except MailboxError as error:
+            self._open_again(error, has_read=True)
+            return b""
 
     def shows_another(self) -> bool:
         """Whether the server still shows one of the messages that were read before. MailboxError when no session can be opened."""

@@ -45,6 +45,11 @@ HEADER_FIELDS: Final = " ".join(headers.FETCHED).upper()
 ITEMS: Final = ("UID", "INTERNALDATE", "RFC822.SIZE", "FLAGS", f"BODY.PEEK[HEADER.FIELDS ({HEADER_FIELDS})]<0.32768>")
 WHOLE_ITEMS: Final = tuple(name.removesuffix("<0.32768>") for name in ITEMS)
 """The same without a limit, for a few messages whose header was empty; a literal is limited by the session."""
+ID_ITEMS: Final = (
+    *ITEMS[:4],
+    f"BODY.PEEK[HEADER.FIELDS ({' '.join(headers.LIMITED).upper()})]<0.{headers.MAX_IDS_BYTES}>",
+)
+"""The fields that name messages, where a header block was cut: a long References leaves no room for others, or for its newest ids."""
 TIMES: Final = ("UID", "INTERNALDATE")
 """What a connection test requests of a message: it may run before the owner of the mailbox consents to anything."""
 WINDOW: Final = 5_000
@@ -130,9 +135,8 @@ class Connection:
         return folders.choose_sent_folders(listed, by_xlist)
 
     def other_sent_folders(self, watched: Sequence[bytes]) -> list[bytes]:
-        """Folders for sent mail by attribute or name that are not among `watched`; at most five."""
-        readable = folders.readable(self.list_folders(), self._namespaces())
-        return folders.other_sent_folders(readable, watched)
+        """Folders for sent mail by attribute or name, and those below them, that are not among `watched`; at most five."""
+        return folders.other_sent_folders(folders.readable(self.list_folders(), self._namespaces()), watched)
 
     def _namespaces(self) -> Namespaces:
         """Whose folders are listed. Empty where the server does not offer NAMESPACE, or answers it in no known form."""
@@ -148,8 +152,8 @@ class Connection:
 
     def list_folders(self) -> list[Folder]:
         """Every folder. SessionLimitReached when there are too many."""
+        imap = self._client._imap
         with translated("list"):
-            imap = self._client._imap
             if {"LIST-EXTENDED", "SPECIAL-USE"} <= self._capabilities:
                 kind, data = imap._simple_command("LIST", '""', '"*"', "RETURN (SPECIAL-USE)")
                 if kind != "OK":
@@ -254,6 +258,12 @@ class Connection:
                 return FetchedPart(list(fetch_answers.parse_headers(arrived, uids).values()), ended_by)
         except ServerBroken:
             return FetchedPart([], ended_by)
+
+    def fetch_ids(self, uid: int) -> bytes:
+        """The fields of a message that name messages; empty when the answer omits it."""
+        with translated("fetch"):
+            answers = fetch_answers.parse_headers(self._client.fetch_raw([uid], ID_ITEMS), [uid])
+            return b"".join(answer.header for answer in answers.values())
 
     def still_present(self, uids: Sequence[int]) -> list[int]:
         """Those of `uids` that a search in the open folder, opened again, still finds.

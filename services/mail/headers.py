@@ -26,6 +26,8 @@ FETCHED: Final = (
 """The header fields that the fetcher asks for: BODY.PEEK[HEADER.FIELDS (…)]."""
 MAX_BYTES: Final = 32 * 1024
 """More of them is never fetched: BODY.PEEK[…]<0.32768>."""
+MAX_IDS_BYTES: Final = 128 * 1024
+"""The same of the fields that name messages, where a header block was cut: BODY.PEEK[…]<0.131072>."""
 MAX_RECIPIENTS: Final = 64
 MAX_IN_REPLY_TO: Final = 4
 MAX_REFERENCES: Final = 20
@@ -69,11 +71,14 @@ class Skipped:
     reason: str
 
 
-def parse(raw: bytes) -> Headers | Skipped:
-    """Parse the header block of one message. `Skipped('empty')` when it has no field at all."""
+def parse(raw: bytes, id_fields: bytes = b"") -> Headers | Skipped:
+    """Parse the header block of one message. `Skipped('empty')` when it has no field at all. `id_fields`: a block of its own
+    with the fields that name messages, which replaces theirs; empty unless `raw` was cut."""
     values = split_fields(raw[:MAX_BYTES])
     if is_cut(raw):
         _drop_cut_tail(values, raw[:MAX_BYTES])
+    if id_fields:
+        values |= {name: texts for name, texts in split_fields(id_fields[:MAX_IDS_BYTES]).items() if name in LIMITED}
     if not values:
         return Skipped("empty")
     ids = message_ids(" ".join(values.get("message-id", ())[:1]))

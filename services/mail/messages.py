@@ -38,7 +38,7 @@ def parse_message(company_id: str, fetched: FetchedHeader, hasher: Hasher) -> Pa
     """Parse one message. Skipped: a draft (`draft`), or no header (`empty`)."""
     if fetched.draft:
         return Skipped("draft")
-    headers = parse(fetched.header)
+    headers = parse(fetched.header, fetched.ids)
     if isinstance(headers, Skipped):
         return headers
     identity = _message_hash(company_id, headers.message_id, hasher) if headers.message_id is not None else None

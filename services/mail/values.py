@@ -25,6 +25,8 @@ class FetchedHeader:
     size: int
     draft: bool
     header: bytes
+    ids: bytes = b""
+    """Message-ID, In-Reply-To and References, fetched by themselves where `header` was cut; else empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,6 +297,19 @@ def test_two_mails_with_one_message_id_are_two_messages_and_stay_the_same(lab: L
     assert {event.message_id: event for event in lab.events(connected)} == before
 
 
+def test_the_newest_references_of_a_header_that_is_too_long_are_read(lab: Lab, serve: Serve) -> None:
+    server = serve(GMAIL)
+    sent_at = now() - timedelta(hours=3)
+    ids = [f"<{number:04}.{'x' * 80}@shop.example>" for number in range(500)]
+    references = "References: " + "\r\n ".join(ids) + f"\r\nIn-Reply-To: {ids[-1]}\r\n"
+    server.sent.file(references.encode() + letter(1, sent_at, server.user), sent_at)
+    connected = lab.connect(server)
+    lab.complete(connected, server)
+    (event,) = lab.events(connected)
+    used = [HASHER.message(connected.company_id, text) for text in (ids[0], *ids[-19:])]
+    assert list(event.references) == used and list(event.in_reply_to) == used[-1:]
+
+
 def test_folders_that_are_renamed_in_each_list_are_trimmed_and_back_off(
     lab: Lab, serve: Serve, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

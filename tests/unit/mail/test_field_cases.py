@@ -256,6 +256,14 @@ def test_the_tail_of_a_block_that_was_cut_is_dropped(pad: int) -> None:
     assert headers.message_id is None
 
 
+def test_ids_that_were_fetched_by_themselves_replace_those_of_a_block_that_was_cut() -> None:
+    raw = ("To: a@x.example\r\nReferences: " + " ".join(f"<{number}@x>" for number in range(9_000))).encode()
+    headers = parse(raw[:MAX_BYTES], b"References: <first@x> <last@x>\r\nIn-Reply-To: <last@x>\r\nTo: b@x\r\n\r\n")
+    assert isinstance(headers, Headers)
+    assert (headers.references, headers.in_reply_to) == (("first@x", "last@x"), ("last@x",))
+    assert headers.to == ("a@x.example",)
+
+
 local_part = st.from_regex(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,12}(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,8}){0,2}", fullmatch=True
 )

@@ -80,6 +80,8 @@ class RequestRunner:
             if taken.purpose == "withdraw":
                 registry.mailboxes.remove(taken.company_id, mailbox_id, by=typed.consent_by)
                 return RequestResult(True, "passed", mailbox_id)
+            if taken.purpose in ("platform-sync-on", "platform-sync-off"):
+                return _change_sync(registry, taken, typed)
             server = self._server(typed)
             if typed.kind == AUTHORIZATION_CODE:
                 typed = self._signed_in(taken, typed, server)
@@ -148,6 +150,16 @@ class RequestRunner:
         return HostPolicy.of(self.settings, self.tester.resolve), self.tester.context or tls_context(
             self.settings.ca_file
         )
+
+
+def _change_sync(registry: Registry, taken: TakenRequest, typed: TypedLogin) -> RequestResult:
+    """Leave an account's mailboxes to the platform, or take them back. RegistryError."""
+    if taken.purpose == "platform-sync-on":
+        since = typed.since or taken.created_at
+        registry.accounts.start_platform_sync(taken.company_id, taken.account_id, since, by=typed.consent_by)
+    else:
+        registry.accounts.end_platform_sync(taken.company_id, taken.account_id, by=typed.consent_by)
+    return RequestResult(True, "passed", taken.mailbox_id)
 
 
 def _tested(mailbox_id: str, report: ConnectionTestReport) -> RequestResult:

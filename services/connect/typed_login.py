@@ -1,5 +1,6 @@
 """What a seller types on the connect page, as it travels sealed from the web process to a fetcher. Pure."""
 
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -36,6 +37,8 @@ class TypedLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session_id: str | None = None
     """The session in which the consent was given."""
     sign_in: ReturnedCode | None = None
+    since: datetime | None = None
+    """Since when the account answers through the platform's own mail."""
 
     def __repr__(self) -> str:
         return "TypedLogin(…)"

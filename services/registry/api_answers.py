@@ -4,7 +4,7 @@ An answer may hold a link that is shown once, so it is sealed with a key that fo
 holds neither. Entries live for a day.
 """
 
-import hashlib
+import hmac
 import os
 from typing import Final
 
@@ -40,12 +40,13 @@ class ApiAnswers:
         A second request of the name waits here until the transaction of the first one ends. AnotherRequest when `request`
         (whatever distinguishes requests) is not what it was before.
         """
-        values = {"key_id": self._key_id, "name_hash": _digest(name.encode())}
+        request_hash = self._digest(b"request" + request)
+        values = {"key_id": self._key_id, "name_hash": self._digest(b"name" + name.encode())}
         self._sql.run("forget_answer", **values)
-        if self._sql.one("claim_name", **values, request_hash=_digest(request)) is not None:
+        if self._sql.one("claim_name", **values, request_hash=request_hash) is not None:
             return None
         stored = self._sql.one("answer", **values)
-        if stored is None or bytes(stored["request_hash"]) != _digest(request):
+        if stored is None or bytes(stored["request_hash"]) != request_hash:
             raise AnotherRequest
         sealed = bytes(stored["answer_sealed"])
         try:
@@ -59,15 +60,18 @@ class ApiAnswers:
         sealed = nonce + self._cipher(name).encrypt(nonce, answer, None)
         if len(sealed) > MOST_BYTES:
             raise ValueError(f"an answer of {len(answer)} bytes cannot be stored")
-        self._sql.run("store_answer", key_id=self._key_id, name_hash=_digest(name.encode()), sealed=sealed)
+        self._sql.run(
+            "store_answer", key_id=self._key_id, name_hash=self._digest(b"name" + name.encode()), sealed=sealed
+        )
 
     def _cipher(self, name: str) -> AESGCM:
-        """HKDF (RFC 5869): a key for each name, from a secret of 256 random bits."""
-        derivation = HKDF(
-            algorithm=hashes.SHA256(), length=32, salt=None, info=b"replyrate api answer 1" + name.encode()
-        )
-        return AESGCM(derivation.derive(self._secret.encode()))
+        return AESGCM(self._derived(b"replyrate api answer 1" + name.encode()))
 
+    def _digest(self, data: bytes) -> bytes:
+        """A keyed hash: a request may hold a password, which an unkeyed hash would let a reader of the database guess."""
+        return hmac.digest(self._derived(b"replyrate api request 1"), data, "sha256")
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+    def _derived(self, purpose: bytes) -> bytes:
+        """A key for a purpose: HKDF (RFC 5869) from a secret of 256 random bits."""
+        derivation = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose)
+        return derivation.derive(self._secret.encode())

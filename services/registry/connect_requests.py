@@ -20,9 +20,9 @@ from services.registry.sealing import OpeningKeys, SealingKey
 
 SQL = load_statements("services.registry", "connect_requests.sql")
 
-Purpose = Literal["look-up", "test", "connect", "reconnect", "withdraw"]
+Purpose = Literal["look-up", "test", "connect", "reconnect", "withdraw", "platform-sync-on", "platform-sync-off"]
 """Find the server of an address; test a login only; connect a new mailbox with it; connect a mailbox again with it; withdraw the
-consent to read a mailbox, which removes it."""
+consent to read a mailbox, which removes it; say that the account answers, or no longer answers, through the platform's own mail."""
 LEASE_SECONDS: Final = 90.0
 """A fetcher that has not reported a stage for so long has lost the request; above the longest stage (services/imap/limits.py)."""
 MOST_TRIES: Final = 3

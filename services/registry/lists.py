@@ -59,6 +59,10 @@ class RegistryLists:
             raise unknown_mailbox(company_id, mailbox_id)
         return mailbox
 
+    def session(self, session_id: str) -> dict[str, Any] | None:
+        """What became of a link for a seller; None when there is none."""
+        return self._sql.one("session", session_id=session_id)
+
     def history(self, company_id: str, mailbox_id: str) -> dict[str, list[dict[str, Any]]]:
         """`history` and `consents` of a mailbox, oldest first."""
         return {

@@ -41,3 +41,8 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s ORDER BY chang
 -- Who consented to which text, oldest first.
 SELECT consented_by, consented_at, text_version, language, withdrawn_by, withdrawn_at FROM registry.consents
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s ORDER BY consent_id
+
+-- name: session
+-- What became of a link for a seller.
+SELECT session_id, company_id, account_id, role, mailbox_id, language, created_by, created_at, opened_at, expires_at, ended_at
+FROM registry.portal_sessions WHERE session_id = %(session_id)s

@@ -184,6 +184,12 @@ def address_hash(key: bytes, address: str) -> str | None:
     return None if normal is None else hmac.digest(key, normal.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
+def return_origin(url: str) -> str:
+    """Scheme, host and port of a URL that was checked, as settings write origins: `https://market.example`."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
 def check_return_url(url: str) -> None:
     """RegistryError when a URL must not be linked to: only https (http on this computer), a host, no user."""
     try:

@@ -6,14 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
-from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.portal.api.mailboxes import advice
-from services.registry.registry import Registry
 from services.registry.states import STATES
-from services.registry.vault import Vault
-from tests.support.api_lab import add_account, api_client, new_key, problem
-from tests.support.mailboxes import connected
+from tests.support.api_lab import add_mailbox, api_client, new_key, problem
 from tests.support.portal_lab import Portal, make_portal, portal, portal_dsn
 
 __all__ = ["make_portal", "portal", "portal_dsn"]
@@ -24,14 +20,6 @@ def client(portal: Portal, dsn: str) -> Iterator[httpx.Client]:
     """A client whose key is for the companies that begin with shop-."""
     with api_client(portal, new_key(dsn, "shop-").secret) as client:
         yield client
-
-
-def add_mailbox(dsn: str, company_id: str, mailbox_id: str, host: str = "imap.qq.com") -> None:
-    add_account(dsn, company_id)
-    with connect(dsn, "tests") as connection:
-        registry = Registry(connection, Hasher(b"h" * 32), Vault(b"v" * 32))
-        address = f"{mailbox_id}@mail.test"
-        connected(registry, company_id, mailbox_id=mailbox_id, address=address, host=host)
 
 
 def test_companies_and_accounts_are_registered_once(client: httpx.Client) -> None:

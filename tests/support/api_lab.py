@@ -4,10 +4,14 @@ from typing import Any
 
 import httpx
 
+from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.registry.accounts import Accounts
 from services.registry.api_keys import SCOPES, ApiKeys, NewApiKey
 from services.registry.companies import Companies
+from services.registry.registry import Registry
+from services.registry.vault import Vault
+from tests.support.mailboxes import connected
 from tests.support.portal_lab import Portal
 
 
@@ -27,6 +31,15 @@ def add_account(dsn: str, company_id: str, account_id: str = "main") -> None:
     with connect(dsn, "tests") as connection:
         Companies(connection).add(company_id)
         Accounts(connection).add(company_id, account_id)
+
+
+def add_mailbox(dsn: str, company_id: str, mailbox_id: str, host: str = "imap.qq.com") -> None:
+    """Register an active mailbox, its company and the account main."""
+    add_account(dsn, company_id)
+    with connect(dsn, "tests") as connection:
+        registry = Registry(connection, Hasher(b"h" * 32), Vault(b"v" * 32))
+        address = f"{mailbox_id}@mail.test"
+        connected(registry, company_id, mailbox_id=mailbox_id, address=address, host=host)
 
 
 def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ SQL: Final = load_statements("services.cli.numbers", "rate.sql")
 @as_json
 @guarded
 def rate(company_id: str | None, as_of: datetime | None, name: str | None, csv_: bool, lang: str, json_: bool) -> None:
-    """Show the reply rates of a company and its accounts, or of all.
+    """Show the reply rates of a company and its accounts, or all.
 
     --json prints the rows of report_v1.reply_rate, each with `trend` (30 rates, ending with the day of the row; null where
     there is no rate) and, at company level, `histogram` (25 counts). In --csv, text that a spreadsheet would take for a formula

@@ -31,7 +31,7 @@ apply_changes = click.option("--yes", is_flag=True, help="Apply the changes. Def
 
 @click.group()
 def dlq() -> None:
-    """Dead letters: records and messages that no service could read."""
+    """Dead letters: records and messages that could not be read."""
 
 
 @dlq.command("list")

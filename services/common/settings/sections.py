@@ -50,6 +50,12 @@ def _secret_present(value: SecretStr) -> SecretStr:
 
 Secret = Annotated[SecretStr, AfterValidator(_secret_present)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_listed)]
+Origins = Annotated[
+    tuple[
+        Annotated[str, Field(pattern=r"^(https://[a-z0-9._-]+|http://(127\.0\.0\.1|localhost))(:[0-9]{1,5})?$")], ...
+    ],
+    BeforeValidator(_listed),
+]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], BeforeValidator(_listed)]
 HostNames = Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,253}$")], ...], BeforeValidator(_listed)]
 Url = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9._-]+(:[0-9]{1,5})?/[!-~]*$")]
@@ -311,6 +317,10 @@ class PortalSettings(Section):
     link_minutes: int = Field(1440, ge=1, le=10_080, description="How long a link may wait to be opened.")
     session_minutes: int = Field(60, ge=5, le=1440, description="How long a session lasts after its link was opened.")
 
+    return_origins: Origins = Field(
+        (),
+        description="Origins that links may lead sellers back to, `https://marketplace.example,…`; none when not set.",
+    )
     api_requests_per_minute: int = Field(
         600, ge=1, le=100_000, description="Requests to the API that a key may send in a minute, to each process."
     )

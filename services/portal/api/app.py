@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.common.tables import read_text
-from services.portal.api import changes, companies, failures, key, mailboxes
+from services.portal.api import bulk_import, changes, companies, connect, failures, key, mailboxes, requests
 from services.portal.api.edge import ApiEdge
 from services.portal.api.problem_schema import PROBLEM_RESPONSE, PROBLEM_SCHEMAS
 from services.portal.api.rate_limits import RateLimiter
@@ -66,5 +66,7 @@ def create_api(resources: PortalResources) -> ApiApplication:
     return app
 
 
-ROUTERS: Final = (companies.router, mailboxes.router, key.router, changes.router)
+ROUTERS: Final = (
+    companies.router, mailboxes.router, bulk_import.router, connect.router, requests.router, key.router, changes.router,
+)  # fmt: skip
 """The routes of each group of resources."""

@@ -64,6 +64,11 @@ class ApiCaller:
         """
         return self._database.transaction(self._token)
 
+    def check_scope(self, scope: ApiScope) -> None:
+        """ApiProblem when the key lacks a scope."""
+        if scope not in self.scopes:
+            raise ApiProblem("scope-missing", {"scope": scope})
+
     def check_company(self, company_id: str) -> None:
         """ApiProblem when the key is for other companies."""
         if not company_id.startswith(self.company_prefix):
@@ -82,8 +87,8 @@ def requires(scope: ApiScope | None) -> Any:
         add_headers(request, decision.headers)
         if not decision.allowed:
             raise ApiProblem("too-many-requests", {"seconds": decision.wait_seconds})
-        if scope is not None and scope not in caller.scopes:
-            raise ApiProblem("scope-missing", {"scope": scope})
+        if scope is not None:
+            caller.check_scope(scope)
         return caller
 
     return Depends(authorised)

@@ -231,15 +231,15 @@ def _change(post: ApiPost, action: str, company_id: str, mailbox_id: str, if_mat
     return post.answer(None, work)
 
 
-def check_match(transaction: ApiTransaction, company_id: str, mailbox_id: str, if_match: str | None) -> None:
-    """Lock a mailbox and compare its ETag (RFC 9110 section 13.1.1). ApiProblem when it is another; RegistryError when there is
-    no such mailbox."""
+def check_match(transaction: ApiTransaction, company_id: str, mailbox_id: str, if_match: str | None) -> MailboxResource:
+    """Lock a mailbox, compare its ETag (RFC 9110 section 13.1.1), and return it. ApiProblem when it is another; RegistryError when
+    there is no such mailbox."""
     StateChanges(transaction.connection).lock(company_id, mailbox_id)
-    if if_match is None or if_match.strip() == "*":
-        return
-    etag = as_mailbox(RegistryLists(transaction.connection).mailbox(company_id, mailbox_id)).etag
-    if etag not in [tag.strip() for tag in if_match.split(",")]:
-        raise ApiProblem("changed-meanwhile", headers={"ETag": etag})
+    mailbox = as_mailbox(RegistryLists(transaction.connection).mailbox(company_id, mailbox_id))
+    tags = ["*"] if if_match is None else [tag.strip() for tag in if_match.split(",")]
+    if "*" not in tags and mailbox.etag not in tags:
+        raise ApiProblem("changed-meanwhile", headers={"ETag": mailbox.etag})
+    return mailbox
 
 
 def as_mailbox(stored: Mapping[str, Any]) -> MailboxResource:

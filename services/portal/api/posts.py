@@ -72,7 +72,7 @@ class ApiPost:
     name: str | None
     """The Idempotency-Key."""
 
-    def answer(self, body: BaseModel | None, work: Callable[[ApiTransaction], ApiAnswer]) -> Response:
+    def answer(self, body: BaseModel | bytes | None, work: Callable[[ApiTransaction], ApiAnswer]) -> Response:
         """The response of `work`, which runs in a transaction, or of the same request before.
 
         ApiProblem: idempotency-key-used when the name belongs to another request. Whatever `work` raises undoes everything.
@@ -81,9 +81,9 @@ class ApiPost:
             if self.name is None:
                 return _response(_stored(work(ApiTransaction(connection, self.caller))), replayed=False)
             answers = ApiAnswers(connection, self.caller.key_id, self.caller.secret)
-            request = f"{self.path}\n{'' if body is None else body.model_dump_json()}"
+            sent = body.model_dump_json().encode() if isinstance(body, BaseModel) else body or b""
             try:
-                earlier = answers.begin(self.name, request.encode())
+                earlier = answers.begin(self.name, self.path.encode() + b"\n" + sent)
             except AnotherRequest:
                 raise ApiProblem("idempotency-key-used") from None
             if earlier is not None:

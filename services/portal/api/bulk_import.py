@@ -1,0 +1,235 @@
+"""Bulk import: companies, accounts and mailboxes as lines of JSON (NDJSON), all of them or none.
+
+1. Every line is checked by itself; 2. then all are carried out in one transaction, in the order of the lines. When a line is refused
+in either step, the answer lists every such line, and nothing was changed. Mailboxes become connect requests, sealed for the fetchers.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import Field, TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.common.language import Language
+from services.connect import consent
+from services.portal.api.callers import resources_of
+from services.portal.api.companies import Kind
+from services.portal.api.connect import MailLogin, PersonName
+from services.portal.api.failures import UNKNOWN, field_problems
+from services.portal.api.mailboxes import Role
+from services.portal.api.posts import ApiAnswer, ApiPost, ApiTransaction, posts
+from services.portal.api.problems import ApiProblem, FieldProblem
+from services.portal.api.requests import sealing_key, submit
+from services.portal.api.values import ApiModel, Instant, PlatformId
+from services.registry.accounts import CLOCK_DIFFERENCE, Accounts
+from services.registry.companies import Companies
+from services.registry.connect_requests import ConnectRequests
+from services.registry.errors import RegistryError
+
+router = APIRouter(tags=["registry"])
+
+MEDIA_TYPE: Final = "application/x-ndjson"
+MOST_LINES: Final = 20_000
+MOST_MAILBOXES: Final = 1_000
+"""Of one import: a connect request lives for ten minutes, and fetchers test each login."""
+
+
+class CompanyLine(ApiModel):
+    """Register a company."""
+
+    type: Literal["company"]
+    company_id: PlatformId
+
+
+class AccountLine(ApiModel):
+    """Register an account of a company."""
+
+    type: Literal["account"]
+    company_id: PlatformId
+    account_id: PlatformId
+    kind: Kind = "main"
+    synced_by_platform_from: Instant | None = None
+
+
+class MailboxLine(ApiModel):
+    """Connect a mailbox, whose owner consented at the platform."""
+
+    type: Literal["mailbox"]
+    company_id: PlatformId
+    account_id: PlatformId
+    role: Role = "registered"
+    login: MailLogin
+    consent_by: PersonName
+    """Name of the person who consents."""
+    consent_text: str = Field(max_length=20)
+    """Version of the text that was shown (GET /v1/consent-texts)."""
+    language: Language = "en"
+    """Language in which it was shown."""
+
+
+ImportLine = Annotated[CompanyLine | AccountLine | MailboxLine, Field(discriminator="type")]
+LINE: Final[TypeAdapter[CompanyLine | AccountLine | MailboxLine]] = TypeAdapter(ImportLine)
+
+
+class ImportedMailbox(ApiModel):
+    """A mailbox that fetchers connect now."""
+
+    line: int
+    mailbox_id: str
+    request_id: str
+    """GET /v1/requests/{request_id} shows how far it is."""
+
+
+class ImportResult(ApiModel):
+    """What an import did."""
+
+    companies_added: int
+    accounts_added: int
+    unchanged: int
+    """Companies and accounts that were registered before with these values."""
+    mailboxes: list[ImportedMailbox]
+
+
+NumberedLine = tuple[int, CompanyLine | AccountLine | MailboxLine]
+
+
+async def _body(request: Request) -> bytes:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
+        raise ApiProblem("media-type-unsupported", {"media_type": MEDIA_TYPE})
+    return await request.body()
+
+
+@router.post(
+    "/import",
+    summary="Register many companies, accounts and mailboxes",
+    description=f"Lines of JSON (NDJSON), at most {MOST_LINES:,} and {MOST_MAILBOXES:,} mailboxes. A line is one of the documents"
+    " CompanyLine, AccountLine and MailboxLine. Every error is listed with its line, and then nothing was changed. Mailboxes need the"
+    " scope connect:write too.",
+    response_model=ImportResult,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"type": "string", "description": "One JSON document in each line."},
+                    "example": '{"type":"company","company_id":"shop-1"}\n{"type":"account","company_id":"shop-1","account_id":"main"}\n',
+                }
+            },
+        }
+    },
+)
+def import_lines(
+    request: Request, post: Annotated[ApiPost, posts("registry:write")], body: Annotated[bytes, Depends(_body)]
+) -> Response:
+    lines, problems = _parsed(body)
+    problems += list(_refused_before(post, resources_of(request).clock() + CLOCK_DIFFERENCE, lines))
+    if problems:
+        raise _invalid(problems)
+    return post.answer(body, lambda transaction: ApiAnswer(200, _Import(transaction).run(lines)))
+
+
+class _Import:
+    """The second step: carries the lines out in a transaction."""
+
+    def __init__(self, transaction: ApiTransaction) -> None:
+        self._transaction = transaction
+        self._companies = Companies(transaction.connection)
+        self._accounts = Accounts(transaction.connection)
+        self._requests = ConnectRequests(transaction.connection)
+        self._result = ImportResult(companies_added=0, accounts_added=0, unchanged=0, mailboxes=[])
+
+    def run(self, lines: Sequence[NumberedLine]) -> ImportResult:
+        """The result. ApiProblem with every line that was refused; the transaction is undone then."""
+        problems = []
+        for number, line in lines:
+            try:
+                self._carry_out(number, line)
+            except RegistryError as error:
+                code = UNKNOWN.get(error.remedy or "", "not-possible")
+                problems.append(FieldProblem("", "body", code, {"reason": str(error)}, number))
+        if problems:
+            raise _invalid(problems)
+        return self._result
+
+    def _carry_out(self, number: int, line: CompanyLine | AccountLine | MailboxLine) -> None:
+        match line:
+            case CompanyLine():
+                if self._companies.add(line.company_id):
+                    self._transaction.note(line.company_id, "company-added")
+                    self._result.companies_added += 1
+                else:
+                    self._result.unchanged += 1
+            case AccountLine():
+                since = line.synced_by_platform_from
+                if self._accounts.add(line.company_id, line.account_id, kind=line.kind, synced_from=since):
+                    self._transaction.note(line.company_id, "account-added", line.account_id)
+                    self._result.accounts_added += 1
+                else:
+                    self._result.unchanged += 1
+            case MailboxLine():
+                self._connect(number, line)
+
+    def _connect(self, number: int, line: MailboxLine) -> None:
+        self._accounts.check_needs_mailbox(line.company_id, line.account_id)
+        typed = line.login.typed(
+            by=line.consent_by, text_version=line.consent_text, language=line.language, role=line.role
+        )
+        mailbox_id = f"m-{secrets.token_hex(6)}"
+        of = (line.company_id, line.account_id, mailbox_id)
+        key = sealing_key(self._requests)
+        request_id = submit(self._transaction, self._requests, key, "connect", of, typed, "connect-requested")
+        self._result.mailboxes.append(ImportedMailbox(line=number, mailbox_id=mailbox_id, request_id=request_id))
+
+
+def _parsed(body: bytes) -> tuple[list[NumberedLine], list[FieldProblem]]:
+    """The lines with their numbers from 1, empty ones left out, and what is wrong with the others."""
+    lines: list[NumberedLine] = []
+    problems: list[FieldProblem] = []
+    for number, text in enumerate(body.split(b"\n"), 1):
+        if not text.strip():
+            continue
+        if len(lines) + len(problems) >= MOST_LINES:
+            problems.append(FieldProblem("", "body", "too-many-lines", {"most": MOST_LINES}, number))
+            break
+        try:
+            lines.append((number, LINE.validate_json(text)))
+        except ValidationError as error:
+            problems += field_problems([_without_tag(entry) for entry in error.errors(include_url=False)], number)
+    return lines, problems
+
+
+def _refused_before(post: ApiPost, latest: Any, lines: Sequence[NumberedLine]) -> Iterator[FieldProblem]:
+    """Lines that cannot be carried out, whatever is in the registry. ApiProblem when the key lacks a scope."""
+    mailboxes = 0
+    for number, line in lines:
+        if not line.company_id.startswith(post.caller.company_prefix):
+            prefix = {"prefix": post.caller.company_prefix}
+            yield FieldProblem("company_id", "body", "company-not-allowed", prefix, number)
+        if isinstance(line, AccountLine) and line.synced_by_platform_from and line.synced_by_platform_from > latest:
+            yield FieldProblem("synced_by_platform_from", "body", "in-the-future", {}, number)
+        if isinstance(line, MailboxLine):
+            mailboxes += 1
+            if mailboxes > MOST_MAILBOXES:
+                yield FieldProblem("", "body", "too-many-mailboxes", {"most": MOST_MAILBOXES}, number)
+            if line.consent_text != consent.load().current.version:
+                current = {"version": consent.load().current.version}
+                yield FieldProblem("consent_text", "body", "consent-changed", current, number)
+            try:
+                line.login.typed(by="", text_version="", language="en", role="registered")
+            except ApiProblem as error:
+                yield FieldProblem("login.host", "body", error.fields[0].code, {}, number)
+    if mailboxes:
+        post.caller.check_scope("connect:write")
+
+
+def _without_tag(entry: Any) -> Any:
+    """The location of a field inside its line, without the type of the line that pydantic puts before it."""
+    location = entry["loc"]
+    return {**entry, "loc": location[1:] if location and location[0] in ("company", "account", "mailbox") else location}
+
+
+def _invalid(problems: Sequence[FieldProblem]) -> ApiProblem:
+    return ApiProblem("invalid-lines", fields=sorted(problems, key=lambda entry: entry.line or 0))

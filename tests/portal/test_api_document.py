@@ -1,0 +1,108 @@
+"""The document of the API: its examples, and no change that breaks a platform."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from services.standalone.servers.paths import ROOT
+from tests.portal import api_document
+from tests.portal.breaking_changes import breaking_changes
+from tests.support.portal_lab import make_portal, portal_dsn
+
+__all__ = ["make_portal", "portal_dsn"]
+
+EXAMPLES = ROOT / "schemas" / "api_examples"
+RELEASED = ROOT / "schemas" / "api.v1.released.yaml"
+
+
+def document() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(api_document.FILE.read_text("utf-8"))
+    return loaded
+
+
+def examples(kind: str) -> list[Any]:
+    return [pytest.param(file, id=file.stem) for file in sorted((EXAMPLES / kind).glob("*.json"))]
+
+
+def problems_of(file: Path) -> list[str]:
+    """What in an example breaks the schema that its name begins with: `Schema.what-is-special.json`."""
+    schemas = document()["components"]
+    validator = Draft202012Validator({"$ref": f"#/components/schemas/{file.name.split('.')[0]}", "components": schemas})
+    return [error.message for error in validator.iter_errors(json.loads(file.read_text("utf-8")))]
+
+
+@pytest.mark.parametrize("file", examples("valid"))
+def test_a_valid_example_passes(file: Path) -> None:
+    assert problems_of(file) == []
+
+
+@pytest.mark.parametrize("file", examples("invalid"))
+def test_an_invalid_example_fails(file: Path) -> None:
+    assert problems_of(file) != []
+
+
+def test_every_document_that_a_platform_sends_has_examples_of_both_kinds() -> None:
+    sent = {
+        content["schema"]["$ref"].rpartition("/")[2]
+        for operations in document()["paths"].values()
+        for operation in operations.values()
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+        if "$ref" in content["schema"]
+    }
+    for kind in ("valid", "invalid"):
+        there = {file.name.split(".")[0] for file in (EXAMPLES / kind).glob("*.json")}
+        assert sent - there == set(), f"write an example: schemas/api_examples/{kind}/NAME.what-is-special.json"
+
+
+def test_nothing_breaks_a_platform_that_uses_the_last_release() -> None:
+    released = yaml.safe_load(RELEASED.read_text("utf-8"))
+    assert breaking_changes(released, document()) == []
+
+
+def schema(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": sorted(properties)}
+
+
+def with_operation(request: Mapping[str, Any] | None, answer: Mapping[str, Any], **operation: Any) -> dict[str, Any]:
+    body = {} if request is None else {"requestBody": {"content": {"application/json": {"schema": request}}}}
+    responses = {"200": {"content": {"application/json": {"schema": answer}}}}
+    return {"paths": {"/x": {"post": {"responses": responses, **body, **operation}}}, "components": {"schemas": {}}}
+
+
+TEXT = {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (with_operation(None, schema(a=TEXT)), {"paths": {}, "components": {"schemas": {}}}, "is gone"),
+        (with_operation(None, schema(a=TEXT, b=TEXT)), with_operation(None, schema(a=TEXT)), "answer"),
+        (with_operation(None, schema(a=TEXT)), with_operation(None, schema(a={"type": "integer"})), "answer"),
+        (with_operation(schema(a=TEXT), TEXT), with_operation(schema(a=TEXT, b=TEXT), TEXT), "request"),
+        (with_operation(schema(a=TEXT), TEXT), with_operation(schema(), TEXT), "request"),
+        (with_operation(schema(a=TEXT), TEXT), with_operation(schema(a={"type": "string", "maxLength": 3}), TEXT), "request"),
+        (with_operation(schema(a={"enum": ["x", "y"]}), TEXT), with_operation(schema(a={"enum": ["x"]}), TEXT), "request"),
+        (with_operation(None, TEXT), with_operation(None, TEXT, parameters=[{"name": "q", "in": "query", "required": True, "schema": TEXT}]), "parameter"),
+    ],
+)  # fmt: skip
+def test_a_breaking_change_is_recognised(before: Any, after: Any, expected: str) -> None:
+    (change,) = breaking_changes(before, after)
+    assert expected in change
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (with_operation(None, schema(a=TEXT)), with_operation(None, schema(a=TEXT, b=TEXT))),
+        (with_operation(schema(a=TEXT), TEXT), with_operation({**schema(a=TEXT, b=TEXT), "required": ["a"]}, TEXT)),
+        (with_operation(schema(a={"enum": ["x"]}), TEXT), with_operation(schema(a={"enum": ["x", "y"]}), TEXT)),
+        (with_operation(None, TEXT), with_operation(None, TEXT, parameters=[{"name": "q", "in": "query", "schema": TEXT}])),
+    ],
+)  # fmt: skip
+def test_an_addition_is_no_breaking_change(before: Any, after: Any) -> None:
+    assert breaking_changes(before, after) == []

@@ -16,7 +16,10 @@ from services.common.postgres import connect
 from services.common.settings import KafkaSettings
 from services.connect.onboarding import ConnectedMailbox, MailboxRefused
 from services.fetcher.poll_report import metrics_from_zero
+from services.imap.connection import connect as connect_imap
+from services.imap.errors import CommandRefused, LoginRefused
 from services.imap.folders import folder_name
+from services.imap.host_policy import Endpoint
 from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
 from services.registry.vault import Vault
@@ -720,6 +723,19 @@ def test_b10_signs_in_the_name_of_a_folder_are_sent_as_they_were_listed(lab: Lab
     assert lab.published(connected) == expected(server, HASHER, connected.company_id, since(), server.sent, own)
 
 
+def test_b10_plain_utf8_is_sent_as_it_was_listed_also_after_a_sign_in(lab: Lab, serve: Serve) -> None:
+    """imaplib encodes commands in another way after a login with a password than after one with a token."""
+    server = serve(GMAIL)
+    server.folders.append(Folder("已发送".encode(), b""))
+    server.access_tokens.add("token")
+    connection = connect_imap(Endpoint("localhost", server.port, ("127.0.0.1",)), tls_context(lab.ca_file), SMALL)
+    connection.login_with_token(server.user, "token", "0")
+    names = [folder.name for folder in connection.sent_folders()]
+    assert "已发送".encode() in names
+    assert [connection.examine(name).messages for name in names] == [0, 0]
+    connection.logout()
+
+
 def test_half_open_connections_end_in_time(lab: Lab, serve: Serve) -> None:
     server = serve(DOVECOT)
     connected = lab.connect(server)
@@ -743,10 +759,6 @@ def test_half_open_connections_end_in_time(lab: Lab, serve: Serve) -> None:
 
 def test_the_lab_server_is_strict(serve: Serve, lab: Lab) -> None:
     """Descending UIDs are BAD for QQ, ID without quotes is BAD for NetEase."""
-    from services.imap.connection import connect as connect_imap
-    from services.imap.errors import CommandRefused, LoginRefused
-    from services.imap.host_policy import Endpoint
-
     server = serve(QQ)
     fill(server, sorted(now() - age for age in AGES))
     connection = connect_imap(Endpoint("localhost", server.port, ("127.0.0.1",)), tls_context(lab.ca_file), SMALL)

@@ -14,7 +14,8 @@ from services.providers.sent_names import is_sent_name, sent_names
         ("Odeslaná pošta", True), ("Elemente trimise", True), ("Enviadas", True), ("Itens Enviados", True), ("Saadetud kirjad", True),
         ("Wysłane", True), ("Σταλθέντα", True), ("נשלחו", True), ("INBOX.Verzonden", True), ("Надіслані", True), ("寄件備份", True),
         ("Messages envoyes", True), ("Elements envoyes", True), ("Wyslane", True), ("Odeslane", True), ("Gonderilmis Ogeler", True), ("Objets envoyés", True),
-        ("已發送", True), ("寄件匣", True), ("보낸 메시지함", True), ("Sanda", False), ("Sant", False), ("Вихідні", False), ("草稿", False),
+        ("Odeslané položky", True), ("Надіслані елементи", True), ("Padala", True), ("የተላኩ", True), ("Ti fi Ranṣẹ", True),
+        ("Aika", False), ("Исходящие", False), ("已發送", True), ("寄件匣", True), ("보낸 메시지함", True), ("Sanda", False), ("Sant", False), ("Вихідні", False), ("草稿", False),
         ("Éléments envoyés", True), ("Отправленные", True), ("Sent to clients", False), ("Unsent", False), ("Drafts", False), ("", False),
     ],
 )  # fmt: skip

@@ -5,13 +5,9 @@ come from outside: characters that a terminal would interpret are printed as vis
 text is read as markup, and no cell of a CSV file is a formula.
 """
 
-import csv
-import io
 import json
-import re
 from collections.abc import Callable
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -21,19 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from services.common.display import escaped_json, printable, printable_lines
+from services.common.tabular import as_csv, plain
 
 ReportProgress = Callable[[str, int, int], None]
 """Called with a stage of long work, how much of it is done, and how much there is."""
 
 MAX_WIDTH: Final = 10_000
 """Columns of a table that is not printed on a terminal."""
-
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a cell starts with that a spreadsheet evaluates (OWASP, CSV Injection), the full-width forms included."""
-
-
-_INNER_FORMULA: Final = re.compile(f"""(;[ "']*)([{re.escape("".join(FORMULA))}])""")
-"""The same behind a `;`, where a spreadsheet of many European languages begins a new cell, whatever quotes are around it."""
 
 
 class SafeConsole(Console):
@@ -67,46 +57,6 @@ def echo(line: str = "") -> None:
 def print_csv(rows: list[dict[str, Any]]) -> None:
     """Print rows as CSV on standard output."""
     click.echo(as_csv(rows), nl=False)
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV (RFC 4180) with a header line; a null is an empty cell.
-
-    Text that a spreadsheet would take for a formula has a `'` before it (docs/command-line.md); numbers are written as they are.
-    """
-    out = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(out, list(rows[0]))
-        writer.writeheader()
-        writer.writerows([{name: _csv_cell(plain(value)) for name, value in cells.items()} for cells in rows])
-    return out.getvalue()
-
-
-def _csv_cell(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    is_formula = value.lstrip(" ").startswith(FORMULA)
-    text_in_cell = _INNER_FORMULA.sub(r"\1'\2", printable(value))
-    return f"'{text_in_cell}" if is_formula else text_in_cell
-
-
-def plain(value: Any) -> Any:
-    """`value` in the types that JSON has."""
-    match value:
-        case dict():
-            return {str(name): plain(part) for name, part in value.items()}
-        case list() | tuple():
-            return [plain(part) for part in value]
-        case datetime():
-            return value.isoformat().replace("+00:00", "Z")
-        case date():
-            return value.isoformat()
-        case Decimal():
-            return int(value) if value == value.to_integral_value() and abs(value) >= 1 else float(value)
-        case bytes():
-            return value.decode("utf-8", "backslashreplace")
-        case _:
-            return value
 
 
 def print_table(rows: list[dict[str, Any]], columns: dict[str, str], title: str = "") -> None:

@@ -1,6 +1,7 @@
-"""Values as people read them: shares, durations, bars, and text from outside made safe for a terminal. Pure."""
+"""Values as people read them: shares, durations, instants, bars, and text from outside made safe for a terminal. Pure."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 
@@ -23,6 +24,23 @@ def bar(share: float, width: int = 24) -> str:
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
     full_cells, remaining_eighths = divmod(eighths, 8)
     return "█" * full_cells + ("▏▎▍▌▋▊▉"[remaining_eighths - 1] if remaining_eighths else "")
+
+
+def instant_text(at: datetime | None) -> str:
+    """An instant for people: to the second, or to the microsecond when it has a fraction."""
+    if at is None:
+        return "–"
+    return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond:06}" if at.microsecond else "")
+
+
+def utc_text(at: datetime) -> str:
+    """An instant with its time zone."""
+    return f"{instant_text(at)} UTC"
+
+
+def minute_text(at: datetime | None) -> str:
+    """An instant to the minute; a dash for None."""
+    return "–" if at is None else f"{at:%Y-%m-%d %H:%M}"
 
 
 def printable(text: str) -> str:

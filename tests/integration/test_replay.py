@@ -12,8 +12,8 @@ from psycopg.rows import dict_row
 
 from services.aggregator.judge import rules
 from services.cli.numbers.replay import records
-from services.cli.output import plain
 from services.common.postgres import connect
+from services.common.tabular import plain
 from services.common.topics import INQUIRIES, SENT
 from services.standalone import replay as offline
 from services.standalone.servers.paths import ROOT

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from services.cli.operate.publish import record
-from services.cli.operate.publish_lines import COLUMNS, check_header, lines
+from services.inquiries.facts import check
+from services.inquiries.lines import COLUMNS, check_header, lines
 from services.standalone.servers.paths import ROOT
 from services.standalone.servers.postgres import scratch_folder
 from tests.support.dovecot import Dovecot
@@ -188,4 +188,5 @@ def test_the_page_names_every_column_and_the_sample_is_valid() -> None:
         assert f"| `{name}` | {text} |" in page
     sample = (ROOT / "examples" / "inquiries.csv").read_text("utf-8")
     check_header(sample, csv_form=True)
-    assert len([record(entry) for _, entry in lines(sample, csv_form=True)]) == 5
+    facts, problems = check(lines(sample, csv_form=True), datetime(2026, 11, 20, tzinfo=UTC), horizon_days=60)
+    assert len(facts) == 5 and not problems

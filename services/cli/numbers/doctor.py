@@ -14,11 +14,11 @@ from services.aggregator.doctor import diagnosis
 from services.aggregator.doctor.causes import BEHIND_SECONDS, Finding
 from services.aggregator.doctor.diagnosis import Diagnosis
 from services.aggregator.judge import rules, watermark
+from services.aggregator.texts import Texts
 from services.cli.context import as_json, database, guarded, load_config
 from services.cli.numbers.explain import chosen_rule_sets, language
 from services.cli.numbers.probe import PROBE_MOST_SECONDS, PROBE_SECONDS, run_probe
 from services.cli.output import SafeConsole, print_json
-from services.cli.texts import Texts
 from services.common.display import percent, printable
 from services.common.errors import EXIT_FAILED
 from services.common.postgres import clock, load_statements

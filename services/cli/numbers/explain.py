@@ -8,15 +8,16 @@ import click
 import psycopg
 
 from services.aggregator.explain import explain_inquiry
+from services.aggregator.explanation_sentences import sentences
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.message_story import message_story
 from services.aggregator.refresh import recompute
+from services.aggregator.texts import LANGUAGES, Texts
 from services.cli.context import as_json, database, guarded, load_config
-from services.cli.numbers.explain_inquiry import print_explanation, sentences
+from services.cli.numbers.explain_inquiry import print_explanation
 from services.cli.numbers.explain_message import MessageTexts, message_sentences, print_message_story
 from services.cli.numbers.rules import rule_set_named
 from services.cli.output import print_json
-from services.cli.texts import LANGUAGES, Texts
 from services.common.errors import EXIT_FAILED, ReplyrateError
 from services.common.hashing import Hasher
 from services.registry.hash_key import compare_hash_key

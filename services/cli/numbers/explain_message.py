@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.console import Console
 
-from services.cli.numbers.story_parts import instant_text, minute_text, print_table, utc_text
+from services.aggregator.texts import Texts
+from services.cli.numbers.story_parts import print_table
 from services.cli.output import SafeConsole
-from services.cli.texts import Texts
-from services.common.display import printable
+from services.common.display import instant_text, minute_text, printable, utc_text
 from services.registry import states
 
 

@@ -7,12 +7,13 @@ from typing import Any, BinaryIO, Final
 
 import click
 
+from services.aggregator.texts import Texts
 from services.cli.context import as_json, environment, guarded
-from services.cli.output import echo, plain
-from services.cli.texts import Texts
+from services.cli.output import echo
 from services.common.display import printable
 from services.common.hashing import Hasher
 from services.common.settings import load_hash_key
+from services.common.tabular import plain
 from services.mail import headers
 from services.mail.classify import BULK_RECIPIENTS
 from services.mail.inspection import DropReason, Inspection, NotAMessage, Situation, hashes, inspect, trusted_times

@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 
 import psycopg
 
+from services.aggregator.texts import Texts
 from services.cli.output import SafeConsole, errors, print_json
-from services.cli.texts import Texts
 from services.common.errors import EXIT_FAILED
 from services.common.language import Language
 from services.connect import texts

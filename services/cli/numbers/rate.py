@@ -11,10 +11,10 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from services.aggregator.refresh import recompute
+from services.aggregator.texts import LANGUAGES, Texts
 from services.cli.context import as_json, database, guarded, load_config
 from services.cli.numbers.rate_table import TREND_DAYS, RowKey, print_rule_set, row_key
 from services.cli.output import errors, print_csv, print_json
-from services.cli.texts import LANGUAGES, Texts
 from services.common.errors import EXIT_FAILED
 from services.common.postgres import load_statements
 

@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from services.aggregator.judge.rules import RuleSet
+from services.aggregator.missing_rate import missing_rate, missing_rate_text
+from services.aggregator.texts import Texts
 from services.cli.output import SafeConsole
-from services.cli.texts import Texts
 from services.common.display import bar, duration, percent, printable
 
 TREND_DAYS: Final = 30
@@ -39,23 +40,11 @@ def print_rule_set(
         code = "settling" if rule_set.settle_days else "settling_at_once"
         out.print(text("no_rate", code, days=rule_set.settle_days), style="dim", markup=False)
     for rate_row in rows:
-        if rate_row["rate"] is None:
-            out.print(why_no_rate(rate_row, rule_set, text), style="yellow", markup=False)
+        if (reason := missing_rate(rate_row, rule_set)) is not None:
+            out.print(missing_rate_text(reason, rate_row, rule_set, text), style="yellow", markup=False)
     if histograms:
         out.print(f"\n{text('head', 'histogram')}", style="bold", markup=False)
         print_histogram([sum(counts) for counts in zip(*histograms.values(), strict=True)], text)
-
-
-def why_no_rate(rate_row: Mapping[str, Any], rule_set: RuleSet, text: Texts) -> str:
-    """Why a row has no rate, in a sentence; a missing rate is not 0."""
-    who = rate_row["account_id"] or rate_row["company_id"]
-    coverage, sample = rate_row["coverage"], rule_set.small_sample
-    if coverage is not None and coverage < rule_set.min_coverage:
-        minimum = percent(rule_set.min_coverage)
-        return text("no_rate", "coverage", who=who, coverage=percent(coverage), least=minimum)
-    if rate_row["counted"] and sample != "show":
-        return text("no_rate", "small", who=who, counted=rate_row["counted"], least=sample.min_counted)
-    return text("no_rate", "nothing", who=who)
 
 
 def print_histogram(counts: Sequence[int], text: Texts) -> None:

@@ -1,12 +1,11 @@
 """Parts of a printed explanation (headings, tables, instants), used by `explain` and `explain --message`."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
 
-from services.cli.texts import Texts
+from services.aggregator.texts import Texts
 
 
 def print_section(out: Console, title: str) -> None:
@@ -26,20 +25,3 @@ def print_table(out: Console, title: str, heads: Sequence[str], rows: Sequence[S
     for cells in rows:
         table.add_row(*cells)
     out.print(table, markup=False)
-
-
-def instant_text(at: datetime | None) -> str:
-    """An instant for people: to the second, or to the microsecond when it has a fraction."""
-    if at is None:
-        return "–"
-    return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond:06}" if at.microsecond else "")
-
-
-def utc_text(at: datetime) -> str:
-    """An instant with its time zone."""
-    return f"{instant_text(at)} UTC"
-
-
-def minute_text(at: datetime | None) -> str:
-    """An instant to the minute; a dash for None."""
-    return "–" if at is None else f"{at:%Y-%m-%d %H:%M}"

@@ -20,7 +20,7 @@ OPTIONAL = {name: parameter["default"] for name, parameter in PROPERTIES.items()
 VARIED = sorted(name for name in OPTIONAL if len(PROPERTIES[name].get("enum", "ab")) > 1)
 """Parameters that have another value: `calendar` has only one."""
 ORACLE = Path(__file__).parents[2] / "oracle" / "rule_sets"
-EXPLAIN = tomllib.loads(read_text("services.cli", "texts/explain.toml"))
+EXPLAIN = tomllib.loads(read_text("services.aggregator", "texts/explain.toml"))
 
 
 def plain(value: Any) -> Any:

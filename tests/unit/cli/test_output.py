@@ -14,14 +14,13 @@ from services.cli.output import (
     ProgressBars,
     SafeConsole,
     StatusLine,
-    as_csv,
     echo,
     parameter_text,
-    plain,
     print_json,
     print_table,
     text,
 )
+from services.common.tabular import as_csv, plain
 
 
 def test_a_step_that_repeats_is_printed_once_when_output_is_not_a_terminal() -> None:

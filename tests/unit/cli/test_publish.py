@@ -10,14 +10,15 @@ import pytest
 from click.testing import CliRunner
 
 from services.cli.__main__ import main
-from services.cli.operate.publish import record
-from services.cli.operate.publish_lines import lines
-from services.cli.operate.unmatchable import address_fault, message_id_fault
 from services.common import codec
 from services.common.errors import InvalidEvent
 from services.common.events import TYPES, InquiryReceived, StatusChanged
+from services.inquiries.facts import checked
+from services.inquiries.lines import lines
+from services.inquiries.unmatchable import address_fault, message_id_fault
 
 GOOD = {"company_id": "c", "account_id": "a", "inquiry_id": "i", "received_at": "2026-11-01T00:00:00Z", "buyer_id": "b"}
+NOW = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -30,14 +31,17 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_flat_line_becomes_an_event() -> None:
-    key, value = record({**GOOD, "buyer_addresses": "x@y.z w@y.z", "message_ids": "<1@p> <2@p>"})
-    event = codec.decode(value, accept=frozenset(TYPES)).data
-    assert key == b"c" and isinstance(event, InquiryReceived)
+    fact = checked({**GOOD, "buyer_addresses": "x@y.z w@y.z", "message_ids": "<1@p> <2@p>"}, NOW)
+    event = codec.decode(fact.value, accept=frozenset(TYPES)).data
+    assert fact.company_id == "c" and isinstance(event, InquiryReceived)
     assert event.buyer.addresses == ("x@y.z", "w@y.z") and event.message_ids == ("<1@p>", "<2@p>")
 
 
 def test_the_same_line_has_the_same_id() -> None:
-    ids = {codec.decode(record(dict(GOOD))[1], accept=frozenset(TYPES)).id for _ in range(2)}
+    ids = {
+        codec.decode(checked(dict(GOOD), at).value, accept=frozenset(TYPES)).id
+        for at in (NOW, NOW + timedelta(hours=1))
+    }
     assert len(ids) == 1
 
 
@@ -45,7 +49,7 @@ def test_a_csv_line_has_its_number_and_type() -> None:
     text = "type,company_id,inquiry_id,status,at\nstatus,c,i,spam,2026-11-01T00:00:00Z\n"
     ((number, entry),) = lines(text, csv_form=True)
     assert number == 2
-    assert isinstance(codec.decode(record(entry)[1], accept=frozenset(TYPES)).data, StatusChanged)
+    assert isinstance(codec.decode(checked(entry, NOW).value, accept=frozenset(TYPES)).data, StatusChanged)
 
 
 @pytest.fixture
@@ -332,16 +336,16 @@ def test_a_message_id_that_can_match_is_accepted(message_id: str) -> None:
 @pytest.mark.parametrize("instant", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
 def test_an_instant_that_has_no_utc_form_is_an_error_of_its_column(instant: str) -> None:
     with pytest.raises(InvalidEvent):
-        record({**GOOD, "received_at": instant})
+        checked({**GOOD, "received_at": instant}, NOW)
 
 
 def test_a_buyer_that_is_text_beside_buyer_columns_is_an_error() -> None:
     with pytest.raises(InvalidEvent, match="buyer"):
-        record({"buyer": "ann", **GOOD})
+        checked({"buyer": "ann", **GOOD}, NOW)
 
 
 def test_a_name_beside_an_address_is_an_error_in_a_cell_and_not_in_a_list() -> None:
     flat = {**GOOD, "buyer_addresses": "Ann <ann@x.example>"}
     with pytest.raises(InvalidEvent, match="value 1 is not an e-mail address"):
-        record(dict(flat))
-    record({**GOOD, "buyer_addresses": ["Ann <ann@x.example>"]})
+        checked(dict(flat), NOW)
+    checked({**GOOD, "buyer_addresses": ["Ann <ann@x.example>"]}, NOW)

@@ -1,4 +1,4 @@
-"""The lines of a file for `publish`: CSV or NDJSON, each line an entry or the reason why it cannot be read.
+"""Facts in lines, CSV or NDJSON, or in a JSON array: each an entry or the reason why it cannot be read.
 
 A line ends at LF or CRLF only. Other line separators of Unicode (U+2028, U+0085, vertical tab, form feed) may be in a JSON
 string, and `str.splitlines` would divide it there (https://jsonlines.org, RFC 8259 §7). Bytes that are not UTF-8 are kept as
@@ -9,8 +9,6 @@ import csv
 import io
 import json
 import re
-import sys
-from pathlib import Path
 from typing import Any, Final
 
 from services.common.errors import InvalidEvent, ReplyrateError
@@ -56,9 +54,8 @@ class InvalidLine(InvalidEvent):
 Entry = dict[str, Any] | InvalidLine
 
 
-def read(file: str) -> str:
-    """The text of a file, or of standard input, without a byte order mark; bytes that are not UTF-8 as lone surrogates."""
-    raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+def decoded(raw: bytes) -> str:
+    """The text of lines, without a byte order mark; bytes that are not UTF-8 as lone surrogates."""
     return raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
@@ -124,6 +121,31 @@ def _json_entry(line: str) -> Entry:
     except ValueError:  # more digits than sys.int_max_str_digits, or NaN
         return InvalidLine("not-json", "a number is too large, or is not one that JSON has", FINITE)
     return entry if isinstance(entry, dict) else InvalidLine("not-json", "the line is not a JSON object", ONE_OBJECT)
+
+
+def elements(text: str) -> list[tuple[int, Entry]]:
+    """(index from 0, entry) of every element of a JSON array. InvalidLine when the text is not one."""
+    if _NOT_UTF8.search(text):
+        raise InvalidLine("not-json", NOT_UTF8, "the document in UTF-8")
+    try:
+        array = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise InvalidLine(
+            "not-json", "nested too deeply", "the fields of schemas/events, which are not nested deeply"
+        ) from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, character {error.colno}"
+        raise InvalidLine("not-json", f"not JSON ({error.msg}, {place})", "a JSON array of objects, in UTF-8") from None
+    except ValueError:
+        raise InvalidLine("not-json", "a number is too large, or is not one that JSON has", FINITE) from None
+    if not isinstance(array, list):
+        raise InvalidLine("not-json", "the document is not a JSON array", "a JSON array of objects, in UTF-8")
+    return [
+        (index, element)
+        if isinstance(element, dict)
+        else (index, InvalidLine("not-json", "the element is not a JSON object", "one JSON object for each fact"))
+        for index, element in enumerate(array)
+    ]
 
 
 def as_bytes(document: dict[str, Any]) -> bytes:

@@ -5,7 +5,7 @@ from string import Formatter
 
 import pytest
 
-from services.cli import texts
+from services.aggregator import texts
 
 SENTENCES = [
     (name, section, code, sentence)

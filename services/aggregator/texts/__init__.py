@@ -1,4 +1,4 @@
-"""Sentences that a seller may read, in English and Chinese: a TOML file for each command, a line for each sentence.
+"""Sentences about the numbers that a seller may read, in English and Chinese: a TOML file for each command, a line for each sentence.
 
     [section]
     code = { en = "… {name} …", zh = "… {name} …" }
@@ -35,10 +35,10 @@ class Texts:
 @cache
 def load(name: str) -> dict[str, dict[str, dict[str, str]]]:
     """All sections of `name`.toml."""
-    return read_table("services.cli.texts", f"{name}.toml")
+    return read_table("services.aggregator.texts", f"{name}.toml")
 
 
 def names() -> list[str]:
     """Names of the files, without their ending."""
-    folder = resources.files("services.cli.texts")
+    folder = resources.files("services.aggregator.texts")
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))

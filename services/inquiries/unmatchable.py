@@ -1,4 +1,4 @@
-"""Values of an inquiry that could never match a mail: the matcher would drop them, so `publish` refuses them.
+"""Values of an inquiry that could never match a mail: the matcher would drop them, so they are refused before they are published.
 
 What is an address or a Message-ID, and what two of them have in common, is decided by services.common.normal_forms, as in the
 matcher, and by the way in which the fetcher splits address fields. Pure.

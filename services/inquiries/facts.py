@@ -1,0 +1,193 @@
+"""Facts as platforms send them, checked as the matcher checks records, and more strictly: nothing that can never match.
+
+An entry is a whole event (CloudEvents 1.0), or only its `data` with a `type`; the latter also flat, with the columns of a CSV file.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from services.common import codec
+from services.common.errors import InvalidEvent
+from services.common.events import (
+    COMPANY_ERASED,
+    INQUIRY_RECEIVED,
+    PLATFORM_TYPES,
+    REPLY_RECORDED,
+    STATUS_CHANGED,
+    InquiryReceived,
+    ReplyRecorded,
+    StatusChanged,
+)
+from services.common.topics import INPUT_BYTES
+from services.inquiries.lines import COLUMNS, Entry, InvalidLine, as_bytes
+from services.inquiries.unmatchable import unmatchable
+
+INSTANTS = ("received_at", "at", "replied_at")
+LISTS = ("message_ids", "reply_addresses")
+BUYER = {
+    "buyer_id": "id",
+    "buyer_addresses": "addresses",
+    "buyer_region": "region",
+    "buyer_sent_from_region": "sent_from_region",
+}
+TYPES = {"inquiry": INQUIRY_RECEIVED, "status": STATUS_CHANGED, "reply": REPLY_RECORDED, "erase": COMPANY_ERASED}
+_FIELD = re.compile(r"^data(?:\.([a-z_.]+))?[^:]*: (.*)$", re.DOTALL)
+_MISSING = re.compile(r"missing required field `([a-z_]+)`")
+_PATH: Final = re.compile(r"^[a-z_]+(?:\.[a-z_]+|\[\.\.\.\])*(?=: )")
+YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+RECORD_BYTES: Final = INPUT_BYTES - 1024
+"""Of one record, key included; Kafka counts the headers of its batch, too."""
+AS_DESCRIBED: Final = "what the schema of the event describes (schemas/events)"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFact:
+    """A fact that may be published: key and value of its record."""
+
+    company_id: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FactProblem:
+    """Why a fact cannot be published. `number`: of its line or element; `field`: its column, or the path in the event."""
+
+    number: int
+    field: str | None
+    reason: str
+    detail: str
+    cure: str
+    is_column: bool
+    """Whether the entry has columns, and `field` is one."""
+
+
+def check(
+    entries: Iterable[tuple[int, Entry]], now: datetime, horizon_days: int
+) -> tuple[list[tuple[int, CheckedFact]], list[FactProblem]]:
+    """Check facts, (number, entry) each: those that may be published, and what is wrong with the others."""
+    earliest = now - timedelta(days=horizon_days)
+    facts: list[tuple[int, CheckedFact]] = []
+    problems: list[FactProblem] = []
+    for number, entry in entries:
+        try:
+            facts.append((number, checked(entry, now, earliest)))
+        except InvalidEvent as error:
+            problems.append(problem_of(number, entry, error))
+    return facts, problems
+
+
+def problem_of(number: int, entry: Entry, error: InvalidEvent) -> FactProblem:
+    """What is wrong with an entry, where, and what to write instead."""
+    column, sentence = column_of(error.detail)
+    path = _PATH.match(error.detail)
+    if isinstance(error, InvalidLine):
+        cure = error.cure
+    else:
+        cure = re.sub(r"^[a-z ]+: ", "", COLUMNS[column]) if column in COLUMNS else AS_DESCRIBED
+    if is_flat(entry):
+        return FactProblem(number, column, error.reason, sentence, cure, is_column=True)
+    return FactProblem(number, path[0] if path else None, error.reason, error.detail, cure, is_column=False)
+
+
+def is_flat(entry: Entry) -> bool:
+    """Whether an entry has columns rather than the fields of an event."""
+    return isinstance(entry, dict) and not {"specversion", "buyer", "data"} & entry.keys()
+
+
+def column_of(detail: str) -> tuple[str | None, str]:
+    """The column that a validation message is about, and what is wrong with it."""
+    match = _FIELD.match(detail)
+    if match is None:
+        column = detail.partition(":")[0]
+        return (column, detail.partition(": ")[2]) if column in COLUMNS else (None, detail)
+    path, problem = (match[1] or "").split("."), match[2]
+    if missing := _MISSING.search(problem):
+        path, problem = [*path, missing[1]], "is missing"
+    names = [part for part in path if part]
+    if names[:1] == ["buyer"]:
+        inner = names[1] if len(names) > 1 else "id"
+        return next((column for column, field in BUYER.items() if field == inner), "buyer_id"), problem
+    return (names[0] if names and names[0] in COLUMNS else None), problem
+
+
+def checked(entry: Entry, now: datetime, earliest: datetime | None = None) -> CheckedFact:
+    """The record of an entry.
+
+    Raises InvalidEvent when it breaks the contract, is before `earliest` (the horizon), is too large for the topic, or contains an
+    address or a Message-ID that can never match.
+    """
+    if isinstance(entry, InvalidLine):
+        raise entry
+    value = as_bytes(entry if "specversion" in entry else _envelope(entry, now))
+    event = codec.decode(value, accept=PLATFORM_TYPES).data
+    field = {InquiryReceived: "received_at", StatusChanged: "at", ReplyRecorded: "replied_at"}.get(type(event))
+    if earliest is not None and field is not None and getattr(event, field) < earliest:
+        raise InvalidEvent(
+            "late",
+            f"data.{field}: before {earliest:%Y-%m-%d}, further back than facts are kept (REPLYRATE_HORIZON_DAYS)",
+        )
+    if isinstance(event, InquiryReceived) and (fault := unmatchable(event)) is not None:
+        raise InvalidLine("schema", *fault)
+    company_id: str = event.company_id  # type: ignore[union-attr]
+    if len(company_id.encode()) + len(value) > RECORD_BYTES:
+        raise InvalidLine(
+            "limit",
+            f"the event has more than {RECORD_BYTES} bytes",
+            "the fields that schemas/events describes, and no others",
+        )
+    return CheckedFact(company_id, value)
+
+
+def _envelope(entry: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """The CloudEvent of an entry that has only the data and a type."""
+    kind = str(entry.pop("type", "inquiry"))
+    if kind not in TYPES:
+        raise InvalidEvent("schema", f"type: expected one of {', '.join(TYPES)}")
+    data = nested(entry)
+    as_bytes(data)
+    text = json.dumps(data, ensure_ascii=False, sort_keys=True)
+    return {
+        "specversion": "1.0",
+        # The same fact gives the same id, so publishing it twice is one fact.
+        "id": hashlib.sha256(text.encode()).hexdigest()[:32],
+        "source": "replyrate/publish",
+        "type": TYPES[kind],
+        "time": codec.instant_text(now),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+
+
+def nested(entry: dict[str, Any]) -> dict[str, Any]:
+    """A flat entry as `data`: lists split, buyer_… moved into `buyer`."""
+    data: dict[str, Any] = {}
+    for name, value in entry.items():
+        if name in LISTS and isinstance(value, str):
+            data[name] = value.split()
+        elif name in BUYER:
+            inner = value.split() if name == "buyer_addresses" and isinstance(value, str) else value
+            buyer = data.setdefault("buyer", {})
+            if not isinstance(buyer, dict):
+                raise InvalidEvent("schema", "data.buyer: not an object; write its fields, or only the columns buyer_…")
+            buyer[BUYER[name]] = inner
+        elif name == "automatic" and isinstance(value, str):
+            data[name] = YES_NO.get(value.strip().lower(), value)
+        elif name in INSTANTS and isinstance(value, str):
+            data[name] = in_utc(value)
+        else:
+            data[name] = value
+    return data
+
+
+def in_utc(text: str) -> str:
+    """An instant with any offset in UTC, as the contract requires; other text unchanged, so that validation reports it."""
+    try:
+        at = datetime.fromisoformat(text)
+        return text if at.tzinfo is None or text.endswith("Z") else codec.instant_text(at.astimezone(UTC))
+    except (ValueError, OverflowError):  # OverflowError: before the year 1 or after 9999 in UTC
+        return text

@@ -95,6 +95,7 @@ ENTRYPOINT ["python", "-m", "services.aggregator"]
 # It registers and tests mailboxes itself, joins dumps with the matcher's code and judges with the aggregator's (replay).
 FROM base AS cli
 COPY services/dead_letters services/dead_letters
+COPY services/inquiries services/inquiries
 COPY services/providers services/providers
 COPY services/mail services/mail
 COPY services/imap services/imap
@@ -126,18 +127,19 @@ RUN pip --python /opt/venv/bin/python install --quiet --no-cache-dir --disable-p
     && mv /opt/new/lib/python*/site-packages /opt/portal \
     && python /strip_libraries.py /opt/portal
 
-# The portal: web pages for sellers and the HTTP API for platforms.
+# The portal: web pages for sellers and the HTTP API for platforms. It explains numbers with the aggregator's code.
 FROM service AS portal
 COPY --from=portal-packages /opt/portal /opt/portal
 ENV PYTHONPATH=/opt/portal
 EXPOSE 8480
+COPY services/dead_letters services/dead_letters
+COPY services/inquiries services/inquiries
 COPY services/providers services/providers
 COPY services/mail services/mail
 COPY services/imap services/imap
 COPY services/signin services/signin
 COPY services/registry services/registry
 COPY services/connect services/connect
-COPY services/dead_letters services/dead_letters
 COPY services/aggregator services/aggregator
 COPY services/portal services/portal
 RUN python -m compileall -q services

@@ -67,15 +67,28 @@ class FactProblem:
 
 
 def check(
-    entries: Iterable[tuple[int, Entry]], now: datetime, horizon_days: int
-) -> tuple[list[tuple[int, CheckedFact]], list[FactProblem]]:
-    """Check facts, (number, entry) each: those that may be published, and what is wrong with the others."""
+    entries: Iterable[tuple[int, Entry]],
+    now: datetime,
+    horizon_days: int,
+    *,
+    company_prefix: str = "",
+    accept: frozenset[str] = PLATFORM_TYPES,
+) -> tuple[list[CheckedFact], list[FactProblem]]:
+    """Check facts, (number, entry) each: those that may be published, and what is wrong with the others.
+
+    Facts of companies whose id does not begin with `company_prefix`, and those of other types than `accept`, are refused.
+    """
     earliest = now - timedelta(days=horizon_days)
-    facts: list[tuple[int, CheckedFact]] = []
+    facts: list[CheckedFact] = []
     problems: list[FactProblem] = []
     for number, entry in entries:
         try:
-            facts.append((number, checked(entry, now, earliest)))
+            fact = checked(entry, now, earliest, accept)
+            if not fact.company_id.startswith(company_prefix):
+                raise InvalidLine(
+                    "schema", "data.company_id: not a company of this key", "the id of a company of this key"
+                )
+            facts.append(fact)
         except InvalidEvent as error:
             problems.append(problem_of(number, entry, error))
     return facts, problems
@@ -115,7 +128,9 @@ def column_of(detail: str) -> tuple[str | None, str]:
     return (names[0] if names and names[0] in COLUMNS else None), problem
 
 
-def checked(entry: Entry, now: datetime, earliest: datetime | None = None) -> CheckedFact:
+def checked(
+    entry: Entry, now: datetime, earliest: datetime | None = None, accept: frozenset[str] = PLATFORM_TYPES
+) -> CheckedFact:
     """The record of an entry.
 
     Raises InvalidEvent when it breaks the contract, is before `earliest` (the horizon), is too large for the topic, or contains an
@@ -124,7 +139,7 @@ def checked(entry: Entry, now: datetime, earliest: datetime | None = None) -> Ch
     if isinstance(entry, InvalidLine):
         raise entry
     value = as_bytes(entry if "specversion" in entry else _envelope(entry, now))
-    event = codec.decode(value, accept=PLATFORM_TYPES).data
+    event = codec.decode(value, accept=accept).data
     field = {InquiryReceived: "received_at", StatusChanged: "at", ReplyRecorded: "replied_at"}.get(type(event))
     if earliest is not None and field is not None and getattr(event, field) < earliest:
         raise InvalidEvent(

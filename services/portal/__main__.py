@@ -17,15 +17,19 @@ import uvicorn
 from services.common import health, http, lifecycle, logs, retry, verify
 from services.common.errors import ConfigError
 from services.common.health import DependencyProbe, Problems
+from services.common.kafka import Publisher
 from services.common.lifecycle import Stop
 from services.common.postgres import connect
 from services.common.settings import PortalConfig, load_settings
+from services.inquiries.publication import FactPublisher
 from services.portal.app import create_app
 from services.portal.database import TokenDatabase
 from services.portal.resources import PortalResources
 
 log = getLogger("services.portal")
 
+DELIVERY_SECONDS: Final = 15.0
+"""How long Kafka may take to acknowledge a batch of inquiries; more than one request to a broker takes."""
 NOT_YET: Final = "starting: requests are not answered yet"
 
 
@@ -51,11 +55,14 @@ def main() -> None:
         postgres,
         http.serve(settings.http, "portal", list, ready),
         closing(TokenDatabase(dsn, settings.portal.connections)) as database,
+        closing(
+            FactPublisher(lambda: Publisher(settings.kafka, "replyrate-portal", delivery_seconds=DELIVERY_SECONDS))
+        ) as facts,
     ):
         if retry.until_answers(
             stop, "postgres", lambda: verify.schema(settings.postgres, "replyrate-portal-check"), service="portal"
         ):
-            serve(PortalResources(settings, database, lambda: datetime.now(UTC)), stop, answering)
+            serve(PortalResources(settings, database, lambda: datetime.now(UTC), facts), stop, answering)
     log.info("stopped", extra={"action": "service-stopped"})
 
 

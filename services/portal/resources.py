@@ -6,6 +6,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from services.common.settings import PortalConfig
+from services.inquiries.publication import FactPublisher
 from services.portal.database import TokenDatabase
 
 
@@ -16,6 +17,7 @@ class PortalResources:
     settings: PortalConfig
     database: TokenDatabase
     clock: Callable[[], datetime]
+    facts: FactPublisher
 
     @property
     def origin(self) -> str:

@@ -29,6 +29,7 @@ WHILE_JUDGING: Final = (
 ROLES: Final = {
     "services/registry/": "replyrate_fetcher",
     "services/aggregator/": "replyrate_aggregator",
+    "services/portal/": "replyrate_portal",
 }
 """Folder of statements → the role of the service that runs them."""
 OF_THE_PORTAL: Final = (

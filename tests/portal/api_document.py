@@ -5,7 +5,9 @@ from typing import Any
 
 import yaml
 
+from services.common.kafka import Publisher
 from services.common.settings import PortalConfig, load_settings
+from services.inquiries.publication import FactPublisher
 from services.portal.api.app import create_api
 from services.portal.database import TokenDatabase
 from services.portal.resources import PortalResources
@@ -21,7 +23,8 @@ def described() -> dict[str, Any]:
     settings = load_settings(
         {"REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1", "REPLYRATE_POSTGRES__DSN": dsn}, PortalConfig
     )
-    return create_api(PortalResources(settings, TokenDatabase(dsn, 1), lambda: datetime.now(UTC))).openapi()
+    facts = FactPublisher(lambda: Publisher(settings.kafka, "tests"))
+    return create_api(PortalResources(settings, TokenDatabase(dsn, 1), lambda: datetime.now(UTC), facts)).openapi()
 
 
 def render() -> str:

@@ -42,7 +42,7 @@ def publish(file: str, skip_invalid: bool, json_: bool) -> None:
     published = 0
     if facts and (skip_invalid or not problems):
         with Publisher(config.kafka, "replyrate-cli") as publisher:
-            sent = [publisher.send(INQUIRIES, fact.company_id.encode(), fact.value) for _, fact in facts]
+            sent = [publisher.send(INQUIRIES, fact.company_id.encode(), fact.value) for fact in facts]
             published = len(sent) - len(publisher.wait(sent))
     if json_:
         print_json({"published": published, "invalid": [_problem_data(problem) for problem in problems]})

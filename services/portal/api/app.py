@@ -8,7 +8,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.common.tables import read_text
-from services.portal.api import bulk_import, changes, companies, connect, failures, key, mailboxes, requests
+from services.portal.api import (
+    bulk_import,
+    changes,
+    companies,
+    connect,
+    failures,
+    inquiries,
+    key,
+    mailboxes,
+    numbers,
+    requests,
+)
 from services.portal.api.edge import ApiEdge
 from services.portal.api.problem_schema import PROBLEM_RESPONSE, PROBLEM_SCHEMAS
 from services.portal.api.rate_limits import RateLimiter
@@ -67,6 +78,14 @@ def create_api(resources: PortalResources) -> ApiApplication:
 
 
 ROUTERS: Final = (
-    companies.router, mailboxes.router, bulk_import.router, connect.router, requests.router, key.router, changes.router,
-)  # fmt: skip
+    companies.router,
+    mailboxes.router,
+    bulk_import.router,
+    connect.router,
+    requests.router,
+    inquiries.router,
+    numbers.router,
+    key.router,
+    changes.router,
+)
 """The routes of each group of resources."""

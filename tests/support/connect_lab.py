@@ -31,6 +31,7 @@ class Form:
     """A form of a page: where it is sent to, and its fields as the page fills them in."""
 
     action: str
+    method: str
     values: dict[str, str] = field(default_factory=dict)
     choices: dict[str, list[str]] = field(default_factory=dict)
     """Boxes to tick: name → values."""
@@ -51,7 +52,7 @@ class PageParser(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
         if tag == "form":
-            self.forms.append(Form(values["action"]))
+            self.forms.append(Form(values["action"], values["method"]))
         elif tag == "input" and values.get("type") == "checkbox":
             self.forms[-1].choices.setdefault(values["name"], []).append(values["value"])
             if "checked" in values:
@@ -95,7 +96,7 @@ class Browser:
 
     def fill_in(self, action: str, **values: Any) -> "Browser":
         """Send the form of this page that goes to `action`, with these values in its fields."""
-        form = next(form for form in self.page.forms if re.fullmatch(action, form.action))
+        form = next(form for form in self.page.forms if form.method == "post" and re.fullmatch(action, form.action))
         return self.post(form.action, form.values | values)
 
     def follow(self, text: str) -> "Browser":

@@ -10,26 +10,14 @@ from services.cli.context import as_json, database, guarded, in_language, load_c
 from services.cli.output import echo, print_json, text
 from services.common.errors import ReplyrateError
 from services.common.language import Language
-from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
 from services.registry import holdings, personal_data
 from services.registry.holdings import StoredValue
 
-OUTSIDE_POSTGRES: Final = {
-    "en": (
-        f"in Kafka: {SENT} holds keyed hashes, times and a kind for each message for {{days}} days; {REPLIES} holds what was"
-        f" joined from them until the company is erased; {DEAD} names the mailbox of a message that could not be read,"
-        f" without its text, until its retention ends; {INQUIRIES} belongs to the platform",
-        "not stored anywhere: bodies, subjects, names, addresses of recipients; headers are read and discarded",
-        "not readable for this user; use one that also has the role replyrate_aggregator",
-    ),
-    "zh": (
-        f"Kafka 中：{SENT} 保存每封邮件的密钥哈希、时间和类别，{{days}} 天；{REPLIES} 保存由此匹配的结果，直到公司数据被清除；"
-        f"{DEAD} 在保留期内记录无法读取的邮件所属的邮箱（不含内容）；{INQUIRIES} 是平台自己的数据",
-        "任何地方都不保存：正文、主题、姓名、收件人地址；邮件头读取后即丢弃",
-        "当前用户无权读取；请同时使用具有 replyrate_aggregator 角色的用户查询",
-    ),
+UNREADABLE: Final[dict[Language, str]] = {
+    "en": "not readable for this user; use one that also has the role replyrate_aggregator",
+    "zh": "当前用户无权读取；请同时使用具有 replyrate_aggregator 角色的用户查询",
 }
-"""By language: what Kafka holds, what is not stored at all, and why a table shows no count."""
+"""Why a table shows no count."""
 
 
 @click.group()
@@ -52,8 +40,7 @@ def privacy_show(mailbox_id: str, company_id: str | None, language: Language, js
     with database(config) as connection:
         company_id = _owner(connection, mailbox_id, company_id)
         tables = holdings.read(connection, company_id, mailbox_id)
-    in_kafka, not_stored, unreadable = OUTSIDE_POSTGRES[language]
-    in_kafka = in_kafka.format(days=config.horizon_days)
+    in_kafka, not_stored = holdings.outside_postgres(language, config.horizon_days)
     if json_:
         print_json(
             {
@@ -65,7 +52,7 @@ def privacy_show(mailbox_id: str, company_id: str | None, language: Language, js
             }
         )
         return
-    _print_tables(tables, unreadable, language)
+    _print_tables(tables, UNREADABLE[language], language)
     echo(in_kafka)
     echo(not_stored)
 

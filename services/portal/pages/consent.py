@@ -32,14 +32,14 @@ def routes(gate: SellerGate) -> APIRouter:
         text_language: Annotated[Language, Form()] = "en",
     ) -> Response:
         errors: dict[str, str] = {}
-        if text_version != consent.load().current.version:
-            errors["agreed"] = text("consent.changed", seller.language)
-        elif not agreed:
-            errors["agreed"] = text("consent.agreed_missing", seller.language)
         try:
             consent.check_name("name", name.strip())
         except RegistryError:
             errors["name"] = text("consent.name_wrong", seller.language)
+        if text_version != consent.load().current.version:
+            errors["agreed"] = text("consent.changed", seller.language)
+        elif not agreed:
+            errors["agreed"] = text("consent.agreed_missing", seller.language)
         if errors:
             return _page(seller, name=name, errors=errors, status=422)
         with seller.database() as connection:

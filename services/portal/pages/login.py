@@ -13,6 +13,7 @@ from services.portal.pages.requests import RequestView
 from services.portal.pages.seller import Seller, SellerGate
 from services.portal.pages.servers import ServerChoice
 from services.portal.pages.texts import text
+from services.providers import catalog
 from services.providers.mail_server import usual_port
 from services.providers.typed_server import parse_server
 from services.registry.connect_requests import Purpose
@@ -27,13 +28,16 @@ def routes(gate: SellerGate) -> APIRouter:
     router = APIRouter()
 
     @router.get(address.LOGIN_PATH)
-    def show(seller: Annotated[Seller, Depends(gate.reader)], request: str = "") -> Response:
+    def show(seller: Annotated[Seller, Depends(gate.reader)], request: str = "", provider: str = "") -> Response:
         draft = gate.cookies.draft(seller.request)
         if not seller.has_consented:
             return gate.redirect(consent.PATH)
         if not draft.address or address.address_error(seller, draft.address):
             return gate.redirect(address.PATH)
-        return _page(seller, draft, _earlier(seller, request))
+        chosen = servers.named(draft.address, provider)
+        if chosen is not None:
+            draft = Draft(draft.address, draft.mailbox_id)
+        return _page(seller, draft, _earlier(seller, request), chosen=chosen)
 
     @router.post(address.LOGIN_PATH)
     def send(
@@ -83,15 +87,23 @@ def _earlier(seller: Seller, request_id: str) -> RequestView | None:
     return requests.read(seller, request_id) if request_id else None
 
 
-def _page(seller: Seller, draft: Draft, earlier: RequestView | None, errors: dict[str, str] | None = None) -> Response:
-    choice = servers.in_directory(draft.address) or servers.of_look_up(
-        earlier.report if earlier is not None and earlier.purpose == "look-up" else None
-    )
+def _page(
+    seller: Seller,
+    draft: Draft,
+    earlier: RequestView | None,
+    errors: dict[str, str] | None = None,
+    chosen: ServerChoice | None = None,
+) -> Response:
+    looked_up = servers.of_look_up(earlier.report if earlier is not None and earlier.purpose == "look-up" else None)
+    choice = chosen or servers.in_directory(draft.address) or looked_up
     query = f"request={earlier.request_id}&" if earlier is not None else ""
+    if chosen is not None and chosen.provider is not None:
+        query += f"provider={chosen.provider.id}&"
     return seller.page(
         "login.html", status=422 if errors else 200, here=f"{address.LOGIN_PATH}?{query}lang=", step=3, errors=errors or {},
         draft=_filled_in(draft, choice), choice=choice, secret=choice.secret(seller.language), earlier=earlier,
         earlier_id="" if earlier is None else earlier.request_id,
+        providers=[] if choice.is_trusted else catalog.load().providers,
         folder_choices=[] if earlier is None else earlier.folder_choices,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from services.portal.pages.cookies import Draft
 from services.portal.pages.problems import PageProblem
 from services.portal.pages.seller import START, Seller, SellerGate
 from services.portal.pages.texts import text
-from services.registry import states
+from services.registry import holdings, personal_data, states
 from services.registry.connect_requests import ConnectRequests
 from services.registry.errors import RegistryError
 from services.registry.portal_sessions import PortalSessions
@@ -40,6 +40,17 @@ def routes(gate: SellerGate) -> APIRouter:
         _mailbox(seller, mailbox_id)
         next_page = address.PATH if seller.has_consented else consent_page.PATH
         return gate.redirect(next_page, Draft(mailbox_id=mailbox_id))
+
+    @router.get("/connect/mailboxes/{mailbox_id}/stored")
+    def show_stored(seller: Annotated[Seller, Depends(gate.reader)], mailbox_id: str) -> Response:
+        mailbox = _mailbox(seller, mailbox_id)
+        with seller.database() as connection:
+            tables = holdings.own(connection, seller.session.company_id, mailbox_id)
+        return seller.page(
+            "stored.html", mailbox=mailbox, tables=[stored for stored in tables if stored.rows], catalog=personal_data.load(),
+            empty_tables=[stored.table.name for stored in tables if not stored.rows],
+            outside=holdings.outside_postgres(seller.language, seller.resources.settings.horizon_days),
+        )  # fmt: skip
 
     @router.get("/connect/mailboxes/{mailbox_id}/withdraw")
     def ask_withdrawal(seller: Annotated[Seller, Depends(gate.reader)], mailbox_id: str) -> Response:

@@ -52,6 +52,13 @@ def in_directory(address: str) -> ServerChoice | None:
     return None if provider is None or domain is None else ServerChoice(provider, provider.servers(domain), True)
 
 
+def named(address: str, provider_id: str) -> ServerChoice | None:
+    """The servers of an address at the provider that the seller chose; None when there is no such provider."""
+    domain = domain_of(address) or ""
+    provider = next((entry for entry in catalog.load().providers if entry.id == provider_id), None)
+    return None if provider is None else ServerChoice(provider, provider.servers(domain), True)
+
+
 def of_look_up(report: Mapping[str, Any] | None) -> ServerChoice:
     """The servers that a look-up found; none without a report."""
     found_servers = (report or {}).get("servers", [])

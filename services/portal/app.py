@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from services.portal.api import app as api
+from services.portal.api.edge import ApiPaths
 from services.portal.api.problems import ApiProblem, answer, document
 from services.portal.pages import address, consent, landing, links, login, mailboxes, problems, progress
 from services.portal.pages.seller import SellerGate
@@ -27,6 +28,7 @@ STATIC: Final = Path(__file__).parent / "static"
 def create_app(resources: PortalResources) -> ASGIApp:
     """The application as an ASGI server runs it."""
     app = FastAPI(title="replyrate", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(ApiPaths, prefix=f"{api.PATH}/")
     app.add_middleware(BaseHTTPMiddleware, dispatch=SecurityHeaders(is_https=resources.is_https))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.mount(api.PATH, api.create_api(resources))

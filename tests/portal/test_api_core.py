@@ -158,6 +158,7 @@ def test_an_id_with_a_slash_is_one_part_of_a_path() -> None:
     path = routable(b"/v1/companies/a%2Fb%25%20c?x=%2F")
     assert path == "/v1/companies/a%2Fb%25 c"
     assert path_id(path.split("/")[3]) == "a/b% c"
+    assert path_id(routable(b"a%0Ab")) == "a\nb"
     assert path_id(routable(b"a%252F").split("/")[0]) == "a%2F"
 
 

@@ -74,6 +74,7 @@ def test_what_is_no_request_is_told_so(client: httpx.Client) -> None:
     )
     problem(response, 400, "not-json")
     (error,) = problem(client.put("/v1/companies/%00"), 422, "invalid-request")["errors"]
+    problem(client.get("/v1/companies/a%0Ab"), 422, "invalid-request")
     assert (error["in"], error["field"]) == ("path", "company_id")
     for query in ("limit=0", "limit=501", "after=x", "after=WyJhIiwyXQ"):
         problem(client.get(f"/v1/companies?{query}"), 422, "invalid-request")

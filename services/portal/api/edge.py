@@ -1,5 +1,6 @@
 """What applies to every request to the API: ids in paths, headers that a request collects, and errors that nothing expects."""
 
+import re
 from collections.abc import Mapping
 from logging import getLogger
 from typing import Final
@@ -14,6 +15,7 @@ from services.portal.api.problems import ApiProblem, answer
 log = getLogger(__name__)
 
 _HEADERS: Final = "api_headers"
+_SPECIAL: Final = re.compile(r"[%/\x00-\x1f\x7f]")
 
 
 def add_headers(request: Request, headers: Mapping[str, str]) -> None:
@@ -22,8 +24,23 @@ def add_headers(request: Request, headers: Mapping[str, str]) -> None:
     collected.update(headers)
 
 
+class ApiPaths:
+    """Middleware in front of all routes: makes the paths of the API routable, whatever its ids contain."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        """`prefix`: what the paths of the API begin with."""
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] == "http" and scope["path"].startswith(self._prefix):
+            scope["path"] = routable(scope.get("raw_path") or scope["path"].encode())
+        await self._app(scope, receive, send)
+
+
 class ApiEdge:
-    """The outermost middleware of the API."""
+    """The outermost middleware of the API's own application."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -35,7 +52,6 @@ class ApiEdge:
             return
         collected: dict[str, str] = {}
         scope.setdefault("state", {})[_HEADERS] = collected
-        scope["path"] = routable(scope.get("raw_path") or scope["path"].encode())
         is_answered = False
 
         async def send_with_headers(message: Message) -> None:
@@ -58,11 +74,12 @@ class ApiEdge:
 
 
 def routable(raw_path: bytes) -> str:
-    """The path with its escapes resolved, except `%2F` and `%25`: an id may contain a slash, which is none of the path's."""
+    """The path with its escapes resolved but those of `/`, `%` and control characters: in an id they are none of the path's, and
+    routes match no line feed."""
     segments = raw_path.partition(b"?")[0].decode("latin-1").split("/")
-    return "/".join(unquote(segment).replace("%", "%25").replace("/", "%2F") for segment in segments)
+    return "/".join(_SPECIAL.sub(lambda match: f"%{ord(match[0]):02X}", unquote(segment)) for segment in segments)
 
 
 def path_id(segment: str) -> str:
     """The id that a segment of a routable path stands for."""
-    return segment.replace("%2F", "/").replace("%25", "%")
+    return unquote(segment)

@@ -30,7 +30,7 @@ from services.fetcher.publication import (
     Sighting,
 )
 from services.imap.connection import CHUNK, WINDOW, Connection
-from services.imap.errors import MailboxError, ServerBroken, Unreachable
+from services.imap.errors import AnswerTooSlow, MailboxError, ServerBroken, SessionLimitReached, Unreachable
 from services.mail import cursors
 from services.mail.values import FolderView
 from services.mail.visibility import FolderExtent, may_hide_mail, visible_from
@@ -318,7 +318,11 @@ def reopen_folder(
 ) -> Connection:
     """Another session with the folder open, after one that ended with `error`. MailboxError where there can be none: then
     the poll ends with what it has read."""
-    if not session.may_reopen or budget.must_end():
+    # Bytes that earlier batches of the session have used up are no matter of these messages: the next poll has a session of its own.
+    bytes_are_used_up = (
+        isinstance(error, SessionLimitReached) and not isinstance(error, AnswerTooSlow) and budget.has_spent
+    )
+    if not session.may_reopen or bytes_are_used_up or budget.must_end():
         budget.exhaust()
         raise error
     try:

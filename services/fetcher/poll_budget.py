@@ -32,6 +32,11 @@ class PollBudget:
         """Take `messages` off what is left."""
         self.messages -= messages
 
+    @property
+    def has_spent(self) -> bool:
+        """Whether messages were read in this poll."""
+        return self.messages < self._limits.messages
+
     def exhaust(self) -> None:
         """End the poll early, as something else has run out."""
         self.exhausted = True

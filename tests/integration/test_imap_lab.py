@@ -17,7 +17,7 @@ from services.common.settings import KafkaSettings
 from services.connect.onboarding import ConnectedMailbox, MailboxRefused
 from services.fetcher.poll_report import metrics_from_zero
 from services.imap.connection import connect as connect_imap
-from services.imap.errors import CommandRefused, LoginRefused
+from services.imap.errors import CommandRefused, LoginRefused, Throttled
 from services.imap.folders import folder_name
 from services.imap.host_policy import Endpoint
 from services.imap.limits import SessionLimits
@@ -734,6 +734,15 @@ def test_b10_plain_utf8_is_sent_as_it_was_listed_also_after_a_sign_in(lab: Lab, 
     assert "已发送".encode() in names
     assert [connection.examine(name).messages for name in names] == [0, 0]
     connection.logout()
+
+
+def test_b2_a_rate_limit_in_the_answer_to_a_token_is_no_refusal_of_it(lab: Lab, serve: Serve) -> None:
+    server = serve(GMAIL, Defect.LOGIN_LIMIT)
+    server.access_tokens.add("token")
+    connection = connect_imap(Endpoint("localhost", server.port, ("127.0.0.1",)), tls_context(lab.ca_file), SMALL)
+    with pytest.raises(Throttled):
+        connection.login_with_token(server.user, "token", "0")
+    connection.drop()
 
 
 def test_half_open_connections_end_in_time(lab: Lab, serve: Serve) -> None:

@@ -1,6 +1,7 @@
-"""The document of the API: its examples, and no change that breaks a platform."""
+"""The document of the API: its examples, calls that follow from it, and no change that breaks a platform."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,21 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from services.common.postgres import connect
+from services.registry.connect_requests import ConnectRequests
+from services.registry.sealing import OpeningKeys
 from services.standalone.servers.paths import ROOT
 from tests.portal import api_document
 from tests.portal.breaking_changes import breaking_changes
-from tests.support.portal_lab import make_portal, portal_dsn
+from tests.portal.generated_calls import run
+from tests.support.api_lab import add_mailbox, new_key
+from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
 
 __all__ = ["make_portal", "portal_dsn"]
 
 EXAMPLES = ROOT / "schemas" / "api_examples"
+EXAMPLES_OF_CALLS = 500 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 4
+"""For each operation; 500 make more than 10,000 calls."""
 RELEASED = ROOT / "schemas" / "api.v1.released.yaml"
 
 
@@ -106,3 +114,14 @@ def test_a_breaking_change_is_recognised(before: Any, after: Any, expected: str)
 )  # fmt: skip
 def test_an_addition_is_no_breaking_change(before: Any, after: Any) -> None:
     assert breaking_changes(before, after) == []
+
+
+def test_generated_calls_meet_no_server_error(make_portal: MakePortal, dsn: str, tmp_path: Path) -> None:
+    add_mailbox(dsn, "shop-1", "m1")
+    with connect(dsn, "tests") as connection:
+        ConnectRequests(connection).publish_key(OpeningKeys(b"v" * 32).current)
+    with make_portal(PORTAL__API_REQUESTS_PER_MINUTE="100000") as portal:
+        counts = run(portal.origin, new_key(dsn, "shop-").secret, tmp_path, examples=EXAMPLES_OF_CALLS)
+    print(counts.calls, "calls")
+    assert counts.exit_code == 0, counts.output[-6000:]
+    assert counts.calls > 100

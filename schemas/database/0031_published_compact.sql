@@ -14,6 +14,8 @@ CREATE FUNCTION registry.message_tail(message_id text) RETURNS bigint LANGUAGE s
     SELECT ('x' || right(message_id, 16))::bit(64)::bigint
 $$;
 COMMENT ON FUNCTION registry.message_tail(text) IS 'The last 8 bytes of the hash that identifies a message.';
+REVOKE EXECUTE ON FUNCTION registry.message_key(text, text, text), registry.message_tail(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION registry.message_key(text, text, text), registry.message_tail(text) TO replyrate_fetcher;
 
 CREATE TABLE registry.published_messages (
     sent_at timestamptz NOT NULL,

@@ -65,9 +65,10 @@ def routes(gate: SellerGate) -> APIRouter:
             "password": not password or len(password) > PASSWORD_CHARACTERS or not password.isprintable(),
             "host": not server.host or len(server.host) > HOST_CHARACTERS or not server.host.isprintable(),
             "port": draft.port is None,
+            "folders": not all(name.isascii() and name.isprintable() for name in folders),
         }
         errors = {name: text(f"login.{name}_wrong", seller.language) for name, wrong in wrong_fields.items() if wrong}
-        if errors or not all(name.isascii() for name in folders):
+        if errors:
             return _page(seller, draft, _earlier(seller, request), errors)
         typed = TypedLogin(
             mailbox_address, password, seller.session.consent_by or "", seller.session.consent_text_version or "",

@@ -1,0 +1,317 @@
+"""Attacks on links and sessions: each is refused with a page that tells an honest person how to go on, and changes nothing."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+import pytest
+
+from services.common.postgres import connect
+from services.portal.request_limits import BODY_BYTES
+from services.registry.secret_tokens import token_hash
+from services.standalone.servers.imap import EmbeddedImap
+from tests.support.connect_lab import Browser, ConnectLab, add_account, make_connect_lab
+from tests.support.fetcher_lab import make_lab
+from tests.support.portal_lab import make_portal, portal_dsn
+
+__all__ = ["make_connect_lab", "make_lab", "make_portal", "portal_dsn"]
+
+OTHER_REQUEST, OTHER_MAILBOX = f"r-{'0' * 32}", "m-other"
+EVIL: Final = "https://evil.example"
+TABLES: Final = ("portal_sessions", "connect_requests", "mailboxes", "consents")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A seller in a session, and an attacker with a link and a session for another account of the same company."""
+
+    lab: ConnectLab
+    database: psycopg.Connection
+    victim: Browser
+    attacker: Browser
+
+    def link(self, **wanted: object) -> str:
+        return self.lab.link(**wanted).partition("?")[0]  # type: ignore[arg-type]
+
+    def stranger(self) -> Browser:
+        return self.lab.browser()
+
+    def with_cookie(self, name: str, value: str) -> Browser:
+        browser = self.stranger()
+        browser.client.cookies.set(f"replyrate-{name}", value)
+        return browser
+
+    def copy_of_victim(self) -> Browser:
+        browser = self.stranger()
+        browser.client.cookies.update(self.victim.client.cookies)
+        return browser
+
+    def form(self, path: str, **values: str) -> Browser:
+        """A form of the victim's own session with values that its page does not offer."""
+        browser = self.copy_of_victim()
+        browser.get(path)
+        csrf = next(form.values["csrf"] for form in browser.page.forms if "csrf" in form.values)
+        return browser.post(path, {"csrf": csrf, **values})
+
+
+def opened(link: str, browser: Browser) -> str:
+    """The link, after the browser has opened it."""
+    browser.get(link).fill_in("/link/.*")
+    assert browser.path == "/connect/consent"
+    return link
+
+
+def refused_link(scene: Scene, token: str) -> Browser:
+    return scene.stranger().get(f"/link/{token}").fill_in("/link/.*")
+
+
+def posted_link(scene: Scene, *, csrf: str | None = None, **headers: str) -> Browser:
+    """The page of a fresh link, sent with another proof or other headers."""
+    browser, link = scene.stranger(), scene.link()
+    proof = browser.get(link).page.forms[-1].values["csrf"]
+    return browser.post(link, {"csrf": proof if csrf is None else csrf}, **headers)
+
+
+def expired_link(scene: Scene) -> Browser:
+    link = scene.link()
+    scene.database.execute("UPDATE registry.portal_sessions SET expires_at = now() WHERE opened_at IS NULL")
+    return refused_link(scene, link.removeprefix("/link/"))
+
+
+def changed_session(scene: Scene, change: str) -> Browser:
+    browser = scene.lab.seller()
+    scene.database.execute(
+        f"UPDATE registry.portal_sessions SET {change} WHERE session_id = (SELECT session_id FROM registry.portal_sessions"
+        " ORDER BY opened_at DESC NULLS LAST LIMIT 1)".encode()
+    )
+    return browser.get("/connect")
+
+
+def stored_hash(scene: Scene) -> str:
+    link = scene.link().removeprefix("/link/")
+    return token_hash(link).hex()
+
+
+def after_the_end(scene: Scene) -> Browser:
+    browser, link = scene.stranger(), scene.link()
+    opened(link, browser)
+    browser.fill_in("/connect/end")
+    return browser.get(link).fill_in("/link/.*")
+
+
+def other_csrf(scene: Scene) -> Browser:
+    csrf = scene.attacker.get("/connect/address").page.forms[-1].values["csrf"]
+    return scene.copy_of_victim().post("/connect/address", {"csrf": csrf, "address": "seller@163.com"})
+
+
+def csrf_of_another_link(scene: Scene) -> Browser:
+    browser = scene.stranger()
+    proof = browser.get(scene.link()).page.forms[-1].values["csrf"]
+    return browser.post(scene.link(), {"csrf": proof})
+
+
+def victim_form(scene: Scene, **headers: str) -> Browser:
+    browser = scene.copy_of_victim().get("/connect/address")
+    csrf = browser.page.forms[-1].values["csrf"]
+    return browser.post("/connect/address", {"csrf": csrf, "address": "seller@163.com"}, **headers)
+
+
+def without_origin(browser: Browser, path: str, values: dict[str, str], **headers: str) -> Browser:
+    browser.answer = browser.client.post(path, data=values, headers=headers)
+    return browser
+
+
+def consent_form(scene: Scene, **values: str) -> Browser:
+    current = {"name": "Li Wei", "agreed": "yes", "text_version": "2", "text_language": "en"}
+    return scene.form("/connect/consent", **(current | values))
+
+
+def login_page(scene: Scene) -> Browser:
+    return scene.copy_of_victim().get("/connect/address").fill_in("/connect/address", address="seller@163.com")
+
+
+def login_form(scene: Scene, **values: str) -> Browser:
+    return login_page(scene).fill_in("/connect/login", **({"password": "Typed-canary"} | values))
+
+
+def victim_post(scene: Scene, path: str) -> Browser:
+    csrf = scene.victim.get("/connect/address").page.forms[-1].values["csrf"]
+    return scene.copy_of_victim().post(path, {"csrf": csrf, "name": "Li Wei"})
+
+
+def sent(scene: Scene, method: str, path: str, **options: object) -> Browser:
+    browser = scene.copy_of_victim()
+    browser.answer = browser.client.request(method, path, headers={"Origin": browser.origin}, **options)  # type: ignore[arg-type]
+    return browser
+
+
+ATTACKS: Final[dict[str, tuple[int, Callable[[Scene], Browser]]]] = {
+    "a link is opened again in another browser": (410, lambda scene: scene.stranger().get(opened(scene.link(), scene.stranger())).fill_in("/link/.*")),
+    "a link is opened again after its session was ended": (410, after_the_end),
+    "an expired link": (410, expired_link),
+    "a forged link": (410, lambda scene: refused_link(scene, "rrl_" + "A" * 43)),
+    "a link without its last character": (410, lambda scene: refused_link(scene, scene.link().removeprefix("/link/")[:-1])),
+    "a link with another prefix": (410, lambda scene: refused_link(scene, scene.link().removeprefix("/link/").replace("rrl_", "rrs_"))),
+    "a link in capital letters": (410, lambda scene: refused_link(scene, scene.link().removeprefix("/link/").swapcase())),
+    "the hash that the database stores, as a link": (410, lambda scene: refused_link(scene, stored_hash(scene))),
+    "SQL in a link": (410, lambda scene: refused_link(scene, "rrl_'%20OR%20true--")),
+    "NUL in a link": (410, lambda scene: refused_link(scene, "rrl_%00")),
+    "a link of 8 kB": (410, lambda scene: refused_link(scene, "rrl_" + "A" * 8000)),
+    "a path in a link": (404, lambda scene: scene.stranger().get("/link/..%2f..%2fconnect")),
+    "a link is opened without the cookie of its page": (400, lambda scene: scene.stranger().post(scene.link(), {"csrf": "x"})),
+    "a link is opened with a malformed cookie": (400, lambda scene: scene.with_cookie("browser", "short").post(scene.link(), {"csrf": "x"})),
+    "a link is opened with a cookie that the attacker chose": (403, lambda scene: scene.with_cookie("browser", "A" * 43).post(scene.link(), {"csrf": "x"})),
+    "a link is opened without a proof": (403, lambda scene: posted_link(scene, csrf="")),
+    "a link is opened with the proof of another link": (403, csrf_of_another_link),
+    "a link is opened from another site": (403, lambda scene: posted_link(scene, Origin=EVIL)),
+    "a link is opened from a page without origin": (403, lambda scene: posted_link(scene, Origin="null")),
+    "a link is changed by PUT": (405, lambda scene: sent(scene, "PUT", scene.link())),
+    "a link is deleted": (405, lambda scene: sent(scene, "DELETE", scene.link())),
+    "a page without a session": (401, lambda scene: scene.stranger().get("/connect")),
+    "a malformed session": (401, lambda scene: scene.with_cookie("session", "x.y.z").get("/connect")),
+    "a guessed session": (401, lambda scene: scene.with_cookie("session", "rrs_" + "A" * 43 + ".00").get("/connect/consent")),
+    "the token of a link as a session": (401, lambda scene: scene.with_cookie("session", scene.link().removeprefix("/link/") + ".00").get("/connect")),
+    "a session that was never opened": (401, lambda scene: changed_session(scene, "opened_at = NULL")),
+    "an expired session": (401, lambda scene: changed_session(scene, "expires_at = now()")),
+    "an ended session": (401, lambda scene: changed_session(scene, "ended_at = now()")),
+    "a form of another session": (403, other_csrf),
+    "a form without a proof": (403, lambda scene: scene.copy_of_victim().post("/connect/address", {"address": "seller@163.com"})),
+    "a form from another site": (403, lambda scene: victim_form(scene, Origin=EVIL)),
+    "a form from another scheme": (403, lambda scene: victim_form(scene, Origin=scene.victim.origin.replace("http:", "https:"))),
+    "a form from another port": (403, lambda scene: victim_form(scene, Origin=scene.victim.origin[:-1])),
+    "a form from a page without origin": (403, lambda scene: victim_form(scene, Origin="null")),
+    "a form that names no origin": (403, lambda scene: without_origin(scene.copy_of_victim(), "/connect/end", {})),
+    "a form from a related site": (403, lambda scene: without_origin(scene.copy_of_victim(), "/connect/end", {}, **{"Sec-Fetch-Site": "same-site"})),
+    "JSON instead of a form": (403, lambda scene: sent(scene, "POST", "/connect/address", json={"csrf": "x", "address": "a@163.com"})),
+    "another account's request": (404, lambda scene: scene.copy_of_victim().get(f"/connect/requests/{OTHER_REQUEST}")),
+    "another account's stages": (404, lambda scene: scene.copy_of_victim().get(f"/connect/requests/{OTHER_REQUEST}/events")),
+    "another account's request as an earlier one": (404, lambda scene: login_page(scene).get(f"/connect/login?request={OTHER_REQUEST}")),
+    "another account's stored data": (404, lambda scene: scene.copy_of_victim().get(f"/connect/mailboxes/{OTHER_MAILBOX}/stored")),
+    "another account's mailbox is withdrawn": (404, lambda scene: victim_post(scene, f"/connect/mailboxes/{OTHER_MAILBOX}/withdraw")),
+    "another account's mailbox is connected again": (404, lambda scene: victim_post(scene, f"/connect/mailboxes/{OTHER_MAILBOX}/reconnect")),
+    "consent to another text": (422, lambda scene: consent_form(scene, text_version="1")),
+    "consent in a language that is none": (422, lambda scene: consent_form(scene, text_language="xx")),
+    "consent by nobody": (422, lambda scene: consent_form(scene, name=" ")),
+    "a header in the name": (422, lambda scene: consent_form(scene, name="Li\r\nSet-Cookie: x=y")),
+    "a name of 10 kB": (422, lambda scene: consent_form(scene, name="A" * 10_000)),
+    "a header in the address": (422, lambda scene: scene.form("/connect/address", address="a@163.com\r\nX: y")),
+    "markup in the address": (422, lambda scene: scene.form("/connect/address", address="<script>alert(1)</script>")),
+    "an address of 1 kB": (422, lambda scene: scene.form("/connect/address", address="a" * 1000 + "@163.com")),
+    "no password": (422, lambda scene: login_form(scene, password="")),
+    "a line break in the password": (422, lambda scene: login_form(scene, password="x\r\nA1 LOGOUT")),
+    "a port that is none": (422, lambda scene: login_form(scene, port="99999")),
+    "a line break in the server": (422, lambda scene: login_form(scene, host="imap.163.com\r\nX")),
+    "a folder that no server lists": (422, lambda scene: login_form(scene, folders="客户")),
+    "another host": (421, lambda scene: sent_to(scene, "evil.example")),
+    "two hosts": (421, lambda scene: sent_to(scene, f"evil.example, {scene.victim.origin.removeprefix('http://')}")),
+    "a body that is too large": (413, lambda scene: scene.copy_of_victim().post("/connect/address", {"address": "a" * (BODY_BYTES + 1)})),
+    "a path with two slashes to another site": (404, lambda scene: scene.copy_of_victim().get("/connect//evil.example")),
+}  # fmt: skip
+
+
+def sent_to(scene: Scene, host: str) -> Browser:
+    browser = scene.copy_of_victim()
+    browser.answer = browser.client.get("/connect", headers={"Host": host})
+    return browser
+
+
+@pytest.fixture
+def scene(make_connect_lab: Callable[..., ConnectLab], pymap: EmbeddedImap) -> object:
+    lab = make_connect_lab(pymap, with_fetcher=False)
+    add_account(lab.lab.dsn, "c2")
+    victim, attacker = lab.seller(), lab.seller(company_id="c2")
+    with connect(lab.lab.dsn, "tests") as connection:
+        connection.execute(
+            "INSERT INTO registry.sealing_keys VALUES ('0123456789abcdef', decode(repeat('09', 32), 'hex'))"
+        )
+        connection.execute(
+            "INSERT INTO registry.connect_requests (request_id, company_id, account_id, mailbox_id, purpose, key_id)"
+            " VALUES (%s, 'c2', 'main', %s, 'test', '0123456789abcdef')",
+            (OTHER_REQUEST, OTHER_MAILBOX),
+        )
+        connection.execute(
+            "INSERT INTO registry.mailboxes (company_id, mailbox_id, account_id, role, address_masked, address_hash, host, port,"
+            " login_hash, consent_by, consent_at, consent_text_version) VALUES"
+            " ('c2', %s, 'main', 'registered', 'o***@x.example', '', 'x.example', 993, '', 'x', now(), '2')",
+            (OTHER_MAILBOX,),
+        )
+        yield Scene(lab, connection, victim, attacker)
+
+
+def test_every_attack_is_refused_with_a_page_that_helps_and_changes_nothing(scene: Scene) -> None:
+    assert len(ATTACKS) >= 40
+
+    def changes() -> list[tuple[object, ...]]:
+        return [
+            scene.database.execute(f"SELECT count(*) FROM registry.{table}".encode()).fetchone() or ()
+            for table in TABLES[1:]
+        ]
+
+    before, wrong = changes(), []
+    for name, (status, attack) in ATTACKS.items():
+        browser = attack(scene)
+        helps = status in (413, 421, 422) or browser.shows("What to do:")
+        if browser.status != status or not helps or changes() != before:
+            wrong.append(f"{name}: {browser.status} {browser.heading}")
+        assert "Typed-canary" not in browser.answer.text
+        assert "set-cookie: x" not in str(browser.answer.headers).lower()
+    assert not wrong, "\n".join(wrong)
+    assert scene.victim.get("/connect/address").status == 200, "the honest seller goes on"
+    log = scene.lab.portal.process.log.read_text("utf-8")
+    assert "Traceback" not in log
+    assert not any(secret in log for secret in ("Typed-canary", "seller@163.com", "rrl_", "rrs_"))
+
+
+def test_of_two_browsers_that_open_a_link_at_once_one_gets_it(scene: Scene) -> None:
+    link = scene.link()
+    browsers = [scene.stranger().get(link) for _ in range(4)]
+    start = threading.Barrier(len(browsers))
+
+    def open_link(browser: Browser) -> None:
+        start.wait(30)
+        browser.fill_in("/link/.*")
+
+    threads = [threading.Thread(target=open_link, args=(browser,)) for browser in browsers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(browser.status for browser in browsers) == [200, 410, 410, 410]
+
+
+def test_a_form_that_one_browser_sends_twice_leads_to_one_session_and_looking_does_not_use_a_link_up(
+    scene: Scene,
+) -> None:
+    link, browser = scene.link(), scene.stranger()
+    for _ in range(3):
+        scene.stranger().get(link)
+    values = browser.get(link).page.forms[-1].values
+    assert browser.post(link, values).path == "/connect/consent"
+    assert browser.post(link, values).path == "/connect/consent"
+    assert scene.stranger().get(link).fill_in("/link/.*").status == 410
+
+
+def test_no_page_is_framed_and_none_leads_to_an_address_of_the_request(scene: Scene) -> None:
+    for path in ("/", "/connect", "/connect/consent", "/connect/address", "/nowhere", scene.link()):
+        browser = scene.copy_of_victim()
+        browser.answer = browser.client.get(
+            f"{path}?return_url={EVIL}&next={EVIL}&lang={EVIL}",
+            headers={"X-Forwarded-Host": "evil.example", "Referer": EVIL},
+        )
+        assert "frame-ancestors 'none'" in browser.answer.headers["content-security-policy"]
+        assert browser.answer.headers["x-frame-options"] == "DENY"
+        assert not any(target.startswith(("http", "//")) for target in browser.page.links.values()), path
+        assert browser.answer.url.host == "127.0.0.1"
+
+
+def test_cookies_are_for_this_host_alone_and_not_for_scripts(scene: Scene) -> None:
+    browser = scene.stranger().get(scene.link())
+    with_form = browser.client.post(
+        browser.path, data=browser.page.forms[-1].values, headers={"Origin": browser.origin}, follow_redirects=False
+    )
+    for cookie in browser.answer.headers.get_list("set-cookie") + with_form.headers.get_list("set-cookie"):
+        assert "HttpOnly" in cookie
+        assert "SameSite=lax" in cookie
+        assert "Domain" not in cookie

@@ -1,0 +1,118 @@
+"""What somebody with full control of the web process has, and what it is good for; and what is left when a process is killed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from services.common.postgres import connect
+from services.standalone.servers.ca import CertificateAuthority
+from services.standalone.servers.imap import EmbeddedImap
+from tests.imap_lab.profiles import DOVECOT
+from tests.imap_lab.server import LabServer
+from tests.integration.test_connect_requests import OF_NO_COMPANY, readable
+from tests.support.connect_lab import Browser, ConnectLab, add_account, make_connect_lab, running_fetcher
+from tests.support.fetcher_lab import KEY, VAULT_KEY, make_lab
+from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
+from tests.support.processes import until
+
+__all__ = ["make_connect_lab", "make_lab", "make_portal", "portal_dsn"]
+
+MakeConnectLab = Callable[..., ConnectLab]
+
+
+@pytest.fixture
+def server(tmp_path: Path, ca: CertificateAuthority) -> object:
+    with LabServer(tmp_path / "imap", ca, DOVECOT) as started:
+        yield started
+
+
+def typed_login(browser: Browser, server: LabServer) -> Browser:
+    """The page of a test with a password."""
+    browser.fill_in("/connect/address", address=server.user).until_finished()
+    return browser.fill_in("/connect/login", host="localhost", port=str(server.port), password=server.secret)
+
+
+def test_the_web_process_opens_no_secret_reads_no_other_company_and_reaches_no_mail_server(
+    make_connect_lab: MakeConnectLab, server: LabServer
+) -> None:
+    lab = make_connect_lab(server, with_fetcher=False)
+    add_account(lab.lab.dsn, "c2")
+    with running_fetcher(lab.lab):
+        stranger = typed_login(lab.seller(company_id="c2"), server).until_finished()
+        assert stranger.heading == "Your mailbox is connected", stranger.answer.text
+    server.wire.clear()
+    browser = lab.seller().fill_in("/connect/address", address="seller@163.com")
+    browser.fill_in("/connect/login", host="localhost", port=str(server.port), password=server.secret)
+    assert browser.shows("The test begins in a moment.")
+    assert server.wire == [], "without a fetcher nothing reaches a mail server"
+
+    environment = Path(f"/proc/{lab.portal.process.pid}/environ").read_text("utf-8")
+    names = [entry.partition("=")[0] for entry in environment.split("\0") if entry.startswith("REPLYRATE_")]
+    assert not any("KEY" in name or "OAUTH2" in name or "IMAP" in name for name in names), names
+    open_files = [str(link.readlink()) for link in Path(f"/proc/{lab.portal.process.pid}/fd").iterdir()]
+    assert not any("key" in Path(file).name for file in open_files)
+
+    token = browser.client.cookies["replyrate-session"].partition(".")[0]
+    for own_token, companies in ((token, {"c1"}), ("", set())):
+        for table, rows in readable(lab.portal.dsn, own_token).items():
+            text = "\n".join(rows)
+            for secret in (server.secret, server.user, KEY.hex(), VAULT_KEY.hex()):
+                assert secret not in text, table
+            if table not in OF_NO_COMPANY:
+                assert all(f'"company_id":"{company}"' in text_row for company in companies for text_row in rows), table
+                assert companies or not rows, table
+    with connect(lab.portal.dsn, "tests") as connection:
+        for table, column in (("secrets", "sealed"), ("connect_requests", "sealed"), ("mailboxes", "user_sealed")):
+            statement = sql.SQL("SELECT {} FROM registry.{}").format(sql.Identifier(column), sql.Identifier(table))
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+    log = lab.portal.process.log.read_text("utf-8")
+    assert not any(secret in log for secret in (server.secret, server.user, token, "seller@163.com"))
+
+
+def test_the_seller_goes_on_after_the_web_process_was_killed(
+    make_connect_lab: MakeConnectLab, make_portal: MakePortal, server: LabServer
+) -> None:
+    lab = make_connect_lab(server, with_fetcher=False)
+    with running_fetcher(lab.lab) as fetcher:
+        browser = lab.seller()
+        browser.fill_in("/connect/address", address=server.user).until_finished()
+        fetcher.kill()
+    browser.fill_in("/connect/login", host="localhost", port=str(server.port), password=server.secret)
+    waiting = browser.path
+    lab.portal.process.kill()
+    with make_portal() as started, running_fetcher(lab.lab):
+        again = Browser(started.origin)
+        again.client.cookies.update(browser.client.cookies)
+        assert again.get(waiting).until_finished().heading == "Your mailbox is connected"
+
+
+def test_nothing_that_was_typed_is_left_after_its_life(make_connect_lab: MakeConnectLab, server: LabServer) -> None:
+    lab = make_connect_lab(server, with_fetcher=False)
+    with running_fetcher(lab.lab) as fetcher:
+        browser = lab.seller()
+        browser.fill_in("/connect/address", address=server.user).until_finished()
+        fetcher.kill()
+    browser.fill_in("/connect/login", host="localhost", port=str(server.port), password=server.secret)
+    with connect(lab.lab.dsn, "tests") as connection:
+        connection.execute("UPDATE registry.connect_requests SET expires_at = now() WHERE sealed IS NOT NULL")
+        assert browser.get(browser.path).shows(
+            "The test did not finish within ten minutes. What you typed was deleted."
+        )
+        with running_fetcher(lab.lab) as fetcher:
+            count = "SELECT count(*) FROM registry.connect_requests WHERE sealed IS NOT NULL"
+            until(lambda: connection.execute(count).fetchone() == (0,), 30, "what was typed is deleted", (fetcher,))
+    browser.follow("Try again")
+    assert browser.page.forms[-1].values["host"] == "localhost"
+
+
+def test_a_server_that_starts_without_fetchers_stores_nothing(
+    make_connect_lab: MakeConnectLab, pymap: EmbeddedImap
+) -> None:
+    lab = make_connect_lab(pymap, with_fetcher=False)
+    assert lab.seller().fill_in("/connect/address", address="seller@unknown.example").status == 503
+    with connect(lab.lab.dsn, "tests") as connection:
+        assert connection.execute("SELECT count(*) FROM registry.connect_requests").fetchone() == (0,)

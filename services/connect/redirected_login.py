@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 import msgspec
 
@@ -23,9 +22,6 @@ from services.signin.clients import client_for, redirect_client_for, token_conte
 from services.signin.code_exchange import SignedIn, exchange
 from services.signin.refusals import SignInRefused
 from services.signin.token_store import KIND
-
-AUTHORIZATION_CODE: Final = "authorization-code"
-"""The kind of a typed login whose secret is still a code."""
 
 
 @dataclass(frozen=True, slots=True)

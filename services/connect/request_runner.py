@@ -16,12 +16,12 @@ from services.connect import texts
 from services.connect.dns_records import DnsRecords
 from services.connect.lookup import DomainRecords, look_up
 from services.connect.onboarding import MailboxRefused, add_mailbox, reconnect_mailbox
-from services.connect.redirected_login import AUTHORIZATION_CODE, RedirectedLogin
+from services.connect.redirected_login import RedirectedLogin
 from services.connect.report import ConnectionTestReport, unsupported
 from services.connect.requests import changed_login, requested_login
 from services.connect.server_check import check_typed_server
 from services.connect.tester import ConnectionTester
-from services.connect.typed_login import TypedLogin
+from services.connect.typed_login import AUTHORIZATION_CODE, TypedLogin
 from services.imap.host_policy import HostPolicy
 from services.imap.tls import tls_context
 from services.providers import catalog

@@ -11,6 +11,8 @@ from services.providers.mail_server import MailServer
 from services.registry.connect_requests import TakenRequest
 from services.signin.code_exchange import ReturnedCode
 
+AUTHORIZATION_CODE: Final = "authorization-code"
+"""The kind of a login whose secret is still a code of a sign-in by redirect."""
 MOST_BYTES: Final = 16_384
 """The longest encoded form; longer ones are refused by the web process."""
 

@@ -15,7 +15,17 @@ from starlette.types import ASGIApp
 from services.portal.api import app as api
 from services.portal.api.edge import ApiPaths
 from services.portal.api.problems import ApiProblem, answer, document
-from services.portal.pages import address, consent, landing, links, login, mailboxes, problems, progress
+from services.portal.pages import (
+    address,
+    consent,
+    landing,
+    links,
+    login,
+    mailboxes,
+    problems,
+    progress,
+    redirect_sign_in,
+)
 from services.portal.pages.seller import SellerGate
 from services.portal.pages.templates import preferred_language
 from services.portal.request_limits import RequestLimits
@@ -40,6 +50,7 @@ def create_app(resources: PortalResources) -> ASGIApp:
         consent.routes(gate),
         address.routes(gate),
         login.routes(gate),
+        redirect_sign_in.routes(gate),
         progress.routes(gate),
         mailboxes.routes(gate),
     ):

@@ -15,10 +15,10 @@ import pytest
 from services.common.postgres import connect
 from services.common.settings import KafkaSettings, OAuth2Settings
 from services.connect.consent import load as consent_texts
-from services.connect.redirected_login import AUTHORIZATION_CODE, RedirectedLogin
+from services.connect.redirected_login import RedirectedLogin
 from services.connect.request_runner import RequestResult, RequestRunner
 from services.connect.tester import ConnectionTester
-from services.connect.typed_login import TypedLogin, decode
+from services.connect.typed_login import AUTHORIZATION_CODE, TypedLogin, decode
 from services.imap.host_policy import resolve
 from services.registry.connect_requests import Purpose, TakenRequest
 from services.registry.tokens import RegistryTokenStore

@@ -3,6 +3,7 @@
 browser   a random secret of the browser, set by the page of a link before it is opened
 session   the token of the session, and the key of the address that its link expects
 draft     the address and server that were typed, between the steps; never a password
+sign-in   the same while the seller is at the provider to sign in
 """
 
 import base64
@@ -16,8 +17,8 @@ from starlette.responses import Response
 
 from services.registry.portal_sessions import SESSION_PREFIX
 
-CookieName = Literal["browser", "session", "draft"]
-SECONDS: Final[dict[CookieName, int | None]] = {"browser": 86_400, "session": None, "draft": 1800}
+CookieName = Literal["browser", "session", "draft", "sign-in"]
+SECONDS: Final[dict[CookieName, int | None]] = {"browser": 86_400, "session": None, "draft": 1800, "sign-in": 600}
 """How long the browser stores each; None: until it is closed."""
 SECRET_CHARACTERS: Final = 43
 """Of 256 random bits in base64url."""
@@ -35,6 +36,18 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     def __repr__(self) -> str:
         return "Draft(…)"
+
+
+class StartedSignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What was typed when the seller left for the provider, for the sign-in with this state only."""
+
+    state_hash: str
+    draft: Draft
+    folders: tuple[str, ...] = ()
+    confirmed_identity: str | None = None
+
+    def __repr__(self) -> str:
+        return "StartedSignIn(…)"
 
 
 class Cookies:
@@ -65,7 +78,7 @@ class Cookies:
     def set_session(self, response: Response, token: str, address_key: bytes) -> None:
         """Start a session in this browser; what was typed in an earlier one is forgotten."""
         self._set(response, "session", f"{token}.{address_key.hex()}")
-        self.delete(response, "draft")
+        self.delete(response, "draft", "sign-in")
 
     def draft(self, request: Request) -> Draft:
         """What was typed so far."""
@@ -78,6 +91,18 @@ class Cookies:
     def set_draft(self, response: Response, draft: Draft) -> None:
         """Store what was typed, for the next step."""
         self._set(response, "draft", base64.urlsafe_b64encode(msgspec.json.encode(draft)).decode())
+
+    def started_sign_in(self, request: Request) -> StartedSignIn | None:
+        """The sign-in that was started last in this browser."""
+        value = self._get(request, "sign-in")
+        try:
+            return msgspec.json.decode(base64.urlsafe_b64decode(value), type=StartedSignIn)
+        except (ValueError, binascii.Error, msgspec.MsgspecError):
+            return None
+
+    def set_started_sign_in(self, response: Response, started: StartedSignIn) -> None:
+        """Store what was typed until the seller comes back."""
+        self._set(response, "sign-in", base64.urlsafe_b64encode(msgspec.json.encode(started)).decode())
 
     def delete(self, response: Response, *names: CookieName) -> None:
         """Delete cookies."""

@@ -66,7 +66,7 @@ def routes(resources: PortalResources, gate: SellerGate) -> APIRouter:
         with seller.database() as connection:
             PortalSessions(connection).end_session()
         response = seller.page("ended.html", here="/?lang=")
-        gate.cookies.delete(response, "session", "draft")
+        gate.cookies.delete(response, "session", "draft", "sign-in")
         return response
 
     return router

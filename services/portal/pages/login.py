@@ -7,19 +7,16 @@ from fastapi import APIRouter, Depends, Form
 from starlette.responses import Response
 
 from services.connect.typed_login import TypedLogin
-from services.portal.pages import address, consent, requests, servers
+from services.portal.pages import address, consent, redirect_sign_in, requests, servers
 from services.portal.pages.cookies import Draft
 from services.portal.pages.requests import RequestView
 from services.portal.pages.seller import Seller, SellerGate
 from services.portal.pages.servers import ServerChoice
 from services.portal.pages.texts import text
 from services.providers import catalog
-from services.providers.mail_server import usual_port
-from services.providers.typed_server import parse_server
 from services.registry.connect_requests import Purpose
 
 PASSWORD_CHARACTERS: Final = 1000
-HOST_CHARACTERS: Final = 253
 Text = Annotated[str, Form(max_length=2000)]
 
 
@@ -55,15 +52,12 @@ def routes(gate: SellerGate) -> APIRouter:
             return gate.redirect(consent.PATH)
         if address.address_error(seller, mailbox_address):
             return gate.redirect(address.PATH)
-        server = parse_server(host)
-        number = port.strip() or str(server.port or usual_port("starttls" if starttls else "implicit"))
-        draft = Draft(
-            mailbox_address, gate.cookies.draft(seller.request).mailbox_id, server.host, _port(number), bool(starttls),
-            user.strip(),
-        )  # fmt: skip
+        draft = servers.typed_draft(
+            mailbox_address, gate.cookies.draft(seller.request).mailbox_id, host, port, bool(starttls), user
+        )
         wrong_fields = {
             "password": not password or len(password) > PASSWORD_CHARACTERS or not password.isprintable(),
-            "host": not server.host or len(server.host) > HOST_CHARACTERS or not server.host.isprintable(),
+            "host": not draft.host,
             "port": draft.port is None,
             "folders": not all(name.isascii() and name.isprintable() for name in folders),
         }
@@ -100,9 +94,10 @@ def _page(
     query = f"request={earlier.request_id}&" if earlier is not None else ""
     if chosen is not None and chosen.provider is not None:
         query += f"provider={chosen.provider.id}&"
+    draft = _filled_in(draft, choice)
     return seller.page(
         "login.html", status=422 if errors else 200, here=f"{address.LOGIN_PATH}?{query}lang=", step=3, errors=errors or {},
-        draft=_filled_in(draft, choice), choice=choice, secret=choice.secret(seller.language), earlier=earlier,
+        draft=draft, choice=choice, sign_in=redirect_sign_in.offer(seller, choice, draft.host), secret=choice.secret(seller.language), earlier=earlier,
         earlier_id="" if earlier is None else earlier.request_id,
         providers=[] if choice.is_trusted else catalog.load().providers,
         folder_choices=[] if earlier is None else earlier.folder_choices,
@@ -118,8 +113,3 @@ def _filled_in(draft: Draft, choice: ServerChoice) -> Draft:
         draft.address.partition("@")[0] if choice.provider and choice.provider.user_name == "local-part" else draft.user
     )
     return Draft(draft.address, draft.mailbox_id, server.host, server.port, server.tls == "starttls", user)
-
-
-def _port(typed: str) -> int | None:
-    """A typed port; None when it is none."""
-    return int(typed) if typed.isascii() and typed.isdigit() and 1 <= int(typed[:6]) <= 65535 else None

@@ -6,14 +6,19 @@ from typing import Any, Final
 
 from services.common.language import Language
 from services.connect import texts
+from services.portal.pages.cookies import Draft
 from services.portal.pages.texts import text
 from services.providers import catalog
 from services.providers.addresses import domain_of
-from services.providers.mail_server import MailServer
+from services.providers.mail_server import MailServer, usual_port
 from services.providers.provider import Provider
+from services.providers.typed_server import parse_server
 
 SIGN_IN: Final = "oauth2"
 """The kind of secret of a provider where people sign in instead of typing a password."""
+
+
+HOST_CHARACTERS: Final = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +71,16 @@ def of_look_up(report: Mapping[str, Any] | None) -> ServerChoice:
     provider = next((entry for entry in catalog.load().providers if entry.id == provider_id), None)
     servers = tuple(MailServer(server["host"], server["port"], server["tls"]) for server in found_servers)
     return ServerChoice(provider, servers, bool((report or {}).get("trusted")))
+
+
+def typed_draft(address: str, mailbox_id: str | None, host: str, port: str, starttls: bool, user: str) -> Draft:
+    """What was typed, normalised; without a port if it is none, or no host if that is none."""
+    server = parse_server(host)
+    number = port.strip() or str(server.port or usual_port("starttls" if starttls else "implicit"))
+    is_host = bool(server.host) and len(server.host) <= HOST_CHARACTERS and server.host.isprintable()
+    return Draft(address, mailbox_id, server.host if is_host else "", _port(number), starttls, user.strip())
+
+
+def _port(typed: str) -> int | None:
+    """A typed port; None when it is none."""
+    return int(typed) if typed.isascii() and typed.isdigit() and 1 <= int(typed[:6]) <= 65535 else None

@@ -8,10 +8,10 @@ import pytest
 from services.common.language import Language
 from tests.portal.browser.states import LANGUAGES, Scripts
 from tests.support import browser_lab
-from tests.support.browser_lab import UNLISTED, BrowserVisit, Visit, chromium, visit
+from tests.support.browser_lab import UNLISTED, BrowserVisit, Visit
 from tests.support.portal_lab import Portal, make_portal, portal, portal_dsn
 
-__all__ = ["chromium", "make_portal", "portal", "portal_dsn", "visit"]
+__all__ = ["make_portal", "portal", "portal_dsn"]
 
 
 @pytest.mark.parametrize("scripts", ["scripts", "no-scripts"])

@@ -27,6 +27,7 @@ ACTIONS: Final[dict[str, str]] = {
     "record-traced": "a fact or state that carries a sampled traceparent was joined or merged",
     "partitions-assigned": "partitions were assigned to this process",
     "partitions-revoked": "partitions were taken from this process",
+    "clocks-differ": "Postgres' clock is ahead of the host's, or agrees with it again",
     "topic-recreated": "a topic has a new id, or its log ends before what was read; it is read from its start",
     "recovery-done": "state is rebuilt from the changelog",
     "state-unsure": "the state of this process may differ from the durable one; it stops and replays",

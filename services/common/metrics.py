@@ -107,6 +107,11 @@ POLL_DELAY_SECONDS = Gauge(
     "replyrate_fetcher_poll_delay_seconds", "How long the most overdue mailbox waits for its poll.", registry=FETCHER
 )
 
+POSTGRES_CLOCK_LEAD = Gauge(
+    "replyrate_fetcher_postgres_clock_lead_seconds",
+    "How far Postgres' clock was ahead of this host's at the end of the last poll; above 300 no mailbox becomes complete.",
+    registry=FETCHER,
+)
 CONNECT_REQUESTS = Counter(
     "replyrate_fetcher_connect_requests_total",
     "Connect requests of sellers by how they ended.",

@@ -24,6 +24,7 @@ from services.common.version import version
 from services.connect.redirected_login import RedirectedLogin
 from services.connect.request_runner import RequestRunner
 from services.connect.tester import ConnectionTester
+from services.fetcher.clock_check import ClockCheck
 from services.fetcher.connect_requests import RequestResources
 from services.fetcher.monitor import FetcherMonitor
 from services.fetcher.poller import PollerResources
@@ -68,6 +69,7 @@ def main() -> None:
                     tokens=AccessTokens(settings.oauth2),
                     tls_context=lambda: tls_context(settings.imap.ca_file),
                     resolve=resolve,
+                    clock_check=ClockCheck(lambda: datetime.now(UTC)),
                     limits=SessionLimits(session_seconds=settings.imap.session_seconds),
                     tracer=tracer,
                 )

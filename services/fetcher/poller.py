@@ -26,6 +26,7 @@ from services.common.kafka import Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import FetcherConfig
 from services.common.tracing import OFF, Tracer
+from services.fetcher.clock_check import ClockCheck
 from services.fetcher.delays import DEPENDENCY_SECONDS, FAILURE, THROTTLE, spaced
 from services.fetcher.folder_reader import FolderReader, is_rescan_due
 from services.fetcher.mailbox_login import MailboxLogin, MailboxSession
@@ -70,6 +71,7 @@ class PollerResources:
     tokens: AccessTokens
     tls_context: Callable[[], ssl.SSLContext]
     resolve: Resolver
+    clock_check: ClockCheck
     limits: SessionLimits = field(default_factory=SessionLimits)
     tracer: Tracer = OFF
     postponements: Postponements = field(default_factory=Postponements)
@@ -230,7 +232,7 @@ class Poller:
         self, leased: LeasedMailbox, visible_from: datetime | None, budget: PollBudget, report: PollReport
     ) -> FinishedPoll:
         """The end of a poll that read what it could."""
-        complete = budget.complete
+        complete = budget.complete and not self._resources.clock_check.is_ahead(leased.now + report.elapsed)
         fruitless = budget.exhausted and not budget.progressed and not self._stop.is_set()
         rescanned = is_rescan_due(leased)
         horizon = leased.now - timedelta(days=self._resources.settings.horizon_days)

@@ -153,6 +153,29 @@ def test_a_scan_continues_although_every_session_ends_in_its_second_batch(doveco
     assert marks[0] >= CHUNK and marks[-1] == 2 * CHUNK + 20 and len(marks) > 1
 
 
+def test_no_mailbox_becomes_complete_while_the_clock_of_postgres_is_ahead(dovecot_lab: Lab) -> None:
+    lab = dovecot_lab
+    at = now() - timedelta(days=1)
+    lab.server.append(USER, "Sent", letter(1, at), at)
+    connected = lab.connect()
+    environ = load_settings(lab.environ)
+    behind = timedelta(hours=20)
+
+    def polled() -> datetime | None:
+        with lab.registry() as registry, lab.leases() as leases, Publisher(lab.kafka, "tests") as publisher:
+            registry.connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")
+            leased = leases.lease("tests", 60)
+            assert leased is not None
+            make_poller(leases, publisher, HASHER, environ, clock=lambda: now() - behind).poll(leased)
+        through: datetime | None = lab.mailbox(connected.mailbox_id)["complete_through"]
+        return through
+
+    assert polled() is None
+    assert len(lab.sent()) == 1, "what was read is published all the same"
+    behind = timedelta(minutes=4)
+    assert polled() is not None
+
+
 def test_a_rescan_asked_for_during_a_poll_is_not_lost(dovecot_lab: Lab) -> None:
     dovecot_lab.connect()
     with dovecot_lab.registry() as registry, dovecot_lab.leases() as leases:

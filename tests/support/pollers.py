@@ -1,5 +1,6 @@
 """Pollers that run in the test's own process, so that limits can be small and a single poll can be made."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,7 @@ from services.common.hashing import Hasher
 from services.common.kafka import Publisher
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.settings import Settings
+from services.fetcher.clock_check import ClockCheck
 from services.fetcher.poller import Poller, PollerResources
 from services.imap.host_policy import resolve
 from services.imap.limits import SessionLimits
@@ -23,6 +25,7 @@ def make_resources(
     *,
     limits: SessionLimits | None = None,
     tokens: AccessTokens | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> PollerResources:
     return PollerResources(
         settings=settings,
@@ -31,6 +34,7 @@ def make_resources(
         tokens=tokens or AccessTokens(settings.oauth2),
         tls_context=lambda: tls_context(settings.imap.ca_file),
         resolve=resolve,
+        clock_check=ClockCheck(clock),
         limits=limits or SessionLimits(),
     )
 
@@ -44,9 +48,10 @@ def make_poller(
     limits: SessionLimits | None = None,
     tokens: AccessTokens | None = None,
     stop: Stop | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Poller:
     """A poller that settles each poll at once."""
-    resources = make_resources(publisher, hasher, settings, limits=limits, tokens=tokens)
+    resources = make_resources(publisher, hasher, settings, limits=limits, tokens=tokens, clock=clock)
     return Poller(leases, resources, stop=stop or Stop(), heartbeat=Heartbeat(60))
 
 

@@ -38,7 +38,7 @@ class Form:
 
 
 class PageParser(HTMLParser):
-    """Reads the forms, links and texts of a page."""
+    """Reads the forms that change something, the links and the texts of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -48,6 +48,7 @@ class PageParser(HTMLParser):
         self.refresh: str | None = None
         self._link: str | None = None
         self.feed(html)
+        self.forms = [form for form in self.forms if form.method == "post"]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
@@ -96,7 +97,7 @@ class Browser:
 
     def fill_in(self, action: str, **values: Any) -> "Browser":
         """Send the form of this page that goes to `action`, with these values in its fields."""
-        form = next(form for form in self.page.forms if form.method == "post" and re.fullmatch(action, form.action))
+        form = next(form for form in self.page.forms if re.fullmatch(action, form.action))
         return self.post(form.action, form.values | values)
 
     def follow(self, text: str) -> "Browser":

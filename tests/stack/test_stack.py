@@ -67,7 +67,7 @@ def test_each_login_may_do_its_own_and_no_more(stack: Stack) -> None:
         "fetcher": ("SELECT 1 FROM ledger.inquiries", "CREATE TABLE report_v1.x ()"),
         "portal": (
             "SELECT 1 FROM registry.secrets",
-            "SELECT 1 FROM ledger.inquiries",
+            "DELETE FROM ledger.inquiries",
             "SELECT sealed FROM registry.connect_requests",
         ),
     }
@@ -76,6 +76,10 @@ def test_each_login_may_do_its_own_and_no_more(stack: Stack) -> None:
             for statement in statements:
                 with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
                     connection.execute(statement.encode())
+    with psycopg.connect(stack.dsn("aggregator")) as aggregator, psycopg.connect(stack.dsn("portal")) as portal:
+        for connection, sees_rows in ((aggregator, True), (portal, False)):
+            (row_count,) = connection.execute("SELECT count(*) FROM ledger.inquiries").fetchone() or (0,)
+            assert (row_count > 0) == sees_rows, "without a token the portal sees no row of a company"
     with psycopg.connect(stack.dsn("dashboard")) as connection:
         assert connection.execute("SHOW default_transaction_read_only").fetchone() == ("on",)
         assert connection.execute("SHOW search_path").fetchone() == ("report_v1",)

@@ -17,7 +17,7 @@ from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import OUTLOOK
 from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
-from tests.support.browser_lab import UNLISTED, Visit, chromium, visit
+from tests.support.browser_lab import UNLISTED, Visit
 from tests.support.builders import now
 from tests.support.connect_lab import Browser, ConnectLab, add_account, running_fetcher
 from tests.support.fetcher_lab import Lab, Server, make_lab
@@ -25,7 +25,7 @@ from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
 from tests.support.provider_lab import Serve, serve
 from tests.support.sign_in_provider import SignInProvider
 
-__all__ = ["chromium", "make_lab", "make_portal", "portal_dsn", "serve", "visit"]
+__all__ = ["make_lab", "make_portal", "portal_dsn", "serve"]
 
 ADDRESS = "seller@corp.test"
 CALLBACK = "/connect/sign-in/callback/other"

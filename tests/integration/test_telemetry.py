@@ -257,7 +257,7 @@ def test_three_processes_send_one_trace_from_the_poll_to_the_refresh() -> None:
             stage.play()
             stage.read(report)
             assert report.differences == []
-            assert stage.supervisor.stop() == {"matcher": 0, "fetcher": 0, "aggregator": 0}
+            assert stage.supervisor.stop() == {"matcher": 0, "fetcher": 0, "aggregator": 0, "portal": 0}
             logs = b"".join(file.read_bytes() for file in (stage.folder / "services").glob("fetcher*.log"))
             world, ids = stage.world, [*stage.mailbox_ids.values()]
     finally:

@@ -89,7 +89,7 @@ def test_kills_duplicates_and_disorder_change_no_number(folder: Path) -> None:
         assert read_all(kafka_settings(stage.kafka.bootstrap_servers), DEAD) == []
         secrets_nowhere(stage)
         codes = stage.supervisor.stop()
-    assert codes == {"matcher": 0, "fetcher": 0, "aggregator": 0}
+    assert codes == {"matcher": 0, "fetcher": 0, "aggregator": 0, "portal": 0}
 
 
 def secrets_nowhere(stage: EmbeddedStage) -> None:

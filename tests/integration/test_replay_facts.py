@@ -138,7 +138,7 @@ def test_a_rule_set_can_be_tried_from_a_file(dump: Any, tmp_path: Path) -> None:
     own = tmp_path / "strict.toml"
     text = Path("services/aggregator/judge/rule_sets/default.toml").read_text("utf-8")
     own.write_text(
-        text.replace('"default"', '"strict"').replace("target_seconds = 86400", "target_seconds = 3600"), "utf-8"
+        text.replace('"default"', '"strict"').replace("target_seconds = 86400", "target_seconds = 60"), "utf-8"
     )
     result = json.loads(replay(*dump(), "--rules", "default", str(own), "--as-of", AS_OF, "--json").stdout)
     timely = {

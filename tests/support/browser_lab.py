@@ -1,4 +1,4 @@
-"""Debian's Chromium for the tests of the web pages: one process for a test session, one context for each visit.
+"""Debian's Chromium for the tests of the web pages: one process for each file of tests, one context for each visit.
 
 `BrowserVisit.look` checks the page that is shown, at every width: axe finds no violation, nothing is cut off, and so far nothing was
 requested from another origin, refused by the page's own policy or failed in a script.
@@ -120,9 +120,9 @@ SEEN: Final[list[SeenState]] = []
 Visit = Callable[..., AbstractContextManager[BrowserVisit]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser."""
+    """The browser. It ends with its file: while Playwright runs, no other test of the process can run an event loop."""
     executable = shutil.which("chromium")
     if executable is None:
         pytest.fail(MISSING)

@@ -1,4 +1,6 @@
-"""Headers of every answer: nothing from another origin runs here, no other page frames ours, and nothing is cached or told to others."""
+"""Headers of every response: nothing from another origin runs, no other site can frame a page, pages are not cached,
+and their addresses do not reach other sites.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Final

@@ -43,7 +43,7 @@ def connect_link(
 ) -> None:
     """Print a link with which a seller connects a mailbox.
 
-    The link can be opened once. Whoever has it can connect a mailbox to the account, so send it to the seller alone.
+    The link can be opened once. Anyone who has it can connect a mailbox to the account, so send it only to the seller.
     """
     check_name("--by", by)
     config = load_config()

@@ -115,7 +115,7 @@ class ConnectSessionValues(ApiModel):
 
 
 class ConnectLink(ApiModel):
-    """A link for one seller. Whoever has it can connect a mailbox to the account, once."""
+    """A single-use link for a seller. Anyone who has it can connect a mailbox to the account."""
 
     session_id: str
     url: str

@@ -4,6 +4,7 @@ Published messages are dropped by the week, as whole tables. Other rows are dele
 that other work does not wait and several fetchers may do it at the same time.
 """
 
+from collections.abc import Iterable
 from logging import getLogger
 from typing import Final
 
@@ -21,8 +22,8 @@ COUNTS: Final = load_statements("services.registry", "mailbox_counts.sql")
 EVERY_SECONDS: Final = 3600.0
 MOST: Final = 5_000
 """Rows that one statement deletes."""
-TOLD_ROWS: Final = 1_000_000
-"""Deleted rows of coverage after which the log tells the progress."""
+PROGRESS_ROWS: Final = 1_000_000
+"""Compacted rows after which the log shows the progress."""
 
 
 def trim(connection: ConnectionSource, horizon_days: int) -> dict[str, int]:
@@ -67,26 +68,24 @@ def run(connection: ConnectionSource, horizon_days: int, stop: Stop) -> None:
 
 
 def compact(connection: ConnectionSource, stop: Stop) -> int:
-    """Compact the coverage that older releases have written, and tell the progress; returns how many rows were deleted."""
-    deleted = told = 0
-    for rows in CoverageRecords(connection).compact(stop):
-        deleted += rows
-        if deleted - told >= TOLD_ROWS:
-            log.info("compacting coverage", extra={"action": "coverage-compacted", "rows": deleted})
-            told = deleted
-    if deleted > told:
-        log.info("compacted coverage", extra={"action": "coverage-compacted", "rows": deleted})
-    return deleted
+    """Compact the coverage that older releases have written, and log the progress; returns how many rows were deleted."""
+    return _log_progress(CoverageRecords(connection).compact(stop), "coverage", "coverage-compacted")
 
 
 def move_records(connection: ConnectionSource, horizon_days: int, stop: Stop) -> int:
-    """Store the published messages of an earlier release in the compact form, and tell the progress; returns how many."""
-    moved = told = 0
-    for rows in PublishedMessages(connection).move_records(horizon_days, stop):
-        moved += rows
-        if moved - told >= TOLD_ROWS:
-            log.info("compacting published messages", extra={"action": "published-compacted", "rows": moved})
-            told = moved
-    if moved > told:
-        log.info("compacted published messages", extra={"action": "published-compacted", "rows": moved})
-    return moved
+    """Store the published messages of an earlier release in the compact form, and log the progress; returns how many."""
+    batches = PublishedMessages(connection).move_records(horizon_days, stop)
+    return _log_progress(batches, "published messages", "published-compacted")
+
+
+def _log_progress(batches: Iterable[int], subject: str, action: str) -> int:
+    """The sum of the rows of batches, logged every PROGRESS_ROWS and at the end."""
+    total = logged = 0
+    for rows in batches:
+        total += rows
+        if total - logged >= PROGRESS_ROWS:
+            log.info("compacting %s", subject, extra={"action": action, "rows": total})
+            logged = total
+    if total > logged:
+        log.info("compacted %s", subject, extra={"action": action, "rows": total})
+    return total

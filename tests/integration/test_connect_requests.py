@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import conninfo, sql
+from psycopg import sql
 
 from services.common.postgres import connect
 from services.connect.consent import load as consent_texts
@@ -17,6 +17,7 @@ from services.registry import connect_requests
 from services.registry.connect_requests import ConnectRequests, Purpose, RequestLost
 from services.registry.sealing import OpeningKeys
 from tests.support.fetcher_lab import USER, VAULT_KEY, Lab, lab, letter, make_lab
+from tests.support.portal_lab import portal_login
 from tests.support.servers import USERS
 
 __all__ = ["lab", "make_lab"]
@@ -59,12 +60,7 @@ def typed_values() -> dict[str, Any]:
 @pytest.fixture
 def portal_dsn(dsn: str) -> Iterator[str]:
     """The connection string of a web process; there are sessions of c1 and c2 and the key of a platform."""
-    database = dsn.rsplit("/", 1)[1]
-    login = sql.Identifier(f"{database}_portal")
-    with connect(dsn, "tests") as connection:
-        connection.execute(
-            sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'portal-only' IN ROLE replyrate_portal").format(login)
-        )
+    with portal_login(dsn) as portal, connect(dsn, "tests") as connection:
         for number, (company_id, token) in enumerate([("c1", TOKEN), ("c2", OTHER_TOKEN)]):
             connection.execute("INSERT INTO registry.companies VALUES (%s)", (company_id,))
             for account_id in ("main", "second"):
@@ -82,9 +78,7 @@ def portal_dsn(dsn: str) -> Iterator[str]:
             " VALUES ('k-000000000000', sha256(%s), 'platform', '{}', 'c1', 'tests')",
             (KEY_TOKEN.encode(),),
         )
-        yield conninfo.make_conninfo(dsn, user=f"{database}_portal", password="portal-only")
-        connection.execute(sql.SQL("DROP OWNED BY {}").format(login))
-        connection.execute(sql.SQL("DROP ROLE {}").format(login))
+        yield portal
 
 
 @pytest.fixture

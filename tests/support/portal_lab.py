@@ -30,9 +30,9 @@ class Portal:
         return httpx.Client(base_url=self.origin, timeout=30, **options)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def portal_dsn(dsn: str) -> Iterator[str]:
-    """The connection string of a login that has the rights of the web process."""
+@contextmanager
+def portal_login(dsn: str) -> Iterator[str]:
+    """The connection string of a new login that has the rights of the web process, while the block runs."""
     database = dsn.rsplit("/", 1)[1]
     login = sql.Identifier(f"{database}_portal")
     with connect(dsn, "tests") as connection:
@@ -42,6 +42,13 @@ def portal_dsn(dsn: str) -> Iterator[str]:
         yield conninfo.make_conninfo(dsn, user=f"{database}_portal", password="portal-only")
         connection.execute(sql.SQL("DROP OWNED BY {}").format(login))
         connection.execute(sql.SQL("DROP ROLE {}").format(login))
+
+
+@pytest.fixture
+def portal_dsn(dsn: str) -> Iterator[str]:
+    """The connection string of a login that has the rights of the web process."""
+    with portal_login(dsn) as portal:
+        yield portal
 
 
 MakePortal = Callable[..., AbstractContextManager[Portal]]

@@ -9,7 +9,7 @@ sign-in   the same while the seller is at the provider to sign in
 import base64
 import binascii
 import secrets
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -50,6 +50,9 @@ class StartedSignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
         return "StartedSignIn(…)"
 
 
+Value = TypeVar("Value", Draft, StartedSignIn)
+
+
 class Cookies:
     """Reads and sets the cookies. Whatever a request sends is checked: a cookie that is malformed is none."""
 
@@ -82,32 +85,34 @@ class Cookies:
 
     def draft(self, request: Request) -> Draft:
         """What was typed so far."""
-        value = self._get(request, "draft")
-        try:
-            return msgspec.json.decode(base64.urlsafe_b64decode(value), type=Draft)
-        except (ValueError, binascii.Error, msgspec.MsgspecError):
-            return Draft()
+        return self._value(request, "draft", Draft) or Draft()
 
     def set_draft(self, response: Response, draft: Draft) -> None:
         """Store what was typed, for the next step."""
-        self._set(response, "draft", base64.urlsafe_b64encode(msgspec.json.encode(draft)).decode())
+        self._set_value(response, "draft", draft)
 
     def started_sign_in(self, request: Request) -> StartedSignIn | None:
         """The sign-in that was started last in this browser."""
-        value = self._get(request, "sign-in")
-        try:
-            return msgspec.json.decode(base64.urlsafe_b64decode(value), type=StartedSignIn)
-        except (ValueError, binascii.Error, msgspec.MsgspecError):
-            return None
+        return self._value(request, "sign-in", StartedSignIn)
 
     def set_started_sign_in(self, response: Response, started: StartedSignIn) -> None:
         """Store what was typed until the seller comes back."""
-        self._set(response, "sign-in", base64.urlsafe_b64encode(msgspec.json.encode(started)).decode())
+        self._set_value(response, "sign-in", started)
 
     def delete(self, response: Response, *names: CookieName) -> None:
         """Delete cookies."""
         for name in names:
             response.delete_cookie(self._name(name), path="/", secure=self._is_https, httponly=True, samesite="lax")
+
+    def _value(self, request: Request, name: CookieName, kind: type[Value]) -> Value | None:
+        """The value in a cookie; None when there is none or it is malformed."""
+        try:
+            return msgspec.json.decode(base64.urlsafe_b64decode(self._get(request, name)), type=kind)
+        except (ValueError, binascii.Error, msgspec.MsgspecError):
+            return None
+
+    def _set_value(self, response: Response, name: CookieName, value: msgspec.Struct) -> None:
+        self._set(response, name, base64.urlsafe_b64encode(msgspec.json.encode(value)).decode())
 
     def _set(self, response: Response, name: CookieName, value: str) -> None:
         response.set_cookie(

@@ -28,18 +28,17 @@ def routes(gate: SellerGate) -> APIRouter:
     def start(seller: Annotated[Seller, Depends(gate.reader)]) -> Response:
         mailboxes, running = _mailboxes(seller)
         if not mailboxes and not running:
-            return gate.redirect(address.PATH if seller.has_consented else consent_page.PATH)
+            return gate.redirect(_first_step(seller))
         return seller.page("mailboxes.html", mailboxes=mailboxes, running=running)
 
     @router.post("/connect/new")
     def connect_new(seller: Annotated[Seller, Depends(gate.sender)]) -> Response:
-        return gate.redirect(address.PATH if seller.has_consented else consent_page.PATH, Draft())
+        return gate.redirect(_first_step(seller), Draft())
 
     @router.post("/connect/mailboxes/{mailbox_id}/reconnect")
     def reconnect(seller: Annotated[Seller, Depends(gate.sender)], mailbox_id: str) -> Response:
         _mailbox(seller, mailbox_id)
-        next_page = address.PATH if seller.has_consented else consent_page.PATH
-        return gate.redirect(next_page, Draft(mailbox_id=mailbox_id))
+        return gate.redirect(_first_step(seller), Draft(mailbox_id=mailbox_id))
 
     @router.get("/connect/mailboxes/{mailbox_id}/stored")
     def show_stored(seller: Annotated[Seller, Depends(gate.reader)], mailbox_id: str) -> Response:
@@ -71,6 +70,11 @@ def routes(gate: SellerGate) -> APIRouter:
         return gate.redirect(f"/connect/requests/{requests.submit(seller, 'withdraw', mailbox_id, typed)}")
 
     return router
+
+
+def _first_step(seller: Seller) -> str:
+    """Where connecting a mailbox begins: at the consent, unless this session has given it."""
+    return address.PATH if seller.has_consented else consent_page.PATH
 
 
 def _mailboxes(seller: Seller) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

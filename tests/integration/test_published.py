@@ -206,6 +206,14 @@ def test_a_week_that_is_being_read_is_dropped_later(owner: psycopg.Connection, f
     assert len(names(owner)) < before and records(fetcher).keys() == {hash_of(2)}
 
 
+def test_weeks_are_kept_with_statistics_of_the_catalog(owner: psycopg.Connection, fetcher: psycopg.Connection) -> None:
+    """With them the planner may read names of other relations before it looks for the partitions."""
+    owner.execute("VACUUM ANALYZE pg_catalog.pg_class")
+    owner.execute("VACUUM ANALYZE pg_catalog.pg_inherits")
+    retention.keep_weeks(fetcher, 60)
+    assert len(names(owner)) > 8
+
+
 @pytest.mark.parametrize("compact", [True, False])
 @pytest.mark.parametrize("how", ["erased", "removed"])
 def test_messages_go_with_their_mailbox(

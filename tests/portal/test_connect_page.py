@@ -1,5 +1,6 @@
 """The connect page over HTTP, without JavaScript: a real web process, a real fetcher, real mail servers, both languages."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,8 @@ from services.common.language import Language
 from services.common.postgres import connect
 from services.connect import consent, texts
 from services.portal.pages import texts as page_texts
+from services.portal.pages.progress import hold
+from services.portal.pages.requests import RequestView
 from services.providers import catalog
 from services.registry import holdings
 from services.standalone.servers.ca import CertificateAuthority
@@ -257,6 +260,13 @@ def test_the_stages_come_live(connect_lab: ConnectLab) -> None:
     assert "event: finished" in received
     assert "data: <h1>Testing your mailbox</h1>" in received
     assert browser.get(browser.path).heading == "Your mailbox is connected"
+
+
+def test_the_result_is_held_until_there_is_one_or_for_so_long() -> None:
+    states = iter(["waiting", "running", "passed", "passed"])
+    view = asyncio.run(hold(lambda: RequestView({"state": next(states)}, "en"), 60))
+    assert view.is_passed and list(states) == ["passed"], "it looks until the request is finished, and no further"
+    assert asyncio.run(hold(lambda: RequestView({"state": "waiting"}, "en"), 0)).is_waiting
 
 
 def test_an_ended_session_is_gone_in_every_tab(page_only: ConnectLab) -> None:

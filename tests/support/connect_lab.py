@@ -24,6 +24,7 @@ from tests.support.portal_lab import MakePortal, Portal
 from tests.support.processes import Process
 
 COMPANY, ACCOUNT = "c1", "main"
+RESULT_LINK = re.compile(r"/connect/requests/[^/]+/result")
 
 
 @dataclass
@@ -129,16 +130,15 @@ class Browser:
         """Whether the page has this text."""
         return text in " ".join(self.page.texts)
 
-    def until_finished(self, processes: tuple[Process, ...] = (), looks: int = 400) -> "Browser":
-        """Reload as the page itself does, until it no longer does."""
+    def until_finished(self, processes: tuple[Process, ...] = (), looks: int = 12) -> "Browser":
+        """Follow the link to the result until the page no longer has it."""
         for _ in range(looks):
-            if self.page.refresh is None:
+            result = next((link for link in self.page.links.values() if RESULT_LINK.fullmatch(link)), None)
+            if result is None:
                 return self
             for process in processes:
                 assert process.running(), process.log.read_text("utf-8")[-3000:]
-            with httpx.Client() as pause:  # a request that fails at once paces the loop without a fixed time
-                del pause
-            self.get(self.path)
+            self.get(result)  # held for some seconds
         raise AssertionError(f"not finished: {self.answer.text}")
 
 

@@ -1,7 +1,11 @@
-"""Fourth step: the test as it runs, its result, and what to do next. The page follows the test live, or by reloading itself."""
+"""Fourth step: the test as it runs, its result, and what to do next.
+
+The page follows the test live. Without JavaScript it stands still (WCAG 2.2.2, 3.2.5): a link on it leads to the result, and its answer
+is held until there is one.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -22,6 +26,8 @@ LOOK_SECONDS: Final = 0.5
 """Between two looks at a request."""
 STREAM_SECONDS: Final = 15.0
 """How long one answer follows a request; the browser asks again."""
+HELD_SECONDS: Final = 10.0
+"""How long the answer of the link to the result is held; below the timeouts of proxies (usually 60 s)."""
 RULE_SET: Final = "default"
 
 
@@ -36,12 +42,28 @@ def routes(gate: SellerGate) -> APIRouter:
             return gate.redirect(f"{address.LOGIN_PATH}?request={request_id}")
         return seller.page("progress.html", step=4 if view.purpose != "look-up" else 2, **_values(seller, view))
 
+    @router.get("/connect/requests/{request_id}/result")
+    async def show_result(seller: Annotated[Seller, Depends(gate.reader)], request_id: str) -> Response:
+        await hold(lambda: requests.read(seller, request_id), HELD_SECONDS)
+        return gate.redirect(f"/connect/requests/{request_id}")
+
     @router.get("/connect/requests/{request_id}/events")
     async def follow(seller: Annotated[Seller, Depends(gate.reader)], request_id: str) -> Response:
         await run_in_threadpool(requests.read, seller, request_id)
         return StreamingResponse(_events(seller, request_id), media_type="text/event-stream")
 
     return router
+
+
+async def hold(look: Callable[[], RequestView], seconds: float) -> RequestView:
+    """A request as soon as it is finished, or as it is after `seconds`."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + seconds
+    while True:
+        view = await run_in_threadpool(look)
+        if view.is_finished or clock() >= until:
+            return view
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _events(seller: Seller, request_id: str) -> AsyncIterator[str]:

@@ -98,6 +98,13 @@ class RequestView:
         return f"progress.title_{TITLES[purpose][0 if not self.is_finished else 1 if self.is_passed else 2]}"
 
     @property
+    def running_text(self) -> str:
+        """The name of the text under the heading while there is no result."""
+        if self.purpose in ("look-up", "withdraw"):
+            return f"progress.{TITLES[self.purpose][0]}"
+        return "progress.waiting" if self.is_waiting else "progress.running"
+
+    @property
     def can_retry(self) -> bool:
         """Whether another password or server may help."""
         return self.code not in ("provider-unsupported", "address-malformed")

@@ -59,6 +59,7 @@ def create_app(resources: PortalResources) -> ASGIApp:
         app,
         hosts=frozenset({urlsplit(resources.origin).netloc}),
         bulk_paths=api.BULK_PATHS,
+        body_seconds=resources.settings.portal.body_seconds,
         refusal=_refusal,
     )
 

@@ -15,8 +15,8 @@ BODY_BYTES: Final = 64 * 1024
 """Of a form or a JSON document."""
 BULK_BYTES: Final = 16 * 1024 * 1024
 """Of a bulk import or a batch of inquiries."""
-BODY_SECONDS: Final = 20.0
-BULK_SECONDS: Final = 120.0
+BULK_FACTOR: Final = 6
+"""How many times as long as another body that of a bulk import or a batch may take."""
 
 
 class RequestRefused(Exception):
@@ -30,11 +30,17 @@ Refusal = Callable[[Request, str, Mapping[str, str | int]], Response]
 class RequestLimits:
     """Refuses requests for other hosts (421), bodies that are too large (413) or too slow (408)."""
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], bulk_paths: frozenset[str], refusal: Refusal) -> None:
-        """`hosts`: values of the Host header that are answered, in lower case; `bulk_paths` may have large bodies."""
+    def __init__(
+        self, app: ASGIApp, *, hosts: frozenset[str], bulk_paths: frozenset[str], body_seconds: int, refusal: Refusal
+    ) -> None:
+        """`hosts`: values of the Host header that are answered, in lower case; `bulk_paths` may have large bodies.
+
+        `body_seconds`: how long the body of a request may take to arrive.
+        """
         self._app = app
         self._hosts = hosts
         self._bulk_paths = bulk_paths
+        self._body_seconds = body_seconds
         self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,7 +60,8 @@ class RequestLimits:
             await refuse("wrong-host", {})
             return
         is_bulk = scope["path"] in self._bulk_paths
-        limit, seconds = (BULK_BYTES, BULK_SECONDS) if is_bulk else (BODY_BYTES, BODY_SECONDS)
+        limit = BULK_BYTES if is_bulk else BODY_BYTES
+        seconds = self._body_seconds * (BULK_FACTOR if is_bulk else 1)
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > limit:
             await refuse("body-too-large", {"bytes": limit})
@@ -80,7 +87,7 @@ class RequestLimits:
 class _LimitedBody:
     """The body of one request, counted and timed."""
 
-    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+    def __init__(self, receive: Receive, limit: int, seconds: int) -> None:
         self._receive = receive
         self._limit = limit
         self._seconds = seconds
@@ -98,7 +105,7 @@ class _LimitedBody:
         try:
             message = await asyncio.wait_for(self._receive(), self._deadline - now)
         except TimeoutError:
-            self.refusal = ("body-too-slow", {"seconds": int(self._seconds)})
+            self.refusal = ("body-too-slow", {"seconds": self._seconds})
             raise RequestRefused from None
         self._received += len(message.get("body", b""))
         if self._received > self._limit:

@@ -1,14 +1,25 @@
 """What applies to every request: headers, the host, sizes, languages, and how the process starts and stops."""
 
+import contextlib
+import select
 import socket
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
 from services.portal.request_limits import BODY_BYTES
-from tests.support.portal_lab import Portal, make_portal, portal, portal_dsn
+from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn, portal_login, running_portal
 
-__all__ = ["make_portal", "portal", "portal_dsn"]
+__all__ = ["make_portal", "portal_dsn"]
+
+
+@pytest.fixture(scope="module")
+def portal(kafka: str, postgres: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
+    """A web process for all tests of this file; a body must arrive within two seconds."""
+    folder = tmp_path_factory.mktemp("portal")
+    with portal_login(postgres()) as login, running_portal(kafka, login, folder, PORTAL__BODY_SECONDS="2") as started:
+        yield started
 
 
 def test_every_answer_has_the_security_headers(portal: Portal) -> None:
@@ -54,9 +65,33 @@ def test_a_large_body_is_refused_whether_it_tells_its_size_or_not(portal: Portal
         assert client.post("/", content=iter([body])).status_code in (405, 413)
 
 
-def test_a_stopped_process_ends_with_code_0_while_a_client_is_connected(portal: Portal) -> None:
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/connect/address", "application/x-www-form-urlencoded"), ("/v1/connection-tests", "application/json")],
+)
+def test_a_slow_body_is_refused_and_the_connection_ends(portal: Portal, path: str, kind: str) -> None:
     parts = urlsplit(portal.origin)
     assert parts.port is not None
-    with socket.create_connection(("127.0.0.1", parts.port)) as idle:
-        idle.sendall(b"GET / HTTP/1.1\r\n")
-        assert portal.process.terminate() == 0
+    head = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {kind}\r\nContent-Length: 60000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", parts.port)) as client:
+        client.sendall(head.encode())
+        client.settimeout(30)
+        while not select.select([client], [], [], 0.1)[0]:
+            client.send(b" ")
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):  # the last byte may have met the end of the connection
+            while received := client.recv(4096):
+                answer += received
+    assert answer.startswith(b"HTTP/1.1 408 "), answer
+    assert b"connection: close" in answer.lower()
+    with portal.client() as prompt:
+        assert prompt.get("/").status_code == 200
+
+
+def test_a_stopped_process_ends_with_code_0_while_a_client_is_connected(make_portal: MakePortal) -> None:
+    with make_portal() as portal:
+        parts = urlsplit(portal.origin)
+        assert parts.port is not None
+        with socket.create_connection(("127.0.0.1", parts.port)) as idle:
+            idle.sendall(b"GET / HTTP/1.1\r\n")
+            assert portal.process.terminate() == 0

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -57,29 +58,35 @@ MakePortal = Callable[..., AbstractContextManager[Portal]]
 @pytest.fixture
 def make_portal(portal_dsn: str, kafka: str, tmp_path: Path) -> MakePortal:
     """Starts a web process with further settings, names without the prefix."""
+    return partial(running_portal, kafka, portal_dsn, tmp_path)
 
-    @contextmanager
-    def make(**settings: str) -> Iterator[Portal]:
-        port, pages = free_port(), free_port()
-        origin = f"http://127.0.0.1:{port}"
-        environ = {
-            "KAFKA__BOOTSTRAP_SERVERS": kafka, "POSTGRES__DSN": portal_dsn, "HTTP__PORT": str(pages),
-            "PORTAL__PORT": str(port), "PORTAL__PUBLIC_URL": origin, **settings,
-        }  # fmt: skip
-        with Process(
-            "services.portal",
-            {f"REPLYRATE_{name}": value for name, value in environ.items()},
-            tmp_path / f"portal-{port}.log",
-        ) as process:
-            until(
-                lambda: get(pages, "/readyz")[0] == 200 and get(port, "/")[0] in (200, 421),
-                SECONDS,
-                "the portal answers",
-                (process,),
-            )
-            yield Portal(process, origin, portal_dsn)
 
-    return make
+@contextmanager
+def running_portal(
+    kafka: str, portal_dsn: str, folder: Path, port: int | None = None, **settings: str
+) -> Iterator[Portal]:
+    """A web process with a database login, and `settings` without the prefix; it answers when the block begins.
+
+    `port`: of a process before, which it replaces.
+    """
+    port, pages = port or free_port(), free_port()
+    origin = f"http://127.0.0.1:{port}"
+    environ = {
+        "KAFKA__BOOTSTRAP_SERVERS": kafka, "POSTGRES__DSN": portal_dsn, "HTTP__PORT": str(pages), "PORTAL__PORT": str(port),
+        "PORTAL__PUBLIC_URL": origin, **settings,
+    }  # fmt: skip
+    with Process(
+        "services.portal",
+        {f"REPLYRATE_{name}": value for name, value in environ.items()},
+        folder / f"portal-{port}.log",
+    ) as process:
+        until(
+            lambda: get(pages, "/readyz")[0] == 200 and get(port, "/")[0] in (200, 421),
+            SECONDS,
+            "the portal answers",
+            (process,),
+        )
+        yield Portal(process, origin, portal_dsn)
 
 
 @pytest.fixture

@@ -316,6 +316,12 @@ class PortalSettings(Section):
     connections: int = Field(8, ge=1, le=100, description="Connections to Postgres at most.")
     link_minutes: int = Field(1440, ge=1, le=10_080, description="How long a link may wait to be opened.")
     session_minutes: int = Field(60, ge=5, le=1440, description="How long a session lasts after its link was opened.")
+    body_seconds: int = Field(
+        20,
+        ge=1,
+        le=600,
+        description="How long the body of a request may take to arrive; a bulk import or a batch six times as long.",
+    )
 
     return_origins: Origins = Field(
         (),

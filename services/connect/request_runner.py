@@ -169,7 +169,7 @@ def _tested(mailbox_id: str, report: ConnectionTestReport) -> RequestResult:
 
 def _data(report: ConnectionTestReport) -> dict[str, Any]:
     """The report as JSON values; times as RFC 3339."""
-    data: dict[str, Any] = msgspec.to_builtins(texts.as_data(report))
+    data: dict[str, Any] = msgspec.to_builtins(texts.as_data(report, on_page=True))
     return data
 
 

@@ -44,9 +44,11 @@ def stage_result(report: ConnectionTestReport, stage: StageResult, language: Lan
     return _filled(stage.code, "says", report.values, language)
 
 
-def next_step(report: ConnectionTestReport, language: Language) -> str | None:
-    """What to do about the stage that failed; None when none did."""
-    return None if report.failed is None else _filled(report.failed.code, "next", report.values, language)
+def next_step(report: ConnectionTestReport, language: Language, *, on_page: bool = False) -> str | None:
+    """What to do about the stage that failed, at the command line or on the seller's page; None when none failed."""
+    return (
+        None if report.failed is None else _filled(report.failed.code, "next", report.values, language, on_page=on_page)
+    )
 
 
 def code_sentence(code: str, language: Language) -> str | None:
@@ -110,8 +112,8 @@ def forecast(numbers: NumbersForecast, rule: SettlingRule, language: Language) -
     return ("" if language == "zh" else " ").join(phrase(name, language, **values) for name in names)
 
 
-def as_data(report: ConnectionTestReport) -> dict[str, Any]:
-    """The report as plain values, every text in both languages."""
+def as_data(report: ConnectionTestReport, *, on_page: bool = False) -> dict[str, Any]:
+    """The report as plain values, every text in both languages; `on_page`: for sellers and platforms, who have no command line."""
     return {
         "passed": report.passed,
         "host": report.host or None,
@@ -128,7 +130,9 @@ def as_data(report: ConnectionTestReport) -> dict[str, Any]:
             }
             for stage in report.stages
         ],
-        "next": {language: next_step(report, language) for language in LANGUAGES} if report.failed else None,
+        "next": {language: next_step(report, language, on_page=on_page) for language in LANGUAGES}
+        if report.failed
+        else None,
         "reason": {language: report.provider.reason.text(language) for language in LANGUAGES}
         if report.provider
         else None,
@@ -159,21 +163,27 @@ def _raw(name: bytes) -> str | None:
     return name.decode("ascii") if name.isascii() else None
 
 
-def _filled(code: str, part: str, values: Mapping[str, str], language: Language) -> str:
+def _filled(code: str, part: str, values: Mapping[str, str], language: Language, *, on_page: bool = False) -> str:
     sentences = load()["code"]
-    text: str = sentences.get(code, sentences["server-broken"])[language][part]
+    entry = sentences.get(code, sentences["server-broken"])[language]
     if EARLIER in values:
-        values = {**values, EARLIER: _earlier(values[EARLIER], language)}
-    return text.format_map(values)
+        values = {**values, EARLIER: _earlier(values[EARLIER], language, on_page=on_page)}
+    return str(_next(entry, on_page=on_page) if part == "next" else entry[part]).format_map(values)
 
 
-def _earlier(code: str, language: Language) -> str:
+def _earlier(code: str, language: Language, *, on_page: bool) -> str:
     """Why an earlier test failed and, where that needs no details of that test, what to do; empty where it is not known."""
     sentences = load()["code"].get(code)
     if sentences is None:
         return ""
-    texts = [text for text in (sentences[language]["says"], sentences[language]["next"]) if "{" not in text]
+    entry = sentences[language]
+    texts = [text for text in (entry["says"], _next(entry, on_page=on_page)) if "{" not in text]
     return phrase("earlier-failure", language, why=("" if language == "zh" else " ").join(texts))
+
+
+def _next(entry: Mapping[str, str], *, on_page: bool) -> str:
+    """What to do, at the command line or on the seller's page."""
+    return entry.get("page", entry["next"]) if on_page else entry["next"]
 
 
 def _newest(report: ConnectionTestReport, language: Language) -> str:

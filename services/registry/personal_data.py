@@ -31,6 +31,10 @@ class PersonalData:
     retentions: Mapping[str, Mapping[str, str]]
     tables: Mapping[str, PersonalDataTable]
 
+    def retention(self, table: PersonalDataTable, language: str, horizon_days: int | str) -> str:
+        """How long the rows of a table are kept. `horizon_days`: the setting REPLYRATE_HORIZON_DAYS."""
+        return self.retentions[table.retention][language].format(days=horizon_days)
+
 
 @cache
 def load() -> PersonalData:

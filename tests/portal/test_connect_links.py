@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from services.common.postgres import connect
+from services.connect import consent
 from services.portal.request_limits import BODY_BYTES
 from services.registry.secret_tokens import token_hash
 from services.standalone.servers.imap import EmbeddedImap
@@ -124,7 +125,7 @@ def without_origin(browser: Browser, path: str, values: dict[str, str], **header
 
 
 def consent_form(scene: Scene, **values: str) -> Browser:
-    current = {"name": "Li Wei", "agreed": "yes", "text_version": "2", "text_language": "en"}
+    current = {"name": "Li Wei", "agreed": "yes", "text_version": consent.load().current.version, "text_language": "en"}
     return scene.form("/connect/consent", **(current | values))
 
 

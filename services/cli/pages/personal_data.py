@@ -23,5 +23,7 @@ def page() -> str:
             columns = table.of_kind(kind)
             if columns:
                 parts.append(f"**{kind}** " + ", ".join(f"`{column}`" for column in columns))
-        lines.append(f"| `{table.name}` | {catalog.retentions[table.retention]['en']} | {'; '.join(parts)} |")
+        lines.append(
+            f"| `{table.name}` | {catalog.retention(table, 'en', '`REPLYRATE_HORIZON_DAYS`')} | {'; '.join(parts)} |"
+        )
     return "\n".join(lines) + "\n"

@@ -46,13 +46,13 @@ def privacy_show(mailbox_id: str, company_id: str | None, language: Language, js
             {
                 "company_id": company_id,
                 "mailbox_id": mailbox_id,
-                "tables": [_table_data(table, language) for table in tables],
+                "tables": [_table_data(table, language, config.horizon_days) for table in tables],
                 "kafka": in_kafka,
                 "not_held": not_stored,
             }
         )
         return
-    _print_tables(tables, UNREADABLE[language], language)
+    _print_tables(tables, language, config.horizon_days)
     echo(in_kafka)
     echo(not_stored)
 
@@ -71,13 +71,13 @@ def _owner(connection: psycopg.Connection, mailbox_id: str, company_id: str | No
     return company_id or owners[0]
 
 
-def _print_tables(tables: Sequence[StoredValue], unreadable: str, language: Language) -> None:
-    catalog = personal_data.load()
+def _print_tables(tables: Sequence[StoredValue], language: Language, horizon_days: int) -> None:
+    catalog, unreadable = personal_data.load(), UNREADABLE[language]
     for stored in tables:
         echo(f"{stored.table.name}: {unreadable if stored.rows is None else stored.rows}")
         if not stored.rows:
             continue
-        echo(f"  {catalog.retentions[stored.table.retention][language]}")
+        echo(f"  {catalog.retention(stored.table, language, horizon_days)}")
         for kind in catalog.kinds:
             columns = stored.table.of_kind(kind)
             if columns and not stored.shown:
@@ -87,11 +87,11 @@ def _print_tables(tables: Sequence[StoredValue], unreadable: str, language: Lang
                 echo(f"  {column:22} {text(value)}  ({stored.table.columns[column]})")
 
 
-def _table_data(stored: StoredValue, language: Language) -> dict[str, object]:
+def _table_data(stored: StoredValue, language: Language, horizon_days: int) -> dict[str, object]:
     return {
         "table": stored.table.name,
         "rows": stored.rows,
-        "kept": personal_data.load().retentions[stored.table.retention][language],
+        "kept": personal_data.load().retention(stored.table, language, horizon_days),
         "columns": dict(stored.table.columns),
         "shown": list(stored.shown),
     }

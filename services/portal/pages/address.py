@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from services.connect import texts
 from services.connect.typed_login import TypedLogin
-from services.portal.pages import consent, requests, servers
+from services.portal.pages import requests, servers
 from services.portal.pages.cookies import Draft
 from services.portal.pages.seller import Seller, SellerGate
 from services.providers.addresses import domain_of
@@ -23,17 +23,13 @@ def routes(gate: SellerGate) -> APIRouter:
     router = APIRouter()
 
     @router.get(PATH)
-    def show(seller: Annotated[Seller, Depends(gate.reader)]) -> Response:
-        if not seller.has_consented:
-            return gate.redirect(consent.PATH)
+    def show(seller: Annotated[Seller, Depends(gate.consenting_reader)]) -> Response:
         return _page(seller, gate.cookies.draft(seller.request).address)
 
     @router.post(PATH)
     def send(
-        seller: Annotated[Seller, Depends(gate.sender)], address: Annotated[str, Form(max_length=2000)] = ""
+        seller: Annotated[Seller, Depends(gate.consenting_sender)], address: Annotated[str, Form(max_length=2000)] = ""
     ) -> Response:
-        if not seller.has_consented:
-            return gate.redirect(consent.PATH)
         address = address.strip()
         if error := address_error(seller, address):
             return _page(seller, address, error)

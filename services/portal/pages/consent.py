@@ -7,23 +7,21 @@ from starlette.responses import Response
 
 from services.common.language import Language
 from services.connect import consent
-from services.portal.pages.seller import Seller, SellerGate
+from services.portal.pages.seller import CONSENT, Seller, SellerGate
 from services.portal.pages.texts import text
 from services.registry.errors import RegistryError
 from services.registry.portal_sessions import PortalSessions
-
-PATH = "/connect/consent"
 
 
 def routes(gate: SellerGate) -> APIRouter:
     """The routes of the step."""
     router = APIRouter()
 
-    @router.get(PATH)
+    @router.get(CONSENT)
     def show(seller: Annotated[Seller, Depends(gate.reader)]) -> Response:
         return _page(seller, name=seller.session.consent_by or "")
 
-    @router.post(PATH)
+    @router.post(CONSENT)
     def give(
         seller: Annotated[Seller, Depends(gate.sender)],
         name: Annotated[str, Form(max_length=1000)] = "",
@@ -53,6 +51,6 @@ def _page(seller: Seller, *, name: str, errors: dict[str, str] | None = None, st
     current = consent.load().current
     paragraphs = current.texts[seller.language].split("\n\n")
     return seller.page(
-        "consent.html", status=status, here=f"{PATH}?lang=", step=1, errors=errors or {}, name=name, paragraphs=paragraphs,
+        "consent.html", status=status, here=f"{CONSENT}?lang=", step=1, errors=errors or {}, name=name, paragraphs=paragraphs,
         version=current.version,
     )  # fmt: skip

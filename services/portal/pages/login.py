@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Form
 from starlette.responses import Response
 
 from services.connect.typed_login import TypedLogin
-from services.portal.pages import address, consent, redirect_sign_in, requests, servers
+from services.portal.pages import address, redirect_sign_in, requests, servers
 from services.portal.pages.cookies import Draft
 from services.portal.pages.requests import RequestView
 from services.portal.pages.seller import Seller, SellerGate
@@ -25,10 +25,10 @@ def routes(gate: SellerGate) -> APIRouter:
     router = APIRouter()
 
     @router.get(address.LOGIN_PATH)
-    def show(seller: Annotated[Seller, Depends(gate.reader)], request: str = "", provider: str = "") -> Response:
+    def show(
+        seller: Annotated[Seller, Depends(gate.consenting_reader)], request: str = "", provider: str = ""
+    ) -> Response:
         draft = gate.cookies.draft(seller.request)
-        if not seller.has_consented:
-            return gate.redirect(consent.PATH)
         if not draft.address or address.address_error(seller, draft.address):
             return gate.redirect(address.PATH)
         chosen = servers.named(draft.address, provider)
@@ -38,7 +38,7 @@ def routes(gate: SellerGate) -> APIRouter:
 
     @router.post(address.LOGIN_PATH)
     def send(
-        seller: Annotated[Seller, Depends(gate.sender)],
+        seller: Annotated[Seller, Depends(gate.consenting_sender)],
         mailbox_address: Text = "",
         password: Text = "",
         host: Text = "",
@@ -48,8 +48,6 @@ def routes(gate: SellerGate) -> APIRouter:
         request: Text = "",
         folders: Annotated[list[str], Form()] = [],  # noqa: B006 (FastAPI copies it)
     ) -> Response:
-        if not seller.has_consented:
-            return gate.redirect(consent.PATH)
         if address.address_error(seller, mailbox_address):
             return gate.redirect(address.PATH)
         draft = servers.typed_draft(

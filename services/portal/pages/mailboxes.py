@@ -8,10 +8,9 @@ from starlette.responses import Response
 from services.connect import consent, texts
 from services.connect.typed_login import TypedLogin
 from services.portal.pages import address, requests
-from services.portal.pages import consent as consent_page
 from services.portal.pages.cookies import Draft
 from services.portal.pages.problems import PageProblem
-from services.portal.pages.seller import START, Seller, SellerGate
+from services.portal.pages.seller import CONSENT, START, Seller, SellerGate
 from services.portal.pages.texts import text
 from services.registry import holdings, personal_data, states
 from services.registry.connect_requests import ConnectRequests
@@ -45,10 +44,11 @@ def routes(gate: SellerGate) -> APIRouter:
         mailbox = _mailbox(seller, mailbox_id)
         with seller.database() as connection:
             tables = holdings.own(connection, seller.session.company_id, mailbox_id)
+        horizon_days = seller.resources.settings.horizon_days
         return seller.page(
             "stored.html", mailbox=mailbox, tables=[stored for stored in tables if stored.rows], catalog=personal_data.load(),
-            empty_tables=[stored.table.name for stored in tables if not stored.rows],
-            outside=holdings.outside_postgres(seller.language, seller.resources.settings.horizon_days),
+            empty_tables=[stored.table.name for stored in tables if not stored.rows], horizon_days=horizon_days,
+            outside=holdings.outside_postgres(seller.language, horizon_days),
         )  # fmt: skip
 
     @router.get("/connect/mailboxes/{mailbox_id}/withdraw")
@@ -74,7 +74,7 @@ def routes(gate: SellerGate) -> APIRouter:
 
 def _first_step(seller: Seller) -> str:
     """Where connecting a mailbox begins: at the consent, unless this session has given it."""
-    return address.PATH if seller.has_consented else consent_page.PATH
+    return address.PATH if seller.has_consented else CONSENT
 
 
 def _mailboxes(seller: Seller) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from services.common.errors import TransientError
 from services.portal.pages.templates import page, preferred_language
@@ -31,9 +31,18 @@ class PageProblem(Exception):
         super().__init__(code)
 
 
+class StepMissing(Exception):
+    """The request belongs to a later step than the one that the seller has to take first; `path` leads there."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(path)
+
+
 def install(app: FastAPI) -> None:
     """Answer refused requests and errors with pages."""
     app.add_exception_handler(PageProblem, _refused)
+    app.add_exception_handler(StepMissing, _earlier_step)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(TransientError, _unavailable)
@@ -52,6 +61,11 @@ def problem_page(request: Request, code: ProblemCode, **values: Any) -> HTMLResp
 def _refused(request: Request, error: Exception) -> HTMLResponse:
     assert isinstance(error, PageProblem)
     return problem_page(request, error.code)
+
+
+def _earlier_step(request: Request, error: Exception) -> RedirectResponse:
+    assert isinstance(error, StepMissing)
+    return RedirectResponse(error.path, 303)
 
 
 def _invalid(request: Request, error: Exception) -> HTMLResponse:

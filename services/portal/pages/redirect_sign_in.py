@@ -17,7 +17,7 @@ from starlette.responses import Response
 from services.connect import texts
 from services.connect.typed_login import AUTHORIZATION_CODE, TypedLogin
 from services.imap.errors import SignInNotConfigured
-from services.portal.pages import address, consent, requests, servers
+from services.portal.pages import address, requests, servers
 from services.portal.pages.cookies import Draft, StartedSignIn
 from services.portal.pages.problems import PageProblem
 from services.portal.pages.seller import Seller, SellerGate
@@ -54,7 +54,7 @@ def routes(gate: SellerGate) -> APIRouter:
 
     @router.post(PATH)
     def start(
-        seller: Annotated[Seller, Depends(gate.sender)],
+        seller: Annotated[Seller, Depends(gate.consenting_sender)],
         mailbox_address: Text = "",
         host: Text = "",
         port: Text = "",
@@ -68,8 +68,6 @@ def routes(gate: SellerGate) -> APIRouter:
             confirmed_identity = requests.read(seller, confirms).report.get("confirm")
         else:
             draft = servers.typed_draft(mailbox_address, draft.mailbox_id, host, port, bool(starttls), user)
-        if not seller.has_consented:
-            return gate.redirect(consent.PATH)
         if address.address_error(seller, draft.address):
             return gate.redirect(address.PATH)
         if sum(map(len, folders)) > FOLDER_CHARACTERS or not all(name.isascii() for name in folders):
@@ -80,7 +78,7 @@ def routes(gate: SellerGate) -> APIRouter:
         return _leave(gate, seller, client, draft, tuple(folders), confirmed_identity)
 
     @router.get(CALLBACK_PATH + "/{client_name}")
-    def come_back(seller: Annotated[Seller, Depends(gate.reader)], client_name: str) -> Response:
+    def come_back(seller: Annotated[Seller, Depends(gate.consenting_reader)], client_name: str) -> Response:
         answer = parse_answer(seller.request.query_params.multi_items())
         if answer is None:
             return _refused(seller, "sign-in-incomplete")
@@ -97,8 +95,6 @@ def routes(gate: SellerGate) -> APIRouter:
         refusal = refusal_of(answer, client)
         if refusal is not None:
             return _refused(seller, refusal)
-        if not seller.has_consented:
-            return gate.redirect(consent.PATH)
         if address.address_error(seller, started.draft.address):
             return gate.redirect(address.PATH)
         request_id = _submit(seller, client, answer, started)

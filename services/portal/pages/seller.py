@@ -15,13 +15,15 @@ from starlette.responses import HTMLResponse, RedirectResponse
 from services.common.language import Language
 from services.connect import consent
 from services.portal.pages.cookies import Cookies, Draft
-from services.portal.pages.problems import PageProblem
+from services.portal.pages.problems import PageProblem, StepMissing
 from services.portal.pages.templates import page, preferred_language
 from services.portal.resources import PortalResources
 from services.registry.portal_sessions import PortalSessions, SellerSession
 
 START = "/connect"
 """The page that leads to where the seller has to go on."""
+CONSENT = "/connect/consent"
+"""The first step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,14 @@ class SellerGate:
             raise PageProblem("form-outdated")
         return seller
 
+    def consenting_reader(self, request: Request) -> Seller:
+        """The seller of a request of a step after the consent. StepMissing, and as `reader`."""
+        return _consented(self.reader(request))
+
+    def consenting_sender(self, request: Request, csrf: Annotated[str, Form()] = "") -> Seller:
+        """The seller who sent a form of a step after the consent. StepMissing, and as `sender`."""
+        return _consented(self.sender(request, csrf))
+
     def check_origin(self, request: Request) -> None:
         """PageProblem when the browser says that another site sent a form (Origin, else Sec-Fetch-Site)."""
         origin = request.headers.get("origin")
@@ -99,6 +109,12 @@ class SellerGate:
         if draft is not None:
             self.cookies.set_draft(response, draft)
         return response
+
+
+def _consented(seller: Seller) -> Seller:
+    if not seller.has_consented:
+        raise StepMissing(CONSENT)
+    return seller
 
 
 def form_proof(secret: str, purpose: str) -> str:

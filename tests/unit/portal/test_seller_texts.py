@@ -1,0 +1,85 @@
+"""Every text that a seller can see on the connect page names no command, option, setting or code: a seller has none of them."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from services.cli.__main__ import main
+from services.connect import consent, texts
+from services.connect.report import EARLIER, ConnectionTestReport, StageResult
+from services.portal.pages import texts as page_texts
+from services.providers import catalog
+from services.registry import holdings, personal_data, states
+
+COMMANDS = "|".join(main.commands)
+CODES = "|".join(code for code in texts.load()["code"] if "-" in code)
+OPERATORS_WORDS = re.compile(rf"replyrate ({COMMANDS})\b|(?<![-\w])--\w|REPLYRATE_|replyrate\.|\b({CODES})\b")
+AT_THE_COMMAND_LINE = re.compile(r"how-|label-|faq|unconfirmed|ask-provider|next|provider|note|sent-over|passed|failed")
+"""Phrases that only commands print."""
+
+
+def _of_tests() -> Iterator[str]:
+    sentences = texts.load()
+    for entry in sentences["code"].values():
+        for language in texts.LANGUAGES:
+            yield entry[language]["says"]
+            yield entry[language].get("page", entry[language]["next"])
+    for kind in ("stage", "request", "warning", "word"):
+        for entry in sentences[kind].values():
+            for language in texts.LANGUAGES:
+                yield from entry[language].values() if isinstance(entry[language], dict) else (entry[language],)
+    for name, entry in sentences["phrase"].items():
+        if not AT_THE_COMMAND_LINE.match(name):
+            yield from entry.values()
+
+
+def _of_mailboxes() -> Iterator[str]:
+    table = states.load()
+    for name in (*table.names.values(), *(event.says for event in table.events.values() if event.says is not None)):
+        yield from (name.en, name.zh)
+    for provider in catalog.load().providers:
+        for text in (provider.reason, provider.advice):
+            yield from (text.en, text.zh)
+        if provider.caution is not None:
+            yield from (provider.caution.en, provider.caution.zh)
+
+
+def _of_consent_and_stored_data() -> Iterator[str]:
+    current = consent.load()
+    for language in texts.LANGUAGES:
+        yield current.current.texts[language]
+        yield from current.remains[language]
+        yield from holdings.outside_postgres(language, 60)
+    stored = personal_data.load()
+    for sentences in (*stored.kinds.values(), *stored.retentions.values()):
+        yield from sentences.values()
+
+
+def _of_pages() -> Iterator[str]:
+    for table in page_texts.load().values():
+        for entry in table.values():
+            yield from (entry["en"], entry["zh"])
+
+
+@pytest.mark.parametrize("texts_of", [_of_tests, _of_mailboxes, _of_consent_and_stored_data, _of_pages])
+def test_no_text_for_sellers_names_commands_options_settings_or_codes(
+    texts_of: Callable[[], Iterator[str]],
+) -> None:
+    shown = list(texts_of())
+    assert len(shown) > 20
+    assert [text for text in shown if OPERATORS_WORDS.search(text)] == []
+
+
+def report_of(code: str, **values: str) -> ConnectionTestReport:
+    return ConnectionTestReport("imap.mail.test", 993, None, (StageResult("login", code, 0.1),), values)
+
+
+def test_operators_read_of_the_command_and_sellers_of_the_page() -> None:
+    ended = report_of("oauth2-grant-ended")
+    spent = report_of("tries-spent", again_at="12:00", **{EARLIER: "oauth2-grant-ended"})
+    for report in (ended, spent):
+        for language in texts.LANGUAGES:
+            assert "replyrate mailbox reconnect" in str(texts.next_step(report, language))
+            assert "replyrate" not in texts.as_data(report, on_page=True)["next"][language]
+    assert texts.next_step(ended, "en", on_page=True) == "Connect the mailbox again and sign in at your provider."

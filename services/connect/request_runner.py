@@ -129,12 +129,13 @@ class RequestRunner:
         return self.sign_in.of(typed, taken.company_id, server.host)
 
     def _look_up(self, mailbox_id: str, typed: TypedLogin) -> RequestResult:
-        """The servers of an address. Its report has `servers` (host, port, tls), `trusted`, `provider` and `how`."""
+        """The servers of an address. Its report has `servers` (host, port, tls), `trusted`, `provider`, `how`, and `dns_failed`: whether a
+        name server did not answer."""
         domain = domain_of(typed.address)
         if domain is None:
             return RequestResult(False, "address-malformed", mailbox_id)
         hosts, context = self._network()
-        answer, _ = look_up(catalog.load(), domain, records=self.records, hosts=hosts, context=context)
+        answer, problems = look_up(catalog.load(), domain, records=self.records, hosts=hosts, context=context)
         provider = answer.provider
         if provider is not None and provider.support == "unsupported":
             return RequestResult(False, "provider-unsupported", mailbox_id, _data(unsupported(provider)))
@@ -143,6 +144,7 @@ class RequestRunner:
             "trusted": answer.trusted,
             "provider": None if provider is None else provider.id,
             "how": answer.how,
+            "dns_failed": bool(problems),
         }
         return RequestResult(bool(answer.servers), "passed" if answer.servers else "server-unknown", mailbox_id, report)
 

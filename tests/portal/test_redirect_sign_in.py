@@ -101,7 +101,7 @@ def make_pages(
             lab.environ["REPLYRATE_OAUTH2__CA_FILE"] = str(ca.ca_file)
             if with_fetcher:
                 stack.enter_context(running_fetcher(lab))
-            return SignInPages(ConnectLab(lab, portal, server), provider, server)
+            return SignInPages(ConnectLab(lab.dsn, portal, lab, server), provider, server)
 
         yield make
 
@@ -320,7 +320,9 @@ def test_without_a_client_the_page_says_that_signing_in_is_not_set_up(
     lab = make_lab(server)
     add_account(lab.dsn)
     with make_portal() as portal:
-        browser = ConnectLab(lab, portal, server).seller().fill_in("/connect/address", address="seller@outlook.com")
+        browser = (
+            ConnectLab(lab.dsn, portal, lab, server).seller().fill_in("/connect/address", address="seller@outlook.com")
+        )
         assert browser.shows("Signing in at this provider is not set up here yet.")
         assert not [form for form in browser.page.forms if form.action == "/connect/sign-in"]
 

@@ -143,17 +143,16 @@ class Browser:
 
 
 @dataclass
-class ConnectLab:
-    """A database with an account, an IMAP server, and the processes that a seller meets."""
+class SellerPages:
+    """A web process and its database, with links and browsers for sellers."""
 
-    lab: Lab
+    dsn: str
     portal: Portal
-    server: Server
 
     def link(self, *, minutes: int = 30, **wanted: Any) -> str:
         """The path of a new link."""
         request = LinkRequest(**({"company_id": COMPANY, "account_id": ACCOUNT, "created_by": "tests"} | wanted))
-        with connect(self.lab.dsn, "tests") as connection:
+        with connect(self.dsn, "tests") as connection:
             made_link = PortalSessions(connection).make_link(request, minutes)
         return made_link.url("", wanted.get("language", "en"))
 
@@ -168,6 +167,14 @@ class ConnectLab:
         """A browser that has opened a link and consented."""
         browser = self.browser(self.link(language=language, **wanted))
         return browser.fill_in("/connect/consent", name="Li Wei", agreed="yes")
+
+
+@dataclass
+class ConnectLab(SellerPages):
+    """A database with an account, an IMAP server, and the processes that a seller meets."""
+
+    lab: Lab
+    server: Server
 
 
 def add_account(dsn: str, company_id: str = COMPANY, account_id: str = ACCOUNT) -> None:
@@ -188,7 +195,7 @@ def make_connect_lab(make_lab: Callable[[Server], Lab], make_portal: MakePortal)
             portal = stack.enter_context(make_portal())
             if with_fetcher:
                 stack.enter_context(running_fetcher(lab))
-            return ConnectLab(lab, portal, server)
+            return ConnectLab(lab.dsn, portal, lab, server)
 
         yield make
 

@@ -4,6 +4,7 @@ import secrets
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Form
+from msgspec import structs
 from starlette.responses import Response
 
 from services.connect.typed_login import TypedLogin
@@ -31,10 +32,17 @@ def routes(gate: SellerGate) -> APIRouter:
         draft = gate.cookies.draft(seller.request)
         if not draft.address or address.address_error(seller, draft.address):
             return gate.redirect(address.PATH)
+        earlier = _earlier(seller, request)
         chosen = servers.named(draft.address, provider)
         if chosen is not None:
             draft = Draft(draft.address, draft.mailbox_id)
-        return _page(seller, draft, _earlier(seller, request), chosen=chosen)
+        if earlier is None or not earlier.is_connected:
+            return _page(seller, draft, earlier, chosen=chosen)
+        # Other folders of a mailbox that is connected: it is connected again with them.
+        draft = structs.replace(draft, mailbox_id=earlier.mailbox_id)
+        response = _page(seller, draft, earlier, chosen=chosen)
+        gate.cookies.set_draft(response, draft)
+        return response
 
     @router.post(address.LOGIN_PATH)
     def send(
@@ -87,8 +95,10 @@ def _page(
     errors: dict[str, str] | None = None,
     chosen: ServerChoice | None = None,
 ) -> Response:
-    looked_up = servers.of_look_up(earlier.report if earlier is not None and earlier.purpose == "look-up" else None)
-    choice = chosen or servers.in_directory(draft.address) or looked_up
+    looked_up = earlier.report if earlier is not None and earlier.purpose == "look-up" else None
+    choice = chosen or servers.in_directory(draft.address)
+    if choice is None:
+        choice = servers.of_look_up(looked_up) if looked_up else servers.at_server(draft.address, draft.host)
     query = f"request={earlier.request_id}&" if earlier is not None else ""
     if chosen is not None and chosen.provider is not None:
         query += f"provider={chosen.provider.id}&"
@@ -99,6 +109,7 @@ def _page(
         earlier_id="" if earlier is None else earlier.request_id,
         providers=[] if choice.is_trusted else catalog.load().providers,
         folder_choices=[] if earlier is None else earlier.folder_choices,
+        dns_failed=bool(looked_up and looked_up.get("dns_failed")),
     )  # fmt: skip
 
 

@@ -89,10 +89,9 @@ def _part(seller: Seller, view: RequestView) -> str:
 
 
 def _values(seller: Seller, view: RequestView) -> dict[str, Any]:
-    is_connected = view.is_passed and view.purpose in ("connect", "reconnect")
     return {
         "view": view,
-        "forecast": _forecast(seller, view.mailbox_id) if is_connected else "",
+        "forecast": _forecast(seller, view.mailbox_id) if view.is_connected else "",
         "remains": consent.load().remains[seller.language],
     }
 

@@ -18,6 +18,14 @@ TITLES: Final = {
     "withdraw": ("withdrawing", "withdrawn", "not_withdrawn"),
 }
 """Headings of a request that runs, has passed and has failed."""
+NEXT_PAGES: Final = {
+    "login-connected": ("/connect", "progress.mailboxes"),
+    "consent-changed": ("/connect/consent", "site.continue"),
+    "consent-missing": ("/connect/consent", "site.continue"),
+}
+"""Codes whose next step is done on another page than that of the password."""
+OTHER_MAILBOX: Final = ("provider-unsupported", "address-malformed", "login-taken", "address-differs", "not-possible")
+"""Codes with which neither another password nor another server helps."""
 MOST_OPEN: Final = 5
 """Requests of one account that may wait or run at once."""
 
@@ -105,9 +113,19 @@ class RequestView:
         return "progress.waiting" if self.is_waiting else "progress.running"
 
     @property
-    def can_retry(self) -> bool:
-        """Whether another password or server may help."""
-        return self.code not in ("provider-unsupported", "address-malformed")
+    def is_connected(self) -> bool:
+        """Whether it has connected its mailbox."""
+        return self.is_passed and self.purpose in ("connect", "reconnect")
+
+    @property
+    def next_page(self) -> tuple[str, str] | None:
+        """Path and name of the text of the link to where its next step can be done; None where that is another address."""
+        if self.code in NEXT_PAGES:
+            return NEXT_PAGES[self.code]
+        if self.code in OTHER_MAILBOX:
+            return None
+        text_name = "progress.by_hand" if self.purpose == "look-up" else "progress.again"
+        return f"/connect/login?request={self.request_id}", text_name
 
     @property
     def running_stage(self) -> str:

@@ -64,13 +64,21 @@ def named(address: str, provider_id: str) -> ServerChoice | None:
     return None if provider is None else ServerChoice(provider, provider.servers(domain), True)
 
 
-def of_look_up(report: Mapping[str, Any] | None) -> ServerChoice:
-    """The servers that a look-up found; none without a report."""
-    found_servers = (report or {}).get("servers", [])
-    provider_id = (report or {}).get("provider")
+def of_look_up(report: Mapping[str, Any]) -> ServerChoice:
+    """The servers that a look-up found."""
+    found_servers = report.get("servers", [])
+    provider_id = report.get("provider")
     provider = next((entry for entry in catalog.load().providers if entry.id == provider_id), None)
     servers = tuple(MailServer(server["host"], server["port"], server["tls"]) for server in found_servers)
-    return ServerChoice(provider, servers, bool((report or {}).get("trusted")))
+    return ServerChoice(provider, servers, bool(report.get("trusted")))
+
+
+def at_server(address: str, host: str) -> ServerChoice:
+    """The servers of the provider that a typed server belongs to: a domain of a company is not in the directory, its provider's
+    server is. None of them when it belongs to no provider."""
+    provider = catalog.load().by_host(host) if host else None
+    domain = domain_of(address) or ""
+    return ServerChoice(provider, provider.servers(domain) if provider else (), provider is not None)
 
 
 def typed_draft(address: str, mailbox_id: str | None, host: str, port: str, starttls: bool, user: str) -> Draft:

@@ -23,7 +23,7 @@ from services.cli.play.demo import demo
 from services.cli.play.standalone import standalone
 from services.cli.registry.account import account, company
 from services.cli.registry.api_key import api_key
-from services.cli.registry.connect_link import connect_link
+from services.cli.registry.connect_link import connect_link, panel_link
 from services.cli.registry.erase import erase
 from services.cli.registry.keys import keys
 from services.cli.registry.mailbox import mailbox
@@ -64,6 +64,7 @@ for command in (
     account,
     mailbox,
     connect_link,
+    panel_link,
     provider,
     publish,
     rate,

@@ -28,6 +28,7 @@ from services.portal.pages import (
 )
 from services.portal.pages.seller import SellerGate
 from services.portal.pages.templates import preferred_language
+from services.portal.panel import app as panel
 from services.portal.request_limits import RequestLimits
 from services.portal.resources import PortalResources
 from services.portal.security_headers import SecurityHeaders
@@ -53,6 +54,7 @@ def create_app(resources: PortalResources) -> ASGIApp:
         redirect_sign_in.routes(gate),
         progress.routes(gate),
         mailboxes.routes(gate),
+        *panel.routes(resources),
     ):
         app.include_router(router)
     return RequestLimits(

@@ -15,7 +15,7 @@ import hmac
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import psycopg
@@ -31,7 +31,10 @@ from services.registry.secret_tokens import new_token, token_hash
 from services.registry.state_changes import refused
 
 SQL = load_statements("services.registry", "portal_sessions.sql")
-LINK_PREFIX: Final = "rrl_"
+Purpose = Literal["connect", "panel"]
+"""What a link opens: the connect page, or the panel, from which the seller also reaches the connect page."""
+LINK_PREFIXES: Final[dict[Purpose, str]] = {"connect": "rrl_", "panel": "rrp_"}
+"""Of the tokens of links, so that the page of a link says what it opens before it is used up."""
 SESSION_PREFIX: Final = "rrs_"
 URL_CHARACTERS: Final = 2000
 """The longest return URL."""
@@ -54,6 +57,7 @@ class LinkRequest:
     mailbox_id: str | None = None
     expected_address: str | None = field(default=None, repr=False)
     return_url: str | None = None
+    purpose: Purpose = "connect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class SellerSession:
     consent_at: datetime | None
     consent_text_version: str | None
     consent_language: Language | None
+    purpose: Purpose
 
     @property
     def return_site(self) -> str:
@@ -114,12 +119,15 @@ class PortalSessions:
         """Store a link that can be opened for some minutes. RegistryError that says what of `wanted` is not possible."""
         if wanted.role not in ROLES:
             raise RegistryError("the role must be registered or backup")
-        self._accounts.check_needs_mailbox(wanted.company_id, wanted.account_id)
+        if wanted.purpose == "connect":
+            self._accounts.check_needs_mailbox(wanted.company_id, wanted.account_id)
+        else:
+            self._accounts.get(wanted.company_id, wanted.account_id)
         if wanted.mailbox_id is not None:
             self._check_mailbox(wanted, wanted.mailbox_id)
         if wanted.return_url is not None:
             check_return_url(wanted.return_url)
-        token = new_token(LINK_PREFIX)
+        token = new_token(LINK_PREFIXES[wanted.purpose])
         expected_hash = None
         if wanted.expected_address is not None:
             expected_hash = address_hash(address_key(token), wanted.expected_address)
@@ -129,7 +137,8 @@ class PortalSessions:
         stored = self._sql.one(
             "insert_link", session_id=session_id, token_hash=token_hash(token), company_id=wanted.company_id,
             account_id=wanted.account_id, role=wanted.role, mailbox_id=wanted.mailbox_id, expected_address_hash=expected_hash,
-            language=wanted.language, return_url=wanted.return_url, created_by=wanted.created_by, minutes=minutes,
+            language=wanted.language, return_url=wanted.return_url, created_by=wanted.created_by,
+            purpose=wanted.purpose, minutes=minutes,
         )  # fmt: skip
         assert stored is not None
         return PortalLink(session_id, token, stored["expires_at"])
@@ -165,6 +174,11 @@ class PortalSessions:
         event = states.load().events["reconnected"]
         if not event.allows(mailbox["state"]):
             raise refused(event, wanted.company_id, mailbox_id, mailbox["state"])
+
+
+def link_purpose(link_token: str) -> Purpose:
+    """What a link opens, by the beginning of its token; the database has the last word."""
+    return "panel" if link_token.startswith(LINK_PREFIXES["panel"]) else "connect"
 
 
 def session_token(link_token: str, browser_secret: str) -> str:

@@ -1,9 +1,9 @@
 -- name: insert_link
 -- A link that waits to be opened.
 INSERT INTO registry.portal_sessions (session_id, token_hash, company_id, account_id, role, mailbox_id, expected_address_hash,
-    language, return_url, created_by, expires_at)
+    language, return_url, created_by, purpose, expires_at)
 VALUES (%(session_id)s, %(token_hash)s, %(company_id)s, %(account_id)s, %(role)s, %(mailbox_id)s, %(expected_address_hash)s,
-    %(language)s, %(return_url)s, %(created_by)s, clock_timestamp() + make_interval(mins => %(minutes)s))
+    %(language)s, %(return_url)s, %(created_by)s, %(purpose)s, clock_timestamp() + make_interval(mins => %(minutes)s))
 RETURNING expires_at
 
 -- name: mailbox_of_link
@@ -18,7 +18,7 @@ SELECT registry.open_session(%(link_hash)s, %(session_hash)s, %(minutes)s) AS se
 -- name: own_session
 -- The session that the token of this transaction belongs to; nulls when there is none.
 SELECT session_id, company_id, account_id, role, mailbox_id, expected_address_hash, language, return_url, created_by,
-    expires_at, consent_by, consent_at, consent_text_version, consent_language
+    expires_at, consent_by, consent_at, consent_text_version, consent_language, purpose
 FROM registry.session()
 
 -- name: give_consent

@@ -8,7 +8,7 @@ import secrets
 
 
 def new_token(prefix: str) -> str:
-    """A token. `prefix` tells people and secret scanners what it is: `rrk_` a key, `rrl_` a link, `rrs_` a session."""
+    """A token. `prefix` tells people and secret scanners what it is: `rrk_` a key, `rrl_` and `rrp_` a link, `rrs_` a session."""
     return prefix + secrets.token_urlsafe(32)
 
 

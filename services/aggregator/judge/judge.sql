@@ -40,10 +40,10 @@ SELECT company.company_id, least(%(now)s, partition.passed_at) AS passed_at,
         AND rate.level = 'company' AND rate.valid_to IS NULL AND rate.state = 'provisional') AS provisional_from,
     (SELECT max(day.through) FROM (SELECT * FROM settled UNION ALL SELECT * FROM ledger.settled) day
         WHERE day.company_id = company.company_id AND day.rule_set = %(rule_set)s AND day.rule_version = %(identity)s) AS settled,
-    (SELECT count(*) FROM registry.mailboxes mailbox
+    (SELECT count(*) FROM registry.mailbox_reading mailbox
         WHERE mailbox.company_id = company.company_id AND mailbox.state IN ('active', 'needs_reconnect')) AS mailboxes,
     (SELECT CASE WHEN bool_and(counted.through_at IS NOT NULL) THEN min(counted.through_at) END
-        FROM registry.mailboxes mailbox
+        FROM registry.mailbox_reading mailbox
         LEFT JOIN (
             SELECT step.account_id, step.mailbox_id, max(step.through_at) AS through_at FROM registry.coverage step
             WHERE step.company_id = company.company_id AND step.recorded_at <= partition.passed_at

@@ -8,9 +8,10 @@ their names, and within one through the key of its rows:
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, LiteralString, Protocol
 
 from fastapi import Query
 from psycopg import Connection
@@ -23,7 +24,6 @@ from services.aggregator.refresh import recompute
 from services.aggregator.texts import LANGUAGES, Texts
 from services.common.postgres import Statements, load_statements
 from services.common.tabular import as_csv, plain
-from services.portal.api.callers import ApiCaller
 from services.portal.api.problems import ApiProblem, FieldProblem
 from services.portal.api.values import decode_cursor, encode_cursor
 
@@ -55,6 +55,7 @@ class Figures:
     key: Mapping[str, tuple[str, Callable[[str], Any]]]
     """Column → its parameter in the statement, and how its text in a cursor is read (ValueError when it cannot be)."""
     amend: Amend = field(default=lambda figures_row, _: figures_row)
+    statements: Mapping[str, LiteralString] = field(default_factory=lambda: SQL)
 
 
 def with_missing_rate(rate: dict[str, Any], rule_set: RuleSet) -> dict[str, Any]:
@@ -118,11 +119,18 @@ def check_company(connection: Connection, company_id: str) -> None:
         raise ApiProblem("company-unknown")
 
 
+class FiguresReader(Protocol):
+    """Who reads figures: the key of a platform, or the session of a seller."""
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """A transaction that sees what the reader's token allows."""
+
+
 @dataclass(frozen=True, slots=True)
 class FiguresRequest:
     """A request for a list about one company."""
 
-    caller: ApiCaller
+    caller: FiguresReader
     company_id: str
     figures: Figures
     filters: Mapping[str, Any]
@@ -134,7 +142,7 @@ class FiguresRequest:
         page: Rows = []
         with self.caller.transaction() as connection:
             check_company(connection, self.company_id)
-            statements = Statements(connection, SQL)
+            statements = Statements(connection, self.figures.statements)
             for rule_set in chosen_rule_sets(connection, self.rule_set):
                 if rule_set.name < first_rule_set:
                     continue

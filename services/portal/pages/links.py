@@ -4,17 +4,20 @@ The page itself changes nothing, since programs that check mail open links, too;
 """
 
 import hmac
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Form
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from services.portal.pages.problems import PageProblem
-from services.portal.pages.seller import START, Seller, SellerGate, form_proof
+from services.portal.pages.seller import PANEL, START, Seller, SellerGate, form_proof
 from services.portal.pages.templates import page, preferred_language
 from services.portal.resources import PortalResources
-from services.registry.portal_sessions import PortalSessions, address_key, session_token
+from services.registry.portal_sessions import PortalSessions, Purpose, address_key, link_purpose, session_token
+
+TEXTS: Final[dict[Purpose, str]] = {"connect": "link", "panel": "link_panel"}
+"""Tables of texts.toml."""
 
 
 def routes(resources: PortalResources, gate: SellerGate) -> APIRouter:
@@ -28,8 +31,9 @@ def routes(resources: PortalResources, gate: SellerGate) -> APIRouter:
         holder = Response()
         browser_secret = secret or gate.cookies.new_browser_secret(holder)
         response = page(
-            request, "link.html", preferred_language(request), csrf=form_proof(browser_secret, token), token=token
-        )
+            request, "link.html", preferred_language(request), csrf=form_proof(browser_secret, token), token=token,
+            purpose_texts=TEXTS[link_purpose(token)],
+        )  # fmt: skip
         response.raw_headers.extend(header for header in holder.raw_headers if header[0] == b"set-cookie")
         return response
 
@@ -50,7 +54,7 @@ def routes(resources: PortalResources, gate: SellerGate) -> APIRouter:
         if not is_open:
             raise PageProblem("link-unusable")
         _end_earlier(request, opened)
-        response = gate.redirect(START)
+        response = gate.redirect(PANEL if link_purpose(token) == "panel" else START)
         gate.cookies.set_session(response, opened, address_key(token))
         return response
 

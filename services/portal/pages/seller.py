@@ -24,6 +24,8 @@ START = "/connect"
 """The page that leads to where the seller has to go on."""
 CONSENT = "/connect/consent"
 """The first step."""
+PANEL = "/panel"
+"""The page with the reply rate, for sessions that were opened for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,8 +117,8 @@ def test_the_facts_of_a_company_are_added_up_from_its_accounts() -> None:
 def test_every_cause_has_its_texts_in_both_languages(cause: Cause) -> None:
     shown = {symptom.name for symptom in fields(Symptoms)} | {"units"}
     assert set(cause.facts) <= shown
-    for part_of in ("title", "advice"):
-        by_language = texts()[cause.code][part_of]
+    for part_of in ("title", "advice", "seller"):
+        by_language = texts()[cause.code].get(part_of, texts()[cause.code]["advice"])
         assert set(by_language) == set(LANGUAGES)
         named = [{name for _, name, _, _ in Formatter().parse(by_language[language]) if name} for language in LANGUAGES]
         assert named[0] == named[1] <= {*cause.facts, "units"}
@@ -126,6 +126,8 @@ def test_every_cause_has_its_texts_in_both_languages(cause: Cause) -> None:
         assert set(texts()["fact"][name]) == set(LANGUAGES)
     finding = Finding(cause.code, "high", facts(SILENT, cause))
     assert all("{" not in advice(finding, language) for language in LANGUAGES)
+    seller = texts()[cause.code].get("seller", texts()[cause.code]["advice"])
+    assert not any("replyrate" in seller[language] or "--" in seller[language] for language in LANGUAGES)
     assert cause.confidence.__doc__
 
 

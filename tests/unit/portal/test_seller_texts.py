@@ -1,14 +1,17 @@
-"""Every text that a seller can see on the connect page names no command, option, setting or code: a seller has none of them."""
+"""Every text that a seller can see on the connect page and the panel names no command, option, setting or code: a seller has none of them."""
 
 import re
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from services.aggregator.doctor import diagnosis
+from services.aggregator.doctor.causes import CAUSES
 from services.cli.__main__ import main
 from services.connect import consent, texts
 from services.connect.report import EARLIER, ConnectionTestReport, StageResult
 from services.portal.pages import texts as page_texts
+from services.portal.panel import texts as panel_texts
 from services.providers import catalog
 from services.registry import holdings, personal_data, states
 
@@ -62,7 +65,17 @@ def _of_pages() -> Iterator[str]:
             yield from (entry["en"], entry["zh"])
 
 
-@pytest.mark.parametrize("texts_of", [_of_tests, _of_mailboxes, _of_consent_and_stored_data, _of_pages])
+def _of_panel() -> Iterator[str]:
+    for table in panel_texts.load().values():
+        for entry in table.values():
+            yield from (entry["en"], entry["zh"])
+    for cause in CAUSES:
+        cause_texts = diagnosis.texts()[cause.code]
+        for text in (cause_texts["title"], cause_texts.get("seller", cause_texts["advice"])):
+            yield from (text["en"], text["zh"])
+
+
+@pytest.mark.parametrize("texts_of", [_of_tests, _of_mailboxes, _of_consent_and_stored_data, _of_pages, _of_panel])
 def test_no_text_for_sellers_names_commands_options_settings_or_codes(
     texts_of: Callable[[], Iterator[str]],
 ) -> None:

@@ -1,0 +1,13 @@
+"""The routes of the panel."""
+
+from fastapi import APIRouter
+
+from services.portal.panel import changes, exports, inquiries, mailboxes, overview
+from services.portal.panel.reader import PanelGate
+from services.portal.resources import PortalResources
+
+
+def routes(resources: PortalResources) -> list[APIRouter]:
+    """Of all pages."""
+    gate = PanelGate(resources)
+    return [room.routes(gate) for room in (overview, inquiries, changes, mailboxes, exports)]

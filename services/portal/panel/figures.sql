@@ -1,0 +1,85 @@
+-- name: rate
+-- The newest rate of an account (NULL: of the company).
+SELECT * FROM report_token_v1.reply_rate_latest
+WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND account_id IS NOT DISTINCT FROM %(account_id)s::text
+
+-- name: account_rates
+-- The newest rates of the accounts of a company.
+SELECT * FROM report_token_v1.reply_rate_latest
+WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND level = 'account'
+    AND (%(account_after)s::text IS NULL OR account_id > %(account_after)s)
+ORDER BY account_id LIMIT %(limit)s
+
+-- name: timeline
+-- The rates of the last 30 days of an account (NULL: of the company), ending with its newest one.
+SELECT * FROM report_token_v1.reply_rate
+WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND account_id IS NOT DISTINCT FROM %(account_id)s::text
+    AND (%(day_after)s::date IS NULL OR as_of > %(day_after)s::date)
+    AND as_of > (
+        SELECT newest.as_of FROM report_token_v1.reply_rate_latest newest
+        WHERE newest.rule_set = %(rule_set)s AND newest.company_id = %(company_id)s
+            AND newest.account_id IS NOT DISTINCT FROM %(account_id)s::text
+    ) - 30
+ORDER BY as_of LIMIT %(limit)s
+
+-- name: histogram
+-- Answered units by hours until the answer, of the newest rate of an account (NULL: of the company).
+SELECT bar.* FROM report_token_v1.reply_time_histogram bar
+WHERE bar.rule_set = %(rule_set)s AND bar.company_id = %(company_id)s AND bar.account_id IS NOT DISTINCT FROM %(account_id)s::text
+    AND bar.as_of = (
+        SELECT newest.as_of FROM report_token_v1.reply_rate_latest newest
+        WHERE newest.rule_set = %(rule_set)s AND newest.company_id = %(company_id)s
+            AND newest.account_id IS NOT DISTINCT FROM %(account_id)s::text
+    )
+    AND (%(bucket_after)s::integer IS NULL OR bar.bucket > %(bucket_after)s)
+ORDER BY bar.bucket LIMIT %(limit)s
+
+-- name: due_soon
+-- Units that are not answered and whose time has not passed, of an account (NULL: of the company), the most urgent first.
+SELECT * FROM report_token_v1.due_soon
+WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND (%(account_id)s::text IS NULL OR account_id = %(account_id)s)
+    AND (%(instant_after)s::timestamptz IS NULL
+        OR (due_at, inquiry_id) > (%(instant_after)s::timestamptz, %(inquiry_after)s::text))
+ORDER BY due_at, inquiry_id LIMIT %(limit)s
+
+-- name: corrections
+-- Changes of final numbers of an account (NULL: of the company and its accounts), the newest first.
+SELECT * FROM report_token_v1.corrections
+WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND (%(account_id)s::text IS NULL OR account_id = %(account_id)s)
+    AND (%(instant_after)s::timestamptz IS NULL OR (changed_at, as_of, coalesce(account_id, '') COLLATE "C", column_name)
+        < (%(instant_after)s::timestamptz, %(day_after)s::date, %(account_after)s::text, %(column_after)s::text))
+ORDER BY changed_at DESC, as_of DESC, coalesce(account_id, '') COLLATE "C" DESC, column_name DESC LIMIT %(limit)s
+
+-- name: outcomes
+-- What became of the inquiries of an account (NULL: of the company), the newest day first.
+SELECT * FROM report_token_v1.inquiry_outcomes
+WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND (%(account_id)s::text IS NULL OR account_id = %(account_id)s)
+    AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
+    AND unit_day BETWEEN coalesce(%(from_day)s::date, '-infinity') AND coalesce(%(to_day)s::date, 'infinity')
+    AND (%(day_after)s::date IS NULL OR (unit_day, inquiry_id) < (%(day_after)s::date, %(inquiry_after)s::text))
+ORDER BY unit_day DESC, inquiry_id DESC LIMIT %(limit)s
+
+-- name: outcome
+-- What became of one inquiry, if the reader may see it.
+SELECT * FROM report_token_v1.inquiry_outcomes
+WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s
+
+-- name: diagnosis
+-- Why the newest rate of an account (NULL: of the company) is 0 or missing.
+SELECT * FROM report_token_v1.zero_rate_diagnosis
+WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND account_id IS NOT DISTINCT FROM %(account_id)s::text
+    AND (%(cause_after)s::text IS NULL OR cause > %(cause_after)s)
+ORDER BY cause LIMIT %(limit)s
+
+-- name: mailboxes
+-- Mailboxes of the reader's own account that are not removed, how they are and what to do.
+SELECT h.*, m.address_masked, m.host, m.port, m.connected_at
+FROM registry.panel_session() s
+JOIN report_token_v1.mailbox_health h ON h.company_id = s.company_id AND h.account_id = s.account_id
+JOIN registry.mailboxes m ON m.company_id = h.company_id AND m.mailbox_id = h.mailbox_id
+WHERE h.state <> 'removed' ORDER BY m.connected_at, h.mailbox_id
+
+-- name: own_account
+-- The reader's own account.
+SELECT a.account_id, a.kind, a.synced_by_platform_from FROM registry.panel_session() s
+JOIN registry.accounts a ON a.company_id = s.company_id AND a.account_id = s.account_id

@@ -1,0 +1,79 @@
+"""What the doctor found about a rate that is 0 or missing, as the seller reads it: the likely cause first, its facts, and the next step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from services.aggregator.doctor import diagnosis
+from services.aggregator.doctor.causes import CAUSES, ORDER
+from services.common.language import Language
+from services.portal.panel.scope import PanelScope
+
+Step = Literal["reconnect", "connect", "folders", "test-mail", "inquiries", "wait"]
+STEPS: Final[Mapping[str, Step]] = {
+    "pipeline-behind": "wait", "no-valid-inquiries": "wait", "all-excluded": "inquiries", "settling-not-over": "wait",
+    "address-changed": "connect", "login-failing-since": "reconnect", "mailbox-not-connected": "connect",
+    "only-automatic-replies": "inquiries", "provider-window-too-short": "wait", "wrong-sent-folder": "folders",
+    "copies-deleted": "test-mail", "clock-trouble": "inquiries", "backup-not-connected": "connect",
+    "sent-not-stored": "test-mail", "mailbox-does-not-answer": "connect", "buyers-second-address": "inquiries", "none": "inquiries",
+}  # fmt: skip
+"""Cause → what helps most; a test compares it with the causes of the doctor."""
+MOST_CAUSES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PanelFinding:
+    """A cause that the facts allow. `is_likely`: no other cause has a higher confidence. `facts`: names and values that speak for it."""
+
+    cause: str
+    confidence: str
+    title: str
+    advice: str
+    facts: tuple[tuple[str, str], ...]
+    step: Step
+    is_likely: bool
+
+
+def findings(scope: PanelScope) -> list[PanelFinding]:
+    """The causes of the newest rate, the likely ones first, in the order in which the doctor lists them."""
+    causes, _ = scope.page("diagnosis", MOST_CAUSES)
+    fact_names = {cause.code: cause.facts for cause in CAUSES}
+    order = list(fact_names)
+    causes.sort(key=lambda cause: (ORDER.index(cause["confidence"]), order.index(cause["cause"])))
+    language = scope.reader.language
+    return [
+        PanelFinding(
+            cause["cause"],
+            _word("confidence", cause["confidence"], language),
+            cause[f"title_{language}"],
+            seller_advice(cause["cause"], cause["facts"], language),
+            tuple(
+                (_word("fact", name, language), _value(cause["facts"][name]))
+                for name in dict.fromkeys(("units", *fact_names[cause["cause"]]))
+                if name in cause["facts"]
+            ),
+            STEPS[cause["cause"]],
+            cause["confidence"] == causes[0]["confidence"],
+        )
+        for cause in causes
+    ]
+
+
+def seller_advice(cause: str, facts: Mapping[str, Any], language: Language) -> str:
+    """What was found and what the seller can do, without the commands of operators."""
+    texts = diagnosis.texts()[cause]
+    shown = {name: _value(value) for name, value in facts.items()}
+    return str(texts.get("seller", texts["advice"])[language]).format(**shown)
+
+
+def _word(section: str, code: str, language: Language) -> str:
+    return str(diagnosis.texts()[section][code][language])
+
+
+def _value(value: Any) -> str:
+    """A fact as text: numbers and days as they are, counts by reason one after another."""
+    if value is None:
+        return "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {count}" for name, count in value.items()) or "–"
+    return str(value)

@@ -1,0 +1,69 @@
+"""The first page of the panel: the rate, or why there is none; its course; reply times; accounts; what is due; what changed."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.aggregator.missing_rate import missing_rate
+from services.common.display import percent
+from services.common.postgres import Statements, clock
+from services.portal.panel.charts import BUCKETS, bar_chart, line_chart
+from services.portal.panel.findings import findings
+from services.portal.panel.reader import PanelGate
+from services.portal.panel.scope import SQL, PanelScope, chosen_scope
+
+PART_ROWS: Final = 5
+"""Rows of a list that has a page of its own."""
+ACCOUNTS: Final = 100
+"""Accounts that are listed; the export has all."""
+PARTS: Final = ("timely", "late", "unanswered", "unmeasured", "pending")
+"""Outcomes of units, in the order of the bar."""
+
+
+def routes(gate: PanelGate) -> APIRouter:
+    """The route of the page."""
+    router = APIRouter()
+
+    @router.get("/panel")
+    def overview(request: Request) -> Response:
+        scope = chosen_scope(gate.reader(request))
+        with scope.reader.transaction() as connection:
+            rate = Statements(connection, SQL).one("rate", **scope.key())
+            now = clock(connection)
+        values: dict[str, Any] = {"scope": scope, "rate": rate, "now": now, "here_name": "overview"}
+        if rate is None:
+            return scope.reader.page("panel_empty.html", **values)
+        timeline, _ = scope.page("timeline", 31)
+        histogram, _ = scope.page("histogram", BUCKETS)
+        accounts, more_accounts = scope.page("accounts", ACCOUNTS) if scope.account_id is None else ([], None)
+        due, more_due = scope.page("due-soon", PART_ROWS)
+        corrections, _ = scope.page("corrections", PART_ROWS)
+        return scope.reader.page(
+            "panel_overview.html", missing=missing(rate, scope), line=line_chart(timeline, rate["as_of"]),
+            bars=bar_chart(histogram, scope.rule_set.target_seconds), accounts=accounts, more_accounts=more_accounts, due=due,
+            more_due=more_due, corrections=corrections, findings=findings(scope)[:2], parts=parts(rate), **values,
+        )  # fmt: skip
+
+    return router
+
+
+def missing(rate: Mapping[str, Any], scope: PanelScope) -> dict[str, str] | None:
+    """Why there is no rate, and what to do, in the words of the panel; None when there is one."""
+    code = missing_rate(rate, scope.rule_set)
+    if code is None:
+        return None
+    sample = scope.rule_set.small_sample
+    values = {
+        "coverage": percent(rate["coverage"]), "minimum": percent(scope.rule_set.min_coverage), "counted": rate["counted"],
+        "least": 0 if sample == "show" else sample.min_counted, "days": scope.rule_set.settle_days,
+    }  # fmt: skip
+    return {"code": code, **{part: scope.reader.says(f"missing.{code}_{part}", **values) for part in ("says", "next")}}
+
+
+def parts(rate: Mapping[str, Any]) -> list[tuple[str, int, float]]:
+    """Outcome, number of units and share of the width, for the bar of all units; empty when there is none."""
+    total = sum(rate[name] for name in PARTS)
+    return [(name, rate[name], rate[name] / total) for name in PARTS] if total else []

@@ -1,0 +1,97 @@
+"""What a page of the panel is about: an account or the whole company, under one rule set; and the lists that it shows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from services.aggregator.judge.rules import RuleSet
+from services.aggregator.refresh import recompute
+from services.common.postgres import load_statements
+from services.portal.api.figures import Figures, FiguresRequest, Rows, with_missing_rate, with_title
+from services.portal.api.problems import ApiProblem
+from services.portal.pages.problems import PageProblem
+from services.portal.panel.reader import PanelReader
+
+SQL: Final = load_statements("services.portal.panel", "figures.sql")
+PREFERRED_RULES: Final = "default"
+"""The rule set that is shown first, where it is active."""
+
+_INSTANT: Final = ("instant_after", datetime.fromisoformat)
+_DAY: Final = ("day_after", date.fromisoformat)
+_ACCOUNT: Final = ("account_after", str)
+_INQUIRY: Final = ("inquiry_after", str)
+LISTS: Final[Mapping[str, Figures]] = {
+    "accounts": Figures("account_rates", {"account_id": _ACCOUNT}, with_missing_rate, SQL),
+    "timeline": Figures("timeline", {"as_of": _DAY}, with_missing_rate, SQL),
+    "histogram": Figures("histogram", {"bucket": ("bucket_after", int)}, statements=SQL),
+    "due-soon": Figures("due_soon", {"due_at": _INSTANT, "inquiry_id": _INQUIRY}, statements=SQL),
+    "corrections": Figures(
+        "corrections",
+        {"changed_at": _INSTANT, "as_of": _DAY, "account_id": _ACCOUNT, "column_name": ("column_after", str)},
+        statements=SQL,
+    ),
+    "outcomes": Figures("outcomes", {"unit_day": _DAY, "inquiry_id": _INQUIRY}, statements=SQL),
+    "diagnosis": Figures("diagnosis", {"cause": ("cause_after", str)}, with_title, SQL),
+}
+"""Each list that a page shows, by the name of its export."""
+
+
+@dataclass(frozen=True, slots=True)
+class PanelScope:
+    """The figures that a reader chose. `account_id`: None for the company, which a main account alone may choose."""
+
+    reader: PanelReader
+    account_id: str | None
+    rule_set: RuleSet
+    rule_sets: tuple[str, ...]
+
+    @property
+    def company_id(self) -> str:
+        """The company of the reader."""
+        return self.reader.session.company_id
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the reader's own account."""
+        return self.account_id == self.reader.session.account_id
+
+    def href(self, path: str, **query: Any) -> str:
+        """The address of a page of the panel about the same figures; `query` may choose others."""
+        values = {"account": self.account_id, "rules": self.rule_set.name if len(self.rule_sets) > 1 else None, **query}
+        chosen = {name: str(value) for name, value in values.items() if value not in (None, "")}
+        return f"/panel{path}" + (f"?{urlencode(chosen)}" if chosen else "")
+
+    def key(self) -> dict[str, Any]:
+        """The parameters that every statement of figures.sql has."""
+        return {"company_id": self.company_id, "account_id": self.account_id, "rule_set": self.rule_set.name}
+
+    def request(self, name: str, **filters: Any) -> FiguresRequest:
+        """A request for one of the lists."""
+        return FiguresRequest(
+            self.reader, self.company_id, LISTS[name], {"account_id": self.account_id, **filters}, self.rule_set.name
+        )
+
+    def page(self, name: str, limit: int, after: str | None = None, **filters: Any) -> tuple[Rows, str | None]:
+        """Rows of one of the lists, and the cursor of the following page. PageProblem when `after` is none of its cursors."""
+        try:
+            return self.request(name, **filters).page(after, limit)
+        except ApiProblem:
+            raise PageProblem("not-found") from None
+
+
+def chosen_scope(reader: PanelReader) -> PanelScope:
+    """What the query of a request chooses: `account` and `rules`. PageProblem when no rule set is active yet.
+
+    A main account begins with the company, a sub-account has its own figures only.
+    """
+    query = reader.request.query_params
+    account_id = (query.get("account") or None) if reader.session.is_main else reader.session.account_id
+    with reader.transaction() as connection:
+        active = {rule_set.name: rule_set for rule_set in recompute.active_readonly(connection)}
+    if not active:
+        raise PageProblem("unavailable")
+    first = PREFERRED_RULES if PREFERRED_RULES in active else min(active)
+    rule_set = active.get(query.get("rules", ""), active[first])
+    return PanelScope(reader, account_id, rule_set, tuple(sorted(active)))

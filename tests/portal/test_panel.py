@@ -1,0 +1,293 @@
+"""The panel over HTTP, on demo worlds: every figure equals the independent recount, a reader sees the figures of the own account
+(a main account those of its company), and what is not measured is never 0."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from html import escape
+from math import ceil, isclose
+from typing import Any
+
+import psycopg
+import pytest
+
+from services.aggregator.doctor import diagnosis
+from services.aggregator.explain import explain_inquiry
+from services.aggregator.explanation_page import explanation_page
+from services.aggregator.judge import rules
+from services.aggregator.texts import Texts
+from services.common.postgres import connect
+from services.recount.company import CompanyRecount
+from tests.support.connect_lab import Browser
+from tests.support.panel_lab import ShownFigures, panel_browser
+from tests.support.panel_world import PanelWorld, seed_world
+from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn
+
+__all__ = ["make_portal", "portal_dsn"]
+
+PAGES = ("", "/inquiries", "/due", "/diagnosis", "/changes", "/mailboxes")
+EXPORTS = ("accounts", "timeline", "histogram", "due-soon", "corrections", "outcomes", "diagnosis")
+TEXTILE, MAIN, CHEN, WU = "lt-textile", "lt-main", "lt-sub-chen", "lt-sub-wu"
+"""A company with a main account and two sub-accounts; the last one has no mailbox."""
+DEFAULT = rules.load_builtin("default")
+
+
+@dataclass
+class Scene:
+    """A world behind a web process."""
+
+    seeded: PanelWorld
+    owner: psycopg.Connection
+    portal: Portal
+    dsn: str
+
+    def browser(self, company_id: str, account_id: str, **wanted: Any) -> Browser:
+        """A browser that has opened the panel of an account."""
+        return panel_browser(self.portal, self.dsn, company_id, account_id, **wanted)
+
+
+MakeScene = Callable[[int], Any]
+
+
+@pytest.fixture
+def make_scene(dsn: str, make_portal: MakePortal) -> MakeScene:
+    @contextmanager
+    def make(seed: int) -> Iterator[Scene]:
+        with connect(dsn, "tests") as owner, make_portal() as portal:
+            yield Scene(seed_world(owner, seed, ("default",)), owner, portal, dsn)
+
+    return make
+
+
+@pytest.fixture
+def scene(make_scene: MakeScene) -> Iterator[Scene]:
+    with make_scene(1) as made_scene:
+        yield made_scene
+
+
+def number(text: str) -> float | None:
+    """A figure of a page; None when it is missing."""
+    return None if text == "" else float(text)
+
+
+def same(shown: str, expected: Any) -> bool:
+    """Whether a figure of a page is what was recounted; missing is equal to missing alone."""
+    value = number(shown)
+    return value is expected if value is None or expected is None else isclose(value, float(expected), rel_tol=1e-9)
+
+
+def inquiries_of(browser: Browser, query: str = "") -> dict[str, list[str]]:
+    """Inquiry → the cells of its line, over all pages."""
+    lines: dict[str, list[str]] = {}
+    browser.get(f"/panel/inquiries{query}")
+    while True:
+        page = ShownFigures(browser.answer.text)
+        lines |= {cells[0]: cells for cells in page.tables.get("inquiries", [])}
+        following = next((entry["href"] for entry in page.attributes if entry.get("rel") == "next"), None)
+        if following is None:
+            return lines
+        browser.get(following)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("seed", [1, 20])
+def test_every_figure_equals_the_recount(make_scene: MakeScene, seed: int) -> None:
+    compared = 0
+    with make_scene(seed) as scene:
+        for company in scene.seeded.world.companies:
+            company_id, main = company.company_id, company.accounts[0].account_id
+            recount = CompanyRecount(company_id, scene.seeded.facts[company_id], DEFAULT.parameters())
+            browser = scene.browser(company_id, main)
+            for account_id in (None, *sorted(account.account_id for account in company.accounts)):
+                page = ShownFigures(browser.get(f"/panel?account={account_id or ''}").answer.text)
+                as_of = date.fromisoformat(page.tables["line-table"][0][0])
+                rate = recount.rates(as_of, scene.seeded.now)[account_id]
+                shown = (
+                    ("rate", rate["rate"]), ("counted", rate["counted"]), ("coverage", rate["coverage"]),
+                    ("median", rate["median_seconds"]), ("p90", rate["p90_seconds"]),
+                )  # fmt: skip
+                for name, expected in shown:
+                    assert same(page.values[name], expected), (company_id, account_id, name, expected)
+                parts = ("timely", "late", "unanswered", "unmeasured", "pending")
+                assert [count for name in parts for count in [rate[name]]] == (
+                    [int(text) for text in page.texts.get("parts", "").split() if text.isdigit()] or [0] * len(parts)
+                )
+                for day, shown_rate, *_ in page.tables["line-table"]:
+                    then = recount.rates_then(date.fromisoformat(day), scene.seeded.now).get(account_id)
+                    assert same(shown_rate, None if then is None else then["rate"]), (company_id, account_id, day)
+                    compared += 1
+                outcomes = recount.outcomes(scene.seeded.now)
+                assert [int(cells[1]) for cells in page.tables["bars-table"]] == histogram(outcomes, rate, account_id)
+                lines = inquiries_of(browser, f"?account={account_id or ''}")
+                assert_same_outcomes(lines, outcomes, account_id)
+                compared += len(lines)
+            accounts = ShownFigures(browser.get("/panel").answer.text).tables.get("accounts", [])
+            for account_id, shown_rate, *_ in accounts:
+                rate = recount.rates(as_of, scene.seeded.now)[account_id.partition(" ")[0]]
+                assert same(shown_rate, rate["rate"])
+    assert compared > 1000
+
+
+def histogram(outcomes: dict[str, Any], rate: dict[str, Any], account_id: str | None) -> list[int]:
+    """Answered units of a rate by hours until the answer, as the recount has them."""
+    first, last = rate["window_start"], rate["window_end"]
+    counts = Counter(
+        min(25, max(1, ceil(outcome["reply_seconds"] / 3600)))
+        for outcome in outcomes.values()
+        if outcome["outcome"] in ("timely", "late")
+        and str(first) <= str(outcome["unit_day"]) <= str(last)
+        and account_id in (None, outcome["account_id"])
+    )
+    return [counts[bucket] for bucket in range(1, 26)]
+
+
+def assert_same_outcomes(lines: dict[str, list[str]], outcomes: dict[str, Any], account_id: str | None) -> None:
+    """Every inquiry of an account (None: of all) is listed with its recounted outcome."""
+    expected = {name: outcome for name, outcome in outcomes.items() if account_id in (None, outcome["account_id"])}
+    words = {"timely": "Answered in time", "late": "Answered late", "unanswered": "Not answered", "unmeasured": "Not measured",
+             "pending": "Still open", "excluded": "Does not count", "merged": "Counted with another"}  # fmt: skip
+    assert set(lines) == set(expected)
+    for inquiry_id, cells in lines.items():
+        outcome = expected[inquiry_id]
+        shown = cells[2:] if account_id is None else cells[1:]
+        assert shown[1] == words[outcome["outcome"]], inquiry_id
+        assert same(shown[2], outcome["reply_seconds"]), inquiry_id
+
+
+@pytest.mark.timeout(180)
+def test_a_reader_sees_the_own_account_and_a_main_account_its_company(scene: Scene) -> None:
+    sub, main, stranger = (
+        scene.browser(TEXTILE, CHEN),
+        scene.browser(TEXTILE, MAIN),
+        scene.browser("hx-tools", "hx-main"),
+    )
+    own_mailboxes = {
+        mailbox.account_id: (mailbox.key, mailbox.address.partition("@")[2])
+        for company in scene.seeded.world.companies
+        for mailbox in company.mailboxes
+        if mailbox.connected
+    }
+    every_id = {asked.inquiry_id: asked.account_id for asked in scene.seeded.facts[TEXTILE].asked}
+    for query in ("", "?account=", f"?account={MAIN}", f"?account={WU}"):
+        assert set(inquiries_of(sub, query)) == set(inquiries_of(sub)) != set(every_id)
+        page = ShownFigures(sub.get(f"/panel{query}").answer.text)
+        assert "accounts" not in page.tables
+        assert sub.shows(f"Company {TEXTILE}, account {CHEN}")
+    of_main = next(name for name, account in every_id.items() if account == MAIN)
+    for path in (f"/panel/why?inquiry={of_main}", f"/panel/why?inquiry={of_main}&account={MAIN}"):
+        assert sub.get(path).status == 404
+        assert main.get(path).status == 200
+        assert stranger.get(path).status == 404
+    unknown = stranger.get("/panel/why?inquiry=no-such-inquiry").answer.text
+    assert stranger.get(f"/panel/why?inquiry={of_main}").answer.text.replace(of_main, "no-such-inquiry") == unknown
+
+    # A main account reads everything about its sub-account but its mailboxes.
+    key, _ = own_mailboxes[CHEN]
+    of_chen = list(inquiries_of(main, f"?account={CHEN}&outcome=timely"))
+    assert of_chen
+    seen = [main.get(f"/panel{page}?account={CHEN}").answer.text for page in PAGES]
+    seen += [main.get(f"/panel/why?inquiry={name}").answer.text for name in of_chen[:3]]
+    seen += [main.get(f"/panel/export/{name}?format=ndjson&account={CHEN}").answer.text for name in EXPORTS]
+    seen += [main.get(f"/panel/export/{name}?format=csv").answer.text for name in EXPORTS]
+    assert not any(key in text for text in seen)
+    assert key in sub.get(f"/panel/why?inquiry={of_chen[0]}").answer.text, "its own account reads it"
+    assert own_mailboxes[MAIN][0] in main.get("/panel/mailboxes").answer.text
+    for name in EXPORTS:
+        text = sub.get(f"/panel/export/{name}?format=ndjson&account={MAIN}").answer.text
+        assert {json.loads(line)["account_id"] for line in text.splitlines()} <= {CHEN}, name
+        text = stranger.get(f"/panel/export/{name}?format=ndjson").answer.text
+        assert {json.loads(line)["company_id"] for line in text.splitlines()} <= {"hx-tools"}, name
+
+
+def test_what_is_not_measured_is_never_0(scene: Scene) -> None:
+    browser = scene.browser(TEXTILE, WU)
+    page = ShownFigures(browser.get("/panel").answer.text)
+    assert page.values["rate"] == "" and "Not measured" in page.texts["rate"]
+    assert any(entry.get("data-code") == "coverage" for entry in page.attributes)
+    assert browser.shows("This is not a rate of 0 %.") and browser.shows("What to do:")
+    scene.owner.execute("UPDATE ledger.rates SET rate = NULL, rate_shown = NULL WHERE account_id = %s", [WU])
+    page = ShownFigures(browser.get("/panel").answer.text)
+    assert len(page.tables["line-table"]) == 30
+    assert {cells[1] for cells in page.tables["line-table"]} == {""}
+    assert not any(entry["tag"] in ("circle", "polyline") for entry in page.attributes), "no point is drawn"
+    assert sum(entry.get("class") == "gap" and entry["tag"] == "rect" for entry in page.attributes) == 30
+    export = list(csv.DictReader(io.StringIO(browser.get("/panel/export/timeline?format=csv").answer.text)))
+    assert {line["rate"] for line in export} == {""}
+    scene.owner.execute("DELETE FROM ledger.rates WHERE account_id = %s", [WU])
+    page = ShownFigures(browser.get("/panel").answer.text)
+    assert page.values["rate"] == "" and browser.heading == "No reply rate yet"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_an_inquiry_is_explained_in_the_words_of_the_command(scene: Scene, language: str) -> None:
+    """At most two clicks away: the list, and its link."""
+    browser = scene.browser(TEXTILE, CHEN, language=language)
+    lines = inquiries_of(browser)
+    text = Texts("explain", language)
+    for inquiry_id in list(lines)[::4]:
+        shown = browser.get(f"/panel/why?inquiry={inquiry_id}").answer.text
+        story = explain_inquiry(scene.owner, DEFAULT, TEXTILE, inquiry_id)
+        page = explanation_page({**story, "now": story["now"]}, text)
+        for sentence in page.sentences:
+            # An inquiry that is still open names the time of the explanation.
+            assert escape(sentence, quote=False).replace("'", "&#39;") in shown or str(story["now"].year) in sentence
+        for table in page.tables:
+            for cells in table.rows:
+                for cell in cells:
+                    assert escape(cell).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in shown, (
+                        table.name,
+                        cell,
+                    )
+
+
+def test_the_causes_are_those_of_the_command_in_the_same_order(scene: Scene) -> None:
+    examined = 0
+    for company in scene.seeded.world.companies:
+        diagnoses = diagnosis.diagnose(scene.owner, DEFAULT, [company.company_id], scene.seeded.now)
+        browser = scene.browser(company.company_id, company.accounts[0].account_id)
+        for account_id in (None, company.accounts[0].account_id):
+            own = next((entry for entry in diagnoses if entry.account_id == (account_id or "")), None)
+            text = browser.get(f"/panel/diagnosis?account={account_id or ''}").answer.text
+            shown = [entry["data-cause"] for entry in ShownFigures(text).attributes if "data-cause" in entry]
+            assert shown == ([] if own is None else [finding.cause for finding in own.findings])
+            assert "replyrate " not in text and "--" not in text.replace("--&gt;", "")
+            examined += len(shown)
+    assert examined > 8
+
+
+def test_a_link_of_the_connect_page_opens_no_panel(scene: Scene) -> None:
+    browser = panel_browser(scene.portal, scene.dsn, TEXTILE, MAIN, language="zh")
+    assert browser.path == "/panel" and browser.shows("及时回复率")
+    token = browser.client.cookies["replyrate-session"].partition(".")[0]
+    assert browser.client.get("/panel", headers={"authorization": f"Bearer {token}"}).status_code == 401
+    scene.owner.execute("UPDATE registry.portal_sessions SET purpose = 'connect'")
+    assert browser.get("/panel").status == 401
+    assert browser.get("/connect").status == 200
+
+
+def test_a_wrong_value_in_an_address_is_no_error(scene: Scene) -> None:
+    browser = scene.browser(TEXTILE, MAIN)
+    wrong = "outcome=x&from=today&to=2026-99-99&rules=no-such-set&account=no-such-account"
+    assert browser.get(f"/panel/inquiries?{wrong}").shows("No inquiry matches.")
+    assert browser.get(f"/panel?{wrong}").heading == "No reply rate yet"
+    for path in (
+        "/panel/inquiries?after=W10",
+        "/panel/changes?after=x",
+        "/panel/why?inquiry=",
+        "/panel/why?inquiry=%00",
+        "/panel/export/x",
+    ):
+        assert browser.get(path).status == 404, path
+
+
+def test_days_of_the_line_end_with_the_newest_rate(scene: Scene) -> None:
+    browser = scene.browser(TEXTILE, MAIN)
+    days = [
+        date.fromisoformat(cells[0]) for cells in ShownFigures(browser.get("/panel").answer.text).tables["line-table"]
+    ]
+    assert days == [days[0] - timedelta(days=ago) for ago in range(30)]

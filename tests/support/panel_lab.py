@@ -1,0 +1,79 @@
+"""Sellers of the tests with a panel: links, browsers without scripts that have opened one, and the figures that a page shows."""
+
+from html.parser import HTMLParser
+from typing import Any
+
+from services.common.postgres import connect
+from services.registry.portal_sessions import LinkRequest, PortalSessions
+from tests.support.connect_lab import Browser
+from tests.support.portal_lab import Portal
+
+
+def panel_link(dsn: str, company_id: str = "c1", account_id: str = "main", **wanted: Any) -> str:
+    """The path of a new link to the panel; `dsn` is the owner's."""
+    request = LinkRequest(company_id, account_id, "tests", purpose="panel", **wanted)
+    with connect(dsn, "tests") as connection:
+        return PortalSessions(connection).make_link(request, 30).url("", request.language)
+
+
+def panel_browser(portal: Portal, dsn: str, company_id: str = "c1", account_id: str = "main", **wanted: Any) -> Browser:
+    """A browser that has opened such a link."""
+    return Browser(portal.origin).get(panel_link(dsn, company_id, account_id, **wanted)).fill_in("/link/.*")
+
+
+class ShownFigures(HTMLParser):
+    """The elements of a page that have an id: their texts and the values for machines, and the tables among them."""
+
+    VOID = frozenset({"meta", "link", "input", "br"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.values: dict[str, str] = {}
+        """Id → the attribute `value` of the first `data` element inside."""
+        self.texts: dict[str, str] = {}
+        """Id → the text inside."""
+        self.tables: dict[str, list[list[str]]] = {}
+        """Id → the cells of its body: the value for machines where there is one, else the text."""
+        self.attributes: list[dict[str, str]] = []
+        self._open: list[tuple[str, str]] = []
+        self._cell: list[str] | None = None
+        self._cell_value: str | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.attributes.append({"tag": tag, **values})
+        if tag == "data":
+            for _, name in self._open:
+                if name:
+                    self.values.setdefault(name, values["value"])
+            if self._cell is not None:
+                self._cell_value = values["value"]
+        if tag in ("th", "td"):
+            self._cell, self._cell_value = [], None
+        if tag == "tr" and (table := self._table()):
+            self.tables.setdefault(table, []).append([])
+        if tag not in self.VOID:
+            self._open.append((tag, values.get("id", "")))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop()[0] != tag:
+            pass
+        if tag in ("th", "td") and self._cell is not None:
+            if table := self._table():
+                shown = " ".join("".join(self._cell).split())
+                self.tables[table][-1].append(shown if self._cell_value is None else self._cell_value)
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        if self._cell is not None:
+            self._cell.append(data)
+        for _, name in self._open:
+            if name:
+                self.texts[name] = f"{self.texts.get(name, '')}{data}"
+
+    def _table(self) -> str:
+        """The table whose body is open."""
+        if not any(tag == "tbody" for tag, _ in self._open):
+            return ""
+        return next((name for tag, name in reversed(self._open) if tag == "table"), "")

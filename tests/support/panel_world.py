@@ -1,0 +1,95 @@
+"""A demo world in the database alone: facts as the services would have stored them, judged and diagnosed, and what must result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from services.aggregator.doctor import diagnosis
+from services.aggregator.judge import judge, rules
+from services.aggregator.judge.plan import Delta
+from services.common.hashing import Hasher
+from services.recount.company import CompanyFacts, CoveredInterval
+from services.registry.registry import Registry
+from services.registry.vault import Vault
+from services.standalone.demo.planned import planned_facts
+from services.standalone.world.cast import build
+from services.standalone.world.world import World, WorldCompany
+from tests.integration.test_judge import put
+from tests.support.mailboxes import connected
+
+RULES = ("default", "first-reply-24h")
+READ_DAYS = 60
+"""How far back every connected mailbox was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PanelWorld:
+    """What is in the database. `now`: when everything was judged."""
+
+    world: World
+    now: datetime
+    facts: Mapping[str, CompanyFacts]
+
+
+def seed_world(connection: psycopg.Connection, seed: int, rule_sets: tuple[str, ...] = RULES) -> PanelWorld:
+    """Put the world of a seed into an empty database."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    world = build(seed, now)
+    registry = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
+    loaded = [rules.load_builtin(name) for name in rule_sets]
+    facts: dict[str, CompanyFacts] = {}
+    for company in world.companies:
+        company_id = company.company_id
+        _register(registry, company)
+        connection.execute(
+            "UPDATE registry.mailboxes SET complete_from = %(from_at)s, complete_through = %(now)s, last_success_at = %(now)s,"
+            " connected_at = %(from_at)s WHERE company_id = %(company_id)s",
+            {"from_at": now - timedelta(days=READ_DAYS), "now": now, "company_id": company_id},
+        )
+        # What the registry wrote when the mailboxes were connected is replaced by a reading in one piece.
+        connection.execute("DELETE FROM registry.coverage WHERE company_id = %s", [company_id])
+        facts[company_id] = planned_facts(world, company_id, _coverage(company, now))
+        put(connection, company_id, facts[company_id])
+        connection.execute("INSERT INTO ledger.companies (company_id) VALUES (%s)", [company_id])
+        for rule_set in loaded:
+            with connection.transaction():
+                judge.judge_companies(connection, rule_set, {company_id: Delta()}, now=now)
+    for rule_set in loaded:
+        connection.execute(
+            "INSERT INTO ledger.rule_sets (name, identity, parameters) VALUES (%s, %s, %s)",
+            [rule_set.name, rule_set.identity, Jsonb(rule_set.parameters())],
+        )
+    with connection.transaction():
+        diagnosis.record(connection, loaded, list(facts), now)
+    return PanelWorld(world, now, facts)
+
+
+def _register(registry: Registry, company: WorldCompany) -> None:
+    registry.companies.add(company.company_id)
+    for account in company.accounts:
+        registry.accounts.add(
+            company.company_id, account.account_id, kind=account.kind, synced_from=account.synced_from
+        )
+    for mailbox in company.mailboxes:
+        if mailbox.connected:
+            connected(
+                registry, company.company_id, mailbox.account_id, mailbox.key, address=mailbox.address, role=mailbox.role
+            )  # fmt: skip
+
+
+def _coverage(company: WorldCompany, now: datetime) -> list[CoveredInterval]:
+    from_at = now - timedelta(days=READ_DAYS)
+    read = [
+        CoveredInterval(mailbox.account_id, mailbox.key, from_at, from_at, from_at=from_at, through_at=now)
+        for mailbox in company.mailboxes
+        if mailbox.connected
+    ]
+    synced = [
+        CoveredInterval(account.account_id, None, account.synced_from, account.synced_from, from_at=account.synced_from)
+        for account in company.accounts
+        if account.synced_from is not None
+    ]
+    return read + synced

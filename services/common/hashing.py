@@ -4,8 +4,8 @@ hash = first 16 bytes, lower-case hex, of HMAC-SHA-256(key, kind ‖ 0x1f ‖ co
 of the text so that hashes of one address differ between tenants.
 """
 
-import hmac
 from functools import lru_cache
+from hashlib import sha256
 from typing import Final
 
 from services.common.normal_forms import normalise_address, normalise_message_id
@@ -13,6 +13,8 @@ from services.common.normal_forms import normalise_address, normalise_message_id
 SEPARATOR: Final = "\x1f"
 """Between the parts of a hashed text or a record key; no id may contain it (events.NO_CONTROL)."""
 HASH_BYTES: Final = 16
+KEY_BYTES: Final = 64
+"""The block of SHA-256, to which a key is padded (RFC 2104 §2); a longer one would have to be hashed first."""
 _CACHE: Final = 65_536
 
 
@@ -20,7 +22,11 @@ class Hasher:
     """Hashes for one installation's key (32 bytes)."""
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        assert len(key) <= KEY_BYTES
+        padded = key.ljust(KEY_BYTES, b"\0")
+        # The two blocks of the key are hashed once (RFC 2104 §4): `hmac.digest` takes three times as long.
+        self._inner = sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = sha256(bytes(byte ^ 0x5C for byte in padded))
         # The same few addresses occur again and again: each is normalised and hashed once.
         self.address = lru_cache(maxsize=_CACHE)(self._address)
         self.message = lru_cache(maxsize=_CACHE)(self._message)
@@ -53,4 +59,7 @@ class Hasher:
     def _hash(self, kind: str, company_id: str, value: str) -> str:
         # A decoded header may contain a lone surrogate; it must not stop a message.
         text = f"{kind}{SEPARATOR}{company_id}{SEPARATOR}{value}".encode("utf-8", "surrogatepass")
-        return hmac.digest(self._key, text, "sha256")[:HASH_BYTES].hex()
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(text)
+        outer.update(inner.digest())
+        return outer.digest()[:HASH_BYTES].hex()

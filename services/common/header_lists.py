@@ -23,6 +23,11 @@ _BETWEEN_IDS: Final = re.compile("[,;]")
 _MARKED: Final = re.compile(r'[<>"()]')
 _LIST_SIGNS: Final = re.compile(r'["(\\:;<\s]')
 
+_ORDINARY: Final = r'(?>\s*"[^"\\]*+")?[^"()<>@,:;\\]*+(?:<[^"()<>@,:;\\]*+@[^"()<>@,:;\\]*+>\s*+|@[^"()<>@,:;\\]*+)'
+"""An address with or without a name, which may be quoted; nothing in it could hide a comma or another address."""
+_ORDINARY_ADDRESS: Final = re.compile(_ORDINARY)
+_ORDINARY_LIST: Final = re.compile(rf"{_ORDINARY}(?:,{_ORDINARY})*+")
+
 
 def addresses(values: Iterable[str]) -> tuple[str, ...]:
     """The mailboxes in address header values, each `local@domain` still with its display name and comments, in order, once."""
@@ -69,6 +74,13 @@ def split_addresses(value: str) -> list[str]:
     """
     if value.isascii() and not _LIST_SIGNS.search(value) and "=?" not in value:
         return value.split(",")  # nothing that could hide a comma
+    if _ORDINARY_LIST.fullmatch(value):
+        return _ORDINARY_ADDRESS.findall(value)
+    return split_any_addresses(value)
+
+
+def split_any_addresses(value: str) -> list[str]:
+    """`split_addresses` of a list in any form: what ordinary ones need no part of."""
     parts: list[str] = []
     for part in _between_brackets(_split(without_unclosed(value))):
         if "@" not in part and "=?" in part and "@" in (decoded := decode_words(part)):

@@ -26,6 +26,11 @@ MAX_RAW: Final = 4096
 _ORDINARY: Final = re.compile(r"[A-Za-z0-9._+=~-]+@(?!.*[Xx][Nn]--)(?:[A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}")
 AT_SIGNS: Final = "@\uff20\ufe6b"
 """Also the wide and the small one of Chinese and Japanese keyboards."""
+_IN_BRACKETS: Final = re.compile(
+    rf'(?>[\t\n\r ]*(?:"[\t\n\r !#-\[\]-~]*")?[\t\n\r !#-\'*-;=?-\[\]-~]*)<({_ORDINARY.pattern})>[\t\n\r ]*'
+)
+"""An ordinary address in brackets, behind a name in ASCII that is quoted or has no sign of quotes, comments or brackets."""
+_ORDINARY_ID: Final = re.compile(r"<([!-;=?-~]{1,998})>")
 _NARROW: Final = str.maketrans(
     {wide: chr(wide - 0xFEE0) for wide in range(0xFF01, 0xFF5F)}
     | {ord(sign): "@" for sign in AT_SIGNS}
@@ -81,6 +86,13 @@ def normalise_address(text: str) -> str | None:
         return None
     if len(text) <= MAX_ADDRESS and _ORDINARY.fullmatch(text):
         return text.lower()  # nothing to remove and no label to translate: most addresses
+    if (ordinary := _IN_BRACKETS.fullmatch(text)) is not None and len(ordinary[1]) <= MAX_ADDRESS:
+        return ordinary[1].lower()
+    return normalise_any_address(text)
+
+
+def normalise_any_address(text: str) -> str | None:
+    """`normalise_address` of an address of at most MAX_RAW characters, in any form: what ordinary ones need no part of."""
     visible = without_invisible(text)
     if "@" not in visible:
         visible = decode_words(visible)
@@ -99,6 +111,13 @@ def normalise_message_id(text: str) -> str | None:
     """The text between `<` and `>`, or without them the text without comments; no white space, case kept."""
     if len(text) > MAX_RAW:
         return None
+    if (ordinary := _ORDINARY_ID.fullmatch(text)) is not None and "=?" not in text:
+        return ordinary[1]
+    return normalise_any_message_id(text)
+
+
+def normalise_any_message_id(text: str) -> str | None:
+    """`normalise_message_id` of an id of at most MAX_RAW characters, in any form."""
     text = decoded_ids(text)
     start = text.find("<")
     end = text.find(">", start + 1) if start >= 0 else -1

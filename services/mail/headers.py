@@ -151,6 +151,13 @@ def parse_date(text: str) -> datetime | None:
     A written offset counts, also after a zone name (`GMT +0800`). A name that RFC 5322 §4.3 does not define, or no zone at all, says
     nothing about the instant: reading it as UTC would be wrong by up to 14 hours.
     """
+    if (ordinary := _ORDINARY_DATE.fullmatch(text)) is not None:
+        return _ordinary_date(ordinary)
+    return parse_any_date(text)
+
+
+def parse_any_date(text: str) -> datetime | None:
+    """`parse_date` of a text in any form: what the form of RFC 5322 needs no part of."""
     try:
         text = "".join(char for char, zone in zones(decode_words(text[:256])[:128]) if zone != COMMENT)
         text = _FRACTION.sub(r"\1", _BEFORE_COMMA.sub(",", text))
@@ -165,6 +172,19 @@ def parse_date(text: str) -> datetime | None:
         instant = local.astimezone(UTC)
     except Exception:  # the library's parser raises many kinds on odd text (gh-102988 and its kin); all mean "no date"
         return None
+    return instant if EARLIEST <= instant < LATEST else None
+
+
+def _ordinary_date(date: re.Match[str]) -> datetime | None:
+    day, month, year, hour, minute, second, sign, offset_hours, offset_minutes = date.groups()
+    offset = timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
+    try:
+        local = datetime(
+            int(year), _MONTHS[month], int(day), int(hour), int(minute), min(int(second), 59), tzinfo=UTC
+        )  # fmt: skip
+    except ValueError:
+        return None
+    instant = local + offset if sign == "-" else local - offset
     return instant if EARLIEST <= instant < LATEST else None
 
 
@@ -185,6 +205,15 @@ def _offset(text: str) -> timedelta | None:
     return None if hours_west is None else timedelta(hours=-hours_west)
 
 
+_MONTHS = {
+    name: number
+    for number, name in enumerate(("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1)
+}  # fmt: skip
+_ORDINARY_DATE = re.compile(
+    rf"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), )?(\d{{1,2}}) ({'|'.join(_MONTHS)}) (20\d\d) (\d\d):(\d\d):(\d\d)"
+    r" ([+-])([01]\d|2[0-3])([0-5]\d)(?: \([A-Z]{1,5}\))?",
+    re.ASCII,
+)
 _TIME = re.compile(r"(?<!\d)\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d{1,9})?)?|(?<!\d)\d{1,2}\.\d{2}\.\d{2}(?!\d)")
 _FRACTION = re.compile(r"(\d:\d{2}:\d{2})\.\d{1,9}(?!\d)")
 _BEFORE_COMMA = re.compile(r"(?<!\s)\s+,")

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from services.common.hashing import Hasher
 from tests.imap_lab.mailbox import Folder, Message
 from tests.imap_lab.profiles import Defect
 from tests.imap_lab.server import LabServer
@@ -40,27 +39,27 @@ def fill(server: LabServer, times: Iterable[datetime], folder: Folder | None = N
             target.file(letter(number, at, server.user, bare=True), at + timedelta(seconds=5))
 
 
-def expected(server: LabServer, hasher: Hasher, company_id: str, since: datetime, *folders: Folder) -> set[str]:
+def expected(server: LabServer, key: bytes, company_id: str, since: datetime, *folders: Folder) -> set[str]:
     """Identities of the messages that must be published: all that the Sent folders show since an instant."""
     return {
-        identity(message, hasher, company_id)
+        identity(message, key, company_id)
         for folder in folders or (server.sent,)
         for message in server.visible(folder)
         if message.filed_at >= since and b"\\Draft" not in message.flags
     }
 
 
-def identity(message: Message, hasher: Hasher, company_id: str) -> str:
+def identity(message: Message, key: bytes, company_id: str) -> str:
     """hash(message, Message-ID), or without one hash(content, Date ‖ From ‖ sorted To/Cc ‖ Subject ‖ size)."""
     head = message.raw.split(b"\r\n\r\n")[0].decode("utf-8", "surrogateescape")
     if match := re.search(r"^Message-ID: <([^>]*)>", head, re.M):
-        return _hash(hasher, "message", company_id, match[1])
+        return _hash(key, "message", company_id, match[1])
     fields = dict(line.split(": ", 1) for line in head.split("\r\n"))
     to = ",".join(sorted({fields["To"], *([fields["Cc"]] if "Cc" in fields else [])}))
     parts = [fields.get("Date", ""), fields["From"], to, fields["Subject"], str(len(message.raw))]
-    return _hash(hasher, "content", company_id, "\x1f".join(part.strip() for part in parts))
+    return _hash(key, "content", company_id, "\x1f".join(part.strip() for part in parts))
 
 
-def _hash(hasher: Hasher, kind: str, company_id: str, value: str) -> str:
+def _hash(key: bytes, kind: str, company_id: str, value: str) -> str:
     text = f"{kind}\x1f{company_id}\x1f{value}".encode("utf-8", "surrogateescape")
-    return hmac.digest(hasher._key, text, "sha256")[:16].hex()
+    return hmac.digest(key, text, "sha256")[:16].hex()

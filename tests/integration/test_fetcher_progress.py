@@ -21,7 +21,7 @@ from tests.imap_lab.profiles import DOVECOT, GMAIL, NETEASE, Defect
 from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import expected, fill, letter
 from tests.support.builders import now
-from tests.support.provider_lab import HASHER, SMALL, Lab, Serve, serve, topics
+from tests.support.provider_lab import HASHER, KEY, SMALL, Lab, Serve, serve, topics
 
 HORIZON = timedelta(days=60)
 __all__ = ["serve", "topics"]
@@ -33,7 +33,7 @@ def lab(dsn: str, topics: KafkaSettings, tmp_path: Path, ca: CertificateAuthorit
 
 
 def published_all(lab: Lab, connected: ConnectedMailbox, server: LabServer, *lost: int) -> bool:
-    wanted = expected(server, HASHER, connected.company_id, now() - HORIZON + timedelta(hours=1))
+    wanted = expected(server, KEY, connected.company_id, now() - HORIZON + timedelta(hours=1))
     wanted -= {str(HASHER.message(connected.company_id, f"sent-{number}@lab.test")) for number in lost}
     return lab.published(connected) == wanted
 

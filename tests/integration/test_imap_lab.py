@@ -29,7 +29,7 @@ from tests.imap_lab.profiles import DOVECOT, GMAIL, NETEASE, OUTLOOK, PROFILES, 
 from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import CANARY, expected, fill, letter
 from tests.support.builders import now
-from tests.support.provider_lab import HASHER, SMALL, Lab, Serve, serve, topics
+from tests.support.provider_lab import HASHER, KEY, SMALL, Lab, Serve, serve, topics
 from tests.support.wire import allowed
 
 HORIZON = timedelta(days=60)
@@ -94,10 +94,10 @@ def test_every_provider_is_read_correctly(lab: Lab, serve: Serve, name: str) -> 
     fill(server, sorted(now() - age for age in AGES))
     connected = lab.connect(server)
     assert lab.complete(connected, server) == 1
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     server.sent.file(letter(100, now(), server.user), now())
     lab.poll(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     fresh = {event.message_id: event for event in lab.events(connected)}[
         str(HASHER.message(connected.company_id, "sent-100@lab.test"))
     ]
@@ -163,7 +163,7 @@ def test_a_defect_changes_nothing_in_what_is_published(
     server.sent.file(letter(101, now(), server.user), now())
     lab.poll(connected, server)
     lab.poll(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     assert lab.buried(connected) == 0
     check_wire(server.commands())
 
@@ -197,7 +197,7 @@ def test_f7_other_uids_are_read_again_unchanged(lab: Lab, serve: Serve) -> None:
     fill(server, [now()], first=100)
     lab.poll(connected, server)
     events = lab.events(connected)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     assert {event.message_id: event for event in events if event.message_id in first} == first
     assert len(events) == 2 * len(first) + 1
 
@@ -210,7 +210,7 @@ def test_f9_mail_that_comes_while_the_folder_is_open_is_found_by_the_next_poll(l
     for number in (200, 201):
         server.sent.file(letter(number, now(), server.user), now())
         lab.poll(connected, server)
-        assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+        assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
 
 
 def test_more_new_mail_than_one_poll_may_read_is_read_by_the_polls_that_follow(lab: Lab, serve: Serve) -> None:
@@ -223,7 +223,7 @@ def test_more_new_mail_than_one_poll_may_read_is_read_by_the_polls_that_follow(l
         shown = lab.poll(connected, server, budgets=dataclasses.replace(SMALL, messages=4))
         assert shown["state_reason"] is None
         assert len(lab.published(connected)) == 1 + count
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
 
 
 def test_messages_that_are_not_published_are_counted_by_reason(
@@ -263,7 +263,7 @@ def test_f10_a_bare_copy_is_a_second_fact_that_stays_the_same(lab: Lab, serve: S
     server.sent.file(letter(2, at, server.user), at + timedelta(seconds=5))  # with its Message-ID: one message
     connected = lab.connect(server)
     lab.complete(connected, server)
-    wanted = expected(server, HASHER, connected.company_id, since())
+    wanted = expected(server, KEY, connected.company_id, since())
     assert len(wanted) == 3 and lab.published(connected) == wanted
     first = {event.message_id: event for event in lab.events(connected)}
     lab.rescan(connected)
@@ -387,7 +387,7 @@ def test_f15_a_folder_made_by_a_mail_program_is_read_too(lab: Lab, serve: Serve)
     lab.complete(connected, server)
     server.folders[-1].file(letter(20, now(), server.user), now())
     lab.poll(connected, server)
-    wanted = expected(server, HASHER, connected.company_id, since(), server.sent, own)
+    wanted = expected(server, KEY, connected.company_id, since(), server.sent, own)
     assert len(wanted) == 5 and lab.published(connected) == wanted
     names = [sent.name for sent in server.commands(-1)]
     assert names.count(b"EXAMINE") == names.count(b"UID SEARCH") == 2
@@ -419,7 +419,7 @@ def test_b6_a_colleagues_shared_sent_folder_is_not_read(
     lab.complete(connected, server)
     lab.rescan(connected)
     lab.complete(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     assert not [sent for sent in server.wire if b"/Sent" in sent.command]
 
 
@@ -431,7 +431,7 @@ def test_b6_an_operator_can_name_a_shared_folder(lab: Lab, serve: Serve) -> None
     fill(server, [now() - timedelta(days=1)], shared)
     named = lab.connect(server, sent_override=(shared.name,))
     lab.complete(named, server)
-    assert lab.published(named) == expected(server, HASHER, named.company_id, since(), shared)
+    assert lab.published(named) == expected(server, KEY, named.company_id, since(), shared)
     assert not [sent for sent in server.wire if b"colleague" in sent.command or b"Trash/Sent" in sent.command]
 
 
@@ -446,7 +446,7 @@ def test_b3_a_mechanism_is_used_where_only_the_command_login_is_disabled(
     connected = lab.connect(server)
     server.defects.add(defect)
     lab.complete(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     assert server.commands(-1)[1].command == b"AUTHENTICATE " + mechanism
     server.secret = "another"
     assert lab.poll(connected, server)["state_reason"] == "login-refused"
@@ -461,7 +461,7 @@ def test_b5_a_sent_folder_that_cannot_be_selected_is_skipped(lab: Lab, serve: Se
     connected = lab.connect(server)
     assert [folder.name for folder in connected.folders] == [b"Sent Items"]
     lab.complete(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since(), own)
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since(), own)
 
 
 def test_a_sent_folder_that_cannot_be_opened_leaves_the_mailbox_incomplete(lab: Lab, serve: Serve) -> None:
@@ -478,7 +478,7 @@ def test_a_sent_folder_that_cannot_be_opened_leaves_the_mailbox_incomplete(lab: 
     server.folders.append(closed)
     shown = lab.poll(connected, server)
     assert (shown["state_reason"], shown["complete_through"]) == ("server-broken", None)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     server.folders.remove(closed)
     assert lab.complete(connected, server) == 1
 
@@ -516,7 +516,7 @@ def test_trouble_with_a_folder_that_is_only_counted_costs_nothing(
     server.folders += [Folder(b"Box %d/Sent Messages" % number, trouble) for number in range(20)]
     connected = lab.connect(server, sent_override=(b"Sent",))
     assert lab.complete(connected, server) == 1
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     with connect(lab._dsn, "tests") as connection:
         assert connection.execute("SELECT count(*) FROM registry.other_folders").fetchone() == (0,)
     assert len([sent for sent in server.wire if sent.command.startswith(b'EXAMINE "Box ')]) == opened
@@ -531,7 +531,7 @@ def test_f16_a_server_that_drops_idle_sessions_costs_nothing(lab: Lab, serve: Se
     time.sleep(1.6)
     server.sent.file(letter(500, now(), server.user), now())
     lab.poll(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
 
 
 def test_f17_mail_that_a_provider_hides_is_not_covered(lab: Lab, serve: Serve) -> None:
@@ -546,7 +546,7 @@ def test_f17_mail_that_a_provider_hides_is_not_covered(lab: Lab, serve: Serve) -
     lab.rescan(connected)
     shown = lab.poll(connected, server)
     assert abs(shown["complete_from"] - (now() - HORIZON)) < timedelta(minutes=5)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
 
 
 @pytest.mark.parametrize("defect", [Defect.LIMIT_IN_FETCH, Defect.BYE_IN_FETCH], ids=lambda defect: defect.name)
@@ -560,7 +560,7 @@ def test_f19_a_session_that_ends_in_mid_fetch_loses_nothing(lab: Lab, serve: Ser
     assert shown["complete_through"] is None
     server.defects.discard(defect)
     lab.complete(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     assert lab.buried(connected) == 0
 
 
@@ -574,20 +574,20 @@ def test_refusing_every_message_drops_none_and_refusing_one_message_drops_only_t
     server.defects.add(Defect.REFUSED_MESSAGE)
     lab.complete(connected, server)
     lost = {HASHER.message(connected.company_id, "sent-7@lab.test")}
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - lost
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since()) - lost
     assert lab.buried(connected) == 1
     # A single new message is refused: messages read before show that the server works.
     server.refused_uid = server.sent.file(letter(99, now(), server.user), now()).uid
     assert lab.poll(connected, server)["state_reason"] is None
     lost.add(HASHER.message(connected.company_id, "sent-99@lab.test"))
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - lost
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since()) - lost
     assert lab.buried(connected) == 2
     # The same with a server that returns no message at all: the message stays, and is read when the server works again.
     server.sent.file(letter(100, now(), server.user), now())
     assert reason(lab, connected, server, Defect.NO_IN_FETCH) == "server-broken"
     server.refused_uid = 0
     lab.complete(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - lost
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since()) - lost
 
 
 HOSTILE: dict[Defect, set[str | None]] = {
@@ -624,7 +624,7 @@ def test_a_hostile_server_affects_only_its_own_mailbox(
     assert memory.grown < 64 * 1024 * 1024
     assert not polling.is_alive() and time.monotonic() - started < 30
     assert shown["state_reason"] in HOSTILE[defect]
-    assert lab.published(good) == expected(healthy, HASHER, good.company_id, since())
+    assert lab.published(good) == expected(healthy, KEY, good.company_id, since())
     # Bytes sent: a session's 8 MiB, and the contents of two sockets' buffers when it was closed.
     assert server.sent_bytes < SMALL.session_bytes + 8 * 1024 * 1024
     logged = caplog.text + "\n".join(str(record.__dict__) for record in caplog.records)
@@ -632,7 +632,7 @@ def test_a_hostile_server_affects_only_its_own_mailbox(
     server.defects.discard(defect)
     if shown["state"] == "active":
         lab.complete(connected, server, healthy)
-        assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+        assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     assert lab.buried(connected) == 0
 
 
@@ -652,11 +652,11 @@ def test_b8_messages_that_the_server_counts_and_does_not_show_are_not_gone(
         assert reason(lab, connected, server, defect) == "server-broken"
     assert lab.published(connected) == set() and lab.buried(connected) == 0
     lab.complete(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     server.sent.file(letter(100, now(), server.user), now())
     assert reason(lab, connected, server, defect) == "server-broken"
     lab.complete(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     assert lab.buried(connected) == 0
 
 
@@ -671,7 +671,7 @@ def test_g2_one_message_that_is_never_shown_becomes_a_dead_letter(
     server.defects.add(defect)
     assert lab.complete(connected, server) == polls
     lost = {HASHER.message(connected.company_id, "sent-7@lab.test")}
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since()) - lost
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since()) - lost
     assert lab.buried(connected) == 1
 
 
@@ -694,7 +694,7 @@ def test_e8_a_folder_in_plain_utf8_is_opened_by_the_bytes_that_were_listed(lab: 
     fill(server, [now() - timedelta(hours=hour) for hour in (3, 2, 1)], own, first=10)
     connected = lab.connect(server)
     lab.complete(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since(), server.sent, own)
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since(), server.sent, own)
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "gb18030", "utf-7-imap"])
@@ -708,7 +708,7 @@ def test_b10_a_folder_that_a_person_names_is_opened_by_the_bytes_that_were_liste
     fill(server, [now() - timedelta(hours=hour) for hour in (3, 2, 1)], own, first=10)
     connected = lab.connect(server, sent_override=(folder_name("客户回复"),))
     lab.complete(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since(), own)
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since(), own)
     assert b'EXAMINE "' + listed + b'"' in [sent.command for sent in server.commands(-1)]
 
 
@@ -720,7 +720,7 @@ def test_b10_signs_in_the_name_of_a_folder_are_sent_as_they_were_listed(lab: Lab
     fill(server, [now() - timedelta(hours=hour) for hour in (3, 2, 1)], own, first=10)
     connected = lab.connect(server)
     lab.complete(connected, server)
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since(), server.sent, own)
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since(), server.sent, own)
 
 
 def test_b10_plain_utf8_is_sent_as_it_was_listed_also_after_a_sign_in(lab: Lab, serve: Serve) -> None:
@@ -805,7 +805,7 @@ def test_f17_ten_thousand_messages_are_what_yahoo_shows(lab: Lab, serve: Serve) 
     assert {"window-messages"} <= {warned.code for warned in connected.report.warnings}
     polls = lab.complete(connected, server, budgets=SessionLimits())
     assert polls == 6  # 2,000 messages each, and one that finds nothing more
-    assert lab.published(connected) == expected(server, HASHER, connected.company_id, since())
+    assert lab.published(connected) == expected(server, KEY, connected.company_id, since())
     assert lab.poll(connected, server)["complete_from"] == server.visible(server.sent)[0].filed_at
     searches = [sent for sent in server.wire if sent.name == b"UID SEARCH"]
     fetches = [sent for sent in server.wire if sent.name == b"UID FETCH"]

@@ -34,7 +34,8 @@ from tests.support.pollers import make_poller
 from tests.support.servers import delete_topics
 from tests.support.topics import create_topics, kafka_settings, read_all
 
-HASHER = Hasher(bytes(range(32)))
+KEY = bytes(range(32))
+HASHER = Hasher(KEY)
 SENT_ONLY = frozenset({"replyrate.message-sent.v1"})
 SMALL = SessionLimits(command_seconds=2, session_seconds=6, connect_seconds=2)
 

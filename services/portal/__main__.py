@@ -72,14 +72,7 @@ def serve(resources: PortalResources, stop: Stop, answering: threading.Event) ->
     ConfigError when the port cannot be used.
     """
     portal = resources.settings.portal
-    listener = socket.socket(socket.AF_INET6 if ":" in portal.host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((portal.host, portal.port))
-    except OSError as error:
-        listener.close()
-        reason = (error.strerror or "cannot listen").lower()
-        raise ConfigError(f"REPLYRATE_PORTAL__PORT: {reason}; write a port that is free on {portal.host}") from None
+    listener = bound_listener(portal.host, portal.port)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(resources),
@@ -108,6 +101,22 @@ def serve(resources: PortalResources, stop: Stop, answering: threading.Event) ->
         lifecycle.finish([thread])
     if failures:
         raise failures[0]
+
+
+def bound_listener(host: str, port: int) -> socket.socket:
+    """A socket of that address, on which nothing is answered yet. ConfigError when it cannot be used."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections inherit it. asyncio does not set it for them, since the protocol of a socket made like this one is 0
+    # (asyncio.base_events, _set_nodelay); without it a body that follows its headers waits 40 ms for a delayed ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        reason = (error.strerror or "cannot listen").lower()
+        raise ConfigError(f"REPLYRATE_PORTAL__PORT: {reason}; write a port that is free on {host}") from None
+    return listener
 
 
 def _run(server: uvicorn.Server, listener: socket.socket, stop: Stop, failures: list[BaseException]) -> None:

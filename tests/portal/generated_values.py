@@ -1,18 +1,27 @@
-"""Hooks of schemathesis: ids that exist in a part of the calls, so that they reach more than a 404, and lines for the import."""
+"""Hooks of schemathesis: ids and bodies that are accepted in a part of the calls, so that they reach more than a refusal."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import schemathesis
 
-KNOWN: Final = {"company_id": "shop-1", "account_id": "main", "mailbox_id": "m1"}
-"""What the test registers before the calls."""
+REGISTERED: Final = {"company_id": "c1", "account_id": "main", "mailbox_id": "m-c1", "inquiry_id": "i5"}
+"""What is there before the calls (tests/support/seeded.py)."""
 LINES: Final = [
-    {"type": "company", "company_id": "shop-1"},
-    {"type": "account", "company_id": "shop-1", "account_id": "main"},
-    {"type": "account", "company_id": "shop-2", "account_id": "main", "kind": "sub"},
-    {"type": "mailbox", "company_id": "shop-1", "account_id": "main"},
+    {"type": "company", "company_id": "c1"},
+    {"type": "account", "company_id": "c1", "account_id": "main"},
+    {"type": "account", "company_id": "c1-new", "account_id": "main", "kind": "sub"},
+    {"type": "company", "company_id": "c1-new"},
+    {"type": "mailbox", "company_id": "c1", "account_id": "main"},
 ]
+ACCOUNT: Final = {"company_id": "c1", "account_id": "main"}
+BODIES: Final[dict[str, Any]] = {
+    "/connect-sessions": ACCOUNT,
+    "/connection-tests": {**ACCOUNT, "login": {"address": "seller@qq.com", "password": "code"}},
+    "/provider-lookups": {"address": "seller@qq.com"},
+}
+"""Accepted bodies by path."""
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -27,14 +36,28 @@ def map_path_parameters(context: Any, path_parameters: Any) -> Any:
     if not isinstance(path_parameters, dict):
         return path_parameters
     return {
-        name: KNOWN[name] if name in KNOWN and len(str(value)) < 6 else value for name, value in path_parameters.items()
+        name: REGISTERED[name] if name in REGISTERED and len(str(value)) < 6 else value
+        for name, value in path_parameters.items()
     }
 
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Lines for the import, chosen by the characters of the generated text."""
-    if context.operation.path != "/import" or not isinstance(body, str):
-        return body
-    lines = [*map(json.dumps, LINES), body[:20]]
-    return "\n".join(lines[ord(character) % len(lines)] for character in body[:6])
+    """Of bodies that can be told apart by their length, a third is as generated, a third accepted, a third in between."""
+    path: str = context.operation.path
+    if isinstance(body, str) and path in ("/import", "/inquiries:batch"):
+        lines = [*map(json.dumps, LINES if path == "/import" else [_inquiry(0)]), body[:20]]
+        return "\n".join(lines[ord(character) % len(lines)] for character in body[:6])
+    share = len(str(body)) % 3
+    if isinstance(body, list) and path == "/inquiries:batch":
+        return [body, [_inquiry(number) for number in range(len(body))], [*body, _inquiry(0)]][share]
+    if isinstance(body, dict) and path in BODIES:
+        return [body, BODIES[path], {**body, **BODIES[path]}][share]
+    return body
+
+
+def _inquiry(number: int) -> dict[str, Any]:
+    return {
+        "type": "inquiry", **ACCOUNT, "inquiry_id": f"generated-{number}", "received_at": datetime.now(UTC).isoformat(),
+        "buyer": {"id": "buyer-1", "addresses": ["anna@mail.test"]},
+    }  # fmt: skip

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from services.portal.__main__ import bound_listener
 from services.portal.request_limits import BODY_BYTES
 from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn, portal_login, running_portal
 
@@ -95,3 +96,10 @@ def test_a_stopped_process_ends_with_code_0_while_a_client_is_connected(make_por
         with socket.create_connection(("127.0.0.1", parts.port)) as idle:
             idle.sendall(b"GET / HTTP/1.1\r\n")
             assert portal.process.terminate() == 0
+
+
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_headers() -> None:
+    with bound_listener("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

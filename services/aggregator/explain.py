@@ -48,7 +48,7 @@ def explain_inquiry(
         if plan.judgements:
             plan = Plan(company_id, (judgement_of_outcomes(now),), plan.settled, plan.first_rate_day)
             values = {**judge.parameters(rule_set), **columns([plan], rule_set), **key}
-            judged = cursor.execute(judge.judging(SQL["inquiry"]), values).fetchone()
+            judged = cursor.execute(judge.judging(SQL["inquiry"], SQL["unit_inquiries"]), values).fetchone()
         members = [inquiry_id] if judged is None else judged["members"] or [inquiry_id]
         explanation: dict[str, Any] = {
             **key,
@@ -67,8 +67,12 @@ def explain_inquiry(
             return explanation
         explanation["unit"] = {name: judged[name] for name in UNIT}
         values |= {"unit_inquiry_id": judged["unit_inquiry_id"]}
-        explanation["considered"] = cursor.execute(judge.judging(SQL["candidate_answers"]), values).fetchall()
-        explanation["coverage"] = cursor.execute(judge.judging(SQL["unit_coverage"]), values).fetchall()
+        explanation["considered"] = cursor.execute(
+            judge.judging(SQL["candidate_answers"], SQL["unit_inquiries"]), values
+        ).fetchall()
+        explanation["coverage"] = cursor.execute(
+            judge.judging(SQL["unit_coverage"], SQL["unit_inquiries"]), values
+        ).fetchall()
     return explanation
 
 

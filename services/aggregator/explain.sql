@@ -1,3 +1,11 @@
+-- name: unit_inquiries
+-- Goes before `steps` of judge.sql: of all inquiries only those of the buyer, with which the explained one can share a unit
+-- (`unit_group`). What becomes of them depends on no other inquiry.
+WITH ledger_inquiry AS NOT MATERIALIZED (
+    SELECT * FROM ledger.inquiries inquiry WHERE inquiry.company_id = %(company_id)s AND inquiry.buyer_id = (
+        SELECT buyer_id FROM ledger.inquiries WHERE company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s)
+),
+
 -- name: inquiry
 -- Continues from `steps` of judge.sql: one inquiry, whom it is attributed to, its unit. `counted_until` is set where the
 -- watermark is earlier than now.

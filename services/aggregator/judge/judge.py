@@ -106,9 +106,12 @@ def judge_units(connection: psycopg.Connection, rule_set: RuleSet, plans: Sequen
         connection.execute(RATES["insert_day_ends"], values)
 
 
-def judging(select: LiteralString) -> LiteralString:
-    """A statement that continues from the steps of judge.sql; its parameters are `parameters` and `columns`."""
-    return JUDGE["steps"] + "\n" + select
+def judging(select: LiteralString, inquiries: LiteralString = JUDGE["every_inquiry"]) -> LiteralString:
+    """A statement that continues from the steps of judge.sql; its parameters are `parameters` and `columns`.
+
+    `inquiries`: the step `ledger_inquiry`, when other inquiries than all are judged.
+    """
+    return inquiries + "\n" + JUDGE["steps"] + "\n" + select
 
 
 def prepare(connection: psycopg.Connection) -> None:

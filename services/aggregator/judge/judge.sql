@@ -73,14 +73,19 @@ LEFT JOIN ledger.companies judged_company ON judged_company.company_id = company
 LEFT JOIN ledger.passed partition ON partition.company_id = company.company_id COLLATE "C"
     AND partition.company_id = ANY (%(companies)s)
 
+-- name: every_inquiry
+-- Goes before `steps`: the inquiries that are judged, all of them.
+WITH ledger_inquiry AS NOT MATERIALIZED (SELECT * FROM ledger.inquiries),
+
 -- name: steps
 -- What each known inquiry is at each of the given judgements, step by step. Not a statement of its own: select_outcomes and
--- explain.sql continue from here, so that an explanation is made of the rows that made the number.
+-- explain.sql continue from here, so that an explanation is made of the rows that made the number. The steps begin after
+-- `every_inquiry`, or, for an explanation, after the inquiries that can share a unit.
 --
 -- An outcome changes at few instants: a receipt, a status, an answer, a deadline, a change of coverage. So inquiries are not judged
 -- at every judgement, but at `judging_point`s: the first judgement that knows of such a change. The result is valid until the next
 -- point. Inquiries that can share a unit (`unit_group`) are judged at the same points, and a point has one unit at most.
-WITH judgement AS MATERIALIZED (
+judgement AS MATERIALIZED (
     SELECT judgement.company_id COLLATE "C" AS company_id, as_of, now, receipt_from, receipt_until, settled_through,
         -- Up to here everything that was published has been counted.
         coalesce(partition.passed_at, 'infinity') AS watermark
@@ -139,7 +144,7 @@ known_inquiry AS MATERIALIZED (
         CASE WHEN reach.is_current THEN company.last_instant_no WHEN reach.row_from <= reach.row_until THEN reach.row_until END AS last_no,
         width_bucket(inquiry.received_at, company.instants) + 1 AS received_no
     FROM company_judgement company
-    JOIN ledger.inquiries inquiry ON inquiry.company_id = company.company_id AND inquiry.received_at < company.last_now
+    JOIN ledger_inquiry inquiry ON inquiry.company_id = company.company_id AND inquiry.received_at < company.last_now
     CROSS JOIN LATERAL (SELECT (inquiry.received_at AT TIME ZONE %(time_zone)s)::date AS receipt_day) local
     CROSS JOIN LATERAL (
         SELECT coalesce(local.receipt_day >= company.outcomes_from, false) AS is_current,

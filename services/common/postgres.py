@@ -22,9 +22,9 @@ from services.common.errors import ConfigError, TransientError
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 120
 
-FETCHER_CONNECTIONS = 5
+FETCHER_CONNECTIONS = 7
 """Connections of a fetcher with the defaults: two that its threads share and the health pages' (REPLYRATE_FETCHER__CONNECTIONS), and
-two for connect requests (REPLYRATE_FETCHER__CONNECT_WORKERS)."""
+four for connect requests (REPLYRATE_FETCHER__CONNECT_WORKERS)."""
 AGGREGATOR_CONNECTIONS = 4
 """Connections of an aggregator: ingest, refresh, health pages, watermark."""
 PORTAL_CONNECTIONS = 9

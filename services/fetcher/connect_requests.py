@@ -1,15 +1,17 @@
 """Carries out the connect requests of sellers, one at a time for each thread.
 
-1. Delete what was typed into requests whose life is over.
-2. Take the request that waits for longest; wait a second when none does.
+1. Wait until no other thread looks for a request.
+2. Delete what was typed into requests whose life is over, and take the request that waits for longest; look again after a second when
+   none does. Then another thread looks, so idle threads cost no statement, and a burst of requests keeps all of them busy.
 3. Open it with the private key and run it; each stage is stored when it starts.
 4. Store the result, which deletes what was typed.
 
 A fetcher that dies leaves its request to another one; a request that ended three fetchers is given up.
 """
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import getLogger
 from typing import Final
 
@@ -40,6 +42,8 @@ class RequestResources:
     keys: OpeningKeys
     hasher: Hasher
     vault: Vault
+    looking: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the thread that looks for a request."""
 
 
 def run(
@@ -53,13 +57,7 @@ def run(
     requests = ConnectRequests(connection)
     registry = Registry(connection, resources.hasher, resources.vault)
     requests.publish_key(resources.keys.current)
-    while not stop.is_set():
-        beat()
-        metrics.CONNECT_REQUESTS.labels("expired").inc(requests.expire())
-        taken = requests.take(name, resources.keys)
-        if taken is None:
-            stop.wait(EVERY_SECONDS)
-            continue
+    while (taken := next_request(requests, name, resources, stop, beat)) is not None:
         try:
             result = _carried_out(registry, requests, taken, name, resources)
             requests.finish(
@@ -73,6 +71,25 @@ def run(
             "a connect request ended with %s", result.code,
             extra={"action": "connect-request-ended", "company_id": taken.company_id, "code": result.code},
         )  # fmt: skip
+
+
+def next_request(
+    requests: ConnectRequests, name: str, resources: RequestResources, stop: Stop, beat: Callable[[], None]
+) -> TakenRequest | None:
+    """The request that waits for longest, as soon as there is one that no other thread has taken; None when `stop` is set."""
+    while not stop.is_set():
+        beat()
+        if not resources.looking.acquire(timeout=EVERY_SECONDS):
+            continue
+        try:
+            metrics.CONNECT_REQUESTS.labels("expired").inc(requests.expire())
+            taken = requests.take(name, resources.keys)
+            if taken is not None:
+                return taken
+            stop.wait(EVERY_SECONDS)
+        finally:
+            resources.looking.release()
+    return None
 
 
 def _carried_out(

@@ -3,19 +3,29 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from services.common.hashing import Hasher
+from services.common.lifecycle import Stop
 from services.common.postgres import connect
+from services.common.settings import ImapSettings
 from services.connect.consent import load as consent_texts
+from services.connect.request_runner import RequestRunner
+from services.connect.tester import ConnectionTester
 from services.connect.typed_login import TypedLogin
+from services.fetcher.connect_requests import RequestResources, next_request
+from services.imap.host_policy import resolve
 from services.registry import connect_requests
 from services.registry.connect_requests import ConnectRequests, Purpose, RequestLost
 from services.registry.sealing import OpeningKeys
+from services.registry.vault import Vault
 from tests.support.fetcher_lab import USER, VAULT_KEY, Lab, lab, letter, make_lab
 from tests.support.portal_lab import portal_login
 from tests.support.servers import USERS
@@ -23,6 +33,7 @@ from tests.support.servers import USERS
 __all__ = ["lab", "make_lab"]
 
 KEYS = OpeningKeys(VAULT_KEY)
+SECONDS = 60
 MAILBOX = "m-0123456789ab"
 TOKEN, OTHER_TOKEN, KEY_TOKEN = "token-of-c1-main", "token-of-c2-main", "key-of-c"
 
@@ -158,6 +169,28 @@ def test_a_request_of_a_fetcher_that_died_goes_to_another_one_and_the_first_writ
             fetcher.finish(request_id, "first", passed=True, code="passed", mailbox_id=MAILBOX, report=None)
         fetcher.report_stage(request_id, "second", "login")
         fetcher.finish(request_id, "second", passed=True, code="passed", mailbox_id=MAILBOX, report={})
+
+
+def test_while_a_thread_works_another_one_takes_the_next_request(
+    dsn: str, portal_dsn: str, keys_published: None
+) -> None:
+    settings, stop = ImapSettings.model_validate({}), Stop()
+    resources = RequestResources(
+        RequestRunner(settings, ConnectionTester(settings, resolve, "0")), KEYS, Hasher(VAULT_KEY), Vault(VAULT_KEY)
+    )
+    expected = {PortalLogin(portal_dsn).submit("test") for _ in range(2)}
+
+    def take(name: str) -> str | None:
+        with connect(dsn, "tests") as connection:
+            taken = next_request(ConnectRequests(connection), name, resources, stop, lambda: None)
+        return None if taken is None else taken.request_id
+
+    with ThreadPoolExecutor() as threads:
+        futures = [threads.submit(take, f"thread-{number}") for number in range(3)]
+        taken = {future.result(SECONDS) for future in islice(as_completed(futures, SECONDS), 2)}
+        assert taken == expected
+        stop.set()
+        assert {future.result(SECONDS) for future in futures} == expected | {None}
 
 
 def test_a_fetcher_leaves_requests_that_it_cannot_open(dsn: str, portal_dsn: str, keys_published: None) -> None:

@@ -239,7 +239,7 @@ class FetcherSettings(Section):
         description="How long a process owns a mailbox that it reads; at least 1.5 times the longest session.",
     )
     connect_workers: int = Field(
-        2,
+        4,
         ge=0,
         le=64,
         description="Connect requests of sellers that one process carries out at the same time; 0: none.",

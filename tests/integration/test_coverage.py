@@ -12,6 +12,7 @@ from msgspec.structs import replace as replace_fields
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from services.aggregator import explain
 from services.aggregator.explain import explain_inquiry
 from services.aggregator.judge import judge, plan, rules
 from services.aggregator.judge.plan import Delta
@@ -291,6 +292,11 @@ def assert_explained_alike(connection: psycopg.Connection, rule_set: RuleSet, in
         explanation = explain_inquiry(connection, rule_set, company_id, inquiry_id)
         told.append({name: value for name, value in explanation.items() if name not in ("company_id", "now")})
     assert told[0] == told[1]
+    # Inquiries of other buyers are not read for it, and would change nothing.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explain, "SQL", {**explain.SQL, "unit_inquiries": judge.JUDGE["every_inquiry"]})
+        of_all = explain_inquiry(connection, rule_set, COMPACT, inquiry_id)
+    assert told[0] == {name: of_all[name] for name in told[0]}
 
 
 @pytest.mark.parametrize(("seconds", "hours"), [(10, 4), (60, 20), (600, 60), (3600, 200)])

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import aggregator, fetcher, freshness, matcher, needs, periodic, recompute, scale, stack
+from bench import aggregator, fetcher, freshness, matcher, needs, periodic, portal, recompute, scale, stack
 from bench.measure import Figure, show, write
 
 RESULTS: Final = Path(__file__).with_name("results")
@@ -52,6 +52,7 @@ LONG: Final[dict[str, Part]] = {
     "recompute": Part(recompute.measure, ("Postgres",), 0, 8),
     "scale": Part(scale.measure, ("Postgres",), 0, 13),
     "periodic": Part(periodic.measure, ("Postgres",), 0, 13),
+    "portal": Part(portal.measure, ("Postgres", "Kafka"), 0, 12),
     "stack": Part(stack.measure, ("Docker",), 0, 45),
 }
 """Measured only when they are named."""

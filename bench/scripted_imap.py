@@ -1,7 +1,7 @@
 """A mail server that costs little: every login is accepted, and every mailbox has the same Sent folder without new mail.
 
-`python -m bench.scripted_imap CERTIFICATE KEY DELAY` serves TLS on a free port of loopback in a process of its own, so that
-its CPU is measured apart, and prints the port. DELAY: seconds before each answer.
+`python -m bench.scripted_imap CERTIFICATE KEY DELAY MESSAGES` serves TLS on a free port of loopback in a process of its own, so that
+its CPU is measured apart, and prints the port. DELAY: seconds before each answer; MESSAGES: in the Sent folder.
 """
 
 import asyncio
@@ -34,11 +34,12 @@ class ScriptedServer:
 
 
 @contextmanager
-def scripted_server(folder: Path, delay: float = ANSWER_SECONDS) -> Iterator[ScriptedServer]:
+def scripted_server(folder: Path, delay: float = ANSWER_SECONDS, messages: int = MESSAGES) -> Iterator[ScriptedServer]:
     """The mail server in a process of its own, while the block runs."""
     authority = CertificateAuthority(folder)
     files = authority.issue("scripted")
-    command = [sys.executable, "-m", "bench.scripted_imap", str(files.certificate), str(files.key), str(delay)]
+    arguments = [str(files.certificate), str(files.key), str(delay), str(messages)]
+    command = [sys.executable, "-m", "bench.scripted_imap", *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -47,8 +48,8 @@ def scripted_server(folder: Path, delay: float = ANSWER_SECONDS) -> Iterator[Scr
             process.kill()
 
 
-def answer(name: bytes) -> bytes:
-    """The untagged lines of a command."""
+def answer(name: bytes, messages: int) -> bytes:
+    """The untagged lines of a command; `messages`: in the Sent folder."""
     return {
         b"CAPABILITY": b"* CAPABILITY " + CAPABILITIES + b"\r\n",
         b"ID": b"* ID NIL\r\n",
@@ -56,9 +57,9 @@ def answer(name: bytes) -> bytes:
         b"LIST": b'* LIST () "/" INBOX\r\n* LIST (\\Sent) "/" ' + SENT + b"\r\n",
         b"EXAMINE": (
             b"* FLAGS (\\Seen)\r\n* %d EXISTS\r\n* 0 RECENT\r\n* OK [UIDVALIDITY %d] .\r\n* OK [UIDNEXT %d] .\r\n"
-            % (MESSAGES, UIDVALIDITY, MESSAGES + 1)
+            % (messages, UIDVALIDITY, messages + 1)
         ),
-        b"UID": b"* SEARCH " + b" ".join(b"%d" % uid for uid in range(1, MESSAGES + 1)) + b"\r\n",
+        b"UID": b" ".join([b"* SEARCH", *(b"%d" % uid for uid in range(1, messages + 1))]) + b"\r\n",
         b"LOGOUT": b"* BYE .\r\n",
     }.get(name, b"")
 
@@ -66,8 +67,9 @@ def answer(name: bytes) -> bytes:
 class Session(asyncio.Protocol):
     """One session; commands come one at a time and without literals."""
 
-    def __init__(self, delay: float) -> None:
+    def __init__(self, delay: float, messages: int) -> None:
         self._delay = delay
+        self._messages = messages
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -83,7 +85,7 @@ class Session(asyncio.Protocol):
             line, _, self._received = self._received.partition(b"\r\n")
             tag, _, command = line.partition(b" ")
             name = command.split(b" ", 1)[0].upper()
-            text = answer(name) + tag + b" OK done\r\n"
+            text = answer(name, self._messages) + tag + b" OK done\r\n"
             if self._delay:
                 asyncio.get_running_loop().call_later(self._delay, self._send, text, name)
             else:
@@ -95,14 +97,14 @@ class Session(asyncio.Protocol):
             self._transport.close()
 
 
-async def _serve(certificate: str, key: str, delay: float) -> None:
+async def _serve(certificate: str, key: str, delay: float, messages: int) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Session(delay), "127.0.0.1", 0, ssl=context, backlog=1024)
+    server = await loop.create_server(lambda: Session(delay, messages), "127.0.0.1", 0, ssl=context, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1], sys.argv[2], float(sys.argv[3])))
+    asyncio.run(_serve(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])))

@@ -24,6 +24,7 @@ from services.registry.addresses import ROLES
 from services.registry.connection_attempts import ConnectionAttempt, GivenConsent
 from services.registry.errors import RegistryError
 from services.registry.logins import LoginTaken
+from services.registry.refusals import reason
 from services.registry.registry import Registry
 from services.registry.state_changes import OPERATOR
 from services.signin.token_store import MemoryTokenStore
@@ -80,7 +81,7 @@ def add_mailbox(registry: Registry, request: ConnectRequest, tester: ConnectionT
     """
     given = consent.give(request.consent_by, request.language, request.text_version, request.session_id)
     if request.role not in ROLES:
-        raise RegistryError("the role must be registered or backup")
+        raise RegistryError(reason("role-unknown"))
     login = requested_login(request)
     registry.accounts.check_needs_mailbox(request.company_id, request.account_id)
     _check_available(registry, request.company_id, login)

@@ -10,6 +10,7 @@ from services.common.postgres import Statements, load_statements
 from services.registry.companies import Companies, check_id
 from services.registry.errors import RegistryError
 from services.registry.mailboxes import Mailboxes
+from services.registry.refusals import reason, words
 from services.registry.state_changes import OPERATOR
 
 SQL = load_statements("services.registry", "accounts.sql")
@@ -49,17 +50,15 @@ class Accounts:
         account = self._sql.one("account", company_id=company_id, account_id=account_id)
         if account is None:
             raise RegistryError(
-                f"company {company_id} has no account {account_id}", "account-add", company_id=company_id, account_id=account_id
+                reason("account-unknown", company_id=company_id, account_id=account_id), "account-add", company_id=company_id,
+                account_id=account_id,
             )  # fmt: skip
         return account
 
     def check_needs_mailbox(self, company_id: str, account_id: str) -> None:
         """RegistryError when there is no such account, or when it needs no mailbox since the platform syncs it."""
         if self.get(company_id, account_id)["synced_by_platform_from"] is not None:
-            raise RegistryError(
-                f"account {account_id} answers through the platform's own mail: its replies are counted already,"
-                " and it needs no mailbox"
-            )
+            raise RegistryError(reason("account-needs-no-mailbox", account_id=account_id))
 
     def start_platform_sync(
         self, company_id: str, account_id: str, since: datetime, *, by: str = OPERATOR
@@ -68,16 +67,15 @@ class Accounts:
         passwords are deleted. Returns the mailboxes that were connected; those that never were are removed."""
         account = self.get(company_id, account_id)
         if account["synced_by_platform_from"] is not None:
-            raise RegistryError(
-                f"account {account_id} is synced by the platform since {account['synced_by_platform_from']:%Y-%m-%d} already"
-            )
+            day = f"{account['synced_by_platform_from']:%Y-%m-%d}"
+            raise RegistryError(reason("account-synced-already", account_id=account_id, day=day))
         values = {"company_id": company_id, "account_id": account_id}
         with self._sql.transaction():
             changed = self._sql.one("set_synced", **values, synced_from=since)
             if changed is None:
-                raise RegistryError("nothing changed: another person changed it at the same moment")
+                raise RegistryError(reason("changed-at-the-same-moment"))
             if since > changed["now"] + CLOCK_DIFFERENCE:
-                raise RegistryError("nothing changed: the sync cannot start in the future", "since-in-the-past")
+                raise RegistryError(reason("sync-in-the-future"), "since-in-the-past")
             self._sql.run("platform_sync_started", **values, from_at=min(since, changed["now"]))
             return self._mailboxes.leave_to_platform(company_id, account_id, by=by)
 
@@ -88,16 +86,16 @@ class Accounts:
         with self._sql.transaction():
             changed = self._sql.one("set_synced", **values, synced_from=None)
             if changed is None:
-                raise RegistryError(f"account {account_id} is not synced by the platform; nothing changed")
+                raise RegistryError(reason("account-not-synced", account_id=account_id))
             self._sql.run("platform_sync_ended", **values, from_at=since, removed_at=changed["now"])
             return self._mailboxes.take_back_from_platform(company_id, account_id, by=by)
 
     def _check_same(self, company_id: str, account_id: str, kind: str, synced_from: datetime | None) -> None:
         account = self.get(company_id, account_id)
         if account["kind"] != kind:
-            raise RegistryError(f"account {account_id} exists as a {account['kind']} account; nothing changed")
+            raise RegistryError(reason("account-of-other-kind", account_id=account_id, kind=words()[account["kind"]]))
         if synced_from is not None and account["synced_by_platform_from"] is None:
             raise RegistryError(
-                f"account {account_id} exists and is not synced by the platform", "account-platform-sync",
-                company_id=company_id, account_id=account_id,
+                reason("account-exists-not-synced", account_id=account_id), "account-platform-sync", company_id=company_id,
+                account_id=account_id,
             )  # fmt: skip

@@ -4,6 +4,7 @@ import psycopg
 
 from services.common.postgres import Statements, load_statements
 from services.registry.errors import RegistryError
+from services.registry.refusals import reason, words
 
 SQL = load_statements("services.registry", "companies.sql")
 
@@ -22,10 +23,10 @@ class Companies:
     def check_exists(self, company_id: str) -> None:
         """RegistryError when a company is not registered."""
         if self._sql.one("company", company_id=company_id) is None:
-            raise RegistryError(f"there is no company {company_id}", "company-add", company_id=company_id)
+            raise RegistryError(reason("company-unknown", company_id=company_id), "company-add", company_id=company_id)
 
 
 def check_id(what: str, text: str) -> None:
     """RegistryError when `text` cannot be the id of a company or an account."""
     if not 1 <= len(text) <= 128 or any(char < " " or "\x7f" <= char <= "\x9f" for char in text):
-        raise RegistryError(f"the {what} id must have 1 to 128 characters and no control character")
+        raise RegistryError(reason("id-malformed", what=words()[what]))

@@ -20,6 +20,7 @@ from services.registry.errors import RegistryError
 from services.registry.links import Links
 from services.registry.logins import Logins
 from services.registry.mailboxes import Mailboxes
+from services.registry.refusals import reason, words
 from services.registry.state_changes import OPERATOR, StateChanges, refused
 from services.registry.states import NEVER_CONNECTED
 
@@ -82,10 +83,8 @@ class ConnectionAttempts:
                 self._store_consent(attempt.company_id, mailbox_id, consent)
         except psycopg.errors.UniqueViolation as error:
             if error.diag.constraint_name == "mailboxes_attempt":
-                raise RegistryError(
-                    "another person is connecting a mailbox of this account at this moment; try again"
-                ) from None
-            raise RegistryError(f"mailbox {attempt.mailbox_id} exists already; choose another id") from None
+                raise RegistryError(reason("attempt-running")) from None
+            raise RegistryError(reason("mailbox-exists", mailbox_id=attempt.mailbox_id)) from None
         return mailbox_id
 
     def fail(self, company_id: str, mailbox_id: str, code: str, *, by: str = OPERATOR) -> str:
@@ -130,8 +129,11 @@ class ConnectionAttempts:
         if mailbox["state_reason"] != "address-changed":
             return
         if self._addresses.matches(company_id, account_id, role, login.address) is False:
-            address = self._addresses.masked(company_id, account_id, role)
-            raise RegistryError(f"the {role} address of account {account_id} is {address} now", "new-address-connect")
+            address = self._addresses.masked(company_id, account_id, role) or ""
+            raise RegistryError(
+                reason("address-differs", role=words()[role], account_id=account_id, address=address),
+                "new-address-connect",
+            )
 
     def reconnect(
         self,
@@ -179,4 +181,4 @@ class ConnectionAttempts:
             yield
         except psycopg.errors.UniqueViolation:
             self._logins.check_available(company_id, login, mailbox_id)
-            raise RegistryError("this login was connected at the same moment; try again") from None
+            raise RegistryError(reason("login-connected-meanwhile")) from None

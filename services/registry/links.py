@@ -5,8 +5,10 @@ from typing import Any
 import psycopg
 
 from services.common.postgres import Statements, load_statements
+from services.registry import states
 from services.registry.companies import Companies
 from services.registry.errors import RegistryError
+from services.registry.refusals import reason
 from services.registry.state_changes import StateChanges
 from services.registry.states import CONNECTED
 
@@ -25,14 +27,14 @@ class Links:
         """Let another company connect the login of a mailbox too."""
         self._companies.check_exists(other_id)
         if other_id == company_id:
-            raise RegistryError("a company is not linked with itself; name the other company that reads this mailbox")
+            raise RegistryError(reason("link-with-itself"))
         values = {"company_id": company_id, "mailbox_id": mailbox_id, "other_id": other_id}
         with self._sql.transaction():
             state = self._changes.lock(company_id, mailbox_id)
             if state not in CONNECTED:
-                raise RegistryError(f"mailbox {mailbox_id} is {state}; link it from the company that has it connected")
+                raise RegistryError(reason("link-not-connected", mailbox_id=mailbox_id, state=states.shown(state)))
             if self._sql.one("link", **values, connected=list(CONNECTED), by=by) is None:
-                raise RegistryError(f"companies {company_id} and {other_id} are linked for this mailbox already")
+                raise RegistryError(reason("link-exists", company_id=company_id, linked_id=other_id))
 
     def remove(self, company_id: str, mailbox_id: str, other_id: str) -> None:
         """Remove a link; refused while both companies have the mailbox connected."""
@@ -41,11 +43,11 @@ class Links:
             for link in self.of_mailbox(company_id, mailbox_id):
                 if link["company_id"] == other_id and link["mailbox_id"] is not None:
                     raise RegistryError(
-                        f"company {other_id} has it connected as mailbox {link['mailbox_id']}", "link-remove-there",
+                        reason("link-in-use", company_id=other_id, mailbox_id=link["mailbox_id"]), "link-remove-there",
                         company_id=other_id, mailbox_id=link["mailbox_id"],
                     )  # fmt: skip
             if self._sql.one("unlink", company_id=company_id, mailbox_id=mailbox_id, other_id=other_id) is None:
-                raise RegistryError(f"mailbox {mailbox_id} is not linked with company {other_id}; nothing changed")
+                raise RegistryError(reason("link-missing", mailbox_id=mailbox_id, linked_id=other_id))
 
     def of_mailbox(self, company_id: str, mailbox_id: str) -> list[dict[str, Any]]:
         """The companies that may read the login of a mailbox too, who linked them, and their mailbox if it is connected."""

@@ -14,8 +14,10 @@ from services.common.hashing import Hasher
 from services.common.postgres import Statements, load_statements
 from services.mail.values import Login
 from services.providers.mail_server import USUAL_PORTS
+from services.registry import states
 from services.registry.addresses import address_hash
 from services.registry.errors import RegistryError, unknown_mailbox
+from services.registry.refusals import reason
 from services.registry.states import CONNECTED, NEVER_CONNECTED
 from services.registry.tokens import RegistryTokenStore, opens_any_secret, seal_context
 from services.registry.vault import UnknownKey, Vault, WrongContext, masked
@@ -52,7 +54,7 @@ class Logins:
         for holder in holders:
             if holder["company_id"] == company_id:
                 raise RegistryError(
-                    f"this login is connected already as mailbox {holder['mailbox_id']}", "mailbox-reconnect-differently",
+                    reason("login-connected", mailbox_id=holder["mailbox_id"]), "mailbox-reconnect-differently",
                     company_id=company_id, mailbox_id=holder["mailbox_id"],
                 )  # fmt: skip
             if not holder["linked"]:
@@ -122,7 +124,7 @@ class Logins:
         if stored["user_sealed"] is None or stored["secret"] is None:
             state = stored["state"]
             raise RegistryError(
-                f"mailbox {mailbox_id} is {state} and has no password",
+                reason("mailbox-without-password", mailbox_id=mailbox_id, state=states.shown(state)),
                 "mailbox-connect" if state in (*NEVER_CONNECTED, "removed") else "mailbox-reconnect",
                 company_id=company_id, mailbox_id=mailbox_id,
             )  # fmt: skip
@@ -145,12 +147,11 @@ class Logins:
             if not opens_any_secret(self._sql.connection, self._vault):
                 raise
             raise RegistryError(
-                f"the stored login of mailbox {mailbox_id} is sealed with a key that is not configured here",
-                "vault-key-name", company_id=company_id, mailbox_id=mailbox_id,
+                reason("login-key-unknown", mailbox_id=mailbox_id), "vault-key-name", company_id=company_id, mailbox_id=mailbox_id,
             ) from None  # fmt: skip
         except WrongContext:
             raise RegistryError(
-                f"the sealed values of mailbox {mailbox_id} cannot be opened", "mailbox-reconnect",
+                reason("login-unreadable", mailbox_id=mailbox_id), "mailbox-reconnect",
                 company_id=company_id, mailbox_id=mailbox_id,
             ) from None  # fmt: skip
 

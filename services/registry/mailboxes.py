@@ -11,6 +11,7 @@ from services.common.postgres import Statements, load_statements
 from services.registry import states
 from services.registry.errors import RegistryError, unknown_mailbox
 from services.registry.links import Links
+from services.registry.refusals import reason
 from services.registry.state_changes import OPERATOR, StateChanges
 from services.registry.states import NEVER_CONNECTED
 
@@ -56,7 +57,7 @@ class Mailboxes:
         """Read everything within the horizon again."""
         if self._sql.one("rescan", company_id=company_id, mailbox_id=mailbox_id) is None:
             self._changes.lock(company_id, mailbox_id)
-            raise RegistryError(f"mailbox {mailbox_id} was removed", "mailbox-add-again")
+            raise RegistryError(reason("mailbox-removed", mailbox_id=mailbox_id), "mailbox-add-again")
 
     def remove(self, company_id: str, mailbox_id: str, *, by: str = OPERATOR) -> None:
         """Consent is withdrawn: stop reading a mailbox for good, and delete whatever identifies its owner.

@@ -27,6 +27,7 @@ from services.registry import states
 from services.registry.accounts import Accounts
 from services.registry.addresses import ROLES
 from services.registry.errors import RegistryError, unknown_mailbox
+from services.registry.refusals import reason
 from services.registry.secret_tokens import new_token, token_hash
 from services.registry.state_changes import refused
 
@@ -118,7 +119,7 @@ class PortalSessions:
     def make_link(self, wanted: LinkRequest, minutes: int) -> PortalLink:
         """Store a link that can be opened for some minutes. RegistryError that says what of `wanted` is not possible."""
         if wanted.role not in ROLES:
-            raise RegistryError("the role must be registered or backup")
+            raise RegistryError(reason("role-unknown"))
         if wanted.purpose == "connect":
             self._accounts.check_needs_mailbox(wanted.company_id, wanted.account_id)
         else:
@@ -132,7 +133,7 @@ class PortalSessions:
         if wanted.expected_address is not None:
             expected_hash = address_hash(address_key(token), wanted.expected_address)
             if expected_hash is None:
-                raise RegistryError("the expected address is not an e-mail address; write it as name@domain")
+                raise RegistryError(reason("expected-address-malformed"))
         session_id = f"s-{secrets.token_hex(6)}"
         stored = self._sql.one(
             "insert_link", session_id=session_id, token_hash=token_hash(token), company_id=wanted.company_id,
@@ -213,6 +214,4 @@ def check_return_url(url: str) -> None:
     except ValueError:
         good = False
     if not good or len(url) > URL_CHARACTERS or not url.isascii() or not url.isprintable() or set(url) & set(' "<>\\'):
-        raise RegistryError(
-            f"the return URL must begin with https:// and a host, without a user name, in at most {URL_CHARACTERS} ASCII characters"
-        )
+        raise RegistryError(reason("return-url-malformed", characters=str(URL_CHARACTERS)))

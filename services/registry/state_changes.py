@@ -7,7 +7,9 @@ from typing import Final
 import psycopg
 
 from services.common.postgres import Statements, load_statements
+from services.registry import states
 from services.registry.errors import RegistryError, unknown_mailbox
+from services.registry.refusals import reason
 from services.registry.states import StateEvent
 
 SQL = load_statements("services.registry", "state_changes.sql")
@@ -51,7 +53,7 @@ class StateChanges:
             reconnected=reconnected,
         )  # fmt: skip
         if moved is None:
-            raise refused(event, company_id, mailbox_id, state or "in another state")
+            raise refused(event, company_id, mailbox_id, state or "")
 
     def happen(self, event: StateEvent, company_id: str, mailbox_id: str, by: str) -> None:
         """A transaction in which one event happens to a mailbox and nothing else."""
@@ -62,5 +64,6 @@ class StateChanges:
 def refused(event: StateEvent, company_id: str, mailbox_id: str, state: str) -> RegistryError:
     """The refusal of an event that the state of a mailbox does not allow."""
     return RegistryError(
-        f"mailbox {mailbox_id} is {state}; {event.only}", event.remedy, company_id=company_id, mailbox_id=mailbox_id
-    )
+        reason("mailbox-state", mailbox_id=mailbox_id, state=states.shown(state), only=event.only), event.remedy,
+        company_id=company_id, mailbox_id=mailbox_id,
+    )  # fmt: skip

@@ -32,7 +32,7 @@ class StateEvent:
     to: State
     by: str
     says: Bilingual | None
-    only: str
+    only: Bilingual
     remedy: Remedy | None = None
 
     def allows(self, state: str) -> bool:
@@ -66,7 +66,7 @@ def parse(text: str, origin: str) -> MailboxStates:
         events = [
             StateEvent(
                 event["name"], tuple(event["from"]), event["to"], event["by"],
-                Bilingual(**event["says"]) if not event.get("code") else None, event["only"], event.get("remedy"),
+                Bilingual(**event["says"]) if not event.get("code") else None, Bilingual(**event["only"]), event.get("remedy"),
             )
             for event in data["event"]
         ]  # fmt: skip
@@ -93,3 +93,12 @@ def parse(text: str, origin: str) -> MailboxStates:
 def load() -> MailboxStates:
     """services/registry/states.toml."""
     return parse(tables.read_text("services.registry", "states.toml"), "services/registry/states.toml")
+
+
+def shown(state: str) -> Bilingual:
+    """A state in a refusal: its code in English, as commands and the API print it, and its name in Chinese. "": one that another
+    person has changed meanwhile."""
+    for name, text in load().names.items():
+        if name == state:
+            return Bilingual(state, text.zh)
+    return Bilingual("in another state", "其他")

@@ -149,7 +149,7 @@ class _Import:
                 self._carry_out(number, line)
             except RegistryError as error:
                 code = UNKNOWN.get(error.remedy or "", "not-possible")
-                problems.append(FieldProblem("", "body", code, {"reason": str(error)}, number))
+                problems.append(FieldProblem("", "body", code, {"reason": error.reason or str(error)}, number))
         if problems:
             raise _invalid(problems)
         return self._result

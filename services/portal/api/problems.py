@@ -50,7 +50,7 @@ class ApiProblem(Exception):
     def __init__(
         self,
         code: str,
-        values: Mapping[str, str | int] | None = None,
+        values: Mapping[str, str | int | Bilingual] | None = None,
         *,
         fields: Sequence[FieldProblem] = (),
         headers: Mapping[str, str] | None = None,
@@ -77,7 +77,7 @@ def document(problem: ApiProblem, language: Language) -> dict[str, Any]:
         "type": TYPE_PREFIX + problem.code,
         "title": text.title.text(language),
         "status": text.status,
-        "detail": text.detail.text(language).format_map(problem.values),
+        "detail": text.detail.text(language).format_map(_in_language(problem.values, language)),
         "code": problem.code,
     }
     if problem.fields:
@@ -97,6 +97,11 @@ def answer(problem: ApiProblem, request: Request) -> Response:
     )
 
 
+def _in_language(values: Mapping[str, Any], language: Language) -> dict[str, Any]:
+    """Values of placeholders, those that are texts in one language."""
+    return {name: value.text(language) if isinstance(value, Bilingual) else value for name, value in values.items()}
+
+
 def _field_document(entry: FieldProblem, language: Language) -> dict[str, Any]:
     texts = load()[1]
     code = entry.code if entry.code in texts else "invalid"
@@ -106,5 +111,5 @@ def _field_document(entry: FieldProblem, language: Language) -> dict[str, Any]:
         "in": entry.place,
         "field": entry.name,
         "code": code.replace("_", "-"),
-        "detail": texts[code].text(language).format_map(entry.values),
+        "detail": texts[code].text(language).format_map(_in_language(entry.values, language)),
     }

@@ -1,0 +1,34 @@
+"""Why the registry refuses a request: the sentences of refusals.toml."""
+
+from collections.abc import Mapping
+from functools import cache
+
+import msgspec
+
+from services.common.language import Bilingual
+from services.common.tables import read_table
+
+
+@cache
+def load() -> Mapping[str, Bilingual]:
+    """The sentence of each code."""
+    sentences = {
+        code: entry for code, entry in read_table("services.registry", "refusals.toml").items() if code != "words"
+    }
+    return msgspec.convert(sentences, dict[str, Bilingual])
+
+
+@cache
+def words() -> Mapping[str, Bilingual]:
+    """Values that read differently in each language: kinds of accounts, roles, what an id names."""
+    return msgspec.convert(read_table("services.registry", "refusals.toml")["words"], dict[str, Bilingual])
+
+
+def reason(code: str, **values: str | Bilingual) -> Bilingual:
+    """The sentence of a code with its placeholders filled in, in both languages."""
+    sentence = load()[code]
+    english, chinese = (
+        {name: value if isinstance(value, str) else value.text(language) for name, value in values.items()}
+        for language in ("en", "zh")
+    )
+    return Bilingual(sentence.en.format_map(english), sentence.zh.format_map(chinese))

@@ -1,8 +1,8 @@
-"""A platform's backend: registers a seller, makes the link with which the seller connects a mailbox, publishes an inquiry, reads the rate.
+"""A platform's backend: registers a seller with its address, makes the link with which the seller connects a mailbox, publishes an inquiry, reads the rate.
 
     python examples/platform/backend.py https://replies.marketplace.example --key-file FILE --company shop-1 --account main
 
-Needs the Python package `httpx`. FILE has an API key with the scopes registry:write, connect:write, inquiries:write and numbers:read
+Needs the Python package `httpx`. FILE has an API key with the scopes registry:read, registry:write, connect:write, inquiries:write and numbers:read
 (`replyrate api-key add`). Every request can be sent again: companies and accounts are registered once, and an inquiry that is published
 twice is one inquiry.
 """
@@ -40,13 +40,23 @@ class Backend:
             sys.exit(f"{method} {path}: {answer['title']}. {answer['detail']} {answer.get('errors', '')}")
         return answer
 
+    def finished(self, request: Any) -> Any:
+        """A request that a fetcher carries out, once it has; exits with the reason when it was refused."""
+        while request["state"] in ("waiting", "running"):
+            time.sleep(1)
+            request = self.send("GET", f"/requests/{request['request_id']}")
+        if request["state"] != "passed":
+            sys.exit(f"{request['purpose']}: {request['code_text']['en']}")
+        return request
+
 
 def main() -> None:
-    """Run the four steps."""
+    """Run the steps."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("url", help="public address of the portal")
     for name in ("--key-file", "--company", "--account"):
         parser.add_argument(name, required=True)
+    parser.add_argument("--address", help="registered address of the account; the link then connects no other one")
     options = parser.parse_args()
     backend = Backend(options.url, Path(options.key_file).read_text("utf-8").strip())
     company = f"/companies/{quote(options.company, safe='')}"
@@ -54,7 +64,15 @@ def main() -> None:
     backend.send("PUT", company)
     backend.send("PUT", f"{company}/accounts/{quote(options.account, safe='')}", {"kind": "main"})
 
-    link = backend.send("POST", "/connect-sessions", {"company_id": options.company, "account_id": options.account})
+    wanted = {"company_id": options.company, "account_id": options.account, "expected_address": options.address}
+    if options.address is not None:
+        account = f"{company}/accounts/{quote(options.account, safe='')}"
+        request = backend.finished(backend.send("PUT", f"{account}/addresses/registered", {"address": options.address}))
+        for mailbox_id in request["report"]["reconnect"]:
+            again = backend.send("POST", "/connect-sessions", {**wanted, "mailbox_id": mailbox_id})
+            print(f"The address of mailbox {mailbox_id} changed; the seller connects it again here: {again['url']}")
+
+    link = backend.send("POST", "/connect-sessions", wanted)
     print(f"Send this link to the seller; it can be opened once: {link['url']}")
 
     inquiry = {

@@ -27,7 +27,7 @@ from services.imap.tls import tls_context
 from services.providers import catalog
 from services.providers.addresses import domain_of
 from services.providers.mail_server import MailServer
-from services.registry.connect_requests import TakenRequest
+from services.registry.connect_requests import NOT_POSSIBLE, TakenRequest
 from services.registry.errors import RegistryError
 from services.registry.logins import LoginTaken
 from services.registry.registry import Registry
@@ -44,8 +44,8 @@ CODES: Final = {
     "new-address-connect": "address-differs",
     "host-name": "server-unknown",
 }
-"""Remedy of a request that the registry refused → code of the request. Others have the code `not-possible`."""
-OTHER_CODES: Final = ("login-taken", "not-possible", "address-malformed", "server-unknown")
+"""Remedy of a request that the registry refused → code of the request. Others have the code NOT_POSSIBLE."""
+OTHER_CODES: Final = ("login-taken", NOT_POSSIBLE, "address-malformed", "server-unknown")
 """Further codes of a request that ended before its connection test; those of a sign-in are in services/signin/refusals.py."""
 
 
@@ -82,6 +82,8 @@ class RequestRunner:
                 return RequestResult(True, "passed", mailbox_id)
             if taken.purpose in ("platform-sync-on", "platform-sync-off"):
                 return _change_sync(registry, taken, typed)
+            if taken.purpose in ("address-change", "address-removal"):
+                return _change_address(registry, taken, typed)
             server = self._server(typed)
             if typed.kind == AUTHORIZATION_CODE:
                 typed = self._signed_in(taken, typed, server)
@@ -113,7 +115,8 @@ class RequestRunner:
         except RegistryError as error:
             if _is_done_already(registry, taken, error):
                 return RequestResult(True, "passed", error.values["mailbox_id"])
-            return RequestResult(False, CODES.get(error.remedy or "", "not-possible"), mailbox_id)
+            code = CODES.get(error.remedy or "", NOT_POSSIBLE)
+            return RequestResult(False, code, mailbox_id, _reason(error) if code == NOT_POSSIBLE else None)
 
     def _server(self, typed: TypedLogin) -> MailServer:
         """The server that a person typed or confirmed, normalised. MailboxRefused, RegistryError."""
@@ -164,6 +167,17 @@ def _change_sync(registry: Registry, taken: TakenRequest, typed: TypedLogin) -> 
     return RequestResult(True, "passed", taken.mailbox_id)
 
 
+def _change_address(registry: Registry, taken: TakenRequest, typed: TypedLogin) -> RequestResult:
+    """Change or forget an address of an account. The report has `reconnect`: mailboxes to connect again. RegistryError."""
+    of = (taken.company_id, taken.account_id, typed.role)
+    reconnect: list[str] = []
+    if taken.purpose == "address-change":
+        reconnect = registry.addresses.change(*of, typed.address, by=typed.by_account)
+    else:
+        registry.addresses.remove(*of, by=typed.by_account)
+    return RequestResult(True, "passed", taken.mailbox_id, {"reconnect": reconnect})
+
+
 def _tested(mailbox_id: str, report: ConnectionTestReport) -> RequestResult:
     failed = report.failed
     return RequestResult(report.passed, "passed" if failed is None else failed.code, mailbox_id, _data(report))
@@ -173,6 +187,10 @@ def _data(report: ConnectionTestReport) -> dict[str, Any]:
     """The report as JSON values; times as RFC 3339."""
     data: dict[str, Any] = msgspec.to_builtins(texts.as_data(report, on_page=True))
     return data
+
+
+def _reason(error: RegistryError) -> dict[str, Any] | None:
+    return None if error.reason is None else {"reason": msgspec.to_builtins(error.reason)}
 
 
 def _is_done_already(registry: Registry, taken: TakenRequest, error: RegistryError) -> bool:

@@ -41,6 +41,8 @@ class TypedLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sign_in: ReturnedCode | None = None
     since: datetime | None = None
     """Since when the account answers through the platform's own mail."""
+    by_account: str | None = None
+    """The account that changes an address of an account; None: the account itself."""
 
     def __repr__(self) -> str:
         return "TypedLogin(…)"

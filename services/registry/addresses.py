@@ -12,6 +12,7 @@ from services.common.postgres import Statements, load_statements
 from services.registry import states
 from services.registry.accounts import Accounts
 from services.registry.errors import RegistryError
+from services.registry.refusals import reason, words
 from services.registry.state_changes import OPERATOR, StateChanges
 from services.registry.vault import Vault, masked
 
@@ -50,21 +51,15 @@ class Addresses:
         return [mailbox["mailbox_id"] for mailbox in mailboxes]
 
     def change(self, company_id: str, account_id: str, role: str, address: str, *, by: str | None = None) -> list[str]:
-        """Set an address on behalf of an account of the company (None: the account itself); returns as `set`.
-
-        The registered address of a sub-account can be changed by the main account only.
-        """
-        kind = self._accounts.get(company_id, account_id)["kind"]
-        actor = account_id if by is None else by
-        is_main = self._accounts.get(company_id, actor)["kind"] == "main"
-        if kind == "sub" and role == "registered" and not is_main:
-            raise RegistryError(
-                f"{account_id} is a sub-account: its registered address is changed by the main account",
-                "main-account-name",
-            )
-        if actor != account_id and not is_main:
-            raise RegistryError(f"account {actor} is a sub-account and changes only its own backup address")
+        """Set an address on behalf of an account of the company (None: the account itself); returns as `set`."""
+        actor = check_may_change(self._accounts, company_id, account_id, role, by)
         return self.set(company_id, account_id, role, address, by=f"account {actor}")
+
+    def remove(self, company_id: str, account_id: str, role: str, *, by: str | None = None) -> None:
+        """Forget the address of an account in a role, on behalf of an account as in `change`. Mailboxes stay as they are."""
+        check_may_change(self._accounts, company_id, account_id, role, by)
+        if self._sql.one("remove_address", company_id=company_id, account_id=account_id, role=role) is None:
+            raise address_missing(account_id, role)
 
     def matches(self, company_id: str, account_id: str, role: str, address: str) -> bool | None:
         """Whether this is the account's address in a role; None when none is stored."""
@@ -83,5 +78,25 @@ def address_hash(hasher: Hasher, company_id: str, address: str) -> str:
     """The hash of an address within a company. RegistryError when it is not an e-mail address."""
     hashed = hasher.address(company_id, address)
     if hashed is None:
-        raise RegistryError("this is not an e-mail address; write it as name@domain")
+        raise RegistryError(reason("address-malformed"))
     return hashed
+
+
+def check_may_change(accounts: Accounts, company_id: str, account_id: str, role: str, by: str | None) -> str:
+    """The account on whose behalf an address is changed: `by`, or the account itself. RegistryError when it may not.
+
+    The registered address of a sub-account is changed by the main account only.
+    """
+    kind = accounts.get(company_id, account_id)["kind"]
+    actor = account_id if by is None else by
+    is_main = accounts.get(company_id, actor)["kind"] == "main"
+    if kind == "sub" and role == "registered" and not is_main:
+        raise RegistryError(reason("address-of-sub-account", account_id=account_id), "main-account-name")
+    if actor != account_id and not is_main:
+        raise RegistryError(reason("address-of-another-account", actor=actor))
+    return actor
+
+
+def address_missing(account_id: str, role: str) -> RegistryError:
+    """The refusal to remove an address that is not stored."""
+    return RegistryError(reason("address-missing", account_id=account_id, role=words()[role]))

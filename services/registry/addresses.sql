@@ -23,3 +23,8 @@ WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND role = %(r
     AND CASE WHEN %(previous_hash)s::text IS NULL THEN address_hash <> %(hash)s ELSE address_hash = %(previous_hash)s END
     AND state = ANY (%(froms)s)
 RETURNING mailbox_id
+
+-- name: remove_address
+-- Deletes the address of an account in a role.
+DELETE FROM registry.addresses WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND role = %(role)s
+RETURNING role

@@ -20,9 +20,15 @@ from services.registry.sealing import OpeningKeys, SealingKey
 
 SQL = load_statements("services.registry", "connect_requests.sql")
 
-Purpose = Literal["look-up", "test", "connect", "reconnect", "withdraw", "platform-sync-on", "platform-sync-off"]
+Purpose = Literal[
+    "look-up", "test", "connect", "reconnect", "withdraw", "platform-sync-on", "platform-sync-off", "address-change",
+    "address-removal",
+]  # fmt: skip
 """Find the server of an address; test a login only; connect a new mailbox with it; connect a mailbox again with it; withdraw the
-consent to read a mailbox, which removes it; say that the account answers, or no longer answers, through the platform's own mail."""
+consent to read a mailbox, which removes it; say that the account answers, or no longer answers, through the platform's own mail; change or forget an
+address of the account on the platform."""
+OF_SELLERS: Final[tuple[Purpose, ...]] = ("test", "connect", "reconnect", "withdraw")
+"""Purposes of requests that a seller's page shows while they are open."""
 LEASE_SECONDS: Final = 90.0
 """A fetcher that has not reported a stage for so long has lost the request; above the longest stage (services/imap/limits.py)."""
 MOST_TRIES: Final = 3
@@ -47,6 +53,8 @@ class TakenRequest:
 
 GIVEN_UP: Final = ("request-expired", "request-interrupted", "request-unreadable")
 """Codes of requests that no fetcher carried out to their end."""
+NOT_POSSIBLE: Final = "not-possible"
+"""Code of a request that the state of the registry refuses; its report has the `reason` in both languages."""
 
 
 class RequestLost(Exception):

@@ -43,6 +43,10 @@ class RegistryLists:
         """At most `limit` accounts of a company after one ("": from the first)."""
         return self._sql.all("account_page", company_id=company_id, after=after, limit=limit)
 
+    def addresses(self, company_id: str, account_id: str) -> list[dict[str, Any]]:
+        """The addresses of an account, masked: at most one for each role, the registered one first."""
+        return self._sql.all("addresses", company_id=company_id, account_id=account_id)
+
     def mailboxes(self, wanted: MailboxFilter, after: tuple[str, str], limit: int) -> list[dict[str, Any]]:
         """At most `limit` mailboxes after (company, mailbox); ("", ""): from the first."""
         return self._sql.all(

@@ -12,6 +12,11 @@ SELECT company_id, account_id, kind, synced_by_platform_from, created_at FROM re
 WHERE company_id = %(company_id)s AND account_id > %(after)s
 ORDER BY account_id LIMIT %(limit)s
 
+-- name: addresses
+-- The addresses of an account, as a platform may see them.
+SELECT role, address_masked, changed_at FROM registry.addresses
+WHERE company_id = %(company_id)s AND account_id = %(account_id)s ORDER BY role DESC
+
 -- name: mailbox_page
 -- Mailboxes in the order of company and id, as a platform may see them.
 SELECT company_id, mailbox_id, account_id, role, state, state_reason, state_changed_at, address_masked, host, port, connected_at,

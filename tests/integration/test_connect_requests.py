@@ -85,6 +85,11 @@ def portal_dsn(dsn: str) -> Iterator[str]:
                 (f"s-{number:012x}", token.encode(), company_id),
             )
         connection.execute(
+            "INSERT INTO registry.addresses (company_id, account_id, role, address_sealed, address_masked, address_hash)"
+            " SELECT company_id, 'main', 'registered', 'x', 'x', 'x' FROM registry.companies"
+        )
+        connection.execute("INSERT INTO registry.mailbox_links VALUES ('x', 'c1', 'c2', 'tests')")
+        connection.execute(
             "INSERT INTO registry.api_keys (key_id, secret_hash, name, scopes, company_prefix, created_by)"
             " VALUES ('k-000000000000', sha256(%s), 'platform', '{}', 'c1', 'tests')",
             (KEY_TOKEN.encode(),),
@@ -246,10 +251,23 @@ def test_the_login_of_the_web_process_reads_nothing_without_a_token_and_its_own_
     accounts_read = {(data["company_id"], data["account_id"]) for data in map(json.loads, tables["registry.accounts"])}
     assert accounts_read == accounts
     companies = {company_id for company_id, _ in accounts}
+    addresses = [json.loads(text)["company_id"] for text in tables["registry.addresses"]]
+    assert addresses == (["c1"] if token == KEY_TOKEN else []), "a session needs no address of the platform"
+    assert tables["registry.mailbox_links"] == [], "a link belongs to a key that has both companies"
     for table in set(tables) - OF_NO_COMPANY:
         for data in map(json.loads, tables[table]):
             assert data["company_id"] in companies, table
             assert not any("sealed" in column or column.startswith("secret") for column in data), table
+
+
+@pytest.mark.parametrize("token", [TOKEN, KEY_TOKEN, ""])
+def test_a_link_with_a_company_of_others_is_refused_by_the_database(portal_dsn: str, token: str) -> None:
+    portal = PortalLogin(portal_dsn, token).connection
+    assert portal.execute("DELETE FROM registry.mailbox_links").rowcount == 0
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        portal.execute(
+            "INSERT INTO registry.mailbox_links (login_hash, company_id, other_company_id, linked_by) VALUES ('y', 'c1', 'c2', 'x')"
+        )
 
 
 @pytest.mark.parametrize("token", ["", OTHER_TOKEN, "guessed"])
@@ -290,7 +308,8 @@ def test_a_key_that_is_not_valid_sees_nothing(dsn: str, portal_dsn: str, keys_pu
         "SELECT sealed FROM registry.connect_requests", "SELECT runner FROM registry.connect_requests",
         "INSERT INTO registry.sealing_keys VALUES ('0123456789abcdef', sha256(''))", "SELECT * FROM registry.portal_sessions",
         "SELECT * FROM registry.api_keys", "SELECT * FROM registry.secrets", "SELECT * FROM registry.mailboxes", "SELECT address_sealed FROM registry.mailboxes",
-        "SELECT * FROM ledger.companies", "SET ROLE replyrate_fetcher", "CREATE TABLE registry.t ()",
+        "SELECT address_sealed FROM registry.addresses", "SELECT address_hash FROM registry.addresses",
+        "DELETE FROM registry.addresses", "UPDATE registry.mailbox_links SET linked_by = 'x'", "SELECT * FROM ledger.companies", "SET ROLE replyrate_fetcher", "CREATE TABLE registry.t ()",
         "UPDATE registry.portal_sessions SET expires_at = 'infinity'", "SELECT registry.erase_company('c1')",
     ],
 )  # fmt: skip

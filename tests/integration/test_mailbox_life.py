@@ -315,6 +315,10 @@ def test_a_sub_account_s_registered_address_is_changed_by_the_main_account(run: 
         "is a sub-account" in run("account", "change-address", "c1", "main", "x@y.test", "--by", "sub", code=1).stderr
     )
     assert "no account nobody" in run(*change, "--by", "nobody", code=1).stderr
+    remove = ("account", "remove-address", "c1", "sub")
+    assert "changed by the main account; name the main account: --by ACCOUNT" in run(*remove, code=1).stderr
+    assert "The registered address of account sub is forgotten." in run(*remove, "--by", "main").stderr
+    assert "account sub has no registered address; nothing changed" in run(*remove, "--by", "main", code=1).stderr
 
 
 def test_an_account_that_the_platform_syncs_needs_no_mailbox(run: Run, server: LabServer, dsn: str) -> None:

@@ -6,7 +6,13 @@ from typing import Any, Final
 
 import schemathesis
 
-REGISTERED: Final = {"company_id": "c1", "account_id": "main", "mailbox_id": "m-c1", "inquiry_id": "i5"}
+REGISTERED: Final = {
+    "company_id": "c1",
+    "account_id": "main",
+    "mailbox_id": "m-c1",
+    "inquiry_id": "i5",
+    "linked_company_id": "c1-new",
+}
 """What is there before the calls (tests/support/seeded.py)."""
 LINES: Final = [
     {"type": "company", "company_id": "c1"},
@@ -20,6 +26,7 @@ BODIES: Final[dict[str, Any]] = {
     "/connect-sessions": ACCOUNT,
     "/connection-tests": {**ACCOUNT, "login": {"address": "seller@qq.com", "password": "code"}},
     "/provider-lookups": {"address": "seller@qq.com"},
+    "/companies/{company_id}/accounts/{account_id}/addresses/{role}": {"address": "seller@qq.com"},
 }
 """Accepted bodies by path."""
 

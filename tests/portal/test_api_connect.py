@@ -139,6 +139,12 @@ def test_fetchers_test_logins_remove_mailboxes_and_change_the_sync(
         path = f"/v1/companies/shop-1/mailboxes/{entry['mailbox_id']}"
         assert client.get(path).json()["state"] == "active"
         assert client.get(f"{path}/history").json()["consents"][0]["consented_by"] == "Li Wei"
+        addresses = "/v1/companies/shop-1/accounts/main/addresses"
+        changed = finished(client, client.put(f"{addresses}/registered", json={"address": "canary@mail.test"}))
+        assert (changed["state"], changed["report"]) == ("passed", {"reconnect": [entry["mailbox_id"]]}), changed
+        assert client.get(path).json()["reason"] == "address-changed"
+        assert finished(client, client.delete(f"{addresses}/registered"))["state"] == "passed"
+        assert client.get(addresses).json() == {"items": []}
         sync = "/v1/companies/shop-1/accounts/main/platform-sync"
         on = finished(client, client.post(sync, json={"on": True}))
         assert on["state"] == "passed", on
@@ -146,6 +152,7 @@ def test_fetchers_test_logins_remove_mailboxes_and_change_the_sync(
         assert client.get("/v1/companies/shop-1/accounts/main").json()["synced_by_platform_from"]
         again = finished(client, client.post(sync, json={"on": True}))
         assert (again["state"], again["code"]) == ("failed", "not-possible")
+        assert "synced by the platform since" in again["code_text"]["en"] and "已由平台同步" in again["code_text"]["zh"]
         assert finished(client, client.post(sync, json={"on": False}))["state"] == "passed"
         mailbox = client.get(path)
         assert mailbox.json()["state"] == "needs_reconnect"
@@ -158,7 +165,7 @@ def test_fetchers_test_logins_remove_mailboxes_and_change_the_sync(
         last = client.get(f"{path}/history").json()["history"][-1]
         assert last["changed_by"] == f"{key['key_id']} (platform)"
     log = portal.process.log.read_text("utf-8")
-    assert USERS[USER] not in log and USER not in log
+    assert USERS[USER] not in log and USER not in log and "canary" not in log
 
 
 def test_nothing_that_was_typed_can_be_read_back(client: httpx.Client, dsn: str, keys_published: None) -> None:

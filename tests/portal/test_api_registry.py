@@ -6,10 +6,18 @@ from typing import Any
 import httpx
 import pytest
 
+from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.portal.api.mailboxes import advice
+from services.registry.connect_requests import ConnectRequests
+from services.registry.links import Links
+from services.registry.mailboxes import Mailboxes
+from services.registry.registry import Registry
+from services.registry.sealing import OpeningKeys
 from services.registry.states import STATES
-from tests.support.api_lab import add_mailbox, api_client, new_key, problem
+from services.registry.vault import Vault
+from tests.support.api_lab import add_account, add_mailbox, api_client, new_key, problem
+from tests.support.mailboxes import connected
 from tests.support.portal_lab import Portal, make_portal, portal, portal_dsn
 
 __all__ = ["make_portal", "portal", "portal_dsn"]
@@ -157,7 +165,8 @@ def test_a_mailbox_is_paused_resumed_and_read_again_by_the_key(client: httpx.Cli
     paused = client.post(f"{path}/pause", headers={"if-match": read.headers["etag"]})
     assert (paused.status_code, paused.json()["state"]) == (200, "paused")
     assert problem(client.post(f"{path}/resume", headers={"if-match": read.headers["etag"]}), 412, "changed-meanwhile")
-    problem(client.post(f"{path}/pause"), 409, "not-possible")
+    chinese = client.post(f"{path}/pause", headers={"accept-language": "zh"})
+    assert "邮箱 m1 的状态为“已暂停”；只有同步中的邮箱才能暂停。" in problem(chinese, 409, "not-possible")["detail"]
     resumed = client.post(f"{path}/resume", headers={"if-match": paused.headers["etag"]})
     assert resumed.json()["state"] == "active"
     assert client.post(f"{path}/rescan", headers={"if-match": "*"}).status_code == 200
@@ -199,6 +208,93 @@ def test_a_request_that_is_sent_again_happens_once(client: httpx.Client, portal:
         assert len(stored) == 3 and all(b"shop-1" not in bytes(sealed) for (sealed,) in stored)
         connection.execute("UPDATE registry.api_answers SET created_at = now() - interval '25 hours'")
     assert client.post(f"{path}/resume", headers=name).status_code == 200, "a name is free again after a day"
+
+
+def test_addresses_are_listed_masked_and_change_by_request_alone(
+    client: httpx.Client, portal: Portal, dsn: str
+) -> None:
+    add_mailbox(dsn, "shop-1", "m1")
+    client.put("/v1/companies/shop-1/accounts/sub", json={"kind": "sub"})
+    with connect(dsn, "tests") as connection:
+        registry = Registry(connection, Hasher(b"h" * 32), Vault(b"v" * 32))
+        registry.addresses.set("shop-1", "main", "backup", "canary@mail.test")
+        registry.addresses.set("shop-1", "main", "registered", "m1@mail.test")
+        ConnectRequests(connection).publish_key(OpeningKeys(b"v" * 32).current)
+    path = "/v1/companies/shop-1/accounts/main/addresses"
+    listed = client.get(path).json()["items"]
+    assert [(item["role"], item["address_masked"]) for item in listed] == [
+        ("registered", "m***@mail.test"), ("backup", "c***@mail.test"),
+    ]  # fmt: skip
+    name, values = {"idempotency-key": "address-1"}, {"address": "canary2@mail.test"}
+    first = client.put(f"{path}/registered", json=values, headers=name)
+    again = client.put(f"{path}/registered", json=values, headers=name)
+    assert (first.status_code, first.json()["purpose"], again.json()) == (202, "address-change", first.json())
+    assert client.delete(f"{path}/backup").json()["purpose"] == "address-removal"
+    of_sub = path.replace("main", "sub")
+    refused = client.put(f"{of_sub}/registered", json=values, headers={"accept-language": "zh"})
+    assert "其注册邮箱地址须由主账号变更" in problem(refused, 409, "not-possible")["detail"]
+    assert client.put(f"{of_sub}/registered", json={**values, "by_account": "main"}).status_code == 202
+    problem(client.put(f"{path}/backup", json={**values, "by_account": "sub"}), 409, "not-possible")
+    problem(client.delete(f"{of_sub}/backup"), 409, "not-possible")
+    problem(client.put(f"{path}/backup", json={**values, "by_account": "none"}), 404, "account-unknown")
+    problem(client.put(f"{path}/backup", json={"address": "seller"}), 422, "invalid-request")
+    problem(client.put(f"{path}/other", json=values), 422, "invalid-request")
+    assert [change["action"] for change in client.get("/v1/changes?limit=3").json()["items"]] == [
+        "address-change-requested", "address-removal-requested", "address-change-requested",
+    ]  # fmt: skip
+    with api_client(portal, new_key(dsn, "mall-").secret) as another:
+        for response in (
+            another.get(path),
+            another.put(f"{path}/backup", json=values),
+            another.delete(f"{path}/backup"),
+        ):
+            problem(response, 404, "account-unknown")
+    with connect(dsn, "tests") as connection:
+        for table in ("api_answers", "api_changes", "connect_requests", "addresses"):
+            for (text,) in connection.execute(f"SELECT to_json(t)::text FROM registry.{table} t".encode()):
+                assert "canary" not in text
+
+
+def test_a_mailbox_is_linked_with_a_company_of_the_same_key(client: httpx.Client, portal: Portal, dsn: str) -> None:
+    add_mailbox(dsn, "shop-1", "m1")
+    for company_id in ("shop-2", "mall-1"):
+        add_account(dsn, company_id)
+    with connect(dsn, "tests") as connection:
+        Links(connection).add("shop-1", "m1", "mall-1", by="operator")
+    path = "/v1/companies/shop-1/mailboxes/m1/links"
+    assert client.get(path).json() == {"items": []}, "a link with a company of others is not shown"
+    problem(client.put(f"{path}/shop-2", headers={"if-match": '"x"'}), 412, "changed-meanwhile")
+    etag = {"if-match": client.get("/v1/companies/shop-1/mailboxes/m1").headers["etag"]}
+    linked = client.put(f"{path}/shop-2", headers=etag)
+    key = client.get("/v1/key").json()
+    assert (linked.status_code, linked.json()["company_id"], linked.json()["mailbox_id"]) == (201, "shop-2", None)
+    assert linked.json()["linked_by"] == f"{key['key_id']} (platform)"
+    assert (client.put(f"{path}/shop-2").status_code, client.get(path).json()["items"]) == (200, [linked.json()])
+    problem(client.put(f"{path}/mall-1"), 403, "company-not-allowed")
+    problem(client.put(f"{path}/shop-9"), 404, "company-unknown")
+    assert (
+        "不能与自身关联"
+        in problem(client.put(f"{path}/shop-1", headers={"accept-language": "zh"}), 409, "not-possible")["detail"]
+    )
+    with connect(dsn, "tests") as connection:
+        registry = Registry(connection, Hasher(b"h" * 32), Vault(b"v" * 32))
+        connected(registry, "shop-2", mailbox_id="m2", address="m1@mail.test", host="imap.qq.com")
+    assert client.get(path).json()["items"][0]["mailbox_id"] == "m2"
+    assert "m2" in problem(client.delete(f"{path}/shop-2"), 409, "not-possible")["detail"]
+    with connect(dsn, "tests") as connection:
+        Mailboxes(connection).remove("shop-1", "m1", by="tests")
+    problem(client.put(f"{path}/shop-2"), 409, "not-possible")
+    add_mailbox(dsn, "shop-1", "m3")
+    path = path.replace("m1", "m3")
+    assert client.put(f"{path}/shop-2").status_code == 201
+    assert client.delete(f"{path}/shop-2", headers=etag | {"if-match": "*"}).status_code == 204
+    for removed in ("shop-2", "mall-1"):
+        problem(client.delete(f"{path}/{removed}"), 409, "not-possible")
+    changes = client.get("/v1/changes", params={"company_id": "shop-2"}).json()["items"]
+    assert [change["action"] for change in changes] == ["mailbox-unlinked", "mailbox-linked", "mailbox-linked"]
+    with api_client(portal, new_key(dsn, "mall-").secret) as another:
+        for response in (another.get(path), another.put(f"{path}/mall-1"), another.delete(f"{path}/mall-1")):
+            problem(response, 404, "mailbox-unknown")
 
 
 def test_every_state_has_advice() -> None:

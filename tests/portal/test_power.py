@@ -43,6 +43,11 @@ def test_the_web_process_opens_no_secret_reads_no_other_company_and_reaches_no_m
     with running_fetcher(lab.lab):
         stranger = typed_login(lab.seller(company_id="c2"), server).until_finished()
         assert stranger.heading == "Your mailbox is connected", stranger.answer.text
+    with lab.lab.registry() as registry:
+        for company_id in ("c1", "c2"):
+            registry.addresses.set(company_id, "main", "registered", server.user)
+        (mailbox,) = registry.mailboxes.summaries("c2")
+        registry.links.add("c2", mailbox["mailbox_id"], "c1", by="tests")
     server.wire.clear()
     browser = lab.seller().fill_in("/connect/address", address="seller@163.com")
     browser.fill_in("/connect/login", host="localhost", port=str(server.port), password=server.secret)

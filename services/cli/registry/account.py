@@ -1,4 +1,4 @@
-"""Companies and their accounts: `company add`, `account add|change-address|platform-sync`."""
+"""Companies and their accounts: `company add`, `account add|change-address|remove-address|platform-sync`."""
 
 from datetime import UTC, datetime
 
@@ -131,6 +131,25 @@ def account_change_address(company_id: str, account_id: str, address: str, role:
     _print_reconnect(company_id, reconnect)
     if not reconnect:
         errors.print("No connected mailbox is affected.")
+
+
+@account.command("remove-address")
+@click.argument("company_id")
+@click.argument("account_id")
+@click.option(
+    "--role", type=click.Choice(["registered", "backup"]), default="registered", show_default=True,
+    help="Which address of the account to forget.",
+)  # fmt: skip
+@click.option("--by", metavar="ACCOUNT", help="Account that removes it. Default: the account itself.")
+@guarded
+def account_remove_address(company_id: str, account_id: str, role: str, by: str | None) -> None:
+    """Forget an address of an account.
+
+    Its mailboxes stay connected: without a known address none is compared.
+    """
+    with open_registry(load_config()) as registry:
+        registry.addresses.remove(company_id, account_id, role, by=by)
+    errors.print(f"The {role} address of account {printable(account_id)} is forgotten.")
 
 
 def _print_reconnect(company_id: str, mailbox_ids: list[str]) -> None:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from services.common.tables import read_text
 from services.portal.api import (
+    addresses,
     bulk_import,
     changes,
     companies,
@@ -16,6 +17,7 @@ from services.portal.api import (
     failures,
     inquiries,
     key,
+    mailbox_links,
     mailboxes,
     numbers,
     requests,
@@ -79,7 +81,9 @@ def create_api(resources: PortalResources) -> ApiApplication:
 
 ROUTERS: Final = (
     companies.router,
+    addresses.router,
     mailboxes.router,
+    mailbox_links.router,
     bulk_import.router,
     connect.router,
     requests.router,

@@ -1,6 +1,7 @@
 """Requests that a fetcher carries out, since only a fetcher may use or delete a secret: they are sealed for it, and their status
 is a resource (services/registry/connect_requests.py)."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path
@@ -18,7 +19,7 @@ from services.portal.api.values import ApiModel, BilingualText, Instant, PathId
 from services.registry import states
 from services.registry.accounts import Accounts
 from services.registry.api_changes import ApiAction
-from services.registry.connect_requests import ConnectRequests, Purpose
+from services.registry.connect_requests import NOT_POSSIBLE, ConnectRequests, Purpose
 from services.registry.sealing import SealingKey
 from services.registry.state_changes import refused
 
@@ -43,7 +44,8 @@ class RequestStatus(ApiModel):
     """passed, or why not."""
     code_text: BilingualText | None
     report: dict[str, Any] | None
-    """The result of the connection test: stages, Sent folders, warnings, and what to do next, with texts in both languages."""
+    """The result of the connection test: stages, Sent folders, warnings, and what to do next, with texts in both languages. Of a
+    change of an address: `reconnect`, the mailboxes to connect again."""
     created_at: Instant
     expires_at: Instant
     finished_at: Instant | None
@@ -85,7 +87,7 @@ def remove_mailbox(
             transaction,
             "withdraw",
             (company_id, mailbox.account_id, mailbox_id),
-            _by(transaction),
+            without_login(transaction),
             "mailbox-removal-requested",
         )
 
@@ -105,7 +107,7 @@ def change_platform_sync(
 ) -> Response:
     def work(transaction: ApiTransaction) -> ApiAnswer:
         Accounts(transaction.connection).get(company_id, account_id)
-        typed = _by(transaction, values.since if values.on else None)
+        typed = without_login(transaction, values.since if values.on else None)
         return submitted(
             transaction, "platform-sync-on" if values.on else "platform-sync-off", (company_id, account_id, ""), typed,
             "platform-sync-requested",
@@ -155,12 +157,10 @@ def _status(requests: ConnectRequests, request_id: str) -> RequestStatus:
     stored = requests.status(request_id)
     if stored is None:
         raise ApiProblem("request-unknown")
-    code = stored["code"]
-    code_text = None if code is None else BilingualText(en=_code_text(code, "en"), zh=_code_text(code, "zh"))
-    return RequestStatus(**stored, code_text=code_text)
+    return RequestStatus(**stored, code_text=_code_text(stored["code"], stored["report"] or {}))
 
 
-def _by(transaction: ApiTransaction, since: Any = None) -> TypedLogin:
+def without_login(transaction: ApiTransaction, since: Any = None) -> TypedLogin:
     """A request without a login: who asks, and since when."""
     return TypedLogin(
         address="", password="", consent_by=transaction.caller.actor, text_version=consent.load().current.version,
@@ -168,7 +168,16 @@ def _by(transaction: ApiTransaction, since: Any = None) -> TypedLogin:
     )  # fmt: skip
 
 
-def _code_text(code: str, language: Language) -> str:
+def _code_text(code: str | None, report: Mapping[str, Any]) -> BilingualText | None:
+    """Why a request was refused, else the sentences of its code."""
+    if code is None:
+        return None
+    if "reason" in report and code == NOT_POSSIBLE:
+        return BilingualText(**report["reason"])
+    return BilingualText(en=_sentence(code, "en"), zh=_sentence(code, "zh"))
+
+
+def _sentence(code: str, language: Language) -> str:
     sentences = texts.request_sentences(code, language)
     if sentences is not None:
         return ("" if language == "zh" else " ").join(sentences)

@@ -13,7 +13,7 @@ from services.portal.pages.problems import PageProblem
 from services.portal.pages.seller import CONSENT, START, Seller, SellerGate
 from services.portal.pages.texts import text
 from services.registry import holdings, personal_data, states
-from services.registry.connect_requests import ConnectRequests
+from services.registry.connect_requests import OF_SELLERS, ConnectRequests
 from services.registry.errors import RegistryError
 from services.registry.portal_sessions import PortalSessions
 from services.registry.states import NEVER_CONNECTED
@@ -91,7 +91,7 @@ def _mailboxes(seller: Seller) -> tuple[list[dict[str, Any]], list[dict[str, Any
         for mailbox in mailboxes
         if mailbox["state"] not in NEVER_CONNECTED
     ]  # fmt: skip
-    return shown, [request for request in running if request["purpose"] != "look-up"]
+    return shown, [request for request in running if request["purpose"] in OF_SELLERS]
 
 
 def _mailbox(seller: Seller, mailbox_id: str) -> dict[str, Any]:

@@ -35,3 +35,12 @@ def test_a_consent_names_a_person_and_the_current_text() -> None:
         consent.give("Li", "en", "1")
     with pytest.raises(RegistryError, match="not an address"):
         consent.give("li@mail.test", "en")
+
+
+def test_every_text_that_was_ever_shown_is_still_provable_by_its_hash() -> None:
+    shown = {text.version: text.sha256 for text in consent.load().versions}
+    assert shown == {
+        "1": "61589df21615d4bc106ef6d21b33217338bfd6fa772442248b99e80b72fb925d",
+        "2": "b0222e4f312c84b55ab6b48ceff79412e5a3e609ff544c3b70980933b3f18fc6",
+        "3": "30c780f9573fef82225bf5e2453a748f65b91feeb235cdfd5f08b47ae308664c",
+    }

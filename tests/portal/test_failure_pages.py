@@ -95,7 +95,7 @@ def report_of(code: str, stage: str = "login") -> dict[str, Any]:
         for number, name in enumerate(STAGES)
     ]
     report = ConnectionTestReport("imap.shop.test", 993, None, tuple(stages), VALUES, candidates=(b"Drafts", b"Trash"))
-    data: dict[str, Any] = msgspec.to_builtins(texts.as_data(report))
+    data: dict[str, Any] = msgspec.to_builtins(texts.as_data(report, on_page=True))
     return data
 
 

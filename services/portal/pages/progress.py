@@ -17,6 +17,7 @@ from services.aggregator.judge import rules
 from services.connect import consent, texts
 from services.connect.completeness import SettlingRule, forecast_numbers
 from services.portal.pages import address, requests
+from services.portal.pages.problems import PageProblem
 from services.portal.pages.requests import RequestView
 from services.portal.pages.seller import Seller, SellerGate
 from services.portal.pages.templates import render
@@ -71,7 +72,10 @@ async def _events(seller: Seller, request_id: str) -> AsyncIterator[str]:
     clock = asyncio.get_running_loop().time
     until, sent = clock() + STREAM_SECONDS, ""
     while clock() < until:
-        view = await run_in_threadpool(requests.read, seller, request_id)
+        try:
+            view = await run_in_threadpool(requests.read, seller, request_id)
+        except PageProblem:
+            return  # the session ended meanwhile; the browser asks again, and is told so
         if view.is_finished:
             yield "event: finished\ndata: \n\n"
             return

@@ -73,7 +73,19 @@ def tables(connection: psycopg.Connection) -> dict[str, list[dict[str, Any]]]:
 
 
 def mentions(rows: list[dict[str, Any]], traces: set[str]) -> list[dict[str, Any]]:
-    return [values for values in rows if any(f'"{trace}"' in json.dumps(values, default=str) for trace in traces)]
+    return [values for values in rows if not traces.isdisjoint(texts(values))]
+
+
+def texts(value: object) -> Iterator[str]:
+    """Every text in a value of a JSON column, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.items():
+            yield from texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from texts(item)
 
 
 def until(stage: EmbeddedStage, true: Callable[[], bool], problem: Callable[[], object]) -> None:

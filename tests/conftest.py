@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.servers import (
     ca,
+    direct_dsn,
     dovecot,
     dsn,
     kafka,
@@ -14,6 +15,7 @@ from tests.support.servers import (
     make_dovecot,
     make_pymap,
     own_kafka,
+    pooler,
     postgres,
     postgres_server,
     pymap,
@@ -24,6 +26,7 @@ from tests.support.servers import (
 
 __all__ = [
     "ca",
+    "direct_dsn",
     "dovecot",
     "dsn",
     "kafka",
@@ -31,6 +34,7 @@ __all__ = [
     "make_dovecot",
     "make_pymap",
     "own_kafka",
+    "pooler",
     "postgres",
     "postgres_server",
     "pymap",

@@ -24,7 +24,7 @@ import psycopg
 from psycopg import errors
 
 from services.common.errors import ConfigError, TransientError
-from services.common.postgres import AWAY, translate
+from services.common.postgres import AWAY, is_pooled, translate
 
 log = getLogger(__name__)
 
@@ -158,8 +158,14 @@ def migrate(
 ) -> int:
     """Apply the missing migrations; returns their number. Runners that start together wait for each other.
 
-    `progress` is called with the name of each file before it runs. ConfigError as in `pending`; a failed file leaves no trace.
+    `progress` is called with the name of each file before it runs. ConfigError as in `pending`, and behind a pooler, since the lock
+    belongs to a session; a failed file leaves no trace.
     """
+    if is_pooled(connection):
+        raise ConfigError(
+            "migrations need a session of their own, and REPLYRATE_POSTGRES__DSN leads to a connection pooler;"
+            " write the address of Postgres itself for this command"
+        )
     timeouts = [_set_timeout(connection, name, "0") for name in ("statement_timeout", "lock_timeout")]
     with translate():
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import cache
 from importlib import resources
-from typing import Any, LiteralString, cast
+from typing import Any, Final, LiteralString, cast
 
 import psycopg
 from psycopg import conninfo, errors
@@ -38,6 +38,13 @@ AWAY: tuple[type[psycopg.Error], ...] = (
 )
 """Errors that pass: the server stops, restarts, fails over or is full, or two transactions conflicted."""
 
+MARK: Final = "replyrate.session"
+"""A parameter of our own that every session begins with. A pooler in transaction mode drops what a client begins with."""
+BEGUN: Final[LiteralString] = (
+    "SELECT current_setting('replyrate.session', true) = 'direct', current_setting('timezone'),"
+    " current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')"
+)
+
 
 def connect(dsn: str, application_name: str, *, statement_seconds: float = STATEMENT_SECONDS) -> psycopg.Connection:
     """A connection in autocommit mode (use `with connection.transaction()`), in UTC, with limits on every wait.
@@ -51,9 +58,8 @@ def connect(dsn: str, application_name: str, *, statement_seconds: float = STATE
         raise ConfigError(
             "REPLYRATE_POSTGRES__DSN cannot be parsed; write postgresql://user:password@host:port/database"
         ) from None
-    milliseconds = int(statement_seconds * 1000)
     try:
-        return psycopg.connect(
+        connection = psycopg.connect(
             dsn,
             autocommit=True,
             application_name=application_name,
@@ -63,12 +69,7 @@ def connect(dsn: str, application_name: str, *, statement_seconds: float = STATE
             keepalives_interval=10,
             keepalives_count=3,
             tcp_user_timeout=30_000,
-            options=(
-                f"-c timezone=UTC -c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
-                f" -c idle_in_transaction_session_timeout={milliseconds} -c client_min_messages=warning"
-                # Statements here read a few rows; on large tables compiling one took ten times as long as running it.
-                " -c jit=off"
-            ),
+            options=" ".join(f"-c {name}={value}" for name, value in _parameters(statement_seconds).items()),
         )
     except (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName) as error:
         raise ConfigError(
@@ -76,11 +77,66 @@ def connect(dsn: str, application_name: str, *, statement_seconds: float = STATE
         ) from None
     except psycopg.OperationalError as error:
         raise _connect_failure(error) from None
+    try:
+        _adapt_to_pooler(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _parameters(statement_seconds: float) -> dict[str, str]:
+    """What every session begins with."""
+    milliseconds = str(int(statement_seconds * 1000))
+    return {
+        "timezone": "UTC",
+        "statement_timeout": milliseconds,
+        "lock_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+        "client_min_messages": "warning",
+        # Statements here read a few rows; on large tables compiling one took ten times as long as running it.
+        "jit": "off",
+        MARK: "direct",
+    }
+
+
+def is_pooled(connection: psycopg.Connection) -> bool:
+    """Whether a pooler in transaction mode is in between: what a session keeps between transactions may then be another's."""
+    return connection.prepare_threshold is None
+
+
+def _adapt_to_pooler(connection: psycopg.Connection) -> None:
+    """Find out whether a pooler is in between, and prepare no statements then: another session may get the next transaction.
+
+    ConfigError when the server's own defaults lack what the pooler dropped.
+    """
+    with translate():
+        begun = connection.execute(BEGUN, prepare=False).fetchone()
+    assert begun is not None
+    is_direct, zone, *timeouts = begun
+    if is_direct:
+        return
+    connection.prepare_threshold = None
+    if zone != "UTC" or "0" in timeouts:
+        raise ConfigError(
+            "REPLYRATE_POSTGRES__DSN leads to a connection pooler, and the login has no defaults for what it drops; run"
+            " `replyrate init` again, or ALTER ROLE … SET timezone = 'UTC', statement_timeout = '120s',"
+            " idle_in_transaction_session_timeout = '120s' (docs/install.md)"
+        )
 
 
 def _connect_failure(error: psycopg.OperationalError) -> Exception:
     text = str(error)
-    if "password authentication failed" in text or re.search(r'(database|role) ".*" does not exist', text):
+    if "startup parameter" in text:
+        return ConfigError(
+            "The connection pooler refuses what a session begins with; set `ignore_startup_parameters = options` in"
+            " pgbouncer.ini (docs/install.md)"
+        )
+    # The last two are PgBouncer's.
+    if re.search(
+        r'password authentication failed|(database|role) ".*" does not exist|SASL authentication failed|no such user',
+        text,
+    ):
         return ConfigError("Postgres refuses REPLYRATE_POSTGRES__DSN; check user, password and database")
     return TransientError("Postgres does not answer; check that it runs and that REPLYRATE_POSTGRES__DSN names it")
 

@@ -45,6 +45,8 @@ from tests.support.topics import (
     set_config,
 )
 
+pytestmark = pytest.mark.pooled
+
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 

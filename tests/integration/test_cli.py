@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from services.cli.__main__ import main
 from services.standalone.servers.imap import EmbeddedImap
 from services.standalone.servers.postgres import EmbeddedPostgres
+from tests.support.pgbouncer import PgBouncer
 from tests.support.processes import until
 from tests.support.servers import USERS
 from tests.support.topics import kafka_settings, read_all, set_config
@@ -18,9 +19,13 @@ USER = "seller-1@mail.test"
 
 
 @pytest.fixture
-def run(postgres_server: EmbeddedPostgres, topics_gone: str, pymap: EmbeddedImap, tmp_path: Path) -> Any:
+def run(
+    postgres_server: EmbeddedPostgres, pooler: PgBouncer, topics_gone: str, pymap: EmbeddedImap, tmp_path: Path
+) -> Any:
+    """Calls commands through PgBouncer, except `migrate`, which needs Postgres itself."""
     name = f"cli_{tmp_path.name[-8:].replace('-', '_')}"
-    dsn = postgres_server.create_database(name)
+    direct_dsn = postgres_server.create_database(name)
+    dsn = pooler.pooled(direct_dsn)
     for key in ("hash.key", "vault.key"):
         (tmp_path / key).write_bytes(bytes(32))
     env = {
@@ -31,7 +36,8 @@ def run(postgres_server: EmbeddedPostgres, topics_gone: str, pymap: EmbeddedImap
     }  # fmt: skip
 
     def call(*args: str, code: int = 0, **options: Any) -> Result:
-        done = CliRunner().invoke(main, [str(arg) for arg in args], env=env, **options)
+        environ = {**env, "REPLYRATE_POSTGRES__DSN": direct_dsn} if args[0] == "migrate" else env
+        done = CliRunner().invoke(main, [str(arg) for arg in args], env=environ, **options)
         assert done.exit_code == code, (args, done.stdout, done.stderr, done.exception)
         return done
 

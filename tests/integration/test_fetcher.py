@@ -44,6 +44,8 @@ from tests.support.processes import until
 from tests.support.servers import USERS
 from tests.support.topics import read_all
 
+pytestmark = pytest.mark.pooled
+
 __all__ = ["lab", "make_lab"]
 
 PATIENCE = 120

@@ -23,6 +23,8 @@ from tests.imap_lab.world import expected, fill, letter
 from tests.support.builders import now
 from tests.support.provider_lab import HASHER, KEY, SMALL, Lab, Serve, serve, topics
 
+pytestmark = pytest.mark.pooled
+
 HORIZON = timedelta(days=60)
 __all__ = ["serve", "topics"]
 

@@ -17,6 +17,8 @@ from services.registry.pacing import PacedMailbox, Pacing
 from tests.support.processes import until
 from tests.support.town import DUE, HOUR, Town, make_town
 
+pytestmark = pytest.mark.pooled
+
 __all__ = ["make_town"]
 
 

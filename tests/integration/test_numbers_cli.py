@@ -19,6 +19,8 @@ from services.common.postgres import connect
 from services.standalone.servers.paths import ROOT
 from tests.support.commands import run
 
+pytestmark = pytest.mark.pooled
+
 __all__ = ["run"]
 
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -3,7 +3,8 @@ SERVERS=containers the session's Kafka and Postgres are containers (tests/suppor
 
 kafka          bootstrap servers of one broker for the session; topics have fixed names, so a test that uses them
                requests `topics_gone` (or its own broker, `own_kafka`)
-postgres       a function that creates a migrated database and returns its dsn; `dsn` is one such per test
+postgres       a function that creates a migrated database and returns its dsn; `dsn` is one such per test, through PgBouncer
+               where the file is marked `pooled`; `direct_dsn` never is
 pymap, dovecot an IMAP server per test with USERS; `make_pymap`, `make_dovecot` for other users or several
 """
 
@@ -21,6 +22,7 @@ from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 from tests.support import containers
 from tests.support.dovecot import Dovecot
+from tests.support.pgbouncer import PgBouncer
 
 USERS: Mapping[str, str] = {f"seller-{number}@mail.test": f"Secret-{number}-canary" for number in range(1, 9)}
 """User name → password of the servers that `pymap` and `dovecot` start."""
@@ -95,12 +97,28 @@ def postgres(postgres_server: EmbeddedPostgres) -> Callable[[], str]:
     return lambda: postgres_server.create_database(f"test_{next(numbers)}", TEMPLATE)
 
 
+@pytest.fixture(scope="session")
+def pooler(server_folder: Path, postgres_server: EmbeddedPostgres) -> Iterator[PgBouncer]:
+    """PgBouncer in transaction mode in front of the session's server."""
+    with PgBouncer(server_folder / "pgbouncer", postgres_server) as server:
+        yield server
+
+
 @pytest.fixture
-def dsn(postgres: Callable[[], str], postgres_server: EmbeddedPostgres) -> Iterator[str]:
+def direct_dsn(postgres: Callable[[], str], postgres_server: EmbeddedPostgres) -> Iterator[str]:
     """A fresh migrated database for one test, dropped afterwards."""
-    name = postgres()
-    yield name
-    postgres_server.drop_database(name.rsplit("/", 1)[1])
+    dsn = postgres()
+    yield dsn
+    postgres_server.drop_database(dsn.rsplit("/", 1)[1])
+
+
+@pytest.fixture
+def dsn(direct_dsn: str, request: pytest.FixtureRequest) -> str:
+    """The same database, in files with `pytestmark = pytest.mark.pooled` through PgBouncer."""
+    if request.node.get_closest_marker("pooled") is None:
+        return direct_dsn
+    pooler: PgBouncer = request.getfixturevalue("pooler")
+    return pooler.pooled(direct_dsn)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ Everything is SQL over the facts (judge.sql, rates.sql); plan.py decides which d
 4. next_due                 when time alone will change something
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final, Literal, LiteralString
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from services.aggregator.judge.days import local_day, read_through_needed, start_of
@@ -25,6 +27,9 @@ from services.common.postgres import load_statements
 
 JUDGE: Final = load_statements("services.aggregator.judge", "judge.sql")
 RATES: Final = load_statements("services.aggregator.judge", "rates.sql")
+WORKSPACE: Final = (JUDGE["workspace"], RATES["workspace"], RATES["day_end_workspace"])
+"""The statements that create the temporary tables."""
+WORKSPACE_FORM: Final = hashlib.sha256("\n".join(WORKSPACE).encode()).hexdigest()[:16]
 Schema = Literal["ledger", "shadow"]
 
 
@@ -117,10 +122,14 @@ def judging(select: LiteralString, inquiries: LiteralString = JUDGE["every_inqui
 def prepare(connection: psycopg.Connection) -> None:
     """Create the temporary tables, or empty them."""
     connection.execute(JUDGE["planner_settings"])
-    for statement in ("workspace", "clear_workspace"):
-        connection.execute(JUDGE[statement])
-    for statement in ("workspace", "day_end_workspace", "clear_workspace"):
-        connection.execute(RATES[statement])
+    if connection.execute(JUDGE["workspace_is_ours"], {"form": WORKSPACE_FORM}).fetchone() == (True,):
+        connection.execute(JUDGE["clear_workspace"])
+        connection.execute(RATES["clear_workspace"])
+        return
+    connection.execute(JUDGE["drop_workspace"])
+    for statement in WORKSPACE:
+        connection.execute(statement)
+    connection.execute(sql.SQL(JUDGE["mark_workspace"]).format(form=sql.Literal(WORKSPACE_FORM)))
 
 
 def store_results(

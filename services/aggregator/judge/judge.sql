@@ -1,7 +1,24 @@
+-- name: workspace_is_ours
+-- Whether this session has the temporary tables in the form of this release. Behind a pooler in transaction mode it may have those
+-- of another, which runs during an upgrade or ran before.
+SELECT coalesce(obj_description(to_regclass('pg_temp.judged'), 'pg_class') = %(form)s, false) AND (
+    SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('pg_temp.counted') AND attnum > 0 AND NOT attisdropped
+) = (
+    SELECT count(*) FROM pg_attribute WHERE attrelid = 'ledger.rates'::regclass AND attnum > 0 AND NOT attisdropped
+)
+
+-- name: drop_workspace
+-- Removes temporary tables of another form.
+DROP TABLE IF EXISTS pg_temp.judged, pg_temp.counted, pg_temp.day_end
+
+-- name: mark_workspace
+-- Notes the form of the temporary tables.
+COMMENT ON TABLE pg_temp.judged IS {form}
+
 -- name: workspace
 -- Results of judging companies: outcomes of inquiries, each for the as_of days during which it stays the same, and whether it is
 -- the outcome now. Emptied at the end of the transaction.
-CREATE TEMPORARY TABLE IF NOT EXISTS judged (
+CREATE TEMPORARY TABLE judged (
     company_id text COLLATE "C", first_as_of date, last_as_of date, is_current boolean, inquiry_id text COLLATE "C",
     account_id text COLLATE "C", owner text COLLATE "C",
     buyer_id text COLLATE "C", own_day date, unit_day date, unit_inquiry_id text COLLATE "C", received_at timestamptz,

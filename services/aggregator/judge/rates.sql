@@ -1,11 +1,11 @@
 -- name: workspace
 -- Rows of reply_rate as they are counted from `judged`: all columns of ledger.rates, in its order. Emptied at the end of the
 -- transaction.
-CREATE TEMPORARY TABLE IF NOT EXISTS counted (LIKE ledger.rates) ON COMMIT DELETE ROWS
+CREATE TEMPORARY TABLE counted (LIKE ledger.rates) ON COMMIT DELETE ROWS
 
 -- name: day_end_workspace
 -- When the day of each of these rows ends in the zone of the rule set.
-CREATE TEMPORARY TABLE IF NOT EXISTS day_end (company_id text COLLATE "C", as_of date, over_at timestamptz) ON COMMIT DELETE ROWS
+CREATE TEMPORARY TABLE day_end (company_id text COLLATE "C", as_of date, over_at timestamptz) ON COMMIT DELETE ROWS
 
 -- name: clear_workspace
 -- Removes the rows of another rule set counted in this transaction.

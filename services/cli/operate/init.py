@@ -24,11 +24,13 @@ from services.common.settings import dsn_with_password, secret_in
 from services.common.verify import wanted_topics
 
 OWNER: Final = "replyrate_migrator"
+SERVICE: Final = {"timezone": "UTC", "client_min_messages": "warning", "jit": "off"}
+"""What services begin their sessions with (services/common/postgres.py), for connections through a pooler, which drops it."""
 LOGINS: Final[dict[str, dict[str, str]]] = {
     OWNER: {},
-    "replyrate_fetcher": {"statement_timeout": "120s", "idle_in_transaction_session_timeout": "120s"},
-    "replyrate_aggregator": {"statement_timeout": "120s", "idle_in_transaction_session_timeout": "120s"},
-    "replyrate_portal": {"statement_timeout": "30s", "idle_in_transaction_session_timeout": "30s"},
+    "replyrate_fetcher": {**SERVICE, "statement_timeout": "120s", "idle_in_transaction_session_timeout": "120s"},
+    "replyrate_aggregator": {**SERVICE, "statement_timeout": "120s", "idle_in_transaction_session_timeout": "120s"},
+    "replyrate_portal": {**SERVICE, "statement_timeout": "30s", "idle_in_transaction_session_timeout": "30s"},
     "replyrate_dashboard": {
         "statement_timeout": "30s", "idle_in_transaction_session_timeout": "30s",
         "default_transaction_read_only": "on", "search_path": "report_v1",

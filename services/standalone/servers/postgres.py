@@ -62,7 +62,7 @@ class EmbeddedPostgres(EmbeddedServer):
         ConfigError when the folder is in use, or when the user that runs the server cannot enter it.
         """
         with self._starting():
-            user = _unprivileged(self.data_dir)
+            user = unprivileged(self.data_dir)
             self._binaries = _reachable_binaries(user is not None)
             cluster = self.data_dir / "cluster"
             self._password = _password(self.data_dir / "password")
@@ -164,7 +164,7 @@ def _password(file: Path) -> str:
     return file.read_text("ascii")
 
 
-def _unprivileged(data_dir: Path) -> tuple[int, int] | None:
+def unprivileged(data_dir: Path) -> tuple[int, int] | None:
     """The user to run as: None for this user; for root (uid, gid) of `nobody`, who must be able to enter the folder."""
     if os.geteuid() != 0:
         return None

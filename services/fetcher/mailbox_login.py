@@ -14,6 +14,7 @@ from services.imap.connection import Connection, connect
 from services.imap.errors import LoginRefused, MailboxError
 from services.imap.host_policy import HostPolicy
 from services.imap.limits import SessionLimits
+from services.imap.tls_sessions import TlsSessions
 from services.registry.leases import LeasedMailbox
 from services.registry.login_slots import LoginSlots, NoSlotFree, SlotPair
 from services.signin.access_tokens import AccessTokens
@@ -62,12 +63,14 @@ class MailboxLogin:
         slots: LoginSlots,
         tokens: AccessTokens,
         tls_context: Callable[[], ssl.SSLContext],
+        tls_sessions: TlsSessions,
         limits: SessionLimits,
     ) -> None:
         self._hosts = hosts
         self._slots = slots
         self._tokens = tokens
         self._tls_context = tls_context
+        self._tls_sessions = tls_sessions
         self._limits = limits
 
     def session(self, leased: LeasedMailbox, token_store: TokenStore, slots: SlotPair | None = None) -> MailboxSession:
@@ -96,7 +99,7 @@ class MailboxLogin:
         """
         with slots:
             endpoint = self._hosts.check(leased.host, leased.port, leased.tls)
-            connection = connect(endpoint, self._tls_context(), self._limits)
+            connection = connect(endpoint, self._tls_context(), self._limits, tls_sessions=self._tls_sessions)
             try:
                 self._log_in(connection, leased, token_store)
                 yield connection

@@ -50,6 +50,7 @@ from services.imap.errors import (
 )
 from services.imap.host_policy import HostPolicy, Resolver
 from services.imap.limits import SessionLimits
+from services.imap.tls_sessions import TlsSessions
 from services.registry import states
 from services.registry.leases import LeasedMailbox, LeaseLost, Leases, PollEnd
 from services.registry.login_slots import LoginSlots, NoSlotFree, Postponed, SlotPair
@@ -76,6 +77,7 @@ class PollerResources:
     tracer: Tracer = OFF
     postponements: Postponements = field(default_factory=Postponements)
     tally: PollTally = field(default_factory=PollTally)
+    tls_sessions: TlsSessions = field(default_factory=TlsSessions)
 
 
 class Poller:
@@ -99,6 +101,7 @@ class Poller:
             self._slots,
             resources.tokens,
             resources.tls_context,
+            resources.tls_sessions,
             resources.limits,
         )
         metrics_from_zero()

@@ -37,6 +37,7 @@ from services.imap.host_policy import Endpoint
 from services.imap.limits import BoundedClient, SessionLimits
 from services.imap.login import has_line_break, log_in, log_in_with_token
 from services.imap.namespaces import Namespaces
+from services.imap.tls_sessions import TlsSessions
 from services.imap.translation import refusal, translated
 from services.mail import headers
 from services.mail.values import FetchedHeader, FolderView
@@ -82,6 +83,7 @@ class Connection:
 
     def login(self, user: str, password: str, version: str) -> None:
         """LOGIN (AUTHENTICATE PLAIN or LOGIN where the command LOGIN is disabled), then ID where it is advertised. LoginRefused, Throttled, …"""
+        self._before_login()
         log_in(self._client, user, password)
         self._after_login(version)
 
@@ -90,15 +92,21 @@ class Connection:
 
         LoginRefused (`oauth2-login-refused`, `oauth2-not-offered`), Throttled, … The session can be used for another attempt.
         """
+        self._before_login()
         log_in_with_token(self._client, user, token)
         self._after_login(version)
 
+    def _before_login(self) -> None:
+        """Forget answers from before the login: they belong to no command of ours, and imaplib would take an early LIST line for
+        a later one."""
+        self._client._imap.untagged_responses.clear()
+
     def _after_login(self, version: str) -> None:
         """The capabilities after login, and ID where it is advertised."""
-        # Answers sent before the login belong to no command of ours: imaplib would take an early LIST line for a later one.
+        named = self._client._imap.named_capabilities
         self._client._imap.untagged_responses.clear()
         with translated("capability"):
-            self._client._cached_capabilities = None
+            self._client._cached_capabilities = tuple(name.encode() for name in named) or None
             self._capabilities = frozenset(
                 name.decode("ascii", "replace").upper() for name in self._client.capabilities()
             )
@@ -302,10 +310,14 @@ def connect(
     *,
     record: Callable[[bytes], None] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
+    tls_sessions: TlsSessions | None = None,
 ) -> Connection:
-    """A connection with verified TLS whose greeting was read. Unreachable, TlsFailed, Throttled, ServerBroken."""
+    """A connection with verified TLS whose greeting was read. Unreachable, TlsFailed, Throttled, ServerBroken.
+
+    `tls_sessions`: of earlier connections, to be resumed.
+    """
     with translated("greeting"):
-        client = BoundedClient(endpoint, context, limits, record=record, on_stage=on_stage)
+        client = BoundedClient(endpoint, context, limits, record=record, on_stage=on_stage, tls_sessions=tls_sessions)
         if client._imap.state != "NONAUTH":
             client.drop()
             raise ServerBroken("greeting", "the server greets with PREAUTH: a session is logged in already")

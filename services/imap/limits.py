@@ -5,6 +5,7 @@ it all): every byte passes `Wire`, which counts bytes and watches the clock.
 """
 
 import imaplib
+import io
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -17,6 +18,7 @@ from services.common.clocks import boot_seconds
 from services.imap.errors import SessionLimitReached, Unreachable
 from services.imap.host_policy import Endpoint
 from services.imap.starttls import negotiate
+from services.imap.tls_sessions import TlsSessions
 from services.imap.wire import SessionLimits, Wire, dial, start_tls
 
 __all__ = ["BoundedClient", "SessionLimits"]
@@ -40,14 +42,19 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
         monotonic: Callable[[], float] = boot_seconds,
         record: Callable[[bytes], None] | None = None,
         on_stage: Callable[[str], None] = lambda _: None,
+        tls_sessions: TlsSessions | None = None,
     ) -> None:
-        """`record` is called with every byte string sent, `on_stage` with each stage that starts ("tls", "greeting")."""
+        """`record` is called with every byte string sent, `on_stage` with each stage that starts ("tls", "greeting").
+
+        `tls_sessions`: of earlier connections, to be resumed; None: the certificate is verified.
+        """
         self._endpoint = endpoint
         self._context = context
         self._limits = limits
         self._monotonic = monotonic
         self._record = record
         self._on_stage = on_stage
+        self._tls_sessions = tls_sessions
         super().__init__(endpoint.host, endpoint.port, ssl=True, ssl_context=context, timeout=limits.command_seconds)
         self.folder_encode = False
         self.normalise_times = False
@@ -55,7 +62,9 @@ class BoundedClient(IMAPClient):  # type: ignore[misc]
         self._imap.debug = 0
 
     def _create_IMAP4(self) -> imaplib.IMAP4:
-        return _BoundedImap(self._endpoint, self._context, self._limits, self._monotonic, self._record, self._on_stage)
+        return _BoundedImap(
+            self._endpoint, self._context, self._limits, self._monotonic, self._record, self._on_stage, self._tls_sessions
+        )  # fmt: skip
 
     def fetch_raw(self, uids: Sequence[int], items: Sequence[str]) -> list[Any]:
         """UID FETCH in the form of imaplib, not yet parsed: (line, literal) pairs, and bytes for the rest of each answer."""
@@ -98,6 +107,7 @@ class _BoundedImap(imaplib.IMAP4):
         monotonic: Callable[[], float],
         record: Callable[[bytes], None] | None,
         on_stage: Callable[[str], None],
+        tls_sessions: TlsSessions | None,
     ) -> None:
         self._endpoint = endpoint
         self._context = context
@@ -105,6 +115,8 @@ class _BoundedImap(imaplib.IMAP4):
         self._monotonic = monotonic
         self._record = record
         self._on_stage = on_stage
+        self._tls_sessions = tls_sessions
+        self._offered: ssl.SSLSession | None = None
         super().__init__(endpoint.host, endpoint.port)
 
     @property  # type: ignore[override]  # typeshed says that it is a str
@@ -126,7 +138,9 @@ class _BoundedImap(imaplib.IMAP4):
             if self._endpoint.tls == "starttls":
                 negotiate(self._wire, self.send)
             self.sock.settimeout(self._limits.connect_seconds)
-            encrypted = start_tls(self.sock, self._context, self._endpoint.host)
+            if self._tls_sessions is not None:
+                self._offered = self._tls_sessions.resumable(self._context, self._endpoint.host, self._endpoint.port)
+            encrypted = start_tls(self.sock, self._context, self._endpoint.host, self._offered)
         except BaseException:
             self.sock.close()
             raise
@@ -134,7 +148,28 @@ class _BoundedImap(imaplib.IMAP4):
         self.sock = encrypted
         self._wire.encrypt(encrypted, b"* OK\r\n" if self._endpoint.tls == "starttls" else b"")
         self._on_stage("greeting")
-        self.file = self.sock.makefile("rb")  # closed by imaplib's shutdown; never read
+        self.file = io.BytesIO()  # closed by imaplib's shutdown; never read
+
+    def shutdown(self) -> None:
+        """Close the connection; its TLS session can be resumed."""
+        if self._tls_sessions is not None and isinstance(self.sock, ssl.SSLSocket):
+            endpoint = self._endpoint
+            self._tls_sessions.remember(self._context, endpoint.host, endpoint.port, self.sock, self._offered)
+        super().shutdown()
+
+    @property
+    def named_capabilities(self) -> list[str]:
+        """Capabilities that the server has named by itself, in upper case: with its greeting or its answer to the login (RFC 3501 §7.1).
+        Empty where it named none, or in no known form."""
+        text = (self.untagged_responses.get("CAPABILITY") or [b""])[-1]
+        names = text.decode("ascii", "replace").upper().split() if isinstance(text, bytes) else []
+        return names if "IMAP4REV1" in names else []
+
+    def _get_capabilities(self) -> None:
+        if named := self.named_capabilities:
+            self.capabilities = tuple(named)
+        else:
+            super()._get_capabilities()  # type: ignore[misc]  # typeshed does not have it
 
     def read(self, size: int) -> bytes:
         """A literal."""

@@ -50,6 +50,7 @@ class Wire:
         """A command begins, with a time limit of its own."""
         self._command_ends = self._monotonic() + self._limits.command_seconds
         self._sock.settimeout(self._seconds_left())
+        self._is_timed = True
 
     def line(self) -> bytes:
         """A line with its end, which is missing where the server closed the connection."""
@@ -80,7 +81,10 @@ class Wire:
 
     def _receive(self) -> bool:
         """Append what the server sent to the buffer; False when it closed the connection."""
-        self._sock.settimeout(self._seconds_left())
+        # The first wait of a command has the timeout that was set when the command was sent.
+        if not self._is_timed:
+            self._sock.settimeout(self._seconds_left())
+        self._is_timed = False
         try:
             data = self._sock.recv(64 * 1024)
         except TimeoutError:
@@ -114,10 +118,13 @@ def dial(endpoint: Endpoint, limits: SessionLimits) -> socket.socket:
     raise Unreachable("tcp", failure)
 
 
-def start_tls(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
-    """TLS over a connection, with the server's certificate verified for `host`. TlsFailed, Unreachable."""
+def start_tls(
+    sock: socket.socket, context: ssl.SSLContext, host: str, session: ssl.SSLSession | None = None
+) -> ssl.SSLSocket:
+    """TLS over a connection, with the server's certificate verified for `host`, unless the server resumes `session`, for
+    which it was. TlsFailed, Unreachable."""
     try:
-        return context.wrap_socket(sock, server_hostname=host)
+        return context.wrap_socket(sock, server_hostname=host, session=session)
     except ssl.SSLError as error:
         sock.close()
         raise TlsFailed("tls", getattr(error, "reason", None) or type(error).__name__) from None

@@ -21,6 +21,7 @@ from services.imap.errors import (
 from services.imap.host_policy import Endpoint
 from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
+from services.imap.tls_sessions import TlsSessions
 from services.standalone.servers.ca import CertificateAuthority, ServerCertificate
 from tests.support.dovecot import Dovecot
 
@@ -141,3 +142,90 @@ def test_a_certificate_for_another_name_or_of_an_unknown_authority_is_refused(do
         connect(Endpoint("mail.example.com", dovecot.port, ("127.0.0.1",)), tls_context(dovecot.ca_file), SMALL)
     with pytest.raises(TlsFailed):
         connect(Endpoint("localhost", dovecot.port, ("127.0.0.1",)), tls_context(None), SMALL)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_is_resumed_with_its_server_for_an_hour_and_with_no_other(
+    tmp_path: Path, ca: CertificateAuthority, version: ssl.TLSVersion
+) -> None:
+    now = 0.0
+    sessions = TlsSessions(lambda: now)
+    context = tls_context(ca.ca_file)
+    files = ca.issue(f"resumed-{tmp_path.name}")
+
+    def is_resumed(port: int, trusted: ssl.SSLContext = context) -> bool:
+        connection = connect(Endpoint("localhost", port, ("127.0.0.1",)), trusted, SMALL, tls_sessions=sessions)
+        resumed = bool(connection._client._imap.sock.session_reused)
+        connection.logout()
+        return resumed
+
+    with resuming_server(files, version) as port, resuming_server(files, version) as second_port:
+        assert [is_resumed(port) for _ in range(4)] == [False, True, True, True]
+        assert not is_resumed(second_port), "a session of another server"
+        unknown = CertificateAuthority(tmp_path / "unknown")
+        with pytest.raises(TlsFailed):
+            is_resumed(port, tls_context(unknown.ca_file))
+        assert is_resumed(port)
+        now = 3599
+        assert is_resumed(port)
+        now = 3601
+        assert [is_resumed(port) for _ in range(2)] == [False, True]
+
+
+def test_a_server_that_resumes_nothing_is_offered_one_session_an_hour(tmp_path: Path, ca: CertificateAuthority) -> None:
+    """To store a session costs as much as resuming it saves."""
+    now = 0.0
+    sessions = TlsSessions(lambda: now)
+    context = tls_context(ca.ca_file)
+    with resuming_server(ca.issue(f"forgetful-{tmp_path.name}"), ssl.TLSVersion.TLSv1_3, forgetful=True) as port:
+        offered = []
+        for second in (0.0, 1.0, 2.0, 3602.0, 3603.0):
+            now = second
+            offered.append(sessions.resumable(context, "localhost", port) is not None)
+            connect(Endpoint("localhost", port, ("127.0.0.1",)), context, SMALL, tls_sessions=sessions).logout()
+    assert offered == [False, True, False, False, True]
+
+
+@contextlib.contextmanager
+def resuming_server(files: ServerCertificate, version: ssl.TLSVersion, *, forgetful: bool = False) -> Iterator[int]:
+    """The port of a server that greets and says BYE, with one TLS context, or a new one for each connection (`forgetful`)."""
+
+    def context() -> ssl.SSLContext:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(files.certificate, files.key)
+        server.maximum_version = version
+        return server
+
+    def serve(listener: socket.socket, common: ssl.SSLContext) -> None:
+        while True:
+            try:
+                raw, _ = listener.accept()
+            except OSError:
+                return
+            with contextlib.suppress(OSError, ssl.SSLError), raw:
+                raw.settimeout(3)
+                with (context() if forgetful else common).wrap_socket(raw, server_side=True) as connection:
+                    connection.sendall(b"* OK [CAPABILITY IMAP4rev1] ready\r\n")
+                    tag = connection.recv(4096).split(b" ", 1)[0]
+                    connection.sendall(b"* BYE .\r\n" + tag + b" OK bye\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener, context()), daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def test_dovecot_resumes_a_session_and_is_not_asked_for_what_it_has_named(dovecot: Dovecot) -> None:
+    sessions, sent = TlsSessions(), list[bytes]()
+    context = tls_context(dovecot.ca_file)
+    for attempt in range(2):
+        connection = connect(
+            Endpoint("localhost", dovecot.port, ("127.0.0.1",)), context, SessionLimits(), record=sent.append, tls_sessions=sessions
+        )  # fmt: skip
+        connection.login("seller-1@mail.test", "Secret-1-canary", "0")
+        assert connection._client._imap.sock.session_reused == bool(attempt)
+        assert connection.save_dates
+        connection.logout()
+    assert not any(b"CAPABILITY" in data for data in sent), sent

@@ -9,6 +9,12 @@ from tests.imap_lab.messages import fetch, search
 from tests.imap_lab.profiles import Defect
 from tests.imap_lab.wire import ENDLESS, PIECE, SessionEnd, Wire
 
+FIRST_COMMAND = (
+    Defect.CLOSED_EARLY, Defect.DRIP_ANSWER, Defect.HUGE_LITERAL_EARLY, Defect.EARLY_ANSWERS, Defect.LOGIN_DISABLED,
+    Defect.NO_LOGIN_METHOD, Defect.PLAIN_ALONE, Defect.LOGIN_MECHANISM_ALONE,
+)  # fmt: skip
+"""Defects of the answer to CAPABILITY, which a client sends first unless the greeting has named them."""
+
 
 class Session(Wire):
     """One connection: reads commands, answers as the profile and the defects demand."""
@@ -40,7 +46,7 @@ class Session(Wire):
         if self.mailbox.has(Defect.PREAUTH):
             await self.send(b"* PREAUTH welcome back\r\n")
         else:
-            await self.send(self._profile.greeting + b"\r\n")
+            await self.send(self._greeting() + b"\r\n")
         try:
             while True:
                 tag, command = await self.read_command()
@@ -48,6 +54,11 @@ class Session(Wire):
                 await self._answer(tag, command)
         except SessionEnd:
             pass
+
+    def _greeting(self) -> bytes:
+        """The greeting; without capabilities where a defect is about the command that asks for them."""
+        greeting = self._profile.greeting
+        return re.sub(rb"\[CAPABILITY [^\]]*\] ?", b"", greeting) if self.mailbox.has(*FIRST_COMMAND) else greeting
 
     async def _answer(self, tag: bytes, command: bytes) -> None:
         name = command.upper().split(b" ")[0]

@@ -15,9 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from services.imap.connection import Connection, connect
-from services.imap.errors import (
-    TlsFailed,
-)
+from services.imap.errors import LoginRefused, TlsFailed
 from services.imap.host_policy import Endpoint
 from services.imap.limits import SessionLimits
 from services.imap.tls import tls_context
@@ -187,7 +185,9 @@ def test_a_server_that_resumes_nothing_is_offered_one_session_an_hour(tmp_path: 
 
 
 @contextlib.contextmanager
-def resuming_server(files: ServerCertificate, version: ssl.TLSVersion, *, forgetful: bool = False) -> Iterator[int]:
+def resuming_server(
+    files: ServerCertificate, version: ssl.TLSVersion, *, forgetful: bool = False, capabilities: bytes = b"IMAP4rev1"
+) -> Iterator[int]:
     """The port of a server that greets and says BYE, with one TLS context, or a new one for each connection (`forgetful`)."""
 
     def context() -> ssl.SSLContext:
@@ -205,7 +205,7 @@ def resuming_server(files: ServerCertificate, version: ssl.TLSVersion, *, forget
             with contextlib.suppress(OSError, ssl.SSLError), raw:
                 raw.settimeout(3)
                 with (context() if forgetful else common).wrap_socket(raw, server_side=True) as connection:
-                    connection.sendall(b"* OK [CAPABILITY IMAP4rev1] ready\r\n")
+                    connection.sendall(b"* OK [CAPABILITY " + capabilities + b"] ready\r\n")
                     tag = connection.recv(4096).split(b" ", 1)[0]
                     connection.sendall(b"* BYE .\r\n" + tag + b" OK bye\r\n")
 
@@ -217,15 +217,29 @@ def resuming_server(files: ServerCertificate, version: ssl.TLSVersion, *, forget
     thread.join(5)
 
 
-def test_dovecot_resumes_a_session_and_is_not_asked_for_what_it_has_named(dovecot: Dovecot) -> None:
+def test_no_password_goes_to_a_server_that_disables_the_login_in_its_greeting(
+    tmp_path: Path, ca: CertificateAuthority
+) -> None:
+    files, sent = ca.issue(f"disabled-{tmp_path.name}"), list[bytes]()
+    with resuming_server(files, ssl.TLSVersion.TLSv1_3, capabilities=b"IMAP4rev1 LOGINDISABLED AUTH=XOAUTH2") as port:
+        connection = open_session(port, ca.ca_file, record=sent.append)
+        with pytest.raises(LoginRefused) as caught:
+            connection.login("seller-1@mail.test", "Secret-1-canary", "0")
+        connection.logout()
+    assert caught.value.code == "oauth2-needed"
+    assert [data.split(b" ")[1].strip() for data in sent] == [b"LOGOUT"]
+
+
+def test_dovecot_is_not_asked_for_capabilities_that_it_has_named(dovecot: Dovecot) -> None:
+    """Its process for each connection resumes no TLS session: both handshakes verify."""
     sessions, sent = TlsSessions(), list[bytes]()
     context = tls_context(dovecot.ca_file)
-    for attempt in range(2):
+    for _ in range(2):
         connection = connect(
             Endpoint("localhost", dovecot.port, ("127.0.0.1",)), context, SessionLimits(), record=sent.append, tls_sessions=sessions
         )  # fmt: skip
         connection.login("seller-1@mail.test", "Secret-1-canary", "0")
-        assert connection._client._imap.sock.session_reused == bool(attempt)
-        assert connection.save_dates
+        assert not connection._client._imap.sock.session_reused
+        assert connection.save_dates, "a capability that it names after the login only"
         connection.logout()
-    assert not any(b"CAPABILITY" in data for data in sent), sent
+    assert b"LOGIN" in b"".join(sent) and not any(b"CAPABILITY" in data for data in sent), sent

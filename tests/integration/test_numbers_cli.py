@@ -267,4 +267,6 @@ def test_support_needs_no_more_than_the_role_of_the_aggregator(run: Any, shop: p
             run(*command, dsn=registrar)
     finally:
         for name in roles:
+            # The pooler keeps its sessions, and with them the temporary tables of a judgement.
+            shop.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", (name,))
             shop.execute(f"DROP ROLE {name}".encode())

@@ -192,10 +192,12 @@ def test_while_a_thread_works_another_one_takes_the_next_request(
 
     with ThreadPoolExecutor() as threads:
         futures = [threads.submit(take, f"thread-{number}") for number in range(3)]
-        taken = {future.result(SECONDS) for future in islice(as_completed(futures, SECONDS), 2)}
-        assert taken == expected
-        stop.set()
-        assert {future.result(SECONDS) for future in futures} == expected | {None}
+        try:
+            taken = {future.result() for future in islice(as_completed(futures, SECONDS), 2)}
+        finally:
+            stop.set()
+    assert taken == expected
+    assert {future.result() for future in futures} == expected | {None}
 
 
 def test_a_fetcher_leaves_requests_that_it_cannot_open(dsn: str, portal_dsn: str, keys_published: None) -> None:

@@ -32,6 +32,10 @@ WHY: Final = {
         "When the first stretch is the slow one, as the table below shows, it is a process that has just started, not one that"
         " has grown: compare the two others."
     ),
+    "portal_p95_ms": (
+        "Other work kept both cores busy (load average above). A call of the most expensive kind takes a fifth of the limit in"
+        " CPU, of web process and Postgres together."
+    ),
     "rss_slope_matcher": (
         "It goes up by the size of a batch and down again; the figures of each minute are in the file, and a leak would not"
         " go down again."
@@ -62,7 +66,7 @@ def render() -> str:
     repeats = max(len(figure["repeats"]) for figure in figures.values())
     lines = [HEAD.format(cores=bench["cores"], python=bench["python"], repeats=repeats)]
     lines += _table(figures)
-    missed = [name for name, figure in figures.items() if figure["reached"] is False]
+    missed = _missed(figures)
     if missed:
         lines += ["", "## What misses its reach", ""]
         lines += [f"- `{name}`: {WHY.get(name, 'not investigated yet.')}" for name in missed]
@@ -104,7 +108,7 @@ def render() -> str:
         "",
         *_table(large),
     ]
-    missed_soak = [name for name, figure in soak["figures"].items() if figure["reached"] is False]
+    lines += _portal(newest("portal")["figures"])
     lines += [
         "",
         "## Soak",
@@ -114,9 +118,45 @@ def render() -> str:
         "",
         *_table(soak["figures"]),
         "",
-        *(f"- `{name}`: {WHY.get(name, 'not investigated yet.')}\n" for name in missed_soak),
+        *(f"- `{name}`: {WHY.get(name, 'not investigated yet.')}\n" for name in _missed(soak["figures"])),
     ]
     return "\n".join(lines)
+
+
+def _missed(figures: dict[str, dict[str, Any]]) -> list[str]:
+    return [name for name, figure in figures.items() if figure["reached"] is False]
+
+
+def _portal(figures: dict[str, dict[str, Any]]) -> list[str]:
+    """What the web process takes for each kind of request and page, and for 1,000 mailboxes."""
+    calls, registered = figures["portal_p95_ms"], figures["portal_register_1000_seconds"]
+    cpu = ", ".join(f"{name} {seconds:g}" for name, seconds in registered["cpu_seconds"].items())
+    return [
+        "",
+        "## The portal",
+        "",
+        f"`make bench PARTS=portal`: {calls['mailboxes']:,} mailboxes of {calls['companies']:,} companies, {calls['inquiries']:,} inquiries, of"
+        " which the largest company has 15,000 and half of the companies fewer than 360. Companies are called as often as they have"
+        " inquiries, and the largest besides. Times are those of the client, on cores that other work shares (load average"
+        f" {calls['load_average'][0]:g} to {calls['load_average'][1]:g} on two cores); CPU is that of the processes.",
+        "",
+        *_table(figures),
+        "",
+        *(f"- `{name}`: {WHY.get(name, 'not investigated yet.')}\n" for name in _missed(figures)),
+        f"The import was accepted in {registered['accepted_seconds']:g} s ({registered['lines_per_second']:,} lines a second), then"
+        f" {registered['connected_per_second']:g} mailboxes a second became active; no request expired, and the longest waited"
+        f" {registered['longest_wait_seconds']:g} s of its 600. CPU seconds: {cpu}. Mail servers that answer after"
+        f" {1000 * registered['slow']['answer_seconds']:g} ms instead of {1000 * registered['answer_seconds']:g} ms make it"
+        f" {registered['slow']['connected_per_second']:g} a second.",
+        "",
+        "| Request | calls | p50, ms | p95, ms | CPU of the portal, ms | CPU of Postgres, ms | compressed, kB |",
+        "|---|---|---|---|---|---|---|",
+        *(f"| {' | '.join(str(cell) for cell in (f'`{name}`', *cells))} |" for name, *cells in calls["requests"]),
+        "",
+        "| Page | calls | p50, ms | p95, ms | CPU of the portal, ms | CPU of Postgres, ms | compressed, kB |",
+        "|---|---|---|---|---|---|---|",
+        *(f"| {' | '.join(str(cell) for cell in cells)} |" for cells in calls["pages"]),
+    ]
 
 
 def render_scaling() -> str:

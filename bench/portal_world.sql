@@ -38,7 +38,7 @@ FROM registry.mailboxes, generate_series(0, %(days)s - 1) day
 INSERT INTO registry.mailbox_counts (state, change) SELECT state, count(*) FROM registry.mailboxes GROUP BY state
 
 -- name: inquiries
--- Few companies have most inquiries: of 2,000 companies the largest has 22,000 of a million, half have fewer than 360. A buyer
+-- Few companies have most inquiries: of 2,000 companies the largest has 15,000 of a million, half have fewer than 360. A buyer
 -- asks three times.
 INSERT INTO ledger.inquiries (company_id, inquiry_id, account_id, received_at, facts_id, buyer_id, buyer_region, channel, buyer_addresses)
 SELECT 'company-' || (%(companies)s * power(chance, 2))::integer %% %(companies)s, 'inquiry-' || inquiry,

@@ -226,6 +226,8 @@ _ZONES = {
 }  # fmt: skip
 """Hours west of Greenwich: RFC 5322 §4.3, and AST and ADT as the standard library reads them."""
 _END = re.compile(rb"(?>\r\n|\r|\n)(?:\r\n|\r|\n)")
+_ORDINARY_FIELD = re.compile(r"([!-9;-~]++)[ \t]*+:[ \t]*+([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)\r\n")
+_ORDINARY_BLOCK = re.compile(rf"(?:{_ORDINARY_FIELD.pattern})*+(?:\r\n)?+")
 _FIELD = re.compile(r"([!-9;-~]*)[ \t]*:")
 
 
@@ -237,6 +239,16 @@ def split_fields(raw: bytes) -> dict[str, list[str]]:
     take half of the time that a message costs. A property compares the two.
     """
     text = raw.decode("ascii", "surrogateescape")
+    if _ORDINARY_BLOCK.fullmatch(text) is None:
+        return _split_any_fields(text)
+    ordinary: dict[str, list[str]] = {}
+    for name, value in _ORDINARY_FIELD.findall(text):
+        ordinary.setdefault(name.lower(), []).append(_as_text(value))
+    return ordinary
+
+
+def _split_any_fields(text: str) -> dict[str, list[str]]:
+    """The fields of a block in any form: what one whose lines all end with CRLF and belong to a field needs no part of."""
     fields: dict[str, list[list[str]]] = {}
     lines: list[str] | None = None
     # newline="": lines end at \n, \r or \r\n and keep their end; at nothing else, unlike str.splitlines.

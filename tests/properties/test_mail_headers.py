@@ -48,6 +48,13 @@ lines = st.sampled_from(
 blocks = st.lists(st.tuples(lines, st.sampled_from(["\r\n", "\n", "\r", "\r\r\n", "\x0c", "\x85"])), max_size=12)
 
 
+@given(st.lists(st.tuples(lines, st.sampled_from([*8 * ["\r\n"], "\n", "\r", "\r\r\n", ""])), max_size=8))
+@settings(max_examples=500)
+def test_ordinary_blocks_are_split_as_those_of_any_form(parts: list[tuple[str, str]]) -> None:
+    raw = "".join(line + end for line, end in parts).encode()
+    assert headers.split_fields(raw) == headers._split_any_fields(raw.decode("ascii", "surrogateescape"))
+
+
 @given(blocks.map(lambda parts: "".join(line + end for line, end in parts).encode()) | soup)
 @settings(max_examples=500, suppress_health_check=[HealthCheck.filter_too_much])
 def test_fields_are_split_as_the_standard_library_splits_them(raw: bytes) -> None:

@@ -258,7 +258,8 @@ class BatchPublisher:
         span = self._report.batch_sent(len(batch.uids))
         key = sighting.company_id.encode()
         headers = [*trace_headers(span), (HASH_KEY, self._hasher.fingerprint().encode())]
-        pendings = [self._publisher.send(SENT, key, planned.record, headers=headers) for planned in plan.records]
+        records = [planned.record for planned in plan.records]
+        pendings = self._publisher.send_all(SENT, key, records, headers=headers) if records else []
         self._heartbeat.beat()
         return SentBatch(batch.uidvalidity, batch.uids, plan, pendings, sighting.now, span, batch.refused)
 

@@ -65,7 +65,7 @@ fuzz: setup ## turn mutated headers into events: SECONDS=300 SEED=1
 	@touch $@
 
 bench: setup .cache/bench/ready ## measure throughput and freshness beside the usual alternatives, as ratios; needs Dovecot
-	@$(BIN)/python -m bench $(PARTS)
+	@$(BIN)/python -m bench $(PARTS) $(if $(MAILBOXES),--mailboxes $(MAILBOXES)) $(if $(REPEATS),--repeats $(REPEATS))
 
 soak: setup ## look for growth: MINUTES=15 with all services, MESSAGES=5000000 stored in RocksDB; needs Dovecot
 	@$(BIN)/python -m bench.soak $(PARTS) --minutes $(or $(MINUTES),15) --messages $(or $(MESSAGES),5000000)

@@ -13,7 +13,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +51,7 @@ PARTS: Final[dict[str, Part]] = {
 }
 LONG: Final[dict[str, Part]] = {
     "recompute": Part(recompute.measure, ("Postgres",), 0, 8),
-    "scale": Part(scale.measure, ("Postgres",), 0, 13),
+    "scale": Part(scale.measure, ("Kafka", "Postgres"), 2, 13),
     "periodic": Part(periodic.measure, ("Postgres",), 0, 13),
     "portal": Part(portal.measure, ("Postgres", "Kafka"), 0, 12),
     "stack": Part(stack.measure, ("Docker",), 0, 45),
@@ -66,11 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "parts", nargs="*", help=f"any of {', '.join(ALL)}; default: all except {' and '.join(LONG)}", metavar="PART"
     )
     parser.add_argument("--repeats", type=int, default=3, help="repeats of each figure; the median counts")
+    parser.add_argument(
+        "--mailboxes", type=int, help="how many mailboxes PART scale polls; default: 10,000", metavar="NUMBER"
+    )
     options = parser.parse_args(arguments)
     if unknown := set(options.parts) - ALL.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}; the parts are {', '.join(ALL)}")
     names: list[str] = options.parts or list(PARTS)
-    return run({name: ALL[name] for name in names}, options.repeats, RESULTS)
+    parts = {name: ALL[name] for name in names}
+    if options.mailboxes is not None and "scale" in parts:
+        parts["scale"] = replace(parts["scale"], measure=partial(scale.measure, mailboxes=options.mailboxes))
+    return run(parts, options.repeats, RESULTS)
 
 
 def run(

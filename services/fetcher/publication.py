@@ -165,7 +165,8 @@ def decide(
     unreadable, dropped = list(batch.unreadable), list(batch.dropped)
     values_dropped = 0
     for parsed in sorted(batch.messages, key=lambda parsed: parsed.fetched.uid):
-        message = replace(parsed, message_id=identity(parsed, published, new, hasher, rescan=sighting.rescan))
+        message_id = identity(parsed, published, new, hasher, rescan=sighting.rescan)
+        message = parsed if message_id == parsed.message_id else replace(parsed, message_id=message_id)
         uid = message.fetched.uid
         if message.message_id in published:
             sent_at, record = published[message.message_id]

@@ -106,7 +106,9 @@ def test_every_provider_is_read_correctly(lab: Lab, serve: Serve, name: str) -> 
     lab.poll(connected, server)
     assert len(lab.events(connected)) == before
     names = [sent.name for sent in server.commands(-1)]
-    opening = [b"CAPABILITY", b"LOGIN", b"CAPABILITY", *([b"ID"] if PROFILES[name].id != "no" else []), b"LIST"]
+    # Greetings with capabilities leave nothing to ask for before the login.
+    asked = [] if b"[CAPABILITY " in PROFILES[name].greeting else [b"CAPABILITY"]
+    opening = [*asked, b"LOGIN", b"CAPABILITY", *([b"ID"] if PROFILES[name].id != "no" else []), b"LIST"]
     opening += [b"NAMESPACE"] if b"NAMESPACE" in PROFILES[name].capabilities else []
     opening += [b"XLIST"] if name in ("qq", "exmail", "alibaba") else []
     assert names == [*opening, b"EXAMINE", b"UID SEARCH", b"LOGOUT"]  # two round trips for the folder

@@ -22,7 +22,7 @@ from services.signin.token_endpoint import is_token
 
 _CODE_BYTES: Final = 8 * 1024
 """The longest code that is passed on; Microsoft's have about 2 KiB."""
-_ERRORS: Final = {
+ERRORS: Final = {
     "server_error": "sign-in-unavailable",
     "temporarily_unavailable": "sign-in-unavailable",
     "unauthorized_client": "client-refused",
@@ -115,7 +115,7 @@ def refusal_of(answer: AuthorizationAnswer, client: RedirectClient) -> str | Non
         return None
     if needs_admin(client, answer.error, answer.description):
         return "admin-consent-needed"
-    return _ERRORS.get(answer.error, "sign-in-incomplete")
+    return ERRORS.get(answer.error, "sign-in-incomplete")
 
 
 def needs_admin(client: RedirectClient, error: str, description: str) -> bool:

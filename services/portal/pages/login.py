@@ -103,12 +103,17 @@ def _page(
     if chosen is not None and chosen.provider is not None:
         query += f"provider={chosen.provider.id}&"
     draft = _filled_in(draft, choice)
+    folder_choices = [] if earlier is None else earlier.folder_choices
     return seller.page(
         "login.html", status=422 if errors else 200, here=f"{address.LOGIN_PATH}?{query}lang=", step=3, errors=errors or {},
         draft=draft, choice=choice, sign_in=redirect_sign_in.offer(seller, choice, draft.host), secret=choice.secret(seller.language), earlier=earlier,
         earlier_id="" if earlier is None else earlier.request_id,
         providers=[] if choice.is_trusted else catalog.load().providers,
-        folder_choices=[] if earlier is None else earlier.folder_choices,
+        folder_choices=folder_choices,
+        # Closed where the seller need not look at it: the server is known, or it has just been used.
+        opens_server=bool(errors and errors.keys() & {"host", "port"})
+        or not (folder_choices or choice.is_trusted)
+        or (earlier is not None and earlier.is_about_server),
         dns_failed=bool(looked_up and looked_up.get("dns_failed")),
     )  # fmt: skip
 

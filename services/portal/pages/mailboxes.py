@@ -47,6 +47,7 @@ def routes(gate: SellerGate) -> APIRouter:
         horizon_days = seller.resources.settings.horizon_days
         return seller.page(
             "stored.html", mailbox=mailbox, tables=[stored for stored in tables if stored.rows], catalog=personal_data.load(),
+            consents=[values for stored in tables if stored.table.name == "registry.consents" for values in stored.shown],
             empty_tables=[stored.table.name for stored in tables if not stored.rows], horizon_days=horizon_days,
             outside=holdings.outside_postgres(seller.language, horizon_days),
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """Fourth step: the test as it runs, its result, and what to do next.
 
-The page follows the test live. Without JavaScript it stands still (WCAG 2.2.2, 3.2.5): a link on it leads to the result, and its answer
+The page follows the test live. Without JavaScript it stands still (WCAG 2.2, 2.2.1 and 3.2.5): a link on it leads to the result, and its answer
 is held until there is one.
 """
 
@@ -30,6 +30,8 @@ STREAM_SECONDS: Final = 15.0
 HELD_SECONDS: Final = 10.0
 """How long the answer of the link to the result is held; below the timeouts of proxies (usually 60 s)."""
 RULE_SET: Final = "default"
+STEPS: Final = {"look-up": 2, "connect": 4, "reconnect": 4}
+"""Purpose of a request → the step of connecting a mailbox that its page belongs to; no step of it for others."""
 
 
 def routes(gate: SellerGate) -> APIRouter:
@@ -41,7 +43,7 @@ def routes(gate: SellerGate) -> APIRouter:
         view = requests.read(seller, request_id)
         if view.purpose == "look-up" and (view.is_passed or view.code == "server-unknown"):
             return gate.redirect(f"{address.LOGIN_PATH}?request={request_id}")
-        return seller.page("progress.html", step=4 if view.purpose != "look-up" else 2, **_values(seller, view))
+        return seller.page("progress.html", step=STEPS.get(view.purpose), **_values(seller, view))
 
     @router.get("/connect/requests/{request_id}/result")
     async def show_result(seller: Annotated[Seller, Depends(gate.reader)], request_id: str) -> Response:

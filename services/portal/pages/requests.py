@@ -10,7 +10,8 @@ from services.connect.report import PASSED, SKIPPED, STAGES
 from services.connect.typed_login import TypedLogin
 from services.portal.pages.problems import PageProblem
 from services.portal.pages.seller import Seller
-from services.registry.connect_requests import ConnectRequests, Purpose
+from services.portal.pages.texts import text
+from services.registry.connect_requests import GIVEN_UP, ConnectRequests, Purpose
 
 TITLES: Final = {
     "look-up": ("lookup", "lookup", "unknown"),
@@ -162,19 +163,24 @@ class RequestView:
     @property
     def failure(self) -> tuple[str, str]:
         """What went wrong and what to do next: the sentences of `replyrate mailbox test`."""
+        if self.purpose == "withdraw" and self.code in GIVEN_UP:
+            return text("progress.not_withdrawn", self.language), text("progress.not_withdrawn_next", self.language)
         sentences = texts.request_sentences(self.code, self.language)
         if sentences is not None:
             return sentences
-        failed = next(
-            (stage for stage in self.report.get("stages", []) if stage["code"] not in (PASSED, SKIPPED)), None
-        )
-        says = "" if failed is None else failed["says"][self.language]
+        says = "" if self._failed_stage is None else self._failed_stage["says"][self.language]
         return says, (self.report.get("next") or {}).get(self.language) or ""
 
     @property
     def advice(self) -> str:
         """What this provider wants, when it is known and something failed at it."""
         return (self.report.get("advice") or {}).get(self.language) or ""
+
+    @property
+    def is_about_server(self) -> bool:
+        """Whether a connection test failed before it could log in, so that the server may be the wrong one."""
+        failed = self._failed_stage
+        return failed is not None and failed["stage"] in STAGES[: STAGES.index("login")]
 
     @property
     def warnings(self) -> list[str]:
@@ -195,6 +201,12 @@ class RequestView:
             if self.code == "no-sent-folder" or len(choices) > 1
             else []
         )
+
+    @property
+    def _failed_stage(self) -> Mapping[str, Any] | None:
+        """The stage with which the connection test ended."""
+        stages = self.report.get("stages", [])
+        return next((stage for stage in stages if stage["code"] not in (PASSED, SKIPPED)), None)
 
     def _finished(self, stage: Mapping[str, Any]) -> StageView:
         state = {PASSED: "passed", SKIPPED: "skipped"}.get(stage["code"], "failed")

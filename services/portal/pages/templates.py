@@ -38,7 +38,7 @@ def page(
 def render(template: str, language: Language, **values: Any) -> str:
     """The HTML of a template. `t` in it is `text` in the language."""
     return _ENVIRONMENT.get_template(template).render(
-        language=language, tag=LANGUAGE_TAGS[language], t=partial(_text, language), **values
+        template=template, language=language, tag=LANGUAGE_TAGS[language], t=partial(_text, language), **values
     )
 
 

@@ -4,11 +4,13 @@
 requested from another origin, refused by the page's own policy or failed in a script.
 """
 
+import base64
+import gzip
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, CDPSession, Error, Page, Request, sync_playwright
 
 from services.common.language import Language
-from tests.portal.browser import states
+from services.portal.app import STATIC
 from tests.portal.browser.states import STATES, WIDTHS, Scripts, SeenState
 
 MISSING: Final = (
@@ -26,8 +28,6 @@ MISSING: Final = (
 LOCALES: Final[dict[Language, str]] = {"en": "en-GB", "zh": "zh-CN"}
 UNLISTED: Final = "unlisted"
 """The state of a page that only a test has."""
-RECORD: Final = "PORTAL_STATES_TO"
-"""Environment variable with a folder for results and screenshots (python -m tests.portal.browser)."""
 RUN_AXE: Final = """
 axe.run({resultTypes: ['violations']}).then(results => ({
     violations: results.violations.map(rule => rule.id + ': ' + rule.nodes.map(node => node.html).join(' ')),
@@ -35,6 +35,9 @@ axe.run({resultTypes: ['violations']}).then(results => ({
 }))
 """
 OVERFLOW: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+FILES: Final = (
+    "[...document.querySelectorAll('link[href], script[src], img[src]')].map(element => element.href || element.src)"
+)
 TRIES: Final = 5
 """A page with scripts is loaded again when its request is finished, maybe in the middle of a check."""
 
@@ -48,8 +51,10 @@ class BrowserVisit:
         self.scripts: Scripts = scripts
         self.problems: list[str] = []
         """What was requested elsewhere, refused by the page's policy, or failed in a script."""
+        self.allowed_origins: list[str] = []
+        """Further origins that may be asked; a test answers in their place."""
         self._session = session
-        self._origin = origin
+        self.origin = origin
         self._axe = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
         page.on("request", self._note_request)
         page.on("pageerror", lambda error: self.problems.append(f"error in a script: {error}"))
@@ -58,23 +63,41 @@ class BrowserVisit:
 
     def open(self, path: str) -> None:
         """Go to a page of the portal."""
-        self.page.goto(path if path.startswith("http") else self._origin + path)
+        self.page.goto(path if path.startswith("http") else self.origin + path)
 
-    def look(self, state: str) -> None:
-        """Check the page that is shown, and note it as `state` of states.toml; not with UNLISTED."""
+    def look(self, state: str, widths: Iterable[int] = tuple(WIDTHS)) -> list[SeenState]:
+        """Check the page that is shown, at each width; `state`: of states.py, or UNLISTED. Returns what was seen."""
         assert state in STATES or state == UNLISTED
         assert self.problems == [], f"{state}: {self.problems}"
         tag = self.page.get_attribute("html", "lang")
         assert tag is not None and tag.partition("-")[0] == self.language, (state, tag)
-        for width, height in WIDTHS.items():
-            self.page.set_viewport_size({"width": width, "height": height})
+        seen = []
+        for width in widths:
+            self.page.set_viewport_size({"width": width, "height": WIDTHS[width]})
             result = self._retried(self._check)
             assert result["violations"] == [], f"{state} ({self.language}, {width}): {json.dumps(result, indent=1)}"
             assert result["overflow"] <= 0, f"{state} ({self.language}, {width}) is wider than its window"
-            if state != UNLISTED:
-                SEEN.append(SeenState(state, self.language, width, self.scripts, result["passed"]))
-            if state != UNLISTED and RECORD in os.environ:
-                self.page.screenshot(path=Path(os.environ[RECORD]) / f"{state}-{self.language}-{width}.png")
+            template = self.page.get_attribute("body", "data-template") or ""
+            seen.append(
+                SeenState(
+                    state, template, self.language, width, self.scripts, result["passed"], self._compressed_bytes()
+                )
+            )
+        return seen
+
+    def picture(self, file: Path, *, quality: int, most_height: int) -> None:
+        """The page from its top as WebP, at the width that was looked at last and at most so high."""
+        size = self.page.evaluate("({width: innerWidth, height: document.documentElement.scrollHeight})")
+        clip = {"x": 0, "y": 0, "scale": 1, "width": size["width"], "height": min(size["height"], most_height)}
+        options = {"format": "webp", "quality": quality, "captureBeyondViewport": True, "clip": clip}
+        file.write_bytes(base64.b64decode(self._session.send("Page.captureScreenshot", options)["data"]))
+
+    def _compressed_bytes(self) -> int:
+        """Of the page and everything that it loads, each file compressed by gzip."""
+        files: list[str] = self.page.evaluate(FILES)
+        return sum(_compressed_bytes(file.rpartition("/")[2]) for file in files) + len(
+            gzip.compress(self.page.content().encode())
+        )
 
     def _check(self) -> dict[str, Any]:
         # Timers of axe stand still while scripts are off; the page's own ones were not run when it was loaded.
@@ -102,7 +125,7 @@ class BrowserVisit:
         self._session.send("Emulation.setScriptExecutionDisabled", {"value": not allowed})
 
     def _note_request(self, request: Request) -> None:
-        if not request.url.startswith(self._origin + "/"):
+        if not request.url.startswith((self.origin + "/", *self.allowed_origins)):
             self.problems.append(f"request to {request.url}")
 
     def _note_console(self, kind: str, text: str) -> None:
@@ -111,8 +134,11 @@ class BrowserVisit:
             self.problems.append(text)
 
 
-SEEN: Final[list[SeenState]] = []
-"""What the windows of this process saw."""
+@cache
+def _compressed_bytes(name: str) -> int:
+    return len(gzip.compress((STATIC / name).read_bytes()))
+
+
 Visit = Callable[..., AbstractContextManager[BrowserVisit]]
 
 
@@ -127,8 +153,6 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser
         browser.close()
-    if RECORD in os.environ:
-        states.store(SEEN, Path(os.environ[RECORD]) / "seen.json")
 
 
 @pytest.fixture

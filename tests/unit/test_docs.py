@@ -18,6 +18,7 @@ from services.cli.pages import render_all
 from services.common.postgres import AGGREGATOR_CONNECTIONS, FETCHER_CONNECTIONS, PORTAL_CONNECTIONS, connections
 from services.standalone.servers.paths import ROOT
 
+IMAGE_BYTES = 40_000
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "schemas").glob("*.md")])
 
 
@@ -36,6 +37,18 @@ def test_links_have_a_target(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text("utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_images_are_shown_and_small() -> None:
+    """tests/portal/browser draws them; that an image of a page exists is tested with the links."""
+    shown = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text("utf-8"))
+    }
+    images = set((ROOT / "docs" / "images").iterdir())
+    assert images == {image for image in shown if image.parent == ROOT / "docs" / "images"}
+    assert all(image.stat().st_size < IMAGE_BYTES for image in images)
 
 
 def test_pages_state_the_numbers_of_connections_of_the_code() -> None:

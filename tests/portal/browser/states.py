@@ -1,34 +1,68 @@
 """The states of the pages, as data, and the page of the documentation that lists what axe said about each."""
 
-import json
 import tomllib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from services.common.language import Language
+from services.connect import texts
+from services.connect.report import STAGES
+from services.portal.pages import redirect_sign_in
+from services.signin import authorization
 from services.standalone.servers.paths import ROOT
 
 Scripts = Literal["scripts", "no-scripts"]
-HERE: Final = Path(__file__).parent
-RESULTS: Final = HERE / "results.json"
 PAGE: Final = ROOT / "docs" / "dev" / "portal-states.md"
 IMAGES: Final = ROOT / "docs" / "images"
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
 WIDTHS: Final[dict[int, int]] = {390: 844, 1280: 900}
 """Width of a window → its height, in CSS pixels: a phone and a desktop."""
-STATES: Final[dict[str, str]] = tomllib.loads((HERE / "states.toml").read_text("utf-8"))["states"]
-"""State → what is shown."""
+SCRIPTS: Final[tuple[Scripts, ...]] = ("scripts", "no-scripts")
+SIGN_IN_CODES: Final = sorted(
+    {
+        *authorization.ERRORS.values(),
+        "sign-in-incomplete",
+        "admin-consent-needed",
+        "issuer-differs",
+        *redirect_sign_in.OUTCOMES.values(),
+        "sign-in-not-set-up",
+    }
+    - {"sign-in-used"}
+)
+"""Codes that the page of a refused sign-in shows; `sign-in-used` has a state with the way to its result."""
+
+
+def _states() -> dict[str, str]:
+    listed: dict[str, str] = tomllib.loads((Path(__file__).parent / "states.toml").read_text("utf-8"))["states"]
+    running = {f"test-{stage}": f"the connection test, at the stage {stage}" for stage in STAGES}
+    sentences = {
+        code: entry["en"]["says"] for kind in ("code", "request") for code, entry in texts.load()[kind].items()
+    }
+    failures = {f"failed-{code}": says for code, says in sentences.items()}
+    sign_ins = {f"refused-{code}": sentences[code] for code in SIGN_IN_CODES}
+    return listed | running | failures | sign_ins
+
+
+STATES: Final = _states()
+"""State → what is shown: those of states.toml; `test-STAGE`; for each code of services/connect/texts.toml the page of a request
+that failed with it, `failed-CODE`; for each code of a sign-in that ends without access its page, `refused-CODE`."""
+FOLLOWS: Final = frozenset({"look-up", "test-waiting", "withdrawing", *(f"test-{stage}" for stage in STAGES)})
+"""States whose page follows a request with scripts; the pages of all others have no script at all."""
 
 HEAD: Final = """\
 # The states of the seller's pages
 
-`tests/portal/browser` shows each state in Debian's Chromium, with real mail servers behind it, in both languages, at two widths
-(390 and 1280 CSS pixels), with and without JavaScript. In each of them axe-core finds no violation, nothing is wider than the
-window, nothing is requested from another origin, and nothing is refused by the page's own policy; otherwise the test fails.
+Each state of the connect page, in Debian's Chromium, in both languages and at two widths (390 and 1280 CSS pixels); where the page has a script,
+also without JavaScript (the second figure). In none of them axe-core finds a violation, anything is wider than the window, anything is
+requested from another origin, or anything is refused by the page's own policy.
 
-The figures are the rules of axe that applied and found nothing. Rendered by `python -m tests.portal.browser`.
+The figures are the rules of axe that applied and found nothing. kB: the page and everything that it loads, compressed (gzip), in the language in
+which it is larger.
+
+`python -m tests.portal.browser` draws all of them and writes this page and the images of the guides; it takes some minutes. `make test` draws each
+state once, alternating between languages and widths, and of the failures, which share a template, those whose page differs.
 
 """
 
@@ -38,44 +72,38 @@ class SeenState:
     """What axe said about a state of a page."""
 
     state: str
+    template: str
     language: Language
     width: int
     scripts: Scripts
     passed: int
     """Rules that applied and found nothing."""
+    compressed: int
+    """Bytes of the page and of what it loads, each compressed."""
 
 
-def store(seen: Iterable[SeenState], file: Path = RESULTS) -> None:
-    """Write results, each once, in the order of the states."""
-    order = list(STATES)
-    unique = {(entry.state, entry.language, entry.width, entry.scripts): entry for entry in seen}
-    entries = sorted(
-        unique.values(), key=lambda entry: (order.index(entry.state), entry.language, entry.width, entry.scripts)
-    )
-    file.write_text("[\n" + ",\n".join(json.dumps(asdict(entry)) for entry in entries) + "\n]\n", "utf-8")
-
-
-def load(file: Path = RESULTS) -> list[SeenState]:
-    """The stored results."""
-    return [SeenState(**entry) for entry in json.loads(file.read_text("utf-8"))]
-
-
-def render(results: Iterable[SeenState]) -> str:
+def render(seen: Iterable[SeenState]) -> str:
     """The page: a row for each state, a column for each language and width."""
     columns = [(language, width) for language in LANGUAGES for width in WIDTHS]
-    passed: dict[tuple[str, Language, int], dict[Scripts, int]] = {}
-    for entry in results:
-        passed.setdefault((entry.state, entry.language, entry.width), {})[entry.scripts] = entry.passed
+    by_state: dict[str, list[SeenState]] = {state: [] for state in STATES}
+    for entry in seen:
+        by_state[entry.state].append(entry)
     lines = [
-        f"| State | What is shown | {' | '.join(f'{language} {width}' for language, width in columns)} |",
-        f"| --- | --- |{' --- |' * len(columns)}",
+        f"| State | What is shown | Template | {' | '.join(f'{language} {width}' for language, width in columns)} | kB |",
+        f"| --- | --- | --- |{' --- |' * len(columns)} --- |",
     ]
-    for state, shown in STATES.items():
-        cells = [_cell(passed.get((state, language, width), {})) for language, width in columns]
-        lines.append(f"| `{state}` | {shown} | {' | '.join(cells)} |")
+    for state, entries in by_state.items():
+        passed = {(entry.language, entry.width, entry.scripts): entry.passed for entry in entries}
+        cells = [
+            ", ".join(str(passed[key, width, scripts]) for scripts in SCRIPTS if (key, width, scripts) in passed)
+            for key, width in columns
+        ]
+        kilobytes = f"{max(entry.compressed for entry in entries) / 1000:.1f}"
+        lines.append(f"| `{state}` | {STATES[state]} | {entries[0].template} | {' | '.join(cells)} | {kilobytes} |")
     return HEAD + "\n".join(lines) + "\n"
 
 
-def _cell(passed: dict[Scripts, int]) -> str:
-    names: dict[Scripts, str] = {"scripts": "with", "no-scripts": "without"}
-    return ", ".join(f"{passed[scripts]} {name}" for scripts, name in names.items() if scripts in passed)
+def rows() -> dict[str, str]:
+    """The states on the rendered page, with their templates."""
+    cells = [line.split(" | ") for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| `")]
+    return {state.strip("| `"): template for state, _, template, *_ in cells}

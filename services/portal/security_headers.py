@@ -2,7 +2,7 @@
 and their addresses do not reach other sites.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from starlette.requests import Request
@@ -29,6 +29,11 @@ STRICT_TRANSPORT: Final = "max-age=31536000; includeSubDomains"
 STATIC_CACHE: Final = "public, max-age=86400"
 
 
+def framed_by(origins: Sequence[str]) -> str:
+    """The policy of a page that the pages of some origins may frame."""
+    return POLICY.replace("frame-ancestors 'none'", f"frame-ancestors {' '.join(origins)}")
+
+
 class SecurityHeaders:
     """Middleware that adds the headers; an answer may set a policy of its own."""
 
@@ -39,8 +44,11 @@ class SecurityHeaders:
     async def __call__(self, request: Request, call_next: Handler) -> Response:
         """The answer with the headers."""
         response = await call_next(request)
+        # An own policy says who may frame the page; X-Frame-Options knows no list of origins.
+        has_policy = "Content-Security-Policy" in response.headers
         for name, value in self._headers.items():
-            response.headers.setdefault(name, value)
+            if name != "X-Frame-Options" or not has_policy:
+                response.headers.setdefault(name, value)
         response.headers.setdefault(
             "Cache-Control", STATIC_CACHE if request.url.path.startswith("/static/") else "no-store"
         )

@@ -12,7 +12,7 @@ SQL: Final = load_statements("services.registry", "api_changes.sql")
 ApiAction = Literal[
     "company-added", "account-added", "mailbox-paused", "mailbox-resumed", "mailbox-rescanned", "mailbox-removal-requested",
     "mailbox-linked", "mailbox-unlinked", "platform-sync-requested", "address-change-requested", "address-removal-requested",
-    "connect-session-created", "connection-test-requested", "connect-requested",
+    "connect-session-created", "panel-session-created", "panel-token-created", "connection-test-requested", "connect-requested",
 ]  # fmt: skip
 """What was done to the company or to the subject that the entry names."""
 

@@ -1,7 +1,7 @@
 """A demo world in the database alone: facts as the services would have stored them, judged and diagnosed, and what must result."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -34,10 +34,17 @@ class PanelWorld:
     facts: Mapping[str, CompanyFacts]
 
 
-def seed_world(connection: psycopg.Connection, seed: int, rule_sets: tuple[str, ...] = RULES) -> PanelWorld:
-    """Put the world of a seed into an empty database."""
+def seed_world(
+    connection: psycopg.Connection,
+    seed: int,
+    rule_sets: tuple[str, ...] = RULES,
+    companies: Collection[str] | None = None,
+) -> PanelWorld:
+    """Put the world of a seed into an empty database, or only some of its companies."""
     now = datetime.now(UTC).replace(microsecond=0)
-    world = build(seed, now)
+    whole = build(seed, now)
+    shown = tuple(company for company in whole.companies if companies is None or company.company_id in companies)
+    world = replace(whole, companies=shown)
     registry = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
     loaded = [rules.load_builtin(name) for name in rule_sets]
     facts: dict[str, CompanyFacts] = {}

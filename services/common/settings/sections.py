@@ -327,6 +327,11 @@ class PortalSettings(Section):
         (),
         description="Origins that links may lead sellers back to, `https://marketplace.example,…`; none when not set.",
     )
+    frame_origins: Origins = Field(
+        (),
+        description="Origins whose pages may show the panel in a frame, `https://marketplace.example,…`; none when not set.",
+    )
+    frame_minutes: int = Field(15, ge=1, le=60, description="How long a token for a frame is valid.")
     api_requests_per_minute: int = Field(
         600, ge=1, le=100_000, description="Requests to the API that a key may send in a minute, to each process."
     )

@@ -20,6 +20,7 @@ from services.portal.api import (
     mailbox_links,
     mailboxes,
     numbers,
+    panel,
     requests,
 )
 from services.portal.api.edge import ApiEdge
@@ -89,6 +90,7 @@ ROUTERS: Final = (
     requests.router,
     inquiries.router,
     numbers.router,
+    panel.router,
     key.router,
     changes.router,
 )

@@ -25,10 +25,15 @@ from services.portal.api.rate_limits import RateLimiter
 from services.portal.database import TokenDatabase
 from services.portal.resources import PortalResources
 from services.registry.api_keys import ApiScope
+from services.registry.panel_sessions import PanelSession, PanelSessions
 
 SQL: Final = load_statements("services.portal.api", "callers.sql")
-TOKEN: Final = re.compile(r"rrk_[A-Za-z0-9_-]{20,100}")
+KEY: Final = re.compile(r"rrk_[A-Za-z0-9_-]{20,100}")
 """What a key looks like (services/registry/secret_tokens.py); anything else is refused before the database is asked."""
+FRAME_TOKEN: Final = re.compile(r"rrs_[A-Za-z0-9_-]{20,100}")
+"""What the token of a frame looks like."""
+OF_FRAMES: Final[ApiScope] = "numbers:read"
+"""The only scope of such a token."""
 BEARER: Final = HTTPBearer(
     auto_error=False,
     scheme_name="api-key",
@@ -38,12 +43,13 @@ BEARER: Final = HTTPBearer(
 
 @dataclass(frozen=True, slots=True)
 class ApiCaller:
-    """A request's key."""
+    """A request's key, or the token of a frame with the panel of one account (`panel`), which reads figures alone."""
 
     key_id: str
     name: str
     scopes: frozenset[str]
     company_prefix: str
+    panel: PanelSession | None
     _token: str = field(repr=False)
     _database: TokenDatabase = field(repr=False)
 
@@ -51,6 +57,11 @@ class ApiCaller:
     def actor(self) -> str:
         """As the history of mailboxes and the audit log name it."""
         return f"{self.key_id} ({self.name})"
+
+    @property
+    def limited_as(self) -> str:
+        """Whose requests are counted together: those of a key, or of an account with all tokens of its frames."""
+        return self.key_id if self.panel is None else f"{self.panel.company_id} {self.panel.account_id}"
 
     @property
     def secret(self) -> str:
@@ -81,9 +92,10 @@ def requires(scope: ApiScope | None) -> Any:
     def authorised(
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
     ) -> ApiCaller:
-        caller = _identified(resources_of(request).database, "" if credentials is None else credentials.credentials)
+        token = "" if credentials is None else credentials.credentials
+        caller = _identified(resources_of(request).database, token, scope)
         limiter: RateLimiter = request.app.state.limiter
-        decision = limiter.take(caller.key_id)
+        decision = limiter.take(caller.limited_as)
         add_headers(request, decision.headers)
         if not decision.allowed:
             raise ApiProblem("too-many-requests", {"seconds": decision.wait_seconds})
@@ -100,11 +112,17 @@ def resources_of(request: Request) -> PortalResources:
     return resources
 
 
-def _identified(database: TokenDatabase, token: str) -> ApiCaller:
+def _identified(database: TokenDatabase, token: str, scope: ApiScope | None) -> ApiCaller:
+    if scope == OF_FRAMES and FRAME_TOKEN.fullmatch(token):
+        with database.transaction(token) as connection:
+            panel = PanelSessions(connection).own_session()
+        if panel is not None and panel.is_framed:
+            scopes = frozenset({OF_FRAMES})
+            return ApiCaller(panel.session_id, "panel", scopes, panel.company_id, panel, token, database)
     key = None
-    if TOKEN.fullmatch(token):
+    if KEY.fullmatch(token):
         with database.transaction(token) as connection:
             key = Statements(connection, SQL).one("own_key")
     if key is None or key["key_id"] is None:
         raise ApiProblem("not-authenticated", headers={"WWW-Authenticate": "Bearer"})
-    return ApiCaller(key["key_id"], key["name"], frozenset(key["scopes"]), key["company_prefix"], token, database)
+    return ApiCaller(key["key_id"], key["name"], frozenset(key["scopes"]), key["company_prefix"], None, token, database)

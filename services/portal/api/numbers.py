@@ -14,6 +14,7 @@ from services.common.postgres import Statements
 from services.common.tabular import plain
 from services.portal.api import figures
 from services.portal.api.callers import ApiCaller, requires
+from services.portal.api.explanations import without_mailboxes
 from services.portal.api.figure_models import (
     CorrectionPage,
     DailyPage,
@@ -226,10 +227,14 @@ def explain(
 ) -> Explanations:
     with caller.transaction() as connection:
         check_company(connection, company_id)
-        stories = [
-            explain_inquiry(connection, chosen, company_id, inquiry_id)
-            for chosen in chosen_rule_sets(connection, rule_set)
-        ]
+        chosen_sets = chosen_rule_sets(connection, rule_set)
+        if caller.panel is not None and not Statements(connection, SQL).tuples(
+            "outcome_seen", company_id=company_id, inquiry_id=inquiry_id
+        ):
+            raise ApiProblem("inquiry-unknown")
+        stories = [explain_inquiry(connection, chosen, company_id, inquiry_id) for chosen in chosen_sets]
+        if caller.panel is not None:
+            stories = [without_mailboxes(story, caller.panel.account_id, None) for story in stories]
     if all(story["outcome"] == "unknown" and not any(story["facts"].values()) for story in stories):
         raise ApiProblem("inquiry-unknown")
     return Explanations(items=[_explanation(story) for story in stories])
@@ -237,7 +242,8 @@ def explain(
 
 def _explanation(story: dict[str, Any]) -> Explanation:
     texts = {language: sentences(story, Texts("explain", language)) for language in LANGUAGES}
-    values = {name: value for name, value in plain(story).items() if name in Explanation.model_fields}
+    shown = {**story, "coverage": story.get("coverage") or []}
+    values = {name: value for name, value in plain(shown).items() if name in Explanation.model_fields}
     return Explanation.model_validate({**values, "sentences": ExplanationSentences(**texts)})
 
 

@@ -37,7 +37,7 @@ class RateDecision:
 
 
 class RateLimiter:
-    """Counts requests by key; has as many entries as there are keys. Safe to use from any thread."""
+    """Counts requests by key; has as many entries as there are keys, and accounts whose panel is in a frame. Safe to use from any thread."""
 
     def __init__(self, per_minute: int, monotonic: Callable[[], float]) -> None:
         """`monotonic`: seconds of a clock that never goes back."""

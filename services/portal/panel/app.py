@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from services.portal.panel import changes, exports, inquiries, mailboxes, overview
+from services.portal.panel import changes, exports, frame, inquiries, mailboxes, overview
 from services.portal.panel.reader import PanelGate
 from services.portal.resources import PortalResources
 
@@ -10,4 +10,7 @@ from services.portal.resources import PortalResources
 def routes(resources: PortalResources) -> list[APIRouter]:
     """Of all pages."""
     gate = PanelGate(resources)
-    return [room.routes(gate) for room in (overview, inquiries, changes, mailboxes, exports)]
+    return [
+        frame.routes(resources),
+        *(room.routes(gate) for room in (overview, inquiries, changes, mailboxes, exports)),
+    ]

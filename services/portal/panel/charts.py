@@ -42,7 +42,7 @@ class RatePoint:
 
 @dataclass(frozen=True, slots=True)
 class LineChart:
-    """The rates of the last days. `runs`: points of consecutive days with a rate; `gaps`: left edges and widths of the others."""
+    """The rates of the last days. `runs`: points of consecutive days with a rate; `gaps`: left edges and widths of the runs of others."""
 
     points: tuple[RatePoint, ...]
     final_runs: tuple[str, ...]
@@ -84,13 +84,14 @@ def line_chart(rows: Sequence[dict[str, Any]], last_day: date) -> LineChart:
         value = None if rate is None else rate["rate"]
         top = None if value is None else round(_height_of(float(value)), 1)
         points.append(RatePoint(day, rate, round(LEFT + slot * (number + 0.5), 1), top))
-    gaps = tuple((round(point.left - slot / 2, 1), round(slot, 1)) for point in points if point.top is None)
     grid = tuple(Label(LEFT - 6, _height_of(share), f"{share:.0%}") for share in (0, 0.5, 1))
     days = tuple(
         Label(points[number].left, HEIGHT - 8, f"{points[number].day:%m-%d}")
         for number in (0, LINE_DAYS // 2, LINE_DAYS - 1)
     )
-    return LineChart(tuple(points), _runs(points, "final"), _runs(points, "provisional"), gaps, grid, days)
+    return LineChart(
+        tuple(points), _runs(points, "final"), _runs(points, "provisional"), _gaps(points, slot), grid, days
+    )
 
 
 def bar_chart(rows: Sequence[dict[str, Any]], target_seconds: int) -> BarChart | None:
@@ -130,6 +131,20 @@ def _runs(points: Sequence[RatePoint], state: str) -> tuple[str, ...]:
             current = []
         previous = point
     return tuple(runs)
+
+
+def _gaps(points: Sequence[RatePoint], slot: float) -> tuple[tuple[float, float], ...]:
+    """Left edge and width of each run of days without a rate; `slot`: the width of a day."""
+    gaps: list[tuple[float, float]] = []
+    for number, point in enumerate(points):
+        if point.top is not None:
+            continue
+        if number and points[number - 1].top is None:
+            left, width = gaps.pop()
+            gaps.append((left, round(width + slot, 1)))
+        else:
+            gaps.append((round(point.left - slot / 2, 1), round(slot, 1)))
+    return tuple(gaps)
 
 
 def _height_of(share: float) -> float:

@@ -11,6 +11,7 @@ from services.aggregator.explain import explain_inquiry
 from services.aggregator.explanation_page import ExplanationPage, explanation_page
 from services.aggregator.texts import Texts
 from services.common.postgres import Statements, clock
+from services.portal.api.explanations import without_mailboxes
 from services.portal.api.figure_models import Outcome
 from services.portal.pages.problems import PageProblem
 from services.portal.panel.reader import PanelGate
@@ -94,21 +95,3 @@ def _explained(scope: PanelScope, inquiry_id: str) -> tuple[dict[str, Any], Expl
     return outcome, explanation_page(
         without_mailboxes(story, own_account, scope.reader.says("why.their_mailbox")), text
     )
-
-
-def without_mailboxes(story: dict[str, Any], own_account: str, hidden: str) -> dict[str, Any]:
-    """The explanation without details of the mailboxes of other accounts: `hidden` instead of their names, and nothing about
-    how far they were read."""
-
-    def named(replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [
-            {**reply, "mailbox_id": hidden if reply["mailbox_id"] and reply["account_id"] != own_account else reply["mailbox_id"]}
-            for reply in replies
-        ]  # fmt: skip
-
-    shown = {**story, "facts": {**story["facts"], "replies": named(story["facts"]["replies"])}}
-    if "considered" in story:
-        shown["considered"] = named(story["considered"])
-    if story.get("account_id") != own_account:
-        shown["coverage"] = None
-    return shown

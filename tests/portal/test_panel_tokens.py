@@ -1,0 +1,152 @@
+"""Tokens for frames and links by the API: what a platform's backend gets, what a token reads as JSON, and that it changes nothing."""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import psycopg
+import pytest
+
+from services.common.postgres import connect
+from tests.support.api_lab import api_client, new_key, problem
+from tests.support.connect_lab import Browser
+from tests.support.panel_lab import ShownFigures
+from tests.support.panel_world import seed_world
+from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn
+
+__all__ = ["make_portal", "portal_dsn"]
+
+ORIGIN = "https://market.example"
+TEXTILE, MAIN, CHEN = "lt-textile", "lt-main", "lt-sub-chen"
+LISTS = (
+    "rates", "rates/history", "timeline", "histogram", "daily", "outcomes", "diagnosis", "corrections", "due-soon",
+)  # fmt: skip
+
+
+@pytest.fixture
+def owner(dsn: str) -> Iterator[psycopg.Connection]:
+    with connect(dsn, "tests") as connection:
+        seed_world(connection, 1, ("default",), companies=(TEXTILE, "hx-tools"))
+        yield connection
+
+
+@pytest.fixture
+def portal(owner: psycopg.Connection, make_portal: MakePortal) -> Iterator[Portal]:
+    with make_portal(PORTAL__FRAME_ORIGINS=ORIGIN, PORTAL__RETURN_ORIGINS=ORIGIN) as started:
+        yield started
+
+
+@pytest.fixture
+def platform(portal: Portal, dsn: str) -> Iterator[httpx.Client]:
+    """The backend of a platform."""
+    with api_client(portal, new_key(dsn, "lt-").secret) as client:
+        yield client
+
+
+def token_of(platform: httpx.Client, account_id: str) -> str:
+    created = platform.post("/v1/panel-tokens", json={"company_id": TEXTILE, "account_id": account_id})
+    assert created.status_code == 201, created.text
+    token: str = created.json()["token"]
+    return token
+
+
+def test_a_token_reads_the_figures_of_its_account_as_pages_and_as_json(
+    owner: psycopg.Connection, portal: Portal, platform: httpx.Client
+) -> None:
+    with api_client(portal, token_of(platform, CHEN)) as sub, api_client(portal, token_of(platform, MAIN)) as main:
+        rates = {rate["account_id"]: rate for rate in main.get(f"/v1/companies/{TEXTILE}/rates").json()["items"]}
+        assert set(rates) == {None, MAIN, CHEN, "lt-sub-wu"}
+        page = ShownFigures(main.get(f"/panel?account={CHEN}").text)
+        assert float(page.values["rate"]) == rates[CHEN]["rate"]
+        assert [rate["account_id"] for rate in sub.get(f"/v1/companies/{TEXTILE}/rates").json()["items"]] == [CHEN]
+        for path in LISTS:
+            for reader, accounts in ((sub, {CHEN}), (main, {None, *rates})):
+                lines = reader.get(f"/v1/companies/{TEXTILE}/{path}", params={"format": "ndjson"})
+                assert {json.loads(line)["account_id"] for line in lines.text.splitlines()} <= accounts, path
+                problem(reader.get(f"/v1/companies/hx-tools/{path}"), 404, "company-unknown")
+        assert [rate["company_id"] for rate in main.get("/v1/rates").json()["items"]] == [TEXTILE]
+
+        outcomes = main.get(f"/v1/companies/{TEXTILE}/outcomes", params={"limit": 500}).json()["items"]
+        assert {entry["account_id"] for entry in outcomes if entry["mailbox_id"]} == {MAIN}
+        answered = {entry["account_id"]: entry["inquiry_id"] for entry in outcomes if entry["reply_source"] == "mail"}
+        explained = f"/v1/companies/{TEXTILE}/inquiries/{{}}/explanation"
+        problem(sub.get(explained.format(answered[MAIN])), 404, "inquiry-unknown")
+        key = f"{TEXTILE}/{CHEN}/registered"
+        assert key in sub.get(explained.format(answered[CHEN])).text
+        (of_main,) = main.get(explained.format(answered[CHEN])).json()["items"]
+        assert key not in json.dumps(of_main) and of_main["coverage"] == []
+        (of_sub,) = sub.get(explained.format(answered[CHEN])).json()["items"]
+        assert of_main["sentences"] == of_sub["sentences"]
+
+
+def test_a_token_changes_nothing_and_ends(
+    owner: psycopg.Connection, portal: Portal, platform: httpx.Client, dsn: str
+) -> None:
+    token = token_of(platform, MAIN)
+    with api_client(portal, token) as framed:
+        for path in ("/v1/mailboxes", "/v1/key", "/v1/changes", "/v1/providers", "/v1/companies"):
+            problem(framed.get(path), 401, "not-authenticated")
+        problem(
+            framed.post("/v1/panel-tokens", json={"company_id": TEXTILE, "account_id": MAIN}), 401, "not-authenticated"
+        )
+        assert "/connect/" not in framed.get("/panel/mailboxes").text.replace("/connect/end", "")
+        assert framed.get("/panel").status_code == 200
+        assert "set-cookie" not in framed.get("/panel?lang=zh").headers
+        browser = Browser(portal.origin)
+        browser.client.cookies["replyrate-session"] = f"{token}.{'0' * 64}"
+        for path in ("/panel", "/connect", "/connect/consent", "/connect/mailboxes/m/withdraw"):
+            assert browser.get(path).status == 401, "a token of a frame opens no session in a browser"
+        with connect(portal.dsn, "tests") as own, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            own.execute("SELECT set_config('replyrate.token', %s, false)", (token,))
+            own.execute(
+                "INSERT INTO registry.connect_requests (request_id, company_id, account_id, mailbox_id, purpose, key_id)"
+                " VALUES ('r-' || repeat('0', 32), %s, %s, 'm', 'test', 'k')",
+                (TEXTILE, MAIN),
+            )
+        owner.execute("UPDATE registry.portal_sessions SET expires_at = clock_timestamp()")
+        assert framed.get("/panel").status_code == 401
+        problem(framed.get(f"/v1/companies/{TEXTILE}/rates"), 401, "not-authenticated")
+    assert token not in portal.process.log.read_text("utf-8")
+    with api_client(portal, new_key(dsn, "lt-", ("connect:write",)).secret) as other_key:
+        wanted = {"company_id": TEXTILE, "account_id": MAIN}
+        problem(other_key.post("/v1/panel-tokens", json=wanted), 403, "scope-missing")
+        problem(other_key.post("/v1/panel-sessions", json=wanted), 403, "scope-missing")
+
+
+def test_a_link_by_the_api_opens_the_panel(portal: Portal, platform: httpx.Client) -> None:
+    wanted = {"company_id": TEXTILE, "account_id": CHEN, "language": "zh", "return_url": f"{ORIGIN}/replies"}
+    created = platform.post("/v1/panel-sessions", json=wanted)
+    assert created.status_code == 201, created.text
+    link = created.json()["url"].removeprefix(portal.origin)
+    browser = Browser(portal.origin).get(link)
+    assert browser.heading == "您的及时回复率"
+    assert browser.fill_in("/link/.*").path == "/panel"
+    assert browser.page.links["返回 market.example"] == f"{ORIGIN}/replies"
+    assert Browser(portal.origin).get(link).fill_in("/link/.*").status == 410
+    actions = [change["action"] for change in platform.get("/v1/changes").json()["items"]]
+    assert actions == ["panel-session-created"]
+    problem(
+        platform.post("/v1/panel-sessions", json={**wanted, "return_url": "https://evil.example/"}),
+        422,
+        "invalid-request",
+    )
+    problem(platform.post("/v1/panel-sessions", json={**wanted, "account_id": "nobody"}), 404, "account-unknown")
+    problem(
+        platform.post("/v1/panel-tokens", json={"company_id": "hx-tools", "account_id": "hx-main"}),
+        404,
+        "account-unknown",
+    )
+
+
+def test_only_registered_origins_frame_the_page(portal: Portal, make_portal: MakePortal) -> None:
+    with portal.client() as client:
+        framed, page = client.get("/panel/frame"), client.get("/panel")
+    assert f"frame-ancestors {ORIGIN}" in framed.headers["content-security-policy"]
+    assert "x-frame-options" not in framed.headers
+    assert "'unsafe-inline'" not in framed.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert page.headers["x-frame-options"] == "DENY"
+    with make_portal() as closed, closed.client() as client:
+        answer = client.get("/panel/frame")
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-frame-options"] == "DENY"

@@ -33,7 +33,7 @@ KEY: Final = re.compile(r"rrk_[A-Za-z0-9_-]{20,100}")
 FRAME_TOKEN: Final = re.compile(r"rrs_[A-Za-z0-9_-]{20,100}")
 """What the token of a frame looks like."""
 OF_FRAMES: Final[ApiScope] = "numbers:read"
-"""The only scope of such a token."""
+"""The only scope of such a token, and that for requests that change nothing."""
 BEARER: Final = HTTPBearer(
     auto_error=False,
     scheme_name="api-key",
@@ -93,7 +93,8 @@ def requires(scope: ApiScope | None) -> Any:
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
     ) -> ApiCaller:
         token = "" if credentials is None else credentials.credentials
-        caller = _identified(resources_of(request).database, token, scope)
+        is_of_frames = scope == OF_FRAMES and request.method == "GET"
+        caller = _identified(resources_of(request).database, token, accepts_frames=is_of_frames)
         limiter: RateLimiter = request.app.state.limiter
         decision = limiter.take(caller.limited_as)
         add_headers(request, decision.headers)
@@ -112,8 +113,8 @@ def resources_of(request: Request) -> PortalResources:
     return resources
 
 
-def _identified(database: TokenDatabase, token: str, scope: ApiScope | None) -> ApiCaller:
-    if scope == OF_FRAMES and FRAME_TOKEN.fullmatch(token):
+def _identified(database: TokenDatabase, token: str, *, accepts_frames: bool) -> ApiCaller:
+    if accepts_frames and FRAME_TOKEN.fullmatch(token):
         with database.transaction(token) as connection:
             panel = PanelSessions(connection).own_session()
         if panel is not None and panel.is_framed:

@@ -33,7 +33,7 @@ def routes(gate: PanelGate) -> APIRouter:
         with scope.reader.transaction() as connection:
             statements = Statements(connection, SQL)
             rate = statements.one("rate", **scope.key())
-            mailboxes = statements.all("mailboxes")
+            mailboxes = statements.all("mailboxes", **scope.own_key())
         return scope.reader.page(
             "panel_diagnosis.html", scope=scope, here_name="diagnosis", rate=rate, findings=findings(scope),
             missing=None if rate is None else missing(rate, scope), mailboxes=mailboxes,

@@ -74,12 +74,11 @@ ORDER BY cause LIMIT %(limit)s
 -- name: mailboxes
 -- Mailboxes of the reader's own account that are not removed, how they are and what to do.
 SELECT h.*, m.address_masked, m.host, m.port, m.connected_at
-FROM registry.panel_session() s
-JOIN report_token_v1.mailbox_health h ON h.company_id = s.company_id AND h.account_id = s.account_id
-JOIN registry.mailboxes m ON m.company_id = h.company_id AND m.mailbox_id = h.mailbox_id
-WHERE h.state <> 'removed' ORDER BY m.connected_at, h.mailbox_id
+FROM report_token_v1.mailbox_health h JOIN registry.mailboxes m ON m.company_id = h.company_id AND m.mailbox_id = h.mailbox_id
+WHERE h.company_id = %(company_id)s AND m.company_id = %(company_id)s AND h.account_id = %(account_id)s AND h.state <> 'removed'
+ORDER BY m.connected_at, h.mailbox_id
 
 -- name: own_account
 -- The reader's own account.
-SELECT a.account_id, a.kind, a.synced_by_platform_from FROM registry.panel_session() s
-JOIN registry.accounts a ON a.company_id = s.company_id AND a.account_id = s.account_id
+SELECT account_id, kind, synced_by_platform_from FROM registry.accounts
+WHERE company_id = %(company_id)s AND account_id = %(account_id)s

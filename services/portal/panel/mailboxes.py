@@ -22,8 +22,8 @@ def routes(gate: PanelGate) -> APIRouter:
         scope = chosen_scope(gate.reader(request))
         with scope.reader.transaction() as connection:
             statements = Statements(connection, SQL)
-            mailboxes = [described(mailbox, scope.reader) for mailbox in statements.all("mailboxes")]
-            account, now = statements.one("own_account"), clock(connection)
+            mailboxes = [described(mailbox, scope.reader) for mailbox in statements.all("mailboxes", **scope.own_key())]
+            account, now = statements.one("own_account", **scope.own_key()), clock(connection)
         return scope.reader.page(
             "panel_mailboxes.html", scope=scope, here_name="mailboxes", mailboxes=mailboxes, account=account, now=now
         )

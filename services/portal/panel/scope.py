@@ -67,6 +67,10 @@ class PanelScope:
         """The parameters that every statement of figures.sql has."""
         return {"company_id": self.company_id, "account_id": self.account_id, "rule_set": self.rule_set.name}
 
+    def own_key(self) -> dict[str, str]:
+        """The parameters of statements about the reader's own account."""
+        return {"company_id": self.company_id, "account_id": self.reader.session.account_id}
+
     def request(self, name: str, **filters: Any) -> FiguresRequest:
         """A request for one of the lists."""
         return FiguresRequest(

@@ -1,0 +1,145 @@
+"""The panel in a real browser: every page at both widths in both languages, and within a frame on a page of another site."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Page, Response
+
+from services.common.language import Language
+from services.common.postgres import connect
+from tests.portal.browser.states import LANGUAGES, Scripts
+from tests.support.api_lab import api_client, new_key
+from tests.support.browser_lab import UNLISTED, Visit
+from tests.support.panel_lab import panel_link
+from tests.support.panel_world import seed_world
+from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn
+
+__all__ = ["make_portal", "portal_dsn"]
+
+PLATFORM, STRANGER = "http://localhost:4999", "http://localhost:4998"
+"""A registered origin, and one that is not."""
+PAGE_BYTES = 250 * 1024
+PAGES = ("", "/inquiries", "/due", "/diagnosis", "/changes", "/mailboxes")
+READERS = (("lt-textile", "lt-main"), ("lt-textile", "lt-sub-wu"), ("bf-valves", "bf-main"))
+"""A company with sub-accounts, one that is not measured, and one with a rate of 0."""
+SHOW_FRAME = """
+<html lang="en"><head><title>Marketplace</title></head><body><h1>Replies</h1>
+<script>const messages = []; addEventListener("message", event => messages.push(event.data));</script>
+<iframe title="Reply rate" width="1100" height="900" src="{}"></iframe></body></html>
+"""
+
+
+@dataclass
+class Scene:
+    """A world behind a web process."""
+
+    owner: psycopg.Connection
+    portal: Portal
+    dsn: str
+
+    def frame_token(self) -> dict[str, Any]:
+        """A token for a frame, as the backend of the platform gets it."""
+        with api_client(self.portal, new_key(self.dsn).secret) as client:
+            created: dict[str, Any] = client.post(
+                "/v1/panel-tokens", json={"company_id": "lt-textile", "account_id": "lt-main"}
+            ).json()
+            return created
+
+
+@pytest.fixture
+def scene(dsn: str, make_portal: MakePortal) -> Iterator[Scene]:
+    with connect(dsn, "tests") as owner, make_portal(PORTAL__FRAME_ORIGINS=PLATFORM) as portal:
+        seed_world(owner, 1, companies=("lt-textile", "bf-valves"))
+        yield Scene(owner, portal, dsn)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("language", "scripts"), zip(LANGUAGES, ("scripts", "no-scripts"), strict=True))
+def test_every_page_is_in_order(scene: Scene, visit: Visit, language: Language, scripts: Scripts) -> None:
+    for company_id, account_id in READERS:
+        with visit(scene.portal.origin, language, scripts) as window:
+            received: list[int] = []
+            window.page.on("response", partial(note_size, received))
+            window.open(panel_link(scene.dsn, company_id, account_id, language=language))
+            window.page.click("form[action^='/link/'] button")
+            assert sum(received) < PAGE_BYTES
+            for path in PAGES if (company_id, account_id) == READERS[0] else PAGES[::3]:
+                window.open(f"/panel{path}")
+                window.look(UNLISTED)
+            window.open("/panel/inquiries")
+            window.page.click("#inquiries a[href*='/why']")
+            assert window.page.is_visible("#sentences p")
+            window.look(UNLISTED)
+
+
+def note_size(received: list[int], response: Response) -> None:
+    """Add the bytes of an answer, not compressed."""
+    received.append(len(response.body()) if response.status == 200 else 0)
+
+
+@pytest.mark.timeout(180)
+def test_the_frame_has_its_token_in_memory_and_no_cookie(scene: Scene, chromium: Browser) -> None:
+    made_token = scene.frame_token()
+    context = chromium.new_context()
+    try:
+        page = context.new_page()
+        page.route(f"{PLATFORM}/**", lambda route: show(route, made_token["url"]))
+        page.goto(f"{PLATFORM}/")
+        frame = page.frame_locator("iframe")
+        frame.locator("#rate data").wait_for()
+        assert all("token" not in shown.url for shown in page.frames)
+
+        frame.locator("nav a", has_text="Inquiries").click()
+        with page.expect_download() as download:
+            frame.locator("a[download]", has_text="CSV").click()
+        assert download.value.suggested_filename == "outcomes.csv"
+        frame.locator("#outcome").select_option("late")
+        frame.locator("form.filters button").click()
+        frame.locator("[data-outcome=late]").first.wait_for()
+        frame.locator("#inquiries a[href*='/why']").first.click()
+        frame.locator("#sentences").wait_for()
+        frame.locator("a[hreflang]").click()
+        frame.locator("html[lang=zh-CN]").wait_for()
+        assert frame.locator("nav a", has_text="邮箱").is_visible()
+        assert context.cookies() == []
+
+        # The token ends; the platform sends another one.
+        scene.owner.execute("UPDATE registry.portal_sessions SET expires_at = clock_timestamp()")
+        frame.locator("nav a", has_text="概览").click()
+        page.wait_for_function("messages.some(message => message.type === 'replyrate-token-needed')")
+        send_token(page, scene.frame_token()["token"])
+        frame.locator("#rate data").wait_for()
+    finally:
+        context.close()
+
+
+def test_a_page_of_another_origin_shows_no_frame(scene: Scene, chromium: Browser) -> None:
+    made_token = scene.frame_token()
+    context = chromium.new_context()
+    try:
+        page = context.new_page()
+        refusals: list[str] = []
+        page.on("console", lambda message: refusals.append(message.text))
+        page.route(f"{STRANGER}/**", lambda route: show(route, made_token["url"]))
+        page.goto(f"{STRANGER}/")
+        assert any("frame-ancestors" in text for text in refusals), refusals
+        assert not any(frame.url.startswith(scene.portal.origin) for frame in page.frames)
+    finally:
+        context.close()
+
+
+def show(route: Any, url: str) -> None:
+    """Answer with a page of the platform that shows the panel in a frame."""
+    route.fulfill(body=SHOW_FRAME.format(url), content_type="text/html")
+
+
+def send_token(page: Page, token: str) -> None:
+    """What the page of the platform does when it is told that a token is needed."""
+    page.evaluate(
+        "token => document.querySelector('iframe').contentWindow.postMessage({type: 'replyrate-token', token}, '*')",
+        token,
+    )

@@ -51,22 +51,22 @@ class Scene:
         return panel_browser(self.portal, self.dsn, company_id, account_id, **wanted)
 
 
-MakeScene = Callable[[int], Any]
+MakeScene = Callable[..., Any]
 
 
 @pytest.fixture
 def make_scene(dsn: str, make_portal: MakePortal) -> MakeScene:
     @contextmanager
-    def make(seed: int) -> Iterator[Scene]:
+    def make(seed: int, companies: tuple[str, ...] | None = None) -> Iterator[Scene]:
         with connect(dsn, "tests") as owner, make_portal() as portal:
-            yield Scene(seed_world(owner, seed, ("default",)), owner, portal, dsn)
+            yield Scene(seed_world(owner, seed, ("default",), companies), owner, portal, dsn)
 
     return make
 
 
 @pytest.fixture
 def scene(make_scene: MakeScene) -> Iterator[Scene]:
-    with make_scene(1) as made_scene:
+    with make_scene(1, (TEXTILE, "hx-tools", "bf-valves", "ds-toys")) as made_scene:
         yield made_scene
 
 
@@ -95,7 +95,7 @@ def inquiries_of(browser: Browser, query: str = "") -> dict[str, list[str]]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", [1, 20])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 13))])
 def test_every_figure_equals_the_recount(make_scene: MakeScene, seed: int) -> None:
     compared = 0
     with make_scene(seed) as scene:
@@ -117,6 +117,8 @@ def test_every_figure_equals_the_recount(make_scene: MakeScene, seed: int) -> No
                 assert [count for name in parts for count in [rate[name]]] == (
                     [int(text) for text in page.texts.get("parts", "").split() if text.isdigit()] or [0] * len(parts)
                 )
+                days = [date.fromisoformat(cells[0]) for cells in page.tables["line-table"]]
+                assert days == [as_of - timedelta(days=ago) for ago in range(30)]
                 for day, shown_rate, *_ in page.tables["line-table"]:
                     then = recount.rates_then(date.fromisoformat(day), scene.seeded.now).get(account_id)
                     assert same(shown_rate, None if then is None else then["rate"]), (company_id, account_id, day)
@@ -154,9 +156,8 @@ def assert_same_outcomes(lines: dict[str, list[str]], outcomes: dict[str, Any], 
     assert set(lines) == set(expected)
     for inquiry_id, cells in lines.items():
         outcome = expected[inquiry_id]
-        shown = cells[2:] if account_id is None else cells[1:]
-        assert shown[1] == words[outcome["outcome"]], inquiry_id
-        assert same(shown[2], outcome["reply_seconds"]), inquiry_id
+        assert cells[1] == words[outcome["outcome"]], inquiry_id
+        assert same(cells[3], outcome["reply_seconds"]), inquiry_id
 
 
 @pytest.mark.timeout(180)
@@ -215,7 +216,8 @@ def test_what_is_not_measured_is_never_0(scene: Scene) -> None:
     assert len(page.tables["line-table"]) == 30
     assert {cells[1] for cells in page.tables["line-table"]} == {""}
     assert not any(entry["tag"] in ("circle", "polyline") for entry in page.attributes), "no point is drawn"
-    assert sum(entry.get("class") == "gap" and entry["tag"] == "rect" for entry in page.attributes) == 30
+    (gap,) = (entry for entry in page.attributes if entry.get("class") == "gap" and entry["tag"] == "rect")
+    assert float(gap["width"]) > 300, "all days are marked"
     export = list(csv.DictReader(io.StringIO(browser.get("/panel/export/timeline?format=csv").answer.text)))
     assert {line["rate"] for line in export} == {""}
     scene.owner.execute("DELETE FROM ledger.rates WHERE account_id = %s", [WU])
@@ -257,7 +259,7 @@ def test_the_causes_are_those_of_the_command_in_the_same_order(scene: Scene) -> 
             assert shown == ([] if own is None else [finding.cause for finding in own.findings])
             assert "replyrate " not in text and "--" not in text.replace("--&gt;", "")
             examined += len(shown)
-    assert examined > 8
+    assert examined > 5
 
 
 def test_a_link_of_the_connect_page_opens_no_panel(scene: Scene) -> None:
@@ -283,11 +285,3 @@ def test_a_wrong_value_in_an_address_is_no_error(scene: Scene) -> None:
         "/panel/export/x",
     ):
         assert browser.get(path).status == 404, path
-
-
-def test_days_of_the_line_end_with_the_newest_rate(scene: Scene) -> None:
-    browser = scene.browser(TEXTILE, MAIN)
-    days = [
-        date.fromisoformat(cells[0]) for cells in ShownFigures(browser.get("/panel").answer.text).tables["line-table"]
-    ]
-    assert days == [days[0] - timedelta(days=ago) for ago in range(30)]

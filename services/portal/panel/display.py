@@ -8,7 +8,7 @@ from services.common.language import Language
 
 __all__ = ["duration", "minute_text", "percent", "plain_number", "rate_text", "short_number"]
 
-UNITS: Final[dict[Language, tuple[str, str, str]]] = {"en": (" d", " h", " min"), "zh": (" 天", " 小时", " 分钟")}
+UNITS: Final[dict[Language, tuple[str, str, str]]] = {"en": (" d", " h", " min"), "zh": ("天", "小时", "分钟")}
 """Days, hours and minutes."""
 
 
@@ -25,14 +25,15 @@ def duration(seconds: Any, language: Language) -> str:
     if seconds is None:
         return "–"
     days, hours, minutes = UNITS[language]
+    gap = "" if language == "zh" else " "
     total_minutes = round(float(seconds) / 60)
     if total_minutes >= 48 * 60:
         whole_days, left_hours = divmod(round(total_minutes / 60), 24)
-        return f"{whole_days}{days}" + (f" {left_hours}{hours}" if left_hours else "")
+        return f"{whole_days}{days}" + (f"{gap}{left_hours}{hours}" if left_hours else "")
     whole_hours, left_minutes = divmod(total_minutes, 60)
     if not whole_hours:
         return f"{left_minutes}{minutes}"
-    return f"{whole_hours}{hours}" + (f" {left_minutes}{minutes}" if left_minutes else "")
+    return f"{whole_hours}{hours}" + (f"{gap}{left_minutes}{minutes}" if left_minutes else "")
 
 
 def plain_number(value: Any) -> str:

@@ -67,7 +67,9 @@ def comparable(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def stored(owner: psycopg.Connection, view: str, company_id: str = "c1") -> list[dict[str, Any]]:
-    condition = " AND as_of = (SELECT max(as_of) FROM report_v1.reply_rate)" if view == "reply_time_histogram" else ""
+    # The newest day depends on the time zone of the rule set.
+    newest = " AND as_of = (SELECT max(r.as_of) FROM report_v1.reply_rate r WHERE r.rule_set = reply_time_histogram.rule_set)"
+    condition = newest if view == "reply_time_histogram" else ""
     with owner.cursor(row_factory=dict_row) as cursor:
         statement = f"SELECT * FROM report_v1.{view} WHERE company_id = %s{condition}"
         return [plain(cells) for cells in cursor.execute(statement.encode(), [company_id]).fetchall()]

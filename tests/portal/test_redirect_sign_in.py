@@ -17,7 +17,9 @@ from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import OUTLOOK
 from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
-from tests.support.browser_lab import UNLISTED, Visit
+from tests.portal.browser.seller_steps import SellerSteps
+from tests.portal.browser.states import Scripts
+from tests.support.browser_lab import UNLISTED, BrowserVisit, Visit
 from tests.support.builders import now
 from tests.support.connect_lab import Browser, ConnectLab, add_account, running_fetcher
 from tests.support.fetcher_lab import Lab, Server, make_lab
@@ -335,16 +337,14 @@ def test_in_a_real_browser_the_way_there_and_back_is_open(
     origin = pages.connect_lab.portal.origin
     # The certificate of the provider is of the tests' own authority.
     context = chromium.new_context(java_script_enabled=with_scripts, ignore_https_errors=True, locale="en-GB")
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
-    page.goto(origin + pages.connect_lab.link())
-    page.get_by_role("button", name="Open").click()
-    page.get_by_label("Your name").fill("Li Wei")
-    page.get_by_role("checkbox").check()
-    page.locator("main button[type=submit]").click()
-    page.get_by_label("E-mail address").fill(ADDRESS)
-    page.locator("main button[type=submit]").click()
-    show_result(page, page.get_by_label("IMAP server"), with_scripts)
+    scripts: Scripts = "scripts" if with_scripts else "no-scripts"
+    steps = SellerSteps(BrowserVisit(page, context.new_cdp_session(page), origin, "en", scripts))
+    steps.open_link(pages.connect_lab.link())
+    steps.consent()
+    steps.address(ADDRESS)
+    steps.until_looked_up()
     page.get_by_label("IMAP server").fill("localhost")
     page.get_by_label("Port", exact=True).fill(str(pages.server.port))
     page.get_by_role("button", name="Sign in at your provider").click()
@@ -352,20 +352,12 @@ def test_in_a_real_browser_the_way_there_and_back_is_open(
     page.locator("input[name=sub]").fill(ADDRESS)
     page.get_by_role("button", name="Authorize").click()
     page.wait_for_url(f"{origin}/connect/requests/**")
-    show_result(page, page.get_by_role("heading", name="Your mailbox is connected"), with_scripts)
+    steps.until_finished()
+    page.get_by_role("heading", name="Your mailbox is connected").wait_for()
     page.go_back()
     assert page.url.startswith((origin, pages.provider.issuer))
     context.close()
     assert pages.requests() == 1
-
-
-def show_result(page: playwright.Page, result: playwright.Locator, with_scripts: bool) -> None:
-    """Wait for a result; without scripts a link leads to it, whose answer is held for some seconds."""
-    for _ in range(6):
-        if with_scripts or result.is_visible():
-            break
-        page.get_by_role("link", name="Show the result").click()
-    result.wait_for()
 
 
 def test_the_pages_of_the_sign_in_are_accessible(pages_alone: SignInPages, visit: Visit) -> None:

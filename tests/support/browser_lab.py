@@ -162,7 +162,7 @@ def visit(chromium: Browser) -> Visit:
     @contextmanager
     def open_window(origin: str, language: Language, scripts: Scripts = "scripts") -> Iterator[BrowserVisit]:
         context = chromium.new_context(locale=LOCALES[language], reduced_motion="reduce")
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         try:
             page = context.new_page()
             visit = BrowserVisit(page, context.new_cdp_session(page), origin, language, scripts)

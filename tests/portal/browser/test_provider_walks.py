@@ -162,7 +162,7 @@ def test_a_company_at_microsoft_signs_in_there(
     server.access_tokens = provider.given
     # The certificate of the provider is of the tests' own authority.
     context = chromium.new_context(ignore_https_errors=True, locale="zh-CN")
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     window = BrowserVisit(page, context.new_cdp_session(page), lab.portal.origin, "zh", "scripts")
     begin(window, lab, address)

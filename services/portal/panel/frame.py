@@ -22,6 +22,7 @@ def routes(resources: PortalResources) -> APIRouter:
             request, "panel_frame.html", language, origins=" ".join(origins), waiting=text("frame.waiting", language),
             title=text("nav.label", language),
         )  # fmt: skip
+        del response.headers["set-cookie"]  # of the chosen language: a frame sets none
         if origins:
             response.headers["Content-Security-Policy"] = framed_by(origins)
         return response

@@ -45,10 +45,13 @@ class PanelReader:
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """A page with what every page of the panel shows."""
-        return page(
+        response = page(
             self.request, template, self.language, status=status, session=self.session, p=self.says, show=display,
             csrf=form_proof(self.token, "form"), duration=partial(display.duration, language=self.language), **values,
         )  # fmt: skip
+        if self.session.is_framed:
+            del response.headers["set-cookie"]  # of the chosen language: the frame's script remembers it
+        return response
 
 
 class PanelGate:

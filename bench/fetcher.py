@@ -161,7 +161,7 @@ def _ours(server: Dovecot, kafka: EmbeddedKafka, dsn: str, folder: Path) -> tupl
     world.add_mailboxes([("c1", USER)])
     with world.start("fetcher") as fetcher:
         usage = Usage(fetcher.pid)
-        until(lambda: "horizon is reached" in fetcher.log.read_text("utf-8"), 300, "the first scan", (fetcher,))
+        until(lambda: "reached the horizon" in fetcher.log.read_text("utf-8"), 300, "the first scan", (fetcher,))
         cpu = usage.cpu_seconds()
         fetcher.terminate()
         scans = [line for line in fetcher.lines() if line.get("action") == "mailbox-scan"]

@@ -59,7 +59,7 @@ def services(minutes: float) -> list[Figure]:
         publish(settings, INQUIRIES, [*inquiries])
         with world.start("fetcher") as fetcher, world.start("matcher") as matcher, world.start("aggregator") as merger:
             processes = (fetcher, matcher, merger)
-            until(lambda: "horizon is reached" in fetcher.log.read_text("utf-8"), 300, "the first scan", processes)
+            until(lambda: "reached the horizon" in fetcher.log.read_text("utf-8"), 300, "the first scan", processes)
             states = [(record.key or b"", record.value) for record in read_all(settings, REPLIES)]
             done = threading.Event()
             threads = [

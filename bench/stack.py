@@ -89,7 +89,11 @@ def measure(repeats: int) -> list[Figure]:
     growth.values.append(sizes[-1]["scanned_per_second"] / sizes[0]["scanned_per_second"])
     fresh = Figure("stack_mail_to_rate_seconds", f"mail appended, poll due → outcome, of {TIMED} mails", None)
     fresh.values.append(sizes[-1]["mail_to_rate_seconds"]["p50"])
-    return [growth, fresh]
+    ledger = Figure(
+        "ledger_bytes_per_inquiry", "bytes of the schema ledger for each inquiry, at the largest size", 2500, smaller_is_better=True
+    )  # fmt: skip
+    ledger.values.append(sizes[-1]["ledger_bytes"] / sizes[-1]["inquiries"])
+    return [growth, fresh, ledger]
 
 
 def measure_size(folder: Path, mailboxes: int) -> dict[str, Any]:

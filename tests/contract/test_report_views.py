@@ -9,6 +9,7 @@ import pytest
 
 from services.aggregator.judge import rules
 from services.aggregator.judge.judge import RATES
+from services.aggregator.judge.rate_ranges import SQL as RANGES
 from services.cli.pages import dictionary
 from services.common.postgres import connect
 from services.standalone.demo.comparison import RATE_COLUMNS
@@ -145,6 +146,31 @@ def test_every_list_of_rate_columns_in_sql_is_complete(connection: psycopg.Conne
     assert {name for name, _, _ in corrected} == compared - {"rule_version", "buckets"} | {"rate_shown"}
 
 
+def test_every_list_of_columns_of_ranges_in_sql_is_complete(connection: psycopg.Connection) -> None:
+    """A column added to ledger.rates is expanded from ranges, and two days with different values are no range."""
+    days, ranges = (
+        {name for (name,) in connection.execute(COLUMNS, {"table": f"ledger.{table}"}).fetchall()}
+        for table in ("rates", "rate_ranges")
+    )
+    expanded = re.search(r"INSERT INTO touched_rates \(([^)]*)\)", RANGES["expand"])
+    formed = re.search(r"INSERT INTO new_range \(([^)]*)\)", RANGES["form_ranges"])
+    assert expanded is not None and formed is not None
+    assert {*re.findall(r"\w+", expanded[1])} == days and {*re.findall(r"\w+", formed[1])} == ranges
+    content = ranges - {
+        "rule_set",
+        "company_id",
+        "account_id",
+        "valid_to",
+        "first_as_of",
+        "days",
+        "computed_at",
+        "computed_ats",
+    }
+    for compared in RANGES["form_ranges"].split("ROW (")[1:]:
+        names = {*re.findall(r"\w+", compared.split("buckets)")[0])} - {"as_of", "1", "scale"} | {"buckets"}
+        assert {name.removeprefix("own_") for name in names} == content
+
+
 def test_ids_sort_by_code_point(connection: psycopg.Connection) -> None:
     assert connection.execute(UNSORTED.encode()).fetchall() == []
 
@@ -165,7 +191,14 @@ def test_a_dashboard_reads_the_views_and_nothing_else(connection: psycopg.Connec
         connection.execute("SET LOCAL ROLE replyrate_dashboard")
         for name in dictionary.contract()["views"]:
             connection.execute(f"SELECT * FROM report_v1.{name} LIMIT 1".encode())
-    for table in ("ledger.inquiries", "ledger.rates", "registry.mailboxes", "shadow.rates"):
+    for table in (
+        "ledger.inquiries",
+        "ledger.rates",
+        "ledger.rate_ranges",
+        "ledger.rate_rows",
+        "registry.mailboxes",
+        "shadow.rates",
+    ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
             connection.execute("SET LOCAL ROLE replyrate_dashboard")
             connection.execute(f"SELECT * FROM {table} LIMIT 1".encode())

@@ -19,7 +19,7 @@ INVARIANTS = {
             OR rate IS DISTINCT FROM CASE WHEN rate IS NOT NULL THEN timely::numeric / counted END
             OR rate NOT BETWEEN 0 AND 1 OR coverage NOT BETWEEN 0 AND 1""",
     "two versions of one rate hold": """
-        SELECT rule_set, level, company_id, account_id, as_of FROM ledger.rates WHERE valid_to IS NULL
+        SELECT rule_set, level, company_id, account_id, as_of FROM ledger.rate_rows WHERE valid_to IS NULL
         GROUP BY 1, 2, 3, 4, 5 HAVING count(*) > 1""",
     "a rate of a company is not the sum of its accounts": """
         SELECT c.company_id, c.as_of, a.* FROM report_v1.reply_rate c, LATERAL (

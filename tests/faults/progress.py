@@ -20,7 +20,7 @@ from services.common.topics import DEAD, INQUIRIES, REPLIES, SENT
 TOPICS: Final = (INQUIRIES, SENT, REPLIES, DEAD)
 TABLES: Final = """
     SELECT (SELECT count(*) FROM ledger.inquiries), (SELECT count(*) FROM ledger.statuses),
-        (SELECT count(*) FROM ledger.replies), (SELECT count(*) FROM ledger.rates),
+        (SELECT count(*) FROM ledger.replies), (SELECT count(*) FROM ledger.rate_rows),
         (SELECT count(*) FROM ledger.outcomes), (SELECT sum(revision) FROM ledger.outcomes),
         (SELECT count(*) FROM ledger.dirty)"""
 FOLDERS: Final = """

@@ -10,6 +10,7 @@ from psycopg import conninfo, sql
 
 from services.common.postgres import connect
 from tests.support.monitoring import BOARDS
+from tests.support.rates import edit_rates
 from tests.support.seeded import COMPANIES, NOW, seed
 
 BOARD = BOARDS["business"]
@@ -79,7 +80,7 @@ def test_what_is_not_measured_is_no_zero(dashboard: psycopg.Connection, dsn: str
     alone = shown("c1")
     # Its mailbox covered too little: what was counted is no rate.
     with connect(dsn, "tests") as connection:
-        connection.execute("UPDATE ledger.rates SET rate = NULL, timely = 0, late = counted WHERE company_id = 'c2'")
+        edit_rates(connection, "rate = NULL, timely = 0, late = counted", "company_id = 'c2'")
     assert shown("c2") is None
     assert shown("c1", "c2") == shown("c1") == alone
 

@@ -47,7 +47,7 @@ ZONES = {"UTC", "America/Los_Angeles", "Asia/Shanghai", "Asia/Kathmandu"}
 COMPACT, TWIN = "c1", "c2"
 """The same company twice: its coverage as the fetcher writes it, and with a row for every poll."""
 COMPARED = {
-    "rates": "SELECT * FROM ledger.rates WHERE company_id = %s ORDER BY rule_set, account_id, as_of, valid_from",
+    "rates": "SELECT * FROM report_v1.reply_rate_history WHERE company_id = %s ORDER BY rule_set, account_id, as_of, valid_from",
     "outcomes": "SELECT * FROM ledger.outcomes WHERE company_id = %s ORDER BY rule_set, inquiry_id",
     "history": "SELECT * FROM ledger.outcome_history WHERE company_id = %s ORDER BY rule_set, inquiry_id, revision",
     "corrections": "SELECT * FROM ledger.corrections WHERE company_id = %s ORDER BY rule_set, account_id, as_of, column_name, changed_at",

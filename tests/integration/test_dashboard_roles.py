@@ -108,7 +108,7 @@ def test_a_dashboard_can_read_every_view_and_write_nothing(seeded: psycopg.Conne
             with pytest.raises(psycopg.Error):
                 dashboard.execute(sql.SQL("DELETE FROM report_v1.{}").format(sql.Identifier(view)))
         for statement in (
-            "SELECT FROM ledger.rates", "SELECT FROM registry.secrets", "SELECT FROM replyrate.migrations",
+            "SELECT FROM ledger.rates", "SELECT FROM ledger.rate_ranges", "SELECT FROM ledger.rate_rows", "SELECT FROM registry.secrets", "SELECT FROM replyrate.migrations",
             "SELECT FROM access.dashboards", "SELECT FROM report_company_v1.reply_rate", "CREATE SCHEMA mine",
             "CREATE TABLE public.mine (x int)", "SELECT ledger.smallest('{}', '{}')", "CALL access.repeat_views()",
         ):  # fmt: skip

@@ -139,7 +139,7 @@ def test_nothing_is_left_of_an_erased_company_also_after_a_rebuild(
         with connect(stage.dsn, "tests") as connection:
             traces = traces_of(connection, GONE)
             seen = {name for name, rows in tables(connection).items() if mentions(rows, traces)}
-            assert {"registry.mailboxes", "registry.secrets", "registry.coverage", "ledger.rates"} <= seen
+            assert {"registry.mailboxes", "registry.secrets", "registry.coverage", "ledger.rate_ranges"} <= seen
             published = {topic: len(read_all(kafka, topic)) for topic in (SENT, REPLIES)}
 
             done = CliRunner().invoke(main, ["erase", GONE, "--yes", "--json"])

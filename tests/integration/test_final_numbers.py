@@ -21,6 +21,7 @@ from services.common.errors import ReplyrateError
 from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, ReplyFact, StatusFact
 from services.common.postgres import connect
 from services.common.topics import REPLIES
+from tests.support.rates import edit_rates
 
 PLAIN = rules.load_builtin("first-reply-24h")
 DEFAULT = rules.load_builtin("default")
@@ -265,13 +266,14 @@ def test_an_erase_leaves_a_correction_and_no_number(connection: psycopg.Connecti
     assert {correction["as_of"].day for correction in recorded if correction["column_name"] == "*"} == {10, 11}
     assert rows(connection, "SELECT inquiry_id FROM report_v1.inquiry_outcomes") == [{"inquiry_id": "two"}]
     history = rows(
-        connection, "SELECT min(as_of) AS first, count(*) FILTER (WHERE valid_to IS NOT NULL) AS old FROM ledger.rates"
+        connection,
+        "SELECT min(as_of) AS first, count(*) FILTER (WHERE valid_to IS NOT NULL) AS old FROM ledger.rate_rows",
     )
     assert history[0]["first"] == date(2026, 11, 12)
     merge(connection, CompanyErased(company_id="c1", at=NOON + 30 * DAY))
     while refresher.refresh():
         pass
-    assert rows(connection, "SELECT * FROM ledger.rates") == []
+    assert rows(connection, "SELECT * FROM ledger.rate_rows") == []
     assert rows(connection, "SELECT * FROM ledger.outcome_history") == []
     assert {correction["column_name"] for correction in rows(connection, "SELECT * FROM report_v1.corrections")} == {
         "*"
@@ -420,15 +422,13 @@ def test_a_recompute_with_the_same_rules_repairs_numbers_with_corrections(connec
     refresher.activate()
     while refresher.refresh():
         pass
-    before = rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id")
+    before = rows(connection, "SELECT * FROM report_v1.reply_rate_history ORDER BY as_of, level, account_id")
     assert recompute.start(connection, PLAIN) and not recompute.start(connection, PLAIN)
     while refresher.refresh():
         pass
-    assert rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id") == before
+    assert rows(connection, "SELECT * FROM report_v1.reply_rate_history ORDER BY as_of, level, account_id") == before
     # The numbers were edited by hand.
-    connection.execute(
-        "UPDATE ledger.rates SET unmeasured = 7 WHERE as_of IN ('2026-11-11', '2026-11-12') AND level = 'company'"
-    )
+    edit_rates(connection, "unmeasured = 7", "as_of IN ('2026-11-11', '2026-11-12') AND level = 'company'")
     assert recompute.start(connection, PLAIN, date(2026, 11, 11), date(2026, 11, 11))
     while refresher.refresh():
         pass
@@ -437,7 +437,7 @@ def test_a_recompute_with_the_same_rules_repairs_numbers_with_corrections(connec
 
 
 def versions(connection: psycopg.Connection) -> list[dict[str, Any]]:
-    return rows(connection, "SELECT count(*) FILTER (WHERE valid_to IS NOT NULL) AS old FROM ledger.rates")
+    return rows(connection, "SELECT count(*) FILTER (WHERE valid_to IS NOT NULL) AS old FROM ledger.rate_rows")
 
 
 def counting(connection: psycopg.Connection, rule_set: rules.RuleSet = PLAIN) -> Refresher:
@@ -474,7 +474,7 @@ def test_an_erase_removes_all_earlier_versions(connection: psycopg.Connection) -
         pass
     assert versions(connection) == [{"old": 0}]
     assert rows(
-        connection, "SELECT DISTINCT inquiries FROM ledger.rates WHERE as_of = '2026-11-12' AND level = 'company'"
+        connection, "SELECT DISTINCT inquiries FROM ledger.rate_rows WHERE as_of = '2026-11-12' AND level = 'company'"
     ) == [{"inquiries": 1}]
 
 
@@ -489,7 +489,7 @@ def test_changes_while_a_rule_set_was_inactive_are_corrected(connection: psycopg
     while refresher.refresh():
         pass
     assert corrections(connection)["timely"][:2] == ("0", "1")
-    today = rows(connection, "SELECT max(as_of) AS as_of FROM ledger.rates WHERE valid_to IS NOT NULL")
+    today = rows(connection, "SELECT max(as_of) AS as_of FROM ledger.rate_rows WHERE valid_to IS NOT NULL")
     assert today[0]["as_of"] < datetime.now(UTC).date()
 
 
@@ -545,16 +545,16 @@ def test_a_large_company_is_judged_in_portions_with_the_same_result(
     ]
     merge(connection, *events)
     judged(connection, NOON + 9 * DAY)
-    wanted = rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id")
+    wanted = rows(connection, "SELECT * FROM report_v1.reply_rate_history ORDER BY as_of, level, account_id")
     outcomes = rows(connection, "SELECT * FROM ledger.outcomes ORDER BY inquiry_id")
-    connection.execute("TRUNCATE ledger.rates, ledger.outcomes, ledger.settled")
+    connection.execute("TRUNCATE ledger.rate_ranges, ledger.outcomes, ledger.settled")
     monkeypatch.setattr(plan, "STATEMENT_ROWS", 1)
     with connection.transaction():
         judge.use_schema(connection, "ledger")
         (span,) = judge.planning_inputs(connection, PLAIN, ["c1"], NOON + 9 * DAY)
     assert len([*plan.portions([plan.plan_company(PLAIN, span, Delta(), NOON + 9 * DAY)])]) > 1
     judged(connection, NOON + 9 * DAY)
-    assert rows(connection, "SELECT * FROM ledger.rates ORDER BY as_of, level, account_id") == wanted
+    assert rows(connection, "SELECT * FROM report_v1.reply_rate_history ORDER BY as_of, level, account_id") == wanted
     assert rows(connection, "SELECT * FROM ledger.outcomes ORDER BY inquiry_id") == outcomes
 
 

@@ -16,6 +16,7 @@ from services.standalone.demo.planned import planned_facts
 from services.standalone.servers.paths import ROOT
 from services.standalone.world import cast
 from tests.integration.test_judge import put, random_facts
+from tests.support.rates import edit_rates, keep_days
 from tests.support.worked import load, psql_environ
 
 SQL = load_statements("services.aggregator", "invariants.sql")
@@ -94,6 +95,7 @@ def test_random_facts_violate_no_invariant(connection: psycopg.Connection, seed:
     ],
 )
 def test_a_number_changed_by_hand_is_found(connection: psycopg.Connection, change: str, violated: set[str]) -> None:
+    keep_days(connection)
     load(connection, [*PRESETS[:1], rules.load_builtin("default")])
     place = "rule_set = 'default' AND level = 'account' AND account_id = 'main' AND as_of = '2026-03-20'"
     connection.execute(f"UPDATE ledger.rates SET {change} WHERE {place}".encode())
@@ -122,5 +124,5 @@ def test_the_file_runs_with_psql(dsn: str) -> None:
 
     assert output_of_psql().count("(0 rows)") == len(SQL)
     with connect(dsn, "tests") as connection:
-        connection.execute("UPDATE ledger.rates SET late = late + 1 WHERE as_of = '2026-03-20' AND account_id = 'main'")
+        edit_rates(connection, "late = late + 1", "as_of = '2026-03-20' AND account_id = 'main'")
     assert output_of_psql().count("(0 rows)") < len(SQL) and "accounts" in output_of_psql()

@@ -18,6 +18,7 @@ from services.common.events import MessageSent
 from services.common.postgres import connect
 from services.standalone.servers.paths import ROOT
 from tests.support.commands import run
+from tests.support.rates import edit_rates
 
 pytestmark = pytest.mark.pooled
 
@@ -238,7 +239,7 @@ def test_rule_sets_are_compared_and_recomputed(run: Any, shop: psycopg.Connectio
     assert "spam" in run("rules", "diff", "default", "amazon", "--company", "shop").stdout
     assert "the company x is not known" in run("rules", "diff", "default", "amazon", "--company", "x", code=1).stderr
     assert shop.execute("SELECT count(*) FROM report_v1.reply_rate WHERE rule_set = 'amazon'").fetchone() == (0,)
-    shop.execute("UPDATE ledger.rates SET late = 40 WHERE rule_set = 'default' AND level = 'company'")
+    edit_rates(shop, "late = 40", "rule_set = 'default' AND level = 'company'")
     done = json.loads(run("recompute", "--rules", "default", "--json").stdout)
     assert (done["rule_set"], done["companies"]) == ("default", 1) and done["corrections"] > 0
     assert shop.execute("SELECT max(late) FROM report_v1.reply_rate").fetchone() == (1,)

@@ -18,7 +18,7 @@ from tests.support.seeded import COMPANIES, seed
 
 KEY, SESSION = "key-of-{}", "session-of-{}-main"
 FACTS = (
-    "inquiries", "replies", "outcomes", "outcome_history", "rates", "settled", "companies", "passed",
+    "inquiries", "replies", "outcomes", "outcome_history", "rate_ranges", "rate_ends", "settled", "companies", "passed",
 )  # fmt: skip
 VIEWS = (
     "SELECT relname, array_agg(attname || ' ' || atttypid::regtype ORDER BY attnum) FROM pg_class c"
@@ -148,7 +148,7 @@ def test_a_key_reads_stored_messages_of_its_companies_only(dsn: str, portal_dsn:
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE ledger.rates SET rate = 1", "DELETE FROM ledger.outcomes", "INSERT INTO ledger.dirty (company_id) VALUES ('c1')",
+        "UPDATE ledger.rates SET rate = 1", "UPDATE ledger.rate_ranges SET rate = 1", "SELECT * FROM ledger.rate_rows", "SELECT * FROM ledger.rate_days", "DELETE FROM ledger.outcomes", "INSERT INTO ledger.dirty (company_id) VALUES ('c1')",
         "SELECT * FROM ledger.companies", "SELECT * FROM ledger.diagnoses", "SELECT * FROM report_v1.reply_rate",
         "SELECT * FROM report_company_v1.reply_rate", "SELECT * FROM shadow.rates", "SELECT * FROM registry.published",
         "SELECT * FROM registry.published_messages", "SELECT * FROM registry.published_records",

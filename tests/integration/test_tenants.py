@@ -26,7 +26,7 @@ ROWS = (
     "SELECT to_jsonb(t)::text FROM ledger.statuses t WHERE company_id = 'c0' ORDER BY 1",
     "SELECT to_jsonb(t)::text FROM ledger.replies t WHERE company_id = 'c0' ORDER BY 1",
     "SELECT (to_jsonb(t) - 'changed_at' - 'revision')::text FROM ledger.outcomes t WHERE company_id = 'c0' ORDER BY 1",
-    "SELECT (to_jsonb(t) - 'computed_at' - 'valid_from' - 'valid_to')::text FROM ledger.rates t"
+    "SELECT (to_jsonb(t) - 'computed_at' - 'valid_from' - 'valid_to')::text FROM ledger.rate_rows t"
     " WHERE company_id = 'c0' AND valid_to IS NULL ORDER BY 1",
 )
 

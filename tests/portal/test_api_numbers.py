@@ -15,6 +15,7 @@ from services.common.postgres import connect
 from services.common.tabular import plain
 from tests.support.api_lab import api_client, new_key, problem
 from tests.support.portal_lab import Portal, make_portal, portal, portal_dsn
+from tests.support.rates import edit_rates
 from tests.support.seeded import seed
 
 __all__ = ["make_portal", "portal", "portal_dsn"]
@@ -121,7 +122,7 @@ def test_a_rate_that_is_not_measured_is_null_with_its_reason(owner: psycopg.Conn
     (idle,) = client.get("/v1/companies/c1/rates", params={"account_id": "idle", "rule_set": "default"}).json()["items"]
     assert (idle["rate"], idle["rate_shown"], idle["rate_missing"]["code"]) == (None, None, "nothing")
     assert "idle" in idle["rate_missing"]["en"] and "无回复率" in idle["rate_missing"]["zh"]
-    owner.execute("UPDATE ledger.rates SET rate = NULL, rate_shown = NULL, coverage = 0.25 WHERE account_id = 'main'")
+    edit_rates(owner, "rate = NULL, rate_shown = NULL, coverage = 0.25", "account_id = 'main'")
     (main,) = client.get("/v1/companies/c1/rates", params={"account_id": "main", "rule_set": "default"}).json()["items"]
     assert main["rate_missing"]["code"] == "coverage" and "25.0 %" in main["rate_missing"]["en"]
     table = client.get("/v1/companies/c1/rates", params={"account_id": "idle", "rule_set": "default", "format": "csv"})

@@ -27,6 +27,7 @@ from tests.support.connect_lab import Browser
 from tests.support.panel_lab import ShownFigures, panel_browser
 from tests.support.panel_world import PanelWorld, seed_world
 from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn
+from tests.support.rates import edit_rates
 
 __all__ = ["make_portal", "portal_dsn"]
 
@@ -211,7 +212,7 @@ def test_what_is_not_measured_is_never_0(scene: Scene) -> None:
     assert page.values["rate"] == "" and "Not measured" in page.texts["rate"]
     assert any(entry.get("data-code") == "coverage" for entry in page.attributes)
     assert browser.shows("This is not a rate of 0 %.") and browser.shows("What to do:")
-    scene.owner.execute("UPDATE ledger.rates SET rate = NULL, rate_shown = NULL WHERE account_id = %s", [WU])
+    edit_rates(scene.owner, "rate = NULL, rate_shown = NULL", f"account_id = '{WU}'")
     page = ShownFigures(browser.get("/panel").answer.text)
     assert len(page.tables["line-table"]) == 30
     assert {cells[1] for cells in page.tables["line-table"]} == {""}
@@ -220,7 +221,7 @@ def test_what_is_not_measured_is_never_0(scene: Scene) -> None:
     assert float(gap["width"]) > 300, "all days are marked"
     export = list(csv.DictReader(io.StringIO(browser.get("/panel/export/timeline?format=csv").answer.text)))
     assert {line["rate"] for line in export} == {""}
-    scene.owner.execute("DELETE FROM ledger.rates WHERE account_id = %s", [WU])
+    scene.owner.execute("DELETE FROM ledger.rate_ranges WHERE account_id = %s", [WU])
     page = ShownFigures(browser.get("/panel").answer.text)
     assert page.values["rate"] == "" and browser.heading == "No reply rate yet"
 

@@ -108,6 +108,12 @@ STATEMENTS: Final[tuple[LiteralString, ...]] = (
         1, 0, 1, 1, 0, 0, 0, 0, 'final', now(), now() FROM ledger.companies, generate_series(0, 9) day
     """,
     """
+    INSERT INTO ledger.rate_ranges (rule_set, rule_version, company_id, account_id, first_as_of, days, window_starts_before,
+        window_ends_before, inquiries, excluded, counted, timely, late, unanswered, unmeasured, pending, is_final, computed_at)
+    SELECT 'default', '1+bench', company_id, '', current_date - 20 - 10 * month, 10, 30, 0, 1, 0, 1, 1, 0, 0, 0, 0, true, now()
+    FROM ledger.companies, generate_series(0, 9) month
+    """,
+    """
     INSERT INTO ledger.outcome_history (rule_set, company_id, inquiry_id, revision, rule_version, account_id, outcome, state,
         changed_at)
     SELECT rule_set, company_id, inquiry_id, 1, rule_version, account_id, 'pending', state, changed_at FROM ledger.outcomes

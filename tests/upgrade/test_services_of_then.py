@@ -190,8 +190,19 @@ def test_earlier_services_go_on_over_todays_schema_and_todays_take_over(
         command_line(ROOT, environ, "mailbox", "rescan", COMPANY, mailbox_id)
         until(lambda: len(published(topics_gone)) >= len(sent) + 6, 30, "a rescan", tuple(processes.values()))
         assert set(published(topics_gone)) == set(sent)
-        refused = start("fetcher", "refused", then)
-        assert refused.wait(60) == 78 and "not in this release" in refused.log.read_text("utf-8")
+        rates = "SELECT shown::text FROM report_v1.reply_rate_history shown WHERE company_id = 'shop' ORDER BY 1"
+        shown, stored = rows(rates), rows("SELECT count(*) FROM ledger.rates WHERE company_id = 'shop'")
+        assert shown and stored[0][0] >= len(shown) and rows("SELECT count(*) FROM ledger.rate_ranges") == [(0,)]
+        connection.execute("UPDATE ledger.rates_form SET in_ranges_from = now()")
+        assert processes["aggregator"].terminate() == 0
+        processes["aggregator"] = start("aggregator", "a-day-later", ROOT)
+        until(
+            lambda: rows("SELECT count(*) FROM ledger.rates") == [(0,)], 30, "rates in ranges", tuple(processes.values())
+        )  # fmt: skip
+        assert rows(rates) == shown
+        for service in ("fetcher", "aggregator"):
+            refused = start(service, "refused", then)
+            assert refused.wait(60) == 78 and "not in this release" in refused.log.read_text("utf-8")
         for service, process in processes.items():
             assert process.terminate() == 0, f"{service}: {process.log.read_text('utf-8')[-2000:]}"
         # What the release had counted before is unchanged.

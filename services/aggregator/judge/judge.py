@@ -11,6 +11,7 @@ Everything is SQL over the facts (judge.sql, rates.sql); plan.py decides which d
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final, Literal, LiteralString
@@ -19,6 +20,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from services.aggregator.judge import rate_ranges
 from services.aggregator.judge.days import local_day, read_through_needed, start_of
 from services.aggregator.judge.plan import Delta, Plan, columns, plan_company, portions
 from services.aggregator.judge.rules import MAX_REACH_BACK_DAYS, RuleSet
@@ -27,7 +29,7 @@ from services.common.postgres import load_statements
 
 JUDGE: Final = load_statements("services.aggregator.judge", "judge.sql")
 RATES: Final = load_statements("services.aggregator.judge", "rates.sql")
-WORKSPACE: Final = (JUDGE["workspace"], RATES["workspace"], RATES["day_end_workspace"])
+WORKSPACE: Final = (JUDGE["workspace"], RATES["workspace"], RATES["day_end_workspace"], *rate_ranges.WORKSPACE)
 """The statements that create the temporary tables."""
 WORKSPACE_FORM: Final = hashlib.sha256("\n".join(WORKSPACE).encode()).hexdigest()[:16]
 Schema = Literal["ledger", "shadow"]
@@ -65,7 +67,7 @@ def judge_companies(
     outcomes = rates = 0
     for portion in portions(plans):
         judge_units(connection, rule_set, portion, now)
-        outcomes_changed, rates_written = store_results(connection, rule_set, portion, causes, now)
+        outcomes_changed, rates_written = store_results(connection, rule_set, portion, causes, now, schema=schema)
         outcomes, rates = outcomes + outcomes_changed, rates + rates_written
     next_days = {
         plan.company_id: start_of(local_day(company["passed_at"], rule_set) + timedelta(days=1), rule_set)
@@ -125,6 +127,7 @@ def prepare(connection: psycopg.Connection) -> None:
     if connection.execute(JUDGE["workspace_is_ours"], {"form": WORKSPACE_FORM}).fetchone() == (True,):
         connection.execute(JUDGE["clear_workspace"])
         connection.execute(RATES["clear_workspace"])
+        rate_ranges.clear(connection)
         return
     connection.execute(JUDGE["drop_workspace"])
     for statement in WORKSPACE:
@@ -139,8 +142,9 @@ def store_results(
     causes: Mapping[str, str],
     now: datetime,
     source: Literal["judged_outcomes", "shadow_outcomes"] = "judged_outcomes",
+    schema: Schema = "ledger",
 ) -> tuple[int, int]:
-    """Write the differences between outcomes and `counted` and the tables of the schema in use, with corrections.
+    """Write the differences between outcomes and `counted` and the tables of `schema`, which is in use, with corrections.
 
     `source`: the statement that selects the new outcomes. Returns how many outcomes and how many rates have changed.
     """
@@ -165,11 +169,13 @@ def store_results(
         if companies:
             statement = JUDGE[source] + "\n" + JUDGE[name]
             outcomes += connection.execute(statement, {**values, "companies": companies}).rowcount
-    for name in (
-        "delete_before_first", "remove_unnamed_accounts", "keep_changed", "correct", "retire", "delete_running",
-    ):  # fmt: skip
-        connection.execute(RATES[name], values)
-    rates = connection.execute(RATES["add"]).rowcount
+    # A recompute, which nobody reads, stores a row for each day.
+    with rate_ranges.touched_days(connection, values) if schema == "ledger" else nullcontext("rates") as table:
+        for name in (
+            "delete_before_first", "remove_unnamed_accounts", "keep_changed", "correct", "retire", "delete_running",
+        ):  # fmt: skip
+            connection.execute(rate_ranges.on_table(RATES[name], table), values)
+        rates = connection.execute(rate_ranges.on_table(RATES["add"], table)).rowcount
     connection.execute(JUDGE["store_settled"], values)
     return outcomes, rates
 

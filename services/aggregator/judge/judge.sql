@@ -9,7 +9,7 @@ SELECT coalesce(obj_description(to_regclass('pg_temp.judged'), 'pg_class') = %(f
 
 -- name: drop_workspace
 -- Removes temporary tables of another form.
-DROP TABLE IF EXISTS pg_temp.judged, pg_temp.counted, pg_temp.day_end
+DROP TABLE IF EXISTS pg_temp.judged, pg_temp.counted, pg_temp.day_end, pg_temp.touched_rates, pg_temp.loaded_range, pg_temp.new_range
 
 -- name: mark_workspace
 -- Notes the form of the temporary tables.
@@ -51,10 +51,10 @@ SELECT company.company_id, least(%(now)s, partition.passed_at) AS passed_at,
         WHERE inquiry.company_id = company.company_id AND inquiry.received_at < %(now)s) AS first_received_at,
     (SELECT count(*) FROM ledger.inquiries inquiry
         WHERE inquiry.company_id = company.company_id AND inquiry.received_at < %(now)s) AS inquiries,
-    (SELECT max(rate.as_of) FROM rates rate WHERE rate.company_id = company.company_id
-        AND rate.rule_set = %(rule_set)s AND rate.valid_to IS NULL) AS last_as_of,
-    (SELECT min(rate.as_of) FROM rates rate WHERE rate.company_id = company.company_id AND rate.rule_set = %(rule_set)s
-        AND rate.level = 'company' AND rate.valid_to IS NULL AND rate.state = 'provisional') AS provisional_from,
+    (SELECT max(rate.last_as_of) FROM rate_ends rate WHERE rate.company_id = company.company_id
+        AND rate.rule_set = %(rule_set)s) AS last_as_of,
+    (SELECT min(rate.first_as_of) FROM rate_ends rate WHERE rate.company_id = company.company_id AND rate.rule_set = %(rule_set)s
+        AND rate.level = 'company' AND rate.state = 'provisional') AS provisional_from,
     (SELECT max(day.through) FROM (SELECT * FROM settled UNION ALL SELECT * FROM ledger.settled) day
         WHERE day.company_id = company.company_id AND day.rule_set = %(rule_set)s AND day.rule_version = %(identity)s) AS settled,
     (SELECT count(*) FROM registry.mailbox_reading mailbox

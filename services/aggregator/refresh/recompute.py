@@ -18,7 +18,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from services.aggregator.judge import judge, rules
+from services.aggregator.judge import judge, rate_ranges, rules
 from services.aggregator.judge.days import first_rate_day
 from services.aggregator.judge.judge import RefreshResult
 from services.aggregator.judge.plan import Delta, Plan
@@ -128,9 +128,23 @@ def deactivate(connection: psycopg.Connection, name: str) -> bool:
             _end(connection, name)
         if connection.execute(SQL["deactivate"], {"name": name}).fetchone() is None:
             return stopped
-        for statement in ("retire_rates", "delete_outcomes"):
-            connection.execute(SQL[statement], {"name": name})
+        judge.use_schema(connection, "ledger")
+        judge.prepare(connection)
+        with rate_ranges.shown_days(connection, name) as table:
+            connection.execute(rate_ranges.on_table(SQL["retire_rates"], table), {"name": name})
+        connection.execute(SQL["delete_outcomes"], {"name": name})
     return True
+
+
+def move_days(connection: psycopg.Connection, most: int = STEP_COMPANIES) -> list[str]:
+    """Move rates of up to `most` companies out of the form of an earlier release, in a transaction of their own; returns them."""
+    with connection.transaction():
+        # While both are locked, no recompute is published and no rule set deactivated.
+        unfinished(connection)
+        active(connection)
+        judge.prepare(connection)
+        names = [rules_stored.name for rules_stored in stored_rule_sets(connection)]
+        return rate_ranges.move_days(connection, names, most)
 
 
 def start(

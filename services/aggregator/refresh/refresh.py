@@ -7,6 +7,7 @@ One round of `Refresher.refresh`, a few companies each in a transaction of their
 2. recompute   judge companies that an unfinished recompute still lacks
 3. publish     show the recomputes that have covered every company
 4. diagnose    find out why rates are 0 or missing
+5. move        if there was nothing else to do: rates that an earlier release stored, into today's form
 
 Runs separately from ingest, so that any number of aggregators can refresh without waiting for another. A company is due when facts or
 coverage have arrived, or when time alone changes a number: a deadline has passed, a local day has ended.
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 import psycopg
 
-from services.aggregator.judge import judge, watermark
+from services.aggregator.judge import judge, rate_ranges, watermark
 from services.aggregator.judge.judge import RefreshResult, earliest
 from services.aggregator.judge.plan import ERASE, EVERYTHING, LATE_FACT, Delta
 from services.aggregator.judge.rules import RuleSet
@@ -35,6 +36,8 @@ from services.common.postgres import Statements, clock, load_statements, transla
 log = getLogger(__name__)
 
 SQL: Final = load_statements("services.aggregator.refresh", "refresh.sql")
+KEEP_SECONDS: Final = 3600.0
+"""How often to look whether rates may be stored in another form than until now."""
 
 
 class Refresher:
@@ -56,6 +59,8 @@ class Refresher:
         self._partitions = partitions
         self._traces = traces or TraceHandoff()
         self._quarantines = {work: Quarantine() for work in ("refresh", "recompute", "diagnosis")}
+        self._keep_after = 0.0
+        self._has_days = False
 
     def activate(self) -> None:
         """Activate the rule sets of the settings, except those that an operator has deactivated."""
@@ -89,7 +94,16 @@ class Refresher:
             diagnosed = self._run_batch("diagnosis", diagnose.BATCH_COMPANIES, partial(diagnose.step, self._connection))
         for rule_set in published:
             _log_rule_set("recompute-shown", rule_set)
-        return refreshed or recomputed or bool(published) or diagnosed
+        return refreshed or recomputed or bool(published) or diagnosed or self._move_days()
+
+    def _move_days(self) -> bool:
+        """Move some rates that an earlier release stored, a row for each day; False if there are none, or not yet."""
+        with translate():
+            if time.monotonic() >= self._keep_after:
+                self._keep_after = time.monotonic() + KEEP_SECONDS
+                self._has_days = rate_ranges.keep(self._connection)
+            self._has_days = self._has_days and bool(recompute.move_days(self._connection))
+        return self._has_days
 
     def _run_batch(self, work: str, most: int, run: Callable[[int, list[str]], list[str]]) -> bool:
         """One batch of this work without quarantined companies; False if there was nothing to do."""

@@ -81,7 +81,14 @@ WITH stored AS MATERIALIZED (
         FROM (SELECT name FROM ledger.rule_sets UNION SELECT rule_set FROM ledger.recomputes) stored_or_recomputed
     ),
     rates AS (
-        DELETE FROM ledger.rates rate WHERE rate.rule_set = ANY ((SELECT rule_sets FROM stored)::text[])
+        DELETE FROM ledger.rate_ranges rate WHERE rate.company_id = %(company_id)s AND (
+            rate.valid_to IS NOT NULL
+            OR NOT EXISTS (SELECT FROM ledger.rule_sets rules WHERE rules.name = rate.rule_set AND rules.active)
+        )
+    ),
+    -- Those that an earlier release stored.
+    rate_days AS (
+        DELETE FROM ledger.rate_days rate WHERE rate.rule_set = ANY ((SELECT rule_sets FROM stored)::text[])
             AND rate.company_id = %(company_id)s AND (
             rate.valid_to IS NOT NULL
             OR NOT EXISTS (SELECT FROM ledger.rule_sets rules WHERE rules.name = rate.rule_set AND rules.active)

@@ -1,0 +1,94 @@
+"""How rows of reply_rate are stored: consecutive days that say the same are one row of ledger.rate_ranges (docs/decisions/0065).
+
+A judgement changes rows of single days. So what is stored of the days that it touches is loaded into the temporary table
+`touched_rates`; the statements of rates.sql work on it instead of `rates`; and the ranges that its rows form replace those that were stored:
+
+1. load      stored ranges of the touched days → `touched_rates`, a row for each day
+2. …         the statements that compare, correct, retire, delete and add rows
+3. store     `touched_rates` → ranges; those that differ are written
+
+What a release before ranges stored, a row for each day, is moved when its company is judged, and by `move_days` for those that are not.
+An aggregator of such a release does not know ranges, so they are written only once none is left to run: a day after the upgrade.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+
+from services.common.postgres import load_statements
+
+SQL: Final = load_statements("services.aggregator.judge", "rate_ranges.sql")
+WORKSPACE: Final = (SQL["workspace"], SQL["loaded_workspace"], SQL["new_workspace"])
+"""The statements that create the temporary tables."""
+_RATES: Final = re.compile(r"\b(FROM|JOIN|UPDATE|INTO|USING) (?:ledger\.)?rates\b")
+
+
+def clear(connection: psycopg.Connection) -> None:
+    """Empty the temporary tables."""
+    connection.execute(SQL["clear_workspace"])
+
+
+def on_table(statement: str, table: str) -> bytes:
+    """A statement about the table `rates`, about another of the same columns."""
+    return _RATES.sub(rf"\1 {table}", statement).encode()
+
+
+def keep(connection: psycopg.Connection) -> bool:
+    """Begin to store ranges when the time has come, and free what they replace; returns whether ranges are stored."""
+    return connection.execute(SQL["keep"]).fetchone() == (True,)
+
+
+@contextmanager
+def touched_days(connection: psycopg.Connection, values: Mapping[str, Any]) -> Iterator[str]:
+    """The table with the rows of the days that `counted` touches; what the block makes of them is stored.
+
+    `values`: those of the statements of rates.sql. Before ranges are stored, it is the table `rates`.
+    """
+    if connection.execute(SQL["form"]).fetchone() != (True,):
+        yield "rates"
+        return
+    _load(connection, "load_touched", values)
+    yield "touched_rates"
+    _store(connection, values)
+
+
+@contextmanager
+def shown_days(connection: psycopg.Connection, rule_set: str) -> Iterator[str]:
+    """The same for everything that is shown of a rule set. The caller has prepared the temporary tables."""
+    if connection.execute(SQL["form"]).fetchone() != (True,):
+        yield "rates"
+        return
+    clear(connection)
+    values: dict[str, Any] = {"rule_set": rule_set}
+    values["companies"] = [
+        company_id for (company_id,) in connection.execute(SQL["companies_shown"], values).fetchall()
+    ]
+    _load(connection, "load_shown", values)
+    yield "touched_rates"
+    values["companies"] = [company_id for (company_id,) in connection.execute(SQL["companies_loaded"]).fetchall()]
+    _store(connection, values)
+
+
+def move_days(connection: psycopg.Connection, rule_sets: Sequence[str], most: int) -> list[str]:
+    """Store as ranges what an earlier release stored of some companies, in the caller's transaction; returns them."""
+    rows = connection.execute(SQL["remaining"], {"most": most}).fetchall()
+    companies = [company_id for (company_id,) in rows]
+    for rule_set in rule_sets if companies else ():
+        values = {"rule_set": rule_set, "companies": companies}
+        clear(connection)
+        connection.execute(SQL["take_days"], values)
+        _store(connection, values)
+    return companies
+
+
+def _load(connection: psycopg.Connection, ranges: str, values: Mapping[str, Any]) -> None:
+    for statement in (ranges, "expand", "take_days"):
+        connection.execute(SQL[statement], values)
+
+
+def _store(connection: psycopg.Connection, values: Mapping[str, Any]) -> None:
+    for statement in ("form_ranges", "delete_outdated", "store_new"):
+        connection.execute(SQL[statement], values)

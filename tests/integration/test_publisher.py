@@ -1,5 +1,7 @@
 """Records that a publisher sends together are what it would have sent one by one, and each has a result of its own."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from services.common.errors import TransientError
@@ -46,8 +48,6 @@ def test_a_batch_that_the_broker_finds_too_large_is_split(topics_gone: str) -> N
     values = [str(index).encode().ljust(300) for index in range(40)]
     with Publisher(settings, "tests") as publisher:
         pendings = publisher.send_all(SENT, b"c1", values)
-        for pending in pendings:
-            pending.future.get(60)
         assert publisher.wait(pendings) == []
     assert [record.value for record in read_all(settings, SENT)] == values
 
@@ -60,3 +60,48 @@ def test_a_closed_publisher_takes_no_records(topics_gone: str) -> None:
     with pytest.raises(TransientError):
         publisher.send_all(SENT, b"c1", [b"after"])
     assert [record.value for record in read_all(settings, SENT)] == [b"before"]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
+def test_a_refused_record_costs_no_other(topics_gone: str, together: bool) -> None:
+    settings = kafka_settings(topics_gone)
+    create_topics(settings)
+    set_config(topics_gone, SENT, "max.message.bytes", "2000")
+    values = [str(index).encode().ljust(3000 if index in (11, 30) else 300) for index in range(40)]
+    accepted = [value for value in values if len(value) == 300]
+    with Publisher(settings, "tests") as publisher:
+        if together:
+            pendings = publisher.send_all(SENT, b"c1", values)
+        else:
+            pendings = [publisher.send(SENT, b"c1", value) for value in values]
+        assert publisher.wait(pendings) == [11, 30]
+        assert {record.value for record in read_all(settings, SENT)} == set(accepted)
+        assert publisher.wait([publisher.send(SENT, b"c1", b"later")]) == []
+    assert read_all(settings, SENT)[-1].value == b"later"
+
+
+def test_threads_share_a_publisher_in_which_a_record_is_refused(topics_gone: str) -> None:
+    settings = kafka_settings(topics_gone)
+    create_topics(settings)
+    set_config(topics_gone, SENT, "max.message.bytes", "2000")
+    with Publisher(settings, "tests") as publisher, ThreadPoolExecutor(4) as pool:
+
+        def publish(thread: int) -> list[int]:
+            values = [b"%d/%d" % (thread, index) for index in range(60)]
+            values[20 + thread] = b"large".ljust(3000)
+            return publisher.wait([publisher.send(SENT, b"c%d" % thread, value) for value in values])
+
+        assert list(pool.map(publish, range(4))) == [[20 + thread] for thread in range(4)]
+    arrived = {record.value for record in read_all(settings, SENT)}
+    assert arrived == {b"%d/%d" % (thread, index) for thread in range(4) for index in range(60) if index != 20 + thread}
+
+
+def test_after_the_clock_was_corrected_records_are_accepted(topics_gone: str) -> None:
+    settings = kafka_settings(topics_gone)
+    create_topics(settings)
+    set_config(topics_gone, SENT, "message.timestamp.before.max.ms", "0")
+    with Publisher(settings, "tests") as publisher:
+        with pytest.raises(TransientError, match="clock of this host"):
+            publisher.wait([publisher.send(SENT, b"c1", b"%d" % index) for index in range(20)])
+        set_config(topics_gone, SENT, "message.timestamp.before.max.ms", str(2**62))
+        assert publisher.wait([publisher.send(SENT, b"c1", b"again")]) == []

@@ -1,8 +1,10 @@
 """The publisher: sends records and waits until the in-sync replicas have them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
 from typing import Any, Final
 
 from kafka import KafkaProducer, errors
@@ -31,33 +33,53 @@ OUT_OF_RANGE: Final = "is out of range. The timestamp should be within"
 
 
 @dataclass(frozen=True, slots=True)
+class QueuedRecord:
+    """What is sent, for a second try."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    partition: int | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
     """A record on its way; `Publisher.wait` reports its result."""
 
+    record: QueuedRecord
+    producer: KafkaProducer
     future: Any
-    refused: bool = False
+    """None: the client has refused it."""
 
 
 class Publisher(KafkaClient):
-    """Sends records and waits until all replicas in sync have them. May be shared by threads."""
+    """Sends records and waits until all replicas in sync have them. May be shared by threads.
+
+    After an answer that will not change, about one record, an idempotent producer of kafka-python (3.0.12,
+    `TransactionManager.classify_batch_error`) takes no further record and drops those that wait, with the error of that one. It is
+    replaced then, and what it has dropped is sent again.
+    """
 
     def __init__(self, settings: KafkaSettings, client_id: str, *, delivery_seconds: float = 60) -> None:
         """TransientError when no broker answers."""
         self._delivery_seconds = delivery_seconds
+        self._options = {
+            **client_options(settings, client_id),
+            "acks": "all",
+            "enable_idempotence": True,
+            "metrics_enabled": False,
+            "linger_ms": 5,
+            "batch_size": BATCH_BYTES,
+            "max_request_size": MAX_REQUEST_BYTES,
+            "max_block_ms": REQUEST_MS,
+            "request_timeout_ms": REQUEST_MS,
+            "delivery_timeout_ms": int(delivery_seconds * 1000),
+            "allow_auto_create_topics": False,
+        }
+        self._replacing = Lock()
         with translate():
-            self._producer = KafkaProducer(
-                **client_options(settings, client_id),
-                acks="all",
-                enable_idempotence=True,
-                metrics_enabled=False,
-                linger_ms=5,
-                batch_size=BATCH_BYTES,
-                max_request_size=MAX_REQUEST_BYTES,
-                max_block_ms=REQUEST_MS,
-                request_timeout_ms=REQUEST_MS,
-                delivery_timeout_ms=int(delivery_seconds * 1000),
-                allow_auto_create_topics=False,
-            )
+            self._producer = KafkaProducer(**self._options)
 
     def send(
         self,
@@ -73,10 +95,7 @@ class Publisher(KafkaClient):
         TransientError when the topic cannot be found or the buffer stays full.
         """
         with translate():
-            try:
-                return Pending(self._producer.send(topic, value, key=key, partition=partition, headers=list(headers)))
-            except REFUSED:
-                return Pending(None, refused=True)
+            return _queue(self._producer, QueuedRecord(topic, key, value, partition, headers))
 
     def send_all(
         self, topic: str, key: bytes, values: Sequence[bytes], *, headers: Sequence[tuple[str, bytes]] = ()
@@ -87,11 +106,13 @@ class Publisher(KafkaClient):
         """
         if any(len(value) > BATCH_BYTES for value in values):
             return [self.send(topic, key, value, headers=headers) for value in values]
+        producer = self._producer
         with translate():
-            return [
-                Pending(record)
-                for record in built_batches.queue(self._producer, topic, key, values, headers, BUILT_BYTES)
-            ]
+            futures = built_batches.queue(producer, topic, key, values, headers, BUILT_BYTES)
+        return [
+            Pending(QueuedRecord(topic, key, value, None, headers), producer, future)
+            for value, future in zip(values, futures, strict=True)
+        ]
 
     def wait(self, pendings: Sequence[Pending], seconds: float | None = None) -> list[int]:
         """Wait until every record is acknowledged; returns the indexes of those that the broker refuses for their own fault.
@@ -99,21 +120,43 @@ class Publisher(KafkaClient):
         TransientError when the broker does not answer in time, or refuses the clock of this host: whether those records were
         written is unknown, and they must be sent again.
         """
+        until = monotonic() + (seconds if seconds is not None else self._delivery_seconds + 5)
         with translate():
-            self._producer.flush(timeout=seconds if seconds is not None else self._delivery_seconds + 5)
-            refused = []
-            for index, pending in enumerate(pendings):
-                try:
-                    if pending.refused:
-                        refused.append(index)
-                    else:
-                        pending.future.get(timeout=0.001)
-                except REFUSED as error:
-                    if OUT_OF_RANGE in str(error):
-                        # kafka-python 3.0.12 reports several refused timestamps of a batch as invalid records (sender.py).
-                        raise errors.InvalidTimestampError(str(error)) from error
-                    refused.append(index)
-            return refused
+            try:
+                for producer in {pending.producer for pending in pendings}:
+                    with suppress(errors.UnknownError):  # a batch was split (RecordAccumulator.await_flush_completion)
+                        producer.flush(timeout=max(until - monotonic(), 0))
+                refused = [index for index, pending in enumerate(pendings) if _is_refused(pending, until)]
+            finally:
+                self._replace_failed()
+            unclear = {index: pendings[index].record for index in refused if _has_failed(pendings[index].producer)}
+            return sorted(set(refused) - self._send_again(unclear, until))
+
+    def _send_again(self, records: Mapping[int, QueuedRecord], until: float) -> set[int]:
+        """Send records by themselves that were refused, or dropped because of a refused one; returns those that are accepted.
+
+        The producer is of this call alone: what another thread sends can drop none of them.
+        """
+        accepted: set[int] = set()
+        producer: KafkaProducer | None = None
+        try:
+            for index, record in records.items():
+                if producer is None or _has_failed(producer):
+                    _close(producer)
+                    producer = KafkaProducer(**self._options)
+                if not _is_refused(_queue(producer, record), until):
+                    accepted.add(index)
+        finally:
+            _close(producer)
+        return accepted
+
+    def _replace_failed(self) -> None:
+        """Go on with a new producer when the present one takes no further record."""
+        with self._replacing:
+            failed = self._producer
+            if _has_failed(failed):
+                self._producer = KafkaProducer(**self._options)
+                _close(failed)
 
     def wait_letters(self, pendings: Sequence[Pending]) -> None:
         """Wait until dead letters are acknowledged. ConfigError when one is refused: the topic's limit is too low, and the
@@ -125,5 +168,39 @@ class Publisher(KafkaClient):
 
     def close(self) -> None:
         """Close the client. Records that are not acknowledged yet are not waited for."""
-        with suppress(errors.KafkaError):  # it flushes first, and a hanging broker must not make a clean stop fail
-            self._producer.close(timeout=2)
+        _close(self._producer)
+
+
+def _queue(producer: KafkaProducer, record: QueuedRecord) -> Pending:
+    try:
+        future = producer.send(
+            record.topic, record.value, key=record.key, partition=record.partition, headers=list(record.headers)
+        )
+    except REFUSED:
+        future = None
+    return Pending(record, producer, future)
+
+
+def _close(producer: KafkaProducer | None) -> None:
+    with suppress(errors.KafkaError):  # it flushes first, and a hanging broker must not make a clean stop fail
+        if producer is not None:
+            producer.close(timeout=2)
+
+
+def _is_refused(pending: Pending, until: float) -> bool:
+    """Whether the broker or the client refuses a record for a fault of the record. KafkaError when `until` (monotonic) passes."""
+    if pending.future is None:
+        return True
+    try:
+        pending.future.get(max(until - monotonic(), 0.001))
+    except REFUSED as error:
+        if OUT_OF_RANGE in str(error):
+            # kafka-python 3.0.12 reports several refused timestamps of a batch as invalid records (sender.py).
+            raise errors.InvalidTimestampError(str(error)) from error
+        return True
+    return False
+
+
+def _has_failed(producer: KafkaProducer) -> bool:
+    # Private in kafka-python, which tells it to transactional producers only.
+    return bool(producer._transaction_manager.has_fatal_error())

@@ -6,7 +6,8 @@ A day without a rate has no point: the line is interrupted, and the day is marke
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Final
+from itertools import groupby
+from typing import Any, Final, Literal
 
 WIDTH: Final = 360
 HEIGHT: Final = 190
@@ -19,6 +20,8 @@ LINE_DAYS: Final = 30
 BUCKETS: Final = 25
 SLOT_SHARE: Final = 0.72
 """How much of its slot a bar fills."""
+InTime = Literal["timely", "partly", "late"]
+"""Whether all answers of a bar, some or none were within the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Bar:
 
     hours: int
     answered: int
-    in_time: bool
+    in_time: InTime
     left: float
     top: float
     width: float
@@ -95,7 +98,7 @@ def line_chart(rows: Sequence[dict[str, Any]], last_day: date) -> LineChart:
 
 
 def bar_chart(rows: Sequence[dict[str, Any]], target_seconds: int) -> BarChart | None:
-    """The chart of a histogram; None when it was not recorded. A bar is in time when all of its hour is within the target."""
+    """The chart of a histogram; None when it was not recorded."""
     counts = {histogram_row["bucket"]: histogram_row["answered"] for histogram_row in rows}
     if not counts or any(count is None for count in counts.values()):
         return None
@@ -107,7 +110,7 @@ def bar_chart(rows: Sequence[dict[str, Any]], target_seconds: int) -> BarChart |
         height = (HEIGHT - TOP - BOTTOM) * answered / (step * 2)
         bars.append(
             Bar(
-                bucket, answered, bucket < BUCKETS and bucket * 3600 <= target_seconds,
+                bucket, answered, _in_time(bucket, target_seconds),
                 round(LEFT + slot * (bucket - 1 + (1 - SLOT_SHARE) / 2), 1), round(HEIGHT - BOTTOM - height, 1),
                 round(slot * SLOT_SHARE, 1), round(height, 1),
             )
@@ -117,19 +120,26 @@ def bar_chart(rows: Sequence[dict[str, Any]], target_seconds: int) -> BarChart |
 
 
 def _runs(points: Sequence[RatePoint], state: str) -> tuple[str, ...]:
-    """The polylines of a state. One of provisional days begins at the last final day, so that the line goes on."""
+    """The polylines of a state. Those of provisional days reach to the final days beside them, so that only a day without a rate
+    interrupts the line."""
+    groups = [
+        (group_state, list(group))
+        for group_state, group in groupby(
+            points, lambda point: "" if point.rate is None or point.top is None else point.rate["state"]
+        )
+    ]
     runs: list[str] = []
-    current: list[RatePoint] = []
-    previous: RatePoint | None = None
-    for point in (*points, None):
-        if point is not None and point.top is not None and point.rate is not None and point.rate["state"] == state:
-            if not current and state == "provisional" and previous is not None and previous.top is not None:
-                current.append(previous)
-            current.append(point)
-        elif current:
-            runs.append(" ".join(f"{entry.left},{entry.top}" for entry in current))
-            current = []
-        previous = point
+    for position, (group_state, group) in enumerate(groups):
+        if group_state != state:
+            continue
+        before, after = groups[position - 1 : position], groups[position + 1 : position + 2]
+        if state == "provisional":
+            group = [
+                *(neighbours[-1] for name, neighbours in before if name),
+                *group,
+                *(neighbours[0] for name, neighbours in after if name),
+            ]
+        runs.append(" ".join(f"{point.left},{point.top}" for point in group))
     return tuple(runs)
 
 
@@ -145,6 +155,13 @@ def _gaps(points: Sequence[RatePoint], slot: float) -> tuple[tuple[float, float]
         else:
             gaps.append((round(point.left - slot / 2, 1), round(slot, 1)))
     return tuple(gaps)
+
+
+def _in_time(bucket: int, target_seconds: int) -> InTime:
+    """Of the answers after more than `bucket` - 1 hours, until `bucket` hours; those of the last bar have no upper limit."""
+    if (bucket - 1) * 3600 >= target_seconds:
+        return "late"
+    return "timely" if bucket < BUCKETS and bucket * 3600 <= target_seconds else "partly"
 
 
 def _height_of(share: float) -> float:

@@ -1,6 +1,7 @@
 """The Kubernetes base: valid by the published schemas, and as closed as the design asks for."""
 
 import re
+from ipaddress import ip_network
 from typing import Any
 
 import kubernetes_validate
@@ -22,6 +23,9 @@ DEPLOYED = {document["metadata"]["name"]: document for document in DOCUMENTS if 
 CLI = DEPLOYED["replyrate-cli"]
 SERVICES = {name: document for name, document in DEPLOYED.items() if document is not CLI}
 HASHING = (SERVICES["replyrate-fetcher"], SERVICES["replyrate-matcher"], CLI)
+PRIVATE_NETWORKS = {
+    ip_network(cidr) for cidr in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+}
 SETTINGS = {declaration.name for declaration in declarations()} | {
     f"{declaration.name}_FILE" for declaration in declarations() if declaration.secret
 }
@@ -151,15 +155,39 @@ def test_the_portal_is_reached_by_ingress_controllers_and_reaches_kafka_and_post
     assert f'`{name}: "{value}"`' in page and f'`{name}: "{value}"`' in (BASE / "examples" / "ingress.yaml").read_text(
         "utf-8"
     )
-    reached = {
-        port["port"]
+    allowed = [
+        egress
         for spec in policies
         if selects(spec["podSelector"], labels)
         for egress in spec.get("egress", ())
-        for port in egress["ports"]
-    }
+    ]  # fmt: skip
     # Name servers, Kafka, Postgres, and a collector in a labelled namespace.
-    assert reached == {53, 9092, 9093, 5432, 4318}
+    assert {port["port"] for egress in allowed for port in egress["ports"]} == {53, 9092, 9093, 5432, 4318}
+    for egress in allowed:
+        assert egress["to"], "a rule without destinations allows every address"
+        for peer in egress["to"]:
+            if "ipBlock" in peer:
+                assert ip_network(peer["ipBlock"]["cidr"]) in PRIVATE_NETWORKS
+            else:
+                assert "namespaceSelector" in peer
+
+
+def test_servers_are_in_networks_that_mail_is_kept_out_of() -> None:
+    """Where Kafka and Postgres may be, no mail server is looked for, and the other way round."""
+    destinations = {
+        document["metadata"]["name"]: [peer["ipBlock"] for rule in document["spec"]["egress"] for peer in rule["to"] if "ipBlock" in peer]
+        for document in DOCUMENTS
+        if document["kind"] == "NetworkPolicy" and document["metadata"]["name"] in ("replyrate-servers", "replyrate-mail")
+    }  # fmt: skip
+    servers = {ip_network(block["cidr"]) for block in destinations["replyrate-servers"]}
+    assert servers == PRIVATE_NETWORKS
+    for block in destinations["replyrate-mail"]:
+        excepted = {ip_network(cidr) for cidr in block.get("except", ())}
+        assert all(
+            network in excepted or not ip_network(block["cidr"]).overlaps(network)
+            for network in servers
+            if network.version == ip_network(block["cidr"]).version
+        )
 
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:

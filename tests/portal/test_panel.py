@@ -286,3 +286,30 @@ def test_a_wrong_value_in_an_address_is_no_error(scene: Scene) -> None:
         "/panel/export/x",
     ):
         assert browser.get(path).status == 404, path
+
+
+def test_a_cause_of_a_sub_account_touches_no_mailbox_of_the_main_account(scene: Scene) -> None:
+    """The company's cause is the failing mailbox of a sub-account; the main account has one mailbox, which is read."""
+    facts = '{"units": 5, "failing_since_on": "2026-11-01", "mailboxes_failing": 1, "units_blind": 5}'
+    scene.owner.execute("DELETE FROM ledger.diagnoses WHERE company_id = %s", [TEXTILE])
+    scene.owner.execute(
+        "INSERT INTO ledger.diagnoses SELECT 'default', %s, account_id, 'login-failing-since', current_date, 'high', %s::jsonb, 'a', 'z', now()"
+        " FROM unnest(ARRAY['', %s]) account_id",
+        [TEXTILE, facts, CHEN],
+    )
+    edit_rates(scene.owner, "rate = 0, rate_shown = 0", f"account_id IN ('', '{CHEN}')")
+    scene.owner.execute(
+        "UPDATE registry.mailboxes SET state = 'needs_reconnect' WHERE (company_id, account_id) = (%s, %s)",
+        [TEXTILE, CHEN],
+    )
+    main, sub = scene.browser(TEXTILE, MAIN), scene.browser(TEXTILE, CHEN)
+    for query in ("", f"?account={CHEN}"):
+        main.get(f"/panel/diagnosis{query}")
+        assert [form.action for form in main.page.forms] == ["/connect/end"], query
+        assert not main.shows("Send a test mail")
+    assert main.shows(f"Account {CHEN} sees the causes in its own panel")
+    main.get("/panel/diagnosis").follow(CHEN)
+    assert main.path == f"/panel/diagnosis?account={CHEN}"
+    sub.get("/panel/diagnosis")
+    (form,) = (form for form in sub.page.forms if form.action != "/connect/end")
+    assert form.action.startswith("/connect/mailboxes/") and CHEN in form.action

@@ -10,9 +10,12 @@ from services.common.postgres import Statements
 from services.portal.panel.findings import findings
 from services.portal.panel.overview import missing
 from services.portal.panel.reader import PanelGate
-from services.portal.panel.scope import SQL, chosen_scope
+from services.portal.panel.scope import SQL, PanelScope, chosen_scope
+from services.portal.panel.steps import offer
 
 PAGE_ROWS: Final = 50
+CONCERNED: Final = 20
+"""Accounts that the page of the company leads to; the overview lists all."""
 
 
 def routes(gate: PanelGate) -> APIRouter:
@@ -33,10 +36,24 @@ def routes(gate: PanelGate) -> APIRouter:
         with scope.reader.transaction() as connection:
             statements = Statements(connection, SQL)
             rate = statements.one("rate", **scope.key())
-            mailboxes = statements.all("mailboxes", **scope.own_key())
+            mailboxes = statements.all("mailboxes", **scope.own_key()) if scope.whose == "own" else []
+            concerned = _accounts_concerned(scope, statements)
+        shown_findings = findings(scope)
+        offers = {
+            finding.cause: offer(finding.step, scope.whose, mailboxes, is_framed=scope.reader.session.is_framed)
+            for finding in shown_findings
+        }
         return scope.reader.page(
-            "panel_diagnosis.html", scope=scope, here_name="diagnosis", rate=rate, findings=findings(scope),
-            missing=None if rate is None else missing(rate, scope), mailboxes=mailboxes,
+            "panel_diagnosis.html", scope=scope, here_name="diagnosis", rate=rate, findings=shown_findings,
+            missing=None if rate is None else missing(rate, scope), offers=offers, concerned=concerned,
         )  # fmt: skip
 
     return router
+
+
+def _accounts_concerned(scope: PanelScope, statements: Statements) -> list[str]:
+    """The accounts without a rate above 0, if the page is about the company. Which cause is whose is shown to each itself."""
+    if scope.whose != "company":
+        return []
+    rates = statements.all("accounts_concerned", **scope.key(), limit=CONCERNED)
+    return [rate["account_id"] for rate in rates]

@@ -71,6 +71,12 @@ WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND account_id IS 
     AND (%(cause_after)s::text IS NULL OR cause > %(cause_after)s)
 ORDER BY cause LIMIT %(limit)s
 
+-- name: accounts_concerned
+-- Accounts of a company whose newest rate is 0 or missing, those with the most untimely units first.
+SELECT account_id FROM report_token_v1.reply_rate_latest
+WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND level = 'account' AND coalesce(rate, 0) = 0
+ORDER BY late + unanswered + unmeasured DESC, account_id LIMIT %(limit)s
+
 -- name: mailboxes
 -- Mailboxes of the reader's own account that are not removed, how they are and what to do.
 SELECT h.*, m.address_masked, m.host, m.port, m.connected_at

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from services.aggregator.doctor import diagnosis
 from services.aggregator.doctor.causes import CAUSES, ORDER
 from services.common.language import Language
 from services.portal.panel.scope import PanelScope
+from services.portal.panel.steps import Step
 
-Step = Literal["reconnect", "connect", "folders", "test-mail", "inquiries", "wait"]
 STEPS: Final[Mapping[str, Step]] = {
     "pipeline-behind": "wait", "no-valid-inquiries": "wait", "all-excluded": "inquiries", "settling-not-over": "wait",
     "address-changed": "connect", "login-failing-since": "reconnect", "mailbox-not-connected": "connect",

@@ -13,6 +13,7 @@ from services.portal.api.figures import Figures, FiguresRequest, Rows, with_miss
 from services.portal.api.problems import ApiProblem
 from services.portal.pages.problems import PageProblem
 from services.portal.panel.reader import PanelReader
+from services.portal.panel.steps import Whose
 
 SQL: Final = load_statements("services.portal.panel", "figures.sql")
 PREFERRED_RULES: Final = "default"
@@ -53,9 +54,11 @@ class PanelScope:
         return self.reader.session.company_id
 
     @property
-    def is_own(self) -> bool:
-        """Whether it is the reader's own account."""
-        return self.account_id == self.reader.session.account_id
+    def whose(self) -> Whose:
+        """Whose figures they are."""
+        if self.account_id is None:
+            return "company"
+        return "own" if self.account_id == self.reader.session.account_id else "others"
 
     def href(self, path: str, **query: Any) -> str:
         """The address of a page of the panel about the same figures; `query` may choose others."""

@@ -1,0 +1,52 @@
+"""What a page of the panel offers against a cause: the button for the next step, where the reader can take it. Pure.
+
+A step with a mailbox belongs to the account of the mailbox. A main account that looks at the company, or at another account, is led to
+who can take it, and never to a mailbox of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from services.registry import states
+
+Step = Literal["reconnect", "connect", "folders", "test-mail", "inquiries", "wait"]
+Whose = Literal["company", "own", "others"]
+"""Whose causes are shown: those of the company, of the reader's own account, or of another one."""
+Place = Literal["wait", "inquiries", "accounts", "that-account", "test-mail", "mailboxes", "connect", "reconnect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Where a button leads. `mailbox_id`: the mailbox that is connected again."""
+
+    place: Place
+    mailbox_id: str | None = None
+
+
+def offer(step: Step, whose: Whose, mailboxes: Sequence[Mapping[str, Any]], *, is_framed: bool) -> Offer:
+    """The button for a step; `mailboxes` are those of the reader's own account. Within a frame nothing is changed.
+
+    A mailbox is chosen only where there is no doubt which one is meant: the one that needs it, or the only one.
+    """
+    if step == "wait":
+        return Offer("wait")
+    if step == "inquiries":
+        return Offer("inquiries")
+    if whose != "own":
+        return Offer("accounts" if whose == "company" else "that-account")
+    if step == "test-mail":
+        return Offer("test-mail")
+    if is_framed:
+        return Offer("mailboxes")
+    if step == "connect":
+        return Offer("connect")
+    possible = [mailbox for mailbox in mailboxes if can_reconnect(mailbox["state"])]
+    failing = [mailbox for mailbox in possible if mailbox["state"] == "needs_reconnect"]
+    meant = failing if step == "reconnect" and failing else possible
+    return Offer("reconnect", meant[0]["mailbox_id"]) if len(meant) == 1 else Offer("mailboxes")
+
+
+def can_reconnect(state: str) -> bool:
+    """Whether a mailbox in a state can be connected again."""
+    return states.load().events["reconnected"].allows(state)

@@ -1,0 +1,48 @@
+"""What the page of the causes offers: a mailbox is connected by its own account alone, and the button means the mailbox that fails."""
+
+from typing import get_args
+
+import pytest
+
+from services.aggregator.doctor.causes import CAUSES
+from services.portal.panel.findings import STEPS
+from services.portal.panel.steps import Offer, Step, offer
+
+HEALTHY = {"mailbox_id": "m-healthy", "state": "active"}
+FAILING = {"mailbox_id": "m-failing", "state": "needs_reconnect"}
+REFUSED = {"mailbox_id": "m-refused", "state": "refused"}
+OF_MAILBOXES: tuple[Step, ...] = ("reconnect", "connect", "folders", "test-mail")
+
+
+def test_every_cause_has_a_step() -> None:
+    assert set(STEPS) == {cause.code for cause in CAUSES}
+
+
+@pytest.mark.parametrize("step", OF_MAILBOXES)
+@pytest.mark.parametrize("is_framed", [False, True])
+def test_only_the_own_account_is_led_to_a_mailbox(step: Step, is_framed: bool) -> None:
+    for mailboxes in ([], [HEALTHY], [FAILING], [HEALTHY, FAILING]):
+        assert offer(step, "company", mailboxes, is_framed=is_framed) == Offer("accounts")
+        assert offer(step, "others", mailboxes, is_framed=is_framed) == Offer("that-account")
+
+
+def test_whoever_looks_may_wait_and_look_at_inquiries() -> None:
+    for step in set(get_args(Step)) - set(OF_MAILBOXES):
+        for whose in ("company", "own", "others"):
+            assert offer(step, whose, [], is_framed=True) == Offer(step)
+
+
+def test_a_mailbox_is_chosen_only_without_doubt() -> None:
+    assert offer("reconnect", "own", [HEALTHY, FAILING], is_framed=False) == Offer("reconnect", "m-failing")
+    assert offer("reconnect", "own", [FAILING, FAILING], is_framed=False) == Offer("mailboxes")
+    assert offer("reconnect", "own", [HEALTHY, HEALTHY], is_framed=False) == Offer("mailboxes")
+    assert offer("reconnect", "own", [HEALTHY, REFUSED], is_framed=False) == Offer("reconnect", "m-healthy")
+    assert offer("folders", "own", [HEALTHY, FAILING], is_framed=False) == Offer("mailboxes")
+    assert offer("folders", "own", [HEALTHY], is_framed=False) == Offer("reconnect", "m-healthy")
+    assert offer("reconnect", "own", [REFUSED], is_framed=False) == Offer("mailboxes")
+    assert offer("connect", "own", [FAILING], is_framed=False) == Offer("connect")
+
+
+def test_a_frame_changes_nothing() -> None:
+    for step in OF_MAILBOXES:
+        assert offer(step, "own", [FAILING], is_framed=True).place in ("mailboxes", "test-mail")

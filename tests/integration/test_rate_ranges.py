@@ -158,6 +158,36 @@ def test_a_recompute_and_a_deactivation_do_not_depend_on_the_form(installations:
     assert not any("widened" in rate for rate in expected["reply_rate"])
 
 
+def test_a_deactivation_ends_every_rate_at_the_same_instant(installations: list[psycopg.Connection]) -> None:
+    """Also that of a company whose first day still runs; days that say the same stay one row."""
+    now = BEGIN + timedelta(days=70, hours=3)
+    first = some_facts(random.Random(1), BEGIN + timedelta(hours=2), 1)
+    for connection in installations:
+        recompute.activate(connection, DEFAULT)
+        merge(connection, first, replace_fields(first, company_id="c2", received_at=now - timedelta(hours=1)))
+    begin_ranges(installations[2])
+    for connection in installations:
+        with connection.transaction():
+            judge.judge_companies(connection, DEFAULT, {"c1": Delta(), "c2": Delta()}, now=now)
+        # What statements are allowed to take meanwhile.
+        connection.execute(
+            "CREATE TABLE public.allowed (seconds text); CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN INSERT INTO public.allowed VALUES (current_setting('statement_timeout')); RETURN NULL; END $$;"
+            "CREATE TRIGGER note AFTER DELETE ON ledger.outcomes EXECUTE FUNCTION public.note()"
+        )
+        assert recompute.deactivate(connection, "default")
+        assert connection.execute("SELECT count(*) FROM report_v1.reply_rate").fetchone() == (0,)
+        assert connection.execute(
+            "SELECT count(DISTINCT valid_to), count(DISTINCT company_id) FROM report_v1.reply_rate_history"
+        ).fetchone() == (1, 1)
+        assert connection.execute("SELECT DISTINCT seconds FROM public.allowed").fetchall() == [("1h",)]
+    expected, *by_ranges = (shown(connection, *INSTANTS) for connection in installations)
+    assert len(expected["reply_rate_history"]) >= 2 * 70 and by_ranges == [expected, expected]
+    for connection in installations[1:]:
+        ((ranges,),) = connection.execute("SELECT count(*) FROM ledger.rate_ranges").fetchall()
+        assert ranges <= 2 * 8
+
+
 def test_days_that_say_the_same_are_one_row(installations: list[psycopg.Connection]) -> None:
     """Of a quiet account a month is one row, also when each day was judged at its own time."""
     _, connection, _ = installations

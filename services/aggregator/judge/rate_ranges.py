@@ -50,7 +50,7 @@ def touched_days(connection: psycopg.Connection, values: Mapping[str, Any]) -> I
     if connection.execute(SQL["form"]).fetchone() != (True,):
         yield "rates"
         return
-    _load(connection, "load_touched", values)
+    _load(connection, "load_touched", "take_days", values)
     yield "touched_rates"
     _store(connection, values)
 
@@ -63,10 +63,7 @@ def shown_days(connection: psycopg.Connection, rule_set: str) -> Iterator[str]:
         return
     clear(connection)
     values: dict[str, Any] = {"rule_set": rule_set}
-    values["companies"] = [
-        company_id for (company_id,) in connection.execute(SQL["companies_shown"], values).fetchall()
-    ]
-    _load(connection, "load_shown", values)
+    _load(connection, "load_shown", "take_shown", values)
     yield "touched_rates"
     values["companies"] = [company_id for (company_id,) in connection.execute(SQL["companies_loaded"]).fetchall()]
     _store(connection, values)
@@ -84,8 +81,8 @@ def move_days(connection: psycopg.Connection, rule_sets: Sequence[str], most: in
     return companies
 
 
-def _load(connection: psycopg.Connection, ranges: str, values: Mapping[str, Any]) -> None:
-    for statement in (ranges, "expand", "take_days"):
+def _load(connection: psycopg.Connection, ranges: str, days: str, values: Mapping[str, Any]) -> None:
+    for statement in (ranges, "expand", days):
         connection.execute(SQL[statement], values)
 
 

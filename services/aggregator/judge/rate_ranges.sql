@@ -44,15 +44,10 @@ WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
 -- What is shown of a rule set.
 INSERT INTO loaded_range SELECT * FROM ledger.rate_ranges WHERE rule_set = %(rule_set)s AND valid_to IS NULL
 
--- name: companies_shown
--- rare: a rule set is deactivated.
--- The companies with rows of a rule set that an earlier release stored.
-SELECT DISTINCT company_id FROM ledger.rates WHERE rule_set = %(rule_set)s
-
 -- name: companies_loaded
 -- rare: a rule set is deactivated.
--- The companies whose rows the workspace has.
-SELECT DISTINCT company_id FROM touched_rates
+-- The companies with a row in the workspace, and those whose every row was deleted there.
+SELECT company_id FROM touched_rates UNION SELECT company_id FROM loaded_range
 
 -- name: expand
 -- The loaded ranges, a row for each day.
@@ -75,6 +70,14 @@ FROM (SELECT loaded.*, generate_series(0, loaded.days - 1) AS day FROM loaded_ra
 WITH taken AS (
     DELETE FROM ledger.rate_days stored WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
     RETURNING stored.*
+)
+INSERT INTO touched_rates SELECT * FROM taken
+
+-- name: take_shown
+-- rare: a rule set is deactivated.
+-- Those that are shown of a rule set.
+WITH taken AS (
+    DELETE FROM ledger.rate_days stored WHERE stored.rule_set = %(rule_set)s AND stored.valid_to IS NULL RETURNING stored.*
 )
 INSERT INTO touched_rates SELECT * FROM taken
 

@@ -123,6 +123,7 @@ def activate(connection: psycopg.Connection, rule_set: RuleSet, *, at_start: boo
 def deactivate(connection: psycopg.Connection, name: str) -> bool:
     """Deactivate a rule set: its rates stay in the history, its outcomes are deleted. False if it was not active."""
     with connection.transaction():
+        connection.execute(SQL["extend_timeouts"])
         stopped = connection.execute(SQL["unfinished"], {"name": name}).fetchone() is not None
         if stopped:
             _end(connection, name)

@@ -33,13 +33,13 @@ UPDATE ledger.rule_sets SET active = false WHERE name = %(name)s AND active RETU
 -- name: retire_rates
 -- rare: a rule set is deactivated.
 -- A number that is no longer refreshed would soon be wrong: it stays only in the history, and there only if it was shown after
--- its day had ended.
+-- its day had ended. All of them end at the same instant: a range of days has one.
 WITH running AS (
     DELETE FROM ledger.rates rate USING ledger.rule_sets rules
     WHERE rate.rule_set = %(name)s AND rules.name = rate.rule_set AND rate.valid_to IS NULL
         AND rate.computed_at < (rate.as_of + 1)::timestamp AT TIME ZONE (rules.parameters ->> 'time_zone')
 )
-UPDATE ledger.rates rate SET valid_to = clock_timestamp() FROM ledger.rule_sets rules
+UPDATE ledger.rates rate SET valid_to = statement_timestamp() FROM ledger.rule_sets rules
 WHERE rate.rule_set = %(name)s AND rules.name = rate.rule_set AND rate.valid_to IS NULL
     AND rate.computed_at >= (rate.as_of + 1)::timestamp AT TIME ZONE (rules.parameters ->> 'time_zone')
 
@@ -113,7 +113,7 @@ FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[]) done (company_id,
 WHERE company.company_id = done.company_id AND done.due_at < coalesce(company.due_at, 'infinity')
 
 -- name: extend_timeouts
--- Publishing a large recompute takes longer than other statements are allowed to.
+-- To publish a large recompute, or to deactivate a rule set of many companies, takes longer than other statements are allowed to.
 SELECT set_config('statement_timeout', '3600s', true), set_config('idle_in_transaction_session_timeout', '3600s', true)
 
 -- name: load_counted

@@ -27,8 +27,8 @@ from services.imap.tls import tls_context
 from services.providers import catalog
 from services.providers.addresses import domain_of
 from services.providers.mail_server import MailServer
-from services.registry.connect_requests import NOT_POSSIBLE, TakenRequest
-from services.registry.errors import RegistryError
+from services.registry.connect_requests import NOT_POSSIBLE, OF_MAILBOXES, TakenRequest
+from services.registry.errors import RegistryError, unknown_mailbox
 from services.registry.logins import LoginTaken
 from services.registry.registry import Registry
 from services.registry.states import CONNECTED
@@ -77,6 +77,8 @@ class RequestRunner:
         try:
             if taken.purpose == "look-up":
                 return self._look_up(mailbox_id, typed)
+            if taken.purpose in OF_MAILBOXES:
+                _check_owner(registry, taken)
             if taken.purpose == "withdraw":
                 registry.mailboxes.remove(taken.company_id, mailbox_id, by=typed.consent_by)
                 return RequestResult(True, "passed", mailbox_id)
@@ -155,6 +157,13 @@ class RequestRunner:
         return HostPolicy.of(self.settings, self.tester.resolve), self.tester.context or tls_context(
             self.settings.ca_file
         )
+
+
+def _check_owner(registry: Registry, taken: TakenRequest) -> None:
+    """RegistryError when the mailbox is not of the account that asks, as if there were none: an account learns nothing of another's."""
+    mailboxes = registry.mailboxes.summaries(taken.company_id, taken.mailbox_id)
+    if not any(mailbox["account_id"] == taken.account_id for mailbox in mailboxes):
+        raise unknown_mailbox(taken.company_id, taken.mailbox_id)
 
 
 def _change_sync(registry: Registry, taken: TakenRequest, typed: TypedLogin) -> RequestResult:

@@ -1,5 +1,6 @@
 """What a seller types on the connect page, as it travels sealed from the web process to a fetcher. Pure."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -70,6 +71,11 @@ class TypedLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _folders(self) -> tuple[bytes, ...]:
         return tuple(name.encode("ascii") for name in self.sent_folders)
+
+
+def are_folder_names(names: Iterable[str]) -> bool:
+    """Whether folders may have these names: modified UTF-7 is printable ASCII (RFC 3501 section 5.1.3)."""
+    return all(name.isascii() and name.isprintable() for name in names)
 
 
 def decode(data: bytes) -> TypedLogin:

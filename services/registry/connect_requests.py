@@ -29,6 +29,8 @@ consent to read a mailbox, which removes it; say that the account answers, or no
 address of the account on the platform."""
 OF_SELLERS: Final[tuple[Purpose, ...]] = ("test", "connect", "reconnect", "withdraw")
 """Purposes of requests that a seller's page shows while they are open."""
+OF_MAILBOXES: Final[tuple[Purpose, ...]] = ("reconnect", "withdraw")
+"""Purposes of requests about a mailbox that exists; it must be one of the account that asks."""
 LEASE_SECONDS: Final = 90.0
 """A fetcher that has not reported a stage for so long has lost the request; above the longest stage (services/imap/limits.py)."""
 MOST_TRIES: Final = 3

@@ -46,11 +46,13 @@ class PortalLogin:
         self.connection.execute("SELECT set_config('replyrate.token', %s, false)", (token,))
         self.requests = ConnectRequests(self.connection)
 
-    def submit(self, purpose: Purpose = "connect", account_id: str = "main", **changes: Any) -> str:
+    def submit(
+        self, purpose: Purpose = "connect", account_id: str = "main", mailbox_id: str = MAILBOX, **changes: Any
+    ) -> str:
         key = self.requests.sealing_key()
         assert key is not None
         typed = TypedLogin(**{**typed_values(), **changes})
-        return self.requests.add(key, "c1", account_id, MAILBOX, purpose, typed.encoded())
+        return self.requests.add(key, "c1", account_id, mailbox_id, purpose, typed.encoded())
 
     def result(self, request_id: str) -> dict[str, Any]:
         while True:
@@ -126,6 +128,17 @@ def test_a_seller_connects_a_mailbox_through_a_fetcher(lab: Lab, portal_dsn: str
         assert again["state"] == "passed", again
         taken = portal.result(portal.submit(account_id="main", role="backup", **server))
         assert (taken["state"], taken["code"]) == ("failed", "login-connected")
+        with connect(lab.dsn, "tests") as connection:
+            # What a web process that somebody controls could store; the page itself refuses it.
+            connection.execute("UPDATE registry.mailboxes SET account_id = 'second'")
+        unknown = portal.submit("reconnect", mailbox_id="m-unknown", **server)
+        nothing = portal.result(unknown)
+        for purpose in ("reconnect", "withdraw"):
+            foreign = portal.result(portal.submit(purpose, **server))
+            assert (foreign["state"], foreign["code"]) == ("failed", "not-possible"), foreign
+            reason = foreign["report"]["reason"]["en"].replace(MAILBOX, "m-unknown")
+            assert reason == nothing["report"]["reason"]["en"], "an account learns nothing of another's mailboxes"
+        assert lab.mailbox(MAILBOX)["state"] == "active"
     consent = lab.mailbox(MAILBOX)["consents"][0]
     assert (consent["consented_by"], consent["language"]) == ("seller 1", "en")
 

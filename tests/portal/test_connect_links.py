@@ -1,15 +1,18 @@
 """Attacks on links and sessions: each is refused with a page that tells an honest person how to go on, and changes nothing."""
 
+import base64
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import psycopg
 import pytest
 
 from services.common.postgres import connect
 from services.connect import consent
+from services.portal.pages.cookies import Draft
 from services.portal.request_limits import BODY_BYTES
 from services.registry.secret_tokens import token_hash
 from services.standalone.servers.imap import EmbeddedImap
@@ -19,14 +22,17 @@ from tests.support.portal_lab import make_portal, portal_dsn
 
 __all__ = ["make_connect_lab", "make_lab", "make_portal", "portal_dsn"]
 
-OTHER_REQUEST, OTHER_MAILBOX = f"r-{'0' * 32}", "m-other"
+SECOND_REQUEST, SECOND_MAILBOX = f"r-{'0' * 32}", "m-second"
+"""Of another account of the victim's company."""
+STRANGE_REQUEST, STRANGE_MAILBOX = f"r-{'1' * 32}", "m-strange"
+"""Of another company."""
 EVIL: Final = "https://evil.example"
 TABLES: Final = ("portal_sessions", "connect_requests", "mailboxes", "consents")
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A seller in a session, and an attacker with a link and a session for another account of the same company."""
+    """A seller in a session, and an attacker with sessions for another account of the same company and for another company."""
 
     lab: ConnectLab
     database: psycopg.Connection
@@ -133,19 +139,44 @@ def login_page(scene: Scene) -> Browser:
     return scene.copy_of_victim().get("/connect/address").fill_in("/connect/address", address="seller@163.com")
 
 
-def login_form(scene: Scene, **values: str) -> Browser:
-    return login_page(scene).fill_in("/connect/login", **({"password": "Typed-canary"} | values))
+def login_form(page: Browser, **values: object) -> Browser:
+    return page.fill_in("/connect/login", **({"password": "Typed-canary"} | values))
 
 
-def victim_post(scene: Scene, path: str) -> Browser:
+def with_draft(browser: Browser, mailbox_id: str) -> Browser:
+    """The browser with a mailbox in the cookie of what was typed, as if it were connected again."""
+    draft = Draft("seller@163.com", mailbox_id)
+    cookies = browser.client.cookies
+    cookies.delete("replyrate-draft")
+    cookies.set("replyrate-draft", base64.urlsafe_b64encode(msgspec.json.encode(draft)).decode(), domain="127.0.0.1")
+    return browser
+
+
+def victim_post(scene: Scene, path: str, **values: str) -> Browser:
     csrf = scene.victim.get("/connect/address").page.forms[-1].values["csrf"]
-    return scene.copy_of_victim().post(path, {"csrf": csrf, "name": "Li Wei"})
+    return scene.copy_of_victim().post(path, {"csrf": csrf, "name": "Li Wei", **values})
 
 
 def sent(scene: Scene, method: str, path: str, **options: object) -> Browser:
     browser = scene.copy_of_victim()
     browser.answer = browser.client.request(method, path, headers={"Origin": browser.origin}, **options)  # type: ignore[arg-type]
     return browser
+
+
+def foreign(of: str, request_id: str, mailbox_id: str) -> dict[str, tuple[int, Callable[[Scene], Browser]]]:
+    """What a seller's own session asks for that belongs to others."""
+    mailbox = f"/connect/mailboxes/{mailbox_id}"
+    return {
+        f"{of}'s request": (404, lambda scene: scene.copy_of_victim().get(f"/connect/requests/{request_id}")),
+        f"{of}'s stages": (404, lambda scene: scene.copy_of_victim().get(f"/connect/requests/{request_id}/events")),
+        f"{of}'s result": (404, lambda scene: scene.copy_of_victim().get(f"/connect/requests/{request_id}/result")),
+        f"{of}'s request as an earlier one": (404, lambda scene: login_page(scene).get(f"/connect/login?request={request_id}")),
+        f"{of}'s request as one whose identity is confirmed": (404, lambda scene: victim_post(scene, "/connect/sign-in", confirms=request_id)),
+        f"{of}'s stored data": (404, lambda scene: scene.copy_of_victim().get(f"{mailbox}/stored")),
+        f"{of}'s mailbox is withdrawn": (404, lambda scene: victim_post(scene, f"{mailbox}/withdraw")),
+        f"{of}'s mailbox is connected again": (404, lambda scene: victim_post(scene, f"{mailbox}/reconnect")),
+        f"{of}'s mailbox in the cookie of what was typed": (404, lambda scene: login_form(with_draft(login_page(scene), mailbox_id))),
+    }  # fmt: skip
 
 
 ATTACKS: Final[dict[str, tuple[int, Callable[[Scene], Browser]]]] = {
@@ -186,12 +217,9 @@ ATTACKS: Final[dict[str, tuple[int, Callable[[Scene], Browser]]]] = {
     "a form that names no origin": (403, lambda scene: without_origin(scene.copy_of_victim(), "/connect/end", {})),
     "a form from a related site": (403, lambda scene: without_origin(scene.copy_of_victim(), "/connect/end", {}, **{"Sec-Fetch-Site": "same-site"})),
     "JSON instead of a form": (403, lambda scene: sent(scene, "POST", "/connect/address", json={"csrf": "x", "address": "a@163.com"})),
-    "another account's request": (404, lambda scene: scene.copy_of_victim().get(f"/connect/requests/{OTHER_REQUEST}")),
-    "another account's stages": (404, lambda scene: scene.copy_of_victim().get(f"/connect/requests/{OTHER_REQUEST}/events")),
-    "another account's request as an earlier one": (404, lambda scene: login_page(scene).get(f"/connect/login?request={OTHER_REQUEST}")),
-    "another account's stored data": (404, lambda scene: scene.copy_of_victim().get(f"/connect/mailboxes/{OTHER_MAILBOX}/stored")),
-    "another account's mailbox is withdrawn": (404, lambda scene: victim_post(scene, f"/connect/mailboxes/{OTHER_MAILBOX}/withdraw")),
-    "another account's mailbox is connected again": (404, lambda scene: victim_post(scene, f"/connect/mailboxes/{OTHER_MAILBOX}/reconnect")),
+    **foreign("another account", SECOND_REQUEST, SECOND_MAILBOX),
+    **foreign("another company", STRANGE_REQUEST, STRANGE_MAILBOX),
+    "a form whose parts together are too long": (422, lambda scene: login_form(login_page(scene), folders=["A" * 1000] * 20)),
     "consent to another text": (422, lambda scene: consent_form(scene, text_version="1")),
     "consent in a language that is none": (422, lambda scene: consent_form(scene, text_language="xx")),
     "consent by nobody": (422, lambda scene: consent_form(scene, name=" ")),
@@ -200,11 +228,11 @@ ATTACKS: Final[dict[str, tuple[int, Callable[[Scene], Browser]]]] = {
     "a header in the address": (422, lambda scene: scene.form("/connect/address", address="a@163.com\r\nX: y")),
     "markup in the address": (422, lambda scene: scene.form("/connect/address", address="<script>alert(1)</script>")),
     "an address of 1 kB": (422, lambda scene: scene.form("/connect/address", address="a" * 1000 + "@163.com")),
-    "no password": (422, lambda scene: login_form(scene, password="")),
-    "a line break in the password": (422, lambda scene: login_form(scene, password="x\r\nA1 LOGOUT")),
-    "a port that is none": (422, lambda scene: login_form(scene, port="99999")),
-    "a line break in the server": (422, lambda scene: login_form(scene, host="imap.163.com\r\nX")),
-    "a folder that no server lists": (422, lambda scene: login_form(scene, folders="客户")),
+    "no password": (422, lambda scene: login_form(login_page(scene), password="")),
+    "a line break in the password": (422, lambda scene: login_form(login_page(scene), password="x\r\nA1 LOGOUT")),
+    "a port that is none": (422, lambda scene: login_form(login_page(scene), port="99999")),
+    "a line break in the server": (422, lambda scene: login_form(login_page(scene), host="imap.163.com\r\nX")),
+    "a folder that no server lists": (422, lambda scene: login_form(login_page(scene), folders="客户")),
     "another host": (421, lambda scene: sent_to(scene, "evil.example")),
     "two hosts": (421, lambda scene: sent_to(scene, f"evil.example, {scene.victim.origin.removeprefix('http://')}")),
     "a body that is too large": (413, lambda scene: scene.copy_of_victim().post("/connect/address", {"address": "a" * (BODY_BYTES + 1)})),
@@ -221,23 +249,29 @@ def sent_to(scene: Scene, host: str) -> Browser:
 @pytest.fixture
 def scene(make_connect_lab: Callable[..., ConnectLab], pymap: EmbeddedImap) -> object:
     lab = make_connect_lab(pymap, with_fetcher=False)
+    add_account(lab.lab.dsn, "c1", "second")
     add_account(lab.lab.dsn, "c2")
-    victim, attacker = lab.seller(), lab.seller(company_id="c2")
+    victim, attacker = lab.seller(), lab.seller(account_id="second")
+    lab.seller(company_id="c2")
     with connect(lab.lab.dsn, "tests") as connection:
         connection.execute(
             "INSERT INTO registry.sealing_keys VALUES ('0123456789abcdef', decode(repeat('09', 32), 'hex'))"
         )
-        connection.execute(
-            "INSERT INTO registry.connect_requests (request_id, company_id, account_id, mailbox_id, purpose, key_id)"
-            " VALUES (%s, 'c2', 'main', %s, 'test', '0123456789abcdef')",
-            (OTHER_REQUEST, OTHER_MAILBOX),
-        )
-        connection.execute(
-            "INSERT INTO registry.mailboxes (company_id, mailbox_id, account_id, role, address_masked, address_hash, host, port,"
-            " login_hash, consent_by, consent_at, consent_text_version) VALUES"
-            " ('c2', %s, 'main', 'registered', 'o***@x.example', '', 'x.example', 993, '', 'x', now(), '2')",
-            (OTHER_MAILBOX,),
-        )
+        for company_id, account_id, request_id, mailbox_id in (
+            ("c1", "second", SECOND_REQUEST, SECOND_MAILBOX),
+            ("c2", "main", STRANGE_REQUEST, STRANGE_MAILBOX),
+        ):
+            connection.execute(
+                "INSERT INTO registry.connect_requests (request_id, company_id, account_id, mailbox_id, purpose, key_id)"
+                " VALUES (%s, %s, %s, %s, 'test', '0123456789abcdef')",
+                (request_id, company_id, account_id, mailbox_id),
+            )
+            connection.execute(
+                "INSERT INTO registry.mailboxes (company_id, mailbox_id, account_id, role, address_masked, address_hash, host, port,"
+                " login_hash, consent_by, consent_at, consent_text_version) VALUES"
+                " (%s, %s, %s, 'registered', 'o***@x.example', '', 'x.example', 993, %s, 'x', now(), '2')",
+                (company_id, mailbox_id, account_id, mailbox_id),
+            )
         yield Scene(lab, connection, victim, attacker)
 
 

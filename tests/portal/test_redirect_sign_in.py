@@ -1,5 +1,6 @@
 """Sign-in by redirect over HTTP: a real web process and fetcher, an OpenID provider, a mail server that accepts its tokens."""
 
+import base64
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -7,12 +8,16 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import msgspec
 import playwright.sync_api as playwright
 import pytest
 
 from services.common.language import Language
 from services.common.postgres import connect
 from services.connect import texts
+from services.portal.pages.cookies import Draft
+from services.registry.connect_requests import ConnectRequests
+from services.registry.sealing import OpeningKeys
 from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import OUTLOOK
 from tests.imap_lab.server import LabServer
@@ -269,6 +274,34 @@ def test_a_callback_belongs_to_its_session_its_browser_its_client_and_its_minute
         connection.execute("UPDATE registry.portal_sessions SET ended_at = now()")
     assert pages.come_back(browser, location).status == 401
     assert pages.requests() == 0 and pages.provider.token_forms == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [({"draft": Draft(ADDRESS, "m-second", "localhost", 993)}, 404), ({"folders": ["已发送"]}, 400), ({"folders": ["A" * 5000] * 4}, 422)],
+    ids=["a mailbox of another account", "folders that no form sends", "more folders than fit into a request"],
+)  # fmt: skip
+def test_the_cookie_of_a_sign_in_is_checked_when_it_comes_back(
+    pages_alone: SignInPages, changes: dict[str, Any], status: int
+) -> None:
+    lab = pages_alone.connect_lab
+    add_account(lab.lab.dsn, account_id="second")
+    with connect(lab.lab.dsn, "tests") as connection:
+        ConnectRequests(connection).publish_key(OpeningKeys(bytes(32)).current)
+        connection.execute(
+            "INSERT INTO registry.mailboxes (company_id, mailbox_id, account_id, role, address_masked, address_hash, host, port,"
+            " login_hash, consent_by, consent_at, consent_text_version) VALUES"
+            " ('c1', 'm-second', 'second', 'registered', 'o***@x.example', '', 'x.example', 993, '', 'x', now(), '2')"
+        )
+    browser = lab.seller()
+    location = pages_alone.provider.sign_in(start(pages_alone, browser), ADDRESS)
+    cookies = browser.client.cookies
+    started = msgspec.json.decode(base64.urlsafe_b64decode(cookies["replyrate-sign-in"])) | changes
+    cookies.delete("replyrate-sign-in")
+    value = base64.urlsafe_b64encode(msgspec.json.encode(started)).decode()
+    cookies.set("replyrate-sign-in", value, domain="127.0.0.1")
+    assert pages_alone.come_back(browser, location).status == status, browser.answer.text
+    assert browser.shows("What to do:") and pages_alone.requests() == 0
 
 
 def test_a_sign_in_is_started_by_our_own_page_for_the_expected_address_and_a_known_server(

@@ -15,6 +15,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.connect.typed_login import are_folder_names
 from services.registry.portal_sessions import SESSION_PREFIX
 
 CookieName = Literal["browser", "session", "draft", "sign-in"]
@@ -45,6 +46,11 @@ class StartedSignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     draft: Draft
     folders: tuple[str, ...] = ()
     confirmed_identity: str | None = None
+
+    def __post_init__(self) -> None:
+        """ValueError, so that a cookie is malformed in which folders have names that no form sends."""
+        if not are_folder_names(self.folders):
+            raise ValueError("these are no names of folders")
 
     def __repr__(self) -> str:
         return "StartedSignIn(…)"

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Form
 from msgspec import structs
 from starlette.responses import Response
 
-from services.connect.typed_login import TypedLogin
+from services.connect.typed_login import TypedLogin, are_folder_names
 from services.portal.pages import address, redirect_sign_in, requests, servers
 from services.portal.pages.cookies import Draft
 from services.portal.pages.requests import RequestView
@@ -65,7 +65,7 @@ def routes(gate: SellerGate) -> APIRouter:
             "password": not password or len(password) > PASSWORD_CHARACTERS or not password.isprintable(),
             "host": not draft.host,
             "port": draft.port is None,
-            "folders": not all(name.isascii() and name.isprintable() for name in folders),
+            "folders": not are_folder_names(folders),
         }
         errors = {name: text(f"login.{name}_wrong", seller.language) for name, wrong in wrong_fields.items() if wrong}
         if errors:

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form
+from msgspec import structs
 from starlette.responses import Response
 
 from services.connect import consent, texts
@@ -27,7 +28,10 @@ def routes(gate: SellerGate) -> APIRouter:
     def start(seller: Annotated[Seller, Depends(gate.reader)]) -> Response:
         mailboxes, running = _mailboxes(seller)
         if not mailboxes and not running:
-            return gate.redirect(_first_step(seller))
+            # What was typed stays, but there is no mailbox that could be connected again.
+            return gate.redirect(
+                _first_step(seller), structs.replace(gate.cookies.draft(seller.request), mailbox_id=None)
+            )
         return seller.page("mailboxes.html", mailboxes=mailboxes, running=running)
 
     @router.post("/connect/new")

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Form
 from starlette.responses import Response
 
 from services.connect import texts
-from services.connect.typed_login import AUTHORIZATION_CODE, TypedLogin
+from services.connect.typed_login import AUTHORIZATION_CODE, TypedLogin, are_folder_names
 from services.imap.errors import SignInNotConfigured
 from services.portal.pages import address, requests, servers
 from services.portal.pages.cookies import Draft, StartedSignIn
@@ -70,7 +70,7 @@ def routes(gate: SellerGate) -> APIRouter:
             draft = servers.typed_draft(mailbox_address, draft.mailbox_id, host, port, bool(starttls), user)
         if address.address_error(seller, draft.address):
             return gate.redirect(address.PATH)
-        if sum(map(len, folders)) > FOLDER_CHARACTERS or not all(name.isascii() for name in folders):
+        if sum(map(len, folders)) > FOLDER_CHARACTERS or not are_folder_names(folders):
             raise PageProblem("form-incomplete")
         client = _client(seller, draft.host)
         if client is None or draft.port is None:

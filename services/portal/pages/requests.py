@@ -11,7 +11,8 @@ from services.connect.typed_login import TypedLogin
 from services.portal.pages.problems import PageProblem
 from services.portal.pages.seller import Seller
 from services.portal.pages.texts import text
-from services.registry.connect_requests import GIVEN_UP, ConnectRequests, Purpose
+from services.registry.connect_requests import GIVEN_UP, OF_MAILBOXES, ConnectRequests, Purpose
+from services.registry.portal_sessions import PortalSessions
 
 TITLES: Final = {
     "look-up": ("lookup", "lookup", "unknown"),
@@ -32,10 +33,21 @@ MOST_OPEN: Final = 5
 
 
 def submit(seller: Seller, purpose: Purpose, mailbox_id: str, typed: TypedLogin) -> str:
-    """Store a request, sealed for the fetchers; returns its id. PageProblem when there are too many, or no fetcher yet."""
+    """Store a request, sealed for the fetchers; returns its id.
+
+    PageProblem when the mailbox is not this session's (a cookie may name any), when the form is too long, when there are too many
+    requests, or no fetcher yet.
+    """
     session = seller.session
-    encoded = typed.encoded()
+    try:
+        encoded = typed.encoded()
+    except ValueError:
+        raise PageProblem("form-incomplete") from None
     with seller.database() as connection:
+        if purpose in OF_MAILBOXES and all(
+            mailbox["mailbox_id"] != mailbox_id for mailbox in PortalSessions(connection).own_mailboxes()
+        ):
+            raise PageProblem("not-found")
         requests = ConnectRequests(connection)
         if len(requests.open_requests(session.company_id, session.account_id)) >= MOST_OPEN:
             raise PageProblem("too-many")

@@ -7,6 +7,10 @@ Document = Mapping[str, Any]
 METHODS: Final = ("get", "put", "post", "delete", "patch")
 NARROWER: Final = {"maxLength": -1, "maximum": -1, "maxItems": -1, "minLength": 1, "minimum": 1, "minItems": 1}
 """Keyword of a limit → in which direction it narrows what is allowed."""
+FIXED: Final = ("const", "pattern", "format")
+"""Keywords of which another value is taken as narrower."""
+INCLUDED: Final = {"number": "integer"}
+"""Type → another one whose values it has."""
 
 
 def breaking_changes(before: Document, after: Document) -> list[str]:
@@ -43,11 +47,14 @@ def _of_operation(place: str, before: Document, old: Document, after: Document, 
             yield f"{place}: request of type {media_type} is not taken any more"
         else:
             yield from _narrowed(f"{place}: request", before, content["schema"], after, following["schema"])
-    if "requestBody" not in old and new.get("requestBody", {}).get("required"):
+    if new.get("requestBody", {}).get("required") and not old.get("requestBody", {}).get("required"):
         yield f"{place}: request needs a body now"
     for status, response in old["responses"].items():
+        if status not in new["responses"]:
+            yield f"{place}: answer {status} is gone"
+            continue
         for media_type, content in response.get("content", {}).items():
-            following = new["responses"].get(status, {}).get("content", {}).get(media_type)
+            following = new["responses"][status].get("content", {}).get(media_type)
             if following is None:
                 yield f"{place}: answer {status} of type {media_type} is gone"
             else:
@@ -62,47 +69,57 @@ def _narrowed(
 ) -> Iterator[str]:
     """Where a value that `allowed` permits is not permitted by `required`.
 
-    An answer may get further members and further values of a list, which a platform ignores.
+    Each kind of value is compared with the closest kind on the other side: an optional field is a choice of its type and null. An answer
+    may get further members and further values of a list, which a platform ignores.
     """
-    allowed, required = _resolved(wide, allowed), _resolved(narrow, required)
-    choices = {_kind(narrow, choice) for choice in _choices(required)}
-    for choice in _choices(allowed):
-        if choices and _kind(wide, choice) not in choices:
-            yield f"{place}: {_kind(wide, choice)} is not allowed"
-    if "type" in required and "type" in allowed and allowed["type"] != required["type"]:
-        yield f"{place}: {allowed['type']} is not allowed, only {required['type']}"
-        return
+    choices = _choices(narrow, required)
+    for choice in _choices(wide, allowed):
+        compared = [
+            list(_narrowed_choice(place, wide, choice, narrow, candidate, is_answer=is_answer))
+            for candidate in choices
+            if _is_same_type(choice, candidate)
+        ]
+        yield from min(compared, key=len, default=[f"{place}: {choice.get('type', 'anything')} is not allowed"])
+
+
+def _narrowed_choice(
+    place: str, wide: Document, allowed: Document, narrow: Document, required: Document, *, is_answer: bool
+) -> Iterator[str]:
+    """`_narrowed` for two schemas of the same type."""
     if not is_answer and "enum" in required and not set(allowed.get("enum", [None])) <= set(required["enum"]):
         yield f"{place}: only some of the values are allowed"
     for keyword, direction in NARROWER.items():
         if keyword in required and (keyword not in allowed or (required[keyword] - allowed[keyword]) * direction > 0):
             yield f"{place}: {keyword} is narrower"
-    if "pattern" in required and required["pattern"] != allowed.get("pattern"):
-        yield f"{place}: the pattern is another"
-    gone = set(required.get("required", [])) - set(allowed.get("required", []))
+    for keyword in FIXED:
+        if keyword in required and required[keyword] != allowed.get(keyword):
+            yield f"{place}: the {keyword} is another"
     members, checked = allowed.get("properties", {}), required.get("properties", {})
+    needed = set(required.get("required", [])) - set(allowed.get("required", []))
+    for name in sorted(needed):
+        yield f"{place}: {name} is {'missing' if is_answer else 'required'}"
     if not is_answer and (checked or required.get("type") == "object"):
-        gone |= set(members) - set(checked)
-    for name in sorted(gone):
-        yield f"{place}: {name} is {'missing' if is_answer or name in members else 'required'}"
-    for name in members.keys() & checked.keys():
+        for name in sorted(members.keys() - checked.keys() - needed):
+            yield f"{place}: {name} is not taken any more"
+    for name in sorted(members.keys() & checked.keys()):
         yield from _narrowed(f"{place}: {name}", wide, members[name], narrow, checked[name], is_answer=is_answer)
-    if "items" in allowed and "items" in required:
-        yield from _narrowed(
-            f"{place}: an entry", wide, allowed["items"], narrow, required["items"], is_answer=is_answer
-        )
+    for keyword in ("items", "additionalProperties"):
+        if isinstance(allowed.get(keyword), Mapping) and isinstance(required.get(keyword), Mapping):
+            yield from _narrowed(
+                f"{place}: an entry", wide, allowed[keyword], narrow, required[keyword], is_answer=is_answer
+            )
 
 
-def _resolved(document: Document, schema: Document) -> Document:
-    while "$ref" in schema:
-        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    return schema
+def _choices(document: Document, schema: Document) -> list[Document]:
+    """The schemas of which a value has to fit into at least one; a schema without a choice is its only one."""
+    if "$ref" in schema:
+        return _choices(document, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    choices = schema.get("anyOf", schema.get("oneOf"))
+    return [schema] if choices is None else [leaf for choice in choices for leaf in _choices(document, choice)]
 
 
-def _choices(schema: Document) -> list[Document]:
-    return list(schema.get("anyOf", schema.get("oneOf", [])))
-
-
-def _kind(document: Document, schema: Document) -> Any:
-    resolved = _resolved(document, schema)
-    return schema.get("$ref", resolved.get("type", "anything"))
+def _is_same_type(allowed: Document, required: Document) -> bool:
+    return "type" not in required or allowed.get("type", "anything") in (
+        required["type"],
+        INCLUDED.get(required["type"]),
+    )

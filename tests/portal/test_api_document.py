@@ -79,6 +79,29 @@ def with_operation(request: Mapping[str, Any] | None, answer: Mapping[str, Any],
 
 
 TEXT = {"type": "string"}
+OPTIONAL = {"anyOf": [TEXT, {"type": "null"}]}
+"""An optional field, as pydantic writes it."""
+
+
+def optional(**keywords: Any) -> dict[str, Any]:
+    return {"anyOf": [{**TEXT, **keywords}, {"type": "null"}]}
+
+
+def entries(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": schema}
+
+
+def with_query(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return with_operation(None, TEXT, parameters=[{"name": "q", "in": "query", "schema": schema}])
+
+
+def with_body(*, is_required: bool) -> dict[str, Any]:
+    content = {"application/json": {"schema": TEXT}}
+    return with_operation(None, TEXT, requestBody={"required": is_required, "content": content})
+
+
+def with_answers(*statuses: str) -> dict[str, Any]:
+    return with_operation(None, TEXT, responses={status: {"description": "Done"} for status in statuses})
 
 
 @pytest.mark.parametrize(
@@ -92,6 +115,17 @@ TEXT = {"type": "string"}
         (with_operation(schema(a=TEXT), TEXT), with_operation(schema(a={"type": "string", "maxLength": 3}), TEXT), "request"),
         (with_operation(schema(a={"enum": ["x", "y"]}), TEXT), with_operation(schema(a={"enum": ["x"]}), TEXT), "request"),
         (with_operation(None, TEXT), with_operation(None, TEXT, parameters=[{"name": "q", "in": "query", "required": True, "schema": TEXT}]), "parameter"),
+        (with_operation(None, schema(a=TEXT)), with_operation(None, schema(a=OPTIONAL)), "answer 200: a: null is not allowed"),
+        (with_operation(None, schema(a=entries(TEXT))), with_operation(None, schema(a=entries(OPTIONAL))), "answer 200: a: an entry: null is not allowed"),
+        (with_operation(schema(a=OPTIONAL), TEXT), with_operation(schema(a=TEXT), TEXT), "request: a: null is not allowed"),
+        (with_query(OPTIONAL), with_query(TEXT), "parameter q: null is not allowed"),
+        (with_operation(schema(a=optional(maxLength=9)), TEXT), with_operation(schema(a=optional(maxLength=3)), TEXT), "request: a: maxLength is narrower"),
+        (with_operation(schema(a=optional(enum=["x", "y"])), TEXT), with_operation(schema(a=optional(enum=["x"])), TEXT), "request: a: only some of the values are allowed"),
+        (with_operation(schema(a=OPTIONAL), TEXT), with_operation(schema(a=optional(format="date-time")), TEXT), "request: a: the format is another"),
+        (with_operation(None, schema(a=TEXT)), with_operation(None, schema(a={})), "answer 200: a: anything is not allowed"),
+        (with_operation({**schema(a=TEXT), "required": []}, TEXT), with_operation(schema(a=TEXT), TEXT), "request: a is required"),
+        (with_body(is_required=False), with_body(is_required=True), "request needs a body now"),
+        (with_answers("200", "204"), with_answers("200"), "answer 204 is gone"),
     ],
 )  # fmt: skip
 def test_a_breaking_change_is_recognised(before: Any, after: Any, expected: str) -> None:
@@ -106,6 +140,11 @@ def test_a_breaking_change_is_recognised(before: Any, after: Any, expected: str)
         (with_operation(schema(a=TEXT), TEXT), with_operation({**schema(a=TEXT, b=TEXT), "required": ["a"]}, TEXT)),
         (with_operation(schema(a={"enum": ["x"]}), TEXT), with_operation(schema(a={"enum": ["x", "y"]}), TEXT)),
         (with_operation(None, TEXT), with_operation(None, TEXT, parameters=[{"name": "q", "in": "query", "schema": TEXT}])),
+        (with_operation(None, schema(a=OPTIONAL)), with_operation(None, schema(a=TEXT))),
+        (with_operation(schema(a=TEXT), TEXT), with_operation(schema(a=OPTIONAL), TEXT)),
+        (with_operation(schema(a=optional(maxLength=3)), TEXT), with_operation(schema(a={"anyOf": [{"type": "null"}, TEXT]}), TEXT)),
+        (with_operation(schema(a={"type": "integer"}), TEXT), with_operation(schema(a={"type": "number"}), TEXT)),
+        (with_answers("200"), with_answers("200", "204")),
     ],
 )  # fmt: skip
 def test_an_addition_is_no_breaking_change(before: Any, after: Any) -> None:

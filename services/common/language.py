@@ -1,10 +1,11 @@
 """The two languages in which texts are shown to people. Pure."""
 
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 Language = Literal["en", "zh"]
+LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 
 
 class Bilingual(msgspec.Struct, frozen=True):
@@ -16,3 +17,12 @@ class Bilingual(msgspec.Struct, frozen=True):
     def text(self, language: Language) -> str:
         """The text in one of them."""
         return self.zh if language == "zh" else self.en
+
+
+def filled(text: Bilingual, **values: str | int | Bilingual) -> Bilingual:
+    """The text with its placeholders filled in; values may read differently in each language."""
+    english, chinese = (
+        {name: value.text(language) if isinstance(value, Bilingual) else value for name, value in values.items()}
+        for language in LANGUAGES
+    )
+    return Bilingual(text.en.format_map(english), text.zh.format_map(chinese))

@@ -23,8 +23,10 @@ from services.common.events import (
     ReplyRecorded,
     StatusChanged,
 )
+from services.common.language import Bilingual
 from services.common.topics import INPUT_BYTES
-from services.inquiries.lines import COLUMNS, Entry, InvalidLine, as_bytes
+from services.inquiries.lines import Entry, InvalidLine, as_bytes, invalid
+from services.inquiries.sentences import columns, cure_of, sentence, validation
 from services.inquiries.unmatchable import unmatchable
 
 INSTANTS = ("received_at", "at", "replied_at")
@@ -42,7 +44,6 @@ _PATH: Final = re.compile(r"^[a-z_]+(?:\.[a-z_]+|\[\.\.\.\])*(?=: )")
 YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 RECORD_BYTES: Final = INPUT_BYTES - 1024
 """Of one record, key included; Kafka counts the headers of its batch, too."""
-AS_DESCRIBED: Final = "what the schema of the event describes (schemas/events)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,14 @@ class CheckedFact:
 
 @dataclass(frozen=True, slots=True)
 class FactProblem:
-    """Why a fact cannot be published. `number`: of its line or element; `field`: its column, or the path in the event."""
+    """Why a fact cannot be published, in both languages. `number`: of its line or element; `field`: its column, or the path in
+    the event."""
 
     number: int
     field: str | None
     reason: str
-    detail: str
-    cure: str
+    detail: Bilingual
+    cure: Bilingual
     is_column: bool
     """Whether the entry has columns, and `field` is one."""
 
@@ -86,25 +88,36 @@ def check(
             fact = checked(entry, now, earliest, accept)
             if not fact.company_id.startswith(company_prefix):
                 raise InvalidLine(
-                    "schema", "data.company_id: not a company of this key", "the id of a company of this key"
+                    "schema",
+                    sentence("detail", "company-not-allowed"),
+                    sentence("cure", "company-of-key"),
+                    path="data.company_id",
                 )
             facts.append(fact)
         except InvalidEvent as error:
-            problems.append(problem_of(number, entry, error))
+            problems.append(problem_of(number, entry, error, accept))
     return facts, problems
 
 
-def problem_of(number: int, entry: Entry, error: InvalidEvent) -> FactProblem:
+def problem_of(number: int, entry: Entry, error: InvalidEvent, accept: frozenset[str]) -> FactProblem:
     """What is wrong with an entry, where, and what to write instead."""
-    column, sentence = column_of(error.detail)
-    path = _PATH.match(error.detail)
-    if isinstance(error, InvalidLine):
-        cure = error.cure
-    else:
-        cure = re.sub(r"^[a-z ]+: ", "", COLUMNS[column]) if column in COLUMNS else AS_DESCRIBED
+    column, english = column_of(error.detail)
+    cure = error.cure if isinstance(error, InvalidLine) else None
+    cure = cure or cure_of(column, type_names(accept))
     if is_flat(entry):
-        return FactProblem(number, column, error.reason, sentence, cure, is_column=True)
-    return FactProblem(number, path[0] if path else None, error.reason, error.detail, cure, is_column=False)
+        detail = error.sentence if isinstance(error, InvalidLine) else validation(english)
+        return FactProblem(number, column, error.reason, detail, cure, is_column=True)
+    path = _PATH.match(error.detail)
+    where = path[0] if path else None
+    detail = error.sentence if isinstance(error, InvalidLine) else validation(error.detail.removeprefix(f"{where}: "))
+    if where is not None:
+        detail = Bilingual(f"{where}: {detail.en}", f"{where}：{detail.zh}")
+    return FactProblem(number, where, error.reason, detail, cure, is_column=False)
+
+
+def type_names(accept: frozenset[str]) -> list[str]:
+    """The short names of types of facts."""
+    return [name for name, type_ in TYPES.items() if type_ in accept]
 
 
 def is_flat(entry: Entry) -> bool:
@@ -117,7 +130,7 @@ def column_of(detail: str) -> tuple[str | None, str]:
     match = _FIELD.match(detail)
     if match is None:
         column = detail.partition(":")[0]
-        return (column, detail.partition(": ")[2]) if column in COLUMNS else (None, detail)
+        return (column, detail.partition(": ")[2]) if column in columns() else (None, detail)
     path, problem = (match[1] or "").split("."), match[2]
     if missing := _MISSING.search(problem):
         path, problem = [*path, missing[1]], "is missing"
@@ -125,7 +138,7 @@ def column_of(detail: str) -> tuple[str | None, str]:
     if names[:1] == ["buyer"]:
         inner = names[1] if len(names) > 1 else "id"
         return next((column for column, field in BUYER.items() if field == inner), "buyer_id"), problem
-    return (names[0] if names and names[0] in COLUMNS else None), problem
+    return (names[0] if names and names[0] in columns() else None), problem
 
 
 def checked(
@@ -138,31 +151,26 @@ def checked(
     """
     if isinstance(entry, InvalidLine):
         raise entry
-    value = as_bytes(entry if "specversion" in entry else _envelope(entry, now))
+    value = as_bytes(entry if "specversion" in entry else _envelope(entry, now, accept))
     event = codec.decode(value, accept=accept).data
     field = {InquiryReceived: "received_at", StatusChanged: "at", ReplyRecorded: "replied_at"}.get(type(event))
     if earliest is not None and field is not None and getattr(event, field) < earliest:
-        raise InvalidEvent(
-            "late",
-            f"data.{field}: before {earliest:%Y-%m-%d}, further back than facts are kept (REPLYRATE_HORIZON_DAYS)",
-        )
+        detail = sentence("detail", "before-horizon", earliest=f"{earliest:%Y-%m-%d}")
+        raise InvalidLine("late", detail, path=f"data.{field}")
     if isinstance(event, InquiryReceived) and (fault := unmatchable(event)) is not None:
-        raise InvalidLine("schema", *fault)
+        raise fault
     company_id: str = event.company_id  # type: ignore[union-attr]
     if len(company_id.encode()) + len(value) > RECORD_BYTES:
-        raise InvalidLine(
-            "limit",
-            f"the event has more than {RECORD_BYTES} bytes",
-            "the fields that schemas/events describes, and no others",
-        )
+        raise invalid("limit", "too-large", "described-fields", most=RECORD_BYTES)
     return CheckedFact(company_id, value)
 
 
-def _envelope(entry: dict[str, Any], now: datetime) -> dict[str, Any]:
+def _envelope(entry: dict[str, Any], now: datetime, accept: frozenset[str]) -> dict[str, Any]:
     """The CloudEvent of an entry that has only the data and a type."""
     kind = str(entry.pop("type", "inquiry"))
-    if kind not in TYPES:
-        raise InvalidEvent("schema", f"type: expected one of {', '.join(TYPES)}")
+    names = type_names(accept)
+    if kind not in names:
+        raise InvalidLine("schema", sentence("detail", "type-unknown", types=", ".join(names)), path="type")
     data = nested(entry)
     as_bytes(data)
     text = json.dumps(data, ensure_ascii=False, sort_keys=True)
@@ -188,7 +196,7 @@ def nested(entry: dict[str, Any]) -> dict[str, Any]:
             inner = value.split() if name == "buyer_addresses" and isinstance(value, str) else value
             buyer = data.setdefault("buyer", {})
             if not isinstance(buyer, dict):
-                raise InvalidEvent("schema", "data.buyer: not an object; write its fields, or only the columns buyer_…")
+                raise InvalidLine("schema", sentence("detail", "buyer-not-object"), path="data.buyer")
             buyer[BUYER[name]] = inner
         elif name == "automatic" and isinstance(value, str):
             data[name] = YES_NO.get(value.strip().lower(), value)

@@ -5,7 +5,7 @@ from functools import cache
 
 import msgspec
 
-from services.common.language import Bilingual
+from services.common.language import Bilingual, filled
 from services.common.tables import read_table
 
 
@@ -26,9 +26,4 @@ def words() -> Mapping[str, Bilingual]:
 
 def reason(code: str, **values: str | Bilingual) -> Bilingual:
     """The sentence of a code with its placeholders filled in, in both languages."""
-    sentence = load()[code]
-    english, chinese = (
-        {name: value if isinstance(value, str) else value.text(language) for name, value in values.items()}
-        for language in ("en", "zh")
-    )
-    return Bilingual(sentence.en.format_map(english), sentence.zh.format_map(chinese))
+    return filled(load()[code], **values)

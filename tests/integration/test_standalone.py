@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from services.inquiries.facts import check
-from services.inquiries.lines import COLUMNS, check_header, lines
+from services.inquiries.lines import check_header, lines
+from services.inquiries.sentences import columns
 from services.standalone.servers.paths import ROOT
 from services.standalone.servers.postgres import scratch_folder
 from tests.support.dovecot import Dovecot
@@ -184,8 +185,8 @@ def test_the_walk(walker: Walker, dovecot: Dovecot, tmp_path: Path) -> None:
 
 def test_the_page_names_every_column_and_the_sample_is_valid() -> None:
     page = (ROOT / "docs" / "own-mailbox.md").read_text("utf-8")
-    for name, text in COLUMNS.items():
-        assert f"| `{name}` | {text} |" in page
+    for name, text in columns().items():
+        assert f"| `{name}` | {text.en} |" in page
     sample = (ROOT / "examples" / "inquiries.csv").read_text("utf-8")
     check_header(sample, csv_form=True)
     facts, problems = check(lines(sample, csv_form=True), datetime(2026, 11, 20, tzinfo=UTC), horizon_days=60)

@@ -1,6 +1,7 @@
 """A batch of facts is published as a whole, acknowledged when Kafka has it, or refused with every invalid fact named."""
 
 import json
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from services.common.events import INQUIRY_RECEIVED, TYPES, InquiryReceived
 from services.common.topics import INPUT_BYTES, INQUIRIES, partition_of
 from services.inquiries.facts import CheckedFact
 from services.inquiries.publication import AT_ONCE, FactPublisher
+from services.inquiries.sentences import load
 from services.portal.api.inquiries import MOST_FACTS
 from tests.support.api_lab import api_client, new_key, problem
 from tests.support.portal_lab import MakePortal, Portal, make_portal, portal, portal_dsn
@@ -107,6 +109,83 @@ def test_every_invalid_fact_is_named_and_nothing_is_published(portal: Portal, ds
         assert "; write " in error["detail"]
         assert "ann@buyer" not in str(error) and "yesterday" not in str(error)
     assert published(topics_gone) == []
+
+
+CHINESE: list[Any] = [
+    *(invalid for invalid, _ in INVALID),
+    fact(account_id=7),
+    fact(inquiry_id=""),
+    fact(inquiry_id="i" * 200),
+    fact(account_id="a\n"),
+    fact(received_at="2026-02-30T10:00:00Z"),
+    fact(received_at="1999-01-01T00:00:00Z"),
+    fact(received_at=(NOW + timedelta(days=9)).isoformat()),
+    fact(message_ids=["<i@mail.example>"] * 9),
+    fact(message_ids=["<1@p.example>;<2@p.example>"]),
+    fact(message_ids=["<>"]),
+    fact(reply_addresses=["a@x.example;b@x.example"]),
+    fact(thread_id=[]),
+    {**fact(), "buyer": "ann"},
+    {"buyer": "ann", "buyer_id": "b", **{name: value for name, value in fact().items() if name != "buyer"}},
+    {"type": "status", "company_id": "shop-1", "inquiry_id": "i", "status": "lost", "at": NOW.isoformat()},
+    {"type": "status", "company_id": "shop-1", "inquiry_id": "i", "status": "reassigned", "at": NOW.isoformat()},
+    {"type": "status", "company_id": "shop-1", "inquiry_id": "i", "status": "spam", "at": "now"},
+    {"type": "reply", "company_id": "shop-1", "account_id": "main", "inquiry_id": "i", "reply_id": "r", "channel": "chat",
+     "replied_at": NOW.isoformat(), "automatic": "maybe"},
+    event(type="gossip"),
+    event(id=""),
+    event(data=[]),
+    fact(note="\ud800"),
+]  # fmt: skip
+IN_ENGLISH = re.compile(
+    r"(?<![\w.`<@/])(?:a|an|the|is|not|of|or|one|expected|when|write|empty|value|contains)(?![\w.`>@/])"
+)
+"""Words of an English sentence; names of fields, types and formats stay as they are."""
+
+
+def test_what_is_wrong_with_a_fact_is_said_in_chinese(portal: Portal, dsn: str) -> None:
+    bodies = [
+        json.dumps(CHINESE).encode(), b"{}", b"[{", b"\xff", b"[NaN]", b"[" * 100_000,
+    ]  # fmt: skip
+    lines = b"\n".join(
+        [
+            *(json.dumps(entry).encode() for entry in CHINESE),
+            b"{",
+            b"\xff",
+            b"{" * 100_000,
+            b"[1]",
+            b'{"a":NaN}',
+            b'{"a":' * 100_000,
+        ]
+    )
+    sent = [("application/json", body) for body in bodies] + [("application/x-ndjson", lines)]
+    errors = []
+    with api_client(portal, new_key(dsn, "shop-").secret) as client:
+        for media_type, body in sent:
+            headers = {"content-type": media_type, "accept-language": "zh-CN"}
+            refused = problem(client.post(PATH, content=body, headers=headers), 422, "facts-invalid")
+            assert refused["errors_total"] == len(refused["errors"])
+            errors += refused["errors"]
+    assert len(errors) >= 2 * len(CHINESE) + 11
+    for error in errors:
+        assert "；应填写：" in error["detail"]
+        assert not IN_ENGLISH.search(error["detail"]), error
+        assert "erase" not in error["detail"], "the route refuses it"
+
+
+def test_every_sentence_about_a_fact_has_the_same_placeholders_in_both_languages() -> None:
+    sentences = load()
+    texts = [
+        text
+        for table in (sentences.detail, sentences.fault, sentences.cure, sentences.words, sentences.column)
+        for text in table.values()
+    ]
+    assert len(texts) > 60
+    for text in texts:
+        # The parser's own English is left out in Chinese.
+        english = set(re.findall(r"\{(\w+)\}", text.en)) - {"problem"}
+        assert english == set(re.findall(r"\{(\w+)\}", text.zh)), text
+        assert text.zh.isprintable() and (not text.zh.isascii() or text.zh.startswith("{")), text
 
 
 NO_BATCH: list[tuple[bytes, str, int, str]] = [

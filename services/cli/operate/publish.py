@@ -58,13 +58,13 @@ def _problem_data(problem: FactProblem) -> dict[str, Any]:
     """An invalid line as --json prints it."""
     return {
         "line": problem.number, "column": problem.field if problem.is_column else None, "reason": problem.reason,
-        "detail": problem.detail, "cure": problem.cure,
+        "detail": problem.detail.en, "cure": problem.cure.en,
     }  # fmt: skip
 
 
 def _print_problem(problem: FactProblem) -> None:
     column = f", column {problem.field}" if problem.is_column and problem.field else ""
     errors.print(
-        f"line {problem.number}{column}: {problem.detail} ({problem.reason}); write {problem.cure}", style="red", markup=False,
+        f"line {problem.number}{column}: {problem.detail.en} ({problem.reason}); write {problem.cure.en}", style="red", markup=False,
         soft_wrap=True,
     )  # fmt: skip

@@ -95,7 +95,7 @@ def _entries(media_type: str, text: str) -> list[tuple[int, Entry]]:
     try:
         return elements(text)
     except InvalidLine as error:
-        values = {"detail": error.detail, "cure": error.cure}
+        values = {"detail": error.sentence, "cure": error.cure}
         raise ApiProblem("facts-invalid", fields=[FieldProblem("", "body", "fact", values)]) from None
 
 

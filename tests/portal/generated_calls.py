@@ -20,6 +20,7 @@ import yaml
 
 from services.common import migrations
 from services.common.postgres import connect
+from services.registry.companies import Companies
 from services.registry.connect_requests import ConnectRequests
 from services.registry.sealing import OpeningKeys
 from services.standalone.servers.kafka import EmbeddedKafka
@@ -72,6 +73,7 @@ def prepare(dsn: str, kafka: str) -> str:
     create_topics(kafka_settings(kafka))
     with connect(dsn, "tests") as connection:
         seed(connection)
+        Companies(connection).add("c1-new")  # which generated_values.py links mailboxes with
         ConnectRequests(connection).publish_key(OpeningKeys(b"v" * 32).current)
     return new_key(dsn, "c1").secret
 

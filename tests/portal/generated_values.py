@@ -25,6 +25,8 @@ ACCOUNT: Final = {"company_id": "c1", "account_id": "main"}
 BODIES: Final[dict[str, Any]] = {
     "/connect-sessions": ACCOUNT,
     "/connection-tests": {**ACCOUNT, "login": {"address": "seller@qq.com", "password": "code"}},
+    "/panel-sessions": ACCOUNT,
+    "/panel-tokens": ACCOUNT,
     "/provider-lookups": {"address": "seller@qq.com"},
     "/companies/{company_id}/accounts/{account_id}/addresses/{role}": {"address": "seller@qq.com"},
 }

@@ -200,7 +200,7 @@ def test_explain_names_the_time_basis_of_a_mail_while_its_record_is_kept(run: An
 def test_rate_prints_a_table_json_and_csv(run: Any, shop: psycopg.Connection) -> None:
     shown = run("rate", "shop", "--rules", "default").stdout
     assert "1/1/1/1" in shown and "66.7 %" not in shown and "33.3 %" in shown
-    assert "completely read for only 0.0 % of the units" in shown and "Not measured is not 0" in shown
+    assert "completely read for only 0.0 % of the inquiries" in shown and "Not measured is not 0" in shown
     assert re.search("[▁▂▃▄▅▆▇█·]{30}", shown) and re.search(r"1-2 h +1 █", shown)
     rates = json.loads(run("rate", "shop", "--rules", "default", "--json").stdout)
     company, desk, main = rates
@@ -212,7 +212,7 @@ def test_rate_prints_a_table_json_and_csv(run: Any, shop: psycopg.Connection) ->
     csv = run("rate", "shop", "--csv", "--as-of", day, "--rules", "first-reply-24h").stdout.splitlines()
     assert csv[0].startswith("rule_set,rule_version,level,company_id") and len(csv) == 4
     chinese = run("rate", "shop", "--lang", "zh").stdout
-    assert "未测量不等于 0" in chinese
+    assert "未能统计不等于 0" in chinese
     assert "choose one" in run("rate", "--csv", "--json", code=2).stderr
     assert "Publish inquiries" in run("rate", "nobody", code=1).stderr
     assert "The rule set nope is not active" in run("rate", "shop", "--rules", "nope", code=1).stderr

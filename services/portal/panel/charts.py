@@ -87,7 +87,7 @@ def line_chart(rows: Sequence[dict[str, Any]], last_day: date) -> LineChart:
         value = None if rate is None else rate["rate"]
         top = None if value is None else round(_height_of(float(value)), 1)
         points.append(RatePoint(day, rate, round(LEFT + slot * (number + 0.5), 1), top))
-    grid = tuple(Label(LEFT - 6, _height_of(share), f"{share:.0%}") for share in (0, 0.5, 1))
+    grid = tuple(Label(LEFT - 6, _height_of(share), f"{share * 100:.0f} %") for share in (0, 0.5, 1))
     days = tuple(
         Label(points[number].left, HEIGHT - 8, f"{points[number].day:%m-%d}")
         for number in (0, LINE_DAYS // 2, LINE_DAYS - 1)

@@ -21,6 +21,8 @@ ACCOUNTS: Final = 100
 """Accounts that are listed; the export has all."""
 PARTS: Final = ("timely", "late", "unanswered", "unmeasured", "pending")
 """Outcomes of units, in the order of the bar."""
+MISSING_PAGES: Final[Mapping[str, str]] = {"coverage": "mailboxes", "nothing": "inquiries"}
+"""Why a rate is missing → the page to which "what to do" leads."""
 
 
 def routes(gate: PanelGate) -> APIRouter:
@@ -51,7 +53,7 @@ def routes(gate: PanelGate) -> APIRouter:
 
 
 def missing(rate: Mapping[str, Any], scope: PanelScope) -> dict[str, str] | None:
-    """Why there is no rate, and what to do, in the words of the panel; None when there is one."""
+    """Why there is no rate, and what to do, in the words of the panel, and the page that helps (or ""); None when there is one."""
     code = missing_rate(rate, scope.rule_set)
     if code is None:
         return None
@@ -60,7 +62,12 @@ def missing(rate: Mapping[str, Any], scope: PanelScope) -> dict[str, str] | None
         "coverage": percent(rate["coverage"]), "minimum": percent(scope.rule_set.min_coverage), "counted": rate["counted"],
         "least": 0 if sample == "show" else sample.min_counted, "days": scope.rule_set.settle_days,
     }  # fmt: skip
-    return {"code": code, **{part: scope.reader.says(f"missing.{code}_{part}", **values) for part in ("says", "next")}}
+    page = MISSING_PAGES.get(code, "")
+    return {
+        "code": code,
+        "page": page,
+        **{part: scope.reader.says(f"missing.{code}_{part}", **values) for part in ("says", "next")},
+    }
 
 
 def parts(rate: Mapping[str, Any]) -> list[tuple[str, int, float]]:

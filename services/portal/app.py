@@ -1,6 +1,7 @@
 """The web application: its routes, and what applies to every request."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -8,13 +9,13 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from services.portal.api import app as api
 from services.portal.api.edge import ApiPaths
-from services.portal.api.problems import ApiProblem, answer, document
+from services.portal.api.problems import ApiProblem, answer
 from services.portal.pages import (
     address,
     consent,
@@ -27,9 +28,8 @@ from services.portal.pages import (
     redirect_sign_in,
 )
 from services.portal.pages.seller import SellerGate
-from services.portal.pages.templates import preferred_language
 from services.portal.panel import app as panel
-from services.portal.request_limits import RequestLimits
+from services.portal.request_limits import LimitCode, RequestLimits
 from services.portal.resources import PortalResources
 from services.portal.security_headers import SecurityHeaders
 
@@ -40,7 +40,8 @@ def create_app(resources: PortalResources) -> ASGIApp:
     """The application as an ASGI server runs it."""
     app = FastAPI(title="replyrate", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(ApiPaths, prefix=f"{api.PATH}/")
-    app.add_middleware(BaseHTTPMiddleware, dispatch=SecurityHeaders(is_https=resources.is_https))
+    security_headers = SecurityHeaders(is_https=resources.is_https)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=security_headers)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.mount(api.PATH, api.create_api(resources))
     gate = SellerGate(resources)
@@ -62,14 +63,16 @@ def create_app(resources: PortalResources) -> ASGIApp:
         hosts=frozenset({urlsplit(resources.origin).netloc}),
         bulk_paths=api.BULK_PATHS,
         body_seconds=resources.settings.portal.body_seconds,
-        refusal=_refusal,
+        refusal=partial(_refusal, security_headers),
     )
 
 
-def _refusal(request: Request, code: str, values: Mapping[str, str | int]) -> Response:
-    """The answer to a request that breaks a limit: a problem of the API, or its text."""
-    problem = ApiProblem(code, values)
-    if request.url.path.startswith(f"{api.PATH}/"):
-        return answer(problem, request)
-    members = document(problem, preferred_language(request))
-    return PlainTextResponse(members["detail"], members["status"])
+def _refusal(
+    security_headers: SecurityHeaders, request: Request, code: LimitCode, values: Mapping[str, str | int]
+) -> Response:
+    """The answer to a request that breaks a limit: a problem of the API, or a page."""
+    if request.scope["path"].startswith(f"{api.PATH}/"):
+        return answer(ApiProblem(code, values), request)
+    response = problems.problem_page(request, code)
+    security_headers.add_to(response)
+    return response

@@ -5,7 +5,7 @@ A request for another host is refused, so a forged Host header reaches no link t
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,8 +23,9 @@ class RequestRefused(Exception):
     """The request breaks a limit while its body is read."""
 
 
-Refusal = Callable[[Request, str, Mapping[str, str | int]], Response]
-"""The answer to a refused request: its code (services/portal/api/problems.toml) and the values of its text."""
+LimitCode = Literal["wrong-host", "body-too-large", "body-too-slow"]
+Refusal = Callable[[Request, LimitCode, Mapping[str, str | int]], Response]
+"""The answer to a refused request: its code and the values of its text (services/portal/api/problems.toml, pages/texts.toml)."""
 
 
 class RequestLimits:
@@ -49,7 +50,7 @@ class RequestLimits:
             await self._app(scope, receive, send)
             return
 
-        async def refuse(code: str, values: Mapping[str, str | int]) -> None:
+        async def refuse(code: LimitCode, values: Mapping[str, str | int]) -> None:
             response = self._refusal(Request(scope), code, values)
             response.headers["Connection"] = "close"
             response.headers["Cache-Control"] = "no-store"
@@ -94,7 +95,7 @@ class _LimitedBody:
         self._deadline: float | None = None
         self._received = 0
         self._is_complete = False
-        self.refusal: tuple[str, dict[str, str | int]] | None = None
+        self.refusal: tuple[LimitCode, dict[str, str | int]] | None = None
         """Code and values of its text, once the body has broken a limit."""
 
     async def receive(self) -> Message:

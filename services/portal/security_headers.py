@@ -44,12 +44,16 @@ class SecurityHeaders:
     async def __call__(self, request: Request, call_next: Handler) -> Response:
         """The answer with the headers."""
         response = await call_next(request)
+        if request.url.path.startswith("/static/"):
+            response.headers.setdefault("Cache-Control", STATIC_CACHE)
+        self.add_to(response)
+        return response
+
+    def add_to(self, response: Response) -> None:
+        """Add the headers to an answer that is not cached unless it says so."""
         # An own policy says who may frame the page; X-Frame-Options knows no list of origins.
         has_policy = "Content-Security-Policy" in response.headers
         for name, value in self._headers.items():
             if name != "X-Frame-Options" or not has_policy:
                 response.headers.setdefault(name, value)
-        response.headers.setdefault(
-            "Cache-Control", STATIC_CACHE if request.url.path.startswith("/static/") else "no-store"
-        )
-        return response
+        response.headers.setdefault("Cache-Control", "no-store")

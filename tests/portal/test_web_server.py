@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from services.common.language import Language
 from services.portal.__main__ import bound_listener
+from services.portal.pages.templates import LANGUAGE_TAGS
+from services.portal.pages.texts import text
 from services.portal.request_limits import BODY_BYTES
 from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn, portal_login, running_portal
 
@@ -53,16 +56,31 @@ def test_a_page_has_the_language_of_its_reader(portal: Portal, accepted: str, as
         assert f'<html lang="{tag}">' in client.get(f"/{asked}").text
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "", "127.0.0.1:1@evil.example"])
-def test_a_request_for_another_host_is_refused(portal: Portal, host: str) -> None:
+def shows_problem(head: str, body: str, language: Language = "en") -> bool:
+    """Whether an answer is a page that says how to go on, and that no other site can frame."""
+    return (
+        "frame-ancestors 'none'" in head
+        and f'<html lang="{LANGUAGE_TAGS[language]}">' in body
+        and text("progress.next", language) in body
+    )
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "", "127.0.0.1:1@evil.example", "[evil.example"])
+def test_a_request_for_another_host_is_refused(portal: Portal, host: str, language: Language) -> None:
     with portal.client() as client:
-        assert client.get("/", headers={"host": host}).status_code == 421
+        answer = client.get("/connect", headers={"host": host, "accept-language": language})
+    assert answer.status_code == 421
+    assert shows_problem(str(answer.headers), answer.text, language), answer.text
 
 
 def test_a_large_body_is_refused_whether_it_tells_its_size_or_not(portal: Portal) -> None:
     body = b"x" * (BODY_BYTES + 1)
     with portal.client() as client:
-        assert client.post("/", content=body).status_code == 413
+        answer = client.post("/", content=body)
+        assert answer.status_code == 413 and shows_problem(str(answer.headers), answer.text)
+        problem = client.post("/v1/connection-tests", content=body)
+        assert (problem.status_code, problem.json()["code"]) == (413, "body-too-large")
         assert client.post("/", content=iter([body])).status_code in (405, 413)
 
 
@@ -85,6 +103,9 @@ def test_a_slow_body_is_refused_and_the_connection_ends(portal: Portal, path: st
                 answer += received
     assert answer.startswith(b"HTTP/1.1 408 "), answer
     assert b"connection: close" in answer.lower()
+    head, _, content = answer.decode().partition("\r\n\r\n")
+    is_api = path.startswith("/v1/")
+    assert ('"code":"body-too-slow"' in content) == is_api and shows_problem(head, content) != is_api, answer
     with portal.client() as prompt:
         assert prompt.get("/").status_code == 200
 

@@ -10,16 +10,30 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from services.common.errors import TransientError
 from services.portal.pages.templates import page, preferred_language
+from services.portal.request_limits import LimitCode
 
 ProblemCode = Literal[
     "link-unusable", "cookies-missing", "session-ended", "form-outdated", "form-incomplete", "not-found", "too-many",
     "unavailable", "failed",
 ]  # fmt: skip
-STATUS: Final[dict[ProblemCode, int]] = {
+PageCode = ProblemCode | LimitCode
+STATUS: Final[dict[PageCode, int]] = {
     "link-unusable": 410, "cookies-missing": 400, "session-ended": 401, "form-outdated": 403, "form-incomplete": 422,
     "not-found": 404, "too-many": 429, "unavailable": 503, "failed": 500,
 }  # fmt: skip
-GOES_ON: Final = ("link-unusable", "form-outdated", "form-incomplete", "not-found", "too-many", "unavailable", "failed")
+LIMITS: Final[dict[PageCode, int]] = {"wrong-host": 421, "body-too-large": 413, "body-too-slow": 408}
+"""Status of requests that break a limit of request_limits.py."""
+GOES_ON: Final = (
+    "link-unusable",
+    "form-outdated",
+    "form-incomplete",
+    "not-found",
+    "too-many",
+    "unavailable",
+    "failed",
+    "body-too-large",
+    "body-too-slow",
+)
 """Codes whose page has a link to the seller's own start page, which says where to go on."""
 
 
@@ -49,11 +63,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _failed)
 
 
-def problem_page(request: Request, code: ProblemCode, **values: Any) -> HTMLResponse:
+def problem_page(request: Request, code: PageCode, **values: Any) -> HTMLResponse:
     """The page of a code."""
     language = preferred_language(request)
+    # The address of a request for another host may be none.
+    has_address = request.method == "GET" and code not in LIMITS
     return page(
-        request, "problem.html", language, status=STATUS[code], here="/?lang=" if request.method != "GET" else None, code=code,
+        request, "problem.html", language, status=(STATUS | LIMITS)[code], here=None if has_address else "/?lang=", code=code,
         goes_on=code in GOES_ON, **values,
     )  # fmt: skip
 

@@ -1,25 +1,26 @@
-"""The small pictures of the guides: states as a phone shows them."""
+"""The small pictures of the guides: states as a phone shows them, and the sign-in at the provider as a desktop does."""
 
 from pathlib import Path
 from typing import Final
 
 from services.common.language import Language
-from tests.portal.browser.states import IMAGES, LANGUAGES
+from tests.portal.browser.states import IMAGES, LANGUAGES, WIDTHS
 
 QUALITY: Final = 60
 """Of WebP."""
-STEPS: Final = (
-    "link",
-    "consent",
-    "address",
-    "login-authorization-code",
-    "test-login",
-    "connected",
-    "test-failed",
-    "mailboxes",
-)
-"""States that the guides show."""
-WIDTH: Final = 390
+PHONE, DESKTOP = WIDTHS
+STEPS: Final = {
+    "link": PHONE,
+    "consent": PHONE,
+    "address": PHONE,
+    "login-authorization-code": PHONE,
+    "login-sign-in": DESKTOP,
+    "test-login": PHONE,
+    "connected": PHONE,
+    "test-failed": PHONE,
+    "mailboxes": PHONE,
+}
+"""States that the guides show → width of the window."""
 HEIGHT: Final = 800
 """CSS pixels; what is below is cut off in the guides."""
 
@@ -32,6 +33,6 @@ def name(state: str, language: Language) -> str:
 def copy(pictures: Path) -> None:
     """Take the pictures of the guides from those of all states."""
     IMAGES.mkdir(exist_ok=True)
-    for state in STEPS:
+    for state, width in STEPS.items():
         for language in LANGUAGES:
-            (IMAGES / name(state, language)).write_bytes((pictures / f"{state}-{language}-{WIDTH}.webp").read_bytes())
+            (IMAGES / name(state, language)).write_bytes((pictures / f"{state}-{language}-{width}.webp").read_bytes())

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
-import playwright.sync_api as playwright
 import pytest
 
 from services.common.language import Language
@@ -22,9 +21,7 @@ from services.standalone.servers.ca import CertificateAuthority
 from tests.imap_lab.profiles import OUTLOOK
 from tests.imap_lab.server import LabServer
 from tests.imap_lab.world import fill
-from tests.portal.browser.seller_steps import SellerSteps
-from tests.portal.browser.states import Scripts
-from tests.support.browser_lab import UNLISTED, BrowserVisit, Visit
+from tests.support.browser_lab import UNLISTED, Visit
 from tests.support.builders import now
 from tests.support.connect_lab import Browser, ConnectLab, add_account, running_fetcher
 from tests.support.fetcher_lab import Lab, Server, make_lab
@@ -360,37 +357,6 @@ def test_without_a_client_the_page_says_that_signing_in_is_not_set_up(
         )
         assert browser.shows("Signing in at this provider is not set up here yet.")
         assert not [form for form in browser.page.forms if form.action == "/connect/sign-in"]
-
-
-@pytest.mark.parametrize("with_scripts", [True, False], ids=["scripts", "no-scripts"])
-def test_in_a_real_browser_the_way_there_and_back_is_open(
-    pages: SignInPages, chromium: playwright.Browser, with_scripts: bool
-) -> None:
-    """Cookies of another site's redirects and the policy of our pages are what only a browser applies."""
-    origin = pages.connect_lab.portal.origin
-    # The certificate of the provider is of the tests' own authority.
-    context = chromium.new_context(java_script_enabled=with_scripts, ignore_https_errors=True, locale="en-GB")
-    context.set_default_timeout(60_000)
-    page = context.new_page()
-    scripts: Scripts = "scripts" if with_scripts else "no-scripts"
-    steps = SellerSteps(BrowserVisit(page, context.new_cdp_session(page), origin, "en", scripts))
-    steps.open_link(pages.connect_lab.link())
-    steps.consent()
-    steps.address(ADDRESS)
-    steps.until_looked_up()
-    page.get_by_label("IMAP server").fill("localhost")
-    page.get_by_label("Port", exact=True).fill(str(pages.server.port))
-    page.get_by_role("button", name="Sign in at your provider").click()
-    page.wait_for_url(f"{pages.provider.issuer}/**")
-    page.locator("input[name=sub]").fill(ADDRESS)
-    page.get_by_role("button", name="Authorize").click()
-    page.wait_for_url(f"{origin}/connect/requests/**")
-    steps.until_finished()
-    page.get_by_role("heading", name="Your mailbox is connected").wait_for()
-    page.go_back()
-    assert page.url.startswith((origin, pages.provider.issuer))
-    context.close()
-    assert pages.requests() == 1
 
 
 def test_the_pages_of_the_sign_in_are_accessible(pages_alone: SignInPages, visit: Visit) -> None:

@@ -28,6 +28,8 @@ MISSING: Final = (
 LOCALES: Final[dict[Language, str]] = {"en": "en-GB", "zh": "zh-CN"}
 UNLISTED: Final = "unlisted"
 """The state of a page that only a test has."""
+STYLES_OF_PROVIDER: Final = "https://cdn.jsdelivr.net"
+"""Named by the pages of oidc-provider-mock; nothing is asked there."""
 RUN_AXE: Final = """
 axe.run({resultTypes: ['violations']}).then(results => ({
     violations: results.violations.map(rule => rule.id + ': ' + rule.nodes.map(node => node.html).join(' ')),
@@ -157,15 +159,25 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(chromium: Browser) -> Visit:
-    """`visit(origin, language, scripts)` opens a window with its own cookies; at its end everything that it saw must have been in order."""
+    """`visit(origin, language, scripts)` opens a window with its own cookies; at its end everything that it saw must have been in order.
+
+    `provider`: origin of a provider of the tests at which the person signs in; its certificate is of the tests' own authority.
+    """
 
     @contextmanager
-    def open_window(origin: str, language: Language, scripts: Scripts = "scripts") -> Iterator[BrowserVisit]:
-        context = chromium.new_context(locale=LOCALES[language], reduced_motion="reduce")
+    def open_window(
+        origin: str, language: Language, scripts: Scripts = "scripts", *, provider: str | None = None
+    ) -> Iterator[BrowserVisit]:
+        context = chromium.new_context(
+            locale=LOCALES[language], reduced_motion="reduce", ignore_https_errors=provider is not None
+        )
         context.set_default_timeout(60_000)
         try:
             page = context.new_page()
             visit = BrowserVisit(page, context.new_cdp_session(page), origin, language, scripts)
+            if provider is not None:
+                visit.allowed_origins += [provider, STYLES_OF_PROVIDER]
+                page.route(f"{STYLES_OF_PROVIDER}/**", lambda route: route.abort())
             yield visit
             assert visit.problems == [], visit.problems
         finally:

@@ -32,6 +32,7 @@ class Keyboard:
 
     def reach(self, selector: str, key: str = "Tab") -> None:
         """Press Tab until an element has the focus. Each stop on the way must be visible and outlined."""
+        self.window.page.wait_for_load_state()  # the stylesheet has the outline
         seen: list[str] = []
         for _ in range(STOPS):
             self.press(key)

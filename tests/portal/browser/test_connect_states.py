@@ -1,124 +1,137 @@
 """The connect page in a real browser, with Dovecot behind it: from the link to the withdrawal, and what is refused.
 
-Each state is checked at both widths (tests/support/browser_lab.py).
+The way to the withdrawal is walked in each language with and without scripts, and at each width with and without scripts. All walks
+share a web process and a fetcher; each has a company of its own.
 """
 
 import signal
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final
 
 import pytest
 
 from services.common.language import Language
+from services.standalone.servers.ca import CertificateAuthority
 from tests.portal.browser.seller_steps import SellerSteps
-from tests.portal.browser.states import LANGUAGES, Scripts
+from tests.portal.browser.states import LANGUAGES, SCRIPTS, WIDTHS, Scripts
+from tests.support import containers
 from tests.support.browser_lab import Visit
-from tests.support.connect_lab import ConnectLab, make_connect_lab, running_fetcher
 from tests.support.dovecot import Dovecot
-from tests.support.fetcher_lab import USER, letter, make_lab
-from tests.support.portal_lab import make_portal, portal_dsn
+from tests.support.fetcher_lab import USER, letter
 from tests.support.processes import Process
+from tests.support.provider_lab import topics
+from tests.support.seller_lab import STARTTLS_PORT, TLS_PORT, MakeSellerLab, SellerLab, make_seller_lab
 from tests.support.servers import USERS
 
-__all__ = ["make_connect_lab", "make_lab", "make_portal", "portal_dsn"]
+__all__ = ["make_seller_lab", "topics"]
 
 PLATFORM = "https://marketplace.example/mailboxes"
-MakeConnectLab = Callable[..., ConnectLab]
-SCRIPTS: tuple[Scripts, ...] = ("scripts", "no-scripts")
+PHONE, DESKTOP = WIDTHS
+WALKS: Final[list[tuple[Language, Scripts, int]]] = [
+    ("en", "scripts", DESKTOP),
+    ("en", "no-scripts", PHONE),
+    ("zh", "scripts", PHONE),
+    ("zh", "no-scripts", DESKTOP),
+]
 
 
-@dataclass
-class Running:
-    """A web process and a fetcher beside mail servers."""
-
-    lab: ConnectLab
-    fetcher: Process
+@pytest.fixture(scope="module")
+def dovecot(server_folder: Path, ca: CertificateAuthority) -> Iterator[Dovecot]:
+    with containers.dovecot(server_folder / "dovecot-of-states", USERS, ca) as server:
+        yield server
 
 
-@pytest.fixture
-def dovecot_lab(make_connect_lab: MakeConnectLab, dovecot: Dovecot) -> Iterator[Running]:
-    lab = make_connect_lab(dovecot, with_fetcher=False)
-    with running_fetcher(lab.lab) as fetcher:
-        yield Running(lab, fetcher)
+@pytest.fixture(scope="module")
+def lab(make_seller_lab: MakeSellerLab, dovecot: Dovecot) -> SellerLab:
+    lab = make_seller_lab()
+    lab.network.lead("localhost", {TLS_PORT: dovecot.port, STARTTLS_PORT: dovecot.starttls_port})
+    return lab
+
+
+@pytest.fixture(scope="module")
+def fetcher(lab: SellerLab) -> Iterator[Process]:
+    with lab.fetcher() as process:
+        yield process
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("scripts", SCRIPTS)
-@pytest.mark.parametrize("language", ["en"])
+@pytest.mark.parametrize(("language", "scripts", "width"), WALKS)
 def test_from_the_link_to_the_withdrawal(
-    dovecot_lab: Running, dovecot: Dovecot, visit: Visit, language: Language, scripts: Scripts
+    lab: SellerLab, fetcher: Process, dovecot: Dovecot, visit: Visit, language: Language, scripts: Scripts, width: int
 ) -> None:
     sent_at = datetime.now(UTC) - timedelta(days=3)
     dovecot.append(USER, "Sent", letter(1, sent_at), sent_at)
-    lab, fetcher = dovecot_lab.lab, dovecot_lab.fetcher
     with visit(lab.portal.origin, language, scripts) as window:
+        window.page.set_viewport_size({"width": width, "height": WIDTHS[width]})
+        look = partial(window.look, widths=(width,))
         page, steps = window.page, SellerSteps(window)
-        window.open(lab.link(language=language, return_url=PLATFORM))
-        window.look("link")
+        window.open(lab.link(language=language, company_id=f"c-{language}-{scripts}", return_url=PLATFORM))
+        look("link")
         steps.press("/link/")
-        window.look("consent")
+        look("consent")
         steps.press("/connect/consent")
-        window.look("consent-errors")
+        look("consent-errors")
         steps.consent()
-        window.look("address")
+        look("address")
         steps.address("li wei")
-        window.look("address-malformed")
+        look("address-malformed")
 
         # The fetcher stands still: the pages say that the work waits, and go on when it goes on.
         fetcher.signal(signal.SIGSTOP)
         steps.address(USER)
-        window.look("look-up")
+        look("look-up")
         fetcher.signal(signal.SIGCONT)
         steps.until_looked_up()
-        window.look("login-other-server")
+        look("login-other-server")
         steps.press("/connect/login")
-        window.look("login-errors")
+        look("login-errors")
         fetcher.signal(signal.SIGSTOP)
-        steps.login(password="not the password", host="localhost", port=dovecot.port)
-        window.look("test-waiting")
+        steps.login(password="not the password", host="localhost", port=TLS_PORT)
+        look("test-waiting")
         fetcher.signal(signal.SIGCONT)
         steps.until_finished()
-        window.look("test-failed")
+        look("test-failed")
         steps.go_on("/connect/login")
         assert page.input_value("#host") == "localhost", "what was typed, but the password, is there again"
         assert page.input_value("#password") == ""
-        steps.login(password=USERS[USER], host="localhost", port=dovecot.starttls_port, starttls=True)
+        steps.login(password=USERS[USER], host="localhost", port=STARTTLS_PORT, starttls=True)
         steps.until_finished()
-        window.look("connected")
+        look("connected")
         assert page.get_attribute(f"a[href='{PLATFORM}']", "rel") == "noreferrer"
 
         page.click("a[href='/connect']")
-        window.look("mailboxes")
+        look("mailboxes")
         steps.press("/connect/mailboxes/")
         steps.address(USER)
         steps.until_looked_up()
-        steps.login(password=USERS[USER], host="localhost", port=dovecot.port)
+        steps.login(password=USERS[USER], host="localhost", port=TLS_PORT)
         steps.until_finished()
-        window.look("reconnected")
+        look("reconnected")
         page.click("a[href='/connect']")
         page.click("a[href$='/withdraw']")
-        window.look("withdraw")
+        look("withdraw")
         page.fill("#name", "")
         steps.press("/connect/mailboxes/")
-        window.look("withdraw-errors")
+        look("withdraw-errors")
         page.fill("#name", "Li Wei")
         steps.press("/connect/mailboxes/")
         steps.until_finished()
-        window.look("withdrawn")
+        look("withdrawn")
         steps.press("/connect/end")
-        window.look("ended")
+        look("ended")
         window.open("/connect")
-        window.look("session-ended")
+        look("session-ended")
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("scripts", SCRIPTS)
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_is_refused_has_a_page_that_helps(
-    dovecot_lab: Running, visit: Visit, language: Language, scripts: Scripts
+    lab: SellerLab, fetcher: Process, visit: Visit, language: Language, scripts: Scripts
 ) -> None:
-    lab = dovecot_lab.lab
     link = lab.link(language=language)
     with visit(lab.portal.origin, language, scripts) as first_window:
         SellerSteps(first_window).open_link(link)

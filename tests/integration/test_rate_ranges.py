@@ -13,6 +13,7 @@ from services.aggregator.judge import judge, plan, rate_ranges, rules
 from services.aggregator.judge.plan import Delta
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.refresh import SQL as REFRESH
+from services.aggregator.refresh.refresh import Refresher
 from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, ReplyFact
 from services.common.postgres import connect
 from tests.integration.test_final_numbers import merge
@@ -131,6 +132,70 @@ def test_what_is_shown_of_a_history_does_not_depend_on_the_form(
     assert shown(connection) == expected
     for connection in installations:
         assert connection.execute("SELECT count(*) FROM ledger.rates").fetchone() == (0,)
+
+
+def test_rates_of_an_earlier_release_are_moved_month_by_month(installations: list[psycopg.Connection]) -> None:
+    """So that no statement moves all of a large company; judgements go on with both forms, and what is shown stays."""
+    days, _, later = installations
+    rule_set, erased_at = RULES[1], BEGIN - timedelta(days=36)
+
+    def judged(now: datetime, delta: Delta, *facts: InquiryReplies | CompanyErased) -> None:
+        for connection in (days, later):
+            if facts:
+                merge(connection, *facts)
+            with connection.transaction():
+                if delta.cause == plan.ERASE:
+                    connection.execute(REFRESH["erase_history"], {"company_id": "c1", "since": now})
+                judge.judge_companies(connection, rule_set, {"c1": delta}, now=now)
+        assert shown(later) == shown(days)
+
+    for connection in (days, later):
+        recompute.activate(connection, rule_set)
+    for day in range(-38, 72, 3):
+        now = BEGIN + timedelta(days=day)
+        judged(now, Delta(now - timedelta(days=4)), some_facts(random.Random(day), now, day + 38))
+    begin_ranges(later)
+    judged(BEGIN + timedelta(days=72), Delta(None))
+    assert months_of_days(later) == [8, 9, 10], "only the months of the judged days are moved"
+    judged(BEGIN + timedelta(days=73), Delta(BEGIN + timedelta(days=66)))
+    assert months_of_days(later) == [8, 9, 10]
+    ((first_before,),) = later.execute("SELECT min(as_of) FROM report_v1.reply_rate").fetchall()
+    judged(BEGIN + timedelta(days=74), Delta(cause=plan.ERASE), CompanyErased(company_id="c1", at=erased_at))
+    ((first,),) = later.execute("SELECT min(as_of) FROM report_v1.reply_rate").fetchall()
+    assert first > first_before and months_of_days(later) == [8, 9]
+    # A rule set that is not stored any more is moved like another.
+    for connection in (days, later):
+        connection.execute("UPDATE ledger.rates SET rule_set = 'forgotten' WHERE as_of < '2026-10-01'")
+    expected = shown(days)
+    for months in ([9], []):
+        assert recompute.move_days(later, most_rows=1) == ["c1"]
+        assert months_of_days(later) == months and shown(later) == expected
+    assert recompute.move_days(later) == []
+
+
+def months_of_days(connection: psycopg.Connection) -> list[int]:
+    """The months of which rows are stored as by an earlier release."""
+    rows = connection.execute("SELECT DISTINCT date_part('month', as_of)::integer FROM ledger.rates ORDER BY 1")
+    return [month for (month,) in rows.fetchall()]
+
+
+def test_rates_that_cannot_be_moved_put_their_company_in_quarantine(installations: list[psycopg.Connection]) -> None:
+    connection, _, _ = installations
+    recompute.activate(connection, RULES[1])
+    first = some_facts(random.Random(1), BEGIN + timedelta(hours=2), 1)
+    merge(connection, first, replace_fields(first, company_id="c2"))
+    for company_id in ("c1", "c2"):
+        with connection.transaction():
+            judge.judge_companies(connection, RULES[1], {company_id: Delta()}, now=BEGIN + timedelta(days=2))
+    connection.execute("UPDATE ledger.companies SET due_at = NULL, diagnose_again_at = NULL; TRUNCATE ledger.dirty")
+    connection.execute("UPDATE ledger.rates SET inquiries = 3e9 WHERE company_id = 'c1'")  # more than a range can hold
+    begin_ranges(connection)
+    refresher = Refresher(connection, [])
+    for _ in range(3):
+        assert refresher.refresh()
+    assert not refresher.refresh()
+    assert connection.execute("SELECT DISTINCT company_id FROM ledger.rates").fetchall() == [("c1",)]
+    assert connection.execute("SELECT DISTINCT company_id FROM ledger.rate_ranges").fetchall() == [("c2",)]
 
 
 def test_a_recompute_and_a_deactivation_do_not_depend_on_the_form(installations: list[psycopg.Connection]) -> None:

@@ -7,7 +7,7 @@ A judgement changes rows of single days. So what is stored of the days that it t
 2. …         the statements that compare, correct, retire, delete and add rows
 3. store     `touched_rates` → ranges; those that differ are written
 
-What a release before ranges stored, a row for each day, is moved when its company is judged, and by `move_days` for those that are not.
+What a release before ranges stored, a row for each day, is moved month by month: when a day of it is judged, or by `move_days`.
 An aggregator of such a release does not know ranges, so they are written only once none is left to run: a day after the upgrade.
 """
 
@@ -69,16 +69,28 @@ def shown_days(connection: psycopg.Connection, rule_set: str) -> Iterator[str]:
     _store(connection, values)
 
 
-def move_days(connection: psycopg.Connection, rule_sets: Sequence[str], most: int) -> list[str]:
-    """Store as ranges what an earlier release stored of some companies, in the caller's transaction; returns them."""
-    rows = connection.execute(SQL["remaining"], {"most": most}).fetchall()
-    companies = [company_id for (company_id,) in rows]
-    for rule_set in rule_sets if companies else ():
-        values = {"rule_set": rule_set, "companies": companies}
-        clear(connection)
-        connection.execute(SQL["take_days"], values)
-        _store(connection, values)
-    return companies
+def remaining(connection: psycopg.Connection, most: int, quarantined: Sequence[str]) -> list[tuple[str, str]]:
+    """Up to `most` rule sets and companies of which an earlier release stored rows; locks the companies."""
+    return connection.execute(SQL["remaining"], {"most": most, "quarantined": list(quarantined)}).fetchall()
+
+
+def move_days(connection: psycopg.Connection, stored: Sequence[tuple[str, str]], most_rows: int) -> list[str]:
+    """Store as ranges what an earlier release stored of rule sets and companies, in the caller's transaction.
+
+    Month by month, as ranges end with a month, until `most_rows` are moved. Returns the companies of which some were.
+    """
+    rows = 0
+    companies: dict[str, None] = {}
+    for rule_set, company_id in stored:
+        key = {"rule_set": rule_set, "company_id": company_id}
+        for (month,) in connection.execute(SQL["months_left"], key).fetchall():
+            if rows >= most_rows:
+                return list(companies)
+            clear(connection)
+            rows += connection.execute(SQL["take_month"], {**key, "month": month}).rowcount
+            _store(connection, {"rule_set": rule_set, "companies": [company_id]})
+            companies[company_id] = None
+    return list(companies)
 
 
 def _load(connection: psycopg.Connection, ranges: str, days: str, values: Mapping[str, Any]) -> None:

@@ -66,9 +66,24 @@ SELECT rule_set, rule_version, CASE account_id WHEN '' THEN 'company' ELSE 'acco
 FROM (SELECT loaded.*, generate_series(0, loaded.days - 1) AS day FROM loaded_range loaded) each_day
 
 -- name: take_days
--- Rows that an earlier release stored become part of the workspace.
-WITH taken AS (
-    DELETE FROM ledger.rate_days stored WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
+-- Rows that an earlier release stored become part of the workspace: those of the months of these days, as ranges end with a month, and
+-- those before the first day with a rate. A statement that takes all of a large company would reach its limit; `take_month` does the others.
+WITH touched AS (
+    SELECT planned.company_id, planned.first_rate_day, counted_day.first_taken, counted_day.first_left
+    FROM (
+        SELECT company_id COLLATE "C" AS company_id, max(first_rate_day) AS first_rate_day
+        FROM unnest(%(planned_companies)s::text[], %(first_rate_days)s::date[]) planned (company_id, first_rate_day) GROUP BY 1
+    ) planned LEFT JOIN (
+        SELECT company_id, date_trunc('month', min(as_of) - 1)::date AS first_taken,
+            (date_trunc('month', max(as_of) + 1) + interval '1 month')::date AS first_left
+        FROM counted GROUP BY company_id
+    ) counted_day USING (company_id)
+),
+taken AS (
+    DELETE FROM ledger.rate_days stored USING touched
+    WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s) AND stored.company_id = touched.company_id AND (
+        stored.as_of < touched.first_rate_day OR stored.as_of >= touched.first_taken AND stored.as_of < touched.first_left
+    )
     RETURNING stored.*
 )
 INSERT INTO touched_rates SELECT * FROM taken
@@ -78,6 +93,22 @@ INSERT INTO touched_rates SELECT * FROM taken
 -- Those that are shown of a rule set.
 WITH taken AS (
     DELETE FROM ledger.rate_days stored WHERE stored.rule_set = %(rule_set)s AND stored.valid_to IS NULL RETURNING stored.*
+)
+INSERT INTO touched_rates SELECT * FROM taken
+
+-- name: months_left
+-- rare: an aggregator has nothing else to do after an upgrade.
+-- The months of a company and rule set of which an earlier release stored rows.
+SELECT DISTINCT date_trunc('month', as_of)::date AS month FROM ledger.rates
+WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s ORDER BY month
+
+-- name: take_month
+-- rare: an aggregator has nothing else to do after an upgrade.
+-- Those of one of them.
+WITH taken AS (
+    DELETE FROM ledger.rate_days stored WHERE stored.rule_set = %(rule_set)s AND stored.company_id = %(company_id)s
+        AND stored.as_of >= %(month)s AND stored.as_of < (%(month)s::date + interval '1 month')::date
+    RETURNING stored.*
 )
 INSERT INTO touched_rates SELECT * FROM taken
 
@@ -144,7 +175,7 @@ WHERE NOT EXISTS (
 ORDER BY new.company_id, new.account_id, new.first_as_of
 
 -- name: remaining
--- Some companies with rows that an earlier release stored, locked; none that another process judges.
+-- Some rule sets and companies of which an earlier release stored rows, the companies locked; none that another process judges.
 WITH RECURSIVE stored AS (
     (SELECT rate.rule_set, rate.company_id, 1 AS place FROM ledger.rates rate ORDER BY rate.rule_set, rate.company_id LIMIT 1)
     UNION ALL
@@ -152,8 +183,9 @@ WITH RECURSIVE stored AS (
         SELECT rate.rule_set, rate.company_id FROM ledger.rates rate
         WHERE (rate.rule_set, rate.company_id) > (stored.rule_set, stored.company_id)
         ORDER BY rate.rule_set, rate.company_id LIMIT 1
-    ) next_rate WHERE stored.place < 4 * %(most)s
+    ) next_rate WHERE stored.place < 4 * %(most)s + cardinality(%(quarantined)s::text[])
 )
-SELECT company.company_id FROM ledger.companies company
-WHERE company.company_id = ANY (ARRAY(SELECT stored.company_id FROM stored))
-ORDER BY company.company_id LIMIT %(most)s FOR UPDATE OF company SKIP LOCKED
+SELECT stored.rule_set, company.company_id
+FROM ledger.companies company JOIN stored ON stored.company_id = company.company_id
+WHERE company.company_id = ANY (ARRAY(SELECT stored.company_id FROM stored)) AND NOT company.company_id = ANY (%(quarantined)s)
+ORDER BY company.company_id, stored.rule_set LIMIT %(most)s FOR UPDATE OF company SKIP LOCKED

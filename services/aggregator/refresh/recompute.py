@@ -32,6 +32,8 @@ BATCH_COMPANIES: Final = 8
 """How many companies a refresh judges in one transaction."""
 STEP_COMPANIES: Final = 24
 """How many companies a recompute judges in one transaction: a kill loses the current one."""
+MOVE_ROWS: Final = 20_000
+"""After how many rates of an earlier release a move commits: some seconds."""
 RECOMPUTE: Final = "recompute"
 RULE_VERSION: Final = "rule-version"
 
@@ -137,15 +139,25 @@ def deactivate(connection: psycopg.Connection, name: str) -> bool:
     return True
 
 
-def move_days(connection: psycopg.Connection, most: int = STEP_COMPANIES) -> list[str]:
-    """Move rates of up to `most` companies out of the form of an earlier release, in a transaction of their own; returns them."""
+def move_days(
+    connection: psycopg.Connection,
+    most: int = STEP_COMPANIES,
+    quarantined: Sequence[str] = (),
+    most_rows: int = MOVE_ROWS,
+) -> list[str]:
+    """Move some rates of up to `most` companies out of the form of an earlier release, in a transaction of their own; returns them.
+
+    JudgementFailed if one of them may be the reason that it failed.
+    """
     with connection.transaction():
         # While both are locked, no recompute is published and no rule set deactivated.
         unfinished(connection)
         active(connection)
         judge.prepare(connection)
-        names = [rules_stored.name for rules_stored in stored_rule_sets(connection)]
-        return rate_ranges.move_days(connection, names, most)
+        remaining = rate_ranges.remaining(connection, most, quarantined)
+        companies = list(dict.fromkeys(company_id for _, company_id in remaining))
+        with isolating(companies):
+            return rate_ranges.move_days(connection, remaining, most_rows)
 
 
 def start(

@@ -58,7 +58,7 @@ class Refresher:
         self._rule_sets = tuple(rule_sets)
         self._partitions = partitions
         self._traces = traces or TraceHandoff()
-        self._quarantines = {work: Quarantine() for work in ("refresh", "recompute", "diagnosis")}
+        self._quarantines = {work: Quarantine() for work in ("refresh", "recompute", "diagnosis", "move")}
         self._keep_after = 0.0
         self._has_days = False
 
@@ -102,7 +102,9 @@ class Refresher:
             if time.monotonic() >= self._keep_after:
                 self._keep_after = time.monotonic() + KEEP_SECONDS
                 self._has_days = rate_ranges.keep(self._connection)
-            self._has_days = self._has_days and bool(recompute.move_days(self._connection))
+            self._has_days = self._has_days and self._run_batch(
+                "move", recompute.STEP_COMPANIES, partial(recompute.move_days, self._connection)
+            )
         return self._has_days
 
     def _run_batch(self, work: str, most: int, run: Callable[[int, list[str]], list[str]]) -> bool:

@@ -16,9 +16,11 @@ from services.common.errors import ConfigError
 from services.common.hashing import Hasher
 from services.common.postgres import connect
 from services.common.settings import load_settings
+from services.registry.connect_requests import ConnectRequests, open_sealed
 from services.registry.leases import Leases
 from services.registry.registry import Registry
 from services.registry.rotation import SEALED_TOGETHER, Rotation
+from services.registry.sealing import OpeningKeys
 from services.registry.vault import Vault
 from services.standalone.servers.paths import ROOT
 from tests.support.mailboxes import connected
@@ -248,6 +250,26 @@ def test_the_steps_of_the_page_for_the_compose_file(dsn: str, tmp_path: Path) ->
         settings = load_settings(container("fetcher"))
         return Vault(settings.vault_key(), settings.old_vault_key())
 
+    def opening_keys() -> OpeningKeys:
+        settings = load_settings(container("fetcher"))
+        return OpeningKeys(settings.vault_key(), settings.old_vault_key())
+
+    def submit(typed: bytes) -> None:
+        """What a seller types now, as the web process stores it."""
+        with connect(dsn, "tests") as connection:
+            requests = ConnectRequests(connection)
+            key = requests.sealing_key()
+            assert key is not None
+            requests.add(key, "c1", "main", "m-new", "test", typed)
+
+    def taken_requests(keys: OpeningKeys) -> set[bytes]:
+        """What a fetcher with these keys opens of the requests that wait."""
+        with connect(dsn, "tests") as connection:
+            requests, opened = ConnectRequests(connection), set()
+            while (taken := requests.take("tests", keys)) is not None:
+                opened.add(open_sealed(keys, taken))
+        return opened
+
     def replyrate(*arguments: str, code: int = 0) -> str:
         done = CliRunner().invoke(main, [*arguments], env=container("replyrate"))
         assert done.exit_code == code, (done.stdout, done.stderr, done.exception)
@@ -264,14 +286,23 @@ def test_the_steps_of_the_page_for_the_compose_file(dsn: str, tmp_path: Path) ->
     expected = {f"m{number}": f"secret-{number}" for number in range(3)}
     assert passwords(dsn, fetcher()) == expected, "no old key, and the start goes on"
     assert "3 sealed with the vault key\nDone.\n" in replyrate("keys", "rotate")
+    with connect(dsn, "tests") as connection:
+        ConnectRequests(connection).publish_key(opening_keys().current)
+    submit(b"before")
 
     (tmp_path / "secrets" / "vault.key").rename(tmp_path / "secrets" / "vault-old.key")
     assert "secrets/vault.key is new" in make_secrets()
     with pytest.raises(ConfigError, match="REPLYRATE_VAULT_OLD_KEY_FILE"):
         passwords(dsn, fetcher())
+    assert taken_requests(opening_keys()) == set(), "what waits is left to a fetcher that opens it"
     with (tmp_path / ".env").open("a", encoding="utf-8") as env:
         env.write("VAULT_OLD_KEY=./secrets/vault-old.key\n")
     assert passwords(dsn, fetcher()) == expected, "a restarted fetcher knows both keys"
+    with connect(dsn, "tests") as connection:
+        ConnectRequests(connection).publish_key(opening_keys().current)
+    submit(b"after")
+    assert taken_requests(opening_keys()) == {b"before", b"after"}
+    submit(b"without the old key")
     assert "3 sealed again with the vault key" in replyrate("keys", "rotate")
     assert "with the previous key" not in replyrate("keys", "check")
     text = (tmp_path / ".env").read_text("utf-8").replace("VAULT_OLD_KEY=./secrets/vault-old.key\n", "")
@@ -279,3 +310,4 @@ def test_the_steps_of_the_page_for_the_compose_file(dsn: str, tmp_path: Path) ->
     (tmp_path / "secrets" / "vault-old.key").unlink()
     assert "3 sealed with the vault key" in replyrate("keys", "check")
     assert passwords(dsn, fetcher()) == expected
+    assert taken_requests(opening_keys()) == {b"without the old key"}

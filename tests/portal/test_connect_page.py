@@ -24,6 +24,7 @@ from tests.imap_lab.profiles import DOVECOT
 from tests.imap_lab.server import LabServer
 from tests.support.connect_lab import Browser, ConnectLab, make_connect_lab, running_fetcher
 from tests.support.fetcher_lab import USER, letter, make_lab
+from tests.support.panel_lab import panel_browser
 from tests.support.portal_lab import make_portal, portal_dsn
 from tests.support.servers import USERS
 
@@ -186,6 +187,11 @@ def test_a_mailbox_is_connected_again_shown_and_withdrawn(connect_lab: ConnectLa
     assert browser.shows("Li Wei")
     shown = {stored.table.name for stored in _stored(connect_lab, mailbox_id) if stored.rows}
     assert all(browser.shows(f"{name}: ") for name in shown)
+    panel = panel_browser(connect_lab.portal, connect_lab.lab.dsn)
+    assert panel.get("/connect").fill_in("/connect/new", role="of somebody").status == 422
+    panel.get("/connect").fill_in("/connect/new", role="backup").fill_in(
+        "/connect/consent", name="Li Wei", agreed="yes"
+    )
     browser.get(f"/connect/mailboxes/{mailbox_id}/withdraw").fill_in(
         "/connect/mailboxes/.*/withdraw", name="seller@mail.test"
     )
@@ -198,6 +204,14 @@ def test_a_mailbox_is_connected_again_shown_and_withdrawn(connect_lab: ConnectLa
     assert {entry["withdrawn_by"] for entry in details["consents"]} == {"Li Wei"}
     assert browser.get("/connect").path == "/connect/address"
     assert browser.get(f"/connect/mailboxes/{mailbox_id}/stored").status == 404
+
+    # A session of the panel chooses which address it connects.
+    assert panel.path == "/connect/address"
+    type_login(panel, connect_lab).until_finished()
+    assert panel.heading == "Your mailbox is connected"
+    with connect_lab.lab.registry() as registry:
+        (role,) = [entry["role"] for entry in registry.mailboxes.summaries("c1") if entry["state"] == "active"]
+    assert role == "backup"
 
 
 def _stored(lab: ConnectLab, mailbox_id: str) -> list[holdings.StoredValue]:

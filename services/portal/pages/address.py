@@ -33,7 +33,8 @@ def routes(gate: SellerGate) -> APIRouter:
         address = address.strip()
         if error := address_error(seller, address):
             return _page(seller, address, error)
-        draft = Draft(address, gate.cookies.draft(seller.request).mailbox_id)
+        earlier = gate.cookies.draft(seller.request)
+        draft = Draft(address, earlier.mailbox_id, role=earlier.role)
         if servers.in_directory(address) is not None:
             return gate.redirect(LOGIN_PATH, draft)
         typed = TypedLogin(address, "", seller.session.consent_by or "", "", seller.language)

@@ -25,8 +25,12 @@ SECRET_CHARACTERS: Final = 43
 """Of 256 random bits in base64url."""
 
 
+AddressRole = Literal["registered", "backup"]
+"""Which of its addresses an account answers from."""
+
+
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a seller typed so far, without the password. `mailbox_id`: the mailbox that is connected again."""
+    """What a seller typed so far, without the password. `mailbox_id`: the mailbox that is connected again; `role`: which address it is."""
 
     address: str = ""
     mailbox_id: str | None = None
@@ -34,6 +38,7 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     port: int | None = None
     starttls: bool = False
     user: str = ""
+    role: AddressRole | None = None
 
     def __repr__(self) -> str:
         return "Draft(…)"

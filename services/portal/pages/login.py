@@ -35,7 +35,7 @@ def routes(gate: SellerGate) -> APIRouter:
         earlier = _earlier(seller, request)
         chosen = servers.named(draft.address, provider)
         if chosen is not None:
-            draft = Draft(draft.address, draft.mailbox_id)
+            draft = Draft(draft.address, draft.mailbox_id, role=draft.role)
         if earlier is None or not earlier.is_connected:
             return _page(seller, draft, earlier, chosen=chosen)
         # Other folders of a mailbox that is connected: it is connected again with them.
@@ -58,9 +58,8 @@ def routes(gate: SellerGate) -> APIRouter:
     ) -> Response:
         if address.address_error(seller, mailbox_address):
             return gate.redirect(address.PATH)
-        draft = servers.typed_draft(
-            mailbox_address, gate.cookies.draft(seller.request).mailbox_id, host, port, bool(starttls), user
-        )
+        earlier_draft = gate.cookies.draft(seller.request)
+        draft = servers.typed_draft(earlier_draft, mailbox_address, host, port, bool(starttls), user)
         wrong_fields = {
             "password": not password or len(password) > PASSWORD_CHARACTERS or not password.isprintable(),
             "host": not draft.host,
@@ -72,7 +71,7 @@ def routes(gate: SellerGate) -> APIRouter:
             return _page(seller, draft, _earlier(seller, request), errors)
         typed = TypedLogin(
             mailbox_address, password, seller.session.consent_by or "", seller.session.consent_text_version or "",
-            seller.session.consent_language or seller.language, seller.session.role, host.strip(), draft.port, draft.starttls,
+            seller.session.consent_language or seller.language, seller.role(draft), host.strip(), draft.port, draft.starttls,
             draft.user or None, tuple(folders), session_id=seller.session.session_id,
         )  # fmt: skip
         mailbox_id = seller.session.mailbox_id or draft.mailbox_id
@@ -126,4 +125,4 @@ def _filled_in(draft: Draft, choice: ServerChoice) -> Draft:
     user = (
         draft.address.partition("@")[0] if choice.provider and choice.provider.user_name == "local-part" else draft.user
     )
-    return Draft(draft.address, draft.mailbox_id, server.host, server.port, server.tls == "starttls", user)
+    return structs.replace(draft, host=server.host, port=server.port, starttls=server.tls == "starttls", user=user)

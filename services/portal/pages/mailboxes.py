@@ -9,7 +9,7 @@ from starlette.responses import Response
 from services.connect import consent, texts
 from services.connect.typed_login import TypedLogin
 from services.portal.pages import address, requests
-from services.portal.pages.cookies import Draft
+from services.portal.pages.cookies import AddressRole, Draft
 from services.portal.pages.problems import PageProblem
 from services.portal.pages.seller import CONSENT, START, Seller, SellerGate
 from services.portal.pages.texts import text
@@ -35,13 +35,15 @@ def routes(gate: SellerGate) -> APIRouter:
         return seller.page("mailboxes.html", mailboxes=mailboxes, running=running)
 
     @router.post("/connect/new")
-    def connect_new(seller: Annotated[Seller, Depends(gate.sender)]) -> Response:
-        return gate.redirect(_first_step(seller), Draft())
+    def connect_new(
+        seller: Annotated[Seller, Depends(gate.sender)], role: Annotated[AddressRole | None, Form()] = None
+    ) -> Response:
+        return gate.redirect(_first_step(seller), Draft(role=role))
 
     @router.post("/connect/mailboxes/{mailbox_id}/reconnect")
     def reconnect(seller: Annotated[Seller, Depends(gate.sender)], mailbox_id: str) -> Response:
-        _mailbox(seller, mailbox_id)
-        return gate.redirect(_first_step(seller), Draft(mailbox_id=mailbox_id))
+        mailbox = _mailbox(seller, mailbox_id)
+        return gate.redirect(_first_step(seller), Draft(mailbox_id=mailbox_id, role=mailbox["role"]))
 
     @router.get("/connect/mailboxes/{mailbox_id}/stored")
     def show_stored(seller: Annotated[Seller, Depends(gate.reader)], mailbox_id: str) -> Response:

@@ -67,7 +67,7 @@ def routes(gate: SellerGate) -> APIRouter:
         if confirms:
             confirmed_identity = requests.read(seller, confirms).report.get("confirm")
         else:
-            draft = servers.typed_draft(mailbox_address, draft.mailbox_id, host, port, bool(starttls), user)
+            draft = servers.typed_draft(draft, mailbox_address, host, port, bool(starttls), user)
         if address.address_error(seller, draft.address):
             return gate.redirect(address.PATH)
         if sum(map(len, folders)) > FOLDER_CHARACTERS or not are_folder_names(folders):
@@ -164,7 +164,7 @@ def _submit(seller: Seller, client: RedirectClient, answer: AuthorizationAnswer,
         consent_by=session.consent_by or "",
         text_version=session.consent_text_version or "",
         language=session.consent_language or seller.language,
-        role=session.role,
+        role=seller.role(draft),
         host=draft.host,
         port=draft.port,
         starttls=draft.starttls,

@@ -50,6 +50,11 @@ class Seller:
         """Whether the current text was consented to in this session."""
         return self.session.consent_text_version == consent.load().current.version
 
+    def role(self, draft: Draft) -> str:
+        """Which address is connected: a session of the panel chooses, any other is for the one of its link."""
+        chosen = draft.role if self.session.purpose == "panel" else None
+        return chosen or self.session.role
+
     @property
     def csrf(self) -> str:
         """What a form of this session proves itself with."""

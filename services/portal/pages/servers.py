@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import structs
+
 from services.common.language import Language
 from services.connect import texts
 from services.portal.pages.cookies import Draft
@@ -81,12 +83,14 @@ def at_server(address: str, host: str) -> ServerChoice:
     return ServerChoice(provider, provider.servers(domain) if provider else (), provider is not None)
 
 
-def typed_draft(address: str, mailbox_id: str | None, host: str, port: str, starttls: bool, user: str) -> Draft:
-    """What was typed, normalised; without a port if it is none, or no host if that is none."""
+def typed_draft(earlier: Draft, address: str, host: str, port: str, starttls: bool, user: str) -> Draft:
+    """What was typed, normalised; without a port if it is none, or no host if that is none. `earlier`: what was chosen before."""
     server = parse_server(host)
     number = port.strip() or str(server.port or usual_port("starttls" if starttls else "implicit"))
     is_host = bool(server.host) and len(server.host) <= HOST_CHARACTERS and server.host.isprintable()
-    return Draft(address, mailbox_id, server.host if is_host else "", _port(number), starttls, user.strip())
+    return structs.replace(
+        earlier, address=address, host=server.host if is_host else "", port=_port(number), starttls=starttls, user=user.strip()
+    )  # fmt: skip
 
 
 def _port(typed: str) -> int | None:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from services.portal.pages.cookies import AddressRole
 from services.registry import states
 
-Step = Literal["reconnect", "connect", "folders", "test-mail", "inquiries", "wait"]
+Step = Literal["reconnect", "connect", "connect-backup", "folders", "test-mail", "inquiries", "wait"]
 Whose = Literal["company", "own", "others"]
 """Whose causes are shown: those of the company, of the reader's own account, or of another one."""
 Place = Literal["wait", "inquiries", "accounts", "that-account", "test-mail", "mailboxes", "connect", "reconnect"]
@@ -18,10 +19,11 @@ Place = Literal["wait", "inquiries", "accounts", "that-account", "test-mail", "m
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Where a button leads. `mailbox_id`: the mailbox that is connected again."""
+    """Where a button leads. `mailbox_id`: the mailbox that is connected again; `role`: of the one that is connected."""
 
     place: Place
     mailbox_id: str | None = None
+    role: AddressRole = "registered"
 
 
 def offer(step: Step, whose: Whose, mailboxes: Sequence[Mapping[str, Any]], *, is_framed: bool) -> Offer:
@@ -41,6 +43,8 @@ def offer(step: Step, whose: Whose, mailboxes: Sequence[Mapping[str, Any]], *, i
         return Offer("mailboxes")
     if step == "connect":
         return Offer("connect")
+    if step == "connect-backup":
+        return Offer("connect", role="backup")
     possible = [mailbox for mailbox in mailboxes if can_reconnect(mailbox["state"])]
     failing = [mailbox for mailbox in possible if mailbox["state"] == "needs_reconnect"]
     meant = failing if step == "reconnect" and failing else possible

@@ -11,7 +11,7 @@ from services.portal.panel.steps import Offer, Step, offer
 HEALTHY = {"mailbox_id": "m-healthy", "state": "active"}
 FAILING = {"mailbox_id": "m-failing", "state": "needs_reconnect"}
 REFUSED = {"mailbox_id": "m-refused", "state": "refused"}
-OF_MAILBOXES: tuple[Step, ...] = ("reconnect", "connect", "folders", "test-mail")
+OF_MAILBOXES: tuple[Step, ...] = ("reconnect", "connect", "connect-backup", "folders", "test-mail")
 
 
 def test_every_cause_has_a_step() -> None:
@@ -40,7 +40,12 @@ def test_a_mailbox_is_chosen_only_without_doubt() -> None:
     assert offer("folders", "own", [HEALTHY, FAILING], is_framed=False) == Offer("mailboxes")
     assert offer("folders", "own", [HEALTHY], is_framed=False) == Offer("reconnect", "m-healthy")
     assert offer("reconnect", "own", [REFUSED], is_framed=False) == Offer("mailboxes")
-    assert offer("connect", "own", [FAILING], is_framed=False) == Offer("connect")
+
+
+def test_the_step_for_the_backup_address_connects_it_as_backup() -> None:
+    assert STEPS["backup-not-connected"] == "connect-backup"
+    assert offer("connect-backup", "own", [HEALTHY], is_framed=False) == Offer("connect", role="backup")
+    assert offer("connect", "own", [FAILING], is_framed=False) == Offer("connect", role="registered")
 
 
 def test_a_frame_changes_nothing() -> None:

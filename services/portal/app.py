@@ -14,8 +14,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from services.portal.api import app as api
-from services.portal.api.edge import ApiPaths
 from services.portal.api.problems import ApiProblem, answer
+from services.portal.id_paths import IdPaths
 from services.portal.pages import (
     address,
     consent,
@@ -39,7 +39,7 @@ STATIC: Final = Path(__file__).parent / "static"
 def create_app(resources: PortalResources) -> ASGIApp:
     """The application as an ASGI server runs it."""
     app = FastAPI(title="replyrate", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(ApiPaths, prefix=f"{api.PATH}/")
+    app.add_middleware(IdPaths, prefixes=(f"{api.PATH}/", mailboxes.PATHS))
     security_headers = SecurityHeaders(is_https=resources.is_https)
     app.add_middleware(BaseHTTPMiddleware, dispatch=security_headers)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

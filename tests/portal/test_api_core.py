@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from services.cli.__main__ import main
 from services.common.postgres import connect
 from services.portal.api import problems
-from services.portal.api.edge import path_id, routable
 from services.portal.api.rate_limits import RateLimiter
+from services.portal.id_paths import path_id, routable
 from services.portal.request_limits import BODY_BYTES
 from services.registry.api_keys import ApiKeys
 from tests.portal import api_document

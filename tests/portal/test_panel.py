@@ -313,3 +313,20 @@ def test_a_cause_of_a_sub_account_touches_no_mailbox_of_the_main_account(scene: 
     sub.get("/panel/diagnosis")
     (form,) = (form for form in sub.page.forms if form.action != "/connect/end")
     assert form.action.startswith("/connect/mailboxes/") and CHEN in form.action
+
+
+def test_a_mailbox_offers_the_pages_that_it_has(scene: Scene) -> None:
+    """Whatever its id contains: here it has `/`."""
+    browser = scene.browser(TEXTILE, CHEN)
+    stored, withdraw = "What is stored about it", "Withdraw consent"
+    assert browser.get("/panel/mailboxes").follow(stored).status == 200
+    assert browser.get(f"{browser.path}?lang=en").status == 200
+    assert browser.get("/panel/mailboxes").follow(withdraw).status == 200
+    assert browser.fill_in("/connect/mailboxes/.*/withdraw", name="").status == 422
+    assert browser.get("/panel/mailboxes").fill_in("/connect/mailboxes/.*/reconnect").path == "/connect/consent"
+    scene.owner.execute("SET session_replication_role = replica")  # a mailbox that was connected never goes back there
+    for state in ("pending_test", "refused"):
+        scene.owner.execute("UPDATE registry.mailboxes SET state = %s WHERE account_id = %s", [state, CHEN])
+        browser.get("/panel/mailboxes")
+        assert browser.status == 200 and not {stored, withdraw} & set(browser.page.links)
+        assert {form.action for form in browser.page.forms} == {"/connect/end", "/connect/new"}

@@ -1,10 +1,8 @@
-"""What applies to every request to the API: ids in paths, headers that a request collects, and errors that nothing expects."""
+"""What applies to every request to the API: headers that a request collects, and errors that nothing expects."""
 
-import re
 from collections.abc import Mapping
 from logging import getLogger
 from typing import Final
-from urllib.parse import unquote
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -15,28 +13,12 @@ from services.portal.api.problems import ApiProblem, answer
 log = getLogger(__name__)
 
 _HEADERS: Final = "api_headers"
-_SPECIAL: Final = re.compile(r"[%/\x00-\x1f\x7f]")
 
 
 def add_headers(request: Request, headers: Mapping[str, str]) -> None:
     """Add headers to the answer of a request, also when it is a problem."""
     collected: dict[str, str] = request.scope["state"][_HEADERS]
     collected.update(headers)
-
-
-class ApiPaths:
-    """Middleware in front of all routes: makes the paths of the API routable, whatever its ids contain."""
-
-    def __init__(self, app: ASGIApp, prefix: str) -> None:
-        """`prefix`: what the paths of the API begin with."""
-        self._app = app
-        self._prefix = prefix
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] == "http" and scope["path"].startswith(self._prefix):
-            scope["path"] = routable(scope.get("raw_path") or scope["path"].encode())
-        await self._app(scope, receive, send)
 
 
 class ApiEdge:
@@ -71,15 +53,3 @@ class ApiEdge:
             if is_answered:
                 raise
             await answer(ApiProblem("server-error"), Request(scope))(scope, receive, send_with_headers)
-
-
-def routable(raw_path: bytes) -> str:
-    """The path with its escapes resolved but those of `/`, `%` and control characters: in an id they are none of the path's, and
-    routes match no line feed."""
-    segments = raw_path.partition(b"?")[0].decode("latin-1").split("/")
-    return "/".join(_SPECIAL.sub(lambda match: f"%{ord(match[0]):02X}", unquote(segment)) for segment in segments)
-
-
-def path_id(segment: str) -> str:
-    """The id that a segment of a routable path stands for."""
-    return unquote(segment)

@@ -9,8 +9,8 @@ from fastapi import Query
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 from services.common.language import Bilingual
-from services.portal.api.edge import path_id
 from services.portal.api.problems import ApiProblem, FieldProblem
+from services.portal.id_paths import path_id
 
 Instant = AwareDatetime
 """An instant with its zone (RFC 3339)."""

@@ -1,13 +1,16 @@
 """Where a seller goes on: the mailboxes of the account, connecting one again, and withdrawing the consent to read one."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Form
 from msgspec import structs
+from pydantic import BeforeValidator
 from starlette.responses import Response
 
 from services.connect import consent, texts
 from services.connect.typed_login import TypedLogin
+from services.portal.id_paths import path_id
 from services.portal.pages import address, requests
 from services.portal.pages.cookies import AddressRole, Draft
 from services.portal.pages.problems import PageProblem
@@ -18,6 +21,11 @@ from services.registry.connect_requests import OF_SELLERS, ConnectRequests
 from services.registry.errors import RegistryError
 from services.registry.portal_sessions import PortalSessions
 from services.registry.states import NEVER_CONNECTED
+
+PATHS: Final = "/connect/mailboxes/"
+"""What the paths with the id of a mailbox begin with."""
+MailboxId = Annotated[str, BeforeValidator(path_id)]
+"""In a path, percent-encoded: the platform may give a mailbox any id, also one with `/`."""
 
 
 def routes(gate: SellerGate) -> APIRouter:
@@ -41,12 +49,12 @@ def routes(gate: SellerGate) -> APIRouter:
         return gate.redirect(_first_step(seller), Draft(role=role))
 
     @router.post("/connect/mailboxes/{mailbox_id}/reconnect")
-    def reconnect(seller: Annotated[Seller, Depends(gate.sender)], mailbox_id: str) -> Response:
+    def reconnect(seller: Annotated[Seller, Depends(gate.sender)], mailbox_id: MailboxId) -> Response:
         mailbox = _mailbox(seller, mailbox_id)
         return gate.redirect(_first_step(seller), Draft(mailbox_id=mailbox_id, role=mailbox["role"]))
 
     @router.get("/connect/mailboxes/{mailbox_id}/stored")
-    def show_stored(seller: Annotated[Seller, Depends(gate.reader)], mailbox_id: str) -> Response:
+    def show_stored(seller: Annotated[Seller, Depends(gate.reader)], mailbox_id: MailboxId) -> Response:
         mailbox = _mailbox(seller, mailbox_id)
         with seller.database() as connection:
             tables = holdings.own(connection, seller.session.company_id, mailbox_id)
@@ -59,13 +67,13 @@ def routes(gate: SellerGate) -> APIRouter:
         )  # fmt: skip
 
     @router.get("/connect/mailboxes/{mailbox_id}/withdraw")
-    def ask_withdrawal(seller: Annotated[Seller, Depends(gate.reader)], mailbox_id: str) -> Response:
+    def ask_withdrawal(seller: Annotated[Seller, Depends(gate.reader)], mailbox_id: MailboxId) -> Response:
         return _withdrawal(seller, _mailbox(seller, mailbox_id), seller.session.consent_by or "")
 
     @router.post("/connect/mailboxes/{mailbox_id}/withdraw")
     def withdraw(
         seller: Annotated[Seller, Depends(gate.sender)],
-        mailbox_id: str,
+        mailbox_id: MailboxId,
         name: Annotated[str, Form(max_length=1000)] = "",
     ) -> Response:
         mailbox = _mailbox(seller, mailbox_id)
@@ -111,7 +119,7 @@ def _mailbox(seller: Seller, mailbox_id: str) -> dict[str, Any]:
 
 def _withdrawal(seller: Seller, mailbox: dict[str, Any], name: str, *, is_wrong: bool = False) -> Response:
     return seller.page(
-        "withdraw.html", status=422 if is_wrong else 200, here=f"/connect/mailboxes/{mailbox['mailbox_id']}/withdraw?lang=",
+        "withdraw.html", status=422 if is_wrong else 200, here=f"/connect/mailboxes/{quote(mailbox['mailbox_id'], safe='')}/withdraw?lang=",
         mailbox=mailbox, name=name, errors={"name": text("consent.name_wrong", seller.language)} if is_wrong else {},
         remains=consent.load().remains[seller.language],
     )  # fmt: skip

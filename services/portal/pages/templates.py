@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
@@ -19,6 +19,7 @@ _ENVIRONMENT: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_ENVIRONMENT.filters["segment"] = partial(quote, safe="")  # of a path; `urlencode` leaves the / of an id as it is
 LANGUAGE_TAGS: Final[dict[Language, str]] = {"en": "en", "zh": "zh-CN"}
 """As the attribute `lang` of a page names them (BCP 47)."""
 LANGUAGE_COOKIE: Final = "replyrate-language"

@@ -10,6 +10,7 @@ from services.common.postgres import Statements, clock
 from services.connect import texts
 from services.portal.panel.reader import PanelGate, PanelReader
 from services.portal.panel.scope import SQL, chosen_scope
+from services.portal.panel.steps import can_reconnect
 from services.registry import states
 
 
@@ -32,10 +33,12 @@ def routes(gate: PanelGate) -> APIRouter:
 
 
 def described(mailbox: dict[str, Any], reader: PanelReader) -> dict[str, Any]:
-    """A mailbox with its state, reason and advice in words."""
+    """A mailbox with its state, reason and advice in words, and what its page offers: an attempt to connect one has no page."""
     language = reader.language
     return mailbox | {
         "state_text": states.load().names[mailbox["state"]].text(language),
         "reason_text": texts.state_reason(mailbox["state_reason"], language),
         "advice": mailbox[f"advice_{language}"],
+        "can_reconnect": can_reconnect(mailbox["state"]),
+        "was_connected": mailbox["state"] not in states.NEVER_CONNECTED,
     }

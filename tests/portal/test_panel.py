@@ -4,14 +4,16 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from html import escape
-from math import ceil, isclose
+from math import ceil, hypot, isclose
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -82,6 +84,47 @@ def same(shown: str, expected: Any) -> bool:
     return value is expected if value is None or expected is None else isclose(value, float(expected), rel_tol=1e-9)
 
 
+def shows_share(text: str, expected: Any, missing: str = "–") -> bool:
+    """Whether a text is a share in percent with one digit; `missing` is what it says without one."""
+    if expected is None:
+        return text == missing
+    shown = re.fullmatch(r"(\d+\.\d) %", text)
+    return shown is not None and abs(float(shown[1]) - 100 * float(expected)) < 0.0501
+
+
+def shows_duration(text: str, expected: Any) -> bool:
+    """Whether a text is a duration, to the minute below two days and to the hour above."""
+    if expected is None:
+        return text == "–"
+    shown = re.fullmatch(r"(?:(\d+) d)? ?(?:(\d+) h)? ?(?:(\d+) min)?", text)
+    if shown is None or text == "":
+        return False
+    days, hours, minutes = (int(part or 0) for part in shown.groups())
+    tolerance = 1831 if days else 31
+    return (
+        hours < 48 and minutes < 60 and abs(86400 * days + 3600 * hours + 60 * minutes - float(expected)) <= tolerance
+    )
+
+
+def assert_same_charts(page: ShownFigures) -> None:
+    """The point of each day with a rate and the bar of each hour with answers are where the tables say."""
+    rates = [number(cells[1]) for cells in reversed(page.tables["line-table"])]
+    points = [(float(tag["cx"]), float(tag["cy"])) for tag in page.attributes if tag["tag"] == "circle"]
+    expected = [(36 + 314 / 30 * (day + 0.5), 164 - 152 * rate) for day, rate in enumerate(rates) if rate is not None]
+    assert len(points) == len(expected)
+    assert all(hypot(x - left, y - top) < 0.1 for (x, y), (left, top) in zip(points, expected, strict=True))
+    answered = {hour: int(cells[1]) for hour, cells in enumerate(page.tables.get("bars-table", [])) if cells[1] != "0"}
+    bars = [tag for tag in page.attributes if tag["tag"] == "rect" and tag.get("width") == "9.0"]
+    assert len(bars) == len(answered)
+    for bar, (hour, count) in zip(bars, answered.items(), strict=True):
+        assert abs(float(bar["x"]) + 4.5 - (36 + 314 / 25 * (hour + 0.5))) < 0.11
+        assert isclose(
+            float(bar["height"]) / count, float(bars[0]["height"]) / next(iter(answered.values())), abs_tol=0.11
+        )
+        assert abs(float(bar["y"]) + float(bar["height"]) - 164) < 0.11
+        assert bar["class"] == ("timely" if hour < 24 else "late")
+
+
 def inquiries_of(browser: Browser, query: str = "") -> dict[str, list[str]]:
     """Inquiry → the cells of its line, over all pages."""
     lines: dict[str, list[str]] = {}
@@ -114,14 +157,23 @@ def test_every_figure_equals_the_recount(make_scene: MakeScene, seed: int) -> No
                 )  # fmt: skip
                 for name, expected in shown:
                     assert same(page.values[name], expected), (company_id, account_id, name, expected)
+                shown_texts = page.value_texts
+                assert shows_share(shown_texts["rate"], rate["rate"], "Not measured"), shown_texts
+                assert shows_share(shown_texts["coverage"], rate["coverage"]), shown_texts
+                assert shown_texts["counted"] == str(rate["counted"])
+                assert all(shows_duration(shown_texts[name], rate[f"{name}_seconds"]) for name in ("median", "p90"))
+                assert_same_charts(page)
                 parts = ("timely", "late", "unanswered", "unmeasured", "pending")
                 assert [count for name in parts for count in [rate[name]]] == (
                     [int(text) for text in page.texts.get("parts", "").split() if text.isdigit()] or [0] * len(parts)
                 )
                 days = [date.fromisoformat(cells[0]) for cells in page.tables["line-table"]]
                 assert days == [as_of - timedelta(days=ago) for ago in range(30)]
-                for day, shown_rate, *_ in page.tables["line-table"]:
+                for (day, shown_rate, *_), cells in zip(
+                    page.tables["line-table"], page.cells["line-table"], strict=True
+                ):
                     then = recount.rates_then(date.fromisoformat(day), scene.seeded.now).get(account_id)
+                    assert shows_share(cells[1], None if then is None else then["rate"], "not measured"), cells
                     assert same(shown_rate, None if then is None else then["rate"]), (company_id, account_id, day)
                     compared += 1
                 outcomes = recount.outcomes(scene.seeded.now)
@@ -235,10 +287,13 @@ def test_an_inquiry_is_explained_in_the_words_of_the_command(scene: Scene, langu
     for inquiry_id in list(lines)[::4]:
         shown = browser.get(f"/panel/why?inquiry={inquiry_id}").answer.text
         story = explain_inquiry(scene.owner, DEFAULT, TEXTILE, inquiry_id)
-        page = explanation_page({**story, "now": story["now"]}, text)
+        page = explanation_page(story, text)
         for sentence in page.sentences:
-            # An inquiry that is still open names the time of the explanation.
-            assert escape(sentence, quote=False).replace("'", "&#39;") in shown or str(story["now"].year) in sentence
+            # An inquiry without an answer names the time of the explanation.
+            before, _, after = (
+                escape(sentence, quote=False).replace("'", "&#39;").partition(f"{story['now']:%Y-%m-%d %H:%M:%S}")
+            )
+            assert before in shown and after in shown, sentence
         for table in page.tables:
             for cells in table.rows:
                 for cell in cells:
@@ -261,6 +316,64 @@ def test_the_causes_are_those_of_the_command_in_the_same_order(scene: Scene) -> 
             assert "replyrate " not in text and "--" not in text.replace("--&gt;", "")
             examined += len(shown)
     assert examined > 5
+
+
+def test_lists_show_durations_times_of_the_named_zone_and_what_changed(scene: Scene) -> None:
+    zone = ZoneInfo(DEFAULT.time_zone)
+    browser = scene.browser(TEXTILE, MAIN)
+    due = scene.owner.execute(
+        "SELECT inquiry_id, due_at, account_id FROM report_v1.due_soon WHERE company_id = %s AND rule_set = 'default'"
+        " ORDER BY due_at, inquiry_id LIMIT 50",
+        [TEXTILE],
+    ).fetchall()
+    shown = ShownFigures(browser.get("/panel/due").answer.text)
+    assert (
+        due
+        and browser.shows(f"Days and times in the time zone {DEFAULT.time_zone}")
+        and "UTC" not in browser.answer.text
+    )
+    for cells, (inquiry_id, due_at, account_id) in zip(shown.cells["due"], due, strict=True):
+        assert cells[0] == inquiry_id and cells[3] == account_id
+        assert cells[2] == f"{due_at.astimezone(zone):%Y-%m-%d %H:%M}"
+        assert re.search(r"^\d+ (d|h|min)", cells[1]), cells
+    received: dict[str, datetime] = dict(
+        scene.owner.execute(
+            "SELECT inquiry_id, received_at FROM report_v1.inquiry_outcomes WHERE company_id = %s AND rule_set = 'default'",
+            [TEXTILE],
+        ).fetchall()
+    )
+    outcomes = CompanyRecount(TEXTILE, scene.seeded.facts[TEXTILE], DEFAULT.parameters()).outcomes(scene.seeded.now)
+    page = ShownFigures(browser.get("/panel/inquiries").answer.text)
+    for cells in page.cells["inquiries"]:
+        assert cells[5] == f"{received[cells[0]].astimezone(zone):%Y-%m-%d %H:%M}"
+        assert shows_duration(cells[3], outcomes[cells[0]]["reply_seconds"])
+
+    changed_at = datetime(2026, 7, 1, 6, 30, tzinfo=ZoneInfo("UTC"))
+    changes = {
+        "rate": ("0.8333333333", "0.5", "83.33 %", "50.00 %", "83.33 %", "50.00 %"),
+        "rate_shown": ("83.3", "50", "83.3 %", "50 %", "83.3 %", "50 %"),
+        "coverage": ("1", None, "100.00 %", "–", "100.00 %", "–"),
+        "counted": ("12", "13", "12", "13", "12", "13"),
+        "median_seconds": ("12000.5", "300", "3 h 20 min", "5 min", "3小时20分钟", "5分钟"),
+        "state": ("provisional", "final", "Provisional", "Final", "暂定", "已确定"),
+        "rule_version": ("1+0a1b2c3d", "1+d3c2b1a0", "earlier version", "later version", "原版本", "新版本"),
+        "window_end": ("2026-06-01", "2026-06-02", "2026-06-01", "2026-06-02", "2026-06-01", "2026-06-02"),
+        "*": (None, None, "–", "–", "–", "–"),
+    }
+    scene.owner.execute("DELETE FROM ledger.corrections")
+    for column, (old, new, *_) in changes.items():
+        scene.owner.execute(
+            "INSERT INTO ledger.corrections (rule_set, rule_version, level, company_id, account_id, as_of, column_name, cause,"
+            " changed_at, old_value, new_value) VALUES ('default', '1+0a1b2c3d', 'company', %s, '', '2026-06-05', %s, 'recompute', %s, %s, %s)",
+            [TEXTILE, column, changed_at, old, new],
+        )  # fmt: skip
+    chinese = scene.browser(TEXTILE, MAIN, language="zh")
+    for first, reader in enumerate((browser, chinese)):
+        lines = ShownFigures(reader.get("/panel/changes").answer.text).cells["changes"]
+        expected = [values[2 + 2 * first : 4 + 2 * first] for values in changes.values()]
+        assert sorted(tuple(cells[3:5]) for cells in lines) == sorted(expected)
+        assert {cells[6] for cells in lines} == {"2026-06-30 23:30"}
+    assert chinese.shows("整条数据")
 
 
 def test_a_link_of_the_connect_page_opens_no_panel(scene: Scene) -> None:

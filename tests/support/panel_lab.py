@@ -30,12 +30,17 @@ class ShownFigures(HTMLParser):
         super().__init__()
         self.values: dict[str, str] = {}
         """Id → the attribute `value` of the first `data` element inside."""
+        self.value_texts: dict[str, str] = {}
+        """Id → what the same element shows."""
         self.texts: dict[str, str] = {}
         """Id → the text inside."""
         self.tables: dict[str, list[list[str]]] = {}
         """Id → the cells of its body: the value for machines where there is one, else the text."""
+        self.cells: dict[str, list[list[str]]] = {}
+        """The same with what each cell shows."""
         self.attributes: list[dict[str, str]] = []
         self._open: list[tuple[str, str]] = []
+        self._valued: list[str] = []
         self._cell: list[str] | None = None
         self._cell_value: str | None = None
         self.feed(html)
@@ -45,29 +50,36 @@ class ShownFigures(HTMLParser):
         self.attributes.append({"tag": tag, **values})
         if tag == "data":
             for _, name in self._open:
-                if name:
-                    self.values.setdefault(name, values["value"])
+                if name and name not in self.values:
+                    self.values[name] = values["value"]
+                    self._valued.append(name)
             if self._cell is not None:
                 self._cell_value = values["value"]
         if tag in ("th", "td"):
             self._cell, self._cell_value = [], None
         if tag == "tr" and (table := self._table()):
             self.tables.setdefault(table, []).append([])
+            self.cells.setdefault(table, []).append([])
         if tag not in self.VOID:
             self._open.append((tag, values.get("id", "")))
 
     def handle_endtag(self, tag: str) -> None:
         while self._open and self._open.pop()[0] != tag:
             pass
+        if tag == "data":
+            self._valued.clear()
         if tag in ("th", "td") and self._cell is not None:
             if table := self._table():
                 shown = " ".join("".join(self._cell).split())
+                self.cells[table][-1].append(shown)
                 self.tables[table][-1].append(shown if self._cell_value is None else self._cell_value)
             self._cell = None
 
     def handle_data(self, data: str) -> None:
         if self._cell is not None:
             self._cell.append(data)
+        for name in self._valued:
+            self.value_texts[name] = f"{self.value_texts.get(name, '')}{data}"
         for _, name in self._open:
             if name:
                 self.texts[name] = f"{self.texts.get(name, '')}{data}"

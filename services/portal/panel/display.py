@@ -1,12 +1,14 @@
 """Figures as sellers read them. A figure that is missing is a dash, never a 0."""
 
+from datetime import datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from services.aggregator.judge.rules import RuleSet
 from services.common.display import minute_text, percent
 from services.common.language import Language
 
-__all__ = ["duration", "minute_text", "percent", "plain_number", "rate_text", "short_number"]
+__all__ = ["corrected_figure", "duration", "local_minute", "percent", "plain_number", "rate_text"]
 
 UNITS: Final[dict[Language, tuple[str, str, str]]] = {"en": (" d", " h", " min"), "zh": ("天", "小时", "分钟")}
 """Days, hours and minutes."""
@@ -41,12 +43,13 @@ def plain_number(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def short_number(stored: str | None) -> str:
-    """A figure of a correction, which is stored as text, to four decimal places; a dash when it was missing."""
-    if stored is None:
-        return "–"
-    try:
-        number = float(stored)
-    except ValueError:
-        return stored
-    return f"{number:.4f}".rstrip("0").rstrip(".")
+def corrected_figure(column: str, stored: str) -> str:
+    """A share, count or day of a correction, which is stored as text. Shares have two decimal places, since corrections may be small."""
+    if column in ("rate", "coverage"):
+        return f"{float(stored) * 100:.2f} %"
+    return f"{float(stored):g} %" if column == "rate_shown" else stored
+
+
+def local_minute(at: datetime | None, time_zone: str) -> str:
+    """An instant to the minute in a time zone, which the page names; a dash for None."""
+    return minute_text(None if at is None else at.astimezone(ZoneInfo(time_zone)))

@@ -147,7 +147,11 @@ BEGIN
     END IF;
     IF pg_relation_size('ledger.rates') > 0 AND NOT EXISTS (SELECT FROM ledger.rates) THEN
         BEGIN
-            TRUNCATE ledger.rates; -- everything was moved: its space, and that of its indexes, goes back to the disk
+            -- A judgement that began with the earlier form may still have written some.
+            LOCK TABLE ledger.rates IN ACCESS EXCLUSIVE MODE;
+            IF NOT EXISTS (SELECT FROM ledger.rates) THEN
+                TRUNCATE ledger.rates; -- everything was moved: its space, and that of its indexes, goes back to the disk
+            END IF;
         EXCEPTION WHEN lock_not_available THEN
             NULL; -- Somebody reads it for long, such as a dump. The next call does it.
         END;

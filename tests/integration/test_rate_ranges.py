@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 
@@ -14,9 +15,11 @@ from services.aggregator.judge.plan import Delta
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.refresh import SQL as REFRESH
 from services.aggregator.refresh.refresh import Refresher
+from services.common.errors import TransientError
 from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, ReplyFact
 from services.common.postgres import connect
 from tests.integration.test_final_numbers import merge
+from tests.support.processes import until
 from tests.support.rates import keep_days
 
 DEFAULT = rules.load_builtin("default")
@@ -283,3 +286,55 @@ def test_an_earlier_release_cannot_write_once_ranges_are_stored(installations: l
         with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
             connection.execute("SET LOCAL ROLE replyrate_aggregator")
             connection.execute(statement.encode())
+
+
+def test_a_judgement_during_which_ranges_begin_is_repeated(postgres: Callable[[], str]) -> None:
+    """As is every other one with the form of before; an aggregator that is never idle begins them as well."""
+    dsn = postgres()
+    with connect(dsn, "judging") as judging, connect(dsn, "busy") as busy:
+        keep_days(busy)
+        recompute.activate(busy, DEFAULT)
+        merge(busy, some_facts(random.Random(1), datetime.now(UTC) - timedelta(hours=2), 1))
+        busy.execute("UPDATE ledger.rates_form SET in_ranges_from = '-infinity'")
+        with pytest.raises(TransientError), judging.transaction():
+            judging.execute("SET LOCAL ROLE replyrate_aggregator")
+            with rate_ranges.touched_days(judging, {}) as table:
+                assert table == "rates" and Refresher(busy, []).refresh()
+                judging.execute("DELETE FROM ledger.rates")
+        assert busy.execute("SELECT in_ranges FROM ledger.rates_form").fetchone() == (True,)
+
+
+def test_an_empty_table_is_freed_without_the_rows_that_are_just_written(postgres: Callable[[], str]) -> None:
+    dsn = postgres()
+    with connect(dsn, "idle") as connection, connect(dsn, "judging") as judging, ThreadPoolExecutor() as pool:
+        with judging.transaction():
+            judging.execute(
+                "INSERT INTO ledger.rates (rule_set, rule_version, level, company_id, account_id, as_of, window_start, window_end,"
+                " inquiries, excluded, counted, timely, late, unanswered, unmeasured, pending, state, computed_at, valid_from)"
+                " VALUES ('default', '1', 'company', 'c1', '', '2026-09-20', '2026-09-20', '2026-09-20',"
+                " 0, 0, 0, 0, 0, 0, 0, 0, 'final', now(), now())"
+            )
+            freed = pool.submit(rate_ranges.keep, connection)
+            waiting = (
+                "SELECT FROM pg_locks WHERE relation = 'ledger.rates'::regclass AND NOT granted"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+            # It waits for this transaction, or gives up and tries again in an hour.
+            until(
+                lambda: freed.done() or judging.execute(waiting).fetchall() != [],
+                30, "the table is locked",
+            )  # fmt: skip
+        assert freed.result()
+        assert judging.execute("SELECT count(*) FROM ledger.rates").fetchone() == (1,)
+        judging.execute("DELETE FROM ledger.rates")
+        assert rate_ranges.keep(connection)
+        assert judging.execute("SELECT pg_relation_size('ledger.rates')").fetchone() == (0,)
+
+
+def test_temporary_tables_of_other_columns_are_replaced(installations: list[psycopg.Connection]) -> None:
+    """A session may have those of before a migration that added a column."""
+    _, connection, _ = installations
+    judge.prepare(connection)
+    connection.execute("ALTER TABLE pg_temp.loaded_range DROP COLUMN buckets")
+    judge.prepare(connection)
+    assert connection.execute("SELECT buckets FROM pg_temp.loaded_range").fetchall() == []

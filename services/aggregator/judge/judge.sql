@@ -1,10 +1,10 @@
 -- name: workspace_is_ours
 -- Whether this session has the temporary tables in the form of this release. Behind a pooler in transaction mode it may have those
 -- of another, which runs during an upgrade or ran before.
-SELECT coalesce(obj_description(to_regclass('pg_temp.judged'), 'pg_class') = %(form)s, false) AND (
-    SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('pg_temp.counted') AND attnum > 0 AND NOT attisdropped
-) = (
-    SELECT count(*) FROM pg_attribute WHERE attrelid = 'ledger.rates'::regclass AND attnum > 0 AND NOT attisdropped
+SELECT coalesce(obj_description(to_regclass('pg_temp.judged'), 'pg_class') = %(form)s, false) AND NOT EXISTS (
+    SELECT FROM (VALUES ('pg_temp.counted', 'ledger.rates'), ('pg_temp.loaded_range', 'ledger.rate_ranges')) copy (name, original)
+    WHERE (SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(copy.name) AND attnum > 0 AND NOT attisdropped)
+        <> (SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(copy.original) AND attnum > 0 AND NOT attisdropped)
 )
 
 -- name: drop_workspace

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import psycopg
 
+from services.common.errors import TransientError
 from services.common.postgres import load_statements
 
 SQL: Final = load_statements("services.aggregator.judge", "rate_ranges.sql")
@@ -48,7 +49,8 @@ def touched_days(connection: psycopg.Connection, values: Mapping[str, Any]) -> I
     `values`: those of the statements of rates.sql. Before ranges are stored, it is the table `rates`.
     """
     if connection.execute(SQL["form"]).fetchone() != (True,):
-        yield "rates"
+        with _writing_days():
+            yield "rates"
         return
     _load(connection, "load_touched", "take_days", values)
     yield "touched_rates"
@@ -59,7 +61,8 @@ def touched_days(connection: psycopg.Connection, values: Mapping[str, Any]) -> I
 def shown_days(connection: psycopg.Connection, rule_set: str) -> Iterator[str]:
     """The same for everything that is shown of a rule set. The caller has prepared the temporary tables."""
     if connection.execute(SQL["form"]).fetchone() != (True,):
-        yield "rates"
+        with _writing_days():
+            yield "rates"
         return
     clear(connection)
     values: dict[str, Any] = {"rule_set": rule_set}
@@ -67,6 +70,17 @@ def shown_days(connection: psycopg.Connection, rule_set: str) -> Iterator[str]:
     yield "touched_rates"
     values["companies"] = [company_id for (company_id,) in connection.execute(SQL["companies_loaded"]).fetchall()]
     _store(connection, values)
+
+
+@contextmanager
+def _writing_days() -> Iterator[None]:
+    """TransientError when ranges have begun meanwhile, which takes the right to write days: the next attempt stores ranges."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege:
+        raise TransientError(
+            "rates are stored in another form from now on; the same work succeeds when repeated"
+        ) from None
 
 
 def remaining(connection: psycopg.Connection, most: int, quarantined: Sequence[str]) -> list[tuple[str, str]]:

@@ -94,14 +94,19 @@ class Refresher:
             diagnosed = self._run_batch("diagnosis", diagnose.BATCH_COMPANIES, partial(diagnose.step, self._connection))
         for rule_set in published:
             _log_rule_set("recompute-shown", rule_set)
+        self._keep_rates()
         return refreshed or recomputed or bool(published) or diagnosed or self._move_days()
+
+    def _keep_rates(self) -> None:
+        """Every hour, however busy: begin to store rates in ranges when the time has come."""
+        if time.monotonic() >= self._keep_after:
+            self._keep_after = time.monotonic() + KEEP_SECONDS
+            with translate():
+                self._has_days = rate_ranges.keep(self._connection)
 
     def _move_days(self) -> bool:
         """Move some rates that an earlier release stored, a row for each day; False if there are none, or not yet."""
         with translate():
-            if time.monotonic() >= self._keep_after:
-                self._keep_after = time.monotonic() + KEEP_SECONDS
-                self._has_days = rate_ranges.keep(self._connection)
             self._has_days = self._has_days and self._run_batch(
                 "move", recompute.STEP_COMPANIES, partial(recompute.move_days, self._connection)
             )

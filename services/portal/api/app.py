@@ -1,11 +1,12 @@
 """The HTTP API as an application of its own: routes, problems instead of pages for every error, and its document."""
 
 import time
+from functools import cached_property
 from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from services.common.tables import read_text
 from services.portal.api import (
@@ -21,6 +22,7 @@ from services.portal.api import (
     mailboxes,
     numbers,
     panel,
+    reference,
     requests,
 )
 from services.portal.api.edge import ApiEdge
@@ -50,6 +52,11 @@ class ApiApplication(FastAPI):
         document["components"]["schemas"].update(PROBLEM_SCHEMAS)
         return document
 
+    @cached_property
+    def reference_page(self) -> str:
+        """The document as a page (reference.py)."""
+        return reference.render(self.openapi())
+
 
 def create_api(resources: PortalResources) -> ApiApplication:
     """The application. ConfigError when schemas/api.v1.yaml is missing."""
@@ -76,6 +83,10 @@ def create_api(resources: PortalResources) -> ApiApplication:
     @app.get("/openapi.yaml", include_in_schema=False)
     def openapi_document(_: Request) -> Response:
         return Response(text, media_type="application/yaml")
+
+    @app.get(reference.PATH, include_in_schema=False)
+    def reference_page(_: Request) -> Response:
+        return HTMLResponse(app.reference_page)
 
     return app
 

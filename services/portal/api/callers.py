@@ -39,6 +39,12 @@ BEARER: Final = HTTPBearer(
     scheme_name="api-key",
     description="A key that `replyrate api-key add` created. It allows the operations of its scopes, for the companies of its prefix.",
 )
+FRAME_BEARER: Final = HTTPBearer(
+    auto_error=False,
+    scheme_name="frame-token",
+    description="The token of a frame with the panel (POST /panel-tokens). For some minutes it reads the lists of figures of one account, of"
+    " the whole company for a main account, and nothing else.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +98,21 @@ def requires(scope: ApiScope | None) -> Any:
     def authorised(
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
     ) -> ApiCaller:
-        token = "" if credentials is None else credentials.credentials
-        is_of_frames = scope == OF_FRAMES and request.method == "GET"
-        caller = _identified(resources_of(request).database, token, accepts_frames=is_of_frames)
-        limiter: RateLimiter = request.app.state.limiter
-        decision = limiter.take(caller.limited_as)
-        add_headers(request, decision.headers)
-        if not decision.allowed:
-            raise ApiProblem("too-many-requests", {"seconds": decision.wait_seconds})
-        if scope is not None:
-            caller.check_scope(scope)
-        return caller
+        return _admitted(request, credentials, scope, accepts_frames=False)
+
+    return Depends(authorised)
+
+
+def reads_figures() -> Any:
+    """The dependency of a route that reads figures and changes nothing: the caller with the scope for that, or the token of a frame.
+    ApiProblem as above."""
+
+    def authorised(
+        request: Request,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
+        _: Annotated[HTTPAuthorizationCredentials | None, Depends(FRAME_BEARER)],
+    ) -> ApiCaller:
+        return _admitted(request, credentials, OF_FRAMES, accepts_frames=True)
 
     return Depends(authorised)
 
@@ -111,6 +121,25 @@ def resources_of(request: Request) -> PortalResources:
     """What the requests of this process share."""
     resources: PortalResources = request.app.state.resources
     return resources
+
+
+def _admitted(
+    request: Request,
+    credentials: HTTPAuthorizationCredentials | None,
+    scope: ApiScope | None,
+    *,
+    accepts_frames: bool,
+) -> ApiCaller:
+    token = "" if credentials is None else credentials.credentials
+    caller = _identified(resources_of(request).database, token, accepts_frames=accepts_frames)
+    limiter: RateLimiter = request.app.state.limiter
+    decision = limiter.take(caller.limited_as)
+    add_headers(request, decision.headers)
+    if not decision.allowed:
+        raise ApiProblem("too-many-requests", {"seconds": decision.wait_seconds})
+    if scope is not None:
+        caller.check_scope(scope)
+    return caller
 
 
 def _identified(database: TokenDatabase, token: str, *, accepts_frames: bool) -> ApiCaller:

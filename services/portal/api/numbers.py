@@ -13,7 +13,7 @@ from services.aggregator.texts import LANGUAGES, Texts
 from services.common.postgres import Statements
 from services.common.tabular import plain
 from services.portal.api import figures
-from services.portal.api.callers import ApiCaller, requires
+from services.portal.api.callers import ApiCaller, reads_figures
 from services.portal.api.explanations import without_mailboxes
 from services.portal.api.figure_models import (
     CorrectionPage,
@@ -54,7 +54,7 @@ from services.registry.keyset import KeysetRange
 
 router = APIRouter(tags=["numbers"])
 
-NumbersCaller = Annotated[ApiCaller, requires("numbers:read")]
+NumbersCaller = Annotated[ApiCaller, reads_figures()]
 AccountQuery = Annotated[
     PlatformId | None, Query(description="Only of this account. Default: the company and all of its accounts.")
 ]

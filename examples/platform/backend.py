@@ -3,11 +3,13 @@
     python examples/platform/backend.py https://replies.marketplace.example --key-file FILE --company shop-1 --account main
 
 Needs the Python package `httpx`. FILE has an API key with the scopes registry:read, registry:write, connect:write, inquiries:write and numbers:read
-(`replyrate api-key add`). Every request can be sent again: companies and accounts are registered once, and an inquiry that is published
-twice is one inquiry.
+(`replyrate api-key add`). Every request can be sent again: companies and accounts are registered once, an inquiry that is published
+twice is one inquiry, and a link that is asked for twice within a day is one link (Idempotency-Key).
 """
 
 import argparse
+import hashlib
+import json
 import sys
 import time
 from datetime import UTC, datetime
@@ -27,18 +29,28 @@ class Backend:
     def __init__(self, url: str, key: str) -> None:
         self._client = httpx.Client(base_url=f"{url}/v1", headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
-    def send(self, method: str, path: str, body: object = None) -> Any:
-        """The answer to a request. Sends it again after a pause when the service is busy; exits with the problem when it is refused."""
-        response = self._client.request(method, path, json=body)
+    def send(self, method: str, path: str, body: object = None, *, key: str | None = None) -> Any:
+        """The answer to a request. Sends it again after a pause when the service is busy; exits with the problem when it is refused.
+
+        `key`: of the request, which is then carried out once; sent again within a day, it gets the first answer.
+        """
+        headers = {} if key is None else {"Idempotency-Key": key}
+        response = self._client.request(method, path, json=body, headers=headers)
         for _ in range(TRIES):
             if response.status_code not in (429, 503):
                 break
             time.sleep(int(response.headers["Retry-After"]))
-            response = self._client.request(method, path, json=body)
+            response = self._client.request(method, path, json=body, headers=headers)
         answer = response.json()
         if response.is_error:
             sys.exit(f"{method} {path}: {answer['title']}. {answer['detail']} {answer.get('errors', '')}")
         return answer
+
+    def link(self, wanted: dict[str, Any], wish: str) -> str:
+        """The link of a seller's wish to connect. It is sealed in the stored answer, and the same whenever the same is asked for."""
+        key = hashlib.sha256(json.dumps([wish, wanted], sort_keys=True).encode()).hexdigest()
+        url: str = self.send("POST", "/connect-sessions", wanted, key=key)["url"]
+        return url
 
     def finished(self, request: Any) -> Any:
         """A request that a fetcher carries out, once it has; exits with the reason when it was refused."""
@@ -57,6 +69,9 @@ def main() -> None:
     for name in ("--key-file", "--company", "--account"):
         parser.add_argument(name, required=True)
     parser.add_argument("--address", help="registered address of the account; the link then connects no other one")
+    parser.add_argument(
+        "--wish", default="first", help="name of the seller's wish to connect; another one gets a new link"
+    )
     options = parser.parse_args()
     backend = Backend(options.url, Path(options.key_file).read_text("utf-8").strip())
     company = f"/companies/{quote(options.company, safe='')}"
@@ -69,11 +84,10 @@ def main() -> None:
         account = f"{company}/accounts/{quote(options.account, safe='')}"
         request = backend.finished(backend.send("PUT", f"{account}/addresses/registered", {"address": options.address}))
         for mailbox_id in request["report"]["reconnect"]:
-            again = backend.send("POST", "/connect-sessions", {**wanted, "mailbox_id": mailbox_id})
-            print(f"The address of mailbox {mailbox_id} changed; the seller connects it again here: {again['url']}")
+            again = backend.link({**wanted, "mailbox_id": mailbox_id}, options.wish)
+            print(f"The address of mailbox {mailbox_id} changed; the seller connects it again here: {again}")
 
-    link = backend.send("POST", "/connect-sessions", wanted)
-    print(f"Send this link to the seller; it can be opened once: {link['url']}")
+    print(f"Send this link to the seller; it can be opened once: {backend.link(wanted, options.wish)}")
 
     inquiry = {
         "type": "inquiry",

@@ -40,7 +40,13 @@ def test_the_backend_of_a_platform(
         new = backend(portal, key_file, "shop/1", "--address", "seller@163.com")
     with connect(dsn, "tests") as connection:
         seed(connection)
-    measured = backend(portal, key_file, "c1")
+    measured, again = backend(portal, key_file, "c1"), backend(portal, key_file, "c1")
+    another = backend(portal, key_file, "c1", "--wish", "second")
+    link_of, again_link, another_link = (
+        next(line for line in shown.stdout.splitlines() if line.startswith("Send this link"))
+        for shown in (measured, again, another)
+    )
+    assert link_of == again_link != another_link
     assert measured.returncode == new.returncode == 0, measured.stderr + new.stderr
     assert f"{portal.origin}/" in measured.stdout and "Inquiries published: 1" in measured.stdout
     assert "default, c1, as of" in measured.stdout and " %" in measured.stdout

@@ -52,7 +52,7 @@ def demo(keep: bool, open_: bool, seed: int, json_: bool) -> None:
             status.stop()
             show_report(report, json_)
             errors.print(
-                f"\nportal    {report.portal}\nPostgres  {report.postgres}\nKafka     {report.kafka}\nlogs      {report.folder}/services",
+                f"\nThe portal is at\n\n  {report.portal}\n\nPostgres  {report.postgres}\nKafka     {report.kafka}\nlogs      {report.folder}/services",
                 markup=False,
                 soft_wrap=True,
             )
@@ -76,7 +76,12 @@ def demo(keep: bool, open_: bool, seed: int, json_: bool) -> None:
 
 
 def print_offer(offer: ConnectOffer) -> None:
-    """Print a link to the connect page, and what to type there."""
+    """Print links to the panel and to the connect page, and what to type there."""
+    errors.print(
+        f"\nThe panel of {offer.panel_title}, with its rate; the link can be opened once:\n\n  {offer.panel_url}",
+        markup=False,
+        soft_wrap=True,
+    )
     errors.print(
         f"\nConnect the backup mailbox of {offer.title} as the seller would; the link can be opened once:\n\n  {offer.url}\n\n"
         f"address   {offer.address}\npassword  {offer.password}\nserver    {offer.host}, port {offer.port}",

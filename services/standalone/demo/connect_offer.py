@@ -1,4 +1,5 @@
-"""The seller of the demo whose backup mailbox is not connected: a link to the connect page, and what to type there."""
+"""Links to the pages for sellers of the demo: the panel of one, and the connect page of one whose backup mailbox is not connected, with
+what to type there."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,13 +23,22 @@ class ConnectOffer:
     password: str = field(repr=False)
     host: str
     port: int
+    panel_url: str = field(repr=False)
+    panel_title: str
+    """Of the seller whose panel it is."""
 
 
 def make_offer(dsn: str, world: World, portal_url: str, host: str, port: int) -> ConnectOffer:
-    """Make a link for the seller at the mail server `host`:`port`."""
+    """Make the links; mail is served at `host`:`port`."""
     (company,) = [company for company in world.companies if company.story == STORY]
     (mailbox,) = [mailbox for mailbox in company.mailboxes if not mailbox.connected]
     wanted = LinkRequest(mailbox.company_id, mailbox.account_id, "demo", mailbox.role)
+    shown = world.companies[0]
+    panel_wanted = LinkRequest(shown.company_id, shown.mailboxes[0].account_id, "demo", purpose="panel")
     with connect(dsn, "replyrate-demo") as connection:
-        link = PortalSessions(connection).make_link(wanted, LINK_MINUTES)
-    return ConnectOffer(link.url(portal_url, "en"), company.title, mailbox.address, mailbox.password, host, port)
+        sessions = PortalSessions(connection)
+        link, panel = sessions.make_link(wanted, LINK_MINUTES), sessions.make_link(panel_wanted, LINK_MINUTES)
+    return ConnectOffer(
+        link.url(portal_url, "en"), company.title, mailbox.address, mailbox.password, host, port,
+        panel.url(portal_url, "en"), shown.title,
+    )  # fmt: skip

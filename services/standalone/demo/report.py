@@ -71,7 +71,8 @@ def print_report(report: DemoReport) -> None:
         f"\n{report.checked_rows} rates and {report.checked_outcomes} outcomes {verdict}; {report.seconds:.0f} s."
     )
     out.print(
-        "Next: `replyrate demo --open` for the portal, `replyrate demo --keep` for Postgres (schema report_v1); README.md; docs/rules.md."
+        "Next: `make demo OPEN=1` opens the portal; `replyrate demo --keep` prints its address, a link to a seller's panel, and Postgres (schema"
+        " report_v1); README.md; docs/rules.md."
     )
 
 

@@ -127,16 +127,23 @@ def test_the_command_line_is_scaled_to_zero_until_it_is_needed() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_ingress_of_the_example_leads_to_the_portal(version: str) -> None:
-    (example,) = yaml.safe_load_all((BASE / "examples" / "ingress.yaml").read_text("utf-8"))
-    kubernetes_validate.validate(example, version, strict=True)
-    (rule,) = example["spec"]["rules"]
-    assert f"REPLYRATE_PORTAL__PUBLIC_URL=https://{rule['host']}" in (BASE / "settings.env").read_text("utf-8").split()
-    assert example["spec"]["tls"][0]["hosts"] == [rule["host"]]
-    (path,) = rule["http"]["paths"]
+    examples = list(yaml.safe_load_all((BASE / "examples" / "ingress.yaml").read_text("utf-8")))
     (service,) = [document for document in DOCUMENTS if document["kind"] == "Service"]
-    assert path["backend"]["service"]["name"] == service["metadata"]["name"]
     (port,) = service["spec"]["ports"]
-    assert path["backend"]["service"]["port"]["name"] == port["name"]
+    logged = {}
+    for example in examples:
+        kubernetes_validate.validate(example, version, strict=True)
+        (rule,) = example["spec"]["rules"]
+        assert (
+            f"REPLYRATE_PORTAL__PUBLIC_URL=https://{rule['host']}" in (BASE / "settings.env").read_text("utf-8").split()
+        )
+        assert example["spec"]["tls"][0]["hosts"] == [rule["host"]]
+        (path,) = rule["http"]["paths"]
+        assert path["backend"]["service"]["name"] == service["metadata"]["name"]
+        assert path["backend"]["service"]["port"]["name"] == port["name"]
+        annotations = example["metadata"]["annotations"]
+        logged[path["path"]] = annotations.get("nginx.ingress.kubernetes.io/enable-access-log") != "false"
+    assert logged == {"/": True, "/link/": False}
     portal = SERVICES["replyrate-portal"]
     assert service["spec"]["selector"].items() <= portal["spec"]["template"]["metadata"]["labels"].items()
     (container,) = pod(portal)["containers"]

@@ -21,6 +21,8 @@ STATUS: Final[dict[PageCode, int]] = {
     "link-unusable": 410, "cookies-missing": 400, "session-ended": 401, "form-outdated": 403, "form-incomplete": 422,
     "not-found": 404, "too-many": 429, "unavailable": 503, "failed": 500,
 }  # fmt: skip
+BEARER: Final = "Bearer "
+"""What the Authorization header of a request from within a frame begins with; a browser sends none by itself."""
 LIMITS: Final[dict[PageCode, int]] = {"wrong-host": 421, "body-too-large": 413, "body-too-slow": 408}
 """Status of requests that break a limit of request_limits.py."""
 GOES_ON: Final = (
@@ -68,10 +70,14 @@ def problem_page(request: Request, code: PageCode, **values: Any) -> HTMLRespons
     language = preferred_language(request)
     # The address of a request for another host may be none.
     has_address = request.method == "GET" and code not in LIMITS
-    return page(
+    is_framed = request.headers.get("authorization", "").startswith(BEARER)
+    response = page(
         request, "problem.html", language, status=(STATUS | LIMITS)[code], here=None if has_address else "/?lang=", code=code,
-        goes_on=code in GOES_ON, **values,
+        goes_on=code in GOES_ON, is_framed=is_framed, **values,
     )  # fmt: skip
+    if is_framed:
+        del response.headers["set-cookie"]  # of the chosen language: a frame sets none
+    return response
 
 
 def _refused(request: Request, error: Exception) -> HTMLResponse:

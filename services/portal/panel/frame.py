@@ -1,13 +1,18 @@
 """The panel within a frame on a page of the platform: an empty page whose script fetches the pages of the panel with a token."""
 
+from typing import Final
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from services.portal.pages.templates import page, preferred_language
+from services.portal.pages.templates import LANGUAGE_TAGS, page, preferred_language
 from services.portal.panel.texts import text
 from services.portal.resources import PortalResources
 from services.portal.security_headers import framed_by
+
+NOTES: Final = ("lost", "refused", "ended")
+"""What the script says above a page, in the language that the page has by then."""
 
 
 def routes(resources: PortalResources) -> APIRouter:
@@ -20,6 +25,7 @@ def routes(resources: PortalResources) -> APIRouter:
         language = preferred_language(request)
         response = page(
             request, "panel_frame.html", language, origins=" ".join(origins), waiting=text("frame.waiting", language),
+            notes={f"{name}-{tongue}": text(f"frame.{name}", tongue) for name in NOTES for tongue in LANGUAGE_TAGS},
             title=text("nav.label", language),
         )  # fmt: skip
         del response.headers["set-cookie"]  # of the chosen language: a frame sets none

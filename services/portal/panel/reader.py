@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 from starlette.requests import Request
@@ -12,15 +12,13 @@ from starlette.responses import HTMLResponse
 
 from services.common.language import Language
 from services.portal.pages.cookies import Cookies
-from services.portal.pages.problems import PageProblem
+from services.portal.pages.problems import BEARER, PageProblem
 from services.portal.pages.seller import form_proof
 from services.portal.pages.templates import page, preferred_language
 from services.portal.panel import display
 from services.portal.panel.texts import text
 from services.portal.resources import PortalResources
 from services.registry.panel_sessions import PanelSession, PanelSessions
-
-BEARER: Final = "Bearer "
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,10 @@
   let token = fragment.get("token") || "";
   let language = new URLSearchParams(location.search).get("lang") || "";
   let shown = "/panel";
+  let asked = 0;
+  let refusals = 0;
+  const MOST_REFUSALS = 3;
+  const texts = { ...document.body.dataset };
   history.replaceState({ address: shown }, "", location.pathname + location.search);
 
   const tell = (message) => window.parent.postMessage(message, "*");
@@ -21,30 +25,87 @@
     return fetch(url, { headers: { Authorization: `Bearer ${token}` }, credentials: "omit", cache: "no-store" });
   };
 
-  const show = async (address) => {
-    const response = await request(address);
-    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  // Asks for a page. `leads`: the reader asked for it, so focus and place go there. Of several that were asked for only the last one is shown, whichever answers first.
+  const show = async (address, { leads = false } = {}) => {
+    const number = ++asked;
     shown = address;
+    let response, text;
+    try {
+      response = await request(address);
+      text = await response.text();
+    } catch {
+      if (number === asked) note("lost");
+      return;
+    }
+    if (number !== asked) return;
+    if (response.status === 401) {
+      askForToken();
+      return;
+    }
+    refusals = 0;
+    const page = new DOMParser().parseFromString(text, "text/html");
     document.documentElement.lang = page.documentElement.lang;
     document.title = page.title;
     document.body.replaceChildren(...page.body.children);
-    const target = new URL(address, location.origin).hash.slice(1);
-    const place = (target && document.getElementById(target)) || document.getElementById("content");
-    if (place) place.scrollIntoView();
-    tell({ type: "replyrate-height", height: document.documentElement.scrollHeight });
-    if (response.status === 401) tell({ type: "replyrate-token-needed" });
+    note("");
+    if (leads) lead(new URL(address, location.origin).hash.slice(1));
+  };
+
+  // Where a reader goes on: at the place that a link names, or at the beginning of the page.
+  const lead = (name) => {
+    const place = (name && document.getElementById(name)) || document.getElementById("content");
+    if (!place) return;
+    if (!place.hasAttribute("tabindex")) place.setAttribute("tabindex", "-1");
+    place.focus({ preventScroll: true });
+    place.scrollIntoView();
+  };
+
+  // The page stays as it is until a token comes. A platform whose tokens are refused is not asked for ever.
+  const askForToken = () => {
+    refusals += 1;
+    if (refusals > MOST_REFUSALS) note("ended");
+    else tell({ type: "replyrate-token-needed" });
+  };
+
+  // A sentence above the page, until the next page.
+  const note = (name) => {
+    let place = document.getElementById("frame-note");
+    if (!place && name) {
+      place = document.createElement("p");
+      place.id = "frame-note";
+      place.className = "note";
+      place.setAttribute("role", "alert");
+      document.body.prepend(place);
+    }
+    if (!place) return;
+    place.textContent = name && texts[name + (document.documentElement.lang.startsWith("zh") ? "Zh" : "En")];
+    if (!name) place.remove();
   };
 
   const go = (address) => {
     history.pushState({ address }, "");
-    return show(address);
+    refusals = 0;
+    return show(address, { leads: true });
   };
 
   const save = async (address) => {
-    const response = await request(address);
+    let response, content;
+    try {
+      response = await request(address);
+      content = await response.blob();
+    } catch {
+      note("lost");
+      return;
+    }
+    if (response.status === 401) {
+      askForToken();
+      return;
+    }
+    note(response.ok ? "" : "refused");
+    if (!response.ok) return;
     const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") || "");
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(await response.blob());
+    link.href = URL.createObjectURL(content);
     link.download = name ? name[1] : "figures";
     link.click();
     URL.revokeObjectURL(link.href);
@@ -52,7 +113,12 @@
 
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[href]");
-    if (!link || link.getAttribute("href").startsWith("#") || link.protocol === "blob:") return;
+    if (!link || link.protocol === "blob:") return;
+    if (link.getAttribute("href").startsWith("#")) {
+      event.preventDefault();
+      lead(link.hash.slice(1));
+      return;
+    }
     if (link.origin !== location.origin || !link.pathname.startsWith("/panel")) return;
     event.preventDefault();
     const address = link.pathname + link.search + link.hash;
@@ -64,7 +130,7 @@
     event.preventDefault();
     go(`${new URL(event.target.action).pathname}?${new URLSearchParams(new FormData(event.target))}`);
   });
-  window.addEventListener("popstate", (event) => show(event.state ? event.state.address : "/panel"));
+  window.addEventListener("popstate", (event) => show(event.state ? event.state.address : "/panel", { leads: true }));
   window.addEventListener("message", (event) => {
     const message = event.data;
     if (!origins.includes(event.origin) || !message || message.type !== "replyrate-token") return;
@@ -72,6 +138,8 @@
     token = message.token;
     show(shown);
   });
+  // The height of the content: the document itself is never lower than the frame.
+  new ResizeObserver(() => tell({ type: "replyrate-height", height: document.body.offsetHeight })).observe(document.body);
   if (token) show(shown);
   else tell({ type: "replyrate-ready" });
 })();

@@ -151,6 +151,13 @@ def test_an_addition_is_no_breaking_change(before: Any, after: Any) -> None:
     assert breaking_changes(before, after) == []
 
 
+def test_the_table_of_generated_calls_names_every_operation() -> None:
+    page = (ROOT / "docs" / "dev" / "testing.md").read_text("utf-8")
+    for path, operations in document()["paths"].items():
+        for method in operations:
+            assert f"\n| {method.upper()} {path} | " in page, "python -m tests.portal.generated_calls prints the table"
+
+
 def test_generated_calls_meet_no_server_error(
     make_portal: MakePortal, dsn: str, topics_gone: str, tmp_path: Path
 ) -> None:

@@ -77,6 +77,11 @@ SELECT account_id FROM report_token_v1.reply_rate_latest
 WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND level = 'account' AND coalesce(rate, 0) = 0
 ORDER BY late + unanswered + unmeasured DESC, account_id LIMIT %(limit)s
 
+-- name: account_known
+-- A row if the company has figures of an account.
+SELECT 1 FROM report_token_v1.reply_rate_latest
+WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND level = 'account' LIMIT 1
+
 -- name: mailboxes
 -- Mailboxes of the reader's own account that are not removed, how they are and what to do.
 SELECT h.*, m.address_masked, m.host, m.port, m.connected_at

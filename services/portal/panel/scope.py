@@ -6,14 +6,18 @@ from datetime import date, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from psycopg import Connection
+
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
-from services.common.postgres import load_statements
+from services.common.postgres import Statements, load_statements
 from services.portal.api.figures import Figures, FiguresRequest, Rows, with_missing_rate, with_title
 from services.portal.api.problems import ApiProblem
 from services.portal.pages.problems import PageProblem
 from services.portal.panel.reader import PanelReader
 from services.portal.panel.steps import Whose
+from services.registry.companies import check_id
+from services.registry.errors import RegistryError
 
 SQL: Final = load_statements("services.portal.panel", "figures.sql")
 PREFERRED_RULES: Final = "default"
@@ -89,7 +93,8 @@ class PanelScope:
 
 
 def chosen_scope(reader: PanelReader) -> PanelScope:
-    """What the query of a request chooses: `account` and `rules`. PageProblem when no rule set is active yet.
+    """What the query of a request chooses: `account` and `rules`. PageProblem when no rule set is active yet, or for an account that the
+    company has not.
 
     A main account begins with the company, a sub-account has its own figures only.
     """
@@ -97,8 +102,20 @@ def chosen_scope(reader: PanelReader) -> PanelScope:
     account_id = (query.get("account") or None) if reader.session.is_main else reader.session.account_id
     with reader.transaction() as connection:
         active = {rule_set.name: rule_set for rule_set in recompute.active_readonly(connection)}
+        if account_id not in (None, reader.session.account_id):
+            _check_account(connection, reader.session.company_id, account_id)
     if not active:
         raise PageProblem("unavailable")
     first = PREFERRED_RULES if PREFERRED_RULES in active else min(active)
     rule_set = active.get(query.get("rules", ""), active[first])
     return PanelScope(reader, account_id, rule_set, tuple(sorted(active)))
+
+
+def _check_account(connection: Connection, company_id: str, account_id: str) -> None:
+    """PageProblem for an account without figures in the company: whether the registry has it is not shown."""
+    try:
+        check_id("account", account_id)
+    except RegistryError:
+        raise PageProblem("not-found") from None
+    if not Statements(connection, SQL).all("account_known", company_id=company_id, account_id=account_id):
+        raise PageProblem("not-found")

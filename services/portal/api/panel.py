@@ -79,13 +79,15 @@ def create_panel_session(
 @router.post(
     "/panel-tokens",
     summary="Create a token for a frame with the panel",
-    description="The token also reads the lists of figures of this API, as far as the account may see them.",
+    description="The token also reads the lists of figures of this API, as far as the account may see them. The key needs the scope"
+    " registry:read, too, since the panel shows the account its mailboxes.",
     status_code=201,
     response_model=PanelToken,
 )
 def create_panel_token(
     request: Request, post: Annotated[ApiPost, posts("numbers:read")], values: PanelTokenValues
 ) -> Response:
+    post.caller.check_scope("registry:read")
     resources = resources_of(request)
 
     def work(transaction: ApiTransaction) -> ApiAnswer:

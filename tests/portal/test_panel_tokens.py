@@ -111,6 +111,8 @@ def test_a_token_changes_nothing_and_ends(
         wanted = {"company_id": TEXTILE, "account_id": MAIN}
         problem(other_key.post("/v1/panel-tokens", json=wanted), 403, "scope-missing")
         problem(other_key.post("/v1/panel-sessions", json=wanted), 403, "scope-missing")
+    with api_client(portal, new_key(dsn, "lt-", ("numbers:read",)).secret) as figures_key:
+        problem(figures_key.post("/v1/panel-tokens", json=wanted), 403, "scope-missing")
 
 
 def test_a_link_by_the_api_opens_the_panel(portal: Portal, platform: httpx.Client) -> None:
@@ -150,3 +152,17 @@ def test_only_registered_origins_frame_the_page(portal: Portal, make_portal: Mak
         answer = client.get("/panel/frame")
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert answer.headers["x-frame-options"] == "DENY"
+
+
+def test_an_account_opens_as_many_pages_as_a_key_sends_requests(
+    owner: psycopg.Connection, make_portal: MakePortal, dsn: str
+) -> None:
+    with make_portal(PORTAL__API_REQUESTS_PER_MINUTE="3") as limited:
+        tokens = [
+            api_client(limited, new_key(dsn).secret).post(
+                "/v1/panel-tokens", json={"company_id": TEXTILE, "account_id": account_id}
+            ).json()["token"]
+            for account_id in (CHEN, CHEN, MAIN)
+        ]  # fmt: skip
+        status = [api_client(limited, token).get("/panel/due").status_code for token in (*tokens[:2] * 2, tokens[2])]
+    assert status == [200, 200, 200, 429, 200]

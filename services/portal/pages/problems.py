@@ -14,7 +14,7 @@ from services.portal.request_limits import LimitCode
 
 ProblemCode = Literal[
     "link-unusable", "cookies-missing", "session-ended", "form-outdated", "form-incomplete", "not-found", "too-many",
-    "unavailable", "failed",
+    "unavailable", "failed", "too-often",
 ]  # fmt: skip
 PageCode = ProblemCode | LimitCode
 STATUS: Final[dict[PageCode, int]] = {
@@ -23,8 +23,8 @@ STATUS: Final[dict[PageCode, int]] = {
 }  # fmt: skip
 BEARER: Final = "Bearer "
 """What the Authorization header of a request from within a frame begins with; a browser sends none by itself."""
-LIMITS: Final[dict[PageCode, int]] = {"wrong-host": 421, "body-too-large": 413, "body-too-slow": 408}
-"""Status of requests that break a limit of request_limits.py."""
+LIMITS: Final[dict[PageCode, int]] = {"wrong-host": 421, "body-too-large": 413, "body-too-slow": 408, "too-often": 429}
+"""Status of requests that break a limit of request_limits.py, or that of an account in the panel."""
 GOES_ON: Final = (
     "link-unusable",
     "form-outdated",
@@ -69,7 +69,7 @@ def problem_page(request: Request, code: PageCode, **values: Any) -> HTMLRespons
     """The page of a code."""
     language = preferred_language(request)
     # The address of a request for another host may be none.
-    has_address = request.method == "GET" and code not in LIMITS
+    has_address = request.method == "GET" and code != "wrong-host"
     is_framed = request.headers.get("authorization", "").startswith(BEARER)
     response = page(
         request, "problem.html", language, status=(STATUS | LIMITS)[code], here=None if has_address else "/?lang=", code=code,

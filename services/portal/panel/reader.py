@@ -1,5 +1,6 @@
 """Who sends a request to the panel: the session of the cookie, or within a frame the token of the Authorization header."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from services.common.language import Language
+from services.portal.api.rate_limits import RateLimiter
 from services.portal.pages.cookies import Cookies
 from services.portal.pages.problems import BEARER, PageProblem
 from services.portal.pages.seller import form_proof
@@ -58,9 +60,11 @@ class PanelGate:
     def __init__(self, resources: PortalResources) -> None:
         self._resources = resources
         self._cookies = Cookies(is_https=resources.is_https)
+        self._limiter = RateLimiter(resources.settings.portal.api_requests_per_minute, time.monotonic)
 
     def reader(self, request: Request) -> PanelReader:
-        """The reader of any request. PageProblem without an open session of the panel.
+        """The reader of any request. PageProblem without an open session of the panel, or when its account sends too
+        many: as many requests a minute are answered as of a key of the API.
 
         A token in the header is that of a frame, and one in the cookie is not: the cookie is not sent from within frames.
         """
@@ -71,4 +75,6 @@ class PanelGate:
             session = PanelSessions(connection).own_session()
         if session is None or session.is_framed != is_framed:
             raise PageProblem("session-ended")
+        if not self._limiter.take(f"{session.company_id} {session.account_id}").allowed:
+            raise PageProblem("too-often")
         return PanelReader(request, self._resources, token, session, preferred_language(request, session.language))

@@ -24,6 +24,7 @@ from services.aggregator.explanation_page import explanation_page
 from services.aggregator.judge import rules
 from services.aggregator.texts import Texts
 from services.common.postgres import connect
+from services.portal.api.seller_diagnosis import OF_COMPANY
 from services.recount.company import CompanyRecount
 from tests.support.connect_lab import Browser
 from tests.support.panel_lab import ShownFigures, panel_browser
@@ -313,7 +314,15 @@ def test_the_causes_are_those_of_the_command_in_the_same_order(scene: Scene) -> 
             text = browser.get(f"/panel/diagnosis?account={account_id or ''}").answer.text
             shown = [entry["data-cause"] for entry in ShownFigures(text).attributes if "data-cause" in entry]
             assert shown == ([] if own is None else [finding.cause for finding in own.findings])
-            assert "replyrate " not in text and "--" not in text.replace("--&gt;", "")
+            exports = [
+                browser.get(f"/panel/export/diagnosis?format={form}&account={account_id or ''}").answer.text
+                for form in ("csv", "ndjson")
+            ]
+            for seen in (text, *exports):
+                assert "replyrate " not in seen and "--" not in seen.replace("--&gt;", "")
+            causes = [json.loads(line) for line in exports[1].splitlines()]
+            assert len(causes) == len(shown)
+            assert account_id is not None or all(cause["facts"].keys() <= OF_COMPANY for cause in causes)
             examined += len(shown)
     assert examined > 5
 
@@ -424,6 +433,7 @@ def test_a_cause_of_a_sub_account_touches_no_mailbox_of_the_main_account(scene: 
     for query in ("", f"?account={CHEN}"):
         main.get(f"/panel/diagnosis{query}")
         assert [form.action for form in main.page.forms] == ["/connect/end"], query
+        assert not main.shows("2026-11-01"), "when its mailbox began to fail"
         assert not main.shows("Send a test mail")
     assert main.shows(f"Account {CHEN} sees the causes in its own panel")
     main.get("/panel/diagnosis").follow(CHEN)

@@ -13,6 +13,7 @@ from tests.support.connect_lab import Browser
 from tests.support.panel_lab import ShownFigures
 from tests.support.panel_world import seed_world
 from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn
+from tests.support.rates import edit_rates
 
 __all__ = ["make_portal", "portal_dsn"]
 
@@ -65,6 +66,20 @@ def test_a_token_reads_the_figures_of_its_account_as_pages_and_as_json(
                 assert {json.loads(line)["account_id"] for line in lines.text.splitlines()} <= accounts, path
                 problem(reader.get(f"/v1/companies/hx-tools/{path}"), 404, "company-unknown")
         assert [rate["company_id"] for rate in main.get("/v1/rates").json()["items"]] == [TEXTILE]
+
+        edit_rates(owner, "rate = 0, rate_shown = 0", f"account_id IN ('', '{MAIN}')")
+        owner.execute(
+            "INSERT INTO ledger.diagnoses SELECT 'default', %s, account_id, 'login-failing-since', current_date, 'high', %s::jsonb,"
+            " 'replyrate mailbox list', 'z', now() FROM unnest(ARRAY['', %s]) account_id",
+            [TEXTILE, '{"units": 5, "failing_since_on": "2026-11-01", "mailboxes_failing": 1, "units_blind": 5}', MAIN],
+        )
+        (of_account, of_company) = sorted(
+            main.get(f"/v1/companies/{TEXTILE}/diagnosis").json()["items"],
+            key=lambda cause: cause["account_id"] is None,
+        )
+        assert of_company["facts"] == {"units": 5, "units_blind": 5}
+        assert "2026-11-01" in of_account["advice_en"] and "2026-11-01" not in of_company["advice_en"]
+        assert "replyrate " not in of_account["advice_en"] + of_company["advice_en"]
 
         outcomes = main.get(f"/v1/companies/{TEXTILE}/outcomes", params={"limit": 500}).json()["items"]
         assert {entry["account_id"] for entry in outcomes if entry["mailbox_id"]} == {MAIN}

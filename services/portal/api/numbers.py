@@ -1,5 +1,6 @@
 """Figures of companies: rates, histograms, outcomes, corrections, what is due, why a rate is 0, and why an inquiry counts as it does."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Annotated, Any
 
@@ -40,6 +41,7 @@ from services.portal.api.figures import (
     with_missing_rate,
 )
 from services.portal.api.problems import ApiProblem
+from services.portal.api.seller_diagnosis import for_sellers
 from services.portal.api.values import (
     Cursor,
     IdPrefix,
@@ -217,7 +219,8 @@ def show_diagnosis(
     caller: NumbersCaller, company_id: PathId, account_id: AccountQuery = None, rule_set: RuleSetQuery = None,
     after: Cursor = None, limit: PageSize = 100, form: FormatQuery = "json",
 ) -> Response:  # fmt: skip
-    request = FiguresRequest(caller, company_id, figures.DIAGNOSIS, {"account_id": account_id}, rule_set)
+    listed = figures.DIAGNOSIS if caller.panel is None else replace(figures.DIAGNOSIS, amend=for_sellers)
+    request = FiguresRequest(caller, company_id, listed, {"account_id": account_id}, rule_set)
     return _answer(request, DiagnosisPage, after, limit, form)
 
 

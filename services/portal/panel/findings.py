@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from services.aggregator.doctor import diagnosis
 from services.aggregator.doctor.causes import CAUSES, ORDER
 from services.common.language import Language
+from services.portal.api.seller_diagnosis import fact_text
 from services.portal.panel.scope import PanelScope
 from services.portal.panel.steps import Step
 
@@ -46,9 +47,9 @@ def findings(scope: PanelScope) -> list[PanelFinding]:
             cause["cause"],
             _word("confidence", cause["confidence"], language),
             cause[f"title_{language}"],
-            seller_advice(cause["cause"], cause["facts"], language),
+            cause[f"advice_{language}"],
             tuple(
-                (_word("fact", name, language), _value(cause["facts"][name]))
+                (_word("fact", name, language), fact_text(cause["facts"][name]))
                 for name in dict.fromkeys(("units", *fact_names[cause["cause"]]))
                 if name in cause["facts"]
             ),
@@ -59,21 +60,5 @@ def findings(scope: PanelScope) -> list[PanelFinding]:
     ]
 
 
-def seller_advice(cause: str, facts: Mapping[str, Any], language: Language) -> str:
-    """What was found and what the seller can do, without the commands of operators."""
-    texts = diagnosis.texts()[cause]
-    shown = {name: _value(value) for name, value in facts.items()}
-    return str(texts.get("seller", texts["advice"])[language]).format(**shown)
-
-
 def _word(section: str, code: str, language: Language) -> str:
     return str(diagnosis.texts()[section][code][language])
-
-
-def _value(value: Any) -> str:
-    """A fact as text: numbers and days as they are, counts by reason one after another."""
-    if value is None:
-        return "–"
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {count}" for name, count in value.items()) or "–"
-    return str(value)

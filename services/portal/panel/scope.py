@@ -11,8 +11,9 @@ from psycopg import Connection
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
 from services.common.postgres import Statements, load_statements
-from services.portal.api.figures import Figures, FiguresRequest, Rows, with_missing_rate, with_title
+from services.portal.api.figures import Figures, FiguresRequest, Rows, with_missing_rate
 from services.portal.api.problems import ApiProblem
+from services.portal.api.seller_diagnosis import for_sellers
 from services.portal.pages.problems import PageProblem
 from services.portal.panel.reader import PanelReader
 from services.portal.panel.steps import Whose
@@ -38,7 +39,7 @@ LISTS: Final[Mapping[str, Figures]] = {
         statements=SQL,
     ),
     "outcomes": Figures("outcomes", {"unit_day": _DAY, "inquiry_id": _INQUIRY}, statements=SQL),
-    "diagnosis": Figures("diagnosis", {"cause": ("cause_after", str)}, with_title, SQL),
+    "diagnosis": Figures("diagnosis", {"cause": ("cause_after", str)}, for_sellers, SQL),
 }
 """Each list that a page shows, by the name of its export."""
 

@@ -52,7 +52,8 @@ class PanelSession:
 
 @dataclass(frozen=True, slots=True)
 class FrameToken:
-    """A token for a frame. It is shown once and stored nowhere."""
+    """A token for a frame. Its hash is stored; an answer to a request with an Idempotency-Key is stored encrypted
+    with a key that only the sender of the request has (api_answers.py)."""
 
     session_id: str
     token: str = field(repr=False)

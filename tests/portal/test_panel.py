@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from html import escape
 from math import ceil, hypot, isclose
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -25,6 +26,7 @@ from services.aggregator.judge import rules
 from services.aggregator.texts import Texts
 from services.common.postgres import connect
 from services.portal.api.seller_diagnosis import OF_COMPANY
+from services.portal.panel.inquiries import account_choices
 from services.recount.company import CompanyRecount
 from tests.support.connect_lab import Browser
 from tests.support.panel_lab import ShownFigures, panel_browser
@@ -302,6 +304,29 @@ def test_an_inquiry_is_explained_in_the_words_of_the_command(scene: Scene, langu
                         table.name,
                         cell,
                     )
+
+
+def test_an_inquiry_is_looked_up_by_its_id_and_the_filters_stay(scene: Scene) -> None:
+    browser = scene.browser(TEXTILE, MAIN)
+    inquiry_id = list(inquiries_of(browser, f"?account={CHEN}&outcome=timely&from=2020-01-01"))[-1]
+    page = ShownFigures(browser.get(f"/panel/inquiries?account={CHEN}&outcome=timely&from=2020-01-01").answer.text)
+    search = [entry for entry in page.attributes if entry.get("action") == "/panel/why"]
+    hidden = {entry["name"]: entry["value"] for entry in page.attributes if entry.get("type") == "hidden"}
+    del hidden["csrf"]  # of the form that ends the session
+    assert search and hidden == {"account": CHEN, "outcome": "timely", "from": "2020-01-01"}
+    browser.get(f"/panel/why?{urlencode({**hidden, 'inquiry': inquiry_id})}")
+    assert browser.heading == f"Why inquiry {inquiry_id} counts like this"
+    back = next(
+        link for link in browser.page.links.values() if link.startswith("/panel/inquiries?") and "outcome" in link
+    )
+    assert dict(parse_qsl(urlsplit(back).query)) == hidden
+    assert any("/panel/why?" in link and "outcome=timely" in link for link in browser.get(back).page.links.values())
+
+
+def test_the_filter_offers_the_chosen_account_and_lists_no_more_than_it_can() -> None:
+    assert account_choices(["a", "b"], "c", is_complete=True) == ["a", "b", "c"]
+    assert account_choices(["a", "b"], None, is_complete=True) == ["a", "b"]
+    assert account_choices(["a", "b"], "z", is_complete=False) is None
 
 
 def test_the_causes_are_those_of_the_command_in_the_same_order(scene: Scene) -> None:

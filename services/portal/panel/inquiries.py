@@ -1,5 +1,6 @@
 """The inquiries behind the rate, with filters; and why one of them counts as it does."""
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any, Final, get_args
 
@@ -31,10 +32,11 @@ def routes(gate: PanelGate) -> APIRouter:
         scope = chosen_scope(gate.reader(request))
         filters = outcome_filters(scope)
         rows, following = scope.page("outcomes", PAGE_ROWS, request.query_params.get("after"), **filters)
-        accounts, _ = scope.page("accounts", PAGE_ROWS) if scope.reader.session.is_main else ([], None)
+        accounts, more = scope.page("accounts", PAGE_ROWS) if scope.reader.session.is_main else ([], None)
+        listed = [account["account_id"] for account in accounts]
         return scope.reader.page(
             "panel_inquiries.html", scope=scope, here_name="inquiries", rows=rows, following=following, filters=filters,
-            outcomes=OUTCOMES, accounts=[account["account_id"] for account in accounts], query=query_of(filters),
+            outcomes=OUTCOMES, accounts=account_choices(listed, scope.account_id, is_complete=more is None), query=query_of(filters),
         )  # fmt: skip
 
     @router.get("/panel/due")
@@ -53,8 +55,9 @@ def routes(gate: PanelGate) -> APIRouter:
             raise PageProblem("not-found")
         outcome, explanation = _explained(scope, inquiry_id)
         return scope.reader.page(
-            "panel_why.html", scope=scope, here_name="inquiries", outcome=outcome, explanation=explanation
-        )
+            "panel_why.html", scope=scope, here_name="inquiries", outcome=outcome, explanation=explanation,
+            query=query_of(outcome_filters(scope)),
+        )  # fmt: skip
 
     return router
 
@@ -68,6 +71,13 @@ def outcome_filters(scope: PanelScope) -> dict[str, Any]:
         "from_day": _day(query.get("from", "")),
         "to_day": _day(query.get("to", "")),
     }
+
+
+def account_choices(listed: Sequence[str], chosen: str | None, *, is_complete: bool) -> list[str] | None:
+    """The accounts that the filter offers, the chosen one among them; None when there are too many to list: an id is typed."""
+    if not is_complete:
+        return None
+    return sorted({*listed, chosen}) if chosen is not None else list(listed)
 
 
 def query_of(filters: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.aggregator.texts import Texts
-from services.common.display import duration, utc_text
+from services.common.display import utc_text
 
 
 def sentences(story: dict[str, Any], text: Texts) -> list[str]:
@@ -19,7 +19,7 @@ def sentences(story: dict[str, Any], text: Texts) -> list[str]:
         return [text("outcome", "unknown"), text("unknown", "facts" if is_named else "nothing")]
     if outcome == "excluded":
         limit = (story["exclusion"] or {}).get("within_seconds")
-        within = "" if limit is None else text("excluded", "within", limit=duration(limit))
+        within = "" if limit is None else text("excluded", "within", limit=text.duration(limit))
         why = text("excluded", story["excluded_by"], within=within)
         return [text("outcome", "excluded", why=why), text("state", story["state"])]
     unit = story["unit"]
@@ -43,7 +43,7 @@ def _outcome_sentence(story: dict[str, Any], outcome: str, text: Texts) -> str:
         outcome = "pending-uncounted"
     code = "late-unverified" if in_time else "unanswered-unread" if unread else outcome
     return text(
-        "outcome", code, taken=duration(unit["reply_seconds"]), target=duration(story["parameters"]["target_seconds"]),
+        "outcome", code, taken=text.duration(unit["reply_seconds"]), target=text.duration(story["parameters"]["target_seconds"]),
         due=utc_text(unit["due_at"]), now=utc_text(story["now"].replace(microsecond=0)),
         counted=utc_text((story["counted_until"] or story["now"]).replace(microsecond=0)),
     )  # fmt: skip

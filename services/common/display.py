@@ -2,7 +2,12 @@
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+
+from services.common.language import Language
+
+DURATION_UNITS: Final[dict[Language, tuple[str, str, str]]] = {"en": (" d", " h", " min"), "zh": ("天", "小时", "分钟")}
+"""Days, hours and minutes."""
 
 
 def percent(value: Any) -> str:
@@ -17,6 +22,22 @@ def duration(seconds: Any) -> str:
     minutes = round(float(seconds) / 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02} h" if hours else f"{minutes} min"
+
+
+def duration_in_words(seconds: Any, language: Language) -> str:
+    """`2 d 3 h`, `3 h 20 min` or `5 min`, to the hour from two days on; a dash for None."""
+    if seconds is None:
+        return "–"
+    days, hours, minutes = DURATION_UNITS[language]
+    gap = "" if language == "zh" else " "
+    total_minutes = round(float(seconds) / 60)
+    if total_minutes >= 48 * 60:
+        whole_days, left_hours = divmod(round(total_minutes / 60), 24)
+        return f"{whole_days}{days}" + (f"{gap}{left_hours}{hours}" if left_hours else "")
+    whole_hours, left_minutes = divmod(total_minutes, 60)
+    if not whole_hours:
+        return f"{left_minutes}{minutes}"
+    return f"{whole_hours}{hours}" + (f"{gap}{left_minutes}{minutes}" if left_minutes else "")
 
 
 def bar(share: float, width: int = 24) -> str:

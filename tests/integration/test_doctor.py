@@ -102,7 +102,7 @@ def test_the_view_and_the_command_say_the_same(run: Any, shop: psycopg.Connectio
     assert (line["mailbox_id"], line["messages"], line["suspect"]) == ("m1", 20, 5)
     output = run("doctor", "shop").stdout
     assert "Almost certainly: The address changed, and its mailbox is not connected." in output
-    assert "10 of 10 units were due after that" in output and "25.0 %" in output
+    assert "10 of 10 inquiries were due after that" in output and "25.0 %" in output
     assert "The newest rate is missing." in output
     chinese = run("doctor", "shop", "main", "--lang", "zh").stdout
     assert "几乎确定：邮箱地址已变更，未重新同步" in chinese and re.search(r"[A-Z][a-z]+ [a-z]+ ", chinese) is None

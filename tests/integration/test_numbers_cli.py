@@ -110,7 +110,7 @@ def test_explain_gives_a_verdict_on_each_reply(run: Any, shop: psycopg.Connectio
     assert explanation["parameters"]["target_seconds"] == 86400
     assert [version["revision"] for version in explanation["history"]] == [1]
     printed = run("explain", "shop", "timely", "--rules", "default").stdout
-    assert "Answered in time: 2:00 h after it was received; the target is 24:00 h." in printed
+    assert "Answered in time: 2 h after it was received; the target is 24 h." in printed
     assert "an automatic reply" in printed and "its Auto-Submitted header says so" in printed
     assert "sent before the inquiry" in printed and "In-Reply-To" in printed
 
@@ -118,9 +118,9 @@ def test_explain_gives_a_verdict_on_each_reply(run: Any, shop: psycopg.Connectio
 @pytest.mark.parametrize(
     ("inquiry_id", "outcome", "says"),
     [
-        ("late", "late", "Answered late: 30:00 h after it was received"),
+        ("late", "late", "Answered late: 30 h after it was received"),
         ("unanswered", "unanswered", "all were automatic"),
-        ("spam", "excluded", "it was reported as spam within 24:00 h of its receipt"),
+        ("spam", "excluded", "it was reported as spam within 24 h of its receipt"),
         ("merged", "merged", "Counted together with inquiry timely"),
         ("unmeasured", "unmeasured", "the account's mailboxes were not completely read"),
         ("pending", "pending", "Open: an answer is in time until"),

@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from services.common.display import printable
+from services.common.display import duration_in_words, printable
 from services.common.tables import read_table
 
 LANGUAGES = ("en", "zh")
@@ -30,6 +30,10 @@ class Texts:
             return printable(str(code))
         shown = {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
         return sentence[self._language].format(**shown)
+
+    def duration(self, seconds: float | None) -> str:
+        """A duration in words of the language."""
+        return duration_in_words(seconds, "zh" if self._language == "zh" else "en")
 
 
 @cache

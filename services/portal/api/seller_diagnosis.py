@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from services.aggregator.doctor import diagnosis
 from services.aggregator.judge.rules import RuleSet
+from services.aggregator.texts import Texts
 from services.common.language import Language
 from services.common.tables import read_table
 from services.portal.api.figures import with_title
@@ -40,13 +41,15 @@ def seller_advice(cause: str, facts: Mapping[str, Any], language: Language) -> s
     text = str(texts.get("seller", texts["advice"])[language])
     if not {name for _, name, _, _ in Formatter().parse(text) if name} <= facts.keys():
         return str(read_table("services.portal.api", "advice.toml")["company"]["by_account"][language])
-    return text.format(**{name: fact_text(value) for name, value in facts.items()})
+    return text.format(**{name: fact_text(value, language) for name, value in facts.items()})
 
 
-def fact_text(value: Any) -> str:
-    """A fact as text: numbers and days as they are, counts by reason one after another."""
+def fact_text(value: Any, language: Language) -> str:
+    """A fact as text: numbers and days as they are, counts of inquiries with the words for why they are excluded."""
     if value is None:
         return "–"
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {count}" for name, count in value.items()) or "–"
+        text = Texts("explain", language)
+        reasons = {text("excluded", code, within="").rstrip(".。"): count for code, count in value.items()}
+        return "; ".join(f"{reason}: {count}" for reason, count in reasons.items()) or "–"
     return str(value)

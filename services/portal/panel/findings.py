@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from services.aggregator.doctor import diagnosis
 from services.aggregator.doctor.causes import CAUSES, ORDER
@@ -38,8 +38,7 @@ class PanelFinding:
 def findings(scope: PanelScope) -> list[PanelFinding]:
     """The causes of the newest rate, the likely ones first, in the order in which the doctor lists them."""
     causes, _ = scope.page("diagnosis", MOST_CAUSES)
-    fact_names = {cause.code: cause.facts for cause in CAUSES}
-    order = list(fact_names)
+    order = [cause.code for cause in CAUSES]
     causes.sort(key=lambda cause: (ORDER.index(cause["confidence"]), order.index(cause["cause"])))
     language = scope.reader.language
     return [
@@ -48,16 +47,18 @@ def findings(scope: PanelScope) -> list[PanelFinding]:
             _word("confidence", cause["confidence"], language),
             cause[f"title_{language}"],
             cause[f"advice_{language}"],
-            tuple(
-                (_word("fact", name, language), fact_text(cause["facts"][name]))
-                for name in dict.fromkeys(("units", *fact_names[cause["cause"]]))
-                if name in cause["facts"]
-            ),
+            shown_facts(cause["cause"], cause["facts"], language),
             STEPS[cause["cause"]],
             cause["confidence"] == causes[0]["confidence"],
         )
         for cause in causes
     ]
+
+
+def shown_facts(cause: str, facts: Mapping[str, Any], language: Language) -> tuple[tuple[str, str], ...]:
+    """Names and values of the facts that speak for a cause, the number of inquiries first."""
+    names = dict.fromkeys(("units", *next(entry.facts for entry in CAUSES if entry.code == cause)))
+    return tuple((_word("fact", name, language), fact_text(facts[name], language)) for name in names if name in facts)
 
 
 def _word(section: str, code: str, language: Language) -> str:

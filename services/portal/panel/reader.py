@@ -11,6 +11,7 @@ import psycopg
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from services.common.display import duration_in_words
 from services.common.language import Language
 from services.portal.api.rate_limits import RateLimiter
 from services.portal.pages.cookies import Cookies
@@ -47,7 +48,7 @@ class PanelReader:
         """A page with what every page of the panel shows."""
         response = page(
             self.request, template, self.language, status=status, session=self.session, p=self.says, show=display,
-            csrf=form_proof(self.token, "form"), duration=partial(display.duration, language=self.language), **values,
+            csrf=form_proof(self.token, "form"), duration=partial(duration_in_words, language=self.language), **values,
         )  # fmt: skip
         if self.session.is_framed:
             del response.headers["set-cookie"]  # of the chosen language: the frame's script remembers it

@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from services.aggregator import texts as number_texts
 from services.aggregator.doctor import diagnosis
 from services.aggregator.doctor.causes import CAUSES
 from services.cli.__main__ import main
+from services.common.language import Language
 from services.connect import consent, texts
 from services.connect.report import EARLIER, ConnectionTestReport, StageResult
 from services.portal.pages import texts as page_texts
 from services.portal.panel import texts as panel_texts
+from services.portal.panel.findings import shown_facts
 from services.providers import catalog
 from services.registry import holdings, personal_data, states
 
@@ -20,6 +23,8 @@ CODES = "|".join(code for code in texts.load()["code"] if "-" in code)
 OPERATORS_WORDS = re.compile(rf"replyrate ({COMMANDS})\b|(?<![-\w])--\w|REPLYRATE_|replyrate\.|\b({CODES})\b")
 AT_THE_COMMAND_LINE = re.compile(r"how-|label-|faq|unconfirmed|ask-provider|next|provider|note|sent-over|passed|failed")
 """Phrases that only commands print."""
+JARGON = re.compile(r"(?<![{_])\bunits\b|计数单位|[Mm]atcher|[Aa]ggregator")
+"""Words of the developers in sentences about numbers."""
 
 
 def _of_tests() -> Iterator[str]:
@@ -75,13 +80,39 @@ def _of_panel() -> Iterator[str]:
             yield from (text["en"], text["zh"])
 
 
-@pytest.mark.parametrize("texts_of", [_of_tests, _of_mailboxes, _of_consent_and_stored_data, _of_pages, _of_panel])
+def _of_numbers() -> Iterator[str]:
+    explain = {
+        name: section for name, section in number_texts.load("explain").items() if name not in ("unknown", "label")
+    }
+    for section in (*explain.values(), number_texts.load("rate")["no_rate"]):
+        for entry in section.values():
+            yield from (entry["en"], entry["zh"])
+    for entry in diagnosis.texts()["fact"].values():
+        yield from (entry["en"], entry["zh"])
+
+
+@pytest.mark.parametrize(
+    "texts_of", [_of_tests, _of_mailboxes, _of_consent_and_stored_data, _of_pages, _of_panel, _of_numbers]
+)
 def test_no_text_for_sellers_names_commands_options_settings_or_codes(
     texts_of: Callable[[], Iterator[str]],
 ) -> None:
     shown = list(texts_of())
     assert len(shown) > 20
     assert [text for text in shown if OPERATORS_WORDS.search(text)] == []
+
+
+@pytest.mark.parametrize("texts_of", [_of_panel, _of_numbers])
+def test_sentences_about_numbers_have_no_words_of_developers(texts_of: Callable[[], Iterator[str]]) -> None:
+    assert [text for text in texts_of() if JARGON.search(text)] == []
+
+
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+def test_reasons_for_exclusion_are_words(language: Language) -> None:
+    reasons = number_texts.load("explain")["excluded"]
+    facts = {"inquiries": 2, "excluded_by": {"mainland-china-buyer": 2}}
+    (shown,) = (value for name, value in shown_facts("all-excluded", facts, language) if value != "2")
+    assert shown == reasons["mainland-china-buyer"][language].format(within="").rstrip(".。") + ": 2"
 
 
 def report_of(code: str, **values: str) -> ConnectionTestReport:

@@ -224,7 +224,7 @@ def _load(connection: psycopg.Connection, inquiries: int) -> None:
 
 def _judge(connection: psycopg.Connection, recompute: Figure, refresh: Figure) -> None:
     """Judge every company from the start: its outcomes and today's row; then some of them as after a changed fact."""
-    connection.execute("TRUNCATE ledger.outcomes, ledger.rates, floor_outcomes")
+    connection.execute("TRUNCATE ledger.outcomes, ledger.rates, ledger.rate_ranges, floor_outcomes")
     connection.execute("CHECKPOINT")
     rule_set = rules.load_builtin("default")
 

@@ -9,7 +9,8 @@ from typing import Final
 import psycopg
 from psycopg.types.json import Jsonb
 
-from services.aggregator.judge import rules
+from services.aggregator.judge import rate_ranges, rules
+from services.aggregator.refresh import recompute
 from services.common.postgres import load_statements
 
 SQL: Final = load_statements("bench", "portal_world.sql")
@@ -41,4 +42,8 @@ def load(
         for name, statement in SQL.items():
             report(name)
             connection.execute(statement, values)
+    report("ranges of days")
+    while recompute.move_days(connection):
+        pass
+    assert rate_ranges.keep(connection)
     connection.execute("VACUUM ANALYZE")

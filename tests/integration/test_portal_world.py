@@ -24,6 +24,8 @@ def test_every_list_has_rows_and_few_companies_have_most_inquiries(dsn: str) -> 
         portal_world.load(connection, COMPANIES, INQUIRIES)
         for view in VIEWS:
             assert number(connection, f"SELECT count(*) FROM report_v1.{view}") > 0, view
+        # As an installation of today stores rates.
+        assert number(connection, "SELECT count(*) FROM ledger.rates") == 0
         assert number(connection, "SELECT count(*) FROM registry.mailboxes") == COMPANIES * portal_world.ACCOUNTS
         assert number(connection, "SELECT count(*) FROM ledger.outcomes") == INQUIRIES
         by_company = "SELECT count(*) AS inquiries FROM ledger.inquiries GROUP BY company_id"

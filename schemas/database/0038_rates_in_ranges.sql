@@ -51,7 +51,7 @@ COMMENT ON COLUMN ledger.rate_ranges.buckets IS
 CREATE VIEW ledger.rate_rows AS
 SELECT rule_set, rule_version, level, company_id, account_id, as_of, window_start, window_end, inquiries, excluded, counted, timely, late,
     unanswered, unmeasured, pending, rate, mean_seconds, median_seconds, p90_seconds, p95_seconds, rate_shown, coverage, state,
-    computed_at, valid_from, valid_to, buckets, 0 AS days_left
+    computed_at, valid_from, valid_to, buckets
 FROM ledger.rates
 UNION ALL
 SELECT stored.rule_set, stored.rule_version, (CASE stored.account_id WHEN '' THEN 'company' ELSE 'account' END) COLLATE "C",
@@ -64,13 +64,26 @@ SELECT stored.rule_set, stored.rule_version, (CASE stored.account_id WHEN '' THE
     coalesce(stored.computed_ats[day.number + 1], stored.computed_at),
     coalesce(stored.valid_from, stored.computed_ats[day.number + 1], stored.computed_at), stored.valid_to,
     CASE WHEN stored.buckets IS NOT NULL THEN stored.buckets[2:]
-        || (array_fill(0, ARRAY[24]))[:25 - greatest(cardinality(stored.buckets), 1)] || coalesce(stored.buckets[1], 0) END,
-    stored.days - 1 - day.number
+        || (array_fill(0, ARRAY[24]))[:25 - greatest(cardinality(stored.buckets), 1)] || coalesce(stored.buckets[1], 0) END
 FROM ledger.rate_ranges stored
 JOIN unnest('{0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30}'::integer[]) day (number)
     ON day.number < stored.days;
 COMMENT ON VIEW ledger.rate_rows IS
-    'Rows of reply_rate and their earlier versions, a row for each as_of day. days_left: how many days of the same stored row follow.';
+    'Rows of reply_rate and their earlier versions, a row for each as_of day.';
+
+CREATE VIEW ledger.rate_last_days AS
+SELECT rule_set, rule_version, level, company_id, account_id, as_of, window_start, window_end, inquiries, excluded, counted, timely, late,
+    unanswered, unmeasured, pending, rate, mean_seconds, median_seconds, p90_seconds, p95_seconds, rate_shown, coverage, state, computed_at
+FROM ledger.rates WHERE valid_to IS NULL
+UNION ALL
+SELECT rule_set, rule_version, (CASE account_id WHEN '' THEN 'company' ELSE 'account' END) COLLATE "C", company_id, account_id,
+    first_as_of + (days - 1), first_as_of + (days - 1 - window_starts_before), first_as_of + (days - 1 - window_ends_before),
+    inquiries::bigint, excluded::bigint, counted::bigint, timely::bigint, late::bigint, unanswered::bigint, unmeasured::bigint,
+    pending::bigint, rate, mean_seconds, median_seconds, p90_seconds, p95_seconds, rate_shown, coverage,
+    (CASE WHEN is_final THEN 'final' ELSE 'provisional' END) COLLATE "C", coalesce(computed_ats[days], computed_at)
+FROM ledger.rate_ranges WHERE valid_to IS NULL;
+COMMENT ON VIEW ledger.rate_last_days IS
+    'The row of reply_rate of the last day of each stored row: what looks for the newest need not expand the others.';
 
 CREATE VIEW ledger.rate_ends WITH (security_invoker = true) AS
 SELECT rule_set, company_id, level, as_of AS first_as_of, as_of AS last_as_of, state FROM ledger.rates WHERE valid_to IS NULL
@@ -99,7 +112,7 @@ FROM (
     SELECT rule_set, rule_version, level, company_id, nullif(account_id, '') AS account_id, as_of, window_start, window_end,
         inquiries, excluded, counted, timely, late, unanswered, unmeasured, pending, rate, mean_seconds, median_seconds,
         p90_seconds, p95_seconds, rate_shown, coverage, state, computed_at
-    FROM ledger.rate_rows WHERE valid_to IS NULL AND days_left = 0
+    FROM ledger.rate_last_days
 ) shown ORDER BY rule_set, level, company_id, account_id, as_of DESC;
 CREATE OR REPLACE VIEW report_v1.reply_time_histogram AS
 SELECT r.rule_set, r.level, r.company_id, nullif(r.account_id, '') COLLATE "C" AS account_id, r.as_of, b.bucket::integer AS bucket,
@@ -114,7 +127,7 @@ CREATE POLICY key ON ledger.rate_ranges FOR SELECT TO replyrate_portal USING (st
 CREATE POLICY panel ON ledger.rate_ranges FOR SELECT TO replyrate_portal USING (company_id = (SELECT registry.panel_company()));
 GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.rate_ranges TO replyrate_aggregator;
 GRANT SELECT ON ledger.rate_ranges TO replyrate_portal;
-GRANT SELECT ON ledger.rate_rows TO replyrate_aggregator;
+GRANT SELECT ON ledger.rate_rows, ledger.rate_last_days TO replyrate_aggregator;
 GRANT SELECT ON ledger.rate_ends TO replyrate_aggregator, replyrate_portal;
 GRANT SELECT ON shadow.rate_ends TO replyrate_aggregator;
 
@@ -194,5 +207,5 @@ SELECT r.rule_set, r.level, r.company_id, nullif(r.account_id, '') COLLATE "C" A
     b.answered::bigint AS answered
 FROM ledger.rates r CROSS JOIN LATERAL unnest(r.buckets) WITH ORDINALITY b (answered, bucket)
 WHERE r.valid_to IS NULL;
-DROP VIEW shadow.rate_ends, ledger.rate_ends, ledger.rate_rows;
+DROP VIEW shadow.rate_ends, ledger.rate_ends, ledger.rate_last_days, ledger.rate_rows;
 DROP TABLE ledger.rate_ranges;

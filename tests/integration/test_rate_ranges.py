@@ -269,6 +269,9 @@ def test_days_that_say_the_same_are_one_row(installations: list[psycopg.Connecti
         "SELECT (SELECT count(*) FROM report_v1.reply_rate), (SELECT count(*) FROM ledger.rate_ranges)"
     )
     assert rows >= 2 * 70 and ranges <= 2 * 8
+    for view, is_expanded in (("reply_rate", True), ("reply_rate_latest", False)):
+        steps = connection.execute(f"EXPLAIN SELECT * FROM report_v1.{view}".encode()).fetchall()
+        assert any("unnest" in step for (step,) in steps) == is_expanded, view
 
 
 def test_an_earlier_release_cannot_write_once_ranges_are_stored(installations: list[psycopg.Connection]) -> None:

@@ -10,8 +10,8 @@ WITH zero_rate AS MATERIALIZED (
         SELECT DISTINCT ON (rate.company_id, rate.account_id) rate.company_id, rate.account_id, rate.as_of, rate.window_start,
             rate.window_end, rate.inquiries, rate.excluded, rate.timely, rate.late, rate.unanswered, rate.unmeasured, rate.pending,
             rate.rate
-        FROM ledger.rate_rows rate
-        WHERE rate.rule_set = %(rule_set)s AND rate.company_id = ANY (%(companies)s) AND rate.valid_to IS NULL AND rate.days_left = 0
+        FROM ledger.rate_last_days rate
+        WHERE rate.rule_set = %(rule_set)s AND rate.company_id = ANY (%(companies)s)
         ORDER BY rate.company_id, rate.account_id, rate.as_of DESC
     ) newest WHERE coalesce(rate, 0) = 0
 ),

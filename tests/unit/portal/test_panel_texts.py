@@ -6,10 +6,16 @@ from importlib import resources
 
 from services.portal.panel import texts
 from services.portal.panel.findings import STEPS
+from services.portal.panel.frame import NOTES
 
 PLAIN = re.compile(r'\b(?:p|says|text)\("([a-z_]+\.[a-z0-9_-]+)"')
-OF_A_CODE = re.compile(r'\b(?:p\("([a-z_]+)\." ~|says\(f"([a-z_]+)\.\{)')
-CODES = {"rate": ("final", "provisional"), "mailboxes": ("registered", "backup"), "step": tuple(set(STEPS.values()))}
+OF_A_CODE = re.compile(r'\b(?:p\("([a-z_]+)\." ~|(?:says|text)\(f"([a-z_]+)\.\{)')
+CODES = {
+    "frame": tuple(NOTES),
+    "rate": ("final", "provisional"),
+    "mailboxes": ("registered", "backup"),
+    "step": tuple(set(STEPS.values())),
+}
 """Table → the codes that name its texts. In the tables that are not here every text is named by a code."""
 
 

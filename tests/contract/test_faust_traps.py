@@ -48,7 +48,7 @@ def test_the_libraries_are_pinned_exactly(name: str) -> None:
 @pytest.mark.parametrize(
     ("owner", "names"),
     [
-        (driver.Consumer, ["getmany", "_add_gap", "_new_offset", "perform_seek", "on_partitions_revoked", "_wait_next_records", "highwater", "_new_consumer_thread"]),
+        (driver.Consumer, ["getmany", "_add_gap", "_new_offset", "commit_and_end_transactions", "maybe_wait_for_commit_to_finish", "perform_seek", "on_partitions_revoked", "_wait_next_records", "highwater", "_new_consumer_thread"]),
         (driver.AIOKafkaConsumerThread, ["_create_worker_consumer"]),
         (faust.App, ["_new_transport"]),
         (faust.Table, ["on_rebalance", "on_recovery_completed", "on_start"]),
@@ -124,6 +124,34 @@ def test_a_batch_that_is_delivered_again_after_its_commit_does_not_stop_the_comm
     batch_consumer._acked[HERE].append(19)
     batch_consumer._acked_index[HERE].add(19)
     assert batch_consumer._new_offset(HERE) == 20
+
+
+def test_the_last_commit_covers_what_was_acknowledged_during_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust waits for a commit in progress and then commits nothing itself."""
+    batch_consumer: Any = consumer([9, 19], [9])
+    batch_consumer.app.client_only, batch_consumer._commit_fut, batch_consumer.loop = False, None, None
+    committed_offsets: list[int | None] = []
+    answered = asyncio.Event()
+
+    async def force_commit(self: Any, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        committed_offsets.append(self._new_offset(HERE))
+        await answered.wait()
+        return True
+
+    async def stop() -> None:
+        batch_consumer.loop = asyncio.get_running_loop()
+        periodic = asyncio.create_task(batch_consumer.commit())
+        await asyncio.sleep(0)
+        batch_consumer._acked[HERE].append(19)
+        batch_consumer._acked_index[HERE].add(19)
+        last = asyncio.create_task(batch_consumer.commit_and_end_transactions())
+        await asyncio.sleep(0)
+        answered.set()
+        await asyncio.gather(periodic, last)
+
+    monkeypatch.setattr(driver.Consumer, "force_commit", force_commit)
+    asyncio.run(stop())
+    assert committed_offsets == [10, 20]
 
 
 def test_an_acknowledgement_from_before_a_seek_does_not_stop_the_commits() -> None:

@@ -274,10 +274,10 @@ def test_a_test_mail_that_is_not_filed_is_missed(run: Any, make_lab: Callable[..
         until(lambda: lab.mailbox(connected.mailbox_id)["complete_through"] is not None, 30, "a complete poll")
         result = json.loads(run("doctor", "c1", "--probe", "--wait", 6, "--json", code=1).stdout)
         assert result["verdict"] == "not-filed"
-        at = datetime.now(UTC)
         with ThreadPoolExecutor(1) as pool:
-            probe = pool.submit(run, "doctor", "c1", "--probe", "--wait", 10, code=1)
-            time.sleep(1)
+            at = datetime.now(UTC)
+            probe = pool.submit(run, "doctor", "c1", "--probe", "--wait", 20, code=1)
+            until(lambda: lab.mailbox(connected.mailbox_id)["last_success_at"] > at, 20, "the probe's first reading")
             lab.server.append(USER, "Sent", letter(1, at), at)
             with connect(lab.dsn, "tests") as connection:  # the probe's own second question comes after 20 s
                 connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()")

@@ -76,10 +76,10 @@ def panel_link(
     language: Language,
     json_: bool,
 ) -> None:
-    """Print a link with which a seller sees the reply rate and what is behind it.
+    """Print a link with which a seller sees the reply rate.
 
-    A main account sees the figures of the whole company, a sub-account its own. The seller can also connect mailboxes, and
-    withdraw the consent. The link can be opened once; send it only to the seller.
+    The seller sees what is behind the rate as well, can connect mailboxes and withdraw the consent. A main account sees the
+    figures of the whole company, a sub-account its own. The link can be opened once; send it only to the seller.
     """
     _print_link(
         LinkRequest(company_id, account_id, by, language=language, return_url=return_url, purpose="panel"),

@@ -55,7 +55,7 @@ class FrameToken:
     """A token for a frame. Its hash is stored; an answer to a request with an Idempotency-Key is stored encrypted
     with a key that only the sender of the request has (api_answers.py)."""
 
-    session_id: str
+    session_id: str = field(repr=False)
     token: str = field(repr=False)
     expires_at: datetime
 

@@ -33,7 +33,7 @@ class PanelSessionValues(ApiModel):
     """Life of the link; the operator's setting when left out."""
 
 
-class PanelTokenValues(ApiModel):
+class PanelFrameValues(ApiModel):
     """Whose figures a frame shows."""
 
     company_id: PlatformId
@@ -45,7 +45,7 @@ class PanelTokenValues(ApiModel):
 class PanelToken(ApiModel):
     """A token that reads figures for some minutes: of the frame, and of the lists of figures of this API. It can change nothing."""
 
-    session_id: str
+    session_id: str = Field(repr=False)
     token: str = Field(repr=False)
     url: str = Field(repr=False)
     """Address of the frame with the token in its fragment, which browsers send to no server."""
@@ -85,7 +85,7 @@ def create_panel_session(
     response_model=PanelToken,
 )
 def create_panel_token(
-    request: Request, post: Annotated[ApiPost, posts("numbers:read")], values: PanelTokenValues
+    request: Request, post: Annotated[ApiPost, posts("numbers:read")], values: PanelFrameValues
 ) -> Response:
     post.caller.check_scope("registry:read")
     resources = resources_of(request)

@@ -116,96 +116,94 @@ def note_size(received: list[int], response: Response) -> None:
     received.append(len(response.body()) if response.status == 200 else 0)
 
 
-@pytest.mark.timeout(180)
-def test_the_frame_has_its_token_in_memory_and_no_cookie(scene: Scene, chromium: Browser) -> None:
+@pytest.fixture
+def page(scene: Scene, chromium: Browser) -> Iterator[Page]:
+    """A page of the platform with the panel in a frame, in a browser of its own."""
     scene.platform.frame_url = scene.frame_token()["url"]
     context = chromium.new_context()
     try:
         page = context.new_page()
         page.goto(scene.platform.origin)
-        frame = page.frame_locator("iframe")
-        frame.locator("#rate data").wait_for()
-        assert all("token" not in shown.url for shown in page.frames)
+        page.frame_locator("iframe").locator("#rate data").wait_for()
+        yield page
+    finally:
+        context.close()
 
+
+@pytest.mark.timeout(180)
+def test_the_frame_has_its_token_in_memory_and_no_cookie(scene: Scene, page: Page) -> None:
+    frame = page.frame_locator("iframe")
+    assert all("token" not in shown.url for shown in page.frames)
+
+    frame.locator("nav a", has_text="Inquiries").click()
+    with page.expect_download() as download:
+        frame.locator("a[download][href*='/outcomes'][href*='csv']").click()
+    assert download.value.suggested_filename == "outcomes.csv"
+    frame.locator("#outcome").select_option("late")
+    frame.locator("form.filters button:not(.second)").click()
+    frame.locator("[data-outcome=late]").first.wait_for()
+    frame.locator("#inquiries a[href*='/why']").first.click()
+    frame.locator("#sentences").wait_for()
+    frame.locator("a[hreflang]").click()
+    frame.locator("html[lang=zh-CN]").wait_for()
+    assert frame.locator("nav a", has_text="邮箱").is_visible()
+    assert page.context.cookies() == []
+
+    # The token ends: the page stays until the platform sends another one, which is not asked for without an end.
+    scene.owner.execute("UPDATE registry.portal_sessions SET expires_at = clock_timestamp()")
+    frame.locator("nav a", has_text="概览").click()
+    for count in (1, 2, 3):
+        page.wait_for_function(
+            f"messages.filter(message => message.type === 'replyrate-token-needed').length === {count}"
+        )
+        assert frame.locator("#sentences").is_visible()
+        send_token(page, "rrs_" + "x" * 43)
+    frame.locator("#frame-note").wait_for()
+    send_token(page, scene.frame_token()["token"])
+    frame.locator("#rate data").wait_for()
+    assert page.evaluate("messages.filter(message => message.type === 'replyrate-token-needed').length") == 3
+    assert frame.locator("#frame-note").count() == 0
+
+
+@pytest.mark.timeout(180)
+def test_the_frame_shows_the_page_that_was_asked_for_last(page: Page) -> None:
+    frame = page.frame_locator("iframe")
+    tall = last_height(page)
+
+    # A slow page that the reader no longer waits for does not replace the present one.
+    slow: list[Route] = []
+    page.route("**/panel/inquiries*", lambda route: slow.append(route))  # noqa: PLW0108 (it wants a function)
+    with page.expect_request("**/panel/inquiries*"):
         frame.locator("nav a", has_text="Inquiries").click()
-        with page.expect_download() as download:
-            frame.locator("a[download][href*='/outcomes'][href*='csv']").click()
-        assert download.value.suggested_filename == "outcomes.csv"
-        frame.locator("#outcome").select_option("late")
-        frame.locator("form.filters button:not(.second)").click()
-        frame.locator("[data-outcome=late]").first.wait_for()
-        frame.locator("#inquiries a[href*='/why']").first.click()
-        frame.locator("#sentences").wait_for()
-        frame.locator("a[hreflang]").click()
-        frame.locator("html[lang=zh-CN]").wait_for()
-        assert frame.locator("nav a", has_text="邮箱").is_visible()
-        assert context.cookies() == []
+    frame.locator("nav a", has_text="Mailboxes").click()
+    frame.locator("#test").wait_for()
+    assert frame.locator("#content").evaluate("content => content === document.activeElement")
+    with page.expect_event("requestfinished", lambda request: "/panel/inquiries" in request.url):
+        slow[0].continue_()
+    page.wait_for_function("messages.at(-1).type === 'replyrate-height'")
+    assert frame.locator("#test").is_visible()
+    assert last_height(page) < tall, "the frame becomes lower again"
 
-        # The token ends: the page stays until the platform sends another one, which is not asked for without an end.
-        scene.owner.execute("UPDATE registry.portal_sessions SET expires_at = clock_timestamp()")
-        frame.locator("nav a", has_text="概览").click()
-        for count in (1, 2, 3):
-            page.wait_for_function(
-                f"messages.filter(message => message.type === 'replyrate-token-needed').length === {count}"
-            )
-            assert frame.locator("#sentences").is_visible()
-            send_token(page, "rrs_" + "x" * 43)
-        frame.locator("#frame-note").wait_for()
-        send_token(page, scene.frame_token()["token"])
-        frame.locator("#rate data").wait_for()
-        assert page.evaluate("messages.filter(message => message.type === 'replyrate-token-needed').length") == 3
-        assert frame.locator("#frame-note").count() == 0
-    finally:
-        context.close()
+    # A lost connection leaves the page as it is.
+    page.route("**/panel/changes*", lambda route: route.abort())
+    frame.locator("nav a", has_text="Changes").click()
+    frame.locator("#frame-note").wait_for()
+    assert frame.locator("#test").is_visible()
 
-
-@pytest.mark.timeout(180)
-def test_the_frame_shows_the_page_that_was_asked_for_last(scene: Scene, chromium: Browser) -> None:
-    scene.platform.frame_url = scene.frame_token()["url"]
-    context = chromium.new_context()
-    try:
-        page = context.new_page()
-        page.goto(scene.platform.origin)
-        frame = page.frame_locator("iframe")
-        frame.locator("#rate data").wait_for()
-        tall = last_height(page)
-
-        # A slow page that the reader no longer waits for does not replace the present one.
-        slow: list[Route] = []
-        page.route("**/panel/inquiries*", lambda route: slow.append(route))  # noqa: PLW0108 (it wants a function)
-        with page.expect_request("**/panel/inquiries*"):
-            frame.locator("nav a", has_text="Inquiries").click()
-        frame.locator("nav a", has_text="Mailboxes").click()
-        frame.locator("#test").wait_for()
-        assert frame.locator("#content").evaluate("content => content === document.activeElement")
-        with page.expect_event("requestfinished", lambda request: "/panel/inquiries" in request.url):
-            slow[0].continue_()
-        page.wait_for_function("messages.at(-1).type === 'replyrate-height'")
-        assert frame.locator("#test").is_visible()
-        assert last_height(page) < tall, "the frame becomes lower again"
-
-        # A lost connection leaves the page as it is.
-        page.route("**/panel/changes*", lambda route: route.abort())
-        frame.locator("nav a", has_text="Changes").click()
-        frame.locator("#frame-note").wait_for()
-        assert frame.locator("#test").is_visible()
-
-        # What cannot be shown leads back to the panel, and a link within the page stays there.
-        page.unroute("**/panel/changes*")
-        frame.locator("nav a", has_text="Changes").evaluate("link => { link.href = '/panel/export/x?lang=en'; }")
-        frame.locator("nav a", has_text="Changes").click()
-        frame.locator("h1", has_text="There is no such page").wait_for()
-        frame.locator("a.skip").evaluate("link => link.click()")
-        assert frame.locator("h1", has_text="There is no such page").is_visible()
-        frame.locator("#content a.button").click()
-        frame.locator("#rate data").wait_for()
-        assert context.cookies() == []
-    finally:
-        context.close()
+    # What cannot be shown leads back to the panel, and a link within the page stays there.
+    page.unroute("**/panel/changes*")
+    frame.locator("nav a", has_text="Changes").evaluate("link => { link.href = '/panel/export/x?lang=en'; }")
+    frame.locator("nav a", has_text="Changes").click()
+    frame.locator("h1", has_text="There is no such page").wait_for()
+    frame.locator("a.skip").evaluate("link => link.click()")
+    assert frame.locator("h1", has_text="There is no such page").is_visible()
+    frame.locator("#content a.button").click()
+    frame.locator("#rate data").wait_for()
+    assert page.context.cookies() == []
 
 
 def last_height(page: Page) -> int:
-    """The height that the frame told last."""
+    """The height that the frame sent last."""
     height: int = page.evaluate("messages.filter(message => message.type === 'replyrate-height').at(-1).height")
     return height
 
@@ -223,7 +221,7 @@ def test_a_page_of_another_origin_shows_no_frame(scene: Scene, chromium: Browser
 
 
 def send_token(page: Page, token: str) -> None:
-    """What the page of the platform does when it is told that a token is needed."""
+    """What the page of the platform does when the frame asks for a token."""
     page.evaluate(
         "token => document.querySelector('iframe').contentWindow.postMessage({type: 'replyrate-token', token}, '*')",
         token,

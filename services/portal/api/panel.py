@@ -19,20 +19,6 @@ from services.registry.portal_sessions import LinkRequest, PortalSessions, retur
 router = APIRouter(tags=["panel"])
 
 
-class PanelSessionValues(ApiModel):
-    """Whose panel a link opens."""
-
-    company_id: PlatformId
-    account_id: PlatformId
-    """A main account sees the figures of the whole company, a sub-account its own."""
-    language: Language = "en"
-    """Language of the pages; the seller can change it."""
-    return_url: ReturnUrl | None = None
-    """Page of the platform that the panel leads back to; the operator allows origins (REPLYRATE_PORTAL__RETURN_ORIGINS)."""
-    minutes: int | None = Field(None, ge=1, le=10_080)
-    """Life of the link; the operator's setting when left out."""
-
-
 class PanelFrameValues(ApiModel):
     """Whose figures a frame shows."""
 
@@ -40,6 +26,16 @@ class PanelFrameValues(ApiModel):
     account_id: PlatformId
     """A main account sees the figures of the whole company, a sub-account its own."""
     language: Language = "en"
+    """Language of the pages; the seller can change it."""
+
+
+class PanelSessionValues(PanelFrameValues):
+    """Whose panel a link opens."""
+
+    return_url: ReturnUrl | None = None
+    """Page of the platform that the panel leads back to; the operator allows origins (REPLYRATE_PORTAL__RETURN_ORIGINS)."""
+    minutes: int | None = Field(None, ge=1, le=10_080)
+    """Life of the link; the operator's setting when left out."""
 
 
 class PanelToken(ApiModel):

@@ -287,16 +287,16 @@ def assert_recount(simulated: History, facts: CompanyFacts, rule_set: RuleSet) -
 
 
 def assert_explained_alike(connection: psycopg.Connection, rule_set: RuleSet, inquiry_id: str) -> None:
-    told = []
+    explanations = []
     for company_id in (COMPACT, TWIN):
         explanation = explain_inquiry(connection, rule_set, company_id, inquiry_id)
-        told.append({name: value for name, value in explanation.items() if name not in ("company_id", "now")})
-    assert told[0] == told[1]
+        explanations.append({name: value for name, value in explanation.items() if name not in ("company_id", "now")})
+    assert explanations[0] == explanations[1]
     # Inquiries of other buyers are not read for it, and would change nothing.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(explain, "SQL", {**explain.SQL, "unit_inquiries": judge.JUDGE["every_inquiry"]})
         of_all = explain_inquiry(connection, rule_set, COMPACT, inquiry_id)
-    assert told[0] == {name: of_all[name] for name in told[0]}
+    assert explanations[0] == {name: of_all[name] for name in explanations[0]}
 
 
 @pytest.mark.parametrize(("seconds", "hours"), [(10, 4), (60, 20), (600, 60), (3600, 200)])

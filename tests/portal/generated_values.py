@@ -52,7 +52,7 @@ def map_path_parameters(context: Any, path_parameters: Any) -> Any:
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Of bodies that can be told apart by their length, a third is as generated, a third accepted, a third in between."""
+    """Chosen by the length of the body: a third is as generated, a third accepted, a third in between."""
     path: str = context.operation.path
     if isinstance(body, str) and path in ("/import", "/inquiries:batch"):
         lines = [*map(json.dumps, LINES if path == "/import" else [_inquiry(0)]), body[:20]]

@@ -77,7 +77,7 @@ async def _events(seller: Seller, request_id: str) -> AsyncIterator[str]:
         try:
             view = await run_in_threadpool(requests.read, seller, request_id)
         except PageProblem:
-            return  # the session ended meanwhile; the browser asks again, and is told so
+            return  # the session has ended; the next request of the browser is answered with the page that says so
         if view.is_finished:
             yield "event: finished\ndata: \n\n"
             return

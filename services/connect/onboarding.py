@@ -9,7 +9,6 @@ What the person sees names the stage that failed and what to do; what the networ
 log and in registry.connection_tests.
 """
 
-import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime
 from logging import getLogger
@@ -26,6 +25,7 @@ from services.registry.errors import RegistryError
 from services.registry.logins import LoginTaken
 from services.registry.refusals import reason
 from services.registry.registry import Registry
+from services.registry.secret_tokens import new_id
 from services.registry.state_changes import OPERATOR
 from services.signin.token_store import MemoryTokenStore
 
@@ -142,7 +142,7 @@ def reconnect_mailbox(
 
 
 def _attempt(request: ConnectRequest, login: Login, given: GivenConsent) -> ConnectionAttempt:
-    mailbox_id = request.mailbox_id or f"m-{secrets.token_hex(6)}"
+    mailbox_id = request.mailbox_id or new_id("m")
     return ConnectionAttempt(request.company_id, request.account_id, mailbox_id, request.role, login, given)
 
 

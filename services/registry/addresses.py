@@ -3,7 +3,7 @@
 An address is stored sealed, masked for display, and hashed for comparison.
 """
 
-from typing import Final
+from typing import Final, Literal, get_args
 
 import psycopg
 
@@ -17,7 +17,8 @@ from services.registry.state_changes import OPERATOR, StateChanges
 from services.registry.vault import Vault, masked
 
 SQL = load_statements("services.registry", "addresses.sql")
-ROLES: Final = ("registered", "backup")
+Role = Literal["registered", "backup"]
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
 
 class Addresses:

@@ -4,7 +4,6 @@ The secret is shown once, when the key is created; the database stores its SHA-2
 companies whose id begins with its prefix.
 """
 
-import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, get_args
@@ -13,7 +12,7 @@ import psycopg
 
 from services.common.postgres import Statements, load_statements
 from services.registry.errors import RegistryError
-from services.registry.secret_tokens import new_token, token_hash
+from services.registry.secret_tokens import new_id, new_token, token_hash
 
 SQL = load_statements("services.registry", "api_keys.sql")
 
@@ -78,7 +77,7 @@ class ApiKeys:
     def _insert(
         self, name: str, scopes: list[Any], company_prefix: str, by: str, expires_at: datetime | None
     ) -> NewApiKey:
-        key = NewApiKey(f"k-{secrets.token_hex(6)}", new_token("rrk_"))
+        key = NewApiKey(new_id("k"), new_token("rrk_"))
         self._sql.run(
             "insert_key", key_id=key.key_id, secret_hash=token_hash(key.secret), key_name=name, scopes=scopes,
             company_prefix=company_prefix, by=by, expires_at=expires_at,

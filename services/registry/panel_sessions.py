@@ -4,19 +4,17 @@ A session in a browser begins with a link (portal_sessions.py). One within a fra
 and the page that contains the frame passes it on. It can read for some minutes and change nothing.
 """
 
-import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
 import psycopg
 
 from services.common.language import Language
 from services.common.postgres import Statements, load_statements
 from services.registry.accounts import Accounts
-from services.registry.portal_sessions import SESSION_PREFIX
-from services.registry.secret_tokens import new_token, token_hash
+from services.registry.portal_sessions import SESSION_PREFIX, site_of
+from services.registry.secret_tokens import new_id, new_token, token_hash
 
 SQL: Final = load_statements("services.registry", "panel_sessions.sql")
 
@@ -47,7 +45,7 @@ class PanelSession:
     @property
     def return_site(self) -> str:
         """The host that the return URL leads to; "" without one."""
-        return urlsplit(self.return_url or "").hostname or ""
+        return site_of(self.return_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class PanelSessions:
     ) -> FrameToken:
         """A token that reads the figures of an account for some minutes. RegistryError when there is no such account."""
         self._accounts.get(company_id, account_id)
-        token, session_id = new_token(SESSION_PREFIX), f"s-{secrets.token_hex(6)}"
+        token, session_id = new_token(SESSION_PREFIX), new_id("s")
         stored = self._sql.one(
             "insert_frame", session_id=session_id, token_hash=token_hash(token), company_id=company_id, account_id=account_id,
             language=language, created_by=by, minutes=minutes,

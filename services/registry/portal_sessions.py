@@ -12,7 +12,6 @@ nor the web process alone can test addresses against it: the key exists only in 
 import base64
 import hashlib
 import hmac
-import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -28,7 +27,7 @@ from services.registry.accounts import Accounts
 from services.registry.addresses import ROLES
 from services.registry.errors import RegistryError, unknown_mailbox
 from services.registry.refusals import reason
-from services.registry.secret_tokens import new_token, token_hash
+from services.registry.secret_tokens import new_id, new_token, token_hash
 from services.registry.state_changes import refused
 
 SQL = load_statements("services.registry", "portal_sessions.sql")
@@ -97,7 +96,7 @@ class SellerSession:
     @property
     def return_site(self) -> str:
         """The host that the return URL leads to; "" without one."""
-        return urlsplit(self.return_url or "").hostname or ""
+        return site_of(self.return_url)
 
     def expects(self, address_key: bytes, address: str) -> bool:
         """Whether this session may connect an address; without an expected one, any. False for what is no address."""
@@ -134,7 +133,7 @@ class PortalSessions:
             expected_hash = address_hash(address_key(token), wanted.expected_address)
             if expected_hash is None:
                 raise RegistryError(reason("expected-address-malformed"))
-        session_id = f"s-{secrets.token_hex(6)}"
+        session_id = new_id("s")
         stored = self._sql.one(
             "insert_link", session_id=session_id, token_hash=token_hash(token), company_id=wanted.company_id,
             account_id=wanted.account_id, role=wanted.role, mailbox_id=wanted.mailbox_id, expected_address_hash=expected_hash,
@@ -203,6 +202,11 @@ def return_origin(url: str) -> str:
     """Scheme, host and port of a URL that was checked, as settings write origins: `https://market.example`."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def site_of(return_url: str | None) -> str:
+    """The host that a return URL leads to; "" without one."""
+    return urlsplit(return_url or "").hostname or ""
 
 
 def check_return_url(url: str) -> None:

@@ -7,6 +7,11 @@ import hashlib
 import secrets
 
 
+def new_id(prefix: str) -> str:
+    """An id of 48 random bits. `prefix` tells people what it names: `m` a mailbox, `s` a session, `k` a key."""
+    return f"{prefix}-{secrets.token_hex(6)}"
+
+
 def new_token(prefix: str) -> str:
     """A token. `prefix` tells people and secret scanners what it is: `rrk_` a key, `rrl_` and `rrp_` a link, `rrs_` a session."""
     return prefix + secrets.token_urlsafe(32)

@@ -10,12 +10,11 @@ from starlette.responses import Response
 
 from services.portal.api.callers import ApiCaller, requires
 from services.portal.api.connect import MailAddress
-from services.portal.api.mailboxes import Role
 from services.portal.api.posts import ApiAnswer, ApiPost, ApiTransaction, posts
 from services.portal.api.requests import RequestStatus, submitted, without_login
 from services.portal.api.values import ApiModel, Instant, PathId, PlatformId
 from services.registry.accounts import Accounts
-from services.registry.addresses import address_missing, check_may_change
+from services.registry.addresses import Role, address_missing, check_may_change
 from services.registry.lists import RegistryLists
 
 router = APIRouter(tags=["registry"])

@@ -4,7 +4,6 @@
 in either step, the answer lists every such line, and nothing was changed. Mailboxes become connect requests, sealed for the fetchers.
 """
 
-import secrets
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final, Literal
 
@@ -19,15 +18,16 @@ from services.portal.api.callers import resources_of
 from services.portal.api.companies import Kind
 from services.portal.api.connect import MailLogin, PersonName
 from services.portal.api.failures import UNKNOWN, field_problems
-from services.portal.api.mailboxes import Role
 from services.portal.api.posts import ApiAnswer, ApiPost, ApiTransaction, posts
 from services.portal.api.problems import ApiProblem, FieldProblem
 from services.portal.api.requests import sealing_key, submit
 from services.portal.api.values import ApiModel, Instant, PlatformId
 from services.registry.accounts import CLOCK_DIFFERENCE, Accounts
+from services.registry.addresses import Role
 from services.registry.companies import Companies
 from services.registry.connect_requests import ConnectRequests
 from services.registry.errors import RegistryError
+from services.registry.secret_tokens import new_id
 
 router = APIRouter(tags=["registry"])
 
@@ -177,7 +177,7 @@ class _Import:
         typed = line.login.typed(
             by=line.consent_by, text_version=line.consent_text, language=line.language, role=line.role
         )
-        mailbox_id = f"m-{secrets.token_hex(6)}"
+        mailbox_id = new_id("m")
         of = (line.company_id, line.account_id, mailbox_id)
         key = sealing_key(self._requests)
         request_id = submit(self._transaction, self._requests, key, "connect", of, typed, "connect-requested")

@@ -15,7 +15,6 @@ from services.connect import consent, texts
 from services.connect.consent import check_name
 from services.connect.typed_login import TypedLogin
 from services.portal.api.callers import ApiCaller, requires, resources_of
-from services.portal.api.mailboxes import Role
 from services.portal.api.posts import ApiAnswer, ApiPost, ApiTransaction, posts
 from services.portal.api.problems import ApiProblem, FieldProblem
 from services.portal.api.requests import RequestStatus, submitted
@@ -25,6 +24,7 @@ from services.providers.addresses import domain_of
 from services.providers.mail_server import MailServer
 from services.providers.provider import Provider
 from services.registry.accounts import Accounts
+from services.registry.addresses import Role
 from services.registry.errors import RegistryError
 from services.registry.lists import RegistryLists
 from services.registry.portal_sessions import LinkRequest, PortalSessions, check_return_url, return_origin

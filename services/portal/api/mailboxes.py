@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Header, Query
@@ -30,6 +30,7 @@ from services.portal.api.values import (
 )
 from services.providers import catalog
 from services.registry import states
+from services.registry.addresses import Role
 from services.registry.api_changes import ApiAction
 from services.registry.keyset import KeysetRange
 from services.registry.lists import MailboxFilter, RegistryLists
@@ -39,7 +40,6 @@ from services.registry.states import State
 
 router = APIRouter(tags=["registry"])
 
-Role = Literal["registered", "backup"]
 Reason = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9-]+$")]
 IfMatch = Annotated[
     str | None,

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.connect.typed_login import are_folder_names
+from services.registry.addresses import Role
 from services.registry.portal_sessions import SESSION_PREFIX
 
 CookieName = Literal["browser", "session", "draft", "sign-in"]
@@ -25,7 +26,6 @@ SECRET_CHARACTERS: Final = 43
 """Of 256 random bits in base64url."""
 
 
-AddressRole = Literal["registered", "backup"]
 """Which of its addresses an account answers from."""
 
 
@@ -38,7 +38,7 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     port: int | None = None
     starttls: bool = False
     user: str = ""
-    role: AddressRole | None = None
+    role: Role | None = None
 
     def __repr__(self) -> str:
         return "Draft(…)"

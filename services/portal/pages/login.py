@@ -1,6 +1,5 @@
 """Third step: server and password. They are sealed for the fetchers at once; the web process stores neither."""
 
-import secrets
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Form
@@ -16,6 +15,7 @@ from services.portal.pages.servers import ServerChoice
 from services.portal.pages.texts import text
 from services.providers import catalog
 from services.registry.connect_requests import Purpose
+from services.registry.secret_tokens import new_id
 
 PASSWORD_CHARACTERS: Final = 1000
 Text = Annotated[str, Form(max_length=2000)]
@@ -76,7 +76,7 @@ def routes(gate: SellerGate) -> APIRouter:
         )  # fmt: skip
         mailbox_id = seller.session.mailbox_id or draft.mailbox_id
         purpose: Purpose = "connect" if mailbox_id is None else "reconnect"
-        request_id = requests.submit(seller, purpose, mailbox_id or f"m-{secrets.token_hex(6)}", typed)
+        request_id = requests.submit(seller, purpose, mailbox_id or new_id("m"), typed)
         return gate.redirect(f"/connect/requests/{request_id}", draft)
 
     return router

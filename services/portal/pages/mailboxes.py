@@ -12,11 +12,12 @@ from services.connect import consent, texts
 from services.connect.typed_login import TypedLogin
 from services.portal.id_paths import path_id
 from services.portal.pages import address, requests
-from services.portal.pages.cookies import AddressRole, Draft
+from services.portal.pages.cookies import Draft
 from services.portal.pages.problems import PageProblem
 from services.portal.pages.seller import CONSENT, START, Seller, SellerGate
 from services.portal.pages.texts import text
 from services.registry import holdings, personal_data, states
+from services.registry.addresses import Role
 from services.registry.connect_requests import OF_SELLERS, ConnectRequests
 from services.registry.errors import RegistryError
 from services.registry.portal_sessions import PortalSessions
@@ -44,7 +45,7 @@ def routes(gate: SellerGate) -> APIRouter:
 
     @router.post("/connect/new")
     def connect_new(
-        seller: Annotated[Seller, Depends(gate.sender)], role: Annotated[AddressRole | None, Form()] = None
+        seller: Annotated[Seller, Depends(gate.sender)], role: Annotated[Role | None, Form()] = None
     ) -> Response:
         return gate.redirect(_first_step(seller), Draft(role=role))
 

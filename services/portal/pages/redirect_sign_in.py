@@ -7,7 +7,6 @@
 Each client has a callback of its own, so an answer of another provider is noticed also where providers do not send their name.
 """
 
-import secrets
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -23,7 +22,7 @@ from services.portal.pages.problems import PageProblem
 from services.portal.pages.seller import Seller, SellerGate
 from services.portal.pages.servers import ServerChoice
 from services.registry.connect_requests import Purpose
-from services.registry.secret_tokens import token_hash
+from services.registry.secret_tokens import new_id, token_hash
 from services.registry.sign_ins import SignIns
 from services.signin.authorization import (
     AuthorizationAnswer,
@@ -178,7 +177,7 @@ def _submit(seller: Seller, client: RedirectClient, answer: AuthorizationAnswer,
     )  # fmt: skip
     mailbox_id = session.mailbox_id or draft.mailbox_id
     purpose: Purpose = "connect" if mailbox_id is None else "reconnect"
-    request_id = requests.submit(seller, purpose, mailbox_id or f"m-{secrets.token_hex(6)}", typed)
+    request_id = requests.submit(seller, purpose, mailbox_id or new_id("m"), typed)
     with seller.database() as connection:
         SignIns(connection).note_request(answer.state, request_id)
     return request_id

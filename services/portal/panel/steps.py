@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from services.portal.pages.cookies import AddressRole
 from services.registry import states
+from services.registry.addresses import Role
 
 Step = Literal["reconnect", "connect", "connect-backup", "folders", "test-mail", "inquiries", "wait"]
 Whose = Literal["company", "own", "others"]
@@ -23,7 +23,7 @@ class Offer:
 
     place: Place
     mailbox_id: str | None = None
-    role: AddressRole = "registered"
+    role: Role = "registered"
 
 
 def offer(step: Step, whose: Whose, mailboxes: Sequence[Mapping[str, Any]], *, is_framed: bool) -> Offer:

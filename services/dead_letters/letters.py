@@ -64,6 +64,18 @@ class DeadLetterRecord:
         """The company: a dead letter has the key of the record it is about."""
         return company_of(self.key)
 
+    @property
+    def reason(self) -> str:
+        """The code of the reason for the rejection."""
+        return "no-dead-letter" if self.data is None else self.data.reason
+
+    @property
+    def topic(self) -> str:
+        """The topic of the rejected record; `mail` for a mail message, `?` when the letter names neither."""
+        if self.data is None:
+            return "?"
+        return self.data.topic or ("mail" if self.data.mailbox_id is not None else "?")
+
     def needs(self) -> Need:
         """What a replay has to do for it."""
         data = self.data
@@ -83,7 +95,7 @@ class DeadLetterRecord:
             "state": self.state,
             "at": None if data is None else data.at,
             "service": None if data is None else data.service,
-            "reason": "no-dead-letter" if data is None else data.reason,
+            "reason": self.reason,
             "detail": "the record is no dead letter" if data is None else data.detail,
             "company_id": self.company_id,
             "origin": self.origin,

@@ -10,8 +10,9 @@ record again, so that a record which can never be read is not sent round for eve
 
 import base64
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Literal
 
 from services.common.codec import UnreadableBatch
@@ -20,7 +21,7 @@ from services.common.kafka import Pending, Publisher, Reader
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD_GROUP, REPLAYED, REPLIES
 from services.common.trace_context import TRACEPARENT
-from services.dead_letters.letters import DeadLetterRecord, Spans, read_spans, spans_of
+from services.dead_letters.letters import DeadLetterRecord, DeadLetters, Spans, read_spans, spans_of
 from services.dead_letters.progress import Disposition
 
 BATCH: Final = 500
@@ -64,6 +65,11 @@ class LetterReplay:
         self._again = again
         self._rescan_refusals: dict[tuple[str, str], str] = {}
         """By mailbox, why it cannot be read again; empty text when it will be."""
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether nothing is sent or requested."""
+        return self._publisher is None
 
     def run(self, letters: Sequence[DeadLetterRecord]) -> list[ReplayResult]:
         """Replay letters; when this returns, every record that was sent is acknowledged or reported as refused."""
@@ -152,6 +158,23 @@ class LetterReplay:
                             for record in read_spans(reader, {partition: [(offset, offset + 1)]}):
                                 values[f"{topic}/{partition}/{offset}"] = record.value
         return values
+
+
+def replay_in_batches(
+    letters: DeadLetters, chosen: Iterable[DeadLetterRecord], replay: LetterReplay
+) -> Iterator[list[ReplayResult]]:
+    """Replay letters and mark them as processed, batch by batch; a dry run marks none.
+
+    TooScattered before anything of a batch is sent, TransientError.
+    """
+    remaining = iter(chosen)
+    while batch := list(islice(remaining, BATCH)):
+        if not replay.is_dry_run:
+            letters.mark({"replayed": spans_of(batch)}, dry_run=True)
+        results = replay.run(batch)
+        if not replay.is_dry_run:
+            letters.mark(dispositions_of(results))
+        yield results
 
 
 def dispositions_of(results: Iterable[ReplayResult]) -> dict[Disposition, Spans]:

@@ -244,6 +244,11 @@ def test_rule_sets_are_compared_and_recomputed(run: Any, shop: psycopg.Connectio
     assert (done["rule_set"], done["companies"]) == ("default", 1) and done["corrections"] > 0
     assert shop.execute("SELECT max(late) FROM report_v1.reply_rate").fetchone() == (1,)
     assert "replyrate rules activate amazon" in run("recompute", "--rules", "amazon", code=1).stderr
+    assert "becomes active" in run("rules", "activate", "amazon").stderr
+    assert "0 of 1 companies" in run("rules", "list").stdout
+    assert "has ended" in run("rules", "cancel", "amazon").stderr
+    assert "companies" not in run("rules", "list").stdout
+    assert "Nothing is being computed" in run("rules", "cancel", "amazon", code=1).stderr
     assert "compute all of it" not in run("recompute", "--rules", "default", "--from", "2026-03-01").stderr
     assert "is before --from" in run(
         "recompute", "--rules", "default", "--from", "2026-03-02", "--to", "2026-03-01", code=1

@@ -1,6 +1,6 @@
 """Compares two rule sets over the same facts: both are judged inside a transaction that is rolled back."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -57,6 +57,13 @@ def compare(
                     "inquiries": [_within(outcome) for outcome in outcomes if outcome["company_id"] == company_id],
                 }  # fmt: skip
         progress("companies", start + len(batch), len(companies))
+
+
+def differs(company: Mapping[str, Any]) -> bool:
+    """Whether the two rule sets give a company another rate, another number of counted units or other outcomes."""
+    return bool(company["inquiries"]) or any(
+        company[f"{name}_a"] != company[f"{name}_b"] for name in ("rate", "counted")
+    )
 
 
 def _within(row_of_company: dict[str, Any]) -> dict[str, Any]:

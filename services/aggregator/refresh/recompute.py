@@ -101,6 +101,16 @@ def progress(connection: psycopg.Connection) -> list[dict[str, Any]]:
 def activate(connection: psycopg.Connection, rule_set: RuleSet, *, at_start: bool = False) -> bool:
     """Activate a rule set; True if it is new or changed. It becomes active as soon as every company is judged by it.
 
+    `at_start` as in `request`.
+    """
+    is_new = request(connection, rule_set, at_start=at_start)
+    publish(connection)
+    return is_new
+
+
+def request(connection: psycopg.Connection, rule_set: RuleSet, *, at_start: bool = False) -> bool:
+    """Start the recompute that activates a rule set; True if it is new or changed. Aggregators judge the companies and publish it.
+
     `at_start` is for the rule sets that settings name: one that an operator has deactivated stays inactive, and one with a
     higher version stays as it is (an aggregator of an older release may start beside newer ones).
     """
@@ -109,7 +119,7 @@ def activate(connection: psycopg.Connection, rule_set: RuleSet, *, at_start: boo
         coming = cursor.execute(SQL["unfinished"], {"name": rule_set.name}).fetchone()
         if at_start and stored is not None and not stored["active"]:
             return False
-        versions = [_version(definition["identity"]) for definition in (stored, coming) if definition is not None]
+        versions = [version_of(definition["identity"]) for definition in (stored, coming) if definition is not None]
         if at_start and any(version > rule_set.version for version in versions):
             return False
         if stored is not None and stored["active"] and stored["identity"] == rule_set.identity:
@@ -117,9 +127,17 @@ def activate(connection: psycopg.Connection, rule_set: RuleSet, *, at_start: boo
                 # A recompute with other parameters is no longer wanted.
                 _end(connection, rule_set.name)
             return False
-        new = start(connection, rule_set)
-    publish(connection)
-    return new
+        return start(connection, rule_set)
+
+
+def cancel(connection: psycopg.Connection, name: str) -> str | None:
+    """End the unfinished recompute of a rule set and return its identity; None if there is none. The numbers that are shown stay."""
+    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        running = cursor.execute(SQL["unfinished"], {"name": name}).fetchone()
+        if running is None:
+            return None
+        _end(connection, name)
+    return str(running["identity"])
 
 
 def deactivate(connection: psycopg.Connection, name: str) -> bool:
@@ -270,7 +288,8 @@ def _publish(connection: psycopg.Connection, rule_set: RuleSet) -> bool:
     return True
 
 
-def _version(identity: str) -> int:
+def version_of(identity: str) -> int:
+    """The version of a rule set in its identity."""
     return int(identity.partition("+")[0])
 
 

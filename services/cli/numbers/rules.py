@@ -9,12 +9,12 @@ import click
 
 from services.aggregator.judge import comparison, rules
 from services.aggregator.judge.rules import RuleSet
-from services.aggregator.refresh import recompute
-from services.aggregator.refresh.recompute import StoredRuleSet
+from services.aggregator.refresh import recompute, rule_set_states
+from services.aggregator.refresh.rule_set_states import RuleSetState
 from services.cli.context import as_json, database, guarded, load_config
 from services.cli.output import ProgressBars, errors, parameter_text, print_json, print_table
 from services.common.display import percent
-from services.common.errors import EXIT_FAILED, ConfigError, ReplyrateError
+from services.common.errors import EXIT_FAILED, ReplyrateError
 
 COLUMNS: Final = {
     "name": "rule set", "counts": "active", "version": "version", "computing": "being computed", "title": "title",
@@ -43,36 +43,22 @@ def rules_group() -> None:
 def rules_list(json_: bool) -> None:
     """List every rule set and whether it is active."""
     config = load_config()
-    folder = config.aggregator.rules_dir
-    files = rules.names(folder)
     with database(config) as connection:
-        stored = {rule_set.name: rule_set for rule_set in recompute.stored_rule_sets(connection)}
-        computing = {progress["rule_set"]: progress for progress in recompute.progress(connection)}
-    rows: list[dict[str, Any]] = []
-    for name in sorted({*files, *stored}):
-        columns = _list_columns(name, stored.get(name), folder, has_file=name in files)
-        if name in computing and columns["version"] != UNUSABLE:
-            progress = computing[name]
-            columns["computing"] = f"{progress['identity']}: {progress['done']} of {progress['companies']} companies"
-        rows.append(columns)
+        states = rule_set_states.states(connection, config.aggregator.rules_dir)
+    rows = [_list_columns(state) for state in states]
     if json_:
         print_json([{**columns, "counts": columns["counts"] == "yes"} for columns in rows])
     else:
         print_table(rows, COLUMNS)
 
 
-def _list_columns(name: str, stored: StoredRuleSet | None, folder: Path | None, *, has_file: bool) -> dict[str, Any]:
-    """A rule set as it is active, else as its file says; an invalid file must not hide the other rule sets."""
-    is_active = stored is not None and stored.is_active
-    columns = {"name": name, "counts": "yes" if is_active else "no", "computing": None}
-    try:
-        if stored is not None and (is_active or not has_file):
-            rule_set = stored.rule_set
-        else:
-            rule_set = rules.load(name, folder)
-    except ConfigError as error:
-        return {**columns, "version": UNUSABLE, "title": str(error)}
-    return {**columns, "version": rule_set.identity, "title": rule_set.title}
+def _list_columns(state: RuleSetState) -> dict[str, Any]:
+    columns = {"name": state.name, "counts": "yes" if state.status == "active" else "no", "computing": None}
+    if state.rule_set is None:
+        return {**columns, "version": UNUSABLE, "title": state.problem}
+    if (running := state.computation) is not None:
+        columns["computing"] = f"{running.identity}: {running.done} of {running.companies} companies"
+    return {**columns, "version": state.identity, "title": state.rule_set.title}
 
 
 @rules_group.command("show")
@@ -148,6 +134,22 @@ def rules_deactivate(name: str) -> None:
         sys.exit(EXIT_FAILED)
 
 
+@rules_group.command("cancel")
+@click.argument("name")
+@guarded
+def rules_cancel(name: str) -> None:
+    """End the unfinished computation of a rule set.
+
+    The numbers that are shown stay.
+    """
+    with database(load_config()) as connection:
+        identity = recompute.cancel(connection, name)
+    if identity is None:
+        errors.print(f"Nothing is being computed for {name}; see `replyrate rules list`.", markup=False)
+        sys.exit(EXIT_FAILED)
+    errors.print(f"The computation of {name} {identity} has ended; the numbers that are shown stay.", markup=False)
+
+
 def rule_set_named(name: str, folder: Path | str | None) -> RuleSet:
     """A rule set by name (also from the operator's folder), or from a file (.toml)."""
     return rules.read(Path(name)) if name.endswith(".toml") else rules.load(name, Path(folder) if folder else None)
@@ -175,7 +177,7 @@ def rules_diff(name_a: str, name_b: str, company: str | None, json_: bool) -> No
         print_json({"a": rule_set_a.identity, "b": rule_set_b.identity, "companies": companies})
         return
     _print_diff(companies, _diff_titles(rule_set_a, rule_set_b), with_inquiries=company is not None)
-    changed = sum(_differs(difference) for difference in companies)
+    changed = sum(comparison.differs(difference) for difference in companies)
     inquiries = sum(len(difference["inquiries"]) for difference in companies)
     errors.print(f"{changed} of {len(companies)} companies differ, {inquiries} inquiries count differently.")
 
@@ -194,12 +196,6 @@ def _print_diff(companies: list[dict[str, Any]], titles: Mapping[str, str], *, w
             for inquiry in difference["inquiries"]
         ]
         print_table(inquiries, _with_titles(INQUIRY_DIFF, titles))
-
-
-def _differs(difference: dict[str, Any]) -> bool:
-    return bool(difference["inquiries"]) or any(
-        difference[f"{name}_a"] != difference[f"{name}_b"] for name in ("rate", "counted")
-    )
 
 
 def _diff_titles(rule_set_a: RuleSet, rule_set_b: RuleSet) -> dict[str, str]:

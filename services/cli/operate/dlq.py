@@ -1,7 +1,7 @@
 """`dlq`: dead letters. Show what was rejected and why; send it back, or discard it."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, Final
@@ -14,8 +14,11 @@ from services.cli.output import echo, errors, print_json, print_table, text
 from services.common.errors import EXIT_FAILED, ReplyrateError
 from services.common.kafka import Publisher
 from services.common.settings import Settings
-from services.dead_letters.letters import DeadLetterRecord, DeadLetters, parse, spans_of
-from services.dead_letters.replay import BATCH, LetterReplay, dispositions_of
+from services.dead_letters import reasons
+from services.dead_letters.letters import DeadLetters, Spans, parse
+from services.dead_letters.purge import purge
+from services.dead_letters.replay import LetterReplay, replay_in_batches
+from services.dead_letters.selection import LetterQuery, chosen, chosen_spans, count, overlap
 from services.registry.errors import RegistryError
 
 COLUMNS: Final = {
@@ -57,7 +60,8 @@ def dlq_list(all_: bool, reason: str | None, limit: int, json_: bool) -> None:
     """
     with DeadLetters(load_config().kafka) as letters:
         spans = letters.everything() if all_ else letters.waiting()
-        rows = [letter.row() for letter in islice(_with_reason(letters.read(spans), reason), limit)]
+        wanted = LetterQuery(reason=reason or "")
+        rows = [letter.row() for letter in islice(filter(wanted.matches, letters.read(spans)), limit)]
     if json_:
         print_json(rows)
     elif rows:
@@ -76,12 +80,14 @@ def dlq_show(position: str, json_: bool) -> None:
     """Show a dead letter, POSITION as in `dlq list`. With --json also its record, in base64."""
     with DeadLetters(load_config().kafka) as letters:
         letter = letters.at(position)
-    data = letter.data
+    data, reason = letter.data, reasons.explain(letter.reason)
     fields = {
         **letter.row(),
         "service_version": data.service_version if data else None,
         "value": data.value if data else None,
         "needs": letter.needs(),
+        "meaning": reason.meaning.en,
+        "cure": reason.cure.en,
     }
     if json_:
         print_json(fields)
@@ -112,17 +118,12 @@ def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again:
     counts: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
     with DeadLetters(config.kafka) as letters, _letter_replay(config, most, again, yes) as replay:
-        chosen = (
+        chosen_letters = (
             iter([letters.at(position) for position in positions])
             if positions
-            else _with_reason(letters.read(letters.waiting()), reason)
+            else chosen(letters, LetterQuery(reason=reason or ""))
         )
-        while batch := list(islice(chosen, BATCH)):
-            if yes:
-                letters.mark({"replayed": spans_of(batch)}, dry_run=True)
-            results = replay.run(batch)
-            if yes:
-                letters.mark(dispositions_of(results))
+        for results in replay_in_batches(letters, chosen_letters, replay):
             for result in results:
                 counts[result.outcome] = counts.get(result.outcome, 0) + 1
                 rows.append({**result.letter.row(), "outcome": result.outcome, "why": result.why})
@@ -153,46 +154,20 @@ def dlq_purge(through: str | None, reason: str | None, delete: bool, yes: bool, 
     if delete and reason is not None:
         raise click.UsageError("a topic is deleted up to an offset, so --delete takes --through and no --reason")
     with DeadLetters(load_config().kafka) as letters:
-        spans = letters.everything() if delete else letters.waiting()
+        spans: Spans = letters.everything() if delete else chosen_spans(letters, LetterQuery(reason=reason or ""))
         if through is not None:
             partition, offset = parse(through)
             letters.at(through)
-            spans = {
-                partition: [(first, min(end, offset + 1)) for first, end in spans.get(partition, ()) if first <= offset]
-            }
-        if reason is not None:
-            spans = spans_of(_with_reason(letters.read(spans), reason))
-        count = sum(end - first for chosen in spans.values() for first, end in chosen)
-        ends = {partition: chosen[-1][1] for partition, chosen in spans.items() if chosen}
+            spans = overlap(spans, {partition: [(0, offset + 1)]})
+        letters_chosen = count(spans)
+        ends = {partition: runs[-1][1] for partition, runs in spans.items() if runs}
         if yes:
-            # Letters that were replayed before keep that state.
-            waiting = letters.waiting()
-            letters.mark({
-                "purged": {
-                    partition: _intersection(waiting.get(partition, ()), chosen) for partition, chosen in spans.items()
-                }
-            })  # fmt: skip
-            if delete and ends:
-                letters.delete(ends)
+            purge(letters, spans, delete=delete)
     if json_:
-        print_json({"done": yes, "letters": count, "deleted": delete and yes, "before": ends})
+        print_json({"done": yes, "letters": letters_chosen, "deleted": delete and yes, "before": ends})
         return
     verb = "deleted" if delete else "purged"
-    errors.print(f"{count} letters {verb}." if yes else f"{count} letters would be {verb}. {DRY_RUN}")
-
-
-def _intersection(waiting: Sequence[tuple[int, int]], chosen: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The offsets that two lists of spans [first, end) have in common."""
-    overlaps = [
-        (max(first, chosen_first), min(end, chosen_end))
-        for first, end in waiting
-        for chosen_first, chosen_end in chosen
-    ]
-    return [(first, end) for first, end in overlaps if first < end]
-
-
-def _with_reason(letters: Iterator[DeadLetterRecord], reason: str | None) -> Iterator[DeadLetterRecord]:
-    return (letter for letter in letters if reason is None or letter.row()["reason"] == reason)
+    errors.print(f"{letters_chosen} letters {verb}." if yes else f"{letters_chosen} letters would be {verb}. {DRY_RUN}")
 
 
 @contextmanager

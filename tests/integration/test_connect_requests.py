@@ -248,6 +248,7 @@ def readable(dsn: str, token: str) -> dict[str, list[str]]:
 
 OF_NO_COMPANY = {
     "registry.sealing_keys", "registry.mailbox_moves", "replyrate.migrations", "ledger.rule_sets", "ledger.pipeline",
+    "report_token_v1.rule_sets",
 }  # fmt: skip
 """Tables that the web process reads whatever its token is: nothing in them belongs to a company."""
 

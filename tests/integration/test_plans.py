@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from services.aggregator.judge import judge
+from services.cli.pages import dictionary
 from services.common.postgres import connect
 from services.common.tables import read_table
 from tests.support import large_database
@@ -107,6 +108,26 @@ def test_each_service_may_run_its_statements_with_its_own_role(
             except psycopg.errors.InsufficientPrivilege as error:
                 refused.append(f"{statement.title}: {error.diag.message_primary}")
     assert not refused, "\n".join(refused)
+
+
+@pytest.mark.parametrize(
+    ("role", "source"),
+    [
+        ("replyrate_dashboard", "report_v1.{} WHERE company_id = %(company_id)s"),
+        ("replyrate_dashboard", "report_v1.{} WHERE company_id IN ('company-1', 'company-2')"),
+        ("replyrate_company", "report_company_v1.{}"),
+    ],
+)
+def test_a_view_reads_the_rows_of_the_companies_that_are_asked_for(
+    connection: psycopg.Connection, role: str, source: str
+) -> None:
+    views = [name for name in dictionary.contract()["views"] if name != "rule_sets"]
+    whole = {}
+    for view in views:
+        text = f"SELECT * FROM {source.format(view)}"
+        statement = NamedStatement("report_v1", view, text, is_rare=False, is_by_hand=False)
+        whole[view] = reads(connection, statement, role)
+    assert whole == {view: [] for view in views}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ STATEMENTS: Final[tuple[LiteralString, ...]] = (
     "INSERT INTO ledger.pipeline (partition, passed_at) SELECT generate_series(0, {partitions} - 1), clock_timestamp()",
     "INSERT INTO registry.companies (company_id) SELECT 'company-' || company FROM generate_series(1, {companies}) company",
     "INSERT INTO registry.accounts (company_id, account_id) SELECT company_id, 'main' FROM registry.companies",
+    "INSERT INTO access.dashboards (role_name, company_id) SELECT 'login-' || company_id, company_id FROM registry.companies",
     "INSERT INTO registry.addresses (company_id, account_id, role, address_sealed, address_masked, address_hash)"
     " SELECT company_id, 'main', 'registered', '', '', company_id FROM registry.companies",
     """

@@ -1,7 +1,7 @@
 """The views of report_v1 in a real Postgres equal those in schemas/report_v1.json, both ways."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -184,6 +184,44 @@ def test_a_key_identifies_one_row(connection: psycopg.Connection) -> None:
         ).fetchall()
         assert counts[0] == counts[1], name
         assert counts[0] or name == "corrections", f"the worked example leaves {name} empty"
+        assert broken_promises(connection, name, view) == []
+
+
+def broken_promises(connection: psycopg.Connection, name: str, view: Mapping[str, Any]) -> list[str]:
+    """What the rows of a view have that its contract excludes: nulls, values of no list, references to no row."""
+    columns = {column["name"] for column in view["columns"]}
+    conditions = [f"{column} IS NULL" for column in sorted(columns - {*view["nullable"]})]
+    for column, values in view["values"].items():
+        conditions.append(f"{column} NOT IN ({', '.join(repr(value) for value in values)})")
+    for reference in view["references"]:
+        present = " AND ".join(f"source.{column} IS NOT NULL" for column in reference["columns"])
+        equal = " AND ".join(f"target.{column} = source.{column}" for column in reference["columns"])
+        conditions.append(f"{present} AND NOT EXISTS (SELECT FROM report_v1.{reference['view']} target WHERE {equal})")
+    return [
+        condition
+        for condition in conditions
+        if connection.execute(f"SELECT FROM report_v1.{name} source WHERE {condition} LIMIT 1".encode()).fetchall()
+    ]
+
+
+def test_a_broken_promise_is_found(connection: psycopg.Connection) -> None:
+    load(connection, [rules.load_builtin("default")])
+    view = {**dictionary.contract()["views"]["inquiry_outcomes"], "nullable": [], "values": {"outcome": ["timely"]}}
+    view["references"] = [{"columns": ["company_id", "inquiry_id"], "view": "due_soon"}]
+    assert len(broken_promises(connection, "inquiry_outcomes", view)) > 3
+
+
+def test_keys_and_references_of_the_contract_name_columns() -> None:
+    views = dictionary.contract()["views"]
+    for name, view in views.items():
+        columns = {column["name"] for column in view["columns"]}
+        named = {*view["key"], *view["nullable"], *view["values"], *view.get("measures", ())}
+        named |= {ratio[part] for ratio in view.get("ratios", ()) for part in ("numerator", "denominator")}
+        named |= {column for reference in view["references"] for column in reference["columns"]}
+        named |= {view["freshness"]["column"]} if "freshness" in view else set()
+        assert named <= columns, name
+        for reference in view["references"]:
+            assert views[reference["view"]]["key"] == reference["columns"], name
 
 
 def test_a_dashboard_reads_the_views_and_nothing_else(connection: psycopg.Connection) -> None:

@@ -12,8 +12,10 @@ from services.standalone.servers.paths import ROOT
 
 GRAFANA = ROOT / "deploy" / "grafana"
 BOARDS: dict[str, dict[str, Any]] = {
-    file.stem: json.loads(file.read_text("utf-8")) for file in sorted((GRAFANA / "dashboards").glob("*.json"))
+    f"{file.parent.name}/{file.stem}": json.loads(file.read_text("utf-8"))
+    for file in sorted((GRAFANA / "dashboards").glob("*/*.json"))
 }
+"""Language and name → board."""
 RULES = [
     rule
     for group in yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text("utf-8"))["groups"]

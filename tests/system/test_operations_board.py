@@ -26,7 +26,7 @@ from tests.support.monitoring import BOARDS, RULES
 from tests.support.processes import Process, until
 from tests.support.topics import kafka_settings, publish
 
-QUERIES = [target["expr"] for panel in BOARDS["operations"]["panels"] for target in panel["targets"]]
+QUERIES = [target["expr"] for panel in BOARDS["en/operations"]["panels"] for target in panel["targets"]]
 
 
 class Prometheus:

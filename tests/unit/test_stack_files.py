@@ -262,8 +262,11 @@ def test_grafana_uses_the_dashboard_login_and_prometheus_scrapes_every_service()
     (file,) = re.findall(r"\$__file\{/run/secrets/(\w+)\}", text)
     assert {"source": "postgres-dashboard", "target": file} in grafana["secrets"]
     boards = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/replyrate.yml").read_text("utf-8"))
-    (path,) = [provider["options"]["path"] for provider in boards["providers"]]
-    assert f"./deploy/grafana/dashboards:{path}:ro" in grafana["volumes"]
+    paths = {provider["options"]["path"] for provider in boards["providers"]}
+    mounted = "/var/lib/grafana/dashboards"
+    assert paths == {f"{mounted}/{folder.name}" for folder in (ROOT / "deploy/grafana/dashboards").iterdir()}
+    assert len({provider["folder"] for provider in boards["providers"]}) == len(paths) == 2
+    assert f"./deploy/grafana/dashboards:{mounted}:ro" in grafana["volumes"]
     rules = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["rule_files"]
     assert [(ROOT / "deploy/prometheus" / rule.removeprefix("/etc/prometheus/")).exists() for rule in rules] == [True]
     jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))["scrape_configs"]

@@ -51,13 +51,14 @@ def config_print(json_: bool) -> None:
 def config_docs(write: Path | None) -> None:
     """Render the pages that are made from code and data.
 
-    These are settings, metrics and log actions, rule sets, providers, mailbox states, personal data, data dictionary and
-    .env.example.
+    These are settings, metrics and log actions, rule sets, providers, mailbox states, personal data, data dictionary,
+    .env.example and the Grafana boards.
     """
     for name, page in render_all().items():
         if write is None:
             click.echo(page)
         else:
+            (write / name).parent.mkdir(parents=True, exist_ok=True)
             (write / name).write_text(page, "utf-8")
 
 

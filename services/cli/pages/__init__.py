@@ -3,6 +3,7 @@
 from services.cli.pages import (
     dictionary,
     environment,
+    grafana,
     mailbox_states,
     metrics,
     personal_data,
@@ -23,4 +24,5 @@ def render_all() -> dict[str, str]:
         "personal-data.md": personal_data.page(),
         "mailbox-states.md": mailbox_states.page(),
         "../.env.example": environment.example(),
+        **grafana.pages(),
     }

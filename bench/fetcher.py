@@ -1,7 +1,5 @@
 """A first scan beside a raw socket that only reads the same answers, and beside imapclient fetching envelopes."""
 
-import os
-import pwd
 import socket
 import ssl
 import sys
@@ -95,9 +93,6 @@ def _idle_user(number: int) -> str:
 
 def _fill(server: Dovecot) -> None:
     """Write the mailbox as maildir files, the form in which Dovecot stores them."""
-    place = server.data_dir / "mail" / USER / "Sent"
-    for name in ("cur", "new", "tmp"):
-        (place / name).mkdir(parents=True, exist_ok=True)
     begin = datetime.now(UTC).replace(microsecond=0) - timedelta(days=50)
     for number in range(MESSAGES):
         at = begin + timedelta(minutes=3 * number)
@@ -106,13 +101,7 @@ def _fill(server: Dovecot) -> None:
             f"{number:016x}.bench@mail.test", in_reply_to=f"ask-{number}@platform.example",
             references=(f"ask-{number}@platform.example",),
         )  # fmt: skip
-        file = place / "cur" / f"{int(at.timestamp())}.M{number}.bench:2,S"
-        file.write_bytes(letter.render())
-        os.utime(file, (at.timestamp(), at.timestamp()))
-    if os.geteuid() == 0:
-        owner = pwd.getpwnam("nobody")
-        for path in (server.data_dir / "mail").rglob("*"):
-            os.chown(path, owner.pw_uid, owner.pw_gid)
+        server.deliver(USER, "Sent", f"M{number}", letter.render(), at)
 
 
 def _raw(server: Dovecot) -> None:

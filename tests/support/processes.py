@@ -93,8 +93,10 @@ def get(port: int, page: str) -> tuple[int, str]:
         return 0, ""
 
 
-def until(true: Callable[[], bool], seconds: float, what: str, processes: tuple[Process, ...] = ()) -> None:
-    """Wait until `true()`; fails with `what` after `seconds`, or if one of `processes` has ended."""
+def until(
+    true: Callable[[], bool], seconds: float, what: str, processes: tuple[Process, ...] = (), *, pause: float = 0.05
+) -> None:
+    """Wait until `true()`, asked every `pause` seconds; fails with `what` after `seconds`, or if one of `processes` has ended."""
     deadline = time.monotonic() + seconds
     while not true():
         for process in processes:
@@ -102,4 +104,4 @@ def until(true: Callable[[], bool], seconds: float, what: str, processes: tuple[
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n" + "\n".join(
             process.log.read_text("utf-8")[-3000:] for process in processes
         )
-        time.sleep(0.05)
+        time.sleep(pause)

@@ -1,6 +1,6 @@
 """A private certificate authority for loopback servers, so that the demo and the tests verify TLS like everything else.
 
-`ca.pem` is what a client trusts (REPLYRATE_IMAP__CA_FILE). Keys are elliptic (P-256), valid for thirty days.
+`ca.pem` is what a client trusts (REPLYRATE_IMAP__CA_FILE). Keys are elliptic (P-256), valid for thirty days unless more are asked for.
 """
 
 import ipaddress
@@ -28,11 +28,12 @@ class ServerCertificate:
 class CertificateAuthority:
     """An authority whose key exists only in this process; its certificate is `folder/ca.pem`."""
 
-    def __init__(self, folder: Path, now: datetime | None = None) -> None:
+    def __init__(self, folder: Path, now: datetime | None = None, *, valid_days: int = VALID_DAYS) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.ca_file = folder / "ca.pem"
         self._now = now or datetime.now(UTC)
+        self._valid_days = valid_days
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "replyrate private CA")])
         certificate = (
@@ -68,7 +69,7 @@ class CertificateAuthority:
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, expired: bool = False
     ) -> x509.CertificateBuilder:
-        end = self._now + (timedelta(days=-1) if expired else timedelta(days=VALID_DAYS))
+        end = self._now + (timedelta(days=-1) if expired else timedelta(days=self._valid_days))
         return (
             x509.CertificateBuilder()
             .subject_name(subject)

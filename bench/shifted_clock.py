@@ -10,7 +10,9 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
+
+from services.standalone.servers.postgres import scratch_folder
 
 SOURCE: Final = Path(__file__).with_suffix(".c")
 FILE: Final = "REPLYRATE_BENCH_CLOCK"
@@ -47,21 +49,24 @@ def environ() -> dict[str, str]:
     return {name: os.environ[name] for name in (FILE, "LD_PRELOAD")}
 
 
-def restart_under(folder: Path, module: str, back: timedelta) -> None:
-    """Start this process again with a clock that is `back` behind; returns if that has been done.
+def restart_under(module: str, back: timedelta) -> Path:
+    """Start this process again with a clock that is `back` behind; in the process that has it, returns the folder of the clock.
 
-    `folder` gets the library and the clock's file. Needs a C compiler.
+    The caller removes the folder. Needs a C compiler.
     """
-    if FILE in os.environ:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)
+    if FILE not in os.environ:
+        _restart(module, back)
+    return Path(os.environ[FILE]).parent
+
+
+def _restart(module: str, back: timedelta) -> NoReturn:
+    folder = scratch_folder("replyrate-clock-")
     library, clock = folder / "shifted_clock.so", folder / "clock"
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"], check=True)
     clock.write_bytes(struct.pack("q", -round(back.total_seconds()) * 1_000_000_000))
     # Servers that run as another user read it; only this process writes it.
     clock.chmod(0o644)
-    os.execve(  # the same process, so that its end is seen by whoever started it
+    os.execve(
         sys.executable,
         [sys.executable, "-m", module, *sys.argv[1:]],
         {**os.environ, FILE: str(clock), "LD_PRELOAD": str(library)},

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
@@ -357,14 +357,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--days", type=int, default=365, help="how many days pass (default: 365)")
     parser.add_argument("--step-hours", type=float, default=12, help="time between two polls, at most 24 (default: 12)")
     options = parser.parse_args(arguments)
-    folder = Path(__file__).parents[1] / ".cache" / "bench" / "clock"
-    shifted_clock.restart_under(folder, "bench.year", timedelta(days=options.days + 10))
-    scratch: Any = scratch_folder("replyrate-year-")
+    if not 0 < options.step_hours <= 24:
+        parser.error("--step-hours must be above 0 and at most 24, the longest interval between polls")
+    clock_folder = shifted_clock.restart_under("bench.year", timedelta(days=options.days + 10))
+    scratch = scratch_folder("replyrate-year-")
     try:
         measured = run(scratch, options.mailboxes, options.days, timedelta(hours=options.step_hours))
         shifted_clock.ShiftedClock().restore()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(clock_folder, ignore_errors=True)
     print(show(measured))
     print(f"written to {save(measured, Path(__file__).with_name('results'), 'year')}", file=sys.stderr)
     return 1 if any(figure.reached is False for figure in measured) else 0

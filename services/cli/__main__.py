@@ -24,6 +24,7 @@ from services.cli.play.standalone import standalone
 from services.cli.registry.account import account, company
 from services.cli.registry.api_key import api_key
 from services.cli.registry.connect_link import connect_link, panel_link
+from services.cli.registry.console_link import console_link
 from services.cli.registry.erase import erase
 from services.cli.registry.keys import keys
 from services.cli.registry.mailbox import mailbox
@@ -65,6 +66,7 @@ for command in (
     mailbox,
     connect_link,
     panel_link,
+    console_link,
     provider,
     publish,
     rate,

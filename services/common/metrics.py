@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-Service = Literal["fetcher", "matcher", "aggregator", "portal"]
+Service = Literal["fetcher", "matcher", "aggregator", "portal", "console"]
 
 EVERY_SERVICE = CollectorRegistry()
 """Metrics of every service; each has a label `service`."""
@@ -19,11 +19,13 @@ FETCHER = CollectorRegistry()
 MATCHER = CollectorRegistry()
 AGGREGATOR = CollectorRegistry()
 PORTAL = CollectorRegistry()
+CONSOLE = CollectorRegistry()
 REGISTRIES: Final[Mapping[Service, CollectorRegistry]] = {
     "fetcher": FETCHER,
     "matcher": MATCHER,
     "aggregator": AGGREGATOR,
     "portal": PORTAL,
+    "console": CONSOLE,
 }
 
 BUILD_INFO = Gauge(

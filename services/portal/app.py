@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -32,8 +30,7 @@ from services.portal.panel import app as panel
 from services.portal.request_limits import LimitCode, RequestLimits
 from services.portal.resources import PortalResources
 from services.portal.security_headers import SecurityHeaders
-
-STATIC: Final = Path(__file__).parent / "static"
+from services.portal.static_files import STATIC
 
 
 def create_app(resources: PortalResources) -> ASGIApp:

@@ -18,10 +18,10 @@ STATEMENT_SECONDS: Final = 15.0
 class TokenDatabase:
     """Transactions that see what a token allows. Safe to use from any thread."""
 
-    def __init__(self, dsn: str, connections: int) -> None:
+    def __init__(self, dsn: str, connections: int, application_name: str = "replyrate-portal") -> None:
         """At most `connections`; a request waits until one is free."""
         self._pool = ConnectionPool(
-            lambda: connect(dsn, "replyrate-portal", statement_seconds=STATEMENT_SECONDS), connections
+            lambda: connect(dsn, application_name, statement_seconds=STATEMENT_SECONDS), connections
         )
 
     @contextmanager

@@ -182,9 +182,14 @@ def link_purpose(link_token: str) -> Purpose:
 
 
 def session_token(link_token: str, browser_secret: str) -> str:
-    """The token of the session that a browser opens with a link: HMAC-SHA-256 of the link with the browser's 256-bit secret."""
+    """The token of the session that a browser opens with a link."""
+    return derived_token(SESSION_PREFIX, link_token, browser_secret)
+
+
+def derived_token(prefix: str, link_token: str, browser_secret: str) -> str:
+    """The token that a link and a browser's 256-bit secret make together: HMAC-SHA-256 of the link with the secret."""
     digest = hmac.digest(browser_secret.encode(), link_token.encode(), "sha256")
-    return SESSION_PREFIX + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    return prefix + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def address_key(link_token: str) -> bytes:

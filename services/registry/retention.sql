@@ -60,3 +60,16 @@ DELETE FROM registry.api_answers WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM registry.api_answers WHERE created_at < statement_timestamp() - interval '1 day'
     LIMIT %(most)s
 ))
+
+-- name: staff_sessions
+-- Sessions of staff and links of the command line that ended thirty days ago.
+DELETE FROM registry.staff_sessions WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM registry.staff_sessions WHERE expires_at < statement_timestamp() - interval '30 days'
+    LIMIT %(most)s
+))
+
+-- name: staff_actions
+-- What staff did, REPLYRATE_CONSOLE__AUDIT_DAYS ago.
+DELETE FROM registry.staff_actions WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM registry.staff_actions WHERE expires_at < statement_timestamp() LIMIT %(most)s
+))

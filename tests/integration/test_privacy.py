@@ -97,7 +97,7 @@ def test_rows_beyond_their_retention_are_deleted_and_younger_ones_stay(mailbox: 
     trimmed = {
         name
         for name, table in personal_data.load().tables.items()
-        if table.retention in ("horizon", "30-days", "day", "day-unused")
+        if table.retention in ("horizon", "30-days", "day", "day-unused", "audit")
     }
     assert {f"registry.{name}" for name in retention.SQL} == trimmed, "each such table has its statement"
     with connect(mailbox, "tests") as connection:
@@ -138,6 +138,17 @@ def test_rows_beyond_their_retention_are_deleted_and_younger_ones_stay(mailbox: 
                 "INSERT INTO registry.api_answers (key_id, name_hash, request_hash, created_at)"
                 " VALUES ('k-000000000000', sha256(%s), sha256(''), clock_timestamp() - make_interval(hours => %s))",
                 (str(hours).encode(), hours),
+            )
+        for name, at in {"1": old, "2": young}.items():
+            connection.execute(
+                "INSERT INTO registry.staff_sessions (session_id, token_hash, method, subject, display_name, role, expires_at)"
+                " VALUES ('w-' || left(md5(%s), 12), sha256(%s), 'link', 'x', 'x', 'support', %s)",
+                (name, name.encode(), at),
+            )
+            connection.execute(
+                "INSERT INTO registry.staff_actions (session_id, subject, display_name, role, action, expires_at)"
+                " VALUES ('w', 'x', 'x', 'support', 'search', %s)",
+                (at if name == "1" else now + timedelta(days=1),),
             )
         # With the privileges of the fetcher's role.
         connection.execute("SET ROLE replyrate_fetcher")

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from services.common.language import Language
-from services.portal.__main__ import bound_listener
 from services.portal.pages.templates import LANGUAGE_TAGS
 from services.portal.pages.texts import text
 from services.portal.request_limits import BODY_BYTES
+from services.portal.web_server import bound_listener
 from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn, portal_login, running_portal
 
 __all__ = ["make_portal", "portal_dsn"]
@@ -120,7 +120,7 @@ def test_a_stopped_process_ends_with_code_0_while_a_client_is_connected(make_por
 
 
 def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_headers() -> None:
-    with bound_listener("127.0.0.1", 0) as listener:
+    with bound_listener("PORTAL", "127.0.0.1", 0) as listener:
         listener.listen()
         with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, CDPSession, Error, Page, Request, sync_playwright
 
 from services.common.language import Language
-from services.portal.app import STATIC
+from services.portal.static_files import STATIC
 from tests.portal.browser.states import STATES, WIDTHS, Scripts, SeenState
 
 MISSING: Final = (

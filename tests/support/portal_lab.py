@@ -32,15 +32,14 @@ class Portal:
 
 
 @contextmanager
-def portal_login(dsn: str) -> Iterator[str]:
-    """The connection string of a new login that has the rights of the web process, while the block runs."""
+def portal_login(dsn: str, process: str = "portal") -> Iterator[str]:
+    """The connection string of a new login that has the rights of a web process (portal, console), while the block runs."""
     database = dsn.rsplit("/", 1)[1]
-    login = sql.Identifier(f"{database}_portal")
+    login = sql.Identifier(f"{database}_{process}")
     with connect(dsn, "tests") as connection:
-        connection.execute(
-            sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'portal-only' IN ROLE replyrate_portal").format(login)
-        )
-        yield conninfo.make_conninfo(dsn, user=f"{database}_portal", password="portal-only")
+        statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'web-only' IN ROLE {}")
+        connection.execute(statement.format(login, sql.Identifier(f"replyrate_{process}")))
+        yield conninfo.make_conninfo(dsn, user=f"{database}_{process}", password="web-only")
         connection.execute(sql.SQL("DROP OWNED BY {}").format(login))
         connection.execute(sql.SQL("DROP ROLE {}").format(login))
 

@@ -16,6 +16,7 @@ from services.common.settings.load import load_hash_key, load_imap_settings, loa
 from services.common.settings.processes import (
     SERVICES,
     AggregatorConfig,
+    ConsoleConfig,
     FetcherConfig,
     MatcherConfig,
     PortalConfig,
@@ -24,6 +25,7 @@ from services.common.settings.processes import (
 )
 from services.common.settings.sections import (
     AggregatorSettings,
+    ConsoleSettings,
     FetcherSettings,
     HttpSettings,
     ImapSettings,
@@ -42,8 +44,8 @@ from services.common.settings.sections import (
 
 __all__ = [
     "PREFIX", "SERVICES",
-    "AggregatorConfig", "AggregatorSettings", "Declaration", "FetcherConfig", "FetcherSettings", "HttpSettings",
-    "ImapSettings", "KafkaSettings", "LogSettings", "MatcherConfig", "MatcherSettings", "OAuth2Client",
+    "AggregatorConfig", "AggregatorSettings", "ConsoleConfig", "ConsoleSettings", "Declaration", "FetcherConfig",
+    "FetcherSettings", "HttpSettings", "ImapSettings", "KafkaSettings", "LogSettings", "MatcherConfig", "MatcherSettings", "OAuth2Client",
     "OAuth2PublicClient", "OAuth2PublicSettings", "OAuth2Settings",
     "PortalConfig", "PortalSettings", "PostgresSettings", "ServiceConfig", "Settings", "TelemetrySettings",
     "declarations", "dsn_with_password", "load_hash_key", "load_imap_settings", "load_settings", "readers", "secret_in",

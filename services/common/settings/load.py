@@ -13,6 +13,7 @@ from services.common.settings.files import PREFIX, secret_in
 from services.common.settings.processes import (
     AggregatorConfig,
     Config,
+    ConsoleConfig,
     FetcherConfig,
     HashKeyConfig,
     ImapConfig,
@@ -146,3 +147,7 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"{PREFIX}OAUTH2__OTHER__TOKEN_URL is not set; {PREFIX}OAUTH2__OTHER__CLIENT_ID needs it:"
                 " write where the provider issues access tokens"
             )
+    if isinstance(config, ConsoleConfig) and config.console.issuer:
+        for name in ("client_id", "client_secret"):
+            if not getattr(config.console, name):
+                yield f"{PREFIX}CONSOLE__{name.upper()} is not set; {PREFIX}CONSOLE__ISSUER needs it"

@@ -11,6 +11,7 @@ from services.common.errors import ConfigError
 from services.common.settings.files import KEY_BYTES, NEW_KEY, OLD_KEY, PREFIX, read_key
 from services.common.settings.sections import (
     AggregatorSettings,
+    ConsoleSettings,
     FetcherSettings,
     HttpSettings,
     ImapSettings,
@@ -114,7 +115,13 @@ class PortalConfig(PostgresConfig, ServiceConfig):
     portal: PortalSettings = PortalSettings.model_validate({})
 
 
-class Settings(FetcherConfig, MatcherConfig, AggregatorConfig, PortalConfig):
+class ConsoleConfig(PostgresConfig, ServiceConfig):
+    """The web process of the staff; like the one of the sellers it has no key."""
+
+    console: ConsoleSettings = ConsoleSettings.model_validate({})
+
+
+class Settings(FetcherConfig, MatcherConfig, AggregatorConfig, PortalConfig, ConsoleConfig):
     """Every setting."""
 
     oauth2: OAuth2Settings = OAuth2Settings.model_validate({})
@@ -126,4 +133,5 @@ SERVICES: dict[str, type[ServiceConfig]] = {
     "matcher": MatcherConfig,
     "aggregator": AggregatorConfig,
     "portal": PortalConfig,
+    "console": ConsoleConfig,
 }

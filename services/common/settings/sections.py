@@ -68,6 +68,23 @@ Figures = Annotated[
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
+def _origin(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in text:
+        raise ValueError(
+            "write scheme and host, and a port if it is not the usual one, without a path: https://replies.example"
+        )
+    return text.rstrip("/").lower()
+
+
+PublicUrl = Annotated[str, AfterValidator(_origin)]
+"""Where people reach a web process: scheme, host and port."""
+
+
 def dsn_with_password(dsn: str, password: str) -> str:
     """`dsn` in either of libpq's forms (a URI, or `key=value …`) with `password` in it."""
     if "://" in dsn:
@@ -305,7 +322,7 @@ class PortalSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
     port: int = Field(8480, ge=1, le=65535, description="Port of the pages and the API.")
-    public_url: str = Field(
+    public_url: PublicUrl = Field(
         "http://127.0.0.1:8480",
         description="Where people reach the portal, without a path: `https://replies.marketplace.example`. Links, cookies and the"
         " accepted Host header follow from it.",
@@ -336,19 +353,54 @@ class PortalSettings(Section):
         600, ge=1, le=100_000, description="Requests to the API that a key may send in a minute, to each process."
     )
 
-    @field_validator("public_url")
-    @classmethod
-    def _check_public_url(cls, text: str) -> str:
-        try:
-            parts = urlsplit(text)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            good = False
-        if not good or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in text:
-            raise ValueError(
-                "write scheme and host, and a port if it is not the usual one, without a path: https://replies.example"
-            )
-        return text.rstrip("/").lower()
+
+class ConsoleSettings(Section):
+    """The pages of the platform's staff."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
+    port: int = Field(8481, ge=1, le=65535, description="Port of the console.")
+    public_url: PublicUrl = Field(
+        "http://127.0.0.1:8481",
+        description="Where staff reach the console, without a path: `https://console.marketplace.example`. It should be an address"
+        " that is not reachable from the internet.",
+    )
+    trusted_proxies: Networks = Field(
+        (), description="Networks of reverse proxies, `10.0.0.0/8,…`, whose X-Forwarded-For is believed."
+    )
+    connections: int = Field(4, ge=1, le=100, description="Connections to Postgres at most.")
+    body_seconds: int = Field(20, ge=1, le=600, description="How long the body of a request may take to arrive.")
+    issuer: Issuer | None = Field(
+        None,
+        description="Issuer of the OpenID provider at which staff sign in, `https://login.example/tenant`; when not set, only"
+        " links of `replyrate console-link` open the console.",
+    )
+    client_id: str | None = Field(None, description="Id of the client at the provider.")
+    client_secret: Secret | None = Field(None, description="Secret of the client.")
+    ca_file: Path | None = Field(
+        None, description="CA certificates in PEM for the provider, instead of those of the system."
+    )
+    scopes: Words = Field(
+        ("openid", "profile"),
+        description="Scopes that are asked for; some providers send roles only with one of their own.",
+    )
+    role_claim: str = Field(
+        "roles", pattern=r"^[!-~]{1,200}$", description="Claim of the id token with the roles or groups of a person."
+    )
+    support_values: Names = Field(
+        ("replyrate-support",), description="Values of that claim that mean support: reading, and nothing else."
+    )
+    operator_values: Names = Field(
+        ("replyrate-operator",),
+        description="Values of that claim that mean operator: everything that the console can do.",
+    )
+    session_minutes: int = Field(480, ge=5, le=1440, description="How long a session lasts at most.")
+    idle_minutes: int = Field(30, ge=1, le=1440, description="A session ends after so long without a request.")
+    audit_days: int = Field(
+        365,
+        ge=30,
+        le=3650,
+        description="How long it stays recorded what staff read about people and what they changed.",
+    )
 
 
 class TelemetrySettings(Section):

@@ -64,22 +64,55 @@ class StartedSignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 Value = TypeVar("Value", Draft, StartedSignIn)
 
 
-class Cookies:
-    """Reads and sets the cookies. Whatever a request sends is checked: a cookie that is malformed is none."""
+class HostCookies:
+    """Cookies that no script can read. Over TLS each belongs to one host alone (`__Host-`); ports of a host share them."""
 
     def __init__(self, *, is_https: bool) -> None:
         self._is_https = is_https
 
+    def get(self, request: Request, name: str) -> str:
+        """The value of a cookie; "" when there is none."""
+        return request.cookies.get(self._name(name), "")
+
+    def set(self, response: Response, name: str, value: str, max_age: int | None) -> None:
+        """Set a cookie, until the browser is closed or for some seconds."""
+        response.set_cookie(
+            self._name(name), value, max_age=max_age, path="/", secure=self._is_https, httponly=True, samesite="lax"
+        )  # fmt: skip
+
+    def drop(self, response: Response, *names: str) -> None:
+        """Delete cookies."""
+        for name in names:
+            response.delete_cookie(self._name(name), path="/", secure=self._is_https, httponly=True, samesite="lax")
+
+    def random_secret(self, request: Request, name: str) -> str | None:
+        """The random secret in a cookie; None when there is none or it is malformed."""
+        value = self.get(request, name)
+        return value if len(value) == SECRET_CHARACTERS else None
+
+    def new_random_secret(self, response: Response, name: str, max_age: int | None) -> str:
+        """Give the browser a random secret."""
+        value = secrets.token_urlsafe(32)
+        self.set(response, name, value, max_age)
+        return value
+
+    def _name(self, name: str) -> str:
+        return f"{'__Host-' if self._is_https else ''}replyrate-{name}"
+
+
+class Cookies:
+    """Reads and sets the cookies. Whatever a request sends is checked: a cookie that is malformed is none."""
+
+    def __init__(self, *, is_https: bool) -> None:
+        self._cookies = HostCookies(is_https=is_https)
+
     def browser_secret(self, request: Request) -> str | None:
         """The secret of the browser."""
-        value = self._get(request, "browser")
-        return value if len(value) == SECRET_CHARACTERS else None
+        return self._cookies.random_secret(request, "browser")
 
     def new_browser_secret(self, response: Response) -> str:
         """Give the browser a secret."""
-        value = secrets.token_urlsafe(32)
-        self._set(response, "browser", value)
-        return value
+        return self._cookies.new_random_secret(response, "browser", SECONDS["browser"])
 
     def session(self, request: Request) -> tuple[str, bytes] | None:
         """The token of the session and the key of the expected address."""
@@ -112,8 +145,7 @@ class Cookies:
 
     def delete(self, response: Response, *names: CookieName) -> None:
         """Delete cookies."""
-        for name in names:
-            response.delete_cookie(self._name(name), path="/", secure=self._is_https, httponly=True, samesite="lax")
+        self._cookies.drop(response, *names)
 
     def _value(self, request: Request, name: CookieName, kind: type[Value]) -> Value | None:
         """The value in a cookie; None when there is none or it is malformed."""
@@ -126,12 +158,7 @@ class Cookies:
         self._set(response, name, base64.urlsafe_b64encode(msgspec.json.encode(value)).decode())
 
     def _set(self, response: Response, name: CookieName, value: str) -> None:
-        response.set_cookie(
-            self._name(name), value, max_age=SECONDS[name], path="/", secure=self._is_https, httponly=True, samesite="lax"
-        )  # fmt: skip
+        self._cookies.set(response, name, value, SECONDS[name])
 
     def _get(self, request: Request, name: CookieName) -> str:
-        return request.cookies.get(self._name(name), "")
-
-    def _name(self, name: CookieName) -> str:
-        return f"{'__Host-' if self._is_https else ''}replyrate-{name}"
+        return self._cookies.get(request, name)

@@ -104,10 +104,8 @@ class SellerGate:
         return _consented(self.sender(request, csrf))
 
     def check_origin(self, request: Request) -> None:
-        """PageProblem when the browser says that another site sent a form (Origin, else Sec-Fetch-Site)."""
-        origin = request.headers.get("origin")
-        site = request.headers.get("sec-fetch-site")
-        if (origin is not None and origin != self._resources.origin) or (origin is None and site != "same-origin"):
+        """PageProblem when the browser says that another site sent a form."""
+        if not is_own_form(request, self._resources.origin):
             raise PageProblem("form-outdated")
 
     def redirect(self, path: str, draft: Draft | None = None) -> RedirectResponse:
@@ -122,6 +120,14 @@ def _consented(seller: Seller) -> Seller:
     if not seller.has_consented:
         raise StepMissing(CONSENT)
     return seller
+
+
+def is_own_form(request: Request, origin: str) -> bool:
+    """Whether the browser says that a page of this site sent a form (Origin, else Sec-Fetch-Site)."""
+    stated_origin = request.headers.get("origin")
+    if stated_origin is not None:
+        return stated_origin == origin
+    return request.headers.get("sec-fetch-site") == "same-origin"
 
 
 def form_proof(secret: str, purpose: str) -> str:

@@ -24,7 +24,7 @@ def sources() -> Iterator[str]:
     portal = resources.files("services.portal")
     for folder in ("templates", "panel"):
         for file in (portal / folder).iterdir():
-            if file.name.endswith((".py", ".html")):
+            if file.name.endswith((".py", ".html")) and not file.name.startswith("console"):
                 yield file.read_text(encoding="utf-8")
 
 

@@ -1,0 +1,51 @@
+"""The application of the console: its routes, and what applies to every request."""
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from services.portal.console import links, problems, search, sign_in
+from services.portal.console.resources import ConsoleResources
+from services.portal.console.staff import StaffGate
+from services.portal.id_paths import IdPaths
+from services.portal.request_limits import LimitCode, RequestLimits
+from services.portal.security_headers import SecurityHeaders
+from services.portal.static_files import STATIC
+
+ID_PATHS: Final = ("/companies/",)
+"""What paths with ids begin with."""
+ROOMS: Final = (sign_in, links, search)
+"""Modules with pages: each has `routes(gate)`."""
+
+
+def create_console(resources: ConsoleResources) -> ASGIApp:
+    """The application as an ASGI server runs it."""
+    app = FastAPI(title="replyrate console", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(IdPaths, prefixes=ID_PATHS)
+    security_headers = SecurityHeaders(is_https=resources.is_https)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=security_headers)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    gate = StaffGate(resources)
+    problems.install(app)
+    for room in ROOMS:
+        app.include_router(room.routes(gate))
+
+    def refusal(request: Request, code: LimitCode, values: Mapping[str, str | int]) -> Response:
+        response = problems.problem_page(request, code)
+        security_headers.add_to(response)
+        return response
+
+    return RequestLimits(
+        app,
+        hosts=frozenset({urlsplit(resources.origin).netloc}),
+        bulk_paths=frozenset(),
+        body_seconds=resources.settings.console.body_seconds,
+        refusal=refusal,
+    )

@@ -1,0 +1,47 @@
+"""What staff read about people and change in the console, as the audit shows it. SQL is in staff_actions.sql.
+
+An action is noted in the transaction that reads or changes, so neither happens without the other. Who did it follows from the session.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from services.common.errors import ReplyrateError
+from services.common.postgres import Statements, load_statements
+
+SQL: Final = load_statements("services.registry", "staff_actions.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom an action is about; None where it is about no single one."""
+
+    company_id: str | None = None
+    account_id: str | None = None
+    mailbox_id: str | None = None
+    inquiry_id: str | None = None
+
+
+NOBODY: Final = Subject()
+
+
+class StaffActions:
+    """Reads and writes registry.staff_actions over one connection; not to be shared by threads."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._sql = Statements(connection, SQL)
+
+    def note(self, action: str, subject: Subject = NOBODY, **detail: Any) -> None:
+        """Note an action of the session of this transaction. `detail`: numbers, codes and ids.
+
+        ReplyrateError when the session has ended in the meantime, so that nothing is read or changed without a record.
+        """
+        noted = self._sql.one(
+            "note", action=action, company_id=subject.company_id, account_id=subject.account_id,
+            mailbox_id=subject.mailbox_id, inquiry_id=subject.inquiry_id, detail=Jsonb(detail),
+        )  # fmt: skip
+        if noted is None or not noted["noted"]:
+            raise ReplyrateError("the session of the console has ended")

@@ -74,6 +74,15 @@ def test_from_an_empty_server_to_logins_schema_and_topics(
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(refused.encode())
+    with as_login(own_postgres, "replyrate_console", passwords) as connection:
+        assert connection.execute("SELECT count(*) FROM registry.companies").fetchone() == (0,)
+        for refused in (
+            "SELECT 1 FROM registry.secrets",
+            "SET ROLE replyrate_portal",
+            "SELECT 1 FROM registry.staff_sessions",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(refused.encode())
     with as_login(own_postgres, "replyrate_dashboard", passwords) as connection:
         connection.execute("SELECT 1 FROM reply_rate")
         assert connection.execute("SHOW statement_timeout").fetchone() == ("30s",)

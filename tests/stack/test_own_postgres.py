@@ -57,5 +57,5 @@ def test_the_services_work_on_a_database_elsewhere(elsewhere: Elsewhere) -> None
     users = (
         "SELECT string_agg(DISTINCT usename, ',' ORDER BY usename) FROM pg_stat_activity WHERE datname = 'replyrate'"
     )
-    assert elsewhere.psql(users) == "replyrate_aggregator,replyrate_fetcher,replyrate_portal"
+    assert elsewhere.psql(users) == "replyrate_aggregator,replyrate_console,replyrate_fetcher,replyrate_portal"
     assert elsewhere.psql("SELECT count(*) FROM registry.companies", "replyrate") == "1"

@@ -78,7 +78,8 @@ def upgraded(images: None, code_of_then: Path, folder: Path) -> Iterator[tuple[R
         },
     )
     stack.make_secrets()
-    (stack.folder / "secrets" / "postgres-portal.password").unlink()  # the release of then had no portal
+    for name in ("portal", "console"):  # the release of then had neither
+        (stack.folder / "secrets" / f"postgres-{name}.password").unlink()
     stack.release(THEN, code_of_then)
     with running(stack):
         # Its `init` makes the logins; what else it made gives way to the dump.

@@ -26,6 +26,7 @@ HASHING = (SERVICES["replyrate-fetcher"], SERVICES["replyrate-matcher"], CLI)
 PRIVATE_NETWORKS = {
     ip_network(cidr) for cidr in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 }
+PORTAL_PODS = {"matchLabels": {"app.kubernetes.io/name": "replyrate-portal"}}
 SETTINGS = {declaration.name for declaration in declarations()} | {
     f"{declaration.name}_FILE" for declaration in declarations() if declaration.secret
 }
@@ -109,6 +110,7 @@ def test_each_service_gets_its_own_secrets_only() -> None:
     assert files(SERVICES["replyrate-matcher"]) == {"hash.key"}
     assert files(SERVICES["replyrate-aggregator"]) == {"aggregator-dsn"}
     assert files(SERVICES["replyrate-portal"]) == {"portal-dsn"}
+    assert files(SERVICES["replyrate-console"]) == {"console-dsn"}
     assert files(CLI) == {"migrator-dsn", "hash.key", "vault.key"}
 
 
@@ -128,7 +130,7 @@ def test_the_command_line_is_scaled_to_zero_until_it_is_needed() -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_ingress_of_the_example_leads_to_the_portal(version: str) -> None:
     examples = list(yaml.safe_load_all((BASE / "examples" / "ingress.yaml").read_text("utf-8")))
-    (service,) = [document for document in DOCUMENTS if document["kind"] == "Service"]
+    service = next(document for document in DOCUMENTS if name_of(document) == "Service-replyrate-portal")
     (port,) = service["spec"]["ports"]
     logged = {}
     for example in examples:
@@ -151,10 +153,27 @@ def test_the_ingress_of_the_example_leads_to_the_portal(version: str) -> None:
     assert {"name": "REPLYRATE_PORTAL__PORT", "value": str(number)} in container["env"]
 
 
+def test_the_console_is_reached_by_the_ingress_of_the_staff_alone() -> None:
+    console = SERVICES["replyrate-console"]
+    (container,) = pod(console)["containers"]
+    assert container["image"] == "replyrate/portal" and container["command"] == [
+        "python",
+        "-m",
+        "services.portal.console",
+    ]
+    policy = next(document["spec"] for document in DOCUMENTS if name_of(document) == "NetworkPolicy-replyrate-console")
+    ((rule,), (egress,)) = policy["ingress"], policy["egress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8481}]
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"replyrate/staff-ingress": "true"}}}]
+    assert '`replyrate/staff-ingress: "true"`' in (ROOT / "docs" / "kubernetes.md").read_text("utf-8")
+    # The OpenID provider; no port of mail.
+    assert egress["ports"] == [{"protocol": "TCP", "port": 443}]
+
+
 def test_the_portal_is_reached_by_ingress_controllers_and_reaches_kafka_and_postgres_only() -> None:
     labels = SERVICES["replyrate-portal"]["spec"]["template"]["metadata"]["labels"]
     policies = [document["spec"] for document in DOCUMENTS if document["kind"] == "NetworkPolicy"]
-    ((rule,),) = [spec["ingress"] for spec in policies if "app.kubernetes.io/name" in str(spec["podSelector"])]
+    ((rule,),) = [spec["ingress"] for spec in policies if spec["podSelector"] == PORTAL_PODS]
     assert rule["ports"] == [{"protocol": "TCP", "port": 8480}]
     (namespace,) = rule["from"]
     ((name, value),) = namespace["namespaceSelector"]["matchLabels"].items()

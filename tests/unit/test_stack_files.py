@@ -22,9 +22,10 @@ OURS = {
     for name, service in COMPOSE["services"].items()
     if service["image"].startswith("${REGISTRY:-}replyrate/")
 }
-SERVICES = ("fetcher", "matcher", "aggregator", "portal")
-TARGETS = (*SERVICES, "cli", "demo")
+TARGETS = ("fetcher", "matcher", "aggregator", "portal", "cli", "demo")
 """The targets of the Dockerfile: an image for each."""
+SERVICES = ("fetcher", "matcher", "aggregator", "portal", "console")
+"""What runs all the time; the console is the image of the portal with another command."""
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*)|:\?[^}]*)?\}")
 
 
@@ -178,7 +179,8 @@ def test_every_image_has_the_same_libraries_checked_by_hash() -> None:
 
 def test_the_compose_file_builds_every_image_from_its_target() -> None:
     built = {name: service["build"]["target"] for name, service in OURS.items() if "build" in service}
-    assert set(built.values()) == set(TARGETS) and len(built) == len(TARGETS)
+    assert set(built.values()) == set(TARGETS)
+    assert len(built.keys() - {"console"}) == len(TARGETS), "the console is the image of the portal"
     for name, target in built.items():
         assert OURS[name]["image"] == f"${{REGISTRY:-}}replyrate/{target}:${{IMAGE_TAG:-local}}"
         assert OURS[name]["build"]["context"] == "." and "dockerfile" not in OURS[name]["build"]
@@ -232,7 +234,18 @@ def test_the_portal_has_no_key_and_no_way_out() -> None:
     masquerade = COMPOSE["networks"]["published"]["driver_opts"]["com.docker.network.bridge.enable_ip_masquerade"]
     assert masquerade == "false"
     users = [name for name, service in COMPOSE["services"].items() if "published" in service.get("networks", ())]
-    assert users == ["portal"]
+    assert users == ["portal", "console"]
+
+
+def test_the_console_is_reached_from_this_machine_only_and_has_no_key() -> None:
+    portal, console = COMPOSE["services"]["portal"], COMPOSE["services"]["console"]
+    assert console["image"] == portal["image"] and console["build"] == portal["build"]
+    assert console["entrypoint"] == ["python", "-m", "services.portal.console"]
+    assert console["secrets"] == ["postgres-console"] and "REPLYRATE_VAULT_KEY_FILE" not in console["environment"]
+    assert console["ports"] == ["127.0.0.1:${CONSOLE_PORT:-8481}:8481"]
+    assert console["networks"] == ["inside", "published"]
+    sign_in = yaml.safe_load((ROOT / "deploy" / "compose.console-sign-in.yml").read_text("utf-8"))
+    assert sign_in == {"services": {"console": {"networks": ["outside"]}}}
 
 
 def test_the_telemetry_extra_pins_the_versions_that_are_installed_and_tested() -> None:
@@ -338,6 +351,9 @@ def test_a_damaged_key_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_a_secret_of_an_oauth2_client_in_the_file_of_variables_does_not_reach_the_web_process() -> None:
-    secrets = {setting.name for setting in declarations() if setting.secret and "OAUTH2" in setting.name}
-    emptied = {name for name, value in COMPOSE["services"]["portal"]["environment"].items() if value == ""}
-    assert emptied == secrets and len(secrets) == 3
+    secrets = {setting.name for setting in declarations() if setting.secret and "CLIENT_SECRET" in setting.name}
+    console = "REPLYRATE_CONSOLE__CLIENT_SECRET"
+    for name, unused in (("portal", secrets), ("console", secrets - {console})):
+        emptied = {name for name, value in COMPOSE["services"][name]["environment"].items() if value == ""}
+        assert emptied == unused
+    assert console in secrets and len(secrets) == 4

@@ -31,6 +31,7 @@ LOGINS: Final[dict[str, dict[str, str]]] = {
     "replyrate_fetcher": {**SERVICE, "statement_timeout": "120s", "idle_in_transaction_session_timeout": "120s"},
     "replyrate_aggregator": {**SERVICE, "statement_timeout": "120s", "idle_in_transaction_session_timeout": "120s"},
     "replyrate_portal": {**SERVICE, "statement_timeout": "30s", "idle_in_transaction_session_timeout": "30s"},
+    "replyrate_console": {**SERVICE, "statement_timeout": "30s", "idle_in_transaction_session_timeout": "30s"},
     "replyrate_dashboard": {
         "statement_timeout": "30s", "idle_in_transaction_session_timeout": "30s",
         "default_transaction_read_only": "on", "search_path": "report_v1",

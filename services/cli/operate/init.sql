@@ -39,5 +39,6 @@ GRANT {owner} TO CURRENT_USER
 -- The owner of the database, and who may connect. The judgement of a company uses a temporary table.
 ALTER DATABASE {database} OWNER TO {owner};
 REVOKE ALL ON DATABASE {database} FROM PUBLIC;
-GRANT CONNECT ON DATABASE {database} TO replyrate_fetcher, replyrate_portal, replyrate_dashboard, replyrate_company;
+GRANT CONNECT ON DATABASE {database} TO replyrate_fetcher, replyrate_portal, replyrate_console,
+    replyrate_dashboard, replyrate_company;
 GRANT CONNECT, TEMPORARY ON DATABASE {database} TO replyrate_aggregator;

@@ -60,18 +60,21 @@ class ApiKeys:
         return self._sql.all("api_keys")
 
     def rotate(self, key_id: str, overlap_hours: int, *, by: str) -> NewApiKey:
-        """A new key with the name, scopes and prefix of a valid one, which expires after `overlap_hours`. RegistryError."""
+        """A new key with the name, scopes and prefix of a valid one, which expires after `overlap_hours`. RegistryError.
+
+        `by` is recorded as who created the new key and revoked the previous one.
+        """
         with self._sql.transaction():
-            replaced = self._sql.one("expire_key", key_id=key_id, hours=overlap_hours)
+            replaced = self._sql.one("expire_key", key_id=key_id, hours=overlap_hours, by=by)
             if replaced is None:
                 raise _no_valid_key(key_id)
             return self._insert(
                 replaced["name"], replaced["scopes"], replaced["company_prefix"], by, replaced["expired_at"]
             )
 
-    def revoke(self, key_id: str) -> None:
+    def revoke(self, key_id: str, *, by: str) -> None:
         """Make a key invalid at once. RegistryError when there is no valid key with this id."""
-        if self._sql.one("revoke_key", key_id=key_id) is None:
+        if self._sql.one("revoke_key", key_id=key_id, by=by) is None:
             raise _no_valid_key(key_id)
 
     def _insert(

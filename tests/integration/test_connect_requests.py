@@ -93,7 +93,7 @@ def portal_dsn(dsn: str) -> Iterator[str]:
         connection.execute("INSERT INTO registry.mailbox_links VALUES ('x', 'c1', 'c2', 'tests')")
         connection.execute(
             "INSERT INTO registry.api_keys (key_id, secret_hash, name, scopes, company_prefix, created_by)"
-            " VALUES ('k-000000000000', sha256(%s), 'platform', '{}', 'c1', 'tests')",
+            " VALUES ('k-000000000000', sha256(%s), 'platform', '{connect:write}', 'c1', 'tests')",
             (KEY_TOKEN.encode(),),
         )
         yield portal
@@ -110,13 +110,13 @@ def test_a_seller_connects_a_mailbox_through_a_fetcher(lab: Lab, portal_dsn: str
     sent_at = datetime.now(UTC)
     lab.server.append(USER, "Sent", letter(1, sent_at), sent_at)
     with lab.fetcher():
-        portal = PortalLogin(portal_dsn)
+        portal, platform = PortalLogin(portal_dsn), PortalLogin(portal_dsn, KEY_TOKEN)
         while portal.requests.sealing_key() is None:
             time.sleep(0.05)
-        refused = portal.result(portal.submit("test", password="wrong", **server))
+        refused = platform.result(platform.submit("test", password="wrong", **server))
         assert (refused["state"], refused["code"]) == ("failed", "login-refused")
         assert refused["report"]["next"]["zh"]
-        tested = portal.result(portal.submit("test", **server))
+        tested = platform.result(platform.submit("test", **server))
         assert (tested["state"], tested["code"], tested["stage"]) == ("passed", "passed", "newest")
         with lab.registry() as registry:
             assert registry.mailboxes.summaries("c1") == [], "a test stores nothing"
@@ -147,7 +147,7 @@ def test_nothing_that_was_typed_is_left_after_the_result_or_the_life(
     dsn: str, portal_dsn: str, keys_published: None
 ) -> None:
     portal = PortalLogin(portal_dsn)
-    finished, expired, waiting = (portal.submit("test") for _ in range(3))
+    finished, expired, waiting = (portal.submit() for _ in range(3))
     with connect(dsn, "tests") as connection:
         fetcher = ConnectRequests(connection)
         connection.execute("SET ROLE replyrate_fetcher")
@@ -171,7 +171,7 @@ def test_nothing_that_was_typed_is_left_after_the_result_or_the_life(
 def test_a_request_of_a_fetcher_that_died_goes_to_another_one_and_the_first_writes_nothing(
     dsn: str, portal_dsn: str, keys_published: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request_id = PortalLogin(portal_dsn).submit("test")
+    request_id = PortalLogin(portal_dsn).submit()
     with connect(dsn, "tests") as connection:
         fetcher = ConnectRequests(connection)
         monkeypatch.setattr(connect_requests, "LEASE_SECONDS", 0.0)
@@ -196,7 +196,7 @@ def test_while_a_thread_works_another_one_takes_the_next_request(
     resources = RequestResources(
         RequestRunner(settings, ConnectionTester(settings, resolve, "0")), KEYS, Hasher(VAULT_KEY), Vault(VAULT_KEY)
     )
-    expected = {PortalLogin(portal_dsn).submit("test") for _ in range(2)}
+    expected = {PortalLogin(portal_dsn).submit() for _ in range(2)}
 
     def take(name: str) -> str | None:
         with connect(dsn, "tests") as connection:
@@ -214,7 +214,7 @@ def test_while_a_thread_works_another_one_takes_the_next_request(
 
 
 def test_a_fetcher_leaves_requests_that_it_cannot_open(dsn: str, portal_dsn: str, keys_published: None) -> None:
-    PortalLogin(portal_dsn).submit("test")
+    PortalLogin(portal_dsn).submit()
     with connect(dsn, "tests") as connection:
         assert ConnectRequests(connection).take("other", OpeningKeys(b"x" * 32)) is None
         assert ConnectRequests(connection).take("rotating", OpeningKeys(b"x" * 32, VAULT_KEY)) is not None
@@ -260,7 +260,7 @@ OF_NO_COMPANY = {
 def test_the_login_of_the_web_process_reads_nothing_without_a_token_and_its_own_rows_with_one(
     portal_dsn: str, keys_published: None, token: str, accounts: set[tuple[str, str]]
 ) -> None:
-    own = PortalLogin(portal_dsn).submit("test")
+    own = PortalLogin(portal_dsn).submit()
     tables = readable(portal_dsn, token)
     requests = [json.loads(text)["request_id"] for text in tables["registry.connect_requests"]]
     assert requests == ([own] if ("c1", "main") in accounts else [])
@@ -291,18 +291,18 @@ def test_a_request_for_another_company_is_refused_by_the_database(
     portal_dsn: str, keys_published: None, token: str
 ) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        PortalLogin(portal_dsn, token).submit("test")
+        PortalLogin(portal_dsn, token).submit()
 
 
 def test_a_seller_cannot_ask_for_another_account(portal_dsn: str, keys_published: None) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        PortalLogin(portal_dsn).submit("test", account_id="second")
+        PortalLogin(portal_dsn).submit(account_id="second")
 
 
 @pytest.mark.parametrize("change", ["opened_at = NULL", "ended_at = now()", "expires_at = now()"])
 def test_a_session_that_is_not_open_sees_nothing(dsn: str, portal_dsn: str, keys_published: None, change: str) -> None:
     portal = PortalLogin(portal_dsn)
-    request_id = portal.submit("test")
+    request_id = portal.submit()
     with connect(dsn, "tests") as connection:
         connection.execute(f"UPDATE registry.portal_sessions SET {change}".encode())
     assert portal.requests.status(request_id) is None
@@ -311,7 +311,7 @@ def test_a_session_that_is_not_open_sees_nothing(dsn: str, portal_dsn: str, keys
 @pytest.mark.parametrize("change", ["revoked_at = now()", "expires_at = now()"])
 def test_a_key_that_is_not_valid_sees_nothing(dsn: str, portal_dsn: str, keys_published: None, change: str) -> None:
     portal = PortalLogin(portal_dsn, KEY_TOKEN)
-    request_id = portal.submit("test")
+    request_id = portal.submit()
     with connect(dsn, "tests") as connection:
         connection.execute(f"UPDATE registry.api_keys SET {change}".encode())
     assert portal.requests.status(request_id) is None

@@ -19,15 +19,20 @@ from typing import Final
 import yaml
 
 from services.common import migrations
+from services.common.hashing import Hasher
 from services.common.postgres import connect
-from services.registry.companies import Companies
+from services.registry.addresses import ROLES
 from services.registry.connect_requests import ConnectRequests
+from services.registry.registry import Registry
 from services.registry.sealing import OpeningKeys
+from services.registry.vault import Vault
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.paths import ROOT
 from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 from tests.portal import api_document
+from tests.portal.generated_values import LINKED, MAILBOXES
 from tests.support.api_lab import new_key
+from tests.support.mailboxes import connected
 from tests.support.portal_lab import Portal, portal_login, running_portal
 from tests.support.seeded import seed
 from tests.support.topics import create_topics, kafka_settings
@@ -73,9 +78,20 @@ def prepare(dsn: str, kafka: str) -> str:
     create_topics(kafka_settings(kafka))
     with connect(dsn, "tests") as connection:
         seed(connection)
-        Companies(connection).add("c1-new")  # which generated_values.py links mailboxes with
+        _register(Registry(connection, Hasher(bytes(32)), Vault(bytes(32))))
         ConnectRequests(connection).publish_key(OpeningKeys(b"v" * 32).current)
     return new_key(dsn, "c1").secret
+
+
+def _register(registry: Registry) -> None:
+    """What the ids of generated_values.py are about."""
+    for role in ROLES:  # before the mailboxes, which had to be connected again otherwise
+        registry.addresses.set("c1", "main", role, "c1@mail.test")
+    for mailbox_id in MAILBOXES[1:]:
+        connected(registry, "c1", mailbox_id=mailbox_id, address=f"{mailbox_id}@mail.test")
+    for company_id in LINKED:
+        registry.companies.add(company_id)
+        registry.links.add("c1", MAILBOXES[0], company_id, by="tests")
 
 
 def run(origin: str, secret: str, folder: Path, *, examples: int) -> GeneratedCalls:

@@ -1,19 +1,31 @@
 """Hooks of schemathesis: ids and bodies that are accepted in a part of the calls, so that they reach more than a refusal."""
 
 import json
+from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, Final
 
 import schemathesis
 
+MANY: Final = 64
+"""Mailboxes of the company c1, and companies that the first of them is linked with. What succeeds once for each of them (pausing one, ending
+a link) takes the next one with every call, and the opposite operation makes it possible again."""
+MAILBOXES: Final = ("m-c1", *(f"m-c1-{number}" for number in range(1, MANY)))
+LINKED: Final = tuple(f"c1-{number}" for number in range(MANY))
 REGISTERED: Final = {
-    "company_id": "c1",
-    "account_id": "main",
-    "mailbox_id": "m-c1",
-    "inquiry_id": "i5",
-    "linked_company_id": "c1-new",
+    "company_id": ("c1",),
+    "account_id": ("main",),
+    "mailbox_id": ("m-c1",),
+    "inquiry_id": ("i5",),
+    "linked_company_id": LINKED,
 }
-"""What is there before the calls (tests/support/seeded.py)."""
+"""What is there before the calls (generated_calls.prepare)."""
+SHORT: Final = 10
+"""Characters of an id that is replaced by one that exists: fewer."""
+IN_TURN: Final = ("/pause", "/resume")
+"""Ends of paths of which each call takes the next mailbox."""
 LINES: Final = [
     {"type": "company", "company_id": "c1"},
     {"type": "account", "company_id": "c1", "account_id": "main"},
@@ -28,9 +40,13 @@ BODIES: Final[dict[str, Any]] = {
     "/panel-sessions": ACCOUNT,
     "/panel-tokens": ACCOUNT,
     "/provider-lookups": {"address": "seller@qq.com"},
-    "/companies/{company_id}/accounts/{account_id}/addresses/{role}": {"address": "seller@qq.com"},
-}
+    "/companies/{company_id}/accounts/{account_id}/addresses/{role}": {
+        "address": "seller@qq.com", "by_account": "main",
+    },
+}  # fmt: skip
 """Accepted bodies by path."""
+_turns: Final[defaultdict[tuple[str, str], Iterator[int]]] = defaultdict(count)
+"""By operation and parameter: whose turn it is."""
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -44,10 +60,33 @@ def map_path_parameters(context: Any, path_parameters: Any) -> Any:
     """Ids that exist wherever a generated one is short."""
     if not isinstance(path_parameters, dict):
         return path_parameters
+    operation = f"{context.operation.method} {context.operation.path}"
     return {
-        name: REGISTERED[name] if name in REGISTERED and len(str(value)) < 6 else value
+        name: _registered(operation, name) if name in REGISTERED and len(str(value)) < SHORT else value
         for name, value in path_parameters.items()
     }
+
+
+def _registered(operation: str, name: str) -> str:
+    """An id that exists; where there are several, the next one."""
+    ids = MAILBOXES if name == "mailbox_id" and operation.endswith(IN_TURN) else REGISTERED[name]
+    return ids[next(_turns[operation, name]) % len(ids)]
+
+
+@schemathesis.hook
+def map_headers(context: Any, headers: Any) -> Any:
+    """Without If-Match in two thirds of the calls that have it, chosen by its length: a generated one is that of no mailbox."""
+    if isinstance(headers, dict) and len(str(headers.get("If-Match", ""))) % 3:
+        return {name: value for name, value in headers.items() if name != "If-Match"}
+    return headers
+
+
+@schemathesis.hook
+def map_query(context: Any, query: Any) -> Any:
+    """An account that exists instead of a short one."""
+    if isinstance(query, dict) and len(str(query.get("by_account", "long enough"))) < SHORT:
+        return {**query, "by_account": "main"}
+    return query
 
 
 @schemathesis.hook

@@ -57,14 +57,15 @@ def test_keys_expire_are_revoked_and_are_rotated_with_an_overlap(portal: Portal,
         keys = ApiKeys(connection)
         assert status(keys.add("old", ("numbers:read",), "", by="tests", expires_at=expired_at).secret) == 401
         first = keys.add("platform", ("numbers:read",), "shop-", by="tests")
-        second = keys.rotate(first.key_id, 24, by="tests")
+        second = keys.rotate(first.key_id, 24, by="Chen")
         assert (status(first.secret), status(second.secret)) == (200, 200)
-        keys.revoke(first.key_id)
+        keys.revoke(first.key_id, by="Wang")
         assert (status(first.secret), status(second.secret)) == (401, 200)
         third = keys.rotate(second.key_id, 0, by="tests")
         assert (status(second.secret), status(third.secret)) == (401, 200)
-        states = {key["key_id"]: key["state"] for key in keys.all()}
-    assert (states[first.key_id], states[second.key_id], states[third.key_id]) == ("revoked", "expired", "valid")
+        ends = {key["key_id"]: (key["state"], key["revoked_by"], key["created_by"]) for key in keys.all()}
+    assert ends[first.key_id] == ("revoked", "Wang", "tests"), "whoever revokes a key that was replaced is recorded"
+    assert (ends[second.key_id], ends[third.key_id]) == (("expired", "tests", "Chen"), ("valid", None, "tests"))
 
 
 def test_keys_at_the_command_line(portal: Portal, dsn: str) -> None:
@@ -86,11 +87,14 @@ def test_keys_at_the_command_line(portal: Portal, dsn: str) -> None:
         assert client.get("/v1/key").status_code == 401
     with api_client(portal, rotated["secret"]) as client:
         assert client.get("/v1/key").json()["company_prefix"] == "shop-"
-        assert run("revoke", rotated["key_id"]).exit_code == 0
+        assert run("revoke", rotated["key_id"], "--by", "Wang").exit_code == 0
+        revoked_by = {key["key_id"]: key["revoked_by"] for key in json.loads(run("list", "--json").stdout)}
+        assert revoked_by == {key_id: "operator", rotated["key_id"]: "Wang"}
         assert client.get("/v1/key").status_code == 401
     for arguments, text in [
         (("add", "platform"), "scope"), (("add", "a@b.example", "--scope", "registry:read"), "name"),
         (("rotate", key_id), "no valid key"), (("revoke", "k-000000000000"), "no valid key"),
+        (("revoke", key_id, "--by", "a@b.example"), "--by"),
         (("add", "old", "--scope", "registry:read", "--expires", "2020-01-01"), "past"),
     ]:  # fmt: skip
         refused = run(*arguments)

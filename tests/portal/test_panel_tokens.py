@@ -115,7 +115,7 @@ def test_a_token_changes_nothing_and_ends(
             own.execute("SELECT set_config('replyrate.token', %s, false)", (token,))
             own.execute(
                 "INSERT INTO registry.connect_requests (request_id, company_id, account_id, mailbox_id, purpose, key_id)"
-                " VALUES ('r-' || repeat('0', 32), %s, %s, 'm', 'test', 'k')",
+                " VALUES ('r-' || repeat('0', 32), %s, %s, 'm', 'connect', 'k')",
                 (TEXTILE, MAIN),
             )
         owner.execute("UPDATE registry.portal_sessions SET expires_at = clock_timestamp()")

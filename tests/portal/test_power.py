@@ -2,17 +2,25 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final, get_args
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from services.common.postgres import connect
+from services.registry.api_keys import SCOPES, ApiKeys, ApiScope
+from services.registry.connect_requests import ConnectRequests, Purpose
+from services.registry.panel_sessions import PanelSessions
+from services.registry.portal_sessions import LinkRequest, PortalSessions, session_token
+from services.registry.portal_sessions import Purpose as SessionPurpose
+from services.registry.sealing import OpeningKeys
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.imap import EmbeddedImap
 from tests.imap_lab.profiles import DOVECOT
 from tests.imap_lab.server import LabServer
 from tests.integration.test_connect_requests import OF_NO_COMPANY, readable
+from tests.support.api_lab import add_account as add_registered_account
 from tests.support.connect_lab import Browser, ConnectLab, add_account, make_connect_lab, running_fetcher
 from tests.support.fetcher_lab import KEY, VAULT_KEY, make_lab
 from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
@@ -21,6 +29,18 @@ from tests.support.processes import until
 __all__ = ["make_connect_lab", "make_lab", "make_portal", "portal_dsn"]
 
 MakeConnectLab = Callable[..., ConnectLab]
+OF_PAGES: Final[frozenset[Purpose]] = frozenset({"look-up", "connect", "reconnect", "withdraw"})
+OF_SCOPES: Final[dict[ApiScope, frozenset[Purpose]]] = {
+    "connect:write": frozenset({"test", "connect"}),
+    "registry:write": frozenset({"withdraw", "platform-sync-on", "platform-sync-off", "address-change", "address-removal"}),
+}  # fmt: skip
+"""What each scope of an API key lets the fetchers be asked for; other scopes let nothing."""
+MAY_ASK_FOR: Final[dict[str, frozenset[Purpose]]] = {
+    "none": frozenset(), "link": frozenset(), "connect": OF_PAGES, "panel": OF_PAGES, "frame": frozenset(),
+    **{scope: OF_SCOPES.get(scope, frozenset()) for scope in SCOPES},
+    "every scope": frozenset().union(*OF_SCOPES.values()),
+}  # fmt: skip
+"""Kind of token → purposes of requests that the database stores with it. A link that was not opened is no session."""
 
 
 @pytest.fixture
@@ -121,3 +141,48 @@ def test_a_server_that_starts_without_fetchers_stores_nothing(
     assert lab.seller().fill_in("/connect/address", address="seller@unknown.example").status == 503
     with connect(lab.lab.dsn, "tests") as connection:
         assert connection.execute("SELECT count(*) FROM registry.connect_requests").fetchone() == (0,)
+
+
+def test_each_kind_of_token_asks_the_fetchers_only_for_what_its_pages_and_scopes_offer(
+    dsn: str, portal_dsn: str
+) -> None:
+    add_registered_account(dsn, "c1")
+    add_registered_account(dsn, "c2")
+    tokens = tokens_of_each_kind(dsn)
+    assert tokens.keys() == MAY_ASK_FOR.keys()
+    with connect(portal_dsn, "tests") as connection:
+        for kind, token in tokens.items():
+            connection.execute("SELECT set_config('replyrate.token', %s, false)", (token,))
+            for company_id, allowed in (("c1", MAY_ASK_FOR[kind]), ("c2", frozenset())):
+                stored = {purpose for purpose in get_args(Purpose) if is_stored(connection, company_id, purpose)}
+                assert stored == allowed, (kind, company_id)
+
+
+def tokens_of_each_kind(dsn: str) -> dict[str, str]:
+    """Tokens of sessions of the account main of c1, and of keys for that company."""
+    tokens = {"none": ""}
+    with connect(dsn, "tests") as connection:
+        sessions, keys = PortalSessions(connection), ApiKeys(connection)
+        tokens["link"] = sessions.make_link(LinkRequest("c1", "main", "tests"), 30).token
+        for purpose in get_args(SessionPurpose):
+            link = sessions.make_link(LinkRequest("c1", "main", "tests", purpose=purpose), 30)
+            tokens[purpose] = session_token(link.token, "browser")
+            assert sessions.open_link(link.token, tokens[purpose], 30)
+        frames = PanelSessions(connection)
+        tokens["frame"] = frames.make_frame_token("c1", "main", language="en", by="tests", minutes=30).token
+        for scope in SCOPES:
+            tokens[scope] = keys.add("platform", (scope,), "c1", by="tests").secret
+        tokens["every scope"] = keys.add("platform", SCOPES, "c1", by="tests").secret
+    return tokens
+
+
+def is_stored(connection: psycopg.Connection, company_id: str, purpose: Purpose) -> bool:
+    """Whether the database stores a request about the account main with this purpose."""
+    try:
+        with connection.transaction():
+            ConnectRequests(connection).add(
+                OpeningKeys(VAULT_KEY).current, company_id, "main", "m-1", purpose, b"typed"
+            )
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True

@@ -13,10 +13,10 @@ from services.registry.state_changes import OPERATOR
 
 COLUMNS = {
     "key_id": "key", "name": "name", "state": "state", "scopes": "scopes", "company_prefix": "companies", "created_at": "created",
-    "expires_at": "expires", "last_used_on": "last used",
+    "expires_at": "expires", "revoked_by": "revoked by", "last_used_on": "last used",
 }  # fmt: skip
 
-by_operator = click.option("--by", default=OPERATOR, show_default=True, help="Operator to record as its creator.")
+by_operator = click.option("--by", default=OPERATOR, show_default=True, help="Operator to record as the author.")
 
 
 @click.group("api-key")
@@ -69,7 +69,7 @@ def api_key_add(
 @as_json
 @guarded
 def api_key_list(json_: bool) -> None:
-    """List all keys with their scopes and the day of their last use."""
+    """List all keys with their scopes, the day of their last use, and who revoked or replaced them."""
     with database(load_config()) as connection:
         stored = ApiKeys(connection).all()
     if json_:
@@ -106,11 +106,13 @@ def api_key_rotate(key_id: str, overlap_hours: int, by: str, json_: bool) -> Non
 
 @api_key.command("revoke")
 @click.argument("key_id")
+@by_operator
 @guarded
-def api_key_revoke(key_id: str) -> None:
+def api_key_revoke(key_id: str, by: str) -> None:
     """Make a key invalid at once."""
+    check_name("--by", by)
     with database(load_config()) as connection:
-        ApiKeys(connection).revoke(key_id)
+        ApiKeys(connection).revoke(key_id, by=by)
     errors.print(f"Key {printable(key_id)} is revoked.")
 
 

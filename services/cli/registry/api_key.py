@@ -69,7 +69,10 @@ def api_key_add(
 @as_json
 @guarded
 def api_key_list(json_: bool) -> None:
-    """List all keys with their scopes, the day of their last use, and who revoked or replaced them."""
+    """List all keys with their scopes and the day of their last use.
+
+    "revoked by" is the operator who revoked a key or replaced it by another.
+    """
     with database(load_config()) as connection:
         stored = ApiKeys(connection).all()
     if json_:

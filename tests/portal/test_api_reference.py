@@ -59,10 +59,12 @@ def test_the_page_can_be_read_without_seeing_it() -> None:
     assert PAGE.attributes("html") == [{"lang": "en"}]
     assert PAGE.texts.count("Reference of the HTTP API, version 1") == len(PAGE.attributes("h1")) == 1
     levels = [int(tag[1]) for tag, _ in PAGE.tags if tag in ("h1", "h2", "h3", "h4")]
-    # The contents come first; afterwards no level is left out.
-    assert all(below <= above + 1 for above, below in pairwise(levels[1:]))
+    assert levels[0] == 1 and all(below <= above + 1 for above, below in pairwise(levels)), "no level is left out"
     assert len(PAGE.attributes("table")) == len(PAGE.attributes("caption")) > 100
     assert all(header.get("scope") in ("col", "row") for header in PAGE.attributes("th"))
+    # In a narrow window the cells of a row are below each other, and each has the heading of its column before it.
+    headings = set(PAGE.texts)
+    assert all(cell["data-label"] in headings for cell in PAGE.attributes("td"))
     ids = [attributes["id"] for _, attributes in PAGE.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     fragments = {link["href"] for link in PAGE.attributes("a") if (link["href"] or "").startswith("#")}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from services.common.language import Language
-from tests.portal.browser.states import LANGUAGES, Scripts
+from tests.portal.browser.states import LANGUAGES, WIDTHS, Scripts
 from tests.support import browser_lab
-from tests.support.browser_lab import UNLISTED, BrowserVisit, Visit
+from tests.support.browser_lab import OVERFLOW, UNLISTED, BrowserVisit, Visit
 from tests.support.portal_lab import Portal, make_portal, portal, portal_dsn
 
 __all__ = ["make_portal", "portal", "portal_dsn"]
@@ -20,6 +20,41 @@ def test_the_landing_page(portal: Portal, visit: Visit, language: Language, scri
     with visit(portal.origin, language, scripts) as window:
         window.open("/")
         window.look("landing")
+
+
+CUT_OFF = """
+[...document.querySelectorAll('header *, nav *, main *')].filter(element =>
+    element.closest('thead') === null && getComputedStyle(element).display !== 'inline' && element.scrollWidth > element.clientWidth + 1
+).map(element => element.outerHTML.slice(0, 200))
+"""
+BROKEN_HEADINGS = """
+[...document.querySelectorAll('thead th')].filter(heading =>
+    heading.clientHeight > 1.9 * parseFloat(getComputedStyle(heading).lineHeight)
+).map(heading => heading.textContent)
+"""
+SHORTEN = (
+    "document.querySelectorAll('article:nth-of-type(n + 4), tbody tr:nth-child(n + 12)').forEach(part => part.remove())"
+)
+"""All articles come from one template, and axe takes a minute for the whole page."""
+
+
+def test_the_reference_of_the_api(portal: Portal, visit: Visit) -> None:
+    with visit(portal.origin, "en") as window:
+        window.open("/v1/reference")
+        window.page.keyboard.press("Tab")
+        assert window.page.evaluate("document.activeElement.className") == "skip"
+        window.page.keyboard.press("Enter")
+        assert window.page.evaluate("document.activeElement.id") == "content"
+        window.page.keyboard.press("Tab")
+        assert window.page.evaluate("document.activeElement.closest('main') !== null"), "the contents are skipped"
+        for width, height in WIDTHS.items():
+            window.page.set_viewport_size({"width": width, "height": height})
+            assert window.page.evaluate(OVERFLOW) == 0, width
+            assert window.page.evaluate(CUT_OFF) == [], width
+        window.page.set_viewport_size({"width": max(WIDTHS), "height": WIDTHS[max(WIDTHS)]})
+        assert window.page.evaluate(BROKEN_HEADINGS) == []
+        window.page.evaluate(SHORTEN)
+        window.look(UNLISTED)
 
 
 BROKEN = '<html lang="en"><head><title>broken</title></head><body><main><h1>Form</h1><input>{}</main></body></html>'

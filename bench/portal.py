@@ -3,10 +3,12 @@
 1. Fill a database (portal_world.py) and start the web process as production starts it, with its own database login.
 2. Call each route for companies drawn as inquiries are, so that large ones come more often, and for the largest.
 3. Walk through the connect page.
-4. Register 1,000 mailboxes by the API (registration.py).
+4. Show the pages of the panel to main accounts of several companies, the largest among them; read its lists with the token of a frame.
+5. Register 1,000 mailboxes by the API (registration.py).
 """
 
 import os
+import re
 import sys
 import time
 import zlib
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from html import unescape
 from statistics import median, quantiles
 from typing import Any, Final
 
@@ -55,10 +58,19 @@ OF_COMPANY: Final[dict[str, dict[str, Any]]] = {
 OF_KEY: Final[dict[str, dict[str, Any]]] = {
     "/companies": {}, "/companies?prefix": {"prefix": "company-19"}, "/mailboxes": {}, "/mailboxes?state": {"state": "needs_reconnect"},
     "/mailboxes?provider": {"provider": "qq"}, "/mailboxes?prefix": {"prefix": "company-19"}, "/rates": {}, "/changes": {}, "/key": {},
-    "/providers": {}, "/consent-texts": {},
+    "/providers": {}, "/consent-texts": {}, "/reference": {},
 }  # fmt: skip
 """Routes and their query; what follows a question mark only names the query."""
 EXPORTS: Final = ("/outcomes", "/rates/history")
+OF_PANEL: Final = (
+    "", "/inquiries", "/inquiries?outcome=late", "/due", "/diagnosis", "/changes", "/mailboxes", "/export/outcomes", "/export/timeline",
+)  # fmt: skip
+"""Pages of the panel."""
+OF_FRAME: Final = ("/rates", "/timeline", "/histogram", "/outcomes", "/due-soon", "/diagnosis")
+"""Lists that the token of a frame reads."""
+PANEL_COMPANIES: Final = 5
+MAIN: Final = "account-0"
+"""The main account of each company."""
 
 
 @dataclass(slots=True)
@@ -151,7 +163,8 @@ def _figures(portal: Portal, dsn: str, meter: Meter) -> list[Figure]:
         client.get("/v1/key")
         memory.detail["before_mb"] = round(meter.portal.rss_mb(), 1)
         load_before = os.getloadavg()[0]
-        timings = [*_of_key(meter, client), *_of_companies(meter, client), *_written(meter, client)]
+        timings = [*_of_key(meter, client), *_of_companies(meter, client), *_of_mailboxes(meter, client)]
+        timings += [*_written(meter, client), *_of_frames(meter, portal, client)]
         explained.values += [entry.p95 for entry in timings if entry.name.endswith("largest")]
         pages = list(_pages(meter, portal, client))
         assets = sum(compressed_kb(client.get(path)) for path in STATIC)
@@ -208,6 +221,27 @@ def _of_companies(meter: Meter, client: httpx.Client) -> Iterator[Timings]:
     yield meter.measured("GET …/explanation, the largest", explanations[:1] * ROUNDS * 5)
 
 
+def _of_mailboxes(meter: Meter, client: httpx.Client) -> Iterator[Timings]:
+    """Addresses of accounts and links of mailboxes: read, and changed where nothing is left changed."""
+    companies = [f"/v1/companies/{company_id}" for company_id in called_companies()] * ROUNDS
+    addresses = [f"{company}/accounts/{MAIN}/addresses" for company in companies]
+    yield meter.measured("GET …/addresses", [partial(client.get, path) for path in addresses])
+    yield meter.measured("PUT …/addresses/{role}", [
+        partial(client.put, f"{path}/backup", json={"address": "seller@qq.com"}) for path in addresses
+    ])  # fmt: skip
+    links = [f"{company}/mailboxes/{_mailbox(client, company)}/links" for company in companies]
+    yield meter.measured("GET …/links", [partial(client.get, path) for path in links])
+    changed = [f"{path}/company-{portal_world.COMPANIES - 1}" for path in dict.fromkeys(links)]
+    yield meter.measured("PUT …/links/{linked_company_id}", [partial(client.put, path) for path in changed])
+    yield meter.measured("DELETE …/links/{linked_company_id}", [partial(client.delete, path) for path in changed])
+
+
+def _mailbox(client: httpx.Client, company: str) -> str:
+    company_id = company.rpartition("/")[2]
+    page = client.get("/v1/mailboxes", params={"company_id": company_id, "state": "active", "limit": 1}).json()["items"]
+    return str(page[0]["mailbox_id"])
+
+
 def _first_bytes(client: httpx.Client, path: str) -> httpx.Response:
     with client.stream("GET", path, params={"format": "csv"}) as response:
         next(response.iter_raw())
@@ -236,7 +270,7 @@ def _written(meter: Meter, client: httpx.Client) -> Iterator[Timings]:
     calls = range(COMPANIES_CALLED * ROUNDS)
     yield meter.measured(f"POST /inquiries:batch of {BATCH}", [partial(batch, number) for number in calls])
     for path, body in (
-        ("connect-sessions", account), ("connection-tests", {**account, "login": login}), ("provider-lookups", {"address": "seller@qq.com"}),
+        ("panel-sessions", account), ("panel-tokens", account), ("connect-sessions", account), ("connection-tests", {**account, "login": login}), ("provider-lookups", {"address": "seller@qq.com"}),
     ):  # fmt: skip
         posts = [partial(client.post, f"/v1/{path}", json=body)] * len(calls)
         yield meter.measured(f"POST /{path}", posts)
@@ -261,6 +295,45 @@ def _pages(meter: Meter, portal: Portal, client: httpx.Client) -> Iterator[Timin
         yield from _shown(meter, browser, "login", "/connect/login")
         browser.get("/connect/login").fill_in("/connect/login", password="code")
         yield from _shown(meter, browser, "stages of the test", browser.path)
+
+
+def _of_frames(meter: Meter, portal: Portal, client: httpx.Client) -> Iterator[Timings]:
+    """Lists as JSON with the token of a frame of the largest company's main account."""
+    created = client.post("/v1/panel-tokens", json={"company_id": "company-0", "account_id": MAIN}).json()
+    with api_client(portal, created["token"]) as framed:
+        for route in OF_FRAME:
+            calls = [partial(framed.get, f"/v1/companies/company-0{route}")] * COMPANIES_CALLED
+            yield meter.measured(f"GET …{route} of the largest, token of a frame", calls)
+
+
+def _panel(meter: Meter, portal: Portal, client: httpx.Client) -> Iterator[Timings]:
+    """Pages of the panel of main accounts, in both languages, and its exports; explained is the last inquiry of the first page."""
+    companies = called_companies()[:: COMPANIES_CALLED // PANEL_COMPANIES]
+    browsers = [_opened_panel(portal, client, company_id) for company_id in companies]
+    explained = [_last_explanation(browser) for browser in browsers]
+    pages = {page: [f"/panel{page}"] * len(browsers) for page in OF_PANEL} | {"/why": explained}
+    for page, paths in pages.items():
+        calls = [
+            partial(browser.client.get, path, headers={"accept-language": language})
+            for language in ("en", "zh")
+            for browser, path in zip(browsers, paths, strict=True)
+        ]
+        yield meter.measured(f"panel{page}", calls * ROUNDS)
+    for browser in browsers:
+        browser.client.close()
+
+
+def _opened_panel(portal: Portal, client: httpx.Client, company_id: str) -> Browser:
+    created = client.post("/v1/panel-sessions", json={"company_id": company_id, "account_id": MAIN}).json()
+    browser = Browser(portal.origin)
+    browser.get(created["url"].removeprefix(portal.origin)).fill_in(r"/link/.*")
+    return browser
+
+
+def _last_explanation(browser: Browser) -> str:
+    """The path of the page that explains the last inquiry of the list."""
+    links = re.findall(r'href="(/panel/why[^"]*)"', browser.get("/panel/inquiries").answer.text)
+    return unescape(links[-1])
 
 
 def _shown(meter: Meter, browser: Browser, name: str, path: str) -> Iterator[Timings]:

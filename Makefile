@@ -33,10 +33,10 @@ PYTEST := $(BIN)/pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-
 test-fast: setup ## run unit tests, properties and contracts: under a minute
 	@$(PYTEST) tests/unit tests/properties tests/contract
 
-test: setup ## run every test that needs no Docker; processes: WORKERS=2
+test: setup .cache/dbt/ready ## run every test that needs no Docker; processes: WORKERS=2
 	@$(PYTEST)
 
-test-long: setup ## the same, with the full number of examples for the properties
+test-long: setup .cache/dbt/ready ## the same, with the full number of examples for the properties
 	@HYPOTHESIS_PROFILE=long $(PYTEST) --timeout 3600
 
 # The suites that use Kafka, Postgres and Dovecot most; the others use the same clients.
@@ -62,6 +62,13 @@ fuzz: setup ## turn mutated headers into events: SECONDS=300 SEED=1
 	@test -x .cache/bench/bin/python || $(PYTHON) -m venv .cache/bench
 	@echo "installing what the benchmark compares with, every file checked by its hash …"
 	@.cache/bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+# dbt needs other versions than the services; it is used by examples/dbt and its test only.
+.cache/dbt/ready: requirements/dbt.txt
+	@test -x .cache/dbt/bin/python || $(PYTHON) -m venv .cache/dbt
+	@echo "installing dbt, every file checked by its hash …"
+	@.cache/dbt/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dbt.txt
 	@touch $@
 
 bench: setup .cache/bench/ready ## measure throughput and freshness beside the usual alternatives, as ratios; needs Dovecot

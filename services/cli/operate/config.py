@@ -52,7 +52,7 @@ def config_docs(write: Path | None) -> None:
     """Render the pages that are made from code and data.
 
     These are settings, metrics and log actions, rule sets, providers, mailbox states, personal data, data dictionary,
-    .env.example and the Grafana boards.
+    .env.example, the Grafana boards and the files for analysts.
     """
     for name, page in render_all().items():
         if write is None:

@@ -1,6 +1,7 @@
 """The pages of docs/ that are rendered from code and data, so that they cannot be out of date: one module per page."""
 
 from services.cli.pages import (
+    analysts,
     dictionary,
     environment,
     grafana,
@@ -25,4 +26,5 @@ def render_all() -> dict[str, str]:
         "mailbox-states.md": mailbox_states.page(),
         "../.env.example": environment.example(),
         **grafana.pages(),
+        **analysts.pages(),
     }

@@ -134,30 +134,34 @@ class FiguresRequest:
     company_id: str
     figures: Figures
     filters: Mapping[str, Any]
-    rule_set: str | None
+    rule_set: str | RuleSet | None
+    """The name of one; None: all. A RuleSet when the caller has read the active ones and knows the company."""
 
     def page(self, after: str | None, limit: int) -> tuple[Rows, str | None]:
         """Up to `limit` rows after a cursor, and the cursor of the following page; None on the last one. ApiProblem."""
+        with self.caller.transaction() as connection:
+            return self.page_in(connection, after, limit)
+
+    def page_in(self, connection: Connection, after: str | None, limit: int) -> tuple[Rows, str | None]:
+        """The same in a transaction of the caller's."""
         first_rule_set, key = self._position(after)
         page: Rows = []
-        with self.caller.transaction() as connection:
-            check_company(connection, self.company_id)
-            statements = Statements(connection, self.figures.statements)
-            for rule_set in chosen_rule_sets(connection, self.rule_set):
-                if rule_set.name < first_rule_set:
-                    continue
-                values = key if rule_set.name == first_rule_set else dict.fromkeys(key)
-                read = statements.all(
-                    self.figures.statement,
-                    **values,
-                    **self.filters,
-                    company_id=self.company_id,
-                    rule_set=rule_set.name,
-                    limit=limit - len(page),
-                )
-                page += [self.figures.amend(figures_row, rule_set) for figures_row in read]
-                if len(page) == limit:
-                    return page, self._cursor(page[-1])
+        statements = Statements(connection, self.figures.statements)
+        for rule_set in self._rule_sets(connection):
+            if rule_set.name < first_rule_set:
+                continue
+            values = key if rule_set.name == first_rule_set else dict.fromkeys(key)
+            read = statements.all(
+                self.figures.statement,
+                **values,
+                **self.filters,
+                company_id=self.company_id,
+                rule_set=rule_set.name,
+                limit=limit - len(page),
+            )
+            page += [self.figures.amend(figures_row, rule_set) for figures_row in read]
+            if len(page) == limit:
+                return page, self._cursor(page[-1])
         return page, None
 
     def export(self, form: ExportFormat) -> Response:
@@ -175,6 +179,12 @@ class FiguresRequest:
         while following is not None:
             rows, following = self.page(following, EXPORT_ROWS)
             yield render(rows, False)
+
+    def _rule_sets(self, connection: Connection) -> list[RuleSet]:
+        if isinstance(self.rule_set, RuleSet):
+            return [self.rule_set]
+        check_company(connection, self.company_id)
+        return chosen_rule_sets(connection, self.rule_set)
 
     def _position(self, after: str | None) -> tuple[str, dict[str, Any]]:
         """Rule set and key of a cursor, as parameters of the statement; the first ones when there is none."""

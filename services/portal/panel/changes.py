@@ -25,7 +25,8 @@ def routes(gate: PanelGate) -> APIRouter:
     @router.get("/panel/changes")
     def list_changes(request: Request) -> Response:
         scope = chosen_scope(gate.reader(request))
-        rows, following = scope.page("corrections", PAGE_ROWS, request.query_params.get("after"))
+        with scope.reader.transaction() as connection:
+            rows, following = scope.page(connection, "corrections", PAGE_ROWS, request.query_params.get("after"))
         return scope.reader.page(
             "panel_changes.html", scope=scope, here_name="changes", corrections=rows, following=following
         )
@@ -38,7 +39,7 @@ def routes(gate: PanelGate) -> APIRouter:
             rate = statements.one("rate", **scope.key())
             mailboxes = statements.all("mailboxes", **scope.own_key()) if scope.whose == "own" else []
             concerned = _accounts_concerned(scope, statements)
-        shown_findings = findings(scope)
+            shown_findings = findings(scope, connection)
         offers = {
             finding.cause: offer(finding.step, scope.whose, mailboxes, is_framed=scope.reader.session.is_framed)
             for finding in shown_findings

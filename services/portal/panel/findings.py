@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from psycopg import Connection
+
 from services.aggregator.doctor import diagnosis
 from services.aggregator.doctor.causes import CAUSES, ORDER
 from services.common.language import Language
@@ -35,9 +37,9 @@ class PanelFinding:
     is_likely: bool
 
 
-def findings(scope: PanelScope) -> list[PanelFinding]:
+def findings(scope: PanelScope, connection: Connection) -> list[PanelFinding]:
     """The causes of the newest rate, the likely ones first, in the order in which the doctor lists them."""
-    causes, _ = scope.page("diagnosis", MOST_CAUSES)
+    causes, _ = scope.page(connection, "diagnosis", MOST_CAUSES)
     order = [cause.code for cause in CAUSES]
     causes.sort(key=lambda cause: (ORDER.index(cause["confidence"]), order.index(cause["cause"])))
     language = scope.reader.language

@@ -31,8 +31,11 @@ def routes(gate: PanelGate) -> APIRouter:
     def list_inquiries(request: Request) -> Response:
         scope = chosen_scope(gate.reader(request))
         filters = outcome_filters(scope)
-        rows, following = scope.page("outcomes", PAGE_ROWS, request.query_params.get("after"), **filters)
-        accounts, more = scope.page("accounts", PAGE_ROWS) if scope.reader.session.is_main else ([], None)
+        after = request.query_params.get("after")
+        with scope.reader.transaction() as connection:
+            rows, following = scope.page(connection, "outcomes", PAGE_ROWS, after, **filters)
+            is_main = scope.reader.session.is_main
+            accounts, more = scope.page(connection, "accounts", PAGE_ROWS) if is_main else ([], None)
         listed = [account["account_id"] for account in accounts]
         return scope.reader.page(
             "panel_inquiries.html", scope=scope, here_name="inquiries", rows=rows, following=following, filters=filters,
@@ -42,8 +45,8 @@ def routes(gate: PanelGate) -> APIRouter:
     @router.get("/panel/due")
     def list_due(request: Request) -> Response:
         scope = chosen_scope(gate.reader(request))
-        rows, following = scope.page("due-soon", PAGE_ROWS, request.query_params.get("after"))
         with scope.reader.transaction() as connection:
+            rows, following = scope.page(connection, "due-soon", PAGE_ROWS, request.query_params.get("after"))
             now = clock(connection)
         return scope.reader.page("panel_due.html", scope=scope, here_name="due", due=rows, following=following, now=now)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter
+from psycopg import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -34,22 +35,30 @@ def routes(gate: PanelGate) -> APIRouter:
         scope = chosen_scope(gate.reader(request))
         with scope.reader.transaction() as connection:
             rate = Statements(connection, SQL).one("rate", **scope.key())
+            lists = None if rate is None else _lists(connection, scope)
             now = clock(connection)
         values: dict[str, Any] = {"scope": scope, "rate": rate, "now": now, "here_name": "overview"}
-        if rate is None:
+        if rate is None or lists is None:
             return scope.reader.page("panel_empty.html", **values)
-        timeline, _ = scope.page("timeline", 31)
-        histogram, _ = scope.page("histogram", BUCKETS)
-        accounts, more_accounts = scope.page("accounts", ACCOUNTS) if scope.account_id is None else ([], None)
-        due, more_due = scope.page("due-soon", PART_ROWS)
-        corrections, _ = scope.page("corrections", PART_ROWS)
+        timeline, histogram = lists.pop("timeline"), lists.pop("histogram")
         return scope.reader.page(
             "panel_overview.html", missing=missing(rate, scope), line=line_chart(timeline, rate["as_of"]),
-            bars=bar_chart(histogram, scope.rule_set.target_seconds), accounts=accounts, more_accounts=more_accounts, due=due,
-            more_due=more_due, corrections=corrections, findings=findings(scope)[:2], parts=parts(rate), **values,
+            bars=bar_chart(histogram, scope.rule_set.target_seconds), parts=parts(rate), **lists, **values,
         )  # fmt: skip
 
     return router
+
+
+def _lists(connection: Connection, scope: PanelScope) -> dict[str, Any]:
+    """What the page shows besides the rate."""
+    whole_company = scope.account_id is None
+    accounts, more_accounts = scope.page(connection, "accounts", ACCOUNTS) if whole_company else ([], None)
+    due, more_due = scope.page(connection, "due-soon", PART_ROWS)
+    return {
+        "timeline": scope.page(connection, "timeline", 31)[0], "histogram": scope.page(connection, "histogram", BUCKETS)[0],
+        "accounts": accounts, "more_accounts": more_accounts, "due": due, "more_due": more_due,
+        "corrections": scope.page(connection, "corrections", PART_ROWS)[0], "findings": findings(scope, connection)[:2],
+    }  # fmt: skip
 
 
 def missing(rate: Mapping[str, Any], scope: PanelScope) -> dict[str, str] | None:

@@ -82,13 +82,16 @@ class PanelScope:
     def request(self, name: str, **filters: Any) -> FiguresRequest:
         """A request for one of the lists."""
         return FiguresRequest(
-            self.reader, self.company_id, LISTS[name], {"account_id": self.account_id, **filters}, self.rule_set.name
+            self.reader, self.company_id, LISTS[name], {"account_id": self.account_id, **filters}, self.rule_set
         )
 
-    def page(self, name: str, limit: int, after: str | None = None, **filters: Any) -> tuple[Rows, str | None]:
-        """Rows of one of the lists, and the cursor of the following page. PageProblem when `after` is none of its cursors."""
+    def page(
+        self, connection: Connection, name: str, limit: int, after: str | None = None, **filters: Any
+    ) -> tuple[Rows, str | None]:
+        """Rows of one of the lists, read in a transaction of the reader, and the cursor of the following page. PageProblem when `after`
+        is none of its cursors."""
         try:
-            return self.request(name, **filters).page(after, limit)
+            return self.request(name, **filters).page_in(connection, after, limit)
         except ApiProblem:
             raise PageProblem("not-found") from None
 

@@ -37,8 +37,8 @@ ON CONFLICT ({key}) DO UPDATE SET account_id = excluded.account_id
 """
 KEYS = {
     "inquiries": "company_id, inquiry_id",
-    "replies": "company_id, inquiry_id, reply_id, source, account_id, mailbox_id, replied_at, evidence, kind, kind_reason,"
-    " matched_by",
+    "replies": "company_id, inquiry_id, hash_record_extended(ROW (reply_id, source, account_id, mailbox_id, replied_at, evidence, kind,"
+    " kind_reason, matched_by), 0)",
 }
 
 

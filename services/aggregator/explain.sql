@@ -85,12 +85,23 @@ WHERE reply.company_id = %(company_id)s AND reply.inquiry_id = ANY (%(inquiries)
 ORDER BY reply.replied_at, reply.reply_id, reply.inquiry_id, reply.matched_by, reply.mailbox_id
 
 -- name: history
--- Previous outcomes, and the one that is shown now.
-SELECT revision, outcome, reason, account_id, first_reply_at, state, rule_version, changed_at FROM ledger.outcome_history
-WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s
+-- Previous outcomes, and the one that is shown now. The one that differed from the next only in being provisional is noted in the
+-- outcome that is shown now.
+WITH version AS MATERIALIZED (
+    SELECT revision, outcome, reason, account_id, first_reply_at, state, rule_version, changed_at FROM ledger.outcome_history
+    WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s
+    UNION ALL
+    SELECT revision, outcome, reason, account_id, first_reply_at, state, rule_version, changed_at FROM ledger.outcomes
+    WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s
+)
+SELECT * FROM version
 UNION ALL
-SELECT revision, outcome, reason, account_id, first_reply_at, state, rule_version, changed_at FROM ledger.outcomes
-WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s
+SELECT final.provisional_revision, next_version.outcome, next_version.reason, next_version.account_id, next_version.first_reply_at,
+    'provisional', next_version.rule_version, final.provisional_at
+FROM ledger.outcomes final CROSS JOIN LATERAL (
+    SELECT * FROM version WHERE version.revision > final.provisional_revision ORDER BY version.revision LIMIT 1
+) next_version
+WHERE final.rule_set = %(rule_set)s AND final.company_id = %(company_id)s AND final.inquiry_id = %(inquiry_id)s
 ORDER BY revision
 
 -- name: waiting

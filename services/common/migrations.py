@@ -34,6 +34,8 @@ LOCK_SECONDS = 5
 ATTEMPTS = 12
 PAUSE_SECONDS = 5.0
 """How long a migration waits for a lock on a table, how often it tries, and the pause in between."""
+RUNNER_SECONDS = 0.2
+"""How often a runner looks whether another one has ended."""
 _FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _UP = "-- migrate:up"
 _DOWN = "-- migrate:down"
@@ -168,7 +170,10 @@ def migrate(
         )
     timeouts = [_set_timeout(connection, name, "0") for name in ("statement_timeout", "lock_timeout")]
     with translate():
-        connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        while connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone() != (True,):
+            # A statement that waits for the lock would keep the other runner waiting: CREATE INDEX CONCURRENTLY waits for every
+            # statement that began before it.
+            time.sleep(RUNNER_SECONDS)
     try:
         _set_timeout(connection, "lock_timeout", f"{LOCK_SECONDS}s")
         _with_retries(connection, [CREATE], pause)

@@ -535,7 +535,8 @@ WITH new AS (
 )
 
 -- name: update_outcomes
--- Outcomes that have changed; the previous ones go into the history.
+-- Outcomes that have changed; the previous ones go into the history. One that differs only in being provisional is noted in the
+-- outcome itself (once: a second one goes into the history), since nearly every outcome becomes final like this.
 , replaced AS (
     INSERT INTO outcome_history (rule_set, company_id, inquiry_id, revision, rule_version, account_id, outcome, reason,
         first_reply_at, state, changed_at)
@@ -545,6 +546,9 @@ WITH new AS (
     WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
         AND (stored.rule_version, stored.account_id, stored.outcome, stored.reason, stored.first_reply_at, stored.state)
             IS DISTINCT FROM (%(identity)s, new.account_id, new.outcome, new.reason, new.first_reply_at, new.state)
+        AND NOT (stored.provisional_revision IS NULL AND stored.state = 'provisional' AND new.state = 'final'
+            AND (stored.rule_version, stored.account_id, stored.outcome, stored.reason, stored.first_reply_at)
+                IS NOT DISTINCT FROM (%(identity)s, new.account_id, new.outcome, new.reason, new.first_reply_at))
     ON CONFLICT DO NOTHING
 )
 UPDATE outcomes stored SET
@@ -552,7 +556,14 @@ UPDATE outcomes stored SET
     unit_inquiry_id = new.unit_inquiry_id, received_at = new.received_at, first_reply_at = new.first_reply_at,
     reply_seconds = new.reply_seconds, outcome = new.outcome, reason = new.reason, reply_source = new.reply_source,
     matched_by = new.matched_by, mailbox_id = new.mailbox_id, evidence = new.evidence, covered = new.covered, due_at = new.due_at,
-    state = new.state, owner = new.owner, own_day = new.own_day, changed_at = %(now)s, revision = stored.revision + 1
+    state = new.state, owner = new.owner, own_day = new.own_day, changed_at = %(now)s, revision = stored.revision + 1,
+    (provisional_at, provisional_revision) = (
+        SELECT CASE WHEN became_final THEN stored.changed_at ELSE stored.provisional_at END,
+            CASE WHEN became_final THEN stored.revision ELSE stored.provisional_revision END
+        FROM (VALUES (stored.provisional_revision IS NULL AND stored.state = 'provisional' AND new.state = 'final'
+            AND (stored.rule_version, stored.account_id, stored.outcome, stored.reason, stored.first_reply_at)
+                IS NOT DISTINCT FROM (%(identity)s, new.account_id, new.outcome, new.reason, new.first_reply_at))) change (became_final)
+    )
 FROM new
 WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s) AND stored.company_id = new.company_id
     AND stored.inquiry_id = new.inquiry_id

@@ -182,8 +182,19 @@ single_time AS MATERIALIZED (
         SELECT company_id, level, account_id, as_of, reply_seconds FROM widened_unit WHERE reply_seconds IS NOT NULL
     ) answered GROUP BY company_id, level, account_id, as_of
 ),
-row_time AS MATERIALIZED (
-    SELECT span.*,
+-- A company's row in which every answer is of one account has the times of that account's row: they are sorted once. (Windows that a
+-- small sample widens can differ.)
+time_source AS MATERIALIZED (
+    SELECT span.*, CASE WHEN sole.account_id IS NULL THEN span.level ELSE 'account' END AS source_level,
+        coalesce(sole.account_id, span.account_id) AS source_account_id
+    FROM window_sum span
+    LEFT JOIN (
+        SELECT company_id, as_of, answered, account_id FROM window_sum
+        WHERE level = 'account' AND answered > 0 AND %(small_sample)s <> 'widen'
+    ) sole ON span.level = 'company' AND sole.company_id = span.company_id AND sole.as_of = span.as_of AND sole.answered = span.answered
+),
+sorted_time AS MATERIALIZED (
+    SELECT span.company_id, span.level, span.account_id, span.as_of,
         (SELECT array_agg(seconds ORDER BY seconds)
             FROM unnest(whole.seconds[span.ended + 1:span.begun] || single.seconds) seconds) AS sorted_seconds,
         CASE WHEN %(average_over)s <> 'answered' THEN (
@@ -192,9 +203,15 @@ row_time AS MATERIALIZED (
                 ORDER BY seconds LIMIT ceil(0.8 * span.answered)
             ) fastest
         ) END AS fastest_mean
-    FROM window_sum span
+    FROM time_source span
     LEFT JOIN whole_time whole USING (company_id, level, account_id)
     LEFT JOIN single_time single USING (company_id, level, account_id, as_of)
+    WHERE span.answered > 0 AND span.level = span.source_level
+),
+row_time AS MATERIALIZED (
+    SELECT span.*, times.sorted_seconds, times.fastest_mean
+    FROM time_source span LEFT JOIN sorted_time times ON times.company_id = span.company_id AND times.level = span.source_level
+        AND times.account_id = span.source_account_id AND times.as_of = span.as_of
 ),
 counts AS MATERIALIZED (
     SELECT span.company_id, span.level, span.account_id, span.as_of, coalesce(widened.first_day, span.first_day) AS window_start,

@@ -76,6 +76,10 @@ DELETE FROM shadow.settled WHERE rule_set = %(name)s
 -- The recomputes that have not been published yet. Locked for share, so that none is published before the end of a judgement.
 SELECT parameters::text AS parameters, from_day, to_day FROM ledger.recomputes ORDER BY rule_set FOR SHARE
 
+-- name: all_unpublished
+-- The same without those that another process publishes at this moment: nothing is left to judge of them.
+SELECT parameters::text AS parameters, from_day, to_day FROM ledger.recomputes ORDER BY rule_set FOR SHARE SKIP LOCKED
+
 -- name: progress
 -- by hand: what `rules` shows.
 -- How many companies each recompute has judged.

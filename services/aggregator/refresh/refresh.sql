@@ -96,6 +96,8 @@ WITH stored AS MATERIALIZED (
     ),
     history AS (DELETE FROM ledger.outcome_history WHERE rule_set = ANY ((SELECT rule_sets FROM stored)::text[])
         AND company_id = %(company_id)s),
+    final_outcomes AS (UPDATE ledger.outcomes SET provisional_at = NULL, provisional_revision = NULL
+        WHERE rule_set = ANY ((SELECT rule_sets FROM stored)::text[]) AND company_id = %(company_id)s AND provisional_revision IS NOT NULL),
     diagnoses AS (DELETE FROM ledger.diagnoses WHERE company_id = %(company_id)s),
     shadow_history AS (DELETE FROM shadow.outcome_history
         WHERE rule_set = ANY ((SELECT rule_sets FROM stored)::text[]) AND company_id = %(company_id)s),

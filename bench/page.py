@@ -48,16 +48,20 @@ HEAD: Final = """# Speed
 
 <!-- Rendered by `python -m bench.page` from the newest files in bench/results/; do not edit. -->
 
-`make bench` measures replyrate beside the usual alternatives, in one run on one machine, so that only ratios count
-({cores} cores, Python {python}, shared by the services, Kafka, Postgres and Dovecot). Medians of {repeats} runs; figures with one
-value were measured once.
+`make bench` measures replyrate beside the usual alternatives, both in the same run on one machine, so that only ratios count
+({cores} cores, Python {python}, shared by the services, Kafka, Postgres and Dovecot). Medians of up to {repeats} runs; figures with one
+value were measured once. Each figure is of the newest run that measured it: `make bench PARTS=fetcher` measures those of the fetcher alone.
 """
 
 
 def newest(kind: str) -> dict[str, Any]:
-    """The last written results of `bench`, `soak` or `recompute`."""
-    results: dict[str, Any] = json.loads(max(RESULTS.glob(f"{kind}-*.json")).read_text("utf-8"))
-    return results  # partial results have another name, or are not committed
+    """The results of `bench`, `soak` or another kind: each figure as the newest file with it says, the rest from the newest file."""
+    results: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
+    for file in sorted(RESULTS.glob(f"{kind}-*.json")):  # partial results have another name, or are not committed
+        results = json.loads(file.read_text("utf-8"))
+        figures |= results["figures"]
+    return {**results, "figures": figures}
 
 
 def render() -> str:
@@ -225,7 +229,7 @@ def _measured() -> list[str]:
     )
     row(
         "ledger, an inquiry",
-        ["5.1 kB", *(f"{size['ledger_bytes'] / size['inquiries'] / 1000:.1f} kB" for size in sizes)],
+        ["3.8 kB", *(f"{size['ledger_bytes'] / size['inquiries'] / 1000:.1f} kB" for size in sizes)],
     )
     lines += [
         "",

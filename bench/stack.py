@@ -64,6 +64,10 @@ LEDGER_BYTES = """
     SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c
     WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind = 'r'
 """
+LEDGER_TABLES = """
+    SELECT c.relname, pg_relation_size(c.oid), pg_indexes_size(c.oid), pg_total_relation_size(c.oid)
+    FROM pg_class c WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind = 'r' ORDER BY 4 DESC, 1 LIMIT 10
+"""
 POLLED = "SELECT count(*) FROM registry.mailboxes WHERE last_success_at > clock_timestamp() - make_interval(secs => %s)"
 PUBLISHED = (
     "SELECT count(*), (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('registry.published_messages'))::bigint"
@@ -158,6 +162,10 @@ def measure_size(folder: Path, mailboxes: int) -> dict[str, Any]:
         rows, size = _one(connection, PUBLISHED)
         measured["published_rows"], measured["published_bytes"] = rows, size
         measured["ledger_bytes"] = _one(connection, LEDGER_BYTES)[0]
+        # Of each of the largest tables: bytes of its rows, of its indexes, and of everything.
+        measured["ledger_tables"] = {
+            name: list(sizes) for name, *sizes in connection.execute(LEDGER_TABLES.encode()).fetchall()
+        }
         (matcher,) = stack.containers("matcher")
         measured["state_entries"] = int(stack.metric(matcher, "replyrate_matcher_state_entries"))
     return measured

@@ -83,7 +83,7 @@ CREATE VIEW report_v1.coverage_daily AS
 SELECT mailbox.company_id, mailbox.account_id, mailbox.mailbox_id, calendar.day::date AS day,
     seconds.expected AS expected_seconds, seconds.covered AS covered_seconds, seconds.waiting AS waiting_seconds,
     seconds.expected - seconds.covered - seconds.waiting AS gap_seconds,
-    (SELECT count(*) FROM unnest(part.expected - part.covered - part.waiting)) AS gaps,
+    CASE WHEN of_day.is_covered THEN 0 ELSE (SELECT count(*) FROM unnest(part.expected - part.covered - part.waiting)) END AS gaps,
     round(seconds.covered::numeric / seconds.expected, 6) AS covered_share
 FROM (
     SELECT company_id, account_id, mailbox_id, range_agg(expected) AS expected,
@@ -106,19 +106,29 @@ FROM (
 CROSS JOIN LATERAL generate_series(
     date_trunc('day', greatest(lower(mailbox.expected), statement_timestamp() - interval '99 days') AT TIME ZONE 'UTC'),
     least(upper(mailbox.expected), statement_timestamp()) AT TIME ZONE 'UTC', interval '1 day') calendar (day)
+-- OFFSET 0 keeps a subquery from being copied into each expression that names its columns. Most days are covered as a whole, and need no pieces.
 CROSS JOIN LATERAL (
-    SELECT mailbox.expected * tstzmultirange(tstzrange(calendar.day AT TIME ZONE 'UTC',
-        least((calendar.day + interval '1 day') AT TIME ZONE 'UTC', date_trunc('second', statement_timestamp())))) AS expected
+    SELECT span, mailbox.expected @> span AND mailbox.complete @> span AS is_covered
+    FROM (
+        SELECT tstzrange(calendar.day AT TIME ZONE 'UTC',
+            least((calendar.day + interval '1 day') AT TIME ZONE 'UTC', date_trunc('second', statement_timestamp()))) AS span OFFSET 0
+    ) spans
+    OFFSET 0
 ) of_day
 CROSS JOIN LATERAL (
-    SELECT of_day.expected, of_day.expected * mailbox.complete AS covered,
-        of_day.expected * tstzmultirange(tstzrange(upper(mailbox.complete), NULL)) AS waiting
+    SELECT expected, expected * mailbox.complete AS covered, expected * tstzmultirange(tstzrange(upper(mailbox.complete), NULL)) AS waiting
+    FROM (SELECT CASE WHEN NOT of_day.is_covered THEN mailbox.expected * tstzmultirange(of_day.span) END AS expected OFFSET 0) pieces
+    OFFSET 0
 ) part
 CROSS JOIN LATERAL (
     SELECT
-        (SELECT coalesce(sum(extract(epoch FROM upper(piece) - lower(piece))), 0)::bigint FROM unnest(part.expected) piece) AS expected,
-        (SELECT coalesce(sum(extract(epoch FROM upper(piece) - lower(piece))), 0)::bigint FROM unnest(part.covered) piece) AS covered,
-        (SELECT coalesce(sum(extract(epoch FROM upper(piece) - lower(piece))), 0)::bigint FROM unnest(part.waiting) piece) AS waiting
+        CASE WHEN of_day.is_covered THEN extract(epoch FROM upper(of_day.span) - lower(of_day.span))::bigint ELSE
+            (SELECT coalesce(sum(extract(epoch FROM upper(piece) - lower(piece))), 0)::bigint FROM unnest(part.expected) piece) END AS expected,
+        CASE WHEN of_day.is_covered THEN extract(epoch FROM upper(of_day.span) - lower(of_day.span))::bigint ELSE
+            (SELECT coalesce(sum(extract(epoch FROM upper(piece) - lower(piece))), 0)::bigint FROM unnest(part.covered) piece) END AS covered,
+        CASE WHEN of_day.is_covered THEN 0 ELSE
+            (SELECT coalesce(sum(extract(epoch FROM upper(piece) - lower(piece))), 0)::bigint FROM unnest(part.waiting) piece) END AS waiting
+    OFFSET 0
 ) seconds
 WHERE seconds.expected > 0;
 

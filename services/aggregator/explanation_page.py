@@ -74,7 +74,7 @@ def _tables(story: dict[str, Any], text: Texts) -> Iterator[ExplanationTable]:
             yield _table("coverage", ("mailbox", "what"), _coverage_rows(story, text), text)
     if story["outcome"] == "unknown":
         return
-    parameters = [(name, _value_text(value)) for name, value in story["parameters"].items()]
+    parameters = [(text("parameter", name), _value_text(value)) for name, value in story["parameters"].items()]
     yield _table("rules", ("parameter", "value"), parameters, text)
     history = [
         (

@@ -3,7 +3,7 @@
 The seller sends a mail to themselves from the program they answer with. The probe does not log in: it makes the mailboxes
 due as soon as their provider permits another login, fetchers read them as always (headers only, within their limits), and a
 published mail to the sender's own address is recognised by its hash. So the probe needs a running fetcher, and sees no more
-than every poll does.
+than every poll does. The command (services/cli/numbers/probe.py) and the panel (services/portal/panel/probe.py) share it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,12 @@ from services.registry.errors import RegistryError
 from services.registry.published import PublishedMessages
 
 SQL: Final = load_statements("services.connect", "probe.sql")
+PROBE_SECONDS: Final = 180
+"""How long a probe looks for the mail, unless a provider allows few logins."""
+PROBE_MOST_SECONDS: Final = 1800
+"""How long it looks at most, for a provider that allows few logins."""
+READING_SECONDS: Final = 60
+"""From when a mailbox may be read to when its messages have been published."""
 ASK_SECONDS: Final = 20
 """Minimum of seconds between two readings for a probe: each of them is a login."""
 SEND_SECONDS: Final = 60
@@ -28,6 +34,8 @@ CLOCK_SLACK: Final = timedelta(minutes=15)
 """How far the clock of the sender's program may be behind."""
 FILE_SECONDS: Final = 30
 """How long a mail program and a server may take to file it: an earlier reading would report that it is not filed."""
+MAY_HAVE_MAIL: Final = ("active", "needs_reconnect")
+"""States of mailboxes that are looked at."""
 Verdict = Literal["filed", "gone", "others", "failing", "not-filed", "not-read"]
 
 
@@ -71,28 +79,38 @@ class ProbeReading:
         return self.verdict == "filed" or all(mailbox.failing for mailbox in self.mailboxes)
 
 
-class SentMailProbe:
-    """One probe over one connection (autocommit)."""
+@dataclass(frozen=True, slots=True)
+class ProbeStart:
+    """When a probe began, and what it compares with. `gone_before`: the mailboxes that may have the mail → how many of their messages
+    had been deleted before they could be read."""
 
-    def __init__(self, connection: psycopg.Connection, company_id: str, account_id: str | None) -> None:
-        """RegistryError when there is no mailbox that is being read."""
+    since: datetime
+    gone_before: Mapping[str, int]
+
+
+def begin(connection: psycopg.Connection, company_id: str, account_id: str | None) -> ProbeStart:
+    """The start of a probe of a company (or one account) at this moment. RegistryError when there is no mailbox that is being read."""
+    mailboxes = Statements(connection, SQL).all("begin", company_id=company_id, account_id=account_id)
+    active = [mailbox for mailbox in mailboxes if mailbox["state"] == "active"]
+    if not active:
+        who = company_id if account_id is None else f"{company_id}, account {account_id}"
+        states = ", ".join(f"{mailbox['mailbox_id']} is {mailbox['state']}" for mailbox in mailboxes)
+        states = states or "none is connected"
+        raise RegistryError(f"no mailbox of company {who} is being read ({states})", "mailbox-add")
+    # A mailbox whose login was given up may have the mail too, like one whose polls fail.
+    gone = {mailbox["mailbox_id"]: int(mailbox["gone"]) for mailbox in mailboxes if mailbox["state"] in MAY_HAVE_MAIL}
+    return ProbeStart(active[0]["now"], gone)
+
+
+class SentMailProbe:
+    """Reads what became of a probe, over one connection."""
+
+    def __init__(self, connection: psycopg.Connection, company_id: str, start: ProbeStart) -> None:
         self._sql = Statements(connection, SQL)
         self._published = PublishedMessages(connection)
-        mailboxes = self._sql.all("begin", company_id=company_id, account_id=account_id)
-        active = [mailbox for mailbox in mailboxes if mailbox["state"] == "active"]
-        if not active:
-            who = company_id if account_id is None else f"{company_id}, account {account_id}"
-            states = ", ".join(f"{mailbox['mailbox_id']} is {mailbox['state']}" for mailbox in mailboxes)
-            states = states or "none is connected"
-            raise RegistryError(f"no mailbox of company {who} is being read ({states})", "mailbox-add")
-        self.since: datetime = active[0]["now"]
         self._company_id = company_id
-        # A mailbox whose login was given up may have the mail too, like one whose polls fail.
-        self._gone_before = {
-            mailbox["mailbox_id"]: mailbox["gone"]
-            for mailbox in mailboxes
-            if mailbox["state"] in ("active", "needs_reconnect")
-        }
+        self._gone_before = start.gone_before
+        self.since: Final = start.since
 
     def request_polls(self, reading: ProbeReading) -> None:
         """Let the fetchers read the mailboxes as soon as their providers permit."""
@@ -139,12 +157,23 @@ def counts_from(since: datetime, spacing_seconds: float) -> datetime:
 
 def reading_at(since: datetime, last_attempt_at: datetime | None, spacing_seconds: float) -> datetime:
     """When a mailbox may be read for a probe that began at `since`: never sooner after its last poll than its provider permits
-    another login, and not more often than every ASK_SECONDS for the probe."""
+    another login, and not more often than every ASK_SECONDS, however often a probe is begun."""
     earliest = counts_from(since, spacing_seconds)
     if last_attempt_at is None:
         return earliest
-    probe_spacing = ASK_SECONDS if last_attempt_at > since else 0
-    return max(earliest, last_attempt_at + timedelta(seconds=max(spacing_seconds, probe_spacing)))
+    return max(earliest, last_attempt_at + timedelta(seconds=max(spacing_seconds, ASK_SECONDS)))
+
+
+def waiting_seconds(since: datetime, reading: ProbeReading, wait: int | None = None) -> int:
+    """Seconds from the start that a probe waits: `wait` if given, else until the mailboxes that are read seldom are read."""
+    if wait is not None:
+        return wait
+    late = [
+        (sighting.reading_at - since).total_seconds() + READING_SECONDS
+        for sighting in reading.mailboxes
+        if not sighting.failing and not sighting.read and sighting.spacing_seconds > ASK_SECONDS
+    ]
+    return round(min(max([PROBE_SECONDS, *late]), PROBE_MOST_SECONDS))
 
 
 def verdict(mailboxes: Sequence[MailboxSighting]) -> Verdict:

@@ -4,11 +4,13 @@ A session in a browser begins with a link (portal_sessions.py). One within a fra
 and the page that contains the frame passes it on. It can read for some minutes and change nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from services.common.language import Language
 from services.common.postgres import Statements, load_statements
@@ -69,6 +71,16 @@ class PanelSessions:
         """The session of the panel that this transaction's token belongs to; None when there is none."""
         stored = self._sql.one("own_session")
         return None if stored is None or stored["session_id"] is None else PanelSession(**stored)
+
+    def begin_probe(self, gone_before: Mapping[str, int]) -> bool:
+        """Note in the session of this transaction that it looks for a test mail from now on; whether it may, which a frame may not."""
+        begun = self._sql.one("begin_probe", gone_before=Jsonb(dict(gone_before)))
+        return begun is not None and begun["began_at"] is not None
+
+    def own_probe(self) -> tuple[datetime, dict[str, int]] | None:
+        """When the session of this transaction began to look for a test mail, and what `begin_probe` noted; None while it has not."""
+        stored = self._sql.one("own_probe")
+        return None if stored is None or stored["began_at"] is None else (stored["began_at"], stored["gone"])
 
     def make_frame_token(
         self, company_id: str, account_id: str, *, language: Language, by: str, minutes: int

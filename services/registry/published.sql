@@ -11,15 +11,8 @@ WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND message_id
 
 -- name: since
 -- Messages of a mailbox that were first seen and sent after two instants.
-SELECT right(replace(message.message_key::text, '-', ''), 16) || lpad(to_hex(message.message_tail), 16, '0') AS message_id,
-    message.sent_at, message.first_seen, message.record
-FROM registry.published_messages message
-WHERE message.message_key BETWEEN registry.message_key(%(company_id)s, %(mailbox_id)s, repeat('0', 32))
-        AND registry.message_key(%(company_id)s, %(mailbox_id)s, repeat('f', 32))
-    AND message.first_seen > %(first_seen)s AND message.sent_at > %(sent_at)s
-UNION ALL
-SELECT message_id, sent_at, published_at, record FROM registry.published_records
-WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s AND published_at > %(first_seen)s AND sent_at > %(sent_at)s
+SELECT message_id, sent_at, first_seen, record
+FROM registry.messages_since(%(company_id)s, %(mailbox_id)s, %(first_seen)s, %(sent_at)s)
 
 -- name: form
 -- Whether fetchers write the compact form: none of an earlier release, which does not know it, can run any more.

@@ -16,12 +16,19 @@ from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.judge import rules
 from services.aggregator.refresh import diagnose
 from services.aggregator.refresh.refresh import Refresher
-from services.cli.numbers.probe import waiting_seconds
 from services.common.events import CompanyErased
 from services.common.postgres import connect
 from services.common.topics import REPLIES
 from services.connect import texts as connection_texts
-from services.connect.probe import ASK_SECONDS, FILE_SECONDS, SEND_SECONDS, SentMailProbe, verdict
+from services.connect.probe import (
+    ASK_SECONDS,
+    FILE_SECONDS,
+    SEND_SECONDS,
+    SentMailProbe,
+    begin,
+    verdict,
+    waiting_seconds,
+)
 from tests.support.commands import run
 from tests.support.dovecot import Dovecot
 from tests.support.fetcher_lab import USER, Lab, lab, letter, make_lab
@@ -354,7 +361,7 @@ def test_a_person_has_time_to_send_before_a_reading_that_does_not_come_twice(
 
 def test_a_reading_before_the_mail_is_no_verdict(read: psycopg.Connection) -> None:
     """Where the next one is far away; the time to wait follows it."""
-    probe = SentMailProbe(read, "shop", None)
+    probe = SentMailProbe(read, "shop", begin(read, "shop", None))
     read.execute(
         "UPDATE registry.mailboxes SET last_attempt_at = now(), complete_through = now() + interval '1 second'"
     )
@@ -387,7 +394,7 @@ def test_a_mailbox_that_fails_is_told_at_once_and_left_alone(run: Any, read: psy
     done = run("doctor", "shop", "--probe", "--wait", 5, code=1)
     assert "m1 cannot be read" in done.stderr and "Now send a mail" in done.stderr
     assert planned(read, "m1")[0] == pytest.approx(before[0]) and planned(read, "m2")[1] <= 0
-    probe = SentMailProbe(read, "shop", None)
+    probe = SentMailProbe(read, "shop", begin(read, "shop", None))
     read.execute("UPDATE registry.mailboxes SET state = 'paused', complete_through = now() WHERE mailbox_id = 'm2'")
     look = probe.read()
     assert look.over and look.verdict == "failing"
@@ -398,7 +405,7 @@ def test_a_mailbox_whose_login_was_given_up_may_contain_the_mail(run: Any, read:
     read.execute(
         "UPDATE registry.mailboxes SET state = 'needs_reconnect', state_reason = 'login-given-up' WHERE mailbox_id = 'm2'"
     )
-    probe = SentMailProbe(read, "shop", None)
+    probe = SentMailProbe(read, "shop", begin(read, "shop", None))
     read.execute(
         "UPDATE registry.mailboxes SET complete_through = now() + interval '1 second', host = 'imap.own-server.example'"
         " WHERE mailbox_id = 'm1'"
@@ -418,7 +425,7 @@ def test_a_mailbox_that_started_to_fail_meanwhile_is_left_alone(read: psycopg.Co
     """A poll may fail, or start, between reading the state and requesting a poll."""
     read.execute("UPDATE registry.mailboxes SET host = 'imap.own-server.example'")
     mailbox(read, "m2", "imap.own-server.example")
-    probe = SentMailProbe(read, "shop", None)
+    probe = SentMailProbe(read, "shop", begin(read, "shop", None))
     look = probe.read()
     assert all(not mailbox.failing and mailbox.reading_at < mailbox.next_poll_at for mailbox in look.mailboxes)
     read.execute("UPDATE registry.mailboxes SET failures = 1 WHERE mailbox_id = 'm1'")

@@ -36,7 +36,7 @@ ROLES: Final = {
 OF_THE_PORTAL: Final = (
     "insert_request", "insert_link", "mailbox_of_link", "open_link", "own_session", "give_consent", "end_session", "own_mailboxes",
     "claim_name", "answer", "forget_answer", "store_answer", "note_change",
-    "begin_sign_in", "use_sign_in", "note_sign_in_request", "insert_frame",
+    "begin_sign_in", "use_sign_in", "note_sign_in_request", "insert_frame", "begin_probe", "own_probe", "since",
 )  # fmt: skip
 """Statements of the registry that only the web process runs."""
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -12,9 +13,8 @@ import pytest
 from services.common.language import Language
 from services.common.postgres import connect
 from services.connect import consent, texts
+from services.portal.pages import live
 from services.portal.pages import texts as page_texts
-from services.portal.pages.progress import hold
-from services.portal.pages.requests import RequestView
 from services.providers import catalog
 from services.registry import holdings
 from services.standalone.servers.ca import CertificateAuthority
@@ -277,10 +277,12 @@ def test_the_stages_come_live(connect_lab: ConnectLab) -> None:
 
 
 def test_the_result_is_held_until_there_is_one_or_for_so_long() -> None:
-    states = iter(["waiting", "running", "passed", "passed"])
-    view = asyncio.run(hold(lambda: RequestView({"state": next(states)}, "en"), 60))
-    assert view.is_passed and list(states) == ["passed"], "it looks until the request is finished, and no further"
-    assert asyncio.run(hold(lambda: RequestView({"state": "waiting"}, "en"), 0)).is_waiting
+    states = iter([False, False, True, True])
+    asyncio.run(live.hold(lambda: next(states), 60))
+    assert list(states) == [True], "it looks until the request is finished, and no further"
+    looks = count()
+    asyncio.run(live.hold(lambda: next(looks) < 0, 0))
+    assert next(looks) == 1, "one look when the time is over"
 
 
 def test_an_ended_session_is_gone_in_every_tab(page_only: ConnectLab) -> None:

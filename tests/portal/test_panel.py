@@ -113,14 +113,14 @@ def assert_same_charts(page: ShownFigures) -> None:
     """The point of each day with a rate and the bar of each hour with answers are where the tables say."""
     rates = [number(cells[1]) for cells in reversed(page.tables["line-table"])]
     points = [(float(tag["cx"]), float(tag["cy"])) for tag in page.attributes if tag["tag"] == "circle"]
-    expected = [(36 + 314 / 30 * (day + 0.5), 164 - 152 * rate) for day, rate in enumerate(rates) if rate is not None]
+    expected = [(42 + 308 / 30 * (day + 0.5), 164 - 152 * rate) for day, rate in enumerate(rates) if rate is not None]
     assert len(points) == len(expected)
     assert all(hypot(x - left, y - top) < 0.1 for (x, y), (left, top) in zip(points, expected, strict=True))
     answered = {hour: int(cells[1]) for hour, cells in enumerate(page.tables.get("bars-table", [])) if cells[1] != "0"}
-    bars = [tag for tag in page.attributes if tag["tag"] == "rect" and tag.get("width") == "9.0"]
+    bars = [tag for tag in page.attributes if tag["tag"] == "rect" and tag.get("width") == "8.9"]
     assert len(bars) == len(answered)
     for bar, (hour, count) in zip(bars, answered.items(), strict=True):
-        assert abs(float(bar["x"]) + 4.5 - (36 + 314 / 25 * (hour + 0.5))) < 0.11
+        assert abs(float(bar["x"]) + 4.45 - (42 + 308 / 25 * (hour + 0.5))) < 0.11
         assert isclose(
             float(bar["height"]) / count, float(bars[0]["height"]) / next(iter(answered.values())), abs_tol=0.11
         )

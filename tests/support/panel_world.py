@@ -64,14 +64,19 @@ def seed_world(
         for rule_set in loaded:
             with connection.transaction():
                 judge.judge_companies(connection, rule_set, {company_id: Delta()}, now=now)
-    for rule_set in loaded:
-        connection.execute(
-            "INSERT INTO ledger.rule_sets (name, identity, parameters) VALUES (%s, %s, %s)",
-            [rule_set.name, rule_set.identity, Jsonb(rule_set.parameters())],
-        )
+    add_rules(connection, rule_sets)
     with connection.transaction():
         diagnosis.record(connection, loaded, list(facts), now)
     return PanelWorld(world, now, facts)
+
+
+def add_rules(connection: psycopg.Connection, names: Collection[str]) -> None:
+    """Make rule sets active, unless they are."""
+    for rule_set in map(rules.load_builtin, names):
+        connection.execute(
+            "INSERT INTO ledger.rule_sets (name, identity, parameters) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+            [rule_set.name, rule_set.identity, Jsonb(rule_set.parameters())],
+        )
 
 
 def _register(registry: Registry, company: WorldCompany) -> None:

@@ -17,12 +17,13 @@ from services.aggregator.judge import rules, watermark
 from services.aggregator.texts import Texts
 from services.cli.context import as_json, database, guarded, load_config
 from services.cli.numbers.explain import chosen_rule_sets, language
-from services.cli.numbers.probe import PROBE_MOST_SECONDS, PROBE_SECONDS, run_probe
+from services.cli.numbers.probe import run_probe
 from services.cli.output import SafeConsole, print_json
 from services.common.display import percent, printable
 from services.common.errors import EXIT_FAILED
 from services.common.postgres import clock, load_statements
 from services.common.topics import partition_of
+from services.connect.probe import PROBE_MOST_SECONDS, PROBE_SECONDS
 
 SQL: Final = load_statements("services.cli.numbers", "doctor.sql")
 Case = tuple[dict[str, Any], Diagnosis | None, list[Diagnosis]]

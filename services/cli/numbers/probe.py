@@ -3,7 +3,7 @@
 import sys
 import time
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import psycopg
 
@@ -12,16 +12,19 @@ from services.cli.output import SafeConsole, errors, print_json
 from services.common.errors import EXIT_FAILED
 from services.common.language import Language
 from services.connect import texts
-from services.connect.probe import ASK_SECONDS, SEND_SECONDS, MailboxSighting, ProbeReading, SentMailProbe
+from services.connect.probe import (
+    ASK_SECONDS,
+    PROBE_MOST_SECONDS,
+    READING_SECONDS,
+    SEND_SECONDS,
+    MailboxSighting,
+    ProbeReading,
+    SentMailProbe,
+    begin,
+    waiting_seconds,
+)
 from services.registry import states
 from services.registry.states import State
-
-PROBE_SECONDS: Final = 180
-"""How long --probe waits without --wait."""
-PROBE_MOST_SECONDS: Final = 1800
-"""How long --probe waits at most, for a provider that allows few logins."""
-READING_SECONDS: Final = 60
-"""From when a mailbox may be read to when its messages have been published."""
 
 
 def run_probe(
@@ -34,7 +37,7 @@ def run_probe(
     json_: bool,
 ) -> None:
     """Run a probe and print its verdict; exits with 1 when the mail was not filed."""
-    probe = SentMailProbe(connection, company_id, account_id)
+    probe = SentMailProbe(connection, company_id, begin(connection, company_id, account_id))
     started = time.monotonic()
     reading = _wait_for_mail(probe, wait, text, lang)
     seconds = round(time.monotonic() - started)
@@ -69,18 +72,6 @@ def _wait_for_mail(probe: SentMailProbe, wait: int | None, text: Texts, lang: st
             time.sleep(min(1, seconds_left))
             reading = probe.read()
             seconds = max(seconds, waiting_seconds(probe.since, reading, wait))
-
-
-def waiting_seconds(since: datetime, reading: ProbeReading, wait: int | None) -> int:
-    """Seconds from the start that a probe waits: `wait` if given, else until the mailboxes that are read seldom are read."""
-    if wait is not None:
-        return wait
-    late = [
-        (sighting.reading_at - since).total_seconds() + READING_SECONDS
-        for sighting in reading.mailboxes
-        if not sighting.failing and not sighting.read and sighting.spacing_seconds > ASK_SECONDS
-    ]
-    return round(min(max([PROBE_SECONDS, *late]), PROBE_MOST_SECONDS))
 
 
 def _announce(since: datetime, sighting: MailboxSighting, seconds: int, text: Texts, lang: str) -> None:

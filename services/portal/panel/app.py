@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from services.portal.panel import changes, exports, frame, inquiries, mailboxes, overview
+from services.portal.pages.seller import SellerGate
+from services.portal.panel import changes, exports, frame, inquiries, mailboxes, overview, probe, questions
 from services.portal.panel.reader import PanelGate
 from services.portal.resources import PortalResources
 
@@ -12,5 +13,6 @@ def routes(resources: PortalResources) -> list[APIRouter]:
     gate = PanelGate(resources)
     return [
         frame.routes(resources),
-        *(room.routes(gate) for room in (overview, inquiries, changes, mailboxes, exports)),
+        probe.routes(gate, SellerGate(resources)),
+        *(room.routes(gate) for room in (overview, inquiries, changes, mailboxes, questions, exports)),
     ]

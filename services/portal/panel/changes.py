@@ -11,7 +11,7 @@ from services.portal.panel.findings import findings
 from services.portal.panel.overview import missing
 from services.portal.panel.reader import PanelGate
 from services.portal.panel.scope import SQL, PanelScope, chosen_scope
-from services.portal.panel.steps import offer
+from services.portal.panel.steps import offer, withdrawable
 
 PAGE_ROWS: Final = 50
 CONCERNED: Final = 20
@@ -44,9 +44,13 @@ def routes(gate: PanelGate) -> APIRouter:
             finding.cause: offer(finding.step, scope.whose, mailboxes, is_framed=scope.reader.session.is_framed)
             for finding in shown_findings
         }
+        withdrawals = {
+            finding.cause: withdrawable(finding.cause, scope.whose, mailboxes, is_framed=scope.reader.session.is_framed)
+            for finding in shown_findings
+        }
         return scope.reader.page(
             "panel_diagnosis.html", scope=scope, here_name="diagnosis", rate=rate, findings=shown_findings,
-            missing=None if rate is None else missing(rate, scope), offers=offers, concerned=concerned,
+            missing=None if rate is None else missing(rate, scope), offers=offers, withdrawals=withdrawals, concerned=concerned,
         )  # fmt: skip
 
     return router

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 WIDTH: Final = 360
 HEIGHT: Final = 190
-LEFT: Final = 36
+LEFT: Final = 42
 """Room for the labels of the vertical axis."""
 RIGHT: Final = 10
 TOP: Final = 12

@@ -24,7 +24,7 @@ def routes(resources: PortalResources) -> APIRouter:
     def frame(request: Request) -> HTMLResponse:
         language = preferred_language(request)
         response = page(
-            request, "panel_frame.html", language, origins=" ".join(origins), waiting=text("frame.waiting", language),
+            request, "panel_frame.html", language, origins=" ".join(origins), waiting=text("frame.waiting", language), no_script=text("frame.no_script", language),
             notes={f"{name}-{tongue}": text(f"frame.{name}", tongue) for name in NOTES for tongue in LANGUAGE_TAGS},
             title=text("nav.label", language),
         )  # fmt: skip

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.common.postgres import Statements, clock
+from services.common.postgres import Statements
 from services.connect import texts
 from services.portal.panel.reader import PanelGate, PanelReader
 from services.portal.panel.scope import SQL, chosen_scope
@@ -24,9 +24,9 @@ def routes(gate: PanelGate) -> APIRouter:
         with scope.reader.transaction() as connection:
             statements = Statements(connection, SQL)
             mailboxes = [described(mailbox, scope.reader) for mailbox in statements.all("mailboxes", **scope.own_key())]
-            account, now = statements.one("own_account", **scope.own_key()), clock(connection)
+            account = statements.one("own_account", **scope.own_key())
         return scope.reader.page(
-            "panel_mailboxes.html", scope=scope, here_name="mailboxes", mailboxes=mailboxes, account=account, now=now
+            "panel_mailboxes.html", scope=scope, here_name="mailboxes", mailboxes=mailboxes, account=account
         )
 
     return router

@@ -44,12 +44,24 @@ class PanelReader:
         """A text of the panel in the language of the reader."""
         return text(name, self.language, **values)
 
+    def values(self) -> dict[str, Any]:
+        """What every page of the panel shows, and parts of one."""
+        return {
+            "session": self.session, "p": self.says, "show": display,
+            "duration": partial(duration_in_words, language=self.language),
+        }  # fmt: skip
+
     def page(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """A page with what every page of the panel shows."""
         response = page(
-            self.request, template, self.language, status=status, session=self.session, p=self.says, show=display,
-            csrf=form_proof(self.token, "form"), duration=partial(duration_in_words, language=self.language), **values,
-        )  # fmt: skip
+            self.request,
+            template,
+            self.language,
+            status=status,
+            csrf=form_proof(self.token, "form"),
+            **self.values(),
+            **values,
+        )
         if self.session.is_framed:
             del response.headers["set-cookie"]  # of the chosen language: the frame's script remembers it
         return response

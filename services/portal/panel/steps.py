@@ -6,7 +6,7 @@ who can take it, and never to a mailbox of its own.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from services.registry import states
 from services.registry.addresses import Role
@@ -15,6 +15,10 @@ Step = Literal["reconnect", "connect", "connect-backup", "folders", "test-mail",
 Whose = Literal["company", "own", "others"]
 """Whose causes are shown: those of the company, of the reader's own account, or of another one."""
 Place = Literal["wait", "inquiries", "accounts", "that-account", "test-mail", "mailboxes", "connect", "reconnect"]
+
+
+WITHDRAWALS: Final = ("address-changed", "mailbox-does-not-answer")
+"""Causes in which a mailbox is connected that need not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,19 @@ def offer(step: Step, whose: Whose, mailboxes: Sequence[Mapping[str, Any]], *, i
     failing = [mailbox for mailbox in possible if mailbox["state"] == "needs_reconnect"]
     meant = failing if step == "reconnect" and failing else possible
     return Offer("reconnect", meant[0]["mailbox_id"]) if len(meant) == 1 else Offer("mailboxes")
+
+
+def withdrawable(
+    cause: str, whose: Whose, mailboxes: Sequence[Mapping[str, Any]], *, is_framed: bool
+) -> Mapping[str, Any] | None:
+    """The mailbox whose consent may be withdrawn beside the step: it is no longer, or maybe was never, the one that answers. None where
+    there is no such mailbox, or more than one."""
+    if cause not in WITHDRAWALS or whose != "own" or is_framed:
+        return None
+    connected = [mailbox for mailbox in mailboxes if mailbox["state"] not in states.NEVER_CONNECTED]
+    if cause == "address-changed":
+        connected = [mailbox for mailbox in connected if mailbox["state_reason"] == "address-changed"]
+    return connected[0] if len(connected) == 1 else None
 
 
 def can_reconnect(state: str) -> bool:

@@ -14,13 +14,16 @@ from typing import Final
 import pytest
 
 from services.common.language import Language
+from services.common.postgres import connect
 from services.standalone.servers.ca import CertificateAuthority
-from tests.portal.browser.seller_steps import SellerSteps
+from tests.portal.browser.seller_steps import PRESSES, SellerSteps
 from tests.portal.browser.states import LANGUAGES, SCRIPTS, WIDTHS, Scripts
 from tests.support import containers
-from tests.support.browser_lab import Visit
+from tests.support.browser_lab import UNLISTED, Visit
 from tests.support.dovecot import Dovecot
 from tests.support.fetcher_lab import USER, letter
+from tests.support.panel_lab import panel_link
+from tests.support.panel_world import add_rules
 from tests.support.processes import Process
 from tests.support.provider_lab import topics
 from tests.support.seller_lab import STARTTLS_PORT, TLS_PORT, MakeSellerLab, SellerLab, make_seller_lab
@@ -124,6 +127,49 @@ def test_from_the_link_to_the_withdrawal(
         look("ended")
         window.open("/connect")
         look("session-ended")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("user", "walk"), [("seller-2@mail.test", WALKS[0]), ("seller-3@mail.test", WALKS[3])])
+def test_from_the_panel_to_the_verdict_of_the_test_mail(
+    lab: SellerLab, fetcher: Process, dovecot: Dovecot, visit: Visit, user: str, walk: tuple[Language, Scripts, int]
+) -> None:
+    language, scripts, width = walk
+    with connect(lab.dsn, "tests") as owner:
+        add_rules(owner, ("default",))
+    company_id = f"t-{language}"
+    lab.link(company_id=company_id)
+    with visit(lab.portal.origin, language, scripts) as window:
+        page, steps = window.page, SellerSteps(window)
+        steps.open_link(panel_link(lab.dsn, company_id, "main", language=language))
+        page.click("nav.tabs a[href$='/mailboxes']")
+        steps.press("/connect/new")
+        steps.consent()
+        steps.address(user)
+        steps.until_looked_up()
+        steps.login(password=USERS[user], host="localhost", port=TLS_PORT)
+        steps.until_finished()
+        page.click("a[href='/panel']")
+        page.click("nav.tabs a[href$='/mailboxes']")
+        page.click("#test a.button")
+        window.look(UNLISTED, (width,))
+        steps.press("/panel/test-mail")
+        page.wait_for_selector("#probe")
+        window.look(UNLISTED, (width,))
+        sent_at = datetime.now(UTC)
+        dovecot.append(user, "Sent", letter(1, sent_at, to=user), sent_at)
+        if scripts == "no-scripts":
+            for _ in range(PRESSES):
+                if page.query_selector("[data-verdict]"):
+                    break
+                page.click("a[href$='/test-mail/result']")
+        page.wait_for_selector("[data-verdict=filed]", timeout=60_000)
+        window.look(UNLISTED, (width,))
+        with connect(lab.dsn, "tests") as owner:
+            assert owner.execute(
+                "SELECT count(*) FROM registry.connect_requests WHERE company_id = %s AND purpose NOT IN ('look-up', 'connect')",
+                [company_id],
+            ).fetchone() == (0,), "the test mail needs no request to a fetcher"
 
 
 @pytest.mark.timeout(180)

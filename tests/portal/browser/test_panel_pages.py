@@ -1,19 +1,24 @@
 """The panel in a real browser: every page at both widths in both languages, and within a frame on a page of another site."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, Response, Route
 
+from services.aggregator.judge import rules
 from services.common.language import Language
 from services.common.postgres import connect
-from tests.portal.browser.states import Scripts
+from services.portal.panel import texts
+from tests.portal.browser.question_paths import MOST_CLICKS, PATHS, shown_text
+from tests.portal.browser.states import WIDTHS, Scripts
 from tests.support.api_lab import api_client, new_key
 from tests.support.browser_lab import UNLISTED, Visit
 from tests.support.panel_lab import panel_link
@@ -23,7 +28,7 @@ from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn
 __all__ = ["make_portal", "portal_dsn"]
 
 PAGE_BYTES = 250 * 1024
-PAGES = ("", "/inquiries", "/due", "/diagnosis", "/changes", "/mailboxes")
+PAGES = ("", "/inquiries", "/due", "/diagnosis", "/changes", "/mailboxes", "/questions", "/providers", "/test-mail")
 READERS = (("lt-textile", "lt-main"), ("lt-textile", "lt-sub-wu"), ("bf-valves", "bf-main"))
 """A company with sub-accounts, one that is not measured, and one with a rate of 0."""
 SHOW_FRAME = """
@@ -87,7 +92,7 @@ class Scene:
 @pytest.fixture
 def scene(dsn: str, make_portal: MakePortal) -> Iterator[Scene]:
     with PlatformSite() as platform, PlatformSite() as stranger, connect(dsn, "tests") as owner:
-        seed_world(owner, 1, companies=("lt-textile", "bf-valves"))
+        seed_world(owner, 1, companies=("lt-textile", "bf-valves", "jh-marine"))
         with make_portal(PORTAL__FRAME_ORIGINS=platform.origin) as portal:
             yield Scene(owner, portal, dsn, platform, stranger)
 
@@ -109,6 +114,39 @@ def test_every_page_is_in_order(scene: Scene, visit: Visit, language: Language, 
             window.page.click("#inquiries a[href*='/why']")
             assert window.page.is_visible("#sentences p")
             window.look(UNLISTED)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("language", "width", "scripts"), [("en", 1280, "scripts"), ("zh", 390, "no-scripts")])
+def test_each_frequent_question_is_answered_within_three_clicks(
+    scene: Scene, visit: Visit, language: Language, width: int, scripts: Scripts
+) -> None:
+    for company_id, account_id in (("bf-valves", "bf-main"), ("jh-marine", "jh-main")):
+        with visit(scene.portal.origin, language, scripts) as window:
+            page = window.page
+            page.set_viewport_size({"width": width, "height": WIDTHS[width]})
+            window.open(panel_link(scene.dsn, company_id, account_id, language=language))
+            page.click("form[action^='/link/'] button")
+            for path in PATHS.values():
+                if path.reader != company_id:
+                    continue
+                page.goto(f"{scene.portal.origin}/panel")
+                for number, (selector, name) in enumerate(path.clicks, 1):
+                    link = page.locator(selector).first
+                    assert shown_text(name, language) in link.inner_text(), path.code
+                    link.click()
+                    if number == 1:
+                        answer = page.locator(f"section[aria-labelledby={path.code}] h2 + p")
+                        assert answer.is_visible() and answer.inner_text() == answer_text(path.code, language)
+                place = page.locator(path.place).first
+                assert place.is_visible() and shown_text(path.text, language) in place.inner_text(), path.code
+                assert len(path.clicks) <= MOST_CLICKS
+
+
+def answer_text(code: str, language: Language) -> str:
+    """The answer to a question for a seller under the default rules."""
+    days = rules.load_builtin("default").settle_days
+    return texts.text(f"answer.{code}", language, days=days, minimum="")
 
 
 def note_size(received: list[int], response: Response) -> None:
@@ -163,6 +201,70 @@ def test_the_frame_has_its_token_in_memory_and_no_cookie(scene: Scene, page: Pag
     frame.locator("#rate data").wait_for()
     assert page.evaluate("messages.filter(message => message.type === 'replyrate-token-needed').length") == 3
     assert frame.locator("#frame-note").count() == 0
+
+
+@pytest.fixture
+def strict_page(scene: Scene, chromium: Browser, tmp_path: Path) -> Iterator[Page]:
+    """A page in a browser that blocks cookies and storage of other sites."""
+    preferences = tmp_path / "profile" / "Default" / "Preferences"
+    preferences.parent.mkdir(parents=True)
+    preferences.write_text('{"profile": {"cookie_controls_mode": 1, "block_third_party_cookies": true}}')
+    context = chromium.browser_type.launch_persistent_context(
+        preferences.parents[1], executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+    )
+    try:
+        yield context.pages[0]
+    finally:
+        context.close()
+
+
+STORE = """async () => {
+    const attempt = async act => { try { return String(await act()); } catch (error) { return error.name; } };
+    return [
+        await attempt(() => { document.cookie = 'third=1; SameSite=None; Secure'; return document.cookie; }),
+        await attempt(() => { localStorage.setItem('third', '1'); return localStorage.length; }),
+    ];
+}"""
+"""What a page can store: its cookies, and the number of its values."""
+STORED = """async () => {
+    const attempt = async act => { try { return await act(); } catch (error) { return 0; } };
+    return [
+        document.cookie.length, await attempt(() => localStorage.length), await attempt(() => sessionStorage.length),
+        await attempt(async () => (await indexedDB.databases()).length), await attempt(async () => (await caches.keys()).length),
+        await attempt(async () => (await navigator.serviceWorker.getRegistrations()).length),
+    ];
+}"""
+"""What a page has stored; 0 where it may not even look."""
+
+
+@pytest.mark.timeout(180)
+def test_the_frame_works_where_cookies_of_other_sites_are_blocked(scene: Scene, strict_page: Page) -> None:
+    page = strict_page
+    # The browser does what it is set to: a page that stores values by itself stores none within a frame of another site.
+    page.goto(f"{scene.portal.origin}/panel/frame")
+    assert page.evaluate(STORE) == ["third=1", "1"]
+    page.evaluate("localStorage.clear(); document.cookie = 'third=; Max-Age=0; SameSite=None; Secure'")
+    scene.platform.frame_url = f"{scene.portal.origin}/panel/frame"
+    page.goto(scene.platform.origin)
+    (framed,) = (frame for frame in page.frames if frame.url.startswith(scene.portal.origin))
+    assert framed.evaluate(STORE) == ["", "SecurityError"]
+
+    scene.platform.frame_url = scene.frame_token()["url"]
+    page.goto(scene.platform.origin)
+    frame = page.frame_locator("iframe")
+    frame.locator("#rate data").wait_for()
+    frame.locator("nav a[href*='/inquiries']").click()
+    frame.locator("#inquiries a[href*='/why']").first.click()
+    frame.locator("#sentences").wait_for()
+    frame.locator("nav a[href*='/mailboxes']").click()
+    frame.locator("#test a").click()
+    frame.locator("p.note").wait_for()
+    frame.locator("a[hreflang]").click()
+    frame.locator("html[lang=zh-CN]").wait_for()
+    assert frame.locator("form[method=post]").count() == 0
+    (framed,) = (shown for shown in page.frames if shown.url.startswith(scene.portal.origin))
+    assert framed.evaluate(STORED) == [0] * 6 and "token" not in framed.url
+    assert page.context.cookies() == []
 
 
 @pytest.mark.timeout(180)

@@ -6,7 +6,7 @@ import pytest
 
 from services.aggregator.doctor.causes import CAUSES
 from services.portal.panel.findings import STEPS
-from services.portal.panel.steps import Offer, Step, offer
+from services.portal.panel.steps import WITHDRAWALS, Offer, Step, offer, withdrawable
 
 HEALTHY = {"mailbox_id": "m-healthy", "state": "active"}
 FAILING = {"mailbox_id": "m-failing", "state": "needs_reconnect"}
@@ -51,3 +51,22 @@ def test_the_step_for_the_backup_address_connects_it_as_backup() -> None:
 def test_a_frame_changes_nothing() -> None:
     for step in OF_MAILBOXES:
         assert offer(step, "own", [FAILING], is_framed=True).place in ("mailboxes", "test-mail")
+
+
+def test_a_mailbox_that_need_not_be_read_may_be_withdrawn() -> None:
+    old, new, failed = (
+        {"mailbox_id": name, "state": state, "state_reason": reason}
+        for name, state, reason in (
+            ("m-old", "needs_reconnect", "address-changed"), ("m-new", "active", None), ("m-failed", "pending_test", "login-refused"),
+        )
+    )  # fmt: skip
+    assert withdrawable("address-changed", "own", [old, new], is_framed=False) == old
+    assert withdrawable("address-changed", "own", [new], is_framed=False) is None
+    assert withdrawable("mailbox-does-not-answer", "own", [new, failed], is_framed=False) == new
+    assert withdrawable("mailbox-does-not-answer", "own", [old, new], is_framed=False) is None, "which one is not known"
+    assert withdrawable("sent-not-stored", "own", [new], is_framed=False) is None
+    for cause in WITHDRAWALS:
+        assert cause in STEPS
+        assert withdrawable(cause, "own", [old], is_framed=True) is None
+        assert withdrawable(cause, "others", [old], is_framed=False) is None
+        assert withdrawable(cause, "company", [old], is_framed=False) is None

@@ -8,8 +8,10 @@ import pytest
 from services.aggregator import texts as number_texts
 from services.aggregator.doctor import diagnosis
 from services.aggregator.doctor.causes import CAUSES
+from services.aggregator.judge.rules import RuleSet
 from services.cli.__main__ import main
 from services.common.language import Language
+from services.common.tables import read_table
 from services.connect import consent, texts
 from services.connect.report import EARLIER, ConnectionTestReport, StageResult
 from services.portal.pages import texts as page_texts
@@ -17,12 +19,14 @@ from services.portal.panel import texts as panel_texts
 from services.portal.panel.findings import shown_facts
 from services.providers import catalog
 from services.registry import holdings, personal_data, states
+from services.standalone.servers.paths import ROOT
 
 COMMANDS = "|".join(main.commands)
 CODES = "|".join(code for code in texts.load()["code"] if "-" in code)
 OPERATORS_WORDS = re.compile(rf"replyrate ({COMMANDS})\b|(?<![-\w])--\w|REPLYRATE_|replyrate\.|\b({CODES})\b")
 AT_THE_COMMAND_LINE = re.compile(r"how-|label-|faq|unconfirmed|ask-provider|next|provider|note|sent-over|passed|failed")
 """Phrases that only commands print."""
+ADVICE_ROW = re.compile(r"\('([a-z_-]+)', '((?:[^']|'')*)', '((?:[^']|'')*)'\)")
 JARGON = re.compile(r"(?<![{_])\bunits\b|计数单位|[Mm]atcher|[Aa]ggregator")
 """Words of the developers in sentences about numbers."""
 
@@ -80,6 +84,21 @@ def _of_panel() -> Iterator[str]:
             yield from (text["en"], text["zh"])
 
 
+def _of_stored_advice() -> Iterator[str]:
+    """What the panel says of a mailbox: rows of ledger.advice, which migrations write. The advice on causes is that of _of_panel."""
+    inserts = [
+        part.partition(";\n")[0]
+        for file in sorted((ROOT / "schemas" / "database").glob("*.sql"))
+        for part in file.read_text("utf-8").split("INSERT INTO ledger.advice VALUES")[1:]
+    ]
+    advice = [entry for insert in inserts for entry in ADVICE_ROW.findall(insert)]
+    of_mailboxes = [entry for entry in advice if entry[0] not in {cause.code for cause in CAUSES}]
+    assert set(states.load().names) <= {code for code, _, _ in of_mailboxes}
+    for _, english, chinese in of_mailboxes:
+        yield from (english.replace("''", "'"), chinese)
+    yield from read_table("services.portal.api", "advice.toml")["company"]["by_account"].values()
+
+
 def _of_numbers() -> Iterator[str]:
     explain = {
         name: section for name, section in number_texts.load("explain").items() if name not in ("unknown", "label")
@@ -92,7 +111,8 @@ def _of_numbers() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "texts_of", [_of_tests, _of_mailboxes, _of_consent_and_stored_data, _of_pages, _of_panel, _of_numbers]
+    "texts_of",
+    [_of_tests, _of_mailboxes, _of_consent_and_stored_data, _of_pages, _of_panel, _of_stored_advice, _of_numbers],
 )
 def test_no_text_for_sellers_names_commands_options_settings_or_codes(
     texts_of: Callable[[], Iterator[str]],
@@ -102,9 +122,13 @@ def test_no_text_for_sellers_names_commands_options_settings_or_codes(
     assert [text for text in shown if OPERATORS_WORDS.search(text)] == []
 
 
-@pytest.mark.parametrize("texts_of", [_of_panel, _of_numbers])
+@pytest.mark.parametrize("texts_of", [_of_panel, _of_stored_advice, _of_numbers])
 def test_sentences_about_numbers_have_no_words_of_developers(texts_of: Callable[[], Iterator[str]]) -> None:
     assert [text for text in texts_of() if JARGON.search(text)] == []
+
+
+def test_every_parameter_of_an_explanation_has_a_name() -> None:
+    assert list(number_texts.load("explain")["parameter"]) == list(RuleSet.__struct_fields__)
 
 
 @pytest.mark.parametrize("language", texts.LANGUAGES)

@@ -1,5 +1,6 @@
 """The small pictures of the guides: states as a phone shows them, and the sign-in at the provider as a desktop does."""
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,12 @@ STEPS: Final = {
     "connected": PHONE,
     "test-failed": PHONE,
     "mailboxes": PHONE,
+    "panel": DESKTOP,
+    "panel-company": DESKTOP,
+    "panel-missing-coverage": PHONE,
+    "panel-diagnosis": PHONE,
+    "panel-why-timely": PHONE,
+    "panel-test-mail-filed": PHONE,
 }
 """States that the guides show → width of the window."""
 HEIGHT: Final = 800
@@ -27,12 +34,15 @@ HEIGHT: Final = 800
 
 def name(state: str, language: Language) -> str:
     """The file of a state."""
-    return f"connect-{state}-{language}.webp"
+    prefix = "" if state.startswith("panel") else "connect-"
+    return f"{prefix}{state}-{language}.webp"
 
 
-def copy(pictures: Path) -> None:
-    """Take the pictures of the guides from those of all states."""
+def copy(pictures: Path, only: str = ".*") -> None:
+    """Take the pictures of the guides from those of all states; `only`: what the names of the states match."""
     IMAGES.mkdir(exist_ok=True)
     for state, width in STEPS.items():
+        if not re.fullmatch(only, state):
+            continue
         for language in LANGUAGES:
             (IMAGES / name(state, language)).write_bytes((pictures / f"{state}-{language}-{width}.webp").read_bytes())

@@ -9,13 +9,14 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from services.connect import texts
 from services.connect.report import STAGES, MailboxWarning
 from services.providers import catalog
+from tests.portal.browser.panel_scenes import PANEL_SCENES
 from tests.portal.browser.state_lab import ADDRESS, ADDRESSES, StateLab, failed_report, passed_report
 from tests.portal.browser.states import SIGN_IN_CODES
 from tests.support.browser_lab import BrowserVisit
 from tests.support.connect_lab import COMPANY
 
 Scene = Callable[[StateLab, BrowserVisit], Any]
-SCENES: Final[dict[str, Scene]] = {}
+SCENES: Final[dict[str, Scene]] = dict(PANEL_SCENES)
 CALLBACK: Final = "/connect/sign-in/callback/microsoft"
 PROVIDER: Final = "https://login.microsoftonline.com/"
 ANSWERS: Final[dict[str, dict[str, str]]] = {
@@ -43,7 +44,9 @@ def scene(*states: str) -> Callable[[Scene], Scene]:
 
 def lead(state: str, lab: StateLab, window: BrowserVisit) -> None:
     """Bring a window, without cookies of earlier states, to a state."""
+    window.page.goto("about:blank")  # a page that follows something would load itself again
     window.page.context.clear_cookies()
+    window.page.set_extra_http_headers({})
     SCENES[state](lab, window)
 
 

@@ -83,17 +83,6 @@ def text(value: Any) -> str:
     return printable(str(plain(value)))
 
 
-def parameter_text(value: Any) -> str:
-    """A parameter of a rule set in one line: lists with commas, tables as `key=value`."""
-    match value:
-        case list() | tuple():
-            return ", ".join(parameter_text(part) for part in value) or "–"
-        case dict():
-            return " ".join(f"{key}={parameter_text(part)}" for key, part in value.items() if part is not None)
-        case _:
-            return printable(str(value))
-
-
 class ProgressBars:
     """A progress bar for each stage on standard error; nothing when that is not a terminal."""
 

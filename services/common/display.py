@@ -83,3 +83,14 @@ def escaped_json(document: str) -> str:
 
 def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def parameter_text(value: Any) -> str:
+    """A parameter of a rule set in one line: lists with commas, tables as `key=value`."""
+    match value:
+        case list() | tuple():
+            return ", ".join(parameter_text(part) for part in value) or "–"
+        case dict():
+            return " ".join(f"{key}={parameter_text(part)}" for key, part in value.items() if part is not None)
+        case _:
+            return printable(str(value))

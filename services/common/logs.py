@@ -53,6 +53,7 @@ ACTIONS: Final[dict[str, str]] = {
     "rows-expired": "rows whose retention is over were deleted",
     "rule-set-activated": "a rule set is being activated; every company is judged by it first",
     "recompute-shown": "every company was judged by a rule set; its numbers are shown now",
+    "work-failed": "a check, replay, purge or comparison that the console ran ended with an error; its page says so",
     "library": "a log line of a library",
     "crashed": "an unexpected error; the process ends and may be restarted",
 }

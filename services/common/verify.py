@@ -32,6 +32,11 @@ def _specs(kafka: KafkaSettings, horizon_days: int, app_id: str) -> tuple[TopicS
     )
 
 
+def topics_named(kafka: KafkaSettings, horizon_days: int, names: Collection[str]) -> list[TopicSpec]:
+    """These topics as they must be; not the matcher's changelog, whose name depends on its group."""
+    return [spec for spec in _specs(kafka, horizon_days, DEFAULT_APP_ID) if spec.name in names]
+
+
 def schema(postgres: PostgresSettings, client: str) -> None:
     """ConfigError with the command when the database is not of this release, TransientError when it is not reachable."""
     with connect(postgres.dsn.get_secret_value(), client) as connection:

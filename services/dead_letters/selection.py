@@ -8,6 +8,7 @@ chosen letters meanwhile, nothing is done.
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from services.common.errors import ReplyrateError
@@ -23,20 +24,27 @@ class SelectionChanged(ReplyrateError):
 
 @dataclass(frozen=True, slots=True)
 class LetterQuery:
-    """Letters by the topic of their record (or MAIL), by reason, or a single one by its position; empty texts match all."""
+    """Letters by the topic of their record (or MAIL), by reason, by age, or a single one by its position; empty texts match all."""
 
     topic: str = ""
     reason: str = ""
+    before: datetime | None = None
+    """Only letters from before this instant."""
     position: str = ""
 
     @property
     def reads_letters(self) -> bool:
         """Whether the letters have to be read to know which match."""
-        return bool(self.topic or self.reason)
+        return bool(self.topic or self.reason or self.before)
 
     def matches(self, letter: DeadLetterRecord) -> bool:
-        """Whether a letter has this topic and reason."""
-        return (not self.topic or letter.topic == self.topic) and (not self.reason or letter.reason == self.reason)
+        """Whether a letter has this topic, reason and age."""
+        is_old = self.before is None or (letter.data is not None and letter.data.at < self.before)
+        return (
+            is_old
+            and (not self.topic or letter.topic == self.topic)
+            and (not self.reason or letter.reason == self.reason)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def main() -> None:
 
     stop = Stop()
     workers = Workers(settings, vault, stop)
-    monitor = FetcherMonitor(settings, vault, workers)
+    monitor = FetcherMonitor(settings, workers)
     with (
         lifecycle.on_signals(stop, lifecycle.STOP_SECONDS),
         tracing.tracer_for(settings.telemetry, "fetcher", version()) as tracer,

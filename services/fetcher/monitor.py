@@ -12,16 +12,14 @@ from services.common.postgres import connect
 from services.common.settings import FetcherConfig
 from services.common.topics import SENT
 from services.fetcher.workers import Workers
-from services.registry.leases import Leases
+from services.registry import waiting_mailboxes
 from services.registry.states import STATES
-from services.registry.vault import Vault
 
 
 class FetcherMonitor:
     """Watches the workers and the dependencies of this process."""
 
-    def __init__(self, settings: FetcherConfig, vault: Vault, workers: Workers) -> None:
-        self._vault = vault
+    def __init__(self, settings: FetcherConfig, workers: Workers) -> None:
         self._workers = workers
         self._progress = ConsumerProgress("poll ended", what_waits="mailboxes")
         dsn = settings.postgres.dsn.get_secret_value()
@@ -57,7 +55,7 @@ class FetcherMonitor:
 
     def _measure_mailboxes(self, connection: psycopg.Connection) -> None:
         """Mailboxes by state and how long they wait, from the registry: the same on every fetcher."""
-        waiting = Leases(connection, self._vault).waiting()
+        waiting = waiting_mailboxes.measure(connection)
         for state in STATES:
             metrics.MAILBOXES.labels(state).set(waiting.states.get(state, 0))
         metrics.POLL_DELAY_SECONDS.set(waiting.delay_seconds)

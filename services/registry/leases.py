@@ -92,15 +92,6 @@ class PollEnd:
     fruitless: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingMailboxes:
-    """Mailboxes by state; of the active ones: how long the most overdue waits, and the age of the oldest last good poll."""
-
-    states: Mapping[str, int]
-    delay_seconds: float
-    age_seconds: float
-
-
 class Leases:
     """Reads and writes of polls over one connection (autocommit, not to be shared by threads) or over a pool."""
 
@@ -267,14 +258,6 @@ class Leases:
             state=state,
         )
         return mailbox is not None
-
-    def waiting(self) -> WaitingMailboxes:
-        """The state of all mailboxes together, without naming any."""
-        counts = self._sql.all("states")
-        waiting = self._sql.one("waiting")
-        assert waiting is not None
-        states = {count["state"]: count["mailboxes"] for count in counts}
-        return WaitingMailboxes(states, waiting["delay"], waiting["age"])
 
     def _end_unreadable(self, mailbox: Mapping[str, Any]) -> None:
         event = states.load().events["secret-unreadable"]

@@ -68,7 +68,7 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     answer_to: Literal["anyone", "buyer-or-relay"] = "anyone"
     reach_back_days: Annotated[int, Meta(ge=0, le=MAX_REACH_BACK_DAYS)] = MAX_REACH_BACK_DAYS
     unmeasured: Literal["separate", "unanswered"] = "separate"
-    min_coverage: Annotated[float, Meta(ge=0, le=1)] = 0
+    min_coverage: Annotated[float, Meta(ge=0, le=1)] = 0.0
     small_sample: Literal["show"] | SmallSample = "show"
     period_by: Literal["receipt", "deadline"] = "receipt"
     rounding: Literal["none", "down-1", "half-up-0"] = "none"

@@ -46,6 +46,11 @@ class RuleSetState:
         return self.status == "active" and bool(self.file_identity) and self.file_identity != self.identity
 
     @property
+    def is_finished(self) -> bool:
+        """Whether nothing is being computed for it."""
+        return self.computation is None
+
+    @property
     def identity(self) -> str:
         """Version and content hash; empty for an invalid file."""
         return "" if self.rule_set is None else self.rule_set.identity

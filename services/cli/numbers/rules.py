@@ -12,8 +12,8 @@ from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute, rule_set_states
 from services.aggregator.refresh.rule_set_states import RuleSetState
 from services.cli.context import as_json, database, guarded, load_config
-from services.cli.output import ProgressBars, errors, parameter_text, print_json, print_table
-from services.common.display import percent
+from services.cli.output import ProgressBars, errors, print_json, print_table
+from services.common.display import parameter_text, percent
 from services.common.errors import EXIT_FAILED, ReplyrateError
 
 COLUMNS: Final = {

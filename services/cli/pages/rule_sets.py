@@ -1,7 +1,7 @@
 """docs/rule-sets.md: every parameter, and every built-in rule set beside the others."""
 
 from services.aggregator.judge import rules
-from services.cli.output import parameter_text
+from services.common.display import parameter_text
 
 
 def page() -> str:

@@ -118,6 +118,8 @@ class PortalConfig(PostgresConfig, ServiceConfig):
 class ConsoleConfig(PostgresConfig, ServiceConfig):
     """The web process of the staff; like the one of the sellers it has no key."""
 
+    matcher: MatcherGroup = MatcherGroup.model_validate({})
+    aggregator: AggregatorSettings = AggregatorSettings.model_validate({})
     console: ConsoleSettings = ConsoleSettings.model_validate({})
 
 

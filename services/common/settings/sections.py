@@ -367,6 +367,12 @@ class ConsoleSettings(Section):
     trusted_proxies: Networks = Field(
         (), description="Networks of reverse proxies, `10.0.0.0/8,…`, whose X-Forwarded-For is believed."
     )
+    docs_url: str | None = Field(
+        None,
+        pattern=r"^https?://[!-~]{1,500}$",
+        description="Where the folder `docs` is published: problems on the overview lead to its runbook.md. When not set, they name"
+        " the entry.",
+    )
     connections: int = Field(4, ge=1, le=100, description="Connections to Postgres at most.")
     body_seconds: int = Field(20, ge=1, le=600, description="How long the body of a request may take to arrive.")
     issuer: Issuer | None = Field(

@@ -17,6 +17,7 @@ from services.common.lifecycle import Stop
 from services.common.postgres import connect
 from services.common.settings import ConsoleConfig, load_settings
 from services.portal.console.app import create_console
+from services.portal.console.long_work import LongWork
 from services.portal.console.resources import ConsoleResources
 from services.portal.database import TokenDatabase
 from services.portal.web_server import NOT_YET, ListeningPlace, serve
@@ -47,11 +48,12 @@ def main() -> None:
         postgres,
         http.serve(settings.http, "console", list, ready),
         closing(TokenDatabase(dsn, console.connections, "replyrate-console")) as database,
+        closing(LongWork()) as work,
     ):
         if retry.until_answers(
             stop, "postgres", lambda: verify.schema(settings.postgres, "replyrate-console-check"), service="console"
         ):
-            resources = ConsoleResources(settings, database, lambda: datetime.now(UTC))
+            resources = ConsoleResources(settings, database, lambda: datetime.now(UTC), work)
             place = ListeningPlace("CONSOLE", console.host, console.port, console.public_url, console.trusted_proxies)
             serve(create_console(resources), place, stop, answering)
     log.info("stopped", extra={"action": "service-stopped"})

@@ -15,7 +15,13 @@ class ConsolePage:
     role: StaffRole = "support"
 
 
-PAGES: Final = (ConsolePage("search", "/"),)
+PAGES: Final = (
+    ConsolePage("search", "/"),
+    ConsolePage("overview", "/overview", "operator"),
+    ConsolePage("letters", "/dead-letters", "operator"),
+    ConsolePage("rules", "/rule-sets", "operator"),
+    ConsolePage("keys", "/api-keys", "operator"),
+)
 
 
 def pages_for(role: StaffRole) -> tuple[ConsolePage, ...]:

@@ -16,11 +16,12 @@ from services.portal.request_limits import LimitCode
 
 ConsoleCode = Literal[
     "sign-in-needed", "no-role", "sign-in-failed", "operators-only", "not-found", "link-unusable", "cookies-missing",
-    "form-outdated", "form-incomplete", "unavailable", "failed",
+    "form-outdated", "form-incomplete", "unavailable", "failed", "too-much-work",
 ]  # fmt: skip
 STATUS: Final[dict[ConsoleCode | LimitCode, int]] = {
     "sign-in-needed": 401, "no-role": 403, "sign-in-failed": 403, "operators-only": 403, "not-found": 404,
     "link-unusable": 410, "cookies-missing": 400, "form-outdated": 403, "form-incomplete": 422, "unavailable": 503, "failed": 500,
+    "too-much-work": 503,
     "wrong-host": 421, "body-too-large": 413, "body-too-slow": 408,
 }  # fmt: skip
 SIGN_IN_PATH: Final = "/sign-in"

@@ -6,6 +6,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from services.common.settings import ConsoleConfig
+from services.portal.console.long_work import LongWork
 from services.portal.database import TokenDatabase
 from services.registry.staff_sessions import StaffSessionLimits
 
@@ -17,6 +18,7 @@ class ConsoleResources:
     settings: ConsoleConfig
     database: TokenDatabase
     clock: Callable[[], datetime]
+    work: LongWork
 
     @property
     def origin(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from services.common.language import Language
 from services.common.tables import read_table
 
-FILES: Final = ("texts.toml",)
+FILES: Final = ("texts.toml", "operate_texts.toml")
 
 
 @cache

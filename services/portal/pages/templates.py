@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from services.common.display import parameter_text, printable
 from services.common.language import Language
 from services.portal.pages.texts import text
 
@@ -20,6 +21,8 @@ _ENVIRONMENT: Final = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters["segment"] = partial(quote, safe="")  # of a path; `urlencode` leaves the / of an id as it is
+_ENVIRONMENT.filters["printable"] = printable  # text from outside: control characters become visible
+_ENVIRONMENT.filters["parameter"] = parameter_text
 LANGUAGE_TAGS: Final[dict[Language, str]] = {"en": "en", "zh": "zh-CN"}
 """As the attribute `lang` of a page names them (BCP 47)."""
 LANGUAGE_COOKIE: Final = "replyrate-language"

@@ -15,11 +15,11 @@ from services.cli.output import (
     SafeConsole,
     StatusLine,
     echo,
-    parameter_text,
     print_json,
     print_table,
     text,
 )
+from services.common.display import parameter_text
 from services.common.tabular import as_csv, plain
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 
 from services.portal.console import texts
 from services.portal.console.pages import PAGES
@@ -15,7 +16,7 @@ def sources() -> Iterator[str]:
     """Templates and modules of the console."""
     portal = resources.files("services.portal")
     for folder in ("templates", "console"):
-        for file in (portal / folder).iterdir():
+        for file in Path(str(portal / folder)).rglob("*"):
             if file.name.endswith((".py", ".html")) and (folder == "console" or file.name.startswith("console")):
                 yield file.read_text(encoding="utf-8")
 

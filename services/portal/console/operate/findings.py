@@ -1,0 +1,75 @@
+"""What is wrong with the installation, from its figures: the conditions of the alerts that a reader of the database and of Kafka can
+check (deploy/prometheus/alerts.yml). Each has an entry in docs/runbook.md. Pure.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from services.aggregator.pipeline_state import KafkaState, NumbersState
+from services.registry.waiting_mailboxes import WaitingMailboxes
+
+Unit = Literal["seconds", "records"]
+
+THRESHOLDS: Final[dict[str, float]] = {
+    "ReplyrateMailboxesOverdue": 1800,
+    "ReplyratePollsTooOld": 86_400,
+    "ReplyrateMatcherLags": 100_000,
+    "ReplyrateAggregatorLags": 100_000,
+    "ReplyratePipelineStands": 900,
+    "ReplyrateDeadLetters": 0,
+    "ReplyrateRefreshBehind": 900,
+    "ReplyrateSettleBehind": 3600,
+}
+"""Alert → above which value it is a problem. A test compares them with the rules of Prometheus."""
+OF_RECORDS: Final = ("ReplyrateMatcherLags", "ReplyrateAggregatorLags", "ReplyrateDeadLetters")
+"""Alerts whose value counts records; that of the others is seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingProblem:
+    """A problem: the alert that names it, its value, or what a check says."""
+
+    alert: str
+    value: float = 0
+    sentences: tuple[str, ...] = ()
+
+    @property
+    def unit(self) -> Unit:
+        """What the value counts."""
+        return "records" if self.alert in OF_RECORDS else "seconds"
+
+    @property
+    def runbook(self) -> str:
+        """Where its entry is, below the folder of the documentation."""
+        return f"runbook.md#{self.alert.lower()}"
+
+
+def findings(
+    numbers: NumbersState, kafka: KafkaState | None, mailboxes: WaitingMailboxes, topic_problems: Sequence[str]
+) -> list[OperatingProblem]:
+    """The problems, in the order of the way of a message. `kafka` is None when no broker answers."""
+    values: dict[str, float | None] = {
+        "ReplyrateMailboxesOverdue": mailboxes.delay_seconds,
+        "ReplyratePollsTooOld": mailboxes.age_seconds,
+        "ReplyrateMatcherLags": None if kafka is None else kafka.matcher_lag,
+        "ReplyrateAggregatorLags": None if kafka is None else kafka.ledger_lag,
+        "ReplyratePipelineStands": numbers.pipeline_age,
+        "ReplyrateDeadLetters": None if kafka is None else kafka.open_letters,
+        "ReplyrateRefreshBehind": numbers.changed_age,
+        "ReplyrateSettleBehind": numbers.settle_lag,
+    }
+    return [*_of_dependencies(kafka, topic_problems), *_above(values)]
+
+
+def _of_dependencies(kafka: KafkaState | None, topic_problems: Sequence[str]) -> Iterator[OperatingProblem]:
+    if kafka is None:
+        yield OperatingProblem("ReplyrateDependencyAway")
+    elif topic_problems:
+        yield OperatingProblem("ReplyrateNotReady", sentences=tuple(topic_problems))
+
+
+def _above(values: dict[str, float | None]) -> Iterator[OperatingProblem]:
+    for alert, value in values.items():
+        if value is not None and value > THRESHOLDS[alert]:
+            yield OperatingProblem(alert, value)

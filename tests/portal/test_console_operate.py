@@ -1,0 +1,329 @@
+"""The operators' pages of the console over HTTP, with a real broker and database: what they show, change and record, and who may."""
+
+import base64
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from services.aggregator.refresh import recompute
+from services.aggregator.refresh.refresh import Refresher
+from services.common.kafka import Publisher
+from services.common.postgres import connect
+from services.common.topics import INQUIRIES, REPLAYED, SENT
+from services.dead_letters.letters import DeadLetters, spans_of
+from tests.support.connect_lab import Browser
+from tests.support.console_lab import NAME, MakeConsole, console_dsn, make_console, staff_browser
+from tests.support.operator_lab import OperatorRoom, letter, of_record, room
+from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
+from tests.support.processes import until
+from tests.support.topics import read_all
+
+__all__ = ["console_dsn", "make_console", "make_portal", "portal_dsn", "room"]
+
+CANARY = "canary@shop.example"
+RULES = """\
+name = "fast-shop"
+version = 1
+title = "30 days, every inquiry, answered within four hours"
+source = "a test"
+time_zone = "America/Los_Angeles"
+target_seconds = 14400
+window_days = 30
+settle_days = 5
+unit = "each-inquiry"
+answered_by = ["human-reply", "platform-reply"]
+attribution = "owner-at-receipt"
+"""
+GETS = (
+    "/overview", "/dead-letters", "/dead-letters/0/0", "/rule-sets", "/rule-sets/new", "/rule-sets/default",
+    "/rule-sets/default/progress", "/rule-sets/default/result", "/rule-sets/default/events", "/api-keys", "/api-keys/new",
+    "/api-keys/k-0", "/jobs/j-0", "/jobs/j-0/result", "/jobs/j-0/events",
+)  # fmt: skip
+POSTS: dict[str, dict[str, Any]] = {
+    "/dead-letters/check": {"operation": "purge"},
+    "/dead-letters/carry-out": {"operation": "purge", "ends": "0:1", "letters": 1, "digest": 32 * "0"},
+    "/rule-sets/compare": {"name": "default"},
+    "/rule-sets/activate": {"name": "amazon", "identity": "1+000000000000"},
+    "/rule-sets/default/cancel": {},
+    "/api-keys": {"name": "x", "scopes": "numbers:read"},
+    "/api-keys/k-0/rotate": {"overlap_hours": 1},
+    "/api-keys/k-0/revoke": {},
+}
+
+
+def facts_of(browser: Browser) -> dict[str, str]:
+    """The facts of a page (its definition lists), by name."""
+    pairs = re.findall(r"<dt>(.*?)</dt><dd[^>]*>(.*?)</dd>", browser.answer.text)
+    return {name: re.sub(r"<[^>]+>", "", value).strip() for name, value in pairs}
+
+
+def test_support_and_strangers_reach_no_page_and_no_form_of_operators(room: OperatorRoom) -> None:
+    support = staff_browser(room.console, room.dsn, "support")
+    csrf = support.page.forms[0].values["csrf"]
+    assert "/overview" not in support.answer.text
+    for path in GETS:
+        assert support.get(path).status == 403 and support.heading == "Only operators can do this", path
+    for path, values in POSTS.items():
+        assert support.post(path, values | {"csrf": csrf}).status == 403, path
+        assert support.heading == "Only operators can do this"
+        own_csrf = room.operator.page.forms[0].values["csrf"]
+        for wrong in ({}, {"csrf": "guessed"}, {"csrf": csrf}):
+            assert Browser.post(room.operator, path, values | wrong).status == 403, path
+        assert room.operator.post(path, values | {"csrf": own_csrf}, Origin="https://other.example").status == 403
+        room.operator.get("/")
+        assert Browser(room.console.origin).post(path, values).status == 401
+    for path in GETS:
+        stranger = Browser(room.console.origin).get(path)
+        assert stranger.path == "/sign-in", path
+    assert room.actions() == []
+    assert room.owner.execute("SELECT count(*) FROM registry.api_keys").fetchone() == (0,)
+    # The login of the console alone changes nothing either: the policies ask for the session of an operator.
+    for token in ("", support.client.cookies.get("staff") or ""):
+        with connect(room.console.dsn, "tests") as connection, connection.transaction(force_rollback=True):
+            connection.execute("SELECT set_config('replyrate.token', %s, true)", (token,))
+            assert connection.execute("SELECT key_id FROM registry.api_keys").fetchall() == []
+            assert connection.execute("UPDATE registry.mailboxes SET next_poll_at = now()").rowcount == 0
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(
+                    "INSERT INTO ledger.recomputes (rule_set, identity, parameters) VALUES ('x', '1+x', '{}')"
+                )
+
+
+def test_the_login_of_the_console_reads_no_secret(room: OperatorRoom) -> None:
+    for statement in (
+        "SELECT secret_hash FROM registry.api_keys", "SELECT * FROM registry.secrets", "SELECT holder FROM registry.login_slots",
+        "UPDATE registry.mailboxes SET state = 'paused'", "UPDATE registry.api_keys SET secret_hash = 'x'",
+        "INSERT INTO ledger.rule_sets (name, identity, parameters) VALUES ('x', '1+x', '{}')",
+        "UPDATE ledger.recomputes SET parameters = '{}'", "SELECT company_id FROM shadow.rates", "DELETE FROM ledger.outcomes",
+    ):  # fmt: skip
+        with connect(room.console.dsn, "tests") as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(statement.encode())
+
+
+def test_dead_letters_are_listed_by_topic_reason_and_age_page_by_page(room: OperatorRoom) -> None:
+    room.plant(*(of_record(number) for number in range(51)), of_record(60, "late", age_hours=30))
+    room.plant(letter("unreadable-message", mailbox_id="m-c1", uidvalidity=1, uid=5))
+    room.plant(letter(topic=INQUIRIES, partition=0, offset=0), key=b"<b>c9</b>\x00\x1fi1")
+    operator = room.operator.get("/dead-letters")
+    assert operator.shows("54 open.") and operator.answer.text.count('scope="row"') == 50
+    following = re.search(r'href="(/dead-letters\?[^"]*after=[^"]+)"', operator.answer.text)
+    assert following is not None
+    shown = re.findall(r'href="/dead-letters/(\d+/\d+)"', operator.answer.text)
+    shown += re.findall(r'href="/dead-letters/(\d+/\d+)"', operator.get(following[1].replace("&amp;", "&")).answer.text)
+    assert len(shown) == len(set(shown)) == 54
+    assert "<b>" not in operator.get("/dead-letters?topic=inquiries.v1").answer.text
+    for query, rows in {
+        "topic=mail": 1, "reason=late": 1, "age=24": 1, "topic=sent-messages.v1&reason=schema": 50, "reason=late&topic=mail": 0,
+    }.items():  # fmt: skip
+        assert operator.get(f"/dead-letters?{query}").answer.text.count('scope="row"') == rows, query
+    assert operator.get("/dead-letters?age=5").status == 422
+    assert operator.get("/dead-letters?after=x").status == 404
+
+
+def test_a_letter_says_what_to_do_and_shows_no_text_of_its_record(room: OperatorRoom) -> None:
+    record = {"type": "replyrate.message-sent.v1", "data": {"subject": CANARY, CANARY: 1, "uid": 7}}
+    room.plant(of_record(3, value=base64.b64encode(json.dumps(record).encode()).decode()))
+    operator = room.operator.get("/dead-letters").follow(re.findall(r">(\d/\d+)</a>", room.operator.answer.text)[0])
+    assert operator.shows("A field of the record is missing") and operator.shows("upgrade and replay")
+    assert facts_of(operator)["Rejected record"] == "sent-messages.v1/1/3"
+    assert operator.shows("data.subject") and operator.shows("replyrate.message-sent.v1")
+    assert CANARY not in operator.answer.text and "canary" not in operator.answer.text
+    assert operator.get(f"{operator.path}?lang=zh").shows("字段")
+    (action, detail), _ = room.actions()
+    assert (action, detail) == ("letter", {"position": operator.path.split("?")[0].removeprefix("/dead-letters/")})
+    assert operator.get("/dead-letters/0/999").status == 404 and operator.get("/dead-letters/a/b").status == 404
+
+
+def test_a_replay_is_checked_confirmed_and_recorded(room: OperatorRoom) -> None:
+    room.plant(of_record(1), of_record(2, "late"))
+    room.plant(letter("unreadable-message", mailbox_id="m-c1", uidvalidity=1, uid=5))
+    room.plant(letter(topic="secrets.v1", partition=0, offset=0, value="e30="))
+    read_before = read_all(room.kafka, SENT)
+    operator = room.operator.get("/dead-letters").fill_in("/dead-letters/check", operation="replay")
+    checked = room.finish()
+    assert checked.heading == "Replay: what would happen"
+    assert facts_of(checked) == {
+        "Letters": "4", "sent back": "2", "mailbox read again": "1", "left: cannot be replayed": "1",
+    }  # fmt: skip
+    assert read_all(room.kafka, SENT) == read_before and room.actions() == [] and room.open_letters() == 4
+    assert room.owner.execute(
+        "SELECT reconcile_after FROM registry.mailboxes WHERE mailbox_id = 'm-c1'"
+    ).fetchone() == (None,)
+    room.plant(of_record(9))  # it arrives after the dry run and stays open
+    confirmation = operator.page.forms[-1].values
+    operator.fill_in("/dead-letters/carry-out")
+    assert room.finish().heading == "Replay done"
+    assert facts_of(operator) == {"sent back": "2", "mailbox read again": "1", "left: could not be replayed": "1"}
+    landed = [record for record in read_all(room.kafka, SENT) if dict(record.headers).get(REPLAYED) == b"1"]
+    assert [(record.key, record.value) for record in landed] == [(b"c1", b"{}")] * 2
+    assert room.owner.execute(
+        "SELECT reconcile_after IS NULL FROM registry.mailboxes WHERE mailbox_id = 'm-c1'"
+    ).fetchone() == (False,)
+    assert room.open_letters() == 1
+    assert [action for action, _ in room.actions()] == ["replay-letters", "rescan-mailbox", "replay-letters-done"]
+    assert room.actions()[0][1]["letters"] == 4 and room.actions()[0][1]["digest"] == confirmation["digest"]
+    assert room.actions()[2][1]["counts"] == {"replayed": 2, "rescan": 1, "refused": 1}
+    # The same confirmation once more: its letters are not open any more.
+    operator.post("/dead-letters/carry-out", confirmation)
+    assert room.finish().status == 409 and operator.shows("Nothing was done")
+    assert len(room.actions()) == 3 and room.open_letters() == 1
+
+
+def test_a_confirmation_that_no_longer_matches_does_nothing(room: OperatorRoom) -> None:
+    room.plant(of_record(1), of_record(2), of_record(3, "late"))
+    operator = room.operator.get("/dead-letters?reason=schema").fill_in("/dead-letters/check", operation="purge")
+    assert facts_of(room.finish()) == {"Letters": "2", "schema": "2"}
+    with DeadLetters(room.kafka) as letters:
+        first = next(record for record in letters.read(letters.waiting()) if record.reason == "schema")
+        letters.mark({"replayed": spans_of([first])})
+    confirmation = operator.page.forms[-1].values
+    operator.fill_in("/dead-letters/carry-out")
+    assert room.finish().status == 409 and operator.shows("Nothing was done")
+    assert room.open_letters() == 2 and room.actions() == []
+    for wrong in ({"letters": "1"}, {"digest": 32 * "0"}, {"ends": "0:9999,1:9999,2:9999,3:9999"}):
+        operator.post("/dead-letters/carry-out", confirmation | wrong)
+        assert room.finish().status == 409, wrong
+    for malformed in (
+        {"ends": "x"},
+        {"digest": "x"},
+        {"letters": "0"},
+        {"before": "yesterday"},
+        {"operation": "delete"},
+    ):
+        assert operator.post("/dead-letters/carry-out", confirmation | malformed).status == 422, malformed
+    operator.get("/dead-letters?reason=schema").fill_in("/dead-letters/check", operation="purge")
+    room.finish()
+    operator.fill_in("/dead-letters/carry-out")
+    assert room.finish().heading == "Purge done" and facts_of(operator) == {"purged": "1"}
+    assert room.open_letters() == 1
+    assert [action for action, _ in room.actions()] == ["purge-letters", "purge-letters-done"]
+    operator.get("/dead-letters?reason=schema").fill_in("/dead-letters/check", operation="replay")
+    assert room.finish().shows("There is no open letter of this choice.")
+
+
+def test_work_belongs_to_the_session_that_began_it(room: OperatorRoom) -> None:
+    room.plant(of_record(1))
+    room.operator.get("/dead-letters").fill_in("/dead-letters/check", operation="purge")
+    path = room.finish().path
+    colleague = staff_browser(room.console, room.dsn, "operator", "Li Na")
+    assert colleague.get(path).status == 404
+    assert "event: finished" in room.operator.get(f"{path}/events").answer.text
+
+
+def test_a_rule_set_is_compared_activated_computed_and_shown(room: OperatorRoom) -> None:
+    operator = room.operator.get("/rule-sets/new")
+    wrong = operator.fill_in("/rule-sets/compare", definition=RULES.replace("each-inquiry", "each-day"))
+    assert wrong.status == 422 and wrong.shows("each-inquiry") and "fast-shop" in wrong.answer.text
+    operator.get("/rule-sets/new").fill_in("/rule-sets/compare", definition=RULES, against="default")
+    assert room.finish().heading == "Comparison of rule sets"
+    assert operator.shows("2 of 2 companies differ") and 'data-company="c1"' in operator.answer.text
+    before = room.owner.execute("SELECT count(*) FROM report_v1.reply_rate WHERE rule_set = 'fast-shop'").fetchone()
+    assert before == (0,) and [action for action, _ in room.actions()] == ["rules-diff", "rules-diff-done"]
+    operator.fill_in("/rule-sets/activate")
+    assert operator.path == "/rule-sets/fast-shop/progress" and operator.shows("0 of 2 companies")
+    action, detail = room.actions()[-1]
+    assert action == "activate-rules" and detail["rule_set"] == "fast-shop" and detail["is_new"] is True
+    refresher = Refresher(room.owner, [])
+    while refresher.refresh():
+        pass
+    assert operator.get("/rule-sets/fast-shop/progress").shows("Nothing is being computed. fast-shop is active")
+    slow, fast = (
+        room.owner.execute(
+            "SELECT timely FROM report_v1.reply_rate_latest WHERE rule_set = %s AND company_id = 'c1' AND level = 'company'",
+            [name],
+        ).fetchone()
+        for name in ("default", "fast-shop")
+    )
+    assert slow is not None and fast is not None and fast[0] < slow[0]
+    # A change needs a higher version, and a cancelled computation leaves the numbers as they are.
+    changed = RULES.replace("14400", "7200")
+    assert operator.get("/rule-sets/new").fill_in("/rule-sets/compare", definition=changed).shows("write version = 2")
+    changed = changed.replace("version = 1", "version = 2")
+    operator.get("/rule-sets/new").fill_in("/rule-sets/compare", definition=changed, company="c1")
+    assert room.finish().shows("target_seconds") and operator.shows("Inquiries that differ")
+    operator.fill_in("/rule-sets/activate")
+    operator.fill_in("/rule-sets/fast-shop/cancel")
+    assert operator.shows("Nothing is being computed") and room.actions()[-1][0] == "cancel-rules"
+    assert recompute.progress(room.owner) == []
+    # A confirmation for something else than what is defined now, and an unknown company.
+    form = {"csrf": operator.page.forms[0].values["csrf"], "name": "amazon", "identity": "1+000000000000"}
+    assert operator.post("/rule-sets/activate", form).status == 409 and operator.shows("Nothing was activated")
+    operator.post("/rule-sets/compare", {"csrf": form["csrf"], "name": "amazon", "company": "nobody"})
+    assert room.finish().shows("the company nobody is not known")
+    assert operator.post("/rule-sets/compare", {"csrf": form["csrf"], "name": "no-such"}).status == 422
+    assert operator.post("/rule-sets/activate", form | {"name": "airbnb"}).shows("REPLYRATE_HORIZON_DAYS=114")
+    assert operator.get("/rule-sets/none").status == 404
+
+
+def test_a_key_is_made_used_rotated_and_revoked(room: OperatorRoom, make_portal: MakePortal) -> None:
+    operator = room.operator.get("/api-keys/new")
+    refused = operator.fill_in("/api-keys", name="a@b.example", scopes=[], expires="2020-01-01", companies="x" * 129)
+    assert (
+        refused.status == 422 and refused.shows("Choose at least one scope.") and refused.shows("a day in the future")
+    )
+    operator.fill_in(
+        "/api-keys", name="order system", scopes=["numbers:read", "registry:read"], companies="c1", expires=""
+    )
+    secret = operator.page.forms[-1].values.get("secret") or re.findall(r'value="(rrk_[^"]+)"', operator.answer.text)[0]
+    assert operator.answer.headers["cache-control"] == "no-store"
+    with make_portal() as portal:
+
+        def status(key_secret: str) -> int:
+            with portal.client() as client:
+                return client.get("/v1/key", headers={"Authorization": f"Bearer {key_secret}"}).status_code
+
+        assert status(secret) == 200
+        operator.get("/api-keys")
+        assert (
+            operator.shows(datetime.now(UTC).strftime("%Y-%m-%d"))
+            and operator.shows("numbers:read")
+            and operator.shows(f"by {NAME}")
+        )
+        assert secret not in operator.answer.text
+        (key_id,) = re.findall(r'href="/api-keys/(k-[^"]+)"', operator.answer.text)
+        operator.get(f"/api-keys/{key_id}").fill_in(".*/rotate", overlap_hours=24)
+        (rotated,) = re.findall(r'value="(rrk_[^"]+)"', operator.answer.text)
+        assert (status(secret), status(rotated)) == (200, 200)
+        operator.get(f"/api-keys/{key_id}").fill_in(".*/revoke")
+        assert operator.path == f"/api-keys/{key_id}" and facts_of(operator)["Revoked (UTC)"].endswith(f"by {NAME}")
+        assert (status(secret), status(rotated)) == (401, 200)
+    form = {"csrf": operator.page.forms[0].values["csrf"]}
+    assert operator.post(f"/api-keys/{key_id}/revoke", form).status == 409
+    assert operator.post("/api-keys/k-none/revoke", form).status == 404
+    assert operator.post(f"/api-keys/{key_id}/rotate", form | {"overlap_hours": 3000}).status == 422
+    assert [action for action, _ in room.actions()] == ["create-key", "rotate-key", "revoke-key"]
+    log = room.console.process.log.read_text("utf-8")
+    assert secret not in log and rotated not in log and secret not in str(room.actions())
+
+
+def test_the_overview_names_problems_with_their_entry_in_the_runbook(room: OperatorRoom) -> None:
+    operator = room.operator.get("/overview")
+    assert 'data-alert="ReplyrateDeadLetters"' not in operator.answer.text
+    room.plant(of_record(1))
+    with Publisher(room.kafka, "tests") as publisher:
+        assert publisher.wait([publisher.send(INQUIRIES, b"c1", b"{}")]) == []
+    room.owner.execute(
+        "INSERT INTO ledger.pipeline (partition, passed_at) VALUES (0, clock_timestamp() - interval '2 hours')"
+    )
+    room.owner.execute(
+        "UPDATE registry.mailboxes SET next_poll_at = now() - interval '3 hours' WHERE mailbox_id = 'm-c1'"
+    )
+    operator.get("/overview")
+    problems = set(re.findall(r'data-alert="(\w+)"', operator.answer.text))
+    assert {"ReplyrateDeadLetters", "ReplyratePipelineStands", "ReplyrateMailboxesOverdue"} <= problems
+    assert operator.shows("docs/runbook.md#replyratepipelinestands")
+    values = dict(re.findall(r'<data id="([a-z-]+)" value="(\d*)"', operator.answer.text))
+    assert values["open-letters"] == "1" and values["matcher-lag"] == "1" and 7200 <= int(values["pipeline-age"]) < 7300
+    assert operator.get("/overview?lang=zh").shows("需要处理的问题")
+
+
+def test_the_overview_says_that_kafka_does_not_answer(make_console: MakeConsole, dsn: str) -> None:
+    with make_console(KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:9") as console:
+        operator = staff_browser(console, dsn, "operator").get("/overview")
+        assert 'data-alert="ReplyrateDependencyAway"' in operator.answer.text
+        assert operator.get("/dead-letters").status == 503
+        until(lambda: operator.get("/rule-sets").status == 200, 5, "the pages without Kafka work")

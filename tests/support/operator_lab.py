@@ -1,0 +1,83 @@
+"""What the tests of the operators' pages share: a console beside a broker and a database with two companies, and dead letters.
+
+`room` is a fixture to import, with those of console_lab that it needs.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from services.common import codec
+from services.common.events import DeadLetter
+from services.common.postgres import connect
+from services.common.settings import KafkaSettings
+from services.common.topics import DEAD, SENT
+from services.dead_letters.letters import DeadLetters
+from tests.support.connect_lab import Browser
+from tests.support.console_lab import MakeConsole, staff_browser
+from tests.support.portal_lab import Portal
+from tests.support.seeded import seed
+from tests.support.topics import PARTITIONS, create_topics, kafka_settings, publish
+
+
+@dataclass
+class OperatorRoom:
+    """A console, its database and broker, and an operator who has signed in."""
+
+    console: Portal
+    dsn: str
+    owner: psycopg.Connection
+    kafka: KafkaSettings
+    operator: Browser
+
+    def actions(self) -> list[tuple[str, dict[str, Any]]]:
+        """What the audit has but for the sign-in, the oldest first: action and detail."""
+        return self.owner.execute(
+            "SELECT action, detail FROM registry.staff_actions WHERE action <> 'sign-in' ORDER BY action_id"
+        ).fetchall()
+
+    def finish(self) -> Browser:
+        """Wait for the work whose page the operator sees."""
+        for _ in range(12):
+            result = re.search(r'href="(/(?:jobs|rule-sets)/[^/"]+/result)"', self.operator.answer.text)
+            if result is None:
+                return self.operator
+            self.operator.get(result[1])  # held for some seconds
+        raise AssertionError(f"not finished: {self.operator.answer.text}")
+
+    def plant(self, *letters: DeadLetter, key: bytes = b"c1") -> None:
+        """Publish dead letters as a service would."""
+        records: list[tuple[bytes, bytes | None]] = [
+            (key, codec.encode(letter, id="x", source="tests", time=letter.at)) for letter in letters
+        ]
+        publish(self.kafka, DEAD, records)
+
+    def open_letters(self) -> int:
+        """How many letters are open."""
+        with DeadLetters(self.kafka) as letters:
+            return sum(end - first for spans in letters.waiting().values() for first, end in spans)
+
+
+def letter(reason: str = "schema", age_hours: int = 0, **place: Any) -> DeadLetter:
+    """A dead letter about a record or a mail."""
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=age_hours)
+    return DeadLetter(reason=reason, detail="data.x: wrong", service="matcher", service_version="0", at=at, **place)
+
+
+def of_record(offset: int, reason: str = "schema", value: str | None = "e30=", age_hours: int = 0) -> DeadLetter:
+    """A dead letter with a copy of its record."""
+    return letter(reason, age_hours, topic=SENT, partition=1, offset=offset, value=value)
+
+
+@pytest.fixture
+def room(make_console: MakeConsole, dsn: str, topics_gone: str) -> Iterator[OperatorRoom]:
+    kafka = kafka_settings(topics_gone)
+    create_topics(kafka)
+    with connect(dsn, "tests") as owner, make_console(KAFKA__PARTITIONS=str(PARTITIONS)) as console:
+        seed(owner, ("default",))
+        yield OperatorRoom(console, dsn, owner, kafka, staff_browser(console, dsn, "operator"))

@@ -49,6 +49,15 @@ def explanation_page(story: dict[str, Any], text: Texts) -> ExplanationPage:
     )
 
 
+def plain_text(page: ExplanationPage) -> str:
+    """The page as text that people copy into a mail or a ticket: the sentences, and each table with a line for each row."""
+    blocks = [[page.title], list(page.sentences), [page.note], [page.unit_title, page.unit] if page.unit else []]
+    for table in page.tables:
+        heads = [head for head in (" | ".join(table.heads),) if head.strip(" |")]
+        blocks.append([table.title, *heads, *(" | ".join(cells) for cells in table.rows or [("–",)])])
+    return "\n\n".join("\n".join(line for line in block if line) for block in blocks if any(block)) + "\n"
+
+
 def _unit_text(story: dict[str, Any], text: Texts) -> str:
     if "unit" not in story:
         return ""

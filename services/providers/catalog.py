@@ -44,6 +44,13 @@ class ProviderCatalog:
         """The provider that an IMAP server belongs to."""
         return self._by_host.get(host_name(host))
 
+    def hosts_of(self, provider_id: str) -> list[str] | None:
+        """The servers that lead to the provider with an id; None when there is none."""
+        for provider in self.providers:
+            if provider.id == provider_id:
+                return [host for host in provider.hosts if self.by_host(host) is provider]
+        return None
+
     def by_wrong_host(self, host: str) -> Provider | None:
         """The provider to whose POP, SMTP or web servers a host belongs (`not_imap`)."""
         return self._by_wrong_host.get(host)

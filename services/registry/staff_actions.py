@@ -3,7 +3,8 @@
 An action is noted in the transaction that reads or changes, so neither happens without the other. Who did it follows from the session.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import psycopg
@@ -28,13 +29,24 @@ class Subject:
 NOBODY: Final = Subject()
 
 
+@dataclass(frozen=True, slots=True)
+class ActionFilter:
+    """Which actions a page has; None: all. `who`: a subject or a name."""
+
+    who: str | None = None
+    action: str | None = None
+    company_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 class StaffActions:
     """Reads and writes registry.staff_actions over one connection; not to be shared by threads."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._sql = Statements(connection, SQL)
 
-    def note(self, action: str, subject: Subject = NOBODY, **detail: Any) -> None:
+    def note(self, action: str, subject: Subject = NOBODY, /, **detail: Any) -> None:
         """Note an action of the session of this transaction. `detail`: numbers, codes and ids.
 
         ReplyrateError when the session has ended in the meantime, so that nothing is read or changed without a record.
@@ -45,3 +57,7 @@ class StaffActions:
         )  # fmt: skip
         if noted is None or not noted["noted"]:
             raise ReplyrateError("the session of the console has ended")
+
+    def page(self, wanted: ActionFilter, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """At most `limit` actions before one (None: from the newest), the newest first. Only operators see any."""
+        return self._sql.all("page", before=before, limit=limit, **asdict(wanted))

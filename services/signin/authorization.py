@@ -74,7 +74,7 @@ def secrets_of(session_token: str, state: str) -> SignInSecrets:
 
 
 def authorization_url(
-    client: RedirectClient, redirect_uri: str, state: str, sign_in: SignInSecrets, login_hint: str
+    client: RedirectClient, redirect_uri: str, state: str, sign_in: SignInSecrets, login_hint: str | None
 ) -> str:
     """Where the browser goes. `login_hint`: the address of the mailbox, so that its owner need not type it again."""
     parameters = {
@@ -86,7 +86,7 @@ def authorization_url(
         "state": state,
         "code_challenge": sign_in.challenge,
         "code_challenge_method": "S256",
-        "login_hint": login_hint,
+        **({"login_hint": login_hint} if login_hint is not None else {}),
         **({"nonce": sign_in.nonce} if client.issuer else {}),
     }
     return f"{client.authorize_url}{'&' if '?' in client.authorize_url else '?'}{urlencode(parameters)}"

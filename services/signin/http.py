@@ -1,4 +1,4 @@
-"""One POST of a form with a limit on the time and size of the whole answer.
+"""One request with a limit on the time and size of the whole answer.
 
 http.client limits each read and not the sum of them, so a server that sends one byte every few seconds could hold a
 worker for hours. A timer shuts the sockets down when the time is over; that ends a blocked read at once.
@@ -25,6 +25,19 @@ def post(
 
     TokenUnavailable when there is no complete answer.
     """
+    return _request(
+        url, "POST", urlencode(form), {"Content-Type": "application/x-www-form-urlencoded"}, context, seconds
+    )
+
+
+def get(url: str, context: ssl.SSLContext, *, seconds: float = ANSWER_SECONDS) -> tuple[int, bytes]:
+    """GET a document, with the limits of `post`. TokenUnavailable."""
+    return _request(url, "GET", None, {}, context, seconds)
+
+
+def _request(
+    url: str, method: str, body: str | None, headers: Mapping[str, str], context: ssl.SSLContext, seconds: float
+) -> tuple[int, bytes]:
     parts = urlsplit(url)
     host = parts.hostname or ""
     sockets: list[socket.socket] = []
@@ -50,10 +63,9 @@ def post(
         sockets.append(secured)
         secured.do_handshake()
         connection.sock = secured
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        connection.request("POST", parts.path or "/", urlencode(form), headers)
+        connection.request(method, parts.path or "/", body, {**headers, "Accept": "application/json"})
         answer = connection.getresponse()
-        body = answer.read(ANSWER_BYTES + 1)
+        received = answer.read(ANSWER_BYTES + 1)
     except ssl.SSLError as error:
         raise TokenUnavailable("login", f"TLS with the sign-in service failed: {error.reason or 'closed'}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -65,6 +77,6 @@ def post(
             opened.close()
     if timed_out.is_set():  # what was cut off may look like a complete answer
         raise TokenUnavailable("login", "the sign-in service answers too slowly")
-    if len(body) > ANSWER_BYTES:
+    if len(received) > ANSWER_BYTES:
         raise TokenUnavailable("login", "the sign-in service answers more than 64 KiB")
-    return answer.status, body
+    return answer.status, received

@@ -21,13 +21,19 @@ LEEWAY_SECONDS: Final = 300
 
 def identities(token: object, client: RedirectClient, nonce: str, now: datetime) -> tuple[str, ...]:
     """The addresses of the account that signed in, as the provider writes them. SignInRefused."""
-    claims = _claims(token)
-    _check(claims, client, nonce, now)
+    claims = checked_claims(token, client, nonce, now)
     return tuple(
         claims[name]
         for name in client.identity_claims
         if _is_address(claims.get(name)) and not (name == "email" and claims.get("email_verified") in (False, "false"))
     )
+
+
+def checked_claims(token: object, client: RedirectClient, nonce: str, now: datetime) -> dict[str, Any]:
+    """The claims of an id token that is of this client's issuer, for it, of this sign-in, and not expired. SignInRefused."""
+    claims = _claims(token)
+    _check(claims, client, nonce, now)
+    return claims
 
 
 def _is_address(value: object) -> bool:

@@ -14,20 +14,22 @@ from services.common import migrations
 from services.common.errors import ConfigError
 from services.common.kafka import Admin
 from services.common.postgres import connect
-from services.common.settings import PREFIX, PortalSettings, Settings, load_settings
+from services.common.settings import PREFIX, ConsoleSettings, PortalSettings, Settings, load_settings
 from services.common.topics import specs
 from services.standalone.servers.assembly import Assembly
 from services.standalone.servers.child import free_port, reserve_port
 from services.standalone.servers.environment import service_environ
 from services.standalone.servers.kafka import EmbeddedKafka
-from services.standalone.servers.portal_login import portal_environ, portal_origin
+from services.standalone.servers.portal_login import console_environ, portal_environ, portal_origin
 from services.standalone.servers.postgres import EmbeddedPostgres
 from services.standalone.servers.server import start_together
 from services.standalone.servers.supervisor import Supervisor
 
 PARTITIONS: Final = 4
 SETTINGS_FILE: Final = "settings.env"
-PORTAL_PORT: Final[int] = PortalSettings.model_fields["port"].default
+PORTS: Final[Mapping[str, int]] = {
+    "portal": PortalSettings.model_fields["port"].default, "console": ConsoleSettings.model_fields["port"].default,
+}  # fmt: skip
 Progress = Callable[[str], None]
 
 
@@ -42,6 +44,7 @@ class Installation(Assembly):
         super().__init__()
         self.dsn = ""
         self.portal_url = ""
+        self.console_url = ""
         self.bootstrap_servers = ""
 
     def keep(self, stopping: Callable[[float], bool]) -> None:
@@ -64,7 +67,7 @@ class Installation(Assembly):
         if postgres.sql("SELECT 1 FROM pg_database WHERE datname = 'replyrate'") != "1":
             postgres.create_database("replyrate")
         self.dsn, self.bootstrap_servers = postgres.dsn("replyrate"), kafka.bootstrap_servers
-        settings = self._write_settings(ports["portal"])
+        settings = self._write_settings(ports["portal"], ports["console"])
         self._progress("checking schema and topics")
         with connect(self.dsn, "replyrate-standalone") as connection:
             migrations.migrate(connection, lambda _: None)
@@ -74,19 +77,22 @@ class Installation(Assembly):
         portal = portal_environ(environ, self.dsn, ports["portal"])
         self.portal_url = portal["REPLYRATE_PORTAL__PUBLIC_URL"]
         self._supervisor = self._stack.enter_context(Supervisor(self.folder / "logs", environ, portal))
-        self._progress("starting fetcher, matcher, aggregator and portal")
+        self._progress("starting fetcher, matcher, aggregator, portal and console")
         self._supervisor.start()
+        console = console_environ(environ, self.dsn, ports["console"])
+        self.console_url = console["REPLYRATE_CONSOLE__PUBLIC_URL"]
+        self._supervisor.start_console(console)
 
     def _ports(self) -> dict[str, int]:
-        """The ports of the last start, where they are still free. The portal begins with that of its settings."""
+        """The ports of the last start, where they are still free. Portal and console begin with those of their settings."""
         file = self.folder / "ports.json"
-        last = {"portal": PORTAL_PORT, **(json.loads(file.read_text("utf-8")) if file.exists() else {})}
+        last = {**PORTS, **(json.loads(file.read_text("utf-8")) if file.exists() else {})}
         return {
             name: last[name] if name in last and reserve_port(last[name]) else free_port()
-            for name in ("postgres", "kafka", "portal")
+            for name in ("postgres", "kafka", "portal", "console")
         }
 
-    def _write_settings(self, portal_port: int) -> Settings:
+    def _write_settings(self, portal_port: int, console_port: int) -> Settings:
         servers = service_environ(self.folder, kafka=self.bootstrap_servers, partitions=PARTITIONS, dsn=self.dsn)
         store = servers.pop("REPLYRATE_MATCHER__STORE")
         # The user's settings have precedence over the defaults, and the addresses of the servers over both.
@@ -97,9 +103,11 @@ class Installation(Assembly):
             "REPLYRATE_IMAP__POLL_INTERVAL_SECONDS": "60",
             "REPLYRATE_FETCHER__WORKERS": "2",
             "REPLYRATE_PORTAL__PUBLIC_URL": portal_origin(portal_port),
+            "REPLYRATE_CONSOLE__PUBLIC_URL": portal_origin(console_port),
             **self._environ,
             **servers,
             "REPLYRATE_PORTAL__PORT": str(portal_port),
+            "REPLYRATE_CONSOLE__PORT": str(console_port),
         }
         values.pop("REPLYRATE_DATA", None)
         settings = load_settings(values)

@@ -1,10 +1,24 @@
 """The console of the staff over HTTP: who gets in, what they see, and what is recorded of it."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
+import psycopg
 import pytest
+from click.testing import CliRunner
+from psycopg import sql
 
+from services.aggregator.explain import explain_inquiry
+from services.aggregator.explanation_page import explanation_page
+from services.aggregator.judge import rules
+from services.aggregator.texts import Texts
+from services.cli.__main__ import main
 from services.common.postgres import connect
+from services.common.settings import ConsoleSettings
+from services.portal.console.provider import role_of
+from services.standalone.servers.ca import CertificateAuthority
 from tests.support.connect_lab import Browser
 from tests.support.console_lab import (
     NAME,
@@ -15,9 +29,12 @@ from tests.support.console_lab import (
     make_console,
     staff_browser,
 )
-from tests.support.portal_lab import Portal
+from tests.support.panel_lab import ShownFigures
+from tests.support.panel_world import PanelWorld, seed_world
+from tests.support.portal_lab import Portal, portal_dsn
+from tests.support.sign_in_provider import SignInProvider
 
-__all__ = ["console_dsn", "make_console"]
+__all__ = ["console_dsn", "make_console", "portal_dsn"]
 
 
 @pytest.fixture
@@ -63,3 +80,229 @@ def test_a_form_of_another_site_or_session_is_refused(console: Portal, dsn: str)
     assert browser.post("/sign-out", form.values, Origin="https://other.example").status == 403
     assert browser.post("/sign-out", {"csrf": "guessed"}).status == 403
     assert browser.get("/").heading == "Search"
+
+
+COMPANY = "lt-textile"
+
+
+@pytest.fixture
+def world(dsn: str) -> PanelWorld:
+    """A company with several accounts, and one whose mailbox has to be connected again."""
+    with connect(dsn, "tests") as owner:
+        return seed_world(owner, 1, ("default",), (COMPANY, "hx-tools"))
+
+
+def rows(browser: Browser, table: str) -> list[list[str]]:
+    """The cells of a table as the page shows them."""
+    return ShownFigures(browser.answer.text).cells.get(table, [])
+
+
+def value_of(dsn: str, statement: str) -> Any:
+    with connect(dsn, "tests") as connection:
+        stored = connection.execute(statement.encode()).fetchone()
+    assert stored is not None
+    return stored[0]
+
+
+def test_support_looks_a_seller_up_and_explains_a_number(world: PanelWorld, console: Portal, dsn: str) -> None:
+    browser = staff_browser(console, dsn)
+    browser.get("/?q=lt-")
+    assert [cells[0] for cells in rows(browser, "companies")] == [COMPANY]
+    assert len(rows(browser, "accounts")) > 1
+    browser.get(f"/companies/{COMPANY}")
+    assert browser.heading == f"Company {COMPANY}"
+    with connect(dsn, "tests") as connection:
+        stored = connection.execute(
+            "SELECT coalesce(account_id, 'whole company'), rate::text FROM report_v1.reply_rate_latest"
+            " WHERE company_id = %s ORDER BY coalesce(account_id, '') COLLATE \"C\"",
+            (COMPANY,),
+        ).fetchall()
+    shown = ShownFigures(browser.answer.text).tables["rates"]
+    assert [(cells[0], cells[2] or None) for cells in shown] == [(name, rate) for name, rate in stored]
+    assert {cells[2] for cells in rows(browser, "rates") if not cells[2].endswith("%")} <= {"not measured"}
+    mailbox = rows(browser, "mailboxes")[0][0]
+    browser.follow(mailbox)
+    assert browser.heading.startswith(f"Mailbox {mailbox}") and rows(browser, "history")
+    inquiry = value_of(dsn, f"SELECT min(inquiry_id) FROM ledger.inquiries WHERE company_id = '{COMPANY}'")
+    browser.get(f"/companies/{COMPANY}/inquiry?inquiry={inquiry}")
+    assert browser.path == f"/companies/{COMPANY}/inquiries/{quote(inquiry)}"
+    with connect(dsn, "tests") as connection:
+        story = explain_inquiry(connection, rules.load_builtin("default"), COMPANY, inquiry)
+    for language in ("en", "zh"):
+        page = explanation_page(story, Texts("explain", language))
+        text = browser.client.get(f"{browser.path}/text?lang={language}").text
+        assert text.startswith(page.title) and all(sentence in text for sentence in page.sentences)
+        assert page.sentences[0] in ShownFigures(browser.answer.text).texts[f"text-{language}"]
+    assert actions(dsn) == [
+        ("sign-in", None, None, None), ("search", COMPANY, None, None), ("company", COMPANY, None, None),
+        ("mailbox", COMPANY, mailbox, None), *[("explanation", COMPANY, None, inquiry)] * 3,
+    ]  # fmt: skip
+
+
+def test_mailboxes_are_counted_by_state_provider_and_reason(world: PanelWorld, console: Portal, dsn: str) -> None:
+    browser = staff_browser(console, dsn).get("/mailboxes")
+    stored = value_of(dsn, "SELECT count(*) FROM registry.mailboxes")
+    assert sum(int(cells[3]) for cells in rows(browser, "kinds")) == stored > 1
+    browser.get("/mailboxes/list")
+    assert len(rows(browser, "mailboxes")) == stored
+    browser.get("/mailboxes/list?state=removed")
+    assert browser.shows("No mailbox is like that.")
+    assert browser.get("/mailboxes/list?after=none").status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/companies/none", "/companies/none/mailboxes/m", "/companies/none/inquiries/i", "/nothing", "/companies/%00"],
+)
+def test_what_is_not_stored_has_no_page_and_leaves_no_record(console: Portal, dsn: str, path: str) -> None:
+    browser = staff_browser(console, dsn).get(path)
+    assert browser.status == 404 and browser.heading == "There is no such page"
+    browser.get("/?q=someone@mail.example")
+    assert browser.shows("cannot be searched here") and actions(dsn)[-1][0] == "sign-in"
+
+
+def test_operators_alone_read_the_audit(console: Portal, dsn: str) -> None:
+    support = staff_browser(console, dsn, "support", "Li Na")
+    assert "Audit" not in support.page.links and support.get("/audit").status == 403
+    operator = staff_browser(console, dsn, "operator").get("/audit")
+    assert [cells[1] for cells in rows(operator, "actions")] == [NAME, NAME, "Li Na"]
+    operator.get("/audit?who=Li+Na&action=sign-in")
+    assert [cells[1] for cells in rows(operator, "actions")] == ["Li Na"]
+    assert operator.get("/audit?to=2020-01-01").shows("Nothing like that is recorded.")
+
+
+SHOWN = ("registry.mailboxes", "registry.mailbox_history", "ledger.inquiries", "report_token_v1.reply_rate")
+
+
+def test_the_login_of_the_console_sees_nothing_without_a_session_and_no_secret_with_one(
+    world: PanelWorld, console: Portal, console_dsn: str, portal_dsn: str, dsn: str
+) -> None:
+    token = staff_browser(console, dsn, "operator").client.cookies["replyrate-staff"]
+
+    def counted(login: str, own_token: str) -> list[int]:
+        with connect(login, "tests") as connection, connection.transaction():
+            connection.execute("SELECT set_config('replyrate.token', %s, true)", (own_token,))
+            counts = []
+            for table in SHOWN:
+                name = sql.Identifier(*table.split("."))
+                row_count = connection.execute(sql.SQL("SELECT count(company_id) FROM {}").format(name)).fetchone()
+                assert row_count is not None
+                counts.append(row_count[0])
+            return counts
+
+    assert all(counted(console_dsn, token)) and counted(console_dsn, "") == [0] * len(SHOWN)
+    assert counted(portal_dsn, token) == [0] * len(SHOWN), (
+        "the token of the staff is of no use in the web process for sellers"
+    )
+    with connect(console_dsn, "tests") as connection:
+        for refused in (
+            "SELECT sealed FROM registry.secrets", "SELECT address_sealed FROM registry.mailboxes",
+            "SELECT address_sealed FROM registry.addresses", "SELECT token_hash FROM registry.staff_sessions",
+            "INSERT INTO registry.staff_actions DEFAULT VALUES", "DELETE FROM registry.staff_actions",
+            "UPDATE registry.mailboxes SET state = 'removed'", "SELECT sealed FROM registry.connect_requests",
+        ):  # fmt: skip
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(refused.encode())
+        assert connection.execute("SELECT count(*) FROM registry.staff_actions").fetchone() == (0,)
+    with connect(portal_dsn, "tests") as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("SELECT registry.begin_staff_session('w-000000000000', '', 'x', 'x', 'operator', 9, 9, 9)")
+    environment = Path(f"/proc/{console.process.pid}/environ").read_text("utf-8")
+    names = [entry.partition("=")[0] for entry in environment.split("\0") if entry.startswith("REPLYRATE_")]
+    assert not any("KEY" in name or "IMAP" in name for name in names), names
+    assert token not in console.process.log.read_text("utf-8")
+
+
+@pytest.fixture
+def provider(ca: CertificateAuthority) -> Iterator[SignInProvider]:
+    with SignInProvider(ca) as started:
+        yield started
+
+
+@pytest.fixture
+def signing_in(make_console: MakeConsole, provider: SignInProvider, ca: CertificateAuthority) -> Iterator[Portal]:
+    with make_console(
+        CONSOLE__ISSUER=provider.issuer, CONSOLE__CLIENT_ID="our-client", CONSOLE__CLIENT_SECRET="Client-canary",
+        CONSOLE__CA_FILE=str(ca.ca_file), CONSOLE__SCOPES="openid,profile,phone", CONSOLE__SUPPORT_VALUES="staff",
+        CONSOLE__OPERATOR_VALUES="admins,owners",
+    ) as started:  # fmt: skip
+        yield started
+
+
+def leave(browser: Browser) -> str:
+    """Start the sign-in; where the browser is led to."""
+    answer = browser.client.get("/sign-in/start", follow_redirects=False)
+    assert answer.status_code == 303, answer.text
+    return str(answer.headers["location"])
+
+
+def come_back(browser: Browser, location: str) -> Browser:
+    return browser.get(location.removeprefix(browser.origin))
+
+
+def test_staff_sign_in_at_the_provider_and_get_the_role_of_the_claim(
+    signing_in: Portal, provider: SignInProvider, dsn: str
+) -> None:
+    provider.name_account("u-1", name="Zhao Lei", roles=["mail", "admins", "staff"])
+    provider.name_account("u-2", name="Nobody", roles=["mail"])
+    browser = Browser(signing_in.origin).get("/sign-in")
+    assert browser.shows(f"Sign in with {provider.issuer}")
+    url = leave(browser)
+    query = parse_qs(urlsplit(url).query)
+    assert query["code_challenge_method"] == ["S256"] and query["nonce"] and query["state"]
+    location = provider.sign_in(url, "u-1")
+    stranger = Browser(signing_in.origin)
+    assert come_back(stranger, location).status == 403, "the answer belongs to the browser that started the sign-in"
+    assert come_back(browser, location).shows("Zhao Lei (operator)")
+    assert browser.client.cookies["replyrate-staff"] not in str(
+        value_of(dsn, "SELECT token_hash FROM registry.staff_sessions")
+    )
+    assert come_back(Browser(signing_in.origin), location).status == 403, "once"
+    stranger.get("/sign-in")
+    assert come_back(stranger, provider.sign_in(leave(stranger), "u-2")).heading == "You have no access to the console"
+    assert stranger.get("/").path == "/sign-in"
+    assert come_back(stranger, provider.refuse(leave(stranger))).heading == "The sign-in did not work"
+    other_issuer = provider.sign_in(leave(stranger), "u-1").replace(
+        quote(provider.issuer, safe=""), quote("https://evil.example", safe="")
+    )
+    assert come_back(stranger, other_issuer).status == 403
+    assert [action for action, *_ in actions(dsn)] == ["sign-in"]
+    log = signing_in.process.log.read_text("utf-8")
+    assert "Client-canary" not in log and "Zhao Lei" not in log and query["state"][0] not in log
+
+
+def test_a_provider_that_is_away_is_a_page(signing_in: Portal, provider: SignInProvider) -> None:
+    provider.name_account("u-1", roles=["staff"])
+    browser = Browser(signing_in.origin)
+    location = provider.sign_in(leave(browser), "u-1")
+    provider.is_away = True
+    assert come_back(browser, location).heading == "The sign-in did not work"
+
+
+@pytest.mark.parametrize(
+    ("claim", "role"),
+    [("owners", "operator"), (["x", "staff"], "support"), (["staff", "admins"], "operator"), ("adminsx", None), (None, None), ([1], None)],
+)  # fmt: skip
+def test_the_role_follows_from_the_claim(claim: object, role: str | None) -> None:
+    settings = ConsoleSettings.model_validate({"support_values": "staff", "operator_values": "admins,owners"})
+    assert role_of(claim, settings) == role
+
+
+def test_the_command_prints_a_link_but_not_where_staff_sign_in_at_a_provider(
+    console: Portal, dsn: str, kafka: str, tmp_path: Path
+) -> None:
+    (tmp_path / "hash.key").write_bytes(bytes(32))
+    environ = {
+        "REPLYRATE_KAFKA__BOOTSTRAP_SERVERS": kafka, "REPLYRATE_POSTGRES__DSN": dsn,
+        "REPLYRATE_HASH_KEY_FILE": str(tmp_path / "hash.key"), "REPLYRATE_CONSOLE__PUBLIC_URL": console.origin,
+    }  # fmt: skip
+    done = CliRunner().invoke(main, ["console-link", "--role", "operator"], env=environ)
+    assert done.exit_code == 0, done.output
+    browser = Browser(console.origin).get(done.stdout.strip().removeprefix(console.origin)).fill_in("/link/.*")
+    assert browser.shows("Link of the command line (operator)")
+    environ |= {
+        "REPLYRATE_CONSOLE__ISSUER": "https://login.example", "REPLYRATE_CONSOLE__CLIENT_ID": "x",
+        "REPLYRATE_CONSOLE__CLIENT_SECRET": "x",
+    }  # fmt: skip
+    refused = CliRunner().invoke(main, ["console-link"], env=environ)
+    assert refused.exit_code == 1 and "--force" in refused.stderr and "https://login.example" in refused.stderr
+    assert CliRunner().invoke(main, ["console-link", "--force"], env=environ).exit_code == 0

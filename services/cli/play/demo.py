@@ -10,6 +10,7 @@ import click
 from services.cli.context import as_json, guarded
 from services.cli.output import StatusLine, errors, print_json
 from services.common.errors import EXIT_FAILED
+from services.registry.staff_sessions import LINK_MINUTES
 from services.standalone.demo.connect_offer import ConnectOffer
 from services.standalone.demo.demo import run
 from services.standalone.demo.report import DemoReport, print_differences, print_report
@@ -58,6 +59,11 @@ def demo(keep: bool, open_: bool, seed: int, json_: bool) -> None:
             )
             if report.connect_offer is not None:
                 print_offer(report.connect_offer)
+                errors.print(
+                    f"\nThe console of the staff, as an operator; the link can be opened once, within {LINK_MINUTES} minutes:\n\n  {report.console_link}",
+                    markup=False,
+                    soft_wrap=True,
+                )
                 if open_ and not webbrowser.open(report.connect_offer.url):
                     errors.print("No web browser was found; open the link yourself.")
             errors.print("\nEverything keeps running. Press Ctrl-C to stop.")

@@ -51,11 +51,12 @@ def standalone(context: click.Context, data: Path | None, status_: bool, json_: 
                     "data": installation.folder,
                     "kafka": installation.bootstrap_servers,
                     "portal": installation.portal_url,
+                    "console": installation.console_url,
                     "settings": installation.folder / "settings.env",
                 }
             )
         errors.print(
-            f"\nEverything is running. Pages for sellers: {installation.portal_url}\nIn another terminal:\n\n  export REPLYRATE_DATA={installation.folder}",
+            f"\nEverything is running. Pages for sellers: {installation.portal_url}\nConsole for staff: {installation.console_url} (replyrate console-link --role operator prints a link that opens it)\nIn another terminal:\n\n  export REPLYRATE_DATA={installation.folder}",
             markup=False,
         )
         for line in NEXT:

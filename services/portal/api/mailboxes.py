@@ -274,8 +274,7 @@ def _reason_text(code: str | None) -> BilingualText | None:
 
 def _hosts(provider_id: str) -> list[str]:
     """The servers that lead to a provider. ApiProblem when there is none with this id."""
-    directory = catalog.load()
-    for provider in directory.providers:
-        if provider.id == provider_id:
-            return [host for host in provider.hosts if directory.by_host(host) is provider]
-    raise ApiProblem("invalid-request", fields=[FieldProblem("provider", "query", "provider-unknown")])
+    hosts = catalog.load().hosts_of(provider_id)
+    if hosts is None:
+        raise ApiProblem("invalid-request", fields=[FieldProblem("provider", "query", "provider-unknown")])
+    return hosts

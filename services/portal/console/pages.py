@@ -17,10 +17,12 @@ class ConsolePage:
 
 PAGES: Final = (
     ConsolePage("search", "/"),
+    ConsolePage("mailboxes", "/mailboxes"),
     ConsolePage("overview", "/overview", "operator"),
     ConsolePage("letters", "/dead-letters", "operator"),
     ConsolePage("rules", "/rule-sets", "operator"),
     ConsolePage("keys", "/api-keys", "operator"),
+    ConsolePage("audit", "/audit", "operator"),
 )
 
 

@@ -45,13 +45,13 @@ class Staff:
             yield connection
 
     @contextmanager
-    def noted(self, action: str, subject: Subject = NOBODY, **detail: Any) -> Iterator[psycopg.Connection]:
+    def noted(self, action: str, subject: Subject = NOBODY, /, **detail: Any) -> Iterator[psycopg.Connection]:
         """A transaction that notes in the audit what it reads about people, or changes."""
         with self.transaction() as connection:
             self.note(connection, action, subject, **detail)
             yield connection
 
-    def note(self, connection: psycopg.Connection, action: str, subject: Subject = NOBODY, **detail: Any) -> None:
+    def note(self, connection: psycopg.Connection, action: str, subject: Subject = NOBODY, /, **detail: Any) -> None:
         """Note in the audit what the transaction of a connection reads about people, or changes. `action`: a key of the texts [action]."""
         StaffActions(connection).note(action, subject, **detail)
 

@@ -18,6 +18,7 @@ from services.common.kafka import Admin, Publisher
 from services.common.postgres import connect
 from services.common.settings import load_settings
 from services.common.topics import specs
+from services.registry.staff_sessions import StaffSessions
 from services.standalone.demo.connect_offer import make_offer
 from services.standalone.demo.report import DemoReport
 from services.standalone.demo.stage import CLIENT_ID, DemoStage, Progress
@@ -26,7 +27,7 @@ from services.standalone.servers.child import free_port
 from services.standalone.servers.environment import service_environ
 from services.standalone.servers.imap import EmbeddedImap, MailClient
 from services.standalone.servers.kafka import EmbeddedKafka
-from services.standalone.servers.portal_login import portal_environ, portal_origin
+from services.standalone.servers.portal_login import console_environ, portal_environ, portal_origin
 from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 from services.standalone.servers.server import start_together
 from services.standalone.servers.supervisor import Supervisor
@@ -54,6 +55,7 @@ def run(
                 report.connect_offer = make_offer(
                     stage.dsn, stage.world, stage.portal_url, stage.mail_host, stage.mail_port
                 )
+                report.console_link = stage.open_console()
                 keep(report)
             progress("stopping the services")
     finally:
@@ -105,6 +107,13 @@ class EmbeddedStage(DemoStage):
             Supervisor(self.folder / "services", environ, portal_environ(environ, self.dsn, port))
         )
         self.supervisor.start()
+
+    def open_console(self) -> str:
+        """Start the console of the staff; a link that opens it as an operator."""
+        port = free_port()
+        self.supervisor.start_console(console_environ(self.environ(), self.dsn, port))
+        with connect(self.dsn, CLIENT_ID) as connection:
+            return StaffSessions(connection).make_link("operator", "Demo").url(portal_origin(port))
 
     def _check_services(self) -> None:
         self.supervisor.check()

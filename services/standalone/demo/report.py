@@ -29,6 +29,7 @@ class DemoReport:
     kafka: str = ""
     portal: str = ""
     connect_offer: ConnectOffer | None = None
+    console_link: str = ""
     folder: str = ""
 
     def as_json(self) -> dict[str, Any]:

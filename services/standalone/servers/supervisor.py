@@ -14,6 +14,9 @@ from services.standalone.servers.child import Child
 from services.standalone.servers.paths import ROOT
 
 SERVICES = ("matcher", "fetcher", "aggregator", "portal")
+CONSOLE = "console"
+MODULES = {CONSOLE: "services.portal.console"}
+"""Where a service is that has no folder of its own."""
 RESTART_SECONDS = 2.0
 
 
@@ -21,10 +24,10 @@ class Supervisor:
     """Starts the services, reports when one ended, stops them all. A context manager."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str], portal_environ: Mapping[str, str]) -> None:
-        """`environ`: the settings of every service but the portal, which gets `portal_environ` alone."""
+        """`environ`: the settings of every service but the web processes. The portal gets `portal_environ` alone."""
         self._folder = folder
         self._environ = dict(environ)
-        self._portal_environ = dict(portal_environ)
+        self._own_environs = {"portal": dict(portal_environ)}
         self._children: dict[str, Child] = {}
         self._started: dict[str, float] = {}
 
@@ -33,14 +36,19 @@ class Supervisor:
         self._folder.mkdir(parents=True, exist_ok=True)
         keep = {name: value for name, value in os.environ.items() if not name.startswith("REPLYRATE_")}
         for name in names:
-            own = self._portal_environ if name == "portal" else self._environ
+            own = self._own_environs.get(name, self._environ)
             environ = {**keep, "PYTHONPATH": str(ROOT), **own}
             self._started[name] = time.monotonic()
-            command = [sys.executable, "-m", f"services.{name}"]
+            command = [sys.executable, "-m", MODULES.get(name, f"services.{name}")]
             # An empty folder as working directory shows what a service writes to a relative path.
             self._children[name] = Child(
                 name, command, self._folder / f"{name}.log", env=environ, cwd=self._folder, grace_seconds=25
             )
+
+    def start_console(self, console_environ: Mapping[str, str]) -> None:
+        """Start the console of the staff, with these settings alone."""
+        self._own_environs[CONSOLE] = dict(console_environ)
+        self.start((CONSOLE,))
 
     def kill(self, name: str) -> None:
         """Send SIGKILL to one service, as in a power failure."""

@@ -1,0 +1,50 @@
+"""What staff read about people and changed, the newest first."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.portal.console.staff import StaffGate
+from services.portal.console.texts import load
+from services.registry.staff_actions import NOBODY, ActionFilter, StaffActions
+
+PAGE_ROWS: Final = 50
+FILTERS: Final = ("who", "action", "company", "from", "to")
+
+
+def routes(gate: StaffGate) -> APIRouter:
+    """The route of the page."""
+    router = APIRouter()
+
+    @router.get("/audit")
+    def show_audit(request: Request) -> Response:
+        staff = gate.operating_reader(request)
+        query = {name: request.query_params.get(name, "").strip().replace("\x00", "")[:255] for name in FILTERS}
+        after = request.query_params.get("after", "")
+        wanted = ActionFilter(
+            query["who"] or None, query["action"] or None, query["company"] or None, _day_begins(query["from"]),
+            _day_begins(query["to"], timedelta(days=1)),
+        )  # fmt: skip
+        filters: dict[str, Any] = {name: value for name, value in query.items() if value and name != "who"}
+        with staff.noted("audit", NOBODY, **filters) as connection:
+            rows = StaffActions(connection).page(wanted, int(after) if after.isdecimal() else None, PAGE_ROWS)
+        kept_query = {name: value for name, value in query.items() if value}
+        following = urlencode({**kept_query, "after": rows[-1]["action_id"]}) if len(rows) == PAGE_ROWS else None
+        return staff.page(
+            "console_audit.html", "audit", rows=rows, query=query, following=following, actions=sorted(load()["action"]),
+            first=urlencode(kept_query) if after else None, has_first=bool(after),
+        )  # fmt: skip
+
+    return router
+
+
+def _day_begins(text: str, later: timedelta = timedelta()) -> datetime | None:
+    """The begin of a day in UTC, or of one `later`; None when the text is no day."""
+    try:
+        return datetime.combine(date.fromisoformat(text), time(), UTC) + later
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,56 @@
+"""The console in a real browser, without scripts: every page at both widths in both languages, and how many bytes it has."""
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+
+from services.common.language import Language
+from services.common.postgres import connect
+from tests.support.browser_lab import UNLISTED, Visit
+from tests.support.console_lab import MakeConsole, console_dsn, console_link, make_console
+from tests.support.panel_world import seed_world
+from tests.support.portal_lab import Portal
+
+__all__ = ["console_dsn", "make_console"]
+
+PAGE_BYTES = 250 * 1024
+COMPANY = "lt-textile"
+
+
+@pytest.fixture
+def console(make_console: MakeConsole, dsn: str) -> Iterator[Portal]:
+    with connect(dsn, "tests") as owner:
+        seed_world(owner, 1, ("default",), (COMPANY, "bf-valves"))
+    with make_console() as started:
+        yield started
+
+
+def paths(dsn: str) -> list[str]:
+    """Of every page for people who have signed in."""
+    with connect(dsn, "tests") as connection:
+        named = connection.execute(
+            "SELECT (SELECT min(mailbox_id) FROM registry.mailboxes WHERE company_id = %(company)s),"
+            " (SELECT min(inquiry_id) FROM ledger.inquiries WHERE company_id = %(company)s)",
+            {"company": COMPANY},
+        ).fetchone()
+    assert named is not None
+    mailbox, inquiry = named
+    company = f"/companies/{COMPANY}"
+    return [
+        "/", "/?q=lt-", "/?q=nothing", company, "/companies/bf-valves", f"{company}/mailboxes/{quote(mailbox, safe='')}",
+        f"{company}/inquiries/{inquiry}", "/mailboxes", "/mailboxes/list", "/mailboxes/list?state=removed", "/audit", "/nothing",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_page_is_in_order(console: Portal, dsn: str, visit: Visit, language: Language) -> None:
+    with visit(console.origin, language, "no-scripts") as browser:
+        for path in ("/sign-in", console_link(dsn, "operator")):
+            browser.open(f"{path}?lang={language}")
+            browser.look(UNLISTED)
+        browser.page.click("main button")
+        for path in paths(dsn):
+            browser.open(path)
+            for seen in browser.look(UNLISTED):
+                assert seen.compressed < PAGE_BYTES, (path, seen)

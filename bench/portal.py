@@ -166,7 +166,7 @@ def _figures(portal: Portal, dsn: str, meter: Meter) -> list[Figure]:
         timings = [*_of_key(meter, client), *_of_companies(meter, client), *_of_mailboxes(meter, client)]
         timings += [*_written(meter, client), *_of_frames(meter, portal, client)]
         explained.values += [entry.p95 for entry in timings if entry.name.endswith("largest")]
-        pages = list(_pages(meter, portal, client))
+        pages = [*_pages(meter, portal, client), *_panel(meter, portal, client)]
         assets = sum(compressed_kb(client.get(path)) for path in STATIC)
     slowest.values.append(max(entry.p95 for entry in (*timings, *pages)))
     cpu.values.append(max(entry.portal_ms + entry.postgres_ms for entry in (*timings, *pages)))

@@ -63,7 +63,7 @@ OF_KEY: Final[dict[str, dict[str, Any]]] = {
 """Routes and their query; what follows a question mark only names the query."""
 EXPORTS: Final = ("/outcomes", "/rates/history")
 OF_PANEL: Final = (
-    "", "/inquiries", "/inquiries?outcome=late", "/due", "/diagnosis", "/changes", "/mailboxes", "/export/outcomes", "/export/timeline",
+    "", "/inquiries", "/inquiries?outcome=late", "/due", "/diagnosis", "/changes", "/mailboxes",
 )  # fmt: skip
 """Pages of the panel."""
 OF_FRAME: Final = ("/rates", "/timeline", "/histogram", "/outcomes", "/due-soon", "/diagnosis")
@@ -319,6 +319,9 @@ def _panel(meter: Meter, portal: Portal, client: httpx.Client) -> Iterator[Timin
             for browser, path in zip(browsers, paths, strict=True)
         ]
         yield meter.measured(f"panel{page}", calls * ROUNDS)
+    yield meter.measured("panel/export/outcomes: first bytes of the CSV", [
+        partial(_first_bytes, browser.client, "/panel/export/outcomes") for browser in browsers
+    ] * ROUNDS)  # fmt: skip
     for browser in browsers:
         browser.client.close()
 

@@ -1,6 +1,6 @@
 """The operators' pages of the console in a real browser: each at both widths and in both languages, without a violation of axe's rules.
 
-With REPLYRATE_TEST_PICTURES=docs/images it also draws the pictures of docs/console.md.
+With CONSOLE_PICTURES=docs/images it also draws the pictures of docs/console.md.
 """
 
 import os
@@ -18,7 +18,7 @@ from tests.support.portal_lab import make_portal, portal_dsn
 
 __all__ = ["console_dsn", "make_console", "make_portal", "portal_dsn", "room"]
 
-PICTURES = os.environ.get("REPLYRATE_TEST_PICTURES", "")
+PICTURES = os.environ.get("CONSOLE_PICTURES", "")
 DESKTOP = 1280
 RULES = """\
 name = "fast-shop"
@@ -40,7 +40,7 @@ def look(window: BrowserVisit, picture: str = "") -> None:
     window.look(UNLISTED)
     if PICTURES and picture:
         file = Path(PICTURES) / f"console-{picture}-{window.language}.webp"
-        window.picture(file, quality=50, most_height=900)
+        window.picture(file, quality=40, most_height=800)
 
 
 def finish(window: BrowserVisit) -> None:

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
 from services.recount.coverage import Coverage, coverages
 from services.recount.facts import Inquiry, Json, Reply, Status
-from services.recount.instants import first_instant, instant_of, instant_text
+from services.recount.instants import first_instant, instant_of, instant_text, local_day
 from services.recount.judge import Judge
 from services.recount.recount import DEFAULTS
 from services.recount.rows import company_rows
@@ -75,6 +75,8 @@ class CompanyFacts:
     marked: list[StatusMark] = field(default_factory=list)
     replied: list[GivenReply] = field(default_factory=list)
     covered: list[CoveredInterval] = field(default_factory=list)
+    unread: frozenset[str] = frozenset()
+    """Mailboxes that are neither active nor to be reconnected."""
 
     def inquiries(self, company_id: str) -> list[Inquiry]:
         """The inquiries with their statuses and replies."""
@@ -123,6 +125,7 @@ class CompanyRecount:
         self._accounts = facts.accounts
         self._inquiries = facts.inquiries(company_id)
         self._lines = facts.coverage_lines(company_id)
+        self._unread = facts.unread
         self._rule = {"name": "", **DEFAULTS, **parameters}
 
     def outcomes(self, now: datetime) -> dict[str, Json]:
@@ -141,13 +144,24 @@ class CompanyRecount:
         rates, _ = self._rows(min(instant_of(now), end), as_of)
         return {rate["account_id"]: rate for rate in rates}
 
+    def state(self, as_of: date, now: datetime) -> str:
+        """Whether the row of a day is final, as known at `now`: the day is over, and the last day of its window is settled."""
+        zone, at = self._rule["time_zone"], instant_of(now)
+        judge = Judge(self._rule, at, local_day(at - 1, zone), self._coverage(at), Counter())
+        is_over = at >= first_instant(as_of + timedelta(days=1), zone)
+        return (
+            "final" if is_over and judge.settled(as_of - timedelta(days=self._rule["settle_days"])) else "provisional"
+        )
+
+    def _coverage(self, now: int) -> Coverage:
+        by_company, _ = coverages(self._lines, now, Counter())
+        return replace(by_company.get(self._company_id, Coverage()), unread=self._unread)
+
     def _rows(self, now: int, as_of: date) -> tuple[Sequence[Json], Sequence[Json]]:
         inquiries = [inquiry for inquiry in self._inquiries if inquiry.received_at < now]
         if not inquiries:
             return (), ()
-        by_company, _ = coverages(self._lines, now, Counter())
-        coverage = by_company.get(self._company_id, Coverage())
-        return company_rows(Judge(self._rule, now, as_of, coverage, Counter()), inquiries, self._accounts)
+        return company_rows(Judge(self._rule, now, as_of, self._coverage(now), Counter()), inquiries, self._accounts)
 
 
 def _text(at: datetime | None) -> str | None:

@@ -46,6 +46,8 @@ class Coverage:
     mailboxes: dict[str, Mailbox] = field(default_factory=dict)
     synced: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
     """Account → (from, removed_at)."""
+    unread: frozenset[str] = frozenset()
+    """Mailboxes that are neither active nor to be reconnected: no day waits for them."""
 
     def covered(self, account_id: str, start: int, end: int, reach: int, noticed: Counter[str]) -> bool:
         """Whether an unanswered unit of the account would have been seen answered; `reach`: of a connection, in microseconds."""
@@ -80,10 +82,11 @@ class Coverage:
         return is_covered
 
     def complete(self, through: int) -> bool:
-        """Whether every mailbox that is not removed is complete through the instant."""
+        """Whether every mailbox that is not removed and should be read is complete through the instant."""
         return all(
             mailbox.removed_at is not None or max((high for _, high in mailbox.intervals), default=-1) >= through
-            for mailbox in self.mailboxes.values()
+            for mailbox_id, mailbox in self.mailboxes.items()
+            if mailbox_id not in self.unread
         )
 
 

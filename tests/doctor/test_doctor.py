@@ -1,20 +1,25 @@
 """The doctor in worlds with a known cause."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from services.aggregator.doctor.causes import CAUSES
 from services.common.postgres import connect
 from services.standalone.servers.paths import ROOT
-from tests.doctor.evaluation import Case, conditions, evaluate, render
-from tests.doctor.worlds import STORIES
+from tests.doctor.evaluation import EACH, HEALTHY, SEED, Case, conditions, evaluate, render
+from tests.doctor.worlds import STORIES, worlds
+from tests.portal.recount import compare_doctor, prepare_doctor
+from tests.support.portal_in_process import portal_in_process
+from tests.support.portal_lab import portal_login
 
 BLOCKS = {
     name: (f"<!-- {name}: rendered by `python -m tests.doctor` -->\n", f"<!-- end of {name} -->")
     for name in ("conditions", "confusion")
 }
+CAUSES_OF, WHOLE = 4, 96
+"""Of one in so many worlds the causes are compared, or every page and file."""
 PAGE = ROOT / "docs" / "doctor.md"
 PAGES = {"conditions": PAGE, "confusion": ROOT / "docs" / "dev" / "doctor-evaluation.md"}
 
@@ -27,9 +32,31 @@ def block(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def cases(postgres: Callable[[], str]) -> Iterator[list[Case]]:
-    with connect(postgres(), "tests") as connection:
-        yield evaluate(connection)
+def worlds_dsn(postgres: Callable[[], str]) -> str:
+    """The database of the worlds."""
+    return postgres()
+
+
+@pytest.fixture(scope="module")
+def cases(worlds_dsn: str) -> list[Case]:
+    with connect(worlds_dsn, "tests") as connection:
+        return evaluate(connection)
+
+
+@pytest.mark.timeout(900)
+def test_the_panel_of_every_world_shows_what_was_recounted(cases: list[Case], worlds_dsn: str) -> None:
+    """The overview of every world, the causes of a quarter, every page and file of some; `python -m tests.portal.recount` reads more."""
+    evaluated = worlds(SEED, EACH, HEALTHY)
+    assert {world.company_id for world in evaluated} == {case.company_id for case in cases}
+    with (
+        connect(worlds_dsn, "tests") as owner,
+        portal_login(worlds_dsn) as login,
+        portal_in_process(login) as portal,
+    ):
+        prepare_doctor(owner, evaluated[::CAUSES_OF])
+        compared = compare_doctor(owner, worlds_dsn, portal, evaluated, every=WHOLE, causes_of=CAUSES_OF)
+    assert compared.differences == []
+    assert compared.figures["overview"] > 150_000 and compared.figures["diagnosis"] > 500
 
 
 @pytest.mark.parametrize("cause", [name for name in STORIES if name != "none"])

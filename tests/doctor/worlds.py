@@ -510,6 +510,16 @@ def load(connection: psycopg.Connection, loaded: Sequence[World]) -> None:
                     copy.write_row(values)
 
 
+def stored_rows(world: World) -> dict[str, list[dict[str, Any]]]:
+    """Table → rows of a world as they are stored, by column."""
+    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
+    _rows(world, rows)
+    return {
+        table: [dict(zip(columns.split(", "), values, strict=True)) for values in rows[table]]
+        for table, columns in TABLES.items()
+    }
+
+
 def _rows(world: World, rows: dict[str, list[tuple[Any, ...]]]) -> None:
     company = world.company_id
     rows["registry.companies"].append((company,))

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from services.common.postgres import connect
+from services.portal.api.seller_diagnosis import OF_COMPANY
 from services.registry.api_keys import SCOPES, ApiKeys, ApiScope
 from services.registry.connect_requests import ConnectRequests, Purpose
 from services.registry.panel_sessions import PanelSessions
@@ -21,9 +24,12 @@ from tests.imap_lab.profiles import DOVECOT
 from tests.imap_lab.server import LabServer
 from tests.integration.test_connect_requests import OF_NO_COMPANY, readable
 from tests.support.api_lab import add_account as add_registered_account
+from tests.support.api_lab import new_key
 from tests.support.connect_lab import Browser, ConnectLab, add_account, make_connect_lab, running_fetcher
 from tests.support.fetcher_lab import KEY, VAULT_KEY, make_lab
-from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
+from tests.support.panel_world import seed_world
+from tests.support.portal_in_process import frame_tokens
+from tests.support.portal_lab import MakePortal, make_portal, portal_dsn, portal_login
 from tests.support.processes import until
 
 __all__ = ["make_connect_lab", "make_lab", "make_portal", "portal_dsn"]
@@ -186,3 +192,68 @@ def is_stored(connection: psycopg.Connection, company_id: str, purpose: Purpose)
     except psycopg.errors.InsufficientPrivilege:
         return False
     return True
+
+
+MAIN, SUB, OTHER_SUB = "lt-main", "lt-sub-chen", "lt-sub-wu"
+OF_MAILBOXES = {"failing_since_on": "2026-11-01", "mailboxes_failing": 1}
+
+
+def visible(dsn: str, token: str) -> dict[str, list[dict[str, Any]]]:
+    """View of report_token_v1 → the rows that a person who controls the web process reads with a token."""
+    with connect(dsn, "tests") as connection, connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute("SELECT set_config('replyrate.token', %s, false)", (token,))
+        views = cursor.execute("SELECT viewname FROM pg_views WHERE schemaname = 'report_token_v1'").fetchall()
+        return {
+            view["viewname"]: cursor.execute(
+                sql.SQL("SELECT * FROM report_token_v1.{}").format(sql.Identifier(view["viewname"]))
+            ).fetchall()
+            for view in views
+        }
+
+
+def test_a_token_of_a_panel_shows_no_causes_of_the_company_but_counts_to_its_main_account(dsn: str) -> None:
+    with connect(dsn, "tests") as owner, portal_login(dsn) as login:
+        seed_world(owner, 1, ("default",), ("lt-textile",))
+        facts = dict.fromkeys(OF_COMPANY, 5) | OF_MAILBOXES
+        owner.execute("DELETE FROM ledger.diagnoses")
+        owner.execute(
+            "INSERT INTO ledger.diagnoses SELECT 'default', 'lt-textile', account_id, 'login-failing-since', current_date, 'high', %s,"
+            " 'since 2026-11-01', 'since 2026-11-01', now() FROM unnest(%s::text[]) account_id",
+            [Jsonb(facts), ["", MAIN, SUB, OTHER_SUB]],
+        )
+        tokens = frame_tokens(dsn, [("lt-textile", MAIN), ("lt-textile", SUB)])
+        of_sub, of_main = (visible(login, tokens["lt-textile", account]) for account in (SUB, MAIN))
+        of_platform = visible(login, new_key(dsn, "lt-").secret)["zero_rate_diagnosis"]
+        with connect(login, "tests") as web_process, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            web_process.execute("SELECT * FROM ledger.diagnoses")
+    assert of_sub["reply_rate_latest"] and of_sub["zero_rate_diagnosis"]
+    for view, rows in of_sub.items():
+        assert all(view_row["account_id"] == SUB for view_row in rows if "account_id" in view_row), view
+        assert all("account_id" in view_row for view_row in rows if "company_id" in view_row), (
+            f"{view} has rows of no account"
+        )
+    causes = {cause["account_id"]: cause for cause in of_main["zero_rate_diagnosis"]}
+    assert set(causes) == {None, MAIN}
+    assert causes[MAIN]["facts"] == facts
+    assert set(causes[None]["facts"]) == OF_COMPANY, "the counts that the page shows, and no more"
+    assert (causes[None]["advice_en"], causes[None]["advice_zh"]) == (None, None)
+    assert {cause["account_id"] for cause in of_platform} == {None, MAIN, SUB, OTHER_SUB}
+    assert all(cause["facts"] == facts and cause["advice_en"] for cause in of_platform), (
+        "a key reads what operators read"
+    )
+
+
+def test_a_cause_that_was_stored_while_the_company_waited_is_shown_once(dsn: str) -> None:
+    """And not at all when it waits no more."""
+    causes = "SELECT cause FROM report_v1.zero_rate_diagnosis WHERE account_id = %s ORDER BY cause"
+    with connect(dsn, "tests") as owner:
+        seed_world(owner, 1, ("default",), ("lt-textile",))
+        owner.execute("DELETE FROM ledger.diagnoses")
+        owner.execute(
+            "INSERT INTO ledger.diagnoses SELECT 'default', 'lt-textile', %s, cause, current_date, 'high', '{}', 'a', 'z', now()"
+            " FROM unnest(ARRAY['none', 'pipeline-behind']) cause",
+            [SUB],
+        )
+        for since, expected in (("1 hour", ["none", "pipeline-behind"]), ("1 second", ["none"])):
+            owner.execute("UPDATE ledger.companies SET due_at = now() - %s::interval", [since])
+            assert [cause for (cause,) in owner.execute(causes, [SUB]).fetchall()] == expected

@@ -1,6 +1,8 @@
 """Sellers of the tests with a panel: links, browsers without scripts that have opened one, and the figures that a page shows."""
 
+import re
 from html.parser import HTMLParser
+from math import isclose
 from typing import Any
 
 from services.common.postgres import connect
@@ -19,6 +21,39 @@ def panel_link(dsn: str, company_id: str = "c1", account_id: str = "main", **wan
 def panel_browser(portal: Portal, dsn: str, company_id: str = "c1", account_id: str = "main", **wanted: Any) -> Browser:
     """A browser that has opened such a link."""
     return Browser(portal.origin).get(panel_link(dsn, company_id, account_id, **wanted)).fill_in("/link/.*")
+
+
+def number(text: str) -> float | None:
+    """A figure of a page; None when it is missing."""
+    return None if text == "" else float(text)
+
+
+def same(shown: str, expected: Any) -> bool:
+    """Whether a figure of a page is what was recounted; missing is equal to missing alone."""
+    value = number(shown)
+    return value is expected if value is None or expected is None else isclose(value, float(expected), rel_tol=1e-9)
+
+
+def shows_share(text: str, expected: Any, missing: str = "–") -> bool:
+    """Whether a text is a share in percent with one digit; `missing` is what it says without one."""
+    if expected is None:
+        return text == missing
+    shown = re.fullmatch(r"(\d+\.\d) %", text)
+    return shown is not None and abs(float(shown[1]) - 100 * float(expected)) < 0.0501
+
+
+def shows_duration(text: str, expected: Any) -> bool:
+    """Whether a text is a duration, to the minute below two days and to the hour above."""
+    if expected is None:
+        return text == "–"
+    shown = re.fullmatch(r"(?:(\d+) d)? ?(?:(\d+) h)? ?(?:(\d+) min)?", text)
+    if shown is None or text == "":
+        return False
+    days, hours, minutes = (int(part or 0) for part in shown.groups())
+    tolerance = 1831 if days else 31
+    return (
+        hours < 48 and minutes < 60 and abs(86400 * days + 3600 * hours + 60 * minutes - float(expected)) <= tolerance
+    )
 
 
 class ShownFigures(HTMLParser):

@@ -11,7 +11,7 @@ from services.aggregator.doctor import diagnosis
 from services.aggregator.judge import judge, rules
 from services.aggregator.judge.plan import Delta
 from services.common.hashing import Hasher
-from services.recount.company import CompanyFacts, CoveredInterval
+from services.recount.company import CompanyFacts, CoveredInterval, GivenReply
 from services.registry.registry import Registry
 from services.registry.vault import Vault
 from services.standalone.demo.planned import planned_facts
@@ -32,6 +32,8 @@ class PanelWorld:
     world: World
     now: datetime
     facts: Mapping[str, CompanyFacts]
+    facts_before: Mapping[str, CompanyFacts]
+    """What was known when everything was judged for the first time."""
 
 
 def seed_world(
@@ -39,8 +41,13 @@ def seed_world(
     seed: int,
     rule_sets: tuple[str, ...] = RULES,
     companies: Collection[str] | None = None,
+    *,
+    is_late: bool = False,
 ) -> PanelWorld:
-    """Put the world of a seed into an empty database, or only some of its companies."""
+    """Put the world of a seed into an empty database, or only some of its companies.
+
+    `is_late`: one answer of each company becomes known after everything was judged, so that final numbers change.
+    """
     now = datetime.now(UTC).replace(microsecond=0)
     whole = build(seed, now)
     shown = tuple(company for company in whole.companies if companies is None or company.company_id in companies)
@@ -48,6 +55,7 @@ def seed_world(
     registry = Registry(connection, Hasher(bytes(32)), Vault(bytes(32)))
     loaded = [rules.load_builtin(name) for name in rule_sets]
     facts: dict[str, CompanyFacts] = {}
+    facts_before: dict[str, CompanyFacts] = {}
     for company in world.companies:
         company_id = company.company_id
         _register(registry, company)
@@ -59,15 +67,37 @@ def seed_world(
         # What the registry wrote when the mailboxes were connected is replaced by a reading in one piece.
         connection.execute("DELETE FROM registry.coverage WHERE company_id = %s", [company_id])
         facts[company_id] = planned_facts(world, company_id, _coverage(company, now))
-        put(connection, company_id, facts[company_id])
+        late = _late_answer(facts[company_id], now) if is_late else []
+        facts_before[company_id] = replace(
+            facts[company_id], replied=[reply for reply in facts[company_id].replied if reply not in late]
+        )
+        put(connection, company_id, facts_before[company_id])
         connection.execute("INSERT INTO ledger.companies (company_id) VALUES (%s)", [company_id])
-        for rule_set in loaded:
-            with connection.transaction():
-                judge.judge_companies(connection, rule_set, {company_id: Delta()}, now=now)
+        _judge(connection, loaded, company_id, now)
+        if late:
+            put(connection, company_id, CompanyFacts(replied=late))
+            _judge(connection, loaded, company_id, now)
     add_rules(connection, rule_sets)
     with connection.transaction():
         diagnosis.record(connection, loaded, list(facts), now)
-    return PanelWorld(world, now, facts)
+    return PanelWorld(world, now, facts, facts_before)
+
+
+def _judge(connection: psycopg.Connection, rule_sets: list[rules.RuleSet], company_id: str, now: datetime) -> None:
+    for rule_set in rule_sets:
+        with connection.transaction():
+            judge.judge_companies(connection, rule_set, {company_id: Delta()}, now=now)
+
+
+def _late_answer(facts: CompanyFacts, now: datetime) -> list[GivenReply]:
+    """A mail that answered an inquiry of a day that is final by now, with every inquiry that it is matched to."""
+    mails = [
+        reply
+        for reply in facts.replied
+        if (reply.source, reply.kind) == ("mail", "human")
+        and now - timedelta(days=32) < reply.replied_at < now - timedelta(days=22)
+    ]
+    return [reply for reply in facts.replied if mails and reply.reply_id == mails[0].reply_id]
 
 
 def add_rules(connection: psycopg.Connection, names: Collection[str]) -> None:

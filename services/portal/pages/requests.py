@@ -1,5 +1,6 @@
 """Requests to the fetchers: how a page stores one, and what the seller may see of it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -30,6 +31,7 @@ OTHER_MAILBOX: Final = ("provider-unsupported", "address-malformed", "login-take
 """Codes with which neither another password nor another server helps."""
 MOST_OPEN: Final = 5
 """Requests of one account that may wait or run at once."""
+_REQUEST_ID: Final = re.compile(r"r-[0-9a-f]{32}")
 
 
 def submit(seller: Seller, purpose: Purpose, mailbox_id: str, typed: TypedLogin) -> str:
@@ -59,8 +61,10 @@ def submit(seller: Seller, purpose: Purpose, mailbox_id: str, typed: TypedLogin)
 
 def read(seller: Seller, request_id: str) -> "RequestView":
     """A request of this seller's account. PageProblem when there is none."""
-    with seller.database() as connection:
-        status = ConnectRequests(connection).status(request_id)
+    status = None
+    if _REQUEST_ID.fullmatch(request_id):
+        with seller.database() as connection:
+            status = ConnectRequests(connection).status(request_id)
     if status is None:
         raise PageProblem("not-found")
     return RequestView(status, seller.language)

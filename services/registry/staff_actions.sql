@@ -3,6 +3,7 @@
 SELECT registry.note_staff_action(%(action)s, %(company_id)s, %(account_id)s, %(mailbox_id)s, %(inquiry_id)s, %(detail)s) AS noted
 
 -- name: page
+-- by hand: an operator reads the audit.
 -- Actions before one, the newest first.
 SELECT action_id, done_at, subject, display_name, role, action, company_id, account_id, mailbox_id, inquiry_id, detail
 FROM registry.staff_actions

@@ -66,6 +66,11 @@ STATEMENTS: Final[tuple[LiteralString, ...]] = (
     " SELECT 'k-000000000000', 'k', company_id, 'mailbox-paused', mailbox_id FROM registry.mailboxes",
     "INSERT INTO registry.api_answers (key_id, name_hash, request_hash)"
     " SELECT 'k-000000000000', sha256((company_id || mailbox_id)::bytea), sha256('') FROM registry.mailboxes",
+    "INSERT INTO registry.staff_sessions (session_id, token_hash, method, subject, display_name, role, expires_at)"
+    " SELECT 'w-' || left(md5(mailbox_id), 12), sha256(mailbox_id::bytea), 'link', 's', 'n', 'support', now() + interval '1 hour'"
+    " FROM registry.mailboxes",
+    "INSERT INTO registry.staff_actions (session_id, subject, display_name, role, action, company_id, expires_at)"
+    " SELECT 'w', 's', 'n', 'support', 'company', company_id, now() + interval '1 year' FROM registry.mailboxes",
     "INSERT INTO registry.sign_ins (state_hash, session_id, client)"
     " SELECT sha256(mailbox_id::bytea), 's-' || left(md5(mailbox_id), 12), 'google' FROM registry.mailboxes",
     "INSERT INTO registry.connection_tests (company_id, login_hash, code, tested_at)"

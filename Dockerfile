@@ -75,12 +75,24 @@ LABEL org.opencontainers.image.title="replyrate matcher" \
 USER 10001:0
 ENTRYPOINT ["python", "-m", "services.matcher"]
 
+# What writes and reads the Parquet files of the archive, without what it does not need of that library.
+FROM packages AS archive-packages
+COPY requirements/archive.txt /requirements/
+RUN pip --python /opt/venv/bin/python install --quiet --no-cache-dir --disable-pip-version-check \
+        --target /opt/archive --no-deps --require-hashes --only-binary :all: -r /requirements/archive.txt \
+    && cd /opt/archive/pyarrow \
+    && rm -rf tests include includes src *flight* *s3* libarrow_python.so libarrow_python.so.*.*.* \
+    && python /strip_libraries.py /opt/archive
+
 # The aggregator: keeps the ledger and the rates in Postgres.
 FROM service AS aggregator
+COPY --from=archive-packages /opt/archive /opt/archive
+ENV PYTHONPATH=/opt/archive
 COPY services/dead_letters services/dead_letters
 COPY services/providers services/providers
 COPY services/aggregator services/aggregator
-RUN python -m compileall -q services
+RUN python -m compileall -q services \
+    && install -d -m 0775 -o 10001 -g 0 /var/lib/replyrate/archive
 ARG VERSION=0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="replyrate aggregator" \
@@ -94,6 +106,8 @@ ENTRYPOINT ["python", "-m", "services.aggregator"]
 # The command line: creates roles, schema and topics (init), and does what an operator does.
 # It registers and tests mailboxes itself, joins dumps with the matcher's code and judges with the aggregator's (replay).
 FROM base AS cli
+COPY --from=archive-packages /opt/archive /opt/archive
+ENV PYTHONPATH=/opt/archive
 COPY services/dead_letters services/dead_letters
 COPY services/inquiries services/inquiries
 COPY services/providers services/providers

@@ -4,6 +4,7 @@
 2. run_loops    run the loops, each in a thread that retries while Kafka or Postgres are away:
      ingest     inquiry-replies.v1 → ledger (ingest/sink.py)
      refresh    ledger → outcomes and rates (refresh/refresh.py)
+     archive    final units → Parquet files (archive/archiver.py), if a folder is set
    and advance the watermark (monitor.py)
 """
 
@@ -16,6 +17,8 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from logging import getLogger
 
+from services.aggregator.archive.archiver import Archiver
+from services.aggregator.archive.files import ArchiveFolder, archive_folder
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.ingest.sink import Sink
 from services.aggregator.judge import rules
@@ -24,6 +27,8 @@ from services.aggregator.monitor import Monitor
 from services.aggregator.refresh.refresh import Refresher
 from services.aggregator.refresh.trace_handoff import TraceHandoff
 from services.common import http, lifecycle, logs, retry, tracing, verify
+from services.common.errors import ConfigError
+from services.common.health import STUCK_SECONDS
 from services.common.kafka import Admin, Publisher, Reader
 from services.common.lifecycle import Heartbeat, Stop
 from services.common.postgres import connect
@@ -43,6 +48,7 @@ def main() -> None:
     rule_sets = [rules.load(name, settings.aggregator.rules_dir) for name in settings.aggregator.rule_sets]
     for rule_set in rule_sets:
         rules.check_horizon(rule_set, settings.horizon_days)
+    check_archive(settings, rule_sets)
     stop = Stop()
     monitor = Monitor(settings)
     with (
@@ -85,10 +91,13 @@ def run_loops(
 
         return threading.Thread(target=target, name=name, daemon=True)
 
-    threads = (
+    threads = [
         loop("ingest", monitor.ingest, lambda: ingest(settings, stop, monitor, traces)),
         loop("refresh", monitor.refresh, lambda: refresh(settings, rule_sets, stop, monitor.refresh, traces)),
-    )
+    ]
+    if (folder := archive_folder(settings.aggregator)) is not None:
+        # It may wait for a disk; nothing else waits for it.
+        threads.append(loop("archive", Heartbeat(STUCK_SECONDS), lambda: archive(settings, folder, stop)))
     with monitor.advancing_watermark():
         for thread in threads:
             thread.start()
@@ -99,6 +108,26 @@ def run_loops(
         lifecycle.finish(threads)
     if failures:
         raise failures[0]
+
+
+def check_archive(settings: AggregatorConfig, rule_sets: list[RuleSet]) -> None:
+    """ConfigError when units cannot be archived as the settings say."""
+    keep_days = settings.aggregator.keep_units_days
+    if keep_days is None:
+        return
+    if settings.aggregator.archive_dir is None:
+        raise ConfigError(
+            "REPLYRATE_AGGREGATOR__KEEP_UNITS_DAYS needs REPLYRATE_AGGREGATOR__ARCHIVE_DIR; set it to the folder of the archive"
+        )
+    rules.check_kept(rule_sets, settings.horizon_days, keep_days)
+
+
+def archive(settings: AggregatorConfig, folder: ArchiveFolder, stop: Stop) -> None:
+    """Run the archive loop with a new connection."""
+    with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-archive") as connection:
+        archiver = Archiver(connection, folder, settings.aggregator.keep_units_days)
+        archiver.verify()
+        archiver.run(stop, time.monotonic)
 
 
 def ingest(settings: AggregatorConfig, stop: Stop, monitor: Monitor, traces: TraceHandoff) -> None:
@@ -140,7 +169,13 @@ def refresh(
 ) -> None:
     """Run the refresh loop with a new connection."""
     with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-refresh") as connection:
-        refresher = Refresher(connection, rule_sets, partitions=settings.kafka.partitions, traces=traces)
+        refresher = Refresher(
+            connection,
+            rule_sets,
+            partitions=settings.kafka.partitions,
+            traces=traces,
+            archive=archive_folder(settings.aggregator),
+        )
         refresher.activate()
         refresher.run(stop, heartbeat, settings.aggregator.refresh_interval_seconds)
 

@@ -5,6 +5,29 @@ WITH ledger_inquiry AS NOT MATERIALIZED (
     SELECT * FROM ledger.inquiries inquiry WHERE inquiry.company_id = %(company_id)s AND inquiry.buyer_id = (
         SELECT buyer_id FROM ledger.inquiries WHERE company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s)
 ),
+ledger_status AS NOT MATERIALIZED (SELECT * FROM ledger.statuses),
+ledger_reply AS NOT MATERIALIZED (SELECT * FROM ledger.replies),
+
+-- name: archived_inquiries
+-- Goes before `steps` of judge.sql and before the statements of facts: the same for an archived inquiry, from its file, with what was
+-- recorded since.
+WITH ledger_inquiry AS MATERIALIZED (
+    SELECT DISTINCT ON (company_id, inquiry_id) * FROM (
+        SELECT * FROM jsonb_populate_recordset(NULL::ledger.inquiries, %(archived_inquiries)s::jsonb)
+        UNION ALL
+        SELECT * FROM ledger.inquiries inquiry WHERE inquiry.company_id = %(company_id)s AND inquiry.buyer_id = %(archived_buyer)s
+    ) stored ORDER BY company_id, inquiry_id, received_at, facts_id
+),
+ledger_status AS MATERIALIZED (
+    SELECT * FROM jsonb_populate_recordset(NULL::ledger.statuses, %(archived_statuses)s::jsonb)
+    UNION
+    SELECT * FROM ledger.statuses WHERE company_id = %(company_id)s AND inquiry_id IN (SELECT inquiry_id FROM ledger_inquiry)
+),
+ledger_reply AS MATERIALIZED (
+    SELECT * FROM jsonb_populate_recordset(NULL::ledger.replies, %(archived_replies)s::jsonb)
+    UNION
+    SELECT * FROM ledger.replies WHERE company_id = %(company_id)s AND inquiry_id IN (SELECT inquiry_id FROM ledger_inquiry)
+),
 
 -- name: inquiry
 -- Continues from `steps` of judge.sql: one inquiry, whom it is attributed to, its unit. `counted_until` is set where the
@@ -61,25 +84,28 @@ WHERE unit.unit_inquiry_id = %(unit_inquiry_id)s
 ORDER BY mailbox.mailbox_id NULLS FIRST
 
 -- name: facts_inquiry
--- What the platform published about inquiries, including those whose receipt was never published.
+-- Continues from `every_inquiry` of judge.sql or `archived_inquiries`: what the platform published about inquiries, including those whose receipt was never published.
+explained AS NOT MATERIALIZED (SELECT)
 SELECT inquiry.inquiry_id, inquiry.account_id, inquiry.received_at, inquiry.buyer_id, inquiry.buyer_region,
     inquiry.buyer_sent_from_region, inquiry.thread_id, inquiry.channel,
     cardinality(inquiry.buyer_addresses) AS buyer_addresses, cardinality(inquiry.message_ids) AS message_ids,
     cardinality(inquiry.reply_addresses) AS reply_addresses
-FROM ledger.inquiries inquiry WHERE inquiry.company_id = %(company_id)s AND inquiry.inquiry_id = ANY (%(inquiries)s)
+FROM ledger_inquiry inquiry WHERE inquiry.company_id = %(company_id)s AND inquiry.inquiry_id = ANY (%(inquiries)s)
 ORDER BY inquiry.received_at, inquiry.inquiry_id
 
 -- name: facts_statuses
--- Statuses of inquiries.
-SELECT inquiry_id, status, at, nullif(account_id, '') AS account_id FROM ledger.statuses
+-- Continues from `every_inquiry` of judge.sql or `archived_inquiries`: statuses of inquiries.
+explained AS NOT MATERIALIZED (SELECT)
+SELECT inquiry_id, status, at, nullif(account_id, '') AS account_id FROM ledger_status
 WHERE company_id = %(company_id)s AND inquiry_id = ANY (%(inquiries)s) ORDER BY at, status, account_id
 
 -- name: facts_replies
--- Replies attached to inquiries; for mail with what the fetcher stored of it, as long as it is kept.
+-- Continues from `every_inquiry` of judge.sql or `archived_inquiries`: replies attached to inquiries; for mail with what the fetcher stored of it, as long as it is kept.
+explained AS NOT MATERIALIZED (SELECT)
 SELECT reply.inquiry_id, reply.reply_id, reply.source, reply.account_id, nullif(reply.mailbox_id, '') AS mailbox_id, reply.replied_at,
     nullif(reply.evidence, '') AS evidence, reply.kind, nullif(reply.kind_reason, '') AS kind_reason, reply.matched_by,
     stored.sent_at, stored.first_seen, stored.record
-FROM ledger.replies reply
+FROM ledger_reply reply
 LEFT JOIN LATERAL registry.stored_message(reply.company_id, reply.mailbox_id, reply.reply_id) stored ON reply.source = 'mail'
 WHERE reply.company_id = %(company_id)s AND reply.inquiry_id = ANY (%(inquiries)s)
 ORDER BY reply.replied_at, reply.reply_id, reply.inquiry_id, reply.matched_by, reply.mailbox_id
@@ -103,6 +129,17 @@ FROM ledger.outcomes final CROSS JOIN LATERAL (
 ) next_version
 WHERE final.rule_set = %(rule_set)s AND final.company_id = %(company_id)s AND final.inquiry_id = %(inquiry_id)s
 ORDER BY revision
+
+-- name: archived
+-- When an inquiry was archived.
+SELECT part.part_id, part.archived_at FROM ledger.archived_inquiries inquiry JOIN ledger.archive_parts part USING (part_id)
+WHERE inquiry.company_id = %(company_id)s AND inquiry.inquiry_id = %(inquiry_id)s AND part.company_id = %(company_id)s
+
+-- name: archive_file
+-- by hand: what `explain` reads.
+-- The file that has a part.
+SELECT file.path, file.sha256 FROM ledger.archive_parts part JOIN ledger.archive_files file USING (file_id)
+WHERE part.part_id = %(part_id)s
 
 -- name: waiting
 -- Whether facts of the company wait to be judged, and whether the ledger knows the company.

@@ -9,6 +9,8 @@ from services.common.display import utc_text
 def sentences(story: dict[str, Any], text: Texts) -> list[str]:
     """The outcome of the inquiry and the reason, in whole sentences."""
     outcome = story["outcome"]
+    if outcome == "unknown" and story["archived_at"] is not None:
+        return [text("unknown", "archived", at=utc_text(story["archived_at"].replace(microsecond=0)))]
     if outcome == "unknown":
         received = [
             inquiry["received_at"] for inquiry in story["facts"]["inquiries"] if inquiry["received_at"] is not None

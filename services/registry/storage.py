@@ -6,6 +6,7 @@ less rows deleted, at the present bytes per row. A table bounded by the horizon 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from typing import Any, Final
 
@@ -49,12 +50,24 @@ class StoredTable:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredArchive:
+    """The Parquet files of the archive (docs/archive.md), with the first and the last month of their units."""
+
+    files: int
+    inquiries: int
+    bytes: int
+    first_month: date | None
+    last_month: date | None
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
     """The whole database. `days`: for how long its growth has been counted."""
 
     tables: tuple[StoredTable, ...]
     bytes: int
     days: float
+    archive: StoredArchive
 
     @property
     def bytes_a_day(self) -> float:
@@ -78,9 +91,13 @@ def measure(connection: psycopg.Connection) -> Storage:
     """Read sizes and statistics. TransientError when Postgres is away."""
     sql = Statements(connection, SQL)
     database = sql.one("database")
-    assert database is not None
+    archive = sql.one("archive")
+    assert database is not None and archive is not None
     return Storage(
-        tuple(_table(stored, database["days"]) for stored in sql.all("tables")), database["bytes"], database["days"]
+        tuple(_table(stored, database["days"]) for stored in sql.all("tables")),
+        database["bytes"],
+        database["days"],
+        StoredArchive(**archive),
     )
 
 

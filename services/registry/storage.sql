@@ -19,3 +19,9 @@ SELECT pg_database_size(current_database()) AS bytes, greatest(extract(epoch FRO
         (SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()),
         (SELECT min(applied_at) FROM replyrate.migrations)
     )) / 86400, 1.0 / 24)::float8 AS days
+
+-- name: archive
+-- The Parquet files of the archive.
+SELECT count(*) AS files, coalesce(sum(inquiries), 0)::bigint AS inquiries, coalesce(sum(bytes), 0)::bigint AS bytes,
+    min(month) AS first_month, max(month) AS last_month
+FROM ledger.archive_files

@@ -128,6 +128,21 @@ STATEMENTS: Final[tuple[LiteralString, ...]] = (
     INSERT INTO ledger.corrections (rule_set, rule_version, level, company_id, account_id, as_of, column_name, cause, changed_at)
     SELECT 'default', '1+bench', 'company', company_id, '', current_date, 'rate', 'late-fact', now() FROM ledger.companies
     """,
+    "INSERT INTO ledger.archive_files (file_id, path, company_group, month, schema_version, inquiries, bytes, sha256)"
+    " SELECT md5(company_id)::uuid, company_id, 0, '2025-01-01', 1, 1, 1, '' FROM ledger.companies",
+    """
+    INSERT INTO ledger.archive_parts (part_id, file_id, company_id, inquiries, first_received_at, last_received_at, first_fact_at,
+        last_fact_at, archived_at) OVERRIDING SYSTEM VALUE
+    SELECT row_number() OVER (), md5(company_id)::uuid, company_id, 1, '2025-01-01', '2025-01-01', '2025-01-01', '2025-01-01', now()
+    FROM ledger.companies
+    """,
+    "INSERT INTO ledger.archived_inquiries (company_id, inquiry_id, part_id, received_at, thread_key)"
+    " SELECT company_id, 'archived-' || number, part_id, '2025-01-01', number FROM ledger.archive_parts, generate_series(1, 6) number",
+    "INSERT INTO ledger.archived_accounts (part_id, company_id, account_id, named_at)"
+    " SELECT part_id, company_id, 'main', '2025-01-01' FROM ledger.archive_parts",
+    "INSERT INTO ledger.archived_days (part_id, rule_set, company_id, account_id, day, outcome, inquiries, excluded, units)"
+    " SELECT part_id, 'default', company_id, 'main', date '2025-01-01' + day, 'timely', 0, 0, 1"
+    " FROM ledger.archive_parts, generate_series(0, 9) day",
 )
 
 

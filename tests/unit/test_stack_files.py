@@ -162,12 +162,20 @@ def test_images_share_their_layers_and_their_rules(target: str) -> None:
 def test_every_image_has_the_same_libraries_checked_by_hash() -> None:
     text = (ROOT / "Dockerfile").read_text("utf-8")
     stages = docker_stages()
-    assert set(stages) == {"packages", "base", "service", "portal-packages", "demo-packages", *TARGETS}
+    assert set(stages) == {
+        "packages",
+        "base",
+        "service",
+        "archive-packages",
+        "portal-packages",
+        "demo-packages",
+        *TARGETS,
+    }
     assert (
         "COPY --from=packages /opt/venv /opt/venv\n" in stages["base"].text and text.count("/opt/venv /opt/venv") == 1
     )
     assert "--require-hashes --only-binary :all: -r /requirements/runtime.txt" in stages["packages"].text
-    assert text.count("--require-hashes --only-binary :all:") == text.count("pip --python") == 3
+    assert text.count("--require-hashes --only-binary :all:") == text.count("pip --python") == 4
     # An extra of one image would cost every host the layers of two.
     assert (
         text.count("ARG TELEMETRY=\n")
@@ -222,6 +230,16 @@ def test_the_portal_installs_what_is_tested_and_agrees_with_what_all_images_have
     assert {"fastapi", "uvicorn", "jinja2", "python-multipart"} <= extra.keys() - runtime.keys()
     assert {name: tested[name] for name in extra} == extra
     assert {name: version for name, version in runtime.items() if name in extra}.items() <= extra.items()
+
+
+def test_only_what_reads_the_archive_has_its_library() -> None:
+    """Some 80 MB that the other images need not have."""
+    stages = docker_stages()
+    images = {
+        name for name in TARGETS if "COPY --from=archive-packages /opt/archive /opt/archive\n" in stages[name].text
+    }
+    assert images == {"aggregator", "cli"}
+    assert pins("archive").keys() == {"pyarrow"} and pins("archive").items() <= pins("dev").items()
 
 
 def test_the_portal_has_no_key_and_no_way_out() -> None:

@@ -118,6 +118,9 @@ class Ledger:
     def _erase(self, event: CompanyErased) -> None:
         for name in ("erase_remember", "erase_replies", "erase_statuses", "erase_inquiries"):
             self._sql.run(name, company_id=event.company_id, at=event.at)
+        archived = self._sql.all("erase_archived", company_id=event.company_id, at=event.at)
+        if archived:
+            self._sql.run("mark_outdated", files=[part["file_id"] for part in archived])
 
 
 def _json(rows: Sequence[dict[str, Any]]) -> str:

@@ -136,10 +136,13 @@ RETURNING stored.company_id, stored.inquiry_id, stored.replied_at AS at
 -- fact on; everything of a company whose change has neither instant nor inquiry.
 WITH changed_company AS (
     SELECT fact.company_id, min(coalesce(fact.at, '-infinity')) AS earliest,
-        coalesce(min(CASE WHEN fact.inquiry_id IS NULL THEN '-infinity' ELSE inquiry.received_at END), 'infinity') AS received_from
+        coalesce(min(CASE WHEN fact.inquiry_id IS NULL THEN '-infinity' ELSE least(inquiry.received_at, archived.received_at) END),
+            'infinity') AS received_from
     FROM unnest(%(companies)s::text[], %(inquiries)s::text[], %(ats)s::timestamptz[]) fact (company_id, inquiry_id, at)
     LEFT JOIN ledger.inquiries inquiry ON inquiry.company_id = fact.company_id COLLATE "C"
         AND inquiry.inquiry_id = fact.inquiry_id COLLATE "C"
+    LEFT JOIN ledger.archived_inquiries archived ON archived.company_id = fact.company_id COLLATE "C"
+        AND archived.inquiry_id = fact.inquiry_id COLLATE "C"
     GROUP BY fact.company_id
 ),
 new_company AS (INSERT INTO ledger.companies (company_id) SELECT company_id FROM changed_company ON CONFLICT DO NOTHING)
@@ -169,3 +172,12 @@ DELETE FROM ledger.statuses WHERE company_id = %(company_id)s AND at <= %(at)s
 -- name: erase_inquiries
 -- Inquiries up to the erase.
 DELETE FROM ledger.inquiries WHERE company_id = %(company_id)s AND (received_at IS NULL OR received_at <= %(at)s)
+
+-- name: erase_archived
+-- Archived units up to the erase. After the statements above: they wait for a process that is archiving units of the company. Parts with
+-- later facts too are restored by the next refresh, which refuses the erased ones.
+DELETE FROM ledger.archive_parts WHERE company_id = %(company_id)s AND last_fact_at <= %(at)s RETURNING file_id
+
+-- name: mark_outdated
+-- Files with units of an erased company are written again without them.
+UPDATE ledger.archive_files SET is_outdated = true WHERE file_id = ANY (%(files)s)

@@ -1,6 +1,7 @@
 """Compares two rule sets over the same facts: both are judged inside a transaction that is rolled back."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import psycopg
@@ -27,15 +28,18 @@ def compare(
     second: RuleSet,
     companies: Sequence[str],
     progress: Callable[[str, int, int], None],
+    restore: Callable[[RuleSet, Sequence[str], datetime], None] = lambda rule_set, companies, now: None,
 ) -> Iterator[dict[str, Any]]:
     """For each company today's rate, counted and unmeasured units by both rule sets (`…_a`, `…_b`), the same for its
     `accounts`, and the `inquiries` that count differently: in outcome, reason, account, day, or whether they are in today's
-    window."""
+    window. `restore`: brings archived units back, inside the transaction, that today's rows depend on."""
     for start in range(0, len(companies), BATCH_COMPANIES):
         batch = companies[start : start + BATCH_COMPANIES]
         with connection.transaction(force_rollback=True), connection.cursor(row_factory=dict_row) as cursor:
             now = clock(connection)
             judge.use_schema(connection, "ledger")
+            for rule_set in (first, second):
+                restore(rule_set, batch, now)
             for rule_set, save in ((first, "save_a"), (second, "save_b")):
                 plans = []
                 for inputs in judge.planning_inputs(connection, rule_set, batch, now):

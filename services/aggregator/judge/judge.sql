@@ -47,8 +47,11 @@ SELECT set_config('search_path', %(schema)s, true)
 -- without a new fact (`open_from`), and that of a fact dated in the future that has happened since the last judgement
 -- (`announced_from`).
 SELECT company.company_id, least(%(now)s, partition.passed_at) AS passed_at,
-    (SELECT min(inquiry.received_at) FROM ledger.inquiries inquiry
-        WHERE inquiry.company_id = company.company_id AND inquiry.received_at < %(now)s) AS first_received_at,
+    least(
+        (SELECT min(inquiry.received_at) FROM ledger.inquiries inquiry
+            WHERE inquiry.company_id = company.company_id AND inquiry.received_at < %(now)s),
+        (SELECT min(part.first_received_at) FROM ledger.archive_parts part WHERE part.company_id = company.company_id)
+    ) AS first_received_at,
     (SELECT count(*) FROM ledger.inquiries inquiry
         WHERE inquiry.company_id = company.company_id AND inquiry.received_at < %(now)s) AS inquiries,
     (SELECT max(rate.last_as_of) FROM rate_ends rate WHERE rate.company_id = company.company_id
@@ -91,8 +94,10 @@ LEFT JOIN ledger.passed partition ON partition.company_id = company.company_id C
     AND partition.company_id = ANY (%(companies)s)
 
 -- name: every_inquiry
--- Goes before `steps`: the inquiries that are judged, all of them.
+-- Goes before `steps`: the inquiries that are judged, all of them, with their statuses and replies.
 WITH ledger_inquiry AS NOT MATERIALIZED (SELECT * FROM ledger.inquiries),
+ledger_status AS NOT MATERIALIZED (SELECT * FROM ledger.statuses),
+ledger_reply AS NOT MATERIALIZED (SELECT * FROM ledger.replies),
 
 -- name: steps
 -- What each known inquiry is at each of the given judgements, step by step. Not a statement of its own: select_outcomes and
@@ -235,17 +240,17 @@ change AS MATERIALIZED (
         SELECT group_no, received_no AS first_no, last_no FROM unit_group WHERE received_no > first_no AND received_no <= last_no
         UNION
         SELECT inquiry.group_no, width_bucket(status.at, company.instants) + 1, inquiry.last_no
-        FROM ledger.statuses status JOIN unit_group inquiry USING (company_id, inquiry_id) JOIN company_judgement company USING (company_no)
+        FROM ledger_status status JOIN unit_group inquiry USING (company_id, inquiry_id) JOIN company_judgement company USING (company_no)
         WHERE status.company_id = ANY (%(companies)s) AND status.at >= company.instants[inquiry.first_no]
             AND status.at < company.instants[inquiry.last_no]
         UNION
         SELECT inquiry.group_no, width_bucket(reply.replied_at, company.instants) + 1, inquiry.last_no
-        FROM ledger.replies reply JOIN unit_group inquiry USING (company_id, inquiry_id) JOIN company_judgement company USING (company_no)
+        FROM ledger_reply reply JOIN unit_group inquiry USING (company_id, inquiry_id) JOIN company_judgement company USING (company_no)
         WHERE reply.company_id = ANY (%(companies)s) AND reply.replied_at >= company.instants[inquiry.first_no]
             AND reply.replied_at < company.instants[inquiry.last_no]
         UNION
         SELECT inquiry.group_no, connection.instant_no, inquiry.last_no
-        FROM ledger.replies reply JOIN unit_group inquiry USING (company_id, inquiry_id)
+        FROM ledger_reply reply JOIN unit_group inquiry USING (company_id, inquiry_id)
         JOIN connection_change connection ON connection.company_id = reply.company_id AND connection.account_id = reply.account_id
             AND connection.mailbox_id = reply.mailbox_id
         WHERE reply.company_id = ANY (%(companies)s) AND connection.instant_no > inquiry.first_no AND connection.instant_no <= inquiry.last_no
@@ -282,7 +287,7 @@ effective_status AS MATERIALIZED (
                 ORDER BY status.at DESC, status.status DESC, status.account_id DESC
             ) AS effective
         FROM inquiry_in_reach inquiry
-        JOIN ledger.statuses status ON status.company_id = inquiry.company_id AND status.inquiry_id = inquiry.inquiry_id
+        JOIN ledger_status status ON status.company_id = inquiry.company_id AND status.inquiry_id = inquiry.inquiry_id
             AND status.at < inquiry.now
         WHERE status.company_id = ANY (%(companies)s)
     ) status WHERE status.effective
@@ -328,7 +333,7 @@ known_reply AS MATERIALIZED (
     SELECT member.point_no, member.company_id, member.first_no, member.unit_inquiry_id, member.inquiry_id, member.start_at, member.has_address, reply.replied_at AS at,
         reply.source, reply.reply_id, reply.account_id, reply.mailbox_id, reply.kind_reason, reply.evidence, reply.kind, reply.matched_by
     FROM unit_member member
-    JOIN ledger.replies reply ON reply.company_id = member.company_id AND reply.inquiry_id = member.inquiry_id
+    JOIN ledger_reply reply ON reply.company_id = member.company_id AND reply.inquiry_id = member.inquiry_id
         AND reply.replied_at < member.now
     WHERE reply.company_id = ANY (%(companies)s)
 ),

@@ -15,12 +15,10 @@ from services.aggregator.judge.days import (
     local_day,
     settled_through,
 )
-from services.aggregator.judge.rules import RuleSet
+from services.aggregator.judge.rules import LATE_DAYS, RuleSet
 
 EVERYTHING: Final = datetime.min.replace(tzinfo=UTC)
 """As the instant from which facts changed: every day is judged again."""
-LATE_DAYS: Final = 45
-"""Days beyond its reach for which a row may still change: settling, an outage, two weeks of late facts."""
 STATEMENT_ROWS: Final = 100_000
 """About how many inquiries one statement judges: some seconds."""
 LATE_FACT: Final = "late-fact"

@@ -42,6 +42,8 @@ named_account AS MATERIALIZED (
         FROM ledger.statuses status JOIN ledger.inquiries inquiry USING (company_id, inquiry_id)
         WHERE status.company_id = ANY (%(companies)s) AND inquiry.company_id = ANY (%(companies)s)
             AND inquiry.received_at IS NOT NULL AND status.account_id <> ''
+        UNION ALL
+        SELECT company_id, account_id, named_at FROM ledger.archived_accounts WHERE company_id = ANY (%(companies)s)
     ) mention WHERE account_id IS NOT NULL AND at IS NOT NULL
     GROUP BY company_id, account_id
 ),

@@ -5,6 +5,7 @@ schemas/rule-set.schema.json defines the parameters; a value that is not support
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,8 @@ MAX_REACH_BACK_DAYS = 3660
 """Ten years: a connection reaches back as far as there is mail."""
 ZONES = frozenset(available_timezones() - {"localtime", "Factory"})
 """Zones that Python and Postgres both know; `localtime` differs from machine to machine."""
+LATE_DAYS = 45
+"""Days beyond its reach for which a row may still change: settling, an outage, two weeks of late facts."""
 _NOT_ADDED = object()
 When = Literal["spam", "blacklisted", "withdrawn", "trashed", "rejected", "buyer-closed", "mainland-china-buyer"]
 Answer = Literal["human-reply", "platform-reply", "automatic-reply", "rejected", "declined", "spam-report"]
@@ -212,4 +215,24 @@ def check_horizon(rule_set: RuleSet, horizon_days: int) -> None:
     if needed > horizon_days:
         raise ConfigError(
             f"rule set {rule_set.name} looks back further than facts are kept: set REPLYRATE_HORIZON_DAYS={needed} or more"
+        )
+
+
+def check_kept(rule_sets: Sequence[RuleSet], horizon_days: int, keep_days: int) -> None:
+    """ConfigError with the value to set if units would be archived while late facts are usual, or a new rule set needs them.
+
+    A rule set that becomes active computes rows from `reach_days` and 45 days ago on, each of which looks back again.
+    """
+    needed = max(
+        horizon_days,
+        *(
+            2 * rule_set.reach_days + LATE_DAYS + rule_set.settle_days + rule_set.max_settle_days
+            + rule_set.target_seconds // 86_400 + 4
+            for rule_set in rule_sets
+        ),
+    )  # fmt: skip
+    if keep_days < needed:
+        raise ConfigError(
+            f"REPLYRATE_AGGREGATOR__KEEP_UNITS_DAYS: {keep_days} is too short for the active rule sets and"
+            f" REPLYRATE_HORIZON_DAYS; write {needed} or more"
         )

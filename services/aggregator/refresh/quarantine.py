@@ -13,6 +13,7 @@ from typing import Final
 import psycopg
 from psycopg import errors
 
+from services.aggregator.archive.files import ArchiveUnreadable
 from services.common.errors import ReplyrateError
 from services.common.retry import Backoff
 
@@ -64,6 +65,8 @@ def code_of(error: Exception) -> str | None:
     """
     if isinstance(error, COMPANY_ERRORS):
         return error.sqlstate or type(error).__name__
+    if isinstance(error, ArchiveUnreadable):
+        return "archive-unreadable"
     if isinstance(error, psycopg.Error | ReplyrateError):
         return None
     return type(error).__name__

@@ -18,6 +18,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import class_row, dict_row
 
+from services.aggregator.archive.files import ArchiveFolder
+from services.aggregator.archive.restore import DaysToJudge, Restorer
 from services.aggregator.judge import judge, rate_ranges, rules
 from services.aggregator.judge.days import first_rate_day
 from services.aggregator.judge.judge import RefreshResult
@@ -215,11 +217,18 @@ def start(
         return connection.execute(SQL["start"], values).fetchone() is not None
 
 
-def step(connection: psycopg.Connection, most: int = STEP_COMPANIES, quarantined: Sequence[str] = ()) -> list[str]:
+def step(
+    connection: psycopg.Connection,
+    most: int = STEP_COMPANIES,
+    quarantined: Sequence[str] = (),
+    archive: ArchiveFolder | None = None,
+) -> list[str]:
     """Judge up to `most` companies that an unfinished recompute still lacks, in a transaction of their own; returns them.
 
-    JudgementFailed if one of them may be the reason that it failed.
+    Units that its days depend on are restored from `archive` first. JudgementFailed if one of the companies may be the reason that
+    it failed, ArchiveUnreadable if units cannot be restored.
     """
+    restorer = Restorer(connection, archive)
     judged: list[str] = []
     with connection.transaction():
         # To publish a large one takes longer than a statement may wait for its lock.
@@ -227,8 +236,12 @@ def step(connection: psycopg.Connection, most: int = STEP_COMPANIES, quarantined
             values = {"name": recompute.rule_set.name, "most": most, "quarantined": list(quarantined)}
             remaining = [company_id for (company_id,) in connection.execute(SQL["remaining"], values).fetchall()]
             if remaining:
+                now, deltas = clock(connection), dict.fromkeys(remaining, Delta())
+                days = DaysToJudge(recompute.rule_set, recompute.days_from, recompute.days_to, "shadow")
                 with isolating(remaining):
-                    judge_in_shadow(connection, recompute, dict.fromkeys(remaining, Delta()), clock(connection))
+                    waiting = restorer.restore_needed([days], deltas, now)
+                    ready = {company_id: delta for company_id, delta in deltas.items() if company_id not in waiting}
+                    judge_in_shadow(connection, recompute, ready, now)
                 judged += remaining
     return judged
 

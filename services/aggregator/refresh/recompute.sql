@@ -45,8 +45,9 @@ WHERE rate.rule_set = %(name)s AND rules.name = rate.rule_set AND rate.valid_to 
 
 -- name: delete_outcomes
 -- rare: a rule set is deactivated.
--- Outcomes are judged again when the rule set is activated again.
-WITH history AS (DELETE FROM ledger.outcome_history WHERE rule_set = %(name)s)
+-- Outcomes are judged again when the rule set is activated again; those of archived units are not.
+WITH history AS (DELETE FROM ledger.outcome_history WHERE rule_set = %(name)s),
+    days AS (DELETE FROM ledger.archived_days WHERE rule_set = %(name)s)
 DELETE FROM ledger.outcomes WHERE rule_set = %(name)s
 
 -- name: unfinished
@@ -142,8 +143,8 @@ FROM ledger.dirty GROUP BY company_id
 -- name: companies
 -- rare: a recompute is published.
 -- The last day settled in the shadow schema and the first known receipt of each company.
-SELECT settled.company_id, settled.through, (
+SELECT settled.company_id, settled.through, least((
     SELECT min(inquiry.received_at) FROM ledger.inquiries inquiry
     WHERE inquiry.company_id = settled.company_id AND inquiry.received_at < %(now)s
-) AS first_received_at
+), (SELECT min(part.first_received_at) FROM ledger.archive_parts part WHERE part.company_id = settled.company_id)) AS first_received_at
 FROM shadow.settled settled WHERE settled.rule_set = %(name)s

@@ -2,8 +2,8 @@
 
 One round of `Refresher.refresh`, a few companies each in a transaction of their own:
 
-1. refresh     lock companies that are due; judge them by every active rule set, and in `shadow` by those being recomputed;
-               store when they are due next
+1. refresh     lock companies that are due; restore archived units that their numbers depend on; judge them by every active rule
+               set, and in `shadow` by those being recomputed; store when they are due next
 2. recompute   judge companies that an unfinished recompute still lacks
 3. publish     show the recomputes that have covered every company
 4. diagnose    find out why rates are 0 or missing
@@ -15,12 +15,15 @@ coverage have arrived, or when time alone changes a number: a deadline has passe
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from logging import getLogger
 from typing import Any, Final
 
 import psycopg
 
+from services.aggregator.archive.files import ArchiveFolder
+from services.aggregator.archive.restore import DaysToJudge, Restorer
 from services.aggregator.judge import judge, rate_ranges, watermark
 from services.aggregator.judge.judge import RefreshResult, earliest
 from services.aggregator.judge.plan import ERASE, EVERYTHING, LATE_FACT, Delta
@@ -50,14 +53,18 @@ class Refresher:
         *,
         partitions: int | None = None,
         traces: TraceHandoff | None = None,
+        archive: ArchiveFolder | None = None,
     ) -> None:
-        """`partitions` of the topics; None without topics (then everything counts as published)."""
+        """`partitions` of the topics; None without topics (then everything counts as published). `archive`: where units are
+        archived."""
         self._connection = connection
         # `isolating` and `refresh` distinguish psycopg's errors; `translate` encloses each round.
         self._sql = Statements(connection, SQL, translates=False)
         self._rule_sets = tuple(rule_sets)
         self._partitions = partitions
         self._traces = traces or TraceHandoff()
+        self._archive = archive
+        self._restorer = Restorer(connection, archive)
         self._quarantines = {work: Quarantine() for work in ("refresh", "recompute", "diagnosis", "move")}
         self._keep_after = 0.0
         self._has_days = False
@@ -88,7 +95,7 @@ class Refresher:
                 # Another aggregator has just judged these companies: Postgres is not away, only the queue has changed.
                 refreshed = True
             recomputed = self._run_batch(
-                "recompute", recompute.STEP_COMPANIES, partial(recompute.step, self._connection)
+                "recompute", recompute.STEP_COMPANIES, partial(recompute.step, self._connection, archive=self._archive)
             )
             published = recompute.publish(self._connection)
             diagnosed = self._run_batch("diagnosis", diagnose.BATCH_COMPANIES, partial(diagnose.step, self._connection))
@@ -160,6 +167,11 @@ class Refresher:
         now = clock(self._connection)
         changes = {change["company_id"]: change for change in self._sql.all("changes", companies=due)}
         deltas = {company_id: _delta(change) for company_id, change in changes.items()}
+        if waiting := self._restore(active, recomputes, deltas, now):
+            # They need more archived units than one transaction restores, and are due still.
+            due = [company_id for company_id in due if company_id not in waiting]
+            deltas = {company_id: deltas[company_id] for company_id in due}
+            changes = {company_id: changes[company_id] for company_id in due}
         for company_id, change in changes.items():
             if change["erased_since"]:
                 self._sql.run("erase_history", company_id=company_id, since=change["erased_since"])
@@ -180,6 +192,20 @@ class Refresher:
         )
         self._sql.run("await_watermark", companies=due)
         return results
+
+    def _restore(
+        self,
+        active: Sequence[RuleSet],
+        recomputes: Sequence[Recompute],
+        deltas: dict[str, Delta],
+        now: datetime,
+    ) -> set[str]:
+        """Restore archived units that these judgements depend on; returns companies that need more of them first."""
+        judgements = [
+            *(DaysToJudge(rule_set) for rule_set in active),
+            *(DaysToJudge(each.rule_set, each.days_from, each.days_to, "shadow") for each in recomputes),
+        ]
+        return self._restorer.restore_needed(judgements, deltas, now)
 
     def _set_gauges(self) -> None:
         with translate():

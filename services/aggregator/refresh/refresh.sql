@@ -58,13 +58,25 @@ SELECT company.company_id, coalesce(facts.ids, '{}') AS dirty, facts.earliest,
     )) AS coverage
 FROM unnest(%(companies)s::text[]) company (company_id)
 -- Rows of coverage since the last refresh, and the earliest time that they say something about. A few ids before it are read
--- again, since a row may be committed after one with a higher id was seen.
+-- again, since a row may be committed after one with a higher id was seen. Where units are archived, a poll that only continues an
+-- earlier one says nothing about the time before that: it brings no archived unit back.
 LEFT JOIN LATERAL (
-    SELECT max(poll.coverage_id) AS coverage, least(min(poll.from_at), min(poll.connected_at), min(poll.removed_at)) AS covered_from,
+    SELECT max(poll.coverage_id) AS coverage,
+        least(min(poll.from_at) FILTER (WHERE continued.through_at IS NULL), min(poll.connected_at) FILTER (WHERE continued.through_at IS NULL),
+            min(poll.removed_at) FILTER (WHERE continued.through_at IS NULL), min(continued.through_at)) AS covered_from,
         bool_or(poll.mailbox_id IS NOT NULL AND poll.from_at IS NULL AND poll.removed_at IS NULL) AS connected
     FROM registry.coverage poll JOIN ledger.companies judged USING (company_id) JOIN ledger.passed partition USING (company_id)
+    LEFT JOIN LATERAL (
+        SELECT max(earlier.through_at) AS through_at FROM registry.coverage earlier
+        WHERE EXISTS (SELECT FROM ledger.archive_parts part WHERE part.company_id = company.company_id)
+            AND earlier.company_id = poll.company_id AND earlier.account_id = poll.account_id AND earlier.mailbox_id = poll.mailbox_id
+            AND earlier.coverage_id < poll.coverage_id AND earlier.connected_at = poll.connected_at
+            AND earlier.removed_at IS NOT DISTINCT FROM poll.removed_at AND earlier.from_at <= poll.from_at
+    ) continued ON true
     WHERE poll.company_id = company.company_id AND poll.coverage_id > judged.coverage_seen - 1000
         AND poll.recorded_at <= partition.passed_at
+        AND (poll.coverage_id > judged.coverage_seen OR poll.recorded_at > judged.judged_at - interval '1 hour'
+            OR NOT EXISTS (SELECT FROM ledger.archive_parts part WHERE part.company_id = company.company_id))
 ) polls ON true
 LEFT JOIN (
     SELECT company_id, array_agg(dirty_id) AS ids,

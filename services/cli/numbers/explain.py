@@ -7,6 +7,7 @@ from typing import Any
 import click
 import psycopg
 
+from services.aggregator.archive.files import archive_folder
 from services.aggregator.explain import explain_inquiry
 from services.aggregator.explanation_sentences import sentences
 from services.aggregator.judge.rules import RuleSet
@@ -64,8 +65,10 @@ def explain(
             story = message_story(connection, rule_sets, hasher, company_id, message_id)
             is_known = _show_message(story, config.horizon_days, lang, json_=json_)
         else:
-            rule_sets = chosen_rule_sets(connection, name, load)
-            stories = [explain_inquiry(connection, rule_set, company_id, str(inquiry_id)) for rule_set in rule_sets]
+            rule_sets, folder = chosen_rule_sets(connection, name, load), archive_folder(config.aggregator)
+            stories = [
+                explain_inquiry(connection, rule_set, company_id, str(inquiry_id), folder) for rule_set in rule_sets
+            ]
             is_known = _show_inquiry(stories, lang, json_=json_)
     if not is_known:
         sys.exit(EXIT_FAILED)

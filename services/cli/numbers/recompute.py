@@ -6,6 +6,7 @@ from datetime import date, datetime
 import click
 import psycopg
 
+from services.aggregator.archive.files import ArchiveFolder, archive_folder
 from services.aggregator.refresh import recompute
 from services.cli.context import as_json, database, guarded, load_config
 from services.cli.output import ProgressBars, ReportProgress, errors, print_json
@@ -35,7 +36,8 @@ def recompute_command(name: str, from_day: datetime | None, to_day: datetime | N
     changes gets a row in report_v1.corrections.
     """
     started = time.monotonic()
-    with database(load_config()) as connection:
+    config = load_config()
+    with database(config) as connection:
         with connection.transaction():
             unfinished = {
                 unfinished.rule_set.name: unfinished.rule_set for unfinished in recompute.unfinished(connection)
@@ -48,7 +50,7 @@ def recompute_command(name: str, from_day: datetime | None, to_day: datetime | N
             recompute.start(connection, rule_set, _day(from_day), _day(to_day))
         since = clock(connection)
         with ProgressBars() as report:
-            companies = follow(connection, name, report)
+            companies = follow(connection, name, report, archive_folder(config.aggregator))
         corrections = recompute.corrections_since(connection, name, since)
     seconds = round(time.monotonic() - started, 1)
     if json_:
@@ -57,7 +59,9 @@ def recompute_command(name: str, from_day: datetime | None, to_day: datetime | N
         errors.print(f"{name}: {companies} companies recomputed, {corrections} corrections; {seconds} s.", markup=False)
 
 
-def follow(connection: psycopg.Connection, name: str, report: ReportProgress) -> int:
+def follow(
+    connection: psycopg.Connection, name: str, report: ReportProgress, archive: ArchiveFolder | None = None
+) -> int:
     """Help with the recompute until its numbers are shown; returns its number of companies."""
     companies = 0
     while True:
@@ -66,7 +70,7 @@ def follow(connection: psycopg.Connection, name: str, report: ReportProgress) ->
             return companies
         companies = progress["companies"]
         report("companies", progress["done"], companies)
-        if not recompute.step(connection) and not recompute.publish(connection):
+        if not recompute.step(connection, archive=archive) and not recompute.publish(connection):
             time.sleep(PAUSE_SECONDS)  # Another process is computing the remaining companies.
 
 

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import click
 
+from services.aggregator.archive.files import archive_folder
+from services.aggregator.archive.restore import Restorer
 from services.aggregator.judge import comparison, rules
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute, rule_set_states
@@ -169,10 +171,13 @@ def rules_diff(name_a: str, name_b: str, company: str | None, json_: bool) -> No
     config = load_config()
     rule_set_a, rule_set_b = (rule_set_named(name, config.aggregator.rules_dir) for name in (name_a, name_b))
     with database(config) as connection, ProgressBars() as report:
+        restorer = Restorer(connection, archive_folder(config.aggregator))
         company_ids = comparison.companies(connection, company)
         if company is not None and not company_ids:
             raise ReplyrateError(f"the company {company} is not known; check its id")
-        companies = list(comparison.compare(connection, rule_set_a, rule_set_b, company_ids, report))
+        companies = list(
+            comparison.compare(connection, rule_set_a, rule_set_b, company_ids, report, restorer.restore_for_today)
+        )
     if json_:
         print_json({"a": rule_set_a.identity, "b": rule_set_b.identity, "companies": companies})
         return

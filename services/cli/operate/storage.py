@@ -1,6 +1,7 @@
 """`storage`: what the database keeps, how it grows and for how long the disk lasts."""
 
 import re
+from dataclasses import asdict
 from typing import Final
 
 import click
@@ -49,7 +50,7 @@ def storage_command(disk: int | None, json_: bool) -> None:
                     for table in stored.tables
                 ],
                 "database_bytes": stored.bytes, "bytes_a_day": stored.bytes_a_day, "counted_days": stored.days,
-                "disk_bytes": disk, "days_until_full": days_until_full,
+                "disk_bytes": disk, "days_until_full": days_until_full, "archive": asdict(stored.archive),
             }
         )  # fmt: skip
         return
@@ -67,6 +68,11 @@ def storage_command(disk: int | None, json_: bool) -> None:
         f"The database has {size(stored.bytes)} and grew by {size(stored.bytes_a_day)} a day"
         f" (the average of {stored.days:.1f} days)."
     )
+    if (archive := stored.archive).files:
+        echo(
+            f"The archive has {archive.inquiries:,} inquiries in {archive.files:,} files of {size(archive.bytes)},"
+            f" {archive.first_month:%Y-%m} to {archive.last_month:%Y-%m}."
+        )
     if disk is None:
         echo("With --disk SIZE: when a disk of that size will be full.")
     elif days_until_full is None:

@@ -6,6 +6,8 @@ from typing import Final
 import click
 import psycopg
 
+from services.aggregator.archive.files import archive_folder
+from services.aggregator.archive.holdings import archived_replies
 from services.cli.context import as_json, database, guarded, in_language, load_config
 from services.cli.output import echo, print_json, text
 from services.common.errors import ReplyrateError
@@ -18,6 +20,15 @@ UNREADABLE: Final[dict[Language, str]] = {
     "zh": "当前用户无权读取；请同时使用具有 replyrate_aggregator 角色的用户查询",
 }
 """Why a table shows no count."""
+ARCHIVE: Final[dict[Language, str]] = {
+    "en": "in the archive: {replies} replies, as keyed hashes, times and a kind, until the company is erased",
+    "zh": "归档中：{replies} 条回复（密钥哈希、时间和类别），直到公司数据被清除",
+}
+"""What the Parquet files of the archive hold (docs/archive.md)."""
+ELSEWHERE: Final[dict[Language, str]] = {
+    "en": "an unknown number of (set REPLYRATE_AGGREGATOR__ARCHIVE_DIR to count them)",
+    "zh": "未知数量的（设置 REPLYRATE_AGGREGATOR__ARCHIVE_DIR 后可统计）",
+}
 
 
 @click.group()
@@ -40,6 +51,7 @@ def privacy_show(mailbox_id: str, company_id: str | None, language: Language, js
     with database(config) as connection:
         company_id = _owner(connection, mailbox_id, company_id)
         tables = holdings.read(connection, company_id, mailbox_id)
+        archived = archived_replies(connection, archive_folder(config.aggregator), company_id, mailbox_id)
     in_kafka, not_stored = holdings.outside_postgres(language, config.horizon_days)
     if json_:
         print_json(
@@ -47,12 +59,14 @@ def privacy_show(mailbox_id: str, company_id: str | None, language: Language, js
                 "company_id": company_id,
                 "mailbox_id": mailbox_id,
                 "tables": [_table_data(table, language, config.horizon_days) for table in tables],
+                "archived_replies": archived,
                 "kafka": in_kafka,
                 "not_held": not_stored,
             }
         )
         return
     _print_tables(tables, language, config.horizon_days)
+    echo(ARCHIVE[language].format(replies=ELSEWHERE[language] if archived is None else archived))
     echo(in_kafka)
     echo(not_stored)
 

@@ -297,6 +297,18 @@ class AggregatorSettings(Section):
     session_timeout_seconds: float = Field(
         45, ge=1, le=1800, description="A worker that is silent for longer loses its partitions."
     )
+    archive_dir: Path | None = Field(
+        None,
+        description="Folder of the archive (docs/archive.md): the same for every aggregator, and for the command line to show"
+        " archived units.",
+    )
+    keep_units_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        description="After how many days final units move from Postgres to the archive, counted from the end of the month of their"
+        " receipt; never when not set.",
+    )
 
 
 class LogSettings(Section):

@@ -238,7 +238,10 @@ def explain(
         stories = [explain_inquiry(connection, chosen, company_id, inquiry_id) for chosen in chosen_sets]
         if caller.panel is not None:
             stories = [without_mailboxes(story, caller.panel.account_id, None) for story in stories]
-    if all(story["outcome"] == "unknown" and not any(story["facts"].values()) for story in stories):
+    if all(
+        story["outcome"] == "unknown" and story["archived_at"] is None and not any(story["facts"].values())
+        for story in stories
+    ):
         raise ApiProblem("inquiry-unknown")
     return Explanations(items=[_explanation(story) for story in stories])
 

@@ -33,7 +33,7 @@ def days_of(delta: Delta, **changes: Any) -> list[date]:
         (None, {"last_as_of": date(2026, 11, 17)}, date(2026, 11, 17)),
         (NOW - timedelta(days=10), {}, date(2026, 11, 10)),
         (NOW - timedelta(days=400), {}, date(2026, 8, 12)),
-        (EVERYTHING, {"last_as_of": None}, TODAY - timedelta(days=DEFAULT.reach_days + plan.LATE_DAYS)),
+        (EVERYTHING, {"last_as_of": None}, TODAY - timedelta(days=DEFAULT.reach_days + rules.LATE_DAYS)),
     ],
     ids=["time-alone", "not-final", "missed-days", "fact", "fact-before-the-first-receipt", "new-rule-set"],
 )

@@ -1,0 +1,487 @@
+"""After units are archived, every number, correction and explanation equals that of a twin whose units all stay.
+
+The archived company and its twin get the same facts through the statements that merge records, and are judged together, day by day, at
+the instants of a simulated clock.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow
+import pyarrow.parquet
+import pytest
+from msgspec.structs import replace as replace_fields
+from psycopg.rows import dict_row
+
+from services.aggregator.archive import files, restore
+from services.aggregator.archive.archiver import Archiver
+from services.aggregator.archive.files import ArchiveFolder, ArchiveUnreadable
+from services.aggregator.archive.holdings import archived_replies
+from services.aggregator.explain import explain_inquiry
+from services.aggregator.explanation_sentences import sentences
+from services.aggregator.ingest.ledger import Ledger
+from services.aggregator.judge import rules
+from services.aggregator.refresh import recompute, refresh
+from services.aggregator.refresh.quarantine import JudgementFailed
+from services.aggregator.refresh.refresh import Refresher
+from services.aggregator.texts import Texts
+from services.common.errors import ConfigError, TransientError
+from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, ReplyFact, StatusFact
+from services.common.postgres import connect
+from services.common.topics import REPLIES
+from services.registry import storage
+
+DEFAULT = rules.load_builtin("default")
+SHORT: dict[str, Any] = {"window_days": 4, "settle_days": 1, "max_settle_days": 2}
+RULES = [
+    replace_fields(DEFAULT, name="buyer-day", **SHORT),
+    replace_fields(rules.load_builtin("airbnb"), name="thread", small_sample=rules.SmallSample("widen", 3, 9), **SHORT),
+    replace_fields(
+        rules.load_builtin("etsy"), name="deadline", attribution="responder", time_zone="Asia/Kathmandu", **SHORT
+    ),
+]
+ADDED = replace_fields(DEFAULT, name="added", unit="each-inquiry", time_zone="UTC", **SHORT)
+BEGIN = datetime(2026, 3, 2, 5, tzinfo=UTC)
+DAY = timedelta(days=1)
+KEEP_DAYS = 20
+ARCHIVED, TWIN = "c1", "c2"
+COMPANIES = (ARCHIVED, TWIN)
+COMPARED = {
+    "rates": "SELECT * FROM report_v1.reply_rate_history WHERE company_id = %s ORDER BY rule_set, account_id, as_of, valid_from",
+    "corrections": "SELECT * FROM report_v1.corrections WHERE company_id = %s ORDER BY rule_set, account_id, as_of, column_name, changed_at",
+    "days": "SELECT * FROM report_v1.reply_daily WHERE company_id = %s ORDER BY rule_set, level, account_id, day",
+    "settled": "SELECT * FROM ledger.settled WHERE company_id = %s ORDER BY rule_set",
+}
+
+
+@dataclass(slots=True)
+class Simulation:
+    """Two companies with the same facts, of which the first is archived."""
+
+    connection: psycopg.Connection
+    folder: ArchiveFolder
+    chance: random.Random
+    refresher: Refresher
+    archiver: Archiver
+    now: datetime = BEGIN
+    received: dict[str, datetime] = field(default_factory=dict)
+    archived_seen: set[str] = field(default_factory=set)
+    restored: int = 0
+
+    def merge(self, *events: Callable[[str], InquiryReplies | CompanyErased]) -> None:
+        """Merge records, each for both companies."""
+        ledger = Ledger(self.connection, REPLIES)
+        (owned,) = ledger.take([0])
+        records = [event(company_id) for event in events for company_id in COMPANIES]
+        ledger.merge(owned, owned.next_offset + len(records), records)
+
+    def receive(self, received_at: datetime, inquiry_id: str | None = None) -> None:
+        """An inquiry; one that is published again has the same id and perhaps another account, time and thread."""
+        chance = self.chance
+        number = inquiry_id or f"i{len(self.received):04d}"
+        self.received.setdefault(number, received_at)
+        account, buyer, thread = (
+            chance.choice("ab"),
+            f"b{chance.randrange(6)}",
+            chance.choice([None, None, f"t{chance.randrange(40)}"]),
+        )
+        facts_id = f"{chance.randrange(16**8):032x}"
+        self.merge(
+            lambda company_id: InquiryReplies(
+                company_id=company_id, inquiry_id=number, account_id=account, received_at=received_at,
+                buyer=HashedBuyer(id=buyer, region=None), thread_id=thread, channel="inquiry", facts_id=facts_id,
+            )
+        )  # fmt: skip
+
+    def answer(self, inquiry_id: str, at: datetime) -> None:
+        """A reply by mail or through the platform, or a status."""
+        chance = self.chance
+        statuses: tuple[StatusFact, ...] = ()
+        replies: tuple[ReplyFact, ...] = ()
+        if chance.random() < 0.25:
+            status: Any = chance.choice(["declined", "spam", "spam-undone", "withdrawn", "reassigned"])
+            statuses = (
+                StatusFact(status=status, at=at, account_id=chance.choice("abd") if status == "reassigned" else None),
+            )
+        elif chance.random() < 0.3:
+            replies = (
+                ReplyFact(
+                    reply_id=f"p{chance.randrange(10**6)}", source="platform", account_id=chance.choice("abe"), replied_at=at,
+                    kind=chance.choice(["human", "automatic"]), matched_by="platform",
+                ),
+            )  # fmt: skip
+        else:
+            replies = (
+                ReplyFact(
+                    reply_id=f"{chance.randrange(16**8):032x}", source="mail", account_id="a", mailbox_id="m1", replied_at=at,
+                    evidence="verified", kind=chance.choice(["human", "human", "automatic"]), matched_by="in-reply-to",
+                ),
+            )  # fmt: skip
+        self.merge(
+            lambda company_id: InquiryReplies(
+                company_id=company_id, inquiry_id=inquiry_id, statuses=statuses, replies=replies
+            )
+        )
+
+    def cover(self, connected_at: datetime, from_at: datetime | None, through_at: datetime | None) -> None:
+        """A row of coverage, a while after the one before: its id shows that everything before it was committed."""
+        for company_id in COMPANIES:
+            self.connection.execute(
+                "SELECT setval(pg_get_serial_sequence('registry.coverage', 'coverage_id'), max(coverage_id) + 1) FROM registry.coverage"
+            )
+            self.connection.execute(
+                "INSERT INTO registry.coverage (company_id, account_id, mailbox_id, connected_at, from_at, through_at, recorded_at)"
+                " VALUES (%s, 'a', 'm1', %s, %s, %s, %s)",
+                (company_id, connected_at, from_at, through_at, self.now - timedelta(seconds=1)),
+            )
+
+    def judge(self) -> None:
+        """Judge both companies together, as often as the refresh has to restore more."""
+        before = self.archived()
+        for _ in range(20):
+            self.refresher._refresh(8, [])
+            if self.value("SELECT count(*) FROM ledger.dirty") == 0:
+                break
+        while recompute.step(self.connection, archive=self.folder):
+            pass
+        recompute.publish(self.connection)
+        self.restored += len(before - self.archived())
+
+    def archive(self) -> None:
+        """Archive everything that is due."""
+        while self.archiver.archive_units(self.now) or self.archiver.rewrite_outdated():
+            pass
+        self.archived_seen |= self.archived()
+
+    def archived(self) -> set[str]:
+        """The inquiries that are archived now."""
+        return {
+            inquiry_id
+            for (inquiry_id,) in self.connection.execute("SELECT inquiry_id FROM ledger.archived_inquiries").fetchall()
+        }
+
+    def companies_in_files(self) -> set[str]:
+        """The companies that any file has, listed or not."""
+        return {
+            company_id
+            for path in self.folder.paths()
+            for company_id in pyarrow.parquet.read_table(self.folder.folder / path).column("company_id").to_pylist()
+        }
+
+    def value(self, statement: str) -> Any:
+        """The only value of a statement."""
+        (value,) = self.connection.execute(statement.encode()).fetchone() or (None,)
+        return value
+
+    def compare(self) -> None:
+        """Every number of the archived company is the twin's."""
+        for name, statement in COMPARED.items():
+            archived, twin = (self.rows(statement, company_id) for company_id in COMPANIES)
+            assert archived == twin, (
+                name,
+                self.now,
+                next(pair for pair in zip(archived, twin, strict=False) if pair[0] != pair[1]),
+            )
+
+    def rows(self, statement: str, company_id: str) -> list[dict[str, Any]]:
+        """Rows without what differs between two companies."""
+        with self.connection.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(statement.encode(), (company_id,)).fetchall()
+        return [
+            {name: value for name, value in unit_row.items() if name not in ("company_id", "correction_id")}
+            for unit_row in rows
+        ]
+
+    def compare_explanations(self, inquiries: list[str], *, without_history: bool = False) -> None:
+        """Every explanation is the twin's, except when it was made and when the inquiry was archived."""
+        for rule_set in RULES:
+            for inquiry_id in inquiries:
+                archived, twin = (
+                    explain_inquiry(self.connection, rule_set, company_id, inquiry_id, self.folder)
+                    for company_id in COMPANIES
+                )
+                assert twin["archived_at"] is None and twin["outcome"] != "unknown"
+                for story in (archived, twin):
+                    for name in ("company_id", "now", "archived_at", *(["history"] if without_history else [])):
+                        del story[name]
+                assert archived == twin, (rule_set.name, inquiry_id)
+
+
+@pytest.fixture
+def simulate(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Simulation]]:
+    with connect(dsn, "tests") as connection:
+
+        def make(seed: int) -> Simulation:
+            folder = ArchiveFolder(tmp_path / "archive")
+            archiver_ = Archiver(connection, folder, KEEP_DAYS)
+            archiver_.verify()
+            simulation = Simulation(
+                connection, folder, random.Random(seed), Refresher(connection, RULES, archive=folder), archiver_
+            )
+            for module in (refresh, recompute):
+                monkeypatch.setattr(module, "clock", lambda _: simulation.now)
+            for company_id in COMPANIES:
+                connection.execute("INSERT INTO registry.companies (company_id) VALUES (%s)", (company_id,))
+                for account_id in "ab":
+                    connection.execute(
+                        "INSERT INTO registry.accounts (company_id, account_id) VALUES (%s, %s)",
+                        (company_id, account_id),
+                    )
+            connection.execute(
+                "INSERT INTO ledger.companies (company_id, archive_due_at) VALUES (%s, 'infinity')", (TWIN,)
+            )
+            simulation.refresher.activate()
+            return simulation
+
+        yield make
+
+
+def run(simulation: Simulation, days: int, late: float) -> None:
+    """Days with inquiries, answers and polls; `late`: how often a fact concerns an old inquiry."""
+    chance = simulation.chance
+    connected_at, from_at = BEGIN - DAY, BEGIN - 30 * DAY
+    simulation.cover(connected_at, None, None)
+    end = simulation.now + days * DAY
+    while simulation.now < end:
+        before, simulation.now = simulation.now, simulation.now + chance.choice([1, 1, 2, 3]) * DAY
+        seconds = (simulation.now - before).total_seconds()
+
+        for _ in range(chance.randrange(5)):
+            simulation.receive(before + timedelta(seconds=chance.uniform(0, seconds)))
+            newest = list(simulation.received)[-1]
+            if chance.random() < 0.7:
+                simulation.answer(
+                    newest, simulation.received[newest] + timedelta(hours=chance.choice([1, 20, 24, 30, 50]))
+                )
+        if simulation.received and chance.random() < late:
+            old = chance.choice(list(simulation.received))
+            match chance.randrange(5):
+                case 0 | 1:
+                    simulation.answer(old, before + timedelta(seconds=chance.uniform(0, seconds)))
+                case 2:
+                    simulation.answer(old, simulation.received[old] + timedelta(hours=chance.choice([2, 30, 100])))
+                case 3:
+                    simulation.receive(simulation.received[old] + timedelta(hours=chance.choice([-3, 0, 5, 2000])), old)
+                case _:
+                    simulation.receive(simulation.received[old] + timedelta(minutes=chance.randrange(2000)))
+        if chance.random() < late / 4:
+            connected_at = simulation.now - timedelta(hours=2)
+            from_at = simulation.now - chance.choice([1, 10, 60]) * DAY
+            simulation.cover(connected_at, None, None)
+        if chance.random() < 0.8:
+            simulation.cover(connected_at, from_at, simulation.now - timedelta(minutes=1))
+        simulation.judge()
+        simulation.archive()
+        if chance.random() < 0.2:
+            simulation.compare()
+
+
+@pytest.mark.parametrize(("seed", "late"), [(1, 0.0), (2, 0.1), (3, 0.4)])
+def test_numbers_and_explanations_equal_those_of_a_twin(
+    simulate: Callable[[int], Simulation], seed: int, late: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Some restores need several transactions.
+    monkeypatch.setattr(restore, "MOST_INQUIRIES", 10)
+    simulation = simulate(seed)
+    run(simulation, 85, late)
+    simulation.compare()
+    assert (simulation.value("SELECT count(*) FROM report_v1.corrections") > 20) == bool(late)
+    archived = sorted(simulation.archived())
+    assert len(simulation.archived_seen) > 20
+    assert bool(simulation.restored) == bool(late)
+    if not late:
+        assert (
+            simulation.value("SELECT count(*) FROM ledger.inquiries WHERE company_id = 'c1'")
+            < len(simulation.received) / 2
+        )
+    chosen = simulation.chance.sample(archived, min(8, len(archived)))
+    simulation.compare_explanations([*chosen, *simulation.chance.sample(list(simulation.received), 6)])
+
+
+class Killed(BaseException):
+    """A process ends here."""
+
+
+@pytest.fixture
+def archived(simulate: Callable[[int], Simulation]) -> Simulation:
+    """Two months, of which one is to be archived."""
+    simulation = simulate(7)
+    chance = simulation.chance
+    simulation.cover(BEGIN - DAY, None, None)
+    for day in range(70):
+        simulation.now = BEGIN + (day + 1) * DAY
+        for _ in range(chance.randrange(3) if day < 40 else 0):
+            received_at = BEGIN + day * DAY + timedelta(seconds=chance.randrange(80_000))
+            simulation.receive(received_at)
+            if chance.random() < 0.7:
+                simulation.answer(
+                    list(simulation.received)[-1], received_at + timedelta(hours=chance.choice([1, 20, 30]))
+                )
+        if day % 10 == 9:
+            simulation.judge()
+    simulation.now += DAY
+    simulation.judge()
+    return simulation
+
+
+def kill(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, *, after: bool) -> None:
+    """The process ends when it calls this function, or after it."""
+    original = getattr(owner, name)
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        if after:
+            original(*arguments, **options)
+        raise Killed
+
+    monkeypatch.setattr(owner, name, killed)
+
+
+STEPS = [
+    (Archiver, "_take", True), (files, "_write_durably", False), (files, "_write_durably", True), (ArchiveFolder, "write", True),
+    (Archiver, "_list", False), (Archiver, "_list", True),
+]  # fmt: skip
+
+
+def test_a_kill_at_any_step_loses_nothing(archived: Simulation, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = "SELECT count(*) FROM ledger.inquiries WHERE company_id = 'c1'"
+    whole = archived.value(facts)
+    for owner, name, after in STEPS:
+        with monkeypatch.context() as patch:
+            kill(patch, owner, name, after=after)
+            with pytest.raises(Killed):
+                archived.archive()
+        assert (archived.value(facts), archived.archived()) == (whole, set()), (name, after)
+        archived.compare()
+    left = list(archived.folder.paths())
+    with (
+        archived.connection.transaction(force_rollback=True),
+        connect(dsn, "tests") as other_process,
+    ):
+        archived.connection.execute("SELECT FROM ledger.archive FOR UPDATE")
+        assert Archiver(other_process, archived.folder, KEEP_DAYS).remove_unlisted() == 0
+    assert archived.archiver.remove_unlisted() == len(left) == 4
+    archived.archive()
+    assert archived.value(facts) < whole
+    assert archived.archiver.remove_unlisted() == 0
+    archived.compare()
+    # A late reply brings the units back; the file is then written again, or removed.
+    first, *_, last = sorted(archived.archived())
+    archived.answer(last, archived.now - timedelta(hours=3))
+    archived.judge()
+    for owner, name, after in ((ArchiveFolder, "write", True), (ArchiveFolder, "remove", False)):
+        with monkeypatch.context() as patch:
+            kill(patch, owner, name, after=after)
+            if name == "remove" or first in archived.archived():
+                with pytest.raises(Killed):
+                    archived.archiver.rewrite_outdated()
+    while archived.archiver.rewrite_outdated():
+        pass
+    archived.archiver.remove_unlisted()
+    listed = {path for (path,) in archived.connection.execute("SELECT path FROM ledger.archive_files").fetchall()}
+    assert set(archived.folder.paths()) == listed
+    archived.compare()
+    archived.compare_explanations(sorted(archived.received))
+
+
+def test_what_reads_the_archive(archived: Simulation, tmp_path: Path) -> None:
+    archived.archive()
+    ids = archived.archived()
+    table = pyarrow.parquet.read_table(archived.folder.folder)
+    assert set(table.column("inquiry_id").to_pylist()) == ids and set(table.column("month").to_pylist()) == {"2026-03"}
+    assert table.schema.field("received_at").type == pyarrow.timestamp("us", tz="UTC")
+
+    stored = storage.measure(archived.connection).archive
+    assert (stored.files, stored.inquiries, stored.first_month) == (1, len(ids), BEGIN.date().replace(day=1))
+    replies = [reply["mailbox_id"] for unit_row in table.to_pylist() for reply in unit_row["replies"]]
+    count = archived_replies(archived.connection, archived.folder, ARCHIVED, "m1")
+    assert count == replies.count("m1") > 0
+    assert archived_replies(archived.connection, None, ARCHIVED, "m1") is None
+    assert archived_replies(archived.connection, None, TWIN, "m1") == 0
+
+    inquiry_id = min(ids)
+    story = explain_inquiry(archived.connection, RULES[0], ARCHIVED, inquiry_id)
+    assert (
+        story["outcome"] == "unknown" and "moved to the archive at 2026-" in sentences(story, Texts("explain", "en"))[0]
+    )
+    assert "归档" in sentences(story, Texts("explain", "zh"))[0]
+
+    with pytest.raises(ConfigError, match="another database"):
+        archived.folder.verify("00000000-0000-0000-0000-000000000000", has_files=False)
+    with pytest.raises(ConfigError, match="lacks the files"):
+        ArchiveFolder(tmp_path / "elsewhere").verify("any", has_files=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        ArchiveFolder(tmp_path / "file").verify("any", has_files=False)
+    with pytest.raises(TransientError, match="cannot be written"):
+        ArchiveFolder(tmp_path / "file").write(1, BEGIN.date(), [])
+
+
+def test_a_file_that_cannot_be_read_stops_the_company_alone(archived: Simulation) -> None:
+    archived.archive()
+    (path,) = archived.folder.paths()
+    content = (archived.folder.folder / path).read_bytes()
+    inquiry_id = min(archived.archived())
+    archived.answer(inquiry_id, archived.now - timedelta(hours=3))
+    before = archived.rows(COMPARED["rates"], ARCHIVED)
+    for damaged in (content[:-1], None):
+        if damaged is None:
+            (archived.folder.folder / path).unlink()
+        else:
+            (archived.folder.folder / path).write_bytes(damaged)
+        with pytest.raises(JudgementFailed, match=r"could not judge c1, c2|could not judge c2, c1") as failure:
+            archived.refresher._refresh(8, [])
+        assert failure.value.code == "archive-unreadable" and isinstance(failure.value.__cause__, ArchiveUnreadable)
+    archived.refresher._refresh(8, [ARCHIVED])
+    assert archived.rows(COMPARED["rates"], ARCHIVED) == before
+    with pytest.raises(ArchiveUnreadable, match="restore the file"):
+        explain_inquiry(archived.connection, RULES[0], ARCHIVED, min(archived.archived()), archived.folder)
+    (archived.folder.folder / path).write_bytes(content)
+    archived.judge()
+    assert inquiry_id not in archived.archived()
+
+
+def test_new_rule_sets_and_recomputes(archived: Simulation) -> None:
+    archived.archive()
+    ids = archived.archived()
+    # As late as `rules.check_kept` demands: the first rows of a new rule set do not reach archived units.
+    archived.now += 40 * DAY
+    archived.judge()
+    recompute.activate(archived.connection, ADDED)
+    archived.judge()
+    assert archived.archived() == ids
+    rates = COMPARED["rates"].replace("= %s", "= %s AND rule_set = 'added'")
+    assert archived.rows(rates, ARCHIVED) == archived.rows(rates, TWIN) != []
+    assert recompute.start(archived.connection, RULES[1], (BEGIN + 8 * DAY).date(), (BEGIN + 20 * DAY).date())
+    archived.judge()
+    assert not archived.archived() and archived.restored == len(ids)
+    assert archived.rows(COMPARED["rates"], ARCHIVED) == archived.rows(COMPARED["rates"], TWIN)
+
+
+def test_an_erase_reaches_the_files(archived: Simulation) -> None:
+    archived.archive()
+    until = BEGIN + 12 * DAY
+    archived.merge(lambda company_id: CompanyErased(company_id=company_id, at=until))
+    archived.judge()
+    archived.compare()
+    # What is younger than that erase is archived again, now of both companies; then one of them is erased completely.
+    archived.connection.execute("UPDATE ledger.companies SET archive_due_at = '-infinity'")
+    archived.archive()
+    assert archived.companies_in_files() == set(COMPANIES)
+    archived.merge(lambda company_id: CompanyErased(company_id=ARCHIVED, at=archived.now))
+    assert archived.connection.execute("SELECT DISTINCT company_id FROM ledger.archived_inquiries").fetchall() == [
+        (TWIN,)
+    ]
+    archived.archive()
+    assert archived.companies_in_files() == {TWIN}
+    archived.judge()
+    assert archived.rows(COMPARED["rates"], ARCHIVED) == archived.rows(COMPARED["days"], ARCHIVED) == []
+    for table in ("archive_parts", "archived_inquiries", "archived_accounts", "archived_days"):
+        assert archived.value(f"SELECT count(*) FROM ledger.{table} WHERE company_id = 'c1'") == 0
+    archived.merge(lambda company_id: CompanyErased(company_id=TWIN, at=archived.now))
+    archived.archive()
+    assert list(archived.folder.paths()) == []

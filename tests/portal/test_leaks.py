@@ -222,6 +222,11 @@ def test_no_answer_tells_of_others_or_whether_they_exist(scene: Scene) -> None:
                 twin_answer, twin_statements = scene.sent(route, sender, case.twin)
                 answered, twin_answered = seen(answer, case.ids), seen(twin_answer, case.twin)
                 if answered != twin_answered:
+                    # Pages show the time that is left: a minute may end between two requests, but not twice in a row.
+                    answered, twin_answered = (
+                        seen(scene.sent(route, sender, ids)[0], ids) for ids in (case.ids, case.twin)
+                    )
+                if answered != twin_answered:
                     problems.append(f"{name}: {differing(answered, twin_answered)}")
                 if statements != twin_statements:
                     extra = [*(statements - twin_statements), *(twin_statements - statements)]

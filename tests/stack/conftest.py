@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.stack.mail import HOST, Dovecot
-from tests.stack.stack import PORTAL, ROOT, SERVICES, Stack, clean_environment, run, running
+from tests.stack.stack import ROOT, SERVICES, WEB, Stack, clean_environment, run, running
 
 IMAGES = ("fetcher", "matcher", "aggregator", "portal", "cli", "demo")
 IMPATIENT = {
@@ -106,7 +106,7 @@ def stack(images: None, session_folder: Path, mail_server: Dovecot) -> Iterator[
         shared.up()
         FIGURES["up --wait, from nothing to healthy, s"] = f"{time.monotonic() - started:.1f}"
         mail_server.start(shared)
-        for service in (*SERVICES, PORTAL, "postgres", "kafka"):
+        for service in (*SERVICES, *WEB, "postgres", "kafka"):
             FIGURES[f"memory of {service}, idle"] = memory(shared, service)
         try:
             yield shared

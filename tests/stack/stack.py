@@ -24,6 +24,9 @@ ROOT: Final = Path(__file__).parents[2]
 SERVICES: Final = ("fetcher", "matcher", "aggregator")
 """What facts pass through, from mail to rate."""
 PORTAL: Final = "portal"
+CONSOLE: Final = "console"
+WEB: Final = (PORTAL, CONSOLE)
+"""What people open in a browser; both run from the image of the portal."""
 WAIT_SECONDS: Final = 180
 
 
@@ -33,7 +36,8 @@ class Stack:
     def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.project = f"replyrate-test-{secrets.token_hex(3)}"
-        self.ports = {"POSTGRES_PORT": free_port(), "KAFKA_PORT": free_port(), "PORTAL_PORT": free_port()}
+        names = ("POSTGRES_PORT", "KAFKA_PORT", "PORTAL_PORT", "CONSOLE_PORT")
+        self.ports = {name: free_port() for name in names}
         folder.mkdir(parents=True, exist_ok=True)
         lines = {**{name: str(port) for name, port in self.ports.items()}, **(settings or {})}
         (folder / ".env").write_text("".join(f"{name}={text}\n" for name, text in lines.items()), "utf-8")
@@ -53,7 +57,7 @@ class Stack:
         done = self.composed(*arguments, seconds=seconds, text=text)
         if check and done.returncode != 0:
             logs = "\n".join(
-                f"== {service}\n{self.logs(service, 15)}" for service in ("init", *SERVICES, PORTAL, "kafka")
+                f"== {service}\n{self.logs(service, 15)}" for service in ("init", *SERVICES, *WEB, "kafka")
             )
             raise AssertionError(
                 f"docker compose {arguments} ended with {done.returncode}:\n{done.stderr[-3000:]}\n{logs}"
@@ -234,7 +238,17 @@ def run(command: Sequence[str], seconds: float = 600, check: bool = True, env: d
 
 def clean_environment() -> dict[str, str]:
     """The environment without what Compose would put in place of the folder's .env."""
-    ours = ("REPLYRATE_", "POSTGRES_", "KAFKA_", "PORTAL_", "COMPOSE_", "CLUSTER_", "SECRETS_DIR", "IMAP_CA_DIR")
+    ours = (
+        "REPLYRATE_",
+        "POSTGRES_",
+        "KAFKA_",
+        "PORTAL_",
+        "CONSOLE_",
+        "COMPOSE_",
+        "CLUSTER_",
+        "SECRETS_DIR",
+        "IMAP_CA_DIR",
+    )
     return {name: text for name, text in os.environ.items() if not name.startswith(ours)}
 
 

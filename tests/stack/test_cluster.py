@@ -10,7 +10,7 @@ import pytest
 
 from tests.stack.conftest import FIGURES, IMPATIENT
 from tests.stack.mail import HOST, IMAGE, PASSWORD, Dovecot, ago, stamp
-from tests.stack.stack import PORTAL, ROOT, SERVICES, Seller, Stack, inquiry, run, running
+from tests.stack.stack import ROOT, SERVICES, WEB, Seller, Stack, inquiry, run, running
 
 pytestmark = pytest.mark.timeout(600)
 HERE = Path(__file__).parent
@@ -65,7 +65,7 @@ def cluster(images: None, session_folder: Path) -> Iterator[Cluster]:
     stack.make_secrets()
     own = stack.folder / "secrets"
     shutil.copy(tls / "ca.pem", own / "kafka-ca.pem")
-    for name in ("operator", *SERVICES, PORTAL):
+    for name in ("operator", *SERVICES, *WEB):
         shutil.copy(tls / "password", own / f"kafka-{name}.password")
     with running(stack):
         stack.up()
@@ -118,13 +118,13 @@ def round_trip(cluster: Cluster, seller: Seller, name: str, seconds: float = 90)
 
 def test_the_broker_of_the_stack_is_not_there(cluster: Cluster) -> None:
     assert "kafka" not in cluster.compose("--profile", "*", "config", "--services").split()
-    for service in ("init", *SERVICES, PORTAL):
+    for service in ("init", *SERVICES, *WEB):
         (container,) = cluster.containers(service)
         networks = cluster.inspect(container)["NetworkSettings"]["Networks"]
         assert f"{cluster.project}_outside" in networks, f"{service} has no way to brokers elsewhere"
     mounted = {
         service: run(["docker", "exec", *cluster.containers(service), "ls", "/run/secrets"]).split()
-        for service in (*SERVICES, PORTAL)
+        for service in (*SERVICES, *WEB)
     }
     for service, files in mounted.items():
         assert {file for file in files if file.startswith("kafka")} == {"kafka-ca", f"kafka-{service}"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.stack.mail import ago, stamp
-from tests.stack.stack import PORTAL, ROOT, SERVICES, Seller, Stack, inquiry, running, until
+from tests.stack.stack import ROOT, SERVICES, WEB, Seller, Stack, inquiry, running, until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -49,7 +49,7 @@ def test_the_services_work_on_a_database_elsewhere(elsewhere: Elsewhere) -> None
         settings.write("POSTGRES_SSLMODE=disable\n")
     elsewhere.up()
     assert not elsewhere.composed("ps", "--all", "--quiet", "postgres").stdout
-    assert all(elsewhere.healthy(service) for service in (*SERVICES, PORTAL))
+    assert all(elsewhere.healthy(service) for service in (*SERVICES, *WEB))
     seller = Seller(elsewhere)
     seller.publish(inquiry("one", stamp(ago(minutes=5)), "buyer@buyers.example"))
     count = "SELECT count(*) FROM ledger.inquiries"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.stack.conftest import FIGURES, memory
 from tests.stack.mail import HOST, PASSWORD, Dovecot, ago, stamp
-from tests.stack.stack import PORTAL, SERVICES, Seller, Stack, inquiry, run, until
+from tests.stack.stack import CONSOLE, PORTAL, SERVICES, WEB, Seller, Stack, inquiry, run, until
 from tests.support.docker_stages import copied_rooms
 
 pytestmark = pytest.mark.timeout(600)
@@ -70,23 +70,29 @@ def test_each_login_may_do_its_own_and_no_more(stack: Stack) -> None:
             "DELETE FROM ledger.inquiries",
             "SELECT sealed FROM registry.connect_requests",
         ),
+        "console": (
+            "SELECT 1 FROM registry.secrets",
+            "DELETE FROM ledger.inquiries",
+            "SELECT sealed FROM registry.connect_requests",
+        ),
     }
     for login, statements in refused.items():
         with psycopg.connect(stack.dsn(login), autocommit=True) as connection:
             for statement in statements:
                 with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
                     connection.execute(statement.encode())
-    with psycopg.connect(stack.dsn("aggregator")) as aggregator, psycopg.connect(stack.dsn("portal")) as portal:
-        for connection, sees_rows in ((aggregator, True), (portal, False)):
+    for login, sees_rows in (("aggregator", True), ("portal", False), ("console", False)):
+        with psycopg.connect(stack.dsn(login)) as connection:
             (row_count,) = connection.execute("SELECT count(*) FROM ledger.inquiries").fetchone() or (0,)
-            assert (row_count > 0) == sees_rows, "without a token the portal sees no row of a company"
+            assert (row_count > 0) == sees_rows, f"without a token {login} sees no row of a company"
     with psycopg.connect(stack.dsn("dashboard")) as connection:
         assert connection.execute("SHOW default_transaction_read_only").fetchone() == ("on",)
         assert connection.execute("SHOW search_path").fetchone() == ("report_v1",)
 
 
 def test_containers_are_closed(stack: Stack) -> None:
-    for service in (*SERVICES, PORTAL):
+    for service in (*SERVICES, *WEB):
+        image = PORTAL if service == CONSOLE else service
         (container,) = stack.containers(service)
         details = stack.inspect(container)
         host = details["HostConfig"]
@@ -94,17 +100,17 @@ def test_containers_are_closed(stack: Stack) -> None:
         assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["CapAdd"], service
         assert "no-new-privileges:true" in host["SecurityOpt"] and host["Memory"] > 0 and host["PidsLimit"] > 0, service
         assert host["LogConfig"]["Config"]["max-size"], service
-        assert bool(host["PortBindings"]) == (service == PORTAL), service
-        assert details["Config"]["Labels"]["org.opencontainers.image.title"] == f"replyrate {service}"
+        assert bool(host["PortBindings"]) == (service in WEB), service
+        assert details["Config"]["Labels"]["org.opencontainers.image.title"] == f"replyrate {image}"
         environment = " ".join(details["Config"]["Env"])
         for file in (stack.folder / "secrets").glob("*.password"):
             assert file.read_text("utf-8").strip() not in environment, f"{service} has a password in its environment"
         rooms = run(["docker", "exec", container, "ls", "/app/services"]).split()
-        assert rooms == sorted(["__init__.py", "__pycache__", *copied_rooms(service)])
+        assert rooms == sorted(["__init__.py", "__pycache__", *copied_rooms(image)])
         mounted = run(["docker", "exec", container, "ls", "/run/secrets"]).split()
         assert ("vault.key" in mounted) == (service == "fetcher"), f"{service} has {mounted}"
         assert ("hash.key" in mounted) == (service in ("fetcher", "matcher")), f"{service} has {mounted}"
-    for service in ("postgres", "kafka", PORTAL):
+    for service in ("postgres", "kafka", *WEB):
         bindings = stack.inspect(stack.containers(service)[0])["HostConfig"]["PortBindings"]
         assert {binding["HostIp"] for ports in bindings.values() for binding in ports} == {"127.0.0.1"}, service
 
@@ -121,10 +127,12 @@ for address in sys.argv[1:]:
 """
 
 
-def test_the_portal_is_reached_from_this_machine_and_reaches_no_mail_server(stack: Stack, mail_server: Dovecot) -> None:
+def test_pages_are_reached_from_this_machine_and_reach_no_mail_server(stack: Stack, mail_server: Dovecot) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports['PORTAL_PORT']}/", timeout=10) as page:
         assert page.status == 200 and page.headers["content-security-policy"].startswith("default-src 'none'")
-    (portal,), (fetcher,) = stack.containers(PORTAL), stack.containers("fetcher")
+    sign_in = f"http://127.0.0.1:{stack.ports['CONSOLE_PORT']}/sign-in"
+    with urllib.request.urlopen(sign_in, timeout=10) as page:
+        assert page.status == 200 and page.headers["content-security-policy"].startswith("default-src 'none'")
     address = stack.inspect(mail_server.container)["NetworkSettings"]["Networks"][f"{stack.project}_outside"][
         "IPAddress"
     ]
@@ -132,8 +140,9 @@ def test_the_portal_is_reached_from_this_machine_and_reaches_no_mail_server(stac
     def tried(container: str) -> list[str]:
         return run(["docker", "exec", container, "python", "-c", CONNECT, f"{address}:993", "postgres:5432"]).split()
 
-    assert tried(fetcher) == ["open", "open"]
-    assert tried(portal) == ["closed", "open"]
+    assert tried(*stack.containers("fetcher")) == ["open", "open"]
+    for service in WEB:
+        assert tried(*stack.containers(service)) == ["closed", "open"], service
 
 
 def test_images_work_under_any_user_number(images: None) -> None:

@@ -1,7 +1,7 @@
 -- migrate:up
 -- additive: yes
 
--- The console of the staff is a process of its own with a login of its own (docs/decisions/0091). It sees no row of a company by itself: the
+-- The staff console is a process of its own with a login of its own (docs/decisions/0091). It sees no row of a company by itself: the
 -- token of a session of a member of the staff goes into each transaction (`replyrate.token`), as those of sellers and platforms do (0018), and
 -- stands for the prefix '' of companies, which is all of them. Only this login can begin such a session. It may read what the web process
 -- for sellers may read, by column, and change nothing of a company.

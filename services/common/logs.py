@@ -54,6 +54,12 @@ ACTIONS: Final[dict[str, str]] = {
     "rule-set-activated": "a rule set is being activated; every company is judged by it first",
     "recompute-shown": "every company was judged by a rule set; its numbers are shown now",
     "work-failed": "a check, replay, purge or comparison that the console ran ended with an error; its page says so",
+    "sign-in-refused": "a seller's sign-in at a provider was refused",
+    "staff-sign-in-failed": "a sign-in to the console failed; the text says why",
+    "staff-without-role": "somebody without a role of the console signed in, and got no session",
+    "units-archived": "final units were moved to a file of the archive",
+    "archive-unreadable": "a file of the archive is missing or damaged",
+    "archive-cleaned": "files that the archive does not list were removed",
     "library": "a log line of a library",
     "crashed": "an unexpected error; the process ends and may be restarted",
 }

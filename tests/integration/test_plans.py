@@ -43,7 +43,7 @@ OF_THE_CONSOLE: Final = {
     "services/registry/staff_sessions.sql:open_link", "services/registry/staff_sessions.sql:begin", "services/registry/staff_sessions.sql:own_session",
     "services/registry/staff_sessions.sql:use", "services/registry/staff_sessions.sql:end", "services/registry/staff_actions.sql:note",
 }  # fmt: skip
-"""Those that only the console of the staff runs."""
+"""Those that only the staff console runs."""
 OF_THE_OWNER: Final = {"services/registry/staff_sessions.sql:insert_link"}
 """Those that only the command line runs, as the owner of the database."""
 

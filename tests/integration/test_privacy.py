@@ -97,7 +97,7 @@ def test_rows_beyond_their_retention_are_deleted_and_younger_ones_stay(mailbox: 
     trimmed = {
         name
         for name, table in personal_data.load().tables.items()
-        if table.retention in ("horizon", "30-days", "day", "day-unused", "audit")
+        if table.retention in ("horizon", "30-days", "30-days-staff", "day", "day-unused", "audit")
     }
     assert {f"registry.{name}" for name in retention.SQL} == trimmed, "each such table has its statement"
     with connect(mailbox, "tests") as connection:

@@ -1,4 +1,4 @@
-"""The console of the staff over HTTP: who gets in, what they see, and what is recorded of it."""
+"""The staff console over HTTP: who gets in, what they see, and what is recorded of it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,7 +146,7 @@ def test_mailboxes_are_counted_by_state_provider_and_reason(world: PanelWorld, c
     browser.get("/mailboxes/list")
     assert len(rows(browser, "mailboxes")) == stored
     browser.get("/mailboxes/list?state=removed")
-    assert browser.shows("No mailbox is like that.")
+    assert browser.shows("No mailbox matches.")
     assert browser.get("/mailboxes/list?after=none").status == 404
 
 
@@ -168,7 +168,7 @@ def test_operators_alone_read_the_audit(console: Portal, dsn: str) -> None:
     assert [cells[1] for cells in rows(operator, "actions")] == [NAME, NAME, "Li Na"]
     operator.get("/audit?who=Li+Na&action=sign-in")
     assert [cells[1] for cells in rows(operator, "actions")] == ["Li Na"]
-    assert operator.get("/audit?to=2020-01-01").shows("Nothing like that is recorded.")
+    assert operator.get("/audit?to=2020-01-01").shows("No record matches.")
 
 
 SHOWN = ("registry.mailboxes", "registry.mailbox_history", "ledger.inquiries", "report_token_v1.reply_rate")

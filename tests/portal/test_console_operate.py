@@ -202,7 +202,7 @@ def test_a_confirmation_that_no_longer_matches_does_nothing(room: OperatorRoom) 
     assert room.open_letters() == 1
     assert [action for action, _ in room.actions()] == ["purge-letters", "purge-letters-done"]
     operator.get("/dead-letters?reason=schema").fill_in("/dead-letters/check", operation="replay")
-    assert room.finish().shows("There is no open letter of this choice.")
+    assert room.finish().shows("No open letter matches, so nothing would happen.")
 
 
 def test_work_belongs_to_the_session_that_began_it(room: OperatorRoom) -> None:
@@ -230,7 +230,7 @@ def test_a_rule_set_is_compared_activated_computed_and_shown(room: OperatorRoom)
     refresher = Refresher(room.owner, [])
     while refresher.refresh():
         pass
-    assert operator.get("/rule-sets/fast-shop/progress").shows("Nothing is being computed. fast-shop is active")
+    assert operator.get("/rule-sets/fast-shop/progress").shows("Nothing is being computed. fast-shop: active")
     slow, fast = (
         room.owner.execute(
             "SELECT timely FROM report_v1.reply_rate_latest WHERE rule_set = %s AND company_id = 'c1' AND level = 'company'",

@@ -80,8 +80,9 @@ def test_services_can_be_scaled() -> None:
         assert not {"ports", "container_name", "hostname"} & COMPOSE["services"][name].keys()
         # A setting, not an option: the next command would undo what an option of one command scaled.
         assert COMPOSE["services"][name]["scale"] == f"${{{name.upper()}_REPLICAS:-1}}"
-        # A volume with a name would be shared by every copy.
+        # A volume with a name is shared by every copy, as the archive has to be.
         writable = [volume for volume in COMPOSE["services"][name].get("volumes", ()) if not volume.endswith(":ro")]
+        writable = [volume for volume in writable if volume != "archive:/var/lib/replyrate/archive"]
         assert all(":" not in volume for volume in writable)
 
 
@@ -281,6 +282,13 @@ def test_an_image_is_built_from_named_files_only() -> None:
     assert not [
         rule for rule in rules if rule.startswith("!") and ("test" in rule or "secret" in rule or "env" in rule)
     ]
+    named = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    copied = {path.rstrip("/") for line in copies for path in line.split()}
+    assert len(copied) > 10
+    assert not {path for path in copied if not named & {path, *map(str, Path(path).parents)}}, (
+        "name it in .dockerignore"
+    )
 
 
 def test_grafana_uses_the_dashboard_login_and_prometheus_scrapes_every_service() -> None:

@@ -60,7 +60,7 @@ def demo(keep: bool, open_: bool, seed: int, json_: bool) -> None:
             if report.connect_offer is not None:
                 print_offer(report.connect_offer)
                 errors.print(
-                    f"\nThe console of the staff, as an operator; the link can be opened once, within {LINK_MINUTES} minutes:\n\n  {report.console_link}",
+                    f"\nThe staff console, as an operator; the link can be opened once, within {LINK_MINUTES} minutes:\n\n  {report.console_link}",
                     markup=False,
                     soft_wrap=True,
                 )

@@ -1,4 +1,4 @@
-"""`console-link`: a link with which somebody opens the console of the staff, where nobody can sign in yet."""
+"""`console-link`: a link with which somebody opens the staff console, where nobody can sign in yet."""
 
 from typing import Final
 
@@ -22,7 +22,7 @@ NAME: Final = "Link of the command line"
 @as_json
 @guarded
 def console_link(role: StaffRole, name: str, force: bool, json_: bool) -> None:
-    """Print a link that opens the console of the staff.
+    """Print a link that opens the staff console.
 
     The link can be opened once, within 15 minutes. Where staff sign in at an OpenID provider, who has access is decided
     there, so the link is refused without --force.

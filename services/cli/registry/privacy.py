@@ -21,13 +21,13 @@ UNREADABLE: Final[dict[Language, str]] = {
 }
 """Why a table shows no count."""
 ARCHIVE: Final[dict[Language, str]] = {
-    "en": "in the archive: {replies} replies, as keyed hashes, times and a kind, until the company is erased",
-    "zh": "归档中：{replies} 条回复（密钥哈希、时间和类别），直到公司数据被清除",
+    "en": "replies in the archive, as keyed hashes, times and a kind, until the company is erased: {replies}",
+    "zh": "归档中的回复（带密钥的哈希值、时间和类别，保留至公司数据被清除）：{replies}",
 }
 """What the Parquet files of the archive hold (docs/archive.md)."""
 ELSEWHERE: Final[dict[Language, str]] = {
-    "en": "an unknown number of (set REPLYRATE_AGGREGATOR__ARCHIVE_DIR to count them)",
-    "zh": "未知数量的（设置 REPLYRATE_AGGREGATOR__ARCHIVE_DIR 后可统计）",
+    "en": "not counted; set REPLYRATE_AGGREGATOR__ARCHIVE_DIR to count them",
+    "zh": "未统计；设置 REPLYRATE_AGGREGATOR__ARCHIVE_DIR 后可统计",
 }
 
 

@@ -412,12 +412,12 @@ class ConsoleSettings(Section):
         description="Values of that claim that mean operator: everything that the console can do.",
     )
     session_minutes: int = Field(480, ge=5, le=1440, description="How long a session lasts at most.")
-    idle_minutes: int = Field(30, ge=1, le=1440, description="A session ends after so long without a request.")
+    idle_minutes: int = Field(30, ge=1, le=1440, description="After how many minutes without a request a session ends.")
     audit_days: int = Field(
         365,
         ge=30,
         le=3650,
-        description="How long it stays recorded what staff read about people and what they changed.",
+        description="How many days records of what staff read about people and changed are kept.",
     )
 
 

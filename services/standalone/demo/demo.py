@@ -109,7 +109,7 @@ class EmbeddedStage(DemoStage):
         self.supervisor.start()
 
     def open_console(self) -> str:
-        """Start the console of the staff; a link that opens it as an operator."""
+        """Start the staff console; a link that opens it as an operator."""
         port = free_port()
         self.supervisor.start_console(console_environ(self.environ(), self.dsn, port))
         with connect(self.dsn, CLIENT_ID) as connection:

@@ -30,7 +30,7 @@ def portal_environ(environ: Mapping[str, str], dsn: str, port: int) -> dict[str,
 
 
 def console_environ(environ: Mapping[str, str], dsn: str, port: int) -> dict[str, str]:
-    """The same for the console of the staff."""
+    """The same for the staff console."""
     return _web_environ("console", environ, dsn, port)
 
 

@@ -46,7 +46,7 @@ class Supervisor:
             )
 
     def start_console(self, console_environ: Mapping[str, str]) -> None:
-        """Start the console of the staff, with these settings alone."""
+        """Start the staff console, with these settings alone."""
         self._own_environs[CONSOLE] = dict(console_environ)
         self.start((CONSOLE,))
 

@@ -183,7 +183,7 @@ def test_every_setting_is_read_by_some_service_and_shared_ones_by_all() -> None:
     assert all(by_name.values())
     assert by_name["REPLYRATE_KAFKA__BOOTSTRAP_SERVERS"] == ["fetcher", "matcher", "aggregator", "portal", "console"]
     assert by_name["REPLYRATE_POSTGRES__DSN"] == ["fetcher", "aggregator", "portal", "console"]
-    assert by_name["REPLYRATE_MATCHER__APP_ID"] == ["matcher", "aggregator"]
+    assert by_name["REPLYRATE_MATCHER__APP_ID"] == ["matcher", "aggregator", "console"]
     assert by_name["REPLYRATE_VAULT_KEY_FILE"] == ["fetcher"]
 
 

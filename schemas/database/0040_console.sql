@@ -181,8 +181,8 @@ GRANT EXECUTE ON FUNCTION registry.token_hash(), registry.key_prefix(), registry
 
 ALTER TABLE registry.staff_sessions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE registry.staff_actions ENABLE ROW LEVEL SECURITY;
-CREATE POLICY services ON registry.staff_sessions TO replyrate_fetcher USING (true);
-CREATE POLICY services ON registry.staff_actions TO replyrate_fetcher USING (true);
+CREATE POLICY services ON registry.staff_sessions TO replyrate_fetcher USING (expires_at < statement_timestamp());
+CREATE POLICY services ON registry.staff_actions TO replyrate_fetcher USING (expires_at < statement_timestamp());
 CREATE POLICY operators ON registry.staff_actions FOR SELECT TO replyrate_console
     USING ((SELECT registry.staff_role()) = 'operator');
 GRANT SELECT ON registry.staff_actions TO replyrate_console;

@@ -23,6 +23,16 @@ CREATE POLICY services ON ledger.recomputes TO replyrate_aggregator USING (true)
 CREATE POLICY operators ON ledger.recomputes TO replyrate_console USING ((SELECT registry.staff_role()) = 'operator');
 GRANT SELECT, INSERT (rule_set, identity, parameters, from_day, to_day), UPDATE (begun_at), DELETE ON ledger.recomputes TO replyrate_console;
 GRANT SELECT ON ledger.recomputed TO replyrate_console;
+DO $$
+DECLARE table_name text;
+BEGIN
+    FOREACH table_name IN ARRAY ARRAY['shadow.rates', 'shadow.outcomes', 'shadow.corrections', 'shadow.outcome_history', 'shadow.settled',
+        'ledger.recomputed'] LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', table_name);
+        EXECUTE format('CREATE POLICY services ON %s TO replyrate_aggregator USING (true)', table_name);
+        EXECUTE format('CREATE POLICY operators ON %s TO replyrate_console USING ((SELECT registry.staff_role()) = ''operator'')', table_name);
+    END LOOP;
+END $$;
 GRANT USAGE ON SCHEMA shadow TO replyrate_console;
 GRANT SELECT (rule_set), DELETE ON shadow.rates, shadow.outcomes, shadow.corrections, shadow.outcome_history, shadow.settled
     TO replyrate_console;
@@ -52,6 +62,16 @@ DROP POLICY operators ON registry.api_keys;
 DROP POLICY services ON registry.api_keys;
 ALTER TABLE registry.api_keys DISABLE ROW LEVEL SECURITY;
 REVOKE ALL ON registry.api_keys, registry.mailbox_counts, registry.login_slots FROM replyrate_console;
+DO $$
+DECLARE table_name text;
+BEGIN
+    FOREACH table_name IN ARRAY ARRAY['shadow.rates', 'shadow.outcomes', 'shadow.corrections', 'shadow.outcome_history', 'shadow.settled',
+        'ledger.recomputed'] LOOP
+        EXECUTE format('DROP POLICY operators ON %s', table_name);
+        EXECUTE format('DROP POLICY services ON %s', table_name);
+        EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', table_name);
+    END LOOP;
+END $$;
 REVOKE ALL ON ledger.recomputes, ledger.recomputed, ledger.offsets FROM replyrate_console;
 REVOKE ALL ON ALL TABLES IN SCHEMA shadow FROM replyrate_console;
 REVOKE USAGE ON SCHEMA shadow FROM replyrate_console;

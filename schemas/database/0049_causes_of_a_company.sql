@@ -12,7 +12,7 @@ CREATE FUNCTION ledger.facts_of_company(facts jsonb) RETURNS jsonb LANGUAGE sql 
 $$;
 COMMENT ON FUNCTION ledger.facts_of_company(jsonb) IS 'The facts of a cause that say nothing of mailboxes.';
 REVOKE EXECUTE ON FUNCTION ledger.facts_of_company(jsonb) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ledger.facts_of_company(jsonb) TO replyrate_portal;
+GRANT EXECUTE ON FUNCTION ledger.facts_of_company(jsonb) TO replyrate_portal, replyrate_console;
 
 -- A diagnosis that was made while a company waited has the cause pipeline-behind, which the view adds as of now: it was shown twice then,
 -- and until the next diagnosis when nothing waited any more.

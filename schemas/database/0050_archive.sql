@@ -127,9 +127,12 @@ FROM ledger.outcome_days GROUP BY rule_set, company_id, account_id, day;
 DO $$
 DECLARE table_name text;
 BEGIN
-    FOREACH table_name IN ARRAY ARRAY['ledger.archive_parts', 'ledger.archived_inquiries'] LOOP
+    FOREACH table_name IN ARRAY ARRAY['ledger.archive_parts', 'ledger.archived_inquiries', 'ledger.archived_accounts'] LOOP
         EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', table_name);
         EXECUTE format('CREATE POLICY services ON %s TO replyrate_fetcher, replyrate_aggregator USING (true)', table_name);
+        EXECUTE format(
+            'CREATE POLICY console ON %s FOR SELECT TO replyrate_console USING (starts_with(company_id, (SELECT registry.key_prefix())))',
+            table_name);
         EXECUTE format(
             'CREATE POLICY key ON %s FOR SELECT TO replyrate_portal USING (starts_with(company_id, (SELECT registry.key_prefix())))', table_name);
         EXECUTE format(
@@ -140,6 +143,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.archive_files, ledger.archive_par
     ledger.archived_days TO replyrate_aggregator;
 GRANT SELECT, UPDATE ON ledger.archive TO replyrate_aggregator;
 GRANT SELECT ON ledger.archive_parts, ledger.archived_inquiries TO replyrate_portal;
+GRANT SELECT ON ledger.archive_parts, ledger.archived_inquiries, ledger.archived_accounts TO replyrate_console;
 
 -- Aggregators of an earlier release do not know the archive and would remove rates of archived inquiries. They are gone when rates are
 -- stored in ranges (0038); from the first archived unit on that release is refused.

@@ -257,3 +257,26 @@ def test_a_cause_that_was_stored_while_the_company_waited_is_shown_once(dsn: str
         for since, expected in (("1 hour", ["none", "pipeline-behind"]), ("1 second", ["none"])):
             owner.execute("UPDATE ledger.companies SET due_at = now() - %s::interval", [since])
             assert [cause for (cause,) in owner.execute(causes, [SUB]).fetchall()] == expected
+
+
+READ_BY_THE_PORTAL_ALONE: Final = """
+SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE n.nspname IN ('registry', 'ledger', 'replyrate', 'report_token_v1') AND c.relkind IN ('r', 'p', 'v')
+    AND has_column_privilege('replyrate_portal', c.oid, a.attnum, 'SELECT')
+    AND NOT has_column_privilege('replyrate_console', c.oid, a.attnum, 'SELECT')
+UNION
+SELECT DISTINCT p.oid::regproc::text FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class
+JOIN pg_proc p ON p.oid = d.refobjid
+WHERE d.refclassid = 'pg_proc'::regclass AND v.relnamespace = 'report_token_v1'::regnamespace
+    AND has_function_privilege('replyrate_portal', p.oid, 'EXECUTE') AND NOT has_function_privilege('replyrate_console', p.oid, 'EXECUTE')
+"""
+MORE_OF_THE_PORTAL: Final = {"registry.api_answers", "registry.api_changes"}
+"""What only the web process for sellers and platforms reads."""
+
+
+def test_the_console_may_read_what_the_web_process_reads(dsn: str) -> None:
+    """Both run the same statements: a right that a migration gives to one alone breaks pages of the other."""
+    with connect(dsn, "tests") as connection:
+        missing = connection.execute(READ_BY_THE_PORTAL_ALONE).fetchall()
+    assert {name for (name,) in missing} <= MORE_OF_THE_PORTAL

@@ -66,6 +66,6 @@ def _story(staff: Staff, connection: Connection, company_id: str, inquiry_id: st
     check_stored(connection, company_id)
     rule_set, names = chosen_rules(connection, staff.request.query_params.get("rules"))
     story = explain_inquiry(connection, rule_set, company_id, inquiry_id)
-    if story["outcome"] == UNKNOWN and not any(story["facts"].values()):
+    if story["outcome"] == UNKNOWN and story["archived_at"] is None and not any(story["facts"].values()):
         raise ConsoleProblem("not-found")
     return story, names

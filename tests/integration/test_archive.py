@@ -5,7 +5,9 @@ the instants of a simulated clock.
 """
 
 import random
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 from msgspec.structs import replace as replace_fields
 from psycopg.rows import dict_row
 
-from services.aggregator.archive import files, restore
+from services.aggregator.archive import archiver, files, restore
 from services.aggregator.archive.archiver import Archiver
 from services.aggregator.archive.files import ArchiveFolder, ArchiveUnreadable
 from services.aggregator.archive.holdings import archived_replies
@@ -32,7 +34,7 @@ from services.aggregator.refresh.refresh import Refresher
 from services.aggregator.texts import Texts
 from services.common.errors import ConfigError, TransientError
 from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, ReplyFact, StatusFact
-from services.common.postgres import connect
+from services.common.postgres import Statements, connect
 from services.common.topics import REPLIES
 from services.registry import storage
 
@@ -485,3 +487,90 @@ def test_an_erase_reaches_the_files(archived: Simulation) -> None:
     archived.merge(lambda company_id: CompanyErased(company_id=TWIN, at=archived.now))
     archived.archive()
     assert list(archived.folder.paths()) == []
+
+
+def test_a_recompute_judges_again_what_is_restored_meanwhile(archived: Simulation) -> None:
+    archived.archive()
+    archived.now += 40 * DAY
+    archived.judge()
+    ids = archived.archived()
+    assert recompute.start(archived.connection, RULES[0])
+    while recompute.step(archived.connection, archive=archived.folder):
+        pass
+    assert archived.archived() == ids
+    late = max(ids)
+    archived.answer(late, archived.now - timedelta(hours=3))
+    archived.judge()
+    assert late not in archived.archived()
+    assert archived.value("SELECT count(*) FROM ledger.recomputes") == 0
+    archived.compare()
+
+
+def test_a_company_with_a_new_account_keeps_its_late_facts(archived: Simulation) -> None:
+    archived.archive()
+    late = max(archived.archived())
+    archived.answer(late, archived.now - timedelta(hours=3))
+    for company_id in COMPANIES:
+        archived.connection.execute(
+            "INSERT INTO registry.accounts (company_id, account_id) VALUES (%s, 'z')", (company_id,)
+        )
+    archived.judge()
+    assert late not in archived.archived()
+    archived.compare()
+
+
+def test_what_happens_while_units_are_archived(archived: Simulation, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A recompute starts after the archiver has looked and before it has locked the companies: it gives up.
+    def with_a_recompute(statements: Statements, name: str, **values: Any) -> list[dict[str, Any]]:
+        if name == "due":
+            recompute.start(archived.connection, RULES[0])
+        return all_rows(statements, name, **values)
+
+    all_rows = Statements.all
+    with monkeypatch.context() as patch:
+        patch.setattr(Statements, "all", with_a_recompute)
+        assert not archived.archiver.archive_units(archived.now) and archived.archived() == set()
+    archived.judge()
+    # An inquiry that is published again waits for the transaction of the archiver and is not overlooked.
+    with archived.connection.cursor(row_factory=dict_row) as cursor:
+        (stored,) = cursor.execute(
+            "SELECT * FROM ledger.inquiries WHERE company_id = 'c1' ORDER BY received_at LIMIT 1"
+        ).fetchall()
+    again = InquiryReplies(
+        company_id=ARCHIVED, inquiry_id=stored["inquiry_id"], account_id=stored["account_id"],
+        received_at=stored["received_at"], buyer=HashedBuyer(id=stored["buyer_id"], region=stored["buyer_region"]),
+        thread_id=stored["thread_id"], channel=stored["channel"], facts_id=stored["facts_id"],
+    )  # fmt: skip
+    with connect(dsn, "tests") as ingest, ThreadPoolExecutor(1) as pool:
+        ledger = Ledger(ingest, REPLIES)
+        (owned,) = ledger.take([0])
+        with archived.connection.transaction():
+            assert archived.archiver.archive_units(archived.now)
+            merging = pool.submit(ledger.merge, owned, owned.next_offset + 1, [again])
+            until_waiting(archived.connection)
+        merging.result(30)
+    assert stored["inquiry_id"] in archived.archived()
+    assert archived.value("SELECT company_id FROM ledger.dirty") == ARCHIVED
+    archived.judge()
+    assert stored["inquiry_id"] not in archived.archived()
+    archived.compare()
+
+
+def until_waiting(connection: psycopg.Connection) -> None:
+    """Until a statement waits for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    deadline = time.monotonic() + 30
+    while connection.execute(waiting).fetchone() == (0,):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+        connection.execute("SELECT pg_stat_clear_snapshot()")
+
+
+def test_inquiries_that_stay_are_not_in_the_way_of_others(
+    archived: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiver, "MOST_INQUIRIES", 5)
+    oldest = list(archived.received)[:7]
+    archived.connection.execute("UPDATE ledger.inquiries SET buyer_id = NULL WHERE inquiry_id = ANY (%s)", (oldest,))
+    archived.archive()
+    assert archived.archived() and not archived.archived() & set(oldest)

@@ -45,6 +45,7 @@ MOST_COMPANIES: Final = 64
 """How many companies one transaction looks at."""
 MOST_INQUIRIES: Final = 20_000
 """How many inquiries of a company one transaction looks at, and about how many it archives."""
+FIRST: Final = datetime.min.replace(tzinfo=UTC)
 PAUSE_SECONDS: Final = 60.0
 CLEAN_SECONDS: Final = 3600.0
 LOCKED_AGAIN: Final = timedelta(hours=1)
@@ -93,13 +94,14 @@ class Archiver:
         with self._sql.transaction():
             if self._sql.one("lock") is None or not self._may_archive():
                 return False
-            rule_sets = [rules.stored(each["parameters"]) for each in self._sql.all("active_rule_sets")]
+            rule_sets = self._active_rule_sets()
             group = self._sql.one("due_group", now=now)
             if group is None or not rule_sets:
                 return False
             company_group = group["company_group"]
             due = self._sql.all("due", now=now, company_group=company_group, most=MOST_COMPANIES)
-            if not due:
+            # Only now is it certain that the companies were judged by these rule sets, and that no recompute has judged them.
+            if not due or not self._may_archive() or rule_sets != self._active_rule_sets():
                 return False
             ready = [company for company in due if company["judged_at"] is not None and not company["is_dirty"]]
             if waiting := [company["company_id"] for company in due if company not in ready]:
@@ -156,23 +158,39 @@ class Archiver:
         assert begun is not None and recomputes is not None
         return bool(begun["may_begin"] and not recomputes["unfinished"])
 
+    def _active_rule_sets(self) -> list[RuleSet]:
+        return [rules.stored(each["parameters"]) for each in self._sql.all("active_rule_sets")]
+
     def _look(self, company: Mapping[str, Any], rule_sets: Sequence[RuleSet], received_before: datetime) -> _Looked:
-        key = {"company_id": company["company_id"]}
-        oldest = self._sql.all(
-            "candidates", **key, judged_at=company["judged_at"], received_before=received_before, most=MOST_INQUIRIES,
-            rule_sets=[rule_set.name for rule_set in rule_sets], identities=[rule_set.identity for rule_set in rule_sets],
-        )  # fmt: skip
-        if not oldest:
-            return _Looked(company["company_id"], [])
-        threads = {(each["buyer_id"], each["thread_id"]) for each in oldest if each["thread_id"] is not None}
+        """The groups of the oldest inquiries; of more of them while these have no group, so that no number of them is in the way."""
+        company_id = company["company_id"]
+        oldest: list[Row] = []
+        while True:
+            last = oldest[-1] if oldest else {"received_at": FIRST, "inquiry_id": ""}
+            page = self._sql.all(
+                "candidates", company_id=company_id, judged_at=company["judged_at"], received_before=received_before,
+                after_received_at=last["received_at"], after_inquiry_id=last["inquiry_id"], most=MOST_INQUIRIES,
+                rule_sets=[rule_set.name for rule_set in rule_sets], identities=[rule_set.identity for rule_set in rule_sets],
+            )  # fmt: skip
+            oldest += page
+            groups = self._groups(company_id, oldest, rule_sets) if page else []
+            if groups or len(page) < MOST_INQUIRIES:
+                return _Looked(company_id, groups)
+
+    def _groups(self, company_id: str, oldest: Sequence[Row], rule_sets: Sequence[RuleSet]) -> list[UnitGroup]:
+        threads = {
+            (each["buyer_id"], each["thread_id"])
+            for each in oldest
+            if each["buyer_id"] is not None and each["thread_id"] is not None
+        }
         buyers, thread_ids = zip(*sorted(threads), strict=True) if threads else ((), ())
         younger = self._sql.all(
-            "later_mates", **key, last_received_at=oldest[-1]["received_at"], last_inquiry_id=oldest[-1]["inquiry_id"],
+            "later_mates", company_id=company_id, last_received_at=oldest[-1]["received_at"], last_inquiry_id=oldest[-1]["inquiry_id"],
             buyers=list(buyers), threads=list(thread_ids),
         )  # fmt: skip
         candidates = [ArchiveCandidate(**each) for each in oldest]
         candidates += [ArchiveCandidate(**each, is_final=False) for each in younger]
-        return _Looked(company["company_id"], final_groups(candidates, day_zones(rule_sets)))
+        return final_groups(candidates, day_zones(rule_sets))
 
     def _archive_month(self, looked: Sequence[_Looked], company_group: int, now: datetime) -> list[str]:
         """Archive the groups of the oldest month, up to about MOST_INQUIRIES; returns the companies with nothing left."""

@@ -36,7 +36,7 @@ WHERE archive_due_at <= %(now)s AND (hashtextextended(company_id, 0) & 15)::smal
 ORDER BY archive_due_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
 
 -- name: candidates
--- The oldest inquiries of a company received before an instant, and whether only a late fact can still change each: its outcome by
+-- The oldest inquiries of a company after a given one and received before an instant, and whether only a late fact can still change each: its outcome by
 -- every active rule set is final, and no fact of it is dated after the last judgement.
 SELECT inquiry.inquiry_id, inquiry.buyer_id, inquiry.thread_id, inquiry.received_at,
     inquiry.account_id IS NOT NULL AND inquiry.buyer_id IS NOT NULL
@@ -63,6 +63,7 @@ SELECT inquiry.inquiry_id, inquiry.buyer_id, inquiry.thread_id, inquiry.received
         ) AS is_final
 FROM ledger.inquiries inquiry
 WHERE inquiry.company_id = %(company_id)s AND inquiry.received_at < %(received_before)s
+    AND (inquiry.received_at, inquiry.inquiry_id) > (%(after_received_at)s, %(after_inquiry_id)s)
 ORDER BY inquiry.received_at, inquiry.inquiry_id LIMIT %(most)s
 
 -- name: later_mates

@@ -33,6 +33,8 @@ MOST_INQUIRIES: Final = 50_000
 STATEMENT_INQUIRIES: Final = 2_000
 KEPT: Final = timedelta(days=7)
 """How long units that were needed again stay at least."""
+TWO_DAYS: Final = timedelta(days=2)
+"""An instant represents its local day, and a day may start a day earlier in another zone."""
 EVER_RECEIVED: Final = datetime(1, 1, 2, tzinfo=UTC)
 
 
@@ -88,6 +90,7 @@ class Restorer:
             self._restore(part)
         if restored:
             companies = sorted({part["company_id"] for part in restored})
+            self._sql.run("recompute_again", companies=companies)
             self._sql.run("archive_later", companies=companies, due_at=now + KEPT)
         return waiting
 
@@ -108,6 +111,13 @@ class Restorer:
                 plan = plan_company(days.rule_set, inputs, delta, now, days_from=days.days_from, days_to=days.days_to)
                 if (instant := needed_from(plan, days.rule_set, delta)) is not None:
                     instants[inputs["company_id"]].append(instant)
+        # Whatever is planned: a company that is judged completely, by a new account for example, has late facts too.
+        target = timedelta(seconds=max((days.rule_set.target_seconds for days in judgements), default=0))
+        for company_id, delta in deltas.items():
+            if delta.received_from:
+                instants[company_id].append(delta.received_from - TWO_DAYS)
+            if delta.covered_from:
+                instants[company_id].append(delta.covered_from - target - TWO_DAYS)
         changed = {company_id: delta.received_from for company_id, delta in deltas.items() if delta.received_from}
         for shared in self._sql.all("shared_threads", companies=list(changed), received_froms=list(changed.values())):
             instants[shared["company_id"]].append(shared["received_from"])

@@ -48,6 +48,10 @@ DELETE FROM ledger.archive_parts WHERE part_id = %(part_id)s RETURNING file_id
 -- Their files are written again without them.
 UPDATE ledger.archive_files SET is_outdated = true WHERE file_id = ANY (%(files)s)
 
+-- name: recompute_again
+-- What recomputes have judged of these companies lacks the units that are restored.
+DELETE FROM ledger.recomputed WHERE company_id = ANY (%(companies)s)
+
 -- name: archive_later
 -- What changed lately is likely to change again soon: the company is looked at in a week.
 UPDATE ledger.companies SET archive_due_at = greatest(archive_due_at, %(due_at)s::timestamptz) WHERE company_id = ANY (%(companies)s)

@@ -25,7 +25,8 @@ UPDATE ledger.offsets SET next_offset = 0, owner_epoch = owner_epoch + 1 WHERE t
 
 -- name: merge_inquiries
 -- Facts of inquiries, each inquiry at most once. The record with the smallest (received_at, facts_id) supplies the values; lists are
--- united and cut to the 64 smallest. Returns the inquiries that changed and the instants from which they did.
+-- united and cut to the 64 smallest. Returns the inquiries that changed and the instants from which they did. One that was archived
+-- while this statement waited is new, although `previous` still has it.
 WITH new AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(inquiries)s::jsonb) new (
         company_id text COLLATE "C", inquiry_id text COLLATE "C", account_id text, received_at timestamptz, facts_id text,
@@ -59,11 +60,11 @@ ON CONFLICT (company_id, inquiry_id) DO UPDATE SET
     buyer_addresses = ledger.smallest(stored.buyer_addresses, excluded.buyer_addresses),
     message_ids = ledger.smallest(stored.message_ids, excluded.message_ids),
     reply_addresses = ledger.smallest(stored.reply_addresses, excluded.reply_addresses)
-RETURNING stored.*
+RETURNING stored.*, xmax = 0 AS is_new
 )
 SELECT merged.company_id, merged.inquiry_id, least(merged.received_at, previous.received_at) AS at
 FROM merged LEFT JOIN previous USING (company_id, inquiry_id)
-WHERE ROW(merged.*) IS DISTINCT FROM ROW(previous.*)
+WHERE merged.is_new OR ROW(merged.*) IS DISTINCT FROM ROW(previous.*, false)
 
 -- name: merge_statuses
 -- Statuses, as a set. Returns the new ones.

@@ -11,7 +11,7 @@ of the new ones, and a final number that differs gets a correction.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from services.aggregator.archive.restore import DaysToJudge, Restorer
 from services.aggregator.judge import judge, rate_ranges, rules
 from services.aggregator.judge.days import first_rate_day
 from services.aggregator.judge.judge import RefreshResult
-from services.aggregator.judge.plan import Delta, Plan
+from services.aggregator.judge.plan import EVERYTHING, Delta, Plan
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh.quarantine import isolating
 from services.common.errors import ReplyrateError
@@ -249,18 +249,24 @@ def step(
 def judge_in_shadow(
     connection: psycopg.Connection, recompute: Recompute, companies: Mapping[str, Delta], now: datetime
 ) -> RefreshResult:
-    """Judge companies into the schema `shadow`, inside the caller's transaction."""
+    """Judge companies into the schema `shadow`, inside the caller's transaction: from the beginning those that the recompute lacks."""
+    name = recompute.rule_set.name
+    rows = connection.execute(SQL["lacking"], {"name": name, "companies": list(companies)}).fetchall()
+    lacking = {company_id for (company_id,) in rows}
     result = judge.judge_companies(
         connection,
         recompute.rule_set,
-        companies,
+        {
+            company_id: replace(delta, earliest=EVERYTHING) if company_id in lacking else delta
+            for company_id, delta in companies.items()
+        },
         now=now,
         days_from=recompute.days_from,
         days_to=recompute.days_to,
         schema="shadow",
     )
     due = result.next_due
-    values = {"name": recompute.rule_set.name, "companies": list(due), "due_ats": list(due.values())}
+    values = {"name": name, "companies": list(due), "due_ats": list(due.values())}
     connection.execute(SQL["mark_done"], values)
     return result
 

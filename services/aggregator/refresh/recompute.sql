@@ -98,6 +98,14 @@ WHERE NOT EXISTS (
     AND NOT company.company_id = ANY (%(quarantined)s)
 ORDER BY company.company_id LIMIT %(most)s FOR UPDATE OF company SKIP LOCKED
 
+-- name: lacking
+-- rare: while a recompute runs.
+-- Which of these companies a recompute lacks: not judged yet, or not since archived units were restored.
+SELECT company.company_id FROM unnest(%(companies)s::text[]) company (company_id)
+WHERE NOT EXISTS (
+    SELECT FROM ledger.recomputed done WHERE done.rule_set = %(name)s AND done.company_id = company.company_id COLLATE "C"
+)
+
 -- name: is_complete
 -- rare: while a recompute runs.
 -- Whether every company has been judged again.

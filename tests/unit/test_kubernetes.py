@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from services.common.settings import declarations
+from services.common.settings import ConsoleConfig, declarations, load_settings
 from services.standalone.servers.paths import ROOT
 from tests.support.docker_stages import docker_stages
 
@@ -110,8 +110,27 @@ def test_each_service_gets_its_own_secrets_only() -> None:
     assert files(SERVICES["replyrate-matcher"]) == {"hash.key"}
     assert files(SERVICES["replyrate-aggregator"]) == {"aggregator-dsn"}
     assert files(SERVICES["replyrate-portal"]) == {"portal-dsn"}
-    assert files(SERVICES["replyrate-console"]) == {"console-dsn"}
+    assert files(SERVICES["replyrate-console"]) == {"console-dsn", "console-client-secret"}
     assert files(CLI) == {"migrator-dsn", "hash.key", "vault.key"}
+
+
+def test_the_secret_of_the_sign_in_may_be_missing_and_the_login_of_the_database_may_not() -> None:
+    console = SERVICES["replyrate-console"]
+    optional = {
+        item["key"]: volume["secret"].get("optional", False)
+        for volume in pod(console)["volumes"]
+        if "secret" in volume
+        for item in volume["secret"]["items"]
+    }
+    assert optional == {"console-dsn": False, "console-client-secret": True}
+    (container,) = pod(console)["containers"]
+    paths = {variable["name"]: variable["value"] for variable in container["env"]}
+    environ = {
+        **dict(line.split("=", 1) for line in (BASE / "settings.env").read_text("utf-8").split()),
+        "REPLYRATE_POSTGRES__DSN": "postgresql://db/replyrate",
+        "REPLYRATE_CONSOLE__CLIENT_SECRET_FILE": paths["REPLYRATE_CONSOLE__CLIENT_SECRET_FILE"],
+    }
+    assert load_settings(environ, ConsoleConfig).console.client_secret is None, "no file is looked for"
 
 
 def test_the_command_line_is_scaled_to_zero_until_it_is_needed() -> None:

@@ -264,7 +264,14 @@ def test_the_console_is_reached_from_this_machine_only_and_has_no_key() -> None:
     assert console["ports"] == ["127.0.0.1:${CONSOLE_PORT:-8481}:8481"]
     assert console["networks"] == ["inside", "published"]
     sign_in = yaml.safe_load((ROOT / "deploy" / "compose.console-sign-in.yml").read_text("utf-8"))
-    assert sign_in == {"services": {"console": {"networks": ["outside"]}}}
+    name = "console-client-secret"
+    assert sign_in["services"] == {
+        "console": {
+            "environment": {"REPLYRATE_CONSOLE__CLIENT_SECRET_FILE": f"/run/secrets/{name}"}, "secrets": [name], "networks": ["outside"],
+        }
+    }  # fmt: skip
+    assert sign_in["secrets"] == {name: {"file": f"${{SECRETS_DIR}}/{name}"}}
+    assert f"`secrets/{name}`" in (ROOT / "docs" / "console.md").read_text("utf-8")
 
 
 def test_the_telemetry_extra_pins_the_versions_that_are_installed_and_tested() -> None:

@@ -12,7 +12,7 @@ def page() -> str:
         "from a file: set `NAME_FILE` to its path instead of `NAME`.",
         "",
         "A service needs and checks only the settings that it reads; a setting of another service does no harm. The command",
-        "line reads all of them.",
+        "line reads all of them but `REPLYRATE_CONSOLE__CLIENT_SECRET`.",
         "",
         "| Name | Read by | Kind | Default | Meaning |",
         "|---|---|---|---|---|",

@@ -29,7 +29,7 @@ def declarations(model: type[Config] = Settings) -> list[Declaration]:
 
 
 def readers(declaration: Declaration) -> list[str]:
-    """The services that read a setting; the command line reads every one."""
+    """The services that read a setting; the command line reads every one but the secret of the console's client."""
     return [
         service
         for service, model in SERVICES.items()

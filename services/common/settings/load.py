@@ -25,6 +25,9 @@ from services.common.settings.sections import ImapSettings
 NOT_SETTINGS: Final = frozenset({"REPLYRATE_CACHE", "REPLYRATE_DATA"})
 """Names with our prefix that are no settings of a service: where the embedded servers keep downloads and data."""
 
+ISSUER: Final = f"{PREFIX}CONSOLE__ISSUER"
+CLIENT_SECRET: Final = f"{PREFIX}CONSOLE__CLIENT_SECRET"
+
 LEASE_PER_SESSION: Final = 1.5
 """A lease covers the session of a poll, its login before it, and the acknowledgements after it."""
 
@@ -42,6 +45,8 @@ def load_settings(environ: Mapping[str, str], model: type[Config] = Settings) ->
     """
     all_settings = {setting.name: setting for setting in declarations()}
     own = {setting.name: setting for setting in declarations(model)}
+    if not _reads_client_secret(environ, model):
+        own.pop(CLIENT_SECRET, None)
     values = {name: text for name, text in environ.items() if name.startswith(PREFIX) and name not in NOT_SETTINGS}
     problems: list[str] = []
     warnings: list[str] = []
@@ -81,6 +86,11 @@ def load_imap_settings(environ: Mapping[str, str]) -> ImapSettings:
 def load_hash_key(environ: Mapping[str, str]) -> bytes:
     """The 32 bytes of the hash key, for commands that need no other setting. ConfigError when it is not set or unreadable."""
     return load_settings(environ, HashKeyConfig).hash_key()
+
+
+def _reads_client_secret(environ: Mapping[str, str], model: type[Config]) -> bool:
+    """Whether this is the console and staff sign in at a provider. No command needs the secret, and its file is nowhere else."""
+    return model is ConsoleConfig and bool(environ.get(ISSUER))
 
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: str) -> None:
@@ -147,7 +157,8 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"{PREFIX}OAUTH2__OTHER__TOKEN_URL is not set; {PREFIX}OAUTH2__OTHER__CLIENT_ID needs it:"
                 " write where the provider issues access tokens"
             )
-    if isinstance(config, ConsoleConfig) and config.console.issuer:
+    # Staff do not sign in at the command line, which has every other setting.
+    if isinstance(config, ConsoleConfig) and not isinstance(config, Settings) and config.console.issuer:
         for name in ("client_id", "client_secret"):
             if not getattr(config.console, name):
                 yield f"{PREFIX}CONSOLE__{name.upper()} is not set; {PREFIX}CONSOLE__ISSUER needs it"

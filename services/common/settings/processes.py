@@ -1,6 +1,7 @@
 """What each process reads: a process needs and validates only the settings of its own model.
 
-`Settings` is everything: the command line and the embedded servers, which start the other processes, read all of it.
+`Settings` is everything: the command line and the embedded servers, which start the other processes, read all of it but the secret of the
+console's client.
 """
 
 from pathlib import Path

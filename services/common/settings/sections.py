@@ -393,7 +393,9 @@ class ConsoleSettings(Section):
         " links of `replyrate console-link` open the console.",
     )
     client_id: str | None = Field(None, description="Id of the client at the provider.")
-    client_secret: Secret | None = Field(None, description="Secret of the client.")
+    client_secret: Secret | None = Field(
+        None, description="Secret of the client; read by the console alone, when an issuer is set."
+    )
     ca_file: Path | None = Field(
         None, description="CA certificates in PEM for the provider, instead of those of the system."
     )

@@ -15,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from services.common.errors import ConfigError
 from services.common.settings import (
     AggregatorConfig,
+    ConsoleConfig,
     FetcherConfig,
     MatcherConfig,
     PortalConfig,
@@ -196,6 +197,29 @@ def test_the_web_process_reads_the_id_of_a_client_and_no_secret() -> None:
     loaded = load_settings({**REQUIRED, **google}, PortalConfig)
     assert loaded.oauth2.google.client_id == "our-client" and loaded.warnings == ()
     assert "canary" not in str(loaded.model_dump())
+
+
+def test_only_the_console_needs_the_secret_of_its_client(tmp_path: Path) -> None:
+    """With the settings of an installation in one file, `init` and the other commands run where the secret is not."""
+    issuer = {
+        "REPLYRATE_CONSOLE__ISSUER": "https://login.example/tenant",
+        "REPLYRATE_CONSOLE__CLIENT_ID": "console",
+    }
+    client_id, secret = "REPLYRATE_CONSOLE__CLIENT_ID", "REPLYRATE_CONSOLE__CLIENT_SECRET"
+    missing = {f"{secret}_FILE": str(tmp_path / "client-secret")}
+    for more in ({}, missing, {secret: "canary"}, {secret: ""}):
+        loaded = load_settings({**REQUIRED, **issuer, **more})
+        assert loaded.console.issuer and loaded.console.client_secret is None and loaded.warnings == ()
+    with pytest.raises(ConfigError, match=f"{secret} is not set"):
+        load_settings({**REQUIRED, **issuer}, ConsoleConfig)
+    with pytest.raises(ConfigError, match=f"{secret}_FILE: there is no file"):
+        load_settings({**REQUIRED, **issuer, **missing}, ConsoleConfig)
+    with pytest.raises(ConfigError, match=f"{client_id} is not set"):
+        load_settings({**REQUIRED, "REPLYRATE_CONSOLE__ISSUER": "https://login.example", secret: "x"}, ConsoleConfig)
+    assert load_settings({**REQUIRED, **missing}, ConsoleConfig).console.client_secret is None, "nobody signs in there"
+    (tmp_path / "client-secret").write_text("canary\n", "utf-8")
+    read = load_settings({**REQUIRED, **issuer, **missing}, ConsoleConfig).console.client_secret
+    assert read is not None and read.get_secret_value() == "canary"
 
 
 def test_sasl_needs_its_user_and_password() -> None:

@@ -3,6 +3,7 @@
 The same figures as the aggregators' gauges (monitor.py), for a process that is no aggregator.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,13 +53,17 @@ def numbers(connection: psycopg.Connection) -> NumbersState:
     return NumbersState(pipeline_age, judged[0], judged[1], float(changed[1]), changed[0])
 
 
-def kafka(connection: psycopg.Connection, admin: Admin, matcher_group: str) -> KafkaState:
-    """What the brokers know; how far the ledger is, the database does. TransientError when no broker answers."""
+def merged_offsets(connection: psycopg.Connection) -> dict[tuple[str, int], int]:
+    """How far the ledger has read, by topic and partition; the database knows that."""
     with translate():
         merged = connection.execute(SQL["merged_offsets"], {"topic": REPLIES}).fetchall()
+    return {(REPLIES, partition): next_offset for partition, next_offset in merged}
+
+
+def kafka(merged: Mapping[tuple[str, int], int], admin: Admin, matcher_group: str) -> KafkaState:
+    """What the brokers know, compared with `merged_offsets`. TransientError when no broker answers, ConfigError when one refuses."""
     spans = admin.spans((*INPUTS, REPLIES, DEAD))
     of = {topic: {tp: span for tp, span in spans.items() if tp[0] == topic} for topic in (*INPUTS, REPLIES, DEAD)}
-    merged_offsets = {(REPLIES, partition): next_offset for partition, next_offset in merged}
     committed, letters = _commits(admin, matcher_group), _commits(admin, DEAD_GROUP)
     matcher_lag = (
         None
@@ -71,7 +76,7 @@ def kafka(connection: psycopg.Connection, admin: Admin, matcher_group: str) -> K
     open_spans = None if letters is None else progress.open_letters(of[DEAD], letters)
     return KafkaState(
         matcher_lag,
-        sum(health.behind(of[REPLIES], merged_offsets).values()),
+        sum(health.behind(of[REPLIES], merged).values()),
         None if open_spans is None else sum(end - start for runs in open_spans.values() for start, end in runs),
     )
 

@@ -525,6 +525,50 @@ def test_processes_that_start_the_same_recompute_at_once_agree(connection: psyco
     assert begun == [False]
 
 
+@pytest.mark.parametrize(
+    ("statement", "has_recompute"),
+    [("SELECT FROM ledger.recomputes FOR UPDATE", True), ("UPDATE ledger.rule_sets SET active = active", False)],
+    ids=["published", "deactivated"],
+)
+def test_a_refresh_does_not_wait_for_a_long_publication_or_deactivation(
+    connection: psycopg.Connection, dsn: str, statement: str, has_recompute: bool
+) -> None:
+    """Both may take longer than a statement may wait. The companies stay due, and everything is judged afterwards."""
+    merge(connection, state())
+    refresher = counting(connection)
+    if has_recompute:
+        recompute.start(connection, PLAIN)
+    merge(connection, state(replies=(mail(NOON + timedelta(hours=1)),)))
+    connection.execute("SET lock_timeout = '1s'")  # whoever waits for a lock fails
+    with connect(dsn, "other") as other, other.transaction():
+        other.execute(statement.encode())
+        refresher.refresh()
+        assert rows(connection, "SELECT DISTINCT company_id FROM ledger.dirty") == [{"company_id": "c1"}]
+    while refresher.refresh():
+        pass
+    assert rows(connection, "SELECT FROM ledger.dirty") == [] and recompute.progress(connection) == []
+    assert company_row(connection, date(2026, 11, 12))["rate"] == 1
+
+
+def test_a_recompute_ends_only_as_it_was_named_and_may_take_long(connection: psycopg.Connection) -> None:
+    merge(connection, state())
+    counting(connection)
+    newer, newest = replace_fields(PLAIN, version=2), replace_fields(PLAIN, version=3)
+    recompute.start(connection, newer)
+    # A large schema `shadow` takes longer to clear than the statements of a page may.
+    limit = "SELECT current_setting('statement_timeout') AS limit"
+    with connection.transaction():
+        assert recompute.request(connection, newest)
+        assert rows(connection, limit) == [{"limit": "1h"}]
+    assert not recompute.cancel(connection, PLAIN.name, newer.identity)
+    assert [progress["identity"] for progress in recompute.progress(connection)] == [newest.identity]
+    with connection.transaction():
+        assert recompute.cancel(connection, PLAIN.name, newest.identity)
+        assert rows(connection, limit) == [{"limit": "1h"}]
+    assert not recompute.cancel(connection, PLAIN.name, newest.identity) and recompute.progress(connection) == []
+    assert rows(connection, limit) == [{"limit": "2min"}]
+
+
 def until_waiting(dsn: str) -> None:
     """Return when a session of this test waits for a lock of another."""
     deadline = time.monotonic() + 20

@@ -3,21 +3,33 @@
 import base64
 import json
 import re
+from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn, cast
 
 import psycopg
 import pytest
+from starlette.requests import Request
 
+from services.aggregator.judge import comparison, rules
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.refresh import Refresher
+from services.common.errors import ConfigError
 from services.common.kafka import Publisher
 from services.common.postgres import connect
 from services.common.topics import INQUIRIES, REPLAYED, SENT
 from services.dead_letters.letters import DeadLetters, spans_of
+from services.portal.console.operate import overview, rule_work
+from services.portal.console.operate.rule_work import ChosenRuleSet, SessionEnded
+from services.portal.console.resources import ConsoleResources
+from services.portal.console.staff import Staff
+from services.portal.database import TokenDatabase
+from services.registry.staff_sessions import StaffSessionLimits, StaffSessions
 from tests.support.connect_lab import Browser
 from tests.support.console_lab import NAME, MakeConsole, console_dsn, make_console, staff_browser
 from tests.support.operator_lab import OperatorRoom, letter, of_record, room
+from tests.support.portal_in_process import console_in_process
 from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
 from tests.support.processes import until
 from tests.support.topics import read_all
@@ -48,7 +60,7 @@ POSTS: dict[str, dict[str, Any]] = {
     "/dead-letters/carry-out": {"operation": "purge", "ends": "0:1", "letters": 1, "digest": 32 * "0"},
     "/rule-sets/compare": {"name": "default"},
     "/rule-sets/activate": {"name": "amazon", "identity": "1+000000000000"},
-    "/rule-sets/default/cancel": {},
+    "/rule-sets/default/cancel": {"identity": "1+000000000000"},
     "/api-keys": {"name": "x", "scopes": "numbers:read"},
     "/api-keys/k-0/rotate": {"overlap_hours": 1},
     "/api-keys/k-0/revoke": {},
@@ -259,6 +271,57 @@ def test_a_rule_set_is_compared_activated_computed_and_shown(room: OperatorRoom)
     assert operator.get("/rule-sets/none").status == 404
 
 
+def test_a_computation_is_cancelled_only_as_the_page_showed_it(room: OperatorRoom) -> None:
+    shown, activated = (rules.parse(RULES.replace("version = 1", f"version = {version}"), "x") for version in (1, 2))
+    recompute.request(room.owner, shown)
+    operator = room.operator.get("/rule-sets/fast-shop/progress")
+    assert operator.shows(shown.identity)
+    recompute.request(room.owner, activated)  # a colleague
+    operator.fill_in("/rule-sets/fast-shop/cancel")
+    assert operator.status == 409 and operator.shows("Nothing was cancelled.") and operator.shows(activated.identity)
+    operator.get("/rule-sets/fast-shop/progress?lang=zh")
+    operator.fill_in("/rule-sets/fast-shop/cancel", identity=shown.identity)
+    assert operator.status == 409 and operator.shows("未取消任何计算。")
+    assert [progress["identity"] for progress in recompute.progress(room.owner)] == [activated.identity]
+    assert room.actions() == []
+    operator.fill_in("/rule-sets/fast-shop/cancel")
+    assert operator.status == 200 and recompute.progress(room.owner) == []
+    assert room.actions() == [("cancel-rules", {"rule_set": "fast-shop", "identity": activated.identity})]
+
+
+def test_a_comparison_has_a_short_transaction_for_each_batch_and_ends_with_its_session(
+    room: OperatorRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "BATCH_COMPANIES", 1)
+    default, other = rules.load_builtin("default"), rules.parse(RULES, "x")
+    token = room.operator.client.cookies["replyrate-staff"]
+    reported: list[tuple[int, int]] = []
+    with closing(TokenDatabase(room.console.dsn, 2, "comparison")) as database:
+        with database.transaction(token) as connection:
+            session = StaffSessions(connection).own_session()
+        assert session is not None
+        resources = SimpleNamespace(database=database)
+        staff = Staff(cast(Request, None), cast(ConsoleResources, resources), token, session, "en")
+
+        def report(done: int, total: int) -> None:
+            reported.append((done, total))
+            assert [action for action, _ in room.actions()][-1] == "rules-diff", "recorded before anything is read"
+            assert room.owner.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'comparison' AND xact_start IS NOT NULL"
+            ).fetchone() == (0,)
+
+        result = rule_work.compare(staff, default, ChosenRuleSet(other), "", report)
+        assert (result.companies, result.changed, reported) == (2, 2, [(1, 2), (2, 2)])
+
+        def end_session(done: int, total: int) -> None:
+            with database.transaction(token) as connection:
+                StaffSessions(connection).end()
+
+        with pytest.raises(SessionEnded):
+            rule_work.compare(staff, default, ChosenRuleSet(other), "", end_session)
+    assert [action for action, _ in room.actions()] == ["rules-diff", "rules-diff-done", "rules-diff"]
+
+
 def test_a_key_is_made_used_rotated_and_revoked(room: OperatorRoom, make_portal: MakePortal) -> None:
     operator = room.operator.get("/api-keys/new")
     refused = operator.fill_in("/api-keys", name="a@b.example", scopes=[], expires="2020-01-01", companies="x" * 129)
@@ -327,3 +390,24 @@ def test_the_overview_says_that_kafka_does_not_answer(make_console: MakeConsole,
         assert 'data-alert="ReplyrateDependencyAway"' in operator.answer.text
         assert operator.get("/dead-letters").status == 503
         until(lambda: operator.get("/rule-sets").status == 200, 5, "the pages without Kafka work")
+
+
+def test_the_overview_shows_why_kafka_refuses_and_asks_it_without_a_connection_to_postgres(
+    console_dsn: str, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transactions: list[Any] = []
+
+    def refusing_admin(*_: Any) -> NoReturn:
+        transactions.append(
+            owner.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'replyrate-portal' AND xact_start IS NOT NULL"
+            ).fetchone()
+        )
+        raise ConfigError("the broker refuses REPLYRATE_KAFKA__SASL_USERNAME; check user and password")
+
+    monkeypatch.setattr(overview, "Admin", refusing_admin)
+    with connect(dsn, "tests") as owner, console_in_process(console_dsn) as console:
+        token = StaffSessions(owner).begin("s", NAME, "operator", StaffSessionLimits(30, 30, 30))
+        page = console.request("GET", "/overview", headers={"cookie": f"replyrate-staff={token}"}).text
+    assert 'data-alert="ReplyrateNotReady"' in page and "the broker refuses REPLYRATE_KAFKA__SASL_USERNAME" in page
+    assert "ReplyrateDependencyAway" not in page and transactions == [(0,)]

@@ -26,7 +26,9 @@ def step(connection: psycopg.Connection, most: int = BATCH_COMPANIES, quarantine
         companies = [company_id for (company_id,) in rows]
         if companies:
             now = clock(connection)
-            active = recompute.active(connection)
+            active = recompute.active_unless_locked(connection)
+            if active is None:
+                return []
             with isolating(companies):
                 diagnosis.record(connection, active, companies, now)
                 connection.execute(SQL["mark_diagnosed"], {"companies": companies, "now": now})

@@ -69,6 +69,16 @@ def active(connection: psycopg.Connection) -> list[RuleSet]:
     return [rules.stored(parameters) for (parameters,) in connection.execute(SQL["active"]).fetchall()]
 
 
+def active_unless_locked(connection: psycopg.Connection) -> list[RuleSet] | None:
+    """As `active`; None while another process activates or deactivates one of them, which may take longer than a statement may wait."""
+    try:
+        with connection.transaction():
+            rule_sets = connection.execute(SQL["active_unless_locked"]).fetchall()
+    except psycopg.errors.LockNotAvailable:
+        return None
+    return [rules.stored(parameters) for (parameters,) in rule_sets]
+
+
 def active_readonly(connection: psycopg.Connection) -> list[RuleSet]:
     """Active rule sets by name, for a connection that may only read."""
     return [rules.stored(parameters) for (parameters,) in connection.execute(SQL["active_readonly"]).fetchall()]
@@ -90,6 +100,15 @@ def corrections_since(connection: psycopg.Connection, name: str, since: datetime
 def unfinished(connection: psycopg.Connection) -> list[Recompute]:
     """Unfinished recomputes; none of them is published before the caller's transaction ends."""
     return _recomputes(connection, "all_unfinished")
+
+
+def unfinished_unless_locked(connection: psycopg.Connection) -> list[Recompute] | None:
+    """As `unfinished`; None while another process publishes or ends one of them, which may take longer than a statement may wait."""
+    try:
+        with connection.transaction():
+            return _recomputes(connection, "all_unfinished_unless_locked")
+    except psycopg.errors.LockNotAvailable:
+        return None
 
 
 def _recomputes(connection: psycopg.Connection, statement: str) -> list[Recompute]:
@@ -137,14 +156,14 @@ def request(connection: psycopg.Connection, rule_set: RuleSet, *, at_start: bool
         return start(connection, rule_set)
 
 
-def cancel(connection: psycopg.Connection, name: str) -> str | None:
-    """End the unfinished recompute of a rule set and return its identity; None if there is none. The numbers that are shown stay."""
+def cancel(connection: psycopg.Connection, name: str, identity: str) -> bool:
+    """End the unfinished recompute of a rule set if it computes this identity; False if it does not. The numbers that are shown stay."""
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         running = cursor.execute(SQL["unfinished"], {"name": name}).fetchone()
-        if running is None:
-            return None
+        if running is None or running["identity"] != identity:
+            return False
         _end(connection, name)
-    return str(running["identity"])
+    return True
 
 
 def deactivate(connection: psycopg.Connection, name: str) -> bool:
@@ -176,8 +195,8 @@ def move_days(
     """
     with connection.transaction():
         # While both are locked, no recompute is published and no rule set deactivated.
-        unfinished(connection)
-        active(connection)
+        if unfinished_unless_locked(connection) is None or active_unless_locked(connection) is None:
+            return []
         judge.prepare(connection)
         remaining = rate_ranges.remaining(connection, most, quarantined)
         companies = list(dict.fromkeys(company_id for _, company_id in remaining))
@@ -275,7 +294,7 @@ def publish(connection: psycopg.Connection) -> list[RuleSet]:
     """Publish each recompute that has covered every company, in one transaction each; returns their rule sets."""
     return [
         rules.stored(parameters)
-        for parameters, _, _ in connection.execute(SQL["all_unfinished"]).fetchall()
+        for parameters, _, _ in connection.execute(SQL["all_unpublished"]).fetchall()
         if _publish(connection, rules.stored(parameters))
     ]
 
@@ -308,8 +327,9 @@ def _publish(connection: psycopg.Connection, rule_set: RuleSet) -> bool:
         causes |= {company_id: cause for company_id, cause in waiting.items() if company_id in causes}
         judge.store_results(connection, rule_set, plans, causes, now, "shadow_outcomes")
         parameters = json.dumps(rule_set.parameters(), ensure_ascii=False)
-        cursor.execute(SQL["activate"], {**name, "identity": rule_set.identity, "parameters": parameters})
         _end(connection, rule_set.name)
+        # Last, because other processes wait with their judgements while the rule set is locked.
+        cursor.execute(SQL["activate"], {**name, "identity": rule_set.identity, "parameters": parameters})
     return True
 
 
@@ -319,5 +339,7 @@ def version_of(identity: str) -> int:
 
 
 def _end(connection: psycopg.Connection, name: str) -> None:
+    # What has been judged into the schema `shadow` may be large.
+    connection.execute(SQL["extend_timeouts"])
     for statement in ("clear_shadow", "end"):
         connection.execute(SQL[statement], {"name": name})

@@ -6,6 +6,10 @@ SELECT name, identity, active FROM ledger.rule_sets WHERE name = %(name)s
 -- The active rule sets. Locked for share, so that none is deactivated before the end of a refresh.
 SELECT parameters::text FROM ledger.rule_sets WHERE active ORDER BY name FOR SHARE
 
+-- name: active_unless_locked
+-- The same, or an error at once while another process activates or deactivates one of them.
+SELECT parameters::text FROM ledger.rule_sets WHERE active ORDER BY name FOR SHARE NOWAIT
+
 -- name: active_readonly
 -- The active rule sets, for readers without the right to lock.
 SELECT parameters::text FROM ledger.rule_sets WHERE active ORDER BY name
@@ -77,6 +81,10 @@ DELETE FROM shadow.settled WHERE rule_set = %(name)s
 -- The recomputes that have not been published yet. Locked for share, so that none is published before the end of a judgement.
 SELECT parameters::text AS parameters, from_day, to_day FROM ledger.recomputes ORDER BY rule_set FOR SHARE
 
+-- name: all_unfinished_unless_locked
+-- The same, or an error at once while another process publishes or ends one of them.
+SELECT parameters::text AS parameters, from_day, to_day FROM ledger.recomputes ORDER BY rule_set FOR SHARE NOWAIT
+
 -- name: all_unpublished
 -- The same without those that another process publishes at this moment: nothing is left to judge of them.
 SELECT parameters::text AS parameters, from_day, to_day FROM ledger.recomputes ORDER BY rule_set FOR SHARE SKIP LOCKED
@@ -126,7 +134,8 @@ FROM unnest(%(companies)s::text[], %(due_ats)s::timestamptz[]) done (company_id,
 WHERE company.company_id = done.company_id AND done.due_at < coalesce(company.due_at, 'infinity')
 
 -- name: extend_timeouts
--- To publish a large recompute, or to deactivate a rule set of many companies, takes longer than other statements are allowed to.
+-- To publish or to end a large recompute, or to deactivate a rule set of many companies, takes longer than other statements are
+-- allowed to.
 SELECT set_config('statement_timeout', '3600s', true), set_config('idle_in_transaction_session_timeout', '3600s', true)
 
 -- name: load_counted

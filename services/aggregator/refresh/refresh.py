@@ -144,8 +144,11 @@ class Refresher:
             if self._partitions is not None:
                 watermark.assign_partitions(self._connection, due, self._partitions)
             # Before the active rule sets: if a recompute is published in between, its rule set is read as active.
-            recomputes = recompute.unfinished(self._connection)
-            active = recompute.active(self._connection)
+            recomputes = recompute.unfinished_unless_locked(self._connection)
+            active = recompute.active_unless_locked(self._connection)
+            if recomputes is None or active is None:
+                # What is judged while a recompute is published would be missing in its numbers. They are due again in the next round.
+                return []
             with isolating(due), self._traces.refreshing(due):
                 results = self._judge(due, active, recomputes)
         seconds = time.monotonic() - started

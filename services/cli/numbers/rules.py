@@ -145,10 +145,11 @@ def rules_cancel(name: str) -> None:
     The numbers that are shown stay.
     """
     with database(load_config()) as connection:
-        identity = recompute.cancel(connection, name)
-    if identity is None:
-        errors.print(f"Nothing is being computed for {name}; see `replyrate rules list`.", markup=False)
-        sys.exit(EXIT_FAILED)
+        running = {progress["rule_set"]: progress["identity"] for progress in recompute.progress(connection)}
+        identity = running.get(name)
+        if identity is None or not recompute.cancel(connection, name, identity):
+            errors.print(f"Nothing is being computed for {name}; see `replyrate rules list`.", markup=False)
+            sys.exit(EXIT_FAILED)
     errors.print(f"The computation of {name} {identity} has ended; the numbers that are shown stay.", markup=False)
 
 

@@ -39,6 +39,10 @@ def test_problems_follow_from_the_figures() -> None:
     assert [problem.alert for problem in findings(IN_ORDER, None, READ, ())] == ["ReplyrateDependencyAway"]
     (missing,) = findings(IN_ORDER, KafkaState(0, 0, 0), READ, ("the topic x is missing",))
     assert (missing.alert, missing.sentences) == ("ReplyrateNotReady", ("the topic x is missing",))
+    refused = findings(IN_ORDER, None, READ, ("the broker refuses the user x",))
+    assert [(problem.alert, problem.sentences) for problem in refused] == [
+        ("ReplyrateNotReady", ("the broker refuses the user x",))
+    ], "a broker that refuses does answer"
     late = findings(
         NumbersState(901.0, None, 3601.0, 901.0, 2),
         KafkaState(100_001, 100_001, 1),

@@ -46,9 +46,10 @@ class OperatingProblem:
 
 
 def findings(
-    numbers: NumbersState, kafka: KafkaState | None, mailboxes: WaitingMailboxes, topic_problems: Sequence[str]
+    numbers: NumbersState, kafka: KafkaState | None, mailboxes: WaitingMailboxes, kafka_problems: Sequence[str]
 ) -> list[OperatingProblem]:
-    """The problems, in the order of the way of a message. `kafka` is None when no broker answers."""
+    """The problems, in the order of the way of a message. `kafka` is None when no broker shows it; `kafka_problems`: what is
+    wrong with the topics or with the access to them, and empty when no broker answers."""
     values: dict[str, float | None] = {
         "ReplyrateMailboxesOverdue": mailboxes.delay_seconds,
         "ReplyratePollsTooOld": mailboxes.age_seconds,
@@ -59,14 +60,14 @@ def findings(
         "ReplyrateRefreshBehind": numbers.changed_age,
         "ReplyrateSettleBehind": numbers.settle_lag,
     }
-    return [*_of_dependencies(kafka, topic_problems), *_above(values)]
+    return [*_of_dependencies(kafka, kafka_problems), *_above(values)]
 
 
-def _of_dependencies(kafka: KafkaState | None, topic_problems: Sequence[str]) -> Iterator[OperatingProblem]:
-    if kafka is None:
+def _of_dependencies(kafka: KafkaState | None, kafka_problems: Sequence[str]) -> Iterator[OperatingProblem]:
+    if kafka_problems:
+        yield OperatingProblem("ReplyrateNotReady", sentences=tuple(kafka_problems))
+    elif kafka is None:
         yield OperatingProblem("ReplyrateDependencyAway")
-    elif topic_problems:
-        yield OperatingProblem("ReplyrateNotReady", sentences=tuple(topic_problems))
 
 
 def _above(values: dict[str, float | None]) -> Iterator[OperatingProblem]:

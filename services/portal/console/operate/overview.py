@@ -3,7 +3,7 @@
 Everything is read from the database and from Kafka; no other process is asked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends
@@ -40,9 +40,11 @@ def routes(gate: StaffGate) -> APIRouter:
             mailboxes = waiting_mailboxes.measure(connection)
             budgets, postponed = statements.all("budgets"), statements.all("postponed")
             partitions, recomputes = statements.all("partitions"), recompute.progress(connection)
-        kafka, topic_problems = _kafka(staff)
+            merged = pipeline_state.merged_offsets(connection)
+        # Without a connection to Postgres: brokers that do not answer take a while.
+        kafka, kafka_problems = _kafka(staff, merged)
         return staff.page(
-            "console_overview.html", NAME, findings=findings(numbers, kafka, mailboxes, topic_problems), numbers=numbers,
+            "console_overview.html", NAME, findings=findings(numbers, kafka, mailboxes, kafka_problems), numbers=numbers,
             kafka=kafka, mailboxes=mailboxes, state_names=load_states().names, budgets=budgets, postponed=postponed,
             partitions=partitions, recomputes=recomputes, docs_url=staff.resources.settings.console.docs_url,
             checked_at=staff.resources.clock(),
@@ -51,15 +53,16 @@ def routes(gate: StaffGate) -> APIRouter:
     return router
 
 
-def _kafka(staff: Staff) -> tuple[KafkaState | None, Sequence[str]]:
-    """The state of the topics and what is wrong with them; None when no broker answers."""
+def _kafka(staff: Staff, merged: Mapping[tuple[str, int], int]) -> tuple[KafkaState | None, Sequence[str]]:
+    """The state of the topics, None when the brokers do not show it; and what is wrong with them or with the access to them."""
     settings = staff.resources.settings
+    state = None
     try:
-        with staff.transaction() as connection, Admin(settings.kafka, "replyrate-console") as admin:
-            state = pipeline_state.kafka(connection, admin, settings.matcher.app_id)
+        with Admin(settings.kafka, "replyrate-console") as admin:
+            state = pipeline_state.kafka(merged, admin, settings.matcher.app_id)
             problems = admin.check_topics(verify.topics_named(settings.kafka, settings.horizon_days, TOPICS))
     except TransientError:
         return None, ()
     except ConfigError as error:
-        return None, error.problems
+        return state, error.problems
     return state, problems

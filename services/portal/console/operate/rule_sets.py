@@ -47,7 +47,7 @@ def routes(gate: StaffGate) -> APIRouter:
 
     @router.get(PATH + "/{name}/progress")
     def show_progress(staff: Annotated[Staff, Depends(gate.operating_reader)], name: str) -> Response:
-        return staff.page("console_rules_progress.html", NAME, state=_state(staff, name))
+        return _progress_page(staff, name)
 
     @router.get(PATH + "/{name}/result")
     async def show_result(staff: Annotated[Staff, Depends(gate.operating_reader)], name: str) -> Response:
@@ -99,12 +99,18 @@ def _add_changes(router: APIRouter, gate: StaffGate) -> None:
         return RedirectResponse(f"{PATH}/{chosen.name}/progress", 303)
 
     @router.post(PATH + "/{name}/cancel")
-    def cancel(staff: Annotated[Staff, Depends(gate.operating_sender)], name: str) -> Response:
+    def cancel(
+        staff: Annotated[Staff, Depends(gate.operating_sender)],
+        name: str,
+        identity: Annotated[str, Form(max_length=40)],
+    ) -> Response:
         _state(staff, name)
         with staff.transaction() as connection:
-            identity = recompute.cancel(connection, name)
-            if identity is not None:
+            is_cancelled = recompute.cancel(connection, name, identity)
+            if is_cancelled:
                 staff.note(connection, "cancel-rules", rule_set=name, identity=identity)
+        if not is_cancelled:
+            return _progress_page(staff, name, is_changed=True)
         return RedirectResponse(f"{PATH}/{name}/progress", 303)
 
 
@@ -119,6 +125,17 @@ def _state(staff: Staff, name: str) -> RuleSetState:
         if state.name == name:
             return state
     raise ConsoleProblem("not-found")
+
+
+def _progress_page(staff: Staff, name: str, *, is_changed: bool = False) -> Response:
+    """How far the computation is. `is_changed`: it is another one than the page showed on which somebody cancelled it."""
+    return staff.page(
+        "console_rules_progress.html",
+        NAME,
+        status=409 if is_changed else 200,
+        state=_state(staff, name),
+        is_changed=is_changed,
+    )
 
 
 def _looked_at(gate: StaffGate, staff: Staff, name: str) -> RuleSetState:

@@ -6,15 +6,20 @@ from typing import Any, Final
 
 from services.aggregator.judge import comparison
 from services.aggregator.judge.rules import RuleSet
-from services.common.errors import ReplyrateError
+from services.common.errors import ReplyrateError, TransientError
 from services.common.postgres import Statements, load_statements
 from services.portal.console.long_work import Report
 from services.portal.console.staff import Staff
 from services.registry.staff_actions import Subject
+from services.registry.staff_sessions import StaffSessions
 
 SQL: Final = load_statements("services.portal.console.operate", "operate.sql")
 SHOWN_COMPANIES: Final = 200
 SHOWN_INQUIRIES: Final = 200
+
+
+class SessionEnded(TransientError):
+    """The session that began a comparison has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +61,12 @@ def compare(staff: Staff, current: RuleSet, proposed: ChosenRuleSet, company_id:
         "rules-diff", subject, current=f"{current.name} {current.identity}",
         proposed=f"{proposed.rule_set.name} {proposed.rule_set.identity}",
     ) as connection:  # fmt: skip
-        Statements(connection, SQL).run("extend_timeouts")
         company_ids = comparison.companies(connection, company_id or None)
         if company_id and not company_ids:
             raise ReplyrateError(f"the company {company_id} is not known or has no inquiries; check its id")
-        for difference in comparison.compare(
-            connection, current, proposed.rule_set, company_ids, lambda _, done, total: report(done, total)
-        ):
+    for start in range(0, len(company_ids), comparison.BATCH_COMPANIES):
+        batch = company_ids[start : start + comparison.BATCH_COMPANIES]
+        for difference in _differences(staff, current, proposed.rule_set, batch):
             if not comparison.differs(difference) and not company_id:
                 continue
             changed += comparison.differs(difference)
@@ -71,12 +75,27 @@ def compare(staff: Staff, current: RuleSet, proposed: ChosenRuleSet, company_id:
                 shown.append(
                     difference | {"inquiries": difference["inquiries"] if company_id else len(difference["inquiries"])}
                 )
-        # Without a session every row is hidden: a comparison that outlived its session would show no difference.
-        staff.note(connection, "rules-diff-done", subject, companies=len(company_ids), changed=changed)
+        report(start + len(batch), len(company_ids))
+    with staff.noted("rules-diff-done", subject, companies=len(company_ids), changed=changed):
+        pass
     return RuleComparison(
         current, proposed, company_id, _differing(current, proposed.rule_set), len(company_ids), changed, inquiries, shown,
         list(shown[0]["inquiries"][:SHOWN_INQUIRIES]) if company_id and shown else [],
     )  # fmt: skip
+
+
+def _differences(staff: Staff, current: RuleSet, proposed: RuleSet, company_ids: list[str]) -> list[dict[str, Any]]:
+    """What `comparison.compare` gives for some companies, in a transaction of their own: a longer one would keep vacuum from every table.
+
+    SessionEnded.
+    """
+    with staff.transaction() as connection:
+        Statements(connection, SQL).run("extend_timeouts")
+        differences = list(comparison.compare(connection, current, proposed, company_ids, lambda *_: None))
+        # Without a session every row is hidden, and nothing would differ. Looked up last, so that it was open all the time.
+        if StaffSessions(connection).own_session() is None:
+            raise SessionEnded("the session of the console has ended; sign in and compare again")
+    return differences
 
 
 def _differing(current: RuleSet, proposed: RuleSet) -> list[tuple[str, Any, Any]]:

@@ -540,8 +540,8 @@ def test_a_refresh_does_not_wait_for_a_long_publication_or_deactivation(
         recompute.start(connection, PLAIN)
     merge(connection, state(replies=(mail(NOON + timedelta(hours=1)),)))
     connection.execute("SET lock_timeout = '1s'")  # whoever waits for a lock fails
-    with connect(dsn, "other") as other, other.transaction():
-        other.execute(statement.encode())
+    with connect(dsn, "other") as publisher, publisher.transaction():
+        publisher.execute(statement.encode())
         refresher.refresh()
         assert rows(connection, "SELECT DISTINCT company_id FROM ledger.dirty") == [{"company_id": "c1"}]
     while refresher.refresh():

@@ -285,7 +285,7 @@ def test_a_computation_is_cancelled_only_as_the_page_showed_it(room: OperatorRoo
     assert [progress["identity"] for progress in recompute.progress(room.owner)] == [activated.identity]
     assert room.actions() == []
     operator.fill_in("/rule-sets/fast-shop/cancel")
-    assert operator.status == 200 and recompute.progress(room.owner) == []
+    assert operator.path == "/rule-sets" and operator.status == 200 and recompute.progress(room.owner) == []
     assert room.actions() == [("cancel-rules", {"rule_set": "fast-shop", "identity": activated.identity})]
 
 
@@ -293,7 +293,7 @@ def test_a_comparison_has_a_short_transaction_for_each_batch_and_ends_with_its_s
     room: OperatorRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparison, "BATCH_COMPANIES", 1)
-    default, other = rules.load_builtin("default"), rules.parse(RULES, "x")
+    default, proposed = rules.load_builtin("default"), rules.parse(RULES, "x")
     token = room.operator.client.cookies["replyrate-staff"]
     reported: list[tuple[int, int]] = []
     with closing(TokenDatabase(room.console.dsn, 2, "comparison")) as database:
@@ -310,7 +310,7 @@ def test_a_comparison_has_a_short_transaction_for_each_batch_and_ends_with_its_s
                 "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'comparison' AND xact_start IS NOT NULL"
             ).fetchone() == (0,)
 
-        result = rule_work.compare(staff, default, ChosenRuleSet(other), "", report)
+        result = rule_work.compare(staff, default, ChosenRuleSet(proposed), "", report)
         assert (result.companies, result.changed, reported) == (2, 2, [(1, 2), (2, 2)])
 
         def end_session(done: int, total: int) -> None:
@@ -318,7 +318,7 @@ def test_a_comparison_has_a_short_transaction_for_each_batch_and_ends_with_its_s
                 StaffSessions(connection).end()
 
         with pytest.raises(SessionEnded):
-            rule_work.compare(staff, default, ChosenRuleSet(other), "", end_session)
+            rule_work.compare(staff, default, ChosenRuleSet(proposed), "", end_session)
     assert [action for action, _ in room.actions()] == ["rules-diff", "rules-diff-done", "rules-diff"]
 
 

@@ -111,7 +111,9 @@ def _add_changes(router: APIRouter, gate: StaffGate) -> None:
                 staff.note(connection, "cancel-rules", rule_set=name, identity=identity)
         if not is_cancelled:
             return _progress_page(staff, name, is_changed=True)
-        return RedirectResponse(f"{PATH}/{name}/progress", 303)
+        # Of a rule set that was typed in and never active, nothing is left.
+        is_known = any(state.name == name for state in _states(staff))
+        return RedirectResponse(f"{PATH}/{name}/progress" if is_known else PATH, 303)
 
 
 def _states(staff: Staff) -> list[RuleSetState]:

@@ -55,7 +55,9 @@ CREATE TABLE registry.staff_actions (
 );
 CREATE INDEX staff_actions_company ON registry.staff_actions (company_id, action_id) WHERE company_id IS NOT NULL;
 CREATE INDEX staff_actions_subject ON registry.staff_actions (subject, action_id);
+CREATE INDEX staff_actions_name ON registry.staff_actions (display_name, action_id);
 CREATE INDEX staff_actions_action ON registry.staff_actions (action, action_id);
+CREATE INDEX staff_actions_done ON registry.staff_actions (done_at);
 CREATE INDEX staff_actions_expires ON registry.staff_actions (expires_at);
 COMMENT ON TABLE registry.staff_actions IS 'What staff read about people and changed in the console: who, what, about whom, when.';
 COMMENT ON COLUMN registry.staff_actions.detail IS 'Numbers, codes and ids of the action; no text that somebody typed about a person.';
@@ -124,15 +126,28 @@ CREATE FUNCTION registry.note_staff_action(
 $$;
 COMMENT ON FUNCTION registry.note_staff_action(text, text, text, text, text, jsonb) IS
     'Notes what the session of this transaction reads or changes; false when there is no session.';
+-- What was begun in a session may end after it (a replay in Kafka). Its end is recorded all the same, and nothing else is.
+CREATE FUNCTION registry.note_staff_outcome(done text, details jsonb) RETURNS boolean LANGUAGE sql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+    WITH noted AS (
+        INSERT INTO registry.staff_actions (session_id, subject, display_name, role, action, detail, expires_at)
+        SELECT s.session_id, s.subject, s.display_name, s.role, done, details, clock_timestamp() + make_interval(days => s.audit_days)
+        FROM registry.staff_sessions s
+        WHERE s.token_hash = registry.token_hash() AND s.opened_at IS NOT NULL AND done ~ '-(done|failed)$' RETURNING 1
+    )
+    SELECT EXISTS (SELECT FROM noted)
+$$;
+COMMENT ON FUNCTION registry.note_staff_outcome(text, jsonb) IS
+    'Notes how something ended that the session of this transaction began, also after its end; false when there was no session.';
 
 REVOKE EXECUTE ON FUNCTION registry.staff_session(), registry.staff_role(),
     registry.begin_staff_session(text, bytea, text, text, text, integer, integer, integer),
     registry.open_staff_link(bytea, bytea, integer, integer, integer), registry.use_staff_session(), registry.end_staff_session(),
-    registry.note_staff_action(text, text, text, text, text, jsonb) FROM PUBLIC;
+    registry.note_staff_action(text, text, text, text, text, jsonb), registry.note_staff_outcome(text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION registry.staff_session(), registry.staff_role(),
     registry.begin_staff_session(text, bytea, text, text, text, integer, integer, integer),
     registry.open_staff_link(bytea, bytea, integer, integer, integer), registry.use_staff_session(), registry.end_staff_session(),
-    registry.note_staff_action(text, text, text, text, text, jsonb) TO replyrate_console;
+    registry.note_staff_action(text, text, text, text, text, jsonb), registry.note_staff_outcome(text, jsonb) TO replyrate_console;
 
 -- The prefix of companies that the token of a transaction opens. A session of the staff counts for the login of the console alone:
 -- the web process for sellers can do nothing with the token of such a session.

@@ -16,6 +16,8 @@ from services.dead_letters.letters import DeadLetterRecord
 MAX_FIELDS: Final = 100
 MAX_DEPTH: Final = 4
 MAX_NAME: Final = 40
+MAX_ID: Final = 128
+"""Characters of an id."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?")
 
@@ -28,6 +30,16 @@ class Field:
     kind: str
     length: int | None = None
     value: str = ""
+
+
+def is_company_id(text: str) -> bool:
+    """Whether the company of a key is an id that may be shown and recorded: a producer can write anything into a key."""
+    return 0 < len(text) <= MAX_ID and text.isprintable() and "@" not in text and "\ufffd" not in text
+
+
+def company_id(letter: DeadLetterRecord) -> str:
+    """The company of a letter; "" when its key is not an id."""
+    return letter.company_id if is_company_id(letter.company_id) else ""
 
 
 def size(letter: DeadLetterRecord) -> int | None:

@@ -186,10 +186,13 @@ def parse(position: str) -> tuple[int, int]:
 
 
 def spans_of(letters: Iterable[DeadLetterRecord]) -> dict[int, list[tuple[int, int]]]:
-    """The positions of these letters, each as a span."""
+    """The positions of these letters; adjacent ones are joined as they come."""
     spans: dict[int, list[tuple[int, int]]] = {}
     for letter in letters:
-        spans.setdefault(letter.partition, []).append((letter.offset, letter.offset + 1))
+        runs, first = spans.setdefault(letter.partition, []), letter.offset
+        if runs and runs[-1][1] == letter.offset:
+            first, _ = runs.pop()
+        runs.append((first, letter.offset + 1))
     return spans
 
 

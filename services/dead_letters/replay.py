@@ -56,7 +56,8 @@ class LetterReplay:
         """Without a publisher it is a dry run. A record that was replayed `most` times is left, and, unless `again`, so is a
         letter that was replayed before: the count of its record does not show that.
 
-        `rescan(company_id, mailbox_id)` may raise ReplyrateError.
+        `rescan(company_id, mailbox_id)` may raise ReplyrateError: its letters cannot be replayed. TransientError ends the replay; the
+        letters of the batch stay open, and none of its records was sent.
         """
         self._settings = settings
         self._publisher = publisher
@@ -77,10 +78,10 @@ class LetterReplay:
         values = self._read_again(to_read)
         results: list[ReplayResult] = []
         sent: list[tuple[int, Pending]] = []
-        for letter in letters:
-            result, value = self._decide(letter, values)
+        # All are decided first: when a mailbox cannot be asked for, nothing of the batch was sent yet.
+        for result, value in [self._decide(letter, values) for letter in letters]:
             if result.outcome == "replayed" and self._publisher is not None and value is not None:
-                sent.append((len(results), self._send(self._publisher, letter, value)))
+                sent.append((len(results), self._send(self._publisher, result.letter, value)))
             results.append(result)
         if self._publisher is not None:
             for refused in self._publisher.wait([pending for _, pending in sent]):

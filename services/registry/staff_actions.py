@@ -3,6 +3,7 @@
 An action is noted in the transaction that reads or changes, so neither happens without the other. Who did it follows from the session.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -10,10 +11,17 @@ from typing import Any, Final
 import psycopg
 from psycopg.types.json import Jsonb
 
-from services.common.errors import ReplyrateError
+from services.common.errors import TransientError
 from services.common.postgres import Statements, load_statements
 
 SQL: Final = load_statements("services.registry", "staff_actions.sql")
+
+
+class StaffSessionEnded(TransientError):
+    """The session of the console is over; what it was doing stops, and can be done in a new session."""
+
+    def __init__(self) -> None:
+        super().__init__("the session of the console has ended; sign in and do it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +57,35 @@ class StaffActions:
     def note(self, action: str, subject: Subject = NOBODY, /, **detail: Any) -> None:
         """Note an action of the session of this transaction. `detail`: numbers, codes and ids.
 
-        ReplyrateError when the session has ended in the meantime, so that nothing is read or changed without a record.
+        StaffSessionEnded when the session has ended in the meantime, so that nothing is read or changed without a record.
         """
-        noted = self._sql.one(
+        self._note(
             "note", action=action, company_id=subject.company_id, account_id=subject.account_id,
             mailbox_id=subject.mailbox_id, inquiry_id=subject.inquiry_id, detail=Jsonb(detail),
         )  # fmt: skip
-        if noted is None or not noted["noted"]:
-            raise ReplyrateError("the session of the console has ended")
+
+    def note_each(self, action: str, company_ids: Iterable[str], /, **detail: Any) -> None:
+        """Note an action that shows something of several companies: once for each, or once without a company when there is none.
+
+        StaffSessionEnded as `note`.
+        """
+        self._note("note_each", action=action, company_ids=sorted(set(company_ids)) or [None], detail=Jsonb(detail))
+
+    def note_outcome(self, action: str, /, **detail: Any) -> None:
+        """Note how something ended that the session began, also after its end. `action` ends in `-done` or `-failed`."""
+        self._note("note_outcome", action=action, detail=Jsonb(detail))
+
+    def registered(self, company_ids: Iterable[str]) -> list[str]:
+        """Those of some ids that are registered companies."""
+        return [row["company_id"] for row in self._sql.all("registered", company_ids=sorted(set(company_ids)))]
 
     def page(self, wanted: ActionFilter, before: int | None, limit: int) -> list[dict[str, Any]]:
         """At most `limit` actions before one (None: from the newest), the newest first. Only operators see any."""
-        return self._sql.all("page", before=before, limit=limit, **asdict(wanted))
+        self._sql.run("plan_with_values")
+        name = "page" if wanted.who is None else "page_of_person"
+        return self._sql.all(name, before=before, limit=limit, **asdict(wanted))
+
+    def _note(self, statement: str, **values: Any) -> None:
+        noted = self._sql.one(statement, **values)
+        if noted is None or not noted["noted"]:
+            raise StaffSessionEnded

@@ -40,6 +40,11 @@ class StaffSession:
         """Whether it may change something."""
         return self.role == "operator"
 
+    @property
+    def signature(self) -> str:
+        """The person and the session, for rows that name who changed them."""
+        return f"{self.display_name} ({self.session_id})"
+
 
 @dataclass(frozen=True, slots=True)
 class StaffSessionLimits:

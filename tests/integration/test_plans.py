@@ -42,6 +42,8 @@ OF_THE_PORTAL: Final = (
 OF_THE_CONSOLE: Final = {
     "services/registry/staff_sessions.sql:open_link", "services/registry/staff_sessions.sql:begin", "services/registry/staff_sessions.sql:own_session",
     "services/registry/staff_sessions.sql:use", "services/registry/staff_sessions.sql:end", "services/registry/staff_actions.sql:note",
+    "services/registry/staff_actions.sql:note_each", "services/registry/staff_actions.sql:note_outcome", "services/registry/staff_actions.sql:registered",
+    "services/registry/staff_actions.sql:plan_with_values",
 }  # fmt: skip
 """Those that only the staff console runs."""
 OF_THE_OWNER: Final = {"services/registry/staff_sessions.sql:insert_link"}

@@ -352,7 +352,11 @@ def test_a_key_is_made_used_rotated_and_revoked(room: OperatorRoom, make_portal:
         (rotated,) = re.findall(r'value="(rrk_[^"]+)"', operator.answer.text)
         assert (status(secret), status(rotated)) == (200, 200)
         operator.get(f"/api-keys/{key_id}").fill_in(".*/revoke")
-        assert operator.path == f"/api-keys/{key_id}" and facts_of(operator)["Revoked (UTC)"].endswith(f"by {NAME}")
+        assert (
+            operator.path == f"/api-keys/{key_id}"
+            and facts_of(operator)["Revoked (UTC)"].endswith(")")
+            and operator.shows(f"by {NAME} (w-")
+        )
         assert (status(secret), status(rotated)) == (401, 200)
     form = {"csrf": operator.page.forms[0].values["csrf"]}
     assert operator.post(f"/api-keys/{key_id}/revoke", form).status == 409

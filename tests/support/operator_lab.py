@@ -36,9 +36,10 @@ class OperatorRoom:
     operator: Browser
 
     def actions(self) -> list[tuple[str, dict[str, Any]]]:
-        """What the audit has but for the sign-in, the oldest first: action and detail."""
+        """What the audit has but for the sign-in, lists and checks, the oldest first: action and detail."""
         return self.owner.execute(
-            "SELECT action, detail FROM registry.staff_actions WHERE action <> 'sign-in' ORDER BY action_id"
+            "SELECT action, detail FROM registry.staff_actions WHERE action NOT IN ('sign-in', 'letters', 'check-letters')"
+            " ORDER BY action_id"
         ).fetchall()
 
     def finish(self) -> Browser:

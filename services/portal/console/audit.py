@@ -1,5 +1,6 @@
 """What staff read about people and changed, the newest first."""
 
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -8,11 +9,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.portal.console.problems import ConsoleProblem
 from services.portal.console.staff import StaffGate
 from services.portal.console.texts import load
 from services.registry.staff_actions import NOBODY, ActionFilter, StaffActions
 
 PAGE_ROWS: Final = 50
+ID: Final = re.compile(r"[0-9]{1,18}")
+"""An action's id, which is below 2**63."""
 FILTERS: Final = ("who", "action", "company", "from", "to")
 
 
@@ -25,13 +29,15 @@ def routes(gate: StaffGate) -> APIRouter:
         staff = gate.operating_reader(request)
         query = {name: request.query_params.get(name, "").strip().replace("\x00", "")[:255] for name in FILTERS}
         after = request.query_params.get("after", "")
+        if after and not ID.fullmatch(after):
+            raise ConsoleProblem("not-found")
         wanted = ActionFilter(
             query["who"] or None, query["action"] or None, query["company"] or None, _day_begins(query["from"]),
             _day_begins(query["to"], timedelta(days=1)),
         )  # fmt: skip
         filters: dict[str, Any] = {name: value for name, value in query.items() if value and name != "who"}
         with staff.noted("audit", NOBODY, **filters) as connection:
-            rows = StaffActions(connection).page(wanted, int(after) if after.isdecimal() else None, PAGE_ROWS)
+            rows = StaffActions(connection).page(wanted, int(after) if after else None, PAGE_ROWS)
         kept_query = {name: value for name, value in query.items() if value}
         following = urlencode({**kept_query, "after": rows[-1]["action_id"]}) if len(rows) == PAGE_ROWS else None
         return staff.page(

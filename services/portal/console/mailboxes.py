@@ -23,7 +23,7 @@ from services.registry import states
 from services.registry.errors import RegistryError
 from services.registry.keyset import KeysetRange
 from services.registry.lists import MailboxFilter, RegistryLists
-from services.registry.staff_actions import Subject
+from services.registry.staff_actions import StaffActions, Subject
 
 PAGE_ROWS: Final = 50
 Kind = tuple[str, str, str]
@@ -71,8 +71,12 @@ def routes(gate: StaffGate) -> APIRouter:
             company, mailbox = decode_cursor(request.query_params.get("after"), ("", ""))
         except ApiProblem:
             raise ConsoleProblem("not-found") from None
-        with staff.noted("mailbox-list", state=state, provider=provider, reason=reason) as connection:
+        with staff.transaction() as connection:
             stored = RegistryLists(connection).mailboxes(wanted, (company, mailbox), PAGE_ROWS)
+            StaffActions(connection).note_each(
+                "mailbox-list", {row["company_id"] for row in stored}, state=state, provider=provider, reason=reason,
+                mailboxes=len(stored),
+            )  # fmt: skip
         following = None
         if len(stored) == PAGE_ROWS:
             following = _list_address(*chosen, encode_cursor(stored[-1]["company_id"], stored[-1]["mailbox_id"]))

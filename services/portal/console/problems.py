@@ -13,6 +13,7 @@ from services.portal.console.texts import text
 from services.portal.pages.problems import PageProblem
 from services.portal.pages.templates import page, preferred_language
 from services.portal.request_limits import LimitCode
+from services.registry.staff_actions import StaffSessionEnded
 
 ConsoleCode = Literal[
     "sign-in-needed", "no-role", "sign-in-failed", "operators-only", "not-found", "link-unusable", "cookies-missing",
@@ -41,6 +42,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PageProblem, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(StaffSessionEnded, _session_ended)
     app.add_exception_handler(TransientError, _unavailable)
     app.add_exception_handler(Exception, _failed)
 
@@ -73,6 +75,10 @@ def _http_error(request: Request, error: Exception) -> Response:
     response = problem_page(request, "not-found" if error.status_code in (404, 405) else "form-incomplete")
     response.status_code = error.status_code
     return response
+
+
+def _session_ended(request: Request, error: Exception) -> Response:
+    return _refused(request, ConsoleProblem("sign-in-needed"))
 
 
 def _unavailable(request: Request, error: Exception) -> Response:

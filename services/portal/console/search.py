@@ -12,7 +12,7 @@ from services.portal.console.lookups import SQL
 from services.portal.console.staff import Staff, StaffGate
 from services.registry.keyset import KeysetRange
 from services.registry.lists import RegistryLists
-from services.registry.staff_actions import NOBODY, Subject
+from services.registry.staff_actions import StaffActions
 
 KINDS: Final = ("companies", "accounts", "mailboxes", "inquiries")
 MOST: Final = 20
@@ -44,7 +44,7 @@ def _results(staff: Staff, query: str) -> dict[str, list[dict[str, Any]]]:
         if counts:
             # What was typed may be anything; the ids of what it led to are enough.
             companies = {hit["company_id"] for hits in results.values() for hit in hits}
-            staff.note(connection, "search", Subject(companies.pop()) if len(companies) == 1 else NOBODY, **counts)
+            StaffActions(connection).note_each("search", companies, **counts)
     return results
 
 

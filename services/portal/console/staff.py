@@ -1,7 +1,7 @@
 """Who sends a request to the console: the session of the cookie, and for forms the proof that our own page sent it."""
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +22,7 @@ from services.portal.pages.cookies import HostCookies
 from services.portal.pages.seller import form_proof, is_own_form
 from services.portal.pages.templates import page, preferred_language
 from services.portal.panel import display
-from services.registry.staff_actions import NOBODY, StaffActions, Subject
+from services.registry.staff_actions import NOBODY, StaffActions, StaffSessionEnded, Subject
 from services.registry.staff_sessions import STAFF_PREFIX, StaffSession, StaffSessions
 
 SESSION_COOKIE: Final = "staff"
@@ -54,6 +54,24 @@ class Staff:
     def note(self, connection: psycopg.Connection, action: str, subject: Subject = NOBODY, /, **detail: Any) -> None:
         """Note in the audit what the transaction of a connection reads about people, or changes. `action`: a key of the texts [action]."""
         StaffActions(connection).note(action, subject, **detail)
+
+    def note_outcome(self, action: str, /, **detail: Any) -> None:
+        """Note in the audit how something ended that the session began, also after the end of the session."""
+        with self.transaction() as connection:
+            StaffActions(connection).note_outcome(action, **detail)
+
+    def note_letters(self, action: str, company_ids: Iterable[str], /, **detail: Any) -> None:
+        """Note in the audit that dead letters are shown, for each company among these ids that is registered: the key of a rejected
+        record may be anything."""
+        with self.transaction() as connection:
+            actions = StaffActions(connection)
+            actions.note_each(action, actions.registered(company_ids), **detail)
+
+    def check_open(self) -> None:
+        """StaffSessionEnded when the session is over, for work that goes on behind a request."""
+        with self.transaction() as connection:
+            if StaffSessions(connection).own_session() is None:
+                raise StaffSessionEnded
 
     @property
     def csrf(self) -> str:

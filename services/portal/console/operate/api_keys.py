@@ -61,7 +61,7 @@ def _add_creation(router: APIRouter, gate: StaffGate) -> None:
         try:
             with staff.transaction() as connection:
                 key = ApiKeys(connection).add(
-                    name.strip(), tuple(scopes), companies, by=staff.session.display_name, expires_at=expires_at
+                    name.strip(), tuple(scopes), companies, by=staff.session.signature, expires_at=expires_at
                 )
                 staff.note(connection, "create-key", key_id=key.key_id, scopes=scopes, companies=companies)
         except RegistryError:
@@ -78,7 +78,7 @@ def _add_changes(router: APIRouter, gate: StaffGate) -> None:
     ) -> Response:
         try:
             with staff.transaction() as connection:
-                key = ApiKeys(connection).rotate(key_id, overlap_hours, by=staff.session.display_name)
+                key = ApiKeys(connection).rotate(key_id, overlap_hours, by=staff.session.signature)
                 staff.note(connection, "rotate-key", key_id=key_id, new_key_id=key.key_id, overlap_hours=overlap_hours)
         except RegistryError:
             return _key_page(staff, key_id, is_refused=True)
@@ -88,7 +88,7 @@ def _add_changes(router: APIRouter, gate: StaffGate) -> None:
     def revoke(staff: Annotated[Staff, Depends(gate.operating_sender)], key_id: str) -> Response:
         try:
             with staff.transaction() as connection:
-                ApiKeys(connection).revoke(key_id, by=staff.session.display_name)
+                ApiKeys(connection).revoke(key_id, by=staff.session.signature)
                 staff.note(connection, "revoke-key", key_id=key_id)
         except RegistryError:
             return _key_page(staff, key_id, is_refused=True)

@@ -9,23 +9,20 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Form
 from starlette.responses import RedirectResponse, Response
 
-from services.common.topics import INQUIRIES, REPLIES, SENT
 from services.dead_letters import content, reasons
 from services.dead_letters.letters import DeadLetterRecord, DeadLetters, NoSuchLetter, parse
-from services.dead_letters.selection import MAIL, LetterQuery, Selection, count, overlap
+from services.dead_letters.selection import LetterQuery, Selection, count, overlap
 from services.portal.console.operate import letter_work
-from services.portal.console.operate.letter_work import Operation
+from services.portal.console.operate.letter_work import TOPICS, Operation, recorded
 from services.portal.console.operate.started_work import begin
 from services.portal.console.problems import ConsoleProblem
 from services.portal.console.staff import Staff, StaffGate
-from services.registry.staff_actions import Subject
 
 PATH: Final = "/dead-letters"
 NAME: Final = "letters"
 PAGE_LETTERS: Final = 50
 MOST_READ: Final = 5_000
 """Letters that a page reads at most; the next page goes on behind them."""
-TOPICS: Final = (INQUIRIES, SENT, REPLIES, MAIL)
 AGES: Final = (1, 24, 24 * 7)
 """Ages to choose from, in hours."""
 Age = Literal["", "1", "24", "168"]
@@ -62,12 +59,18 @@ def routes(gate: StaffGate) -> APIRouter:
         choice: Annotated[ListChoice, Depends()],
         after: str = "",
     ) -> Response:
+        query = choice.query(staff.resources.clock())
         with DeadLetters(staff.resources.settings.kafka) as letters:
             waiting = count(letters.waiting())
-            shown, following = _page_of(letters, choice, choice.query(staff.resources.clock()), after)
+            shown, following = _page_of(letters, choice, query, after)
+        staff.note_letters(
+            "letters", {content.company_id(letter) for letter in shown}, **recorded(query), state=choice.state,
+            letters=len(shown),
+        )  # fmt: skip
         return staff.page(
             "console_letters.html", NAME, letters=shown, waiting=waiting, choice=choice, topics=TOPICS, ages=AGES,
             reasons=sorted(reasons.load()), following=choice.path(following) if following else "", is_continued=bool(after),
+            company_id=content.company_id,
         )  # fmt: skip
 
     @router.get(PATH + "/{partition}/{offset}")
@@ -77,11 +80,11 @@ def routes(gate: StaffGate) -> APIRouter:
                 letter = letters.at(f"{partition}/{offset}")
         except NoSuchLetter:
             raise ConsoleProblem("not-found") from None
-        with staff.noted("letter", _subject(letter), position=letter.position):
-            pass
+        staff.note_letters("letter", {content.company_id(letter)}, position=letter.position)
         return staff.page(
             "console_letter.html", NAME, letter=letter, explained=reasons.explain(letter.reason),
             size=content.size(letter), fields=content.fields(letter),
+            company_id=content.company_id(letter),
         )  # fmt: skip
 
     _add_changes(router, gate)
@@ -150,8 +153,3 @@ def _page_of(
         if query.matches(letter):
             shown.append(letter)
     return shown, ""
-
-
-def _subject(letter: DeadLetterRecord) -> Subject:
-    company_id = letter.company_id
-    return Subject(company_id if company_id.isprintable() and 0 < len(company_id) <= 128 else None)

@@ -4,16 +4,19 @@ The use cases are those of `replyrate dlq` (services/dead_letters). A change in 
 audit, so the audit has a record before it, with the letters that were chosen, and one after it, with what became of them.
 """
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from services.common.errors import ReplyrateError
 from services.common.kafka import Publisher
+from services.common.topics import INQUIRIES, REPLIES, SENT
+from services.dead_letters import content, reasons
 from services.dead_letters.letters import DeadLetterRecord, DeadLetters, Spans, spans_of
 from services.dead_letters.purge import purge
 from services.dead_letters.replay import BATCH, LetterReplay, ReplayResult, replay_in_batches
-from services.dead_letters.selection import LetterQuery, Selection, confirmed, count, open_spans
+from services.dead_letters.selection import MAIL, LetterQuery, Selection, confirmed, count, open_spans
 from services.portal.console.long_work import Report
 from services.portal.console.staff import Staff
 from services.registry.errors import RegistryError
@@ -27,6 +30,28 @@ SHOWN: Final = 100
 """Letters that a result names."""
 REPLAYED: Final = ("replayed", "rescan")
 """Outcomes of letters that were sent back."""
+TOPICS: Final = (INQUIRIES, SENT, REPLIES, MAIL)
+"""Where a rejected record or mail comes from."""
+_CHANGING: Final = threading.Lock()
+"""One replay or purge at a time: a confirmation that is sent twice finds the second time that its letters are not open any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLetter:
+    """What a result shows of a letter, and keeps in memory: nothing of its content. `company_id` is "" when its key is not an id."""
+
+    position: str
+    reason: str
+    topic: str
+    company_id: str
+    outcome: str
+    why: str
+
+    @classmethod
+    def of(cls, result: ReplayResult) -> "ShownLetter":
+        """The line of a result."""
+        letter = result.letter
+        return cls(letter.position, letter.reason, letter.topic, content.company_id(letter), result.outcome, result.why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +62,7 @@ class LetterReport:
     query: LetterQuery
     selection: Selection
     counts: Mapping[str, int]
-    shown: list[ReplayResult]
+    shown: list[ShownLetter]
 
 
 def check(staff: Staff, operation: Operation, query: LetterQuery, report: Report) -> LetterReport:
@@ -46,33 +71,37 @@ def check(staff: Staff, operation: Operation, query: LetterQuery, report: Report
     with DeadLetters(kafka) as letters:
         spans = open_spans(letters, query)
         read = filter(query.matches, _reporting(letters.read(spans), count(spans), report))
-        chosen: list[DeadLetterRecord] = []
-        tally = _Tally(SHOWN)
+        judged: Iterable[tuple[str, ReplayResult]]
         if operation == "purge":
-            for letter in read:
-                chosen.append(letter)
-                tally.add(letter.reason, ReplayResult(letter, "replayed"))
+            judged = ((letter.reason, ReplayResult(letter, "replayed")) for letter in read)
         else:
             replay = LetterReplay(kafka, None, lambda company_id, mailbox_id: None, most=MOST_REPLAYS)
-            for results in replay_in_batches(letters, read, replay):
-                for result in results:
-                    chosen.append(result.letter)
-                    tally.add(result.outcome, result)
-    return LetterReport(operation, query, Selection.of(spans_of(chosen)), tally.counts, tally.shown)
+            batches = replay_in_batches(letters, read, replay)
+            judged = ((result.outcome, result) for results in batches for result in results)
+        tally = Tally()
+        selection = Selection.of(spans_of(tally.counted(judged)))
+    staff.note_letters(
+        "check-letters", {letter.company_id for letter in tally.shown}, operation=operation, **recorded(query),
+        letters=selection.letters, digest=selection.digest,
+    )  # fmt: skip
+    return LetterReport(operation, query, selection, tally.counts, tally.shown)
 
 
 def carry_out(
     staff: Staff, operation: Operation, query: LetterQuery, selection: Selection, report: Report
 ) -> LetterReport:
-    """Replay or purge the letters of a dry run. SelectionChanged when they are not the open ones any more; nothing is done then."""
-    with DeadLetters(staff.resources.settings.kafka) as letters:
+    """Replay or purge the letters of a dry run. SelectionChanged when they are not the open ones any more; nothing is done then.
+
+    StaffSessionEnded when the session ends meanwhile: the letters that were not processed yet stay open.
+    """
+    with _CHANGING, DeadLetters(staff.resources.settings.kafka) as letters:
         spans = confirmed(letters, query, selection)
         with staff.noted(
-            f"{operation}-letters", topic=query.topic, reason=query.reason, letters=selection.letters,
+            f"{operation}-letters", **recorded(query), letters=selection.letters,
             digest=selection.digest, partitions=len(selection.ends), through=max(selection.ends.values(), default=0) - 1,
         ):  # fmt: skip
             pass
-        tally = _Tally(SHOWN)
+        tally = Tally()
         try:
             if operation == "purge":
                 purge(letters, spans)
@@ -80,23 +109,20 @@ def carry_out(
             else:
                 _replay(staff, letters, spans, selection.letters, tally, report)
         except Exception as error:
-            with staff.noted(
-                f"{operation}-letters-failed",
-                digest=selection.digest,
-                error=type(error).__name__,
-                counts=dict(tally.counts),
-            ):
-                pass
+            staff.note_outcome(
+                f"{operation}-letters-failed", digest=selection.digest, error=type(error).__name__, counts=dict(tally.counts)
+            )  # fmt: skip
             raise
-        with staff.noted(f"{operation}-letters-done", digest=selection.digest, counts=dict(tally.counts)):
-            pass
+        staff.note_outcome(f"{operation}-letters-done", digest=selection.digest, counts=dict(tally.counts))
     return LetterReport(operation, query, selection, tally.counts, tally.shown)
 
 
-def _replay(staff: Staff, letters: DeadLetters, spans: Spans, total: int, tally: "_Tally", report: Report) -> None:
+def _replay(staff: Staff, letters: DeadLetters, spans: Spans, total: int, tally: "Tally", report: Report) -> None:
     kafka = staff.resources.settings.kafka
 
     def rescan(company_id: str, mailbox_id: str) -> None:
+        if not content.is_company_id(company_id):
+            raise ReplyrateError("its key is not the id of a company")
         try:
             with staff.noted("rescan-mailbox", Subject(company_id, mailbox_id=mailbox_id)) as connection:
                 Mailboxes(connection).rescan(company_id, mailbox_id)
@@ -105,25 +131,30 @@ def _replay(staff: Staff, letters: DeadLetters, spans: Spans, total: int, tally:
 
     with Publisher(kafka, "replyrate-console") as publisher:
         replay = LetterReplay(kafka, publisher, rescan, most=MOST_REPLAYS)
-        for results in replay_in_batches(letters, letters.read(spans), replay):
+        for results in replay_in_batches(letters, _while_open(staff, letters.read(spans)), replay):
             for result in results:
                 tally.add(result.outcome, None if result.outcome in REPLAYED else result)
             report(sum(tally.counts.values()), total)
 
 
-class _Tally:
-    """Counts outcomes, and remembers the first letters."""
+@dataclass(slots=True)
+class Tally:
+    """Counts outcomes, and remembers what is shown of the first letters, at most SHOWN."""
 
-    def __init__(self, most: int) -> None:
-        self.counts: dict[str, int] = {}
-        self.shown: list[ReplayResult] = []
-        self._most = most
+    counts: dict[str, int] = field(default_factory=dict)
+    shown: list[ShownLetter] = field(default_factory=list)
+
+    def counted(self, judged: Iterable[tuple[str, ReplayResult]]) -> Iterator[DeadLetterRecord]:
+        """The letters of outcomes, each counted when it is read."""
+        for outcome, result in judged:
+            self.add(outcome, result)
+            yield result.letter
 
     def add(self, outcome: str, result: ReplayResult | None) -> None:
         """Count a letter, and remember its result if there is room."""
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
-        if result is not None and len(self.shown) < self._most:
-            self.shown.append(result)
+        if result is not None and len(self.shown) < SHOWN:
+            self.shown.append(ShownLetter.of(result))
 
 
 def _reporting(letters: Iterable[DeadLetterRecord], total: int, report: Report) -> Iterator[DeadLetterRecord]:
@@ -131,6 +162,22 @@ def _reporting(letters: Iterable[DeadLetterRecord], total: int, report: Report) 
         if number % BATCH == 0:
             report(number, total)
         yield letter
+
+
+def _while_open(staff: Staff, letters: Iterable[DeadLetterRecord]) -> Iterator[DeadLetterRecord]:
+    """The letters, as long as the session is open: it is looked up before each batch. StaffSessionEnded."""
+    for number, letter in enumerate(letters):
+        if number % BATCH == 0:
+            staff.check_open()
+        yield letter
+
+
+def recorded(query: LetterQuery) -> dict[str, Any]:
+    """A query that was carried out, as the audit has it: our own names, and no other text that a form may send."""
+    return {
+        "topic": query.topic if query.topic in TOPICS else "", "reason": query.reason if query.reason in reasons.load() else "",
+        "before": "" if query.before is None else query.before.isoformat(timespec="seconds"), "position": query.position,
+    }  # fmt: skip
 
 
 def form_values(report: LetterReport) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class StaffActions:
 
     def registered(self, company_ids: Iterable[str]) -> list[str]:
         """Those of some ids that are registered companies."""
-        return [row["company_id"] for row in self._sql.all("registered", company_ids=sorted(set(company_ids)))]
+        return [company["company_id"] for company in self._sql.all("registered", company_ids=sorted(set(company_ids)))]
 
     def page(self, wanted: ActionFilter, before: int | None, limit: int) -> list[dict[str, Any]]:
         """At most `limit` actions before one (None: from the newest), the newest first. Only operators see any."""

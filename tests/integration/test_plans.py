@@ -1,6 +1,9 @@
 """No statement that runs periodically or for each event reads a table that grows from end to end."""
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import psycopg
@@ -10,6 +13,8 @@ from services.aggregator.judge import judge
 from services.cli.pages import dictionary
 from services.common.postgres import connect
 from services.common.tables import read_table
+from services.registry import staff_actions
+from services.registry.staff_actions import ActionFilter
 from tests.support import large_database
 from tests.support.plans import NamedStatement, plan, statements, whole_reads
 
@@ -46,6 +51,8 @@ OF_THE_CONSOLE: Final = {
     "services/registry/staff_actions.sql:plan_with_values",
 }  # fmt: skip
 """Those that only the staff console runs."""
+AUDITED: Final = datetime(2020, 1, 1, tzinfo=UTC)
+"""An old day of the audit."""
 OF_THE_OWNER: Final = {"services/registry/staff_sessions.sql:insert_link"}
 """Those that only the command line runs, as the owner of the database."""
 
@@ -126,6 +133,34 @@ def test_each_service_may_run_its_statements_with_its_own_role(
             except psycopg.errors.InsufficientPrivilege as error:
                 refused.append(f"{statement.title}: {error.diag.message_primary}")
     assert not refused, "\n".join(refused)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "indexes"),
+    [
+        (ActionFilter(who="somebody rare"), {"staff_actions_subject", "staff_actions_name"}),
+        (ActionFilter(since=AUDITED, until=AUDITED + timedelta(days=1)), {"staff_actions_done"}),
+    ],
+)
+def test_the_audit_finds_a_rare_person_and_an_old_day_by_an_index(
+    connection: psycopg.Connection, wanted: ActionFilter, indexes: set[str]
+) -> None:
+    name = "page" if wanted.who is None else "page_of_person"
+    with connection.transaction(force_rollback=True):
+        connection.execute(
+            "INSERT INTO registry.staff_actions (done_at, session_id, subject, display_name, role, action, expires_at)"
+            " SELECT %s::timestamptz + day * interval '1 day', 'w', 's', 'n', 'support', 'company', now()"
+            " FROM generate_series(0, 999) day, generate_series(1, 20)",
+            [AUDITED],
+        )
+        connection.execute("ANALYZE registry.staff_actions")
+        connection.execute(staff_actions.SQL["plan_with_values"])
+        explained = connection.execute(
+            "EXPLAIN (FORMAT JSON) " + staff_actions.SQL[name],
+            {"before": None, "limit": 50, **asdict(wanted)},
+        ).fetchone()
+        assert explained is not None
+    assert set(re.findall(r"'Index Name': '(\w+)'", str(explained[0]))) == indexes
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,12 @@ def test_mailboxes_are_counted_by_state_provider_and_reason(world: PanelWorld, c
     assert sum(int(cells[3]) for cells in rows(browser, "kinds")) == stored > 1
     browser.get("/mailboxes/list")
     assert len(rows(browser, "mailboxes")) == stored
-    browser.get("/mailboxes/list?state=removed")
-    assert browser.shows("No mailbox matches.")
+    assert browser.get("/mailboxes/list?state=removed").shows("No mailbox matches.")
+    assert [company for _, company, *_ in actions(dsn)] == [None, "hx-tools", COMPANY, None]
+    with connect(dsn, "tests") as owner:
+        owner.execute("INSERT INTO registry.companies (company_id) VALUES ('lt-other')")
+    browser.get("/?q=lt-")
+    assert [company for action, company, *_ in actions(dsn) if action == "search"] == ["lt-other", COMPANY]
     assert browser.get("/mailboxes/list?after=none").status == 404
 
 
@@ -166,8 +170,13 @@ def test_operators_alone_read_the_audit(console: Portal, dsn: str) -> None:
     assert "Audit" not in support.page.links and support.get("/audit").status == 403
     operator = staff_browser(console, dsn, "operator").get("/audit")
     assert [cells[1] for cells in rows(operator, "actions")] == [NAME, NAME, "Li Na"]
-    operator.get("/audit?who=Li+Na&action=sign-in")
-    assert [cells[1] for cells in rows(operator, "actions")] == ["Li Na"]
+    subject = value_of(dsn, "SELECT subject FROM registry.staff_actions WHERE display_name = 'Li Na'")
+    for who in ("Li+Na", subject):
+        operator.get(f"/audit?who={who}&action=sign-in")
+        assert [cells[1:3] for cells in rows(operator, "actions")] == [["Li Na", subject]]
+    assert operator.get("/audit?who=nobody").shows("No record matches.")
+    for after in (10**20, "9" * 5000, "x", "٣"):
+        assert operator.get(f"/audit?after={after}").status == 404, after
     assert operator.get("/audit?to=2020-01-01").shows("No record matches.")
 
 

@@ -3,11 +3,14 @@
 import base64
 import json
 import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
+import httpx
 import psycopg
 import pytest
 from starlette.requests import Request
@@ -18,13 +21,18 @@ from services.aggregator.refresh.refresh import Refresher
 from services.common.errors import ConfigError
 from services.common.kafka import Publisher
 from services.common.postgres import connect
+from services.common.settings import ConsoleConfig
 from services.common.topics import INQUIRIES, REPLAYED, SENT
+from services.dead_letters import replay
 from services.dead_letters.letters import DeadLetters, spans_of
-from services.portal.console.operate import overview, rule_work
-from services.portal.console.operate.rule_work import ChosenRuleSet, SessionEnded
+from services.dead_letters.selection import LetterQuery, Selection
+from services.portal.console.long_work import LongWork
+from services.portal.console.operate import letter_work, overview, rule_work
+from services.portal.console.operate.rule_work import ChosenRuleSet
 from services.portal.console.resources import ConsoleResources
 from services.portal.console.staff import Staff
 from services.portal.database import TokenDatabase
+from services.registry.staff_actions import StaffActions, StaffSessionEnded
 from services.registry.staff_sessions import StaffSessionLimits, StaffSessions
 from tests.support.connect_lab import Browser
 from tests.support.console_lab import NAME, MakeConsole, console_dsn, make_console, staff_browser
@@ -185,6 +193,103 @@ def test_a_replay_is_checked_confirmed_and_recorded(room: OperatorRoom) -> None:
     assert len(room.actions()) == 3 and room.open_letters() == 1
 
 
+@pytest.fixture
+def staff(room: OperatorRoom) -> Iterator[Staff]:
+    """The session of the operator in the process of the tests."""
+    database = TokenDatabase(room.console.dsn, 1)
+    token = room.operator.client.cookies["replyrate-staff"]
+    with database.transaction(token) as connection:
+        session = StaffSessions(connection).own_session()
+    assert session is not None
+    settings = cast(ConsoleConfig, SimpleNamespace(kafka=room.kafka))
+    resources = ConsoleResources(settings, database, lambda: datetime.now(UTC), cast(LongWork, None))
+    yield Staff(cast(Request, None), resources, token, session, "en")
+    database.close()
+
+
+def test_a_session_that_ends_during_a_replay_leaves_the_rest_open_and_its_end_recorded(
+    room: OperatorRoom, staff: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (replay, letter_work):
+        monkeypatch.setattr(module, "BATCH", 1)
+    mail = letter("unreadable-message", mailbox_id="m-c1", uidvalidity=1, uid=5)
+    room.plant(of_record(1), mail, of_record(2))
+    checked = letter_work.check(staff, "replay", LetterQuery(), lambda done, total: None)
+    assert checked.selection.letters == 3
+
+    def end_session(done: int, total: int) -> None:
+        room.owner.execute("UPDATE registry.staff_sessions SET ended_at = clock_timestamp()")
+
+    sent_before = len(read_all(room.kafka, SENT))
+    with pytest.raises(StaffSessionEnded):
+        letter_work.carry_out(staff, "replay", checked.query, checked.selection, end_session)
+    assert len(read_all(room.kafka, SENT)) == sent_before + 1 and room.open_letters() == 2
+    (begun, _), (ended, detail) = room.actions()
+    assert (begun, ended) == ("replay-letters", "replay-letters-failed")
+    assert detail["counts"] == {"replayed": 1} and detail["error"] == "StaffSessionEnded"
+    # Of a session that is over nothing but an end is recorded.
+    with staff.transaction() as connection, pytest.raises(StaffSessionEnded):
+        StaffActions(connection).note("company")
+    with staff.transaction() as connection, pytest.raises(StaffSessionEnded):
+        StaffActions(connection).note_outcome("company")
+    with pytest.raises(StaffSessionEnded):
+        letter_work.carry_out(staff, "purge", checked.query, confirmable(room), end_session)
+    assert room.open_letters() == 2 and len(room.actions()) == 2
+
+
+def confirmable(room: OperatorRoom) -> Selection:
+    with DeadLetters(room.kafka) as letters:
+        return Selection.of(letters.waiting())
+
+
+def test_a_confirmation_that_is_sent_twice_at_once_replays_once(room: OperatorRoom) -> None:
+    room.plant(*(of_record(number) for number in range(20)))
+    operator = room.operator.get("/dead-letters").fill_in("/dead-letters/check", operation="replay")
+    confirmation = room.finish().page.forms[-1].values
+    sent_before = len(read_all(room.kafka, SENT))
+    cookies = dict(operator.client.cookies)
+    with (
+        ThreadPoolExecutor(2) as threads,
+        httpx.Client(base_url=operator.origin, cookies=cookies, headers={"Origin": operator.origin}) as client,
+    ):
+        answers = threads.map(lambda _: client.post("/dead-letters/carry-out", data=confirmation), range(2))
+        paths = [answer.headers["location"] for answer in answers]
+    statuses = []
+    for path in paths:
+        operator.get(path)
+        statuses.append(room.finish().status)
+    assert sorted(statuses) == [200, 409]
+    assert len(read_all(room.kafka, SENT)) == sent_before + 20
+    assert [action for action, _ in room.actions()] == ["replay-letters", "replay-letters-done"]
+
+
+def test_lists_and_checks_are_recorded_and_a_key_that_is_not_an_id_is_not_shown(room: OperatorRoom) -> None:
+    room.plant(of_record(1), letter(topic=INQUIRIES, partition=0, offset=0))
+    room.plant(of_record(2), key=CANARY.encode())
+    room.plant(of_record(3), key=b"not-registered")
+    operator = room.operator.get("/dead-letters?reason=schema&topic=" + CANARY)
+    operator.get("/dead-letters?reason=schema")
+    assert operator.shows("the key is not an id") and operator.shows("not-registered")
+    assert CANARY not in operator.answer.text
+    positions = re.findall(r'href="/dead-letters/(\d+/\d+)"', operator.answer.text)
+    for position in positions:
+        assert CANARY not in operator.get(f"/dead-letters/{position}").answer.text
+    operator.get("/dead-letters").fill_in("/dead-letters/check", operation="purge")
+    assert room.finish().shows("the key is not an id") and CANARY not in operator.answer.text
+    recorded = room.owner.execute(
+        "SELECT action, company_id, detail FROM registry.staff_actions WHERE action <> 'sign-in' ORDER BY action_id"
+    ).fetchall()
+    lists = [(company, detail["letters"]) for action, company, detail in recorded if action == "letters"]
+    assert lists == [(None, 0), ("c1", 4), ("c1", 4)]
+    assert recorded[1][2]["reason"] == "schema" and recorded[1][2]["state"] == "open"
+    checks = [(company, detail) for action, company, detail in recorded if action == "check-letters"]
+    assert [company for company, _ in checks] == ["c1"]
+    assert (checks[0][1]["operation"], checks[0][1]["letters"]) == ("purge", 4)
+    of_letters = [company for action, company, _ in recorded if action == "letter"]
+    assert sorted(of_letters, key=str) == [None, None, "c1", "c1"]
+    assert "canary" not in str(recorded)
+
+
 def test_a_confirmation_that_no_longer_matches_does_nothing(room: OperatorRoom) -> None:
     room.plant(of_record(1), of_record(2), of_record(3, "late"))
     operator = room.operator.get("/dead-letters?reason=schema").fill_in("/dead-letters/check", operation="purge")
@@ -317,7 +422,7 @@ def test_a_comparison_has_a_short_transaction_for_each_batch_and_ends_with_its_s
             with database.transaction(token) as connection:
                 StaffSessions(connection).end()
 
-        with pytest.raises(SessionEnded):
+        with pytest.raises(StaffSessionEnded):
             rule_work.compare(staff, default, ChosenRuleSet(proposed), "", end_session)
     assert [action for action, _ in room.actions()] == ["rules-diff", "rules-diff-done", "rules-diff"]
 

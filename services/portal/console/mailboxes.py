@@ -74,7 +74,7 @@ def routes(gate: StaffGate) -> APIRouter:
         with staff.transaction() as connection:
             stored = RegistryLists(connection).mailboxes(wanted, (company, mailbox), PAGE_ROWS)
             StaffActions(connection).note_each(
-                "mailbox-list", {row["company_id"] for row in stored}, state=state, provider=provider, reason=reason,
+                "mailbox-list", {mailbox["company_id"] for mailbox in stored}, state=state, provider=provider, reason=reason,
                 mailboxes=len(stored),
             )  # fmt: skip
         following = None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.events import DeadLetter
-from services.dead_letters.letters import DeadLetterRecord, DeadLetters, NoSuchLetter, Spans
+from services.dead_letters.letters import DeadLetterRecord, DeadLetters, NoSuchLetter, Spans, spans_of
 from services.dead_letters.selection import (
     MAIL,
     LetterQuery,
@@ -68,6 +68,12 @@ def test_spans_are_sets_of_offsets(
     assert all(runs[i][1] < runs[i + 1][0] for runs in joined.values() for i in range(len(runs) - 1))
     assert offsets_of(common) == offsets_of(left) & offsets_of(right)
     assert (Selection.of(left) == Selection.of(right)) == (offsets_of(left) == offsets_of(right))
+
+
+@given(st.sets(st.integers(0, 30)))
+def test_positions_in_order_are_joined_as_they_come(offsets: set[int]) -> None:
+    spans_ = spans_of(letter(offset) for offset in sorted(offsets))
+    assert merged(spans_) == spans_ and offsets_of(spans_) == {(0, offset) for offset in offsets}
 
 
 def test_letters_are_chosen_by_topic_reason_and_position() -> None:

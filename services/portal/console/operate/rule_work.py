@@ -6,20 +6,15 @@ from typing import Any, Final
 
 from services.aggregator.judge import comparison
 from services.aggregator.judge.rules import RuleSet
-from services.common.errors import ReplyrateError, TransientError
+from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
 from services.portal.console.long_work import Report
 from services.portal.console.staff import Staff
 from services.registry.staff_actions import Subject
-from services.registry.staff_sessions import StaffSessions
 
 SQL: Final = load_statements("services.portal.console.operate", "operate.sql")
 SHOWN_COMPANIES: Final = 200
 SHOWN_INQUIRIES: Final = 200
-
-
-class SessionEnded(TransientError):
-    """The session that began a comparison has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +82,13 @@ def compare(staff: Staff, current: RuleSet, proposed: ChosenRuleSet, company_id:
 def _differences(staff: Staff, current: RuleSet, proposed: RuleSet, company_ids: list[str]) -> list[dict[str, Any]]:
     """What `comparison.compare` gives for some companies, in a transaction of their own: a longer one would keep vacuum from every table.
 
-    SessionEnded.
+    StaffSessionEnded.
     """
     with staff.transaction() as connection:
         Statements(connection, SQL).run("extend_timeouts")
         differences = list(comparison.compare(connection, current, proposed, company_ids, lambda *_: None))
         # Without a session every row is hidden, and nothing would differ. Looked up last, so that it was open all the time.
-        if StaffSessions(connection).own_session() is None:
-            raise SessionEnded("the session of the console has ended; sign in and compare again")
+        staff.check_open()
     return differences
 
 

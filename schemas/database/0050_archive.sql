@@ -7,11 +7,14 @@
 
 CREATE TABLE ledger.archive (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    archive_id uuid NOT NULL DEFAULT gen_random_uuid()
+    archive_id uuid NOT NULL DEFAULT gen_random_uuid(),
+    begins_at timestamptz NOT NULL
 );
 COMMENT ON TABLE ledger.archive IS
     'Identity of the archive, which its folder repeats. Its row is locked while files are written or removed.';
-INSERT INTO ledger.archive DEFAULT VALUES;
+COMMENT ON COLUMN ledger.archive.begins_at IS 'Nothing is archived before: a day after an upgrade, when aggregators of earlier releases are gone.';
+INSERT INTO ledger.archive (begins_at)
+SELECT statement_timestamp() + CASE WHEN EXISTS (SELECT FROM ledger.companies) THEN interval '1 day' ELSE interval '0' END;
 
 CREATE TABLE ledger.archive_files (
     file_id uuid PRIMARY KEY,
@@ -23,13 +26,15 @@ CREATE TABLE ledger.archive_files (
     bytes bigint NOT NULL,
     sha256 text COLLATE "C" NOT NULL,
     written_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    is_outdated boolean NOT NULL DEFAULT false
+    is_outdated boolean NOT NULL DEFAULT false,
+    superseded_at timestamptz
 );
 CREATE INDEX archive_files_outdated ON ledger.archive_files (file_id) WHERE is_outdated;
-COMMENT ON TABLE ledger.archive_files IS 'Parquet files of the archive. A file that is not listed here does not count and is removed.';
+COMMENT ON TABLE ledger.archive_files IS 'Parquet files of the archive. A file that is not listed here does not count and is removed a day after it was written.';
 COMMENT ON COLUMN ledger.archive_files.path IS 'Relative to the folder of the archive.';
 COMMENT ON COLUMN ledger.archive_files.month IS 'UTC month of the latest receipt of each unit group in the file.';
 COMMENT ON COLUMN ledger.archive_files.is_outdated IS 'The file has rows of a company that was erased or restored, and is written again without them.';
+COMMENT ON COLUMN ledger.archive_files.superseded_at IS 'Since when the file does not count, since it was written again; it is removed a day later.';
 
 CREATE TABLE ledger.archive_parts (
     part_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -145,11 +150,12 @@ GRANT SELECT, UPDATE ON ledger.archive TO replyrate_aggregator;
 GRANT SELECT ON ledger.archive_parts, ledger.archived_inquiries TO replyrate_portal;
 GRANT SELECT ON ledger.archive_parts, ledger.archived_inquiries, ledger.archived_accounts TO replyrate_console;
 
--- Aggregators of an earlier release do not know the archive and would remove rates of archived inquiries. They are gone when rates are
--- stored in ranges (0038); from the first archived unit on that release is refused.
+-- Aggregators of an earlier release do not know the archive and would remove rates of archived inquiries. They are gone a day after this
+-- migration (begins_at) and when rates are stored in ranges (0038); from the first archived unit on those releases are refused.
 CREATE FUNCTION ledger.begin_archive() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM ledger.rates_form form WHERE form.in_ranges) THEN
+    IF NOT EXISTS (SELECT FROM ledger.rates_form form, ledger.archive archive
+        WHERE form.in_ranges AND archive.begins_at <= statement_timestamp()) THEN
         RETURN false;
     END IF;
     UPDATE replyrate.migrations migration SET additive = false WHERE migration.name = 'archive' AND additive;
@@ -159,7 +165,12 @@ COMMENT ON FUNCTION ledger.begin_archive() IS 'Whether units may be archived; fr
 REVOKE EXECUTE ON FUNCTION ledger.begin_archive() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ledger.begin_archive() TO replyrate_aggregator;
 
+COMMENT ON COLUMN report_v1.accounts.inquiries IS 'Inquiries that the account received and that are in Postgres, also excluded ones.';
+COMMENT ON COLUMN report_v1.freshness.newest_inquiry_at IS 'Receipt of the newest inquiry that is in Postgres.';
+
 -- migrate:down
+COMMENT ON COLUMN report_v1.accounts.inquiries IS 'Known inquiries that the account received, also excluded ones.';
+COMMENT ON COLUMN report_v1.freshness.newest_inquiry_at IS 'Receipt of the newest known inquiry.';
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM ledger.archive_parts) THEN

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from logging import getLogger
 
-from services.aggregator.archive.archiver import Archiver
+from services.aggregator.archive.archiver import Archiver, warn_without_folder
 from services.aggregator.archive.files import ArchiveFolder, archive_folder
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.ingest.sink import Sink
@@ -125,9 +125,7 @@ def check_archive(settings: AggregatorConfig, rule_sets: list[RuleSet]) -> None:
 def archive(settings: AggregatorConfig, folder: ArchiveFolder, stop: Stop) -> None:
     """Run the archive loop with a new connection."""
     with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-archive") as connection:
-        archiver = Archiver(connection, folder, settings.aggregator.keep_units_days)
-        archiver.verify()
-        archiver.run(stop, time.monotonic)
+        Archiver(connection, folder, settings.aggregator.keep_units_days).run(stop, time.monotonic)
 
 
 def ingest(settings: AggregatorConfig, stop: Stop, monitor: Monitor, traces: TraceHandoff) -> None:
@@ -169,6 +167,8 @@ def refresh(
 ) -> None:
     """Run the refresh loop with a new connection."""
     with connect(settings.postgres.dsn.get_secret_value(), "replyrate-aggregator-refresh") as connection:
+        if settings.aggregator.archive_dir is None:
+            warn_without_folder(connection)
         refresher = Refresher(
             connection,
             rule_sets,

@@ -60,6 +60,8 @@ ACTIONS: Final[dict[str, str]] = {
     "units-archived": "final units were moved to a file of the archive",
     "archive-unreadable": "a file of the archive is missing or damaged",
     "archive-cleaned": "files that the archive does not list were removed",
+    "archive-incomplete": "files that the archive lists are missing in its folder; none is removed meanwhile",
+    "archive-unusable": "the folder of the archive is not set, not there, of another database, full or not writable",
     "library": "a log line of a library",
     "crashed": "an unexpected error; the process ends and may be restarted",
 }

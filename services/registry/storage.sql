@@ -24,4 +24,4 @@ SELECT pg_database_size(current_database()) AS bytes, greatest(extract(epoch FRO
 -- The Parquet files of the archive.
 SELECT count(*) AS files, coalesce(sum(inquiries), 0)::bigint AS inquiries, coalesce(sum(bytes), 0)::bigint AS bytes,
     min(month) AS first_month, max(month) AS last_month
-FROM ledger.archive_files
+FROM ledger.archive_files WHERE superseded_at IS NULL

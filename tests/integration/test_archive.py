@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from msgspec.structs import replace as replace_fields
 from psycopg.rows import dict_row
 
 from services.aggregator.archive import archiver, files, restore
-from services.aggregator.archive.archiver import Archiver
-from services.aggregator.archive.files import ArchiveFolder, ArchiveUnreadable
+from services.aggregator.archive.archiver import Archiver, warn_without_folder
+from services.aggregator.archive.files import ArchiveFolder, ArchiveUnreadable, ArchiveUnusable
 from services.aggregator.archive.holdings import archived_replies
 from services.aggregator.explain import explain_inquiry
 from services.aggregator.explanation_sentences import sentences
@@ -32,8 +33,8 @@ from services.aggregator.refresh import recompute, refresh
 from services.aggregator.refresh.quarantine import JudgementFailed
 from services.aggregator.refresh.refresh import Refresher
 from services.aggregator.texts import Texts
-from services.common.errors import ConfigError, TransientError
 from services.common.events import CompanyErased, HashedBuyer, InquiryReplies, ReplyFact, StatusFact
+from services.common.lifecycle import Stop
 from services.common.postgres import Statements, connect
 from services.common.topics import REPLIES
 from services.registry import storage
@@ -366,6 +367,8 @@ def test_a_kill_at_any_step_loses_nothing(archived: Simulation, dsn: str, monkey
     ):
         archived.connection.execute("SELECT FROM ledger.archive FOR UPDATE")
         assert Archiver(other_process, archived.folder, KEEP_DAYS).remove_unlisted() == 0
+    assert archived.archiver.remove_unlisted() == 0
+    monkeypatch.setattr(archiver, "GRACE", -DAY)
     assert archived.archiver.remove_unlisted() == len(left) == 4
     archived.archive()
     assert archived.value(facts) < whole
@@ -375,22 +378,25 @@ def test_a_kill_at_any_step_loses_nothing(archived: Simulation, dsn: str, monkey
     first, *_, last = sorted(archived.archived())
     archived.answer(last, archived.now - timedelta(hours=3))
     archived.judge()
-    for owner, name, after in ((ArchiveFolder, "write", True), (ArchiveFolder, "remove", False)):
+    if first in archived.archived():
         with monkeypatch.context() as patch:
-            kill(patch, owner, name, after=after)
-            if name == "remove" or first in archived.archived():
-                with pytest.raises(Killed):
-                    archived.archiver.rewrite_outdated()
+            kill(patch, ArchiveFolder, "write", after=True)
+            with pytest.raises(Killed):
+                archived.archiver.rewrite_outdated()
     while archived.archiver.rewrite_outdated():
         pass
-    archived.archiver.remove_unlisted()
+    with monkeypatch.context() as patch:
+        kill(patch, ArchiveFolder, "remove", after=True)
+        with pytest.raises(Killed):
+            archived.archiver.remove_unlisted()
+    assert archived.archiver.remove_unlisted() > 0
     listed = {path for (path,) in archived.connection.execute("SELECT path FROM ledger.archive_files").fetchall()}
     assert set(archived.folder.paths()) == listed
     archived.compare()
     archived.compare_explanations(sorted(archived.received))
 
 
-def test_what_reads_the_archive(archived: Simulation, tmp_path: Path) -> None:
+def test_what_reads_the_archive(archived: Simulation) -> None:
     archived.archive()
     ids = archived.archived()
     table = pyarrow.parquet.read_table(archived.folder.folder)
@@ -412,15 +418,49 @@ def test_what_reads_the_archive(archived: Simulation, tmp_path: Path) -> None:
     )
     assert "归档" in sentences(story, Texts("explain", "zh"))[0]
 
-    with pytest.raises(ConfigError, match="another database"):
-        archived.folder.verify("00000000-0000-0000-0000-000000000000", has_files=False)
-    with pytest.raises(ConfigError, match="lacks the files"):
-        ArchiveFolder(tmp_path / "elsewhere").verify("any", has_files=True)
+
+def test_a_folder_that_cannot_be_used_stops_nothing_else(
+    archived: Simulation, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A folder is set, but nothing is archived and nothing is to be: it is left alone.
+    unused = ArchiveFolder(tmp_path / "unused")
+    assert not Archiver(archived.connection, unused, None).verify() and not unused.folder.exists()
+    warn_without_folder(archived.connection)
+    assert not caplog.records
+    # On a database that an earlier release has used, nothing is archived for a day.
+    archived.connection.execute("UPDATE ledger.archive SET begins_at = clock_timestamp() + interval '1 hour'")
+    assert not archived.archiver.archive_units(archived.now)
+    archived.connection.execute("UPDATE ledger.archive SET begins_at = clock_timestamp()")
+    archived.archive()
+
+    with pytest.raises(ArchiveUnusable, match="another database"):
+        archived.folder.verify("00000000-0000-0000-0000-000000000000")
+    with pytest.raises(ArchiveUnusable, match="cannot be written"):
+        unused.write(1, BEGIN.date(), [])
+    assert not unused.folder.exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be used"):
-        ArchiveFolder(tmp_path / "file").verify("any", has_files=False)
-    with pytest.raises(TransientError, match="cannot be written"):
-        ArchiveFolder(tmp_path / "file").write(1, BEGIN.date(), [])
+    with pytest.raises(ArchiveUnusable, match="cannot be used"):
+        ArchiveFolder(tmp_path / "file").begin("any")
+    monkeypatch.setattr(archiver, "GRACE", -DAY)
+    volume_away = archived.folder.folder.rename(tmp_path / "away")
+    for change in (
+        archived.archiver.remove_unlisted, archived.archiver.rewrite_outdated, partial(archived.archiver.archive_units, archived.now)
+    ):  # fmt: skip
+        with pytest.raises(ArchiveUnusable, match="lacks the files"):
+            change()
+    # The loop logs it and goes on.
+    stop = Stop()
+    monkeypatch.setattr(stop, "wait", lambda _: stop.set())
+    archived.archiver.run(stop, time.monotonic)
+    warn_without_folder(archived.connection)
+    assert [record.__dict__["action"] for record in caplog.records] == ["archive-unusable"] * 2
+    # An empty folder with the right name is not the archive: nothing is removed.
+    volume_away.rename(archived.folder.folder)
+    (path,) = archived.folder.paths()
+    (archived.folder.folder / path).rename(archived.folder.folder / path.replace(".parquet", ".moved"))
+    caplog.clear()
+    assert archived.archiver.remove_unlisted() == 0
+    assert path in caplog.text and len(list(archived.folder.paths())) == 1
 
 
 def test_a_file_that_cannot_be_read_stops_the_company_alone(archived: Simulation) -> None:
@@ -464,7 +504,7 @@ def test_new_rule_sets_and_recomputes(archived: Simulation) -> None:
     assert archived.rows(COMPARED["rates"], ARCHIVED) == archived.rows(COMPARED["rates"], TWIN)
 
 
-def test_an_erase_reaches_the_files(archived: Simulation) -> None:
+def test_an_erase_reaches_the_files(archived: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
     archived.archive()
     until = BEGIN + 12 * DAY
     archived.merge(lambda company_id: CompanyErased(company_id=company_id, at=until))
@@ -479,6 +519,10 @@ def test_an_erase_reaches_the_files(archived: Simulation) -> None:
         (TWIN,)
     ]
     archived.archive()
+    # The file of before stays for a day.
+    assert archived.archiver.remove_unlisted() == 0 and archived.companies_in_files() == set(COMPANIES)
+    monkeypatch.setattr(archiver, "GRACE", -DAY)
+    archived.archiver.remove_unlisted()
     assert archived.companies_in_files() == {TWIN}
     archived.judge()
     assert archived.rows(COMPARED["rates"], ARCHIVED) == archived.rows(COMPARED["days"], ARCHIVED) == []
@@ -486,6 +530,7 @@ def test_an_erase_reaches_the_files(archived: Simulation) -> None:
         assert archived.value(f"SELECT count(*) FROM ledger.{table} WHERE company_id = 'c1'") == 0
     archived.merge(lambda company_id: CompanyErased(company_id=TWIN, at=archived.now))
     archived.archive()
+    archived.archiver.remove_unlisted()
     assert list(archived.folder.paths()) == []
 
 
@@ -554,6 +599,37 @@ def test_what_happens_while_units_are_archived(archived: Simulation, dsn: str, m
     archived.judge()
     assert stored["inquiry_id"] not in archived.archived()
     archived.compare()
+    # A file is written again while another process is about to restore from it: that reads the new one.
+    archived.connection.execute("UPDATE ledger.companies SET archive_due_at = '-infinity' WHERE company_id = 'c1'")
+    archived.archive()
+    assert archived.archived()
+    archived.connection.execute("UPDATE ledger.archive_files SET is_outdated = true WHERE superseded_at IS NULL")
+    assert recompute.start(archived.connection, RULES[1], (BEGIN + 8 * DAY).date(), (BEGIN + 20 * DAY).date())
+    with connect(dsn, "tests") as recomputing, ThreadPoolExecutor(1) as pool:
+        with archived.connection.transaction():
+            assert archived.archiver.rewrite_outdated()
+            step = pool.submit(recompute.step, recomputing, archive=archived.folder)
+            until_waiting(archived.connection)
+        step.result(30)
+    assert not archived.archived()
+    archived.judge()
+    archived.compare()
+
+
+def test_an_erase_reaches_units_that_are_restored_meanwhile(archived: Simulation, dsn: str) -> None:
+    archived.archive()
+    assert recompute.start(archived.connection, RULES[1], (BEGIN + 8 * DAY).date(), (BEGIN + 20 * DAY).date())
+    with connect(dsn, "tests") as ingest, ThreadPoolExecutor(1) as pool:
+        ledger = Ledger(ingest, REPLIES)
+        (owned,) = ledger.take([0])
+        with archived.connection.transaction():
+            assert recompute.step(archived.connection, archive=archived.folder)
+            erase = CompanyErased(company_id=ARCHIVED, at=archived.now)
+            merging = pool.submit(ledger.merge, owned, owned.next_offset + 1, [erase])
+            until_waiting(archived.connection)
+        merging.result(30)
+    assert archived.value("SELECT count(*) FROM ledger.inquiries WHERE company_id = 'c1'") == 0
+    assert archived.archived() == set()
 
 
 def until_waiting(connection: psycopg.Connection) -> None:

@@ -9,7 +9,8 @@ One `archive_units`, in one transaction, for some companies of a group and the o
 5. list      the file, and what stays known of its inquiries; commit
 
 Killed before the commit, the rows are where they were, and the file, which is not listed, is removed by `remove_unlisted`. The
-same holds for `rewrite_outdated`, which writes a file again without companies that were erased or restored.
+same holds for `rewrite_outdated`, which writes a file again without companies that were erased or restored. The file that this
+supersedes stays for a day, for those who have just looked up its path, and for a backup that is copied meanwhile.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from services.aggregator.archive.files import ArchiveFile, ArchiveFolder, ArchiveUnreadable
+from services.aggregator.archive.files import ArchiveFile, ArchiveFolder, ArchiveUnreadable, ArchiveUnusable
 from services.aggregator.archive.groups import ArchiveCandidate, UnitGroup, day_zones, final_groups
 from services.aggregator.archive.unit_rows import (
     NESTED,
@@ -47,7 +48,13 @@ MOST_INQUIRIES: Final = 20_000
 """How many inquiries of a company one transaction looks at, and about how many it archives."""
 FIRST: Final = datetime.min.replace(tzinfo=UTC)
 PAUSE_SECONDS: Final = 60.0
+UNUSABLE_SECONDS: Final = 300.0
+"""How long to wait when the folder cannot be used."""
 CLEAN_SECONDS: Final = 3600.0
+GRACE: Final = timedelta(days=1)
+"""How long files stay that do not count (any more)."""
+MOST_NAMED: Final = 20
+"""How many missing files the log names."""
 LOCKED_AGAIN: Final = timedelta(hours=1)
 """When to look again at a company with facts that wait to be judged."""
 
@@ -70,29 +77,45 @@ class Archiver:
         self._keep_days = keep_days
         self._unreadable: set[UUID] = set()
 
-    def verify(self) -> None:
-        """ConfigError when the folder cannot be used or belongs to another database."""
+    def verify(self) -> bool:
+        """ArchiveUnusable when the folder is not that of this database. The folder of a database without files becomes it; False
+        if it is not even needed: nothing was archived and nothing is to be."""
         identity = self._sql.one("identity")
         assert identity is not None
-        self._folder.verify(identity["archive_id"], identity["has_files"])
+        if not identity["has_files"]:
+            if self._keep_days is None:
+                return False
+            self._folder.begin(identity["archive_id"])
+        self._folder.verify(identity["archive_id"])
+        return True
 
     def run(self, stop: Stop, monotonic: Any) -> None:
-        """Archive, rewrite and clean until `stop` is set. TransientError when Postgres is away or the disk full."""
+        """Archive, rewrite and clean until `stop` is set. TransientError when Postgres is away.
+
+        A folder that cannot be used is logged and tried again: refreshes go on without it.
+        """
         clean_after = monotonic()
         while not stop.is_set():
-            if monotonic() >= clean_after:
-                self._unreadable.clear()
-                self.remove_unlisted()
-                clean_after = monotonic() + CLEAN_SECONDS
-            if not self.rewrite_outdated() and not self.archive_units(clock(self._connection)):
-                stop.wait(PAUSE_SECONDS)
+            try:
+                if not self.verify():
+                    stop.wait(PAUSE_SECONDS)
+                    continue
+                if monotonic() >= clean_after:
+                    self._unreadable.clear()
+                    self.remove_unlisted()
+                    clean_after = monotonic() + CLEAN_SECONDS
+                if not self.rewrite_outdated() and not self.archive_units(clock(self._connection)):
+                    stop.wait(PAUSE_SECONDS)
+            except ArchiveUnusable as error:
+                log.error("%s", error, extra={"action": "archive-unusable"})
+                stop.wait(UNUSABLE_SECONDS)
 
     def archive_units(self, now: datetime) -> bool:
         """One transaction of the steps above; False when nothing was due or another process is writing."""
         if self._keep_days is None:
             return False
         with self._sql.transaction():
-            if self._sql.one("lock") is None or not self._may_archive():
+            if not self._lock() or not self._may_archive():
                 return False
             rule_sets = self._active_rule_sets()
             group = self._sql.one("due_group", now=now)
@@ -120,7 +143,7 @@ class Archiver:
         One that cannot be read is logged and tried again after an hour.
         """
         with self._sql.transaction():
-            if self._sql.one("lock") is None:
+            if not self._lock():
                 return False
             outdated = self._sql.one("outdated_file", unreadable=list(self._unreadable))
             if outdated is None:
@@ -135,23 +158,46 @@ class Archiver:
                     return True
                 new_file = self._write(outdated["company_group"], outdated["month"], rows)
                 self._sql.run("move_parts", file_id=outdated["file_id"], new_file_id=new_file.file_id)
-            self._sql.run("remove_file", file_id=outdated["file_id"])
-        self._folder.remove(outdated["path"])
+            self._sql.run("supersede_file", file_id=outdated["file_id"])
         return True
 
     def remove_unlisted(self) -> int:
-        """Remove files that do not count: left by killed processes. Returns how many; 0 if another process is writing."""
+        """Remove files that have not counted for GRACE: superseded, or left by killed processes. Returns how many.
+
+        0 if another process is writing, or while a file that counts is missing: then it may be the wrong folder.
+        """
         with self._sql.transaction():
-            if self._sql.one("lock") is None:
+            if not self._lock():
                 return 0
-            paths = sorted(self._folder.paths())
-            listed = {file["path"] for file in self._sql.all("listed", paths=paths)}
-            unlisted = [path for path in paths if path not in listed]
-            for path in unlisted:
+            before = clock(self._connection) - GRACE
+            paths = set(self._folder.paths())
+            listed = self._sql.all("listed")
+            if missing := sorted(file["path"] for file in listed if file["counts"] and file["path"] not in paths):
+                log.error(
+                    "files of the archive are missing in %s; restore them from the backup: %s",
+                    self._folder.folder,
+                    ", ".join(missing[:MOST_NAMED]),
+                    extra={"action": "archive-incomplete", "count": len(missing)},
+                )
+                return 0
+            superseded = [file["path"] for file in self._sql.all("remove_superseded", before=before)]
+            unlisted = paths - {file["path"] for file in listed}
+            removed = superseded + [
+                path for path in sorted(unlisted) if (at := self._folder.written_at(path)) is not None and at <= before
+            ]
+            for path in removed:
                 self._folder.remove(path)
-        if unlisted:
-            log.info("removed unlisted files", extra={"action": "archive-cleaned", "count": len(unlisted)})
-        return len(unlisted)
+        if removed:
+            log.info("removed unlisted files", extra={"action": "archive-cleaned", "count": len(removed)})
+        return len(removed)
+
+    def _lock(self) -> bool:
+        """Whether this process may write now: no other one does, and the folder is that of this database."""
+        archive = self._sql.one("lock")
+        if archive is None:
+            return False
+        self._folder.verify(archive["archive_id"])
+        return True
 
     def _may_archive(self) -> bool:
         begun, recomputes = self._sql.one("begin"), self._sql.one("unfinished")
@@ -251,6 +297,17 @@ class Archiver:
             account_ids=[account.account_id for account in named], named_ats=[account.named_at for account in named],
             days=msgspec.json.encode(day_counts(rows)).decode(),
         )  # fmt: skip
+
+
+def warn_without_folder(connection: psycopg.Connection) -> None:
+    """Log an error when units are archived and this process has no folder of the archive."""
+    identity = Statements(connection, SQL).one("identity")
+    if identity is not None and identity["has_files"]:
+        log.error(
+            "units are archived and REPLYRATE_AGGREGATOR__ARCHIVE_DIR is not set: erases do not reach the files, and companies"
+            " whose archived units are needed are not judged; set it to the folder of the archive",
+            extra={"action": "archive-unusable"},
+        )
 
 
 def first_of_month(at: datetime) -> datetime:

@@ -136,7 +136,7 @@ FROM jsonb_to_recordset(%(days)s::jsonb) counted (
 UPDATE ledger.companies SET archive_due_at = %(due_at)s WHERE company_id = ANY (%(companies)s)
 
 -- name: outdated_file
--- A file with rows that are no longer archived.
+-- A file with rows that are no longer archived; locked, so that none of its parts is restored or erased meanwhile.
 SELECT file_id, path, company_group, month, sha256 FROM ledger.archive_files
 WHERE is_outdated AND NOT file_id = ANY (%(unreadable)s::uuid[]) ORDER BY file_id LIMIT 1 FOR UPDATE
 
@@ -148,10 +148,16 @@ SELECT company_id FROM ledger.archive_parts WHERE file_id = %(file_id)s ORDER BY
 -- They are in a new file.
 UPDATE ledger.archive_parts SET file_id = %(new_file_id)s WHERE file_id = %(file_id)s
 
--- name: remove_file
+-- name: supersede_file
 -- A file does not count any more.
-DELETE FROM ledger.archive_files WHERE file_id = %(file_id)s
+UPDATE ledger.archive_files SET superseded_at = clock_timestamp(), is_outdated = false WHERE file_id = %(file_id)s
+
+-- name: remove_superseded
+-- rare: once an hour.
+-- Files that have not counted since an instant are removed.
+DELETE FROM ledger.archive_files WHERE superseded_at <= %(before)s RETURNING path
 
 -- name: listed
--- Which of these files count.
-SELECT path FROM ledger.archive_files WHERE path = ANY (%(paths)s)
+-- rare: once an hour.
+-- Every file, and whether it counts.
+SELECT path, superseded_at IS NULL AS counts FROM ledger.archive_files

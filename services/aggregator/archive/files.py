@@ -13,12 +13,12 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from services.aggregator.archive.unit_rows import INQUIRY, NESTED, SCHEMA_VERSION, Row
-from services.common.errors import ConfigError, ReplyrateError, TransientError
+from services.common.errors import ReplyrateError, TransientError
 from services.common.settings.sections import AggregatorSettings
 
 IDENTITY: Final = "_archive.json"
@@ -33,6 +33,10 @@ _FACT_TYPES: Final = {
 
 class ArchiveUnreadable(ReplyrateError):
     """A file of the archive is missing, damaged, or this process has no folder of the archive."""
+
+
+class ArchiveUnusable(TransientError):
+    """The folder of the archive is not there, belongs to another database, is full or refuses this user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +55,41 @@ class ArchiveFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def verify(self, archive_id: str, has_files: bool) -> None:
-        """ConfigError when the folder cannot be used or belongs to another database; an empty one becomes this database's.
+    def verify(self, archive_id: str) -> None:
+        """ArchiveUnusable unless this is the folder of this database. Called before each change: a volume can go away."""
+        try:
+            stored_id = json.loads((self.folder / IDENTITY).read_text("utf-8")).get("archive_id")
+        except FileNotFoundError:
+            raise ArchiveUnusable(
+                f"REPLYRATE_AGGREGATOR__ARCHIVE_DIR: {self.folder} lacks the files of this database; mount the volume on"
+                " which they are"
+            ) from None
+        except (OSError, ValueError, AttributeError) as error:
+            raise self._unusable(error) from None
+        if stored_id != archive_id:
+            raise ArchiveUnusable(
+                f"REPLYRATE_AGGREGATOR__ARCHIVE_DIR: {self.folder} is the archive of another database; give each database a"
+                " folder of its own"
+            )
 
-        `has_files`: whether files of this database exist already.
-        """
+    def begin(self, archive_id: str) -> None:
+        """Make the folder that of a database without files in the archive; one that is a database's already stays as it is."""
         identity = self.folder / IDENTITY
         try:
-            if identity.exists():
-                stored_id = json.loads(identity.read_text("utf-8")).get("archive_id")
-                if stored_id != archive_id:
-                    raise ConfigError(
-                        f"REPLYRATE_AGGREGATOR__ARCHIVE_DIR: {self.folder} is the archive of another database; give each"
-                        " database a folder of its own"
-                    )
-            elif has_files:
-                raise ConfigError(
-                    f"REPLYRATE_AGGREGATOR__ARCHIVE_DIR: {self.folder} lacks the files of this database; mount the volume"
-                    " on which they are"
-                )
-            else:
+            if not identity.exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 _write_durably(identity, json.dumps({"archive_id": archive_id}).encode())
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"REPLYRATE_AGGREGATOR__ARCHIVE_DIR: {self.folder} cannot be used ({type(error).__name__}); create the"
-                " folder and let this user write there"
-            ) from None
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: Exception) -> ArchiveUnusable:
+        return ArchiveUnusable(
+            f"REPLYRATE_AGGREGATOR__ARCHIVE_DIR: {self.folder} cannot be used ({type(error).__name__}); create the folder and"
+            " let this user write there"
+        )
 
     def write(self, company_group: int, month: date, rows: Sequence[Row]) -> ArchiveFile:
-        """Write a new file. TransientError when the disk refuses it; then there is no file, or one that does not count."""
+        """Write a new file. ArchiveUnusable when the disk refuses it; then there is no file, or one that does not count."""
         import pyarrow
         import pyarrow.parquet
 
@@ -92,10 +101,14 @@ class ArchiveFolder:
         path = f"company_group={company_group:02d}/month={month:%Y-%m}/{file_id}.parquet"
         try:
             target = self.folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
+            # Not the folder itself: without it, its volume is away.
+            for parent in (target.parent.parent, target.parent):
+                if not parent.exists():
+                    parent.mkdir(exist_ok=True)
+                    _flush_folder(parent.parent)
             _write_durably(target, content)
         except OSError as error:
-            raise TransientError(
+            raise ArchiveUnusable(
                 f"the archive cannot be written ({error.strerror or type(error).__name__}); free space in"
                 f" {self.folder} or let this user write there"
             ) from None
@@ -126,12 +139,21 @@ class ArchiveFolder:
         for file in self.folder.glob("company_group=*/month=*/*"):
             yield str(file.relative_to(self.folder))
 
+    def written_at(self, path: str) -> datetime | None:
+        """When a file was written; None when it is not there any more."""
+        try:
+            return datetime.fromtimestamp((self.folder / path).stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable(error) from None
+
     def remove(self, path: str) -> None:
         """Remove a file that no longer counts. What cannot be removed now is removed by a later look."""
         try:
             (self.folder / path).unlink(missing_ok=True)
         except OSError as error:
-            raise TransientError(f"{self.folder / path} cannot be removed ({type(error).__name__})") from None
+            raise ArchiveUnusable(f"{self.folder / path} cannot be removed ({type(error).__name__})") from None
 
 
 def archive_folder(settings: AggregatorSettings) -> ArchiveFolder | None:
@@ -149,11 +171,15 @@ def _write_durably(target: Path, content: bytes) -> None:
     partial.rename(target)
     # The names of files are part of their folder, and a new folder's of the one above.
     for folder in (target.parent, target.parent.parent):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _flush_folder(folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _schema() -> Any:

@@ -87,6 +87,8 @@ class Restorer:
                 continue
             inquiries += part["inquiries"]
             restored.append(part)
+        # By file: two transactions that restore from the same files lock these in the same order.
+        for part in sorted(restored, key=lambda each: each["file_id"]):
             self._restore(part)
         if restored:
             companies = sorted({part["company_id"] for part in restored})
@@ -128,8 +130,13 @@ class Restorer:
             raise ArchiveUnreadable(
                 "archived units are needed and REPLYRATE_AGGREGATOR__ARCHIVE_DIR is not set; set it to the folder of the archive"
             )
+        # Locked from here on: the archiver cannot write the file again meanwhile. It may just have done so; then the part is in the
+        # new one. (A transaction with one snapshot fails instead, and is tried again.)
+        while (file := self._sql.one("lock_file", part_id=part["part_id"])) is None:
+            if self._sql.one("part", part_id=part["part_id"]) is None:
+                return
         try:
-            rows = self._folder.read(part["path"], part["sha256"], [part["company_id"]])
+            rows = self._folder.read(file["path"], file["sha256"], [part["company_id"]])
         except ArchiveUnreadable as error:
             log.error("%s", error, extra={"action": "archive-unreadable"})
             raise
@@ -142,9 +149,7 @@ class Restorer:
             merge_rows(self._connection, rows[start : start + STATEMENT_INQUIRIES])
         for name in ("outcomes", "outcome_history"):
             self._sql.run(f"restore_{name}", rows=_json(table_rows(rows, name)))
-        removed = self._sql.one("remove_part", part_id=part["part_id"])
-        assert removed is not None
-        self._sql.run("mark_outdated", files=[removed["file_id"]])
+        self._sql.run("remove_part", part_id=part["part_id"])
 
 
 def merge_rows(connection: psycopg.Connection, rows: Sequence[Row]) -> None:

@@ -16,13 +16,22 @@ GROUP BY changed.company_id
 -- name: needed_parts
 -- What must be in Postgres before companies are judged: archived units received at a needed instant or later, and those from
 -- before an erase, whose facts are refused when they are merged again.
-SELECT part.part_id, part.company_id, part.inquiries, file.path, file.sha256, erased.at AS erased_at
+SELECT part.part_id, part.file_id, part.company_id, part.inquiries, erased.at AS erased_at
 FROM unnest(%(companies)s::text[], %(needed_froms)s::timestamptz[]) needed (company_id, needed_from)
 JOIN ledger.archive_parts part ON part.company_id = needed.company_id COLLATE "C" AND part.company_id = ANY (%(companies)s)
-JOIN ledger.archive_files file ON file.file_id = part.file_id
 LEFT JOIN ledger.erased erased ON erased.company_id = part.company_id
 WHERE part.last_received_at >= needed.needed_from OR part.first_fact_at <= erased.at
 ORDER BY part.company_id, part.part_id
+
+-- name: lock_file
+-- The file of a part, which is written again without it; none when the file was written again while this waited.
+UPDATE ledger.archive_files file SET is_outdated = true FROM ledger.archive_parts part
+WHERE part.part_id = %(part_id)s AND file.file_id = part.file_id AND file.superseded_at IS NULL
+RETURNING file.path, file.sha256
+
+-- name: part
+-- Whether a part is still archived.
+SELECT part_id FROM ledger.archive_parts WHERE part_id = %(part_id)s
 
 -- name: restore_outcomes
 -- Outcomes of inquiries that are known again, by rule sets that are active.
@@ -42,11 +51,7 @@ ON CONFLICT DO NOTHING
 
 -- name: remove_part
 -- They are not archived any more.
-DELETE FROM ledger.archive_parts WHERE part_id = %(part_id)s RETURNING file_id
-
--- name: mark_outdated
--- Their files are written again without them.
-UPDATE ledger.archive_files SET is_outdated = true WHERE file_id = ANY (%(files)s)
+DELETE FROM ledger.archive_parts WHERE part_id = %(part_id)s
 
 -- name: recompute_again
 -- What recomputes have judged of these companies lacks the units that are restored.

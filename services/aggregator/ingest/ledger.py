@@ -116,11 +116,13 @@ class Ledger:
         return changed
 
     def _erase(self, event: CompanyErased) -> None:
-        for name in ("erase_remember", "erase_replies", "erase_statuses", "erase_inquiries"):
+        for name in ("erase_remember", "await_restore", "erase_replies", "erase_statuses", "erase_inquiries"):
             self._sql.run(name, company_id=event.company_id, at=event.at)
-        archived = self._sql.all("erase_archived", company_id=event.company_id, at=event.at)
-        if archived:
-            self._sql.run("mark_outdated", files=[part["file_id"] for part in archived])
+        # Once more if the archiver has written a file again meanwhile: the part is in the new one.
+        while parts := self._sql.all("erasable_parts", company_id=event.company_id, at=event.at):
+            files = sorted({part["file_id"] for part in parts})
+            self._sql.run("mark_outdated", files=files)
+            self._sql.run("erase_archived", company_id=event.company_id, at=event.at, files=files)
 
 
 def _json(rows: Sequence[dict[str, Any]]) -> str:

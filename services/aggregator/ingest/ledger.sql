@@ -156,6 +156,13 @@ FROM changed_company
 INSERT INTO ledger.erased AS stored (company_id, at) VALUES (%(company_id)s, %(at)s)
 ON CONFLICT (company_id) DO UPDATE SET at = greatest(stored.at, excluded.at)
 
+-- name: await_restore
+-- Waits for a transaction that restores archived units of the company: the statements below see them then.
+SELECT company.company_id FROM ledger.companies company
+WHERE company.company_id = %(company_id)s
+    AND EXISTS (SELECT FROM ledger.archive_parts part WHERE part.company_id = company.company_id)
+FOR UPDATE OF company
+
 -- name: erase_replies
 -- Replies up to the erase, and mail that answered an erased inquiry.
 DELETE FROM ledger.replies reply WHERE reply.company_id = %(company_id)s AND (
@@ -174,11 +181,17 @@ DELETE FROM ledger.statuses WHERE company_id = %(company_id)s AND at <= %(at)s
 -- Inquiries up to the erase.
 DELETE FROM ledger.inquiries WHERE company_id = %(company_id)s AND (received_at IS NULL OR received_at <= %(at)s)
 
--- name: erase_archived
+-- name: erasable_parts
 -- Archived units up to the erase. After the statements above: they wait for a process that is archiving units of the company. Parts with
 -- later facts too are restored by the next refresh, which refuses the erased ones.
-DELETE FROM ledger.archive_parts WHERE company_id = %(company_id)s AND last_fact_at <= %(at)s RETURNING file_id
+SELECT file_id FROM ledger.archive_parts WHERE company_id = %(company_id)s AND last_fact_at <= %(at)s
 
 -- name: mark_outdated
--- Files with units of an erased company are written again without them.
-UPDATE ledger.archive_files SET is_outdated = true WHERE file_id = ANY (%(files)s)
+-- Files with units of an erased company are written again without them. Locked before the parts, in one order, as the archiver does.
+UPDATE ledger.archive_files file SET is_outdated = true
+FROM (SELECT file_id FROM ledger.archive_files WHERE file_id = ANY (%(files)s) ORDER BY file_id FOR UPDATE) locked
+WHERE file.file_id = locked.file_id AND file.superseded_at IS NULL
+
+-- name: erase_archived
+-- Those units that are in these files still.
+DELETE FROM ledger.archive_parts WHERE company_id = %(company_id)s AND last_fact_at <= %(at)s AND file_id = ANY (%(files)s)

@@ -87,8 +87,9 @@ def _differences(staff: Staff, current: RuleSet, proposed: RuleSet, company_ids:
     with staff.transaction() as connection:
         Statements(connection, SQL).run("extend_timeouts")
         differences = list(comparison.compare(connection, current, proposed, company_ids, lambda *_: None))
-        # Without a session every row is hidden, and nothing would differ. Looked up last, so that it was open all the time.
-        staff.check_open()
+    # Without a session every row is hidden, and nothing would differ. Looked up afterwards, so that it was open all the time; and outside
+    # of the transaction, because this takes a connection of its own.
+    staff.check_open()
     return differences
 
 

@@ -1,4 +1,7 @@
-"""The console in a real browser, without scripts: every page at both widths in both languages, and how many bytes it has."""
+"""The console in a real browser, without scripts: every page at both widths in both languages, and how many bytes it has.
+
+With CONSOLE_PICTURES=docs/images it also draws the pictures of docs/console.md.
+"""
 
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -7,7 +10,8 @@ import pytest
 
 from services.common.language import Language
 from services.common.postgres import connect
-from tests.support.browser_lab import UNLISTED, Visit
+from tests.portal.browser.console_look import look
+from tests.support.browser_lab import Visit
 from tests.support.console_lab import MakeConsole, console_dsn, console_link, make_console
 from tests.support.panel_world import seed_world
 from tests.support.portal_lab import Portal
@@ -26,8 +30,8 @@ def console(make_console: MakeConsole, dsn: str) -> Iterator[Portal]:
         yield started
 
 
-def paths(dsn: str) -> list[str]:
-    """Of every page for people who have signed in."""
+def paths(dsn: str) -> list[tuple[str, str]]:
+    """Of every page for people who have signed in, and the name of its picture, if it has one."""
     with connect(dsn, "tests") as connection:
         named = connection.execute(
             "SELECT (SELECT min(mailbox_id) FROM registry.mailboxes WHERE company_id = %(company)s),"
@@ -38,19 +42,21 @@ def paths(dsn: str) -> list[str]:
     mailbox, inquiry = named
     company = f"/companies/{COMPANY}"
     return [
-        "/", "/?q=lt-", "/?q=nothing", company, "/companies/bf-valves", f"{company}/mailboxes/{quote(mailbox, safe='')}",
-        f"{company}/inquiries/{inquiry}", "/mailboxes", "/mailboxes/list", "/mailboxes/list?state=removed", "/audit", "/nothing",
+        ("/", ""), ("/?q=lt-", "search"), ("/?q=nothing", ""), (company, "company"), ("/companies/bf-valves", ""),
+        (f"{company}/mailboxes/{quote(mailbox, safe='')}", "mailbox"), (f"{company}/inquiries/{inquiry}", "explanation"),
+        ("/mailboxes", "mailboxes"), ("/mailboxes/list", "mailbox-list"), ("/mailboxes/list?state=removed", ""), ("/audit", "audit"),
+        ("/nothing", ""),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_page_is_in_order(console: Portal, dsn: str, visit: Visit, language: Language) -> None:
     with visit(console.origin, language, "no-scripts") as browser:
-        for path in ("/sign-in", console_link(dsn, "operator")):
+        for path, picture in (("/sign-in", "sign-in"), (console_link(dsn, "operator"), "")):
             browser.open(f"{path}?lang={language}")
-            browser.look(UNLISTED)
+            look(browser, picture)
         browser.page.click("main button")
-        for path in paths(dsn):
+        for path, picture in paths(dsn):
             browser.open(path)
-            for seen in browser.look(UNLISTED):
+            for seen in look(browser, picture):
                 assert seen.compressed < PAGE_BYTES, (path, seen)

@@ -3,22 +3,19 @@
 With CONSOLE_PICTURES=docs/images it also draws the pictures of docs/console.md.
 """
 
-import os
-from pathlib import Path
-
 import pytest
 
 from services.aggregator.refresh.refresh import Refresher
 from services.common.language import Language
+from tests.portal.browser.console_look import look
 from tests.portal.browser.states import Scripts
-from tests.support.browser_lab import UNLISTED, BrowserVisit, Visit
+from tests.support.browser_lab import BrowserVisit, Visit
 from tests.support.console_lab import console_dsn, console_link, make_console
 from tests.support.operator_lab import OperatorRoom, letter, of_record, room
 from tests.support.portal_lab import make_portal, portal_dsn
 
 __all__ = ["console_dsn", "make_console", "make_portal", "portal_dsn", "room"]
 
-PICTURES = os.environ.get("CONSOLE_PICTURES", "")
 DESKTOP = 1280
 RULES = """\
 name = "fast-shop"
@@ -33,14 +30,6 @@ unit = "each-inquiry"
 answered_by = ["human-reply", "platform-reply"]
 attribution = "owner-at-receipt"
 """
-
-
-def look(window: BrowserVisit, picture: str = "") -> None:
-    """Check the page that is shown, and draw it as a picture of the documentation."""
-    window.look(UNLISTED)
-    if PICTURES and picture:
-        file = Path(PICTURES) / f"console-{picture}-{window.language}.webp"
-        window.picture(file, quality=40, most_height=800)
 
 
 def finish(window: BrowserVisit) -> None:

@@ -1,16 +1,22 @@
 """Records that a publisher sends together are what it would have sent one by one, and each has a result of its own."""
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from services.common.errors import TransientError
 from services.common.kafka import Publisher
-from services.common.kafka.publisher import BATCH_BYTES, BUILT_BYTES
+from services.common.kafka.client import REQUEST_MS
+from services.common.kafka.publisher import BATCH_BYTES, BUILT_BYTES, Pending
 from services.common.topics import SENT
+from services.standalone.servers.kafka import EmbeddedKafka
 from tests.support.topics import create_topics, kafka_settings, read_all, set_config
 
 HEADERS = [("hash-key", b"f" * 32), ("traceparent", b"")]
+DELIVERY_SECONDS = REQUEST_MS / 1000 + 1
+"""About the least that kafka-python allows: longer than a request."""
 SEVERAL_BATCHES = 3 * BUILT_BYTES // 600
 
 
@@ -105,3 +111,27 @@ def test_after_the_clock_was_corrected_records_are_accepted(topics_gone: str) ->
             publisher.wait([publisher.send(SENT, b"c1", b"%d" % index) for index in range(20)])
         set_config(topics_gone, SENT, "message.timestamp.before.max.ms", str(2**62))
         assert publisher.wait([publisher.send(SENT, b"c1", b"again")]) == []
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
+def test_records_are_sent_after_the_broker_was_silent_for_longer_than_a_delivery(
+    own_kafka: EmbeddedKafka, together: bool
+) -> None:
+    settings = kafka_settings(own_kafka.bootstrap_servers)
+    create_topics(settings)
+    with Publisher(settings, "tests", delivery_seconds=DELIVERY_SECONDS) as publisher:
+
+        def send(value: bytes) -> list[Pending]:
+            return publisher.send_all(SENT, b"c1", [value]) if together else [publisher.send(SENT, b"c1", value)]
+
+        assert publisher.wait(send(b"before")) == []
+        assert own_kafka.pid is not None
+        os.kill(own_kafka.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(TransientError):
+                publisher.wait(send(b"during"))
+        finally:
+            os.kill(own_kafka.pid, signal.SIGCONT)
+        assert publisher.wait(send(b"after"), 60) == []
+    values = [record.value for record in read_all(settings, SENT)]
+    assert values[0] == b"before" and b"after" in values

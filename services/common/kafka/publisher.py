@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any, Final
 
 from kafka import KafkaProducer, errors
+from kafka.producer.transaction_manager import TransactionState
 
 from services.common.errors import ConfigError
 from services.common.kafka import built_batches
@@ -58,7 +59,8 @@ class Publisher(KafkaClient):
 
     After an answer that will not change, about one record, an idempotent producer of kafka-python (3.0.12,
     `TransactionManager.classify_batch_error`) takes no further record and drops those that wait, with the error of that one. It is
-    replaced then, and what it has dropped is sent again.
+    replaced then, and what it has dropped is sent again. One that gave up a batch after it was sent, because no answer came in time,
+    sends nothing any more either (`_has_failed`), and is replaced before the next record.
     """
 
     def __init__(self, settings: KafkaSettings, client_id: str, *, delivery_seconds: float = 60) -> None:
@@ -95,6 +97,7 @@ class Publisher(KafkaClient):
         TransientError when the topic cannot be found or the buffer stays full.
         """
         with translate():
+            self._replace_failed()
             return _queue(self._producer, QueuedRecord(topic, key, value, partition, headers))
 
     def send_all(
@@ -106,8 +109,9 @@ class Publisher(KafkaClient):
         """
         if any(len(value) > BATCH_BYTES for value in values):
             return [self.send(topic, key, value, headers=headers) for value in values]
-        producer = self._producer
         with translate():
+            self._replace_failed()
+            producer = self._producer
             futures = built_batches.queue(producer, topic, key, values, headers, BUILT_BYTES)
         return [
             Pending(QueuedRecord(topic, key, value, None, headers), producer, future)
@@ -202,5 +206,10 @@ def _is_refused(pending: Pending, until: float) -> bool:
 
 
 def _has_failed(producer: KafkaProducer) -> bool:
+    """Whether a producer sends nothing any more."""
     # Private in kafka-python, which tells it to transactional producers only.
-    return bool(producer._transaction_manager.has_fatal_error())
+    manager = producer._transaction_manager
+    # When a batch expires that was sent before, 3.0.12 drops the producer id (Sender._send_producer_data), but requests one only in
+    # the state UNINITIALIZED (TransactionManager.init_producer_id): the sender waits for it for ever.
+    has_lost_id = manager._current_state == TransactionState.READY and not manager.has_producer_id()
+    return has_lost_id or bool(manager.has_fatal_error())

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tests.support.browser_lab import BrowserVisit
 
-FINISHED_SECONDS = 60
+FINISHED_SECONDS = 150
 RESULT = r"#progress:not([hx-sse\:connect]) .actions"
 """Of the page that is loaded with the result; no more stages are awaited on it."""
 RESULT_LINK = "main a[href$='/result']"

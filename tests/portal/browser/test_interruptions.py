@@ -65,7 +65,7 @@ def heading(window: BrowserVisit) -> str:
     return window.page.inner_text("h1")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_page_goes_on_whichever_process_is_killed(lab: SellerLab, server: LabServer, window: BrowserVisit) -> None:
     page, steps = window.page, SellerSteps(window)
     steps.login(password=server.secret)
@@ -98,7 +98,7 @@ def test_the_page_goes_on_whichever_process_is_killed(lab: SellerLab, server: La
     assert lab.count(SEALED) == 0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_what_was_typed_ends_with_its_life_while_the_page_waits(
     lab: SellerLab, server: LabServer, window: BrowserVisit
 ) -> None:
@@ -109,7 +109,8 @@ def test_what_was_typed_ends_with_its_life_while_the_page_waits(
 
     window.page.route("**/static/htmx-sse*", hold)
     steps.login(password=server.secret)
-    window.page.wait_for_function("'htmx' in window")
+    # Not wait_for_function, which asks again by eval() in the page: the policy of the page forbids it.
+    until(lambda: window.page.evaluate("'htmx' in window") is True, 60, "the library is loaded")
     window.page.evaluate("new Promise(resolve => setTimeout(resolve))")
     late_scripts.pop().continue_()
     window.page.unroute("**/static/htmx-sse*")
@@ -125,7 +126,7 @@ def test_what_was_typed_ends_with_its_life_while_the_page_waits(
     assert heading(window) == text("progress.title_passed", "en")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_lost_connection_back_reload_and_a_second_tab(
     lab: SellerLab, server: LabServer, window: BrowserVisit
 ) -> None:
@@ -168,7 +169,7 @@ def test_a_lost_connection_back_reload_and_a_second_tab(
         assert connection.execute("SELECT count(*) FROM registry.secrets").fetchone() == (1,)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_page_that_waits_says_that_its_session_was_ended_in_another_tab(
     lab: SellerLab, server: LabServer, window: BrowserVisit
 ) -> None:

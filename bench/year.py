@@ -29,18 +29,19 @@ from bench import shifted_clock
 from bench.measure import Figure, Usage, save, show
 from bench.polls import PostgresUsage
 from bench.world import PASSWORD, World
-from services.aggregator.judge import judge, rules, watermark
+from services.aggregator.judge import judge, rules
 from services.aggregator.judge.plan import Delta
 from services.common import codec
 from services.common.events import Buyer, InquiryReceived
 from services.common.kafka import Admin, Publisher
 from services.common.settings import KafkaSettings
-from services.common.topics import INQUIRIES, REPLIES, SENT
+from services.common.topics import INQUIRIES
 from services.standalone.servers.ca import CertificateAuthority
 from services.standalone.servers.child import free_port
 from services.standalone.servers.kafka import EmbeddedKafka
 from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 from services.standalone.world.letters import MailText
+from tests.faults.progress import read_offsets
 from tests.support.dovecot import Dovecot
 from tests.support.processes import Process, get, until
 from tests.support.topics import create_topics, kafka_settings
@@ -55,7 +56,6 @@ QUIET: Final = timedelta(days=5)
 """Time without inquiries at the end; longer than answers take."""
 NARROW: Final = 40
 """Narrow judgements at the end of a month."""
-GROUP: Final = "replyrate-matcher"
 
 UNFINISHED: Final = """
 SELECT (SELECT count(*) FROM registry.mailboxes WHERE lease_until > clock_timestamp() OR next_poll_at <= clock_timestamp()),
@@ -182,13 +182,7 @@ class Year:
         counts = self.connection.execute(UNFINISHED, {"moved_at": moved_at}).fetchone()
         if counts is None or any(counts):
             return False
-        ends = {place: end for place, (_, end) in self.admin.spans((INQUIRIES, SENT, REPLIES)).items()}
-        joined = self.admin.committed(GROUP)
-        merged = watermark.merged_offsets(self.connection, REPLIES)[1]
-        return all(
-            (merged.get(partition, 0) if topic == REPLIES else joined.get((topic, partition), 0)) >= end
-            for (topic, partition), end in ends.items()
-        )
+        return not read_offsets(self.admin, self.connection).waiting()
 
     def counters(self) -> Counters:
         """CPU and judgements so far."""

@@ -19,7 +19,7 @@ BLOCKS = {
     for name in ("conditions", "confusion")
 }
 CAUSES_OF, WHOLE = 4, 96
-"""Of one in so many worlds the causes are compared, or every page and file."""
+"""In every how many worlds the causes are compared, or every page and file."""
 PAGE = ROOT / "docs" / "doctor.md"
 PAGES = {"conditions": PAGE, "confusion": ROOT / "docs" / "dev" / "doctor-evaluation.md"}
 

@@ -7,8 +7,10 @@ what is missing while records still wait is late.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
+
+import psycopg
 
 from services.aggregator.judge import watermark
 from services.common.errors import TransientError
@@ -63,15 +65,22 @@ class Observation:
         return sum(end - self.merged.get(partition, 0) for partition, end in ends.items())
 
 
+def read_offsets(admin: Admin, connection: psycopg.Connection, app_id: str = "replyrate-matcher") -> Observation:
+    """How far the offsets of matcher and ledger are behind their topics, without tables and folders."""
+    return Observation(
+        {tp: end for tp, (_, end) in admin.spans(TOPICS).items()},
+        admin.committed(app_id),
+        watermark.merged_offsets(connection, REPLIES)[1],
+    )
+
+
 def observe(kafka: KafkaSettings, dsn: str, app_id: str = "replyrate-matcher") -> Observation:
     """The state of the pipeline of one matcher and one database. TransientError while a server is away."""
     with Admin(kafka, "faults") as admin, connect(dsn, "faults") as connection:
-        return Observation(
-            {tp: end for tp, (_, end) in admin.spans(TOPICS).items()},
-            admin.committed(app_id),
-            watermark.merged_offsets(connection, REPLIES)[1],
-            connection.execute(TABLES).fetchone() or (),
-            tuple(connection.execute(FOLDERS).fetchall()),
+        return replace(
+            read_offsets(admin, connection, app_id),
+            tables=connection.execute(TABLES).fetchone() or (),
+            folders=tuple(connection.execute(FOLDERS).fetchall()),
         )
 
 

@@ -539,7 +539,7 @@ def test_a_refresh_does_not_wait_for_a_long_publication_or_deactivation(
     if has_recompute:
         recompute.start(connection, PLAIN)
     merge(connection, state(replies=(mail(NOON + timedelta(hours=1)),)))
-    connection.execute("SET lock_timeout = '1s'")  # whoever waits for a lock fails
+    connection.execute("SET lock_timeout = '1s'")  # a statement that waits for a lock fails
     with connect(dsn, "other") as publisher, publisher.transaction():
         publisher.execute(statement.encode())
         refresher.refresh()

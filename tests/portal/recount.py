@@ -46,7 +46,7 @@ from tests.support.portal_lab import portal_login
 
 SEEDS: Final = tuple(range(1, 13))
 WHOLE: Final = 8
-"""The command compares every page and file of one in so many worlds of the doctor."""
+"""In every how many worlds of the doctor the command compares every page and file."""
 DEFAULT: Final = rules.load_builtin("default")
 CORRECTED: Final = (
     "window_start", "window_end", "inquiries", "excluded", "counted", "timely", "late", "unanswered", "unmeasured", "pending",
@@ -322,7 +322,8 @@ def main() -> int:
         "--every",
         type=int,
         default=WHOLE,
-        help="of one in so many worlds of the doctor every page and file; of others two pages",
+        metavar="NUMBER",
+        help="every page and file of every NUMBER-th world of the doctor; two pages of the others",
     )
     every: int = parser.parse_args().every
     folder = scratch_folder("replyrate-panel-")

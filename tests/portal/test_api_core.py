@@ -64,7 +64,7 @@ def test_keys_expire_are_revoked_and_are_rotated_with_an_overlap(portal: Portal,
         third = keys.rotate(second.key_id, 0, by="tests")
         assert (status(second.secret), status(third.secret)) == (401, 200)
         ends = {key["key_id"]: (key["state"], key["revoked_by"], key["created_by"]) for key in keys.all()}
-    assert ends[first.key_id] == ("revoked", "Wang", "tests"), "whoever revokes a key that was replaced is recorded"
+    assert ends[first.key_id] == ("revoked", "Wang", "tests"), "who revokes a key that was replaced is recorded"
     assert (ends[second.key_id], ends[third.key_id]) == (("expired", "tests", "Chen"), ("valid", None, "tests"))
 
 

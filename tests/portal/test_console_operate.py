@@ -36,7 +36,7 @@ from services.registry.staff_actions import StaffActions, StaffSessionEnded
 from services.registry.staff_sessions import StaffSessionLimits, StaffSessions
 from tests.support.connect_lab import Browser
 from tests.support.console_lab import NAME, MakeConsole, console_dsn, make_console, staff_browser
-from tests.support.operator_lab import OperatorRoom, letter, of_record, room
+from tests.support.operator_lab import RULES, OperatorRoom, letter, of_record, room
 from tests.support.portal_in_process import console_in_process
 from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
 from tests.support.processes import until
@@ -45,19 +45,6 @@ from tests.support.topics import read_all
 __all__ = ["console_dsn", "make_console", "make_portal", "portal_dsn", "room"]
 
 CANARY = "canary@shop.example"
-RULES = """\
-name = "fast-shop"
-version = 1
-title = "30 days, every inquiry, answered within four hours"
-source = "a test"
-time_zone = "America/Los_Angeles"
-target_seconds = 14400
-window_days = 30
-settle_days = 5
-unit = "each-inquiry"
-answered_by = ["human-reply", "platform-reply"]
-attribution = "owner-at-receipt"
-"""
 GETS = (
     "/overview", "/dead-letters", "/dead-letters/0/0", "/rule-sets", "/rule-sets/new", "/rule-sets/default",
     "/rule-sets/default/progress", "/rule-sets/default/result", "/rule-sets/default/events", "/api-keys", "/api-keys/new",

@@ -24,6 +24,21 @@ from tests.support.portal_lab import Portal
 from tests.support.seeded import seed
 from tests.support.topics import PARTITIONS, create_topics, kafka_settings, publish
 
+RULES = """\
+name = "fast-shop"
+version = 1
+title = "30 days, every inquiry, answered within four hours"
+source = "Service agreement of 2026"
+time_zone = "America/Los_Angeles"
+target_seconds = 14400
+window_days = 30
+settle_days = 5
+unit = "each-inquiry"
+answered_by = ["human-reply", "platform-reply"]
+attribution = "owner-at-receipt"
+"""
+"""The definition of a rule set that no installation has."""
+
 
 @dataclass
 class OperatorRoom:

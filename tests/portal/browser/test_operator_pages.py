@@ -11,25 +11,12 @@ from tests.portal.browser.console_look import look
 from tests.portal.browser.states import Scripts
 from tests.support.browser_lab import BrowserVisit, Visit
 from tests.support.console_lab import console_dsn, console_link, make_console
-from tests.support.operator_lab import OperatorRoom, letter, of_record, room
+from tests.support.operator_lab import RULES, OperatorRoom, letter, of_record, room
 from tests.support.portal_lab import make_portal, portal_dsn
 
 __all__ = ["console_dsn", "make_console", "make_portal", "portal_dsn", "room"]
 
 DESKTOP = 1280
-RULES = """\
-name = "fast-shop"
-version = 1
-title = "30 days, every inquiry, answered within four hours"
-source = "Service agreement of 2026"
-time_zone = "America/Los_Angeles"
-target_seconds = 14400
-window_days = 30
-settle_days = 5
-unit = "each-inquiry"
-answered_by = ["human-reply", "platform-reply"]
-attribution = "owner-at-receipt"
-"""
 
 
 def finish(window: BrowserVisit) -> None:

@@ -4,27 +4,25 @@
 2. Call each route for companies drawn as inquiries are, so that large ones come more often, and for the largest.
 3. Walk through the connect page.
 4. Show the pages of the panel to main accounts of several companies, the largest among them; read its lists with the token of a frame.
-5. Register 1,000 mailboxes by the API (registration.py).
+5. Show the pages of the console to an operator (console_pages.py).
+6. Register 1,000 mailboxes by the API (registration.py).
 """
 
 import os
 import re
 import sys
-import time
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from html import unescape
-from statistics import median, quantiles
 from typing import Any, Final
 
 import httpx
 
-from bench import portal_world, registration
+from bench import console_pages, portal_world, registration
 from bench.measure import Figure, Usage, scratch
 from bench.polls import PostgresUsage
+from bench.web_meter import Meter, Timings, compressed_kb
 from services.common import migrations
 from services.common.postgres import connect
 from services.registry.connect_requests import ConnectRequests
@@ -63,7 +61,8 @@ OF_KEY: Final[dict[str, dict[str, Any]]] = {
 """Routes and their query; what follows a question mark only names the query."""
 EXPORTS: Final = ("/outcomes", "/rates/history")
 OF_PANEL: Final = (
-    "", "/inquiries", "/inquiries?outcome=late", "/due", "/diagnosis", "/changes", "/mailboxes",
+    "", "/inquiries", "/inquiries?outcome=late", "/due", "/diagnosis", "/changes", "/mailboxes", "/questions", "/providers",
+    "/test-mail",
 )  # fmt: skip
 """Pages of the panel."""
 OF_FRAME: Final = ("/rates", "/timeline", "/histogram", "/outcomes", "/due-soon", "/diagnosis")
@@ -71,57 +70,6 @@ OF_FRAME: Final = ("/rates", "/timeline", "/histogram", "/outcomes", "/due-soon"
 PANEL_COMPANIES: Final = 5
 MAIN: Final = "account-0"
 """The main account of each company."""
-
-
-@dataclass(slots=True)
-class Timings:
-    """Calls of one kind: milliseconds of each, the largest body as it travels compressed, CPU of web process and Postgres."""
-
-    name: str
-    milliseconds: list[float] = field(default_factory=list)
-    compressed_kb: float = 0
-    portal_ms: float = 0
-    postgres_ms: float = 0
-
-    @property
-    def p95(self) -> float:
-        """The slowest of 20."""
-        return quantiles(self.milliseconds, n=20)[-1] if len(self.milliseconds) > 1 else self.milliseconds[0]
-
-    def line(self) -> list[Any]:
-        """As it is written: name, calls, p50, p95, CPU of portal and Postgres for a call, compressed size."""
-        times = [median(self.milliseconds), self.p95, self.portal_ms, self.postgres_ms, self.compressed_kb]
-        return [self.name, len(self.milliseconds), *(round(value, 1) for value in times)]
-
-
-@dataclass(frozen=True, slots=True)
-class Meter:
-    """Measures calls of one kind after the other."""
-
-    portal: Usage
-    postgres: PostgresUsage
-
-    def measured(self, name: str, calls: Sequence[Callable[[], httpx.Response]]) -> Timings:
-        """Time each call until its answer is read. Fails when an answer is an error."""
-        timings = Timings(name)
-        before = self.portal.cpu_seconds(), self.postgres.cpu_seconds()
-        for call in calls:
-            started = time.perf_counter()
-            response = call()
-            timings.milliseconds.append(1000 * (time.perf_counter() - started))
-            assert response.status_code < 400, (name, response.status_code, response.text[:300])
-            timings.compressed_kb = max(timings.compressed_kb, compressed_kb(response))
-        timings.portal_ms = 1000 * (self.portal.cpu_seconds() - before[0]) / len(calls)
-        timings.postgres_ms = 1000 * (self.postgres.cpu_seconds() - before[1]) / len(calls)
-        return timings
-
-
-def compressed_kb(response: httpx.Response) -> float:
-    """What a proxy that compresses sends for a body, kB; 0 for an export, of which only the first bytes are read."""
-    try:
-        return len(zlib.compress(response.content)) / 1000
-    except httpx.ResponseNotRead:
-        return 0
 
 
 def measure(repeats: int) -> list[Figure]:
@@ -138,7 +86,9 @@ def measure(repeats: int) -> list[Figure]:
                     kafka.bootstrap_servers, login, folder, PORTAL__API_REQUESTS_PER_MINUTE=REQUESTS_PER_MINUTE
                 ) as portal,
             ):
-                figures = _figures(portal, dsn, Meter(Usage(portal.process.pid), PostgresUsage(server.data_dir)))
+                postgres = PostgresUsage(server.data_dir)
+                consoles = console_pages.measured(folder, kafka.bootstrap_servers, dsn, postgres, called_companies())
+                figures = _figures(portal, dsn, Meter(Usage(portal.process.pid), postgres), consoles)
             return figures + registration.measure(folder, server, kafka.bootstrap_servers)
 
 
@@ -149,7 +99,7 @@ def _fill(dsn: str) -> None:
         ConnectRequests(connection).publish_key(OpeningKeys(bytes(32)).current)
 
 
-def _figures(portal: Portal, dsn: str, meter: Meter) -> list[Figure]:
+def _figures(portal: Portal, dsn: str, meter: Meter, of_console: list[Timings]) -> list[Figure]:
     slowest = Figure(
         "portal_p95_ms", "of all kinds of pages and requests the slowest: 95 % are answered in, ms", 300, True
     )
@@ -161,12 +111,12 @@ def _figures(portal: Portal, dsn: str, meter: Meter) -> list[Figure]:
     memory = Figure("portal_rss_mb", "resident memory of the web process after all calls, MB", None)
     with api_client(portal, new_key(dsn).secret) as client:
         client.get("/v1/key")
-        memory.detail["before_mb"] = round(meter.portal.rss_mb(), 1)
+        memory.detail["before_mb"] = round(meter.process.rss_mb(), 1)
         load_before = os.getloadavg()[0]
         timings = [*_of_key(meter, client), *_of_companies(meter, client), *_of_mailboxes(meter, client)]
         timings += [*_written(meter, client), *_of_frames(meter, portal, client)]
         explained.values += [entry.p95 for entry in timings if entry.name.endswith("largest")]
-        pages = [*_pages(meter, portal, client), *_panel(meter, portal, client)]
+        pages = [*_pages(meter, portal, client), *_panel(meter, portal, client), *of_console]
         assets = sum(compressed_kb(client.get(path)) for path in STATIC)
     slowest.values.append(max(entry.p95 for entry in (*timings, *pages)))
     cpu.values.append(max(entry.portal_ms + entry.postgres_ms for entry in (*timings, *pages)))
@@ -176,7 +126,7 @@ def _figures(portal: Portal, dsn: str, meter: Meter) -> list[Figure]:
         "requests": [entry.line() for entry in timings], "pages": [entry.line() for entry in pages],
     }  # fmt: skip
     weight.values.append(max(entry.compressed_kb for entry in pages) + assets)
-    memory.values.append(meter.portal.rss_mb())
+    memory.values.append(meter.process.rss_mb())
     return [slowest, cpu, explained, weight, memory]
 
 

@@ -208,7 +208,7 @@ def test_the_login_of_the_console_sees_nothing_without_a_session_and_no_secret_w
             "SELECT sealed FROM registry.secrets", "SELECT address_sealed FROM registry.mailboxes",
             "SELECT address_sealed FROM registry.addresses", "SELECT token_hash FROM registry.staff_sessions",
             "INSERT INTO registry.staff_actions DEFAULT VALUES", "DELETE FROM registry.staff_actions",
-            "UPDATE registry.mailboxes SET state = 'removed'", "SELECT sealed FROM registry.connect_requests",
+            "UPDATE registry.mailboxes SET consent_by = 'x'", "SELECT sealed FROM registry.connect_requests",
         ):  # fmt: skip
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(refused.encode())

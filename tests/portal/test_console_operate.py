@@ -59,6 +59,9 @@ POSTS: dict[str, dict[str, Any]] = {
     "/api-keys": {"name": "x", "scopes": "numbers:read"},
     "/api-keys/k-0/rotate": {"overlap_hours": 1},
     "/api-keys/k-0/revoke": {},
+    "/companies/c1/mailboxes/m-c1/pause": {"etag": "x"},
+    "/companies/c1/mailboxes/m-c1/resume": {"etag": "x"},
+    "/companies/c1/mailboxes/m-c1/rescan": {"etag": "x"},
 }
 
 
@@ -103,12 +106,97 @@ def test_support_and_strangers_reach_no_page_and_no_form_of_operators(room: Oper
 def test_the_login_of_the_console_reads_no_secret(room: OperatorRoom) -> None:
     for statement in (
         "SELECT secret_hash FROM registry.api_keys", "SELECT * FROM registry.secrets", "SELECT holder FROM registry.login_slots",
-        "UPDATE registry.mailboxes SET state = 'paused'", "UPDATE registry.api_keys SET secret_hash = 'x'",
+        "UPDATE registry.mailboxes SET account_id = 'x'", "UPDATE registry.api_keys SET secret_hash = 'x'",
         "INSERT INTO ledger.rule_sets (name, identity, parameters) VALUES ('x', '1+x', '{}')",
         "UPDATE ledger.recomputes SET parameters = '{}'", "SELECT company_id FROM shadow.rates", "DELETE FROM ledger.outcomes",
     ):  # fmt: skip
         with connect(room.console.dsn, "tests") as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(statement.encode())
+
+
+MAILBOX = "/companies/c1/mailboxes/m-c1"
+
+
+def mailbox_values(room: OperatorRoom) -> tuple[str, bool]:
+    """The state of the mailbox, and whether it is to be read again."""
+    stored = room.owner.execute(
+        "SELECT state, reconcile_after IS NOT NULL FROM registry.mailboxes WHERE mailbox_id = 'm-c1'"
+    ).fetchone()
+    assert stored is not None
+    return stored
+
+
+def offered(browser: Browser) -> list[str]:
+    """The actions that the page of the mailbox has forms for."""
+    return [form.action.removeprefix(f"{MAILBOX}/") for form in browser.page.forms if form.action.startswith(MAILBOX)]
+
+
+def test_an_operator_pauses_resumes_and_rereads_a_mailbox_as_its_state_allows(room: OperatorRoom) -> None:
+    operator = room.operator.get(MAILBOX)
+    assert offered(operator) == ["pause", "rescan"] and operator.shows("replyrate mailbox pause c1 m-c1")
+    outdated = next(form.values for form in operator.page.forms if form.action.endswith("/pause"))
+    operator.fill_in(f"{MAILBOX}/rescan")
+    assert operator.path == f"{MAILBOX}?done=rescan" and operator.shows("will be read again from the newest message")
+    assert mailbox_values(room) == ("active", True)
+    operator.fill_in(f"{MAILBOX}/pause")
+    assert operator.shows("The mailbox is paused.") and mailbox_values(room)[0] == "paused"
+    assert offered(operator) == ["resume", "rescan"] and operator.shows("It begins when the mailbox is being read.")
+    # A form of the page as it was before, and one with a present ETag for what the state does not allow.
+    present = next(form.values for form in operator.page.forms if form.action.endswith("/resume"))
+    for values in (outdated, present):
+        operator.post(f"{MAILBOX}/pause", values)
+        assert (
+            operator.status == 409 and operator.shows("Nothing was done") and offered(operator) == ["resume", "rescan"]
+        )
+    operator.fill_in(f"{MAILBOX}/resume")
+    assert operator.shows("being read again") and mailbox_values(room)[0] == "active"
+    assert not operator.get(f"{MAILBOX}?done=pause").shows("The mailbox is paused.")
+    changes = [action for action, _ in room.actions() if action != "mailbox"]
+    assert changes == ["rescan-mailbox", "pause-mailbox", "resume-mailbox"]
+    assert room.owner.execute(
+        "SELECT count(*) FROM registry.staff_actions WHERE action LIKE '%-mailbox'"
+        " AND (company_id, account_id, mailbox_id) = ('c1', 'main', 'm-c1')"
+    ).fetchone() == (3,)
+    history = room.owner.execute(
+        "SELECT from_state, to_state, reason, changed_by FROM registry.mailbox_history WHERE mailbox_id = 'm-c1'"
+        " ORDER BY change_id DESC LIMIT 2"
+    ).fetchall()
+    assert [change[:3] for change in history] == [("paused", "active", "resumed"), ("active", "paused", "paused")]
+    assert all(re.fullmatch(rf"{NAME} \(w-[0-9a-f]{{12}}\)", by) for *_, by in history)
+    for path in ("/companies/c1/mailboxes/none/pause", "/companies/c2/mailboxes/m-c1/pause"):
+        assert operator.post(path, present).status == 404, path
+    assert operator.post(f"{MAILBOX}/remove", present).status == 422
+    assert operator.get(f"{MAILBOX}?lang=zh").shows("重新读取此邮箱")
+
+
+@pytest.mark.parametrize(
+    ("state", "actions"), [("needs_reconnect", ["rescan"]), ("removed", []), ("synced_by_platform", [])]
+)
+def test_a_mailbox_that_is_not_read_is_neither_paused_nor_resumed(
+    room: OperatorRoom, state: str, actions: list[str]
+) -> None:
+    room.owner.execute("UPDATE registry.mailboxes SET state = %s WHERE mailbox_id = 'm-c1'", [state])
+    operator = room.operator.get(MAILBOX)
+    assert offered(operator) == actions
+    assert offered(staff_browser(room.console, room.dsn, "support").get(MAILBOX)) == []
+
+
+def test_the_login_of_the_console_sets_no_other_state(room: OperatorRoom) -> None:
+    def set_state(token: str, state: str) -> int:
+        with connect(room.console.dsn, "tests") as connection, connection.transaction(force_rollback=True):
+            connection.execute("SELECT set_config('replyrate.token', %s, true)", (token,))
+            return connection.execute(
+                "UPDATE registry.mailboxes SET state = %s WHERE mailbox_id = 'm-c1'", [state]
+            ).rowcount
+
+    token = room.operator.client.cookies["replyrate-staff"]
+    support = staff_browser(room.console, room.dsn, "support").client.cookies["replyrate-staff"]
+    assert set_state(token, "paused") == 1 and set_state(support, "paused") == set_state("", "paused") == 0
+    for state in ("removed", "needs_reconnect", "synced_by_platform"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            set_state(token, state)
+    with room.owner.transaction(force_rollback=True):
+        room.owner.execute("UPDATE registry.mailboxes SET state = 'removed' WHERE mailbox_id = 'm-c1'")
 
 
 def test_dead_letters_are_listed_by_topic_reason_and_age_page_by_page(room: OperatorRoom) -> None:

@@ -1,13 +1,13 @@
 """Mailboxes: the page of one, with everything that happened to it; and all of them by state, provider and reason."""
 
 from collections import Counter
-from typing import Any, Final
-from urllib.parse import urlencode
+from typing import Annotated, Any, Final
+from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Form
 from psycopg import Connection
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from services.common.postgres import Statements
 from services.connect import texts
@@ -15,6 +15,7 @@ from services.portal.api.mailboxes import as_mailbox
 from services.portal.api.problems import ApiProblem
 from services.portal.api.values import decode_cursor, encode_cursor
 from services.portal.console.lookups import SQL, checked_id
+from services.portal.console.operate.mailbox_changes import READ_AGAIN_IN, MailboxAction, change, offered
 from services.portal.console.problems import ConsoleProblem
 from services.portal.console.staff import Staff, StaffGate
 from services.portal.id_paths import path_id
@@ -26,6 +27,8 @@ from services.registry.lists import MailboxFilter, RegistryLists
 from services.registry.staff_actions import StaffActions, Subject
 
 PAGE_ROWS: Final = 50
+DONE_STATES: Final[dict[str, tuple[str, ...]]] = {"pause": ("paused",), "resume": ("active",), "rescan": READ_AGAIN_IN}
+"""Action → states in which the page may say that it was done."""
 Kind = tuple[str, str, str]
 """State, provider and reason; a server that is in no provider's entry stands for itself."""
 
@@ -36,24 +39,20 @@ def routes(gate: StaffGate) -> APIRouter:
 
     @router.get("/companies/{company_segment}/mailboxes/{mailbox_segment}")
     def show_mailbox(request: Request, company_segment: str, mailbox_segment: str) -> Response:
-        staff = gate.reader(request)
-        company_id = checked_id(path_id(company_segment))
-        mailbox_id = checked_id(path_id(mailbox_segment))
-        with staff.transaction() as connection:
-            lists, key = RegistryLists(connection), {"company_id": company_id, "mailbox_id": mailbox_id}
-            try:
-                mailbox = as_mailbox(lists.mailbox(company_id, mailbox_id))
-            except RegistryError:
-                raise ConsoleProblem("not-found") from None
-            staff.note(connection, "mailbox", Subject(company_id, mailbox.account_id, mailbox_id))
-            stored = lists.history(company_id, mailbox_id)
-            health = Statements(connection, SQL).one("health", **key)
-        for change in stored["history"]:
-            change["reason_text"] = texts.state_reason(change["reason"], staff.language) if change["reason"] else ""
-        return staff.page(
-            "console_mailbox.html", "mailboxes", mailbox=mailbox, health=health, history=stored["history"],
-            consents=stored["consents"], state_names=_state_names(staff),
-        )  # fmt: skip
+        return _mailbox_page(gate.reader(request), *_ids(company_segment, mailbox_segment))
+
+    @router.post("/companies/{company_segment}/mailboxes/{mailbox_segment}/{action}")
+    def change_mailbox(
+        staff: Annotated[Staff, Depends(gate.operating_sender)],
+        company_segment: str,
+        mailbox_segment: str,
+        action: MailboxAction,
+        etag: Annotated[str, Form(max_length=200)],
+    ) -> Response:
+        company_id, mailbox_id = _ids(company_segment, mailbox_segment)
+        if not change(staff, company_id, mailbox_id, action, etag):
+            return _mailbox_page(staff, company_id, mailbox_id, is_refused=True)
+        return RedirectResponse(f"{_path(company_id, mailbox_id)}?done={action}", 303)
 
     @router.get("/mailboxes")
     def show_kinds(request: Request) -> Response:
@@ -87,6 +86,37 @@ def routes(gate: StaffGate) -> APIRouter:
         )  # fmt: skip
 
     return router
+
+
+def _ids(company_segment: str, mailbox_segment: str) -> tuple[str, str]:
+    return checked_id(path_id(company_segment)), checked_id(path_id(mailbox_segment))
+
+
+def _path(company_id: str, mailbox_id: str) -> str:
+    return f"/companies/{quote(company_id, safe='')}/mailboxes/{quote(mailbox_id, safe='')}"
+
+
+def _mailbox_page(staff: Staff, company_id: str, mailbox_id: str, *, is_refused: bool = False) -> Response:
+    """The page of a mailbox, also after an action that was refused because the mailbox has changed. ConsoleProblem without such a one."""
+    with staff.transaction() as connection:
+        lists, key = RegistryLists(connection), {"company_id": company_id, "mailbox_id": mailbox_id}
+        try:
+            mailbox = as_mailbox(lists.mailbox(company_id, mailbox_id))
+        except RegistryError:
+            raise ConsoleProblem("not-found") from None
+        staff.note(connection, "mailbox", Subject(company_id, mailbox.account_id, mailbox_id))
+        stored = lists.history(company_id, mailbox_id)
+        health = Statements(connection, SQL).one("health", **key)
+    for changed in stored["history"]:
+        changed["reason_text"] = texts.state_reason(changed["reason"], staff.language) if changed["reason"] else ""
+    done = staff.request.query_params.get("done", "")
+    return staff.page(
+        "console_mailbox.html", "mailboxes", status=409 if is_refused else 200, mailbox=mailbox, health=health,
+        history=stored["history"], consents=stored["consents"], state_names=_state_names(staff), is_refused=is_refused,
+        here=f"{_path(company_id, mailbox_id)}?lang=" if is_refused else None,
+        done=done if mailbox.state in DONE_STATES.get(done, ()) else "",
+        actions=offered(company_id, mailbox_id, mailbox.state) if staff.session.is_operator else {},
+    )  # fmt: skip
 
 
 def _kinds_page(staff: Staff) -> Response:

@@ -38,7 +38,7 @@ def _paths() -> dict[str, QuestionPath]:
         code: str, place: str, text: str = "", *further: tuple[str, str], reader: str = "bf-valves"
     ) -> QuestionPath:
         page = next(question.page for question in QUESTIONS if question.code == code)
-        link = (f"section[aria-labelledby={code}] a", f"nav.{page}")
+        link = (f"section[aria-labelledby=question-{code}] a", f"nav.{page}")
         return QuestionPath(code, (questions, link, *further), place, text, reader)
 
     stored = ("a[href$='/stored']", "mailboxes.stored")

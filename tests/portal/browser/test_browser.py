@@ -58,12 +58,18 @@ def test_the_reference_of_the_api(portal: Portal, visit: Visit) -> None:
 
 
 BROKEN = '<html lang="en"><head><title>broken</title></head><body><main><h1>Form</h1><input>{}</main></body></html>'
+SMALL = '<a href="/" style="display: block; height: 1rem">a</a>'
+"""Two of them below each other are too close: their text alone is less than 24 pixels high."""
 WRONG_PAGES = {
     BROKEN.format(""): "label",
     BROKEN.replace("<input>", "").format('<p style="width: 1400px">wide</p>'): "wider than its window",
     BROKEN.replace("<input>", "").format('<img alt="" src="https://elsewhere.example/a.png">'): r"elsewhere\.example",
     BROKEN.replace("<input>", "").format("<script>missing()</script>"): "error in a script",
     BROKEN.replace("<input>", "").replace('"en"', '"de"').format(""): "'de'",
+    BROKEN.replace("<input>", "").format(2 * SMALL): "target-size",
+    BROKEN.replace("<input>", "").format(
+        '<h2 id="x">A</h2><h2 id="x">B</h2><section aria-labelledby="x">C</section>'
+    ): "duplicate-id-aria",
 }
 """A page that is not in order → what is said about it."""
 

@@ -136,7 +136,7 @@ def test_each_frequent_question_is_answered_within_three_clicks(
                     assert shown_text(name, language) in link.inner_text(), path.code
                     link.click()
                     if number == 1:
-                        answer = page.locator(f"section[aria-labelledby={path.code}] h2 + p")
+                        answer = page.locator(f"section[aria-labelledby=question-{path.code}] h2 + p")
                         assert answer.is_visible() and answer.inner_text() == answer_text(path.code, language)
                 place = page.locator(path.place).first
                 assert place.is_visible() and shown_text(path.text, language) in place.inner_text(), path.code

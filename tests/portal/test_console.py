@@ -1,5 +1,9 @@
 """The staff console over HTTP: who gets in, what they see, and what is recorded of it."""
 
+import csv
+import io
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,9 @@ from services.aggregator.texts import Texts
 from services.cli.__main__ import main
 from services.common.postgres import connect
 from services.common.settings import ConsoleSettings
+from services.portal.console import mailbox_lists
 from services.portal.console.provider import role_of
+from services.registry.staff_sessions import StaffSessionLimits, StaffSessions
 from services.standalone.servers.ca import CertificateAuthority
 from tests.support.connect_lab import Browser
 from tests.support.console_lab import (
@@ -31,6 +37,7 @@ from tests.support.console_lab import (
 )
 from tests.support.panel_lab import ShownFigures
 from tests.support.panel_world import PanelWorld, seed_world
+from tests.support.portal_in_process import PortalInProcess, console_in_process
 from tests.support.portal_lab import Portal, portal_dsn
 from tests.support.sign_in_provider import SignInProvider
 
@@ -90,6 +97,12 @@ def world(dsn: str) -> PanelWorld:
     """A company with several accounts, and one whose mailbox has to be connected again."""
     with connect(dsn, "tests") as owner:
         return seed_world(owner, 1, ("default",), (COMPANY, "hx-tools"))
+
+
+@pytest.fixture
+def in_process(console_dsn: str) -> Iterator[PortalInProcess]:
+    with console_in_process(console_dsn) as started:
+        yield started
 
 
 def rows(browser: Browser, table: str) -> list[list[str]]:
@@ -152,6 +165,58 @@ def test_mailboxes_are_counted_by_state_provider_and_reason(world: PanelWorld, c
     browser.get("/?q=lt-")
     assert [company for action, company, *_ in actions(dsn) if action == "search"] == ["lt-other", COMPANY]
     assert browser.get("/mailboxes/list?after=none").status == 404
+
+
+def test_the_list_of_mailboxes_is_exported_page_by_page_with_the_filters_of_the_page(
+    world: PanelWorld, in_process: PortalInProcess, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox_lists, "EXPORT_ROWS", 2)
+    with connect(dsn, "tests") as owner:
+        owner.execute("UPDATE registry.mailboxes SET state = 'needs_reconnect' WHERE company_id = 'hx-tools'")
+        owner.execute(
+            "UPDATE registry.mailboxes SET host = '=1+1' WHERE mailbox_id = (SELECT min(mailbox_id) FROM registry.mailboxes)"
+        )
+        stored = owner.execute(
+            "SELECT company_id, mailbox_id, state, host FROM registry.mailboxes ORDER BY company_id, mailbox_id"
+        ).fetchall()
+        token = StaffSessions(owner).begin("s", NAME, "support", StaffSessionLimits(60, 60, 90))
+    assert len(stored) > 2
+
+    def export(query: str) -> str:
+        answer = in_process.request("GET", f"/mailboxes/export?{query}", headers={"cookie": f"replyrate-staff={token}"})
+        assert answer.status_code == 200 and "attachment" in answer.headers["content-disposition"], answer.text
+        return answer.text
+
+    lines = list(csv.DictReader(io.StringIO(export("format=csv"))))
+    assert [
+        (line["company_id"], line["mailbox_id"], line["state"], line["host"].lstrip("'")) for line in lines
+    ] == stored
+    pages = [text for text in in_process.statements if "ORDER BY company_id, mailbox_id LIMIT" in text]
+    assert len(pages) == len(stored) // 2 + 1
+    assert "'=1+1" in export("") and set(lines[0]) == set(mailbox_lists.COLUMNS)
+    objects = [json.loads(line) for line in export("format=ndjson").splitlines()]
+    assert [tuple(line[name] for name in ("company_id", "mailbox_id", "state", "host")) for line in objects] == stored
+    chosen = [line for line in stored if line[2] == "needs_reconnect"]
+    assert 0 < len(chosen) < len(stored)
+    assert [json.loads(line)["mailbox_id"] for line in export("format=ndjson&state=needs_reconnect").splitlines()] == [
+        mailbox_id for _, mailbox_id, *_ in chosen
+    ]
+    assert (
+        export("state=removed") == ",".join(mailbox_lists.COLUMNS) + "\r\n"
+        and export("format=ndjson&state=removed") == ""
+    )
+    with connect(dsn, "tests") as owner:
+        noted = owner.execute(
+            "SELECT DISTINCT company_id, detail->>'state' FROM registry.staff_actions WHERE action = 'mailbox-export'"
+        ).fetchall()
+        sealed = owner.execute("SELECT address_hash, login_hash FROM registry.mailboxes").fetchall()
+    text = export("format=ndjson")
+    assert {company for company, _ in noted} == {*{company for company, *_ in stored}, None}
+    assert {state for _, state in noted} == {"", "needs_reconnect", "removed"}
+    assert not [value for values in sealed for value in values if value and value in text]
+    assert not re.search(r"[^*]@", text), "addresses are masked"
+    cookie = {"cookie": f"replyrate-staff={token}"}
+    assert in_process.request("GET", "/mailboxes/export?format=xml", headers=cookie).status_code == 404
 
 
 @pytest.mark.parametrize(

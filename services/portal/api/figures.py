@@ -167,7 +167,7 @@ class FiguresRequest:
     def export(self, form: ExportFormat) -> Response:
         """Every row, as it is read. The first page is read before the answer begins, so that its problems are problems."""
         first = self.page(None, EXPORT_ROWS)
-        render = _csv_text if form == "csv" else _ndjson_text
+        render = csv_text if form == "csv" else ndjson_text
         disposition = f'attachment; filename="{self.figures.statement.replace("_", "-")}.{form}"'
         return StreamingResponse(
             self._texts(first, render), media_type=MEDIA_TYPES[form], headers={"Content-Disposition": disposition}
@@ -203,7 +203,7 @@ class FiguresRequest:
         return encode_cursor(last["rule_set"], *key)
 
 
-def _csv_text(rows: Rows, is_first: bool) -> str:
+def csv_text(rows: Rows, is_first: bool) -> str:
     """Rows as CSV; of texts in both languages the code, and the header line on the first page."""
     cells = [{name: _cell(value) for name, value in figures_row.items()} for figures_row in rows]
     text = as_csv(cells)
@@ -216,7 +216,8 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _ndjson_text(rows: Rows, _: bool) -> str:
+def ndjson_text(rows: Rows, _: bool = False) -> str:
+    """Rows as NDJSON."""
     return "".join(json.dumps(plain(figures_row), ensure_ascii=False) + "\n" for figures_row in rows)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from services.common.postgres import connect
 from services.connect.consent import load as consent_texts
+from services.portal.api.bulk_import import LINE_BYTES, MOST_ERRORS, MOST_LINES, MOST_MAILBOXES
 from services.providers import catalog
 from services.registry.connect_requests import ConnectRequests
 from services.registry.portal_sessions import PortalSessions, address_hash, address_key
@@ -271,8 +272,9 @@ def test_an_import_with_an_error_changes_nothing_and_lists_every_line(
     assert [(error["line"], error["field"], error["code"]) for error in members["errors"]] == [
         (2, "", "json-invalid"), (3, "", "union-tag-invalid"), (4, "company_id", "string-too-short"),
         (5, "company_id", "company-not-allowed"), (6, "kind", "literal-error"), (7, "consent_text", "consent-changed"),
-        (8, "login.host", "server-unknown"),
+        (7, "", "account-unknown"), (8, "login.host", "server-unknown"), (8, "", "account-unknown"),
     ]  # fmt: skip
+    assert members["errors_total"] == 9
     assert PASSWORD not in response.text and "canary" not in response.text
     second = lines(COMPANY, ACCOUNT, {**ACCOUNT, "company_id": "shop-3"}, {**ACCOUNT, "kind": "sub"})
     members = problem(client.post("/v1/import", content=second, headers=NDJSON), 422, "invalid-lines")
@@ -283,6 +285,61 @@ def test_an_import_with_an_error_changes_nothing_and_lists_every_line(
     assert [item["company_id"] for item in client.get("/v1/companies").json()["items"]] == ["shop-1"]
     assert client.get("/v1/changes").json()["items"] == []
     problem(client.post("/v1/import", json={}), 415, "media-type-unsupported")
+
+
+def import_errors(client: httpx.Client, *documents: Any) -> list[tuple[int, str, str]]:
+    """Line, field and code of each error of an import that is refused, and changes nothing."""
+    before = client.get("/v1/companies").json()
+    response = client.post("/v1/import", content=lines(*documents), headers=NDJSON)
+    members = problem(response, 422, "invalid-lines")
+    assert len(response.content) < 40_000 * 300
+    assert members["errors_total"] == len(members["errors"])
+    assert client.get("/v1/companies").json() == before
+    return [(error["line"], error["field"], error["code"]) for error in members["errors"]]
+
+
+def test_lines_that_the_registry_refuses_are_listed_with_malformed_ones(
+    client: httpx.Client, dsn: str, keys_published: None
+) -> None:
+    early = {**ACCOUNT, "account_id": "synced", "synced_by_platform_from": "2100-01-01T00:00:00Z"}
+    assert import_errors(
+        client, COMPANY, b"{", {**ACCOUNT, "company_id": "shop-3"}, ACCOUNT, {**ACCOUNT, "kind": "sub"},
+        {**MAILBOX, "account_id": "none", "consent_text": "1"}, early, {**MAILBOX, "account_id": "synced"}, MAILBOX,
+    ) == [
+        (2, "", "json-invalid"), (3, "", "company-unknown"), (5, "", "not-possible"), (6, "consent_text", "consent-changed"),
+        (6, "", "account-unknown"), (7, "synced_by_platform_from", "in-the-future"), (8, "", "not-possible"),
+    ]  # fmt: skip
+    with connect(dsn, "tests") as connection:
+        assert connection.execute("SELECT count(*) FROM registry.connect_requests").fetchone() == (0,)
+
+
+def test_every_wrong_line_of_an_import_is_listed(client: httpx.Client) -> None:
+    unknown = {**ACCOUNT, "company_id": "shop-9"}
+    wrong = [unknown if number % 2 else {"type": "company"} for number in range(1, MOST_LINES)]
+    assert import_errors(client, COMPANY, *wrong) == [
+        (number + 1, "", "company-unknown") if number % 2 else (number + 1, "company_id", "missing")
+        for number in range(1, MOST_LINES)
+    ]
+
+
+def test_an_import_lists_the_line_and_the_mailboxes_beyond_its_limits(client: httpx.Client) -> None:
+    assert import_errors(client, *[COMPANY] * MOST_LINES, b"", COMPANY, COMPANY) == [
+        (MOST_LINES + 2, "", "too-many-lines")
+    ]
+    assert import_errors(client, COMPANY, ACCOUNT, *[MAILBOX] * (MOST_MAILBOXES + 2)) == [
+        (number, "", "too-many-mailboxes") for number in (MOST_MAILBOXES + 3, MOST_MAILBOXES + 4)
+    ]
+    assert import_errors(client, COMPANY, b" " * LINE_BYTES + b"{}") == [(2, "", "line-too-long")]
+
+
+def test_many_wrong_fields_of_few_lines_hide_no_line(client: httpx.Client) -> None:
+    members = {f"{number}": 1 for number in range(5_000)}
+    wide = [{**COMPANY, **members}] * 5 + [{**COMPANY, "x" * 1_000: 1}, {"type": "company"}]
+    refused = problem(client.post("/v1/import", content=lines(*wide), headers=NDJSON), 422, "invalid-lines")
+    assert (refused["errors_total"], len(refused["errors"])) == (25_002, MOST_ERRORS + 3)
+    listed = [error["line"] for error in refused["errors"]]
+    assert [listed.count(number) for number in range(1, 8)] == [5_000, 5_000, 5_000, 5_000, 1, 1, 1]
+    assert refused["errors"][-2]["field"] == "x" * 99 + "…"
 
 
 def test_mailboxes_of_an_import_need_the_scope_to_connect(portal: Portal, dsn: str, keys_published: None) -> None:

@@ -111,6 +111,17 @@ def test_every_invalid_fact_is_named_and_nothing_is_published(portal: Portal, ds
     assert published(topics_gone) == []
 
 
+def test_a_batch_of_invalid_facts_lists_each_of_them(portal: Portal, dsn: str) -> None:
+    with api_client(portal, new_key(dsn, "shop-").secret) as client:
+        response = client.post(PATH, json=[fact(buyer={"id": "b", "addresses": ["ann"]})] * MOST_FACTS)
+    refused = problem(response, 422, "facts-invalid")
+    assert refused["errors_total"] == len(refused["errors"]) == MOST_FACTS
+    assert [error["field"].partition(".")[0] for error in refused["errors"]] == [
+        str(number) for number in range(MOST_FACTS)
+    ]
+    assert len(response.content) < MOST_FACTS * 400
+
+
 CHINESE: list[Any] = [
     *(invalid for invalid, _ in INVALID),
     fact(account_id=7),

@@ -1,10 +1,13 @@
 """Bulk import: companies, accounts and mailboxes as lines of JSON (NDJSON), all of them or none.
 
-1. Every line is checked by itself; 2. then all are carried out in one transaction, in the order of the lines. When a line is refused
-in either step, the answer lists every such line, and nothing was changed. Mailboxes become connect requests, sealed for the fetchers.
+1. Every line is checked by itself; 2. then those that can be carried out are, in one transaction and in the order of the lines. When a
+line is refused in either step, the transaction is undone, and the answer lists every line that either step refused. 3. Otherwise
+mailboxes become connect requests, sealed for the fetchers.
 """
 
+import io
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends
@@ -22,6 +25,7 @@ from services.portal.api.posts import ApiAnswer, ApiPost, ApiTransaction, posts
 from services.portal.api.problems import ApiProblem, FieldProblem
 from services.portal.api.requests import sealing_key, submit
 from services.portal.api.values import ApiModel, Instant, PlatformId
+from services.portal.request_limits import BODY_BYTES
 from services.registry.accounts import CLOCK_DIFFERENCE, Accounts
 from services.registry.addresses import Role
 from services.registry.companies import Companies
@@ -33,6 +37,10 @@ router = APIRouter(tags=["registry"])
 
 MEDIA_TYPE: Final = "application/x-ndjson"
 MOST_LINES: Final = 20_000
+LINE_BYTES: Final = BODY_BYTES
+"""Of one line: as many as of a request that registers one resource."""
+MOST_ERRORS: Final = 20_000
+"""Wrong fields of an import from which on only the first of each line is listed."""
 MOST_MAILBOXES: Final = 1_000
 """Of one import: a connect request lives for ten minutes, and fetchers test each login."""
 
@@ -106,7 +114,7 @@ async def _body(request: Request) -> bytes:
     "/import",
     summary="Register many companies, accounts and mailboxes",
     description=f"Lines of JSON (NDJSON), at most {MOST_LINES:,} and {MOST_MAILBOXES:,} mailboxes. A line is one of the documents"
-    " CompanyLine, AccountLine and MailboxLine. Every error is listed with its line, and then nothing was changed. Mailboxes need the"
+    " CompanyLine, AccountLine and MailboxLine. Every wrong line is listed with its number, and then nothing was changed. Mailboxes need the"
     " scope connect:write too.",
     response_model=ImportResult,
     openapi_extra={
@@ -124,37 +132,67 @@ async def _body(request: Request) -> bytes:
 def import_lines(
     request: Request, post: Annotated[ApiPost, posts("registry:write")], body: Annotated[bytes, Depends(_body)]
 ) -> Response:
-    lines, problems = _parsed(body)
-    problems += list(_refused_before(post, resources_of(request).clock() + CLOCK_DIFFERENCE, lines))
-    if problems:
-        raise _invalid(problems)
-    return post.answer(body, lambda transaction: ApiAnswer(200, _Import(transaction).run(lines)))
+    refused = LineProblems()
+    lines = _parsed(body, refused)
+    latest = resources_of(request).clock() + CLOCK_DIFFERENCE
+    for problem in _refused_before(post, latest, lines):
+        refused.add([problem])
+    lines = [(number, line) for number, line in lines if line.company_id.startswith(post.caller.company_prefix)]
+    return post.answer(body, lambda transaction: ApiAnswer(200, _Import(transaction, latest, refused).run(lines)))
+
+
+class LineProblems:
+    """What is wrong with lines: of every wrong line at least the first field, the others as long as there are at most MOST_ERRORS."""
+
+    def __init__(self) -> None:
+        self._listed: list[FieldProblem] = []
+        self._total = 0
+
+    @property
+    def room(self) -> int:
+        """How many fields of the next line are listed."""
+        return max(1, MOST_ERRORS - len(self._listed))
+
+    def add(self, problems: Sequence[FieldProblem], total: int = 1) -> None:
+        """Add what is wrong with one line: at most `room` fields of `total`."""
+        self._listed += problems
+        self._total += total
+
+    def check(self) -> None:
+        """ApiProblem with every wrong line, in their order."""
+        if self._listed:
+            fields = sorted(self._listed, key=lambda entry: entry.line or 0)
+            raise ApiProblem("invalid-lines", fields=fields, fields_total=self._total)
 
 
 class _Import:
-    """The second step: carries the lines out in a transaction."""
+    """The second and the third step, in a transaction."""
 
-    def __init__(self, transaction: ApiTransaction) -> None:
+    def __init__(self, transaction: ApiTransaction, latest: datetime, refused: LineProblems) -> None:
+        """`latest`: the latest instant at which a platform sync may begin. `refused`: what the first step found."""
         self._transaction = transaction
+        self._latest = latest
+        self._refused = refused
         self._companies = Companies(transaction.connection)
         self._accounts = Accounts(transaction.connection)
         self._requests = ConnectRequests(transaction.connection)
         self._result = ImportResult(companies_added=0, accounts_added=0, unchanged=0, mailboxes=[])
 
     def run(self, lines: Sequence[NumberedLine]) -> ImportResult:
-        """The result. ApiProblem with every line that was refused; the transaction is undone then."""
-        problems = []
+        """The result. ApiProblem with every line that was refused in any step; the transaction is undone then."""
         for number, line in lines:
             try:
-                self._carry_out(number, line)
+                self._carry_out(line)
             except RegistryError as error:
                 code = UNKNOWN.get(error.remedy or "", "not-possible")
-                problems.append(FieldProblem("", "body", code, {"reason": error.reason or str(error)}, number))
-        if problems:
-            raise _invalid(problems)
+                self._refused.add([FieldProblem("", "body", code, {"reason": error.reason or str(error)}, number)])
+        self._refused.check()
+        for number, line in lines:
+            if isinstance(line, MailboxLine):
+                self._connect(number, line)
         return self._result
 
-    def _carry_out(self, number: int, line: CompanyLine | AccountLine | MailboxLine) -> None:
+    def _carry_out(self, line: CompanyLine | AccountLine | MailboxLine) -> None:
         match line:
             case CompanyLine():
                 if self._companies.add(line.company_id):
@@ -164,16 +202,16 @@ class _Import:
                     self._result.unchanged += 1
             case AccountLine():
                 since = line.synced_by_platform_from
+                since = since and min(since, self._latest)  # a later one is refused already, and undone
                 if self._accounts.add(line.company_id, line.account_id, kind=line.kind, synced_from=since):
                     self._transaction.note(line.company_id, "account-added", line.account_id)
                     self._result.accounts_added += 1
                 else:
                     self._result.unchanged += 1
             case MailboxLine():
-                self._connect(number, line)
+                self._accounts.check_needs_mailbox(line.company_id, line.account_id)
 
     def _connect(self, number: int, line: MailboxLine) -> None:
-        self._accounts.check_needs_mailbox(line.company_id, line.account_id)
         typed = line.login.typed(
             by=line.consent_by, text_version=line.consent_text, language=line.language, role=line.role
         )
@@ -184,24 +222,29 @@ class _Import:
         self._result.mailboxes.append(ImportedMailbox(line=number, mailbox_id=mailbox_id, request_id=request_id))
 
 
-def _parsed(body: bytes) -> tuple[list[NumberedLine], list[FieldProblem]]:
-    """The lines with their numbers from 1, empty ones left out, and what is wrong with the others."""
+def _parsed(body: bytes, refused: LineProblems) -> list[NumberedLine]:
+    """The well-formed lines with their numbers from 1, empty ones left out; the others are added to `refused`."""
     lines: list[NumberedLine] = []
-    problems: list[FieldProblem] = []
-    for number, text in enumerate(body.split(b"\n"), 1):
+    count = 0
+    for number, text in enumerate(io.BytesIO(body), 1):
         if not text.strip():
             continue
-        if len(lines) + len(problems) >= MOST_LINES:
-            problems.append(FieldProblem("", "body", "too-many-lines", {"most": MOST_LINES}, number))
+        count += 1
+        if count > MOST_LINES:
+            refused.add([FieldProblem("", "body", "too-many-lines", {"most": MOST_LINES}, number)])
             break
+        if len(text) > LINE_BYTES:
+            refused.add([FieldProblem("", "body", "line-too-long", {"most": LINE_BYTES}, number)])
+            continue
         try:
             lines.append((number, LINE.validate_json(text)))
         except ValidationError as error:
-            problems += field_problems([_without_tag(entry) for entry in error.errors(include_url=False)], number)
-    return lines, problems
+            errors = error.errors(include_url=False, include_input=False)[: refused.room]
+            refused.add(field_problems([_without_tag(entry) for entry in errors], number), error.error_count())
+    return lines
 
 
-def _refused_before(post: ApiPost, latest: Any, lines: Sequence[NumberedLine]) -> Iterator[FieldProblem]:
+def _refused_before(post: ApiPost, latest: datetime, lines: Sequence[NumberedLine]) -> Iterator[FieldProblem]:
     """Lines that cannot be carried out, whatever is in the registry. ApiProblem when the key lacks a scope."""
     mailboxes = 0
     for number, line in lines:
@@ -229,7 +272,3 @@ def _without_tag(entry: Any) -> Any:
     """The location of a field inside its line, without the type of the line that pydantic puts before it."""
     location = entry["loc"]
     return {**entry, "loc": location[1:] if location and location[0] in ("company", "account", "mailbox") else location}
-
-
-def _invalid(problems: Sequence[FieldProblem]) -> ApiProblem:
-    return ApiProblem("invalid-lines", fields=sorted(problems, key=lambda entry: entry.line or 0))

@@ -31,6 +31,8 @@ BY_STATUS: Final = {
     HTTPStatus.BAD_REQUEST: "not-json",
 }
 """Status of an error that the framework raises → code of the problem."""
+NAME_CHARACTERS: Final = 100
+"""Of the name of a field that a problem repeats."""
 
 
 def install(app: FastAPI) -> None:
@@ -49,7 +51,9 @@ def field_problems(errors: Sequence[Mapping[str, Any]], line: int | None = None)
         location = [str(part) for part in error["loc"]]
         place, path = ("body", location) if line is not None else (location[0], location[1:])
         context = {name: str(value) for name, value in error.get("ctx", {}).items() if name != "error"}
-        listed.append(FieldProblem(".".join(path), place, error["type"], context, line))
+        name = ".".join(path)
+        name = name if len(name) <= NAME_CHARACTERS else f"{name[: NAME_CHARACTERS - 1]}…"
+        listed.append(FieldProblem(name, place, error["type"], context, line))
     return listed
 
 

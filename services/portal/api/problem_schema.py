@@ -21,7 +21,11 @@ PROBLEM_SCHEMAS: Final[dict[str, Any]] = {
                 "description": "Each field with what is wrong and what to write.",
                 "items": {"$ref": "#/components/schemas/FieldProblem"},
             },
-            "errors_total": {"type": "integer", "description": "How many there are, when not all are listed."},
+            "errors_total": {
+                "type": "integer",
+                "description": "How many there are. All are listed, except those of an import with more"
+                " than 20,000: of every wrong line at least the first is listed then.",
+            },
         },
     },
     "FieldProblem": {

@@ -19,8 +19,6 @@ from services.portal.pages.templates import LANGUAGE_TAGS, preferred_language
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:replyrate:problem:"
 """Before the code, in the member `type`."""
-MOST_ERRORS: Final = 100
-"""Fields that one problem lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,8 @@ class FieldProblem:
 
 
 class ApiProblem(Exception):
-    """Ends a request with a problem. `code` is one of problems.toml, and `values` fill its placeholders."""
+    """Ends a request with a problem. `code` is one of problems.toml, and `values` fill its placeholders. `fields_total`: how many fields
+    are wrong, when `fields` has only some of them."""
 
     def __init__(
         self,
@@ -53,10 +52,12 @@ class ApiProblem(Exception):
         values: Mapping[str, str | int | Bilingual] | None = None,
         *,
         fields: Sequence[FieldProblem] = (),
+        fields_total: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.code = code
         self.fields = fields
+        self.fields_total = len(fields) if fields_total is None else fields_total
         self.headers = headers or {}
         self.values = values or {}
         super().__init__(code)
@@ -81,8 +82,8 @@ def document(problem: ApiProblem, language: Language) -> dict[str, Any]:
         "code": problem.code,
     }
     if problem.fields:
-        members["errors"] = [_field_document(entry, language) for entry in problem.fields[:MOST_ERRORS]]
-        members["errors_total"] = len(problem.fields)
+        members["errors"] = [_field_document(entry, language) for entry in problem.fields]
+        members["errors_total"] = problem.fields_total
     return members
 
 

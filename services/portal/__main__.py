@@ -60,7 +60,7 @@ def main() -> None:
         ):
             resources = PortalResources(settings, database, lambda: datetime.now(UTC), facts)
             portal = settings.portal
-            place = ListeningPlace("PORTAL", portal.host, portal.port, portal.public_url, portal.trusted_proxies)
+            place = ListeningPlace("PORTAL", portal.host, portal.port, portal.public_url)
             serve(create_app(resources), place, stop, answering)
     log.info("stopped", extra={"action": "service-stopped"})
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -57,7 +56,7 @@ def create_app(resources: PortalResources) -> ASGIApp:
         app.include_router(router)
     return RequestLimits(
         app,
-        hosts=frozenset({urlsplit(resources.origin).netloc}),
+        origin=resources.origin,
         bulk_paths=api.BULK_PATHS,
         body_seconds=resources.settings.portal.body_seconds,
         refusal=partial(_refusal, security_headers),

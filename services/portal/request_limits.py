@@ -1,11 +1,13 @@
 """Limits of a request: its host, its size and how long its body may take. A pure ASGI middleware, so it sees the body as it arrives.
 
-A request for another host is refused, so a forged Host header reaches no link that is sent to anybody.
+A request for another host is refused, so a forged Host header reaches no link that is sent to anybody. Its scheme is that of the public
+address: behind a proxy that ends TLS a request arrives without it.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,14 +34,14 @@ class RequestLimits:
     """Refuses requests for other hosts (421), bodies that are too large (413) or too slow (408)."""
 
     def __init__(
-        self, app: ASGIApp, *, hosts: frozenset[str], bulk_paths: frozenset[str], body_seconds: int, refusal: Refusal
+        self, app: ASGIApp, *, origin: str, bulk_paths: frozenset[str], body_seconds: int, refusal: Refusal
     ) -> None:
-        """`hosts`: values of the Host header that are answered, in lower case; `bulk_paths` may have large bodies.
+        """`origin`: the public address, whose host alone is answered; `bulk_paths` may have large bodies.
 
         `body_seconds`: how long the body of a request may take to arrive.
         """
         self._app = app
-        self._hosts = hosts
+        self._scheme, self._host = urlsplit(origin)[:2]
         self._bulk_paths = bulk_paths
         self._body_seconds = body_seconds
         self._refusal = refusal
@@ -49,6 +51,7 @@ class RequestLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = {**scope, "scheme": self._scheme}
 
         async def refuse(code: LimitCode, values: Mapping[str, str | int]) -> None:
             response = self._refusal(Request(scope), code, values)
@@ -57,7 +60,7 @@ class RequestLimits:
             await response(scope, receive, send)
 
         headers = dict(scope["headers"])
-        if headers.get(b"host", b"").decode("latin-1").lower() not in self._hosts:
+        if headers.get(b"host", b"").decode("latin-1").lower() != self._host:
             await refuse("wrong-host", {})
             return
         is_bulk = scope["path"] in self._bulk_paths

@@ -2,9 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
 from logging import getLogger
 from typing import Final
 
@@ -28,7 +26,6 @@ class ListeningPlace:
     host: str
     port: int
     origin: str
-    trusted_proxies: Sequence[IPv4Network | IPv6Network]
 
 
 def serve(app: ASGIApp, place: ListeningPlace, stop: Stop, answering: threading.Event) -> None:
@@ -43,8 +40,8 @@ def serve(app: ASGIApp, place: ListeningPlace, stop: Stop, answering: threading.
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=bool(place.trusted_proxies),
-            forwarded_allow_ips=[str(network) for network in place.trusted_proxies],
+            # The public address is a setting, and the address of a client is used for nothing.
+            proxy_headers=False,
             limit_concurrency=500,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=int(lifecycle.FINISH_SECONDS),

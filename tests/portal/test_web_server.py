@@ -13,9 +13,13 @@ from services.portal.pages.templates import LANGUAGE_TAGS
 from services.portal.pages.texts import text
 from services.portal.request_limits import BODY_BYTES
 from services.portal.web_server import bound_listener
-from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn, portal_login, running_portal
+from tests.support.connect_lab import Browser, SellerPages, add_account
+from tests.support.portal_lab import MakePortal, Portal, TlsProxy, make_portal, portal_dsn, portal_login, running_portal
 
 __all__ = ["make_portal", "portal_dsn"]
+
+
+HTTPS = "https://replies.example"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +112,28 @@ def test_a_slow_body_is_refused_and_the_connection_ends(portal: Portal, path: st
     assert ('"code":"body-too-slow"' in content) == is_api and shows_problem(head, content) != is_api, answer
     with portal.client() as prompt:
         assert prompt.get("/").status_code == 200
+
+
+def test_behind_a_proxy_that_ends_tls_the_public_address_is_https(make_portal: MakePortal, dsn: str) -> None:
+    add_account(dsn)
+    with make_portal(PORTAL__PUBLIC_URL=HTTPS) as portal, TlsProxy(portal) as proxy:
+        browser = Browser(HTTPS, proxy)
+        browser.get(SellerPages(dsn, portal).link())
+        assert browser.answer.headers["strict-transport-security"].startswith("max-age=31536000")
+        browser.fill_in("/link/.*").fill_in("/connect/consent", name="Li Wei", agreed="yes")
+        assert browser.path == "/connect/address"
+        assert browser.fill_in("/connect/address", address="seller@qq.com").path == "/connect/login"
+        cookies = list(browser.client.cookies.jar)
+        assert len(cookies) >= 2
+        for cookie in cookies:
+            assert cookie.name.startswith("__Host-") and cookie.secure and cookie.path == "/", cookie
+            assert not cookie.domain_specified and cookie.has_nonstandard_attr("HttpOnly")
+        browser.client.follow_redirects = False
+        assert browser.get("/connect/address/").answer.headers["location"] == f"{HTTPS}/connect/address"
+        foreign = browser.post("/connect/address", {"address": "x@qq.com"}, Origin=portal.origin)
+        assert foreign.status == 403
+        assert browser.client.get("/", headers={"host": urlsplit(portal.origin).netloc}).status_code == 421
+        browser.client.close()
 
 
 def test_a_stopped_process_ends_with_code_0_while_a_client_is_connected(make_portal: MakePortal) -> None:

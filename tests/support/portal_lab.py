@@ -88,6 +88,21 @@ def running_portal(
         yield Portal(process, origin, portal_dsn)
 
 
+class TlsProxy(httpx.HTTPTransport):
+    """Sends what is for an https address to a web process without TLS, as a proxy does that ends TLS: Host stays, the scheme is lost."""
+
+    def __init__(self, portal: Portal) -> None:
+        super().__init__()
+        self._port = int(portal.origin.rpartition(":")[2])
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        assert request.url.scheme == "https"
+        address = request.url.copy_with(scheme="http", host="127.0.0.1", port=self._port)
+        return super().handle_request(
+            httpx.Request(request.method, address, headers=request.headers, stream=request.stream)
+        )
+
+
 @pytest.fixture
 def portal(make_portal: MakePortal) -> Iterator[Portal]:
     """A web process with the default settings."""

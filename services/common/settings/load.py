@@ -120,6 +120,7 @@ def _sentences(error: ValidationError, declared: Iterable[Declaration]) -> Itera
 
 
 def _lower(sentence: str) -> str:
+    sentence = sentence.removeprefix("Value error, ")
     return sentence[:1].lower() + sentence[1:]
 
 

@@ -1,5 +1,6 @@
 """The groups of settings, each declared once: names, types, defaults, meanings. processes.py says which process reads which."""
 
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -50,12 +51,19 @@ def _secret_present(value: SecretStr) -> SecretStr:
 
 Secret = Annotated[SecretStr, AfterValidator(_secret_present)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_listed)]
-Origins = Annotated[
-    tuple[
-        Annotated[str, Field(pattern=r"^(https://[a-z0-9._-]+|http://(127\.0\.0\.1|localhost))(:[0-9]{1,5})?$")], ...
-    ],
-    BeforeValidator(_listed),
+
+
+def _as_sent(origin: str) -> str:
+    """An origin as browsers send it in Host and Origin: without the usual port."""
+    return re.sub(r"(?<=^http:)(//.*):80$|(?<=^https:)(//.*):443$", r"\1\2", origin)
+
+
+Origin = Annotated[
+    str,
+    Field(pattern=r"^(https://[a-z0-9._-]+|http://(127\.0\.0\.1|localhost))(:[0-9]{1,5})?$"),
+    AfterValidator(_as_sent),
 ]
+Origins = Annotated[tuple[Origin, ...], BeforeValidator(_listed)]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], BeforeValidator(_listed)]
 HostNames = Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,253}$")], ...], BeforeValidator(_listed)]
 Url = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9._-]+(:[0-9]{1,5})?/[!-~]*$")]
@@ -78,7 +86,7 @@ def _origin(text: str) -> str:
         raise ValueError(
             "write scheme and host, and a port if it is not the usual one, without a path: https://replies.example"
         )
-    return text.rstrip("/").lower()
+    return _as_sent(text.rstrip("/").lower())
 
 
 PublicUrl = Annotated[str, AfterValidator(_origin)]
@@ -339,9 +347,6 @@ class PortalSettings(Section):
         description="Where people reach the portal, without a path: `https://replies.marketplace.example`. Links, cookies and the"
         " accepted Host header follow from it.",
     )
-    trusted_proxies: Networks = Field(
-        (), description="Networks of reverse proxies, `10.0.0.0/8,…`, whose X-Forwarded-For is believed."
-    )
     connections: int = Field(8, ge=1, le=100, description="Connections to Postgres at most.")
     link_minutes: int = Field(1440, ge=1, le=10_080, description="How long a link may wait to be opened.")
     session_minutes: int = Field(60, ge=5, le=1440, description="How long a session lasts after its link was opened.")
@@ -375,9 +380,6 @@ class ConsoleSettings(Section):
         "http://127.0.0.1:8481",
         description="Where staff reach the console, without a path: `https://console.marketplace.example`. It should be an address"
         " that is not reachable from the internet.",
-    )
-    trusted_proxies: Networks = Field(
-        (), description="Networks of reverse proxies, `10.0.0.0/8,…`, whose X-Forwarded-For is believed."
     )
     docs_url: str | None = Field(
         None,

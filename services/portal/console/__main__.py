@@ -54,7 +54,7 @@ def main() -> None:
             stop, "postgres", lambda: verify.schema(settings.postgres, "replyrate-console-check"), service="console"
         ):
             resources = ConsoleResources(settings, database, lambda: datetime.now(UTC), work)
-            place = ListeningPlace("CONSOLE", console.host, console.port, console.public_url, console.trusted_proxies)
+            place = ListeningPlace("CONSOLE", console.host, console.port, console.public_url)
             serve(create_console(resources), place, stop, answering)
     log.info("stopped", extra={"action": "service-stopped"})
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -47,7 +46,7 @@ def create_console(resources: ConsoleResources) -> ASGIApp:
 
     return RequestLimits(
         app,
-        hosts=frozenset({urlsplit(resources.origin).netloc}),
+        origin=resources.origin,
         bulk_paths=frozenset(),
         body_seconds=resources.settings.console.body_seconds,
         refusal=refusal,

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse
 
 from services.common.display import parameter_text, printable
 from services.common.language import Language
+from services.portal.pages.cookies import HostCookies
 from services.portal.pages.texts import text
 
 _ENVIRONMENT: Final = Environment(
@@ -25,7 +26,7 @@ _ENVIRONMENT.filters["printable"] = printable  # text from outside: control char
 _ENVIRONMENT.filters["parameter"] = parameter_text
 LANGUAGE_TAGS: Final[dict[Language, str]] = {"en": "en", "zh": "zh-CN"}
 """As the attribute `lang` of a page names them (BCP 47)."""
-LANGUAGE_COOKIE: Final = "replyrate-language"
+LANGUAGE_COOKIE: Final = "language"
 LANGUAGE_SECONDS: Final = 365 * 86_400
 
 
@@ -35,7 +36,7 @@ def page(
     """A page in a language. `here`: the address at which the switch of the language shows it again, by default the request's."""
     response = HTMLResponse(render(template, language, here=here or _here(request), **values), status)
     if request.query_params.get("lang") == language:
-        response.set_cookie(LANGUAGE_COOKIE, language, max_age=LANGUAGE_SECONDS, httponly=True, samesite="lax")
+        _cookies(request).set(response, LANGUAGE_COOKIE, language, LANGUAGE_SECONDS)
     return response
 
 
@@ -48,7 +49,7 @@ def render(template: str, language: Language, **values: Any) -> str:
 
 def preferred_language(request: Request, default: Language | None = None) -> Language:
     """The language that was chosen, else the default, else the first one of Accept-Language that we have, else English."""
-    chosen = request.query_params.get("lang") or request.cookies.get(LANGUAGE_COOKIE)
+    chosen = request.query_params.get("lang") or _cookies(request).get(request, LANGUAGE_COOKIE)
     if chosen in ("en", "zh"):
         return "zh" if chosen == "zh" else "en"
     return default or _accepted_language(request.headers.get("accept-language", ""))
@@ -71,6 +72,11 @@ def _accepted_language(header: str) -> Language:
 
 def _text(language: Language, name: str, /, **values: Any) -> str:
     return text(name, language, **values)
+
+
+def _cookies(request: Request) -> HostCookies:
+    """The scheme of a request is that of the public address (request_limits.py)."""
+    return HostCookies(is_https=request.url.scheme == "https")
 
 
 def _here(request: Request) -> str:

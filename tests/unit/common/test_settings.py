@@ -19,6 +19,7 @@ from services.common.settings import (
     FetcherConfig,
     MatcherConfig,
     PortalConfig,
+    PortalSettings,
     declarations,
     load_settings,
     readers,
@@ -304,3 +305,33 @@ def test_numbers_by_name_are_read_and_refused_by_name() -> None:
     assert [problem.partition(": ")[2].split("; ")[-1] for problem in caught.value.problems] == [
         "write qq", "write one of them",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "origin"),
+    [
+        ("https://Replies.example/", "https://replies.example"),
+        ("https://replies.example:443", "https://replies.example"),
+        ("http://replies.example:80/", "http://replies.example"),
+        ("https://replies.example:80", "https://replies.example:80"),
+        ("https://replies.example:4430", "https://replies.example:4430"),
+        ("http://[::1]:8480", "http://[::1]:8480"),
+    ],
+)
+def test_a_public_address_is_compared_as_browsers_send_it(written: str, origin: str) -> None:
+    assert PortalSettings(public_url=written).public_url == origin
+
+
+def test_origins_are_compared_as_browsers_send_them() -> None:
+    origins = "https://shop.example:443,https://shop.example:8443,http://localhost:80"
+    settings = PortalSettings(return_origins=origins)  # type: ignore[arg-type]
+    assert settings.return_origins == ("https://shop.example", "https://shop.example:8443", "http://localhost")
+
+
+@pytest.mark.parametrize(
+    "written", ["replies.example", "ftp://replies.example", "https://replies.example/panel", "https://:443"]
+)
+def test_what_is_no_public_address_is_refused(written: str) -> None:
+    assert "REPLYRATE_PORTAL__PUBLIC_URL: write scheme and host" in problems(
+        REQUIRED | {"REPLYRATE_PORTAL__PUBLIC_URL": written}
+    )

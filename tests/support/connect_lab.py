@@ -81,7 +81,7 @@ class PageParser(HTMLParser):
 class Browser:
     """A browser without JavaScript: follows redirects, has cookies, sends forms with the Origin of the page."""
 
-    def __init__(self, origin: str, transport: httpx.BaseTransport | None = None, **headers: str) -> None:
+    def __init__(self, origin: str, transport: httpx.BaseTransport | None = None, /, **headers: str) -> None:
         self.origin = origin
         self.client = httpx.Client(
             base_url=origin, timeout=30, follow_redirects=True, headers=headers, transport=transport

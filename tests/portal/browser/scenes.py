@@ -6,8 +6,12 @@ from html import unescape
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from starlette.requests import Request
+
 from services.connect import texts
 from services.connect.report import STAGES, MailboxWarning
+from services.portal.pages.problems import LIMITS, PageCode, problem_page
+from services.portal.security_headers import SecurityHeaders
 from services.providers import catalog
 from tests.portal.browser.panel_scenes import PANEL_SCENES
 from tests.portal.browser.state_lab import ADDRESS, ADDRESSES, StateLab, failed_report, passed_report
@@ -326,6 +330,29 @@ def _too_many(lab: StateLab, window: BrowserVisit) -> None:
     seller.open("/connect/address")
     window.page.fill("#address", ADDRESS)
     press(window, "/connect/address")
+
+
+def _limit(code: PageCode) -> Scene:
+    """The page of a broken limit, as the process renders it, in place of another page."""
+
+    def way(lab: StateLab, window: BrowserVisit) -> None:
+        path, query = "/connect", f"lang={window.language}"
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": query.encode(), "headers": []}
+        answer = problem_page(Request(scope), code)
+        SecurityHeaders(is_https=False).add_to(answer)
+        window.page.route(
+            f"**{path}?{query}",
+            lambda route: route.fulfill(
+                status=answer.status_code, headers=dict(answer.headers), body=bytes(answer.body)
+            ),
+            times=1,
+        )
+        window.open(f"{path}?{query}")
+
+    return way
+
+
+SCENES.update({code: _limit(code) for code in LIMITS})
 
 
 @scene("unavailable")

@@ -12,7 +12,7 @@ from playwright.sync_api import Error
 
 from services.common.language import Language
 from services.connect import texts
-from services.portal.pages.problems import STATUS
+from services.portal.pages.problems import LIMITS, STATUS
 from services.registry.connect_requests import ConnectRequests
 from services.registry.sealing import OpeningKeys
 from services.standalone.servers.paths import ROOT
@@ -120,6 +120,6 @@ def test_there_is_a_state_for_each_template_and_each_code() -> None:
     codes = [code for kind in ("code", "request") for code in texts.load()[kind]]
     assert {f"failed-{code}" for code in codes} <= rows.keys()
     shown_as = {"link-unusable": "link-used"}
-    assert {shown_as.get(code, code) for code in STATUS} <= rows.keys(), (
+    assert {shown_as.get(code, code) for code in STATUS | LIMITS} <= rows.keys(), (
         "each page of services/portal/pages/problems.py"
     )

@@ -162,14 +162,18 @@ class LetterReplay:
 
 
 def replay_in_batches(
-    letters: DeadLetters, chosen: Iterable[DeadLetterRecord], replay: LetterReplay
+    letters: DeadLetters,
+    chosen: Iterable[DeadLetterRecord],
+    replay: LetterReplay,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[list[ReplayResult]]:
-    """Replay letters and mark them as processed, batch by batch; a dry run marks none.
+    """Replay letters and mark them as processed, batch by batch; a dry run marks none. What `check` raises ends it before a batch.
 
     TooScattered before anything of a batch is sent, TransientError.
     """
     remaining = iter(chosen)
     while batch := list(islice(remaining, BATCH)):
+        check()
         if not replay.is_dry_run:
             letters.mark({"replayed": spans_of(batch)}, dry_run=True)
         results = replay.run(batch)

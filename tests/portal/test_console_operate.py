@@ -3,22 +3,27 @@
 import base64
 import json
 import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 import httpx
 import psycopg
 import pytest
+from click.testing import CliRunner
+from pydantic import SecretStr
 from starlette.requests import Request
 
 from services.aggregator.judge import comparison, rules
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.refresh import Refresher
-from services.common.errors import ConfigError
+from services.cli.__main__ import main
+from services.common.errors import ConfigError, TransientError
 from services.common.kafka import Publisher
 from services.common.postgres import connect
 from services.common.settings import ConsoleConfig
@@ -34,13 +39,14 @@ from services.portal.console.staff import Staff
 from services.portal.database import TokenDatabase
 from services.registry.staff_actions import StaffActions, StaffSessionEnded
 from services.registry.staff_sessions import StaffSessionLimits, StaffSessions
+from services.standalone.servers.environment import service_environ
 from tests.support.connect_lab import Browser
 from tests.support.console_lab import NAME, MakeConsole, console_dsn, make_console, staff_browser
 from tests.support.operator_lab import RULES, OperatorRoom, letter, of_record, room
 from tests.support.portal_in_process import console_in_process
 from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
 from tests.support.processes import until
-from tests.support.topics import read_all
+from tests.support.topics import PARTITIONS, read_all
 
 __all__ = ["console_dsn", "make_console", "make_portal", "portal_dsn", "room"]
 
@@ -276,7 +282,8 @@ def staff(room: OperatorRoom) -> Iterator[Staff]:
     with database.transaction(token) as connection:
         session = StaffSessions(connection).own_session()
     assert session is not None
-    settings = cast(ConsoleConfig, SimpleNamespace(kafka=room.kafka))
+    postgres = SimpleNamespace(dsn=SecretStr(room.console.dsn))
+    settings = cast(ConsoleConfig, SimpleNamespace(kafka=room.kafka, postgres=postgres))
     resources = ConsoleResources(settings, database, lambda: datetime.now(UTC), cast(LongWork, None))
     yield Staff(cast(Request, None), resources, token, session, "en")
     database.close()
@@ -336,6 +343,87 @@ def test_a_confirmation_that_is_sent_twice_at_once_replays_once(room: OperatorRo
     assert sorted(statuses) == [200, 409]
     assert len(read_all(room.kafka, SENT)) == sent_before + 20
     assert [action for action, _ in room.actions()] == ["replay-letters", "replay-letters-done"]
+
+
+def test_a_replay_excludes_those_of_other_consoles_and_of_the_command_line(
+    room: OperatorRoom, staff: Staff, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first replay runs in this process, the second one in the process of the console, the third one is a command."""
+    room.plant(*(of_record(number) for number in range(3)))
+    sent_before = len(read_all(room.kafka, SENT))
+    operator = room.operator.get("/dead-letters").fill_in("/dead-letters/check", operation="replay")
+    confirmation = room.finish().page.forms[-1].values
+    begun, may_end = threading.Event(), threading.Event()
+
+    class HeldReplay(replay.LetterReplay):
+        def run(self, letters: Any) -> Any:
+            begun.set()
+            assert may_end.wait(60)
+            return super().run(letters)
+
+    def command(*arguments: str, code: int) -> str:
+        for key in ("hash.key", "vault.key"):
+            (tmp_path / key).write_bytes(bytes(32))
+        environ = service_environ(
+            tmp_path, kafka=room.kafka.bootstrap_servers, partitions=PARTITIONS, dsn=room.dsn
+        )  # fmt: skip
+        done = CliRunner().invoke(main, ["dlq", *arguments], env=environ | {"COLUMNS": "250"})
+        assert done.exit_code == code, (arguments, done.stdout, done.stderr, done.exception)
+        return str(done.stderr)
+
+    selection = Selection(letter_work.ends_from(confirmation["ends"]), 3, confirmation["digest"])
+    with ThreadPoolExecutor(1) as threads:
+        monkeypatch.setattr(letter_work, "LetterReplay", HeldReplay)
+        first = threads.submit(letter_work.carry_out, staff, "replay", LetterQuery(), selection, lambda *_: None)
+        try:
+            assert begun.wait(60)
+            operator.post("/dead-letters/carry-out", confirmation)
+            assert room.finish().status == 409 and operator.shows("Another replay or purge is running")
+            for arguments in (("replay", "--yes"), ("replay", "--yes", operator_position(room)), ("purge", "--yes")):
+                assert "another replay or purge of dead letters is running" in command(*arguments, code=69)
+            assert "3 letters" in command("replay", code=0), "a dry run changes nothing, and is not excluded"
+        finally:
+            may_end.set()
+        assert first.result().counts == {"replayed": 3}
+    assert len(read_all(room.kafka, SENT)) == sent_before + 3
+    assert [action for action, _ in room.actions()] == ["replay-letters", "replay-letters-done"]
+    # The next one is not excluded: by the database session that is left, or by anything else.
+    room.plant(of_record(9))
+    assert "1 replayed" in command("replay", "--yes", code=0)
+    assert len(read_all(room.kafka, SENT)) == sent_before + 4
+
+
+def operator_position(room: OperatorRoom) -> str:
+    """The position of an open letter."""
+    with DeadLetters(room.kafka) as letters:
+        return next(letter.position for letter in letters.read(letters.waiting()))
+
+
+def test_a_replay_stops_when_it_has_lost_its_exclusion(
+    room: OperatorRoom, staff: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (replay, letter_work):
+        monkeypatch.setattr(module, "BATCH", 2)
+    room.plant(*(of_record(number) for number in range(5)))
+    with DeadLetters(room.kafka) as letters:
+        selection = Selection.of(letters.waiting())
+    batches = 0
+
+    class CutReplay(replay.LetterReplay):
+        def run(self, letters: Any) -> Any:
+            nonlocal batches
+            batches += 1
+            ended = room.owner.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            ).fetchone()
+            assert ended == (1,)
+            return super().run(letters)
+
+    monkeypatch.setattr(letter_work, "LetterReplay", CutReplay)
+    with pytest.raises(TransientError):
+        letter_work.carry_out(staff, "replay", LetterQuery(), selection, lambda *_: None)
+    assert batches == 1 and room.open_letters() == 3
+    assert [action for action, _ in room.actions()] == ["replay-letters", "replay-letters-failed"]
 
 
 def test_lists_and_checks_are_recorded_and_a_key_that_is_not_an_id_is_not_shown(room: OperatorRoom) -> None:

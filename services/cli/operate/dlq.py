@@ -1,7 +1,7 @@
 """`dlq`: dead letters. Show what was rejected and why; send it back, or discard it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, Final
@@ -15,6 +15,7 @@ from services.common.errors import EXIT_FAILED, ReplyrateError
 from services.common.kafka import Publisher
 from services.common.settings import Settings
 from services.dead_letters import reasons
+from services.dead_letters.exclusion import exclusive
 from services.dead_letters.letters import DeadLetters, Spans, parse
 from services.dead_letters.purge import purge
 from services.dead_letters.replay import LetterReplay, replay_in_batches
@@ -117,13 +118,17 @@ def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again:
     config = load_config()
     counts: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
-    with DeadLetters(config.kafka) as letters, _letter_replay(config, most, again, yes) as replay:
+    with (
+        _exclusive(config, yes) as check,
+        DeadLetters(config.kafka) as letters,
+        _letter_replay(config, most, again, yes) as replay,
+    ):
         chosen_letters = (
             iter([letters.at(position) for position in positions])
             if positions
             else chosen(letters, LetterQuery(reason=reason or ""))
         )
-        for results in replay_in_batches(letters, chosen_letters, replay):
+        for results in replay_in_batches(letters, chosen_letters, replay, check):
             for result in results:
                 counts[result.outcome] = counts.get(result.outcome, 0) + 1
                 rows.append({**result.letter.row(), "outcome": result.outcome, "why": result.why})
@@ -153,7 +158,8 @@ def dlq_purge(through: str | None, reason: str | None, delete: bool, yes: bool, 
     """Discard dead letters without replaying them."""
     if delete and reason is not None:
         raise click.UsageError("a topic is deleted up to an offset, so --delete takes --through and no --reason")
-    with DeadLetters(load_config().kafka) as letters:
+    config = load_config()
+    with _exclusive(config, yes), DeadLetters(config.kafka) as letters:
         spans: Spans = letters.everything() if delete else chosen_spans(letters, LetterQuery(reason=reason or ""))
         if through is not None:
             partition, offset = parse(through)
@@ -168,6 +174,16 @@ def dlq_purge(through: str | None, reason: str | None, delete: bool, yes: bool, 
         return
     verb = "deleted" if delete else "purged"
     errors.print(f"{letters_chosen} letters {verb}." if yes else f"{letters_chosen} letters would be {verb}. {DRY_RUN}")
+
+
+@contextmanager
+def _exclusive(config: Settings, yes: bool) -> Iterator[Callable[[], None]]:
+    """Excludes other replays and purges unless it is a dry run; yields what to call before each batch."""
+    if yes:
+        with exclusive(config.postgres.dsn.get_secret_value(), "replyrate-cli") as check:
+            yield check
+    else:
+        yield lambda: None
 
 
 @contextmanager

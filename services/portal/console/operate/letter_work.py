@@ -5,7 +5,7 @@ audit, so the audit has a record before it, with the letters that were chosen, a
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -13,6 +13,7 @@ from services.common.errors import ReplyrateError
 from services.common.kafka import Publisher
 from services.common.topics import INQUIRIES, REPLIES, SENT
 from services.dead_letters import content, reasons
+from services.dead_letters.exclusion import exclusive
 from services.dead_letters.letters import DeadLetterRecord, DeadLetters, Spans, spans_of
 from services.dead_letters.purge import purge
 from services.dead_letters.replay import BATCH, LetterReplay, ReplayResult, replay_in_batches
@@ -33,7 +34,7 @@ REPLAYED: Final = ("replayed", "rescan")
 TOPICS: Final = (INQUIRIES, SENT, REPLIES, MAIL)
 """Where a rejected record or mail comes from."""
 _CHANGING: Final = threading.Lock()
-"""One replay or purge at a time: a confirmation that is sent twice finds the second time that its letters are not open any more."""
+"""One replay or purge of this process at a time, and the next one waits: a confirmation that is sent twice finds the second time that its letters are not open any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,14 @@ def check(staff: Staff, operation: Operation, query: LetterQuery, report: Report
 def carry_out(
     staff: Staff, operation: Operation, query: LetterQuery, selection: Selection, report: Report
 ) -> LetterReport:
-    """Replay or purge the letters of a dry run. SelectionChanged when they are not the open ones any more; nothing is done then.
+    """Replay or purge the letters of a dry run. Nothing is done with SelectionChanged, when they are not the open ones any more, and with
+    LettersBusy, when another process replays or purges.
 
     StaffSessionEnded when the session ends meanwhile: the letters that were not processed yet stay open.
     """
-    with _CHANGING, DeadLetters(staff.resources.settings.kafka) as letters:
+    settings = staff.resources.settings
+    dsn = settings.postgres.dsn.get_secret_value()
+    with _CHANGING, exclusive(dsn, "replyrate-console") as check, DeadLetters(settings.kafka) as letters:
         spans = confirmed(letters, query, selection)
         with staff.noted(
             f"{operation}-letters", **recorded(query), letters=selection.letters,
@@ -107,7 +111,7 @@ def carry_out(
                 purge(letters, spans)
                 tally.counts["purged"] = selection.letters
             else:
-                _replay(staff, letters, spans, selection.letters, tally, report)
+                _replay(staff, letters, spans, selection.letters, tally, report, check)
         except Exception as error:
             staff.note_outcome(
                 f"{operation}-letters-failed", digest=selection.digest, error=type(error).__name__, counts=dict(tally.counts)
@@ -117,7 +121,15 @@ def carry_out(
     return LetterReport(operation, query, selection, tally.counts, tally.shown)
 
 
-def _replay(staff: Staff, letters: DeadLetters, spans: Spans, total: int, tally: "Tally", report: Report) -> None:
+def _replay(
+    staff: Staff,
+    letters: DeadLetters,
+    spans: Spans,
+    total: int,
+    tally: "Tally",
+    report: Report,
+    check: Callable[[], None],
+) -> None:
     kafka = staff.resources.settings.kafka
 
     def rescan(company_id: str, mailbox_id: str) -> None:
@@ -131,7 +143,7 @@ def _replay(staff: Staff, letters: DeadLetters, spans: Spans, total: int, tally:
 
     with Publisher(kafka, "replyrate-console") as publisher:
         replay = LetterReplay(kafka, publisher, rescan, most=MOST_REPLAYS)
-        for results in replay_in_batches(letters, _while_open(staff, letters.read(spans)), replay):
+        for results in replay_in_batches(letters, _while_open(staff, letters.read(spans)), replay, check):
             for result in results:
                 tally.add(result.outcome, None if result.outcome in REPLAYED else result)
             report(sum(tally.counts.values()), total)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import RedirectResponse, Response
 
 from services.common.errors import ConfigError, ReplyrateError, TransientError
+from services.dead_letters.exclusion import LettersBusy
 from services.dead_letters.letters import NoSuchLetter
 from services.dead_letters.progress import TooScattered
 from services.dead_letters.selection import SelectionChanged
@@ -24,7 +25,7 @@ PAGES: Final[dict[WorkKind, str]] = {
 }  # fmt: skip
 """Kind of work → the page of the navigation that it belongs to."""
 ERRORS: Final[tuple[tuple[type[ReplyrateError], str], ...]] = (
-    (SelectionChanged, "changed"), (NoSuchLetter, "no-letter"), (TooScattered, "scattered"),
+    (SelectionChanged, "changed"), (LettersBusy, "busy"), (NoSuchLetter, "no-letter"), (TooScattered, "scattered"),
     (TransientError, "unavailable"), (WorkStopped, "stopped"),
 )  # fmt: skip
 """Errors with a text of their own, [work_error] CODE."""
@@ -42,7 +43,7 @@ def routes(gate: StaffGate) -> APIRouter:
         if work.error is not None:
             code = next((code for kind, code in ERRORS if isinstance(work.error, kind)), "")
             return staff.page(
-                "console_work_failed.html", PAGES[work.kind], status=409 if code == "changed" else 200, work=work, code=code,
+                "console_work_failed.html", PAGES[work.kind], status=409 if code in ("changed", "busy") else 200, work=work, code=code,
                 sentences=_sentences(work.error),
             )  # fmt: skip
         template, values = work_results.page_of(work)

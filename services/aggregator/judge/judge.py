@@ -164,7 +164,7 @@ def store_results(
     with_all_outcomes = [plan.company_id for plan in plans if plan.includes_all_outcomes]
     outcomes = 0
     for name, companies in (
-        ("update_outcomes", with_outcomes), ("add_outcomes", with_outcomes), ("delete_unknown_outcomes", with_all_outcomes),
+        ("delete_unknown_outcomes", with_all_outcomes), ("update_outcomes", with_outcomes), ("add_outcomes", with_outcomes),
     ):  # fmt: skip
         if companies:
             statement = JUDGE[source] + "\n" + JUDGE[name]

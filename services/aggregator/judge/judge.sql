@@ -147,34 +147,41 @@ exclusion_rule AS MATERIALIZED (
     FROM jsonb_array_elements(%(exclude)s::jsonb) WITH ORDINALITY rule (entry, position)
 ),
 -- Inquiries, the instants to which each matters (null: to none), and the first that knows of it. Those without account or buyer were
--- merged from incomplete records before such became dead letters.
+-- merged from incomplete records before such became dead letters. OFFSET 0 keeps Postgres from computing the local day and the
+-- positions again wherever they are named.
 known_inquiry AS MATERIALIZED (
-    SELECT company.company_no, company.company_id, inquiry.inquiry_id, inquiry.account_id AS receiver, inquiry.buyer_id, inquiry.thread_id,
-        inquiry.received_at, local.receipt_day,
+    SELECT company_no, company_id, inquiry_id, receiver, buyer_id, thread_id, received_at, receipt_day,
         CASE %(period_by)s
-            WHEN 'deadline' THEN ((inquiry.received_at + make_interval(secs => %(target_seconds)s)) AT TIME ZONE %(time_zone)s)::date
-            ELSE local.receipt_day END AS period_day,
-        inquiry.buyer_region = 'CN' OR inquiry.buyer_sent_from_region = 'CN' AS from_mainland_china,
-        cardinality(inquiry.buyer_addresses) + cardinality(inquiry.reply_addresses) > 0 AS has_address,
+            WHEN 'deadline' THEN ((received_at + make_interval(secs => %(target_seconds)s)) AT TIME ZONE %(time_zone)s)::date
+            ELSE receipt_day END AS period_day,
+        from_mainland_china, has_address,
         -- Inquiries that are equal in these can share a unit.
-        CASE %(unit)s WHEN 'each-inquiry' THEN inquiry.inquiry_id ELSE inquiry.buyer_id END AS group_text,
-        CASE %(unit)s WHEN 'first-per-buyer-day' THEN local.receipt_day END AS group_day,
-        CASE %(unit)s WHEN 'first-per-thread' THEN inquiry.thread_id END AS group_thread,
-        CASE WHEN %(unit)s = 'first-per-thread' AND inquiry.thread_id IS NULL THEN inquiry.inquiry_id END AS group_inquiry,
-        reach.is_current,
-        CASE WHEN reach.row_from <= reach.row_until THEN reach.row_from WHEN reach.is_current THEN company.last_instant_no END AS first_no,
-        CASE WHEN reach.is_current THEN company.last_instant_no WHEN reach.row_from <= reach.row_until THEN reach.row_until END AS last_no,
-        width_bucket(inquiry.received_at, company.instants) + 1 AS received_no
-    FROM company_judgement company
-    JOIN ledger_inquiry inquiry ON inquiry.company_id = company.company_id AND inquiry.received_at < company.last_now
-    CROSS JOIN LATERAL (SELECT (inquiry.received_at AT TIME ZONE %(time_zone)s)::date AS receipt_day) local
-    CROSS JOIN LATERAL (
-        SELECT coalesce(local.receipt_day >= company.outcomes_from, false) AS is_current,
-            coalesce(width_bucket(local.receipt_day - 1, company.receipts_until) + 1, 1) AS row_from,
-            coalesce(width_bucket(local.receipt_day, company.receipts_from), 0) AS row_until
+        CASE %(unit)s WHEN 'each-inquiry' THEN inquiry_id ELSE buyer_id END AS group_text,
+        CASE %(unit)s WHEN 'first-per-buyer-day' THEN receipt_day END AS group_day,
+        CASE %(unit)s WHEN 'first-per-thread' THEN thread_id END AS group_thread,
+        CASE WHEN %(unit)s = 'first-per-thread' AND thread_id IS NULL THEN inquiry_id END AS group_inquiry,
+        is_current,
+        CASE WHEN row_from <= row_until THEN row_from WHEN is_current THEN last_instant_no END AS first_no,
+        CASE WHEN is_current THEN last_instant_no WHEN row_from <= row_until THEN row_until END AS last_no, received_no
+    FROM (
+        SELECT local.*, coalesce(receipt_day >= outcomes_from, false) AS is_current,
+            coalesce(width_bucket(receipt_day - 1, receipts_until) + 1, 1) AS row_from,
+            coalesce(width_bucket(receipt_day, receipts_from), 0) AS row_until,
+            width_bucket(received_at, instants) + 1 AS received_no
+        FROM (
+            SELECT company.company_no, company.company_id, company.outcomes_from, company.receipts_from, company.receipts_until,
+                company.instants, company.last_instant_no, inquiry.inquiry_id, inquiry.account_id AS receiver, inquiry.buyer_id,
+                inquiry.thread_id, inquiry.received_at, (inquiry.received_at AT TIME ZONE %(time_zone)s)::date AS receipt_day,
+                inquiry.buyer_region = 'CN' OR inquiry.buyer_sent_from_region = 'CN' AS from_mainland_china,
+                cardinality(inquiry.buyer_addresses) + cardinality(inquiry.reply_addresses) > 0 AS has_address
+            FROM company_judgement company
+            JOIN ledger_inquiry inquiry ON inquiry.company_id = company.company_id AND inquiry.received_at < company.last_now
+            WHERE inquiry.company_id = ANY (%(companies)s) AND inquiry.account_id IS NOT NULL AND inquiry.buyer_id IS NOT NULL
+            OFFSET 0
+        ) local
+        OFFSET 0
     ) reach
-    WHERE inquiry.company_id = ANY (%(companies)s) AND inquiry.account_id IS NOT NULL AND inquiry.buyer_id IS NOT NULL
-        AND (reach.is_current OR reach.row_from <= reach.row_until OR %(unit)s = 'first-per-thread' AND inquiry.thread_id IS NOT NULL)
+    WHERE is_current OR row_from <= row_until OR %(unit)s = 'first-per-thread' AND thread_id IS NOT NULL
 ),
 -- Inquiries in numbered groups, and the instants that matter to the group, from the first that knows of one of them. A thread with an
 -- inquiry that matters to a judgement matters as a whole, however old the others are.
@@ -542,18 +549,31 @@ WITH new AS (
 -- name: update_outcomes
 -- Outcomes that have changed; the previous ones go into the history. One that differs only in being provisional is noted in the
 -- outcome itself (once: a second one goes into the history), since nearly every outcome becomes final like this.
-, replaced AS (
+, changed AS MATERIALIZED (
+    SELECT new.*, stored.revision, stored.rule_version AS rule_version_before, stored.account_id AS account_before,
+        stored.outcome AS outcome_before, stored.reason AS reason_before, stored.first_reply_at AS first_reply_before,
+        stored.state AS state_before, stored.changed_at AS changed_before,
+        stored.provisional_revision IS NULL AND stored.state = 'provisional' AND new.state = 'final'
+            AND (stored.rule_version, stored.account_id, stored.outcome, stored.reason, stored.first_reply_at)
+                IS NOT DISTINCT FROM (%(identity)s, new.account_id, new.outcome, new.reason, new.first_reply_at) AS became_final
+    FROM outcomes stored JOIN new ON new.company_id = stored.company_id AND new.inquiry_id = stored.inquiry_id
+    WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
+        AND (stored.rule_version, stored.account_id, stored.buyer_id, stored.unit_day, stored.unit_inquiry_id, stored.received_at,
+            stored.first_reply_at, stored.reply_seconds, stored.outcome, stored.reason, stored.reply_source, stored.matched_by,
+            stored.mailbox_id, stored.evidence, stored.covered, stored.due_at, stored.state, stored.owner, stored.own_day)
+        IS DISTINCT FROM (%(identity)s, new.account_id, new.buyer_id, new.unit_day, new.unit_inquiry_id, new.received_at,
+            new.first_reply_at, new.reply_seconds, new.outcome, new.reason, new.reply_source, new.matched_by,
+            new.mailbox_id, new.evidence, new.covered, new.due_at, new.state, new.owner, new.own_day)
+),
+replaced AS (
     INSERT INTO outcome_history (rule_set, company_id, inquiry_id, revision, rule_version, account_id, outcome, reason,
         first_reply_at, state, changed_at)
-    SELECT stored.rule_set, stored.company_id, stored.inquiry_id, stored.revision, stored.rule_version, stored.account_id,
-        stored.outcome, stored.reason, stored.first_reply_at, stored.state, stored.changed_at
-    FROM outcomes stored JOIN new USING (company_id, inquiry_id)
-    WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
-        AND (stored.rule_version, stored.account_id, stored.outcome, stored.reason, stored.first_reply_at, stored.state)
-            IS DISTINCT FROM (%(identity)s, new.account_id, new.outcome, new.reason, new.first_reply_at, new.state)
-        AND NOT (stored.provisional_revision IS NULL AND stored.state = 'provisional' AND new.state = 'final'
-            AND (stored.rule_version, stored.account_id, stored.outcome, stored.reason, stored.first_reply_at)
-                IS NOT DISTINCT FROM (%(identity)s, new.account_id, new.outcome, new.reason, new.first_reply_at))
+    SELECT %(rule_set)s, company_id, inquiry_id, revision, rule_version_before, account_before, outcome_before, reason_before,
+        first_reply_before, state_before, changed_before
+    FROM changed
+    WHERE (rule_version_before, account_before, outcome_before, reason_before, first_reply_before, state_before)
+            IS DISTINCT FROM (%(identity)s, account_id, outcome, reason, first_reply_at, state)
+        AND NOT became_final
     ON CONFLICT DO NOTHING
 )
 UPDATE outcomes stored SET
@@ -562,22 +582,11 @@ UPDATE outcomes stored SET
     reply_seconds = new.reply_seconds, outcome = new.outcome, reason = new.reason, reply_source = new.reply_source,
     matched_by = new.matched_by, mailbox_id = new.mailbox_id, evidence = new.evidence, covered = new.covered, due_at = new.due_at,
     state = new.state, owner = new.owner, own_day = new.own_day, changed_at = %(now)s, revision = stored.revision + 1,
-    (provisional_at, provisional_revision) = (
-        SELECT CASE WHEN became_final THEN stored.changed_at ELSE stored.provisional_at END,
-            CASE WHEN became_final THEN stored.revision ELSE stored.provisional_revision END
-        FROM (VALUES (stored.provisional_revision IS NULL AND stored.state = 'provisional' AND new.state = 'final'
-            AND (stored.rule_version, stored.account_id, stored.outcome, stored.reason, stored.first_reply_at)
-                IS NOT DISTINCT FROM (%(identity)s, new.account_id, new.outcome, new.reason, new.first_reply_at))) change (became_final)
-    )
-FROM new
+    provisional_at = CASE WHEN new.became_final THEN stored.changed_at ELSE stored.provisional_at END,
+    provisional_revision = CASE WHEN new.became_final THEN stored.revision ELSE stored.provisional_revision END
+FROM changed new
 WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s) AND stored.company_id = new.company_id
     AND stored.inquiry_id = new.inquiry_id
-    AND (stored.rule_version, stored.account_id, stored.buyer_id, stored.unit_day, stored.unit_inquiry_id, stored.received_at,
-        stored.first_reply_at, stored.reply_seconds, stored.outcome, stored.reason, stored.reply_source, stored.matched_by,
-        stored.mailbox_id, stored.evidence, stored.covered, stored.due_at, stored.state, stored.owner, stored.own_day)
-    IS DISTINCT FROM (%(identity)s, new.account_id, new.buyer_id, new.unit_day, new.unit_inquiry_id, new.received_at,
-        new.first_reply_at, new.reply_seconds, new.outcome, new.reason, new.reply_source, new.matched_by,
-        new.mailbox_id, new.evidence, new.covered, new.due_at, new.state, new.owner, new.own_day)
 
 -- name: add_outcomes
 -- Outcomes of inquiries that had none. A company is judged by one process at a time, so none of them appears meanwhile.

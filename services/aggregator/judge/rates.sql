@@ -197,8 +197,7 @@ time_source AS MATERIALIZED (
 ),
 sorted_time AS MATERIALIZED (
     SELECT span.company_id, span.level, span.account_id, span.as_of,
-        (SELECT array_agg(seconds ORDER BY seconds)
-            FROM unnest(whole.seconds[span.ended + 1:span.begun] || single.seconds) seconds) AS sorted_seconds,
+        ARRAY(SELECT unnest(whole.seconds[span.ended + 1:span.begun] || single.seconds) AS seconds ORDER BY seconds) AS sorted_seconds,
         CASE WHEN %(average_over)s <> 'answered' THEN (
             SELECT avg(seconds) FROM (
                 SELECT seconds FROM unnest(whole.exact_seconds[span.ended + 1:span.begun] || single.exact_seconds) seconds

@@ -1,18 +1,22 @@
 """Attacks on links and sessions: each is refused with a page that tells an honest person how to go on, and changes nothing."""
 
 import base64
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import msgspec
 import psycopg
 import pytest
 
+from services.common.language import Language
 from services.common.postgres import connect
 from services.connect import consent
 from services.portal.pages.cookies import Draft
+from services.portal.pages.texts import text
 from services.portal.request_limits import BODY_BYTES
 from services.registry.secret_tokens import token_hash
 from services.standalone.servers.imap import EmbeddedImap
@@ -27,7 +31,10 @@ SECOND_REQUEST, SECOND_MAILBOX = f"r-{'0' * 32}", "m-second"
 STRANGE_REQUEST, STRANGE_MAILBOX = f"r-{'1' * 32}", "m-strange"
 """Of another company."""
 EVIL: Final = "https://evil.example"
-TABLES: Final = ("portal_sessions", "connect_requests", "mailboxes", "consents")
+TABLES: Final = (
+    "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE schemaname = 'registry'"
+    " ORDER BY 1"
+)
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,39 @@ class Scene:
     database: psycopg.Connection
     victim: Browser
     attacker: Browser
+    language: Language
+    ready_at: datetime
 
     def link(self, **wanted: object) -> str:
         return self.lab.link(**wanted).partition("?")[0]  # type: ignore[arg-type]
 
     def stranger(self) -> Browser:
-        return self.lab.browser()
+        return self.lab.browser(**{"accept-language": self.language})
+
+    def says(self, name: str) -> str:
+        """A text of the pages."""
+        return text(name, self.language)
+
+    def stored(self) -> dict[str, list[str]]:
+        """Every row of the registry but sessions that were made after the scene: table → rows as JSON."""
+        tables = [str(name) for (name,) in self.database.execute(TABLES)]
+        stored = {}
+        for table in tables:
+            own = " WHERE created_at <= %(ready_at)s" if table == "registry.portal_sessions" else ""
+            rows = self.database.execute(
+                f"SELECT to_jsonb(stored)::text FROM {table} AS stored{own} ORDER BY 1".encode(),
+                {"ready_at": self.ready_at},
+            )
+            stored[table] = [str(row) for (row,) in rows]
+        return stored
+
+    def helps(self, browser: Browser) -> bool:
+        """Whether a page says what to do: in a sentence of its own, or at the fields of its form, to which the summary leads."""
+        fields = re.findall(r'href="#([^"]+)"', browser.answer.text)
+        is_form = browser.shows(self.says("site.error_title")) and bool(fields)
+        return browser.shows(self.says("progress.next")) or (
+            is_form and all(f'id="{field}"' in browser.answer.text for field in fields)
+        )
 
     def with_cookie(self, name: str, value: str) -> Browser:
         browser = self.stranger()
@@ -88,7 +122,7 @@ def expired_link(scene: Scene) -> Browser:
 
 
 def changed_session(scene: Scene, change: str) -> Browser:
-    browser = scene.lab.seller()
+    browser = scene.lab.seller(scene.language)
     scene.database.execute(
         f"UPDATE registry.portal_sessions SET {change} WHERE session_id = (SELECT session_id FROM registry.portal_sessions"
         " ORDER BY opened_at DESC NULLS LAST LIMIT 1)".encode()
@@ -236,7 +270,7 @@ ATTACKS: Final[dict[str, tuple[int, Callable[[Scene], Browser]]]] = {
     "another host": (421, lambda scene: sent_to(scene, "evil.example")),
     "two hosts": (421, lambda scene: sent_to(scene, f"evil.example, {scene.victim.origin.removeprefix('http://')}")),
     "a body that is too large": (413, lambda scene: scene.copy_of_victim().post("/connect/address", {"address": "a" * (BODY_BYTES + 1)})),
-    "another address than the expected one": (422, lambda scene: scene.lab.seller(expected_address="a@163.com").fill_in("/connect/address", address="b@163.com")),
+    "another address than the expected one": (422, lambda scene: scene.lab.seller(scene.language, expected_address="a@163.com").fill_in("/connect/address", address="b@163.com")),
     "a path with two slashes to another site": (404, lambda scene: scene.copy_of_victim().get("/connect//evil.example")),
 }  # fmt: skip
 """What is attacked → status, and the attack.
@@ -258,11 +292,17 @@ def sent_to(scene: Scene, host: str) -> Browser:
 
 
 @pytest.fixture
-def scene(make_connect_lab: Callable[..., ConnectLab], pymap: EmbeddedImap) -> object:
+def language() -> Language:
+    """Of the seller, unless a test has both."""
+    return "en"
+
+
+@pytest.fixture
+def scene(make_connect_lab: Callable[..., ConnectLab], pymap: EmbeddedImap, language: Language) -> Iterator[Scene]:
     lab = make_connect_lab(pymap, with_fetcher=False)
     add_account(lab.lab.dsn, "c1", "second")
     add_account(lab.lab.dsn, "c2")
-    victim, attacker = lab.seller(), lab.seller(account_id="second")
+    victim, attacker = lab.seller(language), lab.seller(account_id="second")
     lab.seller(company_id="c2")
     with connect(lab.lab.dsn, "tests") as connection:
         connection.execute(
@@ -283,23 +323,19 @@ def scene(make_connect_lab: Callable[..., ConnectLab], pymap: EmbeddedImap) -> o
                 " (%s, %s, %s, 'registered', 'o***@x.example', '', 'x.example', 993, %s, 'x', now(), '2')",
                 (company_id, mailbox_id, account_id, mailbox_id),
             )
-        yield Scene(lab, connection, victim, attacker)
+        ready = connection.execute("SELECT clock_timestamp()").fetchone()
+        assert ready is not None
+        yield Scene(lab, connection, victim, attacker, language, ready[0])
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_attack_is_refused_with_a_page_that_helps_and_changes_nothing(scene: Scene) -> None:
     assert len(ATTACKS) >= 40
-
-    def changes() -> list[tuple[object, ...]]:
-        return [
-            scene.database.execute(f"SELECT count(*) FROM registry.{table}".encode()).fetchone() or ()
-            for table in TABLES[1:]
-        ]
-
-    before, wrong = changes(), []
+    before, wrong = scene.stored(), []
+    assert len(before["registry.portal_sessions"]) == 3
     for name, (status, attack) in ATTACKS.items():
         browser = attack(scene)
-        helps = status == 422 or browser.shows("What to do:")
-        if browser.status != status or not helps or changes() != before:
+        if browser.status != status or not scene.helps(browser) or scene.stored() != before:
             wrong.append(f"{name}: {browser.status} {browser.heading}")
         assert "Typed-canary" not in browser.answer.text
         assert "set-cookie: x" not in str(browser.answer.headers).lower()
@@ -308,6 +344,24 @@ def test_every_attack_is_refused_with_a_page_that_helps_and_changes_nothing(scen
     log = scene.lab.portal.process.log.read_text("utf-8")
     assert "Traceback" not in log
     assert not any(secret in log for secret in ("Typed-canary", "seller@163.com", "rrl_", "rrs_"))
+
+
+def test_a_link_ends_the_session_that_somebody_planted_in_the_browser_and_what_was_typed_in_it(scene: Scene) -> None:
+    planted = scene.attacker.get("/connect/address").fill_in("/connect/address", address="attacker@163.com")
+    assert planted.path == "/connect/login"
+    honest, link = scene.stranger(), scene.link()
+    honest.client.cookies.update(planted.client.cookies)
+    before = {cookie.name: cookie.value for cookie in honest.client.cookies.jar}
+    assert before.keys() >= {"replyrate-browser", "replyrate-session", "replyrate-draft"}
+    opened(link, honest)
+    after = {cookie.name: cookie.value for cookie in honest.client.cookies.jar}
+    assert after["replyrate-session"] != before["replyrate-session"]
+    assert base64.urlsafe_b64decode(after["replyrate-draft"].strip('"')) == b"{}", (
+        "nothing that the attacker typed stays"
+    )
+    assert planted.get("/connect").status == 401, "the planted session is over, and does not become the seller's"
+    assert honest.fill_in("/connect/consent", name="Li Wei", agreed="yes").path == "/connect/address"
+    assert "attacker@163.com" not in honest.answer.text
 
 
 def test_of_two_browsers_that_open_a_link_at_once_one_gets_it(scene: Scene) -> None:

@@ -53,16 +53,18 @@ def routes(resources: PortalResources, gate: SellerGate) -> APIRouter:
             is_open = is_open or sessions.own_session() is not None
         if not is_open:
             raise PageProblem("link-unusable")
-        _end_earlier(request, opened)
         response = gate.redirect(PANEL if link_purpose(token) == "panel" else START)
+        earlier = gate.cookies.session(request)
+        if earlier is None or earlier[0] != opened:
+            # A browser has one session at a time, and what was typed in another one, or planted, is not for this account.
+            _end_session(earlier)
+            gate.cookies.delete(response, "draft", "sign-in")
         gate.cookies.set_session(response, opened, address_key(token))
         return response
 
-    def _end_earlier(request: Request, opened: str) -> None:
-        """A browser has one session at a time."""
-        earlier = gate.cookies.session(request)
-        if earlier is not None and earlier[0] != opened:
-            with resources.database.transaction(earlier[0]) as connection:
+    def _end_session(session: tuple[str, bytes] | None) -> None:
+        if session is not None:
+            with resources.database.transaction(session[0]) as connection:
                 PortalSessions(connection).end_session()
 
     @router.post("/connect/end")

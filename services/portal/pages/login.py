@@ -9,6 +9,7 @@ from starlette.responses import Response
 from services.connect.typed_login import TypedLogin, are_folder_names
 from services.portal.pages import address, redirect_sign_in, requests, servers
 from services.portal.pages.cookies import Draft
+from services.portal.pages.problems import PageProblem
 from services.portal.pages.requests import RequestView
 from services.portal.pages.seller import Seller, SellerGate
 from services.portal.pages.servers import ServerChoice
@@ -58,13 +59,14 @@ def routes(gate: SellerGate) -> APIRouter:
     ) -> Response:
         if address.address_error(seller, mailbox_address):
             return gate.redirect(address.PATH)
+        if not are_folder_names(folders):
+            raise PageProblem("form-incomplete")  # the page offers no such name
         earlier_draft = gate.cookies.draft(seller.request)
         draft = servers.typed_draft(earlier_draft, mailbox_address, host, port, bool(starttls), user)
         wrong_fields = {
             "password": not password or len(password) > PASSWORD_CHARACTERS or not password.isprintable(),
             "host": not draft.host,
             "port": draft.port is None,
-            "folders": not are_folder_names(folders),
         }
         errors = {name: text(f"login.{name}_wrong", seller.language) for name, wrong in wrong_fields.items() if wrong}
         if errors:

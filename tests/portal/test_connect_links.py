@@ -68,7 +68,7 @@ class Scene:
                 f"SELECT to_jsonb(stored)::text FROM {table} AS stored{own} ORDER BY 1".encode(),
                 {"ready_at": self.ready_at},
             )
-            stored[table] = [str(row) for (row,) in rows]
+            stored[table] = [document for (document,) in rows]
         return stored
 
     def helps(self, browser: Browser) -> bool:
@@ -356,7 +356,7 @@ def test_a_link_ends_the_session_that_somebody_planted_in_the_browser_and_what_w
     opened(link, honest)
     after = {cookie.name: cookie.value for cookie in honest.client.cookies.jar}
     assert after["replyrate-session"] != before["replyrate-session"]
-    assert base64.urlsafe_b64decode(after["replyrate-draft"].strip('"')) == b"{}", (
+    assert base64.urlsafe_b64decode((after["replyrate-draft"] or "").strip('"')) == b"{}", (
         "nothing that the attacker typed stays"
     )
     assert planted.get("/connect").status == 401, "the planted session is over, and does not become the seller's"

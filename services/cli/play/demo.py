@@ -77,6 +77,8 @@ def demo(keep: bool, open_: bool, seed: int, json_: bool) -> None:
             errors.print("\nStopped and cleaned up.")
             sys.exit(0 if keep or open_ else 130)
     show_report(report, json_)
+    if not json_:
+        errors.print("\nTo look at it in the portal and the console: make demo OPEN=1")
     if report.differences:
         sys.exit(EXIT_FAILED)
 

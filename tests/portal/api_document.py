@@ -27,9 +27,16 @@ def described() -> dict[str, Any]:
     return create_api(PortalResources(settings, TokenDatabase(dsn, 1), lambda: datetime.now(UTC), facts)).openapi()
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a schema that occurs twice in full, since not every reader of OpenAPI takes YAML's aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def render() -> str:
     """The text of the file."""
-    return HEAD + yaml.safe_dump(described(), sort_keys=False, allow_unicode=True, width=120)
+    return HEAD + yaml.dump(described(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from typing import Any, Final
 
 Document = Mapping[str, Any]
 METHODS: Final = ("get", "put", "post", "delete", "patch")
+ITEM_SCHEMA: Final = "x-itemSchema"
+"""Beside the schema of a body of lines: that of one line."""
 NARROWER: Final = {"maxLength": -1, "maximum": -1, "maxItems": -1, "minLength": 1, "minimum": 1, "minItems": 1}
 """Keyword of a limit → in which direction it narrows what is allowed."""
 FIXED: Final = ("const", "pattern", "format")
@@ -45,8 +47,12 @@ def _of_operation(place: str, before: Document, old: Document, after: Document, 
         following = new.get("requestBody", {}).get("content", {}).get(media_type)
         if following is None:
             yield f"{place}: request of type {media_type} is not taken any more"
+        elif ITEM_SCHEMA in content and ITEM_SCHEMA not in following:
+            yield f"{place}: a line is not described any more"
         else:
             yield from _narrowed(f"{place}: request", before, content["schema"], after, following["schema"])
+            if ITEM_SCHEMA in content:
+                yield from _narrowed(f"{place}: a line", before, content[ITEM_SCHEMA], after, following[ITEM_SCHEMA])
     if new.get("requestBody", {}).get("required") and not old.get("requestBody", {}).get("required"):
         yield f"{place}: request needs a body now"
     for status, response in old["responses"].items():

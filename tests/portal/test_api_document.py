@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,13 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from services.inquiries.facts import check
+from services.portal.api.bulk_import import EXAMPLE, LINE, LINE_MODELS
+from services.portal.api.fact_schemas import EVENTS
+from services.portal.api.inquiries import ACCEPTED
 from services.standalone.servers.paths import ROOT
 from tests.portal import api_document
-from tests.portal.breaking_changes import breaking_changes
+from tests.portal.breaking_changes import ITEM_SCHEMA, breaking_changes
 from tests.portal.generated_calls import MANY_EXAMPLES, REQUESTS_PER_MINUTE, prepare, run
 from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
 
@@ -24,6 +30,7 @@ EXAMPLES_OF_CALLS = MANY_EXAMPLES if os.environ.get("HYPOTHESIS_PROFILE") == "lo
 RELEASED = ROOT / "schemas" / "api.v1.released.yaml"
 
 
+@cache
 def document() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load(api_document.FILE.read_text("utf-8"))
     return loaded
@@ -33,34 +40,84 @@ def examples(kind: str) -> list[Any]:
     return [pytest.param(file, id=file.stem) for file in sorted((EXAMPLES / kind).glob("*.json"))]
 
 
-def problems_of(file: Path) -> list[str]:
-    """What in an example breaks the schema that its name begins with: `Schema.what-is-special.json`."""
+def problems_of(example: Any, name: str) -> list[str]:
+    """What in an example breaks a schema of the document."""
     schemas = document()["components"]
-    validator = Draft202012Validator({"$ref": f"#/components/schemas/{file.name.split('.')[0]}", "components": schemas})
-    return [error.message for error in validator.iter_errors(json.loads(file.read_text("utf-8")))]
+    validator = Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": schemas})
+    return [error.message for error in validator.iter_errors(example)]
+
+
+def problems_of_file(file: Path) -> list[str]:
+    """The same of a file, by the schema that its name begins with: `Schema.what-is-special.json`."""
+    return problems_of(json.loads(file.read_text("utf-8")), file.name.split(".")[0])
 
 
 @pytest.mark.parametrize("file", examples("valid"))
 def test_a_valid_example_passes(file: Path) -> None:
-    assert problems_of(file) == []
+    assert problems_of_file(file) == []
 
 
 @pytest.mark.parametrize("file", examples("invalid"))
 def test_an_invalid_example_fails(file: Path) -> None:
-    assert problems_of(file) != []
+    assert problems_of_file(file) != []
+
+
+def names(schema: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the schemas that a body, or an entry of it, may have."""
+    if "$ref" in schema:
+        yield schema["$ref"].rpartition("/")[2]
+    for choice in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), schema.get("items", {})):
+        yield from names(choice) if choice else ()
 
 
 def test_every_document_that_a_platform_sends_has_examples_of_both_kinds() -> None:
     sent = {
-        content["schema"]["$ref"].rpartition("/")[2]
+        name
         for operations in document()["paths"].values()
         for operation in operations.values()
         for content in operation.get("requestBody", {}).get("content", {}).values()
-        if "$ref" in content["schema"]
+        for schema in (content["schema"], content.get(ITEM_SCHEMA, {}))
+        for name in names(schema)
     }
+    assert {"AccountValues", "MailboxLine", "InquiryFact", "StatusEvent"} < sent
     for kind in ("valid", "invalid"):
         there = {file.name.split(".")[0] for file in (EXAMPLES / kind).glob("*.json")}
         assert sent - there == set(), f"write an example: schemas/api_examples/{kind}/NAME.what-is-special.json"
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in examples("valid") if file.id.split(".")[0].endswith(("Fact", "Event"))]
+)
+def test_a_valid_fact_may_be_published(file: Path) -> None:
+    entry = json.loads(file.read_text("utf-8"))
+    now = datetime.fromisoformat(entry.get("time", "2026-11-30T00:00:00Z"))
+    facts, problems = check([(0, entry)], now, 30, accept=ACCEPTED)
+    assert (len(facts), problems) == (1, [])
+
+
+@pytest.mark.parametrize("file", [file for file in examples("valid") if file.id.split(".")[0].endswith("Line")])
+def test_a_valid_line_may_be_imported(file: Path) -> None:
+    line = LINE.validate_json(file.read_text("utf-8"))
+    assert type(line).__name__ == file.name.split(".")[0]
+
+
+EVENT_FILES = [
+    pytest.param(name, file, id=file.stem)
+    for name, (event, _) in EVENTS.items()
+    for file in sorted((ROOT / "schemas" / "examples" / "valid" / event.partition(".")[0]).glob("*.json"))
+]
+
+
+@pytest.mark.parametrize(("name", "file"), EVENT_FILES)
+def test_an_event_of_the_topic_has_the_shape_of_a_fact(name: str, file: Path) -> None:
+    event = json.loads(file.read_text("utf-8"))
+    assert problems_of(event, f"{name}Event") == []
+    kind = {"type": EVENTS[name][1]}
+    assert problems_of(event["data"] | kind, f"{name}Fact") == []
+
+
+def test_the_lines_of_the_example_of_an_import_may_be_imported() -> None:
+    assert [type(LINE.validate_json(line)) for line in EXAMPLE.splitlines()] == list(LINE_MODELS)
 
 
 def test_nothing_breaks_a_platform_that_uses_the_last_release() -> None:
@@ -100,6 +157,11 @@ def with_body(*, is_required: bool) -> dict[str, Any]:
     return with_operation(None, TEXT, requestBody={"required": is_required, "content": content})
 
 
+def with_lines(*choices: Mapping[str, Any]) -> dict[str, Any]:
+    content = {"application/x-ndjson": {"schema": TEXT, ITEM_SCHEMA: {"oneOf": list(choices)}}}
+    return with_operation(None, TEXT, requestBody={"content": content})
+
+
 def with_answers(*statuses: str) -> dict[str, Any]:
     return with_operation(None, TEXT, responses={status: {"description": "Done"} for status in statuses})
 
@@ -126,6 +188,9 @@ def with_answers(*statuses: str) -> dict[str, Any]:
         (with_operation({**schema(a=TEXT), "required": []}, TEXT), with_operation(schema(a=TEXT), TEXT), "request: a is required"),
         (with_body(is_required=False), with_body(is_required=True), "request needs a body now"),
         (with_answers("200", "204"), with_answers("200"), "answer 204 is gone"),
+        (with_lines(schema(a=TEXT)), with_lines(schema(a=TEXT, b=TEXT)), "a line: b is required"),
+        (with_lines(schema(a={"const": "x"}), schema(a={"const": "y"})), with_lines(schema(a={"const": "x"})), "a line: a: the const is another"),
+        (with_lines(schema(a=TEXT)), with_operation(None, TEXT, requestBody={"content": {"application/x-ndjson": {"schema": TEXT}}}), "not described"),
     ],
 )  # fmt: skip
 def test_a_breaking_change_is_recognised(before: Any, after: Any, expected: str) -> None:

@@ -26,6 +26,7 @@ from services.portal.api import (
     requests,
 )
 from services.portal.api.edge import ApiEdge
+from services.portal.api.fact_schemas import fact_schemas
 from services.portal.api.problem_schema import PROBLEM_RESPONSE, PROBLEM_SCHEMAS
 from services.portal.api.rate_limits import RateLimiter
 from services.portal.resources import PortalResources
@@ -49,7 +50,8 @@ class ApiApplication(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The document of the API (OpenAPI 3.1). schemas/api.v1.yaml is rendered from it; a test compares both."""
         document = super().openapi()
-        document["components"]["schemas"].update(PROBLEM_SCHEMAS)
+        schemas = bulk_import.line_schemas() | fact_schemas() | document["components"]["schemas"] | PROBLEM_SCHEMAS
+        document["components"]["schemas"] = dict(sorted(schemas.items()))
         return document
 
     @cached_property

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,7 +25,7 @@ from services.portal.api.failures import UNKNOWN, field_problems
 from services.portal.api.posts import ApiAnswer, ApiPost, ApiTransaction, posts
 from services.portal.api.problems import ApiProblem, FieldProblem
 from services.portal.api.requests import sealing_key, submit
-from services.portal.api.values import ApiModel, Instant, PlatformId
+from services.portal.api.values import ITEM_SCHEMA, ApiModel, Instant, PlatformId
 from services.portal.request_limits import BODY_BYTES
 from services.registry.accounts import CLOCK_DIFFERENCE, Accounts
 from services.registry.addresses import Role
@@ -82,6 +83,16 @@ ImportLine = Annotated[CompanyLine | AccountLine | MailboxLine, Field(discrimina
 LINE: Final[TypeAdapter[CompanyLine | AccountLine | MailboxLine]] = TypeAdapter(ImportLine)
 
 
+LINE_MODELS: Final = (CompanyLine, AccountLine, MailboxLine)
+EXAMPLE: Final = """\
+{"type":"company","company_id":"shop-1"}
+{"type":"account","company_id":"shop-1","account_id":"main"}
+{"type":"mailbox","company_id":"shop-1","account_id":"main","login":{"address":"seller@163.com","password":"ABCDEFGHIJKLMNOP"},\
+"consent_by":"Li Wei","consent_text":"CONSENT_TEXT","language":"zh"}
+""".replace("CONSENT_TEXT", consent.load().current.version)
+"""Lines of an import; a test sends them."""
+
+
 class ImportedMailbox(ApiModel):
     """A mailbox that fetchers connect now."""
 
@@ -99,6 +110,13 @@ class ImportResult(ApiModel):
     unchanged: int
     """Companies and accounts that were registered before with these values."""
     mailboxes: list[ImportedMailbox]
+
+
+def line_schemas() -> dict[str, Any]:
+    """The schemas of lines by name, and those that they refer to."""
+    modes: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in LINE_MODELS]
+    schemas: dict[str, Any] = models_json_schema(modes, ref_template="#/components/schemas/{model}")[1]["$defs"]
+    return schemas
 
 
 NumberedLine = tuple[int, CompanyLine | AccountLine | MailboxLine]
@@ -122,8 +140,11 @@ async def _body(request: Request) -> bytes:
             "required": True,
             "content": {
                 MEDIA_TYPE: {
-                    "schema": {"type": "string", "description": "One JSON document in each line."},
-                    "example": '{"type":"company","company_id":"shop-1"}\n{"type":"account","company_id":"shop-1","account_id":"main"}\n',
+                    "schema": {"type": "string", "description": "One JSON document in each line (`x-itemSchema`)."},
+                    ITEM_SCHEMA: {
+                        "oneOf": [{"$ref": f"#/components/schemas/{model.__name__}"} for model in LINE_MODELS]
+                    },
+                    "example": EXAMPLE,
                 }
             },
         }

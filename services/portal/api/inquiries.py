@@ -10,8 +10,9 @@ from services.common.events import COMPANY_ERASED, PLATFORM_TYPES
 from services.inquiries.facts import FactProblem, check
 from services.inquiries.lines import Entry, InvalidLine, decoded, elements, lines
 from services.portal.api.callers import ApiCaller, requires, resources_of
+from services.portal.api.fact_schemas import FACT
 from services.portal.api.problems import ApiProblem, FieldProblem
-from services.portal.api.values import ApiModel
+from services.portal.api.values import ITEM_SCHEMA, ApiModel
 
 router = APIRouter(tags=["inquiries"])
 
@@ -19,17 +20,12 @@ MOST_FACTS: Final = 10_000
 ACCEPTED: Final = PLATFORM_TYPES - {COMPANY_ERASED}
 """An erase cannot be taken back, and it is more than its event: `replyrate erase`."""
 JSON, NDJSON = "application/json", "application/x-ndjson"
-_FACT: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": "An event of the topic inquiries.v1 (schemas/events, CloudEvents 1.0), or only its `data` with a `type`:"
-    " inquiry (default), status or reply. A fact without an event id gets one from its content.",
-}
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
             JSON: {
-                "schema": {"type": "array", "maxItems": MOST_FACTS, "items": _FACT},
+                "schema": {"type": "array", "maxItems": MOST_FACTS, "items": FACT},
                 "example": [
                     {
                         "type": "inquiry",
@@ -42,7 +38,10 @@ _BODY: Final[dict[str, Any]] = {
                     }
                 ],
             },
-            NDJSON: {"schema": {"type": "string", "description": "The same facts, one in each line."}},
+            NDJSON: {
+                "schema": {"type": "string", "description": "The same facts, one in each line (`x-itemSchema`)."},
+                ITEM_SCHEMA: FACT,
+            },
         },
     }
 }

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from services.common.tables import read_json
 from services.portal.api.problems import ProblemText, load
+from services.portal.api.values import ITEM_SCHEMA
 
 PATH: Final = "/reference"
 """Below /v1."""
@@ -45,7 +46,20 @@ def render(document: Mapping[str, Any]) -> str:
         reference=reference,
         pretty=pretty,
         anchor=anchor,
+        item_schema=ITEM_SCHEMA,
+        bodies=bodies(document),
     )
+
+
+def bodies(document: Mapping[str, Any]) -> set[str]:
+    """Names of schemas of bodies, whose examples are shown with their operation."""
+    contents = [
+        content
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+    ]
+    return {name for content in contents if (name := reference(content["schema"])) is not None}
 
 
 def groups(document: Mapping[str, Any]) -> Iterator[tuple[str, str, list[tuple[str, str, Mapping[str, Any]]]]]:
@@ -99,8 +113,8 @@ def type_of(schema: Mapping[str, Any]) -> Markup:
     """The type of a value in words, with links to schemas."""
     if (name := reference(schema)) is not None:
         return Markup('<a href="#{}">{}</a>').format(anchor(name), name)
-    if "anyOf" in schema:
-        return Markup(" or ").join(type_of(part) for part in schema["anyOf"])
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        return Markup(" or ").join(type_of(part) for part in choices)
     if "const" in schema:
         return Markup("<code>{}</code>").format(schema["const"])
     if "enum" in schema:

@@ -19,6 +19,9 @@ ID_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]+$"
 """services/registry/companies.py, check_id."""
 PREFIX_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
+ITEM_SCHEMA: Final = "x-itemSchema"
+"""Beside the schema of a body of lines: that of one line, as `itemSchema` of OpenAPI 3.2."""
+
 PlatformId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=ID_PATTERN)]
 """The id that the platform gave a company or an account, or that replyrate gave a mailbox."""
 PathId = Annotated[PlatformId, BeforeValidator(path_id)]

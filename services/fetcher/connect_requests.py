@@ -6,7 +6,8 @@
 3. Open it with the private key and run it; each stage is stored when it starts.
 4. Store the result, which deletes what was typed.
 
-A fetcher that dies leaves its request to another one; a request that ended three fetchers is given up.
+Meanwhile another thread renews the leases of the requests that run. A fetcher that dies leaves its requests to another one within seconds, and so
+does a thread that is stuck in a stage; a request that ended three fetchers is given up.
 """
 
 import threading
@@ -18,12 +19,21 @@ from typing import Final
 import psycopg
 
 from services.common import metrics
+from services.common.clocks import boot_seconds
 from services.common.errors import TransientError
 from services.common.hashing import Hasher
 from services.common.lifecycle import Stop
+from services.common.postgres import ConnectionSource
 from services.connect import typed_login
 from services.connect.request_runner import RequestResult, RequestRunner
-from services.registry.connect_requests import MOST_TRIES, ConnectRequests, RequestLost, TakenRequest, open_sealed
+from services.registry.connect_requests import (
+    MOST_TRIES,
+    STAGE_SECONDS,
+    ConnectRequests,
+    RequestLost,
+    TakenRequest,
+    open_sealed,
+)
 from services.registry.registry import Registry
 from services.registry.sealing import OpeningKeys
 from services.registry.vault import UnknownKey, Vault, WrongContext
@@ -32,6 +42,34 @@ log = getLogger(__name__)
 
 EVERY_SECONDS: Final = 1.0
 """How often a thread without work looks for a request."""
+RENEW_SECONDS: Final = 4.0
+"""How often leases are renewed: five times within one."""
+
+
+class RunningRequests:
+    """The requests that the threads of this process carry out. Safe to use from any thread."""
+
+    def __init__(self, clock: Callable[[], float] = boot_seconds) -> None:
+        """`clock`: seconds that only grow."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stages: dict[str, tuple[str, float]] = {}
+
+    def enter_stage(self, request_id: str, runner: str) -> None:
+        """A thread begins a request, or a stage of it."""
+        with self._lock:
+            self._stages[request_id] = (runner, self._clock())
+
+    def end(self, request_id: str) -> None:
+        """A thread has done with a request."""
+        with self._lock:
+            del self._stages[request_id]
+
+    def advancing(self) -> dict[str, str]:
+        """Request id → its thread, without those that are in one stage for longer than it may take."""
+        since = self._clock() - STAGE_SECONDS
+        with self._lock:
+            return {request_id: runner for request_id, (runner, began) in self._stages.items() if began > since}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +82,7 @@ class RequestResources:
     vault: Vault
     looking: threading.Lock = field(default_factory=threading.Lock)
     """Held by the thread that looks for a request."""
+    running: RunningRequests = field(default_factory=RunningRequests)
 
 
 def run(
@@ -58,6 +97,7 @@ def run(
     registry = Registry(connection, resources.hasher, resources.vault)
     requests.publish_key(resources.keys.current)
     while (taken := next_request(requests, name, resources, stop, beat)) is not None:
+        resources.running.enter_stage(taken.request_id, name)
         try:
             result = _carried_out(registry, requests, taken, name, resources)
             requests.finish(
@@ -66,11 +106,21 @@ def run(
         except RequestLost:
             metrics.CONNECT_REQUESTS.labels("lost").inc()
             continue
+        finally:
+            resources.running.end(taken.request_id)
         metrics.CONNECT_REQUESTS.labels("passed" if result.passed else "failed").inc()
         log.info(
             "a connect request ended with %s", result.code,
             extra={"action": "connect-request-ended", "company_id": taken.company_id, "code": result.code},
         )  # fmt: skip
+
+
+def keep_leases(connection: ConnectionSource, running: RunningRequests, stop: Stop) -> None:
+    """Renew the leases of the requests that run until `stop` is set. TransientError when Postgres is away."""
+    requests = ConnectRequests(connection)
+    while not stop.wait(RENEW_SECONDS):
+        if advancing := running.advancing():
+            requests.renew(advancing)
 
 
 def next_request(
@@ -96,6 +146,11 @@ def _carried_out(
     registry: Registry, requests: ConnectRequests, taken: TakenRequest, name: str, resources: RequestResources
 ) -> RequestResult:
     """The result of a request, also of one that cannot be read or that ends with an unexpected error. RequestLost."""
+
+    def enter_stage(stage: str) -> None:
+        resources.running.enter_stage(taken.request_id, name)
+        requests.report_stage(taken.request_id, name, stage)
+
     if taken.tries > MOST_TRIES:
         return RequestResult(False, "request-interrupted", taken.mailbox_id)
     try:
@@ -103,9 +158,7 @@ def _carried_out(
     except (UnknownKey, WrongContext, ValueError):
         return RequestResult(False, "request-unreadable", taken.mailbox_id)
     try:
-        return resources.runner.run(
-            registry, taken, typed, lambda stage: requests.report_stage(taken.request_id, name, stage)
-        )
+        return resources.runner.run(registry, taken, typed, enter_stage)
     except (TransientError, RequestLost):
         raise
     except Exception:

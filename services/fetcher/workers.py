@@ -1,5 +1,5 @@
 """The threads of a fetcher: workers that poll mailboxes, the queue that leases and settles for them, those that carry out sellers'
-connect requests, and two that look after all mailboxes (retention, pacing).
+connect requests and one that renews their leases, and two that look after all mailboxes (retention, pacing).
 
 They share a few connections to Postgres (a thread for connect requests has its own), and start again after Postgres was away. Any other error of a thread stops the whole
 process, which ends with that error.
@@ -74,6 +74,7 @@ class Workers:
         threads = [
             *(self._poll_thread(name, beat, leases, resources, queue) for name, beat in self._heartbeats.items()),
             *(self._request_thread(number, requests) for number in range(settings.fetcher.connect_workers) if requests),
+            *self._request_lease_threads(pool, requests),
             self._thread("queue", lambda: queue.run(self._queue_heartbeat)),
             self._repeating_thread("retention", lambda: retention.run(pool, settings.horizon_days, self._stop)),
             self._repeating_thread("pacing", lambda: pacing.run(pool, interval, self._stop)),
@@ -88,6 +89,16 @@ class Workers:
         pool.close()
         if self._failure is not None:
             raise self._failure
+
+    def _request_lease_threads(
+        self, pool: ConnectionPool, resources: RequestResources | None
+    ) -> list[threading.Thread]:
+        if resources is None:
+            return []
+        running = resources.running
+        return [
+            self._repeating_thread("request-leases", lambda: connect_requests.keep_leases(pool, running, self._stop))
+        ]
 
     def _request_thread(self, number: int, resources: RequestResources) -> threading.Thread:
         name = f"{self._owner}-request-{number}"

@@ -20,6 +20,7 @@ from services.common.settings import PortalConfig, load_settings
 from services.inquiries.publication import FactPublisher
 from services.portal.app import create_app
 from services.portal.database import TokenDatabase
+from services.portal.expired_requests import delete_expired
 from services.portal.resources import PortalResources
 from services.portal.web_server import NOT_YET, ListeningPlace, serve
 
@@ -60,8 +61,17 @@ def main() -> None:
         ):
             resources = PortalResources(settings, database, lambda: datetime.now(UTC), facts)
             portal = settings.portal
+            expiry = threading.Thread(
+                target=retry.run_until_stopped,
+                args=(stop, "postgres", lambda: delete_expired(database, stop)),
+                kwargs={"service": "portal"},
+                name="expired-requests",
+                daemon=True,
+            )
+            expiry.start()
             place = ListeningPlace("PORTAL", portal.host, portal.port, portal.public_url)
             serve(create_app(resources), place, stop, answering)
+            lifecycle.finish([expiry])
     log.info("stopped", extra={"action": "service-stopped"})
 
 

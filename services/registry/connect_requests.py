@@ -1,21 +1,23 @@
 """Connect requests: what a seller typed on a web page, on its way to a fetcher that may open it. SQL is in connect_requests.sql.
 
 1. The web process seals what was typed with the fetchers' public key (sealing.py) and stores the request.
-2. A fetcher takes it, tests the login, connects the mailbox, and reports each stage.
+2. A fetcher takes it, tests the login, connects the mailbox, and reports each stage. It renews its lease every few seconds, so that another
+   one takes the request soon after it has died.
 3. The web process reads the stages and the result.
 
-A request lives for ten minutes. What was typed is deleted when it is finished or its life is over, whichever comes first.
+A request lives for ten minutes. What was typed is deleted when it is finished or its life is over, whichever comes first: fetchers look for it every
+second, and web processes every ten seconds, since no fetcher may be left.
 """
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-import psycopg
 from psycopg.types.json import Jsonb
 
-from services.common.postgres import Statements, load_statements
+from services.common.postgres import ConnectionSource, Statements, load_statements
 from services.registry.sealing import OpeningKeys, SealingKey
 
 SQL = load_statements("services.registry", "connect_requests.sql")
@@ -31,8 +33,10 @@ OF_SELLERS: Final[tuple[Purpose, ...]] = ("test", "connect", "reconnect", "withd
 """Purposes of requests that a seller's page shows while they are open."""
 OF_MAILBOXES: Final[tuple[Purpose, ...]] = ("reconnect", "withdraw")
 """Purposes of requests about a mailbox that exists; it must be one of the account that asks."""
-LEASE_SECONDS: Final = 90.0
-"""A fetcher that has not reported a stage for so long has lost the request; above the longest stage (services/imap/limits.py)."""
+LEASE_SECONDS: Final = 20.0
+"""A fetcher that has not renewed its lease for so long has lost the request: how long a seller waits for another one."""
+STAGE_SECONDS: Final = 90.0
+"""A fetcher renews the lease of a request for so long after the last stage; above the longest stage (services/imap/limits.py)."""
 MOST_TRIES: Final = 3
 """Fetchers that may take one request, so that a request which ends its fetcher cannot end all of them."""
 
@@ -79,9 +83,9 @@ def open_sealed(keys: OpeningKeys, taken: TakenRequest) -> bytes:
 
 
 class ConnectRequests:
-    """Reads and writes registry.connect_requests over one connection (autocommit); not to be shared by threads."""
+    """Reads and writes registry.connect_requests over one connection (autocommit, not to be shared by threads) or a pool."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: ConnectionSource) -> None:
         self._sql = Statements(connection, SQL)
 
     def publish_key(self, key: SealingKey) -> None:
@@ -123,6 +127,12 @@ class ConnectRequests:
         if self._sql.one("report_stage", **values) is None:
             raise RequestLost
 
+    def renew(self, runners: Mapping[str, str]) -> None:
+        """Keep the leases of requests (request id → who carries it out) that nobody else has taken."""
+        self._sql.run(
+            "renew_requests", request_ids=list(runners), runners=list(runners.values()), lease_seconds=LEASE_SECONDS
+        )
+
     def finish(
         self,
         request_id: str,
@@ -144,3 +154,9 @@ class ConnectRequests:
     def expire(self) -> int:
         """Delete what was typed into requests whose life is over; returns how many."""
         return len(self._sql.all("expire_requests"))
+
+    def expire_without_reading(self) -> int:
+        """The same with the rights of a web process, which reads no request of others."""
+        expired = self._sql.one("expire_without_reading")
+        assert expired is not None
+        return int(expired["requests"])

@@ -27,7 +27,7 @@ WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND state IN (
 ORDER BY created_at DESC
 
 -- name: take_request
--- Hands the request that waits for longest to a fetcher, until it has not reported for `lease_seconds`.
+-- Hands the request that waits for longest to a fetcher, until it has not renewed its lease for `lease_seconds`.
 UPDATE registry.connect_requests
 SET state = 'running', runner = %(runner)s, tries = tries + 1,
     claimable_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
@@ -46,6 +46,13 @@ SET stage = %(stage)s, claimable_at = clock_timestamp() + make_interval(secs => 
 WHERE request_id = %(request_id)s AND runner = %(runner)s AND state = 'running' AND expires_at > clock_timestamp()
 RETURNING request_id
 
+-- name: renew_requests
+-- The fetchers of these requests are alive. Those that another fetcher has taken stay as they are.
+UPDATE registry.connect_requests request
+SET claimable_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
+FROM unnest(%(request_ids)s::text[], %(runners)s::text[]) alive (request_id, runner)
+WHERE request.request_id = alive.request_id AND request.runner = alive.runner AND request.state = 'running'
+
 -- name: finish_request
 -- The result of a request; what was typed is deleted. No row when another fetcher has taken it, or its life is over.
 UPDATE registry.connect_requests
@@ -60,3 +67,7 @@ UPDATE registry.connect_requests
 SET state = 'expired', code = 'request-expired', finished_at = clock_timestamp(), sealed = NULL
 WHERE sealed IS NOT NULL AND expires_at <= statement_timestamp()
 RETURNING request_id
+
+-- name: expire_without_reading
+-- The same for a web process; how many there were.
+SELECT registry.expire_connect_requests() AS requests

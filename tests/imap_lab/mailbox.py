@@ -89,6 +89,8 @@ class LabMailbox:
         """The server's words in REFUSED_MESSAGE and NO_IN_FETCH."""
         self.refusals_left: int | None = None
         """How many FETCHes NO_IN_FETCH still refuses; None: every one."""
+        self.unanswered: set[bytes] = set()
+        """Names of commands, and GREETING, that are not answered while they are in it."""
         self.search_seconds = 0.0
         self.idle_seconds = 60.0
         self.wire: list[SentCommand] = []

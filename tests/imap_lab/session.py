@@ -46,14 +46,22 @@ class Session(Wire):
         if self.mailbox.has(Defect.PREAUTH):
             await self.send(b"* PREAUTH welcome back\r\n")
         else:
+            await self._until_answered(b"GREETING")
             await self.send(self._greeting() + b"\r\n")
         try:
             while True:
                 tag, command = await self.read_command()
-                self.mailbox.wire.append(SentCommand(self._number, command))
+                sent = SentCommand(self._number, command)
+                self.mailbox.wire.append(sent)
+                await self._until_answered(sent.name)
                 await self._answer(tag, command)
         except SessionEnd:
             pass
+
+    async def _until_answered(self, name: bytes) -> None:
+        """Wait while a test leaves commands of this name without an answer."""
+        while name in self.mailbox.unanswered:
+            await asyncio.sleep(0.05)
 
     def _greeting(self) -> bytes:
         """The greeting; without capabilities where a defect is about the command that asks for them."""

@@ -20,7 +20,7 @@ from services.connect.consent import load as consent_texts
 from services.connect.request_runner import RequestRunner
 from services.connect.tester import ConnectionTester
 from services.connect.typed_login import TypedLogin
-from services.fetcher.connect_requests import RequestResources, next_request
+from services.fetcher.connect_requests import RequestResources, RunningRequests, next_request
 from services.imap.host_policy import resolve
 from services.registry import connect_requests
 from services.registry.connect_requests import ConnectRequests, Purpose, RequestLost
@@ -187,6 +187,37 @@ def test_a_request_of_a_fetcher_that_died_goes_to_another_one_and_the_first_writ
             fetcher.finish(request_id, "first", passed=True, code="passed", mailbox_id=MAILBOX, report=None)
         fetcher.report_stage(request_id, "second", "login")
         fetcher.finish(request_id, "second", passed=True, code="passed", mailbox_id=MAILBOX, report={})
+
+
+def test_a_lease_is_renewed_while_its_thread_advances_and_not_for_one_that_lost_the_request(
+    dsn: str, portal_dsn: str, keys_published: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request_id, seconds = PortalLogin(portal_dsn).submit(), 0.0
+    running = RunningRequests(lambda: seconds)
+    with connect(dsn, "tests") as connection:
+        connection.execute("SET ROLE replyrate_fetcher")
+        fetcher = ConnectRequests(connection)
+        monkeypatch.setattr(connect_requests, "LEASE_SECONDS", 0.0)
+        assert fetcher.take("first", KEYS) is not None
+        monkeypatch.setattr(connect_requests, "LEASE_SECONDS", 60.0)
+        running.enter_stage(request_id, "first")
+        fetcher.renew(running.advancing())
+        assert fetcher.take("second", KEYS) is None
+        seconds = connect_requests.STAGE_SECONDS - 1
+        running.enter_stage(request_id, "first")
+        seconds += connect_requests.STAGE_SECONDS - 1
+        assert running.advancing() == {request_id: "first"}, "a stage that began later"
+        seconds += 1
+        assert running.advancing() == {}, "the thread is stuck"
+        connection.execute("UPDATE registry.connect_requests SET claimable_at = now()")
+        assert fetcher.take("second", KEYS) is not None
+        monkeypatch.setattr(connect_requests, "LEASE_SECONDS", 0.0)
+        fetcher.renew({request_id: "first"})
+        assert fetcher.take("third", KEYS) is None, "the lease of the second is as it was"
+        fetcher.renew({request_id: "second"})
+        assert fetcher.take("third", KEYS) is not None
+        running.end(request_id)
+        assert running.advancing() == {}
 
 
 def test_while_a_thread_works_another_one_takes_the_next_request(

@@ -42,6 +42,7 @@ OF_THE_PORTAL: Final = (
     "insert_request", "insert_link", "mailbox_of_link", "open_link", "own_session", "give_consent", "end_session", "own_mailboxes",
     "claim_name", "answer", "forget_answer", "store_answer", "note_change",
     "begin_sign_in", "use_sign_in", "note_sign_in_request", "insert_frame", "begin_probe", "own_probe", "since",
+    "expire_without_reading",
 )  # fmt: skip
 """Statements of the registry that only the web process runs."""
 OF_THE_CONSOLE: Final = {

@@ -22,7 +22,7 @@ from tests.imap_lab.profiles import Profile
 from tests.imap_lab.server import LabServer
 from tests.support.connect_lab import ACCOUNT, SellerPages
 from tests.support.lab_network import TABLE, LabNetwork
-from tests.support.portal_lab import portal_login, running_portal
+from tests.support.portal_lab import Portal, portal_login, running_portal
 from tests.support.processes import Process
 
 TLS_PORT, STARTTLS_PORT = 993, 143
@@ -53,10 +53,17 @@ class SellerLab(SellerPages):
                 Accounts(connection).add(company_id, ACCOUNT)
         return super().link(minutes=minutes, **wanted)
 
-    def serve(self, host: str, profile: Profile, user: str, *, certified: str | None = None) -> LabServer:
+    def serve(
+        self, host: str, profile: Profile, user: str, *, certified: str | None = None, **options: Any
+    ) -> LabServer:
         """A mail server behind the name of a provider's; `certified`: another name that its certificate has."""
         server = LabServer(
-            self.folder / f"imap-{len(self.network.ports)}", self.ca, profile, user=user, hosts=(certified or host,)
+            self.folder / f"imap-{len(self.network.ports)}",
+            self.ca,
+            profile,
+            user=user,
+            hosts=(certified or host,),
+            **options,
         )
         self.stack.enter_context(server)
         self.network.lead(host, {TLS_PORT: server.port})
@@ -75,12 +82,12 @@ class SellerLab(SellerPages):
             yield process
 
     @contextmanager
-    def portal_again(self) -> Iterator[None]:
+    def portal_again(self) -> Iterator[Portal]:
         """Another web process in the place of the one that was killed."""
         port = int(self.portal.origin.rpartition(":")[2])
         bootstrap_servers = self.environ["REPLYRATE_KAFKA__BOOTSTRAP_SERVERS"]
-        with running_portal(bootstrap_servers, self.portal.dsn, self.folder, port):
-            yield
+        with running_portal(bootstrap_servers, self.portal.dsn, self.folder, port) as portal:
+            yield portal
 
     def count(self, condition: str) -> int:
         """How many requests there are for which a condition of SQL is true."""

@@ -1,5 +1,6 @@
 """The document of the API: `python -m tests.portal.api_document` writes schemas/api.v1.yaml as the routes describe it."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,15 @@ def described() -> dict[str, Any]:
     )
     facts = FactPublisher(lambda: Publisher(settings.kafka, "tests"))
     return create_api(PortalResources(settings, TokenDatabase(dsn, 1), lambda: datetime.now(UTC), facts)).openapi()
+
+
+def operations(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The operations of a document by method and path, like `GET /companies`."""
+    return [
+        (f"{method.upper()} {path}", operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
 
 
 class _Dumper(yaml.SafeDumper):

@@ -37,11 +37,7 @@ PAGE = Page(reference.render(DOCUMENT))
 
 
 def test_every_operation_parameter_field_and_problem_is_on_the_page() -> None:
-    operations = [
-        (f"{method.upper()} {path}", operation)
-        for path, methods in DOCUMENT["paths"].items()
-        for method, operation in methods.items()
-    ]
+    operations = api_document.operations(DOCUMENT)
     assert len(operations) > 40
     texts = set(PAGE.texts)
     for name, operation in operations:
@@ -53,6 +49,18 @@ def test_every_operation_parameter_field_and_problem_is_on_the_page() -> None:
     assert set(problems.load()[0]) <= texts
     for examples in reference.examples().values():
         assert {example for _, example in examples} <= texts
+
+
+def test_each_operation_names_what_it_takes() -> None:
+    shown = {name: str(reference.credentials(operation)) for name, operation in api_document.operations(DOCUMENT)}
+    assert all(sentence in reference.render(DOCUMENT) for sentence in shown.values())
+    assert shown["POST /panel-tokens"] == (
+        "Takes <code>api-key</code> with the scopes <code>numbers:read</code> and <code>registry:read</code>."
+    )
+    assert shown["GET /key"] == "Takes <code>api-key</code> with any scope."
+    assert shown["GET /rates"] == (
+        "Takes <code>api-key</code> with the scope <code>numbers:read</code>, or <code>frame-token</code>."
+    )
 
 
 def test_the_page_can_be_read_without_seeing_it() -> None:

@@ -38,7 +38,8 @@ BULK_PATHS: Final = frozenset({f"{PATH}/import", f"{PATH}/inquiries:batch"})
 DESCRIPTION: Final = """\
 Registers companies, accounts and mailboxes, hands links to sellers, publishes inquiries, and reads reply rates.
 
-Every request has a key (`Authorization: Bearer`), which allows certain operations for certain companies. Instants are in RFC 3339.
+Every request has a key (`Authorization: Bearer`), which allows the operations of its scopes for the companies of its prefix; the
+`security` of each operation lists the scopes that it needs. Instants are in RFC 3339.
 Every error is a problem (RFC 9457) with a code, in English or Chinese (Accept-Language). Lists have pages: pass `next` of an answer
 as `after` to get the following page.
 """

@@ -133,7 +133,7 @@ async def _body(request: Request) -> bytes:
     summary="Register many companies, accounts and mailboxes",
     description=f"Lines of JSON (NDJSON), at most {MOST_LINES:,} and {MOST_MAILBOXES:,} mailboxes. A line is one of the documents"
     " CompanyLine, AccountLine and MailboxLine. Every wrong line is listed with its number, and then nothing was changed. Mailboxes need the"
-    " scope connect:write too.",
+    " scope `connect:write`, too.",
     response_model=ImportResult,
     openapi_extra={
         "requestBody": {

@@ -1,6 +1,6 @@
 """Who sends a request to the API: the key, what it may do, and transactions that see the companies of its prefix.
 
-A route names the scope that it needs:
+A route names the scopes that it needs; the document of the API (schemas/api.v1.yaml) has them from there:
 
     @router.get("/companies")
     def list_companies(caller: Annotated[ApiCaller, requires("registry:read")]) -> CompanyPage:
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import psycopg
-from fastapi import Depends
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from starlette.requests import Request
 
 from services.common.postgres import Statements, load_statements
@@ -81,7 +81,7 @@ class ApiCaller:
         """
         return self._database.transaction(self._token)
 
-    def check_scope(self, scope: ApiScope) -> None:
+    def check_scope(self, scope: str) -> None:
         """ApiProblem when the key lacks a scope."""
         if scope not in self.scopes:
             raise ApiProblem("scope-missing", {"scope": scope})
@@ -92,15 +92,18 @@ class ApiCaller:
             raise ApiProblem("company-not-allowed", {"prefix": self.company_prefix})
 
 
-def requires(scope: ApiScope | None) -> Any:
-    """The dependency of a route: the caller, whose key has `scope` (None: any). ApiProblem: not-authenticated, scope-missing, too-many-requests."""
+def requires(*scopes: ApiScope) -> Any:
+    """The dependency of a route: the caller, whose key has all of `scopes` (none: any key). The document of the API lists them for the operation.
+    ApiProblem: not-authenticated, scope-missing, too-many-requests."""
 
     def authorised(
-        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
+        request: Request,
+        needed: SecurityScopes,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
     ) -> ApiCaller:
-        return _admitted(request, credentials, scope, accepts_frames=False)
+        return _admitted(request, credentials, needed, accepts_frames=False)
 
-    return Depends(authorised)
+    return Security(authorised, scopes=scopes)
 
 
 def reads_figures() -> Any:
@@ -109,12 +112,13 @@ def reads_figures() -> Any:
 
     def authorised(
         request: Request,
+        needed: SecurityScopes,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
         _: Annotated[HTTPAuthorizationCredentials | None, Depends(FRAME_BEARER)],
     ) -> ApiCaller:
-        return _admitted(request, credentials, OF_FRAMES, accepts_frames=True)
+        return _admitted(request, credentials, needed, accepts_frames=True)
 
-    return Depends(authorised)
+    return Security(authorised, scopes=[OF_FRAMES])
 
 
 def resources_of(request: Request) -> PortalResources:
@@ -126,7 +130,7 @@ def resources_of(request: Request) -> PortalResources:
 def _admitted(
     request: Request,
     credentials: HTTPAuthorizationCredentials | None,
-    scope: ApiScope | None,
+    needed: SecurityScopes,
     *,
     accepts_frames: bool,
 ) -> ApiCaller:
@@ -137,7 +141,7 @@ def _admitted(
     add_headers(request, decision.headers)
     if not decision.allowed:
         raise ApiProblem("too-many-requests", {"seconds": decision.wait_seconds})
-    if scope is not None:
+    for scope in needed.scopes:
         caller.check_scope(scope)
     return caller
 

@@ -266,7 +266,7 @@ def create_connection_test(post: Annotated[ApiPost, posts("connect:write")], val
 
 
 @router.get("/consent-texts", summary="List the texts that owners of mailboxes consent to")
-def list_consent_texts(caller: Annotated[ApiCaller, requires(None)]) -> ConsentTextList:
+def list_consent_texts(caller: Annotated[ApiCaller, requires()]) -> ConsentTextList:
     versions = consent.load()
     return ConsentTextList(
         items=[
@@ -280,7 +280,7 @@ def list_consent_texts(caller: Annotated[ApiCaller, requires(None)]) -> ConsentT
 
 
 @router.get("/providers", summary="List the provider directory")
-def list_providers(caller: Annotated[ApiCaller, requires(None)]) -> ProviderList:
+def list_providers(caller: Annotated[ApiCaller, requires()]) -> ProviderList:
     return ProviderList(items=[_entry(provider) for provider in catalog.load().providers])
 
 
@@ -289,7 +289,7 @@ def list_providers(caller: Annotated[ApiCaller, requires(None)]) -> ProviderList
     summary="Find the provider of an address or a domain",
     description="Reads the directory alone. A POST, so that no address is part of a URL, which servers log.",
 )
-def look_up_provider(caller: Annotated[ApiCaller, requires(None)], values: LookUpValues) -> LookUpAnswer:
+def look_up_provider(caller: Annotated[ApiCaller, requires()], values: LookUpValues) -> LookUpAnswer:
     domain = values.domain if values.address is None else domain_of(values.address)
     plain = None if domain is None else domain_of(f"x@{domain}")
     if plain is None:

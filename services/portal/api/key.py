@@ -21,7 +21,7 @@ class OwnKey(ApiModel):
 
 
 @router.get("/key", summary="Show what the key of the request may do")
-def own_key(caller: Annotated[ApiCaller, requires(None)]) -> OwnKey:
+def own_key(caller: Annotated[ApiCaller, requires()]) -> OwnKey:
     return OwnKey(
         key_id=caller.key_id, name=caller.name, scopes=sorted(caller.scopes), company_prefix=caller.company_prefix
     )

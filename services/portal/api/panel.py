@@ -50,9 +50,8 @@ class PanelToken(ApiModel):
 
 @router.post("/panel-sessions", summary="Create a link to the panel", status_code=201, response_model=ConnectLink)
 def create_panel_session(
-    request: Request, post: Annotated[ApiPost, posts("connect:write")], values: PanelSessionValues
+    request: Request, post: Annotated[ApiPost, posts("connect:write", "numbers:read")], values: PanelSessionValues
 ) -> Response:
-    post.caller.check_scope("numbers:read")
     resources = resources_of(request)
     settings = resources.settings.portal
     if values.return_url is not None and return_origin(values.return_url) not in settings.return_origins:
@@ -76,14 +75,13 @@ def create_panel_session(
     "/panel-tokens",
     summary="Create a token for a frame with the panel",
     description="The token also reads the lists of figures of this API, as far as the account may see them. The key needs the scope"
-    " registry:read, too, since the panel shows the account its mailboxes.",
+    " `registry:read`, too, since the panel shows the account its mailboxes.",
     status_code=201,
     response_model=PanelToken,
 )
 def create_panel_token(
-    request: Request, post: Annotated[ApiPost, posts("numbers:read")], values: PanelFrameValues
+    request: Request, post: Annotated[ApiPost, posts("numbers:read", "registry:read")], values: PanelFrameValues
 ) -> Response:
-    post.caller.check_scope("registry:read")
     resources = resources_of(request)
 
     def work(transaction: ApiTransaction) -> ApiAnswer:

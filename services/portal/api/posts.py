@@ -93,11 +93,11 @@ class ApiPost:
             return _response(answer, replayed=False)
 
 
-def posts(scope: ApiScope) -> Any:
-    """The dependency of a route that changes something; `scope` as in callers.requires."""
+def posts(*scopes: ApiScope) -> Any:
+    """The dependency of a route that changes something; `scopes` as in callers.requires."""
 
     def prepared(
-        request: Request, caller: Annotated[ApiCaller, requires(scope)], idempotency_key: IdempotencyKey = None
+        request: Request, caller: Annotated[ApiCaller, requires(*scopes)], idempotency_key: IdempotencyKey = None
     ) -> ApiPost:
         return ApiPost(caller, f"{request.method} {request.url.path}", idempotency_key)
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from services.common.tables import read_json
+from services.portal.api.callers import BEARER
 from services.portal.api.problems import ProblemText, load
 from services.portal.api.values import ITEM_SCHEMA
 
@@ -43,6 +44,7 @@ def render(document: Mapping[str, Any]) -> str:
         examples=examples(),
         text=text,
         type_of=type_of,
+        credentials=credentials,
         reference=reference,
         pretty=pretty,
         anchor=anchor,
@@ -96,6 +98,23 @@ def text(description: str) -> Markup:
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if number % 2 else escape(part) for number, part in enumerate(parts)
     )
+
+
+def credentials(operation: Mapping[str, Any]) -> Markup:
+    """What an operation takes: a key with certain scopes, and the token of a frame where it may read this."""
+    alternatives = [
+        Markup("<code>{}</code>{}").format(name, _scopes(scopes) if name == BEARER.scheme_name else "")
+        for alternative in operation["security"]
+        for name, scopes in alternative.items()
+    ]
+    return Markup("Takes {}.").format(Markup(", or ").join(alternatives))
+
+
+def _scopes(scopes: Sequence[str]) -> Markup:
+    if not scopes:
+        return Markup(" with any scope")
+    names = Markup(" and ").join(Markup("<code>{}</code>").format(scope) for scope in scopes)
+    return Markup(" with the {} {}").format("scopes" if len(scopes) > 1 else "scope", names)
 
 
 def anchor(name: str) -> str:

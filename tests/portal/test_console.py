@@ -30,6 +30,7 @@ from tests.support.console_lab import (
     NAME,
     MakeConsole,
     actions,
+    console,
     console_dsn,
     console_link,
     make_console,
@@ -38,19 +39,19 @@ from tests.support.console_lab import (
 from tests.support.panel_lab import ShownFigures
 from tests.support.panel_world import PanelWorld, seed_world
 from tests.support.portal_in_process import PortalInProcess, console_in_process
-from tests.support.portal_lab import Portal, portal_dsn
+from tests.support.portal_lab import Portal, ServedPages, portal_dsn
 from tests.support.sign_in_provider import SignInProvider
 
-__all__ = ["console_dsn", "make_console", "portal_dsn"]
+__all__ = ["console", "console_dsn", "make_console", "portal_dsn"]
 
 
 @pytest.fixture
-def console(make_console: MakeConsole) -> Iterator[Portal]:
+def console_process(make_console: MakeConsole) -> Iterator[Portal]:
     with make_console() as started:
         yield started
 
 
-def test_a_link_of_the_command_line_begins_one_session_in_one_browser(console: Portal, dsn: str) -> None:
+def test_a_link_of_the_command_line_begins_one_session_in_one_browser(console: ServedPages, dsn: str) -> None:
     browser = Browser(console.origin).get("/")
     assert browser.path == "/sign-in" and browser.shows("replyrate console-link")
     link = console_link(dsn, "operator")
@@ -74,14 +75,14 @@ def test_a_link_of_the_command_line_begins_one_session_in_one_browser(console: P
         "ended_at = clock_timestamp()",
     ],
 )
-def test_a_session_ends(console: Portal, dsn: str, change: str) -> None:
+def test_a_session_ends(console: ServedPages, dsn: str, change: str) -> None:
     browser = staff_browser(console, dsn)
     with connect(dsn, "tests") as connection:
         connection.execute(f"UPDATE registry.staff_sessions SET {change}".encode())
     assert browser.get("/").path == "/sign-in"
 
 
-def test_a_form_of_another_site_or_session_is_refused(console: Portal, dsn: str) -> None:
+def test_a_form_of_another_site_or_session_is_refused(console: ServedPages, dsn: str) -> None:
     browser = staff_browser(console, dsn)
     form = browser.page.forms[0]
     assert browser.post("/sign-out", form.values, Origin="https://other.example").status == 403
@@ -117,7 +118,7 @@ def value_of(dsn: str, statement: str) -> Any:
     return stored[0]
 
 
-def test_support_looks_a_seller_up_and_explains_a_number(world: PanelWorld, console: Portal, dsn: str) -> None:
+def test_support_looks_a_seller_up_and_explains_a_number(world: PanelWorld, console: ServedPages, dsn: str) -> None:
     browser = staff_browser(console, dsn)
     browser.get("/?q=lt-")
     assert [cells[0] for cells in rows(browser, "companies")] == [COMPANY]
@@ -152,7 +153,7 @@ def test_support_looks_a_seller_up_and_explains_a_number(world: PanelWorld, cons
     ]  # fmt: skip
 
 
-def test_mailboxes_are_counted_by_state_provider_and_reason(world: PanelWorld, console: Portal, dsn: str) -> None:
+def test_mailboxes_are_counted_by_state_provider_and_reason(world: PanelWorld, console: ServedPages, dsn: str) -> None:
     browser = staff_browser(console, dsn).get("/mailboxes")
     stored = value_of(dsn, "SELECT count(*) FROM registry.mailboxes")
     assert sum(int(cells[3]) for cells in rows(browser, "kinds")) == stored > 1
@@ -223,14 +224,14 @@ def test_the_list_of_mailboxes_is_exported_page_by_page_with_the_filters_of_the_
     "path",
     ["/companies/none", "/companies/none/mailboxes/m", "/companies/none/inquiries/i", "/nothing", "/companies/%00"],
 )
-def test_what_is_not_stored_has_no_page_and_leaves_no_record(console: Portal, dsn: str, path: str) -> None:
+def test_what_is_not_stored_has_no_page_and_leaves_no_record(console: ServedPages, dsn: str, path: str) -> None:
     browser = staff_browser(console, dsn).get(path)
     assert browser.status == 404 and browser.heading == "There is no such page"
     browser.get("/?q=someone@mail.example")
     assert browser.shows("cannot be searched here") and actions(dsn)[-1][0] == "sign-in"
 
 
-def test_operators_alone_read_the_audit(console: Portal, dsn: str) -> None:
+def test_operators_alone_read_the_audit(console: ServedPages, dsn: str) -> None:
     support = staff_browser(console, dsn, "support", "Li Na")
     assert "Audit" not in support.page.links and support.get("/audit").status == 403
     operator = staff_browser(console, dsn, "operator").get("/audit")
@@ -249,9 +250,9 @@ SHOWN = ("registry.mailboxes", "registry.mailbox_history", "ledger.inquiries", "
 
 
 def test_the_login_of_the_console_sees_nothing_without_a_session_and_no_secret_with_one(
-    world: PanelWorld, console: Portal, console_dsn: str, portal_dsn: str, dsn: str
+    world: PanelWorld, console_process: Portal, console_dsn: str, portal_dsn: str, dsn: str
 ) -> None:
-    token = staff_browser(console, dsn, "operator").client.cookies["replyrate-staff"]
+    token = staff_browser(console_process, dsn, "operator").client.cookies["replyrate-staff"]
 
     def counted(login: str, own_token: str) -> list[int]:
         with connect(login, "tests") as connection, connection.transaction():
@@ -280,10 +281,10 @@ def test_the_login_of_the_console_sees_nothing_without_a_session_and_no_secret_w
         assert connection.execute("SELECT count(*) FROM registry.staff_actions").fetchone() == (0,)
     with connect(portal_dsn, "tests") as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SELECT registry.begin_staff_session('w-000000000000', '', 'x', 'x', 'operator', 9, 9, 9)")
-    environment = Path(f"/proc/{console.process.pid}/environ").read_text("utf-8")
+    environment = Path(f"/proc/{console_process.process.pid}/environ").read_text("utf-8")
     names = [entry.partition("=")[0] for entry in environment.split("\0") if entry.startswith("REPLYRATE_")]
     assert not any("KEY" in name or "IMAP" in name for name in names), names
-    assert token not in console.process.log.read_text("utf-8")
+    assert token not in console_process.process.log.read_text("utf-8")
 
 
 @pytest.fixture
@@ -362,7 +363,7 @@ def test_the_role_follows_from_the_claim(claim: object, role: str | None) -> Non
 
 
 def test_the_command_prints_a_link_but_not_where_staff_sign_in_at_a_provider(
-    console: Portal, dsn: str, kafka: str, tmp_path: Path
+    console: ServedPages, dsn: str, kafka: str, tmp_path: Path
 ) -> None:
     (tmp_path / "hash.key").write_bytes(bytes(32))
     environ = {

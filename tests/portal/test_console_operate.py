@@ -42,9 +42,9 @@ from services.registry.staff_sessions import StaffSessionLimits, StaffSessions
 from services.standalone.servers.environment import service_environ
 from tests.support.connect_lab import Browser
 from tests.support.console_lab import NAME, MakeConsole, console_dsn, make_console, staff_browser
-from tests.support.operator_lab import RULES, OperatorRoom, letter, of_record, room
+from tests.support.operator_lab import RULES, OperatorRoom, letter, of_record, operator_room, room
 from tests.support.portal_in_process import console_in_process
-from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
+from tests.support.portal_lab import MakePortal, Portal, make_portal, portal_dsn
 from tests.support.processes import until
 from tests.support.topics import PARTITIONS, read_all
 
@@ -590,7 +590,16 @@ def test_a_comparison_has_a_short_transaction_for_each_batch_and_ends_with_its_s
     assert [action for action, _ in room.actions()] == ["rules-diff", "rules-diff-done", "rules-diff"]
 
 
-def test_a_key_is_made_used_rotated_and_revoked(room: OperatorRoom, make_portal: MakePortal) -> None:
+@pytest.fixture
+def process_room(make_console: MakeConsole, dsn: str, topics_gone: str) -> Iterator[OperatorRoom]:
+    """The console is a process with a log."""
+    with operator_room(dsn, topics_gone, make_console) as started:
+        yield started
+
+
+def test_a_key_is_made_used_rotated_and_revoked(process_room: OperatorRoom, make_portal: MakePortal) -> None:
+    room = process_room
+    assert isinstance(room.console, Portal)
     operator = room.operator.get("/api-keys/new")
     refused = operator.fill_in("/api-keys", name="a@b.example", scopes=[], expires="2020-01-01", companies="x" * 129)
     assert (

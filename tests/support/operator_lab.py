@@ -1,12 +1,14 @@
 """What the tests of the operators' pages share: a console beside a broker and a database with two companies, and dead letters.
 
-`room` is a fixture to import, with those of console_lab that it needs.
+`room` is a fixture to import, with `console_dsn`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -19,8 +21,8 @@ from services.common.settings import KafkaSettings
 from services.common.topics import DEAD, SENT
 from services.dead_letters.letters import DeadLetters
 from tests.support.connect_lab import Browser
-from tests.support.console_lab import MakeConsole, staff_browser
-from tests.support.portal_lab import Portal
+from tests.support.console_lab import console_in_thread, staff_browser
+from tests.support.portal_lab import ServedPages
 from tests.support.seeded import seed
 from tests.support.topics import PARTITIONS, create_topics, kafka_settings, publish
 
@@ -44,7 +46,7 @@ attribution = "owner-at-receipt"
 class OperatorRoom:
     """A console, its database and broker, and an operator who has signed in."""
 
-    console: Portal
+    console: ServedPages
     dsn: str
     owner: psycopg.Connection
     kafka: KafkaSettings
@@ -90,10 +92,19 @@ def of_record(offset: int, reason: str = "schema", value: str | None = "e30=", a
     return letter(reason, age_hours, topic=SENT, partition=1, offset=offset, value=value)
 
 
-@pytest.fixture
-def room(make_console: MakeConsole, dsn: str, topics_gone: str) -> Iterator[OperatorRoom]:
-    kafka = kafka_settings(topics_gone)
+@contextmanager
+def operator_room(
+    dsn: str, bootstrap_servers: str, serve_console: Callable[..., AbstractContextManager[ServedPages]]
+) -> Iterator[OperatorRoom]:
+    """Two companies, no dead letter, and a console that `serve_console(settings)` starts."""
+    kafka = kafka_settings(bootstrap_servers)
     create_topics(kafka)
-    with connect(dsn, "tests") as owner, make_console(KAFKA__PARTITIONS=str(PARTITIONS)) as console:
+    with connect(dsn, "tests") as owner, serve_console(KAFKA__PARTITIONS=str(PARTITIONS)) as console:
         seed(owner, ("default",))
         yield OperatorRoom(console, dsn, owner, kafka, staff_browser(console, dsn, "operator"))
+
+
+@pytest.fixture
+def room(console_dsn: str, dsn: str, topics_gone: str) -> Iterator[OperatorRoom]:
+    with operator_room(dsn, topics_gone, partial(console_in_thread, topics_gone, console_dsn)) as made_room:
+        yield made_room

@@ -18,17 +18,23 @@ SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Portal:
-    """A web process that runs."""
+class ServedPages:
+    """Pages that can be opened."""
 
-    process: Process
     origin: str
     dsn: str
-    """Of its database login."""
+    """Of the database login of their process."""
 
     def client(self, **options: object) -> httpx.Client:
         """A client with its own cookies that follows no redirects."""
         return httpx.Client(base_url=self.origin, timeout=30, **options)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Portal(ServedPages):
+    """A web process that runs."""
+
+    process: Process
 
 
 @contextmanager
@@ -85,7 +91,7 @@ def running_portal(
             "the portal answers",
             (process,),
         )
-        yield Portal(process, origin, portal_dsn)
+        yield Portal(origin, portal_dsn, process)
 
 
 class TlsProxy(httpx.HTTPTransport):

@@ -12,22 +12,22 @@ from services.common.language import Language
 from services.common.postgres import connect
 from tests.portal.browser.console_look import look
 from tests.support.browser_lab import Visit
-from tests.support.console_lab import MakeConsole, console_dsn, console_link, make_console
+from tests.support.console_lab import console_dsn, console_in_thread, console_link
 from tests.support.panel_world import seed_world
-from tests.support.portal_lab import Portal
+from tests.support.portal_lab import ServedPages
 
-__all__ = ["console_dsn", "make_console"]
+__all__ = ["console_dsn"]
 
 PAGE_BYTES = 250 * 1024
 COMPANY = "lt-textile"
 
 
 @pytest.fixture
-def console(make_console: MakeConsole, dsn: str) -> Iterator[Portal]:
+def console(console_dsn: str, kafka: str, dsn: str) -> Iterator[ServedPages]:
     with connect(dsn, "tests") as owner:
         seed_world(owner, 1, ("default",), (COMPANY, "bf-valves"))
-    with make_console() as started:
-        yield started
+    with console_in_thread(kafka, console_dsn) as served:
+        yield served
 
 
 def paths(dsn: str) -> list[tuple[str, str]]:
@@ -50,7 +50,7 @@ def paths(dsn: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_every_page_is_in_order(console: Portal, dsn: str, visit: Visit, language: Language) -> None:
+def test_every_page_is_in_order(console: ServedPages, dsn: str, visit: Visit, language: Language) -> None:
     with visit(console.origin, language, "no-scripts") as browser:
         for path, picture in (("/sign-in", "sign-in"), (console_link(dsn, "operator"), "")):
             browser.open(f"{path}?lang={language}")

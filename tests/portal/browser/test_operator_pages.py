@@ -10,11 +10,10 @@ from services.common.language import Language
 from tests.portal.browser.console_look import look
 from tests.portal.browser.states import Scripts
 from tests.support.browser_lab import BrowserVisit, Visit
-from tests.support.console_lab import console_dsn, console_link, make_console
+from tests.support.console_lab import console_dsn, console_link
 from tests.support.operator_lab import RULES, OperatorRoom, letter, of_record, room
-from tests.support.portal_lab import make_portal, portal_dsn
 
-__all__ = ["console_dsn", "make_console", "make_portal", "portal_dsn", "room"]
+__all__ = ["console_dsn", "room"]
 
 DESKTOP = 1280
 

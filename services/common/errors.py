@@ -9,6 +9,8 @@ anything else   crash, restart
 
 from collections.abc import Sequence
 
+from services.common.language import Bilingual
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -19,15 +21,24 @@ EXIT_CONFIG = 78
 
 
 class ReplyrateError(Exception):
-    """Base of every error that replyrate raises on purpose; its text is written for people."""
+    """Base of every error that replyrate raises on purpose; its text is written for people.
+
+    `sentences`: what it says; in both languages where it is one of a fixed set of sentences, which pages show in the reader's language.
+    """
+
+    def __init__(self, *args: object) -> None:
+        self.sentences: tuple[str | Bilingual, ...] = tuple(said for said in args if isinstance(said, str | Bilingual))
+        super().__init__(*(said.en if isinstance(said, Bilingual) else said for said in args))
 
 
 class ConfigError(ReplyrateError):
     """The configuration is invalid. `problems` has one sentence per problem, each with the name and what to write."""
 
-    def __init__(self, problems: Sequence[str] | str) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+    def __init__(self, problems: Sequence[str | Bilingual] | str | Bilingual) -> None:
+        sentences = (problems,) if isinstance(problems, str | Bilingual) else tuple(problems)
+        self.problems = tuple(said.en if isinstance(said, Bilingual) else said for said in sentences)
         super().__init__("; ".join(self.problems))
+        self.sentences = sentences
 
 
 class TransientError(ReplyrateError):

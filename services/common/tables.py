@@ -4,6 +4,7 @@ Text that breaks its rules raises a ConfigError with all problems, each beginnin
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, ValidationError
 
 from services.common.errors import ConfigError
+from services.common.language import Bilingual
 
 
 def read_text(package: str, file: str) -> str:
@@ -35,7 +37,9 @@ def parse_table(text: str, origin: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin}: not TOML: {error}") from None
+        raise ConfigError(
+            Bilingual(f"{origin}: not TOML: {error}", f"{origin}：不是有效的 TOML（系统原文：{error}）")
+        ) from None
 
 
 def read_json(package: str, file: str) -> dict[str, Any]:
@@ -58,14 +62,43 @@ def schema_problems(
     explained_in: str | None = None,
     wording: Callable[[ValidationError], str | None] = lambda error: None,
 ) -> list[str]:
+    """What in `table` breaks the schema, in English; as `schema_sentences`."""
+    sentences = schema_sentences(table, schema_name, where, explained_in=explained_in, wording=wording)
+    return [sentence.en for sentence in sentences]
+
+
+def schema_sentences(
+    table: Mapping[str, Any],
+    schema_name: str,
+    where: str,
+    *,
+    explained_in: str | None = None,
+    wording: Callable[[ValidationError], str | None] = lambda error: None,
+) -> list[Bilingual]:
     """What in `table` breaks the schema: `where: key: the value and what is allowed; the file that explains every key`.
 
     `explained_in`: that file, the schema itself by default. `wording` may replace the library's words for an error.
     """
-    hint = f"{explained_in or f'schemas/{schema_name}.schema.json'} explains every key"
+    file = explained_in or f"schemas/{schema_name}.schema.json"
     errors = Draft202012Validator(schema(schema_name)).iter_errors(table)
     problems = []
     for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path))):
         key = ".".join(map(str, error.absolute_path))
-        problems.append(f"{where}: {key + ': ' if key else ''}{wording(error) or error.message}; {hint}")
+        words = wording(error) or error.message
+        problems.append(
+            Bilingual(
+                f"{where}: {key + ': ' if key else ''}{words}; {file} explains every key",
+                f"{where}：{key + '：' if key else ''}{_in_chinese(error, words)}；各键的说明见 {file}",
+            )
+        )
     return problems
+
+
+def _in_chinese(error: ValidationError, words: str) -> str:
+    """What an error says in Chinese; `words`: the same in English, which is quoted where there is no Chinese sentence."""
+    template = read_table("services.common", "schema_problems.toml").get(str(error.validator))
+    if template is None:
+        return f"不符合要求（系统原文：{words}）"
+    names = ", ".join(re.findall(r"'([^']*)'", error.message))
+    text: str = template.format(value=repr(error.instance), allowed=error.validator_value, names=names)
+    return text

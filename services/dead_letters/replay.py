@@ -18,11 +18,13 @@ from typing import Final, Literal
 from services.common.codec import UnreadableBatch
 from services.common.errors import ReplyrateError, TransientError
 from services.common.kafka import Pending, Publisher, Reader
+from services.common.language import Bilingual
 from services.common.settings import KafkaSettings
 from services.common.topics import DEAD_GROUP, REPLAYED, REPLIES
 from services.common.trace_context import TRACEPARENT
 from services.dead_letters.letters import DeadLetterRecord, DeadLetters, Spans, read_spans, spans_of
 from services.dead_letters.progress import Disposition
+from services.dead_letters.refusals import NONE, RescanRefused, refusal
 
 BATCH: Final = 500
 
@@ -34,11 +36,11 @@ CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """The result of one letter, and why when it was not replayed."""
+    """The result of one letter, and why when it was not replayed, in both languages."""
 
     letter: DeadLetterRecord
     outcome: Outcome
-    why: str = ""
+    why: Bilingual = NONE
 
 
 class LetterReplay:
@@ -56,7 +58,7 @@ class LetterReplay:
         """Without a publisher it is a dry run. A record that was replayed `most` times is left, and, unless `again`, so is a
         letter that was replayed before: the count of its record does not show that.
 
-        `rescan(company_id, mailbox_id)` may raise ReplyrateError: its letters cannot be replayed. TransientError ends the replay; the
+        `rescan(company_id, mailbox_id)` may raise ReplyrateError, RescanRefused with the reason in both languages: its letters cannot be replayed. TransientError ends the replay; the
         letters of the batch stay open, and none of its records was sent.
         """
         self._settings = settings
@@ -64,8 +66,8 @@ class LetterReplay:
         self._rescan = rescan
         self._most = most
         self._again = again
-        self._rescan_refusals: dict[tuple[str, str], str] = {}
-        """By mailbox, why it cannot be read again; empty text when it will be."""
+        self._rescan_refusals: dict[tuple[str, str], Bilingual] = {}
+        """By mailbox, why it cannot be read again; NONE when it will be."""
 
     @property
     def is_dry_run(self) -> bool:
@@ -86,31 +88,31 @@ class LetterReplay:
         if self._publisher is not None:
             for refused in self._publisher.wait([pending for _, pending in sent]):
                 index = sent[refused][0]
-                results[index] = ReplayResult(results[index].letter, "refused", "the broker refuses the record")
+                results[index] = ReplayResult(results[index].letter, "refused", refusal("broker"))
         return results
 
     def _decide(self, letter: DeadLetterRecord, values: dict[str, bytes | None]) -> tuple[ReplayResult, bytes | None]:
         """The result of a letter, and the value to send when it is to be replayed."""
         data = letter.data
         if letter.state == "replayed" and not self._again:
-            return ReplayResult(letter, "refused", "it was replayed before; --again sends it once more"), None
+            return ReplayResult(letter, "refused", refusal("replayed-before")), None
         match letter.needs():
             case "nothing":
-                return ReplayResult(letter, "refused", "it names no topic of ours and no mailbox"), None
+                return ReplayResult(letter, "refused", refusal("no-origin")), None
             case "rescan":
                 assert data is not None and data.mailbox_id is not None
                 return self._request_rescan(letter, data.mailbox_id), None
         assert data is not None
         value = values.get(letter.origin) if data.value is None else _from_base64(data.value)
         if letter.replayed >= self._most:
-            why = f"it was replayed {letter.replayed} times and always rejected"
-            return ReplayResult(letter, "loops", why), None
+            return ReplayResult(letter, "loops", refusal("replays-spent", count=letter.replayed)), None
         if value is None:
-            return ReplayResult(letter, "gone", f"{letter.origin} does not exist any more"), None
+            return ReplayResult(letter, "gone", refusal("gone", origin=letter.origin)), None
         if data.topic == REPLIES and (data.partition or 0) >= self._settings.partitions:
-            return ReplayResult(letter, "refused", f"{REPLIES} has no partition {data.partition}"), None
+            why = refusal("no-partition", topic=REPLIES, partition=data.partition or 0)
+            return ReplayResult(letter, "refused", why), None
         if isinstance(value, UnreadableBatch):
-            return ReplayResult(letter, "refused", value.detail), None
+            return ReplayResult(letter, "refused", refusal("unreadable", detail=value.detail)), None
         return ReplayResult(letter, "replayed"), value
 
     def _send(self, publisher: Publisher, letter: DeadLetterRecord, value: bytes) -> Pending:
@@ -127,19 +129,21 @@ class LetterReplay:
         mailbox = (letter.company_id, mailbox_id)
         if CONTROL.search(letter.company_id):
             # No id has such a character, and Postgres takes no NUL.
-            return ReplayResult(letter, "refused", "its key is not the id of a company")
+            return ReplayResult(letter, "refused", refusal("no-company"))
         if self._publisher is None:
             return ReplayResult(letter, "rescan")
         if mailbox not in self._rescan_refusals:
             try:
                 self._rescan(*mailbox)
-                self._rescan_refusals[mailbox] = ""
+                self._rescan_refusals[mailbox] = NONE
             except TransientError:
                 raise
+            except RescanRefused as refused:
+                self._rescan_refusals[mailbox] = refused.reason
             except ReplyrateError as error:
-                self._rescan_refusals[mailbox] = str(error)
+                self._rescan_refusals[mailbox] = Bilingual(str(error), str(error))
         why = self._rescan_refusals[mailbox]
-        return ReplayResult(letter, "refused", why) if why else ReplayResult(letter, "rescan")
+        return ReplayResult(letter, "rescan") if why is NONE else ReplayResult(letter, "refused", why)
 
     def _read_again(self, letters: Sequence[DeadLetterRecord]) -> dict[str, bytes | None]:
         """The values of the records that still exist, by origin."""

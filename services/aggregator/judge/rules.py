@@ -16,6 +16,7 @@ import msgspec
 from jsonschema import ValidationError
 from msgspec import Meta
 
+from services.aggregator.judge.rule_problems import rule_problem
 from services.common import tables
 from services.common.errors import ConfigError
 
@@ -120,23 +121,19 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 def parse(text: str, origin: str) -> RuleSet:
     """A rule set from TOML. ConfigError with `origin`, the key, its value and what is allowed."""
     data = tables.parse_table(text, origin)
-    problems = tables.schema_problems(data, "rule-set", origin, explained_in="docs/rule-sets.md", wording=_wording)
+    problems = tables.schema_sentences(data, "rule-set", origin, explained_in="docs/rule-sets.md", wording=_wording)
     zone, sample = data.get("time_zone"), data.get("small_sample")
     if isinstance(zone, str) and zone not in ZONES:
-        problems.append(
-            f"{origin}: time_zone: {zone!r} is not an IANA time zone; write for example 'America/Los_Angeles'"
-        )
+        problems.append(rule_problem("zone", origin=origin, zone=repr(zone)))
     if not problems and isinstance(sample, dict) and sample.get("max_days", 366) < data["window_days"]:
-        problems.append(
-            f"{origin}: small_sample.max_days: {sample['max_days']} is less than window_days; write a larger value"
-        )
+        problems.append(rule_problem("max-days", origin=origin, days=sample["max_days"]))
     if problems:
         raise ConfigError(problems)
     try:
         return msgspec.convert(data, RuleSet)
     except msgspec.ValidationError as error:
         # 30.0 is an integer and nan a number to JSON Schema.
-        raise ConfigError(f"{origin}: {error}; docs/rule-sets.md lists every key and its values") from None
+        raise ConfigError(rule_problem("value", origin=origin, error=str(error))) from None
 
 
 @lru_cache(maxsize=64)
@@ -189,10 +186,10 @@ def load(name: str, folder: Path | None) -> RuleSet:
     own = folder / f"{name}.toml" if folder is not None else None
     if name in builtin_names():
         if own is not None and own.exists():
-            raise ConfigError(f"{own}: replyrate has a rule set {name} of its own; choose another name for yours")
+            raise ConfigError(rule_problem("own-file", file=str(own), name=name))
         return parse(tables.read_text("services.aggregator.judge", f"rule_sets/{name}.toml"), f"{name}.toml")
     if own is None or name not in names(folder):
-        raise ConfigError(f"there is no rule set {name}; choose one of {', '.join(names(folder))}")
+        raise ConfigError(rule_problem("no-rule-set", name=name, names=", ".join(names(folder))))
     return read(own)
 
 
@@ -201,10 +198,10 @@ def read(file: Path) -> RuleSet:
     try:
         rule_set = parse(file.read_text("utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({type(error).__name__})") from None
+        raise ConfigError(rule_problem("unreadable", file=str(file), error=type(error).__name__)) from None
     if rule_set.name != file.stem:
         raise ConfigError(
-            f"{file}: name: {rule_set.name!r} differs from the file name; rename the file to {rule_set.name}.toml"
+            rule_problem("file-name", file=str(file), name=repr(rule_set.name), new=f"{rule_set.name}.toml")
         )
     return rule_set
 
@@ -213,9 +210,7 @@ def check_horizon(rule_set: RuleSet, horizon_days: int) -> None:
     """ConfigError with the value to set if facts are kept for a shorter time than the rule set looks back."""
     needed = rule_set.reach_days + rule_set.max_settle_days + 10
     if needed > horizon_days:
-        raise ConfigError(
-            f"rule set {rule_set.name} looks back further than facts are kept: set REPLYRATE_HORIZON_DAYS={needed} or more"
-        )
+        raise ConfigError(rule_problem("horizon", name=rule_set.name, days=needed))
 
 
 def check_kept(rule_sets: Sequence[RuleSet], horizon_days: int, keep_days: int) -> None:

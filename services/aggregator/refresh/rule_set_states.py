@@ -8,10 +8,12 @@ from typing import Any, Literal
 import psycopg
 
 from services.aggregator.judge import rules
+from services.aggregator.judge.rule_problems import rule_problem
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.recompute import StoredRuleSet
 from services.common.errors import ConfigError, ReplyrateError
+from services.common.language import Bilingual
 
 RuleSetStatus = Literal["active", "inactive", "unusable"]
 
@@ -30,15 +32,20 @@ class Computation:
 class RuleSetState:
     """A rule set as it is active, else as its file says.
 
-    `rule_set` is None when its file is invalid, which `problem` explains; `file_identity` is what the file defines, if it is valid.
+    `rule_set` is None when its file is invalid, which `problems` explain; `file_identity` is what the file defines, if it is valid.
     """
 
     name: str
     status: RuleSetStatus
     rule_set: RuleSet | None
-    problem: str = ""
+    problems: tuple[str | Bilingual, ...] = ()
     file_identity: str = ""
     computation: Computation | None = None
+
+    @property
+    def problem(self) -> str:
+        """The problems in English, in one line."""
+        return "; ".join(said.en if isinstance(said, Bilingual) else said for said in self.problems)
 
     @property
     def is_file_newer(self) -> bool:
@@ -76,17 +83,17 @@ def _state(
         if running is None
         else Computation(running["identity"], running["begun_at"], running["done"], running["companies"])
     )
-    from_file, problem = _from_file(name, folder) if has_file else (None, "")
+    from_file, problems = _from_file(name, folder) if has_file else (None, ())
     rule_set = stored.rule_set if stored is not None and (is_active or not has_file) else from_file
-    status: RuleSetStatus = "active" if is_active else "unusable" if problem else "inactive"
-    return RuleSetState(name, status, rule_set, problem, "" if from_file is None else from_file.identity, computation)
+    status: RuleSetStatus = "active" if is_active else "unusable" if problems else "inactive"
+    return RuleSetState(name, status, rule_set, problems, "" if from_file is None else from_file.identity, computation)
 
 
-def _from_file(name: str, folder: Path | None) -> tuple[RuleSet | None, str]:
+def _from_file(name: str, folder: Path | None) -> tuple[RuleSet | None, tuple[str | Bilingual, ...]]:
     try:
-        return rules.load(name, folder), ""
+        return rules.load(name, folder), ()
     except ConfigError as error:
-        return None, str(error)
+        return None, error.sentences
 
 
 def defined(connection: psycopg.Connection, text: str, folder: Path | None) -> RuleSet:
@@ -97,14 +104,12 @@ def defined(connection: psycopg.Connection, text: str, folder: Path | None) -> R
     """
     rule_set = rules.parse(text, "definition")
     if rule_set.name in rules.builtin_names() and rule_set.identity != rules.load_builtin(rule_set.name).identity:
-        raise ReplyrateError(f"replyrate has a rule set {rule_set.name} of its own; choose another name for yours")
+        raise ReplyrateError(rule_problem("own-name", name=rule_set.name))
     state = next((state for state in states(connection, folder) if state.name == rule_set.name), None)
     identities = [] if state is None else [identity for identity in (state.identity, state.file_identity) if identity]
     if state is not None and state.computation is not None:
         identities.append(state.computation.identity)
     taken = max((recompute.version_of(identity) for identity in identities if identity != rule_set.identity), default=0)
     if rule_set.identity not in identities and rule_set.version <= taken:
-        raise ReplyrateError(
-            f"version {rule_set.version} of {rule_set.name} has other parameters already; write version = {taken + 1}"
-        )
+        raise ReplyrateError(rule_problem("version", version=rule_set.version, name=rule_set.name, next=taken + 1))
     return rule_set

@@ -131,7 +131,7 @@ def dlq_replay(positions: tuple[str, ...], reason: str | None, most: int, again:
         for results in replay_in_batches(letters, chosen_letters, replay, check):
             for result in results:
                 counts[result.outcome] = counts.get(result.outcome, 0) + 1
-                rows.append({**result.letter.row(), "outcome": result.outcome, "why": result.why})
+                rows.append({**result.letter.row(), "outcome": result.outcome, "why": result.why.en})
             errors.print(f"{sum(counts.values())} letters", style="dim")
     if json_:
         print_json({"done": yes, "counts": counts, "letters": rows})

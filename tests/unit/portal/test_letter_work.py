@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from services.common.events import DeadLetter
 from services.dead_letters.letters import DeadLetterRecord, spans_of
+from services.dead_letters.refusals import NONE
 from services.dead_letters.replay import ReplayResult
 from services.dead_letters.selection import LetterQuery, Selection
 from services.portal.console.operate.letter_work import SHOWN, ShownLetter, Tally, recorded
@@ -24,7 +25,7 @@ def test_a_dry_run_keeps_runs_of_positions_and_the_first_letters_without_content
     spans = spans_of(tally.counted(("replayed", result(offset)) for offset in range(letters)))
     assert spans == {0: [(0, letters)]} and Selection.of(spans).letters == letters
     assert tally.counts == {"replayed": letters} and len(tally.shown) == SHOWN
-    assert tally.shown[7] == ShownLetter("0/7", "schema", "sent-messages.v1", "c1", "replayed", "")
+    assert tally.shown[7] == ShownLetter("0/7", "schema", "sent-messages.v1", "c1", "replayed", NONE)
 
 
 def test_a_key_that_is_not_an_id_is_not_shown() -> None:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from services.common.errors import ReplyrateError
 from services.common.kafka import Publisher
+from services.common.language import Bilingual
 from services.common.topics import INQUIRIES, REPLIES, SENT
 from services.dead_letters import content, reasons
 from services.dead_letters.exclusion import exclusive
 from services.dead_letters.letters import DeadLetterRecord, DeadLetters, Spans, spans_of
 from services.dead_letters.purge import purge
+from services.dead_letters.refusals import RescanRefused, refusal
 from services.dead_letters.replay import BATCH, LetterReplay, ReplayResult, replay_in_batches
 from services.dead_letters.selection import MAIL, LetterQuery, Selection, confirmed, count, open_spans
 from services.portal.console.long_work import Report
@@ -46,7 +47,7 @@ class ShownLetter:
     topic: str
     company_id: str
     outcome: str
-    why: str
+    why: Bilingual
 
     @classmethod
     def of(cls, result: ReplayResult) -> "ShownLetter":
@@ -134,12 +135,12 @@ def _replay(
 
     def rescan(company_id: str, mailbox_id: str) -> None:
         if not content.is_company_id(company_id):
-            raise ReplyrateError("its key is not the id of a company")
+            raise RescanRefused(refusal("no-company"))
         try:
             with staff.noted("rescan-mailbox", Subject(company_id, mailbox_id=mailbox_id)) as connection:
                 Mailboxes(connection).rescan(company_id, mailbox_id)
         except RegistryError as error:
-            raise ReplyrateError(error.reason.text(staff.language) if error.reason else str(error)) from None
+            raise RescanRefused(error.reason or Bilingual(str(error), str(error))) from None
 
     with Publisher(kafka, "replyrate-console") as publisher:
         replay = LetterReplay(kafka, publisher, rescan, most=MOST_REPLAYS)

@@ -12,6 +12,7 @@ from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute, rule_set_states
 from services.aggregator.refresh.rule_set_states import RuleSetState
 from services.common.errors import ConfigError, ReplyrateError
+from services.common.language import Bilingual
 from services.portal.console.operate import rule_work
 from services.portal.console.operate.rule_work import ChosenRuleSet
 from services.portal.console.operate.started_work import begin
@@ -185,18 +186,17 @@ def _current(staff: Staff, connection: psycopg.Connection, name: str) -> RuleSet
     }
     state = known_states.get(name, known_states[DEFAULT])
     if state.rule_set is None:
-        raise ConfigError(state.problem)
+        raise ConfigError(state.problems)
     return state.rule_set
 
 
 def _refused(staff: Staff, name: str, definition: str, error: ReplyrateError) -> Response:
-    sentences = error.problems if isinstance(error, ConfigError) else (str(error),)
     if definition.strip():
-        return _new_page(staff, definition, sentences)
-    return staff.page("console_rules_refused.html", NAME, status=422, sentences=sentences, code="")
+        return _new_page(staff, definition, error.sentences)
+    return staff.page("console_rules_refused.html", NAME, status=422, sentences=error.sentences, code="")
 
 
-def _new_page(staff: Staff, definition: str, sentences: tuple[str, ...] = ()) -> Response:
+def _new_page(staff: Staff, definition: str, sentences: tuple[str | Bilingual, ...] = ()) -> Response:
     return staff.page(
         "console_rules_new.html", NAME, status=422 if sentences else 200, definition=definition, sentences=sentences,
         states=_states(staff),

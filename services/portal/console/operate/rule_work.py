@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.aggregator.judge import comparison
+from services.aggregator.judge.rule_problems import rule_problem
 from services.aggregator.judge.rules import RuleSet
 from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
@@ -58,7 +59,7 @@ def compare(staff: Staff, current: RuleSet, proposed: ChosenRuleSet, company_id:
     ) as connection:  # fmt: skip
         company_ids = comparison.companies(connection, company_id or None)
         if company_id and not company_ids:
-            raise ReplyrateError(f"the company {company_id} is not known or has no inquiries; check its id")
+            raise ReplyrateError(rule_problem("no-company", company=company_id))
     for start in range(0, len(company_ids), comparison.BATCH_COMPANIES):
         batch = company_ids[start : start + comparison.BATCH_COMPANIES]
         for difference in _differences(staff, current, proposed.rule_set, batch):

@@ -6,7 +6,8 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends
 from starlette.responses import RedirectResponse, Response
 
-from services.common.errors import ConfigError, ReplyrateError, TransientError
+from services.common.errors import ReplyrateError, TransientError
+from services.common.language import Bilingual
 from services.dead_letters.exclusion import LettersBusy
 from services.dead_letters.letters import NoSuchLetter
 from services.dead_letters.progress import TooScattered
@@ -82,8 +83,6 @@ def _part(gate: StaffGate, staff: Staff, work_id: str) -> str | None:
     return render("console_work_part.html", staff.language, work=work, p=staff.says)
 
 
-def _sentences(error: Exception) -> tuple[str, ...]:
-    """What an error says where its kind has no text of its own; in English, as the command line says it."""
-    if isinstance(error, ConfigError):
-        return error.problems
-    return (str(error),) if isinstance(error, ReplyrateError) else ()
+def _sentences(error: Exception) -> tuple[str | Bilingual, ...]:
+    """What an error says where its kind has no text of its own."""
+    return error.sentences if isinstance(error, ReplyrateError) else ()

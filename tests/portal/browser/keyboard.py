@@ -1,11 +1,11 @@
-"""A seller who uses the keyboard alone: what Tab reaches can be seen, and Enter and the space bar do what a click does."""
+"""Somebody who uses the keyboard alone: what Tab reaches can be seen, and Enter and the space bar do what a click does."""
 
 from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.support.browser_lab import BrowserVisit
 
-STOPS: Final = 60
+STOPS: Final = 150
 """More than a page has."""
 FOCUSED: Final = """selector => {
     const focused = document.activeElement, box = focused.getBoundingClientRect(), style = getComputedStyle(focused);
@@ -13,10 +13,19 @@ FOCUSED: Final = """selector => {
         reached: focused.matches(selector),
         name: focused.outerHTML.slice(0, 200),
         isOutlined: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
-        isInWindow: box.width > 0 && box.top > -1 && box.bottom < innerHeight + 1 && box.left > -1 && box.right < innerWidth + 1,
+        isInWindow: box.width > 0 && box.left > -1 && box.right < innerWidth + 1 && (box.height > innerHeight / 3
+            ? box.top < innerHeight && box.bottom > 0 : box.top > -1 && box.bottom < innerHeight + 1),
     };
 }"""
-"""What has the focus: whether it matches a selector, has an outline, and is in the window."""
+"""What has the focus: whether it matches a selector, has an outline, and is in the window; of a high element, a part of it."""
+LIST_STOPS: Final = """() => {
+    window.stops = [...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex="0"]')]
+        .filter(element => element.checkVisibility({visibilityProperty: true}) && !element.disabled);
+    return stops.length;
+}"""
+"""How many elements a page has that the keyboard must reach."""
+STOP: Final = "() => window.stops.indexOf(document.activeElement)"
+"""Which of these has the focus; -1 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,35 @@ class Keyboard:
             if focused["reached"]:
                 return
         raise AssertionError(f"{selector} is not reached: {seen}")
+
+    def walk(self) -> int:
+        """Press Tab through the whole page: every control is reached in the order of the document, each can be seen, and the last one can
+        be left. Returns how many there are."""
+        page = self.window.page
+        page.wait_for_load_state()
+        count: int = page.evaluate(LIST_STOPS)
+        reached: list[int] = []
+        for _ in range(3 * count + 5):  # a field for a day has three parts
+            self.press("Tab")
+            stop: int = page.evaluate(STOP)
+            if len(reached) == count and stop != reached[-1]:
+                break
+            if not reached or stop != reached[-1]:
+                reached.append(stop)
+            focused: dict[str, Any] = page.evaluate(FOCUSED, "*")
+            assert focused["isOutlined"] and focused["isInWindow"], f"the focus cannot be seen: {focused}"
+        else:
+            raise AssertionError(f"the last control is not left: {reached} of {count}")
+        assert reached == list(range(count)), reached
+        return count
+
+    def skip(self) -> None:
+        """Use the link past the header, which is the first stop of a new page; then the next stop is in the main part."""
+        self.window.page.wait_for_load_state()
+        self.press("Tab")
+        assert self.has_focus("a.skip"), "the first stop is the way past the header"
+        self.press("Enter")
+        assert self.has_focus("#content")
 
     def type(self, selector: str, typed: str) -> None:
         """Go to a field and write over what is in it."""

@@ -26,6 +26,13 @@ STEPS: Final = {
     "panel-diagnosis": PHONE,
     "panel-why-timely": PHONE,
     "panel-test-mail-filed": PHONE,
+    "panel-inquiries": DESKTOP,
+    "panel-due": PHONE,
+    "panel-changes": PHONE,
+    "panel-mailboxes": PHONE,
+    "panel-questions": PHONE,
+    "panel-providers": PHONE,
+    "panel-frame": DESKTOP,
 }
 """States that the guides show → width of the window."""
 HEIGHT: Final = 800

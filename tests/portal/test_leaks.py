@@ -4,14 +4,10 @@ An id of others and one of nobody get the same status, headers and text, by the 
 answer tells nothing either. Times are not compared here: a test of times fails on a busy machine and proves nothing on an idle one.
 """
 
-import json
-import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from html import escape
-from urllib.parse import quote
+from dataclasses import dataclass, replace
 
 import httpx
 import psycopg
@@ -19,12 +15,12 @@ import pytest
 
 from services.aggregator.judge import rules
 from services.common.postgres import connect
-from services.connect import consent
 from services.recount.company import CompanyRecount
 from services.registry.api_keys import SCOPES, ApiKeys
 from services.registry.connect_requests import ConnectRequests
+from services.registry.portal_sessions import LinkRequest, PortalSessions, Purpose
 from services.registry.sealing import OpeningKeys
-from services.registry.staff_sessions import StaffSessionLimits, StaffSessions
+from tests.portal.leak_answers import OWN, Ids, differing, ids_of, open_link, plain, seen, session
 from tests.portal.leak_matrix import (
     OUTSIDE_THE_DOCUMENT,
     PAGES,
@@ -35,19 +31,13 @@ from tests.portal.leak_matrix import (
     request,
     rows_of_the_document,
     served,
-    unknown,
 )
-from tests.support.panel_world import PanelWorld, seed_world
-from tests.support.portal_in_process import ORIGIN, PortalInProcess, console_in_process, portal_in_process
+from tests.support.panel_world import seed_world
+from tests.support.portal_in_process import PortalInProcess, portal_in_process
 from tests.support.portal_lab import portal_login
 
-OWN, FOREIGN = "lt-textile", "hx-tools"
+FOREIGN = "hx-tools"
 MAIN, SUB, STRANGER = "lt-main", "lt-sub-chen", "hx-main"
-CHANGING = frozenset({"date", "ratelimit-remaining", "ratelimit-reset", "ratelimit", "x-request-id"})
-"""Headers that are others with every request of a sender."""
-PROOF = re.compile(r'name="csrf" value="[^"]*"')
-"""Of a form: it follows from a secret that a browser without cookies gets with each page."""
-Ids = Mapping[str, str]
 
 
 @dataclass
@@ -55,6 +45,7 @@ class Scene:
     """Two companies behind the application, and who sends requests. `of_main`: ids of the main account that its sub-accounts may not be sent."""
 
     portal: PortalInProcess
+    owner: psycopg.Connection
     rows: Mapping[str, Row]
     senders: tuple[Sender, ...]
     foreign: Ids
@@ -65,46 +56,6 @@ class Scene:
         method, path, options = request(route, self.rows[route], sender, ids)
         answer = self.portal.request(method, path, **options)
         return answer, Counter(self.portal.statements)
-
-
-def ids_of(seeded: PanelWorld, owner: psycopg.Connection, company_id: str, account_id: str) -> Ids:
-    """What belongs to an account, with a finished connect request and a link that was made for it."""
-    company = next(company for company in seeded.world.companies if company.company_id == company_id)
-    request_id, session_id = f"r-{secrets.token_hex(16)}", f"s-{secrets.token_hex(6)}"
-    mailbox_id = next(
-        mailbox.key for mailbox in company.mailboxes if mailbox.connected and mailbox.account_id == account_id
-    )
-    owner.execute(
-        "INSERT INTO registry.connect_requests (request_id, company_id, account_id, mailbox_id, purpose, key_id, state, code, finished_at)"
-        " VALUES (%s, %s, %s, %s, 'test', 'k', 'failed', 'login-refused', now())",
-        [request_id, company_id, account_id, mailbox_id],
-    )
-    owner.execute(
-        "INSERT INTO registry.portal_sessions (session_id, token_hash, company_id, account_id, role, language, created_by, expires_at)"
-        " VALUES (%s, sha256(%s), %s, %s, 'registered', 'en', 'tests', now() + interval '1 hour')",
-        [session_id, session_id.encode(), company_id, account_id],
-    )
-    asked = next(asked for asked in seeded.facts[company_id].asked if asked.account_id == account_id)
-    return {
-        "company_id": company_id, "account_id": account_id, "mailbox_id": mailbox_id, "inquiry_id": asked.inquiry_id,
-        "session_id": session_id, "request_id": request_id, "linked_company_id": company_id, "prefix": company_id,
-        "token": f"rrl_{secrets.token_urlsafe(32)}",
-    }  # fmt: skip
-
-
-def session(owner: psycopg.Connection, account_id: str, purpose: str, change: str = "opened_at = now()") -> str:
-    """The token of a session in a browser or a frame that has consented to the current text."""
-    token = f"rrs_{secrets.token_urlsafe(32)}"
-    owner.execute(
-        "INSERT INTO registry.portal_sessions (session_id, token_hash, company_id, account_id, role, language, created_by, purpose,"
-        " opened_at, expires_at, consent_by, consent_at, consent_text_version, consent_language)"
-        " VALUES (%s, sha256(%s), %s, %s, 'registered', 'en', 'tests', %s, now(), now() + interval '1 hour', 'Li', now(), %s, 'en')",
-        [f"s-{secrets.token_hex(6)}", token.encode(), OWN, account_id, purpose, consent.load().current.version],
-    )
-    owner.execute(
-        f"UPDATE registry.portal_sessions SET {change} WHERE token_hash = sha256(%s)".encode(), [token.encode()]
-    )
-    return token
 
 
 def senders(owner: psycopg.Connection, main: Ids, sub: Ids) -> Iterator[Sender]:
@@ -154,7 +105,9 @@ def scene(postgres: Callable[[], str]) -> Iterator[Scene]:
         # An inquiry that was reassigned belongs to the account that has it now.
         of_main = {inquiry_id for inquiry_id, outcome in outcomes.items() if outcome["account_id"] == MAIN}
         hidden = frozenset({*of_main, main["mailbox_id"], main["request_id"], main["session_id"]})
-        yield Scene(portal, {**PAGES, **rows_of_the_document()}, tuple(senders(owner, main, sub)), foreign, hidden)
+        yield Scene(
+            portal, owner, {**PAGES, **rows_of_the_document()}, tuple(senders(owner, main, sub)), foreign, hidden
+        )
 
 
 def test_every_route_has_a_row(scene: Scene) -> None:
@@ -162,31 +115,6 @@ def test_every_route_has_a_row(scene: Scene) -> None:
     assert routes - OUTSIDE_THE_DOCUMENT == set(scene.rows), (
         "add the route to PAGES, or its body to BODIES (leak_matrix.py)"
     )
-
-
-def plain(text: str, ids: Ids) -> str:
-    """A text without the ids that were sent, in each form in which a page or a problem repeats them."""
-    for kind, value in sorted(ids.items(), key=lambda entry: -len(entry[1])):
-        for form in {
-            value,
-            escape(value),
-            escape(value, quote=False),
-            quote(value, safe=""),
-            quote(value),
-            json.dumps(value)[1:-1],
-        }:
-            text = text.replace(form, f"<{kind}>")
-    return text
-
-
-def seen(answer: httpx.Response, ids: Ids) -> tuple[int, list[tuple[str, str]], str]:
-    """What a sender sees of an answer."""
-    headers = [
-        (name, "" if name == "set-cookie" else plain(value, ids))
-        for name, value in answer.headers.multi_items()
-        if name not in CHANGING
-    ]
-    return answer.status_code, headers, PROOF.sub("", plain(answer.text, ids))
 
 
 def facts_of_others(scene: Scene, sender: Sender, case: Case, answer: httpx.Response) -> set[str]:
@@ -236,60 +164,50 @@ def test_no_answer_tells_of_others_or_whether_they_exist(scene: Scene) -> None:
     assert counts["pairs"] > 700
 
 
-def differing(answered: tuple[object, ...], twin_answered: tuple[object, ...]) -> str:
-    """Where two answers differ."""
-    part = next(number for number in range(3) if answered[number] != twin_answered[number])
-    first, second = str(answered[part]), str(twin_answered[part])
-    at = next((place for place, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), 0)
-    return f"{('status', 'headers', 'text')[part]}: {first[max(0, at - 30) : at + 60]!r} and {second[max(0, at - 30) : at + 60]!r}"
+def unknown_token(token: str) -> str:
+    """A token of the same kind that was never made."""
+    return f"{token.partition('_')[0]}_{secrets.token_urlsafe(32)}"
 
 
-def staff_session(owner: psycopg.Connection, change: str) -> str:
-    """The token of a session of an operator that is good for nothing any more."""
-    token = StaffSessions(owner).begin("s", "Wang Fang", "operator", StaffSessionLimits(60, 60, 90))
-    owner.execute(
-        f"UPDATE registry.staff_sessions SET {change} WHERE token_hash = sha256(%s)".encode(), [token.encode()]
-    )
-    return token
+@pytest.mark.timeout(900)
+def test_a_dead_token_is_answered_as_one_that_never_existed(scene: Scene) -> None:
+    problems: list[str] = []
+    dead = [sender for sender in scene.senders if not sender.is_alive and sender.kind != "none"]
+    assert len(dead) == 9
+    for sender in dead:
+        never = replace(sender, token=unknown_token(sender.token))
+        assert len(never.token) == len(sender.token)
+        for route in scene.rows:
+            answer, statements = scene.sent(route, sender, sender.own)
+            twin_answer, twin_statements = scene.sent(route, never, never.own)
+            answered, twin_answered = seen(answer, sender.own), seen(twin_answer, never.own)
+            if answered != twin_answered:
+                problems.append(f"{route} · {sender.name}: {differing(answered, twin_answered)}")
+            if statements != twin_statements:
+                problems.append(f"{route} · {sender.name}: other statements")
+    assert not problems, "\n".join([f"{len(problems)} problems", *problems])
 
 
-def test_the_console_answers_all_who_are_no_staff_in_one_way(postgres: Callable[[], str]) -> None:
-    """Every route of the console, with the tokens of everybody else: ids that exist and others, as without a token."""
-    dsn = postgres()
-    with connect(dsn, "tests") as owner, portal_login(dsn, "console") as login, console_in_process(login) as console:
-        seeded = seed_world(owner, 1, ("default",), (OWN,))
-        ids = ids_of(seeded, owner, OWN, SUB)
-        tokens = {
-            "panel": session(owner, MAIN, "panel"), "key": ApiKeys(owner).add("platform", SCOPES, "", by="tests").secret,
-            "unopened link": StaffSessions(owner).make_link("operator", "Wang Fang").token,
-            "expired": staff_session(owner, "expires_at = now() - interval '1 second'"), "ended": staff_session(owner, "ended_at = now()"),
-            "unknown": f"rrw_{secrets.token_urlsafe(32)}",
-        }  # fmt: skip
-        routes = served(console.app)
-        assert len(routes) >= 5
-        for route in routes:
-            method, _, template = route.partition(" ")
-            for case_ids in (ids, {kind: unknown(value) for kind, value in ids.items()}):
-                path = "".join(
-                    quote(case_ids.get(part, "x"), safe="") if number % 2 else part
-                    for number, part in enumerate(re.split(r"\{(\w+)[^}]*\}", template))
-                )
-                query = {name: case_ids[name] for name in ("company_id", "account_id", "mailbox_id", "inquiry_id")} | {
-                    "q": case_ids["company_id"]
-                }
-                nobody = console.request(method, path, params=query, headers={"origin": ORIGIN})
-                assert nobody.status_code < 500, route
-                for name, token in tokens.items():
-                    headers = {
-                        "origin": ORIGIN,
-                        "cookie": f"replyrate-staff={token}",
-                        "authorization": f"Bearer {token}",
-                    }
-                    answer = console.request(method, path, params=query, headers=headers)
-                    assert seen(answer, case_ids) == seen(nobody, case_ids), (route, name)
-                    assert not facts_of(ids, plain(answer.text, case_ids)), (route, name)
+@pytest.mark.parametrize("purpose", ["connect", "panel"])
+def test_a_link_that_cannot_be_opened_is_answered_as_one_that_never_existed(scene: Scene, purpose: Purpose) -> None:
+    def link(change: str = "") -> str:
+        new_link = PortalSessions(scene.owner).make_link(
+            LinkRequest(company_id=OWN, account_id=SUB, created_by="tests", purpose=purpose), 30
+        )
+        if change:
+            scene.owner.execute(
+                f"UPDATE registry.portal_sessions SET {change} WHERE session_id = %s".encode(), [new_link.session_id]
+            )
+        return new_link.token
 
-
-def facts_of(ids: Ids, text: str) -> list[str]:
-    """The ids in a text."""
-    return [value for value in ids.values() if value in text]
+    used = link()
+    assert [answered[0][0] for answered in open_link(scene.portal, used)] == [200, 303]
+    never = open_link(scene.portal, unknown_token(used))
+    assert [answered[0][0] for answered in never] == [200, 410]
+    dead = {
+        "used": used,
+        "expired": link("expires_at = now() - interval '1 second'"),
+        "revoked": link("ended_at = now()"),
+    }
+    for name, token in dead.items():
+        assert open_link(scene.portal, token) == never, name

@@ -41,7 +41,11 @@ class RecordedDatabase(TokenDatabase):
         """As that of the application."""
         with super().transaction(token) as connection:
             connection.cursor_factory = self._cursor()
-            yield connection
+            try:
+                yield connection
+            finally:
+                # A connection that was used before begins a transaction as a new one does: that is noted of neither.
+                connection.cursor_factory = psycopg.Cursor
 
     def _cursor(self) -> type[psycopg.Cursor[Any]]:
         statements = self.statements

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from services.standalone.servers.paths import ROOT
+from tests.support.connect_lab import Browser
 from tests.support.processes import get, until
 
 
@@ -117,12 +119,28 @@ def test_the_demo_opens_the_portal_with_a_link_for_a_seller(folder: Path) -> Non
         until(lambda: get(address.port or 0, "/")[0] == 200, 30, "the portal answers")
         shown = (folder / "output").read_text("utf-8")
         assert url in shown and "ds-toys.sales@mail-backup.example" in shown
+        check_console(shown)
         process.send_signal(signal.SIGINT)
         assert process.wait(40) == 0
     finally:
         process.kill()
         process.wait(10)
     assert ours(folder) == []
+
+
+def check_console(shown: str) -> None:
+    """The link to the console that the demo prints begins a session of an operator, once."""
+    link = re.search(r"http://127\.0\.0\.1:\d+/link/rrx_\S+", shown)
+    assert link is not None, shown
+    address = urlsplit(link[0])
+    until(lambda: get(address.port or 0, "/sign-in")[0] == 200, 30, "the console answers")
+    origin, path = f"http://{address.netloc}", f"{address.path}?{address.query}"
+    browser = Browser(origin).get(path).fill_in("/link/.*")
+    assert browser.heading == "Search" and browser.shows("Demo (operator)"), browser.answer.text
+    assert (
+        browser.get("/companies/ds-toys").status == 200 and browser.get("/overview").heading == "What needs attention"
+    )
+    assert Browser(origin).get(path).fill_in("/link/.*").status == 410
 
 
 def commands_in(folder: Path) -> list[str]:

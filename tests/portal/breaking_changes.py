@@ -59,8 +59,14 @@ def _of_operation(place: str, before: Document, old: Document, after: Document, 
         if status not in new["responses"]:
             yield f"{place}: answer {status} is gone"
             continue
-        for media_type, content in response.get("content", {}).items():
-            following = new["responses"][status].get("content", {}).get(media_type)
+        old_answer, new_answer = _answer(before, response), _answer(after, new["responses"][status])
+        for name, header in old_answer.get("headers", {}).items():
+            if _header(before, header).get("required") and not _header(
+                after, new_answer.get("headers", {}).get(name, {})
+            ).get("required"):
+                yield f"{place}: answer {status}: header {name} is gone"
+        for media_type, content in old_answer.get("content", {}).items():
+            following = new_answer.get("content", {}).get(media_type)
             if following is None:
                 yield f"{place}: answer {status} of type {media_type} is gone"
             else:
@@ -68,6 +74,22 @@ def _of_operation(place: str, before: Document, old: Document, after: Document, 
                 yield from _narrowed(
                     f"{place}: answer {status}", after, following["schema"], before, content["schema"], is_answer=True
                 )
+
+
+def _answer(document: Document, response: Document) -> Document:
+    return _component(document, "responses", response)
+
+
+def _header(document: Document, header: Document) -> Document:
+    return _component(document, "headers", header)
+
+
+def _component(document: Document, kind: str, entry: Document) -> Document:
+    """An entry, or the component that it refers to."""
+    if "$ref" not in entry:
+        return entry
+    component: Document = document["components"][kind][entry["$ref"].rpartition("/")[2]]
+    return component
 
 
 def _narrowed(

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from services.common.tables import read_text
 from services.portal.api import (
     addresses,
+    answers,
     bulk_import,
     changes,
     companies,
@@ -53,6 +54,7 @@ class ApiApplication(FastAPI):
         document = super().openapi()
         schemas = bulk_import.line_schemas() | fact_schemas() | document["components"]["schemas"] | PROBLEM_SCHEMAS
         document["components"]["schemas"] = dict(sorted(schemas.items()))
+        answers.describe(document)
         return document
 
     @cached_property

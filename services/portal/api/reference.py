@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -50,7 +50,15 @@ def render(document: Mapping[str, Any]) -> str:
         anchor=anchor,
         item_schema=ITEM_SCHEMA,
         bodies=bodies(document),
+        resolved=partial(resolved, document),
     )
+
+
+def resolved(document: Mapping[str, Any], response: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An answer, or the one that it refers to."""
+    name = reference(response)
+    answer: Mapping[str, Any] = response if name is None else document["components"]["responses"][name]
+    return answer
 
 
 def bodies(document: Mapping[str, Any]) -> set[str]:

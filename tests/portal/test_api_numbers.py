@@ -122,9 +122,11 @@ def test_a_rate_that_is_not_measured_is_null_with_its_reason(owner: psycopg.Conn
     (idle,) = client.get("/v1/companies/c1/rates", params={"account_id": "idle", "rule_set": "default"}).json()["items"]
     assert (idle["rate"], idle["rate_shown"], idle["rate_missing"]["code"]) == (None, None, "nothing")
     assert "idle" in idle["rate_missing"]["en"] and "无回复率" in idle["rate_missing"]["zh"]
+    assert "explanation" in idle["rate_missing"]["next_en"] and "判定说明" in idle["rate_missing"]["next_zh"]
     edit_rates(owner, "rate = NULL, rate_shown = NULL, coverage = 0.25", "account_id = 'main'")
     (main,) = client.get("/v1/companies/c1/rates", params={"account_id": "main", "rule_set": "default"}).json()["items"]
     assert main["rate_missing"]["code"] == "coverage" and "25.0 %" in main["rate_missing"]["en"]
+    assert main["rate_missing"]["next_en"].startswith("Connect each mailbox")
     table = client.get("/v1/companies/c1/rates", params={"account_id": "idle", "rule_set": "default", "format": "csv"})
     (cells,) = csv.DictReader(io.StringIO(table.text))
     assert (cells["rate"], cells["rate_missing"]) == ("", "nothing")

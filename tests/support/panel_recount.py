@@ -337,9 +337,9 @@ class PanelComparison:
         for cells, machine, (day, rate) in zip(page.cells["line-table"], page.tables["line-table"], line, strict=False):
             measured = None if rate is None else rate["rate"]
             self._is(same(machine[1], measured), f"rate of {day}", machine[1], measured)
-            self._is(
-                shows_rate(cells[1], rate, self.expected.rule_set, "not measured"), f"rate of {day}", cells[1], measured
-            )
+            code = "early" if rate is None else why_missing(rate, self.expected.rule_set)
+            says = f"not measured {text(f'missing.{code}_short', 'en')}" if code else ""
+            self._is(shows_rate(cells[1], rate, self.expected.rule_set, says), f"rate of {day}", cells[1], measured)
             self._is(cells[2] == ("–" if rate is None else str(rate["counted"])), f"counted of {day}", cells[2])
             self._is(shows_share(cells[3], None if rate is None else rate["coverage"]), f"coverage of {day}", cells[3])
             self._is(cells[4] == ("–" if rate is None else WORDS[rate["state"]]), f"state of {day}", cells[4])
@@ -354,9 +354,9 @@ class PanelComparison:
         for cells, values, account_id in zip(shown, machine, self.expected.accounts, strict=False):
             rate = self._rates[account_id]
             self._is(same(values[1], rate["rate"]), f"rate of {account_id}", values[1], rate["rate"])
-            self._is(
-                shows_rate(cells[1], rate, self.expected.rule_set, "Not measured"), f"rate of {account_id}", cells[1]
-            )
+            code = why_missing(rate, self.expected.rule_set)
+            says = f"Not measured {text(f'missing.{code}_short', 'en')}" if code else ""
+            self._is(shows_rate(cells[1], rate, self.expected.rule_set, says), f"rate of {account_id}", cells[1])
             self._is(cells[2] == str(rate["counted"]), f"counted of {account_id}", cells[2], rate["counted"])
             self._is(shows_share(cells[3], rate["coverage"]), f"coverage of {account_id}", cells[3], rate["coverage"])
             self._is(shows_duration(cells[4], rate["median_seconds"]), f"median of {account_id}", cells[4])

@@ -19,6 +19,9 @@ class MissingRateReason(ApiModel):
     """coverage: mailboxes were not read for enough of the time; small: fewer units than the rule set requires; nothing: none counted."""
     en: str
     zh: str
+    next_en: str
+    """What the seller can do, for a person."""
+    next_zh: str
 
 
 class Rate(ApiModel):

@@ -59,12 +59,14 @@ class Figures:
 
 
 def with_missing_rate(rate: dict[str, Any], rule_set: RuleSet) -> dict[str, Any]:
-    """A row of reply_rate with the reason why it has no rate."""
+    """A row of reply_rate with the reason why it has no rate, and what to do."""
     code = missing_rate(rate, rule_set)
-    texts = {} if code is None else {
-        language: missing_rate_text(code, rate, rule_set, Texts("rate", language)) for language in LANGUAGES
-    }  # fmt: skip
-    return {**rate, "rate_missing": None if code is None else {"code": code, **texts}}
+    if code is None:
+        return {**rate, "rate_missing": None}
+    texts = {language: Texts("rate", language) for language in LANGUAGES}
+    reasons = {language: missing_rate_text(code, rate, rule_set, text) for language, text in texts.items()}
+    next_steps = {f"next_{language}": text("next_step", code) for language, text in texts.items()}
+    return {**rate, "rate_missing": {"code": code, **reasons, **next_steps}}
 
 
 def with_title(cause: dict[str, Any], _: RuleSet) -> dict[str, Any]:

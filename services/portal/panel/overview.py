@@ -1,6 +1,7 @@
 """The first page of the panel: the rate, or why there is none; its course; reply times; accounts; what is due; what changed."""
 
 from collections.abc import Mapping
+from datetime import date, timedelta
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -43,7 +44,7 @@ def routes(gate: PanelGate) -> APIRouter:
         timeline, histogram = lists.pop("timeline"), lists.pop("histogram")
         return scope.reader.page(
             "panel_overview.html", missing=missing(rate, scope), line=line_chart(timeline, rate["as_of"]),
-            bars=bar_chart(histogram, scope.rule_set.target_seconds), parts=parts(rate), **lists, **values,
+            bars=bar_chart(histogram, scope.rule_set.target_seconds), parts=parts(rate), days=days_behind(rate), **lists, **values,
         )  # fmt: skip
 
     return router
@@ -77,6 +78,12 @@ def missing(rate: Mapping[str, Any], scope: PanelScope) -> dict[str, str] | None
         "page": page,
         **{part: scope.reader.says(f"missing.{code}_{part}", **values) for part in ("says", "next")},
     }
+
+
+def days_behind(rate: Mapping[str, Any]) -> list[date]:
+    """The days that lead to their inquiries, the newest first: those that the rate counts, and the later ones up to its own day."""
+    length = (rate["as_of"] - rate["window_start"]).days
+    return [rate["as_of"] - timedelta(days=number) for number in range(length + 1)]
 
 
 def parts(rate: Mapping[str, Any]) -> list[tuple[str, int, float]]:

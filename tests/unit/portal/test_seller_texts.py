@@ -103,7 +103,8 @@ def _of_numbers() -> Iterator[str]:
     explain = {
         name: section for name, section in number_texts.load("explain").items() if name not in ("unknown", "label")
     }
-    for section in (*explain.values(), number_texts.load("rate")["no_rate"]):
+    rate = number_texts.load("rate")
+    for section in (*explain.values(), rate["no_rate"], rate["next_step"]):
         for entry in section.values():
             yield from (entry["en"], entry["zh"])
     for entry in diagnosis.texts()["fact"].values():

@@ -1,6 +1,6 @@
 """Debian's Chromium for the tests of the web pages: one process for each file of tests, one context for each visit.
 
-`BrowserVisit.look` checks the page that is shown, at every width: axe finds no violation, nothing is cut off, and so far nothing was
+`BrowserVisit.look` checks the page that is shown, at every width: axe finds no violation, nothing is cut off, it has at most 250 kB, and so far nothing was
 requested from another origin, refused by the page's own policy or failed in a script.
 """
 
@@ -45,6 +45,8 @@ OVERFLOW: Final = "document.documentElement.scrollWidth - document.documentEleme
 FILES: Final = (
     "[...document.querySelectorAll('link[href], script[src], img[src]')].map(element => element.href || element.src)"
 )
+MOST_BYTES: Final = 250 * 1024
+"""Of a page with all that it loads, compressed."""
 TRIES: Final = 5
 """A page with scripts is loaded again when its request is finished, maybe in the middle of a check."""
 
@@ -85,11 +87,9 @@ class BrowserVisit:
             assert result["violations"] == [], f"{state} ({self.language}, {width}): {json.dumps(result, indent=1)}"
             assert result["overflow"] <= 0, f"{state} ({self.language}, {width}) is wider than its window"
             template = self.page.get_attribute("body", "data-template") or ""
-            seen.append(
-                SeenState(
-                    state, template, self.language, width, self.scripts, result["passed"], self._compressed_bytes()
-                )
-            )
+            size = self._compressed_bytes()
+            assert size <= MOST_BYTES, f"{state} ({self.language}, {width}) has {size} bytes"
+            seen.append(SeenState(state, template, self.language, width, self.scripts, result["passed"], size))
         return seen
 
     def picture(self, file: Path, *, quality: int, most_height: int) -> None:

@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 
 from psycopg import Connection
 
+from services.aggregator.judge import rules
 from services.aggregator.judge.rules import RuleSet
-from services.aggregator.refresh import recompute
 from services.common.postgres import Statements, load_statements
 from services.portal.api.figures import Figures, FiguresRequest, Rows, with_missing_rate
 from services.portal.api.problems import ApiProblem
@@ -105,9 +105,12 @@ def chosen_scope(reader: PanelReader) -> PanelScope:
     query = reader.request.query_params
     account_id = (query.get("account") or None) if reader.session.is_main else reader.session.account_id
     with reader.transaction() as connection:
-        active = {rule_set.name: rule_set for rule_set in recompute.active_readonly(connection)}
+        stored_rule_sets = Statements(connection, SQL).all("rule_sets")
         if account_id not in (None, reader.session.account_id):
             _check_account(connection, reader.session.company_id, account_id)
+    active = {
+        rule_set.name: rule_set for rule_set in (rules.stored(stored["parameters"]) for stored in stored_rule_sets)
+    }
     if not active:
         raise PageProblem("unavailable")
     first = PREFERRED_RULES if PREFERRED_RULES in active else min(active)

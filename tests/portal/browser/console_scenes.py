@@ -42,6 +42,7 @@ class ConsoleStates:
     """A console with what its states need, and windows in which staff have signed in."""
 
     room: OperatorRoom
+    rules_folder: Path
     roles: dict[int, StaffRole] = field(default_factory=dict)
     """Window → the role of its session."""
     until_next: ExitStack = field(default_factory=ExitStack)
@@ -116,12 +117,9 @@ class ConsoleStates:
 
 @pytest.fixture
 def lab(make_console: MakeConsole, dsn: str, topics_gone: str, tmp_path: Path) -> Iterator[ConsoleStates]:
-    """A console beside a broker, companies of the demo world, and an operator's folder with an invalid file."""
+    """A console beside a broker, companies of the demo world, and an operator's folder for rule sets."""
     kafka = kafka_settings(topics_gone)
     create_topics(kafka)
-    (tmp_path / "broken.toml").write_text(
-        RULES.replace("window_days = 30", 'window_days = "thirty"').replace("fast-shop", "broken")
-    )
     with connect(dsn, "tests") as owner:
         seed_world(owner, 1, ("default",), ("lt-textile", "bf-valves", "yg-ceramics"))
         owner.execute("INSERT INTO registry.companies (company_id) VALUES ('new-company')")
@@ -129,7 +127,9 @@ def lab(make_console: MakeConsole, dsn: str, topics_gone: str, tmp_path: Path) -
             "UPDATE registry.mailboxes SET state = 'needs_reconnect', state_reason = 'address-changed' WHERE company_id = 'yg-ceramics'"
         )
         with make_console(KAFKA__PARTITIONS=str(PARTITIONS), AGGREGATOR__RULES_DIR=str(tmp_path)) as console:
-            yield ConsoleStates(OperatorRoom(console, dsn, owner, kafka, staff_browser(console, dsn, "operator")))
+            yield ConsoleStates(
+                OperatorRoom(console, dsn, owner, kafka, staff_browser(console, dsn, "operator")), tmp_path
+            )
 
 
 Scene = Callable[[ConsoleStates, BrowserVisit], Any]
@@ -182,6 +182,19 @@ def at_mailbox(state: str) -> Scene:
         window.open(f"/companies/{mailbox[0]}/mailboxes/{quote(mailbox[1], safe='')}")
 
     return show
+
+
+def mailbox_actions(lab: ConsoleStates, window: BrowserVisit) -> None:
+    at_mailbox("active")(lab, window)
+    window.page.click("#actions summary >> nth=0")
+
+
+def mailbox_paused(lab: ConsoleStates, window: BrowserVisit) -> None:
+    mailbox_actions(lab, window)
+    press(window, "form[action$='/pause'] button")
+    lab.until_next.callback(
+        lab.owner.execute, "UPDATE registry.mailboxes SET state = 'active', state_reason = NULL WHERE state = 'paused'"
+    )
 
 
 def inquiry(lab: ConsoleStates, window: BrowserVisit) -> None:
@@ -329,6 +342,18 @@ def rule_sets(lab: ConsoleStates, window: BrowserVisit) -> None:
     window.open("/rule-sets")
 
 
+def with_invalid_file(path: str, see: str) -> Scene:
+    """A page while the operator's folder has an invalid file."""
+
+    def show(lab: ConsoleStates, window: BrowserVisit) -> None:
+        file = lab.rules_folder / "broken.toml"
+        file.write_text(RULES.replace("window_days = 30", 'window_days = "thirty"').replace("fast-shop", "broken"))
+        lab.until_next.callback(file.unlink)
+        at(path, see)(lab, window)
+
+    return show
+
+
 def rules_new_refused(lab: ConsoleStates, window: BrowserVisit) -> None:
     window.open("/rule-sets/new")
     window.page.fill("#definition", RULES.replace("each-inquiry", "each-day").replace("window_days = 30\n", ""))
@@ -447,6 +472,8 @@ SCENES: Final[dict[str, Scene]] = {
     "company": at_company(),
     "company-new": at_company(company_id="new-company"),
     "mailbox": at_mailbox("active"),
+    "mailbox-actions": mailbox_actions,
+    "mailbox-paused": mailbox_paused,
     "mailbox-reconnect": at_mailbox("needs_reconnect"),
     "inquiry": inquiry,
     "mailboxes": at("/mailboxes", "#kinds"),
@@ -474,7 +501,8 @@ SCENES: Final[dict[str, Scene]] = {
     "rules": rule_sets,
     "rule-set": at("/rule-sets/default"),
     "rule-set-inactive": at("/rule-sets/first-reply-24h", "form[action='/rule-sets/activate']"),
-    "rule-set-unusable": at("/rule-sets/broken", ".summary"),
+    "rules-unusable": with_invalid_file("/rule-sets", "#rules a[href$=broken]"),
+    "rule-set-unusable": with_invalid_file("/rule-sets/broken", ".summary"),
     "rules-new": at("/rule-sets/new"),
     "rules-new-refused": rules_new_refused,
     "rules-diff": rules_diff(),

@@ -59,12 +59,16 @@ def _of_operation(place: str, before: Document, old: Document, after: Document, 
         if status not in new["responses"]:
             yield f"{place}: answer {status} is gone"
             continue
-        old_answer, new_answer = _answer(before, response), _answer(after, new["responses"][status])
+        old_answer = _component(before, "responses", response)
+        new_answer = _component(after, "responses", new["responses"][status])
         for name, header in old_answer.get("headers", {}).items():
-            if _header(before, header).get("required") and not _header(
-                after, new_answer.get("headers", {}).get(name, {})
-            ).get("required"):
+            following = new_answer.get("headers", {}).get(name)
+            if not _component(before, "headers", header).get("required"):
+                continue
+            if following is None:
                 yield f"{place}: answer {status}: header {name} is gone"
+            elif not _component(after, "headers", following).get("required"):
+                yield f"{place}: answer {status}: header {name} may be missing"
         for media_type, content in old_answer.get("content", {}).items():
             following = new_answer.get("content", {}).get(media_type)
             if following is None:
@@ -74,14 +78,6 @@ def _of_operation(place: str, before: Document, old: Document, after: Document, 
                 yield from _narrowed(
                     f"{place}: answer {status}", after, following["schema"], before, content["schema"], is_answer=True
                 )
-
-
-def _answer(document: Document, response: Document) -> Document:
-    return _component(document, "responses", response)
-
-
-def _header(document: Document, header: Document) -> Document:
-    return _component(document, "headers", header)
 
 
 def _component(document: Document, kind: str, entry: Document) -> Document:

@@ -196,6 +196,15 @@ def with_answers(*statuses: str) -> dict[str, Any]:
     return with_operation(None, TEXT, responses={status: {"description": "Done"} for status in statuses})
 
 
+def with_header(header: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An operation whose answer is a component, with a header that is another one."""
+    described = {} if header is None else {"ETag": header}
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in described}
+    response = {"description": "Done", "headers": headers}
+    document = with_operation(None, TEXT, responses={"200": {"$ref": "#/components/responses/done"}})
+    return {**document, "components": {"schemas": {}, "headers": described, "responses": {"done": response}}}
+
+
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
@@ -218,6 +227,8 @@ def with_answers(*statuses: str) -> dict[str, Any]:
         (with_operation({**schema(a=TEXT), "required": []}, TEXT), with_operation(schema(a=TEXT), TEXT), "request: a is required"),
         (with_body(is_required=False), with_body(is_required=True), "request needs a body now"),
         (with_answers("200", "204"), with_answers("200"), "answer 204 is gone"),
+        (with_header({"required": True}), with_header(None), "answer 200: header ETag is gone"),
+        (with_header({"required": True}), with_header({"required": False}), "answer 200: header ETag may be missing"),
         (with_lines(schema(a=TEXT)), with_lines(schema(a=TEXT, b=TEXT)), "a line: b is required"),
         (with_lines(schema(a={"const": "x"}), schema(a={"const": "y"})), with_lines(schema(a={"const": "x"})), "a line: a: the const is another"),
         (with_lines(schema(a=TEXT)), with_operation(None, TEXT, requestBody={"content": {"application/x-ndjson": {"schema": TEXT}}}), "not described"),
@@ -240,6 +251,8 @@ def test_a_breaking_change_is_recognised(before: Any, after: Any, expected: str)
         (with_operation(schema(a=optional(maxLength=3)), TEXT), with_operation(schema(a={"anyOf": [{"type": "null"}, TEXT]}), TEXT)),
         (with_operation(schema(a={"type": "integer"}), TEXT), with_operation(schema(a={"type": "number"}), TEXT)),
         (with_answers("200"), with_answers("200", "204")),
+        (with_header(None), with_header({"required": True})),
+        (with_header({"required": False}), with_header(None)),
     ],
 )  # fmt: skip
 def test_an_addition_is_no_breaking_change(before: Any, after: Any) -> None:

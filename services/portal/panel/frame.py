@@ -11,7 +11,7 @@ from services.portal.panel.texts import text
 from services.portal.resources import PortalResources
 from services.portal.security_headers import framed_by
 
-NOTES: Final = ("lost", "refused", "ended")
+NOTES: Final = ("lost", "refused", "ended", "asked")
 """What the script says above a page, in the language that the page has by then."""
 
 

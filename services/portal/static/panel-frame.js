@@ -3,6 +3,7 @@
 //
 // From the platform: {type: "replyrate-token", token}. To the platform, without any figure: {type: "replyrate-ready"},
 // {type: "replyrate-token-needed"}, {type: "replyrate-height", height}. Only registered origins can frame the page at all.
+// {type: "replyrate-link-needed", page}: the reader wants what a frame does not do. Sent to the registered origin that frames the page.
 (() => {
   "use strict";
   const origins = document.body.dataset.origins.split(" ").filter(Boolean);
@@ -17,6 +18,14 @@
   history.replaceState({ address: shown }, "", location.pathname + location.search);
 
   const tell = (message) => window.parent.postMessage(message, "*");
+
+  // The registered origin that frames the page: the one that a token came from, or that the browser names; else each of them is tried, and the
+  // browser delivers the message to the parent's own alone.
+  let platform = "";
+  const tellPlatform = (message) => {
+    const named = platform || (location.ancestorOrigins && location.ancestorOrigins[0]) || "";
+    for (const origin of origins.includes(named) ? [named] : origins) window.parent.postMessage(message, origin);
+  };
 
   const request = (address) => {
     const url = new URL(address, location.origin);
@@ -112,6 +121,12 @@
   };
 
   document.addEventListener("click", (event) => {
+    const wish = event.target.closest("button[data-link-needed]");
+    if (wish) {
+      tellPlatform({ type: "replyrate-link-needed", page: wish.dataset.linkNeeded });
+      note("asked");
+      return;
+    }
     const link = event.target.closest("a[href]");
     if (!link || link.protocol === "blob:") return;
     if (link.getAttribute("href").startsWith("#")) {
@@ -136,6 +151,7 @@
     if (!origins.includes(event.origin) || !message || message.type !== "replyrate-token") return;
     if (typeof message.token !== "string") return;
     token = message.token;
+    platform = event.origin;
     show(shown);
   });
   // The height of the content: the document itself is never lower than the frame.

@@ -31,6 +31,7 @@ PAGE_BYTES = 250 * 1024
 PAGES = ("", "/inquiries", "/due", "/diagnosis", "/changes", "/mailboxes", "/questions", "/providers", "/test-mail")
 READERS = (("lt-textile", "lt-main"), ("lt-textile", "lt-sub-wu"), ("bf-valves", "bf-main"))
 """A company with sub-accounts, one that is not measured, and one with a rate of 0."""
+LINK_NEEDED = "messages.filter(message => message.type === 'replyrate-link-needed')"
 SHOW_FRAME = """
 <html lang="en"><head><title>Marketplace</title></head><body><h1>Replies</h1>
 <script>const messages = []; addEventListener("message", event => messages.push(event.data));</script>
@@ -201,6 +202,40 @@ def test_the_frame_has_its_token_in_memory_and_no_cookie(scene: Scene, page: Pag
     frame.locator("#rate data").wait_for()
     assert page.evaluate("messages.filter(message => message.type === 'replyrate-token-needed').length") == 3
     assert frame.locator("#frame-note").count() == 0
+
+
+@pytest.mark.timeout(180)
+def test_what_a_frame_does_not_do_is_asked_of_the_platform(page: Page) -> None:
+    frame = page.frame_locator("iframe")
+    frame.locator("nav a[href*='/mailboxes']").click()
+    frame.locator("[data-link-needed]").click()
+    frame.locator("#frame-note", has_text="Your marketplace was asked").wait_for()
+    frame.locator("#test a").click()
+    frame.locator("[data-link-needed=test-mail]").click()
+    page.wait_for_function(f"{LINK_NEEDED}.length === 2")
+    assert page.evaluate(LINK_NEEDED) == [
+        {"type": "replyrate-link-needed", "page": "mailboxes"},
+        {"type": "replyrate-link-needed", "page": "test-mail"},
+    ]
+
+
+@pytest.mark.timeout(180)
+def test_no_other_origin_hears_what_is_asked_of_the_platform(scene: Scene, chromium: Browser) -> None:
+    """Without a frame the page is its own parent, of an origin that is not registered: it hears what is sent to any origin."""
+    context = chromium.new_context()
+    try:
+        page = context.new_page()
+        page.add_init_script("window.messages = []; addEventListener('message', event => messages.push(event.data));")
+        page.goto(scene.frame_token()["url"])
+        page.locator("nav a[href*='/mailboxes']").click()
+        page.locator("[data-link-needed]").click()
+        page.locator("#frame-note").wait_for()
+        page.evaluate("postMessage({type: 'the-last'}, '*')")
+        page.wait_for_function("messages.at(-1).type === 'the-last'")
+        assert page.evaluate("messages.some(message => message.type === 'replyrate-height')")
+        assert page.evaluate(LINK_NEEDED) == []
+    finally:
+        context.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ chosen letters meanwhile, nothing is done.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -16,6 +16,9 @@ from services.dead_letters.letters import DeadLetterRecord, DeadLetters, Spans, 
 
 MAIL: Final = "mail"
 """The origin of letters about a mail message, in place of a topic."""
+REPORTED_EACH: Final = 500
+Report = Callable[[int, int], None]
+"""Called with how many letters were read and how many there are to read."""
 
 
 class SelectionChanged(ReplyrateError):
@@ -79,22 +82,34 @@ def open_spans(letters: DeadLetters, query: LetterQuery, ends: Mapping[int, int]
 
 
 def chosen(
-    letters: DeadLetters, query: LetterQuery, ends: Mapping[int, int] | None = None
+    letters: DeadLetters, query: LetterQuery, ends: Mapping[int, int] | None = None, report: Report | None = None
 ) -> Iterator[DeadLetterRecord]:
     """The open letters of a query, in order of partition and offset."""
-    return (letter for letter in letters.read(open_spans(letters, query, ends)) if query.matches(letter))
+    spans = open_spans(letters, query, ends)
+    read = letters.read(spans)
+    return filter(query.matches, read if report is None else reporting(read, count(spans), report))
 
 
-def chosen_spans(letters: DeadLetters, query: LetterQuery, ends: Mapping[int, int] | None = None) -> Spans:
+def chosen_spans(
+    letters: DeadLetters, query: LetterQuery, ends: Mapping[int, int] | None = None, report: Report | None = None
+) -> Spans:
     """The positions of the open letters of a query; letters are read only where the query needs it."""
     if not query.reads_letters:
         return open_spans(letters, query, ends)
-    return spans_of(chosen(letters, query, ends))
+    return spans_of(chosen(letters, query, ends, report))
 
 
-def confirmed(letters: DeadLetters, query: LetterQuery, selection: Selection) -> Spans:
+def reporting(letters: Iterable[DeadLetterRecord], total: int, report: Report) -> Iterator[DeadLetterRecord]:
+    """The letters; before each REPORTED_EACH of them it is reported how many were read."""
+    for number, letter in enumerate(letters):
+        if number % REPORTED_EACH == 0:
+            report(number, total)
+        yield letter
+
+
+def confirmed(letters: DeadLetters, query: LetterQuery, selection: Selection, report: Report | None = None) -> Spans:
     """The positions of the letters that a dry run chose. SelectionChanged when they are not the open ones any more."""
-    spans = chosen_spans(letters, query, selection.ends)
+    spans = chosen_spans(letters, query, selection.ends, report)
     if Selection.of(spans) != selection:
         raise SelectionChanged(
             "some of these letters were processed or have expired since the dry run; nothing was done"

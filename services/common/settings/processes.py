@@ -22,6 +22,7 @@ from services.common.settings.sections import (
     MatcherSettings,
     OAuth2PublicSettings,
     OAuth2Settings,
+    PortalLinksGroup,
     PortalSettings,
     PostgresSettings,
     Section,
@@ -121,6 +122,7 @@ class ConsoleConfig(PostgresConfig, ServiceConfig):
 
     matcher: MatcherGroup = MatcherGroup.model_validate({})
     aggregator: AggregatorSettings = AggregatorSettings.model_validate({})
+    portal: PortalLinksGroup = PortalLinksGroup.model_validate({})
     console: ConsoleSettings = ConsoleSettings.model_validate({})
 
 
@@ -129,6 +131,7 @@ class Settings(FetcherConfig, MatcherConfig, AggregatorConfig, PortalConfig, Con
 
     oauth2: OAuth2Settings = OAuth2Settings.model_validate({})
     matcher: MatcherSettings = MatcherSettings.model_validate({})
+    portal: PortalSettings = PortalSettings.model_validate({})
 
 
 SERVICES: dict[str, type[ServiceConfig]] = {

@@ -337,18 +337,25 @@ class HttpSettings(Section):
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 turns the pages off.")
 
 
-class PortalSettings(Section):
-    """The web pages and the HTTP API."""
+class PortalLinksGroup(Section):
+    """Of links for sellers: the portal opens them, the console makes some."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
-    port: int = Field(8480, ge=1, le=65535, description="Port of the pages and the API.")
     public_url: PublicUrl = Field(
         "http://127.0.0.1:8480",
         description="Where people reach the portal, without a path: `https://replies.marketplace.example`. Links, cookies and the"
         " accepted Host header follow from it.",
     )
+    link_minutes: int = Field(
+        1440, ge=1, le=10_080, description="How long a link may wait to be opened; one of the console a day at most."
+    )
+
+
+class PortalSettings(PortalLinksGroup):
+    """The web pages and the HTTP API."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
+    port: int = Field(8480, ge=1, le=65535, description="Port of the pages and the API.")
     connections: int = Field(8, ge=1, le=100, description="Connections to Postgres at most.")
-    link_minutes: int = Field(1440, ge=1, le=10_080, description="How long a link may wait to be opened.")
     session_minutes: int = Field(60, ge=5, le=1440, description="How long a session lasts after its link was opened.")
     body_seconds: int = Field(
         20,

@@ -10,7 +10,18 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from services.portal.console import audit, company, inquiry, links, mailbox_lists, mailboxes, problems, search, sign_in
+from services.portal.console import (
+    audit,
+    company,
+    inquiry,
+    links,
+    mailbox_lists,
+    mailboxes,
+    problems,
+    search,
+    seller_links,
+    sign_in,
+)
 from services.portal.console.operate import api_keys, dead_letters, overview, rule_sets, work
 from services.portal.console.resources import ConsoleResources
 from services.portal.console.staff import StaffGate
@@ -22,7 +33,7 @@ from services.portal.static_files import STATIC
 ID_PATHS: Final = ("/companies/",)
 """What paths with ids begin with."""
 ROOMS: Final = (
-    sign_in, links, search, company, mailboxes, mailbox_lists, inquiry, overview, dead_letters, rule_sets, api_keys, work, audit,
+    sign_in, links, search, company, seller_links, mailboxes, mailbox_lists, inquiry, overview, dead_letters, rule_sets, api_keys, work, audit,
 )  # fmt: skip
 """Modules with pages: each has `routes(gate)`."""
 

@@ -38,11 +38,12 @@ class TooMuchWork(ReplyrateError):
 
 @dataclass(slots=True)
 class Work:
-    """Some work: what it is, how far it is, and its result or the error that ended it."""
+    """Some work: what it is, how far it is, and its result or the error that ended it. `total` is 0 until it is known."""
 
     work_id: str
     kind: WorkKind
     session_id: str
+    is_begun: bool = False
     done: int = 0
     total: int = 0
     result: Any = None
@@ -94,6 +95,7 @@ class LongWork:
                 raise WorkStopped("the console is stopping; what was not done yet stays as it is")
             work.done, work.total = done, total
 
+        work.is_begun = True
         try:
             work.result = task(report)
         except ReplyrateError as error:

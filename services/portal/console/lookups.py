@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from psycopg import Connection
 
@@ -12,6 +12,7 @@ from services.aggregator.refresh import recompute
 from services.common.postgres import load_statements
 from services.portal.api.figures import Figures, FiguresRequest, Rows, check_company
 from services.portal.api.problems import ApiProblem
+from services.portal.api.values import decode_cursor, encode_cursor
 from services.portal.console.problems import ConsoleProblem
 from services.registry.companies import check_id
 from services.registry.errors import RegistryError
@@ -29,9 +30,20 @@ class OpenTransaction:
         """The transaction itself."""
         return nullcontext(self.connection)
 
-    def rows(self, company_id: str, figures: Figures, limit: int, **filters: Any) -> Rows:
-        """The first rows of a list about a company, under each active rule set."""
-        return FiguresRequest(self, company_id, figures, {"account_id": None, **filters}, None).page(None, limit)[0]
+    def page(
+        self, company_id: str, figures: Figures, rule_set: RuleSet, after: str | None, limit: int
+    ) -> tuple[Rows, str | None]:
+        """Rows of a list about a company under a rule set, and the cursor behind them; None when they are the last ones.
+
+        ConsoleProblem when `after` is no cursor.
+        """
+        request = FiguresRequest(self, company_id, figures, {"account_id": None}, rule_set)
+        try:
+            rows, following = request.page(after, limit)
+            # A page may be full with the last row.
+            return rows, following if following is not None and request.page(following, 1)[0] else None
+        except ApiProblem:
+            raise ConsoleProblem("not-found") from None
 
 
 def checked_id(text: str) -> str:
@@ -53,8 +65,30 @@ def check_stored(connection: Connection, company_id: str) -> None:
 
 def chosen_rules(connection: Connection, name: str | None) -> tuple[RuleSet, Sequence[str]]:
     """The active rule set of that name, else `default` or the first one; and the names of all. ConsoleProblem when none is active."""
+    rule_set, names = active_rules(connection, name)
+    if rule_set is None:
+        raise ConsoleProblem("unavailable")
+    return rule_set, names
+
+
+def active_rules(connection: Connection, name: str | None) -> tuple[RuleSet | None, Sequence[str]]:
+    """As `chosen_rules`; None when no rule set is active."""
     active = {rule_set.name: rule_set for rule_set in recompute.active_readonly(connection)}
     if not active:
-        raise ConsoleProblem("unavailable")
+        return None, ()
     first = "default" if "default" in active else min(active)
     return active.get(name or first, active[first]), sorted(active)
+
+
+def cursor_key(after: str | None) -> str:
+    """The id in the cursor of a list that is in the order of ids; "" for its first page. ConsoleProblem when it is no cursor."""
+    try:
+        return str(decode_cursor(after, ("",))[0])
+    except ApiProblem:
+        raise ConsoleProblem("not-found") from None
+
+
+def page_by(column: str, rows: Rows, limit: int) -> tuple[Rows, str | None]:
+    """The page of a list that was read with one row more than `limit`, and the cursor behind it; None when it is the last one."""
+    page = rows[:limit]
+    return page, encode_cursor(page[-1][column]) if len(rows) > limit else None

@@ -37,18 +37,20 @@ Position = tuple[str, str]
 
 
 class MailboxKind(NamedTuple):
-    """Which mailboxes; "": of every one. A server that is in no provider's entry stands for itself."""
+    """Which mailboxes; "": of every one. A server that is in no provider's entry stands for itself. `company`: lists alone have it."""
 
     state: str = ""
     provider: str = ""
     reason: str = ""
+    company: str = ""
 
     def filter(self) -> MailboxFilter:
         """The same for the registry."""
         hosts = None if not self.provider else (catalog.load().hosts_of(self.provider) or [self.provider])
         return MailboxFilter(
-            KeysetRange.of(""), states=[self.state] if self.state else None, reason=self.reason or None, hosts=hosts
-        )
+            KeysetRange.of(self.company), self.company or None, states=[self.state] if self.state else None,
+            reason=self.reason or None, hosts=hosts,
+        )  # fmt: skip
 
     def address(self, page: str = "list", **values: str) -> str:
         """The address of the list or the export of these mailboxes."""
@@ -59,8 +61,9 @@ class MailboxKind(NamedTuple):
         """At most `limit` mailboxes behind a position, noted in the audit for each of their companies."""
         stored = RegistryLists(connection).mailboxes(self.filter(), after, limit)
         StaffActions(connection).note_each(
-            action, {mailbox["company_id"] for mailbox in stored}, **self._asdict(), mailboxes=len(stored)
-        )
+            action, {mailbox["company_id"] for mailbox in stored}, state=self.state, provider=self.provider, reason=self.reason,
+            mailboxes=len(stored),
+        )  # fmt: skip
         return stored
 
 
@@ -136,7 +139,7 @@ def _exported(stored: dict[str, Any]) -> dict[str, Any]:
 
 def _kinds_page(staff: Staff) -> Response:
     """The counts, as far as the filters of the request choose them."""
-    chosen = _chosen(staff.request)
+    chosen = _chosen(staff.request)._replace(company="")
     with staff.transaction() as connection:
         kinds = _kinds(connection)
     shown = [

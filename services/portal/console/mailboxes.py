@@ -10,10 +10,12 @@ from starlette.responses import RedirectResponse, Response
 from services.common.postgres import Statements
 from services.connect import texts
 from services.portal.api.mailboxes import as_mailbox
+from services.portal.console import advice
 from services.portal.console.lookups import SQL, checked_id
 from services.portal.console.mailbox_lists import state_names
 from services.portal.console.operate.mailbox_changes import READ_AGAIN_IN, MailboxAction, change, offered
 from services.portal.console.problems import ConsoleProblem
+from services.portal.console.seller_links import RECONNECTED_FROM
 from services.portal.console.staff import Staff, StaffGate
 from services.portal.id_paths import path_id
 from services.registry.errors import RegistryError
@@ -76,4 +78,5 @@ def _mailbox_page(staff: Staff, company_id: str, mailbox_id: str, *, is_refused:
         here=f"{_path(company_id, mailbox_id)}?lang=" if is_refused else None,
         done=done if mailbox.state in DONE_STATES.get(done, ()) else "",
         actions=offered(company_id, mailbox_id, mailbox.state) if staff.session.is_operator else {},
+        advice=advice.about_state(mailbox.state, staff.language), can_have_link=mailbox.state in RECONNECTED_FROM,
     )  # fmt: skip

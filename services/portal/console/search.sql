@@ -21,7 +21,7 @@ ORDER BY inquiry_id, company_id LIMIT %(limit)s
 -- name: links
 -- Which other companies a mailbox of a company is shared with, or whose mailbox it reads.
 SELECT company_id, other_company_id, linked_by, linked_at FROM registry.mailbox_links
-WHERE company_id = %(company_id)s ORDER BY other_company_id LIMIT %(limit)s
+WHERE company_id = %(company_id)s AND other_company_id > %(after)s ORDER BY other_company_id LIMIT %(limit)s
 
 -- name: sessions
 -- The newest links for sellers of a company, and what became of them.

@@ -104,6 +104,9 @@ def test_a_confirmation_takes_the_letters_of_its_dry_run_or_none() -> None:
     assert (shown.letters, shown.ends) == (2, {0: 3})
     fake.records[3] = letter(3)
     fake.open_offsets.add(3)
+    reports: list[tuple[int, int]] = []
+    confirmed(letters, query, shown, lambda done, total: reports.append((done, total)))
+    assert reports and reports[0][0] == 0 < reports[0][1], "a confirmation that reads letters tells how many"
     assert offsets_of(confirmed(letters, query, shown)) == {(0, 0), (0, 2)}, "a letter that arrived later is not taken"
     fake.open_offsets.remove(1)
     assert offsets_of(confirmed(letters, query, shown)) == {(0, 0), (0, 2)}, (

@@ -2,12 +2,16 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from services.common.errors import TransientError
+from services.common.language import Language
 from services.portal.console import long_work
 from services.portal.console.long_work import LongWork, Report, TooMuchWork, WorkStopped
+from services.portal.console.texts import text
+from services.portal.pages.templates import render
 
 SECONDS = 30
 
@@ -42,6 +46,7 @@ def test_work_has_progress_a_result_and_an_owner(works: LongWork) -> None:
     assert begun.wait(SECONDS)
     work = works.get(work_id, "s-1")
     assert work is not None and (work.done, work.total, work.is_finished) == (3, 7, False)
+    assert work.is_begun
     assert works.get(work_id, "s-2") is None and works.get("j-none", "s-1") is None
     goes_on.set()
     assert finished(works, work_id).result == "all seven"
@@ -83,3 +88,19 @@ def test_work_stops_at_its_next_report_when_the_process_ends() -> None:
     assert begun.wait(SECONDS)
     works.close()
     assert isinstance(finished(works, work_id).error, WorkStopped)
+
+
+def test_a_page_tells_work_that_waits_from_work_whose_size_is_not_known() -> None:
+    def shown(work: long_work.Work) -> str:
+        return render("console_work_part.html", "en", work=work, p=partial(_text, "en"))
+
+    work = long_work.Work("j-1", "purge", "s-1")
+    assert "It begins as soon as earlier work is done." in shown(work)
+    work.is_begun = True
+    assert "It is running;" in shown(work) and "earlier work" not in shown(work)
+    work.total = 9
+    assert "0 of 9 done." in shown(work)
+
+
+def _text(language: Language, name: str, /, **values: object) -> str:
+    return text(name, language, **values)

@@ -7,7 +7,7 @@ import yaml
 
 from services.aggregator.pipeline_state import KafkaState, NumbersState
 from services.portal.console import texts
-from services.portal.console.operate.findings import THRESHOLDS, findings
+from services.portal.console.operate.findings import THRESHOLDS, UNCHECKED, findings
 from services.registry.waiting_mailboxes import WaitingMailboxes
 from services.standalone.servers.paths import ROOT
 
@@ -22,8 +22,25 @@ def alerts() -> dict[str, str]:
 
 @pytest.mark.parametrize("alert", sorted(THRESHOLDS))
 def test_a_problem_begins_where_its_alert_does(alert: str) -> None:
-    condition = re.search(r"> (\d+)\s*$", alerts()[alert])
+    condition = re.search(r"> ([\d.]+)\s*$", alerts()[alert])
     assert condition is not None and float(condition[1]) == THRESHOLDS[alert]
+
+
+def test_every_alert_is_checked_or_named_as_unchecked() -> None:
+    checked = {*THRESHOLDS, "ReplyrateDependencyAway", "ReplyrateNotReady"}
+    assert checked | UNCHECKED == set(alerts()) and not checked & UNCHECKED
+    paragraph = (ROOT / "docs/console.md").read_text("utf-8").partition("**What the overview does not know**")[2]
+    named = set(re.findall(r"`(Replyrate\w+)`", paragraph.partition("\n\n")[0]))
+    assert named == UNCHECKED
+
+
+def test_the_share_of_mailboxes_to_connect_again_is_of_those_that_should_be_read() -> None:
+    def problems_of(**states: int) -> list[tuple[str, float]]:
+        problems = findings(IN_ORDER, KafkaState(0, 0, 0), WaitingMailboxes(states, 0.0, 0.0), ())
+        return [(problem.unit, problem.value) for problem in problems]
+
+    assert problems_of(active=9, needs_reconnect=1) == [] == problems_of(paused=5)
+    assert problems_of(active=8, needs_reconnect=2, paused=90) == [("share", 0.2)]
 
 
 def test_every_problem_has_an_entry_in_the_runbook_and_a_text() -> None:

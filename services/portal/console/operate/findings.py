@@ -9,11 +9,12 @@ from typing import Final, Literal
 from services.aggregator.pipeline_state import KafkaState, NumbersState
 from services.registry.waiting_mailboxes import WaitingMailboxes
 
-Unit = Literal["seconds", "records"]
+Unit = Literal["seconds", "records", "share"]
 
 THRESHOLDS: Final[dict[str, float]] = {
     "ReplyrateMailboxesOverdue": 1800,
     "ReplyratePollsTooOld": 86_400,
+    "ReplyrateMailboxesNeedReconnect": 0.1,
     "ReplyrateMatcherLags": 100_000,
     "ReplyrateAggregatorLags": 100_000,
     "ReplyratePipelineStands": 900,
@@ -23,7 +24,13 @@ THRESHOLDS: Final[dict[str, float]] = {
 }
 """Alert → above which value it is a problem. A test compares them with the rules of Prometheus."""
 OF_RECORDS: Final = ("ReplyrateMatcherLags", "ReplyrateAggregatorLags", "ReplyrateDeadLetters")
-"""Alerts whose value counts records; that of the others is seconds."""
+"""Alerts whose value counts records; that of the others is seconds, or a share."""
+OF_SHARES: Final = ("ReplyrateMailboxesNeedReconnect",)
+UNCHECKED: Final = frozenset({
+    "ReplyrateServiceMissing", "ReplyrateUnhealthy", "ReplyrateVersionsDiffer", "ReplyrateLoginsFail", "ReplyrateManyRejected",
+    "ReplyrateLateFacts", "ReplyrateRerouted", "ReplyrateNothingMatches", "ReplyrateCompanyUnjudged",
+})  # fmt: skip
+"""Alerts about the metrics of processes, which are neither in the database nor in Kafka. docs/console.md names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class OperatingProblem:
     @property
     def unit(self) -> Unit:
         """What the value counts."""
-        return "records" if self.alert in OF_RECORDS else "seconds"
+        return "records" if self.alert in OF_RECORDS else "share" if self.alert in OF_SHARES else "seconds"
 
     @property
     def runbook(self) -> str:
@@ -53,6 +60,7 @@ def findings(
     values: dict[str, float | None] = {
         "ReplyrateMailboxesOverdue": mailboxes.delay_seconds,
         "ReplyratePollsTooOld": mailboxes.age_seconds,
+        "ReplyrateMailboxesNeedReconnect": _waiting_share(mailboxes),
         "ReplyrateMatcherLags": None if kafka is None else kafka.matcher_lag,
         "ReplyrateAggregatorLags": None if kafka is None else kafka.ledger_lag,
         "ReplyratePipelineStands": numbers.pipeline_age,
@@ -68,6 +76,13 @@ def _of_dependencies(kafka: KafkaState | None, kafka_problems: Sequence[str]) ->
         yield OperatingProblem("ReplyrateNotReady", sentences=tuple(kafka_problems))
     elif kafka is None:
         yield OperatingProblem("ReplyrateDependencyAway")
+
+
+def _waiting_share(mailboxes: WaitingMailboxes) -> float | None:
+    """The share of mailboxes that their owners have to connect again, of those that should be read; None when there are none."""
+    waiting = mailboxes.states.get("needs_reconnect", 0)
+    read = waiting + mailboxes.states.get("active", 0)
+    return waiting / read if read else None
 
 
 def _above(values: dict[str, float | None]) -> Iterator[OperatingProblem]:

@@ -18,7 +18,7 @@ from services.dead_letters.letters import DeadLetterRecord, DeadLetters, Spans, 
 from services.dead_letters.purge import purge
 from services.dead_letters.refusals import RescanRefused, refusal
 from services.dead_letters.replay import BATCH, LetterReplay, ReplayResult, replay_in_batches
-from services.dead_letters.selection import MAIL, LetterQuery, Selection, confirmed, count, open_spans
+from services.dead_letters.selection import MAIL, LetterQuery, Selection, confirmed, count, open_spans, reporting
 from services.portal.console.long_work import Report
 from services.portal.console.staff import Staff
 from services.registry.errors import RegistryError
@@ -72,7 +72,7 @@ def check(staff: Staff, operation: Operation, query: LetterQuery, report: Report
     kafka = staff.resources.settings.kafka
     with DeadLetters(kafka) as letters:
         spans = open_spans(letters, query)
-        read = filter(query.matches, _reporting(letters.read(spans), count(spans), report))
+        read = filter(query.matches, reporting(letters.read(spans), count(spans), report))
         judged: Iterable[tuple[str, ReplayResult]]
         if operation == "purge":
             judged = ((letter.reason, ReplayResult(letter, "replayed")) for letter in read)
@@ -100,12 +100,13 @@ def carry_out(
     settings = staff.resources.settings
     dsn = settings.postgres.dsn.get_secret_value()
     with _CHANGING, exclusive(dsn, "replyrate-console") as check, DeadLetters(settings.kafka) as letters:
-        spans = confirmed(letters, query, selection)
+        spans = confirmed(letters, query, selection, report)
         with staff.noted(
             f"{operation}-letters", **recorded(query), letters=selection.letters,
             digest=selection.digest, partitions=len(selection.ends), through=max(selection.ends.values(), default=0) - 1,
         ):  # fmt: skip
             pass
+        report(0, selection.letters)
         tally = Tally()
         try:
             if operation == "purge":
@@ -168,13 +169,6 @@ class Tally:
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
         if result is not None and len(self.shown) < SHOWN:
             self.shown.append(ShownLetter.of(result))
-
-
-def _reporting(letters: Iterable[DeadLetterRecord], total: int, report: Report) -> Iterator[DeadLetterRecord]:
-    for number, letter in enumerate(letters):
-        if number % BATCH == 0:
-            report(number, total)
-        yield letter
 
 
 def _while_open(staff: Staff, letters: Iterable[DeadLetterRecord]) -> Iterator[DeadLetterRecord]:

@@ -13,6 +13,7 @@ from services.aggregator.judge.plan import Delta
 from services.common.postgres import connect
 from services.portal.panel.inquiries import PAGE_ROWS
 from services.recount.company import AskedInquiry, CompanyFacts, CoveredInterval
+from services.registry.panel_sessions import PanelSessions
 from tests.integration.test_judge import put
 from tests.support.panel_lab import ShownFigures
 from tests.support.panel_world import add_rules
@@ -69,7 +70,7 @@ def panel(dsn: str) -> Iterator[Panel]:
     covered = [CoveredInterval(ACCOUNT, "m-1", begin, begin, from_at=begin, through_at=now)]
     with connect(dsn, "tests") as owner, portal_login(dsn) as login, portal_in_process(login) as portal:
         put(owner, COMPANY, CompanyFacts(accounts={ACCOUNT, IDLE}, asked=asked, covered=covered))
-        owner.execute("UPDATE registry.accounts SET kind = 'main' WHERE account_id = %s", [ACCOUNT])
+        owner.execute("UPDATE registry.accounts SET kind = 'sub' WHERE account_id = %s", [IDLE])
         owner.execute("INSERT INTO ledger.companies (company_id) VALUES (%s)", [COMPANY])
         with owner.transaction():
             judge.judge_companies(owner, DEFAULT, {COMPANY: Delta()}, now=now)
@@ -131,3 +132,32 @@ def test_a_missing_rate_of_a_table_says_why_and_leads_to_what_can_be_done(panel:
     assert cells[1] == "not measured no counted inquiry"
     assert any("from=" in link and "to=" in link for link in links(of_idle, "/panel/inquiries"))
     assert panel.html(f"/panel?account={IDLE}&lang=zh").count("没有计入的询盘") >= 30
+
+
+def test_the_main_account_alone_is_told_when_an_inquiry_was_archived(panel: Panel) -> None:
+    archived = "q-0001"
+    panel.owner.execute(
+        "INSERT INTO ledger.archive_files (file_id, path, company_group, month, schema_version, inquiries, bytes, sha256)"
+        " VALUES (gen_random_uuid(), 'x', 0, '2026-01-01', 1, 1, 1, 'x')"
+    )
+    panel.owner.execute(
+        "INSERT INTO ledger.archive_parts (file_id, company_id, inquiries, first_received_at, last_received_at, first_fact_at, last_fact_at,"
+        " archived_at) SELECT file_id, %s, 1, now(), now(), now(), now(), '2026-03-04 05:06:07+00' FROM ledger.archive_files",
+        [COMPANY],
+    )
+    panel.owner.execute(
+        "INSERT INTO ledger.archived_inquiries (company_id, inquiry_id, part_id, received_at) SELECT %s, %s, part_id, now()"
+        " FROM ledger.archive_parts",
+        [COMPANY, archived],
+    )
+    for table in ("outcomes", "inquiries"):
+        panel.owner.execute(f"DELETE FROM ledger.{table} WHERE inquiry_id = %s".encode(), [archived])
+    idle = PanelSessions(panel.owner).make_frame_token(COMPANY, IDLE, language="en", by="tests", minutes=5).token
+    path = f"/v1/companies/{COMPANY}/inquiries/{{}}/explanation"
+    answer = panel.portal.get(path.format(archived), panel.token)
+    assert answer.status_code == 200 and "moved to the archive at 2026-03-04 05:06:07" in answer.text
+    assert "已于 2026-03-04 05:06:07" in answer.text
+    hidden, unknown = (panel.portal.get(path.format(inquiry_id), idle) for inquiry_id in (archived, "no-such"))
+    assert hidden.status_code == unknown.status_code == 404
+    assert hidden.json()["code"] == unknown.json()["code"] == "inquiry-unknown"
+    assert panel.portal.get(path.format("no-such"), panel.token).status_code == 404

@@ -47,8 +47,16 @@ COMMANDS: Final = {
 }  # fmt: skip
 """Stage of the connection test → the command whose answer it waits for."""
 RUNNING: Final = ("activated", "taken", *STAGES, "sealed")
-"""Places at which a fetcher works on a request, in the order in which the sellers are led there: the lock of `sealed` stops every other
-mailbox that would be activated after it. A fetcher has as many threads, so the request of another seller waits."""
+"""Places at which a fetcher works on a request. A fetcher has as many threads, so the request of another seller waits."""
+LOCKED_COVERAGE: Final = """
+CREATE FUNCTION public.await_lock() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('coverage ' || NEW.company_id, 0));
+    RETURN NEW;
+END $$;
+CREATE TRIGGER await_lock BEFORE INSERT ON registry.coverage FOR EACH ROW EXECUTE FUNCTION public.await_lock();
+"""
+"""Lets a test stop the last statement of the transaction that connects the mailbox of a certain company, and nothing else."""
 PLACES: Final = (*ON_FORMS, *TESTED, *RUNNING, "queued")
 IS_OPEN: Final = ("looking-up", *RUNNING, "queued")
 """Places with a request that waits or runs."""
@@ -95,12 +103,9 @@ class Seller:
         elif self.place == "tls":
             self._stop_handshake()
         elif self.place == "taken":
-            lock = self._locking_connection()
-            lock.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended('connection-test ' || %s, 0))", (self.company_id,)
-            )
+            self._take_lock("connection-test")
         elif self.place == "sealed":
-            self._locking_connection().execute("LOCK TABLE registry.coverage IN SHARE MODE")
+            self._take_lock("coverage")
         elif self.place == "activated":
             self.server.unanswered.add(b"UID SEARCH")
         self._press_connect(**chosen)
@@ -116,10 +121,10 @@ class Seller:
             self.server.unanswered.clear()
             until(lambda: self.mailboxes() == ["active"], SECONDS, "the mailbox is active, and the result not written")
         elif self.place == "taken":
-            until(lambda: self._locks("waiting.locktype = 'advisory'") == 1, SECONDS, "the fetcher waits for the lock")
+            until(lambda: self._waits_for_lock(has_sealed=False), SECONDS, "the fetcher waits for the lock")
             assert self.stage() is None
         elif self.place == "sealed":
-            until(self._has_sealed, SECONDS, "the secret is stored, and not committed")
+            until(lambda: self._waits_for_lock(has_sealed=True), SECONDS, "the secret is stored, and not committed")
         elif self.place in STAGES:
             until(lambda: self.stage() == self.place, SECONDS, self.place)
             if self.place in COMMANDS and self.place != "greeting":
@@ -174,24 +179,24 @@ class Seller:
         with connect(self.lab.dsn, "tests") as connection:
             return [value for (value,) in connection.execute(statement, (self.company_id,)).fetchall()]
 
-    def _has_sealed(self) -> bool:
-        """Whether a fetcher waits in the transaction in which it has stored the secret."""
-        secret_written = (
-            "EXISTS (SELECT FROM pg_locks own WHERE own.pid = waiting.pid AND own.granted AND own.relation = 'registry.secrets'::regclass"
-            " AND own.mode = 'RowExclusiveLock')"
-        )
-        return self._locks(f"waiting.relation = 'registry.coverage'::regclass AND {secret_written}") == 1
+    def _take_lock(self, name: str) -> None:
+        statement = "SELECT pg_advisory_xact_lock(hashtextextended(%s || ' ' || %s, 0))"
+        self._locking_connection().execute(statement, (name, self.company_id))
 
-    def _locks(self, condition: str) -> int:
-        """How many locks of this database are waited for."""
+    def _waits_for_lock(self, *, has_sealed: bool) -> bool:
+        """Whether a fetcher waits for an advisory lock, in a transaction that has stored a secret or in another one."""
         with connect(self.lab.dsn, "tests") as connection:
-            of_database = "waiting.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            return connection.execute(
-                f"SELECT FROM pg_locks waiting WHERE NOT waiting.granted AND {of_database} AND {condition}"
-            ).rowcount
+            waiting = connection.execute(
+                "SELECT EXISTS (SELECT FROM pg_locks own WHERE own.pid = waiting.pid AND own.granted"
+                " AND own.relation = 'registry.secrets'::regclass AND own.mode = 'RowExclusiveLock')"
+                " FROM pg_locks waiting WHERE NOT waiting.granted AND waiting.locktype = 'advisory'"
+                " AND waiting.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            ).fetchall()
+        return (has_sealed,) in waiting
 
     def _locking_connection(self) -> psycopg.Connection:
         connection = self.stops.enter_context(connect(self.lab.dsn, "tests"))
+        connection.execute("SET idle_in_transaction_session_timeout = 0")
         self.stops.enter_context(connection.transaction())
         return connection
 
@@ -244,6 +249,8 @@ class RunningProcesses:
 def processes(make_seller_lab: MakeSellerLab) -> Iterator[RunningProcesses]:
     lab = make_seller_lab(secret={"FETCHER__CONNECT_WORKERS": str(len(RUNNING) + 1)})
     lab.environ[PATIENT_SECONDS] = str(SECONDS)
+    with connect(lab.dsn, "tests") as connection:
+        connection.execute(LOCKED_COVERAGE)
     with ExitStack() as stack:
         yield RunningProcesses(lab, stack, lab.portal, stack.enter_context(lab.fetcher()))
 

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -274,8 +274,8 @@ def test_a_replay_is_checked_confirmed_and_recorded(room: OperatorRoom) -> None:
     assert len(room.actions()) == 3 and room.open_letters() == 1
 
 
-@pytest.fixture
-def staff(room: OperatorRoom) -> Iterator[Staff]:
+@contextmanager
+def session_of_operator(room: OperatorRoom) -> Iterator[Staff]:
     """The session of the operator in the process of the tests."""
     database = TokenDatabase(room.console.dsn, 1)
     token = room.operator.client.cookies["replyrate-staff"]
@@ -287,6 +287,13 @@ def staff(room: OperatorRoom) -> Iterator[Staff]:
     resources = ConsoleResources(settings, database, lambda: datetime.now(UTC), cast(LongWork, None))
     yield Staff(cast(Request, None), resources, token, session, "en")
     database.close()
+
+
+@pytest.fixture
+def staff(room: OperatorRoom) -> Iterator[Staff]:
+    """The session of the operator beside a console in a thread."""
+    with session_of_operator(room) as staff:
+        yield staff
 
 
 def test_a_session_that_ends_during_a_replay_leaves_the_rest_open_and_its_end_recorded(
@@ -346,9 +353,10 @@ def test_a_confirmation_that_is_sent_twice_at_once_replays_once(room: OperatorRo
 
 
 def test_a_replay_excludes_those_of_other_consoles_and_of_the_command_line(
-    room: OperatorRoom, staff: Staff, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    process_room: OperatorRoom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The first replay runs in this process, the second one in the process of the console, the third one is a command."""
+    room = process_room
     room.plant(*(of_record(number) for number in range(3)))
     sent_before = len(read_all(room.kafka, SENT))
     operator = room.operator.get("/dead-letters").fill_in("/dead-letters/check", operation="replay")
@@ -372,7 +380,7 @@ def test_a_replay_excludes_those_of_other_consoles_and_of_the_command_line(
         return str(done.stderr)
 
     selection = Selection(letter_work.ends_from(confirmation["ends"]), 3, confirmation["digest"])
-    with ThreadPoolExecutor(1) as threads:
+    with session_of_operator(room) as staff, ThreadPoolExecutor(1) as threads:
         monkeypatch.setattr(letter_work, "LetterReplay", HeldReplay)
         first = threads.submit(letter_work.carry_out, staff, "replay", LetterQuery(), selection, lambda *_: None)
         try:

@@ -52,6 +52,7 @@ def operators(**form: str) -> ConsoleRow:
 
 READS, OPERATES = ConsoleRow("support"), ConsoleRow("operator")
 COMPANY = "/companies/{company_segment}"
+LINK = COMPANY + "/accounts/{account_segment}/link"
 MAILBOX = COMPANY + "/mailboxes/{mailbox_segment}"
 LETTERS = {"operation": "purge", "ends": "0:1", "letters": "1", "digest": 32 * "0"}
 ROWS: Mapping[str, ConsoleRow] = {
@@ -64,6 +65,8 @@ ROWS: Mapping[str, ConsoleRow] = {
     f"GET {COMPANY}/inquiry": READS,
     f"GET {COMPANY}/inquiries/{{inquiry_segment}}": READS,
     f"GET {COMPANY}/inquiries/{{inquiry_segment}}/text": READS,
+    f"GET {LINK}": READS,
+    f"POST {LINK}": ConsoleRow("support", {"language": "en", "address": "seller@qq.com"}),
     "GET /mailboxes": READS,
     "GET /mailboxes/list": READS,
     "GET /mailboxes/export": READS,
@@ -94,7 +97,12 @@ ROWS: Mapping[str, ConsoleRow] = {
     "GET /audit": OPERATES,
     "POST /sign-out": ConsoleRow("support", {}),
 }
-SEGMENTS = {"company_segment": "company_id", "mailbox_segment": "mailbox_id", "inquiry_segment": "inquiry_id"}
+SEGMENTS = {
+    "company_segment": "company_id",
+    "account_segment": "account_id",
+    "mailbox_segment": "mailbox_id",
+    "inquiry_segment": "inquiry_id",
+}
 FIXED = {"action": "pause", "name": "default", "partition": "0", "offset": "0"}
 LIMITS = StaffSessionLimits(60, 60, 90)
 
@@ -245,7 +253,7 @@ def test_what_an_erase_has_removed_is_answered_as_what_never_existed(scene: Cons
     in_company = {**never, "company_id": OWN}
     routes = [route for route, console_row in ROWS.items() if "{company_segment}" in route or route == "GET /"]
     routes.remove(f"GET {COMPANY}")
-    assert len(routes) == 6
+    assert len(routes) == 8
     problems: list[str] = []
     roles: tuple[StaffRole, ...] = ("support", "operator")
     for role in roles:

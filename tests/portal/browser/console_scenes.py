@@ -27,6 +27,11 @@ from tests.support.panel_world import seed_world
 from tests.support.topics import PARTITIONS, create_topics, kafka_settings
 
 COMPANY: Final = "lt-textile"
+NEW_LINK: Final = f"/companies/{COMPANY}/accounts/lt-sub-wu/link"
+RECONNECTED: Final = (
+    "UPDATE registry.mailboxes SET state = 'active', state_reason = NULL WHERE company_id = 'yg-ceramics'"
+)
+NOT_CONNECTED: Final = "UPDATE registry.mailboxes SET state = 'needs_reconnect', state_reason = 'address-changed' WHERE company_id = 'yg-ceramics'"
 FAST: Final = "fast-shop"
 NEWER: Final = RULES.replace("14400", "7200").replace("version = 1", "version = 2")
 """The next version of the definition."""
@@ -123,9 +128,7 @@ def lab(make_console: MakeConsole, dsn: str, topics_gone: str, tmp_path: Path) -
     with connect(dsn, "tests") as owner:
         seed_world(owner, 1, ("default",), ("lt-textile", "bf-valves", "yg-ceramics"))
         owner.execute("INSERT INTO registry.companies (company_id) VALUES ('new-company')")
-        owner.execute(
-            "UPDATE registry.mailboxes SET state = 'needs_reconnect', state_reason = 'address-changed' WHERE company_id = 'yg-ceramics'"
-        )
+        owner.execute(NOT_CONNECTED)
         with make_console(KAFKA__PARTITIONS=str(PARTITIONS), AGGREGATOR__RULES_DIR=str(tmp_path)) as console:
             yield ConsoleStates(
                 OperatorRoom(console, dsn, owner, kafka, staff_browser(console, dsn, "operator")), tmp_path
@@ -180,6 +183,22 @@ def at_mailbox(state: str) -> Scene:
         ).fetchone()
         assert mailbox is not None
         window.open(f"/companies/{mailbox[0]}/mailboxes/{quote(mailbox[1], safe='')}")
+
+    return show
+
+
+def new_link_reconnect(lab: ConsoleStates, window: BrowserVisit) -> None:
+    at_mailbox("needs_reconnect")(lab, window)
+    press(window, "main a[href*='/link?mailbox=']")
+
+
+def new_link_sent(address: str) -> Scene:
+    """What the form answers to an address."""
+
+    def show(lab: ConsoleStates, window: BrowserVisit) -> None:
+        window.open(NEW_LINK)
+        window.page.fill("#address", address)
+        press(window, "#link button")
 
     return show
 
@@ -257,6 +276,8 @@ def overview_in_order(lab: ConsoleStates, window: BrowserVisit) -> None:
     lab.owner.execute("DELETE FROM ledger.pipeline")
     lab.owner.execute("UPDATE registry.mailboxes SET next_poll_at = now() + interval '3 hours'")
     lab.cancel_computations()
+    lab.owner.execute(RECONNECTED)
+    lab.until_next.callback(lab.owner.execute, NOT_CONNECTED)
     window.open("/overview")
     assert window.page.is_visible("p.result")
 
@@ -471,6 +492,10 @@ SCENES: Final[dict[str, Scene]] = {
     "search-too-long": at(f"/?q={'x' * 200}", ".note"),
     "company": at_company(),
     "company-new": at_company(company_id="new-company"),
+    "new-link": at(NEW_LINK),
+    "new-link-reconnect": new_link_reconnect,
+    "new-link-errors": new_link_sent(""),
+    "new-link-made": new_link_sent("sales@textile.example"),
     "mailbox": at_mailbox("active"),
     "mailbox-actions": mailbox_actions,
     "mailbox-paused": mailbox_paused,

@@ -144,17 +144,17 @@ def press(window: BrowserVisit, selector: str) -> None:
         window.page.click(selector)
 
 
-def finish(window: BrowserVisit) -> None:
-    """Wait for the result of the work that is shown: with scripts by its events, else by the link."""
-    page = window.page
+def finish(window: BrowserVisit, template: str) -> None:
+    """Wait for the result of the work that is shown, a page of a template: with scripts by its events, else by the link."""
+    page, result = window.page, f"body[data-template='{template}.html']"
+    if window.scripts == "scripts":
+        page.wait_for_selector(result)
+        page.wait_for_load_state()
+        return
     for _ in range(12):
-        if page.locator("a[href$='/result']").count() == 0:
+        if page.locator(result).count() == 1:
             return
-        if window.scripts == "scripts":
-            page.wait_for_selector("main:not(:has(a[href$='/result']))")
-            page.wait_for_load_state()
-        else:
-            press(window, "a[href$='/result']")
+        press(window, "a[href$='/result']")
     raise AssertionError(page.content())
 
 
@@ -312,7 +312,7 @@ def check(operation: str, query: str = "") -> Scene:
         lab.plant_letters()
         window.open(f"/dead-letters{query}")
         press(window, f"button[value={operation}]")
-        finish(window)
+        finish(window, "console_letters_check")
 
     return show
 
@@ -323,7 +323,7 @@ def done(operation: str) -> Scene:
     def show(lab: ConsoleStates, window: BrowserVisit) -> None:
         check(operation)(lab, window)
         press(window, "form[action='/dead-letters/carry-out'] button")
-        finish(window)
+        finish(window, "console_letters_done")
 
     return show
 
@@ -332,7 +332,7 @@ def work_changed(lab: ConsoleStates, window: BrowserVisit) -> None:
     check("replay")(lab, window)
     lab.clear_letters()
     press(window, "form[action='/dead-letters/carry-out'] button")
-    finish(window)
+    finish(window, "console_work_failed")
 
 
 def work_running(lab: ConsoleStates, window: BrowserVisit) -> None:
@@ -355,7 +355,7 @@ def work_failed(lab: ConsoleStates, window: BrowserVisit) -> None:
     window.open("/rule-sets/default")
     window.page.fill("#company", "nobody")
     press(window, "form[action='/rule-sets/compare'] button")
-    finish(window)
+    finish(window, "console_work_failed")
 
 
 def rule_sets(lab: ConsoleStates, window: BrowserVisit) -> None:
@@ -391,7 +391,7 @@ def rules_diff(company: str = "") -> Scene:
         window.page.fill("#company", company)
         window.page.select_option("#against", "default")
         press(window, "form[action='/rule-sets/compare'] button")
-        finish(window)
+        finish(window, "console_rules_diff")
 
     return show
 

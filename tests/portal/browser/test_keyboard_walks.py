@@ -132,10 +132,10 @@ def test_an_operator_from_the_sign_in_to_a_comparison(lab: ConsoleStates, visit:
         keys.follow()
         keys.reach("button[value=replay]")
         keys.follow()
-        finish(window)
+        finish(window, "console_letters_check")
         keys.reach("form[action='/dead-letters/carry-out'] button")
         keys.follow()
-        finish(window)
+        finish(window, "console_letters_done")
         assert lab.room.open_letters() == 0
 
         window.open("/rule-sets")
@@ -144,6 +144,6 @@ def test_an_operator_from_the_sign_in_to_a_comparison(lab: ConsoleStates, visit:
         keys.reach("#against")
         keys.press("Tab")
         keys.send("/rule-sets/compare")
-        finish(window)
+        finish(window, "console_rules_diff")
         assert page.is_visible("#summary")
         keys.walk()

@@ -170,7 +170,9 @@ def _considered_text(reply: dict[str, Any], text: Texts) -> str:
         return text("source", "status", status=text("status", reply["reply_id"]))
     parts = [text("source", reply["source"]), _kind_text(reply, text)]
     if reply["source"] == "mail":
-        parts += [reply["mailbox_id"], text("matched_by", reply["matched_by"]), text("evidence", reply["evidence"])]
+        parts += [reply["mailbox_id"], text("matched_by", reply["matched_by"])]
+        if reply["evidence"]:
+            parts.append(text("evidence", reply["evidence"]))
     return ", ".join(parts)
 
 

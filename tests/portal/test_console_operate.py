@@ -605,6 +605,13 @@ def process_room(make_console: MakeConsole, dsn: str, topics_gone: str) -> Itera
         yield started
 
 
+def language_switch(browser: Browser) -> str:
+    """The path to which the switch of the language leads; fails when it is no page. The language stays."""
+    (address,) = re.findall(r'href="([^"]*lang=)zh"', browser.answer.text)
+    assert browser.client.get(f"{address}en").status_code == 200, address
+    return str(address).partition("?")[0]
+
+
 def test_a_key_is_made_used_rotated_and_revoked(process_room: OperatorRoom, make_portal: MakePortal) -> None:
     room = process_room
     assert isinstance(room.console, Portal)
@@ -613,7 +620,8 @@ def test_a_key_is_made_used_rotated_and_revoked(process_room: OperatorRoom, make
     assert (
         refused.status == 422 and refused.shows("Choose at least one scope.") and refused.shows("a day in the future")
     )
-    operator.fill_in(
+    assert language_switch(operator) == "/api-keys"
+    operator.get("/api-keys/new").fill_in(
         "/api-keys", name="order system", scopes=["numbers:read", "registry:read"], companies="c1", expires=""
     )
     secret = operator.page.forms[-1].values.get("secret") or re.findall(r'value="(rrk_[^"]+)"', operator.answer.text)[0]
@@ -636,6 +644,7 @@ def test_a_key_is_made_used_rotated_and_revoked(process_room: OperatorRoom, make
         operator.get(f"/api-keys/{key_id}").fill_in(".*/rotate", overlap_hours=24)
         (rotated,) = re.findall(r'value="(rrk_[^"]+)"', operator.answer.text)
         assert (status(secret), status(rotated)) == (200, 200)
+        assert language_switch(operator) == "/api-keys"
         operator.get(f"/api-keys/{key_id}").fill_in(".*/revoke")
         assert (
             operator.path == f"/api-keys/{key_id}"

@@ -24,6 +24,7 @@ PAGES: Final = (
     ConsolePage("keys", "/api-keys", "operator"),
     ConsolePage("audit", "/audit", "operator"),
 )
+PATHS: Final = {entry.name: entry.path for entry in PAGES}
 
 
 def pages_for(role: StaffRole) -> tuple[ConsolePage, ...]:

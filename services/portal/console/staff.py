@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse
 
 from services.common.display import duration_in_words
 from services.common.language import Language
-from services.portal.console.pages import pages_for
+from services.portal.console.pages import PATHS, pages_for
 from services.portal.console.problems import ConsoleProblem
 from services.portal.console.resources import ConsoleResources
 from services.portal.console.texts import text
@@ -83,7 +83,13 @@ class Staff:
         return text(name, self.language, **values)
 
     def page(self, template: str, here_name: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-        """A page with what every page of the console shows. `here_name`: the page of the navigation that it belongs to."""
+        """A page with what every page of the console shows. `here_name`: the page of the navigation that it belongs to.
+
+        The switch of the language leads to the address of the page; of a page that answers a form, which cannot be read again, to `here` or
+        that page of the navigation.
+        """
+        if self.request.method == "POST" and not values.get("here"):
+            values["here"] = f"{PATHS[here_name]}?lang="
         return page(
             self.request, template, self.language, status=status, site_name=self.says("site.name"), staff=self,
             pages=pages_for(self.session.role), here_name=here_name, p=self.says, show=display, csrf=self.csrf,

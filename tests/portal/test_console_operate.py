@@ -307,7 +307,9 @@ def test_a_session_that_ends_during_a_replay_leaves_the_rest_open_and_its_end_re
     assert checked.selection.letters == 3
 
     def end_session(done: int, total: int) -> None:
-        room.owner.execute("UPDATE registry.staff_sessions SET ended_at = clock_timestamp()")
+        # Progress is reported before, too, while the letters of the dry run are compared with the open ones.
+        if done and room.actions():
+            room.owner.execute("UPDATE registry.staff_sessions SET ended_at = clock_timestamp()")
 
     sent_before = len(read_all(room.kafka, SENT))
     with pytest.raises(StaffSessionEnded):

@@ -25,7 +25,7 @@ __all__ = ["console_dsn", "make_console"]
 
 COMPANY = "lt-textile"
 PORTAL = "https://replies.example"
-COMMAND_HINT = re.compile(r'<p class="hint">[^<]*<code>[^<]*</code></p>|<span lang="en">[^<]*</span>')
+COMMAND_HINT = re.compile(r'<p class="hint">[^<]*<code>[^<]*</code></p>|<(span|q) lang="en">[^<]*</\1>')
 """For operators: beside an action the command that does the same, and on the overview what a check of the installation says."""
 NOT_OF_STAFF = re.compile(r"replyrate [a-z]|/v1/")
 

@@ -21,7 +21,7 @@ from tests.support.portal_lab import portal_login
 from tests.support.topics import kafka_settings, publish
 
 LETTERS: Final = 1_000
-CALLS: Final = 20
+CALLS: Final = 40
 """How often each page is shown that is not about a company."""
 OF_INSTALLATION: Final = (
     "/overview", "/mailboxes", "/mailboxes/list", "/mailboxes/list?state=needs_reconnect", "/dead-letters", "/rule-sets",

@@ -37,8 +37,8 @@ WHY: Final = {
         " has grown: compare the two others."
     ),
     "portal_p95_ms": (
-        "Other work kept both cores busy (load average above). A call of the most expensive kind takes a fifth of the limit in"
-        " CPU, of web process and Postgres together."
+        "Other work kept both cores busy (load average above), or a call waited for another service: CPU and the median in the"
+        " tables below tell which."
     ),
     "rss_slope_matcher": (
         "It goes up by the size of a batch and down again; the figures of each minute are in the file, and a leak would not"

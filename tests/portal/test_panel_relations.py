@@ -36,7 +36,7 @@ EXPLAINED: Final = frozenset(
         "registry.coverage", "registry.mailbox_reading", "registry.stored_message",
     }
 )  # fmt: skip
-"""What the statement that judges reads, and what is told of its facts."""
+"""Relations that the judging statement reads, and those that describe its facts."""
 EXCEPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "GET /panel/diagnosis": MAILBOXES,
     "GET /panel/mailboxes": MAILBOXES | {"registry.accounts"},

@@ -1,4 +1,4 @@
-"""What staff are told to do about a cause or a mailbox: advice.toml. It names pages of the console, not commands or the API."""
+"""Advice for staff about a cause or a mailbox, from advice.toml. It refers to pages of the console, not to commands or the API."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -1,7 +1,8 @@
 """The panel and the console with the keyboard alone: every control of a page is reached in order, can be seen and can be left."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import pytest
 
@@ -58,19 +59,29 @@ def set_width(window: BrowserVisit, width: int) -> None:
     window.page.set_viewport_size({"width": width, "height": WIDTHS[width]})
 
 
+def open_link(window: BrowserVisit, keys: Keyboard, link: str) -> None:
+    """Open a link and press its button."""
+    window.open(link)
+    keys.skip()
+    keys.press("Tab")
+    assert keys.has_focus("form[action^='/link/'] button")
+    keys.follow()
+
+
+def walk_pages(window: BrowserVisit, keys: Keyboard, paths: Sequence[str]) -> None:
+    """Reach every control of each page; the widths alternate."""
+    for path, width in zip(paths, cycle(WIDTHS), strict=False):
+        set_width(window, width)
+        window.open(path)
+        assert keys.walk() > 8, path
+
+
 @pytest.mark.timeout(300)
 def test_a_seller_from_the_link_to_the_withdrawal(panel: Panel, visit: Visit) -> None:
     with visit(panel.portal.origin, "en") as window:
         page, keys = window.page, Keyboard(window)
-        window.open(panel_link(panel.dsn, SELLER, ACCOUNT))
-        keys.skip()
-        keys.press("Tab")
-        assert keys.has_focus("form[action^='/link/'] button")
-        keys.follow()
-        for path, width in zip(PANEL_PAGES, 5 * tuple(WIDTHS), strict=False):
-            set_width(window, width)
-            window.open(f"/panel{path}")
-            assert keys.walk() > 8, path
+        open_link(window, keys, panel_link(panel.dsn, SELLER, ACCOUNT))
+        walk_pages(window, keys, [f"/panel{path}" for path in PANEL_PAGES])
 
         window.open("/panel")
         keys.skip()
@@ -106,15 +117,8 @@ def test_an_operator_from_the_sign_in_to_a_comparison(lab: ConsoleStates, visit:
         page, keys = window.page, Keyboard(window)
         window.open("/sign-in")
         keys.skip()
-        window.open(console_link(lab.room.dsn, "operator"))
-        keys.skip()
-        keys.press("Tab")
-        assert keys.has_focus("form[action^='/link/'] button")
-        keys.follow()
-        for path, width in zip(CONSOLE_PAGES, 4 * tuple(WIDTHS), strict=False):
-            set_width(window, width)
-            window.open(path)
-            assert keys.walk() > 8, path
+        open_link(window, keys, console_link(lab.room.dsn, "operator"))
+        walk_pages(window, keys, CONSOLE_PAGES)
 
         window.open("/")
         keys.skip()

@@ -9,7 +9,7 @@ anything else   crash, restart
 
 from collections.abc import Sequence
 
-from services.common.language import Bilingual
+from services.common.language import Bilingual, in_language
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -28,7 +28,12 @@ class ReplyrateError(Exception):
 
     def __init__(self, *args: object) -> None:
         self.sentences: tuple[str | Bilingual, ...] = tuple(said for said in args if isinstance(said, str | Bilingual))
-        super().__init__(*(said.en if isinstance(said, Bilingual) else said for said in args))
+        super().__init__(*(in_language(said, "en") for said in args))
+
+    @property
+    def bilingual(self) -> Bilingual:
+        """Its text in both languages; what has no Chinese is English in both."""
+        return Bilingual(str(self), "；".join(in_language(said, "zh") for said in self.sentences))
 
 
 class ConfigError(ReplyrateError):
@@ -36,7 +41,7 @@ class ConfigError(ReplyrateError):
 
     def __init__(self, problems: Sequence[str | Bilingual] | str | Bilingual) -> None:
         sentences = (problems,) if isinstance(problems, str | Bilingual) else tuple(problems)
-        self.problems = tuple(said.en if isinstance(said, Bilingual) else said for said in sentences)
+        self.problems = tuple(in_language(said, "en") for said in sentences)
         super().__init__("; ".join(self.problems))
         self.sentences = sentences
 

@@ -11,6 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+import msgspec
 from jsonschema import Draft202012Validator, ValidationError
 
 from services.common.errors import ConfigError
@@ -40,6 +41,13 @@ def parse_table(text: str, origin: str) -> dict[str, Any]:
         raise ConfigError(
             Bilingual(f"{origin}: not TOML: {error}", f"{origin}：不是有效的 TOML（系统原文：{error}）")
         ) from None
+
+
+@cache
+def read_sentences(package: str, file: str, section: str | None = None) -> Mapping[str, Bilingual]:
+    """The texts of a table, or of a section of it, by code."""
+    table = read_table(package, file)
+    return msgspec.convert(table if section is None else table[section], dict[str, Bilingual])
 
 
 def read_json(package: str, file: str) -> dict[str, Any]:

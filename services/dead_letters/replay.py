@@ -24,7 +24,7 @@ from services.common.topics import DEAD_GROUP, REPLAYED, REPLIES
 from services.common.trace_context import TRACEPARENT
 from services.dead_letters.letters import DeadLetterRecord, DeadLetters, Spans, read_spans, spans_of
 from services.dead_letters.progress import Disposition
-from services.dead_letters.refusals import NONE, RescanRefused, refusal
+from services.dead_letters.refusals import NONE, refusal
 
 BATCH: Final = 500
 
@@ -58,7 +58,7 @@ class LetterReplay:
         """Without a publisher it is a dry run. A record that was replayed `most` times is left, and, unless `again`, so is a
         letter that was replayed before: the count of its record does not show that.
 
-        `rescan(company_id, mailbox_id)` may raise ReplyrateError, RescanRefused with the reason in both languages: its letters cannot be replayed. TransientError ends the replay; the
+        `rescan(company_id, mailbox_id)` may raise ReplyrateError: its letters cannot be replayed. TransientError ends the replay; the
         letters of the batch stay open, and none of its records was sent.
         """
         self._settings = settings
@@ -138,10 +138,8 @@ class LetterReplay:
                 self._rescan_refusals[mailbox] = NONE
             except TransientError:
                 raise
-            except RescanRefused as refused:
-                self._rescan_refusals[mailbox] = refused.reason
             except ReplyrateError as error:
-                self._rescan_refusals[mailbox] = Bilingual(str(error), str(error))
+                self._rescan_refusals[mailbox] = error.bilingual
         why = self._rescan_refusals[mailbox]
         return ReplayResult(letter, "rescan") if why is NONE else ReplayResult(letter, "refused", why)
 

@@ -43,7 +43,7 @@ class RegistryError(ReplyrateError):
         self.reason = why if isinstance(why, Bilingual) else None
         self.remedy = remedy
         self.values = values
-        super().__init__(why.en if isinstance(why, Bilingual) else why)
+        super().__init__(why)
 
 
 def unknown_mailbox(company_id: str, mailbox_id: str) -> RegistryError:

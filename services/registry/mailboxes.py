@@ -3,7 +3,7 @@
 How a mailbox is connected is in connection_attempts.py, how it is polled in leases.py.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 
@@ -16,6 +16,9 @@ from services.registry.state_changes import OPERATOR, StateChanges
 from services.registry.states import NEVER_CONNECTED
 
 SQL = load_statements("services.registry", "mailboxes.sql")
+
+MailboxAction = Literal["pause", "resume", "rescan"]
+"""What is done with a connected mailbox; the names are those of the command line and of the API."""
 
 
 class Mailboxes:
@@ -58,6 +61,16 @@ class Mailboxes:
         if self._sql.one("rescan", company_id=company_id, mailbox_id=mailbox_id) is None:
             self._changes.lock(company_id, mailbox_id)
             raise RegistryError(reason("mailbox-removed", mailbox_id=mailbox_id), "mailbox-add-again")
+
+    def change(self, action: MailboxAction, company_id: str, mailbox_id: str, *, by: str) -> None:
+        """Do what an action names."""
+        match action:
+            case "pause":
+                self.pause(company_id, mailbox_id, by=by)
+            case "resume":
+                self.resume(company_id, mailbox_id, by=by)
+            case "rescan":
+                self.rescan(company_id, mailbox_id)
 
     def remove(self, company_id: str, mailbox_id: str, *, by: str = OPERATOR) -> None:
         """Consent is withdrawn: stop reading a mailbox for good, and delete whatever identifies its owner.

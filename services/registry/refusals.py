@@ -6,7 +6,7 @@ from functools import cache
 import msgspec
 
 from services.common.language import Bilingual, filled
-from services.common.tables import read_table
+from services.common.tables import read_sentences, read_table
 
 
 @cache
@@ -18,10 +18,9 @@ def load() -> Mapping[str, Bilingual]:
     return msgspec.convert(sentences, dict[str, Bilingual])
 
 
-@cache
 def words() -> Mapping[str, Bilingual]:
     """Values that read differently in each language: kinds of accounts, roles, what an id names."""
-    return msgspec.convert(read_table("services.registry", "refusals.toml")["words"], dict[str, Bilingual])
+    return read_sentences("services.registry", "refusals.toml", "words")
 
 
 def reason(code: str, **values: str | Bilingual) -> Bilingual:

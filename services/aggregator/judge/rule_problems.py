@@ -1,23 +1,19 @@
 """Why a rule set cannot be used: the sentences of rule_problems.toml."""
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Literal
 
-import msgspec
-
 from services.common.language import Bilingual, filled
-from services.common.tables import read_table
+from services.common.tables import read_sentences
 
 RuleProblem = Literal[
     "zone", "max-days", "value", "own-file", "own-name", "no-rule-set", "unreadable", "file-name", "horizon", "version", "no-company",
 ]  # fmt: skip
 
 
-@cache
 def load() -> Mapping[str, Bilingual]:
     """The sentence of each code."""
-    return msgspec.convert(read_table("services.aggregator.judge", "rule_problems.toml"), dict[str, Bilingual])
+    return read_sentences("services.aggregator.judge", "rule_problems.toml")
 
 
 def rule_problem(code: RuleProblem, **values: str | int) -> Bilingual:

@@ -13,7 +13,7 @@ from services.aggregator.judge.rules import RuleSet
 from services.aggregator.refresh import recompute
 from services.aggregator.refresh.recompute import StoredRuleSet
 from services.common.errors import ConfigError, ReplyrateError
-from services.common.language import Bilingual
+from services.common.language import Bilingual, in_language
 
 RuleSetStatus = Literal["active", "inactive", "unusable"]
 
@@ -45,7 +45,7 @@ class RuleSetState:
     @property
     def problem(self) -> str:
         """The problems in English, in one line."""
-        return "; ".join(said.en if isinstance(said, Bilingual) else said for said in self.problems)
+        return "; ".join(in_language(said, "en") for said in self.problems)
 
     @property
     def is_file_newer(self) -> bool:

@@ -206,7 +206,7 @@ class _Import:
                 self._carry_out(line)
             except RegistryError as error:
                 code = UNKNOWN.get(error.remedy or "", "not-possible")
-                self._refused.add([FieldProblem("", "body", code, {"reason": error.reason or str(error)}, number)])
+                self._refused.add([FieldProblem("", "body", code, {"reason": error.bilingual}, number)])
         self._refused.check()
         for number, line in lines:
             if isinstance(line, MailboxLine):

@@ -83,4 +83,4 @@ def _on_transient(request: Request, error: Exception) -> Response:
 def _on_registry_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RegistryError)
     code = UNKNOWN.get(error.remedy or "", "not-possible")
-    return answer(ApiProblem(code, {"reason": error.reason or str(error)}), request)
+    return answer(ApiProblem(code, {"reason": error.bilingual}), request)

@@ -163,13 +163,13 @@ class FiguresRequest:
             )
             page += [self.figures.amend(figures_row, rule_set) for figures_row in read]
             if len(page) == limit:
-                return page, self._cursor(page[-1])
+                return page, self.cursor(page[-1])
         return page, None
 
     def export(self, form: ExportFormat) -> Response:
         """Every row, as it is read. The first page is read before the answer begins, so that its problems are problems."""
         first = self.page(None, EXPORT_ROWS)
-        render = csv_text if form == "csv" else ndjson_text
+        render = TEXTS[form]
         disposition = f'attachment; filename="{self.figures.statement.replace("_", "-")}.{form}"'
         return StreamingResponse(
             self._texts(first, render), media_type=MEDIA_TYPES[form], headers={"Content-Disposition": disposition}
@@ -200,12 +200,13 @@ class FiguresRequest:
         except ValueError:
             raise ApiProblem("invalid-request", fields=[FieldProblem("after", "query", "cursor")]) from None
 
-    def _cursor(self, last: Mapping[str, Any]) -> str:
+    def cursor(self, last: Mapping[str, Any]) -> str:
+        """The cursor behind a row."""
         key = ["" if last[column] is None else str(plain(last[column])) for column in self.figures.key]
         return encode_cursor(last["rule_set"], *key)
 
 
-def csv_text(rows: Rows, is_first: bool) -> str:
+def _csv_text(rows: Rows, is_first: bool) -> str:
     """Rows as CSV; of texts in both languages the code, and the header line on the first page."""
     cells = [{name: _cell(value) for name, value in figures_row.items()} for figures_row in rows]
     text = as_csv(cells)
@@ -218,9 +219,12 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def ndjson_text(rows: Rows, _: bool = False) -> str:
-    """Rows as NDJSON."""
+def _ndjson_text(rows: Rows, _: bool) -> str:
     return "".join(json.dumps(plain(figures_row), ensure_ascii=False) + "\n" for figures_row in rows)
+
+
+TEXTS: Final[Mapping[str, Callable[[Rows, bool], str]]] = {"csv": _csv_text, "ndjson": _ndjson_text}
+"""Form of an export → the text of a page of its rows, and whether it is the first page."""
 
 
 FormatQuery = Annotated[

@@ -2,16 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping
-from functools import cache
 from typing import Annotated, Any, Final
 
-import msgspec
 from fastapi import APIRouter, Header, Query
 from pydantic import StringConstraints
 from starlette.responses import Response
 
 from services.common.language import Bilingual
-from services.common.tables import read_table
+from services.common.tables import read_sentences
 from services.connect import texts
 from services.portal.api.callers import ApiCaller, requires
 from services.portal.api.posts import ApiAnswer, ApiPost, ApiTransaction, posts
@@ -34,7 +32,7 @@ from services.registry.addresses import Role
 from services.registry.api_changes import ApiAction
 from services.registry.keyset import KeysetRange
 from services.registry.lists import MailboxFilter, RegistryLists
-from services.registry.mailboxes import Mailboxes
+from services.registry.mailboxes import MailboxAction, Mailboxes
 from services.registry.state_changes import StateChanges
 from services.registry.states import State
 
@@ -214,16 +212,10 @@ def rescan_mailbox(
     return _change(post, "rescan", company_id, mailbox_id, if_match)
 
 
-def _change(post: ApiPost, action: str, company_id: str, mailbox_id: str, if_match: str | None) -> Response:
+def _change(post: ApiPost, action: MailboxAction, company_id: str, mailbox_id: str, if_match: str | None) -> Response:
     def work(transaction: ApiTransaction) -> ApiAnswer:
         check_match(transaction, company_id, mailbox_id, if_match)
-        mailboxes, by = Mailboxes(transaction.connection), transaction.caller.actor
-        if action == "pause":
-            mailboxes.pause(company_id, mailbox_id, by=by)
-        elif action == "resume":
-            mailboxes.resume(company_id, mailbox_id, by=by)
-        else:
-            mailboxes.rescan(company_id, mailbox_id)
+        Mailboxes(transaction.connection).change(action, company_id, mailbox_id, by=transaction.caller.actor)
         transaction.note(company_id, DONE[action], mailbox_id)
         mailbox = as_mailbox(RegistryLists(transaction.connection).mailbox(company_id, mailbox_id))
         return ApiAnswer(200, mailbox, {"ETag": mailbox.etag})
@@ -257,10 +249,9 @@ def as_mailbox(stored: Mapping[str, Any]) -> MailboxResource:
     )
 
 
-@cache
 def advice() -> Mapping[str, Bilingual]:
     """What to do next about a mailbox, by its state: advice.toml."""
-    return msgspec.convert(read_table("services.portal.api", "advice.toml")["state"], dict[str, Bilingual])
+    return read_sentences("services.portal.api", "advice.toml", "state")
 
 
 def _etag(stored: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.common.language import Bilingual, Language
+from services.common.language import Bilingual, Language, in_language
 from services.common.tables import read_table
 from services.portal.pages.templates import LANGUAGE_TAGS, preferred_language
 
@@ -100,7 +100,7 @@ def answer(problem: ApiProblem, request: Request) -> Response:
 
 def _in_language(values: Mapping[str, Any], language: Language) -> dict[str, Any]:
     """Values of placeholders, those that are texts in one language."""
-    return {name: value.text(language) if isinstance(value, Bilingual) else value for name, value in values.items()}
+    return {name: in_language(value, language) for name, value in values.items()}
 
 
 def _field_document(entry: FieldProblem, language: Language) -> dict[str, Any]:

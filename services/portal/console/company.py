@@ -42,6 +42,7 @@ def routes(gate: StaffGate) -> APIRouter:
     def show_company(request: Request, company_segment: str) -> Response:
         staff = gate.reader(request)
         company_id = checked_id(path_id(company_segment))
+        path, chosen = f"/companies/{quote(company_id, safe='')}", request.query_params.get("rules")
         after = {name: request.query_params.get(name) for name in TABLES}
         with staff.noted("company", Subject(company_id)) as connection:
             check_stored(connection, company_id)
@@ -50,7 +51,7 @@ def routes(gate: StaffGate) -> APIRouter:
             )  # fmt: skip
             wanted = MailboxFilter(KeysetRange.of(company_id), company_id)
             mailboxes = lists.mailboxes(wanted, ("", ""), ROWS + 1)
-            rule_set, names = active_rules(connection, request.query_params.get("rules"))
+            rule_set, names = active_rules(connection, chosen)
             tables: dict[str, tuple[Rows, str | None]] = {
                 "accounts": page_by(
                     "account_id", lists.accounts(company_id, cursor_key(after["accounts"]), ROWS + 1), ROWS
@@ -66,7 +67,6 @@ def routes(gate: StaffGate) -> APIRouter:
                 if rule_set is not None:
                     tables[name] = figures.page(company_id, list_of_figures, rule_set, after[name], ROWS)
             sessions = statements.all("sessions", company_id=company_id, limit=SESSIONS)
-        path, chosen = f"/companies/{quote(company_id, safe='')}", request.query_params.get("rules")
         pages = {
             name: _pages(path, name, {"rules": chosen} if chosen else {}, after[name], following)
             for name, (_, following) in tables.items()

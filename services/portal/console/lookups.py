@@ -39,11 +39,10 @@ class OpenTransaction:
         """
         request = FiguresRequest(self, company_id, figures, {"account_id": None}, rule_set)
         try:
-            rows, following = request.page(after, limit)
-            # A page may be full with the last row.
-            return rows, following if following is not None and request.page(following, 1)[0] else None
+            rows, _ = request.page(after, limit + 1)
         except ApiProblem:
             raise ConsoleProblem("not-found") from None
+        return rows[:limit], request.cursor(rows[limit - 1]) if len(rows) > limit else None
 
 
 def checked_id(text: str) -> str:

@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from services.common.postgres import Statements
 from services.connect import texts
-from services.portal.api.figures import EXPORT_ROWS, MEDIA_TYPES, Rows, csv_text, ndjson_text
+from services.portal.api.figures import EXPORT_ROWS, MEDIA_TYPES, TEXTS, Rows
 from services.portal.api.mailboxes import as_mailbox
 from services.portal.api.problems import ApiProblem
 from services.portal.api.values import decode_cursor, encode_cursor
@@ -119,7 +119,7 @@ def _export(staff: Staff, chosen: MailboxKind, form: str, page: Rows) -> Iterato
     is_first = True
     while page:
         rows = [_exported(mailbox) for mailbox in page]
-        yield csv_text(rows, is_first) if form == "csv" else ndjson_text(rows)
+        yield TEXTS[form](rows, is_first)
         is_first = False
         if len(page) < EXPORT_ROWS:
             break

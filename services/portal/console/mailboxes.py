@@ -13,13 +13,14 @@ from services.portal.api.mailboxes import as_mailbox
 from services.portal.console import advice
 from services.portal.console.lookups import SQL, checked_id
 from services.portal.console.mailbox_lists import state_names
-from services.portal.console.operate.mailbox_changes import READ_AGAIN_IN, MailboxAction, change, offered
+from services.portal.console.operate.mailbox_changes import READ_AGAIN_IN, change, offered
 from services.portal.console.problems import ConsoleProblem
 from services.portal.console.seller_links import RECONNECTED_FROM
 from services.portal.console.staff import Staff, StaffGate
 from services.portal.id_paths import path_id
 from services.registry.errors import RegistryError
 from services.registry.lists import RegistryLists
+from services.registry.mailboxes import MailboxAction
 from services.registry.staff_actions import Subject
 
 DONE_STATES: Final[dict[str, tuple[str, ...]]] = {"pause": ("paused",), "resume": ("active",), "rescan": READ_AGAIN_IN}

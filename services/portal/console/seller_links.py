@@ -70,7 +70,7 @@ def routes(gate: StaffGate) -> APIRouter:
             try:
                 link = PortalSessions(connection).make_link(wanted, link_minutes(staff))
             except RegistryError as error:
-                return _form_page(staff, subject, stored, values, {"link": _sentence(error, language=staff.language)})
+                return _form_page(staff, subject, stored, values, {"link": error.bilingual.text(staff.language)})
             staff.note(connection, "make-link", subject, session_id=link.session_id)
         return _made_page(staff, subject, link, language)
 
@@ -102,10 +102,6 @@ def _mailbox(connection: Connection, subject: Subject) -> dict[str, Any] | None:
     if mailbox["account_id"] != account_id:
         raise ConsoleProblem("not-found")
     return mailbox
-
-
-def _sentence(error: RegistryError, language: Language) -> str:
-    return str(error) if error.reason is None else error.reason.text(language)
 
 
 def _form_page(

@@ -23,9 +23,11 @@ THRESHOLDS: Final[dict[str, float]] = {
     "ReplyrateSettleBehind": 3600,
 }
 """Alert → above which value it is a problem. A test compares them with the rules of Prometheus."""
-OF_RECORDS: Final = ("ReplyrateMatcherLags", "ReplyrateAggregatorLags", "ReplyrateDeadLetters")
-"""Alerts whose value counts records; that of the others is seconds, or a share."""
-OF_SHARES: Final = ("ReplyrateMailboxesNeedReconnect",)
+UNITS: Final[dict[str, Unit]] = {
+    "ReplyrateMatcherLags": "records", "ReplyrateAggregatorLags": "records", "ReplyrateDeadLetters": "records",
+    "ReplyrateMailboxesNeedReconnect": "share",
+}  # fmt: skip
+"""Alert → what its value counts, where it is not seconds."""
 UNCHECKED: Final = frozenset({
     "ReplyrateServiceMissing", "ReplyrateUnhealthy", "ReplyrateVersionsDiffer", "ReplyrateLoginsFail", "ReplyrateManyRejected",
     "ReplyrateLateFacts", "ReplyrateRerouted", "ReplyrateNothingMatches", "ReplyrateCompanyUnjudged",
@@ -44,7 +46,7 @@ class OperatingProblem:
     @property
     def unit(self) -> Unit:
         """What the value counts."""
-        return "records" if self.alert in OF_RECORDS else "share" if self.alert in OF_SHARES else "seconds"
+        return UNITS.get(self.alert, "seconds")
 
     @property
     def runbook(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from services.common.errors import ReplyrateError
 from services.common.kafka import Publisher
 from services.common.language import Bilingual
 from services.common.topics import INQUIRIES, REPLIES, SENT
@@ -16,12 +17,11 @@ from services.dead_letters import content, reasons
 from services.dead_letters.exclusion import exclusive
 from services.dead_letters.letters import DeadLetterRecord, DeadLetters, Spans, spans_of
 from services.dead_letters.purge import purge
-from services.dead_letters.refusals import RescanRefused, refusal
+from services.dead_letters.refusals import refusal
 from services.dead_letters.replay import BATCH, LetterReplay, ReplayResult, replay_in_batches
-from services.dead_letters.selection import MAIL, LetterQuery, Selection, confirmed, count, open_spans, reporting
+from services.dead_letters.selection import MAIL, LetterQuery, Selection, chosen, confirmed
 from services.portal.console.long_work import Report
 from services.portal.console.staff import Staff
-from services.registry.errors import RegistryError
 from services.registry.mailboxes import Mailboxes
 from services.registry.staff_actions import Subject
 
@@ -71,8 +71,7 @@ def check(staff: Staff, operation: Operation, query: LetterQuery, report: Report
     """A dry run: which open letters a replay or purge takes, and what would become of each."""
     kafka = staff.resources.settings.kafka
     with DeadLetters(kafka) as letters:
-        spans = open_spans(letters, query)
-        read = filter(query.matches, reporting(letters.read(spans), count(spans), report))
+        read = chosen(letters, query, report=report)
         judged: Iterable[tuple[str, ReplayResult]]
         if operation == "purge":
             judged = ((letter.reason, ReplayResult(letter, "replayed")) for letter in read)
@@ -136,12 +135,9 @@ def _replay(
 
     def rescan(company_id: str, mailbox_id: str) -> None:
         if not content.is_company_id(company_id):
-            raise RescanRefused(refusal("no-company"))
-        try:
-            with staff.noted("rescan-mailbox", Subject(company_id, mailbox_id=mailbox_id)) as connection:
-                Mailboxes(connection).rescan(company_id, mailbox_id)
-        except RegistryError as error:
-            raise RescanRefused(error.reason or Bilingual(str(error), str(error))) from None
+            raise ReplyrateError(refusal("no-company"))
+        with staff.noted("rescan-mailbox", Subject(company_id, mailbox_id=mailbox_id)) as connection:
+            Mailboxes(connection).rescan(company_id, mailbox_id)
 
     with Publisher(kafka, "replyrate-console") as publisher:
         replay = LetterReplay(kafka, publisher, rescan, most=MOST_REPLAYS)

@@ -4,7 +4,7 @@
 
 import shlex
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 from services.portal.api.mailboxes import as_mailbox
 from services.portal.console.problems import ConsoleProblem
@@ -12,11 +12,10 @@ from services.portal.console.staff import Staff
 from services.registry import states
 from services.registry.errors import RegistryError
 from services.registry.lists import RegistryLists
-from services.registry.mailboxes import Mailboxes
+from services.registry.mailboxes import MailboxAction, Mailboxes
 from services.registry.staff_actions import Subject
 from services.registry.state_changes import StateChanges
 
-MailboxAction = Literal["pause", "resume", "rescan"]
 READ_AGAIN_IN: Final = ("active", "paused", "needs_reconnect")
 """States in which a rescan has an effect: at once, or as soon as the mailbox is active."""
 ALLOWED: Final[Mapping[MailboxAction, tuple[str, ...]]] = {
@@ -45,12 +44,6 @@ def change(staff: Staff, company_id: str, mailbox_id: str, action: MailboxAction
         mailbox = as_mailbox(RegistryLists(connection).mailbox(company_id, mailbox_id))
         if mailbox.etag != etag or state not in ALLOWED[action]:
             return False
-        mailboxes = Mailboxes(connection)
-        if action == "pause":
-            mailboxes.pause(company_id, mailbox_id, by=staff.session.signature)
-        elif action == "resume":
-            mailboxes.resume(company_id, mailbox_id, by=staff.session.signature)
-        else:
-            mailboxes.rescan(company_id, mailbox_id)
+        Mailboxes(connection).change(action, company_id, mailbox_id, by=staff.session.signature)
         staff.note(connection, f"{action}-mailbox", Subject(company_id, mailbox.account_id, mailbox_id))
     return True

@@ -130,7 +130,8 @@ class CompanyRecount:
 
     def outcomes(self, now: datetime) -> dict[str, Json]:
         """Inquiry id → its row of inquiry_outcomes, for every inquiry known at `now`."""
-        _, outcomes = self._rows(instant_of(now), now.date())
+        at = instant_of(now)
+        _, outcomes = self._rows(at, local_day(at - 1, self._rule["time_zone"]))
         return {outcome["inquiry_id"]: outcome for outcome in outcomes}
 
     def rates(self, as_of: date, now: datetime) -> dict[str | None, Json]:

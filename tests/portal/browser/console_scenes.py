@@ -163,7 +163,7 @@ def at(path: str, see: str = "main h1") -> Scene:
 
     def show(lab: ConsoleStates, window: BrowserVisit) -> None:
         window.open(path)
-        assert window.page.is_visible(see), f"{path} shows {see}"
+        window.page.wait_for_selector(see)
 
     return show
 
@@ -268,7 +268,7 @@ def overview(lab: ConsoleStates, window: BrowserVisit) -> None:
     lab.owner.execute("UPDATE registry.mailboxes SET next_poll_at = now() - interval '3 hours' WHERE state = 'active'")
     lab.begin_computation()
     window.open("/overview")
-    assert window.page.is_visible("[data-alert=ReplyratePipelineStands]")
+    window.page.wait_for_selector("[data-alert=ReplyratePipelineStands]")
 
 
 def overview_in_order(lab: ConsoleStates, window: BrowserVisit) -> None:
@@ -279,7 +279,7 @@ def overview_in_order(lab: ConsoleStates, window: BrowserVisit) -> None:
     lab.owner.execute(RECONNECTED)
     lab.until_next.callback(lab.owner.execute, NOT_CONNECTED)
     window.open("/overview")
-    assert window.page.is_visible("p.result")
+    window.page.wait_for_selector("p.result")
 
 
 def letters(lab: ConsoleStates, window: BrowserVisit) -> None:
@@ -348,7 +348,8 @@ def work_waiting(lab: ConsoleStates, window: BrowserVisit) -> None:
     window.open("/rule-sets/default")
     lab.until_next.enter_context(lab.work_stands())
     press(window, "form[action='/rule-sets/compare'] button")
-    assert window.page.is_visible("[role=status]") and window.page.locator("progress").count() == 0
+    window.page.wait_for_selector("[role=status]")
+    assert window.page.locator("progress").count() == 0
 
 
 def work_failed(lab: ConsoleStates, window: BrowserVisit) -> None:
@@ -399,20 +400,20 @@ def rules_diff(company: str = "") -> Scene:
 def rules_progress(lab: ConsoleStates, window: BrowserVisit) -> None:
     lab.begin_computation()
     window.open(f"/rule-sets/{FAST}/progress")
-    assert window.page.is_visible("progress")
+    window.page.wait_for_selector("progress")
 
 
 def rules_progress_changed(lab: ConsoleStates, window: BrowserVisit) -> None:
     rules_progress(lab, window)
     recompute.request(lab.owner, rules.parse(NEWER, "tests"))
     press(window, f"form[action='/rule-sets/{FAST}/cancel'] button")
-    assert window.page.is_visible(".summary")
+    window.page.wait_for_selector(".summary")
 
 
 def rules_progress_done(lab: ConsoleStates, window: BrowserVisit) -> None:
     lab.cancel_computations()
     window.open("/rule-sets/default/progress")
-    assert window.page.is_visible("p.result")
+    window.page.wait_for_selector("p.result")
 
 
 def rules_refused(lab: ConsoleStates, window: BrowserVisit) -> None:

@@ -83,7 +83,7 @@ def of_world(company_id: str, path: str, account_id: str | None = None, see: str
         open_panel(lab, window, company_id, account_id or MAIN[company_id])
         if path:
             window.open(f"/panel{path}")
-        assert window.page.is_visible(see), f"{path} shows {see}"
+        window.page.wait_for_selector(see)
 
     return show
 

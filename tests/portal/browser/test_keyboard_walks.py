@@ -89,13 +89,14 @@ def test_a_seller_from_the_link_to_the_withdrawal(panel: Panel, visit: Visit) ->
         keys.follow()
         keys.reach("#inquiries a[href*='/why']")
         keys.follow()
-        assert page.is_visible("#sentences p")
+        page.wait_for_selector("#sentences p")
         keys.reach("nav.tabs a[href*='/diagnosis']")
         keys.follow()
         keys.reach(".finding .button, .finding button")
         path = page.url
         keys.follow()
-        assert page.url != path and page.is_visible("main h1"), "the step of a cause leads somewhere"
+        page.wait_for_url(lambda url: url != path)  # the step of a cause leads somewhere
+        page.wait_for_selector("main h1")
         window.open("/panel/inquiries")
         keys.reach("a[download][href*='csv']")
         with page.expect_download() as download:
@@ -107,7 +108,7 @@ def test_a_seller_from_the_link_to_the_withdrawal(panel: Panel, visit: Visit) ->
         keys.follow()
         keys.type("#name", "Li Wei")
         keys.follow()
-        assert page.locator("#progress").count() == 1, "the withdrawal was sent"
+        page.wait_for_selector("#progress")  # the withdrawal was sent
 
 
 @pytest.mark.timeout(300)
@@ -128,7 +129,7 @@ def test_an_operator_from_the_sign_in_to_a_comparison(lab: ConsoleStates, visit:
         keys.follow()
         keys.type("#inquiry", lab.first("inquiry_id", "ledger.inquiries"))
         keys.follow()
-        assert page.is_visible("#sentences p")
+        page.wait_for_selector("#sentences p")
 
         keys.reach("nav.tabs a[href='/dead-letters']")
         keys.follow()
@@ -149,5 +150,5 @@ def test_an_operator_from_the_sign_in_to_a_comparison(lab: ConsoleStates, visit:
         keys.press("Tab")
         keys.send("/rule-sets/compare")
         finish(window, "console_rules_diff")
-        assert page.is_visible("#summary")
+        page.wait_for_selector("#summary")
         keys.walk()

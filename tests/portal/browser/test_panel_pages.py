@@ -113,7 +113,7 @@ def test_every_page_is_in_order(scene: Scene, visit: Visit, language: Language, 
                 window.look(UNLISTED)
             window.open("/panel/inquiries")
             window.page.click("#inquiries a[href*='/why']")
-            assert window.page.is_visible("#sentences p")
+            window.page.wait_for_selector("#sentences p")
             window.look(UNLISTED)
 
 
@@ -138,9 +138,10 @@ def test_each_frequent_question_is_answered_within_three_clicks(
                     link.click()
                     if number == 1:
                         answer = page.locator(f"section[aria-labelledby=question-{path.code}] h2 + p")
-                        assert answer.is_visible() and answer.inner_text() == answer_text(path.code, language)
+                        answer.wait_for()
+                        assert answer.inner_text() == answer_text(path.code, language)
                 place = page.locator(path.place).first
-                assert place.is_visible() and shown_text(path.text, language) in place.inner_text(), path.code
+                place.filter(has_text=shown_text(path.text, language)).wait_for()
                 assert len(path.clicks) <= MOST_CLICKS
 
 
@@ -185,7 +186,7 @@ def test_the_frame_has_its_token_in_memory_and_no_cookie(scene: Scene, page: Pag
     frame.locator("#sentences").wait_for()
     frame.locator("a[hreflang]").click()
     frame.locator("html[lang=zh-CN]").wait_for()
-    assert frame.locator("nav a", has_text="邮箱").is_visible()
+    frame.locator("nav a", has_text="邮箱").wait_for()
     assert page.context.cookies() == []
 
     # The token ends: the page stays until the platform sends another one, which is not asked for without an end.
@@ -195,7 +196,7 @@ def test_the_frame_has_its_token_in_memory_and_no_cookie(scene: Scene, page: Pag
         page.wait_for_function(
             f"messages.filter(message => message.type === 'replyrate-token-needed').length === {count}"
         )
-        assert frame.locator("#sentences").is_visible()
+        frame.locator("#sentences").wait_for()
         send_token(page, "rrs_" + "x" * 43)
     frame.locator("#frame-note").wait_for()
     send_token(page, scene.frame_token()["token"])
@@ -318,14 +319,14 @@ def test_the_frame_shows_the_page_that_was_asked_for_last(page: Page) -> None:
     with page.expect_event("requestfinished", lambda request: "/panel/inquiries" in request.url):
         slow[0].continue_()
     page.wait_for_function("messages.at(-1).type === 'replyrate-height'")
-    assert frame.locator("#test").is_visible()
+    frame.locator("#test").wait_for()
     assert last_height(page) < tall, "the frame becomes lower again"
 
     # A lost connection leaves the page as it is.
     page.route("**/panel/changes*", lambda route: route.abort())
     frame.locator("nav a", has_text="Changes").click()
     frame.locator("#frame-note").wait_for()
-    assert frame.locator("#test").is_visible()
+    frame.locator("#test").wait_for()
 
     # What cannot be shown leads back to the panel, and a link within the page stays there.
     page.unroute("**/panel/changes*")
@@ -333,7 +334,7 @@ def test_the_frame_shows_the_page_that_was_asked_for_last(page: Page) -> None:
     frame.locator("nav a", has_text="Changes").click()
     frame.locator("h1", has_text="There is no such page").wait_for()
     frame.locator("a.skip").evaluate("link => link.click()")
-    assert frame.locator("h1", has_text="There is no such page").is_visible()
+    frame.locator("h1", has_text="There is no such page").wait_for()
     frame.locator("#content a.button").click()
     frame.locator("#rate data").wait_for()
     assert page.context.cookies() == []

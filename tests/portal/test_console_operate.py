@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
@@ -40,6 +41,7 @@ from services.portal.database import TokenDatabase
 from services.registry.staff_actions import StaffActions, StaffSessionEnded
 from services.registry.staff_sessions import StaffSessionLimits, StaffSessions
 from services.standalone.servers.environment import service_environ
+from tests.portal.test_console import rows
 from tests.support.connect_lab import Browser
 from tests.support.console_lab import NAME, MakeConsole, console_dsn, make_console, staff_browser
 from tests.support.operator_lab import RULES, OperatorRoom, letter, of_record, operator_room, room
@@ -217,10 +219,10 @@ def test_dead_letters_are_listed_by_topic_reason_and_age_page_by_page(room: Oper
     shown += re.findall(r'href="/dead-letters/(\d+/\d+)"', operator.get(following[1].replace("&amp;", "&")).answer.text)
     assert len(shown) == len(set(shown)) == 54
     assert "<b>" not in operator.get("/dead-letters?topic=inquiries.v1").answer.text
-    for query, rows in {
+    for query, expected in {
         "topic=mail": 1, "reason=late": 1, "age=24": 1, "topic=sent-messages.v1&reason=schema": 50, "reason=late&topic=mail": 0,
     }.items():  # fmt: skip
-        assert operator.get(f"/dead-letters?{query}").answer.text.count('scope="row"') == rows, query
+        assert operator.get(f"/dead-letters?{query}").answer.text.count('scope="row"') == expected, query
     assert operator.get("/dead-letters?age=5").status == 422
     assert operator.get("/dead-letters?after=x").status == 404
 
@@ -511,12 +513,14 @@ def test_a_rule_set_is_compared_activated_computed_and_shown(room: OperatorRoom)
     operator.get("/rule-sets/new").fill_in("/rule-sets/compare", definition=RULES, against="default")
     assert room.finish().heading == "Comparison of rule sets"
     assert operator.shows("2 of 2 companies differ") and 'data-company="c1"' in operator.answer.text
+    comparison_path = operator.path
     before = room.owner.execute("SELECT count(*) FROM report_v1.reply_rate WHERE rule_set = 'fast-shop'").fetchone()
     assert before == (0,) and [action for action, _ in room.actions()] == ["rules-diff", "rules-diff-done"]
     operator.fill_in("/rule-sets/activate")
     assert operator.path == "/rule-sets/fast-shop/progress" and operator.shows("0 of 2 companies")
     action, detail = room.actions()[-1]
     assert action == "activate-rules" and detail["rule_set"] == "fast-shop" and detail["is_new"] is True
+    assert detail["without_comparison"] is False
     refresher = Refresher(room.owner, [])
     while refresher.refresh():
         pass
@@ -535,7 +539,13 @@ def test_a_rule_set_is_compared_activated_computed_and_shown(room: OperatorRoom)
     changed = changed.replace("version = 1", "version = 2")
     operator.get("/rule-sets/new").fill_in("/rule-sets/compare", definition=changed, company="c1")
     assert room.finish().shows("target_seconds") and operator.shows("Inquiries that differ")
-    operator.fill_in("/rule-sets/activate")
+    assert operator.shows("it is about one company only")
+    assert operator.fill_in("/rule-sets/activate").status == 409 and operator.shows("Nothing was activated.")
+    # The comparison with the default rule set was about the first version, before it was active.
+    operator.get(comparison_path).fill_in("/rule-sets/activate")
+    assert operator.status == 409 and recompute.progress(room.owner) == []
+    operator.get("/rule-sets/new").fill_in("/rule-sets/compare", definition=changed)
+    room.finish().fill_in("/rule-sets/activate")
     operator.fill_in("/rule-sets/fast-shop/cancel")
     assert operator.shows("Nothing is being computed") and room.actions()[-1][0] == "cancel-rules"
     assert recompute.progress(room.owner) == []
@@ -546,7 +556,34 @@ def test_a_rule_set_is_compared_activated_computed_and_shown(room: OperatorRoom)
     assert room.finish().shows("the company nobody is not known")
     assert operator.post("/rule-sets/compare", {"csrf": form["csrf"], "name": "no-such"}).status == 422
     assert operator.post("/rule-sets/activate", form | {"name": "airbnb"}).shows("REPLYRATE_HORIZON_DAYS=114")
+    # Without a comparison the form asks for a confirmation, which the audit has.
+    operator.get("/rule-sets/first-reply-24h").fill_in("/rule-sets/activate")
+    assert operator.status == 409 and recompute.progress(room.owner) == []
+    operator.get("/rule-sets/first-reply-24h").fill_in("/rule-sets/activate", without_comparison="true")
+    action, detail = room.actions()[-1]
+    assert action == "activate-rules" and detail["without_comparison"] is True
+    assert operator.get("/audit").shows("without_comparison=True")
     assert operator.get("/rule-sets/none").status == 404
+
+
+def test_a_comparison_begins_with_the_largest_changes_and_rounds_as_sellers_see_rates(
+    room: OperatorRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule_work, "SHOWN_COMPANIES", 1)
+    monkeypatch.setattr(comparison, "BATCH_COMPANIES", 1)
+    room.owner.execute("DELETE FROM ledger.replies WHERE company_id = 'c1' AND inquiry_id > 'i2'")
+    definition = RULES.replace("window_days = 30", "window_days = 20") + 'rounding = "half-up-0"\n'
+    room.operator.get("/rule-sets/new").fill_in("/rule-sets/compare", definition=definition, against="default")
+    assert room.finish().shows("2 of 2 companies differ") and room.operator.shows("Only the first 1 of them are shown.")
+    (company,) = comparison.compare(
+        room.owner, rules.load_builtin("default"), rules.parse(definition, "x"), ["c2"], lambda *_: None
+    )
+    shown = [f"{company['rate_a'] * 100:.1f} %", f"{(company['rate_b'] * 100).quantize(Decimal(1), ROUND_HALF_UP)} %"]
+    assert [cells[:3] for cells in rows(room.operator, "companies")] == [["c2", *shown]]
+    room.operator.get("/rule-sets/new").fill_in(
+        "/rule-sets/compare", definition=definition, against="default", company="c1"
+    )
+    assert room.finish().shows("within the counted days") and room.operator.shows("outside the counted days")
 
 
 def test_a_computation_is_cancelled_only_as_the_page_showed_it(room: OperatorRoom) -> None:

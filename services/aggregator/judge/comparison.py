@@ -30,9 +30,9 @@ def compare(
     progress: Callable[[str, int, int], None],
     restore: Callable[[RuleSet, Sequence[str], datetime], None] = lambda rule_set, companies, now: None,
 ) -> Iterator[dict[str, Any]]:
-    """For each company today's rate, counted and unmeasured units by both rule sets (`…_a`, `…_b`), the same for its
-    `accounts`, and the `inquiries` that count differently: in outcome, reason, account, day, or whether they are in today's
-    window. `restore`: brings archived units back, inside the transaction, that today's rows depend on."""
+    """For each company today's rate (exact, and as each rule set rounds it: `rate_shown`), counted and unmeasured units by both rule sets
+    (`…_a`, `…_b`), the same for its `accounts`, and the `inquiries` that count differently: in outcome, reason, account, unit, or whether
+    they are in today's window. `restore`: brings archived units back, inside the transaction, that today's rows depend on."""
     for start in range(0, len(companies), BATCH_COMPANIES):
         batch = companies[start : start + BATCH_COMPANIES]
         with connection.transaction(force_rollback=True), connection.cursor(row_factory=dict_row) as cursor:

@@ -82,7 +82,9 @@ class LongWork:
         """Work of a session; None when there is none, or not any more."""
         with self._lock:
             work = self._remembered.get(work_id)
-        return work if work is not None and work.session_id == session_id else None
+        if work is None or work.session_id != session_id or _is_over(work, time.monotonic()):
+            return None
+        return work
 
     def close(self) -> None:
         """Stop what runs at its next report, and wait for it."""
@@ -115,5 +117,10 @@ class LongWork:
         }
         surplus = max(0, len(self._remembered) - MOST + 1)
         for place, work_id in enumerate(sorted(ended, key=ended.__getitem__)):
-            if place < surplus or now - ended[work_id] > KEPT_SECONDS:
+            if place < surplus or _is_over(self._remembered[work_id], now):
                 del self._remembered[work_id]
+
+
+def _is_over(work: Work, now: float) -> bool:
+    """Whether work ended so long ago that its result is not shown any more."""
+    return work.ended_at is not None and now - work.ended_at > KEPT_SECONDS

@@ -418,12 +418,20 @@ def rules_progress_done(lab: ConsoleStates, window: BrowserVisit) -> None:
 
 def rules_refused(lab: ConsoleStates, window: BrowserVisit) -> None:
     window.open("/rule-sets/airbnb")
+    window.page.check("#without_comparison")
     press(window, "form[action='/rule-sets/activate'] button")
 
 
 def rules_refused_changed(lab: ConsoleStates, window: BrowserVisit) -> None:
     window.open("/rule-sets/first-reply-24h")
     set_value(window, "form[action='/rule-sets/activate'] [name=identity]", "1+000000000000")
+    window.page.check("#without_comparison")
+    press(window, "form[action='/rule-sets/activate'] button")
+
+
+def rules_refused_not_compared(lab: ConsoleStates, window: BrowserVisit) -> None:
+    window.open("/rule-sets/first-reply-24h")
+    window.page.eval_on_selector("#without_comparison", "(field) => { field.required = false; }")
     press(window, "form[action='/rule-sets/activate'] button")
 
 
@@ -538,6 +546,7 @@ SCENES: Final[dict[str, Scene]] = {
     "rules-progress-done": rules_progress_done,
     "rules-refused": rules_refused,
     "rules-refused-changed": rules_refused_changed,
+    "rules-refused-not-compared": rules_refused_not_compared,
     "keys": keys,
     "keys-none": keys_none,
     "key": key,

@@ -76,6 +76,14 @@ def test_finished_work_makes_room_and_unfinished_work_does_not(works: LongWork) 
     goes_on.set()
 
 
+def test_a_result_is_shown_for_an_hour(works: LongWork) -> None:
+    work_id = works.start("rules-diff", "s-1", lambda report: "result")
+    work = finished(works, work_id)
+    assert work.ended_at is not None and works.get(work_id, "s-1") is work
+    work.ended_at -= long_work.KEPT_SECONDS
+    assert works.get(work_id, "s-1") is None
+
+
 def test_work_stops_at_its_next_report_when_the_process_ends() -> None:
     works, begun = LongWork(), threading.Event()
 

@@ -14,7 +14,7 @@ from services.aggregator.refresh.rule_set_states import RuleSetState
 from services.common.errors import ConfigError, ReplyrateError
 from services.common.language import Bilingual
 from services.portal.console.operate import rule_work
-from services.portal.console.operate.rule_work import ChosenRuleSet
+from services.portal.console.operate.rule_work import ChosenRuleSet, RuleComparison
 from services.portal.console.operate.started_work import begin
 from services.portal.console.problems import ConsoleProblem
 from services.portal.console.staff import Staff, StaffGate
@@ -86,15 +86,23 @@ def _add_changes(router: APIRouter, gate: StaffGate) -> None:
         identity: Annotated[str, Form(max_length=40)],
         name: Name = "",
         definition: Definition = "",
+        compared: Annotated[str, Form(max_length=40)] = "",
+        without_comparison: Annotated[bool, Form()] = False,
     ) -> Response:
         try:
             with staff.transaction() as connection:
-                chosen = _chosen(staff, connection, name, definition).rule_set
+                proposed = _chosen(staff, connection, name, definition)
+                chosen = proposed.rule_set
                 if chosen.identity != identity:
                     # The file was changed after it was shown, or the form is not ours.
-                    return staff.page("console_rules_refused.html", NAME, status=409, sentences=(), code="changed")
+                    return _not_activated(staff, "changed")
+                if not without_comparison and not _is_compared(staff, compared, proposed):
+                    return _not_activated(staff, "not-compared")
                 is_new = recompute.request(connection, chosen)
-                staff.note(connection, "activate-rules", rule_set=chosen.name, identity=chosen.identity, is_new=is_new)
+                staff.note(
+                    connection, "activate-rules", rule_set=chosen.name, identity=chosen.identity, is_new=is_new,
+                    without_comparison=without_comparison,
+                )  # fmt: skip
         except ReplyrateError as error:
             return _refused(staff, name, definition, error)
         return RedirectResponse(f"{PATH}/{chosen.name}/progress", 303)
@@ -162,13 +170,25 @@ def _chosen(staff: Staff, connection: psycopg.Connection, name: str, definition:
     settings = staff.resources.settings
     if definition.strip():
         text = definition.replace("\r\n", "\n")
-        chosen = ChosenRuleSet(rule_set_states.defined(connection, text, settings.aggregator.rules_dir), text)
+        rule_set = rule_set_states.defined(connection, text, settings.aggregator.rules_dir)
     elif name:
-        chosen = ChosenRuleSet(_from_file_or_stored(staff, connection, name))
+        text, rule_set = "", _from_file_or_stored(staff, connection, name)
     else:
         raise ReplyrateError(staff.says("rules.definition_missing"))
-    rules.check_horizon(chosen.rule_set, settings.horizon_days)
-    return chosen
+    rules.check_horizon(rule_set, settings.horizon_days)
+    active_identities = {active.name: active.identity for active in recompute.active_readonly(connection)}
+    return ChosenRuleSet(rule_set, text, active_identities.get(rule_set.name, ""))
+
+
+def _is_compared(staff: Staff, work_id: str, proposed: ChosenRuleSet) -> bool:
+    """Whether a comparison of this session showed, within the last hour, what activating a rule set changes."""
+    work = staff.resources.work.get(work_id, staff.session.session_id)
+    return work is not None and isinstance(work.result, RuleComparison) and work.result.is_for(proposed)
+
+
+def _not_activated(staff: Staff, code: str) -> Response:
+    """`code`: why; see the template."""
+    return staff.page("console_rules_refused.html", NAME, status=409, sentences=(), code=code)
 
 
 def _from_file_or_stored(staff: Staff, connection: psycopg.Connection, name: str) -> RuleSet:

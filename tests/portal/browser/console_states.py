@@ -5,13 +5,26 @@ from pathlib import Path
 from typing import Final
 
 from services.common.language import Language
-from tests.portal.browser.states import WIDTHS
+from services.standalone.servers.paths import ROOT
+from tests.portal.browser.states import FIGURES, WIDTHS, StatesPage
 
 TABLES: Final[dict[str, dict[str, str]]] = tomllib.loads(
     (Path(__file__).parent / "console_states.toml").read_text("utf-8")
 )
 TEMPLATE: Final = {state: f"{template}.html" for template, states in TABLES.items() for state in states}
 """State → template of its page."""
+HEAD: Final = """\
+# The states of the console's pages
+
+Each state of the pages for staff, in Debian's Chromium, in both languages and at two widths (390 and 1280 CSS pixels); where the page has a script,
+also without JavaScript (the second figure). In none of them axe-core finds a violation, anything is wider than the window, anything is
+requested from another origin, or anything is refused by the page's own policy.
+"""
+CONSOLE: Final = StatesPage(
+    ROOT / "docs" / "dev" / "console-states.md",
+    HEAD + FIGURES.format(other_name="sellers", other_file="portal-states.md", option=" --console", example="rules"),
+    {state: shown for states in TABLES.values() for state, shown in states.items()},
+)
 FOLLOWS: Final = frozenset({"work-waiting", "work-running", "rules-progress", "rules-progress-changed"})
 """States whose page follows something with scripts; the pages of all others have no script."""
 QUALITY: Final = 34

@@ -1,7 +1,7 @@
-"""The states of the pages, as data, and the page of the documentation that lists what axe said about each."""
+"""The states of the pages, as data, and the pages of the documentation that list what axe said about each."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -12,13 +12,17 @@ from services.connect.report import STAGES
 from services.portal.pages import redirect_sign_in
 from services.signin import authorization
 from services.standalone.servers.paths import ROOT
+from tests.portal.browser.digests import TEMPLATES, digest
 
 Scripts = Literal["scripts", "no-scripts"]
-PAGE: Final = ROOT / "docs" / "dev" / "portal-states.md"
 IMAGES: Final = ROOT / "docs" / "images"
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
 WIDTHS: Final[dict[int, int]] = {390: 844, 1280: 900}
 """Width of a window → its height, in CSS pixels: a phone and a desktop."""
+UNKNOWN: Final = "–"
+"""In place of a digest, where none was recorded yet."""
+COLUMNS: Final = [(language, width) for language in LANGUAGES for width in WIDTHS]
+"""Of the pages of the documentation: what is looked at of each state."""
 SCRIPTS: Final[tuple[Scripts, ...]] = ("scripts", "no-scripts")
 SIGN_IN_CODES: Final = sorted(
     {
@@ -61,14 +65,18 @@ HEAD: Final = """\
 Each state of the connect page and the panel, in Debian's Chromium, in both languages and at two widths (390 and 1280 CSS pixels); where the page has a script,
 also without JavaScript (the second figure). In none of them axe-core finds a violation, anything is wider than the window, anything is
 requested from another origin, or anything is refused by the page's own policy.
-
+"""
+FIGURES: Final = """
 The figures are the rules of axe that applied and found nothing. kB: the page and everything that it loads, compressed (gzip), in the language in
-which it is larger.
+which it is larger. Digest: of the template, what it includes, its styles and scripts, and the texts of its pages, as they were when the state was looked at
+(–: not recorded).
 
-`python -m tests.portal.browser` draws all of them and writes this page and the images of the guides; it takes some minutes. With `--only 'panel.*'` it
-draws the states whose names match that, and the others stay as they are. `make test` draws each
-state once, alternating between languages and widths, and of the failures, which share a template, those whose page differs.
-
+`python -m tests.portal.browser --changed` looks at the states whose digest is no longer that of the files or is not recorded, and brings this page, the one
+of the [{other_name}]({other_file}) and the pictures of the guides up to date. `make test` fails while a recorded digest is no longer that of the files. Without `--changed`, `python -m
+tests.portal.browser{option}` looks at all states of this page, which takes some minutes; with `--only '{example}.*'` at those whose names match that.
+"""
+ALTERNATING: Final = """
+`make test` draws each state once, alternating between languages and widths, and of the failures, which share a template, those whose page differs.
 """
 
 
@@ -87,37 +95,73 @@ class SeenState:
     """Bytes of the page and of what it loads, each compressed."""
 
 
-def render(seen: Iterable[SeenState], earlier: Mapping[str, str] | None = None) -> str:
-    """The page: a row for each state, a column for each language and width. `earlier`: lines of states that were not looked at now."""
-    columns = [(language, width) for language in LANGUAGES for width in WIDTHS]
-    by_state: dict[str, list[SeenState]] = {state: [] for state in STATES}
-    for entry in seen:
-        by_state[entry.state].append(entry)
-    lines = [
-        f"| State | What is shown | Template | {' | '.join(f'{language} {width}' for language, width in columns)} | kB |",
-        f"| --- | --- | --- |{' --- |' * len(columns)} --- |",
-    ]
-    for state, entries in by_state.items():
-        if not entries and earlier is not None and state in earlier:
-            lines.append(earlier[state])
-            continue
+@dataclass(frozen=True, slots=True)
+class StatesPage:
+    """A page of the documentation that lists states. `states`: state → what is shown."""
+
+    file: Path
+    head: str
+    states: Mapping[str, str]
+
+    def write(self, seen: Iterable[SeenState], *, is_part: bool) -> None:
+        """Render the page; `is_part`: what was not looked at now stays as it is on the page."""
+        earlier = self._lines() if is_part else {}
+        by_state: dict[str, list[SeenState]] = {state: [] for state in self.states}
+        for entry in seen:
+            by_state[entry.state].append(entry)
+        lines = [
+            f"| State | What is shown | Template | {' | '.join(f'{language} {width}' for language, width in COLUMNS)} | kB | Digest |",
+            f"| --- | --- | --- |{' --- |' * len(COLUMNS)} --- | --- |",
+            *(self._line(state, entries) if entries else earlier[state] for state, entries in by_state.items()),
+        ]
+        self.file.write_text(self.head + "\n" + "\n".join(lines) + "\n", "utf-8")
+
+    def _line(self, state: str, entries: Sequence[SeenState]) -> str:
+        """What was seen of a state in all languages, widths and scripts."""
         passed = {(entry.language, entry.width, entry.scripts): entry.passed for entry in entries}
         cells = [
             ", ".join(str(passed[key, width, scripts]) for scripts in SCRIPTS if (key, width, scripts) in passed)
-            for key, width in columns
+            for key, width in COLUMNS
         ]
-        kilobytes = f"{max(entry.compressed for entry in entries) / 1000:.1f}"
-        lines.append(f"| `{state}` | {STATES[state]} | {entries[0].template} | {' | '.join(cells)} | {kilobytes} |")
-    return HEAD + "\n".join(lines) + "\n"
+        kilobytes, template = f"{max(entry.compressed for entry in entries) / 1000:.1f}", entries[0].template
+        return f"| `{state}` | {self.states[state]} | {template} | {' | '.join(cells)} | {kilobytes} | {digest(template)} |"
+
+    def templates(self) -> dict[str, str]:
+        """The states on the page, with their templates."""
+        return {state: line.split(" | ")[2] for state, line in self._lines().items()}
+
+    def changed(self) -> list[str]:
+        """States that were looked at, but not since what they are made from, or the sentence that says what is shown, has changed; and new ones."""
+        lines = self._lines()
+        return [state for state in self.states if state not in lines or not self._is_current(state, lines[state])]
+
+    def not_recorded(self) -> list[str]:
+        """States on the page without a digest: what they were made from is not known."""
+        return [state for state, line in self._lines().items() if _recorded(line) == UNKNOWN]
+
+    def _is_current(self, state: str, line: str) -> bool:
+        if (recorded := _recorded(line)) == UNKNOWN:
+            return True
+        _, shown, template, *_ = line.split(" | ")
+        return shown == self.states[state] and (TEMPLATES / template).exists() and recorded == digest(template)
+
+    def _lines(self) -> dict[str, str]:
+        """State → its line."""
+        if not self.file.exists():
+            return {}
+        listed = [line for line in self.file.read_text("utf-8").splitlines() if line.startswith("| `")]
+        return {line.partition(" | ")[0].strip("| `"): line for line in listed}
 
 
-def lines() -> dict[str, str]:
-    """The states on the rendered page, with their lines."""
-    listed = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| `")]
-    return {line.partition(" | ")[0].strip("| `"): line for line in listed}
+def _recorded(line: str) -> str:
+    """The digest in the line of a state."""
+    return line.removesuffix(" |").rpartition(" | ")[2]
 
 
-def rows() -> dict[str, str]:
-    """The states on the rendered page, with their templates."""
-    cells = [line.split(" | ") for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| `")]
-    return {state.strip("| `"): template for state, _, template, *_ in cells}
+SELLERS: Final = StatesPage(
+    ROOT / "docs" / "dev" / "portal-states.md",
+    HEAD
+    + FIGURES.format(other_name="console", other_file="console-states.md", option="", example="panel")
+    + ALTERNATING,
+    STATES,
+)

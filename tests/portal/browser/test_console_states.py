@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from itertools import cycle
 from pathlib import Path
 
+import msgspec
 import pytest
 from playwright.sync_api import Error
 
@@ -13,9 +14,10 @@ from services.common.language import Language
 from services.standalone.servers.paths import ROOT
 from tests.portal.browser import console_states
 from tests.portal.browser.console_scenes import SCENES, ConsoleStates, lab, lead
-from tests.portal.browser.console_states import FOLLOWS, TEMPLATE
-from tests.portal.browser.states import LANGUAGES, SCRIPTS, WIDTHS, Scripts
-from tests.portal.browser.test_states import ONLY, OTHER_TEMPLATE, PICTURES, RECORD, TEMPLATES
+from tests.portal.browser.console_states import CONSOLE, FOLLOWS, TEMPLATE
+from tests.portal.browser.digests import OTHER_TEMPLATE, TEMPLATES
+from tests.portal.browser.states import LANGUAGES, SCRIPTS, WIDTHS, Scripts, SeenState
+from tests.portal.browser.test_states import LOOK, ONLY, PICTURES, RECORD
 from tests.support.browser_lab import BrowserVisit, Visit
 from tests.support.console_lab import console_dsn, make_console
 
@@ -50,6 +52,7 @@ def combinations() -> list[Combination]:
 
 @pytest.mark.timeout(1800)
 def test_each_state_is_in_order(lab: ConsoleStates, visit: Visit) -> None:
+    seen: list[SeenState] = []
     problems: list[str] = []
     with ExitStack() as stack:
         windows = {
@@ -62,25 +65,29 @@ def test_each_state_is_in_order(lab: ConsoleStates, visit: Visit) -> None:
             window = windows[language, scripts]
             try:
                 lead(state, lab, window)
-                look(window, state, widths)
+                seen += look(window, state, widths)
             except (AssertionError, Error) as error:
                 problems.append(f"{state} ({language}, {scripts}): {error}")
                 window.problems.clear()
     assert not problems, "\n\n".join(problems)
+    if folder := os.environ.get(RECORD):
+        (Path(folder) / "seen.json").write_bytes(msgspec.json.encode(seen))
 
 
-def look(window: BrowserVisit, state: str, widths: tuple[int, ...]) -> None:
+def look(window: BrowserVisit, state: str, widths: tuple[int, ...]) -> list[SeenState]:
     """Check the page, that it has scripts where it follows something and nowhere else, and its size; draw it if it is recorded."""
     has_scripts = window.page.query_selector("script") is not None
     assert has_scripts == (state in FOLLOWS), "FOLLOWS names the states whose page has scripts"
+    seen = []
     for width in widths:
-        (seen,) = window.look(state, (width,))
-        assert seen.template == TEMPLATE[state] and seen.compressed < PAGE_BYTES, seen
+        seen += window.look(state, (width,))
+        assert seen[-1].template == TEMPLATE[state] and seen[-1].compressed < PAGE_BYTES, seen[-1]
         folder, draws_all = os.environ.get(RECORD), PICTURES in os.environ
         if folder is not None and (draws_all or (state in console_states.SHOWN and width == DESKTOP)):
             name = f"{state}-{window.language}-{width}{'' if window.scripts == 'scripts' else '-no-scripts'}"
             height = 20_000 if draws_all else console_states.HEIGHT
             window.picture(Path(folder) / f"{name}.webp", quality=console_states.QUALITY, most_height=height)
+    return seen
 
 
 def test_each_state_has_a_way_to_it() -> None:
@@ -100,3 +107,7 @@ def test_the_guide_shows_each_picture_in_both_languages() -> None:
     assert shown == {
         console_states.picture(state, language) for state in console_states.SHOWN for language in LANGUAGES
     }
+
+
+def test_each_state_was_looked_at_since_its_page_changed() -> None:
+    assert CONSOLE.changed() == [], LOOK

@@ -15,11 +15,11 @@ from services.connect import texts
 from services.portal.pages.problems import LIMITS, STATUS
 from services.registry.connect_requests import ConnectRequests
 from services.registry.sealing import OpeningKeys
-from services.standalone.servers.paths import ROOT
-from tests.portal.browser import images, states
+from tests.portal.browser import images
+from tests.portal.browser.digests import OTHER_TEMPLATE, TEMPLATES
 from tests.portal.browser.scenes import SCENES, lead
 from tests.portal.browser.state_lab import StateLab
-from tests.portal.browser.states import FOLLOWS, LANGUAGES, SCRIPTS, STATES, WIDTHS, Scripts, SeenState
+from tests.portal.browser.states import FOLLOWS, LANGUAGES, SCRIPTS, SELLERS, STATES, WIDTHS, Scripts, SeenState
 from tests.support.browser_lab import BrowserVisit, Visit
 from tests.support.fetcher_lab import VAULT_KEY
 from tests.support.portal_lab import MakePortal, make_portal, portal_dsn
@@ -32,9 +32,7 @@ ONLY = "PORTAL_STATES_ONLY"
 """Environment variable with a regular expression that the names of the states that are looked at match; all if it is not set."""
 PICTURES = "PORTAL_PICTURES"
 """Environment variable that is set if all states are drawn, and not only those of the guides."""
-TEMPLATES = ROOT / "services" / "portal" / "templates"
-OTHER_TEMPLATE = re.compile(r'(?:extends|include|from|import) "([a-z_]+\.html)"')
-"""Where a template names another, which then is a part and no page of its own."""
+LOOK = "run `python -m tests.portal.browser --changed`"
 TURNS: tuple[tuple[Language, int], ...] = (("en", 390), ("zh", 1280), ("zh", 390), ("en", 1280))
 DIFFERENT_FAILURES = ("no-sent-folder", "provider-unsupported", "login-connected", "identity-differs")
 Combination = tuple[str, Language, Scripts, tuple[int, ...]]
@@ -111,8 +109,8 @@ def test_each_state_has_a_way_to_it() -> None:
 
 
 def test_there_is_a_state_for_each_template_and_each_code() -> None:
-    rows = states.rows()
-    assert list(rows) == list(STATES), "run `python -m tests.portal.browser`"
+    rows = SELLERS.templates()
+    assert list(rows) == list(STATES), LOOK
     texts_of = {file.name: file.read_text() for file in TEMPLATES.glob("*.html")}
     parts = {name for text in texts_of.values() for name in OTHER_TEMPLATE.findall(text)}
     of_sellers = {name for name in texts_of if not name.startswith("console")}
@@ -123,3 +121,7 @@ def test_there_is_a_state_for_each_template_and_each_code() -> None:
     assert {shown_as.get(code, code) for code in STATUS | LIMITS} <= rows.keys(), (
         "each page of services/portal/pages/problems.py"
     )
+
+
+def test_each_state_was_looked_at_since_its_page_changed() -> None:
+    assert SELLERS.changed() == [], LOOK

@@ -225,15 +225,81 @@ def test_tables_of_a_company_go_on_on_further_pages(world: PanelWorld, console: 
     )
     browser = staff_browser(console, dsn).get(f"/companies/{COMPANY}?rules=etsy")
     assert {cells[1] for cells in rows(browser, "rates")} == {"etsy"}
-    shown = [cells[0] for cells in rows(browser, "accounts")]
-    while "Next page" in browser.page.links:
-        browser.follow("Next page")
-        assert "rules=etsy" in browser.path
-        shown += [cells[0] for cells in rows(browser, "accounts")]
+    shown = pages_of(browser, "accounts")
+    assert "rules=etsy" in browser.path
     with connect(dsn, "tests") as owner:
         stored = owner.execute(
             "SELECT account_id FROM registry.accounts WHERE company_id = %s ORDER BY 1", (COMPANY,)
         ).fetchall()
     assert shown == [account for (account,) in stored] and len(shown) > 120
-    for name in ("rates", "causes", "accounts", "links"):
+    for name in ("rates", "causes", "accounts", "links", "sessions"):
         assert browser.get(f"/companies/{COMPANY}?{name}=none").status == 404
+
+
+def test_links_and_sessions_of_a_company_go_on_on_further_pages(world: PanelWorld, console: Portal, dsn: str) -> None:
+    account = value_of(dsn, f"SELECT min(account_id) FROM registry.accounts WHERE company_id = '{COMPANY}'")
+    run(
+        dsn,
+        "INSERT INTO registry.portal_sessions (session_id, token_hash, company_id, account_id, role, language, created_by, created_at,"
+        " expires_at) SELECT 's-' || lpad(n::text, 12, '0'), sha256(n::text::bytea), %s, %s, 'registered', 'en', 'tests',"
+        " now() - make_interval(hours => n / 3), now() + interval '1 day' FROM generate_series(1, 120) n",
+        COMPANY, account,
+    )  # fmt: skip
+    browser = staff_browser(console, dsn).get(f"/companies/{COMPANY}")
+    shown = pages_of(browser, "sessions")
+    with connect(dsn, "tests") as owner:
+        stored = owner.execute(
+            "SELECT session_id FROM registry.portal_sessions ORDER BY created_at DESC, session_id DESC"
+        ).fetchall()
+    assert shown == [session for (session,) in stored] and len(shown) == 120
+
+
+def pages_of(browser: Browser, table: str) -> list[str]:
+    """The first cell of each row of a table, on this page and those that follow."""
+    shown = [cells[0] for cells in rows(browser, table)]
+    while "Next page" in browser.page.links:
+        browser.follow("Next page")
+        shown += [cells[0] for cells in rows(browser, table)]
+    return shown
+
+
+def test_a_search_has_further_pages_and_an_empty_one_lists_the_companies(
+    world: PanelWorld, console: Portal, dsn: str
+) -> None:
+    run(dsn, "INSERT INTO registry.companies (company_id) SELECT 'z-' || n FROM generate_series(1, 45) n")
+    run(
+        dsn,
+        "INSERT INTO registry.accounts (company_id, account_id, kind) SELECT 'z-' || n, 'shop-' || m, 'sub'"
+        " FROM generate_series(1, 45) n, generate_series(1, 2) m",
+    )
+    browser = staff_browser(console, dsn)
+    assert rows(browser.get("/"), "companies") == []
+    browser.get("/?q=")
+    with connect(dsn, "tests") as owner:
+        companies = [
+            company for (company,) in owner.execute("SELECT company_id FROM registry.companies ORDER BY 1").fetchall()
+        ]
+        accounts = owner.execute(
+            "SELECT account_id, company_id FROM registry.accounts WHERE account_id LIKE 'shop-%' ORDER BY 1, 2"
+        ).fetchall()
+    assert pages_of(browser, "companies") == companies and len(companies) > 45
+    assert value_of(dsn, "SELECT count(*) FROM registry.staff_actions WHERE action = 'search'") == len(companies)
+    assert rows(browser, "accounts") == []
+    browser.get("/?q=shop-")
+    assert pages_of(browser, "accounts") == [account for account, _ in accounts] and len(accounts) == 90
+    assert [cells[1] for cells in rows(browser, "accounts")] == [company for _, company in accounts[80:]]
+    assert rows(browser, "companies") == []
+    assert "Next page" not in browser.get("/?q=z-1").page.links
+    for query in ("q=&kind=accounts", "q=z&kind=none", "q=z&kind=accounts&after=none"):
+        assert browser.get(f"/?{query}").status == 404, query
+
+
+def test_the_mailboxes_of_a_company_are_a_list(world: PanelWorld, console: Portal, dsn: str) -> None:
+    with connect(dsn, "tests") as owner:
+        stored = owner.execute(
+            "SELECT mailbox_id FROM registry.mailboxes WHERE company_id = %s ORDER BY 1", [COMPANY]
+        ).fetchall()
+    browser = staff_browser(console, dsn).get(f"/mailboxes/list?company={COMPANY}")
+    listed = rows(browser, "mailboxes")
+    assert [(cells[0],) for cells in listed] == stored and {cells[1] for cells in listed} == {COMPANY}
+    assert browser.get("/mailboxes/list?company=lt").shows("No mailbox matches.")

@@ -29,8 +29,7 @@ from services.registry.staff_actions import Subject
 
 ROWS: Final = 50
 """Rows of a table on a page; each table has a link to its next page, that of the mailboxes to their list."""
-SESSIONS: Final = 20
-TABLES: Final = ("rates", "causes", "accounts", "links")
+TABLES: Final = ("rates", "causes", "accounts", "links", "sessions")
 """Tables with pages: the parameter with the cursor of each has its name."""
 
 
@@ -54,11 +53,18 @@ def routes(gate: StaffGate) -> APIRouter:
             rule_set, names = active_rules(connection, chosen)
             tables: dict[str, tuple[Rows, str | None]] = {
                 "accounts": page_by(
-                    "account_id", lists.accounts(company_id, cursor_key(after["accounts"]), ROWS + 1), ROWS
+                    ("account_id",), lists.accounts(company_id, cursor_key(after["accounts"]), ROWS + 1), ROWS
                 ),
                 "links": page_by(
-                    "other_company_id",
+                    ("other_company_id",),
                     statements.all("links", company_id=company_id, after=cursor_key(after["links"]), limit=ROWS + 1),
+                    ROWS,
+                ),
+                "sessions": page_by(
+                    ("session_id",),
+                    statements.all(
+                        "sessions", company_id=company_id, after=cursor_key(after["sessions"]), limit=ROWS + 1
+                    ),
                     ROWS,
                 ),
             }
@@ -66,14 +72,13 @@ def routes(gate: StaffGate) -> APIRouter:
                 tables[name] = ([], None)
                 if rule_set is not None:
                     tables[name] = figures.page(company_id, list_of_figures, rule_set, after[name], ROWS)
-            sessions = statements.all("sessions", company_id=company_id, limit=SESSIONS)
         pages = {
             name: _pages(path, name, {"rules": chosen} if chosen else {}, after[name], following)
             for name, (_, following) in tables.items()
         }
         return staff.page(
             "console_company.html", "search", company_id=company_id, table_pages=pages, rule_set=rule_set, rule_sets=names,
-            tables={name: rows for name, (rows, _) in tables.items()}, sessions=sessions, most_sessions=SESSIONS,
+            tables={name: rows for name, (rows, _) in tables.items()},
             mailboxes=[as_mailbox(mailbox) for mailbox in mailboxes[:ROWS]], has_more_mailboxes=len(mailboxes) > ROWS,
             about_cause=lambda cause: advice.about_cause(cause["cause"], cause["facts"], staff.language),
             confidence={code: texts[staff.language] for code, texts in diagnosis.texts()["confidence"].items()},

@@ -79,15 +79,21 @@ def active_rules(connection: Connection, name: str | None) -> tuple[RuleSet | No
     return active.get(name or first, active[first]), sorted(active)
 
 
-def cursor_key(after: str | None) -> str:
-    """The id in the cursor of a list that is in the order of ids; "" for its first page. ConsoleProblem when it is no cursor."""
+def cursor_ids(after: str | None, count: int) -> tuple[str, ...]:
+    """The ids in the cursor of a list, each "" for its first page. ConsoleProblem when it is no cursor with `count` ids."""
     try:
-        return str(decode_cursor(after, ("",))[0])
+        return decode_cursor(after, ("",) * count)
     except ApiProblem:
         raise ConsoleProblem("not-found") from None
 
 
-def page_by(column: str, rows: Rows, limit: int) -> tuple[Rows, str | None]:
-    """The page of a list that was read with one row more than `limit`, and the cursor behind it; None when it is the last one."""
+def cursor_key(after: str | None) -> str:
+    """The same for a list whose cursor has one id."""
+    return cursor_ids(after, 1)[0]
+
+
+def page_by(columns: Sequence[str], rows: Rows, limit: int) -> tuple[Rows, str | None]:
+    """The page of a list that was read with one row more than `limit`, and the cursor behind it, which has the ids in `columns`; None when it
+    is the last one."""
     page = rows[:limit]
-    return page, encode_cursor(page[-1][column]) if len(rows) > limit else None
+    return page, encode_cursor(*(page[-1][column] for column in columns)) if len(rows) > limit else None

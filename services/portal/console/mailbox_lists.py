@@ -14,9 +14,8 @@ from services.common.postgres import Statements
 from services.connect import texts
 from services.portal.api.figures import EXPORT_ROWS, MEDIA_TYPES, TEXTS, Rows
 from services.portal.api.mailboxes import as_mailbox
-from services.portal.api.problems import ApiProblem
-from services.portal.api.values import decode_cursor, encode_cursor
-from services.portal.console.lookups import SQL
+from services.portal.api.values import encode_cursor
+from services.portal.console.lookups import SQL, cursor_ids
 from services.portal.console.problems import ConsoleProblem
 from services.portal.console.staff import Staff, StaffGate
 from services.providers import catalog
@@ -78,10 +77,7 @@ def routes(gate: StaffGate) -> APIRouter:
     @router.get("/mailboxes/list")
     def list_mailboxes(request: Request) -> Response:
         staff, chosen = gate.reader(request), _chosen(request)
-        try:
-            company, mailbox = decode_cursor(request.query_params.get("after"), ("", ""))
-        except ApiProblem:
-            raise ConsoleProblem("not-found") from None
+        company, mailbox = cursor_ids(request.query_params.get("after"), 2)
         with staff.transaction() as connection:
             stored = chosen.read(connection, "mailbox-list", (company, mailbox), PAGE_ROWS)
         following = None

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from services.portal.console import texts
+from services.common.language import LANGUAGES
+from services.portal.console import advice, texts
 from services.portal.console.pages import PAGES
 from services.portal.console.problems import STATUS
 from tests.unit.portal.test_panel_texts import OF_A_CODE, PLAIN
@@ -37,3 +38,19 @@ def test_every_text_is_in_both_languages() -> None:
     for name, table in texts.load().items():
         for key, languages in table.items():
             assert languages.keys() == {"en", "zh"} and all(languages.values()), f"{name}.{key}"
+
+
+def test_texts_are_shown_as_they_are_and_have_no_markup() -> None:
+    shown = {
+        f"{name}.{key}": sentence
+        for name, table in texts.load().items()
+        for key, languages in table.items()
+        for sentence in languages.values()
+    }
+    shown |= {
+        f"{name}.{code}": sentence.text(language)
+        for name, table in advice.load().items()
+        for code, sentence in table.items()
+        for language in LANGUAGES
+    }
+    assert [name for name, sentence in shown.items() if "`" in sentence] == []

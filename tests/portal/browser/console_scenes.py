@@ -21,7 +21,7 @@ from services.dead_letters.selection import LetterQuery, open_spans
 from services.registry.api_keys import ApiKeys
 from services.registry.staff_sessions import StaffRole
 from tests.support.browser_lab import BrowserVisit
-from tests.support.console_lab import MakeConsole, console_link, staff_browser
+from tests.support.console_lab import MakeConsole, console_in_thread, console_link, staff_browser
 from tests.support.operator_lab import RULES, OperatorRoom, letter, of_record
 from tests.support.panel_world import seed_world
 from tests.support.topics import PARTITIONS, create_topics, kafka_settings
@@ -228,6 +228,19 @@ def signed_out(lab: ConsoleStates, window: BrowserVisit) -> None:
 def sign_in(lab: ConsoleStates, window: BrowserVisit) -> None:
     signed_out(lab, window)
     window.open("/sign-in")
+
+
+def sign_in_provider(lab: ConsoleStates, window: BrowserVisit) -> None:
+    console = lab.until_next.enter_context(
+        console_in_thread(
+            lab.room.kafka.bootstrap_servers, lab.room.console.dsn, CONSOLE__ISSUER="https://login.example", CONSOLE__CLIENT_ID="console",
+            CONSOLE__CLIENT_SECRET="secret",
+        )
+    )  # fmt: skip
+    lab.until_next.callback(window.allowed_origins.remove, console.origin)
+    window.allowed_origins.append(console.origin)
+    window.open(f"{console.origin}/sign-in?lang={window.language}")
+    window.page.wait_for_selector("a[href='/sign-in/start']")
 
 
 def link_unusable(lab: ConsoleStates, window: BrowserVisit) -> None:
@@ -487,6 +500,7 @@ def key_rotated(lab: ConsoleStates, window: BrowserVisit) -> None:
 
 SCENES: Final[dict[str, Scene]] = {
     "sign-in": sign_in,
+    "sign-in-provider": sign_in_provider,
     "signed-out": signed_out,
     "link": lambda lab, window: lab.open_link(window),
     "link-unusable": link_unusable,
@@ -497,6 +511,7 @@ SCENES: Final[dict[str, Scene]] = {
     "form-incomplete": at("/dead-letters?age=5"),
     "search": at("/"),
     "search-results": at("/?q=lt-", "#companies"),
+    "search-empty": at("/?q=", "#companies"),
     "search-nothing": at("/?q=sales@example.com", ".note"),
     "search-too-long": at(f"/?q={'x' * 200}", ".note"),
     "company": at_company(),
@@ -513,6 +528,7 @@ SCENES: Final[dict[str, Scene]] = {
     "mailboxes": at("/mailboxes", "#kinds"),
     "mailboxes-none": at("/mailboxes?state=removed"),
     "mailbox-list": at("/mailboxes/list?state=active", "#mailboxes"),
+    "mailbox-list-company": at(f"/mailboxes/list?company={COMPANY}", "#mailboxes"),
     "mailbox-list-none": at("/mailboxes/list?state=removed"),
     "audit": at("/audit", "#actions"),
     "audit-none": at("/audit?who=nobody"),

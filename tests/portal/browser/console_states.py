@@ -35,6 +35,8 @@ DESKTOP: Final = max(WIDTHS)
 SHOWN: Final = {
     "search-results": "search",
     "company": "company",
+    "new-link": "new-link",
+    "new-link-made": "new-link-made",
     "mailbox": "mailbox",
     "inquiry": "explanation",
     "mailboxes": "mailboxes",

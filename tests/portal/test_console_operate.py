@@ -540,7 +540,7 @@ def test_a_rule_set_is_compared_activated_computed_and_shown(room: OperatorRoom)
     operator.get("/rule-sets/new").fill_in("/rule-sets/compare", definition=changed, company="c1")
     assert room.finish().shows("target_seconds") and operator.shows("Inquiries that differ")
     assert operator.shows("it is about one company only")
-    assert operator.fill_in("/rule-sets/activate").status == 409 and operator.shows("Nothing was activated.")
+    assert operator.fill_in("/rule-sets/activate").status == 409 and operator.heading == "Nothing was activated"
     # The comparison with the default rule set was about the first version, before it was active.
     operator.get(comparison_path).fill_in("/rule-sets/activate")
     assert operator.status == 409 and recompute.progress(room.owner) == []

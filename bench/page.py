@@ -17,6 +17,9 @@ MEASURED: Final = (
 JUDGED_AT_POINTS: Final = "recompute-2026-11-29"
 """Files of recomputes before this one were measured before decision 0063."""
 
+MOST_TABLES: Final = 8
+"""Tables whose growth in a simulated year is shown."""
+
 WHY: Final = {
     "matcher_vs_quix": "The join itself (decode, hash, merge, encode) is most of what both do, and it is the same for both.",
     "fetcher_vs_raw_imap": (
@@ -132,6 +135,7 @@ def render() -> str:
         *_table(soak["figures"]),
         "",
         *(f"- `{name}`: {WHY.get(name, 'not investigated yet.')}\n" for name in _missed(soak["figures"])),
+        *(simulated_year(year) if (year := newest("year")["figures"]) else ()),
     ]
     return "\n".join(lines)
 
@@ -169,6 +173,44 @@ def _portal(figures: dict[str, dict[str, Any]]) -> list[str]:
         "| Page | calls | p50, ms | p95, ms | CPU of the portal, ms | CPU of Postgres, ms | compressed, kB |",
         "|---|---|---|---|---|---|---|",
         *(f"| {' | '.join(str(cell) for cell in cells)} |" for cells in calls["pages"]),
+    ]
+
+
+def simulated_year(figures: dict[str, dict[str, Any]]) -> list[str]:
+    """What an installation takes in each month of its first year: lines of Markdown, from the figures of bench/year.py as `write` writes them."""
+    judged, size, cpu = figures["year_judgement_growth"], figures["year_bytes"], figures["year_cpu_growth"]
+    outcomes = figures["year_outcomes_as_planned"]["outcomes"]
+    memory = {
+        name: figures[f"year_rss_growth_{name}"]["mb_each_month"] for name in ("fetcher", "matcher", "aggregator")
+    }
+    seconds: dict[str, list[float]] = cpu["seconds_each_month"]
+    kilobytes: dict[str, list[int]] = size["kilobytes_each_month"]
+    rows = [
+        ("inquiries so far", [f"{inquiries:,}" for inquiries in size["inquiries_each_month"]]),
+        ("a narrow judgement, CPU of Postgres, ms", [f"{taken:.1f}" for taken in judged["ms_each_month"]]),
+        *((f"memory of {name}, MB", [f"{megabytes:.0f}" for megabytes in memory[name]]) for name in memory),
+        *((f"CPU of {name}, s", [f"{taken:.0f}" for taken in seconds[name]]) for name in seconds),
+        *(
+            (f"`{name}`, MB", [f"{kilobyte / 1024:.1f}" for kilobyte in kilobytes[name]])
+            for name in sorted(kilobytes, key=lambda name: -kilobytes[name][-1])[:MOST_TABLES]
+        ),
+    ]  # fmt: skip
+    months = range(1, len(size["inquiries_each_month"]) + 1)
+    return [
+        "",
+        "## A simulated year",
+        "",
+        "`python -m bench.year`: polls, inquiries and answers of a year through the services on a clock that jumps from step to step."
+        f" At the end {sum(outcomes.values()):,} inquiries have an outcome ({', '.join(f'{count:,} {name}' for name, count in outcomes.items())}).",
+        "",
+        *_table(figures),
+        "",
+        *(f"- `{name}`: {WHY.get(name, 'not investigated yet.')}\n" for name in _missed(figures)),
+        f"By month; of the tables, the {MOST_TABLES} largest after the last month. The last month may be shorter.",
+        "",
+        f"| | {' | '.join(map(str, months))} |",
+        "|---" * (len(months) + 1) + "|",
+        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows),
     ]
 
 

@@ -1,9 +1,13 @@
 """The simulated year: growth is measured from the second month to the last, and outcomes are compared with the plan."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from bench.measure import write
+from bench.page import simulated_year
 from bench.year import SERVICES, Inquiry, Month, company, figures, planned_outcomes
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,3 +52,13 @@ def test_outcomes_other_than_the_plan_are_a_failure() -> None:
     wrong = {figure.name: figure for figure in figures(month, {"answered": 1, "unanswered": 1}, plan)}
     assert right["year_outcomes_as_planned"].reached is True
     assert wrong["year_outcomes_as_planned"].reached is False
+
+
+def test_the_page_has_a_column_for_each_month(tmp_path: Path) -> None:
+    months = [a_month(20, 1), a_month(100, 10), a_month(105, 12.5)]
+    write(figures(months, {"late": 4, "timely": 8}, {}), tmp_path / "year.json")
+    lines = simulated_year(json.loads((tmp_path / "year.json").read_text("utf-8"))["figures"])
+    assert "| | 1 | 2 | 3 |" in lines
+    assert "| memory of matcher, MB | 20 | 100 | 105 |" in lines
+    assert "| a narrow judgement, CPU of Postgres, ms | 1.0 | 10.0 | 12.5 |" in lines
+    assert any("12 inquiries have an outcome (4 late, 8 timely)" in line for line in lines)

@@ -27,7 +27,7 @@ PORTAL: Final = "portal"
 CONSOLE: Final = "console"
 WEB: Final = (PORTAL, CONSOLE)
 """What people open in a browser; both run from the image of the portal."""
-WAIT_SECONDS: Final = 180
+WAIT_SECONDS: Final = 600
 
 
 class Stack:

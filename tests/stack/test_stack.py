@@ -202,7 +202,7 @@ def test_a_killed_service_comes_back_and_goes_on(
     before = stack.inspect(container)["RestartCount"]
     stack.kill_process(container)
     mail_server.append(seller.address, BUYER.format(name), ago())
-    seller.await_outcome(name, "timely", 120)
+    seller.await_outcome(name, "timely", 300)
     assert stack.inspect(container)["RestartCount"] == before + 1
     until(lambda: stack.healthy(service), 90, lambda: stack.logs(service, 30))
 
@@ -219,12 +219,12 @@ def test_a_killed_broker_and_database_keep_what_they_had(stack: Stack, seller: S
             30,
             lambda name=service: f"{name} was not restarted",  # type: ignore[misc]
         )
-    until(lambda: stack.healthy("kafka") and stack.healthy("postgres"), 120, lambda: stack.logs("kafka", 30))
+    until(lambda: stack.healthy("kafka") and stack.healthy("postgres"), 300, lambda: stack.logs("kafka", 30))
     FIGURES["broker and database killed, healthy again, s"] = f"{time.monotonic() - started:.0f}"
     assert seller.outcomes().keys() >= before.keys()
     answer(seller, mail_server, "killed-servers", 150)
     for service in SERVICES:
-        until(lambda name=service: stack.healthy(name), 120, lambda name=service: stack.logs(name, 30))  # type: ignore[misc]
+        until(lambda name=service: stack.healthy(name), 300, lambda name=service: stack.logs(name, 30))  # type: ignore[misc]
 
 
 def test_an_empty_volume_is_filled_from_the_changelog(stack: Stack, seller: Seller, mail_server: Dovecot) -> None:
@@ -282,7 +282,7 @@ def test_compaction_takes_nothing_away(stack: Stack, seller: Seller, mail_server
         now = in_kafka(stack, COUNT)
         return all(now[topic][0] < before[topic][0] and now[topic][1] >= before[topic][1] for topic in COMPACTED)
 
-    until(compacted, 120, lambda: f"before {before}, now {in_kafka(stack, COUNT)}")
+    until(compacted, 300, lambda: f"before {before}, now {in_kafka(stack, COUNT)}")
     stack.compose("restart", "matcher", "aggregator")
     stack.up()
     answer(seller, mail_server, "compacted")

@@ -26,20 +26,21 @@ setup: .venv/ready .cache/ready ## create .venv and fetch what the embedded serv
 demo: setup ## run the whole pipeline on embedded servers with invented sellers, print their rates and the reasons; OPEN=1: then open the portal
 	@$(BIN)/replyrate demo $(if $(OPEN),--open)
 
-# Tests mostly wait, so two processes share the files; each has its own servers, folders and ports. Files run in the
+# Tests mostly wait, so three processes share the files; each has its own servers, folders and ports. Files run in the
 # order of their names, which does not leave the longest ones for the end.
-PYTEST := $(BIN)/pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -q -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## run unit tests, properties and contracts: under a minute
 	@$(PYTEST) tests/unit tests/properties tests/contract
 
-test: setup .cache/dbt/ready ## run every test that needs no Docker; processes: WORKERS=2
+test: setup .cache/dbt/ready ## run every test that needs no Docker; processes: WORKERS=3
 	@$(PYTEST)
 
 test-long: setup .cache/dbt/ready ## the same, with the full number of examples for the properties
 	@HYPOTHESIS_PROFILE=long $(PYTEST) --timeout 3600
 
-# The suites that use Kafka, Postgres and Dovecot most; the others use the same clients.
+# The suites that use Kafka, Postgres and Dovecot most; the others use the same clients. One stack has nine containers, so
+# its tests run in a single process.
 ON_CONTAINERS := matcher aggregator fetcher pipeline dlq restore
 
 test-servers: setup ## the fetcher against real IMAP servers of other projects (.ci/install-mail-servers installs them)
@@ -47,7 +48,7 @@ test-servers: setup ## the fetcher against real IMAP servers of other projects (
 
 test-stack: setup ## test the containers of docker-compose.yml end to end; needs Docker (on Debian: .ci/docker up, .ci/base-images)
 	@$(BIN)/pytest -q tests/stack
-	@SERVERS=containers $(BIN)/pytest -q $(ON_CONTAINERS:%=tests/integration/test_%.py)
+	@SERVERS=containers $(PYTEST) $(ON_CONTAINERS:%=tests/integration/test_%.py)
 
 secrets: ## create the keys and passwords that docker-compose.yml needs; existing ones stay
 	@deploy/secrets

@@ -12,7 +12,7 @@ from tests.stack.conftest import FIGURES, IMPATIENT
 from tests.stack.mail import HOST, IMAGE, PASSWORD, Dovecot, ago, stamp
 from tests.stack.stack import ROOT, SERVICES, WEB, Seller, Stack, inquiry, run, running
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 HERE = Path(__file__).parent
 BUYER = "{}@buyers.example"
 

@@ -20,7 +20,7 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_every_kind_of_fault_on_containers_changes_no_number(images: None, scratch: Path) -> None:
     result = run(1, faults=len(ON_CONTAINERS), inquiries=400, folder=scratch, kind_of_arena=ContainerArena, replay=True)
     assert result.differences == [] and result.behind == 0

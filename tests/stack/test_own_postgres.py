@@ -8,7 +8,7 @@ import pytest
 from tests.stack.mail import ago, stamp
 from tests.stack.stack import ROOT, SERVICES, WEB, Seller, Stack, inquiry, running, until
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1500)
 
 
 class Elsewhere(Stack):

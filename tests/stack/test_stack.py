@@ -12,7 +12,7 @@ from tests.stack.mail import HOST, PASSWORD, Dovecot, ago, stamp
 from tests.stack.stack import CONSOLE, PORTAL, SERVICES, WEB, Seller, Stack, inquiry, run, until
 from tests.support.docker_stages import copied_rooms
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 BUYER = "buyer-{}@buyers.example"
 
 

@@ -11,7 +11,7 @@ from tests.stack.mail import ago, stamp
 from tests.stack.stack import Stack, inquiry, running
 
 INQUIRY = inquiry("one", stamp(ago(days=10)), "buyer@buyers.example")
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1500)
 
 
 def test_without_secrets_the_start_says_what_makes_them(folder: Path) -> None:

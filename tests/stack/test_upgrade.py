@@ -17,7 +17,7 @@ from tests.upgrade.make import unpack
 
 THEN = "part-3"
 BUYER = "buyer-{}@buyers.example"
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 SHOWN = """
     SELECT company_id, level, account_id, as_of, rule_set, timely, late, unanswered, rate
     FROM report_v1.reply_rate WHERE company_id = 'shop' AND as_of < %(before)s ORDER BY 1, 2, 3, 4, 5

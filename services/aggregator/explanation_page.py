@@ -36,12 +36,13 @@ class ExplanationPage:
     tables: tuple[ExplanationTable, ...]
 
 
-def explanation_page(story: dict[str, Any], text: Texts) -> ExplanationPage:
-    """The page of a story; `text` has the sentences of explain.toml. Without `coverage` (None) the page has no such table."""
+def explanation_page(story: dict[str, Any], text: Texts, *, is_seller: bool = False) -> ExplanationPage:
+    """The page of a story; `text` has the sentences of explain.toml. Without `coverage` (None) the page has no such table.
+    `is_seller`: as in `sentences`."""
     rules = f"{story['rule_set']} {story['rule_version']}"
     return ExplanationPage(
         text("label", "title", inquiry=story["inquiry_id"], company=story["company_id"], rules=rules),
-        tuple(sentences(story, text)),
+        tuple(sentences(story, text, is_seller=is_seller)),
         text("history", "waiting") if story["waiting"] else "",
         text("label", "unit"),
         _unit_text(story, text),

@@ -6,11 +6,15 @@ from services.aggregator.texts import Texts
 from services.common.display import utc_text
 
 
-def sentences(story: dict[str, Any], text: Texts) -> list[str]:
-    """The outcome of the inquiry and the reason, in whole sentences."""
+def sentences(story: dict[str, Any], text: Texts, *, is_seller: bool = False) -> list[str]:
+    """The outcome of the inquiry and the reason, in whole sentences. `is_seller`: the reader can ask support, and has no command line."""
     outcome = story["outcome"]
     if outcome == "unknown" and story["archived_at"] is not None:
-        return [text("unknown", "archived", at=utc_text(story["archived_at"].replace(microsecond=0)))]
+        return [
+            text("unknown", "archived", at=utc_text(story["archived_at"].replace(microsecond=0))),
+            text("unknown", "archived-counts"),
+            text("unknown", "archived-support" if is_seller else "archived-command", inquiry=story["inquiry_id"]),
+        ]
     if outcome == "unknown":
         received = [
             inquiry["received_at"] for inquiry in story["facts"]["inquiries"] if inquiry["received_at"] is not None

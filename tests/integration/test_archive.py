@@ -417,6 +417,21 @@ def test_what_reads_the_archive(archived: Simulation) -> None:
         story["outcome"] == "unknown" and "moved to the archive at 2026-" in sentences(story, Texts("explain", "en"))[0]
     )
     assert "归档" in sentences(story, Texts("explain", "zh"))[0]
+    assert "`replyrate explain`" in sentences(story, Texts("explain", "en"))[-1]
+
+
+def test_the_account_of_an_archived_inquiry_is_that_of_its_outcomes(archived: Simulation) -> None:
+    archived.archive()
+    outcomes = archived.connection.execute(
+        "SELECT inquiry_id, min(account_id), max(account_id) FROM report_v1.inquiry_outcomes WHERE company_id = %s"
+        " AND inquiry_id = ANY (%s) GROUP BY inquiry_id",
+        (TWIN, list(archived.archived())),
+    ).fetchall()
+    expected = {inquiry_id: first if first == last else None for inquiry_id, first, last in outcomes}
+    stored = archived.connection.execute("SELECT inquiry_id, account_id FROM ledger.archived_inquiries").fetchall()
+    assert dict(stored) == expected
+    # `responder` attributes some to another account than the one that received them.
+    assert {"a", "b", None} <= set(expected.values())
 
 
 def test_a_folder_that_cannot_be_used_stops_nothing_else(

@@ -25,6 +25,7 @@ from services.portal.console import mailbox_lists
 from services.portal.console.provider import role_of
 from services.registry.staff_sessions import StaffSessionLimits, StaffSessions
 from services.standalone.servers.ca import CertificateAuthority
+from tests.support.archived_inquiry import put_archived
 from tests.support.connect_lab import Browser
 from tests.support.console_lab import (
     NAME,
@@ -151,6 +152,19 @@ def test_support_looks_a_seller_up_and_explains_a_number(world: PanelWorld, cons
         ("sign-in", None, None, None), ("search", COMPANY, None, None), ("company", COMPANY, None, None),
         ("mailbox", COMPANY, mailbox, None), *[("explanation", COMPANY, None, inquiry)] * 3,
     ]  # fmt: skip
+
+
+def test_an_archived_inquiry_says_that_it_is_final_and_how_to_read_its_explanation(
+    world: PanelWorld, console: ServedPages, dsn: str
+) -> None:
+    with connect(dsn, "tests") as owner:
+        inquiry = put_archived(owner, COMPANY, None, "archived-1")
+    browser = staff_browser(console, dsn).get(f"/companies/{COMPANY}/inquiries/{inquiry}")
+    assert browser.shows("This inquiry is final. Its details were moved to the archive at 2026-03-04 05:06:07 UTC.")
+    assert browser.shows("It still counts in the reply rates") and browser.shows("run `replyrate explain`")
+    text = browser.client.get(f"{browser.path}/text?lang=zh").text
+    assert "已于 2026-03-04 05:06:07 UTC 移入归档" in text and "运行 `replyrate explain`" in text
+    assert browser.get(f"/companies/{COMPANY}/inquiries/archived-2").status == 404
 
 
 def test_mailboxes_are_counted_by_state_provider_and_reason(world: PanelWorld, console: ServedPages, dsn: str) -> None:

@@ -31,7 +31,9 @@ from tests.portal.leak_matrix import (
     request,
     rows_of_the_document,
     served,
+    unknown,
 )
+from tests.support.archived_inquiry import put_archived
 from tests.support.panel_world import seed_world
 from tests.support.portal_in_process import PortalInProcess, portal_in_process
 from tests.support.portal_lab import portal_login
@@ -42,10 +44,11 @@ MAIN, SUB, STRANGER = "lt-main", "lt-sub-chen", "hx-main"
 
 @dataclass
 class Scene:
-    """Two companies behind the application, and who sends requests. `of_main`: ids of the main account that its sub-accounts may not be sent."""
+    """Two companies behind the application, and who sends requests. `login`: that of a web process; `of_main`: ids of the main account that its sub-accounts may not be sent."""
 
     portal: PortalInProcess
     owner: psycopg.Connection
+    login: str
     rows: Mapping[str, Row]
     senders: tuple[Sender, ...]
     foreign: Ids
@@ -106,7 +109,7 @@ def scene(postgres: Callable[[], str]) -> Iterator[Scene]:
         of_main = {inquiry_id for inquiry_id, outcome in outcomes.items() if outcome["account_id"] == MAIN}
         hidden = frozenset({*of_main, main["mailbox_id"], main["request_id"], main["session_id"]})
         yield Scene(
-            portal, owner, {**PAGES, **rows_of_the_document()}, tuple(senders(owner, main, sub)), foreign, hidden
+            portal, owner, login, {**PAGES, **rows_of_the_document()}, tuple(senders(owner, main, sub)), foreign, hidden
         )
 
 
@@ -162,6 +165,61 @@ def test_no_answer_tells_of_others_or_whether_they_exist(scene: Scene) -> None:
     print(f"{len(scene.rows)} routes, {len(scene.senders)} senders, {dict(counts)}")
     assert not problems, "\n".join([f"{len(problems)} problems", *problems])
     assert counts["pairs"] > 700
+
+
+def test_an_archived_inquiry_of_others_is_answered_as_one_that_never_existed(scene: Scene) -> None:
+    archived = {
+        account_id: put_archived(scene.owner, company_id, account_id, f"a-{account_id}")
+        for company_id, account_id in ((OWN, MAIN), (OWN, SUB), (FOREIGN, STRANGER))
+    }
+    of_before = put_archived(scene.owner, OWN, None, "a-before")
+    told: dict[str, set[str]] = {}
+    for route in ("GET /panel/why", "GET /v1/companies/{company_id}/inquiries/{inquiry_id}/explanation"):
+        for sender in scene.senders:
+            for inquiry_id in (*archived.values(), of_before):
+                company_id = FOREIGN if inquiry_id == archived[STRANGER] else OWN
+                # Ids of the sender's own company, too: an id of another company is none of them.
+                for asked_company in {OWN, company_id}:
+                    ids = {**sender.own, "company_id": asked_company, "inquiry_id": inquiry_id}
+                    never = {**ids, "inquiry_id": unknown(inquiry_id)}
+                    answer, statements = scene.sent(route, sender, ids)
+                    if answer.status_code == 200:
+                        assert "2026-03-04 05:06:07" in answer.text
+                        assert ("replyrate explain" in answer.text) == (sender.kind == "key"), (
+                            "sellers have no commands"
+                        )
+                        told.setdefault(sender.name, set()).add(inquiry_id)
+                        continue
+                    twin_answer, twin_statements = scene.sent(route, sender, never)
+                    assert seen(answer, ids) == seen(twin_answer, never), (route, sender.name, inquiry_id)
+                    assert statements == twin_statements, (route, sender.name, inquiry_id)
+    everything = {archived[MAIN], archived[SUB], of_before}
+    assert told == {
+        "panel of the main account": everything,
+        "frame of the main account": everything,
+        "key of the company's prefix": everything,
+        "panel of a sub-account": {archived[SUB]},
+        "frame of a sub-account": {archived[SUB]},
+    }
+
+
+def test_the_token_of_a_sub_account_reads_no_row_of_an_archived_inquiry_of_another_one(scene: Scene) -> None:
+    put_archived(scene.owner, OWN, SUB, "a-own-row")
+    put_archived(scene.owner, OWN, MAIN, "a-row-of-main")
+    put_archived(scene.owner, FOREIGN, STRANGER, "a-row-of-stranger")
+    for sender, rows in (
+        ("frame of a sub-account", {"a-own-row"}),
+        ("panel of a sub-account", {"a-own-row"}),
+        ("panel of the main account", {"a-own-row", "a-row-of-main"}),
+        ("connect session", set()),
+    ):
+        (token,) = (each.token for each in scene.senders if each.name == sender)
+        with connect(scene.login, "tests") as web_process, web_process.transaction():
+            web_process.execute("SELECT set_config('replyrate.token', %s, true)", [token])
+            stored = web_process.execute(
+                "SELECT inquiry_id FROM ledger.archived_inquiries WHERE inquiry_id LIKE 'a-%row%'"
+            )
+            assert {inquiry_id for (inquiry_id,) in stored} == rows, sender
 
 
 def unknown_token(token: str) -> str:

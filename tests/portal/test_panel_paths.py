@@ -1,7 +1,7 @@
 """From the first page of the panel to the explanation of any inquiry that its rate counts, in a company with more inquiries than a page has."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,6 +15,7 @@ from services.portal.panel.inquiries import PAGE_ROWS
 from services.recount.company import AskedInquiry, CompanyFacts, CoveredInterval
 from services.registry.panel_sessions import PanelSessions
 from tests.integration.test_judge import put
+from tests.support.archived_inquiry import put_archived
 from tests.support.panel_lab import ShownFigures
 from tests.support.panel_world import add_rules
 from tests.support.portal_in_process import PortalInProcess, frame_tokens, portal_in_process
@@ -23,6 +24,7 @@ from tests.support.portal_lab import portal_login
 COMPANY, ACCOUNT, IDLE = "c-large", "main", "idle"
 DEFAULT = rules.load_builtin("default")
 BUSY_DAY_INQUIRIES = 2 * PAGE_ROWS + 20
+EXPLANATION = f"/v1/companies/{COMPANY}/inquiries/{{}}/explanation"
 OTHER_DAYS = 40
 """So that some inquiries are older than the days that the rate counts."""
 
@@ -134,30 +136,36 @@ def test_a_missing_rate_of_a_table_says_why_and_leads_to_what_can_be_done(panel:
     assert panel.html(f"/panel?account={IDLE}&lang=zh").count("没有计入的询盘") >= 30
 
 
-def test_the_main_account_alone_is_told_when_an_inquiry_was_archived(panel: Panel) -> None:
-    archived = "q-0001"
-    panel.owner.execute(
-        "INSERT INTO ledger.archive_files (file_id, path, company_group, month, schema_version, inquiries, bytes, sha256)"
-        " VALUES (gen_random_uuid(), 'x', 0, '2026-01-01', 1, 1, 1, 'x')"
+def test_the_readers_of_an_archived_inquiry_are_told_that_it_is_final_and_where_its_explanation_is(
+    panel: Panel,
+) -> None:
+    put_archived(panel.owner, COMPANY, IDLE, "a-0001")
+    of_before = put_archived(panel.owner, COMPANY, None, "a-0002")
+    sub = replace(
+        panel,
+        token=PanelSessions(panel.owner).make_frame_token(COMPANY, IDLE, language="en", by="tests", minutes=5).token,
     )
-    panel.owner.execute(
-        "INSERT INTO ledger.archive_parts (file_id, company_id, inquiries, first_received_at, last_received_at, first_fact_at, last_fact_at,"
-        " archived_at) SELECT file_id, %s, 1, now(), now(), now(), now(), '2026-03-04 05:06:07+00' FROM ledger.archive_files",
-        [COMPANY],
+    for reader in (panel, sub):
+        html = reader.html("/panel/why?inquiry=a-0001")
+        told = " ".join(ShownFigures(html).texts["sentences"].split())
+        assert "Inquiry a-0001 is archived" in html and ">Final<" in html
+        assert told == (
+            "This inquiry is final. Its details were moved to the archive at 2026-03-04 05:06:07 UTC. It still counts in the reply rates,"
+            " daily counts and corrections of its time; they stay as they are. The platform's support can read its explanation in the"
+            " archive: ask them for it, and name inquiry a-0001."
+        )
+        chinese = reader.html("/panel/why?inquiry=a-0001&lang=zh")
+        assert (
+            "询盘 a-0001 已归档" in chinese
+            and "已于 2026-03-04 05:06:07 UTC 移入归档" in chinese
+            and "平台客服" in chinese
+        )
+        (story,) = panel.portal.get(EXPLANATION.format("a-0001"), reader.token).json()["items"]
+        assert story["outcome"] == "unknown" and story["archived_at"] == "2026-03-04T05:06:07Z"
+        assert " ".join(story["sentences"]["en"]) == told and "平台客服" in story["sentences"]["zh"][-1]
+    # Rows from before the account was stored are for the main account alone.
+    assert f"Inquiry {of_before} is archived" in panel.html(f"/panel/why?inquiry={of_before}")
+    hidden = panel.portal.request(
+        "GET", f"/panel/why?inquiry={of_before}", headers={"authorization": f"Bearer {sub.token}"}
     )
-    panel.owner.execute(
-        "INSERT INTO ledger.archived_inquiries (company_id, inquiry_id, part_id, received_at) SELECT %s, %s, part_id, now()"
-        " FROM ledger.archive_parts",
-        [COMPANY, archived],
-    )
-    for table in ("outcomes", "inquiries"):
-        panel.owner.execute(f"DELETE FROM ledger.{table} WHERE inquiry_id = %s".encode(), [archived])
-    idle = PanelSessions(panel.owner).make_frame_token(COMPANY, IDLE, language="en", by="tests", minutes=5).token
-    path = f"/v1/companies/{COMPANY}/inquiries/{{}}/explanation"
-    answer = panel.portal.get(path.format(archived), panel.token)
-    assert answer.status_code == 200 and "moved to the archive at 2026-03-04 05:06:07" in answer.text
-    assert "已于 2026-03-04 05:06:07" in answer.text
-    hidden, unknown = (panel.portal.get(path.format(inquiry_id), idle) for inquiry_id in (archived, "no-such"))
-    assert hidden.status_code == unknown.status_code == 404
-    assert hidden.json()["code"] == unknown.json()["code"] == "inquiry-unknown"
-    assert panel.portal.get(path.format("no-such"), panel.token).status_code == 404
+    assert hidden.status_code == 404

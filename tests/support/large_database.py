@@ -136,8 +136,8 @@ STATEMENTS: Final[tuple[LiteralString, ...]] = (
     SELECT row_number() OVER (), md5(company_id)::uuid, company_id, 1, '2025-01-01', '2025-01-01', '2025-01-01', '2025-01-01', now()
     FROM ledger.companies
     """,
-    "INSERT INTO ledger.archived_inquiries (company_id, inquiry_id, part_id, received_at, thread_key)"
-    " SELECT company_id, 'archived-' || number, part_id, '2025-01-01', number FROM ledger.archive_parts, generate_series(1, 6) number",
+    "INSERT INTO ledger.archived_inquiries (company_id, inquiry_id, part_id, account_id, received_at, thread_key)"
+    " SELECT company_id, 'archived-' || number, part_id, 'main', '2025-01-01', number FROM ledger.archive_parts, generate_series(1, 6) number",
     "INSERT INTO ledger.archived_accounts (part_id, company_id, account_id, named_at)"
     " SELECT part_id, company_id, 'main', '2025-01-01' FROM ledger.archive_parts",
     "INSERT INTO ledger.archived_days (part_id, rule_set, company_id, account_id, day, outcome, inquiries, excluded, units)"

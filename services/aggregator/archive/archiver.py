@@ -32,6 +32,7 @@ from services.aggregator.archive.unit_rows import (
     accounts,
     day_counts,
     fact_instants,
+    outcome_account,
     unit_rows,
 )
 from services.aggregator.judge import rules
@@ -293,6 +294,7 @@ class Archiver:
         self._sql.run(
             "add_archived", company_id=company_id, part_id=part["part_id"],
             inquiry_ids=[unit_row["inquiry_id"] for unit_row in rows], received_ats=received,
+            outcome_accounts=[outcome_account(unit_row) for unit_row in rows],
             buyer_ids=[unit_row["buyer_id"] for unit_row in rows], thread_ids=[unit_row["thread_id"] for unit_row in rows],
             account_ids=[account.account_id for account in named], named_ats=[account.named_at for account in named],
             days=msgspec.json.encode(day_counts(rows)).decode(),

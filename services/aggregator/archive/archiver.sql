@@ -115,10 +115,10 @@ RETURNING part_id
 -- name: add_archived
 -- Its inquiries, accounts and counts by day.
 WITH inquiry AS (
-    INSERT INTO ledger.archived_inquiries (company_id, inquiry_id, part_id, received_at, thread_key)
-    SELECT %(company_id)s, inquiry_id, %(part_id)s, received_at, hashtextextended(buyer_id, hashtextextended(thread_id, 0))
-    FROM unnest(%(inquiry_ids)s::text[], %(received_ats)s::timestamptz[], %(buyer_ids)s::text[], %(thread_ids)s::text[])
-        inquiry (inquiry_id, received_at, buyer_id, thread_id)
+    INSERT INTO ledger.archived_inquiries (company_id, inquiry_id, part_id, account_id, received_at, thread_key)
+    SELECT %(company_id)s, inquiry_id, %(part_id)s, account_id, received_at, hashtextextended(buyer_id, hashtextextended(thread_id, 0))
+    FROM unnest(%(inquiry_ids)s::text[], %(outcome_accounts)s::text[], %(received_ats)s::timestamptz[], %(buyer_ids)s::text[],
+        %(thread_ids)s::text[]) inquiry (inquiry_id, account_id, received_at, buyer_id, thread_id)
 ),
 account AS (
     INSERT INTO ledger.archived_accounts (part_id, company_id, account_id, named_at)

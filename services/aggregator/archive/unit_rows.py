@@ -97,6 +97,12 @@ def accounts(rows: Iterable[Row]) -> list[ArchivedAccount]:
     return [ArchivedAccount(account_id, at) for account_id, at in sorted(named.items())]
 
 
+def outcome_account(unit_row: Row) -> str | None:
+    """The account of the inquiry's outcomes, to which the panel shows it; None where rule sets attribute it to different accounts."""
+    outcome_accounts = {outcome["account_id"] for outcome in unit_row["outcomes"]}
+    return outcome_accounts.pop() if len(outcome_accounts) == 1 else None
+
+
 def day_counts(rows: Iterable[Row]) -> list[Row]:
     """Counts by rule set, account, day and outcome, as the view ledger.outcome_days has them of single outcomes."""
     counts: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])

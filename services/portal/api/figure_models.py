@@ -231,7 +231,9 @@ class Explanation(ApiModel):
     rule_version: str
     now: Instant
     outcome: Outcome | Literal["unknown"]
-    """unknown: not judged by this rule set yet."""
+    """unknown: not judged by this rule set yet, or archived."""
+    archived_at: Instant | None = None
+    """When the inquiry, which is final, was moved to the archive: only its sentences are here. null: it is not archived."""
     reason: str | None = None
     state: State | None = None
     account_id: str | None = None

@@ -4,11 +4,10 @@ SELECT EXISTS (SELECT FROM registry.companies WHERE company_id = %(company_id)s)
     OR EXISTS (SELECT FROM ledger.companies WHERE company_id = %(company_id)s) AS known
 
 -- name: outcome_seen
--- A row if the token may see what became of an inquiry. The account of an archived one is only in its file, so the main account alone sees it.
+-- A row if the token may see what became of an inquiry, or that it is archived.
 SELECT 1 FROM report_token_v1.inquiry_outcomes WHERE company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s
 UNION ALL
-SELECT 1 FROM ledger.archived_inquiries
-WHERE company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s AND company_id = (SELECT registry.panel_main_company()) LIMIT 1
+SELECT 1 FROM ledger.archived_inquiries WHERE company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s LIMIT 1
 
 -- name: companies
 -- A page of companies that have facts, among those of the token.

@@ -243,11 +243,11 @@ def explain(
         for story in stories
     ):
         raise ApiProblem("inquiry-unknown")
-    return Explanations(items=[_explanation(story) for story in stories])
+    return Explanations(items=[_explanation(story, is_seller=caller.panel is not None) for story in stories])
 
 
-def _explanation(story: dict[str, Any]) -> Explanation:
-    texts = {language: sentences(story, Texts("explain", language)) for language in LANGUAGES}
+def _explanation(story: dict[str, Any], *, is_seller: bool) -> Explanation:
+    texts = {language: sentences(story, Texts("explain", language), is_seller=is_seller) for language in LANGUAGES}
     shown = {**story, "coverage": story.get("coverage") or []}
     values = {name: value for name, value in plain(shown).items() if name in Explanation.model_fields}
     return Explanation.model_validate({**values, "sentences": ExplanationSentences(**texts)})

@@ -68,6 +68,10 @@ ORDER BY unit_day DESC, inquiry_id DESC LIMIT %(limit)s
 SELECT * FROM report_token_v1.inquiry_outcomes
 WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s
 
+-- name: archived
+-- A row if an inquiry is archived and the reader may see it.
+SELECT 1 FROM ledger.archived_inquiries WHERE company_id = %(company_id)s AND inquiry_id = %(inquiry_id)s
+
 -- name: diagnosis
 -- Why the newest rate of an account (NULL: of the company) is 0 or missing.
 SELECT * FROM report_token_v1.zero_rate_diagnosis

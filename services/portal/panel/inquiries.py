@@ -58,8 +58,8 @@ def routes(gate: PanelGate) -> APIRouter:
             raise PageProblem("not-found")
         outcome, explanation = _explained(scope, inquiry_id)
         return scope.reader.page(
-            "panel_why.html", scope=scope, here_name="inquiries", outcome=outcome, explanation=explanation,
-            query=query_of(outcome_filters(scope)),
+            "panel_archived.html" if outcome is None else "panel_why.html", scope=scope, here_name="inquiries", outcome=outcome,
+            explanation=explanation, inquiry_id=inquiry_id, query=query_of(outcome_filters(scope)),
         )  # fmt: skip
 
     return router
@@ -95,16 +95,15 @@ def _day(text: str) -> date | None:
         return None
 
 
-def _explained(scope: PanelScope, inquiry_id: str) -> tuple[dict[str, Any], ExplanationPage]:
-    """The outcome that is shown, and the explanation. PageProblem when the reader may not see the inquiry."""
+def _explained(scope: PanelScope, inquiry_id: str) -> tuple[dict[str, Any] | None, ExplanationPage]:
+    """The outcome that is shown (None: the inquiry is archived), and the explanation. PageProblem when the reader may not see it."""
     with scope.reader.transaction() as connection:
-        key = {**scope.key(), "inquiry_id": inquiry_id}
-        outcome = Statements(connection, SQL).one("outcome", **key)
-        if outcome is None:
+        statements, key = Statements(connection, SQL), {**scope.key(), "inquiry_id": inquiry_id}
+        outcome = statements.one("outcome", **key)
+        if outcome is None and statements.one("archived", **key) is None:
             raise PageProblem("not-found")
         story = explain_inquiry(connection, scope.rule_set, scope.company_id, inquiry_id)
     own_account = scope.reader.session.account_id
     text = Texts("explain", scope.reader.language)
-    return outcome, explanation_page(
-        without_mailboxes(story, own_account, scope.reader.says("why.their_mailbox")), text
-    )
+    shown = without_mailboxes(story, own_account, scope.reader.says("why.their_mailbox"))
+    return outcome, explanation_page(shown, text, is_seller=True)

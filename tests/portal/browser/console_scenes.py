@@ -20,6 +20,7 @@ from services.dead_letters.letters import DeadLetters
 from services.dead_letters.selection import LetterQuery, open_spans
 from services.registry.api_keys import ApiKeys
 from services.registry.staff_sessions import StaffRole
+from tests.support.archived_inquiry import put_archived
 from tests.support.browser_lab import BrowserVisit
 from tests.support.console_lab import MakeConsole, console_in_thread, console_link, staff_browser
 from tests.support.operator_lab import RULES, OperatorRoom, letter, of_record
@@ -218,6 +219,11 @@ def mailbox_paused(lab: ConsoleStates, window: BrowserVisit) -> None:
 
 def inquiry(lab: ConsoleStates, window: BrowserVisit) -> None:
     window.open(f"/companies/{COMPANY}/inquiries/{lab.first('inquiry_id', 'ledger.inquiries')}")
+
+
+def inquiry_archived(lab: ConsoleStates, window: BrowserVisit) -> None:
+    window.open(f"/companies/{COMPANY}/inquiries/{put_archived(lab.owner, COMPANY, 'lt-main', 'lt-textile-2025-0107')}")
+    lab.until_next.callback(lab.owner.execute, "DELETE FROM ledger.archive_parts")
 
 
 def signed_out(lab: ConsoleStates, window: BrowserVisit) -> None:
@@ -525,6 +531,7 @@ SCENES: Final[dict[str, Scene]] = {
     "mailbox-paused": mailbox_paused,
     "mailbox-reconnect": at_mailbox("needs_reconnect"),
     "inquiry": inquiry,
+    "inquiry-archived": inquiry_archived,
     "mailboxes": at("/mailboxes", "#kinds"),
     "mailboxes-none": at("/mailboxes?state=removed"),
     "mailbox-list": at("/mailboxes/list?state=active", "#mailboxes"),

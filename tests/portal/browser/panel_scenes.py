@@ -15,6 +15,7 @@ from services.registry.panel_sessions import PanelSessions
 from services.registry.portal_sessions import LinkRequest, PortalSessions
 from services.registry.published import PublishedMessage, PublishedMessages
 from tests.portal.browser.state_lab import ACCOUNT, MINUTES, RETURN_URL, StateLab
+from tests.support.archived_inquiry import put_archived
 from tests.support.browser_lab import BrowserVisit
 from tests.support.builders import a_sent_message, hash_of
 from tests.support.panel_world import PanelWorld, add_rules, seed_world
@@ -29,6 +30,8 @@ MAIN: Final[dict[str, str]] = {
 """Company of the demo world → its main account."""
 CHEN, WU = "lt-sub-chen", "lt-sub-wu"
 """A sub-account, and one that has no mailbox."""
+ARCHIVED: Final = "lt-textile-2025-0107"
+"""An inquiry of a sub-account that is archived."""
 SMALL_RULES: Final = "airbnb"
 """Rules that show no rate of few inquiries."""
 NOT_COUNTED: Final = "rate = NULL, rate_shown = NULL, timely = 0, late = 0, unanswered = 0, unmeasured = 0, pending = 0"
@@ -56,6 +59,7 @@ def _prepare(owner: psycopg.Connection, seeded: PanelWorld) -> None:
     owner.execute(
         "UPDATE registry.mailboxes SET state = 'needs_reconnect', state_reason = 'address-changed' WHERE company_id = 'yg-ceramics'"
     )
+    put_archived(owner, TEXTILE, CHEN, ARCHIVED)
     owner.execute("DELETE FROM ledger.diagnoses WHERE company_id = 'yg-ceramics'")
     owner.execute(
         "INSERT INTO ledger.diagnoses SELECT 'default', 'yg-ceramics', account_id, 'address-changed', current_date, 'high', %s::jsonb, 'a', 'z',"
@@ -214,6 +218,7 @@ PANEL_SCENES: Final[dict[str, Scene]] = {
     "panel-inquiries-none": of_world("hx-tools", "/inquiries?outcome=late&from=2001-01-01&to=2001-01-02"),
     "panel-why-timely": _why("timely"),
     "panel-why-unanswered": _why("unanswered"),
+    "panel-why-archived": of_world(TEXTILE, f"/why?inquiry={ARCHIVED}", CHEN, see="#sentences"),
     "panel-due": of_world("hx-tools", "/due", see="#due"),
     "panel-due-none": of_new_company("/due"),
     "panel-changes": of_world("hx-tools", "/changes", see="#changes"),

@@ -5,7 +5,6 @@ fails here.
 """
 
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,13 +14,15 @@ import pytest
 from services.common.postgres import connect
 from services.portal.pages.seller import form_proof
 from services.portal.panel.scope import LISTS
-from services.registry.portal_sessions import SESSION_PREFIX
+from tests.portal import api_document
+from tests.portal.leak_answers import OWN as COMPANY
+from tests.portal.leak_answers import session
 from tests.portal.leak_matrix import served
 from tests.support.panel_world import seed_world
 from tests.support.portal_in_process import ORIGIN, PortalInProcess, portal_in_process
 from tests.support.portal_lab import portal_login
 
-COMPANY, ACCOUNT = "lt-textile", "lt-main"
+MAIN, SUB = "lt-main", "lt-sub-chen"
 REPORT: Final = "report_token_v1."
 SESSION: Final = frozenset({"registry.panel_session"})
 """Whose session it is: every request begins with it."""
@@ -47,6 +48,8 @@ EXCEPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "GET /panel/why": EXPLAINED,
 }
 """Route → what it reads besides."""
+KNOWN_COMPANIES: Final = frozenset({"registry.companies", "ledger.companies"})
+"""Whether the company exists for the token, and the ids of companies that have facts."""
 NAMED: Final = re.compile(
     r"\b(?:FROM|JOIN|INTO|UPDATE|LATERAL)\s+(?!LATERAL\b)([a-z_][a-z_0-9]*(?:\.[a-z_0-9]+)?)|\b((?:registry|ledger|access)\.[a-z_0-9]+)"
 )
@@ -72,25 +75,42 @@ def relations(statements: list[str], existing: frozenset[str]) -> set[str]:
     return names & existing
 
 
+@dataclass(frozen=True)
+class Reader:
+    """Who reads: the session of a page or the token of a frame. `inquiry_id`: one that the account sees."""
+
+    account_id: str
+    token: str
+    is_framed: bool
+    inquiry_id: str
+
+    def headers(self) -> dict[str, str]:
+        """Of each request."""
+        if self.is_framed:
+            return {"authorization": f"Bearer {self.token}"}
+        return {"cookie": f"replyrate-session={self.token}.00", "origin": ORIGIN}
+
+
 @dataclass
 class Panel:
-    """The panel of the main account, in a browser."""
+    """The application, and the readers by name."""
 
     portal: PortalInProcess
-    token: str
-    inquiry_id: str
+    readers: dict[str, Reader]
     existing: frozenset[str]
 
-    def request(self, route: str) -> set[str]:
+    def request(self, route: str, reader: Reader) -> set[str]:
         """Send a request to a route; what its statements name."""
         method, path = route.split()
-        query = {"/panel/why": f"?inquiry={self.inquiry_id}"}.get(path, "")
+        query = {"/panel/why": f"?inquiry={reader.inquiry_id}"}.get(path, "")
         names: set[str] = set()
         for name in LISTS if "{name}" in path else [""]:
-            form = {"csrf": form_proof(self.token, "form")} if method == "POST" else None
-            headers = {"cookie": f"replyrate-session={self.token}.00", "origin": ORIGIN}
-            answer = self.portal.request(method, path.replace("{name}", name) + query, headers=headers, data=form)
-            assert answer.status_code < 400, (route, name, answer.status_code)
+            form = {"csrf": form_proof(reader.token, "form")} if method == "POST" else None
+            answer = self.portal.request(
+                method, path.replace("{name}", name) + query, headers=reader.headers(), data=form
+            )
+            is_refused = reader.is_framed and method == "POST"
+            assert (answer.status_code >= 400) == is_refused, (route, name, answer.status_code)
             names |= relations(self.portal.statements, self.existing)
         return names
 
@@ -99,25 +119,32 @@ class Panel:
 def panel(postgres: Callable[[], str]) -> Iterator[Panel]:
     dsn = postgres()
     with connect(dsn, "tests") as owner, portal_login(dsn) as login, portal_in_process(login) as portal:
-        seeded = seed_world(owner, 1, ("default",), (COMPANY,))
-        token = SESSION_PREFIX + secrets.token_urlsafe(32)
-        owner.execute(
-            "INSERT INTO registry.portal_sessions (session_id, token_hash, company_id, account_id, role, language, created_by, purpose,"
-            " opened_at, expires_at) VALUES (%s, sha256(%s), %s, %s, 'registered', 'en', 'tests', 'panel', now(), now() + interval '1 hour')",
-            [f"s-{secrets.token_hex(6)}", token.encode(), COMPANY, ACCOUNT],
-        )
-        inquiry_id = next(asked.inquiry_id for asked in seeded.facts[COMPANY].asked if asked.account_id == ACCOUNT)
+        seed_world(owner, 1, ("default",), (COMPANY,))
+        readers = {}
+        for account_id in (MAIN, SUB):
+            seen = owner.execute(
+                "SELECT min(inquiry_id) FROM report_v1.inquiry_outcomes WHERE account_id = %s", [account_id]
+            ).fetchone()
+            assert seen is not None
+            for purpose in ("panel", "frame"):
+                token = session(owner, account_id, purpose)
+                readers[f"{purpose} of {account_id}"] = Reader(account_id, token, purpose == "frame", str(seen[0]))
         existing = frozenset(name for (name,) in owner.execute(EXISTING).fetchall())
-        yield Panel(portal, token, inquiry_id, existing)
+        yield Panel(portal, readers, existing)
 
 
-def test_every_page_reads_the_views_of_the_report_and_the_named_exceptions(panel: Panel) -> None:
+READERS: Final = tuple(f"{purpose} of {account_id}" for purpose in ("panel", "frame") for account_id in (MAIN, SUB))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_page_reads_the_views_of_the_report_and_the_named_exceptions(panel: Panel, name: str) -> None:
+    reader = panel.readers[name]
     routes = sorted(route for route in served(panel.portal.app) if route.split()[1].startswith("/panel"))
     assert len(routes) >= 14 and EXCEPTIONS.keys() <= set(routes)
     outside: dict[str, set[str]] = {}
     with_views = set()
     for route in routes:
-        names = panel.request(route)
+        names = panel.request(route, reader)
         if any(name.startswith(REPORT) for name in names):
             with_views.add(route)
         beside = {name for name in names if not name.startswith(REPORT)} - SESSION - EXCEPTIONS.get(route, frozenset())
@@ -125,6 +152,25 @@ def test_every_page_reads_the_views_of_the_report_and_the_named_exceptions(panel
             outside[route] = beside
     assert not outside, " ".join(f"{route}: {sorted(names)}" for route, names in outside.items())
     assert set(routes) - with_views == {"GET /panel/frame", "POST /panel/test-mail"}, "which show no figure"
+
+
+@pytest.mark.parametrize("name", [f"frame of {MAIN}", f"frame of {SUB}"])
+def test_every_list_of_the_api_reads_the_views_of_the_report(panel: Panel, name: str) -> None:
+    lists = [
+        path
+        for path, operations in api_document.described()["paths"].items()
+        if operations.get("get", {}).get("tags") == ["numbers"] and not path.endswith("/explanation")
+    ]
+    assert len(lists) == 10
+    outside: dict[str, set[str]] = {}
+    for path in lists:
+        answer = panel.portal.get(f"/v1{path}".replace("{company_id}", COMPANY), panel.readers[name].token)
+        assert answer.status_code == 200, (path, answer.text)
+        names = relations(panel.portal.statements, panel.existing)
+        assert f"{REPORT}rule_sets" in names, path
+        if beside := {name for name in names if not name.startswith(REPORT)} - SESSION - KNOWN_COMPANIES:
+            outside[path] = beside
+    assert not outside, outside
 
 
 def test_a_further_table_is_noticed(panel: Panel) -> None:

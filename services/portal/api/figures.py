@@ -18,9 +18,9 @@ from psycopg import Connection
 from starlette.responses import Response, StreamingResponse
 
 from services.aggregator.doctor import diagnosis
+from services.aggregator.judge import rules
 from services.aggregator.judge.rules import RuleSet
 from services.aggregator.missing_rate import missing_rate, missing_rate_text
-from services.aggregator.refresh import recompute
 from services.aggregator.texts import LANGUAGES, Texts
 from services.common.postgres import Statements, load_statements
 from services.common.tabular import as_csv, plain
@@ -100,9 +100,14 @@ DUE_SOON: Final = Figures("due_soon", {"due_at": _INSTANT, "inquiry_id": ("inqui
 DIAGNOSIS: Final = Figures("diagnosis", {"account_id": _ACCOUNT, "cause": ("cause_after", str)}, with_title)
 
 
+def active_rule_sets(connection: Connection) -> list[RuleSet]:
+    """The active rule sets as the report shows them, by name: target, days, minimum coverage and what else is named of them."""
+    return [rules.stored(stored["parameters"]) for stored in Statements(connection, SQL).all("rule_sets")]
+
+
 def chosen_rule_sets(connection: Connection, name: str | None) -> list[RuleSet]:
     """The active rule set of that name, or all active ones, by name. ApiProblem when it is not active."""
-    active = sorted(recompute.active_readonly(connection), key=lambda rule_set: rule_set.name)
+    active = active_rule_sets(connection)
     if name is None:
         return active
     chosen = [rule_set for rule_set in active if rule_set.name == name]

@@ -1,3 +1,7 @@
+-- name: rule_sets
+-- The active rule sets, by name.
+SELECT parameters::text AS parameters FROM report_token_v1.rule_sets WHERE active ORDER BY rule_set
+
 -- name: company_known
 -- Whether the registry or the ledger has the company, as far as the token may see.
 SELECT EXISTS (SELECT FROM registry.companies WHERE company_id = %(company_id)s)

@@ -1,7 +1,3 @@
--- name: rule_sets
--- The active rule sets: target, days, minimum coverage and what else the pages name of them.
-SELECT parameters::text AS parameters FROM report_token_v1.rule_sets WHERE active ORDER BY rule_set
-
 -- name: rate
 -- The newest rate of an account (NULL: of the company).
 SELECT * FROM report_token_v1.reply_rate_latest

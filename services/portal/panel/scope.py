@@ -8,10 +8,9 @@ from urllib.parse import urlencode
 
 from psycopg import Connection
 
-from services.aggregator.judge import rules
 from services.aggregator.judge.rules import RuleSet
 from services.common.postgres import Statements, load_statements
-from services.portal.api.figures import Figures, FiguresRequest, Rows, with_missing_rate
+from services.portal.api.figures import Figures, FiguresRequest, Rows, active_rule_sets, with_missing_rate
 from services.portal.api.problems import ApiProblem
 from services.portal.api.seller_diagnosis import for_sellers
 from services.portal.pages.problems import PageProblem
@@ -105,12 +104,9 @@ def chosen_scope(reader: PanelReader) -> PanelScope:
     query = reader.request.query_params
     account_id = (query.get("account") or None) if reader.session.is_main else reader.session.account_id
     with reader.transaction() as connection:
-        stored_rule_sets = Statements(connection, SQL).all("rule_sets")
+        active = {rule_set.name: rule_set for rule_set in active_rule_sets(connection)}
         if account_id not in (None, reader.session.account_id):
             _check_account(connection, reader.session.company_id, account_id)
-    active = {
-        rule_set.name: rule_set for rule_set in (rules.stored(stored["parameters"]) for stored in stored_rule_sets)
-    }
     if not active:
         raise PageProblem("unavailable")
     first = PREFERRED_RULES if PREFERRED_RULES in active else min(active)

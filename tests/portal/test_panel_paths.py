@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
+from msgspec.structs import replace as replace_fields
+from psycopg.types.json import Jsonb
 
 from services.aggregator.judge import judge, rules
 from services.aggregator.judge.plan import Delta
 from services.common.postgres import connect
 from services.portal.panel.inquiries import PAGE_ROWS
+from services.portal.panel.overview import LISTED_DAYS
 from services.recount.company import AskedInquiry, CompanyFacts, CoveredInterval
 from services.registry.panel_sessions import PanelSessions
 from tests.integration.test_judge import put
@@ -110,6 +113,29 @@ def test_each_counted_inquiry_is_two_clicks_and_the_pages_of_its_day_away(panel:
     for inquiry_id in (min(counted), max(counted), sorted(counted)[len(counted) // 2]):
         html = panel.html(reached[inquiry_id])
         assert f"Why inquiry {inquiry_id} counts like this" in html and 'id="sentences"' in html
+
+
+def test_days_of_a_long_window_are_folded_by_month(panel: Panel) -> None:
+    quarter = replace_fields(DEFAULT, name="quarter", window_days=90)
+    with panel.owner.transaction():
+        judge.judge_companies(panel.owner, quarter, {COMPANY: Delta()}, now=datetime.now(UTC))
+    panel.owner.execute(
+        "INSERT INTO ledger.rule_sets (name, identity, parameters) VALUES (%s, %s, %s)",
+        [quarter.name, quarter.identity, Jsonb(quarter.parameters())],
+    )
+    html = panel.html("/panel?rules=quarter")
+    section = html.partition('id="days"')[2].partition("</section>")[0]
+    days = [parse_qs(urlsplit(link).query)["from"][0] for link in links(ShownFigures(section), "/panel/inquiries")]
+    newest = date.fromisoformat(days[0])
+    assert days == [f"{newest - timedelta(days=number)}" for number in range(90 + quarter.settle_days)]
+    listed, *folded = section.split("<details>")
+    assert listed.count("<li>") == LISTED_DAYS
+    months = sorted({day[:7] for day in days[LISTED_DAYS:]}, reverse=True)
+    counts = [sum(day.startswith(month) for day in days[LISTED_DAYS:]) for month in months]
+    assert [part.partition("</summary>")[0].partition("<summary>")[2] for part in folded] == [
+        f"{month}: {count} days" for month, count in zip(months, counts, strict=True)
+    ]
+    assert "<details>" not in panel.html("/panel").partition('id="days"')[2].partition("</section>")[0]
 
 
 def test_each_day_of_the_line_leads_to_its_inquiries(panel: Panel) -> None:

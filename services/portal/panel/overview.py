@@ -1,7 +1,8 @@
 """The first page of the panel: the rate, or why there is none; its course; reply times; accounts; what is due; what changed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from itertools import groupby
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -21,6 +22,9 @@ PART_ROWS: Final = 5
 """Rows of a list that has a page of its own."""
 ACCOUNTS: Final = 100
 """Accounts that are listed; the export has all."""
+LISTED_DAYS: Final = 62
+"""Days that are listed each; older ones are folded by month. A rule set counts at most 366 days, which are settled within 60
+(schemas/rule-set.schema.json), so a page has the links of at most 427 days."""
 PARTS: Final = ("timely", "late", "unanswered", "unmeasured", "pending")
 """Outcomes of units, in the order of the bar."""
 MISSING_PAGES: Final[Mapping[str, str]] = {"coverage": "mailboxes", "nothing": "inquiries"}
@@ -42,9 +46,11 @@ def routes(gate: PanelGate) -> APIRouter:
         if rate is None or lists is None:
             return scope.reader.page("panel_empty.html", **values)
         timeline, histogram = lists.pop("timeline"), lists.pop("histogram")
+        days = days_behind(rate)
         return scope.reader.page(
             "panel_overview.html", missing=missing(rate, scope), line=line_chart(timeline, rate["as_of"]),
-            bars=bar_chart(histogram, scope.rule_set.target_seconds), parts=parts(rate), days=days_behind(rate), **lists, **values,
+            bars=bar_chart(histogram, scope.rule_set.target_seconds), parts=parts(rate), days=days[:LISTED_DAYS],
+            older_months=older_months(days), **lists, **values,
         )  # fmt: skip
 
     return router
@@ -84,6 +90,11 @@ def days_behind(rate: Mapping[str, Any]) -> list[date]:
     """The days that lead to their inquiries, the newest first: those that the rate counts, and the later ones up to its own day."""
     length = (rate["as_of"] - rate["window_start"]).days
     return [rate["as_of"] - timedelta(days=number) for number in range(length + 1)]
+
+
+def older_months(days: Sequence[date]) -> list[tuple[str, list[date]]]:
+    """The days after the first LISTED_DAYS by month (`2026-08`), in the order of `days`."""
+    return [(month, list(of_month)) for month, of_month in groupby(days[LISTED_DAYS:], "{:%Y-%m}".format)]
 
 
 def parts(rate: Mapping[str, Any]) -> list[tuple[str, int, float]]:

@@ -22,7 +22,6 @@ from tests.support.panel_world import seed_world
 DBT = ROOT / ".cache" / "dbt" / "bin" / "dbt"
 PROJECT = ROOT / "examples" / "dbt"
 LOGIN = "analyst"
-pytestmark = pytest.mark.timeout(360)
 """dbt starts slowly where several tests share two processors."""
 
 

@@ -68,7 +68,6 @@ def own_postgres(scratch: Path) -> Iterator[EmbeddedPostgres]:
         yield server
 
 
-@pytest.mark.timeout(300)
 def test_pages_report_servers_that_stop_and_start_correctly(
     own_postgres: EmbeddedPostgres, own_kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:

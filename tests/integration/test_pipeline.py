@@ -76,7 +76,6 @@ def shuffled(world: World, seed: int) -> World:
     )
 
 
-@pytest.mark.timeout(400)
 def test_kills_duplicates_and_disorder_change_no_number(folder: Path) -> None:
     report = DemoReport()
     with ExitStack() as stack:

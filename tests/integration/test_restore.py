@@ -5,8 +5,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from services.common.postgres import connect
 from services.common.topics import DEAD
 from services.standalone.demo.demo import EmbeddedStage
@@ -51,7 +49,6 @@ def facts(connection: object) -> tuple[int, ...]:
     return tuple(settled)
 
 
-@pytest.mark.timeout(400)
 def test_services_catch_up_from_an_older_dump(scratch: Path) -> None:
     with ExitStack() as stack:
         stage = BackedUp(scratch, cast.build(5, datetime.now(UTC).replace(microsecond=0)), lambda _: None, stack)

@@ -118,7 +118,6 @@ def letter(number: int, at: datetime) -> bytes:
     ).encode()
 
 
-@pytest.mark.timeout(400)
 def test_the_walk(walker: Walker, dovecot: Dovecot, tmp_path: Path) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     received = now - timedelta(days=10)

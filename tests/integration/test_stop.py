@@ -92,7 +92,6 @@ def merged(lab: Lab) -> int:
         return int(count)
 
 
-@pytest.mark.timeout(240)
 def test_every_service_stops_in_time_while_kafka_hangs(lab: Lab, own_kafka: EmbeddedKafka) -> None:
     first_sent_at = datetime.now(UTC)
     lab.server.append(USER, "Sent", letter(0, first_sent_at), first_sent_at)
@@ -128,7 +127,6 @@ def published(lab: Lab, message_id: str) -> bool:
         return False  # a broker that was frozen for long has to register again before it answers
 
 
-@pytest.mark.timeout(240)
 def test_the_aggregator_stops_in_time_while_its_rows_are_locked(lab: Lab) -> None:
     with services(lab) as running:
         publish_inquiry(lab, 1)

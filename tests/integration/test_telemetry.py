@@ -244,7 +244,6 @@ class TracedStage(EmbeddedStage):
         return super().environ() | settings
 
 
-@pytest.mark.timeout(300)
 def test_three_processes_send_one_trace_from_the_poll_to_the_refresh() -> None:
     """Each span is below the one that caused it; no span names a person, and the numbers are those without tracing."""
     folder = scratch_folder("replyrate-traces-")

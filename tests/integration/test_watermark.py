@@ -298,7 +298,6 @@ def test_explain_and_doctor_say_what_is_waited_for(shop: psycopg.Connection, run
     assert ("high", True) in rows
 
 
-@pytest.mark.timeout(300)
 def test_a_stopped_matcher_causes_no_false_zero_and_the_doctor_reports_it(
     dsn: str, own_kafka: EmbeddedKafka, run: Callable[..., Any], tmp_path: Path
 ) -> None:

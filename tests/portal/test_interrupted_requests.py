@@ -327,7 +327,6 @@ def logs(lab: SellerLab) -> Iterator[bytes]:
     return (file.read_bytes() for file in files)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("place", PLACES)
 def test_the_seller_reaches_the_end_and_one_mailbox_is_read(interruption: Interruption, place: str) -> None:
     seller = interruption.sellers[place]
@@ -338,7 +337,6 @@ def test_the_seller_reaches_the_end_and_one_mailbox_is_read(interruption: Interr
     assert seller.requests("tries")[0] == (2 if interruption.killed == "fetcher" and place in RUNNING else 1)
 
 
-@pytest.mark.timeout(600)
 def test_nothing_that_was_typed_stays_after_the_results(interruption: Interruption) -> None:
     lab = interruption.processes.lab
     until(lambda: stored_secrets(lab.dsn) == [], SECONDS, "all requests have ended")
@@ -347,7 +345,6 @@ def test_nothing_that_was_typed_stays_after_the_results(interruption: Interrupti
         assert not is_stored(lab, secret), secret
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("killed", ["fetcher", "portal"])
 def test_what_was_typed_is_deleted_at_the_end_of_its_life_by_the_process_that_is_left(
     processes: RunningProcesses, killed: KilledProcess

@@ -114,7 +114,6 @@ def test_charts_are_drawn_where_the_tables_say(scene: Scene) -> None:
             assert_same_charts(ShownFigures(browser.get(f"/panel?account={account_id}").answer.text))
 
 
-@pytest.mark.timeout(180)
 def test_a_reader_sees_the_own_account_and_a_main_account_its_company(scene: Scene) -> None:
     sub, main, stranger = (
         scene.browser(TEXTILE, CHEN),

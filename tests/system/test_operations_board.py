@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from services.common.topics import INQUIRIES
@@ -76,7 +75,6 @@ def prometheus(folder: Path, ports: dict[str, int]) -> Iterator[Prometheus]:
                 server.wait(10)
 
 
-@pytest.mark.timeout(300)
 def test_every_query_of_the_board_returns_rows(scratch: Path) -> None:
     ports = {name: free_port() for name in ("fetcher", "matcher", "aggregator", "portal")}
     pages = free_port()

@@ -78,7 +78,6 @@ def answer(server: Dovecot, number: int, at: datetime) -> None:
     server.append(USER, "Sent", letter.render(), at)
 
 
-@pytest.mark.timeout(300)
 def test_earlier_services_go_on_over_todays_schema_and_todays_take_over(
     earlier: str,
     request: pytest.FixtureRequest,

@@ -60,7 +60,6 @@ def fetcher(lab: SellerLab) -> Iterator[Process]:
         yield process
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("language", "scripts", "width"), WALKS)
 def test_from_the_link_to_the_withdrawal(
     lab: SellerLab, fetcher: Process, dovecot: Dovecot, visit: Visit, language: Language, scripts: Scripts, width: int
@@ -129,7 +128,6 @@ def test_from_the_link_to_the_withdrawal(
         look("session-ended")
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("user", "walk"), [("seller-2@mail.test", WALKS[0]), ("seller-3@mail.test", WALKS[3])])
 def test_from_the_panel_to_the_verdict_of_the_test_mail(
     lab: SellerLab, fetcher: Process, dovecot: Dovecot, visit: Visit, user: str, walk: tuple[Language, Scripts, int]
@@ -172,7 +170,6 @@ def test_from_the_panel_to_the_verdict_of_the_test_mail(
             ).fetchone() == (0,), "the test mail needs no request to a fetcher"
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("scripts", SCRIPTS)
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_is_refused_has_a_page_that_helps(

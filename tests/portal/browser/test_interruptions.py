@@ -65,7 +65,6 @@ def heading(window: BrowserVisit) -> str:
     return window.page.inner_text("h1")
 
 
-@pytest.mark.timeout(600)
 def test_the_page_goes_on_whichever_process_is_killed(lab: SellerLab, server: LabServer, window: BrowserVisit) -> None:
     page, steps = window.page, SellerSteps(window)
     steps.login(password=server.secret)
@@ -98,7 +97,6 @@ def test_the_page_goes_on_whichever_process_is_killed(lab: SellerLab, server: La
     assert lab.count(SEALED) == 0
 
 
-@pytest.mark.timeout(600)
 def test_what_was_typed_ends_with_its_life_while_the_page_waits(
     lab: SellerLab, server: LabServer, window: BrowserVisit
 ) -> None:
@@ -126,7 +124,6 @@ def test_what_was_typed_ends_with_its_life_while_the_page_waits(
     assert heading(window) == text("progress.title_passed", "en")
 
 
-@pytest.mark.timeout(600)
 def test_a_lost_connection_back_reload_and_a_second_tab(
     lab: SellerLab, server: LabServer, window: BrowserVisit
 ) -> None:
@@ -169,7 +166,6 @@ def test_a_lost_connection_back_reload_and_a_second_tab(
         assert connection.execute("SELECT count(*) FROM registry.secrets").fetchone() == (1,)
 
 
-@pytest.mark.timeout(600)
 def test_a_page_that_waits_says_that_its_session_was_ended_in_another_tab(
     lab: SellerLab, server: LabServer, window: BrowserVisit
 ) -> None:

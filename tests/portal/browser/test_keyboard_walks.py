@@ -76,7 +76,6 @@ def walk_pages(window: BrowserVisit, keys: Keyboard, paths: Sequence[str]) -> No
         assert keys.walk() > 8, path
 
 
-@pytest.mark.timeout(300)
 def test_a_seller_from_the_link_to_the_withdrawal(panel: Panel, visit: Visit) -> None:
     with visit(panel.portal.origin, "en") as window:
         page, keys = window.page, Keyboard(window)
@@ -111,7 +110,6 @@ def test_a_seller_from_the_link_to_the_withdrawal(panel: Panel, visit: Visit) ->
         page.wait_for_selector("#progress")  # the withdrawal was sent
 
 
-@pytest.mark.timeout(300)
 def test_an_operator_from_the_sign_in_to_a_comparison(lab: ConsoleStates, visit: Visit) -> None:
     lab.room.plant(of_record(1), key=COMPANY.encode())
     with visit(lab.room.console.origin, "en") as window:

@@ -98,7 +98,6 @@ def scene(dsn: str, make_portal: MakePortal) -> Iterator[Scene]:
             yield Scene(owner, portal, dsn, platform, stranger)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("language", "scripts"), [("en", "scripts"), ("zh", "no-scripts")])
 def test_every_page_is_in_order(scene: Scene, visit: Visit, language: Language, scripts: Scripts) -> None:
     for company_id, account_id in READERS:
@@ -117,7 +116,6 @@ def test_every_page_is_in_order(scene: Scene, visit: Visit, language: Language, 
             window.look(UNLISTED)
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("language", "width", "scripts"), [("en", 1280, "scripts"), ("zh", 390, "no-scripts")])
 def test_each_frequent_question_is_answered_within_three_clicks(
     scene: Scene, visit: Visit, language: Language, width: int, scripts: Scripts
@@ -170,7 +168,6 @@ def page(scene: Scene, chromium: Browser) -> Iterator[Page]:
         context.close()
 
 
-@pytest.mark.timeout(180)
 def test_the_frame_has_its_token_in_memory_and_no_cookie(scene: Scene, page: Page) -> None:
     frame = page.frame_locator("iframe")
     assert all("token" not in shown.url for shown in page.frames)
@@ -205,7 +202,6 @@ def test_the_frame_has_its_token_in_memory_and_no_cookie(scene: Scene, page: Pag
     assert frame.locator("#frame-note").count() == 0
 
 
-@pytest.mark.timeout(180)
 def test_what_a_frame_does_not_do_is_asked_of_the_platform(page: Page) -> None:
     frame = page.frame_locator("iframe")
     frame.locator("nav a[href*='/mailboxes']").click()
@@ -220,7 +216,6 @@ def test_what_a_frame_does_not_do_is_asked_of_the_platform(page: Page) -> None:
     ]
 
 
-@pytest.mark.timeout(180)
 def test_no_other_origin_hears_what_is_asked_of_the_platform(scene: Scene, chromium: Browser) -> None:
     """Without a frame the page is its own parent, of an origin that is not registered: it hears what is sent to any origin."""
     context = chromium.new_context()
@@ -273,7 +268,6 @@ STORED = """async () => {
 """What a page has stored; 0 where it may not even look."""
 
 
-@pytest.mark.timeout(180)
 def test_the_frame_works_where_cookies_of_other_sites_are_blocked(scene: Scene, strict_page: Page) -> None:
     page = strict_page
     # The browser does what it is set to: a page that stores values by itself stores none within a frame of another site.
@@ -303,7 +297,6 @@ def test_the_frame_works_where_cookies_of_other_sites_are_blocked(scene: Scene, 
     assert page.context.cookies() == []
 
 
-@pytest.mark.timeout(180)
 def test_the_frame_shows_the_page_that_was_asked_for_last(page: Page) -> None:
     frame = page.frame_locator("iframe")
     tall = last_height(page)

@@ -131,7 +131,6 @@ def connected(lab: SellerLab, host: str) -> list[tuple[int, str, str]]:
         ).fetchall()
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("walk", WALKS, ids=[walk.provider_id for walk in WALKS])
 def test_a_provider_is_recognised_and_says_which_secret_it_wants(
     lab: SellerLab, visit: Visit, walk: ProviderWalk
@@ -153,7 +152,6 @@ def test_a_provider_is_recognised_and_says_which_secret_it_wants(
     assert connected(lab, walk.host) == [(993, "implicit", "password")]
 
 
-@pytest.mark.timeout(180)
 def test_a_company_at_microsoft_signs_in_there(
     lab: SellerLab, provider: SignInProvider, chromium: playwright.Browser
 ) -> None:
@@ -183,7 +181,6 @@ def test_a_company_at_microsoft_signs_in_there(
     assert connected(lab, host) == [(993, "implicit", "oauth2")]
 
 
-@pytest.mark.timeout(180)
 def test_the_sent_folders_are_chosen_when_there_are_several_or_none(lab: SellerLab, visit: Visit) -> None:
     host = "imap.own-server.example"
     server = lab.serve(host, DOVECOT, "seller@own-server.example")
@@ -213,7 +210,6 @@ def test_the_sent_folders_are_chosen_when_there_are_several_or_none(lab: SellerL
     assert connected(lab, host) == [(993, "implicit", "password")]
 
 
-@pytest.mark.timeout(180)
 def test_a_server_with_starttls_alone_is_found_and_read(
     lab: SellerLab, visit: Visit, server_folder: Path, ca: CertificateAuthority
 ) -> None:
@@ -231,7 +227,6 @@ def test_a_server_with_starttls_alone_is_found_and_read(
         assert connected(lab, "imap.mail.test") == [(143, "starttls", "password")]
 
 
-@pytest.mark.timeout(180)
 def test_what_a_server_says_is_told_to_the_seller(lab: SellerLab, visit: Visit) -> None:
     """One mailbox whose server refuses for one reason after another; each page leads back to the password."""
     host = "imap.refusing.example"
@@ -256,7 +251,6 @@ def test_what_a_server_says_is_told_to_the_seller(lab: SellerLab, visit: Visit) 
         assert failed_with(window, "tries-spent"), window.page.inner_text("main")
 
 
-@pytest.mark.timeout(180)
 def test_without_a_name_server_the_seller_enters_the_server(lab: SellerLab, visit: Visit) -> None:
     domain = "silent-dns.example"
     lab.network.name_server.failing |= {domain, f"_imaps._tcp.{domain}", f"_imap._tcp.{domain}"}

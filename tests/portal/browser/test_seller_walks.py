@@ -36,7 +36,6 @@ def serve(lab: SellerLab, domain: str, profile: Profile = DOVECOT) -> LabServer:
     return server
 
 
-@pytest.mark.timeout(180)
 def test_in_chinese_at_the_width_of_a_phone(lab: SellerLab, visit: Visit) -> None:
     server = serve(lab, "phone.example")
     with visit(lab.portal.origin, "zh") as window:
@@ -85,7 +84,6 @@ def test_in_chinese_at_the_width_of_a_phone(lab: SellerLab, visit: Visit) -> Non
         assert shows("ended.title")
 
 
-@pytest.mark.timeout(180)
 def test_with_the_keyboard_alone(lab: SellerLab, visit: Visit) -> None:
     server = serve(lab, "keyboard.example")
     with visit(lab.portal.origin, "en") as window:

@@ -80,7 +80,6 @@ def authorize(window: BrowserVisit, provider: SignInProvider, account: str) -> N
     SellerSteps(window).until_finished()
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("scripts", SCRIPTS)
 def test_the_way_there_and_back_is_open(
     lab: SellerLab, provider: SignInProvider, visit: Visit, scripts: Scripts
@@ -99,7 +98,6 @@ def test_the_way_there_and_back_is_open(
     assert lab.count(f"company_id = 'c-{domain}' AND purpose IN ('connect', 'reconnect')") == 1
 
 
-@pytest.mark.timeout(180)
 def test_with_the_keyboard_alone(lab: SellerLab, provider: SignInProvider, visit: Visit) -> None:
     server = serve(lab, provider, "keyboard.example")
     with visit(lab.portal.origin, "en", provider=provider.issuer) as window:
@@ -134,7 +132,6 @@ def test_with_the_keyboard_alone(lab: SellerLab, provider: SignInProvider, visit
         assert page.inner_text("h1") == text("mailboxes.title", "en")
 
 
-@pytest.mark.timeout(180)
 def test_declined_another_account_and_an_alias_in_chinese_at_the_width_of_a_phone(
     lab: SellerLab, provider: SignInProvider, visit: Visit
 ) -> None:

@@ -1,7 +1,8 @@
 """Calls that schemathesis generates from the document of the API: valid and invalid ones, and sequences of them.
 
 `python -m tests.portal.generated_calls` starts a web process with its servers, sends more than 10,000 calls, and prints what was
-answered, by operation. Exit code 1: an answer was a server error, or none that the document describes.
+answered, by operation. Exit code 1: an answer was a server error, or none that the document describes, or no call of an operation
+succeeded.
 """
 
 import argparse
@@ -42,6 +43,8 @@ MANY_EXAMPLES: Final = 250
 """For each operation and phase: more than 10,000 calls."""
 REQUESTS_PER_MINUTE: Final = "100000"
 UNDESCRIBED: Final = "methods that the document does not have"
+NEVER: Final[Mapping[str, str]] = {UNDESCRIBED: "they are refused"}
+"""Operation that no generated call succeeds in → why."""
 CLASSES: Final = ("2xx", "3xx", "4xx", "5xx")
 
 
@@ -62,6 +65,10 @@ class GeneratedCalls:
     def server_errors(self) -> int:
         """How many answers were server errors, or missing."""
         return sum(counts["5xx"] + counts["none"] for counts in self.answers.values())
+
+    def without_success(self) -> list[str]:
+        """Operations of which no call succeeded, although one should."""
+        return [name for name, counts in self.answers.items() if not counts["2xx"] and name not in NEVER]
 
     def table(self) -> str:
         """Calls by operation and class of the status, as a table of Markdown."""
@@ -151,8 +158,11 @@ def main() -> int:
     with _own_portal(folder) as (portal, secret):
         counts = run(portal.origin, secret, folder, examples=examples)
     print(f"{counts.output}\n{counts.table()}\n\n{counts.calls:,} calls, {counts.server_errors} server errors")
+    print(f"Operations without a success: {', '.join(counts.without_success()) or 'none'}")
+    for name, reason in NEVER.items():
+        print(f"Not expected to succeed: {name} ({reason})")
     print(f"Log of the web process and report: {folder}")
-    return 1 if counts.exit_code or counts.server_errors else 0
+    return 1 if counts.exit_code or counts.server_errors or counts.without_success() else 0
 
 
 if __name__ == "__main__":

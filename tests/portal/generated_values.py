@@ -22,8 +22,13 @@ REGISTERED: Final = {
     "linked_company_id": LINKED,
 }
 """What is there before the calls (generated_calls.prepare)."""
-SHORT: Final = 10
-"""Characters of an id that is replaced by one that exists: fewer."""
+SHORT, LONGEST = 10, 128
+"""Characters of an id: a shorter one is replaced by one that exists, and of the others up to the longest id three in four."""
+EXAMPLE_IDS: Final = {"shop-1": "c1", "m-7d21c0a4e5f6": "m-c1"}
+"""Ids in the examples of the document → ids that exist."""
+EXAMPLES: Final = {"address": "seller@qq.com", "by_account": "main", "company_id": "c1", "account_id": "main"}
+"""Member of a document → its example, where the document has none."""
+RARE_HEADERS: Final = ("If-Match", "Idempotency-Key")
 IN_TURN: Final = ("/pause", "/resume")
 """Ends of paths of which each call takes the next mailbox."""
 LINES: Final = [
@@ -57,7 +62,14 @@ def ndjson(ctx: Any, value: Any) -> bytes:
 
 @schemathesis.hook
 def before_load_schema(context: Any, raw_schema: Any) -> None:
-    """Without `default`, with which any other status would conform."""
+    """Without `default`, with which any other status would conform, and with examples that are accepted."""
+    text = json.dumps(raw_schema)
+    for example, exists in EXAMPLE_IDS.items():
+        text = text.replace(example, exists)
+    raw_schema.update(json.loads(text))
+    for document in raw_schema["components"]["schemas"].values():
+        for name in EXAMPLES.keys() & document.get("properties", {}):
+            document["properties"][name].setdefault("example", EXAMPLES[name])
     for operations in raw_schema["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("default")
@@ -65,14 +77,19 @@ def before_load_schema(context: Any, raw_schema: Any) -> None:
 
 @schemathesis.hook
 def map_path_parameters(context: Any, path_parameters: Any) -> Any:
-    """Ids that exist wherever a generated one is short."""
+    """Ids that exist in place of most that are generated."""
     if not isinstance(path_parameters, dict):
         return path_parameters
     operation = f"{context.operation.method} {context.operation.path}"
     return {
-        name: _registered(operation, name) if name in REGISTERED and len(str(value)) < SHORT else value
+        name: _registered(operation, name) if name in REGISTERED and _is_replaced(str(value)) else value
         for name, value in path_parameters.items()
     }
+
+
+def _is_replaced(value: str) -> bool:
+    """Whether an id that exists takes the place of a generated one; chosen by its length."""
+    return len(value) < SHORT or (len(value) <= LONGEST and len(value) % 4 > 0)
 
 
 def _registered(operation: str, name: str) -> str:
@@ -83,10 +100,11 @@ def _registered(operation: str, name: str) -> str:
 
 @schemathesis.hook
 def map_headers(context: Any, headers: Any) -> Any:
-    """Without If-Match in two thirds of the calls that have it, chosen by its length: a generated one is that of no mailbox."""
-    if isinstance(headers, dict) and len(str(headers.get("If-Match", ""))) % 3:
-        return {name: value for name, value in headers.items() if name != "If-Match"}
-    return headers
+    """Without If-Match and Idempotency-Key in two thirds of the calls that have them, chosen by their length: a generated one is that of no
+    mailbox, or of another request."""
+    if not isinstance(headers, dict):
+        return headers
+    return {name: value for name, value in headers.items() if name not in RARE_HEADERS or not len(str(value)) % 3}
 
 
 @schemathesis.hook
@@ -99,7 +117,8 @@ def map_query(context: Any, query: Any) -> Any:
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Chosen by the length of the body: a third is as generated, a third accepted, a third in between."""
+    """Chosen by the length of the body: a third is as generated, a third accepted, a third in between; of one document a quarter is as
+    generated and a quarter in between."""
     path: str = context.operation.path
     if isinstance(body, str) and path in ("/import", "/inquiries:batch"):
         lines = [*map(json.dumps, LINES if path == "/import" else [_inquiry(0)]), body[:20]]
@@ -108,7 +127,7 @@ def map_body(context: Any, body: Any) -> Any:
     if isinstance(body, list) and path == "/inquiries:batch":
         return [body, [_inquiry(number) for number in range(len(body))], [*body, _inquiry(0)]][share]
     if isinstance(body, dict) and path in BODIES:
-        return [body, BODIES[path], {**body, **BODIES[path]}][share]
+        return [body, BODIES[path], {**body, **BODIES[path]}, BODIES[path]][len(str(body)) % 4]
     return body
 
 

@@ -1,10 +1,13 @@
 """What a sender sees of an answer, made comparable with the answer to another one; and what belongs to an account, to be looked for in it."""
 
+import base64
+import binascii
 import json
 import re
 import secrets
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from html import escape
 from urllib.parse import quote
 
@@ -44,10 +47,16 @@ def ids_of(seeded: PanelWorld, owner: psycopg.Connection, company_id: str, accou
         [session_id, session_id.encode(), company_id, account_id],
     )
     asked = next(asked for asked in seeded.facts[company_id].asked if asked.account_id == account_id)
+    change_id = 2**40 + secrets.randbelow(2**40)
+    owner.execute(
+        "INSERT INTO registry.api_changes (change_id, key_id, key_name, company_id, action, subject) OVERRIDING SYSTEM VALUE"
+        " VALUES (%s, 'k-none', 'tests', %s, 'company-added', '')",
+        [change_id, company_id],
+    )
     return {
         "company_id": company_id, "account_id": account_id, "mailbox_id": mailbox_id, "inquiry_id": asked.inquiry_id,
         "session_id": session_id, "request_id": request_id, "linked_company_id": company_id, "prefix": company_id,
-        "token": f"rrl_{secrets.token_urlsafe(32)}",
+        "token": f"rrl_{secrets.token_urlsafe(32)}", "change_id": str(change_id),
     }  # fmt: skip
 
 
@@ -82,13 +91,27 @@ def plain(text: str, ids: Ids) -> str:
 
 
 def seen(answer: httpx.Response, ids: Ids) -> tuple[int, list[tuple[str, str]], str]:
-    """What a sender sees of an answer."""
+    """What a sender sees of an answer. Its length is that of its text, which names the cursor that was sent: not all are equally long."""
+    hidden = {"set-cookie", "content-length"} if "cursor" in ids else {"set-cookie"}
     headers = [
-        (name, "" if name == "set-cookie" else plain(value, ids))
+        (name, "" if name in hidden else plain(value, ids))
         for name, value in answer.headers.multi_items()
         if name not in CHANGING
     ]
     return answer.status_code, headers, PROOF.sub("", plain(answer.text, ids))
+
+
+NEXT = re.compile(r'(?:"next":"|[?&;]\w+=)([\w-]{8,})')
+"""Where an answer has the cursor of the following page."""
+
+
+def in_cursors(text: str) -> str:
+    """What the cursors of an answer say, as text."""
+    keys: list[bytes] = []
+    for cursor in NEXT.findall(text):
+        with suppress(binascii.Error):
+            keys.append(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    return b" ".join(keys).decode(errors="replace")
 
 
 def differing(answered: tuple[object, ...], twin_answered: tuple[object, ...]) -> str:

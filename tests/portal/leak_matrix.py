@@ -4,12 +4,17 @@ document of the API, by every kind of sender, with ids of the sender's own, of o
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
 from starlette.routing import Mount
 
+from services.portal.api import figures
+from services.portal.api.figures import Figures
+from services.portal.api.values import encode_cursor
 from services.portal.pages.seller import form_proof
+from services.portal.panel.scope import LISTS
 from tests.portal import api_document
 
 Kind = Literal[
@@ -31,8 +36,9 @@ QUERY_NAMES: Final = {
     "confirms": "request_id",
 }
 """Names of ids in queries and forms of pages → kind."""
-FIXED: Final = {"role": "registered", "name": "outcomes", "client_name": "microsoft"}
+FIXED: Final = {"role": "registered", "client_name": "microsoft"}
 """Parts of paths that are no ids."""
+EXPORT: Final = "GET /panel/export/{name}"
 MALFORMED: Final = {"\x00": "NUL", "x" * 200: "long", "' OR true --": "SQL"}
 API: Final = "/v1"
 
@@ -40,14 +46,53 @@ API: Final = "/v1"
 @dataclass(frozen=True, slots=True)
 class Row:
     """What a route takes beside its path. `query` and `form`: names of ids; `body`: with `{kind}` where an id belongs; `creates`: an
-    unknown id of a child is registered, so only the company is varied; `waits`: an answer of the sender's own stays open."""
+    unknown id of a child is registered, so only the company is varied; `waits`: an answer of the sender's own stays open; `cursor`: the
+    parts of the key in `after`, with `{kind}` where an id belongs."""
 
     query: tuple[str, ...] = ()
     form: tuple[str, ...] | None = None
     body: str | None = None
     creates: bool = False
     waits: bool = False
+    cursor: tuple[str, ...] = ()
 
+
+_PAST: Final = datetime.now(UTC) - timedelta(days=10)
+_COLUMNS: Final = {
+    "account_id": "{account_id}",
+    "inquiry_id": "{inquiry_id}",
+    "bucket": "3",
+    "column_name": "rate",
+    "cause": "a",
+    **dict.fromkeys(("as_of", "day", "unit_day"), _PAST.date().isoformat()),
+    **dict.fromkeys(("valid_from", "due_at", "changed_at"), _PAST.isoformat()),
+}
+"""Columns of the keys of lists → what a cursor has there: times with rows before and after them."""
+
+
+def cursor_of(listed: Figures) -> tuple[str, ...]:
+    """The parts of the cursor of a list of figures."""
+    return ("default", *(_COLUMNS[column] for column in listed.key))
+
+
+_OF_COMPANY: Final = "GET /v1/companies/{company_id}/"
+CURSORS: Final[dict[str, tuple[str, ...]]] = {
+    "GET /v1/companies": ("{company_id}",),
+    _OF_COMPANY + "accounts": ("{account_id}",),
+    "GET /v1/mailboxes": ("{company_id}", "{mailbox_id}"),
+    "GET /v1/rates": ("{company_id}",),
+    "GET /v1/changes": ("{change_id}",),
+    _OF_COMPANY + "rates": cursor_of(figures.LATEST_RATES),
+    _OF_COMPANY + "rates/history": cursor_of(figures.HISTORY),
+    _OF_COMPANY + "timeline": cursor_of(figures.TIMELINE),
+    _OF_COMPANY + "histogram": cursor_of(figures.HISTOGRAM),
+    _OF_COMPANY + "daily": cursor_of(figures.DAILY),
+    _OF_COMPANY + "outcomes": cursor_of(figures.OUTCOMES),
+    _OF_COMPANY + "corrections": cursor_of(figures.CORRECTIONS),
+    _OF_COMPANY + "due-soon": cursor_of(figures.DUE_SOON),
+    _OF_COMPANY + "diagnosis": cursor_of(figures.DIAGNOSIS),
+}
+"""Operations of the API with `after`."""
 
 _ACCOUNT: Final = '{"company_id": "{company_id}", "account_id": "{account_id}"'
 _LOGIN: Final = '"login": {"address": "seller@qq.com", "password": "code"}'
@@ -94,13 +139,13 @@ PAGES: Final[dict[str, Row]] = {
     "POST /connect/mailboxes/{mailbox_id}/withdraw": Row(form=()),
     "GET /panel/frame": Row(),
     "GET /panel": _SCOPED,
-    "GET /panel/inquiries": _SCOPED,
-    "GET /panel/due": _SCOPED,
+    "GET /panel/inquiries": Row(query=("account",), cursor=cursor_of(LISTS["outcomes"])),
+    "GET /panel/due": Row(query=("account",), cursor=cursor_of(LISTS["due-soon"])),
     "GET /panel/why": Row(query=("account", "inquiry")),
-    "GET /panel/changes": _SCOPED,
+    "GET /panel/changes": Row(query=("account",), cursor=cursor_of(LISTS["corrections"])),
     "GET /panel/diagnosis": _SCOPED,
     "GET /panel/mailboxes": _SCOPED,
-    "GET /panel/export/{name}": _SCOPED,
+    EXPORT: _SCOPED,
     "GET /panel/questions": _SCOPED,
     "GET /panel/providers": _SCOPED,
     "GET /panel/test-mail": _SCOPED,
@@ -145,8 +190,18 @@ def rows_of_the_document() -> dict[str, Row]:
             assert given.body is not None or "requestBody" not in operation, (
                 f"{key} takes a body: give it one in BODIES"
             )
-            rows[key] = Row(query, None, given.body, given.creates)
+            cursor = CURSORS.get(key, ())
+            assert bool(cursor) == any(parameter["name"] == "after" for parameter in operation.get("parameters", ())), (
+                f"{key} has a cursor: give it one in CURSORS"
+            )
+            rows[key] = Row(query, None, given.body, given.creates, cursor=cursor)
     return rows
+
+
+def with_each_export(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Rows in which the route of the exports stands once for each list."""
+    exports = {EXPORT.replace("{name}", name): rows[EXPORT] for name in LISTS}
+    return {route: route_row for route, route_row in rows.items() if route != EXPORT} | exports
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +266,24 @@ def cases(route: str, route_row: Row, sender: Sender, foreign: Mapping[str, str]
         return
     if only_reads and not route_row.waits:
         yield Case("own", sender.own)
+    if route_row.cursor:
+        yield Case("cursor", with_cursor(route_row, sender.own, sender.own))
+        others_by_name = {"another company": foreign}
+        if not sender.sees_company and sender.kind != "key":
+            others_by_name["another account"] = sender.of_colleague
+        for name, foreign_ids in others_by_name.items():
+            yield Case(
+                f"cursor of {name}",
+                with_cursor(route_row, sender.own, foreign_ids),
+                with_cursor(
+                    route_row,
+                    sender.own,
+                    {
+                        kind: value if value == sender.own[kind] else following(value)
+                        for kind, value in foreign_ids.items()
+                    },
+                ),
+            )
     if not kinds:
         return
     yield Case("of another company", {**sender.own, **foreign}, {**sender.own, **nobody})
@@ -237,12 +310,26 @@ def unknown(value: str) -> str:
     return value[:-1] + ("0" if value[-1] != "0" else "1")
 
 
+def with_cursor(route_row: Row, ids: Mapping[str, str], foreign_ids: Mapping[str, str]) -> dict[str, str]:
+    """Ids of a request that begins behind a key of others."""
+    key = [foreign_ids.get(part[1:-1], part) if part.startswith("{") else part for part in route_row.cursor]
+    is_number = route_row.cursor == ("{change_id}",)
+    return {**ids, "cursor": encode_cursor(*(int(part) if is_number else part for part in key))}
+
+
+def following(value: str) -> str:
+    """An id of nobody that no other one of the worlds is before: a list of a third one's has the same rows behind both."""
+    return str(int(value) + 1) if value.isdecimal() else f"{value}0"
+
+
 def request(route: str, route_row: Row, sender: Sender, ids: Mapping[str, str]) -> tuple[str, str, dict[str, Any]]:
     """Method, path with query, and the options of the request."""
     method, _, path = route.partition(" ")
     for name, value in {**FIXED, **ids}.items():
         path = path.replace(f"{{{name}}}", quote(value, safe=""))
     query = {name: ids[QUERY_NAMES.get(name, name)] for name in route_row.query}
+    if "cursor" in ids:
+        query["after"] = ids["cursor"]
     if query:
         path = f"{path}?{urlencode(query)}"
     is_form = route_row.form is not None

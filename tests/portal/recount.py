@@ -39,8 +39,9 @@ from services.recount.company import (
 from services.standalone.servers.postgres import EmbeddedPostgres, scratch_folder
 from tests.doctor import evaluation
 from tests.doctor.worlds import NOW, World, stored_rows, worlds
-from tests.support.panel_recount import Expected, PanelComparison, Row
-from tests.support.panel_world import PanelWorld, seed_world
+from tests.support.mailboxes import HOST
+from tests.support.panel_recount import Expected, ExpectedMailbox, PanelComparison, Row
+from tests.support.panel_world import READ_DAYS, PanelWorld, seed_world
 from tests.support.portal_in_process import PortalInProcess, frame_tokens, portal_in_process
 from tests.support.portal_lab import portal_login
 
@@ -126,7 +127,21 @@ def expected_of_seed(seeded: PanelWorld, dsn: str, company_id: str, accounts: Se
         company_id, tuple(sorted(accounts)), DEFAULT, recount, seeded.now,
         {account_id: command_causes(dsn, company_id, account_id) for account_id in (None, *accounts)},
         corrections=tuple(corrections),
+        mailboxes={account_id: planned_mailboxes(seeded, company_id, account_id) for account_id in accounts},
     )  # fmt: skip
+
+
+def planned_mailboxes(seeded: PanelWorld, company_id: str, account_id: str) -> list[ExpectedMailbox]:
+    """The connected mailboxes of an account of a demo world, all read without a gap (tests/support/panel_world.py)."""
+    (company,) = [company for company in seeded.world.companies if company.company_id == company_id]
+    since = seeded.now - timedelta(days=READ_DAYS)
+    return [
+        ExpectedMailbox(
+            mailbox.key, masked(mailbox.address), mailbox.role, "active", HOST, since, seeded.now, (since, seeded.now)
+        )
+        for mailbox in sorted(company.mailboxes, key=lambda mailbox: mailbox.key)
+        if mailbox.connected and mailbox.account_id == account_id
+    ]
 
 
 def corrections_of(before: CompanyRecount, after: CompanyRecount, day: date, now: datetime) -> list[Row]:
@@ -271,7 +286,30 @@ def expected_of_doctor(
     rule_set = rules.load_builtin(name)
     recount = CompanyRecount(world.company_id, facts, rule_set.parameters())
     judged = frozenset({days.local_day(NOW, rule_set)})
-    return Expected(world.company_id, tuple(sorted(facts.accounts)), rule_set, recount, NOW, causes, judged_days=judged)
+    return Expected(
+        world.company_id, tuple(sorted(facts.accounts)), rule_set, recount, NOW, causes, judged_days=judged,
+        mailboxes={"main": stored_mailboxes(world)},
+    )  # fmt: skip
+
+
+def masked(address: str) -> str:
+    """An address as pages show it."""
+    local, _, domain = address.rpartition("@")
+    return f"{local[0]}***@{domain}"
+
+
+def stored_mailboxes(world: World) -> list[ExpectedMailbox]:
+    """The mailboxes of a world that are not removed, as its plan has them."""
+    stored = [stored_row for stored_row in stored_rows(world)["registry.mailboxes"] if stored_row["state"] != "removed"]
+    return [
+        ExpectedMailbox(
+            stored_row["mailbox_id"], stored_row["address_masked"], stored_row["role"], stored_row["state"], stored_row["host"], stored_row["connected_at"],
+            stored_row["last_success_at"],
+            None if stored_row["complete_from"] is None or stored_row["complete_through"] is None
+            else (stored_row["complete_from"], stored_row["complete_through"]),
+        )
+        for stored_row in sorted(stored, key=lambda stored_row: (stored_row["connected_at"], stored_row["mailbox_id"]))
+    ]  # fmt: skip
 
 
 def facts_of(world: World) -> CompanyFacts:

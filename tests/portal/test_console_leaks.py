@@ -18,20 +18,25 @@ import pytest
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.refresh.refresh import Refresher
 from services.common.events import CompanyErased
+from services.common.hashing import Hasher
 from services.common.kafka import Publisher
 from services.common.postgres import connect
 from services.common.topics import REPLIES
+from services.portal.api.figures import DIAGNOSIS, LATEST_RATES
 from services.portal.pages.seller import form_proof
 from services.registry.api_keys import SCOPES, ApiKeys
 from services.registry.erasure import erase
+from services.registry.registry import Registry
 from services.registry.staff_sessions import StaffRole, StaffSessionLimits, StaffSessions
+from services.registry.vault import Vault
 from tests.portal.leak_answers import OWN, Ids, Seen, differing, ids_of, open_link, plain, seen, session
-from tests.portal.leak_matrix import served, unknown
+from tests.portal.leak_matrix import Row, cursor_of, following, served, unknown, with_cursor
 from tests.support.panel_world import seed_world
 from tests.support.portal_in_process import ORIGIN, PortalInProcess, console_in_process
 from tests.support.portal_lab import portal_login
 
 MAIN, SUB = "lt-main", "lt-sub-chen"
+OTHER, OTHER_ACCOUNT = "zz-tools", "zz-main"
 OPERATORS_ONLY = "Only operators can do this"
 
 
@@ -103,6 +108,16 @@ SEGMENTS = {
     "mailbox_segment": "mailbox_id",
     "inquiry_segment": "inquiry_id",
 }
+CURSORS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    f"GET {COMPANY}": {
+        "rates": cursor_of(LATEST_RATES),
+        "causes": cursor_of(DIAGNOSIS),
+        "accounts": ("{account_id}",),
+        "links": ("{linked_company_id}",),
+    },
+    "GET /mailboxes/list": {"after": ("{company_id}", "{mailbox_id}")},
+}
+"""Route → parameters with a cursor → the parts of its key."""
 FIXED = {"action": "pause", "name": "default", "partition": "0", "offset": "0"}
 LIMITS = StaffSessionLimits(60, 60, 90)
 
@@ -124,8 +139,8 @@ class ConsoleScene:
             )
         return token
 
-    def sent(self, route: str, token: str, ids: Ids) -> tuple[httpx.Response, Counter[str]]:
-        """The answer to a request with a valid form, and the statements that it took."""
+    def sent(self, route: str, token: str, ids: Ids, cursor: str = "") -> tuple[httpx.Response, Counter[str]]:
+        """The answer to a request with a valid form, and the statements that it took. `cursor`: the parameter with the cursor in `ids`."""
         method, _, template = route.partition(" ")
         parts = re.split(r"\{(\w+)[^}]*\}", template)
         values = {**FIXED, **ids}
@@ -134,6 +149,8 @@ class ConsoleScene:
             for number, part in enumerate(parts)
         )
         query = {"company": ids["company_id"], "inquiry": ids["inquiry_id"], "q": ids["company_id"]}
+        if cursor:
+            query[cursor] = ids["cursor"]
         headers = {"origin": ORIGIN, "cookie": f"replyrate-staff={token}", "authorization": f"Bearer {token}"}
         options: dict[str, Any] = {"params": query, "headers": headers}
         if (form := ROWS[route].form) is not None:
@@ -227,6 +244,31 @@ def test_a_link_that_cannot_be_opened_is_answered_as_one_that_never_existed(scen
     assert [answered[0][0] for answered in never] == [200, 410]
     for name, token in dead.items():
         assert open_link(scene.console, token) == never, name
+
+
+def test_a_cursor_tells_nothing_of_the_ids_in_it(scene: ConsoleScene) -> None:
+    """Lists of a company behind ids of another company, behind ids of nobody, and behind ids of its own."""
+    registry = Registry(scene.owner, Hasher(bytes(32)), Vault(bytes(32)))
+    registry.companies.add(OTHER)
+    registry.accounts.add(OTHER, OTHER_ACCOUNT, kind="main")
+    foreign_ids = {
+        **scene.ids, "company_id": OTHER, "linked_company_id": OTHER, "account_id": OTHER_ACCOUNT, "mailbox_id": "zz-mailbox",
+    }  # fmt: skip
+    nobody = {kind: following(value) for kind, value in foreign_ids.items()}
+    problems: list[str] = []
+    token = scene.staff("support")
+    for route, parameters in CURSORS.items():
+        for parameter, parts in parameters.items():
+            answers = []
+            for of in (scene.ids, foreign_ids, nobody):
+                ids = with_cursor(Row(cursor=parts), scene.ids, of)
+                answer, statements = scene.sent(route, token, ids, parameter)
+                assert answer.status_code == 200, (route, parameter, answer.text)
+                answers.append((seen(answer, ids), statements))
+            _, of_others, of_nobody = answers
+            if of_others != of_nobody:
+                problems.append(f"{route} · {parameter}: {differing(of_others[0], of_nobody[0])}")
+    assert not problems, "\n".join(problems)
 
 
 class NoBroker:

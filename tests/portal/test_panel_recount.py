@@ -62,6 +62,7 @@ class Panel:
     def compared(self, fetch: Fetch | None = None) -> PanelComparison:
         """All pages and files about the company and one account without a rate."""
         comparison = PanelComparison(fetch or self.reader.fetch, self.expected, MAIN, is_main=True)
+        comparison.mailboxes()
         for account_id in (None, WU):
             comparison.pages(account_id)
             comparison.exports(account_id)
@@ -98,6 +99,11 @@ WRONG = {
     "deadline": ("/panel/due", r"(<time [^>]+>\d{4}-\d\d-\d\d \d\d:)\d\d", r"\g<1>99"),
     "change": ("/panel/changes", r'(<td class="number">)([^<]+)(</td><td class="number">)([^<]+)', r"\g<1>\g<4>\g<3>\g<2>"),
     "cause": ("/panel/diagnosis", r"<h1>", '<p data-cause="none"></p><h1>'),
+    "mailbox's server": ("/panel/mailboxes", r"(<dd>imap\.)mail", r"\g<1>other"),
+    "mailbox's address": ("/panel/mailboxes", r"\*\*\*@", "x***@"),
+    "mailbox's state": ("/panel/mailboxes", r'badge active', "badge paused"),
+    "mailbox's reading": ("/panel/mailboxes", r"(Last read</dt><dd><time [^>]+>\d{4}-\d\d-\d\d \d\d:)\d\d", r"\g<1>99"),
+    "mailbox's gap": ("/panel/mailboxes", r"(Read without gaps</dt><dd>\d{4}-\d\d-\d\d \d\d:)\d\d", r"\g<1>99"),
     "csv": ("/panel/export/outcomes", r",timely,", ",late,"),
     "json": ("/v1/companies/lt-textile/timeline", r'"counted":(\d+)', r'"counted":\g<1>1'),
 }  # fmt: skip

@@ -1,10 +1,13 @@
 """Mailboxes in the registry without a mail server: with consent and connected, as after a passed connection test."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from services.mail.values import Login
 from services.registry.connection_attempts import ConnectionAttempt, GivenConsent
 from services.registry.registry import Registry
+
+HOST: Final = "imap.mail.test"
 
 
 def connected(
@@ -15,7 +18,7 @@ def connected(
     *,
     address: str = "seller@mail.test",
     password: str = "secret",
-    host: str = "imap.mail.test",
+    host: str = HOST,
     role: str = "registered",
     by: str = "tests",
 ) -> str:

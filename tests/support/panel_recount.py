@@ -6,11 +6,13 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from html import unescape
 from math import ceil, isclose
 from typing import Any, Final
 
@@ -37,6 +39,20 @@ API_LISTS: Final = {
 """List of the API → list of the panel with the same rows."""
 
 
+@dataclass(frozen=True, slots=True)
+class ExpectedMailbox:
+    """A mailbox as it was planned. `complete`: from when to when it was read without a gap; None: not yet."""
+
+    mailbox_id: str
+    masked_address: str
+    role: str
+    state: str
+    host: str
+    connected_at: datetime
+    read_at: datetime | None
+    complete: tuple[datetime, datetime] | None
+
+
 @dataclass(frozen=True)
 class Expected:
     """What the panel of a company must show under one rule set. `judged_days`: the days that have a row, None for every one since the
@@ -50,6 +66,8 @@ class Expected:
     causes: Mapping[str | None, Sequence[str]]
     judged_days: frozenset[date] | None = None
     corrections: tuple[Row, ...] = ()
+    mailboxes: Mapping[str, Sequence[ExpectedMailbox]] = field(default_factory=dict)
+    """Account → its mailboxes in the order in which they were connected."""
 
     @property
     def as_of(self) -> date:
@@ -155,6 +173,8 @@ class PanelComparison:
         self.due(account_id)
         self.changes(account_id)
         self.causes(account_id)
+        if account_id == self.own_account:
+            self.mailboxes()
 
     def overview(self, account_id: str | None) -> None:
         """The first page."""
@@ -271,6 +291,36 @@ class PanelComparison:
         shown = [tag["data-cause"] for tag in page.attributes if "data-cause" in tag]
         seen = account_id in (None, self.own_account)
         self._all(shown, self.expected.causes.get(account_id, ()) if seen else (), "cause")
+
+    def mailboxes(self) -> None:
+        """The mailboxes of the reader's own account."""
+        html = self._open("mailboxes", self.own_account, "/panel/mailboxes")
+        sections = dict(
+            re.findall(r'<section class="mailbox" aria-labelledby="([^"]+)">(.*?)</section>', html, re.DOTALL)
+        )
+        expected = self.expected.mailboxes.get(self.own_account, ())
+        self._all([unescape(name) for name in sections], [mailbox.mailbox_id for mailbox in expected], "mailbox")
+        for section, mailbox in zip(sections.values(), expected, strict=False):
+            facts = [
+                " ".join(re.sub(r"<[^>]+>", "", value).split())
+                for value in re.findall(r"<dd>(.*?)</dd>", section, re.DOTALL)
+            ]
+            badge = re.search(r'<h2[^>]*>(.*?) <span class="badge (\w+)">', section)
+            name = f"of {mailbox.mailbox_id}"
+            heading = None if badge is None else (unescape(badge[1]), badge[2])
+            self._is(heading == (mailbox.masked_address, mailbox.state), f"address and state {name}", heading)
+            read = None if mailbox.complete is None else " to ".join(map(self._minute, mailbox.complete))
+            self._is(facts[0] == mailbox.role, f"role {name}", facts[0], mailbox.role)
+            self._is(facts[1] == f"{mailbox.host}:993", f"server {name}", facts[1], mailbox.host)
+            self._is(
+                facts[2] == self._minute(mailbox.connected_at), f"connection {name}", facts[2], mailbox.connected_at
+            )
+            last = "not yet" if mailbox.read_at is None else self._minute(mailbox.read_at)
+            self._is(facts[3] == last, f"last reading {name}", facts[3], last)
+            self._is(facts[5] == (read or "not yet"), f"complete reading {name}", facts[5], read)
+
+    def _minute(self, at: datetime) -> str:
+        return f"{at.astimezone(self.expected.rule_set.zone):%Y-%m-%d %H:%M}"
 
     def exports(self, account_id: str | None) -> None:
         """The lists as CSV, NDJSON and JSON."""

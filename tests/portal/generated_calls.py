@@ -42,6 +42,8 @@ CHECKS: Final = "not_a_server_error,status_code_conformance,content_type_conform
 MANY_EXAMPLES: Final = 250
 """For each operation and phase: more than 10,000 calls."""
 REQUESTS_PER_MINUTE: Final = "100000"
+REQUEST_SECONDS: Final = "300"
+"""For an answer; a busy machine needs more than the 10 of schemathesis for a large body."""
 UNDESCRIBED: Final = "methods that the document does not have"
 NEVER: Final[Mapping[str, str]] = {UNDESCRIBED: "they are refused"}
 """Operation that no generated call succeeds in → why."""
@@ -107,7 +109,7 @@ def run(origin: str, secret: str, folder: Path, *, examples: int) -> GeneratedCa
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"{origin}/v1/openapi.yaml", "--url", f"{origin}/v1",
         "--header", f"Authorization: Bearer {secret}", "--checks", CHECKS, "--max-examples", str(examples),
-        "--mode", "all", "--seed", "1", "--no-color", "--report", "ndjson", "--report-ndjson-path", str(report),
+        "--request-timeout", REQUEST_SECONDS, "--mode", "all", "--seed", "1", "--no-color", "--report", "ndjson", "--report-ndjson-path", str(report),
     ]  # fmt: skip
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.portal.generated_values"}
     finished = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environ, check=False)

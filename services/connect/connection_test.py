@@ -9,7 +9,8 @@
 7. examine   they can be opened, read-only
 8. newest    when their first and last messages were filed
 
-It reads no header, since a test may be made before the owner of the mailbox consented.
+It reads no header, since a test may be made before the owner of the mailbox consented. A list of folders to choose from (`list_folders`)
+ends after the fifth stage.
 """
 
 import ssl
@@ -19,13 +20,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from itertools import takewhile
 from typing import Final
 
 from services.connect import mailbox_warnings
 from services.connect.report import PASSED, SKIPPED, STAGES, ConnectionTestOutcome, ConnectionTestReport, StageResult
 from services.imap.connection import WINDOW, Connection, connect
-from services.imap.errors import CommandRefused, MailboxError, ServerBroken
-from services.imap.folders import Folder, SentFolder, folder_text
+from services.imap.errors import CommandRefused, MailboxError, NoSentFolder, ServerBroken
+from services.imap.folders import Folder, SentFolder, folder_text, other_sent_folders
 from services.imap.host_policy import HostPolicy
 from services.imap.limits import SessionLimits
 from services.mail.values import FolderView, Login, OpenedFolder
@@ -34,6 +36,10 @@ from services.providers.typed_server import HostMistake, find_mistake
 
 CANDIDATES: Final = 12
 """Folders that are named when none of them is recognised as a Sent folder."""
+CHOICES: Final = 200
+"""Folders to choose from in a list of folders: those that are read now and those for sent mail first."""
+NAME_BYTES: Final = 1000
+"""The longest name of a folder that can be chosen."""
 
 Authorize = Callable[[Callable[[str], None]], None]
 """Runs a login callback with an access token; retries once with a fresh token if it is refused."""
@@ -56,8 +62,27 @@ def run(
     login: Login, setup: ConnectionTestSetup, now: datetime, authorize: Authorize | None = None
 ) -> ConnectionTestOutcome:
     """Test a mailbox; nothing in it is changed. `authorize`: for a login with an access token instead of a password."""
-    mistake = find_mistake(setup.catalog, login.host, login.port, login.address)
     test = _RunningTest(login, setup, authorize)
+    outcome = _carry_out(test, test.steps(), login, setup)
+    report = outcome.report
+    warnings = mailbox_warnings.of_provider(report.provider)
+    if report.passed:
+        warnings += mailbox_warnings.of_folders(report.provider, report.folders, now)
+    return replace(outcome, report=replace(report, warnings=tuple(warnings)))
+
+
+def list_folders(login: Login, setup: ConnectionTestSetup, authorize: Authorize | None = None) -> ConnectionTestOutcome:
+    """List the folders of a mailbox whose mail may be read (`candidates`), and which of them a poll reads now (`watched`). No folder is
+    opened."""
+    test = _RunningTest(login, setup, authorize)
+    return _carry_out(test, test.listing_steps(), login, setup)
+
+
+def _carry_out(
+    test: "_RunningTest", steps: Sequence[tuple[str, Callable[[], None]]], login: Login, setup: ConnectionTestSetup
+) -> ConnectionTestOutcome:
+    """The outcome of the steps, as far as they pass."""
+    mistake = find_mistake(setup.catalog, login.host, login.port, login.address)
     test.values["host"] = mistake.host if mistake else login.host
     if mistake is not None and mistake.certain:
         test.stages.start("dns")
@@ -65,7 +90,7 @@ def run(
         return ConnectionTestOutcome(test.report(), f"typed: {mistake.code}")
     detail = ""
     try:
-        for stage, step in test.steps():
+        for stage, step in steps:
             test.stages.start(stage)
             step()
         test.stages.end(PASSED)
@@ -76,11 +101,7 @@ def run(
         test.stages.end(_code(test.stages.current, error, mistake, login))
     finally:
         test.log_out()
-    report = test.report()
-    warnings = mailbox_warnings.of_provider(report.provider)
-    if report.passed:
-        warnings += mailbox_warnings.of_folders(report.provider, report.folders, now)
-    return ConnectionTestOutcome(replace(report, warnings=tuple(warnings)), detail)
+    return ConnectionTestOutcome(test.report(), detail)
 
 
 class _StageClock:
@@ -127,6 +148,7 @@ class _RunningTest:
         self.values: dict[str, str] = {}
         self.listed: list[Folder] = []
         self.candidates: tuple[bytes, ...] = ()
+        self._watched: tuple[bytes, ...] = ()
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
         """The stages in their order, each with its step. The step of tcp reports the stages tls and greeting itself; that of
@@ -142,13 +164,17 @@ class _RunningTest:
             ("newest", self._look_at_times),
         ]
 
+    def listing_steps(self) -> list[tuple[str, Callable[[], None]]]:
+        """The same up to the list of the folders, from which the choices are made."""
+        return [*takewhile(lambda step: step[0] != "list", self.steps()), ("list", self._list_choices)]
+
     def report(self) -> ConnectionTestReport:
         """What the steps so far found."""
         login, values = self._login, self.values
         provider = self._setup.catalog.of_mailbox(login.address, login.host)
         return ConnectionTestReport(
             login.host, login.port, provider, self.stages.results(), values, self._opened, tls=login.tls,
-            candidates=self.candidates,
+            candidates=self.candidates, watched=self._watched,
         )  # fmt: skip
 
     def log_out(self) -> None:
@@ -173,6 +199,18 @@ class _RunningTest:
     def _list_folders(self) -> None:
         self.listed = self._session.list_folders()
         self.values["folders"] = str(len(self.listed))
+
+    def _list_choices(self) -> None:
+        self._list_folders()
+        names = {folder.name for folder in self.listed}
+        watched: Sequence[SentFolder] = ()
+        with suppress(NoSentFolder):
+            watched = self._session.sent_folders(self._login.sent_override, self.listed)
+        self._watched = tuple(folder.name for folder in watched if folder.name in names)
+        own = self._session.own_folders(self.listed)
+        for_sent_mail = other_sent_folders(own, self._watched)
+        names_by_rank = dict.fromkeys((*self._watched, *for_sent_mail, *(folder.name for folder in own)))
+        self.candidates = tuple(name for name in names_by_rank if _can_be_chosen(name))[:CHOICES]
 
     def _find_sent_folders(self) -> None:
         self._sent = self._session.sent_folders(self._login.sent_override, self.listed)
@@ -254,3 +292,9 @@ def _candidates(listed: Sequence[Folder]) -> tuple[bytes, ...]:
     """Folders that may be the Sent folder, to choose from."""
     names = [folder.name for folder in listed if b"\\noselect" not in folder.flags]
     return tuple(name for name in names if name.upper() != b"INBOX")[:CANDIDATES]
+
+
+def _can_be_chosen(name: bytes) -> bool:
+    """Whether a form can name a folder: what a server lists is hostile until proven otherwise."""
+    is_valid = name.isascii() and name.decode("ascii").isprintable()  # RFC 3501 section 5.1.3
+    return is_valid and name.upper() != b"INBOX" and len(name) <= NAME_BYTES

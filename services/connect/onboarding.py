@@ -9,6 +9,7 @@ What the person sees names the stage that failed and what to do; what the networ
 log and in registry.connection_tests.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from logging import getLogger
@@ -139,6 +140,32 @@ def reconnect_mailbox(
     )
     connected_at = registry.mailboxes.details(company_id, mailbox_id)["connected_at"]
     return ConnectedMailbox(company_id, mailbox_id, connected_at, report, expected_from, from_start)
+
+
+def list_folders(
+    registry: Registry, company_id: str, mailbox_id: str, tester: ConnectionTester
+) -> ConnectionTestReport:
+    """List the folders of an active mailbox, with its stored secret. RegistryError."""
+    registry.connection_attempts.check_folder_choice(company_id, mailbox_id)
+    login = registry.logins.with_password(company_id, mailbox_id)
+    return tester.list_folders(registry, company_id, login, registry.logins.token_store(company_id, mailbox_id))
+
+
+def choose_folders(
+    registry: Registry, company_id: str, mailbox_id: str, folders: Sequence[bytes], tester: ConnectionTester, *, by: str
+) -> ConnectionTestReport:
+    """Read other Sent folders of an active mailbox, once they pass the test with its stored secret; none: those that are recognised.
+    RegistryError.
+
+    Nothing changes when the test fails. Reading continues where it was; a folder that was not read before is read from the start.
+    """
+    registry.connection_attempts.check_folder_choice(company_id, mailbox_id)
+    login = replace(registry.logins.with_password(company_id, mailbox_id), sent_override=tuple(folders))
+    token_store = registry.logins.token_store(company_id, mailbox_id)
+    report, expected_from = tester.test(registry, company_id, login, token_store)
+    if report.passed:
+        registry.connection_attempts.choose_folders(company_id, mailbox_id, login, expected_from, by=by)
+    return report
 
 
 def _attempt(request: ConnectRequest, login: Login, given: GivenConsent) -> ConnectionAttempt:

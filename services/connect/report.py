@@ -56,7 +56,9 @@ class ConnectionTestReport:
     folders: tuple[OpenedFolder, ...] = ()
     warnings: tuple[MailboxWarning, ...] = ()
     candidates: tuple[bytes, ...] = ()
-    """Folders to choose the Sent folder from, when none was recognised or the chosen one cannot be opened."""
+    """Folders to choose the Sent folder from, when none was recognised or the chosen one cannot be opened, or in a list of folders."""
+    watched: tuple[bytes, ...] = ()
+    """Those of `candidates` in a list of folders that a poll reads now."""
     tls: TlsMode = "implicit"
 
     @property

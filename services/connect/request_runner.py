@@ -15,7 +15,7 @@ from services.common.settings import ImapSettings
 from services.connect import texts
 from services.connect.dns_records import DnsRecords
 from services.connect.lookup import DomainRecords, look_up
-from services.connect.onboarding import MailboxRefused, add_mailbox, reconnect_mailbox
+from services.connect.onboarding import MailboxRefused, add_mailbox, choose_folders, list_folders, reconnect_mailbox
 from services.connect.redirected_login import RedirectedLogin
 from services.connect.report import ConnectionTestReport, unsupported
 from services.connect.requests import changed_login, requested_login
@@ -43,6 +43,7 @@ CODES: Final = {
     "consent-give": "consent-missing",
     "new-address-connect": "address-differs",
     "host-name": "server-unknown",
+    "mailbox-reconnect": "reconnect-first",
 }
 """Remedy of a request that the registry refused → code of the request. Others have the code NOT_POSSIBLE."""
 OTHER_CODES: Final = ("login-taken", NOT_POSSIBLE, "address-malformed", "server-unknown")
@@ -82,6 +83,13 @@ class RequestRunner:
             if taken.purpose == "withdraw":
                 registry.mailboxes.remove(taken.company_id, mailbox_id, by=typed.consent_by)
                 return RequestResult(True, "passed", mailbox_id)
+            if taken.purpose == "folders":
+                return _listed(mailbox_id, list_folders(registry, taken.company_id, mailbox_id, tester))
+            if taken.purpose == "folder-choice":
+                report = choose_folders(
+                    registry, taken.company_id, mailbox_id, typed.chosen_folders, tester, by=typed.consent_by
+                )
+                return _tested(mailbox_id, report)
             if taken.purpose in ("platform-sync-on", "platform-sync-off"):
                 return _change_sync(registry, taken, typed)
             if taken.purpose in ("address-change", "address-removal"):
@@ -91,8 +99,8 @@ class RequestRunner:
                 typed = self._signed_in(taken, typed, server)
             if taken.purpose == "test":
                 login = requested_login(typed.connect_request(taken, server))
-                report, _ = tester.test(registry, taken.company_id, login, MemoryTokenStore(login.password))
-                return _tested(mailbox_id, report)
+                tested, _ = tester.test(registry, taken.company_id, login, MemoryTokenStore(login.password))
+                return _tested(mailbox_id, tested)
             if taken.purpose == "connect":
                 connected = add_mailbox(registry, typed.connect_request(taken, server), tester)
             else:
@@ -190,6 +198,13 @@ def _change_address(registry: Registry, taken: TakenRequest, typed: TypedLogin) 
 def _tested(mailbox_id: str, report: ConnectionTestReport) -> RequestResult:
     failed = report.failed
     return RequestResult(report.passed, "passed" if failed is None else failed.code, mailbox_id, _data(report))
+
+
+def _listed(mailbox_id: str, report: ConnectionTestReport) -> RequestResult:
+    """Of a list of folders. The report has `watched`: the raw names of those that are read now."""
+    result = _tested(mailbox_id, report)
+    watched = [name.decode("ascii") for name in report.watched if name in report.candidates]
+    return replace(result, report={**(result.report or {}), "watched": watched})
 
 
 def _data(report: ConnectionTestReport) -> dict[str, Any]:

@@ -45,13 +45,32 @@ class ConnectionTester:
         The test counts against the limits of an hour (connection_tests.py); what happened goes to the operator's log and
         table. `token_store` has the refresh token of a login that uses one; the test may replace it.
         """
+        return self._counted(
+            registry, company_id, login,
+            lambda now: connection_test.run(login, self._setup(), now, self._authorize(login, token_store)),
+        )  # fmt: skip
+
+    def list_folders(
+        self, registry: Registry, company_id: str, login: Login, token_store: TokenStore
+    ) -> ConnectionTestReport:
+        """List the folders of a mailbox; counts as a test."""
+        report, _ = self._counted(
+            registry, company_id, login,
+            lambda _: connection_test.list_folders(login, self._setup(), self._authorize(login, token_store)),
+        )  # fmt: skip
+        return report
+
+    def _counted(
+        self, registry: Registry, company_id: str, login: Login, run: Callable[[datetime], ConnectionTestOutcome]
+    ) -> tuple[ConnectionTestReport, datetime]:
+        """Run a test within the limits, and write it down. `run` gets the instant at which it is counted."""
         try:
             test_id, now = registry.connection_tests.begin(company_id, login.user)
         except TooManyTests as error:
             return report.too_many_tests(login, catalog.load(), error), error.again_at
         try:
             with LoginSlots(registry.connection, self.settings).session(login.host):
-                outcome = connection_test.run(login, self._setup(), now, self._authorize(login, token_store))
+                outcome = run(now)
         except NoSlotFree as error:
             again_at = now + timedelta(seconds=error.again_seconds)
             outcome = report.postponed(login, catalog.load(), again_at, str(error))

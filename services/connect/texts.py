@@ -160,7 +160,7 @@ def as_data(report: ConnectionTestReport, *, on_page: bool = False) -> dict[str,
 
 def _raw(name: bytes) -> str | None:
     """A folder's name as its server lists it (RFC 3501 section 5.1.3); None when it is not valid there, so it cannot be chosen."""
-    return name.decode("ascii") if name.isascii() else None
+    return name.decode("ascii") if name.isascii() and name.decode("ascii").isprintable() else None
 
 
 def _filled(code: str, part: str, values: Mapping[str, str], language: Language, *, on_page: bool = False) -> str:

@@ -59,17 +59,19 @@ class TypedLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The request to connect a new mailbox at a server."""
         return ConnectRequest(
             taken.company_id, taken.account_id, self.address, self.password, self.consent_by, self.role,
-            server.host, server.port, server.tls, self.user, taken.mailbox_id, self._folders(), self.language,
+            server.host, server.port, server.tls, self.user, taken.mailbox_id, self.chosen_folders, self.language,
             self.text_version, self.kind, self.session_id,
         )  # fmt: skip
 
     def changes(self, server: MailServer) -> LoginChanges:
         """The changes of a mailbox that is connected again."""
         return LoginChanges(
-            self.password, self.address, server.host, server.port, server.tls, self.user, self._folders(), self.kind
+            self.password, self.address, server.host, server.port, server.tls, self.user, self.chosen_folders, self.kind
         )
 
-    def _folders(self) -> tuple[bytes, ...]:
+    @property
+    def chosen_folders(self) -> tuple[bytes, ...]:
+        """The raw names of the chosen folders."""
         return tuple(name.encode("ascii") for name in self.sent_folders)
 
 

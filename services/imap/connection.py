@@ -137,14 +137,18 @@ class Connection:
             if listed is None and any(folders.may_be_listed_otherwise(name) for name in override):
                 listed = self.list_folders()
             return [SentFolder(folders.as_listed(name, listed or ()), "override") for name in override]
-        listed = folders.readable(self.list_folders() if listed is None else listed, self._namespaces())
+        listed = self.own_folders(self.list_folders() if listed is None else listed)
         has_attribute = bool(folders.with_sent_attribute(listed))
         by_xlist = self._list_sent_by_xlist() if not has_attribute and "XLIST" in self._capabilities else ()
         return folders.choose_sent_folders(listed, by_xlist)
 
+    def own_folders(self, listed: Sequence[Folder]) -> list[Folder]:
+        """Those of the listed folders that can be opened, are the owner's own, and are not below the trash."""
+        return folders.readable(listed, self._namespaces())
+
     def other_sent_folders(self, watched: Sequence[bytes]) -> list[bytes]:
         """Folders for sent mail by attribute or name, and those below them, that are not among `watched`; at most five."""
-        return folders.other_sent_folders(folders.readable(self.list_folders(), self._namespaces()), watched)
+        return folders.other_sent_folders(self.own_folders(self.list_folders()), watched)
 
     def _namespaces(self) -> Namespaces:
         """Whose folders are listed. Empty where the server does not offer NAMESPACE, or answers it in no known form."""

@@ -23,15 +23,15 @@ from services.registry.sealing import OpeningKeys, SealingKey
 SQL = load_statements("services.registry", "connect_requests.sql")
 
 Purpose = Literal[
-    "look-up", "test", "connect", "reconnect", "withdraw", "platform-sync-on", "platform-sync-off", "address-change",
-    "address-removal",
+    "look-up", "test", "connect", "reconnect", "folders", "folder-choice", "withdraw", "platform-sync-on", "platform-sync-off",
+    "address-change", "address-removal",
 ]  # fmt: skip
-"""Find the server of an address; test a login only; connect a new mailbox with it; connect a mailbox again with it; withdraw the
-consent to read a mailbox, which removes it; say that the account answers, or no longer answers, through the platform's own mail; change or forget an
+"""Find the server of an address; test a login only; connect a new mailbox with it; connect a mailbox again with it; list the folders of a
+connected mailbox; read those that were chosen of them; withdraw the consent to read a mailbox, which removes it; say that the account answers, or no longer answers, through the platform's own mail; change or forget an
 address of the account on the platform."""
-OF_SELLERS: Final[tuple[Purpose, ...]] = ("test", "connect", "reconnect", "withdraw")
+OF_SELLERS: Final[tuple[Purpose, ...]] = ("test", "connect", "reconnect", "folders", "folder-choice", "withdraw")
 """Purposes of requests that a seller's page shows while they are open."""
-OF_MAILBOXES: Final[tuple[Purpose, ...]] = ("reconnect", "withdraw")
+OF_MAILBOXES: Final[tuple[Purpose, ...]] = ("reconnect", "folders", "folder-choice", "withdraw")
 """Purposes of requests about a mailbox that exists; it must be one of the account that asks."""
 LEASE_SECONDS: Final = 20.0
 """A fetcher that has not renewed its lease for so long has lost the request: how long a seller waits for another one."""

@@ -167,6 +167,28 @@ class ConnectionAttempts:
             self._changes.move(company_id, mailbox_id, event, state=state, reconnected=True)
         return is_another
 
+    def check_folder_choice(self, company_id: str, mailbox_id: str) -> None:
+        """RegistryError when other Sent folders of a mailbox cannot be chosen, before any server is contacted."""
+        event, state = states.load().events["folders-chosen"], self._mailboxes.details(company_id, mailbox_id)["state"]
+        if not event.allows(state):
+            raise refused(event, company_id, mailbox_id, state)
+
+    def choose_folders(
+        self, company_id: str, mailbox_id: str, login: Login, expected_from: datetime, *, by: str
+    ) -> None:
+        """The test of the stored login with other Sent folders passed: they are read from now on. RegistryError when the login has
+        been changed since, or the state of the mailbox."""
+        event = states.load().events["folders-chosen"]
+        values = {"company_id": company_id, "mailbox_id": mailbox_id}
+        with self._changes.transaction(event, by):
+            state = self._changes.lock(company_id, mailbox_id)
+            if not self._logins.is_same(company_id, mailbox_id, login):
+                raise RegistryError(reason("login-changed-meanwhile", mailbox_id=mailbox_id))
+            self._sql.run(
+                "choose_folders", **values, sent_override=list(login.sent_override) or None, expected_from=expected_from
+            )
+            self._changes.move(company_id, mailbox_id, event, state=state, reconnected=True)
+
     def _store_consent(self, company_id: str, mailbox_id: str, consent: GivenConsent) -> None:
         self._sql.run(
             "insert_consent", company_id=company_id, mailbox_id=mailbox_id, consent_by=consent.by,

@@ -47,6 +47,11 @@ SET address_sealed = %(address_sealed)s, address_masked = %(address_masked)s, ad
     sent_override = %(sent_override)s, expected_from = %(expected_from)s, linked = %(linked)s
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
 
+-- name: choose_folders
+-- Other Sent folders of the same login.
+UPDATE registry.mailboxes SET sent_override = %(sent_override)s, expected_from = %(expected_from)s
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+
 -- name: start_over
 -- Another mailbox under the same id: it is read from the start. Messages and coverage of the previous one stay.
 WITH folders AS (

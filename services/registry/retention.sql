@@ -34,9 +34,11 @@ DELETE FROM registry.login_slots WHERE ctid = ANY (ARRAY(
 ))
 
 -- name: connect_requests
--- Results of connect requests older than a day; what was typed was deleted when they ended.
+-- Results of connect requests older than a day, and lists of a mailbox's folders older than an hour; what was typed was deleted when
+-- they ended.
 DELETE FROM registry.connect_requests WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM registry.connect_requests WHERE created_at < statement_timestamp() - interval '1 day'
+    SELECT ctid FROM registry.connect_requests WHERE created_at < statement_timestamp() - interval '1 hour'
+        AND (purpose = 'folders' OR created_at < statement_timestamp() - interval '1 day')
     LIMIT %(most)s
 ))
 

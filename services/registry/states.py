@@ -102,3 +102,8 @@ def shown(state: str) -> Bilingual:
         if name == state:
             return Bilingual(state, text.zh)
     return Bilingual("in another state", "其他")
+
+
+def can_choose_folders(state: str) -> bool:
+    """Whether other Sent folders of a mailbox in a state can be chosen."""
+    return load().events["folders-chosen"].allows(state)

@@ -81,12 +81,15 @@ def target(server: LabServer, **changes: Any) -> Login:
     return Login(**values | changes)
 
 
+def setup_of(server: LabServer, resolver: Resolver = resolve, imap: ImapSettings | None = None) -> ConnectionTestSetup:
+    hosts = HostPolicy.of(imap or settings(server), resolver)
+    return ConnectionTestSetup(catalog.load(), hosts, tls_context(server.ca_file), "0", SMALL)
+
+
 def run(
     server: LabServer, *, resolver: Resolver = resolve, imap: ImapSettings | None = None, **changes: Any
 ) -> ConnectionTestOutcome:
-    hosts = HostPolicy.of(imap or settings(server), resolver)
-    setup = ConnectionTestSetup(catalog.load(), hosts, tls_context(server.ca_file), "0", SMALL)
-    return connection_test.run(target(server, **changes), setup, datetime.now(UTC))
+    return connection_test.run(target(server, **changes), setup_of(server, resolver, imap), datetime.now(UTC))
 
 
 def failure(outcome: ConnectionTestOutcome) -> tuple[str, str]:
@@ -117,6 +120,19 @@ def test_a_mailbox_of_every_provider_passes_every_stage(serve: Serve, name: str)
     assert [seen.name for seen in server.wire].count(b"LOGIN") == 1
     for sent in server.wire:
         assert allowed(sent.command, consented=False), sent.command
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_a_list_of_folders_opens_none_and_offers_none_of_other_people(serve: Serve, name: str) -> None:
+    server = serve(PROFILES[name])
+    server.defects.discard(Defect.LOGIN_DISABLED)
+    server.folders.append(Folder(b"Shared/colleague/Sent"))
+    report = connection_test.list_folders(target(server), setup_of(server)).report
+    assert report.passed and report.watched == (server.sent.name,)
+    assert report.candidates[0] == server.sent.name
+    assert not any(folder.startswith(b"Shared") or folder.upper() == b"INBOX" for folder in report.candidates)
+    assert [stage.name for stage in report.stages if stage.code == "ok"] == list(STAGES[: STAGES.index("sent")])
+    assert {b"EXAMINE", b"SELECT"}.isdisjoint(sent.name for sent in server.wire)
 
 
 @pytest.mark.parametrize(

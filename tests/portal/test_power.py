@@ -35,7 +35,9 @@ from tests.support.processes import until
 __all__ = ["make_connect_lab", "make_lab", "make_portal", "portal_dsn"]
 
 MakeConnectLab = Callable[..., ConnectLab]
-OF_PAGES: Final[frozenset[Purpose]] = frozenset({"look-up", "connect", "reconnect", "withdraw"})
+OF_PAGES: Final[frozenset[Purpose]] = frozenset(
+    {"look-up", "connect", "reconnect", "folders", "folder-choice", "withdraw"}
+)
 OF_SCOPES: Final[dict[ApiScope, frozenset[Purpose]]] = {
     "connect:write": frozenset({"test", "connect"}),
     "registry:write": frozenset({"withdraw", "platform-sync-on", "platform-sync-off", "address-change", "address-removal"}),

@@ -8,7 +8,8 @@ import os
 import pwd
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -225,6 +226,18 @@ class Dovecot:
                 os.chown(path, owner.pw_uid, owner.pw_gid)
         file.rename(place / "cur" / file.name)
 
+    @contextmanager
+    def password_changed(self, user: str) -> Iterator[None]:
+        """Another password for a user; the password that the tests know is refused meanwhile."""
+        self._write_users(self.users | {user: "changed"})
+        yield
+        self._write_users(self.users)
+
+    def _write_users(self, users: Mapping[str, str]) -> None:
+        file = self.data_dir / "users"
+        file.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in users.items()), "utf-8")
+        file.chmod(0o644)
+
     def _write_configuration(self) -> None:
         root = os.geteuid() == 0
         me = pwd.getpwuid(os.geteuid())
@@ -235,9 +248,7 @@ class Dovecot:
             self.data_dir.chmod(0o755)
             os.chown(self.data_dir / "mail", mail.pw_uid, mail.pw_gid)
         files = self._ca.issue(f"dovecot-{self.port}", self.names)
-        users = self.data_dir / "users"
-        users.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in self.users.items()), "utf-8")
-        users.chmod(0o644)
+        self._write_users(self.users)
         configuration = CONFIGURATION.format(
             host=self.listens, port=self.port, starttls_port=self.starttls_port, base=self.data_dir, certificate=files.certificate, key=files.key,
             login_user="dovenull" if root else me.pw_name, internal_user="dovecot" if root else me.pw_name,

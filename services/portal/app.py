@@ -16,6 +16,7 @@ from services.portal.id_paths import IdPaths
 from services.portal.pages import (
     address,
     consent,
+    folders,
     landing,
     links,
     login,
@@ -51,6 +52,7 @@ def create_app(resources: PortalResources) -> ASGIApp:
         redirect_sign_in.routes(gate),
         progress.routes(gate),
         mailboxes.routes(gate),
+        folders.routes(gate),
         *panel.routes(resources),
     ):
         app.include_router(router)

@@ -134,6 +134,8 @@ PAGES: Final[dict[str, Row]] = {
     "GET /connect": Row(),
     "POST /connect/new": Row(form=()),
     "POST /connect/mailboxes/{mailbox_id}/reconnect": Row(form=()),
+    "POST /connect/mailboxes/{mailbox_id}/folders": Row(form=()),
+    "POST /connect/requests/{request_id}/folders": Row(form=()),
     "GET /connect/mailboxes/{mailbox_id}/stored": Row(),
     "GET /connect/mailboxes/{mailbox_id}/withdraw": Row(),
     "POST /connect/mailboxes/{mailbox_id}/withdraw": Row(form=()),

@@ -208,6 +208,8 @@ def foreign(of: str, request_id: str, mailbox_id: str) -> dict[str, tuple[int, C
         f"{of}'s request as one whose identity is confirmed": (404, lambda scene: victim_post(scene, "/connect/sign-in", confirms=request_id)),
         f"{of}'s stored data": (404, lambda scene: scene.copy_of_victim().get(f"{mailbox}/stored")),
         f"{of}'s mailbox is withdrawn": (404, lambda scene: victim_post(scene, f"{mailbox}/withdraw")),
+        f"{of}'s folders are listed": (404, lambda scene: victim_post(scene, f"{mailbox}/folders")),
+        f"{of}'s list of folders is used": (404, lambda scene: victim_post(scene, f"/connect/requests/{request_id}/folders", folders="Sent")),
         f"{of}'s mailbox is connected again": (404, lambda scene: victim_post(scene, f"{mailbox}/reconnect")),
         f"{of}'s mailbox in the cookie of what was typed": (404, lambda scene: login_form(with_draft(login_page(scene), mailbox_id))),
     }  # fmt: skip

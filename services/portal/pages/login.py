@@ -37,13 +37,7 @@ def routes(gate: SellerGate) -> APIRouter:
         chosen = servers.named(draft.address, provider)
         if chosen is not None:
             draft = Draft(draft.address, draft.mailbox_id, role=draft.role)
-        if earlier is None or not earlier.is_connected:
-            return _page(seller, draft, earlier, chosen=chosen)
-        # Other folders of a mailbox that is connected: it is connected again with them.
-        draft = structs.replace(draft, mailbox_id=earlier.mailbox_id)
-        response = _page(seller, draft, earlier, chosen=chosen)
-        gate.cookies.set_draft(response, draft)
-        return response
+        return _page(seller, draft, earlier, chosen=chosen)
 
     @router.post(address.LOGIN_PATH)
     def send(

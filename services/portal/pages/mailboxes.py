@@ -21,7 +21,7 @@ from services.registry.addresses import Role
 from services.registry.connect_requests import OF_SELLERS, ConnectRequests
 from services.registry.errors import RegistryError
 from services.registry.portal_sessions import PortalSessions
-from services.registry.states import NEVER_CONNECTED
+from services.registry.states import NEVER_CONNECTED, can_choose_folders
 
 PATHS: Final = "/connect/mailboxes/"
 """What the paths with the id of a mailbox begin with."""
@@ -51,12 +51,12 @@ def routes(gate: SellerGate) -> APIRouter:
 
     @router.post("/connect/mailboxes/{mailbox_id}/reconnect")
     def reconnect(seller: Annotated[Seller, Depends(gate.sender)], mailbox_id: MailboxId) -> Response:
-        mailbox = _mailbox(seller, mailbox_id)
+        mailbox = own_mailbox(seller, mailbox_id)
         return gate.redirect(_first_step(seller), Draft(mailbox_id=mailbox_id, role=mailbox["role"]))
 
     @router.get("/connect/mailboxes/{mailbox_id}/stored")
     def show_stored(seller: Annotated[Seller, Depends(gate.reader)], mailbox_id: MailboxId) -> Response:
-        mailbox = _mailbox(seller, mailbox_id)
+        mailbox = own_mailbox(seller, mailbox_id)
         with seller.database() as connection:
             tables = holdings.own(connection, seller.session.company_id, mailbox_id)
         horizon_days = seller.resources.settings.horizon_days
@@ -69,7 +69,7 @@ def routes(gate: SellerGate) -> APIRouter:
 
     @router.get("/connect/mailboxes/{mailbox_id}/withdraw")
     def ask_withdrawal(seller: Annotated[Seller, Depends(gate.reader)], mailbox_id: MailboxId) -> Response:
-        return _withdrawal(seller, _mailbox(seller, mailbox_id), seller.session.consent_by or "")
+        return _withdrawal(seller, own_mailbox(seller, mailbox_id), seller.session.consent_by or "")
 
     @router.post("/connect/mailboxes/{mailbox_id}/withdraw")
     def withdraw(
@@ -77,7 +77,7 @@ def routes(gate: SellerGate) -> APIRouter:
         mailbox_id: MailboxId,
         name: Annotated[str, Form(max_length=1000)] = "",
     ) -> Response:
-        mailbox = _mailbox(seller, mailbox_id)
+        mailbox = own_mailbox(seller, mailbox_id)
         try:
             consent.check_name("name", name.strip())
         except RegistryError:
@@ -103,6 +103,7 @@ def _mailboxes(seller: Seller) -> tuple[list[dict[str, Any]], list[dict[str, Any
         mailbox | {
             "state_text": states.load().names[mailbox["state"]].text(seller.language),
             "reason_text": texts.state_reason(mailbox["state_reason"], seller.language),
+            "can_choose_folders": can_choose_folders(mailbox["state"]),
         }
         for mailbox in mailboxes
         if mailbox["state"] not in NEVER_CONNECTED
@@ -110,7 +111,7 @@ def _mailboxes(seller: Seller) -> tuple[list[dict[str, Any]], list[dict[str, Any
     return shown, [request for request in running if request["purpose"] in OF_SELLERS]
 
 
-def _mailbox(seller: Seller, mailbox_id: str) -> dict[str, Any]:
+def own_mailbox(seller: Seller, mailbox_id: str) -> dict[str, Any]:
     """A mailbox of this session. PageProblem when there is none."""
     for mailbox in _mailboxes(seller)[0]:
         if mailbox["mailbox_id"] == mailbox_id:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from services.aggregator.judge import rules
 from services.connect import consent, texts
 from services.connect.completeness import SettlingRule, forecast_numbers
-from services.portal.pages import address, live, requests
+from services.portal.pages import address, folders, live, requests
 from services.portal.pages.requests import RequestView
 from services.portal.pages.seller import Seller, SellerGate
 from services.portal.pages.templates import render
@@ -34,6 +34,8 @@ def routes(gate: SellerGate) -> APIRouter:
         view = requests.read(seller, request_id)
         if view.purpose == "look-up" and (view.is_passed or view.code == "server-unknown"):
             return gate.redirect(f"{address.LOGIN_PATH}?request={request_id}")
+        if view.is_list:
+            return folders.page(seller, view)
         return seller.page("progress.html", step=STEPS.get(view.purpose), **_values(seller, view))
 
     @router.get("/connect/requests/{request_id}/result")

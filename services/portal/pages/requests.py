@@ -12,15 +12,19 @@ from services.connect.typed_login import TypedLogin
 from services.portal.pages.problems import PageProblem
 from services.portal.pages.seller import Seller
 from services.portal.pages.texts import text
-from services.registry.connect_requests import GIVEN_UP, OF_MAILBOXES, ConnectRequests, Purpose
+from services.registry.connect_requests import GIVEN_UP, NOT_POSSIBLE, OF_MAILBOXES, ConnectRequests, Purpose
 from services.registry.portal_sessions import PortalSessions
 
 TITLES: Final = {
     "look-up": ("lookup", "lookup", "unknown"),
     "test": ("running", "passed", "failed"),
     "withdraw": ("withdrawing", "withdrawn", "not_withdrawn"),
+    "folders": ("listing", "folders", "not_listed"),
+    "folder-choice": ("choosing", "chosen", "not_chosen"),
 }
-"""Headings of a request that runs, has passed and has failed."""
+"""Headings of a request that runs, has passed and has failed; of purposes without an entry as of a test."""
+OF_FOLDERS: Final[tuple[Purpose, ...]] = ("folders", "folder-choice")
+"""Purposes of requests about the Sent folders of a connected mailbox."""
 NEXT_PAGES: Final = {
     "login-connected": ("/connect", "progress.mailboxes"),
     "consent-changed": ("/connect/consent", "site.continue"),
@@ -119,8 +123,8 @@ class RequestView:
     @property
     def title(self) -> str:
         """The name of the page's heading in texts.toml."""
-        purpose = self.purpose if self.purpose in ("look-up", "withdraw") else "test"
-        return f"progress.title_{TITLES[purpose][0 if not self.is_finished else 1 if self.is_passed else 2]}"
+        titles = TITLES.get(self.purpose, TITLES["test"])
+        return f"progress.title_{titles[0 if not self.is_finished else 1 if self.is_passed else 2]}"
 
     @property
     def running_text(self) -> str:
@@ -128,6 +132,16 @@ class RequestView:
         if self.purpose in ("look-up", "withdraw"):
             return f"progress.{TITLES[self.purpose][0]}"
         return "progress.waiting" if self.is_waiting else "progress.running"
+
+    @property
+    def is_about_folders(self) -> bool:
+        """Whether it lists the folders of a mailbox, or changes which of them are read."""
+        return self.purpose in OF_FOLDERS
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it has listed the folders of a mailbox, for a choice."""
+        return self.is_passed and self.purpose == "folders"
 
     @property
     def is_connected(self) -> bool:
@@ -164,16 +178,17 @@ class RequestView:
         """The stages of the connection test, as far as they are known; a look-up has none."""
         if self.purpose in ("look-up", "withdraw"):
             return []
+        shown = STAGES[: STAGES.index("list") + 1] if self.purpose == "folders" else STAGES
         if self.is_finished:
-            return [self._finished(stage) for stage in self.report.get("stages", [])]
+            return [self._finished(stage) for stage in self.report.get("stages", []) if stage["stage"] in shown]
         current = STAGES.index(self.status["stage"]) if self.status["stage"] in STAGES else -1
         states = [
             "passed" if number < current else "running" if number == current else "waiting"
-            for number in range(len(STAGES))
+            for number in range(len(shown))
         ]
         return [
             StageView(texts.stage_name(name, self.language), state, "")
-            for name, state in zip(STAGES, states, strict=True)
+            for name, state in zip(shown, states, strict=True)
         ]
 
     @property
@@ -181,6 +196,8 @@ class RequestView:
         """What went wrong and what to do next: the sentences of `replyrate mailbox test`."""
         if self.purpose == "withdraw" and self.code in GIVEN_UP:
             return text("progress.not_withdrawn", self.language), text("progress.not_withdrawn_next", self.language)
+        if self.is_about_folders and self.code in (*GIVEN_UP, NOT_POSSIBLE):
+            return text("progress.folders_as_before", self.language), text("progress.not_withdrawn_next", self.language)
         sentences = texts.request_sentences(self.code, self.language)
         if sentences is not None:
             return sentences
@@ -210,13 +227,21 @@ class RequestView:
 
     @property
     def folder_choices(self) -> list[Mapping[str, Any]]:
-        """Folders to choose from: all when none was recognised, the recognised ones when there are several."""
-        choices = self.report.get("candidates", []) if self.code == "no-sent-folder" else self.folders
-        return (
-            [choice for choice in choices if choice.get("raw")]
-            if self.code == "no-sent-folder" or len(choices) > 1
-            else []
-        )
+        """Folders to choose from: those of a list, or of a test that recognised none."""
+        if not self.is_list and self.code != "no-sent-folder":
+            return []
+        return [choice for choice in self.report.get("candidates", []) if choice.get("raw")]
+
+    @property
+    def watched_folders(self) -> list[str]:
+        """Names of those of a list that are read now, as the server lists them."""
+        return list(self.report.get("watched", []))
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether the mailbox has to be connected again: its stored secret is refused, or there is none that can be used."""
+        failed = self._failed_stage
+        return self.code == "reconnect-first" or (failed is not None and failed["stage"] in ("login", "id"))
 
     @property
     def _failed_stage(self) -> Mapping[str, Any] | None:

@@ -40,5 +40,6 @@ def described(mailbox: dict[str, Any], reader: PanelReader) -> dict[str, Any]:
         "reason_text": texts.state_reason(mailbox["state_reason"], language),
         "advice": mailbox[f"advice_{language}"],
         "can_reconnect": can_reconnect(mailbox["state"]),
+        "can_choose_folders": states.can_choose_folders(mailbox["state"]),
         "was_connected": mailbox["state"] not in states.NEVER_CONNECTED,
     }

@@ -14,16 +14,21 @@ from services.registry.addresses import Role
 Step = Literal["reconnect", "connect", "connect-backup", "folders", "test-mail", "inquiries", "wait"]
 Whose = Literal["company", "own", "others"]
 """Whose causes are shown: those of the company, of the reader's own account, or of another one."""
-Place = Literal["wait", "inquiries", "accounts", "that-account", "test-mail", "mailboxes", "connect", "reconnect"]
+Place = Literal[
+    "wait", "inquiries", "accounts", "that-account", "test-mail", "mailboxes", "connect", "reconnect", "folders"
+]
 
 
 WITHDRAWALS: Final = ("address-changed", "mailbox-does-not-answer")
 """Causes in which a mailbox is connected that need not be read."""
+OF_FOLDERS: Final = ("no-sent-folder", "folder-missing")
+"""Why a mailbox is not read → its Sent folders have to be chosen, and no password is needed for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Where a button leads. `mailbox_id`: the mailbox that is connected again; `role`: of the one that is connected."""
+    """Where a button leads. `mailbox_id`: the mailbox that is connected again, or whose folders are chosen; `role`: of the one that is
+    connected."""
 
     place: Place
     mailbox_id: str | None = None
@@ -50,9 +55,18 @@ def offer(step: Step, whose: Whose, mailboxes: Sequence[Mapping[str, Any]], *, i
     if step == "connect-backup":
         return Offer("connect", role="backup")
     possible = [mailbox for mailbox in mailboxes if can_reconnect(mailbox["state"])]
-    failing = [mailbox for mailbox in possible if mailbox["state"] == "needs_reconnect"]
+    failing = [mailbox for mailbox in possible if mailbox["state"] == "needs_reconnect" or _lacks_folders(mailbox)]
     meant = failing if step == "reconnect" and failing else possible
-    return Offer("reconnect", meant[0]["mailbox_id"]) if len(meant) == 1 else Offer("mailboxes")
+    if len(meant) != 1:
+        return Offer("mailboxes")
+    needs_folders = step == "folders" or _lacks_folders(meant[0])
+    can_choose = states.can_choose_folders(meant[0]["state"])
+    return Offer("folders" if needs_folders and can_choose else "reconnect", meant[0]["mailbox_id"])
+
+
+def _lacks_folders(mailbox: Mapping[str, Any]) -> bool:
+    """Whether a mailbox is not read because its Sent folder was not found, or the chosen one cannot be opened."""
+    return mailbox["state"] == "active" and mailbox["state_reason"] in OF_FOLDERS
 
 
 def withdrawable(

@@ -14,7 +14,7 @@ from services.portal.pages.problems import LIMITS, PageCode, problem_page
 from services.portal.security_headers import SecurityHeaders
 from services.providers import catalog
 from tests.portal.browser.panel_scenes import PANEL_SCENES
-from tests.portal.browser.state_lab import ADDRESS, ADDRESSES, StateLab, failed_report, passed_report
+from tests.portal.browser.state_lab import ADDRESS, ADDRESSES, StateLab, failed_report, folder_list, passed_report
 from tests.portal.browser.states import SIGN_IN_CODES
 from tests.support.browser_lab import BrowserVisit
 from tests.support.connect_lab import COMPANY
@@ -179,9 +179,6 @@ SCENES.update(
         "login-folders": _after_request(
             ADDRESS, purpose="connect", state="failed", code="no-sent-folder", report=failed_report("no-sent-folder")
         ),
-        "login-several-folders": _after_request(
-            ADDRESS, purpose="connect", state="passed", code="ok", report=passed_report(folders=("Sent", "Sent Items"))
-        ),
     }
 )
 
@@ -192,14 +189,14 @@ def _login_errors(lab: StateLab, window: BrowserVisit) -> None:
     press(window, "/connect/login")
 
 
-def _progress(**request: Any) -> Scene:
-    """The page of a request."""
+def _progress(*, mailbox: bool = False, **request: Any) -> Scene:
+    """The page of a request. `mailbox`: there is one, also if the request has not passed."""
 
     def show(lab: StateLab, window: BrowserVisit) -> None:
         seller = lab.seller(window)
         seller.draft(ADDRESSES.get(request.get("code", ""), ADDRESS), host="imap.qingdao-tools.com", port=993)
         mailbox_id = "m-1"
-        if request.get("state") == "passed" and request["purpose"] != "withdraw":
+        if mailbox or (request.get("state") == "passed" and request["purpose"] != "withdraw"):
             seller.mailbox(mailbox_id)
         seller.open(seller.request(mailbox_id=mailbox_id, **request))
 
@@ -226,6 +223,22 @@ SCENES.update(
             report=passed_report(folders=("Sent", "Sent Items"), warnings=NOTES),
         ),
         "reconnected": _progress(purpose="reconnect", state="passed", code="ok", report=passed_report()),
+        "folders-waiting": _progress(purpose="folders", mailbox=True),
+        "folders": _progress(purpose="folders", state="passed", code="passed", report=folder_list()),
+        "folders-not-listed": _progress(
+            purpose="folders", state="failed", code="login-refused", report=failed_report("login-refused"), mailbox=True
+        ),
+        "folders-testing": _progress(purpose="folder-choice", state="running", stage="examine", mailbox=True),
+        "folders-chosen": _progress(
+            purpose="folder-choice", state="passed", code="passed", report=passed_report(folders=("Sent", "Sent/2025"))
+        ),
+        "folders-not-chosen": _progress(
+            purpose="folder-choice",
+            state="failed",
+            code="folder-missing",
+            report=failed_report("folder-missing"),
+            mailbox=True,
+        ),
         "withdrawn": _progress(purpose="withdraw", state="passed", code="ok"),
         "not-withdrawn": _progress(purpose="withdraw", state="failed", code="request-interrupted"),
     }

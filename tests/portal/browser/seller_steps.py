@@ -67,6 +67,10 @@ class SellerSteps:
         if not page.is_visible("form[action='/connect/login']"):
             self.go_on("/connect/login")
 
+    def until_listed(self) -> None:
+        """Wait for the choice of the folders, which the fetcher lists."""
+        self._until("form[action$='/folders'] #folders")
+
     def until_finished(self) -> None:
         """Wait for the result of the test: live, or, without scripts, by the link to the result."""
         self._until(RESULT)

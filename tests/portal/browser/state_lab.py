@@ -210,3 +210,14 @@ def passed_report(*, folders: tuple[str, ...] = ("Sent",), warnings: tuple[Mailb
     values = {"folders": "8", "names": ", ".join(folders), "messages": str(1240 * len(folders))}
     stages = tuple(StageResult(name, PASSED, 0.1) for name in STAGES)
     return texts.as_data(ConnectionTestReport("imap.example.com", 993, None, stages, values, opened, warnings))
+
+
+def folder_list() -> dict[str, Any]:
+    """The report of a list of folders. Names are what people and servers wrote."""
+    names = (b"&XfJT0ZAB-", b"Sent", b"Sent/2025", b"&W6JiN18AZ2U-", b'<b>Archive</b> &- "old"', b"Long" * 40)
+    stages = tuple(
+        StageResult(name, PASSED if index <= STAGES.index("list") else SKIPPED, 0.1)
+        for index, name in enumerate(STAGES)
+    )
+    report = ConnectionTestReport("imap.example.com", 993, None, stages, VALUES | {"folders": "8"}, candidates=names)
+    return texts.as_data(report) | {"watched": ["&XfJT0ZAB-"]}

@@ -54,7 +54,7 @@ STATES: Final = _states()
 that failed with it, `failed-CODE`; for each code of a sign-in that ends without access its page, `refused-CODE`."""
 FOLLOWS: Final = frozenset(
     {
-        "look-up", "test-waiting", "withdrawing", *(f"test-{stage}" for stage in STAGES), "panel-test-mail-looking", "panel-frame",
+        "look-up", "test-waiting", "folders-waiting", "folders-testing", "withdrawing", *(f"test-{stage}" for stage in STAGES), "panel-test-mail-looking", "panel-frame",
     }
 )  # fmt: skip
 """States whose page follows something with scripts, or is fetched by one; the pages of all others have no script at all."""

@@ -15,6 +15,7 @@ import pytest
 
 from services.common.language import Language
 from services.common.postgres import connect
+from services.portal.pages.texts import text
 from services.standalone.servers.ca import CertificateAuthority
 from tests.portal.browser.seller_steps import PRESSES, SellerSteps
 from tests.portal.browser.states import LANGUAGES, SCRIPTS, WIDTHS, Scripts
@@ -168,6 +169,62 @@ def test_from_the_panel_to_the_verdict_of_the_test_mail(
                 "SELECT count(*) FROM registry.connect_requests WHERE company_id = %s AND purpose NOT IN ('look-up', 'connect')",
                 [company_id],
             ).fetchone() == (0,), "the test mail needs no request to a fetcher"
+
+
+@pytest.mark.parametrize(("user", "walk"), [("seller-4@mail.test", WALKS[1]), ("seller-5@mail.test", WALKS[2])])
+def test_from_the_cause_in_the_panel_to_the_chosen_folders_without_the_password(
+    lab: SellerLab, fetcher: Process, dovecot: Dovecot, visit: Visit, user: str, walk: tuple[Language, Scripts, int]
+) -> None:
+    language, scripts, width = walk
+    sent_at = datetime.now(UTC) - timedelta(days=3)
+    for folder in ("Sent", "Archiv"):
+        dovecot.append(user, folder, letter(1, sent_at), sent_at)
+    with connect(lab.dsn, "tests") as owner:
+        add_rules(owner, ("default",))
+    company_id = f"f-{language}"
+    lab.link(company_id=company_id)
+    with visit(lab.portal.origin, language, scripts) as window:
+        page, steps = window.page, SellerSteps(window)
+        page.set_viewport_size({"width": width, "height": WIDTHS[width]})
+        steps.open_link(panel_link(lab.dsn, company_id, "main", language=language))
+        page.click("nav.tabs a[href$='/mailboxes']")
+        steps.press("/connect/new")
+        steps.consent()
+        steps.address(user)
+        steps.until_looked_up()
+        steps.login(password=USERS[user], host="localhost", port=TLS_PORT)
+        steps.until_finished()
+        with connect(lab.dsn, "tests") as owner:
+            owner.execute(
+                "INSERT INTO ledger.diagnoses SELECT 'default', %s, account_id, 'wrong-sent-folder', current_date, 'high', '{}', 'a', 'z', now()"
+                " FROM unnest(ARRAY['', 'main']) account_id",
+                [company_id],
+            )
+        window.open("/panel/diagnosis?account=main")
+        page.click("[data-cause=wrong-sent-folder] form[action$='/folders'] button")
+        steps.until_listed()
+        window.look("folders", (width,))
+        assert page.locator("#folders input:checked").count() == 1, "the folder that is read now is ticked"
+        page.uncheck("#folders input[value=Sent]")
+        page.check("#folders input[value=Archiv]")
+        steps.press("/connect/requests/")
+        steps.until_finished()
+        window.look("folders-chosen", (width,))
+        assert page.inner_text("h1") == text("progress.title_chosen", language)
+        assert page.locator("#progress ul").first.locator("li").all_inner_texts() == [
+            text("progress.folder", language, name="Archiv", messages=1)
+        ]
+        with dovecot.password_changed(user):
+            page.click("a[href='/connect']")
+            page.click("form[action$='/folders'] button")
+            steps.until_finished()
+            window.look("folders-not-listed", (width,))
+            page.click("form[action$='/reconnect'] button")
+            page.wait_for_url("**/connect/address*")
+    with connect(lab.dsn, "tests") as owner:
+        assert owner.execute(
+            "SELECT sent_override FROM registry.mailboxes WHERE company_id = %s", [company_id]
+        ).fetchone() == ([b"Archiv"],)
 
 
 @pytest.mark.parametrize("scripts", SCRIPTS)

@@ -6,11 +6,14 @@ import pytest
 
 from services.aggregator.doctor.causes import CAUSES
 from services.portal.panel.findings import STEPS
-from services.portal.panel.steps import WITHDRAWALS, Offer, Step, offer, withdrawable
+from services.portal.panel.steps import OF_FOLDERS, WITHDRAWALS, Offer, Step, offer, withdrawable
 
-HEALTHY = {"mailbox_id": "m-healthy", "state": "active"}
-FAILING = {"mailbox_id": "m-failing", "state": "needs_reconnect"}
-REFUSED = {"mailbox_id": "m-refused", "state": "refused"}
+Mailbox = dict[str, str | None]
+HEALTHY: Mailbox = {"mailbox_id": "m-healthy", "state": "active", "state_reason": None}
+FAILING: Mailbox = {"mailbox_id": "m-failing", "state": "needs_reconnect", "state_reason": "login-refused"}
+REFUSED: Mailbox = {"mailbox_id": "m-refused", "state": "refused", "state_reason": "no-login-method"}
+PAUSED: Mailbox = {"mailbox_id": "m-paused", "state": "paused", "state_reason": None}
+WITHOUT_FOLDER: Mailbox = {"mailbox_id": "m-folder", "state": "active", "state_reason": "no-sent-folder"}
 OF_MAILBOXES: tuple[Step, ...] = ("reconnect", "connect", "connect-backup", "folders", "test-mail")
 
 
@@ -21,6 +24,7 @@ def test_every_cause_has_a_step() -> None:
 @pytest.mark.parametrize("step", OF_MAILBOXES)
 @pytest.mark.parametrize("is_framed", [False, True])
 def test_only_the_own_account_is_led_to_a_mailbox(step: Step, is_framed: bool) -> None:
+    mailboxes: list[Mailbox]
     for mailboxes in ([], [HEALTHY], [FAILING], [HEALTHY, FAILING]):
         assert offer(step, "company", mailboxes, is_framed=is_framed) == Offer("accounts")
         assert offer(step, "others", mailboxes, is_framed=is_framed) == Offer("that-account")
@@ -38,8 +42,20 @@ def test_a_mailbox_is_chosen_only_without_doubt() -> None:
     assert offer("reconnect", "own", [HEALTHY, HEALTHY], is_framed=False) == Offer("mailboxes")
     assert offer("reconnect", "own", [HEALTHY, REFUSED], is_framed=False) == Offer("reconnect", "m-healthy")
     assert offer("folders", "own", [HEALTHY, FAILING], is_framed=False) == Offer("mailboxes")
-    assert offer("folders", "own", [HEALTHY], is_framed=False) == Offer("reconnect", "m-healthy")
+    assert offer("folders", "own", [HEALTHY], is_framed=False) == Offer("folders", "m-healthy")
     assert offer("reconnect", "own", [REFUSED], is_framed=False) == Offer("mailboxes")
+
+
+def test_folders_are_chosen_without_the_password_where_a_working_one_is_stored() -> None:
+    assert STEPS["wrong-sent-folder"] == "folders"
+    for mailbox in (FAILING, PAUSED):
+        assert offer("folders", "own", [mailbox], is_framed=False) == Offer("reconnect", mailbox["mailbox_id"])
+    for reason in OF_FOLDERS:
+        mailbox = WITHOUT_FOLDER | {"state_reason": reason}
+        assert offer("reconnect", "own", [HEALTHY, mailbox], is_framed=False) == Offer("folders", "m-folder")
+    assert offer("reconnect", "own", [FAILING, WITHOUT_FOLDER], is_framed=False) == Offer("mailboxes")
+    stopped = WITHOUT_FOLDER | {"state": "paused"}
+    assert offer("reconnect", "own", [stopped], is_framed=False) == Offer("reconnect", "m-folder")
 
 
 def test_the_step_for_the_backup_address_connects_it_as_backup() -> None:

@@ -1,7 +1,7 @@
 -- migrate:up
 -- additive: yes
 
--- Whose an archived inquiry is, so that its account is told when it was archived, and not only the main account.
+-- The account that an archived inquiry belongs to: its panel says when the inquiry was archived, as that of the main account does.
 ALTER TABLE ledger.archived_inquiries ADD COLUMN account_id text COLLATE "C";
 COMMENT ON COLUMN ledger.archived_inquiries.account_id IS
     'The account of its outcomes; null if rule sets attribute it to different ones, and in rows from before this column.';

@@ -27,8 +27,8 @@ Purpose = Literal[
     "address-change", "address-removal",
 ]  # fmt: skip
 """Find the server of an address; test a login only; connect a new mailbox with it; connect a mailbox again with it; list the folders of a
-connected mailbox; read those that were chosen of them; withdraw the consent to read a mailbox, which removes it; say that the account answers, or no longer answers, through the platform's own mail; change or forget an
-address of the account on the platform."""
+connected mailbox; read those of them that were chosen; withdraw the consent to read a mailbox, which removes it; say that the account
+answers, or no longer answers, through the platform's own mail; change or forget an address of the account on the platform."""
 OF_SELLERS: Final[tuple[Purpose, ...]] = ("test", "connect", "reconnect", "folders", "folder-choice", "withdraw")
 """Purposes of requests that a seller's page shows while they are open."""
 OF_MAILBOXES: Final[tuple[Purpose, ...]] = ("reconnect", "folders", "folder-choice", "withdraw")

@@ -179,7 +179,7 @@ def test_an_archived_inquiry_of_others_is_answered_as_one_that_never_existed(sce
         for company_id, account_id in ((OWN, MAIN), (OWN, SUB), (FOREIGN, STRANGER))
     }
     of_before = put_archived(scene.owner, OWN, None, "a-before")
-    told: dict[str, set[str]] = {}
+    seen_archived: dict[str, set[str]] = {}
     for route in ("GET /panel/why", "GET /v1/companies/{company_id}/inquiries/{inquiry_id}/explanation"):
         for sender in scene.senders:
             for inquiry_id in (*archived.values(), of_before):
@@ -194,13 +194,13 @@ def test_an_archived_inquiry_of_others_is_answered_as_one_that_never_existed(sce
                         assert ("replyrate explain" in answer.text) == (sender.kind == "key"), (
                             "sellers have no commands"
                         )
-                        told.setdefault(sender.name, set()).add(inquiry_id)
+                        seen_archived.setdefault(sender.name, set()).add(inquiry_id)
                         continue
                     twin_answer, twin_statements = scene.sent(route, sender, never)
                     assert seen(answer, ids) == seen(twin_answer, never), (route, sender.name, inquiry_id)
                     assert statements == twin_statements, (route, sender.name, inquiry_id)
     everything = {archived[MAIN], archived[SUB], of_before}
-    assert told == {
+    assert seen_archived == {
         "panel of the main account": everything,
         "frame of the main account": everything,
         "key of the company's prefix": everything,

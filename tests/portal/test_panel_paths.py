@@ -173,9 +173,9 @@ def test_the_readers_of_an_archived_inquiry_are_told_that_it_is_final_and_where_
     )
     for reader in (panel, sub):
         html = reader.html("/panel/why?inquiry=a-0001")
-        told = " ".join(ShownFigures(html).texts["sentences"].split())
+        shown_sentences = " ".join(ShownFigures(html).texts["sentences"].split())
         assert "Inquiry a-0001 is archived" in html and ">Final<" in html
-        assert told == (
+        assert shown_sentences == (
             "This inquiry is final. Its details were moved to the archive at 2026-03-04 05:06:07 UTC. It still counts in the reply rates,"
             " daily counts and corrections of its time; they stay as they are. The platform's support can read its explanation in the"
             " archive: ask them for it, and name inquiry a-0001."
@@ -188,7 +188,7 @@ def test_the_readers_of_an_archived_inquiry_are_told_that_it_is_final_and_where_
         )
         (story,) = panel.portal.get(EXPLANATION.format("a-0001"), reader.token).json()["items"]
         assert story["outcome"] == "unknown" and story["archived_at"] == "2026-03-04T05:06:07Z"
-        assert " ".join(story["sentences"]["en"]) == told and "平台客服" in story["sentences"]["zh"][-1]
+        assert " ".join(story["sentences"]["en"]) == shown_sentences and "平台客服" in story["sentences"]["zh"][-1]
     # Rows from before the account was stored are for the main account alone.
     assert f"Inquiry {of_before} is archived" in panel.html(f"/panel/why?inquiry={of_before}")
     hidden = panel.portal.request(

@@ -129,25 +129,31 @@ def test_from_the_link_to_the_withdrawal(
         look("session-ended")
 
 
+def connect_from_panel(lab: SellerLab, steps: SellerSteps, company_id: str, user: str, language: Language) -> None:
+    """Open the panel of a new company whose rates are judged, and connect its first mailbox from there."""
+    with connect(lab.dsn, "tests") as owner:
+        add_rules(owner, ("default",))
+    lab.link(company_id=company_id)
+    page = steps.window.page
+    steps.open_link(panel_link(lab.dsn, company_id, "main", language=language))
+    page.click("nav.tabs a[href$='/mailboxes']")
+    steps.press("/connect/new")
+    steps.consent()
+    steps.address(user)
+    steps.until_looked_up()
+    steps.login(password=USERS[user], host="localhost", port=TLS_PORT)
+    steps.until_finished()
+
+
 @pytest.mark.parametrize(("user", "walk"), [("seller-2@mail.test", WALKS[0]), ("seller-3@mail.test", WALKS[3])])
 def test_from_the_panel_to_the_verdict_of_the_test_mail(
     lab: SellerLab, fetcher: Process, dovecot: Dovecot, visit: Visit, user: str, walk: tuple[Language, Scripts, int]
 ) -> None:
     language, scripts, width = walk
-    with connect(lab.dsn, "tests") as owner:
-        add_rules(owner, ("default",))
     company_id = f"t-{language}"
-    lab.link(company_id=company_id)
     with visit(lab.portal.origin, language, scripts) as window:
         page, steps = window.page, SellerSteps(window)
-        steps.open_link(panel_link(lab.dsn, company_id, "main", language=language))
-        page.click("nav.tabs a[href$='/mailboxes']")
-        steps.press("/connect/new")
-        steps.consent()
-        steps.address(user)
-        steps.until_looked_up()
-        steps.login(password=USERS[user], host="localhost", port=TLS_PORT)
-        steps.until_finished()
+        connect_from_panel(lab, steps, company_id, user, language)
         page.click("a[href='/panel']")
         page.click("nav.tabs a[href$='/mailboxes']")
         page.click("#test a.button")
@@ -179,21 +185,11 @@ def test_from_the_cause_in_the_panel_to_the_chosen_folders_without_the_password(
     sent_at = datetime.now(UTC) - timedelta(days=3)
     for folder in ("Sent", "Archiv"):
         dovecot.append(user, folder, letter(1, sent_at), sent_at)
-    with connect(lab.dsn, "tests") as owner:
-        add_rules(owner, ("default",))
     company_id = f"f-{language}"
-    lab.link(company_id=company_id)
     with visit(lab.portal.origin, language, scripts) as window:
         page, steps = window.page, SellerSteps(window)
         page.set_viewport_size({"width": width, "height": WIDTHS[width]})
-        steps.open_link(panel_link(lab.dsn, company_id, "main", language=language))
-        page.click("nav.tabs a[href$='/mailboxes']")
-        steps.press("/connect/new")
-        steps.consent()
-        steps.address(user)
-        steps.until_looked_up()
-        steps.login(password=USERS[user], host="localhost", port=TLS_PORT)
-        steps.until_finished()
+        connect_from_panel(lab, steps, company_id, user, language)
         with connect(lab.dsn, "tests") as owner:
             owner.execute(
                 "INSERT INTO ledger.diagnoses SELECT 'default', %s, account_id, 'wrong-sent-folder', current_date, 'high', '{}', 'a', 'z', now()"

@@ -15,3 +15,8 @@ _CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 def boot_seconds() -> float:
     """Seconds since the machine started, including those in which it was suspended; no change of the wall clock moves it."""
     return time.clock_gettime(_CLOCK)
+
+
+def wall_seconds() -> float:
+    """Seconds since 1970 by the wall clock, which can be set; only for waiting for a date. What is stored takes its time as an argument."""
+    return time.clock_gettime(time.CLOCK_REALTIME)

@@ -12,13 +12,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from logging import getLogger
 from types import FrameType
 from typing import Final
 
 from services.common import core_dumps
+from services.common.clocks import boot_seconds, wall_seconds
 from services.common.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
@@ -36,6 +37,8 @@ COLLECT: Final = (100_000, 10, 10)
 FINISH_SECONDS: Final = 19.0
 STOP_SECONDS: Final = 24.0
 """Below the 25 s that are configured in orchestrators (docs/failures.md). The time between the two limits is for closing clients."""
+LOOK_SECONDS: Final = 60.0
+"""How often `Stop.wait_on_clocks` reads the clocks."""
 
 
 class Stop:
@@ -58,6 +61,23 @@ class Stop:
     def wait(self, seconds: float) -> bool:
         """Sleep for at most `seconds`; True when the end was requested."""
         return self._event.wait(seconds)
+
+    def wait_on_clocks(
+        self,
+        seconds: float,
+        look_seconds: float = LOOK_SECONDS,
+        clocks: Sequence[Callable[[], float]] = (wall_seconds, boot_seconds),
+    ) -> bool:
+        """Sleep until `seconds` have passed on one of `clocks`; True when the end was requested.
+
+        For work that depends on the date: it is done within `look_seconds` after the machine was suspended or its wall clock was
+        set forward, and no later than otherwise if the wall clock was set back.
+        """
+        ends = [(clock, clock() + seconds) for clock in clocks]
+        while (left := min(end - clock() for clock, end in ends)) > 0:
+            if self.wait(min(left, look_seconds)):
+                break
+        return self.is_set()
 
     def wait_for_ever(self) -> None:
         """Sleep until the end is requested."""

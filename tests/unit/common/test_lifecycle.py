@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -33,6 +34,30 @@ def test_a_late_action_runs_at_once() -> None:
     woken: list[bool] = []
     stop.on_stop(lambda: woken.append(True))
     assert woken == [True]
+
+
+@pytest.mark.parametrize(
+    ("wall", "since_start"),
+    [
+        ((0, 0, 3600), (0, 1, 2)),  # set forward, or corrected after a start with a wrong clock
+        ((0, -86400, -86400), (0, 1, 3600)),  # set back
+        ((0, 1, 3601), (0, 1, 3601)),  # suspended for an hour
+    ],
+)
+def test_work_that_depends_on_the_date_is_due_by_the_first_of_two_clocks(
+    wall: tuple[float, ...], since_start: tuple[float, ...]
+) -> None:
+    """The readings are the start, one before the hour has passed, and one after it; there is no fourth."""
+    readings = (iter(wall), iter(since_start))
+    clocks = [partial(next, clock) for clock in readings]
+    assert not Stop().wait_on_clocks(3600, look_seconds=0.001, clocks=clocks)
+    assert [list(clock) for clock in readings] == [[], []]
+
+
+def test_a_stop_ends_the_wait_for_the_clocks() -> None:
+    stop = Stop()
+    stop.set()
+    assert stop.wait_on_clocks(3600)
 
 
 def test_the_second_signal_ends_the_process() -> None:

@@ -1,5 +1,6 @@
 """Log lines: one JSON object each, a closed vocabulary, no address in any of them."""
 
+import ast
 import json
 import logging
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.common import logs
+from services.standalone.servers.paths import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +114,17 @@ def test_no_text_from_outside_controls_a_terminal_or_makes_a_second_line(
         fields = json.loads(line)
         assert fields["text"] == fields["answer"] == HOSTILE
         assert fields["action"] == "mailbox-failed"
+
+
+def test_every_action_that_is_logged_is_in_the_list() -> None:
+    logged = {
+        action.value
+        for path in sorted((ROOT / "services").rglob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call)
+        for argument in call.keywords
+        if argument.arg == "extra" and isinstance(argument.value, ast.Dict)
+        for name, action in zip(argument.value.keys, argument.value.values, strict=True)
+        if isinstance(name, ast.Constant) and name.value == "action" and isinstance(action, ast.Constant)
+    }
+    assert len(logged) > 30 and logged <= logs.ACTIONS.keys()

@@ -144,7 +144,7 @@ class _Archived:
         versions = sorted(({name: version[name] for name in VERSION} for version in stored), key=_revision)
         became_final = [version for version in stored if version.get("provisional_revision") is not None]
         for final in became_final:
-            following = next(each for each in versions if each["revision"] > final["provisional_revision"])
+            following = next(version for version in versions if version["revision"] > final["provisional_revision"])
             before = {
                 "revision": final["provisional_revision"],
                 "state": "provisional",

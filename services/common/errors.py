@@ -27,13 +27,15 @@ class ReplyrateError(Exception):
     """
 
     def __init__(self, *args: object) -> None:
-        self.sentences: tuple[str | Bilingual, ...] = tuple(said for said in args if isinstance(said, str | Bilingual))
-        super().__init__(*(in_language(said, "en") for said in args))
+        self.sentences: tuple[str | Bilingual, ...] = tuple(
+            sentence for sentence in args if isinstance(sentence, str | Bilingual)
+        )
+        super().__init__(*(in_language(sentence, "en") for sentence in args))
 
     @property
     def bilingual(self) -> Bilingual:
         """Its text in both languages; what has no Chinese is English in both."""
-        return Bilingual(str(self), "；".join(in_language(said, "zh") for said in self.sentences))
+        return Bilingual(str(self), "；".join(in_language(sentence, "zh") for sentence in self.sentences))
 
 
 class ConfigError(ReplyrateError):
@@ -41,7 +43,7 @@ class ConfigError(ReplyrateError):
 
     def __init__(self, problems: Sequence[str | Bilingual] | str | Bilingual) -> None:
         sentences = (problems,) if isinstance(problems, str | Bilingual) else tuple(problems)
-        self.problems = tuple(in_language(said, "en") for said in sentences)
+        self.problems = tuple(in_language(sentence, "en") for sentence in sentences)
         super().__init__("; ".join(self.problems))
         self.sentences = sentences
 

@@ -40,7 +40,9 @@ class Vault:
 
     def __init__(self, key: bytes, old_key: bytes | None = None) -> None:
         self._key_id = _identity(key)
-        self._wrapping = {_identity(each): AESGCM(each) for each in (key, old_key) if each is not None}
+        self._wrapping = {
+            _identity(vault_key): AESGCM(vault_key) for vault_key in (key, old_key) if vault_key is not None
+        }
 
     @property
     def key_id(self) -> str:

@@ -56,11 +56,11 @@ GRACE: Final = timedelta(days=1)
 """How long files stay that do not count (any more)."""
 MOST_NAMED: Final = 20
 """How many missing files the log names."""
-LOCKED_AGAIN: Final = timedelta(hours=1)
-"""When to look again at a company with facts that wait to be judged."""
+UNJUDGED_RETRY: Final = timedelta(hours=1)
+"""How long to wait before a company whose facts are not judged yet is considered again."""
 
 
-class _Looked(NamedTuple):
+class _ArchivableGroups(NamedTuple):
     """The groups of a company that can be archived."""
 
     company_id: str
@@ -129,10 +129,10 @@ class Archiver:
                 return False
             ready = [company for company in due if company["judged_at"] is not None and not company["is_dirty"]]
             if waiting := [company["company_id"] for company in due if company not in ready]:
-                self._sql.run("look_again", companies=waiting, due_at=now + LOCKED_AGAIN)
+                self._sql.run("look_again", companies=waiting, due_at=now + UNJUDGED_RETRY)
             received_before = first_of_month(now - timedelta(days=self._keep_days))
-            looked = [self._look(company, rule_sets, received_before) for company in ready]
-            done = self._archive_month(looked, company_group, now)
+            companies = [self._groups_of_company(company, rule_sets, received_before) for company in ready]
+            done = self._archive_month(companies, company_group, now)
             if done:
                 next_look = first_of_month(received_before + timedelta(days=32)) + timedelta(days=self._keep_days)
                 self._sql.run("look_again", companies=done, due_at=next_look)
@@ -206,9 +206,11 @@ class Archiver:
         return bool(begun["may_begin"] and not recomputes["unfinished"])
 
     def _active_rule_sets(self) -> list[RuleSet]:
-        return [rules.stored(each["parameters"]) for each in self._sql.all("active_rule_sets")]
+        return [rules.stored(stored["parameters"]) for stored in self._sql.all("active_rule_sets")]
 
-    def _look(self, company: Mapping[str, Any], rule_sets: Sequence[RuleSet], received_before: datetime) -> _Looked:
+    def _groups_of_company(
+        self, company: Mapping[str, Any], rule_sets: Sequence[RuleSet], received_before: datetime
+    ) -> _ArchivableGroups:
         """The groups of the oldest inquiries; of more of them while these have no group, so that no number of them is in the way."""
         company_id = company["company_id"]
         oldest: list[Row] = []
@@ -222,31 +224,31 @@ class Archiver:
             oldest += page
             groups = self._groups(company_id, oldest, rule_sets) if page else []
             if groups or len(page) < MOST_INQUIRIES:
-                return _Looked(company_id, groups)
+                return _ArchivableGroups(company_id, groups)
 
     def _groups(self, company_id: str, oldest: Sequence[Row], rule_sets: Sequence[RuleSet]) -> list[UnitGroup]:
         threads = {
-            (each["buyer_id"], each["thread_id"])
-            for each in oldest
-            if each["buyer_id"] is not None and each["thread_id"] is not None
+            (inquiry["buyer_id"], inquiry["thread_id"])
+            for inquiry in oldest
+            if inquiry["buyer_id"] is not None and inquiry["thread_id"] is not None
         }
         buyers, thread_ids = zip(*sorted(threads), strict=True) if threads else ((), ())
         younger = self._sql.all(
             "later_mates", company_id=company_id, last_received_at=oldest[-1]["received_at"], last_inquiry_id=oldest[-1]["inquiry_id"],
             buyers=list(buyers), threads=list(thread_ids),
         )  # fmt: skip
-        candidates = [ArchiveCandidate(**each) for each in oldest]
-        candidates += [ArchiveCandidate(**each, is_final=False) for each in younger]
+        candidates = [ArchiveCandidate(**inquiry) for inquiry in oldest]
+        candidates += [ArchiveCandidate(**inquiry, is_final=False) for inquiry in younger]
         return final_groups(candidates, day_zones(rule_sets))
 
-    def _archive_month(self, looked: Sequence[_Looked], company_group: int, now: datetime) -> list[str]:
+    def _archive_month(self, companies: Sequence[_ArchivableGroups], company_group: int, now: datetime) -> list[str]:
         """Archive the groups of the oldest month, up to about MOST_INQUIRIES; returns the companies with nothing left."""
-        done = [company.company_id for company in looked if not company.groups]
-        month = min((company.groups[0].month for company in looked if company.groups), default=None)
+        done = [company.company_id for company in companies if not company.groups]
+        month = min((company.groups[0].month for company in companies if company.groups), default=None)
         if month is None:
             return done
         rows: list[Row] = []
-        for company in looked:
+        for company in companies:
             chosen: list[str] = []
             for group in company.groups:
                 if group.month == month and (len(rows) + len(chosen) < MOST_INQUIRIES):

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 from services.aggregator.judge.rules import RuleSet
 
 COMPANY_GROUPS: Final = 16
-"""Companies are spread over this many groups by a hash of their id; a file has companies of one group (archive.sql)."""
+"""Companies are spread over this many groups by a hash of their id; a file has companies of one group (archiver.sql,
+`due_group`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class UnitGroup:
 def day_zones(rule_sets: Iterable[RuleSet]) -> list[ZoneInfo]:
     """The zones in which a rule set counts the inquiries of a buyer and day together."""
     return [
-        ZoneInfo(name) for name in sorted({each.time_zone for each in rule_sets if each.unit == "first-per-buyer-day"})
+        ZoneInfo(name)
+        for name in sorted({rule_set.time_zone for rule_set in rule_sets if rule_set.unit == "first-per-buyer-day"})
     ]
 
 

@@ -75,7 +75,7 @@ class Restorer:
 
         The caller has locked the companies. ArchiveUnreadable when a file cannot be read.
         """
-        archived = [each["company_id"] for each in self._sql.all("archived_companies", companies=list(deltas))]
+        archived = [stored["company_id"] for stored in self._sql.all("archived_companies", companies=list(deltas))]
         if not archived:
             return set()
         needed = self._needed_froms(judgements, {company_id: deltas[company_id] for company_id in archived}, now)
@@ -88,7 +88,7 @@ class Restorer:
             inquiries += part["inquiries"]
             restored.append(part)
         # By file: two transactions that restore from the same files lock these in the same order.
-        for part in sorted(restored, key=lambda each: each["file_id"]):
+        for part in sorted(restored, key=lambda part: part["file_id"]):
             self._restore(part)
         if restored:
             companies = sorted({part["company_id"] for part in restored})

@@ -57,7 +57,7 @@ def at_most(limit: Confidence, confidence: Confidence | None) -> Confidence | No
 
 def highest(*confidences: Confidence | None) -> Confidence | None:
     """The highest of several confidences."""
-    return min((each for each in confidences if each is not None), key=ORDER.index, default=None)
+    return min((confidence for confidence in confidences if confidence is not None), key=ORDER.index, default=None)
 
 
 def silence(symptoms: Symptoms) -> Confidence | None:

@@ -206,7 +206,10 @@ class Refresher:
         """Restore archived units that these judgements depend on; returns companies that need more of them first."""
         judgements = [
             *(DaysToJudge(rule_set) for rule_set in active),
-            *(DaysToJudge(each.rule_set, each.days_from, each.days_to, "shadow") for each in recomputes),
+            *(
+                DaysToJudge(unfinished.rule_set, unfinished.days_from, unfinished.days_to, "shadow")
+                for unfinished in recomputes
+            ),
         ]
         return self._restorer.restore_needed(judgements, deltas, now)
 

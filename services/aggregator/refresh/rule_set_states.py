@@ -45,7 +45,7 @@ class RuleSetState:
     @property
     def problem(self) -> str:
         """The problems in English, in one line."""
-        return "; ".join(in_language(said, "en") for said in self.problems)
+        return "; ".join(in_language(problem, "en") for problem in self.problems)
 
     @property
     def is_file_newer(self) -> bool:

@@ -102,7 +102,7 @@ def doctor(
 
 def _diagnosis_of(account_id: str | None, diagnoses: Sequence[Diagnosis]) -> Diagnosis | None:
     """The diagnosis of an account, or of the company; None when nothing is wrong."""
-    return next((each for each in diagnoses if each.account_id == (account_id or "")), None)
+    return next((candidate for candidate in diagnoses if candidate.account_id == (account_id or "")), None)
 
 
 def _print_cases(out: Console, cases: Sequence[Case], text: Texts, lang: str, *, with_accounts: bool) -> None:

@@ -65,7 +65,7 @@ def follow(
     """Help with the recompute until its numbers are shown; returns its number of companies."""
     companies = 0
     while True:
-        progress = next((each for each in recompute.progress(connection) if each["rule_set"] == name), None)
+        progress = next((stored for stored in recompute.progress(connection) if stored["rule_set"] == name), None)
         if progress is None:
             return companies
         companies = progress["companies"]

@@ -1,7 +1,7 @@
 """Carries out the connect requests of sellers, one at a time for each thread.
 
 1. Wait until no other thread looks for a request.
-2. Delete what was typed into requests whose life is over, and take the request that waits for longest; look again after a second when
+2. Delete what was typed into expired requests, and take the request that waits for longest; look again after a second when
    none does. Then another thread looks, so idle threads cost no statement, and a burst of requests keeps all of them busy.
 3. Open it with the private key and run it; each stage is stored when it starts.
 4. Store the result, which deletes what was typed.

@@ -1,4 +1,4 @@
-"""Deletes what sellers typed into connect requests whose life is over, while no fetcher does (services/fetcher/connect_requests.py)."""
+"""Deletes what was typed into expired connect requests, so that it is deleted even if no fetcher runs (services/fetcher/connect_requests.py)."""
 
 from logging import getLogger
 from typing import Final
@@ -10,12 +10,12 @@ from services.registry.connect_requests import ConnectRequests
 log = getLogger(__name__)
 
 EVERY_SECONDS: Final = 10.0
-"""Between two looks; what was typed stays for at most so long after the life of its request."""
+"""Seconds between two checks: how long what was typed can remain after its request has expired."""
 NO_TOKEN: Final = ""
 
 
 def delete_expired(database: TokenDatabase, stop: Stop) -> None:
-    """Look now and every few seconds until `stop` is set. TransientError when Postgres is away."""
+    """Check now and every EVERY_SECONDS until `stop` is set. TransientError when Postgres is away."""
     while not stop.is_set():
         with database.transaction(NO_TOKEN) as connection:
             expired = ConnectRequests(connection).expire_without_reading()

@@ -5,8 +5,8 @@
    one takes the request soon after it has died.
 3. The web process reads the stages and the result.
 
-A request lives for ten minutes. What was typed is deleted when it is finished or its life is over, whichever comes first: fetchers look for it every
-second, and web processes every ten seconds, since no fetcher may be left.
+A request lives for ten minutes. What was typed is deleted when the request finishes or expires, whichever comes first. Fetchers check for expired
+requests every second, and web processes every ten seconds in case no fetcher is running.
 """
 
 import secrets
@@ -64,7 +64,7 @@ NOT_POSSIBLE: Final = "not-possible"
 
 
 class RequestLost(Exception):
-    """Another fetcher has taken the request, or its life is over: nothing of it may be written any more."""
+    """Another fetcher has taken the request, or it has expired: nothing of it may be written any more."""
 
 
 def new_request_id() -> str:
@@ -152,7 +152,7 @@ class ConnectRequests:
             raise RequestLost
 
     def expire(self) -> int:
-        """Delete what was typed into requests whose life is over; returns how many."""
+        """Delete what was typed into expired requests; returns how many."""
         return len(self._sql.all("expire_requests"))
 
     def expire_without_reading(self) -> int:

@@ -13,7 +13,7 @@ INSERT INTO registry.connect_requests (request_id, company_id, account_id, mailb
 VALUES (%(request_id)s, %(company_id)s, %(account_id)s, %(mailbox_id)s, %(purpose)s, %(key_id)s, %(sealed)s)
 
 -- name: request
--- A request as its seller may see it. One whose life is over has expired, whether or not a fetcher noticed it.
+-- A request as its seller may see it. One that is not finished after ten minutes has expired, whether or not a process noticed it.
 SELECT request_id, company_id, account_id, mailbox_id, purpose, stage, report, created_at, expires_at, finished_at,
     CASE WHEN state IN ('waiting', 'running') AND expires_at <= clock_timestamp() THEN 'expired' ELSE state END AS state,
     CASE WHEN state IN ('waiting', 'running') AND expires_at <= clock_timestamp() THEN 'request-expired' ELSE code END AS code
@@ -40,7 +40,7 @@ WHERE request_id = (
 RETURNING request_id, company_id, account_id, mailbox_id, purpose, sealed, tries, created_at
 
 -- name: report_stage
--- The stage that a request has reached; its fetcher is alive. No row when another fetcher has taken it, or its life is over.
+-- The stage that a request has reached; its fetcher is alive. No row when another fetcher has taken it, or it has expired.
 UPDATE registry.connect_requests
 SET stage = %(stage)s, claimable_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
 WHERE request_id = %(request_id)s AND runner = %(runner)s AND state = 'running' AND expires_at > clock_timestamp()
@@ -54,7 +54,7 @@ FROM unnest(%(request_ids)s::text[], %(runners)s::text[]) alive (request_id, run
 WHERE request.request_id = alive.request_id AND request.runner = alive.runner AND request.state = 'running'
 
 -- name: finish_request
--- The result of a request; what was typed is deleted. No row when another fetcher has taken it, or its life is over.
+-- The result of a request; what was typed is deleted. No row when another fetcher has taken it, or it has expired.
 UPDATE registry.connect_requests
 SET state = %(state)s, code = %(code)s, report = %(report)s, mailbox_id = %(mailbox_id)s, finished_at = clock_timestamp(),
     sealed = NULL
@@ -62,7 +62,7 @@ WHERE request_id = %(request_id)s AND runner = %(runner)s AND state = 'running'
 RETURNING request_id
 
 -- name: expire_requests
--- Deletes what was typed into requests whose life is over, whichever fetcher had them.
+-- Deletes what was typed into expired requests, whichever fetcher had them.
 UPDATE registry.connect_requests
 SET state = 'expired', code = 'request-expired', finished_at = clock_timestamp(), sealed = NULL
 WHERE sealed IS NOT NULL AND expires_at <= statement_timestamp()

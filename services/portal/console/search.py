@@ -56,7 +56,8 @@ def routes(gate: StaffGate) -> APIRouter:
 
 
 def _pages(staff: Staff, query: str, kind: str | None, after: str | None) -> dict[str, tuple[Rows, str | None]]:
-    """The first page of each kind, or a page of one, with its cursor; of nothing but companies for an empty text. ConsoleProblem."""
+    """The first page of results of every kind, or with `kind` the page of that kind behind `after`; each with the cursor of its next page, None
+    if it is the last. An empty query lists companies only. ConsoleProblem for an unknown kind or a malformed cursor."""
     kinds = list(KINDS) if query else ["companies"]
     if kind is not None:
         if kind not in kinds:

@@ -93,7 +93,7 @@ class Progress:
             if len(text := progress._text(first)) <= MAX_METADATA_BYTES:
                 return text
         raise TooScattered(
-            "the chosen letters are too far apart from each other to be remembered; process the older ones first:"
+            "there are too many gaps between the chosen letters to store the progress; process the older letters first:"
             " replyrate dlq purge --through PARTITION/OFFSET, or replyrate dlq replay for all"
         )
 

@@ -16,7 +16,7 @@ from services.registry.secret_tokens import new_id, new_token, token_hash
 SQL: Final = load_statements("services.registry", "staff_sessions.sql")
 StaffRole = Literal["support", "operator"]
 STAFF_ROLES: Final[tuple[StaffRole, ...]] = ("support", "operator")
-"""Support reads; operators also change."""
+"""Support reads and makes links for sellers; operators can use every page and action."""
 LINK_PREFIX: Final = "rrx_"
 STAFF_PREFIX: Final = "rrw_"
 """Of the tokens of links and sessions."""
@@ -37,7 +37,7 @@ class StaffSession:
 
     @property
     def is_operator(self) -> bool:
-        """Whether it may change something."""
+        """Whether its role is operator."""
         return self.role == "operator"
 
     @property

@@ -14,7 +14,7 @@ NAME: Final = "Link of the command line"
 
 @click.command("console-link")
 @click.option("--role", type=click.Choice(STAFF_ROLES), default="support", show_default=True,
-              help="What the session may do: support reads, operator also changes.")  # fmt: skip
+              help="Role of the session: support reads and makes links for sellers; operator can use every page and action.")  # fmt: skip
 @click.option("--name", default=NAME, show_default=True, help="Who opens it, as the audit shows it.")
 @click.option(
     "--force", is_flag=True, help="Also when staff sign in at an OpenID provider, for example because it is away."

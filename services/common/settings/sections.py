@@ -415,11 +415,12 @@ class ConsoleSettings(Section):
         "roles", pattern=r"^[!-~]{1,200}$", description="Claim of the id token with the roles or groups of a person."
     )
     support_values: Names = Field(
-        ("replyrate-support",), description="Values of that claim that mean support: reading, and nothing else."
+        ("replyrate-support",),
+        description="Values of that claim that grant the role support: reading, and making links for sellers.",
     )
     operator_values: Names = Field(
         ("replyrate-operator",),
-        description="Values of that claim that mean operator: everything that the console can do.",
+        description="Values of that claim that grant the role operator: everything that the console can do.",
     )
     session_minutes: int = Field(480, ge=5, le=1440, description="How long a session lasts at most.")
     idle_minutes: int = Field(30, ge=1, le=1440, description="After how many minutes without a request a session ends.")

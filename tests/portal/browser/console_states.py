@@ -17,8 +17,8 @@ HEAD: Final = """\
 # The states of the console's pages
 
 Each state of the pages for staff, in Debian's Chromium, in both languages and at two widths (390 and 1280 CSS pixels); where the page has a script,
-also without JavaScript (the second figure). In none of them axe-core finds a violation, anything is wider than the window, anything is
-requested from another origin, or anything is refused by the page's own policy.
+also without JavaScript (the second figure). In every state, axe-core finds no violation, nothing is wider than the window, nothing is
+requested from another origin, and nothing is refused by the page's own policy.
 """
 CONSOLE: Final = StatesPage(
     ROOT / "docs" / "dev" / "console-states.md",

@@ -63,8 +63,8 @@ HEAD: Final = """\
 # The states of the seller's pages
 
 Each state of the connect page and the panel, in Debian's Chromium, in both languages and at two widths (390 and 1280 CSS pixels); where the page has a script,
-also without JavaScript (the second figure). In none of them axe-core finds a violation, anything is wider than the window, anything is
-requested from another origin, or anything is refused by the page's own policy.
+also without JavaScript (the second figure). In every state, axe-core finds no violation, nothing is wider than the window, nothing is
+requested from another origin, and nothing is refused by the page's own policy.
 """
 FIGURES: Final = """
 The figures are the rules of axe that applied and found nothing. kB: the page and everything that it loads, compressed (gzip), in the language in

@@ -1,10 +1,8 @@
 """The web application: its routes, and what applies to every request."""
 
 from collections.abc import Mapping
-from functools import partial
 
 from fastapi import FastAPI
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -37,8 +35,6 @@ def create_app(resources: PortalResources) -> ASGIApp:
     """The application as an ASGI server runs it."""
     app = FastAPI(title="replyrate", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(IdPaths, prefixes=(f"{api.PATH}/", mailboxes.PATHS))
-    security_headers = SecurityHeaders(is_https=resources.is_https)
-    app.add_middleware(BaseHTTPMiddleware, dispatch=security_headers)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.mount(api.PATH, api.create_api(resources))
     gate = SellerGate(resources)
@@ -56,21 +52,18 @@ def create_app(resources: PortalResources) -> ASGIApp:
         *panel.routes(resources),
     ):
         app.include_router(router)
-    return RequestLimits(
+    limited = RequestLimits(
         app,
         origin=resources.origin,
         bulk_paths=api.BULK_PATHS,
         body_seconds=resources.settings.portal.body_seconds,
-        refusal=partial(_refusal, security_headers),
+        refusal=_refusal,
     )
+    return SecurityHeaders(limited, is_https=resources.is_https)
 
 
-def _refusal(
-    security_headers: SecurityHeaders, request: Request, code: LimitCode, values: Mapping[str, str | int]
-) -> Response:
+def _refusal(request: Request, code: LimitCode, values: Mapping[str, str | int]) -> Response:
     """The answer to a request that breaks a limit: a problem of the API, or a page."""
     if request.scope["path"].startswith(f"{api.PATH}/"):
         return answer(ApiProblem(code, values), request)
-    response = problems.problem_page(request, code)
-    security_headers.add_to(response)
-    return response
+    return problems.problem_page(request, code)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from services.common.settings import ConsoleConfig, declarations, load_settings
+from services.portal.pages.redirect_sign_in import CALLBACK_PATH
 from services.standalone.servers.paths import ROOT
 from tests.support.docker_stages import docker_stages
 
@@ -159,12 +160,12 @@ def test_the_ingress_of_the_example_leads_to_the_portal(version: str) -> None:
             f"REPLYRATE_PORTAL__PUBLIC_URL=https://{rule['host']}" in (BASE / "settings.env").read_text("utf-8").split()
         )
         assert example["spec"]["tls"][0]["hosts"] == [rule["host"]]
-        (path,) = rule["http"]["paths"]
-        assert path["backend"]["service"]["name"] == service["metadata"]["name"]
-        assert path["backend"]["service"]["port"]["name"] == port["name"]
         annotations = example["metadata"]["annotations"]
-        logged[path["path"]] = annotations.get("nginx.ingress.kubernetes.io/enable-access-log") != "false"
-    assert logged == {"/": True, "/link/": False}
+        for path in rule["http"]["paths"]:
+            assert path["backend"]["service"]["name"] == service["metadata"]["name"]
+            assert path["backend"]["service"]["port"]["name"] == port["name"]
+            logged[path["path"]] = annotations.get("nginx.ingress.kubernetes.io/enable-access-log") != "false"
+    assert logged == {"/": True, "/link/": False, f"{CALLBACK_PATH}/": False}
     portal = SERVICES["replyrate-portal"]
     assert service["spec"]["selector"].items() <= portal["spec"]["template"]["metadata"]["labels"].items()
     (container,) = pod(portal)["containers"]

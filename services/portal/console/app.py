@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from fastapi import FastAPI
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -42,23 +41,22 @@ def create_console(resources: ConsoleResources) -> ASGIApp:
     """The application as an ASGI server runs it."""
     app = FastAPI(title="replyrate console", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(IdPaths, prefixes=ID_PATHS)
-    security_headers = SecurityHeaders(is_https=resources.is_https)
-    app.add_middleware(BaseHTTPMiddleware, dispatch=security_headers)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     gate = StaffGate(resources)
     problems.install(app)
     for room in ROOMS:
         app.include_router(room.routes(gate))
 
-    def refusal(request: Request, code: LimitCode, values: Mapping[str, str | int]) -> Response:
-        response = problems.problem_page(request, code)
-        security_headers.add_to(response)
-        return response
-
-    return RequestLimits(
+    limited = RequestLimits(
         app,
         origin=resources.origin,
         bulk_paths=frozenset(),
         body_seconds=resources.settings.console.body_seconds,
-        refusal=refusal,
+        refusal=_refusal,
     )
+    return SecurityHeaders(limited, is_https=resources.is_https)
+
+
+def _refusal(request: Request, code: LimitCode, values: Mapping[str, str | int]) -> Response:
+    """The page for a request that breaks a limit."""
+    return problems.problem_page(request, code)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from services.connect import texts
 from services.connect.report import STAGES, MailboxWarning
 from services.portal.pages.problems import LIMITS, PageCode, problem_page
-from services.portal.security_headers import SecurityHeaders
+from services.portal.security_headers import add_security_headers
 from services.providers import catalog
 from tests.portal.browser.panel_scenes import PANEL_SCENES
 from tests.portal.browser.state_lab import ADDRESS, ADDRESSES, StateLab, failed_report, folder_list, passed_report
@@ -352,7 +352,7 @@ def _limit(code: PageCode) -> Scene:
         path, query = "/connect", f"lang={window.language}"
         scope = {"type": "http", "method": "POST", "path": path, "query_string": query.encode(), "headers": []}
         answer = problem_page(Request(scope), code)
-        SecurityHeaders(is_https=False).add_to(answer)
+        add_security_headers(answer.headers, is_https=False)
         window.page.route(
             f"**{path}?{query}",
             lambda route: route.fulfill(

@@ -20,6 +20,8 @@ ApiScope = Literal["registry:read", "registry:write", "connect:write", "inquirie
 """What a key may do: read and change companies, accounts and mailboxes; create connect links and test logins; publish inquiries; read
 rates and what belongs to them; read what keys have changed."""
 SCOPES: Final[tuple[ApiScope, ...]] = get_args(ApiScope)
+KEY_PREFIX: Final = "rrk_"
+"""Of the secrets of keys."""
 NAME_CHARACTERS: Final = 100
 PREFIX_CHARACTERS: Final = 128
 
@@ -80,7 +82,7 @@ class ApiKeys:
     def _insert(
         self, name: str, scopes: list[Any], company_prefix: str, by: str, expires_at: datetime | None
     ) -> NewApiKey:
-        key = NewApiKey(new_id("k"), new_token("rrk_"))
+        key = NewApiKey(new_id("k"), new_token(KEY_PREFIX))
         self._sql.run(
             "insert_key", key_id=key.key_id, secret_hash=token_hash(key.secret), key_name=name, scopes=scopes,
             company_prefix=company_prefix, by=by, expires_at=expires_at,

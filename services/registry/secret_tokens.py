@@ -4,7 +4,12 @@ So many random bits cannot be guessed, and a fast hash of them cannot be reverse
 """
 
 import hashlib
+import re
 import secrets
+from typing import Final
+
+_RANDOM_PART: Final = re.compile(r"[A-Za-z0-9_-]{20,100}")
+"""Of a token, after its prefix."""
 
 
 def new_id(prefix: str) -> str:
@@ -15,6 +20,11 @@ def new_id(prefix: str) -> str:
 def new_token(prefix: str) -> str:
     """A token. `prefix` tells people and secret scanners what it is: `rrk_` a key, `rrl_` and `rrp_` a link, `rrs_` a session."""
     return prefix + secrets.token_urlsafe(32)
+
+
+def is_token(text: str, prefix: str) -> bool:
+    """Whether a text from outside looks like a token with this prefix; Postgres is not asked about any other, which may contain NUL."""
+    return text.startswith(prefix) and _RANDOM_PART.fullmatch(text.removeprefix(prefix)) is not None
 
 
 def token_hash(token: str) -> bytes:

@@ -8,7 +8,6 @@ A route names the scopes that it needs; the document of the API (schemas/api.v1.
             ...
 """
 
-import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
@@ -24,14 +23,12 @@ from services.portal.api.problems import ApiProblem
 from services.portal.api.rate_limits import RateLimiter
 from services.portal.database import TokenDatabase
 from services.portal.resources import PortalResources
-from services.registry.api_keys import ApiScope
+from services.registry.api_keys import KEY_PREFIX, ApiScope
 from services.registry.panel_sessions import PanelSession, PanelSessions
+from services.registry.portal_sessions import SESSION_PREFIX
+from services.registry.secret_tokens import is_token
 
 SQL: Final = load_statements("services.portal.api", "callers.sql")
-KEY: Final = re.compile(r"rrk_[A-Za-z0-9_-]{20,100}")
-"""What a key looks like (services/registry/secret_tokens.py); anything else is refused before the database is asked."""
-FRAME_TOKEN: Final = re.compile(r"rrs_[A-Za-z0-9_-]{20,100}")
-"""What the token of a frame looks like."""
 OF_FRAMES: Final[ApiScope] = "numbers:read"
 """The only scope of such a token, and that for requests that change nothing."""
 BEARER: Final = HTTPBearer(
@@ -147,14 +144,14 @@ def _admitted(
 
 
 def _identified(database: TokenDatabase, token: str, *, accepts_frames: bool) -> ApiCaller:
-    if accepts_frames and FRAME_TOKEN.fullmatch(token):
+    if accepts_frames and is_token(token, SESSION_PREFIX):
         with database.transaction(token) as connection:
             panel = PanelSessions(connection).own_session()
         if panel is not None and panel.is_framed:
             scopes = frozenset({OF_FRAMES})
             return ApiCaller(panel.session_id, "panel", scopes, panel.company_id, panel, token, database)
     key = None
-    if KEY.fullmatch(token):
+    if is_token(token, KEY_PREFIX):
         with database.transaction(token) as connection:
             key = Statements(connection, SQL).one("own_key")
     if key is None or key["key_id"] is None:

@@ -22,6 +22,7 @@ from services.portal.pages.cookies import HostCookies
 from services.portal.pages.seller import form_proof, is_own_form
 from services.portal.pages.templates import page, preferred_language
 from services.portal.panel import display
+from services.registry.secret_tokens import is_token
 from services.registry.staff_actions import NOBODY, StaffActions, StaffSessionEnded, Subject
 from services.registry.staff_sessions import STAFF_PREFIX, StaffSession, StaffSessions
 
@@ -107,7 +108,7 @@ class StaffGate:
     def token(self, request: Request) -> str | None:
         """The token of the session in the cookie; None when there is none or it is malformed."""
         token = self.cookies.get(request, SESSION_COOKIE)
-        return token if token.startswith(STAFF_PREFIX) else None
+        return token if is_token(token, STAFF_PREFIX) else None
 
     def reader(self, request: Request) -> Staff:
         """The member of the staff of any request. ConsoleProblem without an open session."""

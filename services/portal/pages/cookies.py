@@ -18,6 +18,7 @@ from starlette.responses import Response
 from services.connect.typed_login import are_folder_names
 from services.registry.addresses import Role
 from services.registry.portal_sessions import SESSION_PREFIX
+from services.registry.secret_tokens import is_token
 
 CookieName = Literal["browser", "session", "draft", "sign-in"]
 SECONDS: Final[dict[CookieName, int | None]] = {"browser": 86_400, "session": None, "draft": 1800, "sign-in": 600}
@@ -118,7 +119,7 @@ class Cookies:
         """The token of the session and the key of the expected address."""
         token, _, key = self._get(request, "session").partition(".")
         try:
-            return (token, bytes.fromhex(key)) if token.startswith(SESSION_PREFIX) and key else None
+            return (token, bytes.fromhex(key)) if is_token(token, SESSION_PREFIX) and key else None
         except ValueError:
             return None
 

@@ -39,7 +39,7 @@ def test_every_answer_has_the_security_headers(portal: Portal) -> None:
             )
             assert "unsafe" not in headers["content-security-policy"]
             assert headers["x-content-type-options"] == "nosniff"
-            assert headers["referrer-policy"] == "same-origin"
+            assert headers["referrer-policy"] == "strict-origin"
             assert "server" not in headers
         assert client.get("/").headers["cache-control"] == "no-store"
         assert "strict-transport-security" not in client.get("/").headers
@@ -53,6 +53,10 @@ def test_every_answer_has_the_security_headers(portal: Portal) -> None:
         ("fr", "", "en"),
         ("zh", "?lang=en", "en"),
         ("zh;q=x,,;q=1", "?lang=<b>", "en"),
+        ("en; q=0.8, zh-TW ; Q=0.9", "", "zh-CN"),
+        ("zh;q=0", "", "en"),
+        ("zh;q=0.0,de", "", "en"),
+        ("zh-CN;q=0, zh;q=0.4, en;q=0.3", "", "zh-CN"),
     ],
 )
 def test_a_page_has_the_language_of_its_reader(portal: Portal, accepted: str, asked: str, tag: str) -> None:

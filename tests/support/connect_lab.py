@@ -24,6 +24,12 @@ from tests.support.portal_lab import MakePortal, Portal
 from tests.support.processes import Process
 
 COMPANY, ACCOUNT = "c1", "main"
+OTHER_SITE_PATHS = (
+    "//evil.example", "///evil.example", "//evil.example/%2f..", "/%2Fevil.example", "/%5Cevil.example", "/%09/evil.example",
+)  # fmt: skip
+"""Paths that browsers would take for another site if a page linked to them as they are."""
+LEADS_AWAY = re.compile(r"https?:|[/\\\s]{2}")
+"""The beginning of a link to another site; browsers take a backslash for a slash, and leave tabs and line breaks out."""
 RESULT_LINK = re.compile(r"/connect/requests/[^/]+/result")
 
 

@@ -95,4 +95,4 @@ def typed_draft(earlier: Draft, address: str, host: str, port: str, starttls: bo
 
 def _port(typed: str) -> int | None:
     """A typed port; None when it is none."""
-    return int(typed) if typed.isascii() and typed.isdigit() and 1 <= int(typed[:6]) <= 65535 else None
+    return int(typed) if typed.isascii() and typed.isdigit() and len(typed) <= 5 and 1 <= int(typed) <= 65535 else None

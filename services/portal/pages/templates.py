@@ -1,5 +1,6 @@
 """Pages are Jinja2 templates in services/portal/templates; every value is escaped. Their texts are in texts.toml."""
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,8 @@ LANGUAGE_TAGS: Final[dict[Language, str]] = {"en": "en", "zh": "zh-CN"}
 """As the attribute `lang` of a page names them (BCP 47)."""
 LANGUAGE_COOKIE: Final = "language"
 LANGUAGE_SECONDS: Final = 365 * 86_400
+_LANGUAGE_RANGE: Final = re.compile(r"([A-Za-z]+)(?:-[A-Za-z0-9-]*)?[ \t]*(?:;[ \t]*[qQ]=([01](?:\.[0-9]{0,3})?))?")
+"""Of Accept-Language: the language, and its weight (1 without one)."""
 
 
 def page(
@@ -57,17 +60,16 @@ def preferred_language(request: Request, default: Language | None = None) -> Lan
 
 def _accepted_language(header: str) -> Language:
     """Of an Accept-Language header (RFC 9110 section 12.5.4)."""
-    preferences: list[tuple[float, int, str]] = []
-    for number, part in enumerate(header.split(",")[:20]):
-        tag, _, weight = part.strip().partition(";q=")
-        try:
-            preferences.append((-float(weight or 1), number, tag.strip().lower()))
-        except ValueError:
-            continue
-    for _, _, tag in sorted(preferences):
-        if tag.partition("-")[0] in ("en", "zh"):
-            return "zh" if tag.startswith("zh") else "en"
-    return "en"
+    weights: dict[Language, float] = {}
+    for part in header.split(",")[:20]:
+        preference = _LANGUAGE_RANGE.fullmatch(part.strip(" \t"))
+        name = preference[1].lower() if preference else ""
+        if preference is not None and name in ("en", "zh"):
+            language: Language = "zh" if name == "zh" else "en"
+            weights[language] = max(float(preference[2] or 1), weights.get(language, 0))
+    # Of languages with the same weight the one that is named first.
+    best = max(weights, key=weights.__getitem__, default=None)
+    return best if best is not None and weights[best] else "en"
 
 
 def _text(language: Language, name: str, /, **values: Any) -> str:
@@ -80,6 +82,10 @@ def _cookies(request: Request) -> HostCookies:
 
 
 def _here(request: Request) -> str:
-    """The path and query of a request, without the choice of a language: the page itself with `&lang=…` behind it."""
+    """The path and query of a request, without the choice of a language: the page itself with `&lang=…` behind it.
+
+    A path that begins with two slashes, or with what browsers take for them, would be the address of another site.
+    """
+    path = quote("/" + request.url.path.lstrip("/"), safe="/%")
     kept_values = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]
-    return f"{request.url.path}?{urlencode([*kept_values, ('lang', '')])}"
+    return f"{path}?{urlencode([*kept_values, ('lang', '')])}"

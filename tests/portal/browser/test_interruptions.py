@@ -79,7 +79,7 @@ def test_the_page_goes_on_whichever_process_is_killed(lab: SellerLab, server: La
         )
         fetcher.kill()
     server.defects.discard(Defect.SILENT)
-    # Another fetcher takes a request 90 seconds after the last stage that was reported.
+    # Instead of waiting 20 seconds for the end of the lease.
     change(lab, "claimable_at = clock_timestamp()")
     with lab.fetcher():
         steps.until_finished()

@@ -91,7 +91,7 @@ def add_mailbox(registry: Registry, request: ConnectRequest, tester: ConnectionT
     report, expected_from = tester.test(registry, request.company_id, login, token_store)
     login = replace(login, password=token_store.read())
     if not report.passed:
-        raise _refused(registry, request.company_id, mailbox_id, report, given.by)
+        raise _refused(registry, request.company_id, mailbox_id, login, report, given.by)
     connected_at = registry.connection_attempts.connect(
         request.company_id, mailbox_id, login, expected_from, by=given.by
     )
@@ -105,7 +105,7 @@ def refuse_mailbox(registry: Registry, request: ConnectRequest, report: Connecti
     registry.accounts.check_needs_mailbox(request.company_id, request.account_id)
     login = Login(request.address, "", request.port, request.user or request.address, "")
     mailbox_id = registry.connection_attempts.begin(_attempt(request, login, given))
-    return _refused(registry, request.company_id, mailbox_id, report, given.by)
+    return _refused(registry, request.company_id, mailbox_id, login, report, given.by)
 
 
 def reconnect_mailbox(
@@ -134,7 +134,7 @@ def reconnect_mailbox(
     report, expected_from = tester.test(registry, company_id, login, token_store)
     login = replace(login, password=token_store.read())
     if not report.passed:
-        raise _refused(registry, company_id, mailbox_id, report, by)
+        raise _refused(registry, company_id, mailbox_id, login, report, by)
     from_start = registry.connection_attempts.reconnect(
         company_id, mailbox_id, login, expected_from, consent=given, by=by
     )
@@ -190,8 +190,8 @@ def _check_available(registry: Registry, company_id: str, login: Login, mailbox_
 
 
 def _refused(
-    registry: Registry, company_id: str, mailbox_id: str, report: ConnectionTestReport, by: str
+    registry: Registry, company_id: str, mailbox_id: str, login: Login, report: ConnectionTestReport, by: str
 ) -> MailboxRefused:
     assert report.failed is not None
-    state = registry.connection_attempts.fail(company_id, mailbox_id, report.failed.code, by=by)
+    state = registry.connection_attempts.fail(company_id, mailbox_id, login, report.failed.code, by=by)
     return MailboxRefused(report, mailbox_id, state)

@@ -114,7 +114,7 @@ class RequestRunner:
         except MailboxRefused as error:
             return RequestResult(False, error.code, error.mailbox_id or mailbox_id, _data(error.report))
         except SignInRefused as error:
-            if error.code == "code-expired" and _is_connected_since(registry, taken, mailbox_id):
+            if error.code == "code-expired" and taken.tries > 1 and _is_connected_since(registry, taken, mailbox_id):
                 return RequestResult(True, "passed", mailbox_id)
             log.warning(
                 "%s", error, extra={"action": "sign-in-refused", "company_id": taken.company_id, "code": error.code}
@@ -123,7 +123,7 @@ class RequestRunner:
         except LoginTaken:
             return RequestResult(False, "login-taken", mailbox_id)
         except RegistryError as error:
-            if _is_done_already(registry, taken, error):
+            if _is_done_already(registry, taken, typed, error):
                 return RequestResult(True, "passed", error.values["mailbox_id"])
             code = CODES.get(error.remedy or "", NOT_POSSIBLE)
             return RequestResult(False, code, mailbox_id, _reason(error) if code == NOT_POSSIBLE else None)
@@ -217,23 +217,24 @@ def _reason(error: RegistryError) -> dict[str, Any] | None:
     return None if error.reason is None else {"reason": msgspec.to_builtins(error.reason)}
 
 
-def _is_done_already(registry: Registry, taken: TakenRequest, error: RegistryError) -> bool:
-    """Whether a fetcher that fell silent had connected the mailbox before: its login is the account's since this request."""
-    return error.remedy == "mailbox-reconnect-differently" and _is_connected_since(
-        registry, taken, error.values["mailbox_id"]
+def _is_done_already(registry: Registry, taken: TakenRequest, typed: TypedLogin, error: RegistryError) -> bool:
+    """Whether the login that a request connects was connected since, for its account and role: by a fetcher that had the request before,
+    or by the same form that was sent twice."""
+    return (
+        error.remedy == "mailbox-reconnect-differently"
+        and taken.purpose == "connect"
+        and _is_connected_since(registry, taken, error.values["mailbox_id"], typed.role)
     )
 
 
-def _is_connected_since(registry: Registry, taken: TakenRequest, mailbox_id: str) -> bool:
-    """Whether a fetcher that had the request before has connected a mailbox of its account."""
-    if taken.tries == 1:
-        return False
-    mailboxes = registry.mailboxes.summaries(taken.company_id, mailbox_id)
+def _is_connected_since(registry: Registry, taken: TakenRequest, mailbox_id: str, role: str | None = None) -> bool:
+    """Whether a mailbox of the account of a request, and of a role if one is given, was connected since the request was made."""
     return any(
         mailbox["account_id"] == taken.account_id
+        and role in (None, mailbox["role"])
         and mailbox["state"] in CONNECTED
         and any(
             at is not None and at >= taken.created_at for at in (mailbox["connected_at"], mailbox["reconnected_at"])
         )
-        for mailbox in mailboxes
+        for mailbox in registry.mailboxes.summaries(taken.company_id, mailbox_id)
     )

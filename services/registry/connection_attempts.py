@@ -1,13 +1,14 @@
 """Connecting a mailbox: from an attempt that waits for its test to an active mailbox, and again after a change of login.
 
-SQL is in connection_attempts.sql. The password of an attempt is not stored before it passed the connection test.
+SQL is in connection_attempts.sql. The password of an attempt is not stored before it passed the connection test. Nothing is locked
+during the test, so what follows it is done only if the mailbox still has the login that was tested.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
@@ -18,13 +19,15 @@ from services.registry.accounts import Accounts
 from services.registry.addresses import Addresses
 from services.registry.errors import RegistryError
 from services.registry.links import Links
-from services.registry.logins import Logins
+from services.registry.logins import Logins, login_connected
 from services.registry.mailboxes import Mailboxes
 from services.registry.refusals import reason, words
 from services.registry.state_changes import OPERATOR, StateChanges, refused
-from services.registry.states import NEVER_CONNECTED
+from services.registry.states import CONNECTED, NEVER_CONNECTED
 
 SQL = load_statements("services.registry", "connection_attempts.sql")
+TEST_SECONDS: Final = 120.0
+"""For so long an attempt without a result is being tested; its process has ended otherwise, and another login may be tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +69,26 @@ class ConnectionAttempts:
     def begin(self, attempt: ConnectionAttempt) -> str:
         """Store the consent and a mailbox that waits for its test; returns its id.
 
-        An earlier attempt of this account and role is continued under its own id.
+        An earlier attempt of this account and role is continued under its own id. RegistryError when another login of it is being
+        tested, or when this one was connected meanwhile.
         """
         event = states.load().events["connecting"]
         consent = attempt.consent
         place = {"company_id": attempt.company_id, "account_id": attempt.account_id, "role": attempt.role}
         try:
             with self._changes.transaction(event, consent.by):
-                earlier = self._sql.one("attempt", **place, states=list(NEVER_CONNECTED))
+                self._sql.run("lock_account", company_id=attempt.company_id, account_id=attempt.account_id)
+                earlier = self._sql.one("attempt", **place, states=list(NEVER_CONNECTED), test_seconds=TEST_SECONDS)
                 mailbox_id = attempt.mailbox_id if earlier is None else earlier["mailbox_id"]
+                if earlier is not None and earlier["is_tested"]:
+                    self._check_same(attempt.company_id, mailbox_id, attempt.login, "attempt-running")
                 self._sql.run(
                     "insert_attempt" if earlier is None else "update_attempt",
                     **place, mailbox_id=mailbox_id, to=event.to, consent_by=consent.by, text_version=consent.text_version,
                     **self._logins.columns(attempt.company_id, mailbox_id, attempt.login),
                 )  # fmt: skip
+                # After the statements that wait for a lock: what became active meanwhile is visible now.
+                self._logins.check_available(attempt.company_id, attempt.login, mailbox_id)
                 self._store_consent(attempt.company_id, mailbox_id, consent)
         except psycopg.errors.UniqueViolation as error:
             if error.diag.constraint_name == "mailboxes_attempt":
@@ -87,12 +96,13 @@ class ConnectionAttempts:
             raise RegistryError(reason("mailbox-exists", mailbox_id=attempt.mailbox_id)) from None
         return mailbox_id
 
-    def fail(self, company_id: str, mailbox_id: str, code: str, *, by: str = OPERATOR) -> str:
-        """The connection test failed with `code`; returns the state of the mailbox, which one that was connected keeps."""
+    def fail(self, company_id: str, mailbox_id: str, login: Login, code: str, *, by: str = OPERATOR) -> str:
+        """The connection test of a login failed with `code`; returns the state of the mailbox, which one that was connected keeps, or
+        that has another login by now."""
         event = states.load().after_test(code)
         with self._changes.transaction(event, by):
             state = self._changes.lock(company_id, mailbox_id)
-            if not event.allows(state):
+            if not event.allows(state) or not self._logins.is_same(company_id, mailbox_id, login):
                 return state
             self._changes.move(company_id, mailbox_id, event, reason=code)
         return event.to
@@ -102,17 +112,21 @@ class ConnectionAttempts:
     ) -> datetime:
         """The test of an attempt passed: store its password and read the mailbox from now on. Returns when it was connected.
 
-        `expected_from`: from when on its mail is likely to be visible.
+        `expected_from`: from when on its mail is likely to be visible. RegistryError when the attempt has another login by now, or when
+        another request has connected this one.
         """
         event = states.load().events["connected"]
         values = {"company_id": company_id, "mailbox_id": mailbox_id}
         with self._login_taken_meanwhile(company_id, mailbox_id, login), self._changes.transaction(event, by):
             state = self._changes.lock(company_id, mailbox_id)
-            linked = self._logins.check_available(company_id, login, mailbox_id)
-            connected = self._sql.one("connect", **values, expected_from=expected_from, linked=linked)
+            if state != "removed":
+                self._check_same(company_id, mailbox_id, login, "login-changed-meanwhile")
+            if state in CONNECTED:
+                raise login_connected(company_id, mailbox_id)
+            self._store_login(company_id, mailbox_id, login, expected_from)
+            connected = self._sql.one("connect", **values)
             assert connected is not None
             self._changes.move(company_id, mailbox_id, event, state=state)
-            self._logins.store_secret(company_id, mailbox_id, login)
             self._sql.run("connected_coverage", **values, **connected)
         connected_at: datetime = connected["connected_at"]
         return connected_at
@@ -152,12 +166,9 @@ class ConnectionAttempts:
         with self._login_taken_meanwhile(company_id, mailbox_id, login), self._changes.transaction(event, by):
             state = self._changes.lock(company_id, mailbox_id)
             is_another = not self._logins.is_same(company_id, mailbox_id, login)
-            linked = self._logins.check_available(company_id, login, mailbox_id)
             if is_another:
                 self._links.delete_all(company_id, mailbox_id)
-            columns = self._logins.columns(company_id, mailbox_id, login)
-            self._sql.run("reconnect", **values, **columns, expected_from=expected_from, linked=linked)
-            self._logins.store_secret(company_id, mailbox_id, login)
+            self._store_login(company_id, mailbox_id, login, expected_from)
             if consent is not None:
                 self._store_consent(company_id, mailbox_id, consent)
             if is_another:
@@ -182,12 +193,25 @@ class ConnectionAttempts:
         values = {"company_id": company_id, "mailbox_id": mailbox_id}
         with self._changes.transaction(event, by):
             state = self._changes.lock(company_id, mailbox_id)
-            if not self._logins.is_same(company_id, mailbox_id, login):
-                raise RegistryError(reason("login-changed-meanwhile", mailbox_id=mailbox_id))
+            self._check_same(company_id, mailbox_id, login, "login-changed-meanwhile")
             self._sql.run(
                 "choose_folders", **values, sent_override=list(login.sent_override) or None, expected_from=expected_from
             )
             self._changes.move(company_id, mailbox_id, event, state=state, reconnected=True)
+
+    def _check_same(self, company_id: str, mailbox_id: str, login: Login, code: str) -> None:
+        """RegistryError with this reason when a mailbox has another login."""
+        if not self._logins.is_same(company_id, mailbox_id, login):
+            raise RegistryError(reason(code, mailbox_id=mailbox_id))
+
+    def _store_login(self, company_id: str, mailbox_id: str, login: Login, expected_from: datetime) -> None:
+        """Store the login that was tested, and its secret. RegistryError when another mailbox holds it."""
+        linked = self._logins.check_available(company_id, login, mailbox_id)
+        self._sql.run(
+            "store_login", company_id=company_id, mailbox_id=mailbox_id, expected_from=expected_from, linked=linked,
+            **self._logins.columns(company_id, mailbox_id, login),
+        )  # fmt: skip
+        self._logins.store_secret(company_id, mailbox_id, login)
 
     def _store_consent(self, company_id: str, mailbox_id: str, consent: GivenConsent) -> None:
         self._sql.run(

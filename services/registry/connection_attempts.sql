@@ -1,6 +1,11 @@
+-- name: lock_account
+-- Attempts of an account are stored one after the other, so that each sees the one before.
+SELECT FROM registry.accounts WHERE company_id = %(company_id)s AND account_id = %(account_id)s FOR NO KEY UPDATE
+
 -- name: attempt
--- The mailbox of an account and role that was never connected; its row is locked.
-SELECT mailbox_id FROM registry.mailboxes
+-- The mailbox of an account and role that was never connected, and whether its login is being tested; its row is locked.
+SELECT mailbox_id, state_reason IS NULL AND state_changed_at > clock_timestamp() - make_interval(secs => %(test_seconds)s) AS is_tested
+FROM registry.mailboxes
 WHERE company_id = %(company_id)s AND account_id = %(account_id)s AND role = %(role)s AND state = ANY (%(states)s)
 FOR UPDATE
 
@@ -32,20 +37,19 @@ VALUES (%(company_id)s, %(mailbox_id)s, %(consent_by)s,
         AND s.company_id = %(company_id)s AND s.consent_text_version = %(text_version)s), clock_timestamp()),
     %(text_version)s, %(text_sha256)s::text, %(language)s, %(session_id)s::text)
 
--- name: connect
--- An attempt whose test passed.
-UPDATE registry.mailboxes
-SET connected_at = clock_timestamp(), expected_from = %(expected_from)s, linked = %(linked)s
-WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
-RETURNING connected_at, account_id
-
--- name: reconnect
--- Another login whose test passed.
+-- name: store_login
+-- The login whose test passed.
 UPDATE registry.mailboxes
 SET address_sealed = %(address_sealed)s, address_masked = %(address_masked)s, address_hash = %(address_hash)s,
     host = %(host)s, port = %(port)s, tls = %(tls)s, user_sealed = %(user_sealed)s, login_hash = %(login_hash)s,
     sent_override = %(sent_override)s, expected_from = %(expected_from)s, linked = %(linked)s
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+
+-- name: connect
+-- An attempt whose test passed.
+UPDATE registry.mailboxes SET connected_at = clock_timestamp()
+WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+RETURNING connected_at, account_id
 
 -- name: choose_folders
 -- Other Sent folders of the same login.

@@ -53,10 +53,7 @@ class Logins:
         )  # fmt: skip
         for holder in holders:
             if holder["company_id"] == company_id:
-                raise RegistryError(
-                    reason("login-connected", mailbox_id=holder["mailbox_id"]), "mailbox-reconnect-differently",
-                    company_id=company_id, mailbox_id=holder["mailbox_id"],
-                )  # fmt: skip
+                raise login_connected(company_id, holder["mailbox_id"])
             if not holder["linked"]:
                 raise LoginTaken((holder["company_id"], holder["mailbox_id"]))
         return bool(holders)
@@ -158,6 +155,13 @@ class Logins:
     def token_store(self, company_id: str, mailbox_id: str) -> RegistryTokenStore:
         """Where the refresh token of a mailbox is stored."""
         return RegistryTokenStore(self._sql.connection, self._vault, company_id, mailbox_id)
+
+
+def login_connected(company_id: str, mailbox_id: str) -> RegistryError:
+    """The refusal of a login that a mailbox of the company holds."""
+    return RegistryError(
+        reason("login-connected", mailbox_id=mailbox_id), "mailbox-reconnect-differently", company_id=company_id, mailbox_id=mailbox_id
+    )  # fmt: skip
 
 
 def _folders(stored: dict[str, Any]) -> tuple[bytes, ...]:

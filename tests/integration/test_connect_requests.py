@@ -143,6 +143,24 @@ def test_a_seller_connects_a_mailbox_through_a_fetcher(lab: Lab, portal_dsn: str
     assert (consent["consented_by"], consent["language"]) == ("seller 1", "en")
 
 
+def test_a_form_that_is_sent_twice_connects_one_mailbox_and_both_requests_pass(lab: Lab, portal_dsn: str) -> None:
+    sent_at = datetime.now(UTC)
+    lab.server.append(USER, "Sent", letter(1, sent_at), sent_at)
+    portal = PortalLogin(portal_dsn)
+    with connect(lab.dsn, "tests") as connection:
+        ConnectRequests(connection).publish_key(KEYS.current)
+    ids = [
+        portal.submit(mailbox_id=mailbox_id, host="localhost", port=lab.server.port) for mailbox_id in ("m-1", "m-2")
+    ]
+    with lab.fetcher():
+        results = [portal.result(request_id) for request_id in ids]
+    assert [(result["state"], result["code"]) for result in results] == [("passed", "passed")] * 2, results
+    with lab.registry() as registry:
+        (mailbox,) = registry.mailboxes.summaries("c1")
+    assert mailbox["state"] == "active"
+    assert [result["mailbox_id"] for result in results] == [mailbox["mailbox_id"]] * 2
+
+
 def test_nothing_that_was_typed_is_left_after_the_result_or_the_life(
     dsn: str, portal_dsn: str, keys_published: None
 ) -> None:

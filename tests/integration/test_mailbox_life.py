@@ -500,9 +500,9 @@ def test_the_history_of_any_actions_follows_the_table_of_states(registry: Regist
                 )
                 newest = registry.connection_attempts.begin(attempt)
             case "fail":
-                registry.connection_attempts.fail("c1", newest, "login-refused")
+                registry.connection_attempts.fail("c1", newest, login, "login-refused")
             case "refuse":
-                registry.connection_attempts.fail("c1", newest, "oauth2-needed")
+                registry.connection_attempts.fail("c1", newest, login, "oauth2-needed")
             case "connect":
                 registry.connection_attempts.connect("c1", newest, login, begins)
             case "pause":

@@ -326,10 +326,28 @@ def test_an_import_lists_the_line_and_the_mailboxes_beyond_its_limits(client: ht
     assert import_errors(client, *[COMPANY] * MOST_LINES, b"", COMPANY, COMPANY) == [
         (MOST_LINES + 2, "", "too-many-lines")
     ]
-    assert import_errors(client, COMPANY, ACCOUNT, *[MAILBOX] * (MOST_MAILBOXES + 2)) == [
-        (number, "", "too-many-mailboxes") for number in (MOST_MAILBOXES + 3, MOST_MAILBOXES + 4)
+    ids = [f"a{number}" for number in range(MOST_MAILBOXES + 2)]
+    accounts = [{**ACCOUNT, "account_id": account_id} for account_id in ids]
+    mailboxes = [{**MAILBOX, "account_id": account_id} for account_id in ids]
+    first = 1 + len(accounts) + MOST_MAILBOXES + 1
+    assert import_errors(client, COMPANY, *accounts, *mailboxes) == [
+        (number, "", "too-many-mailboxes") for number in (first, first + 1)
     ]
     assert import_errors(client, COMPANY, b" " * LINE_BYTES + b"{}") == [(2, "", "line-too-long")]
+
+
+def test_an_import_has_one_mailbox_of_each_account_and_role(client: httpx.Client, keys_published: None) -> None:
+    login = {"address": "another@163.com", "password": PASSWORD}
+    backup = {**MAILBOX, "role": "backup", "login": login}
+    body = lines(COMPANY, ACCOUNT, MAILBOX, backup, {**MAILBOX, "login": login}, MAILBOX)
+    members = problem(client.post("/v1/import", content=body, headers=NDJSON), 422, "invalid-lines")
+    assert [(error["line"], error["code"]) for error in members["errors"]] == [
+        (5, "second-mailbox"),
+        (6, "second-mailbox"),
+    ]
+    assert all("line 3" in error["detail"] for error in members["errors"])
+    imported = client.post("/v1/import", content=lines(COMPANY, ACCOUNT, MAILBOX, backup), headers=NDJSON)
+    assert [entry["line"] for entry in imported.json()["mailboxes"]] == [3, 4]
 
 
 def test_many_wrong_fields_of_few_lines_hide_no_line(client: httpx.Client) -> None:

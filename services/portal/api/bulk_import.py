@@ -98,6 +98,7 @@ class ImportedMailbox(ApiModel):
 
     line: int
     mailbox_id: str
+    """Not final: an earlier attempt to connect a mailbox of the account and role keeps its id, which the request names when it has ended."""
     request_id: str
     """GET /v1/requests/{request_id} shows how far it is."""
 
@@ -131,7 +132,7 @@ async def _body(request: Request) -> bytes:
 @router.post(
     "/import",
     summary="Register many companies, accounts and mailboxes",
-    description=f"Lines of JSON (NDJSON), at most {MOST_LINES:,} and {MOST_MAILBOXES:,} mailboxes. A line is one of the documents"
+    description=f"Lines of JSON (NDJSON), at most {MOST_LINES:,} and {MOST_MAILBOXES:,} mailboxes, one of each account and role. A line is one of the documents"
     " CompanyLine, AccountLine and MailboxLine. Every wrong line is listed with its number, and then nothing was changed. Mailboxes need the"
     " scope `connect:write`, too.",
     response_model=ImportResult,
@@ -268,6 +269,7 @@ def _parsed(body: bytes, refused: LineProblems) -> list[NumberedLine]:
 def _refused_before(post: ApiPost, latest: datetime, lines: Sequence[NumberedLine]) -> Iterator[FieldProblem]:
     """Lines that cannot be carried out, whatever is in the registry. ApiProblem when the key lacks a scope."""
     mailboxes = 0
+    first_lines: dict[tuple[str, str, str], int] = {}
     for number, line in lines:
         if not line.company_id.startswith(post.caller.company_prefix):
             prefix = {"prefix": post.caller.company_prefix}
@@ -278,6 +280,9 @@ def _refused_before(post: ApiPost, latest: datetime, lines: Sequence[NumberedLin
             mailboxes += 1
             if mailboxes > MOST_MAILBOXES:
                 yield FieldProblem("", "body", "too-many-mailboxes", {"most": MOST_MAILBOXES}, number)
+            first = first_lines.setdefault((line.company_id, line.account_id, line.role), number)
+            if first != number:
+                yield FieldProblem("", "body", "second-mailbox", {"first": first}, number)
             if line.consent_text != consent.load().current.version:
                 current = {"version": consent.load().current.version}
                 yield FieldProblem("consent_text", "body", "consent-changed", current, number)

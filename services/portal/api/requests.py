@@ -35,7 +35,8 @@ class RequestStatus(ApiModel):
     company_id: str
     account_id: str
     mailbox_id: str
-    """The mailbox that is connected or changed; empty when the request is about an account."""
+    """The mailbox that is connected or changed; empty when the request is about an account. Final when the request has ended: an earlier
+    attempt to connect a mailbox of the account and role keeps its id."""
     purpose: Purpose
     state: Literal["waiting", "running", "passed", "failed", "expired"]
     stage: str | None

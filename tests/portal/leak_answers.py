@@ -30,11 +30,13 @@ Seen = tuple[int, list[tuple[str, str]], str]
 
 
 def ids_of(seeded: PanelWorld, owner: psycopg.Connection, company_id: str, account_id: str) -> Ids:
-    """What belongs to an account, with a finished connect request and a link that was made for it."""
+    """What belongs to an account, with a finished connect request and a link that was made for it. An account without a mailbox has the id
+    of one that does not exist."""
     company = next(company for company in seeded.world.companies if company.company_id == company_id)
     request_id, session_id = f"r-{secrets.token_hex(16)}", f"s-{secrets.token_hex(6)}"
     mailbox_id = next(
-        mailbox.key for mailbox in company.mailboxes if mailbox.connected and mailbox.account_id == account_id
+        (mailbox.key for mailbox in company.mailboxes if mailbox.connected and mailbox.account_id == account_id),
+        f"{company_id}/{account_id}/registered",
     )
     owner.execute(
         "INSERT INTO registry.connect_requests (request_id, company_id, account_id, mailbox_id, purpose, key_id, state, code, finished_at)"

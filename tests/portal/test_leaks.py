@@ -42,6 +42,8 @@ from tests.support.portal_lab import portal_login
 
 FOREIGN = "hx-tools"
 MAIN, SUB, STRANGER = "lt-main", "lt-sub-chen", "hx-main"
+BARE = "lt-sub-wu"
+"""A sub-account without a mailbox; the mailbox of the main account answers some of its inquiries."""
 
 
 @dataclass
@@ -63,7 +65,7 @@ class Scene:
         return answer, Counter(self.portal.statements)
 
 
-def senders(owner: psycopg.Connection, main: Ids, sub: Ids) -> Iterator[Sender]:
+def senders(owner: psycopg.Connection, main: Ids, sub: Ids, bare: Ids) -> Iterator[Sender]:
     """Every kind of sender, and every reason why a token is good for nothing."""
     keys = ApiKeys(owner)
 
@@ -71,7 +73,9 @@ def senders(owner: psycopg.Connection, main: Ids, sub: Ids) -> Iterator[Sender]:
         kind, is_main = "frame" if purpose == "frame" else "cookie", account_id == MAIN
         token, is_alive = session(owner, account_id, purpose, change), change == "opened_at = now()"
         sees_company = is_main and purpose != "connect"
-        return Sender(name, kind, token, is_alive, sees_company, main if is_main else sub, sub if is_main else main)  # type: ignore[arg-type]
+        # An explanation for the account without a mailbox names the main account, so it is compared with the other sub-account.
+        own, of_colleague = {MAIN: (main, sub), SUB: (sub, main), BARE: (bare, sub)}[account_id]
+        return Sender(name, kind, token, is_alive, sees_company, own, of_colleague)  # type: ignore[arg-type]
 
     def key(name: str, prefix: str, scopes: tuple[str, ...] = SCOPES, change: str = "") -> Sender:
         new_key = keys.add(name, scopes, prefix, by="tests")
@@ -85,6 +89,7 @@ def senders(owner: psycopg.Connection, main: Ids, sub: Ids) -> Iterator[Sender]:
     yield cookie("panel of a sub-account", "panel")
     yield cookie("frame of the main account", "frame", account_id=MAIN)
     yield cookie("frame of a sub-account", "frame")
+    yield cookie("frame of a sub-account without a mailbox", "frame", account_id=BARE)
     yield key("key of the company's prefix", "lt-")
     yield key("key of another prefix", "zz-")
     yield key("key without the scope", "lt-", ("audit:read",))
@@ -102,7 +107,7 @@ def scene(postgres: Callable[[], str]) -> Iterator[Scene]:
     with connect(dsn, "tests") as owner, portal_login(dsn) as login, portal_in_process(login) as portal:
         seeded = seed_world(owner, 1, ("default",), (OWN, FOREIGN))
         ConnectRequests(owner).publish_key(OpeningKeys(b"v" * 32).current)
-        main, sub = (ids_of(seeded, owner, OWN, account_id) for account_id in (MAIN, SUB))
+        main, sub, bare = (ids_of(seeded, owner, OWN, account_id) for account_id in (MAIN, SUB, BARE))
         foreign = ids_of(seeded, owner, FOREIGN, STRANGER)
         outcomes = CompanyRecount(OWN, seeded.facts[OWN], rules.load_builtin("default").parameters()).outcomes(
             seeded.now
@@ -111,7 +116,7 @@ def scene(postgres: Callable[[], str]) -> Iterator[Scene]:
         of_main = {inquiry_id for inquiry_id, outcome in outcomes.items() if outcome["account_id"] == MAIN}
         hidden = frozenset({*of_main, main["mailbox_id"], main["request_id"], main["session_id"]})
         rows = with_each_export({**PAGES, **rows_of_the_document()})
-        yield Scene(portal, owner, login, rows, tuple(senders(owner, main, sub)), foreign, hidden)
+        yield Scene(portal, owner, login, rows, tuple(senders(owner, main, sub, bare)), foreign, hidden)
 
 
 def test_every_route_has_a_row(scene: Scene) -> None:
@@ -129,6 +134,8 @@ def facts_of_others(scene: Scene, sender: Sender, case: Case, answer: httpx.Resp
         hidden = {OWN, FOREIGN, *scene.of_main, *scene.foreign.values(), *sender.own.values()}
     elif sender.sees_company:
         hidden = {*scene.foreign.values(), "hx-"}
+        if sender.kind != "key":
+            hidden.add(sender.of_colleague["mailbox_id"])
     else:
         hidden = {*scene.foreign.values(), "hx-", *scene.of_main}
     sent = set(case.ids.values())

@@ -18,7 +18,7 @@ from tests.support.rates import edit_rates
 __all__ = ["make_portal", "portal_dsn"]
 
 ORIGIN = "https://market.example"
-TEXTILE, MAIN, CHEN = "lt-textile", "lt-main", "lt-sub-chen"
+TEXTILE, MAIN, CHEN, WU = "lt-textile", "lt-main", "lt-sub-chen", "lt-sub-wu"
 LISTS = (
     "rates", "rates/history", "timeline", "histogram", "daily", "outcomes", "diagnosis", "corrections", "due-soon",
 )  # fmt: skip
@@ -56,7 +56,7 @@ def test_a_token_reads_the_figures_of_its_account_as_pages_and_as_json(
 ) -> None:
     with api_client(portal, token_of(platform, CHEN)) as sub, api_client(portal, token_of(platform, MAIN)) as main:
         rates = {rate["account_id"]: rate for rate in main.get(f"/v1/companies/{TEXTILE}/rates").json()["items"]}
-        assert set(rates) == {None, MAIN, CHEN, "lt-sub-wu"}
+        assert set(rates) == {None, MAIN, CHEN, WU}
         page = ShownFigures(main.get(f"/panel?account={CHEN}").text)
         assert float(page.values["rate"]) == rates[CHEN]["rate"]
         assert [rate["account_id"] for rate in sub.get(f"/v1/companies/{TEXTILE}/rates").json()["items"]] == [CHEN]
@@ -82,7 +82,6 @@ def test_a_token_reads_the_figures_of_its_account_as_pages_and_as_json(
         assert "replyrate " not in of_account["advice_en"] + of_company["advice_en"]
 
         outcomes = main.get(f"/v1/companies/{TEXTILE}/outcomes", params={"limit": 500}).json()["items"]
-        assert {entry["account_id"] for entry in outcomes if entry["mailbox_id"]} == {MAIN}
         answered = {entry["account_id"]: entry["inquiry_id"] for entry in outcomes if entry["reply_source"] == "mail"}
         explained = f"/v1/companies/{TEXTILE}/inquiries/{{}}/explanation"
         problem(sub.get(explained.format(answered[MAIN])), 404, "inquiry-unknown")
@@ -92,6 +91,38 @@ def test_a_token_reads_the_figures_of_its_account_as_pages_and_as_json(
         assert key not in json.dumps(of_main) and of_main["coverage"] == []
         (of_sub,) = sub.get(explained.format(answered[CHEN])).json()["items"]
         assert of_main["sentences"] == of_sub["sentences"]
+
+
+def test_the_mailbox_of_a_reply_is_shown_to_the_account_that_has_it(
+    owner: psycopg.Connection, portal: Portal, platform: httpx.Client
+) -> None:
+    """The mailbox of the main account answers inquiries of a sub-account without a mailbox, and that of the other one an inquiry of the
+    main account."""
+    mailboxes = {account_id: f"{TEXTILE}/{account_id}/registered" for account_id in (MAIN, CHEN)}
+    owner.execute(
+        "UPDATE ledger.outcomes SET mailbox_id = %s WHERE (company_id, inquiry_id) IN (SELECT company_id, inquiry_id FROM ledger.outcomes"
+        " WHERE company_id = %s AND account_id = %s AND mailbox_id IS NOT NULL LIMIT 1)",
+        [mailboxes[CHEN], TEXTILE, MAIN],
+    )
+
+    def answered_from(client: httpx.Client) -> set[tuple[str, str | None]]:
+        """Account of an inquiry that was answered by mail, and the mailbox that is shown."""
+        outcomes = client.get(f"/v1/companies/{TEXTILE}/outcomes", params={"limit": 500}).json()["items"]
+        return {(entry["account_id"], entry["mailbox_id"]) for entry in outcomes if entry["reply_source"] == "mail"}
+
+    everything = {(MAIN, mailboxes[MAIN]), (MAIN, mailboxes[CHEN]), (WU, mailboxes[MAIN]), (CHEN, mailboxes[CHEN])}
+    assert answered_from(platform) == everything
+    expected: dict[str, set[tuple[str, str | None]]] = {
+        MAIN: {(MAIN, mailboxes[MAIN]), (MAIN, None), (WU, mailboxes[MAIN]), (CHEN, None)},
+        CHEN: {(CHEN, mailboxes[CHEN])},
+        WU: {(WU, None)},
+    }
+    for account_id, shown in expected.items():
+        with api_client(portal, token_of(platform, account_id)) as framed:
+            assert answered_from(framed) == shown, account_id
+            exported = framed.get("/panel/export/outcomes?format=ndjson").text
+            lines = [json.loads(line) for line in exported.splitlines()]
+            assert {line["mailbox_id"] for line in lines} - {None} == {name for _, name in shown if name}, account_id
 
 
 def test_a_token_changes_nothing_and_ends(

@@ -220,6 +220,10 @@ def nothing_wrong(symptoms: Symptoms) -> Confidence | None:
     return highest(late, silence(symptoms))
 
 
+OF_MAILBOXES: Final = frozenset({
+    "silent_units", "sent", "sent_automatic", "sent_all", "sent_suspect", "answered_by_mail", "gone", "mailboxes_filing",
+})  # fmt: skip
+"""Facts that only mail which was read can show. Without a mailbox they are 0 because nothing was looked at."""
 _ROW = ("timely", "late", "unanswered", "unmeasured")
 _SENT = ("silent_units", "sent", "answered_by_mail")
 CAUSES: Final = (
@@ -305,9 +309,12 @@ def ranked(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def facts(symptoms: Symptoms, cause: Cause) -> dict[str, Any]:
-    """The facts of a cause: counts, and days as text; first the number of units that they are part of."""
+    """The facts of a cause: counts, and days as text; first the number of units that they are part of. What only a mailbox can show is
+    None where there is no mailbox."""
     shown: dict[str, Any] = {"units": symptoms.units}
     for name in cause.facts:
         value = getattr(symptoms, name)
+        if name in OF_MAILBOXES and not symptoms.mailboxes and not value:
+            value = None
         shown[name] = value.isoformat() if isinstance(value, date) else dict(value) if name == "excluded_by" else value
     return shown

@@ -1,11 +1,11 @@
 """Diagnoses: made on request for `replyrate doctor`, and stored by the refresh loop for report_v1.zero_rate_diagnosis."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import psycopg
 
@@ -87,7 +87,18 @@ def title(finding: Finding, language: str) -> str:
 def advice(finding: Finding, language: str) -> str:
     """What a finding says and what to do, with its facts filled in."""
     shown = {name: "–" if value is None else value for name, value in finding.facts.items()}
-    return str(texts()[finding.cause]["advice"][language]).format(**shown)
+    return advice_text(finding.cause, "advice", finding.facts, language).format(**shown)
+
+
+def advice_text(cause: str, reader: Literal["advice", "seller"], facts: Mapping[str, Any], language: str) -> str:
+    """The advice on a cause with its placeholders: for operators (`advice`), or for sellers where they have their own. Some causes have
+    another one for accounts without a mailbox, whose number of answers by mail is unknown (None)."""
+    has_no_mailbox = facts.get("answered_by_mail", 0) is None
+    names: tuple[str, ...] = (reader, "advice")
+    if has_no_mailbox:
+        names = (f"{reader}_without_mailbox", "advice_without_mailbox", *names)
+    by_name = texts()[cause]
+    return str(next(by_name[name] for name in names if name in by_name)[language])
 
 
 @cache

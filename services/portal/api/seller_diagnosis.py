@@ -37,8 +37,7 @@ def for_sellers(cause: dict[str, Any], rule_set: RuleSet) -> dict[str, Any]:
 
 def seller_advice(cause: str, facts: Mapping[str, Any], language: Language) -> str:
     """What was found and what the seller can do; without the facts for it, where to read that."""
-    texts = diagnosis.texts()[cause]
-    text = str(texts.get("seller", texts["advice"])[language])
+    text = diagnosis.advice_text(cause, "seller", facts, language)
     if not {name for _, name, _, _ in Formatter().parse(text) if name} <= facts.keys():
         return str(read_table("services.portal.api", "advice.toml")["company"]["by_account"][language])
     return text.format(**{name: fact_text(value, language) for name, value in facts.items()})

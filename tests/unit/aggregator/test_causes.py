@@ -117,8 +117,7 @@ def test_the_facts_of_a_company_are_added_up_from_its_accounts() -> None:
 def test_every_cause_has_its_texts_in_both_languages(cause: Cause) -> None:
     shown = {symptom.name for symptom in fields(Symptoms)} | {"units"}
     assert set(cause.facts) <= shown
-    for part_of in ("title", "advice", "seller"):
-        by_language = texts()[cause.code].get(part_of, texts()[cause.code]["advice"])
+    for by_language in texts()[cause.code].values():
         assert set(by_language) == set(LANGUAGES)
         named = [{name for _, name, _, _ in Formatter().parse(by_language[language]) if name} for language in LANGUAGES]
         assert named[0] == named[1] <= {*cause.facts, "units"}
@@ -129,6 +128,33 @@ def test_every_cause_has_its_texts_in_both_languages(cause: Cause) -> None:
     seller = texts()[cause.code].get("seller", texts()[cause.code]["advice"])
     assert not any("replyrate" in seller[language] or "--" in seller[language] for language in LANGUAGES)
     assert cause.confidence.__doc__
+
+
+def test_without_a_mailbox_nothing_is_said_of_what_it_sent() -> None:
+    bare = replace(
+        SILENT,
+        silent_units=0,
+        unanswered=0,
+        unmeasured=10,
+        mailboxes=0,
+        mailboxes_read=0,
+        sent=0,
+        sent_all=0,
+        backups_unconnected=1,
+    )
+    finding = next(finding for finding in diagnose(bare) if finding.cause == "backup-not-connected")
+    assert finding.facts == {
+        "units": 10, "silent_units": None, "sent": None, "answered_by_mail": None, "backups_unconnected": 1,
+    }  # fmt: skip
+    assert "no mailbox of it is connected" in advice(finding, "en") and "0" not in advice(finding, "en")
+    connected = next(
+        finding
+        for finding in diagnose(replace(SILENT, backups_unconnected=1))
+        if finding.cause == "backup-not-connected"
+    )
+    assert connected.facts["sent"] == SILENT.sent and "the connected one has answered 0 inquiries" in advice(
+        connected, "en"
+    )
 
 
 def test_every_text_belongs_to_a_cause_a_fact_or_a_confidence() -> None:

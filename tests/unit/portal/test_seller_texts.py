@@ -80,8 +80,11 @@ def _of_panel() -> Iterator[str]:
             yield from (entry["en"], entry["zh"])
     for cause in CAUSES:
         cause_texts = diagnosis.texts()[cause.code]
-        for text in (cause_texts["title"], cause_texts.get("seller", cause_texts["advice"])):
-            yield from (text["en"], text["zh"])
+        for_operators = [
+            name for name in cause_texts if name.replace("advice", "seller") in cause_texts and "advice" in name
+        ]
+        for name in set(cause_texts) - set(for_operators):
+            yield from (cause_texts[name]["en"], cause_texts[name]["zh"])
 
 
 def _of_stored_advice() -> Iterator[str]:

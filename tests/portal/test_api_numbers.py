@@ -26,7 +26,7 @@ LISTS = {
 }  # fmt: skip
 """Path below a company → the view whose rows it lists."""
 PATHS = [*LISTS, "timeline", "inquiries/i5/explanation"]
-ADDED = {"rate_missing", "title_en", "title_zh"}
+ADDED = {"rate_missing", "title_en", "title_zh", "deadline_passed"}
 """What the API adds to the rows of the views."""
 
 

@@ -307,6 +307,123 @@ def test_lists_show_durations_times_of_the_named_zone_and_what_changed(scene: Sc
     assert chinese.shows("整条数据")
 
 
+def test_a_passed_deadline_is_not_shown_as_time_that_is_left(scene: Scene) -> None:
+    """An open unit is counted once every mailbox was read up to its deadline."""
+    (inquiry_id,) = scene.owner.execute(
+        "UPDATE ledger.outcomes SET due_at = now() - interval '2 hours' WHERE (rule_set, company_id, inquiry_id) = (SELECT rule_set,"
+        " company_id, inquiry_id FROM ledger.outcomes WHERE outcome = 'pending' AND company_id = %s LIMIT 1) RETURNING inquiry_id",
+        [TEXTILE],
+    ).fetchone() or ("",)
+    browser = scene.browser(TEXTILE, MAIN)
+    for path in ("/panel", "/panel/due"):
+        first, *later = ShownFigures(browser.get(path).answer.text).cells["due"]
+        assert first[:2] == [inquiry_id, "deadline passed, not counted yet"]
+        assert later and all(re.search(r"^\d+ (d|h|min)", cells[1]) for cells in later)
+    assert browser.get("/panel/due?lang=zh").shows("已过截止时间，尚未统计")
+    exported = browser.get("/panel/export/due-soon?format=ndjson").answer.text
+    due = [json.loads(line) for line in exported.splitlines()]
+    assert [unit["inquiry_id"] for unit in due if unit["deadline_passed"]] == [inquiry_id] and len(due) > 1
+
+
+def test_a_mailbox_of_which_nothing_was_read_shows_no_number(scene: Scene) -> None:
+    browser = scene.browser(TEXTILE, CHEN)
+    for language, words in (
+        ("en", "not measured: no Sent folder was read yet"),
+        ("zh", "未能统计：尚未读取“已发送”文件夹"),
+    ):
+        assert browser.get(f"/panel/mailboxes?lang={language}").shows(words)
+    scene.owner.execute(
+        "INSERT INTO registry.folders (company_id, mailbox_id, folder, uidvalidity)"
+        " SELECT company_id, mailbox_id, 'Sent', 1 FROM registry.mailboxes WHERE account_id = %s",
+        [CHEN],
+    )
+    assert browser.get("/panel/mailboxes?lang=en").shows("0 (folders: 1)")
+
+
+def test_a_paused_mailbox_is_connected_again_or_resumed_by_the_platform(scene: Scene) -> None:
+    scene.owner.execute("UPDATE registry.mailboxes SET state = 'paused' WHERE account_id = %s", [CHEN])
+    browser = scene.browser(TEXTILE, CHEN)
+    assert browser.get("/panel/mailboxes").shows("connect it again, or ask the platform to resume it")
+    assert any(form.action.endswith("/reconnect") for form in browser.page.forms)
+
+
+def test_a_missing_rate_of_others_leads_to_no_mailbox_of_the_reader(scene: Scene) -> None:
+    """The sub-account has no mailbox; the main account sees its rate, and that of the company."""
+    edit_rates(scene.owner, "rate = NULL, rate_shown = NULL, coverage = 0.2", "account_id = ''")
+    main = scene.browser(TEXTILE, MAIN)
+    for query, words in (
+        (f"?account={WU}", f"The mailboxes of account {WU} could be read"),
+        ("", "The mailboxes of your company's accounts could be read"),
+    ):
+        html = main.get(f"/panel{query}").answer.text
+        assert words in html.replace("&#39;", "'") and "Your mailboxes" not in html
+        reason = html.partition('id="missing"')[2].partition("</section>")[0]
+        assert "/panel/diagnosis" in reason and "/panel/mailboxes" not in reason
+    own = scene.browser(TEXTILE, WU).get("/panel").answer.text
+    assert "Your mailboxes could be read" in own
+    assert "/panel/mailboxes" in own.partition('id="missing"')[2].partition("</section>")[0]
+
+
+def test_the_excluded_inquiries_are_counted_also_where_all_are(scene: Scene) -> None:
+    nothing = "timely = 0, late = 0, unanswered = 0, unmeasured = 0, pending = 0, counted = 0, rate = NULL, rate_shown = NULL, excluded = 7"
+    edit_rates(scene.owner, nothing, f"account_id = '{CHEN}'")
+    page = scene.browser(TEXTILE, CHEN).get("/panel")
+    assert "parts" not in ShownFigures(page.answer.text).texts
+    assert page.shows("Excluded by the rules: 7")
+
+
+def test_a_company_with_one_account_begins_with_its_causes_and_steps(scene: Scene) -> None:
+    browser = scene.browser("bf-valves", "bf-main")
+    assert browser.get("/panel").shows("Company bf-valves, account bf-main") and not browser.shows("Show all accounts")
+    browser.get("/panel/diagnosis")
+    assert browser.shows("The connected mailbox sent") and not browser.shows("Look at the accounts")
+    assert any(form.action != "/connect/end" for form in browser.page.forms) or "Send a test mail" in browser.page.links
+    company = browser.get("/panel?account=")
+    assert company.shows("Company bf-valves, all accounts")
+    inquiries = next(link for link in company.page.links.values() if link.startswith("/panel/inquiries"))
+    assert "account=" in inquiries, "its pages are about the company, too"
+    assert scene.browser(TEXTILE, MAIN).get("/panel").shows(f"Company {TEXTILE}, all accounts")
+
+
+@pytest.mark.parametrize(
+    ("company_id", "account_id", "change", "words"),
+    [
+        ("bf-valves", "bf-main", "", "A mailbox of this account is connected."),
+        ("bf-valves", "bf-main", "DELETE FROM registry.mailboxes WHERE account_id = 'bf-main'", "Connect the mailbox from which you answer."),
+        ("bf-valves", "bf-main", "UPDATE registry.accounts SET synced_by_platform_from = now() WHERE account_id = 'bf-main'", "Nothing to connect"),
+    ],
+)  # fmt: skip
+def test_a_page_without_figures_says_what_is_left_to_connect(
+    scene: Scene, company_id: str, account_id: str, change: str, words: str
+) -> None:
+    scene.owner.execute("DELETE FROM ledger.rate_ranges WHERE company_id = %s", [company_id])
+    if change:
+        scene.owner.execute("SET session_replication_role = replica")
+        scene.owner.execute(change.encode())
+    browser = scene.browser(company_id, account_id)
+    html = browser.get("/panel").answer.text
+    assert browser.heading == "No reply rate yet" and words in html
+    advice = {
+        "A mailbox of this account is connected.",
+        "Connect the mailbox from which you answer.",
+        "Nothing to connect",
+    }
+    assert not any(text in html for text in advice - {words})
+
+
+def test_the_first_page_says_how_many_causes_it_does_not_name(scene: Scene) -> None:
+    causes = ("login-failing-since", "sent-not-stored", "copies-deleted", "none")
+    scene.owner.execute("DELETE FROM ledger.diagnoses WHERE company_id = %s", [TEXTILE])
+    scene.owner.execute(
+        "INSERT INTO ledger.diagnoses SELECT 'default', %s, '', cause, current_date, 'medium', '{\"units\": 5}', 'a', 'z', now()"
+        " FROM unnest(%s::text[]) cause",
+        [TEXTILE, list(causes)],
+    )
+    edit_rates(scene.owner, "rate = 0, rate_shown = 0", f"company_id = '{TEXTILE}'")
+    main = scene.browser(TEXTILE, MAIN)
+    assert main.get("/panel").shows("More causes that are equally likely: 2")
+
+
 def test_a_link_of_the_connect_page_opens_no_panel(scene: Scene) -> None:
     browser = panel_browser(scene.portal, scene.dsn, TEXTILE, MAIN, language="zh")
     assert browser.path == "/panel" and browser.shows("及时回复率")

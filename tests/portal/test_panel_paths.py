@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from services.aggregator.judge import judge, rules
 from services.aggregator.judge.plan import Delta
 from services.common.postgres import connect
+from services.portal.panel import changes
 from services.portal.panel.inquiries import PAGE_ROWS
 from services.portal.panel.overview import LISTED_DAYS
 from services.recount.company import AskedInquiry, CompanyFacts, CoveredInterval
@@ -115,19 +116,30 @@ def test_each_counted_inquiry_is_two_clicks_and_the_pages_of_its_day_away(panel:
         assert f"Why inquiry {inquiry_id} counts like this" in html and 'id="sentences"' in html
 
 
-def test_days_of_a_long_window_are_folded_by_month(panel: Panel) -> None:
-    quarter = replace_fields(DEFAULT, name="quarter", window_days=90)
+def days_by_rules(panel: Panel, name: str, window_days: int) -> tuple[rules.RuleSet, str]:
+    """The days of the first page under a further rule set, as HTML."""
+    further = replace_fields(DEFAULT, name=name, window_days=window_days)
     with panel.owner.transaction():
-        judge.judge_companies(panel.owner, quarter, {COMPANY: Delta()}, now=datetime.now(UTC))
+        judge.judge_companies(panel.owner, further, {COMPANY: Delta()}, now=datetime.now(UTC))
     panel.owner.execute(
         "INSERT INTO ledger.rule_sets (name, identity, parameters) VALUES (%s, %s, %s)",
-        [quarter.name, quarter.identity, Jsonb(quarter.parameters())],
+        [further.name, further.identity, Jsonb(further.parameters())],
     )
-    html = panel.html("/panel?rules=quarter")
-    section = html.partition('id="days"')[2].partition("</section>")[0]
+    html = panel.html(f"/panel?rules={name}")
+    return further, html.partition('id="days"')[2].partition("</section>")[0]
+
+
+def test_days_of_a_quarter_are_not_folded(panel: Panel) -> None:
+    quarter, section = days_by_rules(panel, "quarter", 90)
+    assert "<details>" not in section
+    assert section.count("<li>") == 90 + quarter.settle_days
+
+
+def test_days_of_a_long_window_are_folded_by_month(panel: Panel) -> None:
+    long, section = days_by_rules(panel, "long", 200)
     days = [parse_qs(urlsplit(link).query)["from"][0] for link in links(ShownFigures(section), "/panel/inquiries")]
     newest = date.fromisoformat(days[0])
-    assert days == [f"{newest - timedelta(days=number)}" for number in range(90 + quarter.settle_days)]
+    assert days == [f"{newest - timedelta(days=number)}" for number in range(200 + long.settle_days)]
     listed, *folded = section.split("<details>")
     assert listed.count("<li>") == LISTED_DAYS
     months = sorted({day[:7] for day in days[LISTED_DAYS:]}, reverse=True)
@@ -160,6 +172,19 @@ def test_a_missing_rate_of_a_table_says_why_and_leads_to_what_can_be_done(panel:
     assert cells[1] == "not measured no counted inquiry"
     assert any("from=" in link and "to=" in link for link in links(of_idle, "/panel/inquiries"))
     assert panel.html(f"/panel?account={IDLE}&lang=zh").count("没有计入的询盘") >= 30
+
+
+def test_a_list_of_accounts_that_is_cut_says_how_many_more_there_are(
+    panel: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel.owner.execute(
+        "INSERT INTO ledger.diagnoses VALUES ('default', %s, '', 'none', current_date, 'medium', '{}', 'a', 'z', now())",
+        [COMPANY],
+    )
+    assert "More accounts" not in panel.html("/panel/diagnosis")
+    monkeypatch.setattr(changes, "CONCERNED", 1)
+    assert "More accounts: 1." in panel.html("/panel/diagnosis")
+    assert "另有 1 个账号。" in panel.html("/panel/diagnosis?lang=zh")
 
 
 def test_the_readers_of_an_archived_inquiry_are_told_that_it_is_final_and_where_its_explanation_is(

@@ -146,13 +146,15 @@ class Correction(ApiModel):
 
 
 class DueUnit(ApiModel):
-    """A unit without an answer whose time has not passed."""
+    """A unit without an answer that is not counted yet. Once its deadline has passed it stays until every mailbox was read up to then."""
 
     rule_set: str
     company_id: str
     account_id: str
     inquiry_id: str
     due_at: Instant
+    deadline_passed: bool
+    """The deadline has passed, and the unit is not counted yet."""
 
 
 class DiagnosedCause(ApiModel):

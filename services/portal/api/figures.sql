@@ -100,8 +100,9 @@ WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND (%(account_id)
 ORDER BY as_of, changed_at, coalesce(account_id, '') COLLATE "C", column_name LIMIT %(limit)s
 
 -- name: due_soon
--- Units of a company that are not answered and whose time has not passed, the most urgent first.
-SELECT * FROM report_token_v1.due_soon
+-- Units of a company that are not answered, the most urgent first. `deadline_passed`: it is not counted as unanswered yet, since an answer
+-- may still become known (docs/decisions/0025).
+SELECT *, due_at <= statement_timestamp() AS deadline_passed FROM report_token_v1.due_soon
 WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND (%(account_id)s::text IS NULL OR account_id = %(account_id)s)
     AND due_at <= coalesce(%(before)s::timestamptz, 'infinity')
     AND (%(instant_after)s::timestamptz IS NULL

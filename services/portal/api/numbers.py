@@ -195,7 +195,8 @@ def list_corrections(
 
 @router.get(
     f"{_COMPANY}/due-soon",
-    summary="List inquiries that can still be answered in time",
+    summary="List inquiries without an answer that are not counted yet",
+    description="The most urgent first. `deadline_passed`: it can no longer be answered in time, and is not counted yet.",
     response_model=DuePage,
     responses=EXPORTS,
 )

@@ -15,7 +15,7 @@ from services.portal.panel.steps import offer, withdrawable
 
 PAGE_ROWS: Final = 50
 CONCERNED: Final = 20
-"""Accounts that the page of the company leads to; the overview lists all."""
+"""Accounts that the page of the company leads to; it says how many more there are."""
 
 
 def routes(gate: PanelGate) -> APIRouter:
@@ -38,7 +38,7 @@ def routes(gate: PanelGate) -> APIRouter:
             statements = Statements(connection, SQL)
             rate = statements.one("rate", **scope.key())
             mailboxes = statements.all("mailboxes", **scope.own_key()) if scope.whose == "own" else []
-            concerned = _accounts_concerned(scope, statements)
+            concerned, more_concerned = _accounts_concerned(scope, statements)
             shown_findings = findings(scope, connection)
         offers = {
             finding.cause: offer(finding.step, scope.whose, mailboxes, is_framed=scope.reader.session.is_framed)
@@ -51,14 +51,16 @@ def routes(gate: PanelGate) -> APIRouter:
         return scope.reader.page(
             "panel_diagnosis.html", scope=scope, here_name="diagnosis", rate=rate, findings=shown_findings,
             missing=None if rate is None else missing(rate, scope), offers=offers, withdrawals=withdrawals, concerned=concerned,
+            more_concerned=more_concerned,
         )  # fmt: skip
 
     return router
 
 
-def _accounts_concerned(scope: PanelScope, statements: Statements) -> list[str]:
-    """The accounts without a rate above 0, if the page is about the company. Which cause is whose is shown to each itself."""
+def _accounts_concerned(scope: PanelScope, statements: Statements) -> tuple[list[str], int]:
+    """The accounts without a rate above 0, if the page is about the company, and the number of further ones. Which cause is whose is shown
+    to each itself."""
     if scope.whose != "company":
-        return []
+        return [], 0
     rates = statements.all("accounts_concerned", **scope.key(), limit=CONCERNED)
-    return [rate["account_id"] for rate in rates]
+    return [rate["account_id"] for rate in rates], rates[0]["total"] - len(rates) if rates else 0

@@ -35,8 +35,9 @@ WHERE bar.rule_set = %(rule_set)s AND bar.company_id = %(company_id)s AND bar.ac
 ORDER BY bar.bucket LIMIT %(limit)s
 
 -- name: due_soon
--- Units that are not answered and whose time has not passed, of an account (NULL: of the company), the most urgent first.
-SELECT * FROM report_token_v1.due_soon
+-- Units that are not answered, of an account (NULL: of the company), the most urgent first. `deadline_passed`: it is not counted as unanswered yet, since an answer
+-- may still become known (docs/decisions/0025).
+SELECT *, due_at <= statement_timestamp() AS deadline_passed FROM report_token_v1.due_soon
 WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND (%(account_id)s::text IS NULL OR account_id = %(account_id)s)
     AND (%(instant_after)s::timestamptz IS NULL
         OR (due_at, inquiry_id) > (%(instant_after)s::timestamptz, %(inquiry_after)s::text))
@@ -76,10 +77,15 @@ WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND account_id IS 
 ORDER BY cause LIMIT %(limit)s
 
 -- name: accounts_concerned
--- Accounts of a company whose newest rate is 0 or missing, those with the most untimely units first.
-SELECT account_id FROM report_token_v1.reply_rate_latest
+-- Accounts of a company whose newest rate is 0 or missing, those with the most untimely units first; `total`: how many there are.
+SELECT account_id, count(*) OVER () AS total FROM report_token_v1.reply_rate_latest
 WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND level = 'account' AND coalesce(rate, 0) = 0
 ORDER BY late + unanswered + unmeasured DESC, account_id LIMIT %(limit)s
+
+-- name: other_account
+-- A row if the company has figures of an account besides the reader's own.
+SELECT 1 FROM report_token_v1.reply_rate_latest
+WHERE company_id = %(company_id)s AND account_id <> %(account_id)s AND level = 'account' LIMIT 1
 
 -- name: account_known
 -- A row if the company has figures of an account.

@@ -16,7 +16,7 @@ from services.portal.panel.steps import Step
 STEPS: Final[Mapping[str, Step]] = {
     "pipeline-behind": "wait", "no-valid-inquiries": "wait", "all-excluded": "inquiries", "settling-not-over": "wait",
     "address-changed": "connect", "login-failing-since": "reconnect", "mailbox-not-connected": "connect",
-    "only-automatic-replies": "inquiries", "provider-window-too-short": "wait", "wrong-sent-folder": "folders",
+    "only-automatic-replies": "inquiries", "provider-window-too-short": "reconnect", "wrong-sent-folder": "folders",
     "copies-deleted": "test-mail", "clock-trouble": "inquiries", "backup-not-connected": "connect-backup",
     "sent-not-stored": "test-mail", "mailbox-does-not-answer": "connect", "buyers-second-address": "inquiries", "none": "inquiries",
 }  # fmt: skip

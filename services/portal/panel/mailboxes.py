@@ -38,7 +38,8 @@ def described(mailbox: dict[str, Any], reader: PanelReader) -> dict[str, Any]:
     return mailbox | {
         "state_text": states.load().names[mailbox["state"]].text(language),
         "reason_text": texts.state_reason(mailbox["state_reason"], language),
-        "advice": mailbox[f"advice_{language}"],
+        # The stored advice is for platforms, which can resume a mailbox.
+        "advice": reader.says("mailboxes.paused") if mailbox["state"] == "paused" else mailbox[f"advice_{language}"],
         "can_reconnect": can_reconnect(mailbox["state"]),
         "can_choose_folders": states.can_choose_folders(mailbox["state"]),
         "was_connected": mailbox["state"] not in states.NEVER_CONNECTED,

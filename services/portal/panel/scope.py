@@ -51,6 +51,8 @@ class PanelScope:
     account_id: str | None
     rule_set: RuleSet
     rule_sets: tuple[str, ...]
+    default_account_id: str | None
+    """The account that is shown where none is chosen; None: the company."""
 
     @property
     def company_id(self) -> str:
@@ -66,8 +68,11 @@ class PanelScope:
 
     def href(self, path: str, **query: Any) -> str:
         """The address of a page of the panel about the same figures; `query` may choose others."""
-        values = {"account": self.account_id, "rules": self.rule_set.name if len(self.rule_sets) > 1 else None, **query}
+        values = {"rules": self.rule_set.name if len(self.rule_sets) > 1 else None, **query}
+        account_id = values.pop("account", self.account_id)
         chosen = {name: str(value) for name, value in values.items() if value not in (None, "")}
+        if account_id != self.default_account_id:
+            chosen = {"account": account_id or "", **chosen}
         return f"/panel{path}" + (f"?{urlencode(chosen)}" if chosen else "")
 
     def key(self) -> dict[str, Any]:
@@ -99,19 +104,30 @@ def chosen_scope(reader: PanelReader) -> PanelScope:
     """What the query of a request chooses: `account` and `rules`. PageProblem when no rule set is active yet, or for an account that the
     company has not.
 
-    A main account begins with the company, a sub-account has its own figures only.
+    A main account begins with the company where other accounts have figures, else with its own, whose causes have a next step; an empty
+    `account` is the company. A sub-account has its own figures only.
     """
-    query = reader.request.query_params
-    account_id = (query.get("account") or None) if reader.session.is_main else reader.session.account_id
+    query, own_account = reader.request.query_params, reader.session.account_id
     with reader.transaction() as connection:
+        begins_with_company = reader.session.is_main and _has_other_accounts(connection, reader)
+        default_account_id = None if begins_with_company else own_account
+        account_id = default_account_id
+        if reader.session.is_main and "account" in query:
+            account_id = query["account"] or None
         active = {rule_set.name: rule_set for rule_set in active_rule_sets(connection)}
-        if account_id not in (None, reader.session.account_id):
+        if account_id not in (None, own_account):
             _check_account(connection, reader.session.company_id, account_id)
     if not active:
         raise PageProblem("unavailable")
     first = PREFERRED_RULES if PREFERRED_RULES in active else min(active)
     rule_set = active.get(query.get("rules", ""), active[first])
-    return PanelScope(reader, account_id, rule_set, tuple(sorted(active)))
+    return PanelScope(reader, account_id, rule_set, tuple(sorted(active)), default_account_id)
+
+
+def _has_other_accounts(connection: Connection, reader: PanelReader) -> bool:
+    """Whether the company has figures of an account besides the reader's own."""
+    own = {"company_id": reader.session.company_id, "account_id": reader.session.account_id}
+    return bool(Statements(connection, SQL).all("other_account", **own))
 
 
 def _check_account(connection: Connection, company_id: str, account_id: str) -> None:

@@ -19,8 +19,8 @@ Place = Literal[
 ]
 
 
-WITHDRAWALS: Final = ("address-changed", "mailbox-does-not-answer")
-"""Causes in which a mailbox is connected that need not be read."""
+WITHDRAWALS: Final = ("address-changed", "login-failing-since", "mailbox-does-not-answer")
+"""Causes in which a mailbox is connected that need not be read, or is no longer used."""
 OF_FOLDERS: Final = ("no-sent-folder", "folder-missing")
 """Why a mailbox is not read → its Sent folders have to be chosen, and no password is needed for that."""
 
@@ -79,6 +79,8 @@ def withdrawable(
     connected = [mailbox for mailbox in mailboxes if mailbox["state"] not in states.NEVER_CONNECTED]
     if cause == "address-changed":
         connected = [mailbox for mailbox in connected if mailbox["state_reason"] == "address-changed"]
+    if cause == "login-failing-since":
+        connected = [mailbox for mailbox in connected if mailbox["state"] != "active" or mailbox["state_reason"]]
     return connected[0] if len(connected) == 1 else None
 
 

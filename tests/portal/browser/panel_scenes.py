@@ -225,7 +225,7 @@ PANEL_SCENES: Final[dict[str, Scene]] = {
     "panel-changes-none": of_world(TEXTILE, "/changes"),
     "panel-diagnosis": of_world("bf-valves", "/diagnosis?account=bf-main", see=".finding .button"),
     "panel-diagnosis-withdraw": of_world("yg-ceramics", "/diagnosis?account=yg-main", see=".finding a[href$='/withdraw']"),
-    "panel-diagnosis-company": of_world("bf-valves", "/diagnosis", see="#concerned"),
+    "panel-diagnosis-company": of_world("bf-valves", "/diagnosis?account=", see="#concerned"),
     "panel-diagnosis-of-another-account": of_world(TEXTILE, f"/diagnosis?account={WU}"),
     "panel-diagnosis-fine": of_world("hx-tools", "/diagnosis"),
     "panel-mailboxes": of_world("rd-lighting", "/mailboxes", see=".mailbox + .mailbox"),

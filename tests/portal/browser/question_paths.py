@@ -52,7 +52,7 @@ def _paths() -> dict[str, QuestionPath]:
         path("password", "section[aria-labelledby=netease-163] .facts", "providers.secret"),
         path("own_mail", ".result", "mailboxes.synced", reader="jh-marine"),
         path("where", "#rate data"),
-        path("zero", ".finding", "diagnosis.facts"),
+        path("zero", ".finding .actions :is(a.button, button)"),
     )
     return {question_path.code: question_path for question_path in paths}
 

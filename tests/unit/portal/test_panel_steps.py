@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 
+from services.aggregator.doctor import diagnosis
 from services.aggregator.doctor.causes import CAUSES
 from services.portal.panel.findings import STEPS
 from services.portal.panel.steps import OF_FOLDERS, WITHDRAWALS, Offer, Step, offer, withdrawable
@@ -14,11 +15,20 @@ FAILING: Mailbox = {"mailbox_id": "m-failing", "state": "needs_reconnect", "stat
 REFUSED: Mailbox = {"mailbox_id": "m-refused", "state": "refused", "state_reason": "no-login-method"}
 PAUSED: Mailbox = {"mailbox_id": "m-paused", "state": "paused", "state_reason": None}
 WITHOUT_FOLDER: Mailbox = {"mailbox_id": "m-folder", "state": "active", "state_reason": "no-sent-folder"}
+NOTHING_TO_DO = ("Nothing to do", "need not do anything", "Wait until then")
 OF_MAILBOXES: tuple[Step, ...] = ("reconnect", "connect", "connect-backup", "folders", "test-mail")
 
 
 def test_every_cause_has_a_step() -> None:
     assert set(STEPS) == {cause.code for cause in CAUSES}
+
+
+def test_a_cause_with_nothing_to_do_says_so_in_its_advice() -> None:
+    waiting = {code for code, step in STEPS.items() if step == "wait"}
+    assert "provider-window-too-short" not in waiting and len(waiting) > 2
+    for code in waiting:
+        advice = diagnosis.advice_text(code, "seller", {}, "en")
+        assert any(words in advice for words in NOTHING_TO_DO), code
 
 
 @pytest.mark.parametrize("step", OF_MAILBOXES)
@@ -81,6 +91,12 @@ def test_a_mailbox_that_need_not_be_read_may_be_withdrawn() -> None:
     assert withdrawable("mailbox-does-not-answer", "own", [new, failed], is_framed=False) == new
     assert withdrawable("mailbox-does-not-answer", "own", [old, new], is_framed=False) is None, "which one is not known"
     assert withdrawable("sent-not-stored", "own", [new], is_framed=False) is None
+    for failing in (FAILING, PAUSED, WITHOUT_FOLDER):
+        assert withdrawable("login-failing-since", "own", [new, failing], is_framed=False) == failing
+    assert withdrawable("login-failing-since", "own", [new], is_framed=False) is None
+    assert withdrawable("login-failing-since", "own", [FAILING, PAUSED], is_framed=False) is None, (
+        "which one is not known"
+    )
     for cause in WITHDRAWALS:
         assert cause in STEPS
         assert withdrawable(cause, "own", [old], is_framed=True) is None

@@ -215,6 +215,21 @@ def test_the_ledger_is_the_union_of_all_states_in_any_order_and_batches(postgres
     assert held(dsn) == union(states)
 
 
+def test_the_facts_of_an_inquiry_that_come_again_are_not_written(postgres: Callable[[], str]) -> None:
+    """As with each reply: the matcher repeats them."""
+    states = list(union(some_states(2)).values())
+    versions = "SELECT company_id, inquiry_id, xmin::text, ctid::text FROM ledger.inquiries ORDER BY 1, 2"
+    dsn = postgres()
+    with connect(dsn, "tests") as connection:
+        ledger = Ledger(connection, REPLIES)
+        (owned,) = ledger.take([0])
+        ledger.merge(owned, 1, states)
+        written = connection.execute(versions).fetchall()
+        ledger.merge(owned, 2, states)
+        assert connection.execute(versions).fetchall() == written
+    assert len(written) > 20 and held(dsn) == union(states)
+
+
 def test_a_fenced_process_writes_nothing(postgres: Callable[[], str]) -> None:
     states = some_states(1, 4)
     dsn = postgres()

@@ -60,6 +60,12 @@ ON CONFLICT (company_id, inquiry_id) DO UPDATE SET
     buyer_addresses = ledger.smallest(stored.buyer_addresses, excluded.buyer_addresses),
     message_ids = ledger.smallest(stored.message_ids, excluded.message_ids),
     reply_addresses = ledger.smallest(stored.reply_addresses, excluded.reply_addresses)
+-- The same record again, as the matcher repeats it with each reply, changes nothing: writing it would leave a dead row.
+WHERE (stored.account_id, stored.received_at, stored.facts_id, stored.buyer_id, stored.buyer_region, stored.buyer_sent_from_region,
+        stored.thread_id, stored.channel, stored.buyer_addresses, stored.message_ids, stored.reply_addresses)
+    IS DISTINCT FROM (excluded.account_id, excluded.received_at, excluded.facts_id, excluded.buyer_id, excluded.buyer_region,
+        excluded.buyer_sent_from_region, excluded.thread_id, excluded.channel, excluded.buyer_addresses, excluded.message_ids,
+        excluded.reply_addresses)
 RETURNING stored.*, xmax = 0 AS is_new
 )
 SELECT merged.company_id, merged.inquiry_id, least(merged.received_at, previous.received_at) AS at

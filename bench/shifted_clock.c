@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -14,13 +15,21 @@
 #include <unistd.h>
 
 #define NANOSECONDS 1000000000LL
+#define LONGEST_UPTIME 1000000000LL /* seconds; a later deadline is one of the wall clock */
 
 static const volatile int64_t unshifted = 0;
 static const volatile int64_t *shift = &unshifted;
 static int (*real_clock_gettime)(clockid_t, struct timespec *);
+static int (*real_cond_timedwait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
 
 __attribute__((constructor)) static void map_shift(void) {
     real_clock_gettime = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    /* dlsym would return the function of glibc 2.2.5, which knows another condition variable (glibc bug 14652). */
+    real_cond_timedwait = (int (*)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *))dlvsym(
+        RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
+    if (real_cond_timedwait == NULL)
+        real_cond_timedwait = (int (*)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *))dlsym(
+            RTLD_NEXT, "pthread_cond_timedwait");
     const char *name = getenv("REPLYRATE_BENCH_CLOCK");
     int file = name == NULL ? -1 : open(name, O_RDONLY | O_CLOEXEC);
     if (file < 0)
@@ -58,4 +67,17 @@ time_t time(time_t *result) {
     if (result != NULL)
         *result = now.tv_sec;
     return now.tv_sec;
+}
+
+/* A deadline of the wall clock, shown as the kernel's: RocksDB's timer computes it from the moved clock, and would never wait. */
+int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *deadline) {
+    struct timespec real = *deadline;
+    if (real_cond_timedwait == NULL)
+        map_shift();
+    if (real.tv_sec > LONGEST_UPTIME) {
+        int64_t at = real.tv_sec * NANOSECONDS + real.tv_nsec - *shift;
+        real.tv_sec = at / NANOSECONDS;
+        real.tv_nsec = at % NANOSECONDS;
+    }
+    return real_cond_timedwait(condition, mutex, &real);
 }

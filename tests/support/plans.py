@@ -64,8 +64,8 @@ def statements() -> list[NamedStatement]:
         if "steps" in bodies:
             steps[path.parent.name] = bodies["steps"]
         for name, body in bodies.items():
-            texts = [_joined(beginning, body) for beginning in bodies.values() if _goes_before(beginning, name)]
-            if name == "steps":
+            texts = list(_with_beginnings(name, bodies))
+            if PART.search(body):
                 texts = []
             if CONTINUES.search(body):
                 texts = [_joined(steps.get(path.parent.name, steps["judge"]), body)]
@@ -74,6 +74,14 @@ def statements() -> list[NamedStatement]:
             file = str(path.relative_to(ROOT))
             result += [NamedStatement(file, name, text, is_rare, is_by_hand) for text in texts or [body.strip()]]
     return result
+
+
+def _with_beginnings(name: str, bodies: Mapping[str, str]) -> Iterator[str]:
+    """The text of a part after each of its beginnings, which may have beginnings themselves; nothing where it has none."""
+    for beginning, text in bodies.items():
+        if _goes_before(text, name):
+            for whole in list(_with_beginnings(beginning, bodies)) or [text]:
+                yield _joined(whole, bodies[name])
 
 
 def _goes_before(beginning: str, name: str) -> bool:

@@ -21,7 +21,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from services.aggregator.judge import rate_ranges
-from services.aggregator.judge.days import local_day, read_through_needed, start_of
+from services.aggregator.judge.days import EVER, LAST_DAY, local_day, read_through_needed, start_of
 from services.aggregator.judge.plan import Delta, Plan, columns, plan_company, portions
 from services.aggregator.judge.rules import MAX_REACH_BACK_DAYS, RuleSet
 from services.common.events import MATCH_ORDER
@@ -108,9 +108,26 @@ def judge_units(connection: psycopg.Connection, rule_set: RuleSet, plans: Sequen
     prepare(connection)
     if any(plan.judgements for plan in plans):
         values = {**parameters(rule_set), **columns(plans, rule_set), "now": now}
-        connection.execute(JUDGE["insert_judged"] + "\n" + judging(JUDGE["select_outcomes"]), values)
+        inquiries = "every_inquiry"
+        if (received_froms := first_receipts(plans, values, rule_set)) is not None:
+            inquiries, values["received_froms"] = "recent_inquiries", received_froms
+        statement = JUDGE["insert_judged"] + "\n" + judging(JUDGE["select_outcomes"], JUDGE[inquiries])
+        connection.execute(statement, values)
         connection.execute(RATES["count"], values)
         connection.execute(RATES["insert_day_ends"], values)
+
+
+def first_receipts(plans: Sequence[Plan], values: Mapping[str, Any], rule_set: RuleSet) -> list[datetime] | None:
+    """The first instant of receipt that the judgements of each plan look at (`values`: their columns); None where one looks at every
+    inquiry. A thread is a unit with all of its inquiries, however old."""
+    if rule_set.unit == "first-per-thread":
+        return None
+    first_days: dict[str, date] = {plan.company_id: LAST_DAY for plan in plans}
+    for company_id, first_day in zip(values["judged_companies"], values["receipts_from"], strict=True):
+        first_days[company_id] = min(first_days[company_id], first_day)
+    if min(first_days.values()) <= EVER:
+        return None
+    return [start_of(first_day, rule_set) for first_day in first_days.values()]
 
 
 def judging(select: LiteralString, inquiries: LiteralString = JUDGE["every_inquiry"]) -> LiteralString:
@@ -162,12 +179,15 @@ def store_results(
     with_outcomes = [plan.company_id for plan in plans if plan.includes_outcomes]
     # Only an erase removes inquiries, and after one every outcome is judged.
     with_all_outcomes = [plan.company_id for plan in plans if plan.includes_all_outcomes]
+    few = source == "judged_outcomes" and not with_all_outcomes
+    stored = JUDGE["looked_up_outcomes" if few else "every_stored_outcome"]
     outcomes = 0
-    for name, companies in (
-        ("delete_unknown_outcomes", with_all_outcomes), ("update_outcomes", with_outcomes), ("add_outcomes", with_outcomes),
+    for companies, parts in (
+        (with_all_outcomes, (JUDGE["delete_unknown_outcomes"],)), (with_outcomes, (stored, JUDGE["update_outcomes"])),
+        (with_outcomes, (stored, JUDGE["add_outcomes"])),
     ):  # fmt: skip
         if companies:
-            statement = JUDGE[source] + "\n" + JUDGE[name]
+            statement = "\n".join((JUDGE[source], *parts))
             outcomes += connection.execute(statement, {**values, "companies": companies}).rowcount
     # A recompute, which nobody reads, stores a row for each day.
     with rate_ranges.touched_days(connection, values) if schema == "ledger" else nullcontext("rates") as table:

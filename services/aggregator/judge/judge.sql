@@ -99,6 +99,29 @@ WITH ledger_inquiry AS NOT MATERIALIZED (SELECT * FROM ledger.inquiries),
 ledger_status AS NOT MATERIALIZED (SELECT * FROM ledger.statuses),
 ledger_reply AS NOT MATERIALIZED (SELECT * FROM ledger.replies),
 
+-- name: recent_inquiries
+-- Goes before `steps` in place of `every_inquiry`: the inquiries of each company since the first day of receipt that its judgements look
+-- at. Looked up one by one, so that a judgement of some days costs the same however many inquiries the company had before.
+WITH ledger_inquiry AS MATERIALIZED (
+    SELECT inquiry.* FROM unnest(%(companies)s::text[], %(received_froms)s::timestamptz[]) company (company_id, received_from)
+    CROSS JOIN LATERAL (
+        SELECT * FROM ledger.inquiries inquiry
+        WHERE inquiry.company_id = company.company_id COLLATE "C" AND inquiry.received_at >= company.received_from OFFSET 0
+    ) inquiry
+),
+ledger_status AS MATERIALIZED (
+    SELECT status.* FROM ledger_inquiry inquiry CROSS JOIN LATERAL (
+        SELECT * FROM ledger.statuses status
+        WHERE status.company_id = inquiry.company_id AND status.inquiry_id = inquiry.inquiry_id OFFSET 0
+    ) status
+),
+ledger_reply AS MATERIALIZED (
+    SELECT reply.* FROM ledger_inquiry inquiry CROSS JOIN LATERAL (
+        SELECT * FROM ledger.replies reply
+        WHERE reply.company_id = inquiry.company_id AND reply.inquiry_id = inquiry.inquiry_id OFFSET 0
+    ) reply
+),
+
 -- name: steps
 -- What each known inquiry is at each of the given judgements, step by step. Not a statement of its own: select_outcomes and
 -- explain.sql continue from here, so that an explanation is made of the rows that made the number. The steps begin after
@@ -531,7 +554,7 @@ FROM inquiry_outcome outcome JOIN company_judgement company USING (company_id)
 INSERT INTO judged
 
 -- name: judged_outcomes
--- Goes before `update_outcomes`, `add_outcomes` and `delete_unknown_outcomes`: the outcomes as they were judged now.
+-- Goes before `every_stored_outcome`, `looked_up_outcomes` and `delete_unknown_outcomes`: the outcomes as they were judged now.
 WITH new AS (
     SELECT company_id, inquiry_id, account_id, owner, buyer_id, own_day, unit_day, unit_inquiry_id, received_at, first_reply_at, reply_seconds,
         outcome, reason, reply_source, matched_by, mailbox_id, evidence, covered, due_at, state
@@ -546,19 +569,33 @@ WITH new AS (
     FROM shadow.outcomes WHERE rule_set = %(rule_set)s
 )
 
+-- name: every_stored_outcome
+-- Goes before `update_outcomes` and `add_outcomes`: the outcomes that are stored of these companies.
+, stored_outcome AS NOT MATERIALIZED (
+    SELECT ctid AS place, * FROM outcomes WHERE rule_set = %(rule_set)s AND company_id = ANY (%(companies)s)
+)
+
+-- name: looked_up_outcomes
+-- Goes before `update_outcomes` and `add_outcomes`: the same where few outcomes are new, only those of their inquiries.
+, stored_outcome AS MATERIALIZED (
+    SELECT stored.* FROM new CROSS JOIN LATERAL (
+        SELECT ctid AS place, * FROM outcomes outcome
+        WHERE outcome.rule_set = %(rule_set)s AND outcome.company_id = new.company_id AND outcome.inquiry_id = new.inquiry_id OFFSET 0
+    ) stored
+)
+
 -- name: update_outcomes
 -- Outcomes that have changed; the previous ones go into the history. One that differs only in being provisional is noted in the
 -- outcome itself (once: a second one goes into the history), since nearly every outcome becomes final like this.
 , changed AS MATERIALIZED (
-    SELECT new.*, stored.revision, stored.rule_version AS rule_version_before, stored.account_id AS account_before,
+    SELECT new.*, stored.place, stored.revision, stored.rule_version AS rule_version_before, stored.account_id AS account_before,
         stored.outcome AS outcome_before, stored.reason AS reason_before, stored.first_reply_at AS first_reply_before,
         stored.state AS state_before, stored.changed_at AS changed_before,
         stored.provisional_revision IS NULL AND stored.state = 'provisional' AND new.state = 'final'
             AND (stored.rule_version, stored.account_id, stored.outcome, stored.reason, stored.first_reply_at)
                 IS NOT DISTINCT FROM (%(identity)s, new.account_id, new.outcome, new.reason, new.first_reply_at) AS became_final
-    FROM outcomes stored JOIN new ON new.company_id = stored.company_id AND new.inquiry_id = stored.inquiry_id
-    WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
-        AND (stored.rule_version, stored.account_id, stored.buyer_id, stored.unit_day, stored.unit_inquiry_id, stored.received_at,
+    FROM stored_outcome stored JOIN new ON new.company_id = stored.company_id AND new.inquiry_id = stored.inquiry_id
+    WHERE (stored.rule_version, stored.account_id, stored.buyer_id, stored.unit_day, stored.unit_inquiry_id, stored.received_at,
             stored.first_reply_at, stored.reply_seconds, stored.outcome, stored.reason, stored.reply_source, stored.matched_by,
             stored.mailbox_id, stored.evidence, stored.covered, stored.due_at, stored.state, stored.owner, stored.own_day)
         IS DISTINCT FROM (%(identity)s, new.account_id, new.buyer_id, new.unit_day, new.unit_inquiry_id, new.received_at,
@@ -585,8 +622,9 @@ UPDATE outcomes stored SET
     provisional_at = CASE WHEN new.became_final THEN stored.changed_at ELSE stored.provisional_at END,
     provisional_revision = CASE WHEN new.became_final THEN stored.revision ELSE stored.provisional_revision END
 FROM changed new
-WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s) AND stored.company_id = new.company_id
-    AND stored.inquiry_id = new.inquiry_id
+-- By place: joined as sets, all outcomes of the companies would be read once more. Nobody else writes them meanwhile.
+WHERE stored.ctid = ANY (ARRAY(SELECT place FROM changed)) AND stored.rule_set = %(rule_set)s
+    AND stored.company_id = new.company_id AND stored.inquiry_id = new.inquiry_id
 
 -- name: add_outcomes
 -- Outcomes of inquiries that had none. A company is judged by one process at a time, so none of them appears meanwhile.
@@ -600,8 +638,7 @@ SELECT %(rule_set)s, new.company_id, new.inquiry_id, %(identity)s, new.account_i
     new.matched_by, new.mailbox_id, new.evidence, new.covered, new.due_at, new.state, new.owner, new.own_day, %(now)s
 FROM new
 WHERE NOT EXISTS (
-    SELECT FROM outcomes stored WHERE stored.rule_set = %(rule_set)s AND stored.company_id = ANY (%(companies)s)
-        AND stored.company_id = new.company_id AND stored.inquiry_id = new.inquiry_id
+    SELECT FROM stored_outcome stored WHERE stored.company_id = new.company_id AND stored.inquiry_id = new.inquiry_id
 )
 
 -- name: delete_unknown_outcomes

@@ -25,23 +25,25 @@ WITH judgement AS MATERIALIZED (
         %(last_days)s::date[], %(states)s::text[]) judgement (company_id, as_of, now, first_day, last_day, state)
     WHERE as_of IS NOT NULL
 ),
--- Accounts, and from when on a fact of a known inquiry names them.
+registered_account AS MATERIALIZED (SELECT company_id, account_id FROM registry.accounts WHERE company_id = ANY (%(companies)s)),
+-- Accounts, and from when on a fact of a known inquiry names them; registered ones always.
 named_account AS MATERIALIZED (
     SELECT company_id, account_id, min(at) AS named_at FROM (
-        SELECT company_id, account_id, timestamptz '-infinity' AS at FROM registry.accounts
-        WHERE company_id = ANY (%(companies)s)
+        SELECT company_id, account_id, timestamptz '-infinity' AS at FROM registered_account
         UNION ALL
-        SELECT company_id, account_id, received_at FROM ledger.inquiries WHERE company_id = ANY (%(companies)s)
+        SELECT company_id, account_id, received_at FROM ledger.inquiries
+        WHERE company_id = ANY (%(companies)s) AND (company_id, account_id) NOT IN (SELECT * FROM registered_account)
         UNION ALL
         SELECT company_id, reply.account_id, greatest(reply.replied_at, inquiry.received_at)
         FROM ledger.replies reply JOIN ledger.inquiries inquiry USING (company_id, inquiry_id)
         WHERE reply.company_id = ANY (%(companies)s) AND inquiry.company_id = ANY (%(companies)s)
-            AND inquiry.received_at IS NOT NULL
+            AND inquiry.received_at IS NOT NULL AND (reply.company_id, reply.account_id) NOT IN (SELECT * FROM registered_account)
         UNION ALL
         SELECT company_id, status.account_id, greatest(status.at, inquiry.received_at)
         FROM ledger.statuses status JOIN ledger.inquiries inquiry USING (company_id, inquiry_id)
         WHERE status.company_id = ANY (%(companies)s) AND inquiry.company_id = ANY (%(companies)s)
             AND inquiry.received_at IS NOT NULL AND status.account_id <> ''
+            AND (status.company_id, status.account_id) NOT IN (SELECT * FROM registered_account)
         UNION ALL
         SELECT company_id, account_id, named_at FROM ledger.archived_accounts WHERE company_id = ANY (%(companies)s)
     ) mention WHERE account_id IS NOT NULL AND at IS NOT NULL

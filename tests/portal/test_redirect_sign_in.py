@@ -10,11 +10,13 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
 import pytest
+from playwright.sync_api import Request
 
 from services.common.language import Language
 from services.common.postgres import connect
 from services.connect import texts
 from services.portal.pages.cookies import Draft
+from services.portal.pages.texts import text
 from services.registry.connect_requests import ConnectRequests
 from services.registry.sealing import OpeningKeys
 from services.standalone.servers.ca import CertificateAuthority
@@ -157,6 +159,24 @@ def test_another_account_is_named_and_an_alias_is_confirmed(pages: SignInPages) 
     assert refresh is not None
     pages.come_back(browser, pages.provider.sign_in(refresh.partition(";url=")[2], ADDRESS)).until_finished()
     assert browser.heading == "Your mailbox is connected", browser.answer.text
+
+
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+def test_no_alias_is_confirmed_where_the_link_names_the_address(pages: SignInPages, language: Language) -> None:
+    browser = pages.seller(language, "sales@corp.test", expected_address="sales@corp.test")
+    csrf = next(form.values["csrf"] for form in browser.page.forms if "csrf" in form.values)
+    pages.come_back(browser, pages.provider.sign_in(pages.leave(browser), ADDRESS)).until_finished()
+    result = browser.path
+    assert browser.shows(sentence("identity-differs", language))
+    assert "/connect/sign-in" not in [form.action for form in browser.page.forms]
+    assert browser.shows(text("sign_in.address_named", language))
+    # A form that the page does not have.
+    browser.post("/connect/sign-in", {"csrf": csrf, "confirms": result.rpartition("/")[2]})
+    url = (browser.page.refresh or "").partition(";url=")[2]
+    pages.come_back(browser, pages.provider.sign_in(url, ADDRESS)).until_finished()
+    assert browser.path != result and browser.shows(sentence("identity-differs", language))
+    with pages.connect_lab.lab.registry() as registry:
+        assert registry.mailboxes.summaries("c1") == []
 
 
 def test_without_lasting_access_the_page_says_so(make_pages: MakePages) -> None:
@@ -375,3 +395,29 @@ def test_the_pages_of_the_sign_in_are_accessible(pages_alone: SignInPages, visit
             window.open(f"{CALLBACK}?state={'A' * 43}&code=guessed")
             window.page.get_by_role("alert").wait_for()
             window.look(UNLISTED)
+
+
+def test_neither_the_token_of_a_link_nor_the_code_of_a_sign_in_is_sent_on_as_referrer(
+    pages_alone: SignInPages, visit: Visit
+) -> None:
+    lab = pages_alone.connect_lab
+    link = lab.link()
+    requests: list[Request] = []
+
+    def note(request: Request) -> None:
+        requests.append(request)
+
+    with visit(lab.portal.origin, "en") as window:
+        window.page.on("request", note)
+        window.open(link)
+        window.page.locator("main button[type=submit]").click()
+        window.page.locator("#name").fill("Li Wei")
+        window.page.get_by_role("checkbox").check()
+        window.page.locator("main button[type=submit]").click()
+        window.page.locator("#address").wait_for()
+        window.open(f"{CALLBACK}?state={'A' * 43}&code=guessed")
+        window.page.get_by_role("alert").wait_for()
+        window.page.wait_for_load_state("networkidle")
+        referrers = {urlsplit(sent.url).path: sent.all_headers().get("referer") for sent in requests}
+    assert {CALLBACK, "/static/portal.css", urlsplit(link).path} <= referrers.keys()
+    assert set(referrers.values()) <= {None, f"{window.origin}/"}, referrers

@@ -157,6 +157,8 @@ def _submit(seller: Seller, client: RedirectClient, answer: AuthorizationAnswer,
     assert answer.code is not None
     draft, session = started.draft, seller.session
     sign_in = secrets_of(seller.token, answer.state)
+    # The account must be that of an address which the link names; the cookie may name any other one as confirmed.
+    confirmed_identity = None if session.expected_address_hash else started.confirmed_identity
     typed = TypedLogin(
         address=draft.address,
         password="",
@@ -172,7 +174,7 @@ def _submit(seller: Seller, client: RedirectClient, answer: AuthorizationAnswer,
         kind=AUTHORIZATION_CODE,
         session_id=session.session_id,
         sign_in=ReturnedCode(
-            client.name, answer.code, sign_in.verifier, sign_in.nonce, _redirect_uri(seller, client), started.confirmed_identity
+            client.name, answer.code, sign_in.verifier, sign_in.nonce, _redirect_uri(seller, client), confirmed_identity
         ),
     )  # fmt: skip
     mailbox_id = session.mailbox_id or draft.mailbox_id

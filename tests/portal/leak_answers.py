@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import httpx
 import psycopg
+from psycopg.types.json import Jsonb
 
 from services.connect import consent
 from tests.support.panel_world import PanelWorld
@@ -30,10 +31,11 @@ Seen = tuple[int, list[tuple[str, str]], str]
 
 
 def ids_of(seeded: PanelWorld, owner: psycopg.Connection, company_id: str, account_id: str) -> Ids:
-    """What belongs to an account, with a finished connect request and a link that was made for it. An account without a mailbox has the id
-    of one that does not exist."""
+    """What belongs to an account, with finished connect requests, one of which has listed folders, and a link that was made for it. An
+    account without a mailbox has the id of one that does not exist."""
     company = next(company for company in seeded.world.companies if company.company_id == company_id)
-    request_id, session_id = f"r-{secrets.token_hex(16)}", f"s-{secrets.token_hex(6)}"
+    request_id, list_request_id = (f"r-{secrets.token_hex(16)}" for _ in range(2))
+    session_id, folder = f"s-{secrets.token_hex(6)}", f"Sent-{secrets.token_hex(8)}"
     mailbox_id = next(
         (mailbox.key for mailbox in company.mailboxes if mailbox.connected and mailbox.account_id == account_id),
         f"{company_id}/{account_id}/registered",
@@ -42,6 +44,12 @@ def ids_of(seeded: PanelWorld, owner: psycopg.Connection, company_id: str, accou
         "INSERT INTO registry.connect_requests (request_id, company_id, account_id, mailbox_id, purpose, key_id, state, code, finished_at)"
         " VALUES (%s, %s, %s, %s, 'test', 'k', 'failed', 'login-refused', now())",
         [request_id, company_id, account_id, mailbox_id],
+    )
+    report = {"candidates": [{"raw": folder, "name": folder, "messages": 7}], "watched": []}
+    owner.execute(
+        "INSERT INTO registry.connect_requests (request_id, company_id, account_id, mailbox_id, purpose, key_id, state, report, finished_at)"
+        " VALUES (%s, %s, %s, %s, 'folders', 'k', 'passed', %s, now())",
+        [list_request_id, company_id, account_id, mailbox_id, Jsonb(report)],
     )
     owner.execute(
         "INSERT INTO registry.portal_sessions (session_id, token_hash, company_id, account_id, role, language, created_by, expires_at)"
@@ -57,8 +65,8 @@ def ids_of(seeded: PanelWorld, owner: psycopg.Connection, company_id: str, accou
     )
     return {
         "company_id": company_id, "account_id": account_id, "mailbox_id": mailbox_id, "inquiry_id": asked.inquiry_id,
-        "session_id": session_id, "request_id": request_id, "linked_company_id": company_id, "prefix": company_id,
-        "token": f"rrl_{secrets.token_urlsafe(32)}", "change_id": str(change_id),
+        "session_id": session_id, "request_id": request_id, "list_request_id": list_request_id, "folder": folder,
+        "linked_company_id": company_id, "prefix": company_id, "token": f"rrl_{secrets.token_urlsafe(32)}", "change_id": str(change_id),
     }  # fmt: skip
 
 

@@ -24,6 +24,8 @@ Kind = Literal[
     "inquiry_id",
     "session_id",
     "request_id",
+    "list_request_id",
+    "folder",
     "linked_company_id",
     "token",
     "prefix",
@@ -34,10 +36,13 @@ QUERY_NAMES: Final = {
     "inquiry": "inquiry_id",
     "request": "request_id",
     "confirms": "request_id",
+    "folders": "folder",
 }
 """Names of ids in queries and forms of pages → kind."""
 FIXED: Final = {"role": "registered", "client_name": "microsoft"}
 """Parts of paths that are no ids."""
+LISTS_OF_FOLDERS: Final = ("GET /connect/requests/{request_id}", "POST /connect/requests/{request_id}/folders")
+"""Routes that show the list of a mailbox's folders, and take a choice from it."""
 EXPORT: Final = "GET /panel/export/{name}"
 MALFORMED: Final = {"\x00": "NUL", "x" * 200: "long", "' OR true --": "SQL"}
 API: Final = "/v1"
@@ -135,7 +140,7 @@ PAGES: Final[dict[str, Row]] = {
     "POST /connect/new": Row(form=()),
     "POST /connect/mailboxes/{mailbox_id}/reconnect": Row(form=()),
     "POST /connect/mailboxes/{mailbox_id}/folders": Row(form=()),
-    "POST /connect/requests/{request_id}/folders": Row(form=()),
+    "POST /connect/requests/{request_id}/folders": Row(form=("folders",)),
     "GET /connect/mailboxes/{mailbox_id}/stored": Row(),
     "GET /connect/mailboxes/{mailbox_id}/withdraw": Row(),
     "POST /connect/mailboxes/{mailbox_id}/withdraw": Row(form=()),
@@ -204,6 +209,11 @@ def with_each_export(rows: Mapping[str, Row]) -> dict[str, Row]:
     """Rows in which the route of the exports stands once for each list."""
     exports = {EXPORT.replace("{name}", name): rows[EXPORT] for name in LISTS}
     return {route: route_row for route, route_row in rows.items() if route != EXPORT} | exports
+
+
+def with_lists_of_folders(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Rows in which the routes of a list of folders stand a second time, for a request that has listed them."""
+    return {**rows, **{route.replace("{request_id}", "{list_request_id}"): rows[route] for route in LISTS_OF_FOLDERS}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from services.registry.portal_sessions import LinkRequest, PortalSessions, Purpo
 from services.registry.sealing import OpeningKeys
 from tests.portal.leak_answers import OWN, Ids, differing, ids_of, in_cursors, open_link, plain, seen, session
 from tests.portal.leak_matrix import (
+    LISTS_OF_FOLDERS,
     OUTSIDE_THE_DOCUMENT,
     PAGES,
     Case,
@@ -34,6 +35,7 @@ from tests.portal.leak_matrix import (
     served,
     unknown,
     with_each_export,
+    with_lists_of_folders,
 )
 from tests.support.archived_inquiry import put_archived
 from tests.support.panel_world import seed_world
@@ -44,6 +46,8 @@ FOREIGN = "hx-tools"
 MAIN, SUB, STRANGER = "lt-main", "lt-sub-chen", "hx-main"
 BARE = "lt-sub-wu"
 """A sub-account without a mailbox; the mailbox of the main account answers some of its inquiries."""
+OF_MAIN = ("mailbox_id", "request_id", "list_request_id", "folder", "session_id")
+"""Kinds of ids of the main account that its sub-accounts may not be sent."""
 
 
 @dataclass
@@ -114,8 +118,8 @@ def scene(postgres: Callable[[], str]) -> Iterator[Scene]:
         )
         # An inquiry that was reassigned belongs to the account that has it now.
         of_main = {inquiry_id for inquiry_id, outcome in outcomes.items() if outcome["account_id"] == MAIN}
-        hidden = frozenset({*of_main, main["mailbox_id"], main["request_id"], main["session_id"]})
-        rows = with_each_export({**PAGES, **rows_of_the_document()})
+        hidden = frozenset({*of_main, *(main[kind] for kind in OF_MAIN)})
+        rows = with_lists_of_folders(with_each_export({**PAGES, **rows_of_the_document()}))
         yield Scene(portal, owner, login, rows, tuple(senders(owner, main, sub, bare)), foreign, hidden)
 
 
@@ -124,6 +128,15 @@ def test_every_route_has_a_row(scene: Scene) -> None:
     assert routes - OUTSIDE_THE_DOCUMENT == {*PAGES, *rows_of_the_document()}, (
         "add the route to PAGES, or its body to BODIES (leak_matrix.py)"
     )
+
+
+def test_a_list_of_folders_is_shown_to_its_own_account_and_takes_its_choice(scene: Scene) -> None:
+    (seller,) = (sender for sender in scene.senders if sender.name == "connect session")
+    listed, choice = (route.replace("{request_id}", "{list_request_id}") for route in LISTS_OF_FOLDERS)
+    page, _ = scene.sent(listed, seller, seller.own)
+    assert page.status_code == 200 and seller.own["folder"] in page.text
+    assert scene.sent(choice, seller, {**seller.own, "folder": scene.foreign["folder"]})[0].status_code == 422
+    assert scene.sent(choice, seller, seller.own)[0].status_code == 303
 
 
 def facts_of_others(scene: Scene, sender: Sender, case: Case, answer: httpx.Response) -> set[str]:

@@ -5,13 +5,15 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
-from services.aggregator.doctor import diagnosis
+from services.aggregator.doctor import diagnosis, evidence
+from services.aggregator.doctor.symptoms import Symptoms
 from services.aggregator.ingest.ledger import Ledger
 from services.aggregator.judge import rules
 from services.aggregator.refresh import diagnose
@@ -36,6 +38,7 @@ from tests.support.processes import until
 from tests.support.servers import USERS
 
 __all__ = ["lab", "make_lab", "run"]
+DEFAULT = rules.load_builtin("default")
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 CONNECTED = NOW - 90 * DAY
@@ -98,7 +101,7 @@ def test_the_view_and_the_command_say_the_same(run: Any, shop: psycopg.Connectio
     confidence, facts = diagnoses[("main", "address-changed")]
     assert confidence == "high"
     assert (facts["units"], facts["units_changed"], facts["mailboxes_changed"]) == (10, 10, 1)
-    assert facts["changed_on"] == (NOW - 45 * DAY).date().isoformat()
+    assert facts["changed_on"] == (NOW - 45 * DAY).astimezone(DEFAULT.zone).date().isoformat()
     for args in (("shop",), ("shop", "main")):
         answer = json.loads(run("doctor", *args, "--json").stdout)
         (case,) = answer["diagnoses"]
@@ -113,6 +116,31 @@ def test_the_view_and_the_command_say_the_same(run: Any, shop: psycopg.Connectio
     assert "The newest rate is missing." in output
     chinese = run("doctor", "shop", "main", "--lang", "zh").stdout
     assert "几乎确定：邮箱地址已变更，未重新同步" in chinese and re.search(r"[A-Z][a-z]+ [a-z]+ ", chinese) is None
+
+
+@pytest.mark.parametrize("zone", ["Etc/GMT+12", "Etc/GMT-14"])
+def test_days_of_instants_are_days_of_the_rule_set(shop: psycopg.Connection, zone: str) -> None:
+    """The zones are 26 hours apart, so that one of them has another day than UTC at any time."""
+    rule_set = replace(DEFAULT, time_zone=zone)
+
+    def day(at: datetime) -> date:
+        return at.astimezone(rule_set.zone).date()
+
+    def symptoms() -> Symptoms:
+        (of_account,) = (each for each in evidence.read(shop, rule_set, ["shop"], NOW)["shop"] if each.account_id)
+        return of_account
+
+    changed = symptoms()
+    assert (changed.changed_on, changed.connected_on) == (day(NOW - 45 * DAY), day(CONNECTED))
+    assert changed.last_inquiry_on == day(NOW - 10 * DAY)
+    shop.execute("DELETE FROM registry.addresses")
+    shop.execute("UPDATE registry.mailboxes SET state_reason = 'login-refused', last_success_at = %s", [NOW - 44 * DAY])
+    assert symptoms().failing_since_on == day(NOW - 44 * DAY)
+    shop.execute(
+        "UPDATE registry.mailboxes SET state = 'active', state_reason = NULL, complete_from = %s, complete_through = %s",
+        [NOW - 50 * DAY, NOW],
+    )
+    assert symptoms().visible_from_on == day(NOW - 50 * DAY)
 
 
 def test_a_diagnosis_contains_no_address_or_name(run: Any, shop: psycopg.Connection) -> None:

@@ -1,7 +1,8 @@
 """Reads the facts about accounts whose newest rate is 0 or missing, for whole companies at a time. Reads only."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -27,6 +28,7 @@ def read(
         "rule_set": rule_set.name,
         "companies": list(companies),
         "now": now,
+        "zone": rule_set.time_zone,
         "target_days": -(-rule_set.target_seconds // 86_400),
     }
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
@@ -51,10 +53,11 @@ def of_account(
     changed = [mailbox for mailbox in reading if mailbox["changed_at"] is not None]
     healthy = [mailbox for mailbox in reading if mailbox not in failing and mailbox not in changed]
     scanning = [mailbox for mailbox in healthy if mailbox["complete_through"] is None]
+    in_zone = partial(_day, rule_set)
     connected_at = min((mailbox["connected_at"] for mailbox in reading), default=None)
     settling = timedelta(days=rule_set.settle_days)
-    first_day = account["first_later_on"] or (connected_at.astimezone(rule_set.zone).date() if connected_at else None)
-    visible = [mailbox["visible_from"] for mailbox in healthy if mailbox["visible_from"] is not None]
+    first_day = account["first_later_on"] or in_zone(connected_at)
+    visible_on = [mailbox["visible_from_on"] for mailbox in healthy if mailbox["visible_from_on"] is not None]
     sent_on = [mailbox["last_sent_on"] for mailbox in mailboxes if mailbox["last_sent_on"] is not None]
     return Symptoms(
         company_id=account["company_id"],
@@ -73,17 +76,17 @@ def of_account(
         mailboxes_filing=sum(providers.files_all_sent(mailbox["host"]) for mailbox in reading),
         mailboxes_scanning=len(scanning),
         mailboxes_failing=len(failing),
-        failing_since_on=_first_day(mailbox["last_success_at"] or mailbox["connected_at"] for mailbox in failing),
+        failing_since_on=in_zone(_first(mailbox["last_success_at"] or mailbox["connected_at"] for mailbox in failing)),
         units_blind=_max(failing, "units_blind"),
         mailboxes_changed=len(changed),
-        changed_on=_first_day(mailbox["changed_at"] for mailbox in changed),
+        changed_on=in_zone(_first(mailbox["changed_at"] for mailbox in changed)),
         # If the new address is connected too, the old mailbox no longer explains anything.
         units_changed=0 if healthy else _max(changed, "units_changed"),
-        connected_on=_day(connected_at),
+        connected_on=in_zone(connected_at),
         settling=connected_at is not None and (bool(scanning) or connected_at > now - settling - timedelta(days=1)),
         units_before=min((mailbox["units_before"] for mailbox in reading), default=0),
         # Mail that any of the mailboxes shows is visible.
-        visible_from_on=_first_day(visible),
+        visible_from_on=min(visible_on, default=None),
         units_invisible=min((mailbox["units_invisible"] for mailbox in healthy), default=0),
         **{name: _sum(mailboxes, name) for name in ("sent", "sent_automatic", "sent_all", "sent_suspect")},
         last_sent_on=max(sent_on, default=None),
@@ -113,12 +116,13 @@ def _key(account_row: Mapping[str, Any]) -> tuple[str, str]:
     return account_row["company_id"], account_row["account_id"]
 
 
-def _day(at: datetime | None) -> date | None:
-    return None if at is None else at.astimezone(UTC).date()
+def _day(rule_set: RuleSet, at: datetime | None) -> date | None:
+    """The day of an instant in the time zone of a rule set."""
+    return None if at is None else at.astimezone(rule_set.zone).date()
 
 
-def _first_day(instants: Iterable[datetime]) -> date | None:
-    return _day(min(instants, default=None))
+def _first(instants: Iterable[datetime]) -> datetime | None:
+    return min(instants, default=None)
 
 
 def _sum(mailboxes: Sequence[Mapping[str, Any]], name: str) -> int:

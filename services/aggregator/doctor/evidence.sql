@@ -54,7 +54,7 @@ inquiry_count AS (
     SELECT company_id, account_id,
         count(*) FILTER (WHERE unit_day > window_end AND outcome NOT IN ('excluded', 'merged')) AS later_inquiries,
         min(unit_day) FILTER (WHERE unit_day > window_end AND outcome NOT IN ('excluded', 'merged')) AS first_later_on,
-        max(received_at)::date AS last_inquiry_on,
+        (max(received_at) AT TIME ZONE %(zone)s)::date AS last_inquiry_on,
         count(*) FILTER (WHERE reply_source = 'mail') AS answered_by_mail
     FROM inquiry_outcome GROUP BY company_id, account_id
 ),
@@ -154,19 +154,22 @@ counted_mailbox AS MATERIALIZED (
         (folder.in_folder <= 1.05 * message.sent_ever AND (folder.capped OR message.first_sent_on
             BETWEEN (mailbox.connected_at - interval '31 days')::date AND (mailbox.connected_at - interval '30 days')::date
                 + least(10, 120 / nullif(message.sent_ever, 0))::integer)) IS TRUE AS limited,
-        message.first_sent_on::timestamp AT TIME ZONE 'UTC' AS first_sent_at
+        message.first_sent_on, message.first_sent_on::timestamp AT TIME ZONE 'UTC' AS first_sent_at
     FROM account_mailbox mailbox
     LEFT JOIN message_count message USING (company_id, mailbox_id)
     LEFT JOIN folder_count folder USING (company_id, mailbox_id)
     LEFT JOIN other_folder_count other_folder USING (company_id, mailbox_id)
 ),
 visible_mailbox AS MATERIALIZED (
-    SELECT mailbox.*, greatest(mailbox.complete_from, CASE WHEN mailbox.limited THEN mailbox.first_sent_at END) AS visible_from
+    SELECT mailbox.*, greatest(mailbox.complete_from, CASE WHEN mailbox.limited THEN mailbox.first_sent_at END) AS visible_from,
+        -- Of the oldest message only its day in UTC is stored.
+        CASE WHEN mailbox.limited AND coalesce(mailbox.first_sent_at >= mailbox.complete_from, true) THEN mailbox.first_sent_on
+            ELSE (mailbox.complete_from AT TIME ZONE %(zone)s)::date END AS visible_from_on
     FROM counted_mailbox mailbox
 )
 SELECT mailbox.company_id, mailbox.account_id, mailbox.mailbox_id, mailbox.state, mailbox.state_reason, mailbox.host,
     mailbox.connected_at, mailbox.complete_through, mailbox.last_success_at, mailbox.changed_at, mailbox.blind_from,
-    mailbox.visible_from, mailbox.sent, mailbox.sent_automatic, mailbox.sent_all, mailbox.sent_suspect, mailbox.sent_ever,
+    mailbox.visible_from_on, mailbox.sent, mailbox.sent_automatic, mailbox.sent_all, mailbox.sent_suspect, mailbox.sent_ever,
     mailbox.last_sent_on, mailbox.limited, mailbox.in_folder, mailbox.gone_unseen, mailbox.other_folders, mailbox.other_messages,
     mailbox.other_grown,
     count(unit.*) FILTER (WHERE unit.due_at > mailbox.blind_from) AS units_blind,
@@ -176,7 +179,7 @@ SELECT mailbox.company_id, mailbox.account_id, mailbox.mailbox_id, mailbox.state
 FROM visible_mailbox mailbox LEFT JOIN untimely_unit unit USING (company_id, account_id)
 GROUP BY mailbox.company_id, mailbox.account_id, mailbox.mailbox_id, mailbox.state, mailbox.state_reason, mailbox.host,
     mailbox.connected_at, mailbox.complete_through, mailbox.last_success_at, mailbox.changed_at, mailbox.blind_from,
-    mailbox.visible_from, mailbox.sent, mailbox.sent_automatic, mailbox.sent_all, mailbox.sent_suspect, mailbox.sent_ever,
+    mailbox.visible_from_on, mailbox.sent, mailbox.sent_automatic, mailbox.sent_all, mailbox.sent_suspect, mailbox.sent_ever,
     mailbox.last_sent_on, mailbox.limited, mailbox.in_folder, mailbox.gone_unseen, mailbox.other_folders, mailbox.other_messages,
     mailbox.other_grown
 ORDER BY mailbox.company_id, mailbox.account_id, mailbox.mailbox_id

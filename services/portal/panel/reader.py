@@ -67,6 +67,21 @@ class PanelReader:
         return response
 
 
+@dataclass(frozen=True, slots=True)
+class OpenTransactions:
+    """Transactions for an answer that is read page by page: without a session every row is hidden, and the answer would look complete."""
+
+    reader: PanelReader
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection]:
+        """A transaction with the rights of the session. PageProblem when the session has ended before everything was read."""
+        with self.reader.transaction() as connection:
+            yield connection
+            if PanelSessions(connection).own_session() is None:
+                raise PageProblem("session-ended")
+
+
 class PanelGate:
     """Lets requests of an open session pass; others end with a page that says how to go on."""
 

@@ -75,6 +75,13 @@ class PanelScope:
             chosen = {"account": account_id or "", **chosen}
         return f"/panel{path}" + (f"?{urlencode(chosen)}" if chosen else "")
 
+    def under_rules(self, name: str) -> str:
+        """The address of the page of this request under another rule set. A list begins with its first row: cursors are of one rule set."""
+        request = self.reader.request
+        dropped = ("account", "rules", "after", "lang")
+        query = {key: value for key, value in request.query_params.items() if key not in dropped}
+        return self.href(request.url.path.removeprefix("/panel"), **query, rules=name)
+
     def key(self) -> dict[str, Any]:
         """The parameters that every statement of figures.sql has."""
         return {"company_id": self.company_id, "account_id": self.account_id, "rule_set": self.rule_set.name}

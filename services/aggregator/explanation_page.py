@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.aggregator.explanation_sentences import sentences
+from services.aggregator.explanation_sentences import Reader, sentences
 from services.aggregator.texts import Texts
 from services.common.display import instant_text, minute_text, utc_text
 
@@ -36,13 +36,12 @@ class ExplanationPage:
     tables: tuple[ExplanationTable, ...]
 
 
-def explanation_page(story: dict[str, Any], text: Texts, *, is_seller: bool = False) -> ExplanationPage:
-    """The page of a story; `text` has the sentences of explain.toml. Without `coverage` (None) the page has no such table.
-    `is_seller`: as in `sentences`."""
+def explanation_page(story: dict[str, Any], text: Texts, reader: Reader = "operator") -> ExplanationPage:
+    """The page of a story; `text` has the sentences of explain.toml. Without `coverage` (None) the page has no such table."""
     rules = f"{story['rule_set']} {story['rule_version']}"
     return ExplanationPage(
         text("label", "title", inquiry=story["inquiry_id"], company=story["company_id"], rules=rules),
-        tuple(sentences(story, text, is_seller=is_seller)),
+        tuple(sentences(story, text, reader)),
         text("history", "waiting") if story["waiting"] else "",
         text("label", "unit"),
         _unit_text(story, text),

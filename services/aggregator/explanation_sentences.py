@@ -1,19 +1,22 @@
 """The explanation of one inquiry (explain.py) in whole sentences, in English or Chinese."""
 
-from typing import Any
+from typing import Any, Literal
 
 from services.aggregator.texts import Texts
 from services.common.display import utc_text
 
+Reader = Literal["operator", "support", "seller"]
+"""Who reads an explanation: somebody with the command line or an API key, staff in the console, or a seller; each asks the one before."""
 
-def sentences(story: dict[str, Any], text: Texts, *, is_seller: bool = False) -> list[str]:
-    """The outcome of the inquiry and the reason, in whole sentences. `is_seller`: the reader can ask support, and has no command line."""
+
+def sentences(story: dict[str, Any], text: Texts, reader: Reader = "operator") -> list[str]:
+    """The outcome of the inquiry and the reason, in whole sentences."""
     outcome = story["outcome"]
     if outcome == "unknown" and story["archived_at"] is not None:
         return [
             text("unknown", "archived", at=utc_text(story["archived_at"].replace(microsecond=0))),
             text("unknown", "archived-counts"),
-            text("unknown", "archived-support" if is_seller else "archived-command", inquiry=story["inquiry_id"]),
+            text("unknown", f"archived-{reader}", company=story["company_id"], inquiry=story["inquiry_id"]),
         ]
     if outcome == "unknown":
         received = [

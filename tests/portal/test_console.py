@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import psycopg
 import pytest
@@ -154,16 +154,34 @@ def test_support_looks_a_seller_up_and_explains_a_number(world: PanelWorld, cons
     ]  # fmt: skip
 
 
-def test_an_archived_inquiry_says_that_it_is_final_and_how_to_read_its_explanation(
+def test_an_archived_inquiry_is_found_and_says_that_it_is_final_and_who_can_read_its_explanation(
     world: PanelWorld, console: ServedPages, dsn: str
 ) -> None:
     with connect(dsn, "tests") as owner:
         inquiry = put_archived(owner, COMPANY, None, "archived-1")
-    browser = staff_browser(console, dsn).get(f"/companies/{COMPANY}/inquiries/{inquiry}")
+        put_archived(owner, "hx-tools", "hx-main", inquiry)
+        late = owner.execute(
+            "SELECT inquiry_id FROM ledger.inquiries WHERE company_id = %s LIMIT 1", [COMPANY]
+        ).fetchone()
+        assert late is not None
+        put_archived(owner, COMPANY, "lt-main", late[0])
+    browser = staff_browser(console, dsn).get(f"/?q={late[0]}")
+    assert [cells[:2] for cells in rows(browser, "inquiries")] == [[late[0], COMPANY]], "a late record is no second one"
+    browser.get("/?q=archived-")
+    assert [cells[:3] for cells in rows(browser, "inquiries")] == [
+        [inquiry, "hx-tools", "hx-main"], [inquiry, COMPANY, "–"],
+    ]  # fmt: skip
+    assert [company for action, company, *_ in actions(dsn) if action == "search"][1:] == ["hx-tools", COMPANY]
+    browser.get(f"/companies/{COMPANY}/inquiries/{inquiry}")
     assert browser.shows("This inquiry is final. Its details were moved to the archive at 2026-03-04 05:06:07 UTC.")
-    assert browser.shows("It still counts in the reply rates") and browser.shows("run `replyrate explain`")
+    assert browser.shows("It still counts in the reply rates")
+    assert browser.shows(
+        f"Ask those who run the installation for it, and name company {COMPANY} and inquiry {inquiry}."
+    )
+    assert "ask the platform's support" in ShownFigures(browser.answer.text).texts["text-en"], "it is for the seller"
     text = browser.client.get(f"{browser.path}/text?lang=zh").text
-    assert "已于 2026-03-04 05:06:07 UTC 移入归档" in text and "运行 `replyrate explain`" in text
+    assert "已于 2026-03-04 05:06:07 UTC 移入归档" in text and f"请联系平台客服并提供询盘编号 {inquiry}" in text
+    assert "replyrate explain" not in browser.answer.text + text
     assert browser.get(f"/companies/{COMPANY}/inquiries/archived-2").status == 404
 
 
@@ -258,6 +276,29 @@ def test_operators_alone_read_the_audit(console: ServedPages, dsn: str) -> None:
     for after in (10**20, "9" * 5000, "x", "٣"):
         assert operator.get(f"/audit?after={after}").status == 404, after
     assert operator.get("/audit?to=2020-01-01").shows("No record matches.")
+
+
+def test_the_audit_stores_no_filter_that_somebody_typed(world: PanelWorld, console: ServedPages, dsn: str) -> None:
+    typed = quote("li@shop.example")
+    operator = staff_browser(console, dsn, "operator")
+    filters = dict.fromkeys(("who", "company", "action", "from", "to"), typed)
+    operator.get("/audit?" + urlencode(filters))
+    operator.get(f"/audit?company={COMPANY}&action=sign-in&from=2026-01-01&to=2026-01-31")
+    for path in ("list", "export"):
+        operator.get(f"/mailboxes/{path}?state={typed}&provider={typed}&reason={typed}&company={typed}")
+        operator.get(f"/mailboxes/{path}?state=removed&provider=qq&reason=login-refused")
+    with connect(dsn, "tests") as owner:
+        host = "imap.of-a-seller.example"
+        owner.execute("UPDATE registry.mailboxes SET host = %s WHERE company_id = 'hx-tools'", [host])
+        operator.get(f"/mailboxes/list?provider={host}")
+        noted = owner.execute(
+            "SELECT detail FROM registry.staff_actions WHERE action <> 'sign-in' ORDER BY action_id"
+        ).fetchall()
+    details = [{name: value for name, value in detail.items() if value} for (detail,) in noted]
+    known = {"state": "removed", "provider": "qq", "reason": "login-refused"}
+    assert details[:2] == [{}, {"company": COMPANY, "action": "sign-in", "from": "2026-01-01", "to": "2026-01-31"}]
+    assert details[2:6] == [{}, known, {}, known]
+    assert details[6]["provider"] == host and "shop" not in str(details)
 
 
 SHOWN = ("registry.mailboxes", "registry.mailbox_history", "ledger.inquiries", "report_token_v1.reply_rate")

@@ -62,7 +62,8 @@ WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s AND (%(account_id)
 ORDER BY as_of, coalesce(account_id, '') COLLATE "C", valid_from LIMIT %(limit)s
 
 -- name: histogram
--- Answered units by hours until the answer, of the rates of a company and its accounts on a day (NULL: the newest of each).
+-- Answered units by hours until the answer, of the rates of a company and its accounts on a day (NULL: the newest of the company,
+-- on which an account without a rate has no bars).
 SELECT bar.* FROM report_token_v1.reply_time_histogram bar
 WHERE bar.rule_set = %(rule_set)s AND bar.company_id = %(company_id)s
     AND (%(account_id)s::text IS NULL OR bar.account_id = %(account_id)s)

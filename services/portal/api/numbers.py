@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from services.aggregator.explain import explain_inquiry
-from services.aggregator.explanation_sentences import sentences
+from services.aggregator.explanation_sentences import Reader, sentences
 from services.aggregator.texts import LANGUAGES, Texts
 from services.common.postgres import Statements
 from services.common.tabular import plain
@@ -145,7 +145,7 @@ def show_timeline(
 )
 def show_histogram(
     caller: NumbersCaller, company_id: PathId, account_id: AccountQuery = None, rule_set: RuleSetQuery = None,
-    as_of: Annotated[date | None, Query(description="Local day of the rule set. Default: the newest.")] = None,
+    as_of: Annotated[date | None, Query(description="Local day of the rule set. Default: the newest day of the company.")] = None,
     after: Cursor = None, limit: PageSize = 100, form: FormatQuery = "json",
 ) -> Response:  # fmt: skip
     request = FiguresRequest(
@@ -244,11 +244,13 @@ def explain(
         for story in stories
     ):
         raise ApiProblem("inquiry-unknown")
-    return Explanations(items=[_explanation(story, is_seller=caller.panel is not None) for story in stories])
+    return Explanations(
+        items=[_explanation(story, "operator" if caller.panel is None else "seller") for story in stories]
+    )
 
 
-def _explanation(story: dict[str, Any], *, is_seller: bool) -> Explanation:
-    texts = {language: sentences(story, Texts("explain", language), is_seller=is_seller) for language in LANGUAGES}
+def _explanation(story: dict[str, Any], reader: Reader) -> Explanation:
+    texts = {language: sentences(story, Texts("explain", language), reader) for language in LANGUAGES}
     shown = {**story, "coverage": story.get("coverage") or []}
     values = {name: value for name, value in plain(shown).items() if name in Explanation.model_fields}
     return Explanation.model_validate({**values, "sentences": ExplanationSentences(**texts)})

@@ -1,5 +1,6 @@
 """Why an inquiry counts as it does: as a page, and as text in both languages for a mail or a ticket."""
 
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter
@@ -30,10 +31,10 @@ def routes(gate: StaffGate) -> APIRouter:
         company_id, inquiry_id = _ids(company_segment, inquiry_segment)
         with staff.noted("explanation", Subject(company_id, inquiry_id=inquiry_id)) as connection:
             story, names = _story(staff, connection, company_id, inquiry_id)
-        pages = {language: explanation_page(story, Texts("explain", language)) for language in LANGUAGES}
         return staff.page(
             "console_inquiry.html", "search", company_id=company_id, inquiry_id=inquiry_id, story=story, rule_sets=names,
-            explanation=pages[staff.language], texts={language: plain_text(page) for language, page in pages.items()},
+            explanation=explanation_page(story, Texts("explain", staff.language), "support"),
+            texts={language: _text_for_seller(story, language) for language in LANGUAGES},
         )  # fmt: skip
 
     @router.get("/companies/{company_segment}/inquiry")
@@ -49,9 +50,9 @@ def routes(gate: StaffGate) -> APIRouter:
         company_id, inquiry_id = _ids(company_segment, inquiry_segment)
         with staff.noted("explanation", Subject(company_id, inquiry_id=inquiry_id)) as connection:
             story, _ = _story(staff, connection, company_id, inquiry_id)
-        text = plain_text(explanation_page(story, Texts("explain", staff.language)))
         return PlainTextResponse(
-            text, headers={"Content-Disposition": f'attachment; filename="explanation-{staff.language}.txt"'}
+            _text_for_seller(story, staff.language),
+            headers={"Content-Disposition": f'attachment; filename="explanation-{staff.language}.txt"'},
         )
 
     return router
@@ -61,7 +62,11 @@ def _ids(company_segment: str, inquiry_segment: str) -> tuple[str, str]:
     return checked_id(path_id(company_segment)), checked_id(path_id(inquiry_segment))
 
 
-def _story(staff: Staff, connection: Connection, company_id: str, inquiry_id: str) -> tuple[dict[str, object], object]:
+def _text_for_seller(story: dict[str, Any], language: str) -> str:
+    return plain_text(explanation_page(story, Texts("explain", language), "seller"))
+
+
+def _story(staff: Staff, connection: Connection, company_id: str, inquiry_id: str) -> tuple[dict[str, Any], object]:
     """The explanation under the chosen rule set, and the names of all. ConsoleProblem when nothing is stored of the inquiry."""
     check_stored(connection, company_id)
     rule_set, names = chosen_rules(connection, staff.request.query_params.get("rules"))

@@ -15,11 +15,30 @@ WHERE mailbox_id >= %(first)s COLLATE "C" AND mailbox_id <= %(last)s COLLATE "C"
 ORDER BY mailbox_id, company_id LIMIT %(limit)s
 
 -- name: inquiries
--- Inquiries of any company whose id begins with a text.
-SELECT company_id, inquiry_id, account_id, received_at FROM ledger.inquiries
-WHERE inquiry_id >= %(first)s COLLATE "C" AND inquiry_id <= %(last)s COLLATE "C"
-    AND (inquiry_id, company_id) > (%(after)s, %(after_company)s)
-ORDER BY inquiry_id, company_id LIMIT %(limit)s
+-- Inquiries of any company whose id begins with a text, also archived ones: a late record of an archived one is in both tables. The index of
+-- archived inquiries begins with the company, so each company is looked up in it.
+WITH RECURSIVE archived_company AS (
+    (SELECT company_id FROM ledger.archived_inquiries ORDER BY company_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT following.company_id FROM ledger.archived_inquiries following
+        WHERE following.company_id > previous.company_id ORDER BY following.company_id LIMIT 1)
+    FROM archived_company previous WHERE previous.company_id IS NOT NULL
+)
+SELECT DISTINCT ON (inquiry_id, company_id) company_id, inquiry_id, account_id, received_at FROM (
+    (SELECT company_id, inquiry_id, account_id, received_at, false AS is_archived FROM ledger.inquiries
+    WHERE inquiry_id >= %(first)s COLLATE "C" AND inquiry_id <= %(last)s COLLATE "C"
+        AND (inquiry_id, company_id) > (%(after)s, %(after_company)s)
+    ORDER BY inquiry_id, company_id LIMIT %(limit)s)
+    UNION ALL
+    SELECT archived.company_id, archived.inquiry_id, archived.account_id, archived.received_at, true FROM archived_company company
+    CROSS JOIN LATERAL (
+        SELECT company_id, inquiry_id, account_id, received_at FROM ledger.archived_inquiries
+        WHERE company_id = company.company_id AND inquiry_id >= %(first)s COLLATE "C" AND inquiry_id <= %(last)s COLLATE "C"
+            AND (inquiry_id, company_id) > (%(after)s, %(after_company)s)
+        ORDER BY inquiry_id LIMIT %(limit)s
+    ) archived
+) named
+ORDER BY inquiry_id, company_id, is_archived DESC LIMIT %(limit)s
 
 -- name: links
 -- Which other companies a mailbox of a company is shared with, or whose mailbox it reads.
@@ -37,6 +56,11 @@ ORDER BY created_at DESC, session_id DESC LIMIT %(limit)s
 -- How a mailbox is read.
 SELECT sent_folders, messages_seen FROM report_token_v1.mailbox_health
 WHERE company_id = %(company_id)s AND mailbox_id = %(mailbox_id)s
+
+-- name: has_zero_rate
+-- Whether any newest rate of a company and its accounts is 0 or missing; null without a rate.
+SELECT bool_or(coalesce(rate, 0) = 0) AS has_zero_rate FROM report_token_v1.reply_rate_latest
+WHERE rule_set = %(rule_set)s AND company_id = %(company_id)s
 
 -- name: kinds
 -- Mailboxes by state, server and reason.

@@ -106,4 +106,4 @@ def _explained(scope: PanelScope, inquiry_id: str) -> tuple[dict[str, Any] | Non
     own_account = scope.reader.session.account_id
     text = Texts("explain", scope.reader.language)
     shown = without_mailboxes(story, own_account, scope.reader.says("why.their_mailbox"))
-    return outcome, explanation_page(shown, text, is_seller=True)
+    return outcome, explanation_page(shown, text, "seller")

@@ -295,9 +295,9 @@ def test_the_audit_stores_no_filter_that_somebody_typed(world: PanelWorld, conso
             "SELECT detail FROM registry.staff_actions WHERE action <> 'sign-in' ORDER BY action_id"
         ).fetchall()
     details = [{name: value for name, value in detail.items() if value} for (detail,) in noted]
-    known = {"state": "removed", "provider": "qq", "reason": "login-refused"}
+    codes = {"state": "removed", "provider": "qq", "reason": "login-refused"}
     assert details[:2] == [{}, {"company": COMPANY, "action": "sign-in", "from": "2026-01-01", "to": "2026-01-31"}]
-    assert details[2:6] == [{}, known, {}, known]
+    assert details[2:6] == [{}, codes, {}, codes]
     assert details[6]["provider"] == host and "shop" not in str(details)
 
 

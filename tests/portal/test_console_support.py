@@ -16,10 +16,12 @@ from services.portal.panel.display import rate_text
 from services.registry import states
 from services.registry.portal_sessions import PortalSessions, address_hash, address_key
 from tests.portal.test_console import rows, value_of
+from tests.support.archived_inquiry import put_archived
 from tests.support.connect_lab import Browser
 from tests.support.console_lab import NAME, MakeConsole, console_dsn, make_console, staff_browser
 from tests.support.panel_world import PanelWorld, seed_world
 from tests.support.portal_lab import Portal
+from tests.support.rates import edit_rates
 
 __all__ = ["console_dsn", "make_console"]
 
@@ -78,6 +80,7 @@ def test_no_page_sends_staff_to_the_command_line_or_the_api(
         mailboxes = [
             mailbox for (mailbox,) in owner.execute("SELECT mailbox_id FROM registry.mailboxes ORDER BY 1").fetchall()
         ]
+        put_archived(owner, COMPANY, None, "lt-archived")
     for mailbox, state in zip(mailboxes, states.load().names, strict=False):
         set_state(dsn, mailbox, state)
     inquiry = value_of(dsn, f"SELECT min(inquiry_id) FROM ledger.inquiries WHERE company_id = '{COMPANY}'")
@@ -95,7 +98,8 @@ def test_no_page_sends_staff_to_the_command_line_or_the_api(
         to_see = {linked for linked in to_see | links_of(browser) if "/audit?" not in linked} - seen
     visited = {urlsplit(path).path for path in seen}
     assert sum("/mailboxes/" in path and path.startswith("/companies/") for path in visited) == len(mailboxes)
-    assert {f"/companies/{COMPANY}", "/mailboxes"} <= visited and ("/rule-sets/etsy" in visited) == (role == "operator")
+    assert {f"/companies/{COMPANY}", f"/companies/{COMPANY}/inquiries/lt-archived", "/mailboxes"} <= visited
+    assert ("/rule-sets/etsy" in visited) == (role == "operator")
 
 
 def test_support_makes_a_link_that_connects_one_address(
@@ -107,10 +111,15 @@ def test_support_makes_a_link_that_connects_one_address(
     browser.follow("Make a link")
     assert browser.path == f"/companies/{COMPANY}/accounts/{account}/link"
     form = "/companies/.*/link"
+    forms_noted = (
+        "SELECT count(*) FROM registry.staff_actions WHERE action = 'link-form' AND account_id = '" + account + "'"
+    )
+    assert value_of(dsn, forms_noted) == 1
     assert (
         browser.fill_in(form, address="nobody", language="en").status == 422
         and "Write the address" in browser.answer.text
     )
+    assert value_of(dsn, forms_noted) == 2, "the form is shown again"
     browser.fill_in(form, address=" Sales@Shop.example ", role="backup", language="zh")
     assert browser.status == 201, browser.answer.text
     url = re.search(r'value="(https://replies.example/link/rrl_[^"]+)"', browser.answer.text)
@@ -214,6 +223,24 @@ def test_staff_see_the_rate_that_the_seller_sees(world: PanelWorld, console: Por
     expected = ["not measured" if rate["rate"] is None else rate_text(rate, etsy) for rate in stored]
     assert expected != ["not measured" if rate["rate"] is None else percent(rate["rate"]) for rate in stored]
     assert [cells[2] for cells in rows(browser, "rates")] == expected
+
+
+def test_a_company_without_causes_says_what_was_judged(world: PanelWorld, console: Portal, dsn: str) -> None:
+    run(dsn, "DELETE FROM ledger.diagnoses")
+    browser = staff_browser(console, dsn).get(f"/companies/{COMPANY}")
+    assert "not measured" in {cells[2] for cells in rows(browser, "rates")}
+    assert browser.shows("its causes have not been examined yet")
+    with connect(dsn, "tests") as owner:
+        edit_rates(owner, "rate = 0.5, rate_shown = 0.5", f"company_id = '{COMPANY}'")
+    assert browser.get(f"/companies/{COMPANY}").shows("None of the newest rates is 0 or missing.")
+    run(dsn, "INSERT INTO registry.companies (company_id) VALUES ('z-new')")
+    browser.get("/companies/z-new")
+    assert browser.answer.text.count("Nothing was judged yet.") == 2
+
+
+def test_a_search_for_control_characters_says_that_nothing_was_searched(console: Portal, dsn: str) -> None:
+    browser = staff_browser(console, dsn).get("/?q=lt%09main")
+    assert browser.shows("An id has no control characters") and "lt\tmain" not in browser.answer.text
 
 
 def test_tables_of_a_company_go_on_on_further_pages(world: PanelWorld, console: Portal, dsn: str) -> None:

@@ -1,8 +1,9 @@
 """What staff read about people and changed, the newest first."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
@@ -35,9 +36,10 @@ def routes(gate: StaffGate) -> APIRouter:
             query["who"] or None, query["action"] or None, query["company"] or None, _day_begins(query["from"]),
             _day_begins(query["to"], timedelta(days=1)),
         )  # fmt: skip
-        filters: dict[str, Any] = {name: value for name, value in query.items() if value and name != "who"}
-        with staff.noted("audit", NOBODY, **filters) as connection:
-            rows = StaffActions(connection).page(wanted, int(after) if after else None, PAGE_ROWS)
+        with staff.transaction() as connection:
+            actions = StaffActions(connection)
+            actions.note("audit", NOBODY, **_recorded(actions, query))
+            rows = actions.page(wanted, int(after) if after else None, PAGE_ROWS)
         kept_query = {name: value for name, value in query.items() if value}
         following = urlencode({**kept_query, "after": rows[-1]["action_id"]}) if len(rows) == PAGE_ROWS else None
         return staff.page(
@@ -46,6 +48,14 @@ def routes(gate: StaffGate) -> APIRouter:
         )  # fmt: skip
 
     return router
+
+
+def _recorded(actions: StaffActions, query: Mapping[str, str]) -> dict[str, str]:
+    """Filters as the audit has them: known actions, registered companies and days, and no other text that somebody typed."""
+    days = {name: day.date().isoformat() for name in ("from", "to") if (day := _day_begins(query[name])) is not None}
+    codes = {"action": query["action"]} if query["action"] in load()["action"] else {}
+    companies = {"company": query["company"]} if actions.registered([query["company"]]) else {}
+    return codes | companies | days
 
 
 def _day_begins(text: str, later: timedelta = timedelta()) -> datetime | None:

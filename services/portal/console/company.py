@@ -68,6 +68,9 @@ def routes(gate: StaffGate) -> APIRouter:
                     ROWS,
                 ),
             }
+            has_zero_rate = None
+            if rule_set is not None:
+                ((has_zero_rate,),) = statements.tuples("has_zero_rate", company_id=company_id, rule_set=rule_set.name)
             for name, list_of_figures in (("rates", LATEST_RATES), ("causes", DIAGNOSIS)):
                 tables[name] = ([], None)
                 if rule_set is not None:
@@ -78,7 +81,7 @@ def routes(gate: StaffGate) -> APIRouter:
         }
         return staff.page(
             "console_company.html", "search", company_id=company_id, table_pages=pages, rule_set=rule_set, rule_sets=names,
-            tables={name: rows for name, (rows, _) in tables.items()},
+            tables={name: rows for name, (rows, _) in tables.items()}, has_zero_rate=has_zero_rate,
             mailboxes=[as_mailbox(mailbox) for mailbox in mailboxes[:ROWS]], has_more_mailboxes=len(mailboxes) > ROWS,
             about_cause=lambda cause: advice.about_cause(cause["cause"], cause["facts"], staff.language),
             confidence={code: texts[staff.language] for code, texts in diagnosis.texts()["confidence"].items()},

@@ -60,10 +60,23 @@ class MailboxKind(NamedTuple):
         """At most `limit` mailboxes behind a position, noted in the audit for each of their companies."""
         stored = RegistryLists(connection).mailboxes(self.filter(), after, limit)
         StaffActions(connection).note_each(
-            action, {mailbox["company_id"] for mailbox in stored}, state=self.state, provider=self.provider, reason=self.reason,
-            mailboxes=len(stored),
+            action, {mailbox["company_id"] for mailbox in stored}, **self.recorded(has_rows=bool(stored)), mailboxes=len(stored)
         )  # fmt: skip
         return stored
+
+    def recorded(self, *, has_rows: bool) -> dict[str, str]:
+        """The filters as the audit has them: known states, providers and reasons, and no other text that somebody typed. What stored
+        mailboxes have (`has_rows`) is known, also the host of a server that is in no provider's entry."""
+        is_known = {
+            "state": self.state in states.load().names,
+            "provider": bool(catalog.load().hosts_of(self.provider)),
+            "reason": self.reason in texts.load()["code"],
+        }
+        return {
+            name: value if has_rows or is_known[name] else ""
+            for name, value in self._asdict().items()
+            if name in is_known
+        }
 
 
 def routes(gate: StaffGate) -> APIRouter:

@@ -49,7 +49,7 @@ def routes(gate: StaffGate) -> APIRouter:
         return staff.page(
             "console_search.html", "search", query=query, results=results, most=MOST, following=following,
             first=f"/?{urlencode({'q': query})}" if kind else None, is_too_long=len(query) > ID_CHARACTERS,
-            has_address="@" in query,
+            is_printable=query.isprintable(), has_address="@" in query,
         )  # fmt: skip
 
     return router

@@ -41,7 +41,7 @@ def routes(gate: StaffGate) -> APIRouter:
     def ask(request: Request, company_segment: str, account_segment: str) -> Response:
         staff = gate.reader(request)
         subject = _subject(company_segment, account_segment, request.query_params.get("mailbox", ""))
-        with staff.transaction() as connection:
+        with staff.noted("link-form", subject) as connection:
             mailbox = _mailbox(connection, subject)
         values = {"role": "registered", "language": staff.language, "address": ""}
         return _form_page(staff, subject, mailbox, values)
@@ -61,6 +61,7 @@ def routes(gate: StaffGate) -> APIRouter:
         with staff.transaction() as connection:
             stored = _mailbox(connection, subject)
             if normalise_address(address.strip()) is None:
+                staff.note(connection, "link-form", subject)
                 return _form_page(staff, subject, stored, values, {"address": staff.says("new_link.address_wrong")})
             wanted = LinkRequest(
                 str(subject.company_id), str(subject.account_id), staff.session.signature,
@@ -70,6 +71,7 @@ def routes(gate: StaffGate) -> APIRouter:
             try:
                 link = PortalSessions(connection).make_link(wanted, link_minutes(staff))
             except RegistryError as error:
+                staff.note(connection, "link-form", subject)
                 return _form_page(staff, subject, stored, values, {"link": error.bilingual.text(staff.language)})
             staff.note(connection, "make-link", subject, session_id=link.session_id)
         return _made_page(staff, subject, link, language)

@@ -12,7 +12,7 @@ from services.common.errors import ReplyrateError
 from services.common.postgres import Statements, load_statements
 from services.portal.console.long_work import Report
 from services.portal.console.staff import Staff
-from services.registry.staff_actions import Subject
+from services.registry.staff_actions import StaffActions, Subject
 
 SQL: Final = load_statements("services.portal.console.operate", "operate.sql")
 SHOWN_COMPANIES: Final = 200
@@ -89,8 +89,11 @@ def compare(staff: Staff, current: RuleSet, proposed: ChosenRuleSet, company_id:
             shown.append(difference | {"inquiries": len(difference["inquiries"])})
         shown = sorted(shown, key=by_change)[:SHOWN_COMPANIES]
         report(start + len(batch), len(company_ids))
-    with staff.noted("rules-diff-done", subject, companies=len(company_ids), changed=changed):
-        pass
+    with staff.transaction() as connection:
+        StaffActions(connection).note_each(
+            "rules-diff-done", [company_id] if company_id else [difference["company_id"] for difference in shown],
+            companies=len(company_ids), changed=changed,
+        )  # fmt: skip
     return RuleComparison(
         current, proposed, company_id, _differing(current, proposed.rule_set), len(company_ids), changed, inquiries, shown,
         with_inquiries,

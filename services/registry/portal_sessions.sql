@@ -30,10 +30,12 @@ SELECT registry.give_consent(%(consent_by)s, %(text_version)s, %(language)s)
 SELECT registry.end_session()
 
 -- name: own_mailboxes
--- Mailboxes of the session's account that are not removed, or the one that its link was made for.
+-- Mailboxes of the session's account and, unless it is one of the panel, of the role of its link that are not removed, or the one that
+-- its link was made for.
 SELECT m.mailbox_id, m.role, m.state, m.state_reason, m.address_masked, m.host, m.port, m.connected_at, m.expected_from,
     m.complete_from, m.complete_through, m.last_success_at
 FROM registry.session() s
 JOIN registry.mailboxes m ON m.company_id = s.company_id AND m.account_id = s.account_id
-WHERE m.state <> 'removed' AND (s.mailbox_id IS NULL OR m.mailbox_id = s.mailbox_id)
+WHERE m.state <> 'removed'
+    AND CASE WHEN s.mailbox_id IS NOT NULL THEN m.mailbox_id = s.mailbox_id ELSE s.purpose = 'panel' OR m.role = s.role END
 ORDER BY m.connected_at, m.mailbox_id

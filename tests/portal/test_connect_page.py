@@ -210,8 +210,20 @@ def test_a_mailbox_is_connected_again_shown_and_withdrawn(connect_lab: ConnectLa
     type_login(panel, connect_lab).until_finished()
     assert panel.heading == "Your mailbox is connected"
     with connect_lab.lab.registry() as registry:
-        (role,) = [entry["role"] for entry in registry.mailboxes.summaries("c1") if entry["state"] == "active"]
+        mailboxes = registry.mailboxes.summaries("c1")
+    (role,) = [mailbox["role"] for mailbox in mailboxes if mailbox["state"] == "active"]
     assert role == "backup"
+    (mailbox_id,) = [mailbox["mailbox_id"] for mailbox in mailboxes if mailbox["state"] == "active"]
+
+    # A link is for the mailboxes of its role alone.
+    of_backup = connect_lab.browser(connect_lab.link(role="backup"))
+    assert of_backup.path == "/connect" and of_backup.get(f"/connect/mailboxes/{mailbox_id}/stored").status == 200
+    assert browser.get("/connect").path == "/connect/address"
+    csrf = browser.page.forms[-1].values["csrf"]
+    assert browser.get(f"/connect/mailboxes/{mailbox_id}/stored").status == 404
+    for change in ("withdraw", "reconnect", "folders"):
+        assert browser.post(f"/connect/mailboxes/{mailbox_id}/{change}", {"csrf": csrf, "name": "Li Wei"}).status == 404
+    assert connect_lab.lab.mailbox(mailbox_id)["state"] == "active"
 
 
 def _stored(lab: ConnectLab, mailbox_id: str) -> list[holdings.StoredValue]:

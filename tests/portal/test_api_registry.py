@@ -16,7 +16,7 @@ from services.registry.registry import Registry
 from services.registry.sealing import OpeningKeys
 from services.registry.states import STATES
 from services.registry.vault import Vault
-from tests.support.api_lab import add_account, add_mailbox, api_client, new_key, problem
+from tests.support.api_lab import NESTED_CURSOR, add_account, add_mailbox, api_client, new_key, problem
 from tests.support.mailboxes import connected
 from tests.support.portal_lab import Portal, make_portal, portal, portal_dsn
 
@@ -84,7 +84,7 @@ def test_what_is_no_request_is_told_so(client: httpx.Client) -> None:
     (error,) = problem(client.put("/v1/companies/%00"), 422, "invalid-request")["errors"]
     problem(client.get("/v1/companies/a%0Ab"), 422, "invalid-request")
     assert (error["in"], error["field"]) == ("path", "company_id")
-    for query in ("limit=0", "limit=501", "after=x", "after=WyJhIiwyXQ"):
+    for query in ("limit=0", "limit=501", "after=x", "after=WyJhIiwyXQ", f"after={NESTED_CURSOR}"):
         problem(client.get(f"/v1/companies?{query}"), 422, "invalid-request")
     problem(client.get("/v1/mailboxes?provider=none"), 422, "invalid-request")
 

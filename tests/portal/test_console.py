@@ -25,6 +25,7 @@ from services.portal.console import mailbox_lists
 from services.portal.console.provider import role_of
 from services.registry.staff_sessions import StaffSessionLimits, StaffSessions
 from services.standalone.servers.ca import CertificateAuthority
+from tests.support.api_lab import NESTED_CURSOR
 from tests.support.archived_inquiry import put_archived
 from tests.support.connect_lab import Browser
 from tests.support.console_lab import (
@@ -197,7 +198,8 @@ def test_mailboxes_are_counted_by_state_provider_and_reason(world: PanelWorld, c
         owner.execute("INSERT INTO registry.companies (company_id) VALUES ('lt-other')")
     browser.get("/?q=lt-")
     assert [company for action, company, *_ in actions(dsn) if action == "search"] == ["lt-other", COMPANY]
-    assert browser.get("/mailboxes/list?after=none").status == 404
+    for after in ("none", NESTED_CURSOR):
+        assert browser.get(f"/mailboxes/list?after={after}").status == 404
 
 
 def test_the_list_of_mailboxes_is_exported_page_by_page_with_the_filters_of_the_page(

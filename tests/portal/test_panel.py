@@ -27,6 +27,7 @@ from services.common.postgres import connect
 from services.portal.api.seller_diagnosis import OF_COMPANY
 from services.portal.panel.inquiries import account_choices
 from services.recount.company import CompanyRecount
+from tests.support.api_lab import NESTED_CURSOR
 from tests.support.connect_lab import Browser
 from tests.support.panel_lab import ShownFigures, number, panel_browser, shows_duration
 from tests.support.panel_world import PanelWorld, seed_world
@@ -442,6 +443,7 @@ def test_a_wrong_value_in_an_address_is_no_error(scene: Scene) -> None:
     for path in (
         "/panel/inquiries?after=W10",
         "/panel/changes?after=x",
+        f"/panel/changes?after={NESTED_CURSOR}",
         "/panel/why?inquiry=",
         "/panel/why?inquiry=%00",
         "/panel/export/x",

@@ -1,6 +1,7 @@
 """Clients of the HTTP API of the tests: keys with their scopes and companies, and problems as they should look."""
 
-from typing import Any
+import base64
+from typing import Any, Final
 
 import httpx
 
@@ -13,6 +14,9 @@ from services.registry.registry import Registry
 from services.registry.vault import Vault
 from tests.support.mailboxes import connected
 from tests.support.portal_lab import Portal
+
+NESTED_CURSOR: Final = base64.urlsafe_b64encode(b"[" * 1_200).decode()
+"""Base64 of JSON that is nested more deeply than a decoder without types allows."""
 
 
 def new_key(dsn: str, company_prefix: str = "", scopes: tuple[str, ...] = SCOPES) -> NewApiKey:

@@ -29,8 +29,10 @@ PathId = Annotated[PlatformId, BeforeValidator(path_id)]
 IdPrefix = Annotated[str, StringConstraints(max_length=128, pattern=PREFIX_PATTERN)]
 """The beginning of an id."""
 PageSize = Annotated[int, Query(ge=1, le=500, description="Most entries of the page.")]
+CURSOR_CHARACTERS: Final = 2000
 Cursor = Annotated[
-    str | None, Query(max_length=2000, description="`next` of the previous page; the first page without it.")
+    str | None,
+    Query(max_length=CURSOR_CHARACTERS, description="`next` of the previous page; the first page without it."),
 ]
 
 
@@ -57,16 +59,21 @@ def encode_cursor(*key: str | int) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
 
 
+_KEY: Final = msgspec.json.Decoder(list[str | int])
+"""Of a cursor. Without the types, deep nesting would end in a RecursionError."""
+
+
 def decode_cursor(cursor: str | None, first: tuple[Any, ...]) -> tuple[Any, ...]:
     """The key of a cursor; `first` when there is none. ApiProblem when it is none of ours: its parts have the types of `first`."""
     if cursor is None:
         return first
     try:
-        key = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        key = _KEY.decode(base64.urlsafe_b64decode(cursor[:CURSOR_CHARACTERS] + "=" * (-len(cursor) % 4)))
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         key = None
     if (
-        not isinstance(key, list)
+        key is None
+        or len(cursor) > CURSOR_CHARACTERS
         or [type(part) for part in key] != [type(part) for part in first]
         or any(isinstance(part, str) and "\x00" in part for part in key)
         or any(isinstance(part, int) and not 0 <= part < 2**63 for part in key)

@@ -116,19 +116,20 @@ def reconnect_mailbox(
     tester: ConnectionTester,
     *,
     consent_by: str = "",
+    text_version: str | None = None,
     language: Language = "en",
     session_id: str | None = None,
 ) -> ConnectedMailbox:
     """Connect a mailbox again with a changed login (`changed_login`) once it passes the test. RegistryError, MailboxRefused.
 
     With the same login, reading continues where it was. Another login leads to another mailbox, which needs its own consent
-    and is read from the start.
+    and is read from the start. `text_version`: the consent text that was shown; None: the current one.
     """
     registry.connection_attempts.check_reconnect(company_id, mailbox_id, login)
     _check_available(registry, company_id, login, mailbox_id)
     given = None
     if consent_by or not registry.logins.is_same(company_id, mailbox_id, login):
-        given = consent.give(consent_by, language, session_id=session_id)
+        given = consent.give(consent_by, language, text_version, session_id)
     by = OPERATOR if given is None else given.by
     token_store = MemoryTokenStore(login.password)
     report, expected_from = tester.test(registry, company_id, login, token_store)

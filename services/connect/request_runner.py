@@ -107,8 +107,8 @@ class RequestRunner:
                 stored = registry.logins.without_password(taken.company_id, mailbox_id)
                 login = changed_login(stored, typed.changes(server))
                 connected = reconnect_mailbox(
-                    registry, taken.company_id, mailbox_id, login, tester, consent_by=typed.consent_by, language=typed.language,
-                    session_id=typed.session_id,
+                    registry, taken.company_id, mailbox_id, login, tester, consent_by=typed.consent_by,
+                    text_version=typed.text_version, language=typed.language, session_id=typed.session_id,
                 )  # fmt: skip
             return RequestResult(True, "passed", connected.mailbox_id, _data(connected.report))
         except MailboxRefused as error:

@@ -126,6 +126,12 @@ def test_a_seller_connects_a_mailbox_through_a_fetcher(lab: Lab, portal_dsn: str
         assert lab.mailbox(MAILBOX)["state"] == "active"
         again = portal.result(portal.submit("reconnect", **server))
         assert again["state"] == "passed", again
+        for outdated in (
+            portal.submit(text_version="1", **server),
+            portal.submit("reconnect", text_version="1", **server),
+        ):
+            result = portal.result(outdated)
+            assert (result["state"], result["code"]) == ("failed", "consent-changed"), result
         taken = portal.result(portal.submit(account_id="main", role="backup", **server))
         assert (taken["state"], taken["code"]) == ("failed", "login-connected")
         with connect(lab.dsn, "tests") as connection:
@@ -139,8 +145,10 @@ def test_a_seller_connects_a_mailbox_through_a_fetcher(lab: Lab, portal_dsn: str
             reason = foreign["report"]["reason"]["en"].replace(MAILBOX, "m-unknown")
             assert reason == nothing["report"]["reason"]["en"], "an account learns nothing of another's mailboxes"
         assert lab.mailbox(MAILBOX)["state"] == "active"
-    consent = lab.mailbox(MAILBOX)["consents"][0]
-    assert (consent["consented_by"], consent["language"]) == ("seller 1", "en")
+    current = consent_texts().current
+    for consent in lab.mailbox(MAILBOX)["consents"]:
+        assert (consent["consented_by"], consent["language"]) == ("seller 1", "en")
+        assert (consent["text_version"], consent["text_sha256"]) == (current.version, current.sha256)
 
 
 def test_a_form_that_is_sent_twice_connects_one_mailbox_and_both_requests_pass(lab: Lab, portal_dsn: str) -> None:

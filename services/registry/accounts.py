@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import psycopg
 
+from services.common.codec import EARLIEST
 from services.common.postgres import Statements, load_statements
 from services.registry.companies import Companies, check_id
 from services.registry.errors import RegistryError
@@ -32,6 +33,7 @@ class Accounts:
         `synced_from`: since when the account answers through the platform's own mail.
         """
         check_id("account", account_id)
+        _check_start(synced_from)
         self._companies.check_exists(company_id)
         with self._sql.transaction():
             values = {"company_id": company_id, "account_id": account_id}
@@ -65,6 +67,7 @@ class Accounts:
     ) -> list[str]:
         """The account answers through the platform's own mail from `since` on: its mailboxes are no longer read, and their
         passwords are deleted. Returns the mailboxes that were connected; those that never were are removed."""
+        _check_start(since)
         account = self.get(company_id, account_id)
         if account["synced_by_platform_from"] is not None:
             day = f"{account['synced_by_platform_from']:%Y-%m-%d}"
@@ -99,3 +102,9 @@ class Accounts:
                 reason("account-exists-not-synced", account_id=account_id), "account-platform-sync", company_id=company_id,
                 account_id=account_id,
             )  # fmt: skip
+
+
+def _check_start(synced_from: datetime | None) -> None:
+    """RegistryError when a sync would start before every fact: Postgres stores instants that cannot be read back."""
+    if synced_from is not None and synced_from < EARLIEST:
+        raise RegistryError(reason("sync-too-early", day=f"{EARLIEST:%Y-%m-%d}"), "since-later")

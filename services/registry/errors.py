@@ -25,6 +25,7 @@ Remedy = Literal[
     "new-address-connect",
     "password-give",
     "since-in-the-past",
+    "since-later",
     "user-name",
     "vault-key-name",
 ]

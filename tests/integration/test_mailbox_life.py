@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,16 @@ def added(run: Run, server: LabServer, **changes: Any) -> dict[str, Any]:
 def shown(run: Run, mailbox_id: str, company_id: str = "c1") -> dict[str, Any]:
     details: dict[str, Any] = json.loads(run("mailbox", "show", company_id, mailbox_id, "--json").stdout)
     return details
+
+
+def test_a_sync_does_not_start_before_all_facts(registry: Registry) -> None:
+    early = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
+    with pytest.raises(RegistryError, match="cannot start before 2000-01-01"):
+        registry.accounts.add("c1", "second", synced_from=early)
+    with pytest.raises(RegistryError, match="cannot start before 2000-01-01"):
+        registry.accounts.start_platform_sync("c1", "main", early)
+    assert registry.accounts.get("c1", "main")["synced_by_platform_from"] is None
+    registry.accounts.start_platform_sync("c1", "main", datetime(2000, 1, 1, tzinfo=UTC))
 
 
 def test_messages_are_shown_by_kind(run: Run, server: LabServer, dsn: str) -> None:

@@ -360,6 +360,51 @@ def test_many_wrong_fields_of_few_lines_hide_no_line(client: httpx.Client) -> No
     assert refused["errors"][-2]["field"] == "x" * 99 + "…"
 
 
+TOO_EARLY = "0001-01-01T00:00:00+14:00"
+"""Postgres stores it, and no client of ours can read it back."""
+
+
+def test_a_sync_that_starts_before_all_facts_is_refused_wherever_it_is_sent(
+    client: httpx.Client, keys_published: None
+) -> None:
+    account = "/v1/companies/shop-1/accounts/synced"
+    for instant in (TOO_EARLY, "1999-12-31T23:59:59.999999Z", "2000-01-01T00:00:00+00:01"):
+        values = {"synced_by_platform_from": instant}
+        body = lines({**ACCOUNT, "company_id": "shop-1", "account_id": "synced", **values})
+        for language, cure in (("en", "that day or a later instant"), ("zh", "请填写该日或更晚的时间")):
+            of = {"accept-language": language}
+            for response, code, field in (
+                (client.put(account, json=values, headers=of), "invalid-request", "synced_by_platform_from"),
+                (client.post("/v1/import", content=body, headers={**NDJSON, **of}), "invalid-lines", "synced_by_platform_from"),
+                (
+                    client.post("/v1/companies/shop-1/accounts/main/platform-sync", json={"on": True, "since": instant}, headers=of),
+                    "invalid-request", "since",
+                ),
+            ):  # fmt: skip
+                (error,) = problem(response, 422, code)["errors"]
+                assert (error["field"], error["code"]) == (field, "too-early")
+                assert "2000-01-01" in error["detail"] and cure in error["detail"]
+    earliest = {"synced_by_platform_from": "2000-01-01T00:00:00Z"}
+    assert client.put(account, json=earliest).status_code == 201
+    assert client.get(account).json()["synced_by_platform_from"] == earliest["synced_by_platform_from"]
+
+
+@pytest.mark.parametrize("password", ["😀" * 4096, "\x01" * 4096])
+def test_a_password_that_cannot_be_sealed_is_named(client: httpx.Client, keys_published: None, password: str) -> None:
+    login = {"address": "canary@163.com", "password": password}
+    wanted = {"company_id": "shop-1", "account_id": "main", "login": login}
+    mailbox = {**MAILBOX, "company_id": "shop-1", "login": login}
+    for response, code in (
+        (client.post("/v1/connection-tests", json=wanted), "invalid-request"),
+        (client.post("/v1/import", content=lines(COMPANY, mailbox), headers=NDJSON), "invalid-lines"),
+    ):
+        (error,) = problem(response, 422, code)["errors"]
+        assert (error["field"], error["code"]) == ("login.password", "password-too-long")
+        assert error.get("line") in (None, 2) and password[:9] not in response.text
+    login["password"] = "x" * 4096
+    assert client.post("/v1/connection-tests", json=wanted).status_code == 202
+
+
 def test_mailboxes_of_an_import_need_the_scope_to_connect(portal: Portal, dsn: str, keys_published: None) -> None:
     with api_client(portal, new_key(dsn, "shop-", ("registry:write",)).secret) as client:
         assert client.post("/v1/import", content=lines(COMPANY, ACCOUNT), headers=NDJSON).status_code == 200

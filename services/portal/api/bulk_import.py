@@ -7,6 +7,7 @@ mailboxes become connect requests, sealed for the fetchers.
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -18,6 +19,7 @@ from starlette.responses import Response
 
 from services.common.language import Language
 from services.connect import consent
+from services.connect.typed_login import TypedLogin
 from services.portal.api.callers import resources_of
 from services.portal.api.companies import Kind
 from services.portal.api.connect import MailLogin, PersonName
@@ -25,7 +27,7 @@ from services.portal.api.failures import UNKNOWN, field_problems
 from services.portal.api.posts import ApiAnswer, ApiPost, ApiTransaction, posts
 from services.portal.api.problems import ApiProblem, FieldProblem
 from services.portal.api.requests import sealing_key, submit
-from services.portal.api.values import ITEM_SCHEMA, ApiModel, Instant, PlatformId
+from services.portal.api.values import ITEM_SCHEMA, ApiModel, PlatformId, StoredInstant
 from services.portal.request_limits import BODY_BYTES
 from services.registry.accounts import CLOCK_DIFFERENCE, Accounts
 from services.registry.addresses import Role
@@ -60,7 +62,8 @@ class AccountLine(ApiModel):
     company_id: PlatformId
     account_id: PlatformId
     kind: Kind = "main"
-    synced_by_platform_from: Instant | None = None
+    synced_by_platform_from: StoredInstant | None = None
+    """2000-01-01 at the earliest."""
 
 
 class MailboxLine(ApiModel):
@@ -234,9 +237,7 @@ class _Import:
                 self._accounts.check_needs_mailbox(line.company_id, line.account_id)
 
     def _connect(self, number: int, line: MailboxLine) -> None:
-        typed = line.login.typed(
-            by=line.consent_by, text_version=line.consent_text, language=line.language, role=line.role
-        )
+        typed = _typed(line)
         mailbox_id = new_id("m")
         of = (line.company_id, line.account_id, mailbox_id)
         key = sealing_key(self._requests)
@@ -287,11 +288,16 @@ def _refused_before(post: ApiPost, latest: datetime, lines: Sequence[NumberedLin
                 current = {"version": consent.load().current.version}
                 yield FieldProblem("consent_text", "body", "consent-changed", current, number)
             try:
-                line.login.typed(by="", text_version="", language="en", role="registered")
+                _typed(line)
             except ApiProblem as error:
-                yield FieldProblem("login.host", "body", error.fields[0].code, {}, number)
+                yield replace(error.fields[0], line=number)
     if mailboxes:
         post.caller.check_scope("connect:write")
+
+
+def _typed(line: MailboxLine) -> TypedLogin:
+    """The login of a line as it is sealed. ApiProblem as MailLogin.typed."""
+    return line.login.typed(by=line.consent_by, text_version=line.consent_text, language=line.language, role=line.role)
 
 
 def _without_tag(entry: Any) -> Any:

@@ -16,6 +16,7 @@ from services.portal.api.values import (
     Instant,
     PageSize,
     PathId,
+    StoredInstant,
     decode_cursor,
     encode_cursor,
 )
@@ -48,8 +49,8 @@ class AccountValues(ApiModel):
     """What a platform says about an account."""
 
     kind: Kind = "main"
-    synced_by_platform_from: Instant | None = None
-    """Since when the account answers through the platform's own mail; null when it answers from mailboxes."""
+    synced_by_platform_from: StoredInstant | None = None
+    """Since when the account answers through the platform's own mail, 2000-01-01 at the earliest; null when it answers from mailboxes."""
 
 
 class Account(ApiModel):

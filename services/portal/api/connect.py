@@ -13,7 +13,7 @@ from services.common.language import Language
 from services.common.normal_forms import normalise_address
 from services.connect import consent, texts
 from services.connect.consent import check_name
-from services.connect.typed_login import TypedLogin
+from services.connect.typed_login import MOST_BYTES, TypedLogin
 from services.portal.api.callers import ApiCaller, requires, resources_of
 from services.portal.api.posts import ApiAnswer, ApiPost, ApiTransaction, posts
 from services.portal.api.problems import ApiProblem, FieldProblem
@@ -77,22 +77,28 @@ class MailLogin(ApiModel):
     """The user name; the address when left out."""
 
     def typed(self, *, by: str, text_version: str, language: Language, role: Role) -> TypedLogin:
-        """As it is sealed. ApiProblem when neither the request nor the provider directory names the server."""
+        """As it is sealed. ApiProblem when neither the request nor the provider directory names the server, or when the password is too
+        long to be sealed."""
         login = TypedLogin(
             address=self.address, password=self.password, consent_by=by, text_version=text_version, language=language,
             role=role, host=self.host, port=self.port, starttls=self.starttls, user=self.user,
         )  # fmt: skip
-        if login.host is not None:
-            return login
-        servers = servers_of(domain_of(self.address))
-        if not servers:
-            raise ApiProblem("invalid-request", fields=[FieldProblem("host", "body", "server-unknown")])
-        return structs.replace(
-            login,
-            host=servers[0].host,
-            port=login.port or servers[0].port,
-            starttls=login.starttls or servers[0].tls == "starttls",
-        )
+        if login.host is None:
+            servers = servers_of(domain_of(self.address))
+            if not servers:
+                raise ApiProblem("invalid-request", fields=[FieldProblem("login.host", "body", "server-unknown")])
+            login = structs.replace(
+                login,
+                host=servers[0].host,
+                port=login.port or servers[0].port,
+                starttls=login.starttls or servers[0].tls == "starttls",
+            )
+        try:
+            login.encoded()
+        except ValueError:
+            too_long = FieldProblem("login.password", "body", "password-too-long", {"most": MOST_BYTES})
+            raise ApiProblem("invalid-request", fields=[too_long]) from None
+        return login
 
 
 class ConnectSessionValues(ApiModel):

@@ -15,7 +15,7 @@ from services.portal.api.failures import RETRY_SECONDS
 from services.portal.api.mailboxes import IfMatch, check_match
 from services.portal.api.posts import ApiAnswer, ApiPost, ApiTransaction, posts
 from services.portal.api.problems import ApiProblem
-from services.portal.api.values import ApiModel, BilingualText, Instant, PathId
+from services.portal.api.values import ApiModel, BilingualText, Instant, PathId, StoredInstant
 from services.registry import states
 from services.registry.accounts import Accounts
 from services.registry.api_changes import ApiAction
@@ -56,8 +56,8 @@ class SyncChange(ApiModel):
     """Whether an account answers through the platform's own mail."""
 
     on: bool
-    since: Instant | None = None
-    """With `on`: the start of the sync; now when left out."""
+    since: StoredInstant | None = None
+    """With `on`: the start of the sync, 2000-01-01 at the earliest; now when left out."""
 
 
 @router.get("/requests/{request_id}", summary="Show how far a request is")

@@ -2,18 +2,31 @@
 
 import base64
 import binascii
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic_core import PydanticCustomError
 
+from services.common.codec import EARLIEST
 from services.common.language import Bilingual
 from services.portal.api.problems import ApiProblem, FieldProblem
 from services.portal.id_paths import path_id
 
 Instant = AwareDatetime
 """An instant with its zone (RFC 3339)."""
+
+
+def _not_too_early(at: datetime) -> datetime:
+    if at < EARLIEST:
+        raise PydanticCustomError("too-early", "before {earliest}", {"earliest": f"{EARLIEST:%Y-%m-%d}"})
+    return at
+
+
+StoredInstant = Annotated[AwareDatetime, AfterValidator(_not_too_early)]
+"""An instant of a request that is stored: not before the earliest one that facts may have."""
 
 ID_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]+$"
 """services/registry/companies.py, check_id."""

@@ -265,7 +265,8 @@ def test_an_import_with_an_error_changes_nothing_and_lists_every_line(
 ) -> None:
     body = lines(
         COMPANY, b"{", {"type": "other"}, {"type": "company", "company_id": ""}, {"type": "company", "company_id": "mall-1"},
-        {**ACCOUNT, "kind": "x"}, {**MAILBOX, "consent_text": "1"}, {**MAILBOX, "login": {"address": "a@own.example", "password": "x"}},
+        {**ACCOUNT, "kind": "x"}, {**MAILBOX, "consent_text": "1"},
+        {**MAILBOX, "role": "backup", "login": {"address": "a@own.example", "password": "x"}},
     )  # fmt: skip
     response = client.post("/v1/import", content=body, headers=NDJSON)
     members = problem(response, 422, "invalid-lines")

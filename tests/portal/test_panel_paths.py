@@ -202,8 +202,8 @@ def test_the_readers_of_an_archived_inquiry_are_told_that_it_is_final_and_where_
         assert "Inquiry a-0001 is archived" in html and ">Final<" in html
         assert shown_sentences == (
             "This inquiry is final. Its details were moved to the archive at 2026-03-04 05:06:07 UTC. It still counts in the reply rates,"
-            " daily counts and corrections of its time; they stay as they are. The platform's support can read its explanation in the"
-            " archive: ask them for it, and name inquiry a-0001."
+            " daily counts and corrections of its time; they stay as they are. Its explanation is in the archive of the platform:"
+            " ask the platform's support for it, and name inquiry a-0001."
         )
         chinese = reader.html("/panel/why?inquiry=a-0001&lang=zh")
         assert (

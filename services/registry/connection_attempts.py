@@ -80,8 +80,12 @@ class ConnectionAttempts:
                 self._sql.run("lock_account", company_id=attempt.company_id, account_id=attempt.account_id)
                 earlier = self._sql.one("attempt", **place, states=list(NEVER_CONNECTED), test_seconds=TEST_SECONDS)
                 mailbox_id = attempt.mailbox_id if earlier is None else earlier["mailbox_id"]
-                if earlier is not None and earlier["is_tested"]:
-                    self._check_same(attempt.company_id, mailbox_id, attempt.login, "attempt-running")
+                if (
+                    earlier is not None
+                    and earlier["is_tested"]
+                    and not self._logins.is_same(attempt.company_id, mailbox_id, attempt.login)
+                ):
+                    raise RegistryError(reason("attempt-running"))
                 self._sql.run(
                     "insert_attempt" if earlier is None else "update_attempt",
                     **place, mailbox_id=mailbox_id, to=event.to, consent_by=consent.by, text_version=consent.text_version,
@@ -119,8 +123,8 @@ class ConnectionAttempts:
         values = {"company_id": company_id, "mailbox_id": mailbox_id}
         with self._login_taken_meanwhile(company_id, mailbox_id, login), self._changes.transaction(event, by):
             state = self._changes.lock(company_id, mailbox_id)
-            if state != "removed":
-                self._check_same(company_id, mailbox_id, login, "login-changed-meanwhile")
+            if state != "removed" and not self._logins.is_same(company_id, mailbox_id, login):
+                raise RegistryError(reason("login-changed-meanwhile", mailbox_id=mailbox_id))
             if state in CONNECTED:
                 raise login_connected(company_id, mailbox_id)
             self._store_login(company_id, mailbox_id, login, expected_from)
@@ -193,16 +197,12 @@ class ConnectionAttempts:
         values = {"company_id": company_id, "mailbox_id": mailbox_id}
         with self._changes.transaction(event, by):
             state = self._changes.lock(company_id, mailbox_id)
-            self._check_same(company_id, mailbox_id, login, "login-changed-meanwhile")
+            if not self._logins.is_same(company_id, mailbox_id, login):
+                raise RegistryError(reason("login-changed-meanwhile", mailbox_id=mailbox_id))
             self._sql.run(
                 "choose_folders", **values, sent_override=list(login.sent_override) or None, expected_from=expected_from
             )
             self._changes.move(company_id, mailbox_id, event, state=state, reconnected=True)
-
-    def _check_same(self, company_id: str, mailbox_id: str, login: Login, code: str) -> None:
-        """RegistryError with this reason when a mailbox has another login."""
-        if not self._logins.is_same(company_id, mailbox_id, login):
-            raise RegistryError(reason(code, mailbox_id=mailbox_id))
 
     def _store_login(self, company_id: str, mailbox_id: str, login: Login, expected_from: datetime) -> None:
         """Store the login that was tested, and its secret. RegistryError when another mailbox holds it."""

@@ -49,6 +49,9 @@ MOST_BYTES: Final = 250 * 1024
 """Of a page with all that it loads, compressed."""
 TRIES: Final = 5
 """A page with scripts is loaded again when its request is finished, maybe in the middle of a check."""
+PICTURE_BYTES: Final = 40_000
+"""Of a picture of the guides, as tests/unit/test_docs.py requires it."""
+QUALITY_STEP: Final = 8
 
 
 class BrowserVisit:
@@ -93,11 +96,17 @@ class BrowserVisit:
         return seen
 
     def picture(self, file: Path, *, quality: int, most_height: int) -> None:
-        """The page from its top as WebP, at the width that was looked at last and at most so high."""
+        """The page from its top as WebP, at the width that was looked at last and at most so high; in a lower quality if the file of
+        one for the guides, which is cut off, would be too large."""
         size = self.page.evaluate("({width: innerWidth, height: document.documentElement.scrollHeight})")
         clip = {"x": 0, "y": 0, "scale": 1, "width": size["width"], "height": min(size["height"], most_height)}
-        options = {"format": "webp", "quality": quality, "captureBeyondViewport": True, "clip": clip}
-        file.write_bytes(base64.b64decode(self._session.send("Page.captureScreenshot", options)["data"]))
+        options = {"format": "webp", "captureBeyondViewport": True, "clip": clip}
+        for lower in range(quality, 0, -QUALITY_STEP):
+            answer = self._session.send("Page.captureScreenshot", {**options, "quality": lower})
+            picture = base64.b64decode(answer["data"])
+            if len(picture) < PICTURE_BYTES or clip["height"] == size["height"]:
+                break
+        file.write_bytes(picture)
 
     def _compressed_bytes(self) -> int:
         """Of the page and everything that it loads, each file compressed by gzip."""

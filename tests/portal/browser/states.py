@@ -19,8 +19,6 @@ IMAGES: Final = ROOT / "docs" / "images"
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
 WIDTHS: Final[dict[int, int]] = {390: 844, 1280: 900}
 """Width of a window → its height, in CSS pixels: a phone and a desktop."""
-UNKNOWN: Final = "–"
-"""In place of a digest, where none was recorded yet."""
 COLUMNS: Final = [(language, width) for language in LANGUAGES for width in WIDTHS]
 """Of the pages of the documentation: what is looked at of each state."""
 SCRIPTS: Final[tuple[Scripts, ...]] = ("scripts", "no-scripts")
@@ -68,11 +66,10 @@ requested from another origin, and nothing is refused by the page's own policy.
 """
 FIGURES: Final = """
 The figures are the rules of axe that applied and found nothing. kB: the page and everything that it loads, compressed (gzip), in the language in
-which it is larger. Digest: of the template, what it includes, its styles and scripts, and the texts of its pages, as they were when the state was looked at
-(–: not recorded).
+which it is larger. Digest: of the template, what it includes, its styles and scripts, and the texts of its pages, as they were when the state was looked at.
 
-`python -m tests.portal.browser --changed` looks at the states whose digest is no longer that of the files or is not recorded, and brings this page, the one
-of the [{other_name}]({other_file}) and the pictures of the guides up to date. `make test` fails while a recorded digest is no longer that of the files. Without `--changed`, `python -m
+`python -m tests.portal.browser --changed` looks at the states whose digest is no longer that of the files, and brings this page, the one
+of the [{other_name}]({other_file}) and the pictures of the guides up to date. `make test` fails while a digest is no longer that of the files. Without `--changed`, `python -m
 tests.portal.browser{option}` looks at all states of this page, which takes some minutes; with `--only '{example}.*'` at those whose names match that.
 """
 ALTERNATING: Final = """
@@ -135,14 +132,8 @@ class StatesPage:
         lines = self._lines()
         return [state for state in self.states if state not in lines or not self._is_current(state, lines[state])]
 
-    def not_recorded(self) -> list[str]:
-        """States on the page without a digest: what they were made from is not known."""
-        return [state for state, line in self._lines().items() if _recorded(line) == UNKNOWN]
-
     def _is_current(self, state: str, line: str) -> bool:
-        if (recorded := _recorded(line)) == UNKNOWN:
-            return True
-        _, shown, template, *_ = line.split(" | ")
+        _, shown, template, *_, recorded = line.removesuffix(" |").split(" | ")
         return shown == self.states[state] and (TEMPLATES / template).exists() and recorded == digest(template)
 
     def _lines(self) -> dict[str, str]:
@@ -151,11 +142,6 @@ class StatesPage:
             return {}
         listed = [line for line in self.file.read_text("utf-8").splitlines() if line.startswith("| `")]
         return {line.partition(" | ")[0].strip("| `"): line for line in listed}
-
-
-def _recorded(line: str) -> str:
-    """The digest in the line of a state."""
-    return line.removesuffix(" |").rpartition(" | ")[2]
 
 
 SELLERS: Final = StatesPage(

@@ -252,9 +252,7 @@ def test_progress_of_an_older_release_is_understood(kafka_: KafkaSettings, run: 
     assert states(run) == {"0": "done", "1": "done", "2": "purged"}
 
 
-def test_letters_too_far_apart_to_be_remembered_stop_a_replay_before_their_batch_is_sent(
-    kafka_: KafkaSettings, run: Run
-) -> None:
+def test_a_replay_of_letters_with_too_many_gaps_stops_before_its_batch_is_sent(kafka_: KafkaSettings, run: Run) -> None:
     with Publisher(kafka_, "tests") as publisher:
         pendings = []
         for offset in range(4000):
@@ -264,8 +262,8 @@ def test_letters_too_far_apart_to_be_remembered_stop_a_replay_before_their_batch
             pendings.append(publisher.send(DEAD, COMPANY, codec.encode(dead_letter, id="x", source="tests", time=NOW)))
         assert publisher.wait(pendings) == []
     error = run("replay", "--reason", "limit", "--yes", code=1).stderr
-    assert "apart from each other" in error and "replyrate dlq purge --through" in error
-    # What was sent is remembered, and the command that the error names works.
+    assert "too many gaps" in error and "replyrate dlq purge --through" in error
+    # What was sent is stored, and the command that the error names works.
     sent = len(read_all(kafka_, SENT))
     assert sent == sum(state == "replayed" for state in states(run).values()) > 400
     assert f"{4000 - sent} letters purged" in run("purge", "--yes").stderr

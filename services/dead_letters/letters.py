@@ -143,7 +143,7 @@ class DeadLetters(KafkaClient):
     def mark(self, dispositions: Mapping[Disposition, Spans], *, dry_run: bool = False) -> None:
         """Mark these letters as processed; letters that were processed before stay so.
 
-        TooScattered when they are too far apart to be remembered; with `dry_run` only that is checked. TransientError when
+        TooScattered when there are too many gaps between them to store the progress; with `dry_run` only that is checked. TransientError when
         the broker does not accept the commit.
         """
         stored, first = self._progress(), {partition: span[0] for partition, span in self._existing().items()}

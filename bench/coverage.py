@@ -9,8 +9,8 @@ from typing import Any, Final
 import psycopg
 
 from bench.measure import Figure, Usage, scratch, seconds
-from services.aggregator.judge import judge, rules
-from services.aggregator.judge.plan import Delta
+from bench.narrow import narrow_seconds
+from services.aggregator.judge import rules
 from services.common import migrations
 from services.common.lifecycle import Stop
 from services.common.postgres import connect
@@ -22,8 +22,6 @@ DAYS: Final = {"day": 1, "year": 365}
 INTERVALS: Final = (10, 600, 3600)
 """Seconds between two polls."""
 WRITTEN_MAILBOXES: Final = 5
-NARROW: Final = 30
-"""Narrow judgements of each company."""
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 COMPANY: Final = """
@@ -108,32 +106,10 @@ def _judged(connection: psycopg.Connection) -> list[Figure]:
     before.values += [stored / sum(MAILBOXES) / sum(DAYS.values()), left / sum(MAILBOXES) / sum(DAYS.values())]
     rule_set = rules.load_builtin("default")
     for number in MAILBOXES:
-        taken_each = _narrow(connection, rule_set, [f"{name}-{number}" for name in DAYS])
+        taken_each = narrow_seconds(connection, rule_set, [f"{name}-{number}" for name in DAYS], NOW)
         ratio.values.append(taken_each[1] / taken_each[0])
         ratio.detail[f"{number} mailboxes: milliseconds"] = [round(1000 * value, 1) for value in taken_each]
     return [ratio, compacted, before]
-
-
-def _narrow(connection: psycopg.Connection, rule_set: rules.RuleSet, companies: list[str]) -> list[float]:
-    """CPU seconds of Postgres for a narrow judgement of each company: an inquiry of the last hour has changed."""
-    usage = Usage(connection.info.backend_pid)
-    taken = dict.fromkeys(companies, 0.0)
-
-    def judge_company(company_id: str, delta: Delta, now: datetime) -> float:
-        before = usage.cpu_seconds()
-        with connection.transaction():
-            judge.judge_companies(connection, rule_set, {company_id: delta}, now=now)
-        return usage.cpu_seconds() - before
-
-    for company_id in companies:
-        judge_company(company_id, Delta(), NOW)
-    changed = NOW - timedelta(hours=1)
-    for step in range(1, NARROW + 1):
-        for company_id in companies:
-            taken[company_id] += judge_company(
-                company_id, Delta(changed, received_from=changed), NOW + timedelta(seconds=step)
-            )
-    return [taken[company_id] / NARROW for company_id in companies]
 
 
 def _rows(connection: psycopg.Connection) -> int:

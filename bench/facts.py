@@ -1,14 +1,14 @@
 """A narrow judgement of a company with the facts of a year beside one with those of 60 days: what old inquiries cost. Part of `PARTS=scale`."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import psycopg
 
-from bench.measure import Figure, Usage, scratch
-from services.aggregator.judge import judge, rules
-from services.aggregator.judge.plan import Delta
+from bench.measure import Figure, scratch
+from bench.narrow import narrow_seconds
+from services.aggregator.judge import rules
 from services.common import migrations
 from services.common.postgres import connect
 from services.standalone.servers.postgres import EmbeddedPostgres
@@ -16,8 +16,6 @@ from services.standalone.servers.postgres import EmbeddedPostgres
 DAYS: Final[Mapping[str, int]] = {"days-60": 60, "days-365": 365}
 """Company → days of facts."""
 INQUIRIES_A_DAY: Final = 30
-NARROW: Final = 30
-"""Narrow judgements of each company."""
 RULE_SETS: Final = ("default", "first-reply-24h")
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -52,9 +50,9 @@ def measure(repeats: int) -> list[Figure]:
             migrations.migrate(connection, lambda _: None)
             _load(connection)
             for name in RULE_SETS:
-                taken = _narrow(connection, rules.load_builtin(name))
-                figure.values.append(taken["days-365"] / taken["days-60"])
-                figure.detail[f"{name}: milliseconds"] = [round(1000 * seconds, 1) for seconds in taken.values()]
+                few, many = narrow_seconds(connection, rules.load_builtin(name), list(DAYS), NOW)
+                figure.values.append(many / few)
+                figure.detail[f"{name}: milliseconds"] = [round(1000 * seconds, 1) for seconds in (few, many)]
     return [figure]
 
 
@@ -66,21 +64,3 @@ def _load(connection: psycopg.Connection) -> None:
         for statement in (COMPANY, INQUIRIES, REPLIES):
             connection.execute(statement.encode(), values)
     connection.execute("VACUUM ANALYZE")
-
-
-def _narrow(connection: psycopg.Connection, rule_set: rules.RuleSet) -> dict[str, float]:
-    """CPU seconds of Postgres for a narrow judgement of each company, in turns: an inquiry of the last hour has changed."""
-    usage, taken = Usage(connection.info.backend_pid), dict.fromkeys(DAYS, 0.0)
-    for company_id in DAYS:
-        with connection.transaction():
-            judge.judge_companies(connection, rule_set, {company_id: Delta()}, now=NOW)
-    connection.execute("VACUUM ANALYZE")
-    changed = NOW - timedelta(hours=1)
-    for step in range(1, NARROW + 1):
-        for company_id in DAYS:
-            before = usage.cpu_seconds()
-            with connection.transaction():
-                delta = Delta(changed, received_from=changed)
-                judge.judge_companies(connection, rule_set, {company_id: delta}, now=NOW + timedelta(seconds=step))
-            taken[company_id] += usage.cpu_seconds() - before
-    return {company_id: seconds / NARROW for company_id, seconds in taken.items()}

@@ -1,6 +1,6 @@
 """Reads the facts about accounts whose newest rate is 0 or missing, for whole companies at a time. Reads only."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -76,10 +76,12 @@ def of_account(
         mailboxes_filing=sum(providers.files_all_sent(mailbox["host"]) for mailbox in reading),
         mailboxes_scanning=len(scanning),
         mailboxes_failing=len(failing),
-        failing_since_on=in_zone(_first(mailbox["last_success_at"] or mailbox["connected_at"] for mailbox in failing)),
+        failing_since_on=in_zone(
+            min((mailbox["last_success_at"] or mailbox["connected_at"] for mailbox in failing), default=None)
+        ),
         units_blind=_max(failing, "units_blind"),
         mailboxes_changed=len(changed),
-        changed_on=in_zone(_first(mailbox["changed_at"] for mailbox in changed)),
+        changed_on=in_zone(min((mailbox["changed_at"] for mailbox in changed), default=None)),
         # If the new address is connected too, the old mailbox no longer explains anything.
         units_changed=0 if healthy else _max(changed, "units_changed"),
         connected_on=in_zone(connected_at),
@@ -119,10 +121,6 @@ def _key(account_row: Mapping[str, Any]) -> tuple[str, str]:
 def _day(rule_set: RuleSet, at: datetime | None) -> date | None:
     """The day of an instant in the time zone of a rule set."""
     return None if at is None else at.astimezone(rule_set.zone).date()
-
-
-def _first(instants: Iterable[datetime]) -> datetime | None:
-    return min(instants, default=None)
 
 
 def _sum(mailboxes: Sequence[Mapping[str, Any]], name: str) -> int:
